@@ -14,15 +14,15 @@ from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import Limits, QuorumConfig
-from fluffle.broker.core.connections import Owners
+from fluffle.broker.core.connections import DeferredBytes, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.output_buffer import OutputBuffer
-from fluffle.broker.core.pending_requests import DeferredBytes, WaitingChannels
 from fluffle.broker.core.services import Services
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.channel import Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
@@ -80,10 +80,14 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
         name="",
         output=OutputBuffer(Nowhere(), touch=turn.touch_outlet),
         waiting=WaitingChannels(lambda _channel, _ids, _act: None, DeferredBytes()),
-        handshake=SimpleNamespace(frame_bytes_max=131_072, capabilities=()),
+        handshake=SimpleNamespace(frame_bytes_max=131_072),
     )
     session = AmqpSession(
-        cast(Connection, connection), access.users["guest"], vhost, cast(Services, services)
+        cast(Connection, connection),
+        access.users["guest"],
+        vhost,
+        cast(Services, services),
+        notify_cancel=True,
     )
     return Channel(1, session, cast(ChannelTable, None))
 

@@ -5,31 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.context import NodeContext, Row
-from fluffle.broker.core.client import Client, ClientChannel, channel_name
-from fluffle.broker.definitions.values import plain
-from fluffle.broker.observability.statistics.report import SampleWindows
-from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED, encryption_row
-from fluffle.broker.protocols.amqp091.listings import (
+from fluffle.broker.core.client import Client, channel_name
+from fluffle.broker.core.listings import (
     channel_row,
     connection_row,
     consumer_row,
 )
-from fluffle.broker.protocols.amqp091.subscription import Subscription
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.observability.statistics.report import SampleWindows
+from fluffle.broker.process.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import Client, ClientChannel, ClientConnection, ClientConsumer
 
 ONE_CHANNEL_ONLY = ("publishes", "deliveries")
 """What of a channel is told by exchange and by queue: of one that is asked for alone."""
 
 
 def full_connection_row(
-    context: NodeContext, connection: Connection, windows: SampleWindows
+    context: NodeContext, connection: ClientConnection, windows: SampleWindows
 ) -> Row:
     """With what has gone over it, where that is counted."""
-    row = connection_row(connection)
+    row = connection_row(context.config.node_name, connection)
     tls, statistics = connection.tls, context.statistics
     return {
         **row,
@@ -42,14 +40,14 @@ def full_connection_row(
 
 def full_channel_row(
     context: NodeContext,
-    connection: Connection,
-    channel: Channel,
+    connection: ClientConnection,
+    channel: ClientChannel,
     windows: SampleWindows,
     *,
     alone: bool = False,
 ) -> Row:
     """`alone`: also by exchange and by queue, and with its consumers."""
-    row, statistics = channel_row(connection, channel), context.statistics
+    row, statistics = channel_row(context.config.node_name, connection, channel), context.statistics
     transaction = channel.transaction
     counts = {} if statistics is None else statistics.of_channel(channel, windows)
     if not alone:
@@ -67,14 +65,19 @@ def full_channel_row(
     }
 
 
-def consumers_of(context: NodeContext, connection: Connection, channel: Channel) -> list[Row]:
+def consumers_of(
+    context: NodeContext, connection: ClientConnection, channel: ClientChannel
+) -> list[Row]:
     """Those of a channel."""
     subscriptions = tuple(channel.subscriptions.values())
     return [full_consumer_row(context, connection, channel, each) for each in subscriptions]
 
 
 def full_consumer_row(
-    context: NodeContext, connection: Connection, channel: Channel, subscription: Subscription
+    context: NodeContext,
+    connection: ClientConnection,
+    channel: ClientChannel,
+    subscription: ClientConsumer,
 ) -> Row:
     """Where it is, and what it has been promised."""
     consumer = subscription.consumer
@@ -112,7 +115,7 @@ def consumer_timeout_ms(context: NodeContext, vhost: str, spec: QueueSpec) -> in
     return context.config.quorum.consumer_timeout_ms
 
 
-def connection_details(connection: Connection) -> Row:
+def connection_details(connection: ClientConnection) -> Row:
     """Whose channel it is."""
     (peer_host, peer_port), _here = connection.ends
     return {"name": connection.name, "peer_host": peer_host, "peer_port": peer_port}

@@ -12,12 +12,11 @@ from fluffle.broker.admin.users import check_exist
 from fluffle.broker.base.errors import ConnectionForced, NotFound, SyntaxFailure
 from fluffle.broker.core.client import channel_name
 from fluffle.broker.core.forced_closes import PIECE, close_connection
-from fluffle.broker.protocols.amqp091.listings import whose
+from fluffle.broker.core.listings import whose
 from fluffle.broker.runtime.background import in_pieces
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import ClientChannel, ClientConnection
 
 REASON = "closed by the operator"
 
@@ -100,7 +99,7 @@ def list_channels(
     )
 
 
-def channels(context: NodeContext) -> Iterator[tuple[Connection, Channel]]:
+def channels(context: NodeContext) -> Iterator[tuple[ClientConnection, ClientChannel]]:
     """All, each with its connection."""
     for connection in context.connections:
         for channel in tuple(connection.channels):

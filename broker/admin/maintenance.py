@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
 from fluffle.broker.base.errors import (
@@ -23,12 +23,21 @@ from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import memory_bytes
 from fluffle.broker.core.connections import Connections
 from fluffle.broker.core.forced_closes import PIECE, close_connection
-from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.runtime.background import in_pieces
 
 REASON = "Node was put into maintenance mode"
 
 logger = logging.getLogger(__name__)
+
+
+class ClientListener(Protocol):
+    """Listening sockets of a node for clients."""
+
+    def suspend(self) -> None:
+        """Close them, and those that are to listen from now on."""
+
+    async def resume(self) -> None:
+        """Listen again.  OSError where another process does by now."""
 
 
 class Maintenance:
@@ -37,7 +46,9 @@ class Maintenance:
 
     __slots__ = ("_alone", "_company", "_connections", "_listener", "_tasks", "is_draining")
 
-    def __init__(self, listener: Listener, connections: Connections, company: ClusterView) -> None:
+    def __init__(
+        self, listener: ClientListener, connections: Connections, company: ClusterView
+    ) -> None:
         self._listener = listener
         self._connections = connections
         self._company = company

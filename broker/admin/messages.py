@@ -22,8 +22,7 @@ from fluffle.broker.vhosts.vhost import existing_queue
 from fluffle.protocol.properties import Properties, decode_properties
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import ClientChannel, ClientConnection
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import QueueHandle
 
@@ -161,7 +160,7 @@ def held(context: NodeContext, *, name: str, vhost: str) -> Rows:
 
 def runs_of(
     context: NodeContext, vhost: str, name: str
-) -> Iterator[tuple[Connection, Channel, DeliveryBatch]]:
+) -> Iterator[tuple[ClientConnection, ClientChannel, DeliveryBatch]]:
     """Those of the queue, with whose they are; what is settled while they are shown is left out."""
     for connection in context.connections:
         for channel in tuple(connection.channels):

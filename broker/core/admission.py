@@ -19,8 +19,7 @@ from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channels import Channels
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import ClientConnection
 
 
 def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
@@ -60,9 +59,8 @@ def check_channel_limit(session: Session) -> None:
         )
 
 
-def on_change(connection: Connection, session: Session, channels: Channels) -> None:
+def on_change(services: Services, connection: ClientConnection, session: Session) -> None:
     """The user of a connection, his rights or the virtual host have changed."""
-    services = connection.services
     why = expulsion(services, session)
     if why is not None:
         services.consequences.add(partial(close_connection, connection, why))
@@ -72,16 +70,16 @@ def on_change(connection: Connection, session: Session, channels: Channels) -> N
     except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
         connection.give_up(error)
         return
-    if channels.have_consumers:
-        services.consequences.add(partial(check_consumers, connection, session, channels))
+    if any(channel.subscriptions for channel in connection.channels):
+        services.consequences.add(partial(check_consumers, connection, session))
 
 
-def check_consumers(connection: Connection, session: Session, channels: Channels) -> None:
+def check_consumers(connection: ClientConnection, session: Session) -> None:
     """They may have lost the right to read."""
     if connection.session is not session:
         return
     try:
-        end_forbidden(session, channels)
+        end_forbidden(connection, session)
     except Exception as error:  # noqa: BLE001 - who may have kept a right has to go
         connection.give_up(error)
 
@@ -102,10 +100,11 @@ def ask_again(session: Session) -> None:
     session.routes.clear()
 
 
-def end_forbidden(session: Session, channels: Channels) -> None:
+def end_forbidden(connection: ClientConnection, session: Session) -> None:
     """End the consumers that may not read any more."""
-    for subscription in channels.subscriptions():
-        consumer = subscription.consumer
-        if not session.rights.may("read", consumer.queue.name):
-            session.detach(consumer)
-            subscription.cancelled(consumer)
+    for channel in tuple(connection.channels):
+        for each in tuple(channel.subscriptions.values()):
+            consumer = each.consumer
+            if not session.rights.may("read", consumer.queue.name):
+                session.detach(consumer)
+                consumer.sink.cancelled(consumer)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
+    import ssl
+
     from fluffle.broker.access.users import User
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.confirms import Confirms
+    from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.session import Session
+    from fluffle.broker.core.settlement import Settlements
     from fluffle.broker.core.unacked import Unacked
+    from fluffle.broker.process.encryption import PeerCertificate
+    from fluffle.broker.queues.consumers import Consumer, SharedCredit
     from fluffle.broker.queues.queue_api import PublishTarget
     from fluffle.protocol.proxy import Address
 
@@ -84,6 +91,38 @@ class Client(Protocol):
 class ClientConnection(Client, Protocol):
     """Client that stays until it or the broker ends it."""
 
+    output: OutputBuffer
+    certificate: PeerCertificate
+    """The client's, if it has been verified."""
+
+    @property
+    def protocol(self) -> str:
+        """As RabbitMQ names it: "AMQP 0-9-1"."""
+
+    @property
+    def session(self) -> Session | None:
+        """Its session, from its login until it ends."""
+
+    @property
+    def channels(self) -> Iterable[ClientChannel]:
+        """Those that are open."""
+
+    @property
+    def state(self) -> str:
+        """RabbitMQ's word for what it is doing, and for why it is not read."""
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """What knows how it is encrypted, if it is."""
+
+    @property
+    def is_publisher(self) -> bool:
+        """Whether it has published."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is acted on, and what is left is to close the socket."""
+
     @property
     def reads(self) -> int:
         """How often something came from it."""
@@ -96,8 +135,14 @@ class ClientConnection(Client, Protocol):
     def unwritten_bytes(self) -> int:
         """What its socket has not taken yet."""
 
-    def fail(self, error: BrokerError) -> None:
+    def close(self, error: BrokerError) -> None:
         """Close it in order, and say why."""
+
+    def fail(self, error: BrokerError) -> None:
+        """The same, and log it as an error."""
+
+    def finish(self) -> None:
+        """Write what is collected, then close the socket."""
 
     def drop(self, reason: str = ...) -> None:
         """Cut it off, without a word."""
@@ -107,6 +152,23 @@ class ClientConnection(Client, Protocol):
 
     def relieve(self) -> None:
         """Have it take less memory, which is short."""
+
+
+class ClientConsumer(Protocol):
+    """Consumer of a client, with what it was started with."""
+
+    consumer: Consumer
+    arguments: FieldTable
+    """Only where an observer may want them."""
+
+
+class OpenTransaction(Protocol):
+    """Transaction of a channel, as far as it is listed."""
+
+    message_count: int
+    """Messages that are to be published."""
+    settled_count: int
+    """Deliveries that are to be settled."""
 
 
 class SessionChannel(Protocol):
@@ -123,9 +185,22 @@ class SessionChannel(Protocol):
 class ClientChannel(SessionChannel, Protocol):
     """Channel of a client, which publishes for it and is given messages."""
 
+    settlements: Settlements
+    prefetch: int
+    """For consumers that start from now on; 0 means no limit."""
+    shared_credit: SharedCredit
+
     @property
     def confirms(self) -> Confirms | None:
         """What is known of its messages, if they are confirmed."""
+
+    @property
+    def transaction(self) -> OpenTransaction | None:
+        """What it has done since its last commit, if it is transactional."""
+
+    @property
+    def subscriptions(self) -> Mapping[str, ClientConsumer]:
+        """Its consumers by their tags."""
 
     @property
     def unacked(self) -> Unacked:

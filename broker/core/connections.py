@@ -10,14 +10,13 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from fluffle.broker.core.pending_requests import DeferredBytes
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.vhosts.queue_changes import delete_owned
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import ClientConnection
 
 
 SHARE_S = 0.002
@@ -107,6 +106,15 @@ def delete_late(
         metadata.settle(partial(delete_owned, vhost, owner))
 
 
+class DeferredBytes:
+    """Size of what the connections of a node have read and cannot act on yet."""
+
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
 NOT_LOGGED_IN = "had not logged in when others needed its place"
 
 
@@ -118,23 +126,30 @@ class Connections:
     """
 
     __slots__ = (
-        "_empty", "_open", "_strangers", "busy", "kept", "next_number", "shares", "strangers_max",
-    )  # fmt: skip
+        "_empty",
+        "_open",
+        "_strangers",
+        "busy",
+        "deferred",
+        "next_number",
+        "shares",
+        "strangers_max",
+    )
 
     def __init__(
         self, strangers_max: int = sys.maxsize, now_s: Callable[[], float] = time.monotonic
     ) -> None:
         self.shares = Shares(now_s)
         """How long each may act."""
-        self.kept = DeferredBytes()
-        self._strangers: dict[Connection, None] = {}
+        self.deferred = DeferredBytes()
+        self._strangers: dict[ClientConnection, None] = {}
         """Those of `_open` on which nobody has logged in."""
         self.strangers_max = strangers_max
         self.next_number = count(1).__next__
         """For one that has no address of its own."""
-        self.busy: set[Connection] = set()
+        self.busy: set[ClientConnection] = set()
         """Those that have more to do than fitted into their turn."""
-        self._open: dict[Connection, None] = {}
+        self._open: dict[ClientConnection, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -147,10 +162,10 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[ClientConnection]:
         return iter(tuple(self._open))
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: ClientConnection) -> None:
         """There is one more, on which nobody has logged in."""
         if len(self._strangers) >= self.strangers_max:
             oldest = next(iter(self._strangers))
@@ -159,11 +174,11 @@ class Connections:
         self._open[connection] = self._strangers[connection] = None
         self._empty.clear()
 
-    def logged_in(self, connection: Connection) -> None:
+    def logged_in(self, connection: ClientConnection) -> None:
         """Somebody has, and keeps the connection whoever else comes."""
         self._strangers.pop(connection, None)
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: ClientConnection) -> None:
         self._open.pop(connection, None)
         self._strangers.pop(connection, None)
         self.busy.discard(connection)

@@ -21,7 +21,7 @@ FOREIGN_NAMES = {"Allow", "Authorization"}
 LOOSE_COUNT_MAX = 37
 LOOSE_LINES_MAX = 130
 BUNDLE_COUNT_MAX = 48
-CYCLE_SIZES_MAX = (25, 23, 15, 9, 2, 2, 2, 2, 2, 2, 2)
+CYCLE_SIZES_MAX = (25, 15, 9, 7, 7, 4, 2, 2, 2, 2, 2)
 """Imports for types count.  In the order of their sizes."""
 
 

@@ -29,11 +29,11 @@ class FakeClient:
     def on_disk_behind(self) -> None: ...
 
 
-def session_of(edge: Edge, user: User | None = None) -> Session:
+def session_of(edge: Edge, user: User | None = None, client: FakeClient | None = None) -> Session:
     """The session of a client that has logged in, by default as guest."""
     return Session(
         user=user or edge.access.users["guest"],
         vhost=edge.vhost,
         services=edge.services,
-        client=FakeClient(),
+        client=client or FakeClient(),
     )

@@ -16,7 +16,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import DISABLED, Deaths, Deliveries, Dropped
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
-from fluffle.broker.core.client import channel_name
+from fluffle.broker.core.client import ClientChannel, channel_name
 from fluffle.broker.core.connections import Connections
 from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.counted_tables import CountedTables
@@ -36,7 +36,6 @@ from fluffle.broker.observability.metrics.tables import (
     text_of,
 )
 from fluffle.broker.observability.statistics.statistics import Statistics
-from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.protocol.deaths import DeathReason
@@ -108,12 +107,12 @@ class UnackedAges:
     def __init__(self, connections: Connections, now_ms: Callable[[], int]) -> None:
         self._connections = connections
         self._now_ms = now_ms
-        self._seen: dict[Channel, tuple[int, int]] = {}
+        self._seen: dict[ClientChannel, tuple[int, int]] = {}
         """The delivery tag, and since when; of channels that were there at the last scrape."""
 
     def steps(self, view: TableView) -> Iterator[Step]:
         """A row a channel that holds something; or the greatest age, 0 if nobody holds anything."""
-        seen: dict[Channel, tuple[int, int]] = {}
+        seen: dict[ClientChannel, tuple[int, int]] = {}
         oldest_ms = 0
         if view.has_rows:
             yield [GaugeMetricFamily(NAME, TEXT)]
@@ -129,7 +128,7 @@ class UnackedAges:
         if not view.has_rows:
             yield [GaugeMetricFamily(NAME, TEXT, value=oldest_ms / 1_000)]
 
-    def _channels(self) -> Iterator[tuple[str, Channel, int] | None]:
+    def _channels(self) -> Iterator[tuple[str, ClientChannel, int] | None]:
         """None for what holds nothing, and meanwhile where very many were settled and are kept: no
         step looks at many of these."""
         for connection in self._connections:
@@ -140,7 +139,7 @@ class UnackedAges:
                 tag = channel.unacked.oldest_tag
                 yield (channel_name(connection, channel), channel, tag) if tag is not None else None
 
-    def _since(self, channel: Channel, tag: int) -> tuple[int, int]:
+    def _since(self, channel: ClientChannel, tag: int) -> tuple[int, int]:
         known = self._seen.get(channel)
         return known if known is not None and known[0] == tag else (tag, self._now_ms())
 

@@ -25,10 +25,9 @@ from fluffle.broker.observability.statistics.observer import bytes_of
 from fluffle.broker.observability.statistics.statistics import Statistics
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.client import ClientChannel, ClientConnection
     from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
     from fluffle.broker.observability.statistics.counters import NodeCounters
-    from fluffle.broker.protocols.amqp091.channel import Channel
-    from fluffle.broker.protocols.amqp091.connection import Connection
 
 PUBLISHES = (
     ("messages_published", "Total number of messages published into an exchange"),
@@ -201,7 +200,7 @@ class CountedTables:
                 ),
             )
 
-    def _channels(self) -> Iterator[tuple[Connection, Channel, ChannelStatistics]]:
+    def _channels(self) -> Iterator[tuple[ClientConnection, ClientChannel, ChannelStatistics]]:
         self._statistics.counters.enter_all()
         channels = self._statistics.observer.channels
         for connection in self._services.connections:

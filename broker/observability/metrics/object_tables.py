@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from math import nan
 
 from fluffle.broker.cluster_port import ClusterView
-from fluffle.broker.core.client import channel_name
+from fluffle.broker.core.client import ClientChannel, channel_name
 from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.tables import Column, Reading, Table, text_of
 from fluffle.broker.observability.statistics.volumes import (
@@ -21,7 +21,6 @@ from fluffle.broker.observability.statistics.volumes import (
     note_held,
     volume_row,
 )
-from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.volume import head_timestamp
@@ -205,7 +204,7 @@ def nothing_together() -> tuple[float, ...]:
     return ()
 
 
-def channel_values(channel: Channel) -> tuple[int, ...]:
+def channel_values(channel: ClientChannel) -> tuple[int, ...]:
     """In the order of `CHANNELS`."""
     transaction, confirms = channel.transaction, channel.confirms
     published = transaction.message_count if transaction is not None else 0

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.metadata import Decide, ignore_done
+from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
 from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.delivery import Outcome

@@ -20,20 +20,15 @@ from typing import TYPE_CHECKING, cast
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import admission
-from fluffle.broker.core.deadlines import Deadlines, HeartbeatTimer
-from fluffle.broker.core.heartbeat import Heartbeat
+from fluffle.broker.core.deadlines import Deadlines
 from fluffle.broker.core.output_buffer import OutputBuffer
-from fluffle.broker.core.pending_requests import (
-    DeferredEvent,
-    Occurrence,
-    WaitingChannels,
-)
 from fluffle.broker.core.read_control import ReadControl
 from fluffle.broker.core.read_holds import UNREAD_BYTES_MAX, ReadHolds
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
+from fluffle.broker.process.encryption import PeerCertificate
 from fluffle.broker.process.peer_addresses import (
     address_of,
     ends_of,
@@ -54,7 +49,12 @@ from fluffle.broker.protocols.amqp091.event_handlers import (
     is_settled,
     may_be_answered_too_soon,
 )
-from fluffle.broker.protocols.amqp091.sasl import PeerCertificate
+from fluffle.broker.protocols.amqp091.heartbeat import BEATS_PER_INTERVAL, Heartbeat, HeartbeatTimer
+from fluffle.broker.protocols.amqp091.pending_requests import (
+    DeferredEvent,
+    Occurrence,
+    WaitingChannels,
+)
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.queues.queue_api import PublishTarget
 from fluffle.protocol.errors import ProtocolError
@@ -74,13 +74,17 @@ UNHEARD_BYTES_MAX = 64 * 1_048_576
 """So much of what was on its way when a client closed is read, and dropped: beyond, and it is cut
 off."""
 
+MISSED_HEARTBEATS = "missed heartbeats from client"
+
 NO_IDS = (0, 0)
 
 logger = logging.getLogger(__name__)
 
 
 class Connection(asyncio.Protocol):
-    """A socket and everything that lives and dies with it."""
+    """A socket and everything that lives and dies with it: a `ClientConnection`."""
+
+    protocol = "AMQP 0-9-1"
 
     def __init__(self, services: Services, forwarded: ForwardedConnection | None = None) -> None:
         self.services = services
@@ -100,7 +104,7 @@ class Connection(asyncio.Protocol):
         """What has been read and not acted on: empty between turns, unless there is very much."""
         self.work: LongEvent | None = None
         """An event that takes long: nothing that came behind it is acted on before it ends."""
-        self.waiting = WaitingChannels(self._go_on, services.connections.kept)
+        self.waiting = WaitingChannels(self._go_on, services.connections.deferred)
         self.is_asking = False
         """Whether its last method was answered with a message."""
         self.reads = self.read_bytes = 0
@@ -400,7 +404,8 @@ class Connection(asyncio.Protocol):
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
             beating = HeartbeatTimer(Heartbeat(), self._transport, self.output, lambda: self.reads)
-            self.deadlines.beat(beating, heartbeat_s)
+            wait_s = heartbeat_s / BEATS_PER_INTERVAL
+            self.deadlines.check_every(wait_s, "heartbeat", beating.beat, MISSED_HEARTBEATS)
 
     def begin(self, session: AmqpSession) -> None:
         """The client may open channels."""
@@ -439,8 +444,7 @@ class Connection(asyncio.Protocol):
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""
         assert self._session is not None
-        assert self.open_channels is not None
-        admission.on_change(self, self._session, self.open_channels)
+        admission.on_change(self.services, self, self._session)
 
     def finish(self, *, is_client_to_close: bool = False) -> None:
         """Write what is collected, then close the socket once the peer has read it."""

@@ -29,9 +29,10 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import admitted
 from fluffle.broker.core.client import Handshake
-from fluffle.broker.core.pending_requests import ids_of
+from fluffle.broker.process.encryption import certified_name
 from fluffle.broker.protocols.amqp091.channel import deliver_ready, once_settled
-from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS, certified_name
+from fluffle.broker.protocols.amqp091.pending_requests import ids_of
+from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
@@ -330,7 +331,8 @@ def open_vhost(connection: Connection, method: Methods.Open) -> None:
     services, handshake = connection.services, connection.handshake
     assert handshake.user is not None
     vhost = admitted(services, handshake.user, method.virtual_host)
-    session = AmqpSession(connection, handshake.user, vhost, services)
+    notify_cancel = "consumer_cancel_notify" in handshake.capabilities
+    session = AmqpSession(connection, handshake.user, vhost, services, notify_cancel=notify_cancel)
     connection.begin(session)
     for observer in services.observers:
         observer.opened(connection, session)

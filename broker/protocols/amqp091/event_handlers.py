@@ -12,13 +12,13 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluffle.broker.core.pending_requests import DeferredEvent, Occurrence
 from fluffle.broker.core.route_lookup import LookupTooLong
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.basic_methods import on_acks
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.protocols.amqp091.channels import VOUCHING
+from fluffle.broker.protocols.amqp091.pending_requests import DeferredEvent, Occurrence
 from fluffle.broker.protocols.amqp091.publish_methods import (
     on_publishes,
     oversized,

@@ -1,11 +1,9 @@
 """SASL mechanisms: from the response of connection.start-ok to a name and a password.
 
-EXTERNAL has neither: the certificate that the client showed says who it is, in one of the places
-that RabbitMQ's `ssl_cert_login_from` names.
+EXTERNAL has neither: the certificate that the client showed says who it is (`process/encryption`).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
 
 from fluffle.broker.access.users import user_name
 from fluffle.broker.base.errors import SyntaxFailure
@@ -14,9 +12,6 @@ from fluffle.protocol.types import Field
 from fluffle.protocol.wire import read_fields
 
 EXTERNAL = "EXTERNAL"
-
-PeerCertificate: TypeAlias = Mapping[str, Any]
-"""As `ssl` decodes it: `subject` and `subjectAltName` and more; empty when there is none."""
 
 Credentials = tuple[str, bytes]
 """A user name and a password."""
@@ -55,74 +50,3 @@ def string(field: Field) -> bytes:
 
 
 MECHANISMS: dict[str, Callable[[bytes], Credentials]] = {"PLAIN": plain, "AMQPLAIN": amqplain}
-
-RDN_NAMES = {
-    "commonName": "CN",
-    "countryName": "C",
-    "dnQualifier": "2.5.4.46",
-    "domainComponent": "DC",
-    "emailAddress": "EMAILADDRESS",
-    "generationQualifier": "GENERATIONQUALIFIER",
-    "givenName": "GIVENNAME",
-    "initials": "INITIALS",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "pseudonym": "PSEUDONYM",
-    "serialNumber": "SERIALNUMBER",
-    "stateOrProvinceName": "ST",
-    "streetAddress": "2.5.4.9",
-    "surname": "SN",
-    "title": "TITLE",
-    "userId": "UID",
-}
-"""As RabbitMQ writes them in a distinguished name; OpenSSL gives all others as numbers, too."""
-ESCAPED = frozenset(b'"+,;<>\\')
-
-
-def distinguished_name(certificate: PeerCertificate) -> str:
-    """RFC 4514: `CN=alice,O=example`, the last part of the subject first."""
-    parts = (
-        "+".join(f"{RDN_NAMES.get(name, name)}={escaped(value)}" for name, value in part)
-        for part in reversed(certificate["subject"])
-    )
-    return ",".join(parts)
-
-
-def common_name(certificate: PeerCertificate) -> str:
-    """All common names of the subject, joined by commas."""
-    return ",".join(
-        value for part in certificate["subject"] for name, value in part if name == "commonName"
-    )
-
-
-def alternative_name(certificate: PeerCertificate) -> str:
-    """The first name of a host among the alternative names."""
-    names = (value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")
-    return next(names, "")
-
-
-def escaped(value: str) -> str:
-    """A value in a distinguished name (RFC 4514 §2.4); RabbitMQ writes what is not ASCII in hex."""
-    text = "".join(map(escaped_octet, value.encode()))
-    if text.startswith(("#", " ")):
-        text = "\\" + text
-    return f"{text[:-1]}\\ " if text.endswith(" ") and len(value) > 1 else text
-
-
-def escaped_octet(octet: int) -> str:
-    if not 32 <= octet < 126:
-        return f"\\{octet:02X}"
-    return f"\\{octet:c}" if octet in ESCAPED else chr(octet)
-
-
-LOGIN_FROM: dict[str, Callable[[PeerCertificate], str]] = {
-    "distinguished_name": distinguished_name,
-    "common_name": common_name,
-    "subject_alternative_name": alternative_name,
-}
-
-
-def certified_name(certificate: PeerCertificate, login_from: str) -> str:
-    """The user that a certificate stands for; empty when it names none there."""
-    return LOGIN_FROM[login_from](certificate)

@@ -13,8 +13,8 @@ from typing import Any
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import ConnectionForced, SyntaxFailure
 from fluffle.broker.core.forced_closes import close_connection
+from fluffle.broker.core.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.protocols.amqp091.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.testing.faults.clients import NEXT, REASON
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.frames import HEADER_BYTES, START_OK, frames_of
@@ -42,12 +42,12 @@ def list_connections(scene: FaultScope) -> Row:
 
 
 def row_of(line: TappedConnection) -> Row:
-    connection = line.connection
+    connection, node = line.connection, line.connection.services.owners.node
     channels = tuple(connection.channels)
     return {
-        **connection_row(connection),
+        **connection_row(node, connection),
         "client_properties": client_properties(line.introduction),
-        "channels": [channel_row(connection, channel) for channel in channels],
+        "channels": [channel_row(node, connection, channel) for channel in channels],
         "consumers": [
             consumer_row(connection, channel, subscription.consumer)
             for channel in channels

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import NotFound, PreconditionFailed
+from fluffle.broker.core.listings import consumer_row
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.listings import consumer_row
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer, Sink

@@ -23,8 +23,8 @@ from random import Random
 from typing import Any
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.core.heartbeat import HEARTBEAT_FRAME
 from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch

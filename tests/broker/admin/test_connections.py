@@ -12,8 +12,8 @@ from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.core.forced_closes import PIECE
 from fluffle.broker.observability.statistics.report import SampleWindows
+from fluffle.broker.process.encryption import NOT_ENCRYPTED
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.encryption import NOT_ENCRYPTED
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.methods import Basic, Tx, make, pamqp_table

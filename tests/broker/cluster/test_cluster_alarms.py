@@ -44,7 +44,7 @@ async def test_a_publisher_of_another_node_is_held_back(tmp_path: Path) -> None:
             message = aio_pika.Message(b"m", delivery_mode=2)
             publish = asyncio.ensure_future(channel.default_exchange.publish(message, "q"))
             connections = three["b"].node._services.connections
-            await until(lambda: any(each._read_control.holds("alarm") for each in connections))
+            await until(lambda: any(each.state == "blocked" for each in connections))
             assert not publish.done()
             alarms(three["a"]).set("disk", low=False)
             await publish

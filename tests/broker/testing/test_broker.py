@@ -24,6 +24,7 @@ from fluffle.broker.config.config import (
     QuorumConfig,
 )
 from fluffle.broker.process import environment
+from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.testing import calls
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S
 from fluffle.broker.testing.loop_thread import PATIENCE_S
@@ -61,6 +62,7 @@ async def test_a_broker_sends_at_once() -> None:
         for _ in range(2):
             async with await aio_pika.connect(broker.url):
                 (connection,) = broker.node.parts.connections
+                assert isinstance(connection, Connection)
                 client = connection._transport.get_extra_info("socket")
                 assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             await until(lambda: not len(broker.node.parts.connections))

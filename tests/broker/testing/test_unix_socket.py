@@ -13,6 +13,7 @@ import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.process.sockets import unix_socket
+from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.protocol.methods import Channel, Queue, make
 from tests.support.client import Client
 from tests.support.daemon import READY, environment_for_nodes
@@ -37,6 +38,7 @@ def test_a_client_talks_over_a_path(tmp_path: Path) -> None:
         client.publish(1, "", "orders", b"first")
         broker.vhost().expect("orders", count=1)
         (connection,) = broker.broker.node.parts.connections
+        assert isinstance(connection, Connection)
         assert connection.is_from_loopback
     assert not path.exists()
 

@@ -19,6 +19,7 @@ from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
 from fluffle.broker.protocols.amqp091 import accept
+from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
 from fluffle.protocol.methods import Channel, Connection, encode_method
 from fluffle.protocol.proxy import SIGNATURE
 from fluffle.protocol.spec import PROTOCOL_HEADER
@@ -79,6 +80,7 @@ def test_a_client_logs_in_over_tls(run: Run, config: Config, authority: Authorit
             async with peer_of(node.addresses["amqps"], authority.client()) as peer:
                 await peer.log_in()
                 (connection,) = node._services.connections
+                assert isinstance(connection, ServerConnection)
                 assert connection.is_from_loopback
                 assert connection.certificate == {}
                 client = connection._transport.get_extra_info("socket")
@@ -294,6 +296,7 @@ def test_the_client_behind_a_proxy_counts(
                 peer.writer.write(LINE)  # and the first bytes of AMQP in the same segment
                 await peer.log_in(ALICE)
                 (connection,) = node._services.connections
+                assert isinstance(connection, ServerConnection)
                 assert connection.name == "192.0.2.7:4711 -> 198.51.100.1:5672"
             async with peer_of(address) as peer:
                 peer.writer.write(LINE)
@@ -329,6 +332,7 @@ def test_a_proxy_may_pass_tls_on(run: Run, config: Config, authority: Authority)
             transport.write(PROTOCOL_HEADER)
             await reader.readuntil(b"en_US\xce")
             (connection,) = node._services.connections
+            assert isinstance(connection, ServerConnection)
             assert connection.name.startswith("192.0.2.7:4711 -> ")
             transport.abort()
 

@@ -15,6 +15,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.process.environment import ListeningServer, accept
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.amqp091 import listener as module
+from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
@@ -117,6 +118,7 @@ async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
     async with peer_of(("127.0.0.1", port)) as peer:
         await peer.log_in()
         (connection,) = services.connections
+        assert isinstance(connection, ServerConnection)
         assert connection.name.startswith("127.0.0.1:")
         assert connection.is_from_loopback
     await listener.stop("shutdown")

@@ -13,7 +13,8 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.protocols.amqp091.listings import connection_row
+from fluffle.broker.core.listings import whose
+from fluffle.broker.protocols.amqp091.connection import Connection
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -130,9 +131,8 @@ async def test_a_name_that_others_have_too(api: Api, client: Client) -> None:
     url = f"amqp://other:other@127.0.0.1:{api.amqp_port}/"
     async with await aio_pika.connect(url) as connection:
         await connection.channel()
-        (own,) = (
-            each for each in api.node.parts.connections if connection_row(each)["user"] == "other"
-        )
+        (own,) = (each for each in api.node.parts.connections if whose(each)["user"] == "other")
+        assert isinstance(own, Connection)
         own.name = client.name
         status, told = await api.ask("GET", client.path, user=OTHER)
         assert (status, told["user"]) == (200, "other")

@@ -1,4 +1,4 @@
-"""How a connection is encrypted and who has shown a certificate, in RabbitMQ's words.
+"""Encryption of a connection in RabbitMQ's words, and the user that a certificate stands for.
 
 ECDHE-RSA-AES256-GCM-SHA384 --> key exchange ecdhe_rsa, cipher aes_256_gcm, hash aead
 TLS_AES_256_GCM_SHA384      --> any, aes_256_gcm, aead
@@ -7,13 +7,14 @@ TLS_AES_256_GCM_SHA384      --> any, aes_256_gcm, aead
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from fluffle.broker.protocols.amqp091.sasl import PeerCertificate, distinguished_name
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import ssl
+
+PeerCertificate: TypeAlias = Mapping[str, Any]
+"""As `ssl` decodes it: `subject` and `subjectAltName` and more; empty when there is none."""
 
 AUTHENTICATED = ("gcm", "ccm", "ccm_8", "poly1305")
 """Modes that need no hash of their own."""
@@ -88,3 +89,77 @@ def suite_of(name: str) -> CipherSuite:
     if cipher.endswith(AUTHENTICATED):
         return CipherSuite(exchange, cipher, "aead")
     return CipherSuite(exchange, f"{cipher}_cbc" if SIZED.search(cipher) else cipher, digest)
+
+
+# Certificates
+
+RDN_NAMES = {
+    "commonName": "CN",
+    "countryName": "C",
+    "dnQualifier": "2.5.4.46",
+    "domainComponent": "DC",
+    "emailAddress": "EMAILADDRESS",
+    "generationQualifier": "GENERATIONQUALIFIER",
+    "givenName": "GIVENNAME",
+    "initials": "INITIALS",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "pseudonym": "PSEUDONYM",
+    "serialNumber": "SERIALNUMBER",
+    "stateOrProvinceName": "ST",
+    "streetAddress": "2.5.4.9",
+    "surname": "SN",
+    "title": "TITLE",
+    "userId": "UID",
+}
+"""As RabbitMQ writes them in a distinguished name; OpenSSL gives all others as numbers, too."""
+ESCAPED = frozenset(b'"+,;<>\\')
+
+
+def distinguished_name(certificate: PeerCertificate) -> str:
+    """RFC 4514: `CN=alice,O=example`, the last part of the subject first."""
+    parts = (
+        "+".join(f"{RDN_NAMES.get(name, name)}={escaped(value)}" for name, value in part)
+        for part in reversed(certificate["subject"])
+    )
+    return ",".join(parts)
+
+
+def common_name(certificate: PeerCertificate) -> str:
+    """All common names of the subject, joined by commas."""
+    return ",".join(
+        value for part in certificate["subject"] for name, value in part if name == "commonName"
+    )
+
+
+def alternative_name(certificate: PeerCertificate) -> str:
+    """The first name of a host among the alternative names."""
+    names = (value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")
+    return next(names, "")
+
+
+def escaped(value: str) -> str:
+    """A value in a distinguished name (RFC 4514 §2.4); RabbitMQ writes what is not ASCII in hex."""
+    text = "".join(map(escaped_octet, value.encode()))
+    if text.startswith(("#", " ")):
+        text = "\\" + text
+    return f"{text[:-1]}\\ " if text.endswith(" ") and len(value) > 1 else text
+
+
+def escaped_octet(octet: int) -> str:
+    if not 32 <= octet < 126:
+        return f"\\{octet:02X}"
+    return f"\\{octet:c}" if octet in ESCAPED else chr(octet)
+
+
+LOGIN_FROM: dict[str, Callable[[PeerCertificate], str]] = {
+    "distinguished_name": distinguished_name,
+    "common_name": common_name,
+    "subject_alternative_name": alternative_name,
+}
+
+
+def certified_name(certificate: PeerCertificate, login_from: str) -> str:
+    """The user that a certificate stands for; empty when it names none there."""
+    return LOGIN_FROM[login_from](certificate)

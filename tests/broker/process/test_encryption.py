@@ -1,13 +1,15 @@
-"""RabbitMQ's words for what OpenSSL says of a connection."""
+"""RabbitMQ's words for what OpenSSL says of a connection, and users that certificates stand for."""
 
 from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.protocols.amqp091.encryption import (
+from fluffle.broker.process.encryption import (
     NOT_ENCRYPTED,
     CipherSuite,
+    PeerCertificate,
     certificate_row,
+    certified_name,
     encryption_row,
     suite_of,
 )
@@ -62,3 +64,34 @@ def test_all_is_said_of_a_connection_that_is_encrypted(certificate: dict[str, ob
     assert row["ssl_protocol"] == "tlsv1.3"
     assert row["ssl_cipher"] == "aes_256_gcm"
     assert (row["peer_cert_subject"] is not None) == bool(certificate)
+
+
+ALICE: PeerCertificate = {
+    "subject": (
+        (("countryName", "AT"),),
+        (("organizationName", "Hase & Söhne, Wien"),),
+        (("commonName", "alice"), ("userId", "7")),
+        (("1.2.3.4", "#x "),),
+    ),
+    "subjectAltName": (("email", "a@b"), ("DNS", "alice.example"), ("DNS", "second.example")),
+}
+NOBODY: PeerCertificate = {"subject": ()}
+
+
+@pytest.mark.parametrize(
+    ("login_from", "name"),
+    [
+        ("distinguished_name", r"1.2.3.4=\#x\ ,CN=alice+UID=7,O=Hase & S\C3\B6hne\, Wien,C=AT"),
+        ("common_name", "alice"),
+        ("subject_alternative_name", "alice.example"),
+    ],
+)
+def test_a_certificate_names_a_user(login_from: str, name: str) -> None:
+    assert certified_name(ALICE, login_from) == name
+    assert certified_name(NOBODY, login_from) == ""
+
+
+def test_several_common_names_are_one_user_name() -> None:
+    subject = ((("commonName", "a"),), (("organizationName", "o"),), (("commonName", "b"),))
+    assert certified_name({"subject": subject}, "common_name") == "a,b"
+    assert certified_name({"subject": ((("commonName", " "),),)}, "distinguished_name") == r"CN=\ "

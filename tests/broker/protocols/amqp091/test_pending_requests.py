@@ -11,10 +11,9 @@ from functools import partial
 import pytest
 
 from fluffle.broker.base.errors import BrokerError, InternalError
-from fluffle.broker.core import pending_requests
 from fluffle.broker.metadata.facts import Facts
 from fluffle.broker.metadata.metadata import Apply, Decide
-from fluffle.broker.protocols.amqp091 import topology_methods
+from fluffle.broker.protocols.amqp091 import pending_requests, topology_methods
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.methods import (
     Basic,
@@ -407,13 +406,13 @@ def test_who_waits_is_not_read_when_all_together_have_sent_much(
     for _ in range(5):
         for number, client in enumerate(clients):
             client.publish(b"x" * 1_000, queue=f"q{number}")
-    kept = rig.edge.services.connections.kept
-    assert 10_000 < kept.kept_bytes < 10_000 + 2_000 * len(clients)
+    deferred = rig.edge.services.connections.deferred
+    assert 10_000 < deferred.total < 10_000 + 2_000 * len(clients)
     assert not any(client.transport.is_reading() for client in clients)
     clients.pop().transport.lose()
     rig.settle()
     assert all(client.transport.is_reading() for client in clients)
-    assert kept.kept_bytes == 0
+    assert deferred.total == 0
     for number, client in enumerate(clients):
         assert client.ready_count(f"q{number}") == 5
 

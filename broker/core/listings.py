@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.core.client import channel_name
-from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.queues.consumers import Consumer
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.connection import Connection
+    from fluffle.broker.core.client import ClientChannel, ClientConnection
 
 
-def whose(connection: Connection) -> dict[str, str]:
+def whose(connection: ClientConnection) -> dict[str, str]:
     """What it is looked for by, which is far less than the row."""
     session, user = connection.session, connection.handshake.user
     return {
@@ -22,13 +21,13 @@ def whose(connection: Connection) -> dict[str, str]:
     }
 
 
-def connection_row(connection: Connection) -> dict[str, Any]:
+def connection_row(node: str, connection: ClientConnection) -> dict[str, Any]:
     """What a connection is and what it is doing; before the login it has no user."""
     (peer_host, peer_port), (host, port) = connection.ends
     handshake = connection.handshake
     return {
         **whose(connection),
-        "node": connection.services.owners.node,
+        "node": node,
         "user_provided_name": handshake.client_name,
         "state": connection.state,
         "channels": sum(1 for _channel in connection.channels),
@@ -38,7 +37,7 @@ def connection_row(connection: Connection) -> dict[str, Any]:
         "port": port,
         "ssl": connection.is_encrypted,
         "type": "network",
-        "protocol": "AMQP 0-9-1",
+        "protocol": connection.protocol,
         "auth_mechanism": handshake.mechanism,
         "connected_at": handshake.connected_at_ms,
         "timeout": connection.heartbeat_s,
@@ -47,11 +46,11 @@ def connection_row(connection: Connection) -> dict[str, Any]:
     }
 
 
-def channel_row(connection: Connection, channel: Channel) -> dict[str, Any]:
+def channel_row(node: str, connection: ClientConnection, channel: ClientChannel) -> dict[str, Any]:
     """What a channel is for, and what is unsettled on it."""
     return {
         "name": channel_name(connection, channel),
-        "node": connection.services.owners.node,
+        "node": node,
         "connection": connection.name,
         "number": channel.number,
         "user": channel.session.user.name,
@@ -66,7 +65,9 @@ def channel_row(connection: Connection, channel: Channel) -> dict[str, Any]:
     }
 
 
-def consumer_row(connection: Connection, channel: Channel, consumer: Consumer) -> dict[str, Any]:
+def consumer_row(
+    connection: ClientConnection, channel: ClientChannel, consumer: Consumer
+) -> dict[str, Any]:
     """What a consumer takes from where."""
     return {
         "vhost": channel.session.vhost.name,

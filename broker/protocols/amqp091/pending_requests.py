@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, QueueDeleted
+from fluffle.broker.core.connections import DeferredBytes
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
@@ -61,15 +62,6 @@ class DeferredEvent:
 Occurrence: TypeAlias = Event | DeferredEvent
 
 
-class DeferredBytes:
-    """How much the connections of a node keep for channels that wait."""
-
-    __slots__ = ("kept_bytes",)
-
-    def __init__(self) -> None:
-        self.kept_bytes = 0
-
-
 class WaitingChannels:
     """The channels of one connection that wait."""
 
@@ -110,12 +102,12 @@ class WaitingChannels:
 
     def _count(self, more_bytes: int) -> None:
         self._kept_bytes += more_bytes
-        self._of_all.kept_bytes += more_bytes
+        self._of_all.total += more_bytes
 
     @property
     def _is_much(self) -> bool:
         """Whether no more may be kept, of this connection or of all."""
-        is_full = self._of_all.kept_bytes > ALL_KEPT_BYTES_MAX
+        is_full = self._of_all.total > ALL_KEPT_BYTES_MAX
         return self._kept_bytes > (0 if is_full else KEPT_BYTES_MAX)
 
     def keeps_first(self, event: Event) -> None:

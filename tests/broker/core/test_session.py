@@ -1,0 +1,72 @@
+"""A session without a socket: what a protocol needs to act for a user in a virtual host."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluffle.broker.access.permissions import Permission
+from fluffle.broker.base.errors import AccessRefused
+from fluffle.broker.core import topology
+from fluffle.broker.core.admission import ask_again
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.queues import engine
+from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.protocol.properties import Properties, build_content, encode_properties
+from tests.support.edge import Edge
+from tests.support.sessions import FakeClient, session_of
+
+
+class FakeOutcomes:
+    """A `PublishOutcomes` for one who does not ask."""
+
+    def returned(self, routed: RoutedBatch) -> None: ...
+
+    def settle(self, confirms: Confirms) -> None: ...
+
+    def settle_later(self, confirms: Confirms) -> None: ...
+
+
+@pytest.fixture
+def edge() -> Edge:
+    return Edge()
+
+
+def test_it_is_named_and_owned_as_its_client_is(edge: Edge) -> None:
+    session = session_of(edge)
+    assert session.name == FakeClient.name
+    assert not edge.services.owners.has_ended(session.owner)
+
+
+def test_it_changes_definitions_with_the_rights_of_its_user(edge: Edge) -> None:
+    session, errors = session_of(edge), list[Exception]()
+
+    def declare(name: str) -> None:
+        spec = ExchangeSpec(name, "fanout")
+        session.metadata.change(
+            lambda: topology.declare_exchange(session, spec), lambda: None, errors.append
+        )
+
+    declare("mine")
+    assert edge.vhost.topology.find("mine") is not None
+    edge.editor.put_permission("guest", "/", Permission("^other$", ".*", ".*"))
+    ask_again(session)
+    with pytest.raises(AccessRefused):
+        topology.declare_exchange(session, ExchangeSpec("another", "fanout"))
+
+
+def test_its_client_hears_of_a_queue_that_is_behind(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BEHIND_MESSAGES", 0)
+    client = FakeClient()
+    consumer = edge.connect()
+    consumer.declare()
+    consumer.consume(prefetch=1)
+    publisher = Publisher(session_of(edge, client=client), FakeOutcomes())
+    content = build_content(encode_properties(Properties()), b"x")
+    for _ in range(3):
+        for _stop in publisher.publish_message("", "q", content, mandatory=True, is_certain=True):
+            pass
+    assert client.behind == [("q", 1)] * 3
