@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.house import source_tree
-from tests.house.source_tree import Module
+from tests.house.source_tree import ROOT, Module
 
 NOUNS_IN_ING = {
     "broker.queues.dead_lettering": "RabbitMQ's word",
@@ -23,6 +25,10 @@ LOOSE_LINES_MAX = 130
 BUNDLE_COUNT_MAX = 48
 CYCLE_SIZES_MAX = (25, 15, 9, 7, 7, 4, 2, 2, 2, 2, 2)
 """Imports for types count.  In the order of their sizes."""
+
+PATH = re.compile(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+)/?(?:\.py)?`")
+FOLDERS = ("", "broker/")
+"""From which paths in prose begin."""
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,15 @@ def test_prose_names_what_there_is(found: list[Module]) -> None:
     """Classes in backquotes, and files; what is renamed is renamed there, too."""
     unknown = source_tree.unknown_names(found)
     assert [each for each in unknown if each.rpartition(" ")[2] not in FOREIGN_NAMES] == []
+
+
+def test_paths_in_the_architecture_lead_somewhere() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    lost = [
+        path
+        for path in PATH.findall(page)
+        if not any(
+            (ROOT / f"{folder}{path}{end}").exists() for folder in FOLDERS for end in ("", ".py")
+        )
+    ]
+    assert lost == []
