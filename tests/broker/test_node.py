@@ -34,7 +34,7 @@ from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import Environment
 from fluffle.storage.errors import StorageError
 from tests.broker.durability.definitions.test_restart_model import Sink
-from tests.broker.routing.make import to_queue
+from tests.broker.routing.topologies import to_queue
 from tests.support.definitions import Editor, VhostEditor, engine_of
 from tests.support.edge import publish_frames
 from tests.support.peer import peer_of

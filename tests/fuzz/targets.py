@@ -74,7 +74,7 @@ from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.layout import cut
 from fluffle.storage.record import Deletion, Packer, Record, Row
 from tests.broker.queues.quorum.history import OPERATIONS, History
-from tests.broker.queues.quorum.make import busy
+from tests.broker.queues.quorum.sample_facts import busy
 from tests.fuzz.talk import GREETING, talk
 from tests.protocol.client_frames import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.sample_session import merged, sample_session, session_reader

@@ -53,7 +53,9 @@ FAMILIES = {
     for family in (
         Family("groups", tuple(RAFT), SIMULATION),
         Family("queues", (*QUEUES, *NODES, *ENGINE), SIMULATION),
-        Family("formation", tuple(FORMATION), "tests/simulation/formation/test_formation.py"),
+        Family(
+            "formation", tuple(FORMATION), "tests/simulation/formation/test_formation_cluster.py"
+        ),
         Family("image", tuple(IMAGE), IN_QUORUM_QUEUES),
         Family("refusals", tuple(REFUSALS), IN_QUORUM_QUEUES),
         Family(

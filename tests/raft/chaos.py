@@ -31,7 +31,7 @@ class Broken(AssertionError):
     """An invariant does not hold."""
 
 
-class Ghost:
+class ReferenceLog:
     """What has been true of the group, as nobody in it can know."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -127,7 +127,7 @@ class Chaos:
         self.nodes = nodes
         self.founders = nodes[:3] if self.random.random() < 0.5 else nodes
         self.cluster.create(self.founders)
-        self.ghost = Ghost(self.cluster)
+        self.ghost = ReferenceLog(self.cluster)
         self.cluster.on_output = self.ghost.see
         self.left: set[str] = set()
         self.number = 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tests.simulation.options import jobs_of_one, parsed
 from tests.simulation.output_text import line_of
-from tests.simulation.queues.town import Town
+from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.run import Account, Run
 from tests.simulation.seeds import Failure, Job, Summary, attempt, outcomes, shrink
 from tests.simulation.virtual_time import SECOND_US
@@ -57,7 +57,7 @@ def show(failure: Failure) -> None:
 def command_of(job: Job) -> str:
     """What does this run again."""
     command = f"python -m tests.simulation --seed {job.seed} --nodes {job.nodes}"
-    if job.subject is Town:
+    if job.subject is QueueCluster:
         command += " --queues"
     if job.seconds != Job.SECONDS:
         command += f" --seconds {job.seconds}"

@@ -23,7 +23,7 @@ from tests.simulation.disk import Backup, DiskProfile, SimDisk
 from tests.simulation.facts import Stored, Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.network import NetworkProfile, SimNetwork
-from tests.simulation.process import Identity, Process, Tenant
+from tests.simulation.process import GroupServices, Identity, Process
 from tests.simulation.registry import Registry
 from tests.simulation.virtual_time import MS_US, SECOND_US, VirtualTime
 from tests.simulation.watch import Watch
@@ -105,7 +105,7 @@ class Cluster:
         disks: Callable[[], DiskProfile],
         machines: Callable[[], tuple[Tuning, int, float]],
         *,
-        promote: Callable[[Process, Links], Tenant],
+        promote: Callable[[Process, Links], GroupServices],
     ) -> None:
         self.clockwork = clockwork
         self.names = tuple(names)
@@ -168,7 +168,7 @@ class Cluster:
             # It must not go on as the member it was: it begins anew, as another incarnation.
             self.registry.burn(name, group)
             self.watch.facts.group_lost(name, group)
-        process.tenant.lose(lost)
+        process.services.lose(lost)
         self.network.attach(name, disk.boot)
         if self.vital in lost:
             self.kill(name, is_silent=False)

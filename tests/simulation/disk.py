@@ -60,7 +60,7 @@ class KnownProgress(NamedTuple):
 
 
 @dataclass(slots=True)
-class Book:
+class DiskMarks:
     """The marks that a store has beside its groups: of its node, its file and the other nodes."""
 
     lives: Boots = field(default_factory=lambda: Boots(0, ()))
@@ -68,7 +68,7 @@ class Book:
     reached: dict[NodeId, KnownProgress] = field(default_factory=dict)
     mark: FileMark | None = None
 
-    def copy(self) -> "Book":
+    def copy(self) -> "DiskMarks":
         twin = copy(self)
         twin.reached = dict(self.reached)
         return twin
@@ -80,7 +80,7 @@ class Backup(NamedTuple):
     boot: int
     """The boot of the process that ran then."""
     image: Image
-    book: Book
+    marks: DiskMarks
 
 
 class SimDisk:
@@ -96,13 +96,13 @@ class SimDisk:
         "_running",
         "_running_noted",
         "_waiting",
-        "book",
         "boot",
         "fails_next",
         "file",
         "has_room",
         "image",
         "is_stalled",
+        "marks",
         "name",
         "on_durable",
         "on_failed",
@@ -121,7 +121,7 @@ class SimDisk:
         self.name = name
         self.profile = profile
         self.image = Image()
-        self.book = Book()
+        self.marks = DiskMarks()
         self.file = file_made(1)
         """The file that is there, wherever its content is from."""
         self._noted: dict[NodeId, KnownProgress] = {}
@@ -155,23 +155,23 @@ class SimDisk:
 
     def is_copy(self) -> bool:
         """Whether the disk is a copy, as `begin_life` finds out."""
-        mark = self.book.mark
+        mark = self.marks.mark
         return mark is not None and mark.is_other(self.file)
 
     def begin_life(self, nonce: bytes) -> None:
         """Begin a life, which is on disk before the node says a word."""
-        book = self.book
-        book.lives = book.lives.followed_by(nonce, book.commit_number)
-        book.mark = self.file
-        book.commit_number += 1
+        marks = self.marks
+        marks.lives = marks.lives.followed_by(nonce, marks.commit_number)
+        marks.mark = self.file
+        marks.commit_number += 1
 
     @property
     def commit_number(self) -> int:
-        return self.book.commit_number
+        return self.marks.commit_number
 
     @property
     def known(self) -> Collection[NodeId]:
-        return sorted({*self.book.reached, *self._running_noted, *self._noted})
+        return sorted({*self.marks.reached, *self._running_noted, *self._noted})
 
     def reached(self, node: NodeId) -> Sequence[DurableCommit]:
         return self._known_progress(node).rows
@@ -180,7 +180,7 @@ class SimDisk:
         return self._known_progress(node).began
 
     def _known_progress(self, node: NodeId) -> KnownProgress:
-        for known in (self._noted, self._running_noted, self.book.reached):
+        for known in (self._noted, self._running_noted, self.marks.reached):
             if node in known:
                 return known[node]
         return KnownProgress()
@@ -189,17 +189,17 @@ class SimDisk:
         self._noted[node] = KnownProgress([*rows], began)
 
     def backup(self) -> Backup:
-        return Backup(self.boot, self.image.copy(), self.book.copy())
+        return Backup(self.boot, self.image.copy(), self.marks.copy())
 
     def put_back(self, backup: Backup, *, is_copy: bool) -> None:
         """While no process runs: as a copy of the files, or of the blocks of the whole disk."""
-        self.image, self.book = backup.image.copy(), backup.book.copy()
+        self.image, self.marks = backup.image.copy(), backup.marks.copy()
         if is_copy:
             self.file = file_made(self.file.inode + 1)
 
     def begin_anew(self) -> None:
         """With nothing."""
-        self.image, self.book = Image(), Book()
+        self.image, self.marks = Image(), DiskMarks()
         self.file = file_made(self.file.inode + 1)
 
     @property
@@ -289,8 +289,8 @@ class SimDisk:
     def _make_durable(self) -> None:
         """An entry that is written again is there, even if it had been deleted meanwhile."""
         items, self._running = self._running, []
-        self.book.commit_number += 1
-        self.book.reached |= self._running_noted
+        self.marks.commit_number += 1
+        self.marks.reached |= self._running_noted
         self._running_noted = {}
         for item in items:
             if isinstance(item, Rewrite):

@@ -1,4 +1,4 @@
-"""The ghost: what is true of the whole cluster, gathered from what nodes write, send and apply.
+"""Facts: what is true of the whole cluster, gathered from what nodes write, send and apply.
 
 No node knows this.  It outlives every process, forgets nothing, and has its own plain idea of each
 log, in memory (`Replica.log`) and on disk (`Stored.log`), so that no mistake of the code under test

@@ -403,7 +403,7 @@ def roll_back(cluster: Cluster, chance: Random) -> Undo | None:
     copies = [(first, facts.backup(name))]
 
     def is_same_life() -> bool:
-        return disk.boot == first.boot and disk.book.lives == first.book.lives
+        return disk.boot == first.boot and disk.marks.lives == first.marks.lives
 
     def copy_again(left: int) -> None:
         if left and copies and is_same_life():
@@ -438,8 +438,8 @@ def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
     others = [machine.disk for other, machine in cluster.machines.items() if other != name]
     return all(
         any(
-            row.incarnation == group.incarnation and row.commit > backup.book.commit_number
-            for row in disk.book.reached.get(name, KnownProgress()).rows
+            row.incarnation == group.incarnation and row.commit > backup.marks.commit_number
+            for row in disk.marks.reached.get(name, KnownProgress()).rows
         )
         for disk in others
     )

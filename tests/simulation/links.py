@@ -59,7 +59,7 @@ class Connection:
         """What came while the way was cut."""
 
 
-class Way:
+class Direction:
     """From one node to another, whatever connections come and go."""
 
     __slots__ = (
@@ -117,7 +117,7 @@ class LinkedNetwork:
         self._deliver = deliver
         self._link_changed = link_changed
         self._when_awake = when_awake
-        self._ways = {(a, b): Way() for a in nodes for b in nodes if a != b}
+        self._ways = {(a, b): Direction() for a in nodes for b in nodes if a != b}
         self._boots: set[NodeId] = set()
         """Nodes with a process."""
         self._hosts_away: set[NodeId] = set()
@@ -278,7 +278,7 @@ class LinkedNetwork:
         if way.silent_since_us == since_us and way.connection is not None:
             self._break(sender, receiver)
 
-    def _forget(self, way: Way, *, is_silent: bool) -> None:
+    def _forget(self, way: Direction, *, is_silent: bool) -> None:
         """The end that sends is there no more."""
         way.dials += 1
         way.is_up = way.is_nobody_there = False

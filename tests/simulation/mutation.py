@@ -12,7 +12,7 @@ import pytest
 from tests.mutants.mutant import Mutant
 from tests.mutants.verdict import Verdict
 from tests.raft.scenario import Scenario
-from tests.simulation.queues.town import Town
+from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.run import Subject
 from tests.simulation.seeds import Failure, Job, outcome, outcomes
 from tests.simulation.toy_client import ToyClient
@@ -20,7 +20,7 @@ from tests.simulation.toy_client import ToyClient
 SCENARIOS = Path(__file__).parent.parent / "raft" / "scenarios"
 SEEDS_MAX = 25
 """A mutant that lives so long, with 3 and with 5 nodes, has escaped."""
-SUBJECTS: dict[str, Subject] = {"groups": ToyClient, "queues": Town}
+SUBJECTS: dict[str, Subject] = {"groups": ToyClient, "queues": QueueCluster}
 """The subject of the runs that look for the mutants of a family."""
 SECONDS = {"groups": 30, "queues": 15}
 """Simulated, of each run: mistakes show early, and many short runs have more mixes of faults."""

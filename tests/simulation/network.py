@@ -95,7 +95,7 @@ Held = tuple[NodeId, NodeId, Frame, tuple[int, int], int]
 """A frame, as `_arrive` takes it."""
 
 
-class Way:
+class Direction:
     """One direction of a link."""
 
     __slots__ = ("arrives_us", "free_us", "generation", "held", "held_share", "is_cut", "slow_us")
@@ -140,7 +140,7 @@ class SimNetwork:
         self._chance: Random = clockwork.chance("network")
         self._deliver = deliver
         self._link_changed = link_changed
-        self._ways = {(a, b): Way() for a in nodes for b in nodes if a != b}
+        self._ways = {(a, b): Direction() for a in nodes for b in nodes if a != b}
         self._boots: dict[NodeId, int] = {}
         self._heard: dict[tuple[NodeId, NodeId], int] = {}
         """(receiver, sender) -> the sender's latest boot that was heard in the receiver's boot."""
@@ -239,7 +239,7 @@ class SimNetwork:
         """Whether frames come through in both directions."""
         return not self._ways[a, b].is_cut and not self._ways[b, a].is_cut
 
-    def _delay_us(self, way: Way, size: int) -> int:
+    def _delay_us(self, way: Direction, size: int) -> int:
         return transit_us(self.profile, way, size, self._chance, self._clockwork.now_us)
 
     def _arrive(

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tests.simulation.queues.town import Town
+from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.run import NAMES
 from tests.simulation.seeds import Job
 from tests.simulation.toy_client import ToyClient
@@ -55,7 +55,7 @@ def parser_of_all() -> argparse.ArgumentParser:
         "--queues",
         action="store_const",
         dest="subject",
-        const=Town,
+        const=QueueCluster,
         default=ToyClient,
         help="whole queues: definitions, members, leaderships, edges and clients",
     )

@@ -2,7 +2,7 @@
 
 What is under test is `RaftHost` and everything below it.  Here is what stands around it in a
 simulation: ports that lead to the `World`, images that tell of each entry, and an output that is
-seen before it is done.  What the groups are for is the business of a `Tenant`.
+seen before it is done.  What the groups are for is the business of a `GroupServices`.
 """
 
 import contextlib
@@ -92,7 +92,7 @@ class Identity:
     chance: Random
 
 
-class Watched(MultiRaft):
+class ObservedMultiRaft(MultiRaft):
     """Consensus whose outputs are seen before they are done."""
 
     __slots__ = ("_process",)
@@ -114,7 +114,7 @@ class Watched(MultiRaft):
         return output
 
 
-class Simulated(Machine, Protocol):
+class DigestedMachine(Machine, Protocol):
     """The image of one group, as a simulation compares it."""
 
     @property
@@ -122,10 +122,10 @@ class Simulated(Machine, Protocol):
         """Equal if and only if the images are."""
 
 
-class Tenant(Protocol):
+class GroupServices(Protocol):
     """Whatever a node has its groups for: in and around their images."""
 
-    def make_machine(self, group: GroupId) -> Simulated: ...
+    def make_machine(self, group: GroupId) -> DigestedMachine: ...
 
     @property
     def owners(self) -> GroupOwner | None:
@@ -161,14 +161,14 @@ class Tenant(Protocol):
 
 
 class Toys:
-    """A tenant that has nothing but toys."""
+    """Services of a node that has groups of toys alone."""
 
     owners = day = None
 
     def __init__(self, process: "Process") -> None:
         self._process = process
 
-    def make_machine(self, group: GroupId) -> Simulated:
+    def make_machine(self, group: GroupId) -> DigestedMachine:
         return Toy()
 
     def start(self) -> list[GroupId]:
@@ -203,7 +203,7 @@ class Image:
 
     __slots__ = ("_group", "_process", "applied", "machine")
 
-    def __init__(self, process: "Process", group: GroupId, machine: Simulated) -> None:
+    def __init__(self, process: "Process", group: GroupId, machine: DigestedMachine) -> None:
         self._process = process
         self._group = group
         self.machine = machine
@@ -238,7 +238,7 @@ class Image:
         return [index for first, stop in self.machine.snapshot()[0] for index in range(first, stop)]
 
 
-class Around:
+class HostEnvironment:
     """All ports of the host but the disk: the world decides on time, order and what arrives."""
 
     __slots__ = ("_process", "on_frame", "on_link")
@@ -281,22 +281,22 @@ class Around:
     # As day
 
     def told(self) -> tuple[int, int]:
-        day = self._process.tenant.day
+        day = self._process.services.day
         return (0, 0) if day is None else day.told()
 
     def heard(self, echo: Echo) -> None:
-        day = self._process.tenant.day
+        day = self._process.services.day
         if day is not None:
             day.heard(echo)
 
     # As owner: whoever watches sees all outputs
 
     def make_machine(self, group: GroupId) -> Image:
-        return Image(self._process, group, self._process.tenant.make_machine(group))
+        return Image(self._process, group, self._process.services.make_machine(group))
 
     @property
     def _owners(self) -> GroupOwner | None:
-        return self._process.tenant.owners
+        return self._process.services.owners
 
     def configured(self, change: ConfigChange) -> None:
         if self._owners is not None:
@@ -324,30 +324,32 @@ class Around:
 class Process:
     """Everything in here is lost when the process dies."""
 
-    __slots__ = ("boot", "host", "is_alive", "multi", "node", "store", "tenant", "world")
+    __slots__ = ("boot", "host", "is_alive", "multi", "node", "services", "store", "world")
 
     def __init__(
         self,
         identity: Identity,
         store: LogStore,
         world: World,
-        promote: Callable[["Process", Links], Tenant] = lambda process, _links: Toys(process),
+        promote: Callable[["Process", Links], GroupServices] = lambda process, _links: Toys(
+            process
+        ),
     ) -> None:
         self.node = identity.node
         self.boot = identity.boot
         self.store = store
         self.world = world
-        self.multi = Watched(identity, self)
+        self.multi = ObservedMultiRaft(identity, self)
         self.is_alive = True
-        around = Around(self)
+        around = HostEnvironment(self)
         self.host = RaftHost(
             self.multi, RaftHostEnvironment(store, around, around, around, around, _raise), SETTINGS
         )
-        self.tenant = promote(self, around)
+        self.services = promote(self, around)
 
     def start(self) -> list[GroupId]:
         """Load what is on disk; returns the groups whose head is lost, which are not here."""
-        return self.tenant.start()
+        return self.services.start()
 
     def feed(self, call: Callable[..., object], *args: Any) -> None:
         """Have something done in the next turn."""
@@ -357,11 +359,11 @@ class Process:
         if kind is FrameKind.CONSENSUS:
             self.host.receive(sender, payload)
         else:
-            self.tenant.receive(sender, kind, payload)
+            self.services.receive(sender, kind, payload)
 
     def link_changed(self, other: NodeId, is_up: bool) -> None:
         self.host.link_changed(other, is_up)
-        self.tenant.link_changed(other, is_up)
+        self.services.link_changed(other, is_up)
 
     def link_accepted(self, other: NodeId) -> None:
         """The other node has dialled this one."""
@@ -372,9 +374,9 @@ class Process:
         self.host.wake(at_ms)
 
     def turn(self) -> None:
-        self.tenant.begin_turn()
+        self.services.begin_turn()
         self.host.turn()
-        self.tenant.end_turn()
+        self.services.end_turn()
 
     # For those who look inside, or act on it, from within a turn
 

@@ -105,7 +105,7 @@ class Registry:
                 process.ask_around(group)
                 self._plan(process, group)
                 return
-            process.tenant.leave(group)
+            process.services.leave(group)
             if not spec.is_deleted:
                 self.look_into(group)
             return
@@ -114,4 +114,4 @@ class Registry:
         if member is None or member in spec.burnt:
             return
         config = spec.initial if member in spec.initial.voters else Config()
-        process.tenant.join(group, member.incarnation, config)
+        process.services.join(group, member.incarnation, config)

@@ -33,7 +33,7 @@ from tests.simulation.process import Process
 from tests.simulation.registry import GroupSpec
 from tests.simulation.toy_client import ToyClient
 from tests.simulation.virtual_time import MS_US, SECOND_US, VirtualTime
-from tests.simulation.workload import Trade, Workload
+from tests.simulation.workload import Application, Workload
 
 NAMES = ("a", "b", "c", "d", "e")
 SETTLE_S = 30
@@ -45,7 +45,7 @@ STUCK_S = 5
 """A group that commits nothing in `CALM_S` still sends somebody the log, if that moves."""
 IDLE_S = 5
 
-Subject = Callable[[], Trade]
+Subject = Callable[[], Application]
 """What a run is about."""
 
 
@@ -105,18 +105,18 @@ class Run:
         self.profile = profile = profiles.draw(chance, nodes)
         for kind in DRAWN_APART:
             profile.fault_rates[kind] = profiles.draw_rate(clockwork.chance(kind))
-        self.trade = subject()
-        self.trade.shape(chance, profile)
+        self.application = subject()
+        self.application.shape(chance, profile)
         self.cluster = Cluster(
             NAMES[:nodes],
             clockwork,
             profile.network,
             lambda: profiles.draw_disk(chance, profile),
             lambda: profiles.draw_machine(chance, profile),
-            promote=self.trade.promote,
+            promote=self.application.promote,
         )
-        self.trade.join(self.cluster)
-        self.workload = Workload(self.cluster, profile.workload, self.trade)
+        self.application.join(self.cluster)
+        self.workload = Workload(self.cluster, profile.workload, self.application)
         self.faults = Faults(self.cluster)
         self.plan = [fault for fault in self._draw_plan() if fault.number not in without]
         self.trace: deque[tuple[int, str, Any]] | None = None
@@ -170,7 +170,7 @@ class Run:
         self.faults.stop()
         self.workload.stop()
         settled_us = self._settle()
-        self.trade.end()
+        self.application.end()
         self._idle()
         facts = cluster.watch.facts.groups.values()
         return Account(
@@ -262,7 +262,7 @@ class Run:
         leader = self.workload.leader(vital.group)
         if leader is not None and leader.node in core:
             return names
-        return [name for name in names if self.trade.serves(name)]
+        return [name for name in names if self.application.serves(name)]
 
     def _reach(self, spec: GroupSpec, core: set[str]) -> tuple[int, int]:
         """A term that is led, and up to where all of the core are known to have the leader's log:
@@ -306,7 +306,7 @@ class Run:
         while True:
             clockwork.run(clockwork.now_us + 250 * MS_US)
             note_mended(cluster)
-            wrong = self._first_wrong() or self._first_mute(asked) or self.trade.unfinished()
+            wrong = self._first_wrong() or self._first_mute(asked) or self.application.unfinished()
             if wrong is None:
                 return clockwork.now_us - began_us
             done = self._work_done()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.faults import Fault
-from tests.simulation.queues.town import Town
+from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.run import Account, Run, Subject
 from tests.simulation.seeds import Failure, Job, Summary, outcome, outcomes
 from tests.simulation.toy_client import ToyClient, create
@@ -49,7 +49,7 @@ def test_a_few_seeds_find_nothing(nodes: int) -> None:
 @pytest.mark.parametrize("nodes", [3, 5])
 def test_a_few_seeds_about_queues_find_nothing(nodes: int) -> None:
     for seed in (1, 2, 3):
-        found = outcome(Job(seed, nodes, seconds=8, subject=Town))
+        found = outcome(Job(seed, nodes, seconds=8, subject=QueueCluster))
         assert isinstance(found, Account), f"seed {seed} with {nodes} nodes: {found}"
         assert found.commits > 0
 
@@ -63,7 +63,7 @@ def test_a_seed_that_failed_once(seed: int) -> None:
 @pytest.mark.slow("a simulated minute of a cluster")
 @seeds([])
 def test_a_seed_about_queues_that_failed_once(seed: int) -> None:
-    come_up_again(seed, "test_a_seed_about_queues_that_failed_once", Town)
+    come_up_again(seed, "test_a_seed_about_queues_that_failed_once", QueueCluster)
 
 
 def come_up_again(seed: int, test: str, subject: Subject) -> None:
@@ -80,7 +80,9 @@ def come_up_again(seed: int, test: str, subject: Subject) -> None:
 @pytest.mark.parametrize("slice_", range(SLICES))
 def test_many_seeds_about_queues_find_nothing(slice_: int) -> None:
     seeds = range(1 + slice_, QUEUE_SEEDS + 1, SLICES)
-    summary = check([Job(seed, nodes, 10, subject=Town) for seed in seeds for nodes in (3, 5)])
+    summary = check(
+        [Job(seed, nodes, 10, subject=QueueCluster) for seed in seeds for nodes in (3, 5)]
+    )
     assert summary.runs == 2 * QUEUE_SEEDS // SLICES
     assert summary.commits > 50
 
@@ -103,10 +105,12 @@ print(Run(3, 3, seconds=8, subject=subject).go().digest)
 """
 
 
-@pytest.mark.parametrize(("subject", "module"), [(ToyClient, "toy_client"), (Town, "queues.town")])
+@pytest.mark.parametrize(
+    ("subject", "module"), [(ToyClient, "toy_client"), (QueueCluster, "queues.queue_cluster")]
+)
 def test_a_seed_is_one_run_whatever_python_hashes(subject: Subject, module: str) -> None:
     """Nothing may depend on the order of a set of names, or on where an object lies in memory."""
-    code = DIGEST.format(module, "ToyClient" if subject is ToyClient else "Town")
+    code = DIGEST.format(module, "ToyClient" if subject is ToyClient else "QueueCluster")
     digests = set()
     for hash_seed in ("0", "1", "random"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}

@@ -10,7 +10,7 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.records import GroupId
 from fluffle.raft.rejection import ProposalRefused
 from tests.simulation.cluster import Cluster
-from tests.simulation.process import Process, Tenant, Toys
+from tests.simulation.process import GroupServices, Process, Toys
 from tests.simulation.profile import Profile
 from tests.simulation.toy import put, settle
 from tests.simulation.workload import Workload
@@ -23,7 +23,7 @@ GROUPS_MAX = 8
 
 
 class ToyClient:
-    """A `Trade`."""
+    """An `Application` of toy queues."""
 
     def __init__(self) -> None:
         self.kinds: Mapping[str, Callable[[Workload], None]] = {
@@ -40,7 +40,7 @@ class ToyClient:
 
     def join(self, cluster: Cluster) -> None: ...
 
-    def promote(self, process: Process, links: Links) -> Tenant:
+    def promote(self, process: Process, links: Links) -> GroupServices:
         return Toys(process)
 
     def serves(self, node: NodeId) -> bool:

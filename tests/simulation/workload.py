@@ -1,8 +1,8 @@
-"""What clients and operators ask of groups: reads, snapshots, moves, and whatever a trade does.
+"""What clients and operators ask of groups: reads, snapshots, moves, and what an application adds.
 
 Every kind comes at random moments with a rate of its own.  Each asks somebody who may not be the
 leader, or not any more, as in life; a refusal is an answer.  What groups are there for is the
-business of a `Trade`.
+business of a `Application`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +18,7 @@ from fluffle.raft.records import GroupId
 from fluffle.raft.rejection import ProposalRefused
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
-from tests.simulation.process import Process, Tenant
+from tests.simulation.process import GroupServices, Process
 from tests.simulation.registry import GroupSpec
 from tests.simulation.virtual_time import SECOND_US
 
@@ -31,7 +31,7 @@ class WorkloadProfile:
     """How often a second, in the whole cluster; 0: never."""
 
     rates: dict[str, float] = field(default_factory=dict)
-    """By the names of `KINDS`, and of those of the trade."""
+    """By the names of `KINDS`, and of those of the application."""
     groups: int = 1
     batch_max: int = 4
     padding_max: int = 200
@@ -42,7 +42,7 @@ FIRST_CONTEXT = 1 << 40
 """Of reads; those of others have lower ones."""
 
 
-class Trade(Protocol):
+class Application(Protocol):
     """What groups are there for.  Kinds are called with the workload, as those of `KINDS`."""
 
     kinds: "Mapping[str, Callable[[Workload], None]]"
@@ -55,7 +55,7 @@ class Trade(Protocol):
     def join(self, cluster: Cluster) -> None:
         """Before anything is started."""
 
-    def promote(self, process: Process, links: Links) -> Tenant:
+    def promote(self, process: Process, links: Links) -> GroupServices:
         """What a process has its groups for, in this life."""
 
     def serves(self, node: NodeId) -> bool:
@@ -77,11 +77,13 @@ class Trade(Protocol):
 class Workload:
     """Goes on until `stop`; the looking after of members goes on to the end."""
 
-    def __init__(self, cluster: Cluster, profile: WorkloadProfile, trade: Trade) -> None:
+    def __init__(
+        self, cluster: Cluster, profile: WorkloadProfile, application: Application
+    ) -> None:
         self.cluster = cluster
         self.profile = profile
         self.chance: Random = cluster.clockwork.chance("workload")
-        self.trade = trade
+        self.application = application
         self._is_stopped = False
         self._is_steady = False
         self.away: list[tuple[GroupSpec, NodeId]] = []
@@ -91,8 +93,8 @@ class Workload:
         cluster.watch.read.append(self._answered)
 
     def start(self) -> None:
-        self.trade.begin(self)
-        kinds = {**KINDS, **self.trade.kinds}
+        self.application.begin(self)
+        kinds = {**KINDS, **self.application.kinds}
         for name, rate in self.profile.rates.items():
             if rate:
                 self._plan(kinds[name], rate)
@@ -126,7 +128,7 @@ class Workload:
 
     def propose(self, group: GroupId) -> None:
         """Something new, to whoever leads."""
-        self.trade.propose(self, group)
+        self.application.propose(self, group)
 
     def some_group(self) -> GroupSpec | None:
         living = self.cluster.registry.living()
@@ -137,7 +139,7 @@ class Workload:
         living = [
             spec
             for spec in self.cluster.registry.living()
-            if spec.group not in self.trade.fixed and not spec.is_defined
+            if spec.group not in self.application.fixed and not spec.is_defined
         ]
         chosen = self.chance.choice(living) if living else None
         return None if self._is_steady else chosen

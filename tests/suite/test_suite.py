@@ -71,7 +71,7 @@ def test_a_night_draws_its_number_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("suite", ["day", "night"])
 def test_what_failed_once_runs_always(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.broker.cluster.queue_sessions import test_whatever
+    from tests.broker.cluster.queue_sessions import test_random_steps
 
     monkeypatch.setenv(SUITE, suite)
     monkeypatch.setenv(SEED, "7")
@@ -80,7 +80,7 @@ def test_what_failed_once_runs_always(suite: str, monkeypatch: pytest.MonkeyPatc
         del seed
 
     code = test_much_of_whatever_happens.__code__
-    test_much_of_whatever_happens.__code__ = code.replace(co_filename=test_whatever.__file__)
+    test_much_of_whatever_happens.__code__ = code.replace(co_filename=test_random_steps.__file__)
     rows = rows_of(seeds(1, slow=True)(test_much_of_whatever_happens))
     assert [row for row in rows if not row[1]] == [(13_519, False), (1_050, False)]
 

@@ -22,8 +22,8 @@ from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.wire import PlainValue
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
-from tests.broker.cluster.queue_sessions.client import Client, Names
-from tests.broker.cluster.queue_sessions.ghost import Ghost
+from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
+from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
 from tests.support.asking import asking
 from tests.support.fakes import Timer
 from tests.support.hosts import HostCluster, Node
@@ -194,12 +194,12 @@ class QueueCluster:
         self._ahead_ms = ahead_ms
         self.nodes: dict[NodeId, QueueNode] = {}
         self.chance = Random(names)
-        self.ghost = Ghost()
+        self.model = ReferenceModel()
         self.seen = 0
-        """The index of the last entry that the ghost has heard of."""
+        """The index of the last entry that the model has heard of."""
         self.hosts = HostCluster(names, make_node=self._make_node)
-        self.names = Names()
-        self.clients: dict[NodeId, Client] = {}
+        self.names = UniqueNames()
+        self.clients: dict[NodeId, QueueClient] = {}
         self.lines: dict[NodeId, LeaderRoute] = {}
 
     def _make_node(self, cluster: HostCluster, name: NodeId) -> Node:
@@ -213,7 +213,7 @@ class QueueCluster:
         if entry.index > self.seen:
             self.seen = entry.index
             if entry.kind == DATA:
-                self.ghost.applied(entry.payload)
+                self.model.applied(entry.payload)
 
     def declare(self, members: str = "abc", leader: str = "a", **said: PlainValue) -> None:
         """All nodes hear of it, and have an edge for it."""
@@ -243,9 +243,9 @@ class QueueCluster:
             self.clients[name].told(events)
 
         line = self.lines[name] = self.nodes[name].hub.open(self.definition, told)
-        self.clients[name] = Client(name, line.edge, self.ghost, self.names)
+        self.clients[name] = QueueClient(name, line.edge, self.model, self.names)
 
-    def ask(self, name: NodeId) -> Client:
+    def ask(self, name: NodeId) -> QueueClient:
         """What its clients ask for is sent in the next turn."""
         self.lines[name].touch()
         return self.clients[name]

@@ -47,43 +47,43 @@ class Noting:
         self.told.append((node, reason))
 
 
-class Rig:
+class Harness:
     def __init__(self) -> None:
         self.metadata, self.hosting, self.nodes = ToyMachine(), Noting(), Noting()
         self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self.nodes)
 
 
 def test_each_group_has_the_machine_of_its_owner() -> None:
-    rig = Rig()
-    assert rig.owners.make_machine(METADATA_GROUP) is rig.metadata
-    assert rig.owners.make_machine(QUEUE) is rig.hosting.made
+    harness = Harness()
+    assert harness.owners.make_machine(METADATA_GROUP) is harness.metadata
+    assert harness.owners.make_machine(QUEUE) is harness.hosting.made
 
 
 def test_what_happens_to_a_group_is_told_to_its_owner() -> None:
-    rig = Rig()
+    harness = Harness()
     for group in (METADATA_GROUP, QUEUE):
-        rig.owners.configured(ConfigChange(group, 1, Config()))
-        rig.owners.unknown("b", group)
-    assert rig.nodes.told == [None, ("b", None)]
-    assert rig.hosting.told == [QUEUE, ("b", QUEUE)]
+        harness.owners.configured(ConfigChange(group, 1, Config()))
+        harness.owners.unknown("b", group)
+    assert harness.nodes.told == [None, ("b", None)]
+    assert harness.hosting.told == [QUEUE, ("b", QUEUE)]
 
 
 def test_damage_of_definitions_is_said_here_and_that_of_a_queue_by_who_knows_its_name(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    rig = Rig()
+    harness = Harness()
     for group in (METADATA_GROUP, QUEUE):
-        rig.owners.damaged(group, 3, "checksum")
-        rig.owners.given_up(group, "misfit")
+        harness.owners.damaged(group, 3, "checksum")
+        harness.owners.given_up(group, "misfit")
     assert [(each.levelno, getattr(each, FIELDS_ATTRIBUTE)) for each in caplog.records] == [
         (logging.ERROR, {"group": METADATA_GROUP, "index": 3, "wrong": "checksum"}),
         (logging.ERROR, {"group": METADATA_GROUP, "wrong": "misfit"}),
     ]
-    assert rig.hosting.told == [(QUEUE, 3, "checksum"), (QUEUE, "misfit")]
+    assert harness.hosting.told == [(QUEUE, 3, "checksum"), (QUEUE, "misfit")]
 
 
 def test_all_hear_of_a_node() -> None:
-    rig = Rig()
+    harness = Harness()
     verdict = Verdict("b", is_alive=False, boot=1)
-    rig.owners.judged(verdict)
-    assert rig.nodes.told == rig.hosting.told == [verdict]
+    harness.owners.judged(verdict)
+    assert harness.nodes.told == harness.hosting.told == [verdict]

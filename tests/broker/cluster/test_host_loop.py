@@ -32,7 +32,7 @@ from fluffle.storage.log import Log
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.record import Change, Deletion
 from fluffle.storage.store import Store, open_store
-from tests.broker.cluster.links.nodes import SECRET, SWIFT, identity
+from tests.broker.cluster.links.link_nodes import SECRET, SWIFT, identity
 from tests.simulation.toy import put
 from tests.storage.support import ManualWriter
 from tests.support import store as stores

@@ -81,7 +81,7 @@ class Member:
             act()
 
 
-class Rig:
+class Harness:
     """Three nodes with the metadata group, and a virtual host."""
 
     def __init__(self) -> None:
@@ -122,68 +122,68 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_who_asks_on_any_node_is_answered(rig: Rig) -> None:
-    outcomes = [member.declare(name) for name, member in rig.members.items()]
-    rig.advance(100)
+def test_who_asks_on_any_node_is_answered(harness: Harness) -> None:
+    outcomes = [member.declare(name) for name, member in harness.members.items()]
+    harness.advance(100)
     assert [outcome.heard for outcome in outcomes] == [["done"]] * 3
-    assert rig.queues() == {name: ["a", "b", "c"] for name in "abc"}
+    assert harness.queues() == {name: ["a", "b", "c"] for name in "abc"}
 
 
-def test_what_is_asked_for_at_once_is_few_entries(rig: Rig) -> None:
-    before = rig.cluster.led(GROUP).applied
-    follower = rig.members[rig.others(rig.leader)[0]]
+def test_what_is_asked_for_at_once_is_few_entries(harness: Harness) -> None:
+    before = harness.cluster.led(GROUP).applied
+    follower = harness.members[harness.others(harness.leader)[0]]
     outcomes = [follower.declare(str(number)) for number in range(100)]
-    rig.advance(100)
+    harness.advance(100)
     assert all(outcome.heard == ["done"] for outcome in outcomes)
-    assert rig.cluster.led(GROUP).applied == before + 1
+    assert harness.cluster.led(GROUP).applied == before + 1
 
 
-def test_a_change_outlives_its_leader(rig: Rig) -> None:
-    first = rig.leader
-    asker = rig.members[rig.others(first)[0]]
+def test_a_change_outlives_its_leader(harness: Harness) -> None:
+    first = harness.leader
+    asker = harness.members[harness.others(first)[0]]
     outcome = asker.declare("q")
-    rig.cluster.nodes[first].kill()
-    rig.advance(3_000)
+    harness.cluster.nodes[first].kill()
+    harness.advance(3_000)
     assert outcome.heard == ["done"]
-    assert set(rig.queues()) == set(rig.others(first))
-    assert all(found == ["q"] for found in rig.queues().values())
+    assert set(harness.queues()) == set(harness.others(first))
+    assert all(found == ["q"] for found in harness.queues().values())
 
 
-def test_a_minority_says_so_in_time_and_the_majority_goes_on(rig: Rig) -> None:
-    alone = rig.leader
-    for other in rig.others(alone):
-        rig.cluster.network.cut(alone, other)
-    lost = rig.members[alone].declare("lost")
-    rig.advance(3_000)
-    kept = rig.members[rig.others(alone)[0]].declare("kept")
-    rig.advance(29_000)
+def test_a_minority_says_so_in_time_and_the_majority_goes_on(harness: Harness) -> None:
+    alone = harness.leader
+    for other in harness.others(alone):
+        harness.cluster.network.cut(alone, other)
+    lost = harness.members[alone].declare("lost")
+    harness.advance(3_000)
+    kept = harness.members[harness.others(alone)[0]].declare("kept")
+    harness.advance(29_000)
     assert kept.heard == ["done"]
     assert lost.heard[0].startswith("INTERNAL_ERROR - the operation timed out")
-    for other in rig.others(alone):
-        rig.cluster.network.connect(alone, other)
-    rig.advance(3_000)
-    assert len({digest_of(member.metadata.state) for member in rig.members.values()}) == 1
-    assert "kept" in rig.queues()[alone]
+    for other in harness.others(alone):
+        harness.cluster.network.connect(alone, other)
+    harness.advance(3_000)
+    assert len({digest_of(member.metadata.state) for member in harness.members.values()}) == 1
+    assert "kept" in harness.queues()[alone]
 
 
-def test_who_was_away_for_long_catches_up_by_a_snapshot(rig: Rig) -> None:
-    away = rig.others(rig.leader)[0]
-    for other in rig.others(away):
-        rig.cluster.network.cut(away, other)
+def test_who_was_away_for_long_catches_up_by_a_snapshot(harness: Harness) -> None:
+    away = harness.others(harness.leader)[0]
+    for other in harness.others(away):
+        harness.cluster.network.cut(away, other)
     for number in range(10):
-        rig.members[rig.leader].declare(str(number))
-        rig.advance(100)
-    for name in rig.others(away):
-        rig.cluster.nodes[name].snapshot(GROUP)
-    rig.advance(1_000)
-    for other in rig.others(away):
-        rig.cluster.network.connect(away, other)
-    waiting = rig.members[away].declare("mine")
-    rig.advance(3_000)
+        harness.members[harness.leader].declare(str(number))
+        harness.advance(100)
+    for name in harness.others(away):
+        harness.cluster.nodes[name].snapshot(GROUP)
+    harness.advance(1_000)
+    for other in harness.others(away):
+        harness.cluster.network.connect(away, other)
+    waiting = harness.members[away].declare("mine")
+    harness.advance(3_000)
     assert waiting.heard == ["done"]
-    assert len(set(map(tuple, rig.queues().values()))) == 1
-    assert len(rig.queues()[away]) == 11
+    assert len(set(map(tuple, harness.queues().values()))) == 1
+    assert len(harness.queues()[away]) == 11

@@ -16,7 +16,7 @@ from fluffle.raft.output import Verdict
 Told = list[Mapping[str, frozenset[str]]]
 
 
-class Rig:
+class Harness:
     """Three nodes; what is on its way between them, and what is to be done later."""
 
     def __init__(self) -> None:
@@ -45,48 +45,48 @@ class Rig:
 
 
 def test_all_say_whom_they_see() -> None:
-    rig, told = Rig(), Told()
-    rig.sees("b", "acd")
-    rig.nodes["a"].ask("bc", told.append)
+    harness, told = Harness(), Told()
+    harness.sees("b", "acd")
+    harness.nodes["a"].ask("bc", told.append)
     assert told == []
-    rig.deliver()
+    harness.deliver()
     assert told == [{"b": {*"acd"}, "c": set()}]
-    ((_, give_up),) = rig.later
+    ((_, give_up),) = harness.later
     give_up()
     assert len(told) == 1
 
 
 def test_who_says_nothing_is_not_waited_for_for_ever() -> None:
-    rig, told = Rig(), Told()
-    rig.nodes["a"].ask("bc", told.append)
-    late = rig.under_way.pop()
-    rig.deliver()
-    ((seconds, give_up),) = rig.later
+    harness, told = Harness(), Told()
+    harness.nodes["a"].ask("bc", told.append)
+    late = harness.under_way.pop()
+    harness.deliver()
+    ((seconds, give_up),) = harness.later
     assert (told, seconds) == ([], GIVE_UP_S)
     give_up()
     assert told == [{"b": set()}]
-    rig.under_way.append(late)
-    rig.deliver()
+    harness.under_way.append(late)
+    harness.deliver()
     assert len(told) == 1
 
 
 def test_of_nobody_nothing_is_asked() -> None:
-    rig, told = Rig(), Told()
-    rig.nodes["a"].ask("", told.append)
-    ((seconds, give_up),) = rig.later
+    harness, told = Harness(), Told()
+    harness.nodes["a"].ask("", told.append)
+    ((seconds, give_up),) = harness.later
     assert (told, seconds) == ([], 0)
     give_up()
     assert told == [{}]
 
 
 def test_an_answer_counts_once_and_of_whoever_was_asked() -> None:
-    rig, told = Rig(), Told()
-    rig.nodes["a"].ask("bc", told.append)
+    harness, told = Harness(), Told()
+    harness.nodes["a"].ask("bc", told.append)
     answer = msgpack.packb((1, 1, "x"))
     for node in "ddbb":
-        rig.nodes["a"].receive(node, answer)
+        harness.nodes["a"].receive(node, answer)
     assert told == []
-    rig.nodes["a"].receive("c", msgpack.packb((1, 1)))
+    harness.nodes["a"].receive("c", msgpack.packb((1, 1)))
     assert told == [{"b": {"x"}, "c": set()}]
 
 
@@ -96,4 +96,4 @@ def test_an_answer_counts_once_and_of_whoever_was_asked() -> None:
 )
 def test_what_is_neither_question_nor_answer_is_refused(payload: bytes) -> None:
     with pytest.raises(BadFrame):
-        Rig().nodes["a"].receive("b", payload)
+        Harness().nodes["a"].receive("b", payload)

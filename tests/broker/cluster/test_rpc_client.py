@@ -38,14 +38,14 @@ class Timer:
 class Count:
     """A list of as many pages as the request says; a request that is no number is refused."""
 
-    def __init__(self, rig: Rig, request: bytes, tell: Tell) -> None:
-        self.rig, self.request, self.tell = rig, request, tell
+    def __init__(self, harness: Harness, request: bytes, tell: Tell) -> None:
+        self.harness, self.request, self.tell = harness, request, tell
         self.page = 0
         self.is_closed = False
-        rig.listings.append(self)
+        harness.listings.append(self)
 
     def go_on(self) -> None:
-        self.rig.work.append(self._tell)
+        self.harness.work.append(self._tell)
 
     def _tell(self) -> None:
         if self.is_closed:
@@ -60,7 +60,7 @@ class Count:
         self.is_closed = True
 
 
-class Rig:
+class Harness:
     """Nodes that run errands for each other, what is under way, and time."""
 
     def __init__(self, nodes: str = "ab") -> None:
@@ -132,11 +132,11 @@ class Rig:
         return any(not each.is_cancelled for each in self.timers)
 
 
-def all_told(rig: Rig, errand: RpcRequest) -> list[Told]:
+def all_told(harness: Harness, errand: RpcRequest) -> list[Told]:
     """Everything, taken as it comes."""
     told: list[Told] = []
     while not told or (isinstance(told[-1], Page) and told[-1].has_more):
-        rig.run()
+        harness.run()
         assert errand.is_told, "nothing has come, and nothing will"
         told.append(errand.take())
     return told
@@ -148,192 +148,194 @@ def pages(count: int) -> list[Told]:
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_a_list_is_told_page_by_page(count: int) -> None:
-    rig = Rig()
-    errand = rig.errands["a"].begin("b", b"%d" % count)
-    assert all_told(rig, errand) == pages(count)
+    harness = Harness()
+    errand = harness.errands["a"].begin("b", b"%d" % count)
+    assert all_told(harness, errand) == pages(count)
     errand.stop()
-    rig.run()
-    assert not rig.is_waiting
-    assert rig.most_under_way == 1
+    harness.run()
+    assert not harness.is_waiting
+    assert harness.most_under_way == 1
 
 
 def test_no_page_is_made_before_somebody_has_taken_the_one_before() -> None:
-    rig = Rig()
-    errand = rig.errands["a"].begin("b", b"9")
+    harness = Harness()
+    errand = harness.errands["a"].begin("b", b"9")
     for taken in range(3):
-        rig.run()
-        assert rig.listings[0].page == taken + 1
+        harness.run()
+        assert harness.listings[0].page == taken + 1
         errand.take()
 
 
 def test_who_waits_is_told_that_there_is_something() -> None:
-    rig = Rig()
+    harness = Harness()
     told: list[object] = []
-    errand = rig.errands["a"].begin("b", b"1")
+    errand = harness.errands["a"].begin("b", b"1")
     errand.wait().then(told.append, told.append)
     assert told == []
-    rig.run()
+    harness.run()
     assert told == [None]
     assert errand.is_told
 
 
 def test_several_are_asked_at_once_and_none_is_taken_for_another() -> None:
-    rig = Rig("abc")
-    errands = [rig.errands["a"].begin(node, request) for node in "bc" for request in (b"2", b"3")]
-    assert [all_told(rig, each) for each in errands] == [pages(2), pages(3)] * 2
+    harness = Harness("abc")
+    errands = [
+        harness.errands["a"].begin(node, request) for node in "bc" for request in (b"2", b"3")
+    ]
+    assert [all_told(harness, each) for each in errands] == [pages(2), pages(3)] * 2
 
 
 def test_what_is_refused_is_over() -> None:
-    rig = Rig()
-    errand = rig.errands["a"].begin("b", b"?")
-    assert all_told(rig, errand) == [RequestRefused(404, "nothing of that kind")]
+    harness = Harness()
+    errand = harness.errands["a"].begin("b", b"?")
+    assert all_told(harness, errand) == [RequestRefused(404, "nothing of that kind")]
     errand.stop()
-    rig.run()
-    assert not rig.is_waiting
-    assert not rig.listings[0].is_closed
+    harness.run()
+    assert not harness.is_waiting
+    assert not harness.listings[0].is_closed
 
 
 @pytest.mark.parametrize("why", ["there is no link to it", "it is of an earlier version"])
 def test_who_cannot_be_asked_is_silent_at_once_and_is_sent_nothing(why: str) -> None:
-    rig = Rig()
-    rig.hindered["b"] = why
-    assert rig.errands["a"].begin("b", b"1").take() == NoReply(why)
-    assert rig.under_way == []
-    assert not rig.is_waiting
+    harness = Harness()
+    harness.hindered["b"] = why
+    assert harness.errands["a"].begin("b", b"1").take() == NoReply(why)
+    assert harness.under_way == []
+    assert not harness.is_waiting
 
 
 def test_who_says_nothing_in_time_is_silent_and_what_it_says_later_is_nothing() -> None:
-    rig = Rig()
-    errand = rig.errands["a"].begin("b", b"1")
-    late, rig.under_way = rig.under_way, []
-    rig.pass_time(PATIENCE_S / 2)
+    harness = Harness()
+    errand = harness.errands["a"].begin("b", b"1")
+    late, harness.under_way = harness.under_way, []
+    harness.pass_time(PATIENCE_S / 2)
     assert not errand.is_told
-    rig.pass_time(PATIENCE_S / 2)
+    harness.pass_time(PATIENCE_S / 2)
     assert errand.take() == SILENT
-    rig.under_way = late
-    rig.run()
+    harness.under_way = late
+    harness.run()
     assert not errand.is_told
-    assert not rig.is_waiting
+    assert not harness.is_waiting
 
 
 def test_each_page_has_its_own_time() -> None:
-    rig = Rig()
-    errand = rig.errands["a"].begin("b", b"9")
+    harness = Harness()
+    errand = harness.errands["a"].begin("b", b"9")
     for _page in range(4):
-        rig.run()
+        harness.run()
         errand.take()
-        rig.pass_time(PATIENCE_S - 1)
-    rig.run()
+        harness.pass_time(PATIENCE_S - 1)
+    harness.run()
     errand.take()
-    rig.under_way.clear()
-    rig.pass_time(PATIENCE_S)
+    harness.under_way.clear()
+    harness.pass_time(PATIENCE_S)
     assert errand.take() == SILENT
-    rig.run()
-    assert rig.listings[0].is_closed
+    harness.run()
+    assert harness.listings[0].is_closed
 
 
 @pytest.mark.parametrize("is_up", [True, False])
 def test_what_was_under_way_is_lost_with_the_link(*, is_up: bool) -> None:
-    rig = Rig("abc")
-    lost, other = (rig.errands["a"].begin(node, b"9") for node in "bc")
-    rig.run()
+    harness = Harness("abc")
+    lost, other = (harness.errands["a"].begin(node, b"9") for node in "bc")
+    harness.run()
     assert lost.take() == other.take() == pages(9)[0]
-    rig.under_way = [each for each in rig.under_way if "b" not in each[:2]]
-    rig.errands["a"].link_changed("b", is_up=is_up)
+    harness.under_way = [each for each in harness.under_way if "b" not in each[:2]]
+    harness.errands["a"].link_changed("b", is_up=is_up)
     assert lost.take() == NoReply("the link to it was lost")
-    assert all_told(rig, other) == pages(9)[1:]
+    assert all_told(harness, other) == pages(9)[1:]
 
 
 def test_who_comes_back_in_an_earlier_version_is_not_even_told_that_it_may_stop() -> None:
-    rig = Rig()
-    errand = rig.errands["a"].begin("b", b"9")
-    rig.run()
-    rig.hindered["b"] = "it is of an earlier version"
-    rig.errands["a"].link_changed("b", is_up=True)
-    assert rig.under_way == []
+    harness = Harness()
+    errand = harness.errands["a"].begin("b", b"9")
+    harness.run()
+    harness.hindered["b"] = "it is of an earlier version"
+    harness.errands["a"].link_changed("b", is_up=True)
+    assert harness.under_way == []
     assert errand.take() == NoReply("the link to it was lost")
     errand.stop()
-    assert rig.under_way == []
+    assert harness.under_way == []
 
 
 def test_of_who_is_gone_nothing_stays_open() -> None:
-    rig = Rig()
-    rig.errands["a"].begin("b", b"9")
-    rig.run()
-    rig.cut("a", "b")
-    (listing,) = rig.listings
+    harness = Harness()
+    harness.errands["a"].begin("b", b"9")
+    harness.run()
+    harness.cut("a", "b")
+    (listing,) = harness.listings
     assert listing.is_closed
-    assert not rig.is_waiting
+    assert not harness.is_waiting
 
 
 def test_what_nobody_reads_any_more_is_ended() -> None:
-    rig = Rig()
-    errand = rig.errands["a"].begin("b", b"9")
-    rig.run()
+    harness = Harness()
+    errand = harness.errands["a"].begin("b", b"9")
+    harness.run()
     errand.take()
     errand.stop()
     errand.stop()
-    rig.run()
-    assert rig.listings[0].is_closed
-    assert not rig.is_waiting
+    harness.run()
+    assert harness.listings[0].is_closed
+    assert not harness.is_waiting
 
 
 def test_a_page_that_is_never_asked_for_is_forgotten() -> None:
-    rig = Rig()
-    rig.errands["a"].begin("b", b"9")
-    rig.run()
-    rig.pass_time(UNREAD_S_MAX - 1)
-    assert not rig.listings[0].is_closed
-    rig.pass_time(1)
-    assert rig.listings[0].is_closed
-    assert not rig.is_waiting
+    harness = Harness()
+    harness.errands["a"].begin("b", b"9")
+    harness.run()
+    harness.pass_time(UNREAD_S_MAX - 1)
+    assert not harness.listings[0].is_closed
+    harness.pass_time(1)
+    assert harness.listings[0].is_closed
+    assert not harness.is_waiting
 
 
 def test_another_node_may_have_so_many_open_and_no_more() -> None:
-    rig = Rig("abc")
-    errands = [rig.errands["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
-    rig.run()
+    harness = Harness("abc")
+    errands = [harness.errands["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
+    harness.run()
     assert errands[-1].take() == RequestRefused(506, f"{OPEN_MAX} lists are read by 'a' already")
-    assert all_told(rig, rig.errands["c"].begin("b", b"2")) == pages(2)
-    assert all_told(rig, errands[0]) == pages(2)
-    assert all_told(rig, rig.errands["a"].begin("b", b"2")) == pages(2)
+    assert all_told(harness, harness.errands["c"].begin("b", b"2")) == pages(2)
+    assert all_told(harness, errands[0]) == pages(2)
+    assert all_told(harness, harness.errands["a"].begin("b", b"2")) == pages(2)
 
 
 def test_a_number_that_comes_again_is_of_another_life() -> None:
-    rig = Rig()
-    rig.errands["a"].begin("b", b"9")
-    rig.run()
-    rig.errands["a"] = rig._made("a")
-    assert all_told(rig, rig.errands["a"].begin("b", b"2")) == pages(2)
-    assert [each.is_closed for each in rig.listings] == [True, False]
+    harness = Harness()
+    harness.errands["a"].begin("b", b"9")
+    harness.run()
+    harness.errands["a"] = harness._made("a")
+    assert all_told(harness, harness.errands["a"].begin("b", b"2")) == pages(2)
+    assert [each.is_closed for each in harness.listings] == [True, False]
 
 
 def test_nobody_else_can_answer() -> None:
-    rig = Rig("abc")
-    errand = rig.errands["a"].begin("b", b"1")
-    rig.errands["a"].receive("c", msgpack.packb((3, errand.number, False, b"a lie")))
-    assert all_told(rig, errand) == pages(1)
+    harness = Harness("abc")
+    errand = harness.errands["a"].begin("b", b"1")
+    harness.errands["a"].receive("c", msgpack.packb((3, errand.number, False, b"a lie")))
+    assert all_told(harness, errand) == pages(1)
 
 
 @seeds(20)
 def test_whatever_is_lost_all_ends(seed: int) -> None:
     """Frames are lost, links break, nodes are deaf, and some stop listening: nothing is left."""
-    chance, rig = Random(seed), Rig("abc")
+    chance, harness = Random(seed), Harness("abc")
     running: list[RpcRequest] = []
     ended = 0
     for _ in range(120):
         asker, asked = chance.sample("abc", 2)
         what = chance.choice(("ask", "ask", "take", "take", "lose", "cut", "deafen", "time"))
         if what == "ask":
-            running.append(rig.errands[asker].begin(asked, b"%d" % chance.randint(1, 4)))
-        elif what == "lose" and rig.under_way:
-            rig.under_way.pop(chance.randrange(len(rig.under_way)))
+            running.append(harness.errands[asker].begin(asked, b"%d" % chance.randint(1, 4)))
+        elif what == "lose" and harness.under_way:
+            harness.under_way.pop(chance.randrange(len(harness.under_way)))
         elif what == "cut":
-            rig.cut(asker, asked)
+            harness.cut(asker, asked)
         elif what == "deafen":
-            rig.deaf ^= {asked}
+            harness.deaf ^= {asked}
         elif what == "time":
-            rig.pass_time(1)
+            harness.pass_time(1)
         for errand in [each for each in running if what == "take" and each.is_told]:
             told = errand.take()
             if not (isinstance(told, Page) and told.has_more):
@@ -341,16 +343,16 @@ def test_whatever_is_lost_all_ends(seed: int) -> None:
                 running.remove(errand)
                 ended += 1
         if chance.random() < 0.5:
-            rig.run()
-    rig.run()
-    rig.pass_time(PATIENCE_S)
+            harness.run()
+    harness.run()
+    harness.pass_time(PATIENCE_S)
     for errand in running:
         assert errand.is_told, f"seed {seed}: it would wait for ever"
         errand.stop()
-    rig.run()
+    harness.run()
     assert ended, f"seed {seed}: nothing has been told"
-    rig.pass_time(UNREAD_S_MAX)
-    assert not rig.is_waiting, f"seed {seed}"
+    harness.pass_time(UNREAD_S_MAX)
+    assert not harness.is_waiting, f"seed {seed}"
 
 
 @pytest.mark.parametrize(
@@ -363,4 +365,4 @@ def test_whatever_is_lost_all_ends(seed: int) -> None:
 )  # fmt: skip
 def test_what_is_no_errand_is_refused(row: object) -> None:
     with pytest.raises(BadFrame):
-        Rig().errands["a"].receive("b", msgpack.packb(row))
+        Harness().errands["a"].receive("b", msgpack.packb(row))

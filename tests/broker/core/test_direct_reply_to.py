@@ -8,7 +8,7 @@ from fluffle.broker.core.direct_reply_to import (
 )
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
-from tests.broker.queues.make import ORIGIN, messages
+from tests.broker.queues.queue_harness import ORIGIN, messages
 from tests.support.patience import PatientHolder
 
 NAME = PREFIX + "somebody"

@@ -13,7 +13,7 @@ from fluffle.broker.core.output_buffer import (
 )
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch
-from tests.broker.queues.make import Bench
+from tests.broker.queues.queue_harness import QueueHarness
 from tests.support.patience import PatientSink
 
 MESSAGES_MAX = BURST_BYTES // MESSAGE_BYTES_MIN
@@ -71,7 +71,7 @@ class Scene:
         self.touches = 0
         self.output = OutputBuffer(self.socket, touch=self.touch)
         self.sink = OutletSink(self.output)
-        self.bench = Bench()
+        self.bench = QueueHarness()
         self.queue = self.bench.queue
         self.consumer = Consumer("c", self.queue, self.sink, shared=self.bench.shared)
         self.queue.attach(self.consumer)

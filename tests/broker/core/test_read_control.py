@@ -13,7 +13,7 @@ from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import BlockedPublisher
 from fluffle.broker.queues.queue_context import QueueContext
-from tests.broker.queues.make import ORIGIN, FakeSink
+from tests.broker.queues.queue_harness import ORIGIN, FakeSink
 from tests.support.fakes import Scheduler
 
 

@@ -16,7 +16,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
 from fluffle.protocol.steps import whole
-from tests.broker.queues.make import ORIGIN, numbered
+from tests.broker.queues.queue_harness import ORIGIN, numbered
 from tests.support.observers import ChannelRecorder
 from tests.support.patience import PatientHolder
 

@@ -10,14 +10,14 @@ from fluffle.broker.core import unacked as unackeds
 from fluffle.broker.core.unacked import COMPACT_AT, FRONT_RUNS_MAX, Stretch, Unacked
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.steps import whole
-from tests.broker.queues.make import ORIGIN, Bench, numbered
+from tests.broker.queues.queue_harness import ORIGIN, QueueHarness, numbered
 from tests.support.patience import PatientHolder
 
 
 class Holder(PatientHolder):
     """Whoever holds the messages: only whether they need settling counts here."""
 
-    queue = Bench().queue
+    queue = QueueHarness().queue
 
     def __init__(self, *, no_ack: bool = False) -> None:
         self.no_ack = no_ack

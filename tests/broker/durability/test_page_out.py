@@ -18,7 +18,7 @@ from fluffle.broker.runtime import commits as group_commit
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
-from tests.broker.queues.make import ORIGIN, FakeSink, numbered
+from tests.broker.queues.queue_harness import ORIGIN, FakeSink, numbered
 from tests.storage.support import ManualWriter
 from tests.support.store import open_store
 

@@ -13,7 +13,7 @@ from fluffle.broker.metadata.change import Change, Fact, FactGroup, RemovedFacts
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.metadata.state import Proposal
-from tests.broker.metadata.make import binding, exchange, queue
+from tests.broker.metadata.sample_facts import binding, exchange, queue
 from tests.support.facts import ToldFacts
 
 KEYS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=4)

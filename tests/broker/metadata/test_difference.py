@@ -11,7 +11,7 @@ from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import STANDS_IN, Proposal, ProposalOutcome, State
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
-from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
+from tests.broker.metadata.sample_facts import VHOST, Node, binding, exchange, names, queue
 from tests.broker.metadata.test_state_model import changes
 
 

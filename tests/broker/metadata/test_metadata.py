@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.metadata import LocalMetadata
-from tests.broker.metadata.make import VHOST, exchange, queue
+from tests.broker.metadata.sample_facts import VHOST, exchange, queue
 from tests.support.facts import ToldFacts
 
 

@@ -10,7 +10,7 @@ from fluffle.broker.metadata.change import CountLimit, Fact
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.metadata.state import ABSENT, ProposalOutcome, State
-from tests.broker.metadata.make import VHOST, Node, binding, exchange, names, queue
+from tests.broker.metadata.sample_facts import VHOST, Node, binding, exchange, names, queue
 
 APPLIED, STALE, REPEATED = ProposalOutcome.APPLIED, ProposalOutcome.STALE, ProposalOutcome.REPEATED
 

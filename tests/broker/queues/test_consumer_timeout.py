@@ -11,7 +11,7 @@ from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.settings import QueueSettings
-from tests.broker.queues.make import Aging, FakeSink
+from tests.broker.queues.queue_harness import ExpiryHarness, FakeSink
 from tests.support.asking import asking
 
 TIMEOUT_MS = 10_000
@@ -40,7 +40,7 @@ class SlowSink(FakeSink):
         raise AssertionError("its queue is here")
 
 
-class Rig(Aging):
+class Rig(ExpiryHarness):
     """Whose consumers are slow."""
 
     def __init__(self, default_ms: int | None = None, spec: QueueSpec | None = None) -> None:

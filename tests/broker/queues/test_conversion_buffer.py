@@ -17,7 +17,7 @@ from fluffle.broker.queues.queue_api import (
     PublishReceipt,
 )
 from fluffle.broker.queues.queue_context import QueueContext
-from tests.broker.queues.quorum.leading import PLAIN
+from tests.broker.queues.quorum.leader_harness import PLAIN
 
 ORIGIN = Origin("", "q")
 POSTED = DeadLetterIds(7, 3, 1, [2], [4, 5])

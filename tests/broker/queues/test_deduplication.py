@@ -23,8 +23,8 @@ from fluffle.broker.queues.settings import (
 )
 from fluffle.protocol.properties import body_of
 from fluffle.protocol.wire import PlainValue
-from tests.broker.queues.keyed import Notebook, keyed
-from tests.broker.queues.make import ORIGIN, Bench
+from tests.broker.queues.deduplication_model import ReferenceDeduplication, keyed
+from tests.broker.queues.queue_harness import ORIGIN, QueueHarness
 from tests.suite.seeds import machine_settings
 from tests.support.asking import asking
 
@@ -94,7 +94,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.one = deduplicating(size=3, ttl_ms=50)
-        self.book = Notebook(size=3, ttl_ms=50)
+        self.book = ReferenceDeduplication(size=3, ttl_ms=50)
         self.expected: list[bytes] = []
         self.count = self.dropped = 0
 
@@ -171,16 +171,16 @@ def test_how_long_a_message_wants_to_be_known(said: PlainValue, ttl_ms: int | No
 
 
 def test_what_is_acknowledged_is_still_known() -> None:
-    bench = Bench(QueueSpec("q", arguments=asking(message_deduplication=True)))
-    consumer = bench.consume("c")
+    harness = QueueHarness(QueueSpec("q", arguments=asking(message_deduplication=True)))
+    consumer = harness.consume("c")
     content = keyed(b"1", "a")
-    assert bench.queue.enqueue([ORIGIN], [content], len(content)) is EnqueueResult.ACCEPTED
-    (delivery_batch,) = bench.queue.pump()
+    assert harness.queue.enqueue([ORIGIN], [content], len(content)) is EnqueueResult.ACCEPTED
+    (delivery_batch,) = harness.queue.pump()
     assert delivery_batch.holder is consumer
-    fate = bench.queue.enqueue([ORIGIN], [content], len(content))
+    fate = harness.queue.enqueue([ORIGIN], [content], len(content))
     assert isinstance(fate, PartialResult)
     assert (fate.taken, fate.duplicates) == (EnqueueResult.ACCEPTED, [(0, 1)])
-    assert bench.queue.pump() == []
+    assert harness.queue.pump() == []
 
 
 def test_what_a_full_queue_refuses_is_not_known() -> None:

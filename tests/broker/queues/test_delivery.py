@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder
-from tests.broker.queues.make import ORIGIN, numbered
+from tests.broker.queues.queue_harness import ORIGIN, numbered
 
 NOBODY = cast(Holder, SimpleNamespace(no_ack=False))
 

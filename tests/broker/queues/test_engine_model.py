@@ -29,7 +29,7 @@ from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_context import QueueContext
-from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, FakeSink
+from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, FakeSink
 from tests.suite.seeds import machine_settings
 from tests.support.patience import PatientHolder
 

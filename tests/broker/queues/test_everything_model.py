@@ -1,4 +1,4 @@
-"""Everything that the engine does with messages, together, against `Naive`.
+"""Everything that the engine does with messages, together, against `ReferenceQueue`.
 
 Limits by number and bytes, lifetimes, priorities, what is held for too long, a single active
 consumer, sockets that do not drain, memory that is short, and settings that change in between.  All
@@ -39,9 +39,9 @@ from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import body_of, raw_properties
-from tests.broker.queues.make import ORIGIN, FakeSink, MemorySpill
-from tests.broker.queues.naive import Message, Naive
-from tests.broker.queues.urgent import urgent
+from tests.broker.queues.priority_harness import with_priority
+from tests.broker.queues.queue_harness import ORIGIN, FakeSink, MemorySpill
+from tests.broker.queues.reference_queue import Message, ReferenceQueue
 from tests.suite.seeds import machine_settings
 
 PLENTY = 1 << 30
@@ -142,7 +142,7 @@ class EverythingMachine(RuleBasedStateMachine):
     @initialize(data=st.data(), spec=SPECS, is_spilled=st.booleans())
     def make(self, data: st.DataObject, spec: QueueSpec, is_spilled: bool) -> None:
         self.spec, said = spec, data.draw(some_settings(spec.queue_type))
-        self.naive = Naive(spec.queue_type, said)
+        self.naive = ReferenceQueue(spec.queue_type, said)
         self.naive.now_ms = 1_000
         self.wakes: list[int] = []
         self.is_touched = self.is_late = False
@@ -220,7 +220,7 @@ class EverythingMachine(RuleBasedStateMachine):
     def made(self, size: int, priority: int | None, expiration_ms: int | None) -> Message:
         self.published += 1
         name = f"{self.published},".ljust(size)
-        content = urgent(name, priority)
+        content = with_priority(name, priority)
         size_bytes = len(body_of(content))
         if self.naive.is_quorum:
             size_bytes += len(raw_properties(content))

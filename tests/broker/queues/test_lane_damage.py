@@ -11,8 +11,8 @@ from fluffle.broker.queues.journal import Damage, PagedOutMessages, UnreadableMe
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.protocol.properties import body_of
-from tests.broker.queues.make import ORIGIN, MemorySpill
-from tests.broker.queues.urgent import Urgent, up_to
+from tests.broker.queues.priority_harness import PriorityHarness, up_to
+from tests.broker.queues.queue_harness import ORIGIN, MemorySpill
 
 DAMAGE = Damage("over there", "it is missing")
 
@@ -114,14 +114,14 @@ def test_a_priority_of_which_all_that_is_left_is_damaged_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ready_lists, "SEGMENT_MESSAGES_MAX", 1)
-    bench = Urgent(up_to(9), Losing())
+    harness = PriorityHarness(up_to(9), Losing())
     for text, priority in (("a", 9), ("lost", 9), ("b", 1), ("c", 1)):
-        bench.enqueue(text, priority=priority)
-    bench.queue.shed()
-    bench.consume("one")
-    bench.pump()
-    assert (bench.got("one"), bench.queue.damage, bench.queue.ready_count) == ("a", DAMAGE, 3)
-    assert (bench.queue.drop_damaged(), bench.queue.damage) == (1, None)
-    bench.touched = True
-    bench.pump()
-    assert (bench.got("one"), bench.queue.ready_count) == ("abc", 0)
+        harness.enqueue(text, priority=priority)
+    harness.queue.shed()
+    harness.consume("one")
+    harness.pump()
+    assert (harness.got("one"), harness.queue.damage, harness.queue.ready_count) == ("a", DAMAGE, 3)
+    assert (harness.queue.drop_damaged(), harness.queue.damage) == (1, None)
+    harness.touched = True
+    harness.pump()
+    assert (harness.got("one"), harness.queue.ready_count) == ("abc", 0)

@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.holders import Getter
 from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.properties import body_sizes, build_content
-from tests.broker.queues.make import ORIGIN, Bench, MemorySpill, lane_of
+from tests.broker.queues.queue_harness import ORIGIN, MemorySpill, QueueHarness, lane_of
 
 CONTENT = build_content(b"\0\0", b"x")
 BACKLOG = 30_000
@@ -30,11 +30,11 @@ BY_COUNT = QueueSettings(max_length=10)
 BY_BYTES = QueueSettings(max_length_bytes=10)
 
 
-def put(bench: Bench, count: int) -> None:
+def put(harness: QueueHarness, count: int) -> None:
     """Messages that a limit counts as a byte each, a few at a time."""
     for first in range(0, count, 500):
         contents = [CONTENT] * min(500, count - first)
-        bench.queue.enqueue([ORIGIN] * len(contents), contents, sum(map(len, contents)))
+        harness.queue.enqueue([ORIGIN] * len(contents), contents, sum(map(len, contents)))
 
 
 def fetch(sequences: Sequence[int], bytes_max: int = 0) -> tuple[list[Origin], list[bytes]]:
@@ -42,80 +42,80 @@ def fetch(sequences: Sequence[int], bytes_max: int = 0) -> tuple[list[Origin], l
     return [ORIGIN] * len(sequences), [CONTENT] * len(sequences)
 
 
-def with_backlog() -> Bench:
-    bench = Bench()
-    put(bench, BACKLOG)
-    bench.pump()
-    return bench
+def with_backlog() -> QueueHarness:
+    harness = QueueHarness()
+    put(harness, BACKLOG)
+    harness.pump()
+    return harness
 
 
-def turn(bench: Bench) -> int:
+def turn(harness: QueueHarness) -> int:
     """One of the loop; how many messages are there no more."""
-    before, bench.touched = bench.queue.ready_count, False
-    assert not bench.queue.pump()
-    return before - bench.queue.ready_count
+    before, harness.touched = harness.queue.ready_count, False
+    assert not harness.queue.pump()
+    return before - harness.queue.ready_count
 
 
 @pytest.mark.parametrize("settings", [BY_COUNT, BY_BYTES])
 def test_a_backlog_goes_turn_by_turn(settings: QueueSettings) -> None:
-    bench = with_backlog()
-    bench.queue.settings = settings
+    harness = with_backlog()
+    harness.queue.settings = settings
     gone = []
-    while bench.touched:
-        gone.append(turn(bench))
-    assert bench.queue.ready_count == 10
+    while harness.touched:
+        gone.append(turn(harness))
+    assert harness.queue.ready_count == 10
     assert max(gone) <= TURN_MAX
     assert len(gone) <= 8
 
 
 @pytest.mark.parametrize("settings", [BY_COUNT, BY_BYTES])
 def test_it_does_not_grow_by_what_comes_meanwhile(settings: QueueSettings) -> None:
-    bench = with_backlog()
-    bench.queue.settings = settings
-    while bench.queue._length_limit is not None and bench.queue._length_limit.may_be_passed:
-        before = bench.queue.ready_count
-        put(bench, 2 * TURN_MAX)
-        assert bench.queue.ready_count <= before, "as many went"
-        turn(bench)
-    assert bench.queue.ready_count == 10
-    put(bench, 1)
-    assert bench.queue.ready_count == 10, "at once"
+    harness = with_backlog()
+    harness.queue.settings = settings
+    while harness.queue._length_limit is not None and harness.queue._length_limit.may_be_passed:
+        before = harness.queue.ready_count
+        put(harness, 2 * TURN_MAX)
+        assert harness.queue.ready_count <= before, "as many went"
+        turn(harness)
+    assert harness.queue.ready_count == 10
+    put(harness, 1)
+    assert harness.queue.ready_count == 10, "at once"
 
 
 def test_little_that_came_back_at_a_time_goes_no_slower() -> None:
-    bench = Bench()
-    bench.consume("a")
+    harness = QueueHarness()
+    harness.consume("a")
     delivery_batches = []
     for _ in range(2_000):
-        put(bench, 1)
-        delivery_batches += bench.pump()
-    bench.queue.detach(bench.consumers["a"])
+        put(harness, 1)
+        delivery_batches += harness.pump()
+    harness.queue.detach(harness.consumers["a"])
     for delivery_batch in delivery_batches:
-        bench.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
-    bench.queue.settings = BY_COUNT
-    assert (turn(bench), bench.touched) == (1_990, False)
+        harness.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
+    harness.queue.settings = BY_COUNT
+    assert (turn(harness), harness.touched) == (1_990, False)
 
 
 @pytest.mark.parametrize("queue_type", [QueueType.CLASSIC, QueueType.QUORUM])
 def test_what_fits_is_judged_once_while_it_is_not_known_how_much_waits(
     queue_type: QueueType,
 ) -> None:
-    bench = Bench()
+    harness = QueueHarness()
     disk = RequeueByReturn(fetch)
     spec = QueueSpec("q", queue_type=queue_type)
-    bench.queue = Queue(spec, QueueContext(bench.touch), QueueStores(returned=disk))
-    lane_of(bench.queue).give_back(RequeuedRun([], [], range(1, 301)))
+    harness.queue = Queue(spec, QueueContext(harness.touch), QueueStores(returned=disk))
+    lane_of(harness.queue).give_back(RequeuedRun([], [], range(1, 301)))
     limit_bytes = 400 * (1 if queue_type is QueueType.CLASSIC else 3)
-    bench.queue.settings = QueueSettings(
+    harness.queue.settings = QueueSettings(
         max_length_bytes=limit_bytes, overflow=Overflow.REJECT_PUBLISH
     )
     contents = [CONTENT] * 500
-    fate = bench.queue.enqueue([ORIGIN] * 500, contents, sum(map(len, contents)))
+    fate = harness.queue.enqueue([ORIGIN] * 500, contents, sum(map(len, contents)))
     assert isinstance(fate, PartialResult)
     taken = 500 - sum(stop - start for start, stop in fate.refused)
-    assert bench.queue.ready_count == 300 + taken
-    bench.pump()
-    assert bench.queue.enqueue([ORIGIN], [CONTENT], len(CONTENT)) is EnqueueResult.REFUSED
+    assert harness.queue.ready_count == 300 + taken
+    harness.pump()
+    assert harness.queue.enqueue([ORIGIN], [CONTENT], len(CONTENT)) is EnqueueResult.REFUSED
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DROP_HEAD, Overflow.REJECT_PUBLISH])
@@ -129,22 +129,22 @@ def test_messages_are_weighed_once_they_might_be_too_many(
         return body_sizes(contents)
 
     monkeypatch.setattr(limits, "body_sizes", sizes)
-    bench = Bench()
-    bench.consume("a", prefetch=20)
+    harness = QueueHarness()
+    harness.consume("a", prefetch=20)
     far = 10 * len(CONTENT)
-    bench.queue.settings = QueueSettings(max_length_bytes=far, overflow=overflow)
+    harness.queue.settings = QueueSettings(max_length_bytes=far, overflow=overflow)
     for _ in range(2):
-        put(bench, 10)
-        for delivery_batch in bench.pump():
-            bench.queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.ACKED)
-    bench.queue.detach(bench.consumers["a"])
-    put(bench, 4)
-    put(bench, 6)
-    assert (bench.queue.ready_count, weighed) == (10, [])
+        put(harness, 10)
+        for delivery_batch in harness.pump():
+            harness.queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.ACKED)
+    harness.queue.detach(harness.consumers["a"])
+    put(harness, 4)
+    put(harness, 6)
+    assert (harness.queue.ready_count, weighed) == (10, [])
     for _ in range(far):
-        put(bench, 1)
-        bench.pump()
-    assert bench.queue.ready_count == far
+        put(harness, 1)
+        harness.pump()
+    assert harness.queue.ready_count == far
     assert sum(weighed) >= far
 
 
@@ -159,32 +159,32 @@ def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
         return body_sizes(contents)
 
     monkeypatch.setattr(limits, "body_sizes", sizes)
-    bench, spill = Bench(), MemorySpill()
+    harness, spill = QueueHarness(), MemorySpill()
     spec = QueueSpec("q", max_priority=max_priority)
-    bench.queue = Queue(spec, QueueContext(bench.touch), QueueStores(spill=spill))
-    bench.queue.settings = QueueSettings(max_length_bytes=1 << 40)
+    harness.queue = Queue(spec, QueueContext(harness.touch), QueueStores(spill=spill))
+    harness.queue.settings = QueueSettings(max_length_bytes=1 << 40)
     spill.is_wanted = False
-    put(bench, BACKLOG)
+    put(harness, BACKLOG)
     assert (weighed, spill.held) == ([], {})
     spill.is_wanted = True
-    put(bench, BACKLOG)
+    put(harness, BACKLOG)
     left = sum(len(held.contents) for held in spill.held.values())
     assert BACKLOG - 11 * 1024 < left <= sum(weighed) < 2 * BACKLOG
-    scale = bench.queue._ready_list.scale
+    scale = harness.queue._ready_list.scale
     assert scale is not None
     assert (scale.sum.size_bytes, sum(weighed)) == (2 * BACKLOG, 2 * BACKLOG)
 
 
 def test_nothing_leaves_a_queue_that_somebody_changes_because_something_comes_back() -> None:
-    bench = Bench()
-    bench.queue.settings = QueueSettings(max_length=1)
-    put(bench, 1)
-    delivery_batch = bench.queue.get(Getter(bench.queue, no_ack=False))
+    harness = QueueHarness()
+    harness.queue.settings = QueueSettings(max_length=1)
+    put(harness, 1)
+    delivery_batch = harness.queue.get(Getter(harness.queue, no_ack=False))
     assert delivery_batch is not None
-    bench.queue.pause = ConversionHold("q")
-    put(bench, 1)
-    bench.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
-    assert bench.queue.ready_count == 2
-    bench.queue.pause = None
-    bench.pump()
-    assert bench.queue.ready_count == 1
+    harness.queue.pause = ConversionHold("q")
+    put(harness, 1)
+    harness.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
+    assert harness.queue.ready_count == 2
+    harness.queue.pause = None
+    harness.pump()
+    assert harness.queue.ready_count == 1

@@ -11,7 +11,7 @@ from fluffle.broker.queues.priority_ready_lists import parted
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX, ReadyList
 from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.broker.queues.segment import TakenMessages
-from tests.broker.queues.make import ORIGIN, OTHER_ORIGIN, messages, numbered
+from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, messages, numbered
 
 BURST = 1 << 20
 ALL = slice(None)

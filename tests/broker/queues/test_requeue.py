@@ -17,7 +17,7 @@ from fluffle.broker.queues.journal import Damage, UnreadableMessages
 from fluffle.broker.queues.queue_context import QueueContext, QueueStores
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
-from tests.broker.queues.make import ORIGIN, PLAIN, Bench, messages, numbered
+from tests.broker.queues.queue_harness import ORIGIN, PLAIN, QueueHarness, messages, numbered
 
 
 class Disk:
@@ -169,32 +169,32 @@ def test_clear_forgets_what_is_on_disk() -> None:
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome not in FINAL])
 def test_counts_of_what_comes_back(outcome: Outcome) -> None:
-    bench = Bench()
-    bench.queue = Queue(
-        PLAIN, QueueContext(bench.touch), QueueStores(returned=RequeueByReturn(Disk().fetch))
+    harness = QueueHarness()
+    harness.queue = Queue(
+        PLAIN, QueueContext(harness.touch), QueueStores(returned=RequeueByReturn(Disk().fetch))
     )
-    bench.consume("c")
-    bench.enqueue("a")
+    harness.consume("c")
+    harness.enqueue("a")
     failed = 0
     for acquired in range(3):
-        (delivery_batch,) = bench.pump()
+        (delivery_batch,) = harness.pump()
         assert delivery_batch.counts == Counts(acquired, failed)
         assert delivery_batch.redelivered == (acquired > 0)
         failed += outcome in (Outcome.REJECT_REQUEUED, Outcome.LOST)
-        bench.queue.settle(delivery_batch, 0, 1, outcome)
+        harness.queue.settle(delivery_batch, 0, 1, outcome)
 
 
 def test_what_was_handed_out_before_it_was_in_memory_comes_back_as_that() -> None:
     """As after a change of leader: the next one knows who holds what, and has read nothing."""
     disk = Disk()
-    bench = Bench()
-    bench.queue = Queue(
-        PLAIN, QueueContext(bench.touch), QueueStores(returned=RequeueByReturn(disk.fetch))
+    harness = QueueHarness()
+    harness.queue = Queue(
+        PLAIN, QueueContext(harness.touch), QueueStores(returned=RequeueByReturn(disk.fetch))
     )
-    bench.consume("c")
-    bench.enqueue("a")
-    (delivery_batch,) = bench.pump()
+    harness.consume("c")
+    harness.enqueue("a")
+    (delivery_batch,) = harness.pump()
     delivery_batch.origins, delivery_batch.contents = [], [b""]
-    bench.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
-    (again,) = bench.pump()
+    harness.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
+    (again,) = harness.pump()
     assert (again.contents, disk.read) == ([b"1"], [[1]])

@@ -20,7 +20,7 @@ from fluffle.broker.queues.volume import (
     ready_counts,
 )
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from tests.broker.queues.make import ORIGIN, FakeSink
+from tests.broker.queues.queue_harness import ORIGIN, FakeSink
 
 
 def content(size_bytes: int, **properties: int) -> bytes:

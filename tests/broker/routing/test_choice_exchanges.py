@@ -16,7 +16,7 @@ from fluffle.broker.routing.matcher import Matcher, MatchInput
 from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
-from tests.broker.routing.make import bind, declare, to_exchange, to_queue
+from tests.broker.routing.topologies import bind, declare, to_exchange, to_queue
 
 ONE_OF_ALL = ("x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random")
 

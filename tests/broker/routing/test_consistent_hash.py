@@ -15,7 +15,7 @@ from fluffle.broker.routing.matcher import Matcher, MatchInput
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
-from tests.broker.routing.make import to_exchange, to_queue
+from tests.broker.routing.topologies import to_exchange, to_queue
 
 KEYS = [f"key {number}" for number in range(300)]
 

@@ -17,7 +17,7 @@ from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
-from tests.broker.routing.make import bind, declare, to_exchange, to_queue
+from tests.broker.routing.topologies import bind, declare, to_exchange, to_queue
 
 LATER = Properties(headers={"x-delay": ("I", 5)})
 NOW = Properties(headers={"x-delay": ("I", -5)})

@@ -6,7 +6,7 @@ from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, Pre
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import Field
-from tests.broker.routing.make import (
+from tests.broker.routing.topologies import (
     declare,
     delete,
     names,

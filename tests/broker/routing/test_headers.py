@@ -6,7 +6,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.headers import headers_matcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
-from tests.broker.routing.make import to_queue
+from tests.broker.routing.topologies import to_queue
 
 ONE: Field = ("I", 1)
 

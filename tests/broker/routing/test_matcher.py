@@ -25,7 +25,7 @@ from fluffle.broker.routing.matcher import (
 )
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
-from tests.broker.routing.make import to_exchange, to_queue
+from tests.broker.routing.topologies import to_exchange, to_queue
 from tests.protocol.test_wire import FIELDS
 from tests.suite.seeds import machine_settings
 

@@ -10,7 +10,14 @@ from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
-from tests.broker.routing.make import bind, to_exchange, to_queue, topology, unbind, with_alternate
+from tests.broker.routing.topologies import (
+    bind,
+    to_exchange,
+    to_queue,
+    topology,
+    unbind,
+    with_alternate,
+)
 
 
 def route(

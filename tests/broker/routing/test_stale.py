@@ -16,7 +16,7 @@ from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.stale import WORDS_AT_ONCE, WORDS_EACH
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
-from tests.broker.routing.make import (
+from tests.broker.routing.topologies import (
     bind,
     declare,
     delete,

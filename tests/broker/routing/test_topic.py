@@ -10,7 +10,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing import topic
 from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.topic import TopicMatcher
-from tests.broker.routing.make import to_queue
+from tests.broker.routing.topologies import to_queue
 
 WORDS = st.sampled_from(["", "a", "b", "ab"])
 KEYS = st.lists(WORDS, max_size=6).map(".".join)

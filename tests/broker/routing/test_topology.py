@@ -14,7 +14,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
-from tests.broker.routing.make import (
+from tests.broker.routing.topologies import (
     apply,
     bind,
     declare,

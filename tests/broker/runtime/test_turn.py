@@ -11,7 +11,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX
 from fluffle.broker.runtime.turn import LARGE_READ_BYTES, Turn
-from tests.broker.queues.make import ORIGIN, FakeSink, messages
+from tests.broker.queues.queue_harness import ORIGIN, FakeSink, messages
 from tests.support.patience import PatientSink
 
 

@@ -40,7 +40,7 @@ from fluffle.protocol.properties import (
 )
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
-from tests.broker.queues.make import FakeSink
+from tests.broker.queues.queue_harness import FakeSink
 from tests.support.definitions import VhostEditor
 
 

@@ -22,7 +22,7 @@ from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.vhost import VirtualHost
-from tests.broker.queues.make import FakeSink
+from tests.broker.queues.queue_harness import FakeSink
 from tests.support.definitions import VhostEditor, engine_of
 from tests.support.topologies import bindings_from
 

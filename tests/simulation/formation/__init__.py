@@ -1,1 +1,1 @@
-"""Clusters that are founded, grow and shrink, under a bad network: see `world`."""
+"""Clusters that are founded, grow and shrink, under a bad network: see `formation_cluster`."""

@@ -6,7 +6,7 @@ import logging
 import sys
 
 from tests.simulation.facts import Violation
-from tests.simulation.formation.world import run
+from tests.simulation.formation.formation_cluster import run
 
 
 def main() -> int:
@@ -24,13 +24,13 @@ def main() -> int:
     failed = founded = grown = 0
     for seed in range(seeds.first, seeds.last + 1):
         try:
-            world = run(seed)
+            cluster = run(seed)
         except Violation as violation:
             failed += 1
             print(f"seed {seed}: {violation}", flush=True)
         else:
-            founded += len(world.registered)
-            grown += bool(world.joining)
+            founded += len(cluster.registered)
+            grown += bool(cluster.joining)
     runs = seeds.last - seeds.first + 1
     print(f"{runs} runs, {failed} failed; {founded} founded, {grown} have grown")
     return min(failed, 1)

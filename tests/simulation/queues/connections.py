@@ -26,8 +26,8 @@ from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:
-    from tests.simulation.queues.station import Station
-    from tests.simulation.queues.town import Town
+    from tests.simulation.queues.queue_cluster import QueueCluster
+    from tests.simulation.queues.queue_node import QueueNode
 
 NAMES_MAX = 6
 """Few, so that some are declared while an earlier one of that name goes."""
@@ -56,36 +56,36 @@ class Connection:
 class NodeConnections:
     """All of them in one life of a node, and what the node does about what they leave."""
 
-    station: Station
+    queue_node: QueueNode
     owners: Owners = field(init=False)
     open: list[Connection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        station, process = self.station, self.station.process
+        queue_node, process = self.queue_node, self.queue_node.process
         self.owners = Owners(process.node, process.boot)
-        station.catalogue.transient_listeners.append(
-            partial(delete_late, self.owners, station.metadata)
+        queue_node.catalogue.transient_listeners.append(
+            partial(delete_late, self.owners, queue_node.metadata)
         )
         around: Any = SimpleNamespace(
             name=process.node,
-            metadata=station.metadata,
-            absent=station.absent,
-            sightings=station.sightings,
+            metadata=queue_node.metadata,
+            absent=queue_node.absent,
+            sightings=queue_node.sightings,
         )
-        call_later: Any = station.call_later
-        self._leftovers = EndedQueues(station.catalogue, around, call_later)
+        call_later: Any = queue_node.call_later
+        self._leftovers = EndedQueues(queue_node.catalogue, around, call_later)
 
     def enter(self) -> None:
         """Act as `Clustered.enter` does: what earlier lives have left goes first."""
-        process, station = self.station.process, self.station
+        process, queue_node = self.queue_node.process, self.queue_node
         is_ended = ended_before(process.node, process.boot)
-        remove_ended(station.catalogue, station.everywhere, is_ended, self._leftovers.watch)
+        remove_ended(queue_node.catalogue, queue_node.everywhere, is_ended, self._leftovers.watch)
 
     def declare(self, queue: str, lasts_s: float, *, is_bound: bool) -> None:
         """A client comes, declares a queue, and may bind it once it is there."""
         connection = Connection(self.owners.of("client"), queue)
         self.open.append(connection)
-        self.station.call_later(lasts_s, partial(self.end, connection))
+        self.queue_node.call_later(lasts_s, partial(self.end, connection))
         declared = Declaration(queue, exclusive=True)
 
         def decide(vhost: VirtualHost) -> Change:
@@ -99,7 +99,7 @@ class NodeConnections:
                 if is_bound:
                     self._bind(connection)
 
-        self.station.defining.change(decide, done)
+        self.queue_node.defining.change(decide, done)
 
     def _bind(self, connection: Connection) -> None:
         binding = Binding("amq.topic", connection.queue, DestinationKind.QUEUE, "k")
@@ -109,7 +109,7 @@ class NodeConnections:
                 return NOTHING
             return queue_changes.bind(vhost, binding, connection.owner)
 
-        self.station.defining.change(decide)
+        self.queue_node.defining.change(decide)
 
     def end(self, connection: Connection) -> None:
         """Act as `Connection.end_session` does."""
@@ -118,9 +118,9 @@ class NodeConnections:
         connection.is_open = False
         self.open.remove(connection)
         self.owners.end(connection.owner)
-        vhost = self.station.defining.vhost
+        vhost = self.queue_node.defining.vhost
         if vhost is not None:
-            self.station.metadata.settle(
+            self.queue_node.metadata.settle(
                 partial(queue_changes.delete_owned, vhost, connection.owner)
             )
 
@@ -130,7 +130,7 @@ class NodeConnections:
 
     def check(self) -> None:
         """Check that what a client has heard of is there as long as it is itself."""
-        vhost = self.station.defining.vhost
+        vhost = self.queue_node.defining.vhost
         queues = vhost.queues if vhost is not None else {}
         for connection in self.open:
             queue = queues.get(connection.queue)
@@ -141,8 +141,8 @@ class NodeConnections:
 class Connections:
     """Those of all nodes, in one run."""
 
-    def __init__(self, town: Town, chance: Random) -> None:
-        self._town = town
+    def __init__(self, queue_cluster: QueueCluster, chance: Random) -> None:
+        self._queue_cluster = queue_cluster
         self._chance = chance
         self._rate = chance.choice((0.0, 0.5, 2.0, 5.0))
         """How many come, each second."""
@@ -154,32 +154,37 @@ class Connections:
 
     def _come_later(self) -> None:
         wait_us = int(self._chance.expovariate(self._rate) * SECOND_US)
-        self._town.cluster.clockwork.after(wait_us, self._come)
+        self._queue_cluster.cluster.clockwork.after(wait_us, self._come)
 
     def _come(self) -> None:
         if self._workload.is_stopped:
             return
-        if stations := self._town.open_stations():
+        if queue_nodes := self._queue_cluster.open_nodes():
             chance = self._chance
             queue = f"own{chance.randrange(NAMES_MAX)}"
             lasts_s = 2 * chance.random() * chance.choice(LASTS_S)
             is_bound = chance.random() < 0.5
-            station = chance.choice(stations)
-            station.connections.declare(queue, lasts_s, is_bound=is_bound)
+            queue_node = chance.choice(queue_nodes)
+            queue_node.connections.declare(queue, lasts_s, is_bound=is_bound)
         self._come_later()
 
     def unfinished(self) -> str | None:
         """Some end, and then no exclusive queue is left whose connection has ended."""
-        stations = {(each.process.node, each.process.boot): each for each in self._town.stations()}
-        for station in stations.values():
-            station.connections.check()
-        for station in stations.values():
-            vhost = station.defining.vhost
+        queue_nodes = {
+            (each.process.node, each.process.boot): each
+            for each in self._queue_cluster.queue_nodes()
+        }
+        for queue_node in queue_nodes.values():
+            queue_node.connections.check()
+        for queue_node in queue_nodes.values():
+            vhost = queue_node.defining.vhost
             for queue in vhost.queues.values() if vhost is not None else ():
                 owner = queue.owner
                 if owner is None:
                     continue
-                home = stations.get((owner.node, owner.boot))
+                home = queue_nodes.get((owner.node, owner.boot))
                 if home is None or not home.connections.owns(queue.definition):
-                    return f"exclusive queue {queue.name!r} on {station.process.node} is nobody's"
+                    return (
+                        f"exclusive queue {queue.name!r} on {queue_node.process.node} is nobody's"
+                    )
         return None

@@ -16,8 +16,8 @@ from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 if TYPE_CHECKING:
-    from tests.simulation.queues.station import Station
-    from tests.simulation.queues.town import Town
+    from tests.simulation.queues.queue_cluster import QueueCluster
+    from tests.simulation.queues.queue_node import QueueNode
 
 LOOK_S = 0.5
 SHORTEST_S, LONGEST_S = 0.2, 8.0
@@ -27,8 +27,8 @@ SHORTEST_S, LONGEST_S = 0.2, 8.0
 class Operator:
     """Of one run."""
 
-    def __init__(self, town: Town, chance: Random) -> None:
-        self._town = town
+    def __init__(self, queue_cluster: QueueCluster, chance: Random) -> None:
+        self._queue_cluster = queue_cluster
         self._chance = chance
         self._away_until_us: dict[NodeId, int] = {}
         self.forgotten = 0
@@ -43,42 +43,47 @@ class Operator:
         if self._workload.is_stopped or not self._workload.is_steady:
             for node in self.missing:
                 self._care_for(node)
-        self._town.cluster.clockwork.after(int(LOOK_S * SECOND_US), self._look)
+        self._queue_cluster.cluster.clockwork.after(int(LOOK_S * SECOND_US), self._look)
 
     @property
     def missing(self) -> list[NodeId]:
         """Nodes that have lost what they had, or were forgotten."""
-        spec = self._town.cluster.registry.groups[METADATA_GROUP]
+        spec = self._queue_cluster.cluster.registry.groups[METADATA_GROUP]
         members = {member.node: member for member in spec.config.members}
         return [
             node
-            for node in self._town.cluster.names
+            for node in self._queue_cluster.cluster.names
             if node not in members or members[node] in spec.burnt or node not in spec.wanted
         ]
 
     def _care_for(self, node: NodeId) -> None:
-        stations = [each for each in self._town.open_stations() if each.process.node != node]
-        if not stations:
+        queue_nodes = [
+            each for each in self._queue_cluster.open_nodes() if each.process.node != node
+        ]
+        if not queue_nodes:
             return
-        station, now_us = self._chance.choice(stations), self._town.cluster.clockwork.now_us
-        if node in station.catalogue.nodes.entries:
+        queue_node, now_us = (
+            self._chance.choice(queue_nodes),
+            self._queue_cluster.cluster.clockwork.now_us,
+        )
+        if node in queue_node.catalogue.nodes.entries:
             if self._is_lost(node):
-                self._dismiss(station, node, now_us)
-        elif now_us >= self._away_until_us.get(node, 0) and self._has_left(station, node):
-            station.defining.admit(node, ListenAddress(node, 1), self._chance.getrandbits(62))
+                self._dismiss(queue_node, node, now_us)
+        elif now_us >= self._away_until_us.get(node, 0) and self._has_left(queue_node, node):
+            queue_node.defining.admit(node, ListenAddress(node, 1), self._chance.getrandbits(62))
 
     def _is_lost(self, node: NodeId) -> bool:
         """Who was let in again is no member yet, or one that has its disk."""
-        spec = self._town.cluster.registry.groups[METADATA_GROUP]
+        spec = self._queue_cluster.cluster.registry.groups[METADATA_GROUP]
         return spec.config.member_on(node) in spec.burnt
 
-    def _dismiss(self, station: Station, node: NodeId, now_us: int) -> None:
+    def _dismiss(self, queue_node: QueueNode, node: NodeId, now_us: int) -> None:
         away_s = self._chance.choice((SHORTEST_S, 1.0, LONGEST_S))
         self._away_until_us[node] = now_us + int(away_s * SECOND_US)
         self.forgotten += 1
-        station.defining.dismiss(node)
+        queue_node.defining.dismiss(node)
 
-    def _has_left(self, station: Station, node: NodeId) -> bool:
+    def _has_left(self, queue_node: QueueNode, node: NodeId) -> bool:
         """As `fluffle cluster add` asks."""
-        membership = station.fellows.membership
-        return membership.has_left(node) and not count_on(station.catalogue, node)
+        membership = queue_node.peer_nodes.membership
+        return membership.has_left(node) and not count_on(queue_node.catalogue, node)

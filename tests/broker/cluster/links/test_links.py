@@ -13,7 +13,7 @@ from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
-from tests.broker.cluster.links.nodes import (
+from tests.broker.cluster.links.link_nodes import (
     SECRET,
     SWIFT,
     Node,
@@ -22,7 +22,7 @@ from tests.broker.cluster.links.nodes import (
     stopping,
     wire_to,
 )
-from tests.broker.cluster.links.raw import listening
+from tests.broker.cluster.links.raw_sockets import listening
 from tests.broker.conftest import Run
 
 

@@ -16,8 +16,8 @@ from fluffle.broker.cluster.links.identity import (
     Reason,
 )
 from fluffle.broker.cluster.links.refusals import LinkFailure, link_failure
-from tests.broker.cluster.links.nodes import SECRET, Node, identity, stopping
-from tests.broker.cluster.links.raw import raw_to
+from tests.broker.cluster.links.link_nodes import SECRET, Node, identity, stopping
+from tests.broker.cluster.links.raw_sockets import raw_to
 from tests.broker.cluster.links.test_strangers import logged
 from tests.broker.conftest import Run
 from tests.support.turns import turns_until

@@ -34,7 +34,7 @@ from fluffle.broker.cluster.links.identity import (
 from fluffle.broker.cluster.links.keepalive import Keepalive
 from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
-from tests.broker.cluster.links.nodes import (
+from tests.broker.cluster.links.link_nodes import (
     SECRET,
     SWIFT,
     Node,
@@ -42,7 +42,7 @@ from tests.broker.cluster.links.nodes import (
     linked,
     stopping,
 )
-from tests.broker.cluster.links.raw import listening, raw_to
+from tests.broker.cluster.links.raw_sockets import listening, raw_to
 from tests.broker.conftest import Run
 from tests.support.turns import turns_until
 

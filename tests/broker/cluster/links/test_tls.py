@@ -10,7 +10,7 @@ from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.ports import TrafficClass
 from fluffle.broker.config.start_error import StartFailed
-from tests.broker.cluster.links.nodes import Node, linked, stopping, wire_to
+from tests.broker.cluster.links.link_nodes import Node, linked, stopping, wire_to
 from tests.broker.conftest import Run
 from tests.support.certificates import Authority
 

@@ -11,7 +11,7 @@ from inspect import signature
 from types import ModuleType
 
 from tests.broker.cluster.queue_sessions import test_stream_bounds, test_stream_rules
-from tests.broker.cluster.queue_sessions.happenings import whatever
+from tests.broker.cluster.queue_sessions.random_steps import random_history
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 
@@ -30,7 +30,7 @@ def examples(module: ModuleType) -> list[Callable[[], None]]:
 
 EXAMPLES = examples(test_stream_rules)
 LARGE_EXAMPLES = examples(test_stream_bounds)
-HISTORIES: list[Callable[[], None]] = [partial(whatever, seed) for seed in range(SEEDS_MAX)]
+HISTORIES: list[Callable[[], None]] = [partial(random_history, seed) for seed in range(SEEDS_MAX)]
 
 
 @FAMILIES["streams"].each()

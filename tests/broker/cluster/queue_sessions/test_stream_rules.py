@@ -10,27 +10,27 @@ from fluffle.broker.cluster.queue_sessions import replies, session_client
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum import effects as e
-from tests.broker.cluster.queue_sessions.world import GROUP, World
-from tests.broker.queues.quorum.leading import full, quorum
+from tests.broker.cluster.queue_sessions.session_harness import GROUP, SessionHarness
+from tests.broker.queues.quorum.leader_harness import full, quorum
 
 
-def holding(count: int = 1) -> World:
+def holding(count: int = 1) -> SessionHarness:
     """A consumer of the near edge has messages in hands."""
-    world = World()
-    world.attach("near")
-    world.publish("near", count)
-    world.rest()
-    assert len(world.ghost.hands) == count
-    return world
+    harness = SessionHarness()
+    harness.attach("near")
+    harness.publish("near", count)
+    harness.rest()
+    assert len(harness.model.hands) == count
+    return harness
 
 
 def test_an_ack_before_a_close_outlives_the_leader() -> None:
-    world = holding()
-    world.settle("near", world.in_hands("near"))
-    world.end_channel("near", 1)
-    world.change_leader()
-    world.rest()
-    assert world.led.image.state.live_count == 0
+    harness = holding()
+    harness.settle("near", harness.in_hands("near"))
+    harness.end_channel("near", 1)
+    harness.change_leader()
+    harness.rest()
+    assert harness.led.image.state.live_count == 0
 
 
 REJECTING = full(2)
@@ -41,319 +41,319 @@ def test_what_was_refused_is_not_confirmed_when_it_is_asked_again() -> None:
 
     The message with which there are too many was taken.
     """
-    world = World(("near",), spec=REJECTING)
-    world.rest()
-    world.publish("near", 5)
-    world.arrive()
-    world.change_leader(kept=1)
-    world.rest()
-    assert world.ghost.confirmed == {b"body 0", b"body 1", b"body 2"}
-    assert world.ghost.refused == {b"body 3", b"body 4"}
+    harness = SessionHarness(("near",), spec=REJECTING)
+    harness.rest()
+    harness.publish("near", 5)
+    harness.arrive()
+    harness.change_leader(kept=1)
+    harness.rest()
+    assert harness.model.confirmed == {b"body 0", b"body 1", b"body 2"}
+    assert harness.model.refused == {b"body 3", b"body 4"}
 
 
-def settled_too_late() -> World:
+def settled_too_late() -> SessionHarness:
     """The near edge settles what its leader has taken back, and the answer is committed."""
-    world = holding()
-    world.cut("near")
-    world.settle("near", world.in_hands("near"))
-    world.now_ms += CONSUMER_DISCONNECTED_MS
-    world.tick()
-    world.commit()
-    world.link("near")
-    while not world.led.proposals:
-        world.arrive()
-    world.commit()
-    return world
+    harness = holding()
+    harness.cut("near")
+    harness.settle("near", harness.in_hands("near"))
+    harness.now_ms += CONSUMER_DISCONNECTED_MS
+    harness.tick()
+    harness.commit()
+    harness.link("near")
+    while not harness.led.proposals:
+        harness.arrive()
+    harness.commit()
+    return harness
 
 
 def test_a_settlement_that_did_not_count_is_told_so_by_each_leader_that_it_is_asked_of() -> None:
     """Rule 4: those that knew of it are gone before its edge has heard of that."""
-    world = settled_too_late()
-    world.lose_all("near")
-    world.change_leader()
-    world.change_leader()  # with an image that was a snapshot
-    world.rest()
-    assert happened.SettleFailed(3) in world.clients["near"].heard
-    assert world.led.image.state.waiting_count == 1
+    harness = settled_too_late()
+    harness.lose_all("near")
+    harness.change_leader()
+    harness.change_leader()  # with an image that was a snapshot
+    harness.rest()
+    assert happened.SettleFailed(3) in harness.clients["near"].heard
+    assert harness.led.image.state.waiting_count == 1
 
 
 def test_a_settlement_that_did_not_count_is_told_so_also_by_who_led_before() -> None:
-    world = settled_too_late()
-    world.change_leader()
-    world.rest()
-    assert happened.SettleFailed(3) in world.clients["near"].heard
+    harness = settled_too_late()
+    harness.change_leader()
+    harness.rest()
+    assert happened.SettleFailed(3) in harness.clients["near"].heard
 
 
 def test_an_end_of_an_earlier_hand_out_ends_no_later_one() -> None:
     """Rule 5: a message comes back, and to the same consumer again."""
-    world = holding()
-    world.settle("near", world.in_hands("near"), Outcome.NACK_REQUEUED)
-    world.rest()
-    (token,) = world.in_hands("near")
+    harness = holding()
+    harness.settle("near", harness.in_hands("near"), Outcome.NACK_REQUEUED)
+    harness.rest()
+    (token,) = harness.in_hands("near")
     assert token.ordinal == 1
-    asking = world.clients["near"].edge
+    asking = harness.clients["near"].edge
     asking.ask(m.Settle(asking.pending.next, Outcome.ACKED, [token._replace(ordinal=0)]))
-    world.rest()
-    assert world.in_hands("near") == [token]
-    assert world.led.image.state.held_count == 1
+    harness.rest()
+    assert harness.in_hands("near") == [token]
+    assert harness.led.image.state.held_count == 1
 
 
 def test_what_edges_of_a_queue_that_is_gone_say_means_nothing_to_the_next() -> None:
     """Rule 22: one of the same name has another id, and terms from 1 on."""
-    world = World(("near",))
-    world.rest()
-    world.publish("near", 2)
-    world.link("near")
-    world.delete()
-    world.rest()
-    assert world.led.image.state.next_sequence == 1
+    harness = SessionHarness(("near",))
+    harness.rest()
+    harness.publish("near", 2)
+    harness.link("near")
+    harness.delete()
+    harness.rest()
+    assert harness.led.image.state.next_sequence == 1
 
 
 def test_what_the_leader_of_a_queue_that_is_gone_said_means_nothing_to_the_next() -> None:
-    world = World(("near",))
-    world.rest()
-    world.publish("near", 2)
-    world.arrive()
-    world.commit()
-    world.delete()
-    world.publish("near", 2)
-    while not world.wire("near", to_leader=False).is_empty:
-        world.arrive(1)
-    world.rest()
-    assert world.ghost.confirmed == {b"body 2", b"body 3"}
+    harness = SessionHarness(("near",))
+    harness.rest()
+    harness.publish("near", 2)
+    harness.arrive()
+    harness.commit()
+    harness.delete()
+    harness.publish("near", 2)
+    while not harness.wire("near", to_leader=False).is_empty:
+        harness.arrive(1)
+    harness.rest()
+    assert harness.model.confirmed == {b"body 2", b"body 3"}
 
 
 def test_what_one_asks_stays_in_order_from_leader_to_leader() -> None:
     """Rule 24: on the leader's own node, and on the next one's."""
-    world = World()
-    world.rest()
+    harness = SessionHarness()
+    harness.rest()
     for node in ("near", "left"):
-        world.publish(node, 2)
-        world.arrive()
-    world.change_leader(kept=1)
+        harness.publish(node, 2)
+        harness.arrive()
+    harness.change_leader(kept=1)
     for node in ("near", "left"):
-        world.publish(node, 2)
-    world.change_leader()
-    world.rest()
-    assert len(world.ghost.confirmed) == 8
+        harness.publish(node, 2)
+    harness.change_leader()
+    harness.rest()
+    assert len(harness.model.confirmed) == 8
 
 
 def test_what_comes_too_soon_is_not_done_before_what_is_in_front_of_it() -> None:
-    world = World(("near",))
-    world.rest()
-    world.publish("near")
-    world.publish("near")
-    world.wire("near", to_leader=True).links[-1].popleft()
-    world.arrive()
-    assert not world.led.proposals
-    world.rest()
-    assert len(world.ghost.confirmed) == 2
+    harness = SessionHarness(("near",))
+    harness.rest()
+    harness.publish("near")
+    harness.publish("near")
+    harness.wire("near", to_leader=True).links[-1].popleft()
+    harness.arrive()
+    assert not harness.led.proposals
+    harness.rest()
+    assert len(harness.model.confirmed) == 2
 
 
 def test_a_new_leader_takes_nothing_from_a_consumer_that_is_there() -> None:
-    world = holding(3)
-    world.change_leader()
-    world.rest()
-    assert len(world.ghost.hands) == 3
-    assert not world.ghost.back
+    harness = holding(3)
+    harness.change_leader()
+    harness.rest()
+    assert len(harness.model.hands) == 3
+    assert not harness.model.back
 
 
 def test_what_was_handed_out_and_never_arrived_comes_from_the_next_leader_unflagged() -> None:
-    world = World()
-    world.attach("near")
-    world.rest()
-    world.publish("near", 2)
-    world.arrive()
-    world.commit()
-    world.change_leader()
-    world.rest()
-    assert len(world.ghost.hands) == 2
-    assert not world.ghost.back
+    harness = SessionHarness()
+    harness.attach("near")
+    harness.rest()
+    harness.publish("near", 2)
+    harness.arrive()
+    harness.commit()
+    harness.change_leader()
+    harness.rest()
+    assert len(harness.model.hands) == 2
+    assert not harness.model.back
 
 
 def test_a_consumer_whose_answer_comes_in_front_of_the_record_stays() -> None:
-    world = World(("near",))
-    consumer = world.attach("near")
-    world.arrive()
-    world.arrive()
-    world.link("near")
-    world.commit()
-    world.commit()  # the session, and the consumer: its answer leaves over the new link,
-    world.drop()  # while the record, which is in front of it, was on the old one
-    world.publish("near")
-    world.rest()
-    assert world.clients["near"].consumers == [consumer]
-    assert len(world.ghost.hands) == 1
+    harness = SessionHarness(("near",))
+    consumer = harness.attach("near")
+    harness.arrive()
+    harness.arrive()
+    harness.link("near")
+    harness.commit()
+    harness.commit()  # the session, and the consumer: its answer leaves over the new link,
+    harness.drop()  # while the record, which is in front of it, was on the old one
+    harness.publish("near")
+    harness.rest()
+    assert harness.clients["near"].consumers == [consumer]
+    assert len(harness.model.hands) == 1
 
 
 def test_a_leadership_that_begins_anew_in_its_term_is_heard_from_its_first_frame() -> None:
-    world = holding(2)
-    assert world.clients["near"].edge.received > 1
-    world.publish("near")
-    world.arrive()
-    world.lead_anew()  # the publish is not taken
-    world.turn_to_leader("near")
-    world.rest()
-    assert world.clients["near"].edge.reign == (1, 2)
-    assert len(world.ghost.confirmed) == len(world.ghost.hands) == 3
+    harness = holding(2)
+    assert harness.clients["near"].edge.received > 1
+    harness.publish("near")
+    harness.arrive()
+    harness.lead_anew()  # the publish is not taken
+    harness.turn_to_leader("near")
+    harness.rest()
+    assert harness.clients["near"].edge.reign == (1, 2)
+    assert len(harness.model.confirmed) == len(harness.model.hands) == 3
 
 
 def test_what_the_leadership_before_said_does_not_count_as_of_the_next_one() -> None:
-    world = World(("near",))
-    world.attach("near")
-    world.rest()
-    world.change_leader()
-    world.arrive()
+    harness = SessionHarness(("near",))
+    harness.attach("near")
+    harness.rest()
+    harness.change_leader()
+    harness.arrive()
     for _ in range(2):
-        world.publish("near")
-        world.arrive()
-        world.commit()  # the record of this leadership and deliveries are on their way
-    world.lead_anew()
-    world.turn_to_leader("near")
-    world.rest()
-    world.publish("near")
-    world.rest()
-    assert len(world.ghost.hands) == 3
+        harness.publish("near")
+        harness.arrive()
+        harness.commit()  # the record of this leadership and deliveries are on their way
+    harness.lead_anew()
+    harness.turn_to_leader("near")
+    harness.rest()
+    harness.publish("near")
+    harness.rest()
+    assert len(harness.model.hands) == 3
 
 
 def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
-    world = holding()
-    world.lead_anew()
-    world.lose_all("near")  # it would be told without asking, but that is not repeated
-    world.publish("near")
-    world.arrive()
-    (misled,) = world.arrive()
+    harness = holding()
+    harness.lead_anew()
+    harness.lose_all("near")  # it would be told without asking, but that is not repeated
+    harness.publish("near")
+    harness.arrive()
+    (misled,) = harness.arrive()
     assert misled == happened.WrongLeader(1, "right", 2)
-    world.rest()
-    assert world.clients["near"].edge.reign == (1, 2)
+    harness.rest()
+    assert harness.clients["near"].edge.reign == (1, 2)
 
 
 def test_an_edge_that_waits_to_be_served_hears_who_leads_without_asking() -> None:
-    world = World(("near",))
-    world.attach("near")
-    world.rest()
-    world.lead_anew()
-    world.arrive()
-    assert world.clients["near"].edge.reign == (1, 2)
+    harness = SessionHarness(("near",))
+    harness.attach("near")
+    harness.rest()
+    harness.lead_anew()
+    harness.arrive()
+    assert harness.clients["near"].edge.reign == (1, 2)
 
 
 def test_a_get_does_not_wait_for_a_message_whose_end_is_under_way() -> None:
-    world = World(("near",))
-    world.publish("near")
-    world.get("near", 1)
-    world.rest()
-    world.get("near", 1)
-    world.settle("near", world.in_hands("near"))
-    world.hurry("near")
-    world.arrive()
-    world.change_leader(kept=1)  # the get is on record, and the settlement is not
-    world.rest()
-    assert world.led.image.state.live_count == 0
+    harness = SessionHarness(("near",))
+    harness.publish("near")
+    harness.get("near", 1)
+    harness.rest()
+    harness.get("near", 1)
+    harness.settle("near", harness.in_hands("near"))
+    harness.hurry("near")
+    harness.arrive()
+    harness.change_leader(kept=1)  # the get is on record, and the settlement is not
+    harness.rest()
+    assert harness.led.image.state.live_count == 0
 
 
 def test_a_consumer_is_given_no_more_than_it_takes_though_a_backlog_waits() -> None:
     for no_ack in (False, True):
-        world = World(("near",))
-        world.attach("near", credit=3, no_ack=no_ack)
-        world.rest()
-        world.publish("near", 50)
-        world.arrive()
-        while world.led.proposals:
-            world.commit()  # what was handed out is on its way: nothing of it has arrived
-        assert len(world.ghost.handed) == 3
+        harness = SessionHarness(("near",))
+        harness.attach("near", credit=3, no_ack=no_ack)
+        harness.rest()
+        harness.publish("near", 50)
+        harness.arrive()
+        while harness.led.proposals:
+            harness.commit()  # what was handed out is on its way: nothing of it has arrived
+        assert len(harness.model.handed) == 3
 
 
 @pytest.mark.parametrize("priority", [-(1 << 63), (1 << 63) - 1])
 def test_a_consumer_may_have_any_priority(priority: int) -> None:
-    world = World(("near",))
-    near = world.clients["near"]
+    harness = SessionHarness(("near",))
+    near = harness.clients["near"]
     number = near.attach(credit=1, no_ack=False, prefetch=0, priority=priority)
-    world.rest()
+    harness.rest()
     assert near.consumers == [number]
 
 
 def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good() -> None:
-    world = holding()
-    world.cut("near")
-    world.now_ms += CONSUMER_DISCONNECTED_MS - 1
-    world.tick()
-    assert not world.led.proposals
-    world.now_ms += 1
-    world.tick()
-    world.rest()
-    assert (world.ghost.hands, world.clients["near"].consumers) == ({}, [])
-    assert len(world.led.image.state.sessions) == 2
+    harness = holding()
+    harness.cut("near")
+    harness.now_ms += CONSUMER_DISCONNECTED_MS - 1
+    harness.tick()
+    assert not harness.led.proposals
+    harness.now_ms += 1
+    harness.tick()
+    harness.rest()
+    assert (harness.model.hands, harness.clients["near"].consumers) == ({}, [])
+    assert len(harness.led.image.state.sessions) == 2
 
 
 @pytest.mark.parametrize("timeout_ms", [0, 5_000, 3 * CONSUMER_DISCONNECTED_MS])
 def test_a_queue_says_how_long_a_silent_node_keeps_what_it_holds(timeout_ms: int) -> None:
-    world = World(spec=quorum(consumer_disconnected_timeout=timeout_ms))
-    world.attach("near")
-    world.publish("near", 1)
-    world.rest()
-    world.cut("near")
+    harness = SessionHarness(spec=quorum(consumer_disconnected_timeout=timeout_ms))
+    harness.attach("near")
+    harness.publish("near", 1)
+    harness.rest()
+    harness.cut("near")
     if timeout_ms:
-        world.now_ms += timeout_ms - 1
-        world.tick()
-        assert not world.led.proposals
-        world.now_ms += 1
-    world.tick()
-    world.rest()
-    assert (world.ghost.hands, world.clients["near"].consumers) == ({}, [])
+        harness.now_ms += timeout_ms - 1
+        harness.tick()
+        assert not harness.led.proposals
+        harness.now_ms += 1
+    harness.tick()
+    harness.rest()
+    assert (harness.model.hands, harness.clients["near"].consumers) == ({}, [])
 
 
 def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None:
-    world = holding()
-    world.led.sessions.release([e.NotTaken(1, 1, 1)])
-    world.led.sessions.removed("near")
+    harness = holding()
+    harness.led.sessions.release([e.NotTaken(1, 1, 1)])
+    harness.led.sessions.removed("near")
     assert [
-        node for node, _frame in world.led.sessions.output(lambda _node: True) if node == "near"
+        node for node, _frame in harness.led.sessions.output(lambda _node: True) if node == "near"
     ] == []
-    world.led.turn()
-    while world.led.proposals:
-        world.commit()
-    state = world.led.image.state
+    harness.led.turn()
+    while harness.led.proposals:
+        harness.commit()
+    state = harness.led.image.state
     assert (state.held_count, state.returned.count) == (0, 1)
     assert [session.id.node for session in state.sessions.values()] == ["left"]
 
 
 def test_the_next_leader_takes_from_a_node_what_another_has_since() -> None:
-    world = holding()
-    world.cut("near")
-    world.now_ms += CONSUMER_DISCONNECTED_MS
-    world.tick()
-    while world.led.proposals:
-        world.commit()
-    world.attach("left")
-    while world.led.proposals:
-        world.commit()
-    world.change_leader()
-    world.rest()
-    assert world.in_hands("near") == []
-    assert len(world.in_hands("left")) == 1
+    harness = holding()
+    harness.cut("near")
+    harness.now_ms += CONSUMER_DISCONNECTED_MS
+    harness.tick()
+    while harness.led.proposals:
+        harness.commit()
+    harness.attach("left")
+    while harness.led.proposals:
+        harness.commit()
+    harness.change_leader()
+    harness.rest()
+    assert harness.in_hands("near") == []
+    assert len(harness.in_hands("left")) == 1
 
 
 def test_a_new_life_ends_the_sessions_of_the_old_one_at_once() -> None:
-    world = holding()
-    world.restart("near", counter=0)
-    world.rest()
-    state = world.led.image.state
+    harness = holding()
+    harness.restart("near", counter=0)
+    harness.rest()
+    state = harness.led.image.state
     assert (state.held_count, state.returned.count) == (0, 1)
 
 
 def test_a_tombstone_says_nothing_of_what_is_pending_and_revokes_what_is_held() -> None:
-    world = holding()
-    world.cut("near")
-    first = world.publish("near", 2)
-    events = world.clients["near"].edge.deleted()
+    harness = holding()
+    harness.cut("near")
+    first = harness.publish("near", 2)
+    events = harness.clients["near"].edge.deleted()
     assert events[0] == happened.PublishUndecided(first, 2)
     assert [type(event) for event in events[1:]] == [happened.Revoked, happened.Cancelled]
 
 
 def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
-    world = holding()
-    own, near = world.led.own, world.clients["near"].edge
-    first = world.publish("near")
+    harness = holding()
+    own, near = harness.led.own, harness.clients["near"].edge
+    first = harness.publish("near")
     lost = m.LeaderFrame(
         GROUP, *own.reign, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
     )
@@ -363,13 +363,13 @@ def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
 
 
 def test_a_queue_without_a_leader_pauses_clients_and_forgets_nothing() -> None:
-    world = holding()
-    world.cut("near")
-    near = world.clients["near"].edge
-    world.settle("near", world.in_hands("near"))
+    harness = holding()
+    harness.cut("near")
+    near = harness.clients["near"].edge
+    harness.settle("near", harness.in_hands("near"))
     while len(near.pending) < session_client.OPERATIONS_MAX:
         assert not near.is_full
-        world.publish("near")
+        harness.publish("near")
     assert near.is_full
-    world.rest()
+    harness.rest()
     assert not near.is_full

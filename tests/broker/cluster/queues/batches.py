@@ -90,7 +90,7 @@ class Sent(NamedTuple):
         return NEVER_MS if self.lifetime_ms is None else NOW_MS + self.lifetime_ms
 
 
-class Leading(Protocol):
+class Leader(Protocol):
     """Who leads the queue, and the streams to it."""
 
     own: m.Leader
@@ -270,19 +270,19 @@ class Quorum(FakeLeaderHost):
         return [content for content, *_ in self.lying()]
 
 
-class Line:
+class BatchSender:
     """The hub of the edge, and its port: frames that are on their way."""
 
     is_away = False
 
-    def __init__(self, leading: Leading) -> None:
+    def __init__(self, leading: Leader) -> None:
         self.leading = leading
         self.edge = SessionClient(GROUP, BOOT)
         self.to: deque[bytes] = deque()
         self.back: deque[bytes] = deque()
         self.is_linked = False
 
-    def open(self, definition: QueueDefinition, on_events: OnEvents) -> Line:
+    def open(self, definition: QueueDefinition, on_events: OnEvents) -> BatchSender:
         assert definition.id == GROUP
         self.on_events = on_events
         return self
@@ -343,8 +343,8 @@ class Batches:
     def __init__(self, queue_type: QueueType, **said: int | str | bool) -> None:
         self.queue_type = queue_type
         self.spec = QueueSpec("q", durable=True, queue_type=queue_type, arguments=asking(**said))
-        self.leading: Leading = self.begin()
-        self.line = Line(self.leading)
+        self.leading: Leader = self.begin()
+        self.line = BatchSender(self.leading)
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
         hub, deletions = cast(SessionDirectory, self.line), Deletions(LOCAL_READ_BARRIER, {})
@@ -357,7 +357,7 @@ class Batches:
         self.may_refuse = "max_length" in said
         self.line.link()
 
-    def begin(self) -> Leading:
+    def begin(self) -> Leader:
         is_quorum = self.queue_type is QueueType.QUORUM
         return Quorum(self.spec) if is_quorum else Classic(self.spec)
 
@@ -438,7 +438,7 @@ def content_of(body: str, key: int | None, priority: int | None = None) -> bytes
     return build_content(encode_properties(properties), body.encode())
 
 
-class Making:
+class BatchMaker:
     """Makes up runs."""
 
     def __init__(self, chance: Random, *, has_keys: bool) -> None:

@@ -30,8 +30,8 @@ from tests.broker.cluster.queues.batches import (
     GROUP,
     SOURCE,
     Batches,
+    BatchMaker,
     Classic,
-    Making,
     Quorum,
     Sent,
     content_of,
@@ -67,7 +67,7 @@ def whatever(seed: int, steps: int = 60) -> None:
     chance = Random(seed)
     queue_type, said = SPECS[seed % len(SPECS)]
     world = Batches(queue_type, **said)
-    making = Making(chance, has_keys="message_deduplication" in said)
+    making = BatchMaker(chance, has_keys="message_deduplication" in said)
     if queue_type is QueueType.QUORUM and chance.random() < 0.5:
         world.may_refuse = True  # dead letters that come before anything is on record
     else:
@@ -437,7 +437,7 @@ def test_what_is_held_back_of_an_edge_is_for_the_edge_to_pass_on() -> None:
     world = Batches(QueueType.CLASSIC)
     assert isinstance(world.leading, Classic)
     standstill = world.leading.hold()
-    world.publish(Making(Random(1), has_keys=False).run()[0])
+    world.publish(BatchMaker(Random(1), has_keys=False).run()[0])
     world.rest()
     successor = Heir(Random(1))
     standstill.pass_on(cast(Any, successor))

@@ -13,20 +13,20 @@ from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCON
 from fluffle.broker.queues.conversion_buffer import ConversionHold
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import Damage
-from tests.broker.cluster.queue_sessions.happenings import OUTCOMES
-from tests.broker.cluster.queues.homes import Homestead
+from tests.broker.cluster.queue_sessions.random_steps import OUTCOMES
+from tests.broker.cluster.queues.classic_host_harness import ClassicHostHarness
 from tests.suite.seeds import seeds
 
 
-def in_hands(world: Homestead, node: str) -> int:
+def in_hands(world: ClassicHostHarness, node: str) -> int:
     return sum(len(token.run) for token in world.clients[node].in_hands())
 
 
-def attach(world: Homestead, node: str, terms: ConsumerTerms, credit: int = 10) -> int:
+def attach(world: ClassicHostHarness, node: str, terms: ConsumerTerms, credit: int = 10) -> int:
     client = world.clients[node]
     channel = client.names.channel()
     number = client.asking.attach(channel, terms, credit)
-    client.ghost.asks(node, number, "attach", channel, no_ack=terms.no_ack)
+    client.model.asks(node, number, "attach", channel, no_ack=terms.no_ack)
     return number
 
 
@@ -34,27 +34,27 @@ def attach(world: Homestead, node: str, terms: ConsumerTerms, credit: int = 10) 
 
 
 def test_a_publish_is_confirmed_once_it_is_durable() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.clients["near"].publish(3)
     world.pump()
     world.arrive()
     world.arrive()
-    assert (world.queue.ready_count, world.ghost.confirmed) == (3, set())
+    assert (world.queue.ready_count, world.model.confirmed) == (3, set())
     world.rest()
-    assert world.ghost.confirmed == {b"body 0", b"body 1", b"body 2"}
+    assert world.model.confirmed == {b"body 0", b"body 1", b"body 2"}
 
 
 def test_a_publish_to_a_queue_without_a_journal_waits_for_nothing() -> None:
-    world = Homestead(durable=False)
+    world = ClassicHostHarness(durable=False)
     world.clients["near"].publish(2)
     world.pump()
     while any(not wire.is_empty for wire in world.wires.values()):
         world.arrive()
-    assert world.ghost.confirmed == {b"body 0", b"body 1"}
+    assert world.model.confirmed == {b"body 0", b"body 1"}
 
 
 def test_what_was_done_is_not_done_again_over_the_next_link() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.clients["near"].publish(2)
     world.pump()
     world.arrive()
@@ -62,14 +62,14 @@ def test_what_was_done_is_not_done_again_over_the_next_link() -> None:
     world.drop()  # what the home had said of it
     world.rest()
     assert world.queue.ready_count == 2
-    assert len(world.ghost.confirmed) == 2
+    assert len(world.model.confirmed) == 2
 
 
 # Consuming
 
 
 def test_consumers_of_edges_and_of_the_home_take_fair_turns() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     own = world.neighbour()
     for node in ("near", "far"):
         world.clients[node].attach(credit=100, no_ack=False, prefetch=0)
@@ -80,7 +80,7 @@ def test_consumers_of_edges_and_of_the_home_take_fair_turns() -> None:
 
 
 def test_a_consumer_of_an_edge_with_a_higher_priority_comes_first() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     own = world.neighbour()
     attach(world, "near", ConsumerTerms("tag", priority=5), credit=7)
     world.rest()
@@ -91,15 +91,15 @@ def test_a_consumer_of_an_edge_with_a_higher_priority_comes_first() -> None:
 
 @pytest.mark.parametrize("no_ack", [False, True])
 def test_an_edge_is_sent_no_more_than_it_takes(no_ack: bool) -> None:
-    world = Homestead(("near",))
+    world = ClassicHostHarness(("near",))
     world.clients["near"].attach(credit=3, no_ack=no_ack, prefetch=0)
     world.rest()
     world.publish_here(50)
-    assert len(world.ghost.handed) == 3
+    assert len(world.model.handed) == 3
 
 
 def test_an_exclusive_consumer_is_alone_wherever_the_others_are() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     near, far = world.clients["near"], world.clients["far"]
     first = attach(world, "near", ConsumerTerms("alone", is_exclusive=True))
     world.rest()
@@ -114,7 +114,7 @@ def test_an_exclusive_consumer_is_alone_wherever_the_others_are() -> None:
 
 
 def test_a_consumer_that_wants_to_be_alone_is_refused_beside_one_of_the_home() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.neighbour()
     number = attach(world, "far", ConsumerTerms("alone", is_exclusive=True))
     world.rest()
@@ -122,7 +122,7 @@ def test_a_consumer_that_wants_to_be_alone_is_refused_beside_one_of_the_home() -
 
 
 def test_the_last_consumer_to_go_is_told_of_if_it_was_one_of_an_edge() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     number = world.clients["near"].attach(credit=1, no_ack=False, prefetch=0)
     world.clients["far"].attach(credit=1, no_ack=False, prefetch=0)
     world.rest()
@@ -135,7 +135,7 @@ def test_the_last_consumer_to_go_is_told_of_if_it_was_one_of_an_edge() -> None:
 
 
 def test_what_a_dead_edge_held_comes_back_for_others() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.clients["near"].attach(credit=10, no_ack=False, prefetch=0)
     world.rest()
     world.publish_here(4)
@@ -148,7 +148,7 @@ def test_what_a_dead_edge_held_comes_back_for_others() -> None:
 
 
 def test_a_silent_edge_keeps_what_it_holds_for_a_minute() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.clients["near"].attach(credit=10, no_ack=False, prefetch=0)
     world.rest()
     world.publish_here(2)
@@ -168,7 +168,7 @@ def test_a_silent_edge_keeps_what_it_holds_for_a_minute() -> None:
 
 
 def test_a_get_takes_the_next_and_says_how_many_are_left() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.publish_here(3)
     client = world.clients["near"]
     client.get(client.names.channel(), no_ack=False)
@@ -180,7 +180,7 @@ def test_a_get_takes_the_next_and_says_how_many_are_left() -> None:
 
 
 def test_a_get_from_a_queue_that_has_crashed_says_so() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.publish_here(2)
     world.queue.damage = Damage("a log", "it cannot be read")
     world.queue.get = lambda _holder: None  # type: ignore[method-assign, assignment]
@@ -190,14 +190,14 @@ def test_a_get_from_a_queue_that_has_crashed_says_so() -> None:
 
 
 def test_a_purge_says_how_many_waited() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     world.publish_here(5)
     number = world.clients["near"].asking.purge()
     world.rest()
     assert world.clients["near"].heard == [happened.Purged(number, 5)]
 
 
-def over_links(world: Homestead) -> None:
+def over_links(world: ClassicHostHarness) -> None:
     """Everything arrives, and nothing becomes durable."""
     world.pump()
     while any(not wire.is_empty for wire in world.wires.values()):
@@ -207,7 +207,7 @@ def over_links(world: Homestead) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.ACKED, Outcome.REJECTED])
 def test_what_is_settled_is_known_to_be_so_once_it_is_durable(outcome: Outcome) -> None:
     """An edge then vouches for it."""
-    world = Homestead()
+    world = ClassicHostHarness()
     near = world.clients["near"]
     near.publish(3)
     near.attach(credit=10, no_ack=False, prefetch=0)
@@ -221,7 +221,7 @@ def test_what_is_settled_is_known_to_be_so_once_it_is_durable(outcome: Outcome) 
 
 
 def test_what_comes_back_waits_for_no_disk() -> None:
-    world = Homestead(durable=False)
+    world = ClassicHostHarness(durable=False)
     near = world.clients["near"]
     near.publish(3)
     near.attach(credit=10, no_ack=False, prefetch=0)
@@ -233,7 +233,7 @@ def test_what_comes_back_waits_for_no_disk() -> None:
 
 
 def test_a_purge_is_answered_once_it_is_durable() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     near = world.clients["near"]
     near.publish(3)
     world.rest()
@@ -246,7 +246,7 @@ def test_a_purge_is_answered_once_it_is_durable() -> None:
 
 
 def test_a_purge_is_refused_once_the_messages_of_the_queue_are_another_s() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     near = world.clients["near"]
     near.publish(3)
     world.rest()
@@ -263,7 +263,7 @@ def test_a_purge_is_refused_once_the_messages_of_the_queue_are_another_s() -> No
 
 
 def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confirmed() -> None:
-    world = Homestead()
+    world = ClassicHostHarness()
     near = world.clients["near"]
     near.attach(credit=2, no_ack=False, prefetch=0)
     near.publish(3)
@@ -282,7 +282,7 @@ def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confir
 # Whatever happens
 
 
-def step(world: Homestead, chance: Random) -> None:
+def step(world: ClassicHostHarness, chance: Random) -> None:
     """Something happens."""
     node = chance.choice(list(world.clients))
     client = world.clients[node]
@@ -344,7 +344,7 @@ def step(world: Homestead, chance: Random) -> None:
 
 
 def whatever(seed: int, steps: int = 150) -> None:
-    chance, world = Random(seed), Homestead()
+    chance, world = Random(seed), ClassicHostHarness()
     for _ in range(steps):
         step(world, chance)
     world.rest()

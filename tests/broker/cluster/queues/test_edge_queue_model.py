@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from fluffle.protocol.methods import Basic, Channel, Confirm, Queue, encode_method, make
-from tests.broker.cluster.queues.far import Rig
+from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
 from tests.suite.seeds import seeds
 from tests.support.edge import Arrival, Client
 
@@ -41,7 +41,7 @@ class Person:
 class World:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.rig = Rig()
+        self.harness = RemoteQueueHarness()
         self.people = [self.newcomer() for _ in range(CLIENTS)]
         self.published: set[bytes] = set()
         self.gone: set[bytes] = set()
@@ -49,7 +49,7 @@ class World:
         self.purged = 0
 
     def newcomer(self) -> Person:
-        client = self.rig.node.connect()
+        client = self.harness.node.connect()
         client.confirm_select()
         return Person(client)
 
@@ -62,7 +62,7 @@ class World:
         person = self.random.choice(self.people)
         if act is self.disturb or act is self.end or not person.waits:
             act(person)
-        self.rig.node.run()
+        self.harness.node.run()
         self.look()
 
     def send(self, person: Person, *methods: Any) -> None:
@@ -130,16 +130,16 @@ class World:
 
     def disturb(self, person: Person) -> None:
         del person
-        far = self.rig.far
+        far = self.harness.far
         how = self.random.choice((far.elect, far.cut, far.link, self.hold, self.commit))
         how()
 
     def hold(self) -> None:
-        self.rig.far.is_committing = False
+        self.harness.far.is_committing = False
 
     def commit(self) -> None:
-        self.rig.far.is_committing = True
-        self.rig.far.touch()
+        self.harness.far.is_committing = True
+        self.harness.far.touch()
 
     # What clients see
 
@@ -198,8 +198,8 @@ class World:
     def rest(self) -> None:
         """All is well again, and everybody goes."""
         self.commit()
-        self.rig.far.link()
-        self.rig.node.run()
+        self.harness.far.link()
+        self.harness.node.run()
         self.look()
         for person in self.people:
             assert person.confirmed == len(person.published)
@@ -207,17 +207,17 @@ class World:
             person.client.transport.lose()
         last = self.newcomer()
         self.people = [last]
-        ready, unacked, consumers = self.rig.counts()
+        ready, unacked, consumers = self.harness.counts()
         assert (unacked, consumers) == (0, 0)
         for _ in range(ready):
             self.get(last)
-            self.rig.node.run()
+            self.harness.node.run()
             self.look()
         assert len(last.held) == ready
         assert len(self.published) == len(self.gone) + self.purged + ready
-        edge = self.rig.far.edge
+        edge = self.harness.far.edge
         assert (len(edge.pending), edge.unwanted) == (0, {})
-        assert len(self.rig.queue._receipts) == 0
+        assert len(self.harness.queue._receipts) == 0
 
 
 @seeds(SEEDS)

@@ -22,12 +22,12 @@ def test_a_node_without_a_member_finds_the_leader() -> None:
     cluster.hosts.settle()
     cluster.ask("d").publish(2)
     cluster.hosts.advance(100)
-    assert len(cluster.ghost.confirmed) == 2
+    assert len(cluster.model.confirmed) == 2
     cluster.nodes["b"].kill()
     cluster.hosts.advance(3_000)
     cluster.ask("d").publish(2)
     cluster.hosts.advance(3_000)
-    assert len(cluster.ghost.confirmed) == 4
+    assert len(cluster.model.confirmed) == 4
 
 
 def test_who_is_sent_to_a_node_that_leads_no_more_asks_others() -> None:
@@ -40,7 +40,7 @@ def test_who_is_sent_to_a_node_that_leads_no_more_asks_others() -> None:
     cluster.hosts.advance(3_000)
     cluster.ask("d").publish(1)
     cluster.hosts.advance(3_000)
-    assert len(cluster.ghost.confirmed) == 2
+    assert len(cluster.model.confirmed) == 2
     assert cluster.lines["d"].edge.opening < 10
 
 

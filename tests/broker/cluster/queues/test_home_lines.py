@@ -14,7 +14,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.runtime.commits import CommitWaiter
-from tests.broker.cluster.queues.homes import Watched
+from tests.broker.cluster.queues.classic_host_harness import ObservedQueue
 from tests.support.queue_nodes import NONCE, QueueCluster
 
 AWAY_MS = round(AWAY_S * 1_000)
@@ -36,10 +36,10 @@ class HomeCluster(QueueCluster):
     def begin(self) -> None:
         """A life of the home."""
         node = self.nodes["a"]
-        self.engine = Watched(
+        self.engine = ObservedQueue(
             self.definition.spec, QueueContext(self._pump), definition=self.definition
         )
-        self.engine.ghost = self.ghost
+        self.engine.model = self.model
         homed = ClassicQueueHost(
             self.engine,
             Leader("a", Boot(node.boot, NONCE), node.boot),
@@ -99,7 +99,7 @@ def test_any_node_serves_any_client_at_once(cluster: HomeCluster) -> None:
     client.settle(client.in_hands(), Outcome.ACKED)
     cluster.hosts.settle()
     assert (in_hands(cluster, "c"), cluster.engine.ready_count) == (1, 0)
-    assert len(cluster.ghost.confirmed) == 4
+    assert len(cluster.model.confirmed) == 4
     assert cluster.hosts.now_ms == 1_000, "no time has passed"
 
 

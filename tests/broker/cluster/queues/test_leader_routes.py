@@ -149,7 +149,7 @@ def acknowledging(cluster: QueueCluster, name: str) -> None:
     client = cluster.ask(name)
     client.settle(client.in_hands(), Outcome.ACKED)
     cluster.hosts.settle()
-    assert not cluster.ghost.gone
+    assert not cluster.model.gone
 
 
 @pytest.mark.parametrize("name", "abc")
@@ -157,7 +157,7 @@ def test_nothing_is_pending_at_rest(cluster: QueueCluster, name: str) -> None:
     acknowledging(cluster, name)
     told: list[int] = []
     lines = cluster.nodes[name].hub.lines
-    lines.rest(lambda: told.append(len(cluster.ghost.gone)))
+    lines.rest(lambda: told.append(len(cluster.model.gone)))
     assert not told
     cluster.hosts.settle()
     assert told == [3], "once it is so, without any time"
@@ -182,7 +182,7 @@ def test_a_leader_that_is_not_known_yet_is_waited_for(cluster: QueueCluster) -> 
     told: list[int] = []
     lines = cluster.nodes["a"].hub.lines
     cluster.lines["a"].edge.connect(None)
-    lines.rest(lambda: told.append(len(cluster.ghost.gone)))
+    lines.rest(lambda: told.append(len(cluster.model.gone)))
     assert not told
     cluster.hosts.advance(1_000)
     assert (cluster.leader(), told, refused) == ("c", [3], [])

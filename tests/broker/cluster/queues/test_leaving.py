@@ -7,201 +7,223 @@ import pytest
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queues import pending_replies
 from fluffle.protocol.methods import Basic, Queue, encode_method, make
-from tests.broker.cluster.queues.far import Rig, get, get_with_headers
+from tests.broker.cluster.queues.remote_queue_harness import (
+    RemoteQueueHarness,
+    get,
+    get_with_headers,
+)
 from tests.support.edge import publish_frames
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> RemoteQueueHarness:
+    return RemoteQueueHarness()
 
 
 # What takes too long
 
 
-def test_without_a_leader_a_get_fails_in_time(rig: Rig) -> None:
-    rig.far.cut()
-    rig.client.send(encode_method(1, Basic.Get(queue="q")))
-    rig.node.advance(pending_replies.ANSWER_S_MAX - 1)
-    rig.client.expect_nothing()
-    rig.node.advance(1)
-    rig.client.expect_closed(541, "Cannot get a message from queue 'queue 'q' in vhost '/''")
+def test_without_a_leader_a_get_fails_in_time(harness: RemoteQueueHarness) -> None:
+    harness.far.cut()
+    harness.client.send(encode_method(1, Basic.Get(queue="q")))
+    harness.node.advance(pending_replies.ANSWER_S_MAX - 1)
+    harness.client.expect_nothing()
+    harness.node.advance(1)
+    harness.client.expect_closed(541, "Cannot get a message from queue 'queue 'q' in vhost '/''")
 
 
-def test_a_get_from_a_queue_that_has_crashed_fails(rig: Rig) -> None:
-    rig.far.cut()
-    rig.client.send(encode_method(1, Basic.Get(queue="q")))
-    rig.queue.hear([happened.Got(1, 2, None, is_crashed=True)])
-    rig.node.run()
+def test_a_get_from_a_queue_that_has_crashed_fails(harness: RemoteQueueHarness) -> None:
+    harness.far.cut()
+    harness.client.send(encode_method(1, Basic.Get(queue="q")))
+    harness.queue.hear([happened.Got(1, 2, None, is_crashed=True)])
+    harness.node.run()
     text = "queue 'q' in vhost '/' has crashed and failed to restart"
-    rig.client.expect_channel_closed(404, text)
+    harness.client.expect_channel_closed(404, text)
 
 
-def give_up_getting(rig: Rig, *, no_ack: bool) -> None:
-    late = rig.node.connect()
+def give_up_getting(harness: RemoteQueueHarness, *, no_ack: bool) -> None:
+    late = harness.node.connect()
     late.send(encode_method(1, Basic.Get(queue="q", no_ack=no_ack)))
-    rig.far.cut()
-    rig.node.advance(pending_replies.ANSWER_S_MAX)
+    harness.far.cut()
+    harness.node.advance(pending_replies.ANSWER_S_MAX)
     late.expect_closed(541, "Cannot get a message")
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
-def test_what_could_not_be_got_in_time_is_not_got_later(rig: Rig, *, no_ack: bool) -> None:
-    rig.client.publish(b"m")
-    rig.far.cut()
+def test_what_could_not_be_got_in_time_is_not_got_later(
+    harness: RemoteQueueHarness, *, no_ack: bool
+) -> None:
+    harness.client.publish(b"m")
+    harness.far.cut()
     for _ in range(3):
-        give_up_getting(rig, no_ack=no_ack)
-    rig.far.elect()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-    assert get_with_headers(rig.client) == (False, None)
+        give_up_getting(harness, no_ack=no_ack)
+    harness.far.elect()
+    harness.node.run()
+    assert harness.counts() == (1, 0, 0)
+    assert get_with_headers(harness.client) == (False, None)
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
 @pytest.mark.parametrize("how", ["answered late", "answered by the next leader"])
-def test_what_was_got_and_not_told_in_time_comes_back(rig: Rig, how: str, *, no_ack: bool) -> None:
-    rig.client.publish(b"m")
-    rig.far.is_committing = False
-    give_up_getting(rig, no_ack=no_ack)
-    rig.far.commit()
-    rig.far.is_committing = True
+def test_what_was_got_and_not_told_in_time_comes_back(
+    harness: RemoteQueueHarness, how: str, *, no_ack: bool
+) -> None:
+    harness.client.publish(b"m")
+    harness.far.is_committing = False
+    give_up_getting(harness, no_ack=no_ack)
+    harness.far.commit()
+    harness.far.is_committing = True
     if how == "answered late":
-        rig.far.link()
+        harness.far.link()
     else:
-        rig.far.elect()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-    assert get_with_headers(rig.client) == (True, {"x-acquired-count": ("l", 1)})
-    assert len(rig.far.edge.pending) == 0
+        harness.far.elect()
+    harness.node.run()
+    assert harness.counts() == (1, 0, 0)
+    assert get_with_headers(harness.client) == (True, {"x-acquired-count": ("l", 1)})
+    assert len(harness.far.edge.pending) == 0
 
 
 @pytest.mark.parametrize("is_known", [False, True])
-def test_what_could_not_be_purged_in_time_is_not_purged_later(rig: Rig, *, is_known: bool) -> None:
-    late = rig.node.connect()
+def test_what_could_not_be_purged_in_time_is_not_purged_later(
+    harness: RemoteQueueHarness, *, is_known: bool
+) -> None:
+    late = harness.node.connect()
     if is_known:
-        rig.far.is_committing = False
+        harness.far.is_committing = False
     else:
-        rig.far.cut()
+        harness.far.cut()
     late.send(encode_method(1, make(Queue.Purge, queue="q")))
-    rig.far.cut()
-    rig.node.advance(pending_replies.ANSWER_S_MAX)
+    harness.far.cut()
+    harness.node.advance(pending_replies.ANSWER_S_MAX)
     late.expect_closed(541, "timed out purging quorum queue 'q' in vhost '/'")
-    rig.far.commit()
-    rig.far.is_committing = True
-    rig.client.publish(b"m")
-    rig.far.elect()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-    assert len(rig.far.edge.pending) == 0
+    harness.far.commit()
+    harness.far.is_committing = True
+    harness.client.publish(b"m")
+    harness.far.elect()
+    harness.node.run()
+    assert harness.counts() == (1, 0, 0)
+    assert len(harness.far.edge.pending) == 0
 
 
-def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(rig: Rig) -> None:
-    rig.client.publish(b"m")
-    rig.far.cut()
-    late = rig.node.connect()
+def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(
+    harness: RemoteQueueHarness,
+) -> None:
+    harness.client.publish(b"m")
+    harness.far.cut()
+    late = harness.node.connect()
     late.send(encode_method(1, make(Queue.Purge, queue="q")))
-    rig.node.advance(pending_replies.ANSWER_S_MAX)
-    rig.far.link()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
+    harness.node.advance(pending_replies.ANSWER_S_MAX)
+    harness.far.link()
+    harness.node.run()
+    assert harness.counts() == (1, 0, 0)
 
 
-def test_of_what_was_got_without_acknowledgement_nothing_stays(rig: Rig) -> None:
+def test_of_what_was_got_without_acknowledgement_nothing_stays(harness: RemoteQueueHarness) -> None:
     for _ in range(3):
-        client = rig.node.connect()
+        client = harness.node.connect()
         client.publish(b"m")
         assert get(client, no_ack=True) is not None
-        assert rig.counts() == (0, 0, 0)
+        assert harness.counts() == (0, 0, 0)
         client.close()
-    assert rig.queue._seats == {}
+    assert harness.queue._seats == {}
 
 
-def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(rig: Rig) -> None:
-    rig.client.publish(b"m")
-    going = rig.node.connect()
-    rig.far.is_committing = False
+def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(
+    harness: RemoteQueueHarness,
+) -> None:
+    harness.client.publish(b"m")
+    going = harness.node.connect()
+    harness.far.is_committing = False
     going.send(encode_method(1, Basic.Get(queue="q", no_ack=True)))
     going.transport.lose()
-    rig.far.is_committing = True
-    assert rig.counts() == (1, 0, 0)
-    assert rig.queue._seats == {}
+    harness.far.is_committing = True
+    assert harness.counts() == (1, 0, 0)
+    assert harness.queue._seats == {}
 
 
 # Consumers that cancel
 
 
-def test_what_comes_behind_a_cancel_stays(rig: Rig) -> None:
-    rig.client.consume()
-    rig.client.feed(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
-    rig.client.feed(publish_frames(b"m"))
-    rig.node.run()
-    assert rig.client.names() == ["Basic.CancelOk"]
-    assert get_with_headers(rig.client) == (False, None)
+def test_what_comes_behind_a_cancel_stays(harness: RemoteQueueHarness) -> None:
+    harness.client.consume()
+    harness.client.feed(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
+    harness.client.feed(publish_frames(b"m"))
+    harness.node.run()
+    assert harness.client.names() == ["Basic.CancelOk"]
+    assert get_with_headers(harness.client) == (False, None)
 
 
-def cancel_while_messages_come(rig: Rig, *, no_ack: bool) -> None:
-    rig.client.consume(no_ack=no_ack)
-    rig.far.is_committing = False
-    rig.client.publish(b"1", b"2")
-    rig.client.send(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
-    rig.client.expect_nothing()
+def cancel_while_messages_come(harness: RemoteQueueHarness, *, no_ack: bool) -> None:
+    harness.client.consume(no_ack=no_ack)
+    harness.far.is_committing = False
+    harness.client.publish(b"1", b"2")
+    harness.client.send(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
+    harness.client.expect_nothing()
 
 
-def commit(rig: Rig) -> None:
-    rig.far.is_committing = True
-    rig.run()
+def commit(harness: RemoteQueueHarness) -> None:
+    harness.far.is_committing = True
+    harness.run()
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
 def test_what_is_on_its_way_to_who_cancels_comes_before_the_answer(
-    rig: Rig, *, no_ack: bool
+    harness: RemoteQueueHarness, *, no_ack: bool
 ) -> None:
-    cancel_while_messages_come(rig, no_ack=no_ack)
-    commit(rig)
-    assert rig.client.names() == ["Basic.Deliver", "Basic.Deliver", "Basic.CancelOk"]
-    rig.client.publish(b"3")
-    assert rig.counts() == (1, 0 if no_ack else 2, 0)
-    assert (rig.queue._takers, rig.queue._by_number) == ({}, {})
+    cancel_while_messages_come(harness, no_ack=no_ack)
+    commit(harness)
+    assert harness.client.names() == ["Basic.Deliver", "Basic.Deliver", "Basic.CancelOk"]
+    harness.client.publish(b"3")
+    assert harness.counts() == (1, 0 if no_ack else 2, 0)
+    assert (harness.queue._takers, harness.queue._by_number) == ({}, {})
     if not no_ack:
-        rig.client.ack(2, multiple=True)
-    assert rig.counts() == (1, 0, 0)
-    assert rig.queue._seats == {}
+        harness.client.ack(2, multiple=True)
+    assert harness.counts() == (1, 0, 0)
+    assert harness.queue._seats == {}
 
 
-def test_who_cancels_and_is_gone_gives_back_what_was_on_its_way(rig: Rig) -> None:
-    cancel_while_messages_come(rig, no_ack=False)
-    rig.client.transport.lose()
-    commit(rig)
-    assert rig.counts() == (2, 0, 0)
-    assert rig.queue._seats == {}
+def test_who_cancels_and_is_gone_gives_back_what_was_on_its_way(
+    harness: RemoteQueueHarness,
+) -> None:
+    cancel_while_messages_come(harness, no_ack=False)
+    harness.client.transport.lose()
+    commit(harness)
+    assert harness.counts() == (2, 0, 0)
+    assert harness.queue._seats == {}
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
-def test_a_cancel_is_answered_by_the_next_leader(rig: Rig, *, no_ack: bool) -> None:
-    cancel_while_messages_come(rig, no_ack=no_ack)
-    rig.far.cut()
-    rig.far.elect()
-    commit(rig)
-    assert rig.client.names() == ["Basic.CancelOk"]
-    assert rig.counts() == (2, 0, 0)
-    assert rig.queue._seats == {}
+def test_a_cancel_is_answered_by_the_next_leader(
+    harness: RemoteQueueHarness, *, no_ack: bool
+) -> None:
+    cancel_while_messages_come(harness, no_ack=no_ack)
+    harness.far.cut()
+    harness.far.elect()
+    commit(harness)
+    assert harness.client.names() == ["Basic.CancelOk"]
+    assert harness.counts() == (2, 0, 0)
+    assert harness.queue._seats == {}
 
 
-def test_who_cancels_hears_nothing_else_when_the_queue_is_deleted(rig: Rig) -> None:
-    cancel_while_messages_come(rig, no_ack=True)
-    rig.delete()
-    assert rig.client.names() == ["Basic.CancelOk"]
+def test_who_cancels_hears_nothing_else_when_the_queue_is_deleted(
+    harness: RemoteQueueHarness,
+) -> None:
+    cancel_while_messages_come(harness, no_ack=True)
+    harness.delete()
+    assert harness.client.names() == ["Basic.CancelOk"]
 
 
-def test_without_a_leader_a_cancel_fails_in_time_and_comes_true_later(rig: Rig) -> None:
-    rig.client.consume()
-    rig.far.cut()
-    rig.client.send(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
-    rig.node.advance(pending_replies.ANSWER_S_MAX - 1)
-    rig.client.expect_nothing()
-    rig.node.advance(1)
-    rig.client.expect_closed(541, "timed out")
-    rig.far.link()
-    rig.node.run()
-    assert rig.counts() == (0, 0, 0)
-    assert (rig.queue._takers, rig.queue._seats) == ({}, {})
+def test_without_a_leader_a_cancel_fails_in_time_and_comes_true_later(
+    harness: RemoteQueueHarness,
+) -> None:
+    harness.client.consume()
+    harness.far.cut()
+    harness.client.send(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
+    harness.node.advance(pending_replies.ANSWER_S_MAX - 1)
+    harness.client.expect_nothing()
+    harness.node.advance(1)
+    harness.client.expect_closed(541, "timed out")
+    harness.far.link()
+    harness.node.run()
+    assert harness.counts() == (0, 0, 0)
+    assert (harness.queue._takers, harness.queue._seats) == ({}, {})

@@ -14,11 +14,11 @@ from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekRes
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.admin.verb_harness import VerbHarness
-from tests.broker.cluster.queues.far import Rig
+from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
 from tests.broker.cluster.queues.test_any_node import counts
 from tests.broker.cluster.queues.test_session_router import cluster
 from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
-from tests.broker.queues.make import ORIGIN
+from tests.broker.queues.queue_harness import ORIGIN
 from tests.support.deadlines import soon
 from tests.support.queue_nodes import QueueCluster
 
@@ -95,9 +95,9 @@ async def test_what_came_back_is_seen_so_by_whoever_leads_next(scene: Scene) -> 
 
 
 def test_who_asks_in_vain_is_told() -> None:
-    rig = Rig()
-    rig.far.cut()
-    desk = VerbHarness(edge=rig.node)
+    harness = RemoteQueueHarness()
+    harness.far.cut()
+    desk = VerbHarness(edge=harness.node)
     asked = desk.dispatcher.act(
         b'{"verb": "queues.peek", "arguments": {"name": "q", "vhost": "/"}}'
     )
@@ -106,7 +106,7 @@ def test_who_asks_in_vain_is_told() -> None:
     assert page.awaits is not None
     told: list[None] = []
     page.awaits.then(told.append, lambda error: pytest.fail(str(error)))
-    rig.node.run()
+    harness.node.run()
     assert told == [None]
     refused = desk.dispatcher.page(asked.result)  # type: ignore[arg-type]
     assert isinstance(refused, BrokerError)

@@ -66,7 +66,7 @@ def test_who_is_to_lead_may_be_the_first_to_hear_of_the_queue() -> None:
 def test_a_publish_is_confirmed_wherever_the_client_is(cluster: QueueCluster, name: str) -> None:
     cluster.ask(name).publish(3)
     cluster.hosts.settle()
-    assert len(cluster.ghost.confirmed) == 3
+    assert len(cluster.model.confirmed) == 3
 
 
 def test_what_comes_in_at_one_node_goes_out_at_another(cluster: QueueCluster) -> None:
@@ -77,7 +77,7 @@ def test_what_comes_in_at_one_node_goes_out_at_another(cluster: QueueCluster) ->
     client = cluster.ask("c")
     client.settle(client.in_hands(), Outcome.ACKED)
     cluster.hosts.advance(round(TELL_S * 1_000))
-    assert len(cluster.ghost.gone) == 5
+    assert len(cluster.model.gone) == 5
 
 
 def test_a_leader_soon_keeps_nothing_that_has_arrived(cluster: QueueCluster) -> None:
@@ -125,10 +125,10 @@ def test_acknowledgements_go_with_the_next_message_or_soon(cluster: QueueCluster
         client.settle(client.in_hands(), Outcome.ACKED)
         cluster.hosts.settle()
     assert cluster.nodes["a"].host.group(cluster.queue).applied == before + 4
-    assert len(cluster.ghost.gone) == 0
+    assert len(cluster.model.gone) == 0
     cluster.hosts.advance(round(TELL_S * 1_000))
     assert cluster.nodes["a"].host.group(cluster.queue).applied == before + 5
-    assert len(cluster.ghost.gone) == 4
+    assert len(cluster.model.gone) == 4
 
 
 def test_a_member_that_leads_dies_and_its_edges_go_on_with_the_next(cluster: QueueCluster) -> None:
@@ -143,11 +143,11 @@ def test_a_member_that_leads_dies_and_its_edges_go_on_with_the_next(cluster: Que
     cluster.hosts.advance(3_000)
     assert cluster.leader() in "bc"
     assert cluster.clients["c"].in_hands() == held
-    assert len(cluster.ghost.confirmed) == 6
+    assert len(cluster.model.confirmed) == 6
     client = cluster.ask("c")
     client.settle(held, Outcome.ACKED)
     cluster.hosts.settle()
-    assert len(cluster.ghost.gone) == 2
+    assert len(cluster.model.gone) == 2
     assert contents(cluster, "c") == 2
 
 
@@ -158,7 +158,7 @@ def test_a_new_leader_takes_back_what_an_ended_life_held(cluster: QueueCluster) 
     for name in "ac":
         cluster.nodes[name].kill()
     cluster.nodes["c"].start()
-    cluster.ghost.died("c")
+    cluster.model.died("c")
     cluster.hear_of_it("c")
     cluster.hosts.advance(3_000)
     assert cluster.leader() in "bc"
@@ -172,11 +172,11 @@ def test_in_a_minority_nothing_is_confirmed_until_it_heals(cluster: QueueCluster
         cluster.hosts.network.cut("a", name)
     cluster.ask("a").publish(2)
     cluster.hosts.advance(5_000, step_ms=50)
-    assert not cluster.ghost.confirmed
+    assert not cluster.model.confirmed
     for name in "bc":
         cluster.hosts.network.connect("a", name)
     cluster.hosts.advance(5_000, step_ms=50)
-    assert len(cluster.ghost.confirmed) == 2
+    assert len(cluster.model.confirmed) == 2
 
 
 def test_a_leader_goes_on_once_there_is_room_on_its_disk_again(cluster: QueueCluster) -> None:
@@ -187,10 +187,10 @@ def test_a_leader_goes_on_once_there_is_room_on_its_disk_again(cluster: QueueClu
     cluster.hosts.advance(1_000)
     cluster.ask("b").publish(2)
     cluster.hosts.advance(3_000)
-    assert not cluster.ghost.confirmed
+    assert not cluster.model.confirmed
     store.has_room = store.takes_entries = True
     cluster.hosts.advance(3_000)
-    assert len(cluster.ghost.confirmed) == 2
+    assert len(cluster.model.confirmed) == 2
 
 
 def test_consumers_make_room_where_no_disk_has_any(cluster: QueueCluster) -> None:
@@ -203,7 +203,7 @@ def test_consumers_make_room_where_no_disk_has_any(cluster: QueueCluster) -> Non
     cluster.hosts.advance(1_000)
     cluster.ask("b").publish(1)
     cluster.hosts.settle()
-    assert len(cluster.ghost.confirmed) == 5, "it was let in before publishers were told"
+    assert len(cluster.model.confirmed) == 5, "it was let in before publishers were told"
     for node in cluster.nodes.values():
         node.store.may_grow = False
     cluster.hosts.advance(1_000)
@@ -212,15 +212,15 @@ def test_consumers_make_room_where_no_disk_has_any(cluster: QueueCluster) -> Non
     client.settle(client.in_hands(), Outcome.ACKED)
     client.purge()
     cluster.hosts.settle()
-    assert len(cluster.ghost.confirmed) == 5
-    assert len(cluster.ghost.refused) == 1
+    assert len(cluster.model.confirmed) == 5
+    assert len(cluster.model.refused) == 1
     assert cluster.nodes["a"].hub.counts_here(cluster.queue) == (0, 0, 1, 0)
     for node in cluster.nodes.values():
         node.store.has_room = node.store.may_grow = True
     cluster.hosts.advance(1_000)
     cluster.ask("b").publish(1)
     cluster.hosts.settle()
-    assert len(cluster.ghost.confirmed) == 6
+    assert len(cluster.model.confirmed) == 6
 
 
 def test_what_is_asked_while_a_commit_runs_becomes_one_entry(cluster: QueueCluster) -> None:
@@ -240,7 +240,7 @@ def test_what_is_asked_while_a_commit_runs_becomes_one_entry(cluster: QueueClust
         pass
     assert raft.status.last == before + 2
     cluster.hosts.settle()
-    assert len(cluster.ghost.confirmed) == 5
+    assert len(cluster.model.confirmed) == 5
 
 
 def test_a_queue_waits_for_one_commit_and_not_until_the_disk_is_idle(cluster: QueueCluster) -> None:
@@ -379,7 +379,7 @@ def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueC
     leader.link_changed("c", is_up=False)
     leader.link_changed("c", is_up=True)
     cluster.hosts.settle()
-    assert len(cluster.ghost.confirmed) == 2
+    assert len(cluster.model.confirmed) == 2
 
 
 def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueCluster) -> None:
@@ -394,7 +394,7 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
     )
     cluster.nodes["c"].hub.receive("a", joined(encode(old)))
     cluster.hosts.advance(10_000, step_ms=100)
-    assert len(cluster.ghost.confirmed) == 2
+    assert len(cluster.model.confirmed) == 2
 
 
 def test_what_cannot_be_read_goes_with_its_queue_and_is_not_begun_anew(
@@ -444,13 +444,13 @@ def test_what_a_link_had_no_room_for_is_said_when_it_has(cluster: QueueCluster) 
         links = cluster.nodes[one].links
         links.normal_waiting[other] = 2 * WAITING_BYTES_MAX
         asked = cluster.ask(other if one == "a" else one)
-        before = len(cluster.ghost.confirmed), contents(cluster, "c")
+        before = len(cluster.model.confirmed), contents(cluster, "c")
         asked.publish(2)
         cluster.hosts.advance(1_000)
-        assert (len(cluster.ghost.confirmed), contents(cluster, "c")) == before
+        assert (len(cluster.model.confirmed), contents(cluster, "c")) == before
         links.normal_waiting.clear()
         cluster.hosts.advance(500)
-        now = len(cluster.ghost.confirmed), contents(cluster, "c")
+        now = len(cluster.model.confirmed), contents(cluster, "c")
         assert now == (before[0] + 2, before[1] + 2)
 
 
@@ -462,7 +462,7 @@ def test_what_clients_of_a_dead_node_held_comes_back_at_once(cluster: QueueClust
     assert contents(cluster, "c") == 2
     consuming_at(cluster, "b")
     cluster.nodes["c"].kill()
-    cluster.ghost.died("c")
+    cluster.model.died("c")
     cluster.hosts.advance(3_000)
     assert contents(cluster, "b") == 0
     cluster.nodes["a"].refusing.add("c")
@@ -490,4 +490,4 @@ def test_a_mistake_in_one_queue_ends_its_leadership_and_nothing_else(
         cluster.hosts.advance(1_000, step_ms=50)
     assert all(node.fatal == [] for node in cluster.nodes.values())
     cluster.hosts.advance(12_000, step_ms=50)
-    assert len(cluster.ghost.confirmed) == 3
+    assert len(cluster.model.confirmed) == 3

@@ -37,10 +37,10 @@ class Mixed(QueueCluster):
 
     def publish(self, name: str, counts: Counts = NEW) -> int:
         """A message, which is confirmed; the version of the entry that it is in."""
-        before = len(self.ghost.confirmed)
+        before = len(self.model.confirmed)
         self.ask(name).publish(1, counts=counts)
         self.hosts.advance(100)
-        assert len(self.ghost.confirmed) == before + 1
+        assert len(self.model.confirmed) == before + 1
         return self.versions[-1]
 
     def restart(self, name: str, reads: int) -> None:

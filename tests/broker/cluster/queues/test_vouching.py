@@ -16,20 +16,20 @@ from fluffle.protocol.methods import (
     encode_method,
     make,
 )
-from tests.broker.cluster.queues.far import CAME_BACK, Rig, get
+from tests.broker.cluster.queues.remote_queue_harness import CAME_BACK, RemoteQueueHarness, get
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> RemoteQueueHarness:
+    return RemoteQueueHarness()
 
 
-def acked(rig: Rig) -> None:
+def acked(harness: RemoteQueueHarness) -> None:
     """A message is acknowledged, and nothing is committed."""
-    rig.client.publish(b"1", b"2")
-    assert get(rig.client) is not None
-    rig.far.is_committing = False
-    rig.client.ack(1)
+    harness.client.publish(b"1", b"2")
+    assert get(harness.client) is not None
+    harness.far.is_committing = False
+    harness.client.ack(1)
 
 
 @pytest.mark.parametrize(
@@ -41,87 +41,89 @@ def acked(rig: Rig) -> None:
     ],
 )
 def test_an_answer_waits_until_what_was_acked_is_committed(
-    rig: Rig, method: Method, answer: type[Method]
+    harness: RemoteQueueHarness, method: Method, answer: type[Method]
 ) -> None:
-    acked(rig)
-    rig.client.send(encode_method(1, method))
-    rig.client.expect_nothing()
-    rig.far.is_committing = True
-    rig.run()
-    rig.client.expect(answer)
-    rig.far.elect()
-    assert rig.counts() == (1, 0, 0)
+    acked(harness)
+    harness.client.send(encode_method(1, method))
+    harness.client.expect_nothing()
+    harness.far.is_committing = True
+    harness.run()
+    harness.client.expect(answer)
+    harness.far.elect()
+    assert harness.counts() == (1, 0, 0)
 
 
-def test_the_end_of_a_connection_waits_for_what_was_acked_on_its_channels(rig: Rig) -> None:
-    rig.client.open_channel(2)
-    acked(rig)
-    rig.client.send(encode_method(0, Connection.Close(200, "", 0, 0)))
-    rig.client.expect_nothing()
-    rig.far.is_committing = True
-    rig.run()
-    rig.client.expect(Connection.CloseOk, 0)
-    rig.far.elect()
-    assert rig.counts() == (1, 0, 0)
+def test_the_end_of_a_connection_waits_for_what_was_acked_on_its_channels(
+    harness: RemoteQueueHarness,
+) -> None:
+    harness.client.open_channel(2)
+    acked(harness)
+    harness.client.send(encode_method(0, Connection.Close(200, "", 0, 0)))
+    harness.client.expect_nothing()
+    harness.far.is_committing = True
+    harness.run()
+    harness.client.expect(Connection.CloseOk, 0)
+    harness.far.elect()
+    assert harness.counts() == (1, 0, 0)
 
 
-def test_what_is_acked_waits_for_nothing_that_was_acked_before(rig: Rig) -> None:
-    acked(rig)
-    rig.client.send(encode_method(1, Basic.Nack(2, False, True)))
-    rig.client.expect_channel_closed(406, "unknown delivery tag 2")
+def test_what_is_acked_waits_for_nothing_that_was_acked_before(harness: RemoteQueueHarness) -> None:
+    acked(harness)
+    harness.client.send(encode_method(1, Basic.Nack(2, False, True)))
+    harness.client.expect_channel_closed(406, "unknown delivery tag 2")
 
 
-def test_a_get_waits_where_it_is_answered(rig: Rig) -> None:
-    acked(rig)
-    rig.client.send(encode_method(1, Basic.Get(queue="q")))
-    rig.client.expect_nothing()
-    rig.far.is_committing = True
-    rig.run()
-    assert rig.client.take().body == b"2"
+def test_a_get_waits_where_it_is_answered(harness: RemoteQueueHarness) -> None:
+    acked(harness)
+    harness.client.send(encode_method(1, Basic.Get(queue="q")))
+    harness.client.expect_nothing()
+    harness.far.is_committing = True
+    harness.run()
+    assert harness.client.take().body == b"2"
 
 
-def test_a_commit_of_a_transaction_vouches_for_what_it_settles(rig: Rig) -> None:
-    rig.client.publish(b"m")
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    assert get(rig.client) is not None
-    rig.far.is_committing = False
-    rig.client.send(encode_method(1, Basic.Ack(1, False)), encode_method(1, Tx.Commit()))
-    rig.client.expect_nothing()
-    rig.far.is_committing = True
-    rig.run()
-    rig.client.expect(Tx.CommitOk)
+def test_a_commit_of_a_transaction_vouches_for_what_it_settles(harness: RemoteQueueHarness) -> None:
+    harness.client.publish(b"m")
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    assert get(harness.client) is not None
+    harness.far.is_committing = False
+    harness.client.send(encode_method(1, Basic.Ack(1, False)), encode_method(1, Tx.Commit()))
+    harness.client.expect_nothing()
+    harness.far.is_committing = True
+    harness.run()
+    harness.client.expect(Tx.CommitOk)
 
 
-def test_nothing_is_vouched_for_without_a_leader(rig: Rig) -> None:
-    acked(rig)
-    rig.far.cut()
-    rig.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
-    rig.node.advance(pending_replies.ANSWER_S_MAX)
-    rig.client.expect_closed(541, "settling messages of quorum queue 'q' in vhost '/'")
+def test_nothing_is_vouched_for_without_a_leader(harness: RemoteQueueHarness) -> None:
+    acked(harness)
+    harness.far.cut()
+    harness.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
+    harness.node.advance(pending_replies.ANSWER_S_MAX)
+    harness.client.expect_closed(541, "settling messages of quorum queue 'q' in vhost '/'")
 
 
-def test_nothing_is_vouched_for_in_a_session_that_is_lost(rig: Rig) -> None:
-    acked(rig)
-    rig.far.cut()
-    rig.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
-    rig.far.elect()  # without what was not committed
-    rig.far.cut()
-    rig.far.is_committing = True
-    rig.far.forget_node()
-    rig.node.run()
-    rig.client.expect_channel_closed(406, CAME_BACK)
+def test_nothing_is_vouched_for_in_a_session_that_is_lost(harness: RemoteQueueHarness) -> None:
+    acked(harness)
+    harness.far.cut()
+    harness.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
+    harness.far.elect()  # without what was not committed
+    harness.far.cut()
+    harness.far.is_committing = True
+    harness.far.forget_node()
+    harness.node.run()
+    harness.client.expect_channel_closed(406, CAME_BACK)
 
 
-def lost(rig: Rig) -> None:
+def lost(harness: RemoteQueueHarness) -> None:
     """A client acknowledges what it has got, nobody hears of it, and it comes back."""
-    rig.client.publish(b"1")
-    assert get(rig.client) is not None
-    rig.far.cut()
-    rig.client.ack(1)
-    rig.far.forget_node()
-    rig.node.run()
-    rig.client.expect_nothing()
-    assert rig.counts() == (1, 0, 0)
+    harness.client.publish(b"1")
+    assert get(harness.client) is not None
+    harness.far.cut()
+    harness.client.ack(1)
+    harness.far.forget_node()
+    harness.node.run()
+    harness.client.expect_nothing()
+    assert harness.counts() == (1, 0, 0)
 
 
 ENDS = [
@@ -134,87 +136,87 @@ ENDS = [
 
 @pytest.mark.parametrize(("channel", "method", "_answer"), ENDS)
 def test_nothing_is_vouched_for_that_came_back(
-    rig: Rig, channel: int, method: Method, _answer: type[Method]
+    harness: RemoteQueueHarness, channel: int, method: Method, _answer: type[Method]
 ) -> None:
-    lost(rig)
-    rig.client.send(encode_method(channel, method))
+    lost(harness)
+    harness.client.send(encode_method(channel, method))
     if channel:
-        rig.client.expect_channel_closed(406, CAME_BACK)
+        harness.client.expect_channel_closed(406, CAME_BACK)
     else:
-        rig.client.expect_closed(406, CAME_BACK)
+        harness.client.expect_closed(406, CAME_BACK)
 
 
 @pytest.mark.parametrize(("channel", "method", "answer"), ENDS)
 def test_what_came_back_before_is_acknowledged_in_vain(
-    rig: Rig, channel: int, method: Method, answer: type[Method]
+    harness: RemoteQueueHarness, channel: int, method: Method, answer: type[Method]
 ) -> None:
     """RabbitMQ says nothing of that either (rule 15)."""
-    rig.client.publish(b"1")
-    assert get(rig.client) is not None
-    rig.far.forget_node()
-    rig.node.run()
-    rig.client.ack(1)
-    assert rig.counts() == (1, 0, 0)
-    rig.client.send(encode_method(channel, method))
-    rig.client.expect(answer, channel)
+    harness.client.publish(b"1")
+    assert get(harness.client) is not None
+    harness.far.forget_node()
+    harness.node.run()
+    harness.client.ack(1)
+    assert harness.counts() == (1, 0, 0)
+    harness.client.send(encode_method(channel, method))
+    harness.client.expect(answer, channel)
 
 
-def test_a_transaction_of_what_came_back_before_is_committed(rig: Rig) -> None:
-    rig.client.publish(b"1")
-    assert get(rig.client) is not None
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    rig.far.forget_node()
-    rig.node.run()
-    rig.client.send(encode_method(1, Basic.Ack(1, False)), encode_method(1, Tx.Commit()))
-    rig.client.expect(Tx.CommitOk)
-    assert rig.counts() == (1, 0, 0)
+def test_a_transaction_of_what_came_back_before_is_committed(harness: RemoteQueueHarness) -> None:
+    harness.client.publish(b"1")
+    assert get(harness.client) is not None
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    harness.far.forget_node()
+    harness.node.run()
+    harness.client.send(encode_method(1, Basic.Ack(1, False)), encode_method(1, Tx.Commit()))
+    harness.client.expect(Tx.CommitOk)
+    assert harness.counts() == (1, 0, 0)
 
 
-def test_what_came_back_is_told_to_whoever_settled_it(rig: Rig) -> None:
-    rig.client.open_channel(2)
-    lost(rig)
-    rig.client.send(encode_method(2, Basic.Qos(prefetch_count=1)))
-    rig.client.expect(Basic.QosOk, 2)
+def test_what_came_back_is_told_to_whoever_settled_it(harness: RemoteQueueHarness) -> None:
+    harness.client.open_channel(2)
+    lost(harness)
+    harness.client.send(encode_method(2, Basic.Qos(prefetch_count=1)))
+    harness.client.expect(Basic.QosOk, 2)
 
 
-def test_who_gives_back_what_came_back_has_what_it_wants(rig: Rig) -> None:
-    rig.client.publish(b"1")
-    assert get(rig.client) is not None
-    rig.far.forget_node()
-    rig.node.run()
-    rig.client.send(encode_method(1, Basic.Nack(1, False, True)))
-    rig.client.call(Basic.Qos(prefetch_count=1), Basic.QosOk)
+def test_who_gives_back_what_came_back_has_what_it_wants(harness: RemoteQueueHarness) -> None:
+    harness.client.publish(b"1")
+    assert get(harness.client) is not None
+    harness.far.forget_node()
+    harness.node.run()
+    harness.client.send(encode_method(1, Basic.Nack(1, False, True)))
+    harness.client.call(Basic.Qos(prefetch_count=1), Basic.QosOk)
 
 
-def test_what_the_leader_took_back_is_not_vouched_for(rig: Rig) -> None:
+def test_what_the_leader_took_back_is_not_vouched_for(harness: RemoteQueueHarness) -> None:
     """It had not heard of the node for too long, when the acknowledgement arrived."""
-    rig.client.publish(b"1")
-    assert get(rig.client) is not None
-    rig.far.cut()
-    rig.client.ack(1)
-    rig.far.led.sessions.tick(CONSUMER_DISCONNECTED_MS)
-    rig.far.link()
-    rig.node.run()
-    assert rig.counts() == (1, 0, 0)
-    rig.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
-    rig.client.expect_channel_closed(406, CAME_BACK)
+    harness.client.publish(b"1")
+    assert get(harness.client) is not None
+    harness.far.cut()
+    harness.client.ack(1)
+    harness.far.led.sessions.tick(CONSUMER_DISCONNECTED_MS)
+    harness.far.link()
+    harness.node.run()
+    assert harness.counts() == (1, 0, 0)
+    harness.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
+    harness.client.expect_channel_closed(406, CAME_BACK)
 
 
-def test_what_nobody_knows_of_a_get_or_a_purge_is_said(rig: Rig) -> None:
-    purging = rig.node.connect()
-    rig.client.publish(b"1")
-    rig.far.cut()
-    rig.client.send(encode_method(1, Basic.Get(queue="q")))
+def test_what_nobody_knows_of_a_get_or_a_purge_is_said(harness: RemoteQueueHarness) -> None:
+    purging = harness.node.connect()
+    harness.client.publish(b"1")
+    harness.far.cut()
+    harness.client.send(encode_method(1, Basic.Get(queue="q")))
     purging.send(encode_method(1, Queue.Purge(queue="q")))
-    rig.far.forget_node()
-    rig.node.run()
-    rig.client.expect_closed(541, "Cannot get a message from queue")
+    harness.far.forget_node()
+    harness.node.run()
+    harness.client.expect_closed(541, "Cannot get a message from queue")
     purging.expect_closed(541, "purging quorum queue 'q' in vhost '/'")
-    assert rig.counts() == (1, 0, 0)
+    assert harness.counts() == (1, 0, 0)
 
 
-def test_a_queue_that_is_deleted_has_settled_everything(rig: Rig) -> None:
-    acked(rig)
-    rig.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
-    rig.delete()
-    rig.client.expect(Basic.QosOk)
+def test_a_queue_that_is_deleted_has_settled_everything(harness: RemoteQueueHarness) -> None:
+    acked(harness)
+    harness.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
+    harness.delete()
+    harness.client.expect(Basic.QosOk)

@@ -25,8 +25,8 @@ from fluffle.protocol.wire import PlainValue
 from fluffle.storage.disk import Disk
 from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
-from tests.broker.queues.keyed import Notebook, keyed
-from tests.broker.queues.make import ORIGIN
+from tests.broker.queues.deduplication_model import ReferenceDeduplication, keyed
+from tests.broker.queues.queue_harness import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
 from tests.support.asking import asking
@@ -156,7 +156,7 @@ class Machine(RuleBasedStateMachine):
 
     def book(self, durable: int) -> list[str]:
         """What would be known, by what has come in up to a commit."""
-        book = Notebook(SIZE, None)
+        book = ReferenceDeduplication(SIZE, None)
         for taken in self.taken:
             if taken.ticket > durable:
                 break

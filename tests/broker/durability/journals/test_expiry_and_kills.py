@@ -11,7 +11,7 @@ from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.storage.memory import MemoryDisk
 from tests.broker.durability.journals.test_expiry_on_disk import START_MS, Node
-from tests.broker.queues.make import FakeSink
+from tests.broker.queues.queue_harness import FakeSink
 from tests.suite.seeds import seeds
 
 FOR_EVER = START_MS * 2

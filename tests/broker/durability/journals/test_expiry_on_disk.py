@@ -17,7 +17,7 @@ from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
-from tests.broker.queues.make import lane_of
+from tests.broker.queues.queue_harness import lane_of
 from tests.support.asking import asking
 from tests.support.store import raise_it
 

@@ -39,7 +39,7 @@ from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
-from tests.broker.queues.urgent import urgent
+from tests.broker.queues.priority_harness import with_priority
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
 from tests.support.patience import PatientSink
@@ -150,7 +150,7 @@ class JournalMachine(RuleBasedStateMachine):
     ) -> None:
         priority = self.priorities[place % len(self.priorities)]
         contents = [
-            urgent(f"{number}", priority)
+            with_priority(f"{number}", priority)
             for number in range(self.next_content, self.next_content + count)
         ]
         self.next_content += count

@@ -22,7 +22,7 @@ from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
-from tests.broker.queues.make import ORIGIN, FakeSink
+from tests.broker.queues.queue_harness import ORIGIN, FakeSink
 from tests.support.company import Nobody
 from tests.support.definitions import engine_of
 from tests.support.edge import Edge

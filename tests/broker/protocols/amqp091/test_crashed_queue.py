@@ -20,7 +20,7 @@ from fluffle.protocol.methods import Basic, Channel, make
 from fluffle.storage.layout import SEQUENCE, Table
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.protocols.amqp091.test_durable_order import Rig
-from tests.broker.queues.make import lane_of
+from tests.broker.queues.queue_harness import lane_of
 from tests.support.definitions import engine_of
 from tests.support.store import open_store
 

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.protocol import hot
 from fluffle.protocol.methods import Basic, encode_method, make
-from tests.broker.queues.make import ORIGIN
+from tests.broker.queues.queue_harness import ORIGIN
 from tests.support.definitions import engine_of
 from tests.support.edge import Client, Edge
 

@@ -1,6 +1,6 @@
 """Histories of a replicated queue that are possible, drawn one operation at a time.
 
-A `History` knows by its ghost what may happen, writes that down as facts, and makes entries of
+A `History` knows by its model what may happen, writes that down as facts, and makes entries of
 them.  Chance is an argument, so that hypothesis can shrink what it finds and a seed repeats a run.
 """
 
@@ -21,7 +21,7 @@ from fluffle.broker.queues.quorum.messages import (
     enqueued,
 )
 from fluffle.broker.queues.quorum.runs import runs_of
-from tests.broker.queues.quorum.ghost import Card, Ghost
+from tests.broker.queues.quorum.reference_model import MessageRecord, ReferenceModel
 
 Item = TypeVar("Item")
 
@@ -41,7 +41,7 @@ class Chance(Protocol):
 
 class History:
     def __init__(self) -> None:
-        self.ghost = Ghost()
+        self.model = ReferenceModel()
         self.index = 1
         """Of the entry that is being written."""
         self._facts: list[f.Fact] = []
@@ -53,27 +53,27 @@ class History:
 
     def entry(self) -> bytes:
         """Finish the entry that is being written."""
-        ghost = self.ghost
+        model = self.model
         count = len(self._origins)
         new = None
         if count:
-            first = len(ghost.cards) - count + 1
-            cards = [ghost.cards[sequence] for sequence in range(first, first + count)]
+            first = len(model.records) - count + 1
+            records = [model.records[sequence] for sequence in range(first, first + count)]
             columns = columns_of(
-                [card.priority for card in cards],
-                [card.expires_at_ms for card in cards],
+                [record.priority for record in records],
+                [record.expires_at_ms for record in records],
                 self._carried.runs,
             )
-            new = enqueued(first, self._origins, [card.content for card in cards], columns)
-        batch = FactBatch(ghost.time_ms, self._decided_by, self._facts, new)
+            new = enqueued(first, self._origins, [record.content for record in records], columns)
+        batch = FactBatch(model.time_ms, self._decided_by, self._facts, new)
         payload = encode(batch, version_for(self._facts))
         self.index += 1
-        self._facts, self._origins, self._decided_by = [], [], ghost.revision
+        self._facts, self._origins, self._decided_by = [], [], model.revision
         self._carried = InheritedCounts()
         return payload
 
     def _say(self, fact: f.Fact) -> None:
-        self.ghost.apply(fact)
+        self.model.apply(fact)
         self._facts.append(fact)
 
     # Who is there
@@ -81,16 +81,16 @@ class History:
     def open_session(self, chance: Chance) -> None:
         self._boots += 1
         node = chance.choice(["a", "b"])
-        self._say(f.SessionOpened(self.ghost.next_key, self._boots, 2**62, 1, node))
+        self._say(f.SessionOpened(self.model.next_key, self._boots, 2**62, 1, node))
 
     def close_session(self, chance: Chance) -> None:
-        for key in some(chance, self.ghost.streams, 1):
-            if all(user.attached.session != key for user in self.ghost.users.values()):
+        for key in some(chance, self.model.streams, 1):
+            if all(user.attached.session != key for user in self.model.users.values()):
                 self._say(f.SessionClosed(key))
 
     def attach(self, chance: Chance) -> None:
-        for session in some(chance, self.ghost.streams, 1):
-            key = self.ghost.next_key
+        for session in some(chance, self.model.streams, 1):
+            key = self.model.next_key
             if chance.randint(0, 3):
                 no_ack = not chance.randint(0, 3)
                 priority = chance.randint(-1, 1)
@@ -101,16 +101,16 @@ class History:
                 self._say(f.GetterAttached(key, session, 2))
 
     def detach(self, chance: Chance) -> None:
-        attached = [key for key, user in self.ghost.users.items() if not user.is_detached]
+        attached = [key for key, user in self.model.users.items() if not user.is_detached]
         for key in some(chance, attached, 1):
-            if self.ghost.sac_active == key:
+            if self.model.sac_active == key:
                 self._say(f.SacActive(f.NOBODY))
             self._say(f.Detached(key))
 
     def activate(self, chance: Chance) -> None:
         consumers = [
             key
-            for key, user in self.ghost.users.items()
+            for key, user in self.model.users.items()
             if type(user.attached) is f.ConsumerAttached and not user.is_detached
         ]
         self._say(f.SacActive(chance.choice([f.NOBODY, *consumers])))
@@ -118,9 +118,9 @@ class History:
     # What sessions do
 
     def publish(self, chance: Chance) -> None:
-        for session in some(chance, self.ghost.streams, 1):
+        for session in some(chance, self.model.streams, 1):
             count = chance.choice([1, 1, 2, 7, 40])
-            expires_at_ms = chance.choice([0, self.ghost.time_ms + 5])
+            expires_at_ms = chance.choice([0, self.model.time_ms + 5])
             priority = chance.choice([DEFAULT_PRIORITY, DEFAULT_PRIORITY, 9])
             is_mixed, brought = not chance.randint(0, 4), drawn_counts(chance, 9)
             for _ in range(count):
@@ -128,36 +128,38 @@ class History:
                     expires_at_ms, priority = chance.randint(0, 9), chance.randint(0, 31)
                     brought = drawn_counts(chance, 30)
                 self._enqueue(chance, expires_at_ms, priority, brought)
-            first = self.ghost.streams[session].next
+            first = self.model.streams[session].next
             self._say(f.Published(session, first, count))
 
     def _enqueue(self, chance: Chance, expires_at_ms: int, priority: int, brought: Counts) -> None:
         origin = chance.choice(ORIGINS)
-        number = len(self.ghost.cards) + 1
-        card = Card(b"message %d" % number, origin.exchange, origin.routing_key, self.index)
-        card.expires_at_ms, card.priority, card.since = expires_at_ms, priority, number
-        card.acquired, card.failed = brought
+        number = len(self.model.records) + 1
+        record = MessageRecord(
+            b"message %d" % number, origin.exchange, origin.routing_key, self.index
+        )
+        record.expires_at_ms, record.priority, record.since = expires_at_ms, priority, number
+        record.acquired, record.failed = brought
         self._carried.put(len(self._origins), len(self._origins) + 1, brought)
         self._origins.append(origin)
-        self.ghost.enqueue(card)
+        self.model.enqueue(record)
 
     def refuse(self, chance: Chance) -> None:
-        for session in some(chance, self.ghost.streams, 1):
+        for session in some(chance, self.model.streams, 1):
             self._say(
-                f.OperationsRefused(session, self.ghost.streams[session].next, chance.randint(1, 3))
+                f.OperationsRefused(session, self.model.streams[session].next, chance.randint(1, 3))
             )
 
     def act(self, chance: Chance) -> None:
-        for session in some(chance, self.ghost.streams, 1):
-            number = self.ghost.streams[session].next
+        for session in some(chance, self.model.streams, 1):
+            number = self.model.streams[session].next
             if chance.randint(0, 1):
                 self._say(f.Acted(session, number, chance.randint(1, 2)))
             else:
                 self._say(f.Answered(session, number, number * 10))
 
     def acknowledge(self, chance: Chance) -> None:
-        for session in some(chance, self.ghost.streams, 1):
-            below = chance.randint(1, self.ghost.streams[session].next)
+        for session in some(chance, self.model.streams, 1):
+            below = chance.randint(1, self.model.streams[session].next)
             self._say(f.Acknowledged(session, below))
 
     # What becomes of messages
@@ -179,21 +181,21 @@ class History:
     def _served(self, *, holds: bool) -> list[int]:
         return [
             key
-            for key, user in self.ghost.users.items()
+            for key, user in self.model.users.items()
             if not user.is_detached
-            and self.ghost.sac_active in (f.NOBODY, key)
+            and self.model.sac_active in (f.NOBODY, key)
             and (isinstance(user.attached, f.GetterAttached) or user.attached.no_ack != holds)
         ]
 
     def _waiting(self, chance: Chance) -> list[tuple[int, list[int]]]:
         """Some that may be handed out, those of one place and one ordinal together."""
         place = chance.choice(["ready", "returned"])
-        return self._by_ordinal(chosen(chance, self.ghost.at(place)))
+        return self._by_ordinal(chosen(chance, self.model.at(place)))
 
     def _by_ordinal(self, sequences: Iterable[int]) -> list[tuple[int, list[int]]]:
         grouped: dict[int, list[int]] = {}
         for sequence in sequences:
-            grouped.setdefault(self.ghost.cards[sequence].acquired, []).append(sequence)
+            grouped.setdefault(self.model.records[sequence].acquired, []).append(sequence)
         return list(grouped.items())
 
     def settle(self, chance: Chance) -> None:
@@ -205,7 +207,7 @@ class History:
         has_failed, ready_at_ms = chance.randint(0, 1), chance.choice([0, 0, 50])
         for key, ordinal, sequences in self._held(chance):
             for sequence in sequences:
-                delivery_count = self.ghost.cards[sequence].failed + has_failed
+                delivery_count = self.model.records[sequence].failed + has_failed
                 self._say(
                     f.Requeued(
                         key,
@@ -219,11 +221,11 @@ class History:
 
     def lose_holder(self, chance: Chance) -> None:
         """All that it holds comes back, in the order in which it got that."""
-        for key in some(chance, self.ghost.users, 1):
-            for ordinal, sequences in self._by_ordinal(self.ghost.at("held", key)):
-                failed = {self.ghost.cards[sequence].failed for sequence in sequences}
+        for key in some(chance, self.model.users, 1):
+            for ordinal, sequences in self._by_ordinal(self.model.at("held", key)):
+                failed = {self.model.records[sequence].failed for sequence in sequences}
                 for delivery_count in failed:
-                    alike = [s for s in sequences if self.ghost.cards[s].failed == delivery_count]
+                    alike = [s for s in sequences if self.model.records[s].failed == delivery_count]
                     self._say(
                         f.Requeued(
                             key, ordinal, delivery_count, f.RequeueReason.LOST, 0, runs_of(alike)
@@ -234,19 +236,19 @@ class History:
         is_kept = chance.randint(0, 1)
         for key, ordinal, sequences in self._held(chance):
             rejected, runs = f.Reason.REJECTED, runs_of(sequences)
-            kept = f.DeadLettering(rejected, self.ghost.time_ms, key, ordinal, runs)
+            kept = f.DeadLettering(rejected, self.model.time_ms, key, ordinal, runs)
             self._say(kept if is_kept else f.Dropped(rejected, key, ordinal, runs))
 
     def _held(self, chance: Chance) -> list[tuple[int, int, list[int]]]:
         """Some that somebody holds: who, with which ordinal."""
         return [
             (key, ordinal, sequences)
-            for key in some(chance, self.ghost.users, 2)
-            for ordinal, sequences in self._by_ordinal(chosen(chance, self.ghost.at("held", key)))
+            for key in some(chance, self.model.users, 2)
+            for ordinal, sequences in self._by_ordinal(chosen(chance, self.model.at("held", key)))
         ]
 
     def mature(self, chance: Chance) -> None:
-        if sequences := chosen(chance, self.ghost.at("delayed")):
+        if sequences := chosen(chance, self.model.at("delayed")):
             self._say(f.DelayElapsed(runs_of(sequences)))
 
     def die(self, chance: Chance) -> None:
@@ -254,11 +256,11 @@ class History:
         reason, is_kept = chance.choice(UNHELD_DEATHS), chance.randint(0, 1)
         for ordinal, sequences in self._waiting(chance):
             runs = runs_of(sequences)
-            kept = f.DeadLettering(reason, self.ghost.time_ms, f.NOBODY, ordinal, runs)
+            kept = f.DeadLettering(reason, self.model.time_ms, f.NOBODY, ordinal, runs)
             self._say(kept if is_kept else f.Dropped(reason, f.NOBODY, ordinal, runs))
 
     def republish(self, chance: Chance) -> None:
-        if sequences := chosen(chance, self.ghost.at("pending")):
+        if sequences := chosen(chance, self.model.at("pending")):
             self._say(f.DeadLettered(runs_of(sequences)))
 
     def purge(self, chance: Chance) -> None:
@@ -267,7 +269,7 @@ class History:
         runs = [
             run
             for place in ("ready", "returned", "delayed", "pending")
-            for run in runs_of(self.ghost.at(place))
+            for run in runs_of(self.model.at(place))
         ]
         if runs:
             self._say(f.Purged(runs))
@@ -275,22 +277,22 @@ class History:
     # The queue itself
 
     def change_spec(self, chance: Chance) -> None:
-        revision = self.ghost.revision + chance.randint(1, 3)
+        revision = self.model.revision + chance.randint(1, 3)
         self._say(f.SpecChanged(revision, b"spec %d" % revision))
 
     def announce(self, chance: Chance) -> None:
-        version = max(self.ghost.versions.values(), default=0) + 1
+        version = max(self.model.versions.values(), default=0) + 1
         self._say(f.VersionAnnounced(version, chance.choice(["a", "b", "c"])))
 
     def remember(self, chance: Chance) -> None:
         """Keys come in, some that were known before among them, and the oldest may go."""
         names = [chance.randint(1, 9).to_bytes(16, "big") for _ in range(chance.randint(0, 4))]
         packed = b"".join(KEY.pack(name, chance.randint(0, 3)) for name in names)
-        known = {key[:16] for key in self.ghost.known}.union(names)
+        known = {key[:16] for key in self.model.known}.union(names)
         self._say(f.Remembered(packed, chance.randint(0, len(known))))
 
     def pass_time(self, chance: Chance) -> None:
-        self.ghost.time_ms += chance.randint(0, 100)
+        self.model.time_ms += chance.randint(0, 100)
 
 
 OPERATIONS: list[Callable[[History, Any], None]] = [

@@ -10,10 +10,10 @@ from fluffle.broker.queues.queue_api import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.broker.queues.quorum.image import Image
-from tests.broker.queues.quorum.edges import contents_of
-from tests.broker.queues.quorum.leading import PLAIN, full
-from tests.broker.queues.quorum.make import ORIGIN
-from tests.broker.queues.quorum.telling import Told
+from tests.broker.queues.quorum.entry_harness import EntryHarness
+from tests.broker.queues.quorum.leader_harness import PLAIN, full
+from tests.broker.queues.quorum.sample_facts import ORIGIN
+from tests.broker.queues.quorum.session_clients import contents_of
 from tests.suite.seeds import seeds
 
 ROUNDS_MAX = 20
@@ -52,13 +52,13 @@ class Arriving:
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
-        self.bench = Told(chance.choice([PLAIN, full(20)]))
-        self.bench.readers = {"a 1": ARRIVALS}
-        self.bench.is_touched = True
-        self.bench.settle_down()
-        self.bench.session()
-        self.bench.settle_down()
-        self.bench.take()
+        self.harness = EntryHarness(chance.choice([PLAIN, full(20)]))
+        self.harness.readers = {"a 1": ARRIVALS}
+        self.harness.is_touched = True
+        self.harness.settle_down()
+        self.harness.session()
+        self.harness.settle_down()
+        self.harness.take()
         self.sources = [Source(group) for group in (7, 8)]
         self.gone: list[Source] = []
         self.next = 1
@@ -78,20 +78,20 @@ class Arriving:
         self.ask(first, posted)
 
     def ask(self, first: int, posted: DeadLetterIds | None) -> None:
-        session = self.bench.session()
+        session = self.harness.session()
         if posted is None:
-            self.bench.led.purge(session, first)
+            self.harness.led.purge(session, first)
             return
         source = self.source_of(posted.source)
         contents = [source.content(number) for number in posted.sequences]
-        self.bench.led.publish(session, first, [ORIGIN] * len(contents), contents, posted=posted)
+        self.harness.led.publish(session, first, [ORIGIN] * len(contents), contents, posted=posted)
 
     def source_of(self, group: int) -> Source:
         return next(each for each in (*self.sources, *self.gone) if each.group == group)
 
     def hear(self) -> None:
         """Sources learn what has arrived, once for each operation."""
-        for told in self.bench.take():
+        for told in self.harness.take():
             assert isinstance(told, e.Done | e.NotTaken | e.Answer), told
             if isinstance(told, e.Answer):
                 self.pending.pop(told.number, None)
@@ -103,7 +103,7 @@ class Arriving:
                     source = self.source_of(group)
                     source.unsaid |= {sequence} - source.arrived
                     source.arrived.add(sequence)
-        heard = self.bench.image.state.sessions[self.bench.session()].next
+        heard = self.harness.image.state.sessions[self.harness.session()].next
         for first, posted in list(self.pending.items()):
             if posted is not None and first + len(posted.sequences) <= heard:
                 del self.pending[first]
@@ -139,7 +139,7 @@ class Arriving:
         source.dead += 1
         self.give(source.posted([source.dead]))
         self.settle_down()
-        known = self.bench.image.state.sources.get(source.group)
+        known = self.harness.image.state.sources.get(source.group)
         if known is not None and known.term == source.term:
             self.stale |= {self.next + at for at in range(len(before.sequences))}
         self.give(before)
@@ -150,17 +150,17 @@ class Arriving:
             self.settle_down()
             source = self.sources.pop(self.chance.randrange(len(self.sources)))
             self.gone.append(source)
-            self.bench.deleted.add(source.group)
+            self.harness.deleted.add(source.group)
             self.change_leader()
             if source.dead:
                 self.stale |= {self.next}
                 self.give(DeadLetterIds(source.group, source.term, 1, [], [source.dead]))
             made = Source(max(each.group for each in (*self.sources, *self.gone)) + 1)
             self.sources.append(made)
-            self.bench.unknown.add(made.group)
+            self.harness.unknown.add(made.group)
 
     def learn(self) -> None:
-        self.bench.unknown.clear()
+        self.harness.unknown.clear()
 
     def purge(self) -> None:
         self.pending[self.next] = None
@@ -170,43 +170,45 @@ class Arriving:
     def grow(self) -> None:
         """A member is added, or two: until they say what they read, less is on record."""
         self.has_grown = True
-        self.bench.readers = {f"{name} 1": ARRIVALS for name in "abc"[: self.chance.randint(1, 3)]}
+        self.harness.readers = {
+            f"{name} 1": ARRIVALS for name in "abc"[: self.chance.randint(1, 3)]
+        }
 
     def turn(self) -> None:
-        self.bench.touch()
-        self.bench.turn()
+        self.harness.touch()
+        self.harness.turn()
 
     def commit(self) -> None:
-        self.bench.commit()
+        self.harness.commit()
         self.hear()
 
     def change_leader(self) -> None:
-        kept = self.chance.randint(0, len(self.bench.proposals))
-        self.bench.change_leader(kept, is_elsewhere=self.chance.random() < 0.5)
+        kept = self.chance.randint(0, len(self.harness.proposals))
+        self.harness.change_leader(kept, is_elsewhere=self.chance.random() < 0.5)
         self.hear()
         for first, posted in self.pending.items():
             self.ask(first, posted)
 
     def settle_down(self) -> None:
-        self.bench.touch()
-        self.bench.settle_down()
+        self.harness.touch()
+        self.harness.settle_down()
         self.hear()
         assert not self.pending
         self.check()
 
     def check(self) -> None:
-        stored = [content for entry in self.bench.log for content in contents_of(entry)]
+        stored = [content for entry in self.harness.log for content in contents_of(entry)]
         assert len(stored) == len({*stored}), "it has come twice"
         for source in (*self.sources, *self.gone):
             assert {source.content(number) for number in source.arrived} <= {*stored}
-        known = self.bench.image.state.sources
+        known = self.harness.image.state.sources
         for source in self.sources:
             if source.group in known and not self.has_grown:
                 kept = {n for low, high in known[source.group].arrived for n in range(low, high)}
                 assert kept.isdisjoint(source.done), "it is kept no more where it died"
-        assert self.bench.follower.state.sources == known
-        restored = Image.restored(self.bench.image.snapshot()[1])
-        assert restored.digest() == self.bench.image.digest()
+        assert self.harness.follower.state.sources == known
+        restored = Image.restored(self.harness.image.snapshot()[1])
+        assert restored.digest() == self.harness.image.digest()
 
     def finish(self) -> None:
         """All arrives, and is forgotten once that is said."""
@@ -215,9 +217,9 @@ class Arriving:
             for _ in range(3):
                 source.dead += 1
                 self.arrive(source)
-            arrived = self.bench.image.state.sources[source.group].arrived
+            arrived = self.harness.image.state.sources[source.group].arrived
             assert [*arrived] == [(source.dead, source.dead + 1)]
-        assert {*self.bench.image.state.sources} == {source.group for source in self.sources}
+        assert {*self.harness.image.state.sources} == {source.group for source in self.sources}
 
     def arrive(self, source: Source) -> None:
         for _ in range(ROUNDS_MAX):

@@ -22,15 +22,15 @@ from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import Published
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.deaths import DeathReason
-from tests.broker.queues.quorum.delaying import Calendar, message
-from tests.broker.queues.quorum.leading import PLAIN, full, quorum
-from tests.broker.queues.quorum.make import ORIGIN
-from tests.broker.queues.quorum.telling import Told, bodies
+from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness, message
+from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies
+from tests.broker.queues.quorum.leader_harness import PLAIN, full, quorum
+from tests.broker.queues.quorum.sample_facts import ORIGIN
 
 BROUGHT = Counts(3, 2)
 
 
-class Next(Told):
+class Next(EntryHarness):
     """A queue to which dead letters come."""
 
     def __init__(self, spec: QueueSpec = PLAIN, reads: int = VERSION) -> None:
@@ -63,11 +63,11 @@ class Next(Told):
 
 @pytest.mark.parametrize("no_ack", [False, True])
 def test_each_is_handed_out_with_what_it_brought(no_ack: bool) -> None:
-    bench = Next()
+    harness = Next()
     for count, counts in ((2, NEW), (3, BROUGHT), (1, Counts(3, 3)), (2, NEW)):
-        bench.put(count, counts)
-    bench.consume(no_ack=no_ack)
-    assert bench.delivered() == [
+        harness.put(count, counts)
+    harness.consume(no_ack=no_ack)
+    assert harness.delivered() == [
         (2, False, NEW),
         (3, True, BROUGHT),
         (1, True, Counts(3, 3)),
@@ -76,94 +76,94 @@ def test_each_is_handed_out_with_what_it_brought(no_ack: bool) -> None:
 
 
 def test_the_limit_of_the_queue_counts_on() -> None:
-    bench = Next(quorum(delivery_limit=3, dead_letter_exchange="dlx"))
-    bench.put(1, BROUGHT)
-    holder = bench.consume()
+    harness = Next(quorum(delivery_limit=3, dead_letter_exchange="dlx"))
+    harness.put(1, BROUGHT)
+    holder = harness.consume()
     for ordinal, outcome in (
         (3, Outcome.NACK_REQUEUED),
         (4, Outcome.REJECT_REQUEUED),
         (5, Outcome.REJECT_REQUEUED),
     ):
         tokens = [(ordinal, range(1, 2))]
-        bench.led.settle(bench.key, bench.next, holder, tokens, outcome=outcome)
-        bench.next += 1
-        bench.settle_down()
-    assert [counts for _count, _is_again, counts in bench.delivered()] == [(3, 2), (4, 2), (5, 3)]
-    [dead] = bench.died
+        harness.led.settle(harness.key, harness.next, holder, tokens, outcome=outcome)
+        harness.next += 1
+        harness.settle_down()
+    assert [counts for _count, _is_again, counts in harness.delivered()] == [(3, 2), (4, 2), (5, 3)]
+    [dead] = harness.died
     assert (dead.reason, dead.counts) == (DeathReason.DELIVERY_LIMIT, (6, 4))
 
 
 def test_who_looks_sees_it_and_a_purge_forgets_it() -> None:
-    bench = Next()
-    bench.put(1, NEW)
-    bench.put(2, BROUGHT)
-    seen = messages_from(bench.led.queue.shelf.stocks, 0)
+    harness = Next()
+    harness.put(1, NEW)
+    harness.put(2, BROUGHT)
+    seen = messages_from(harness.led.queue.shelf.stocks, 0)
     assert [(each.redelivered, each.counts) for each in seen] == [
         (False, NEW),
         (True, BROUGHT),
         (True, BROUGHT),
     ]
-    bench.led.purge(bench.key, bench.next)
-    bench.next += 1
-    bench.settle_down()
-    assert bench.image.state.carried.runs == bench.led._contents.carried.runs == []
+    harness.led.purge(harness.key, harness.next)
+    harness.next += 1
+    harness.settle_down()
+    assert harness.image.state.carried.runs == harness.led._contents.carried.runs == []
 
 
 def test_what_does_not_fit_leaves_nothing_to_what_does() -> None:
-    bench = Next(full(2))
-    bench.put(5, BROUGHT)
-    assert bench.image.state.entries.ready_count == 3, "a soft limit"
-    bench.led.get(bench.key, bench.next, 1, no_ack=True)
-    bench.led.get(bench.key, bench.next + 1, 1, no_ack=True)
-    bench.led.get(bench.key, bench.next + 2, 1, no_ack=True)
-    bench.next += 3
-    bench.settle_down()
-    bench.put(1, NEW)
-    bench.take()
-    bench.consume()
-    assert bench.delivered() == [(1, False, NEW)]
+    harness = Next(full(2))
+    harness.put(5, BROUGHT)
+    assert harness.image.state.entries.ready_count == 3, "a soft limit"
+    harness.led.get(harness.key, harness.next, 1, no_ack=True)
+    harness.led.get(harness.key, harness.next + 1, 1, no_ack=True)
+    harness.led.get(harness.key, harness.next + 2, 1, no_ack=True)
+    harness.next += 3
+    harness.settle_down()
+    harness.put(1, NEW)
+    harness.take()
+    harness.consume()
+    assert harness.delivered() == [(1, False, NEW)]
 
 
 def test_who_knows_nothing_of_it_is_told_nothing() -> None:
-    bench = Next(reads=REMEMBERS)
-    bench.put(2, BROUGHT)
-    assert version_of(bench.log[-1]) == REMEMBERS
-    bench.consume()
-    assert bench.delivered() == [(2, False, NEW)]
+    harness = Next(reads=REMEMBERS)
+    harness.put(2, BROUGHT)
+    assert version_of(harness.log[-1]) == REMEMBERS
+    harness.consume()
+    assert harness.delivered() == [(2, False, NEW)]
 
 
 def test_who_was_added_since_and_knows_nothing_of_it_does_not_take_it() -> None:
     """It would hand them out as new, and nobody could go on behind that."""
-    bench = Next()
-    bench.led.publish(bench.key, bench.next, *bodies(1), counts=BROUGHT)
-    bench.readers = {"a": VERSION, "b": REMEMBERS}
-    bench.settle_down()
-    assert version_of(bench.log[-1]) == CARRIES
+    harness = Next()
+    harness.led.publish(harness.key, harness.next, *bodies(1), counts=BROUGHT)
+    harness.readers = {"a": VERSION, "b": REMEMBERS}
+    harness.settle_down()
+    assert version_of(harness.log[-1]) == CARRIES
     with pytest.raises(InvalidEntry, match="run the one that the other members run"):
-        Image(reads=REMEMBERS).apply(1, bench.log[-1])
+        Image(reads=REMEMBERS).apply(1, harness.log[-1])
 
 
 def test_many_that_were_rejected_once_are_one_row_of_a_snapshot() -> None:
-    bench = Next()
+    harness = Next()
     for _ in range(300):
-        bench.put(2, Counts(1, 1))
-    assert bench.image.state.carried.runs == [(1, 601, (1, 1))]
-    taken = bench.image.snapshot()[1]
+        harness.put(2, Counts(1, 1))
+    assert harness.image.state.carried.runs == [(1, 601, (1, 1))]
+    taken = harness.image.snapshot()[1]
     assert Image.restored(taken).state.carried.runs == [(1, 601, (1, 1))]
     assert len(taken) < 500
 
 
 def test_a_calendar_wants_to_know_nothing() -> None:
-    bench = Calendar()
-    bench.readers = {"a": VERSION}
-    bench.settle_down()
-    bench.led.publish(bench.key, 1, [ORIGIN], [message(1, 5)], counts=BROUGHT)
-    bench.asked[1], bench.sent = message(1, 5), 1
-    bench.touch()
-    bench.settle_down()
-    bench.at(5)
-    bench.settle_down()
-    assert bench.came == [(1, 5)]
+    harness = DelayedQueueHarness()
+    harness.readers = {"a": VERSION}
+    harness.settle_down()
+    harness.led.publish(harness.key, 1, [ORIGIN], [message(1, 5)], counts=BROUGHT)
+    harness.asked[1], harness.sent = message(1, 5), 1
+    harness.touch()
+    harness.settle_down()
+    harness.at(5)
+    harness.settle_down()
+    assert harness.came == [(1, 5)]
 
 
 def test_an_entry_without_any_is_of_the_version_that_is_asked_for() -> None:

@@ -17,66 +17,66 @@ from fluffle.broker.queues.settings import (
     Overflow,
     QueueSettings,
 )
-from tests.broker.queues.quorum.leading import quorum
-from tests.broker.queues.quorum.telling import Told, bodies
+from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies
+from tests.broker.queues.quorum.leader_harness import quorum
 
 
 def test_a_specification_that_is_older_is_never_said() -> None:
-    bench = Told()
+    harness = EntryHarness()
     new, newer = QueueSettings(max_length=5), QueueSettings(max_length=7)
-    bench.led.change_settings(5, new)
-    bench.led.change_settings(4, QueueSettings(max_length=4))
-    bench.led.publish(bench.session(), 1, *bodies(1))
-    bench.settle_down()
-    assert bench.led.queue.settings == new
-    bench.led.change_settings(5, newer)
-    bench.led.change_settings(6, new)
-    bench.led.change_settings(7, newer)
-    bench.settle_down()
-    state = bench.image.state
-    assert (state.revision, settings_on_record(state.spec, bench.spec)) == (7, newer)
-    assert decode(bench.log[-1]).revision == 5
-    assert len(bench.log) == 2, "what is so is not said"
+    harness.led.change_settings(5, new)
+    harness.led.change_settings(4, QueueSettings(max_length=4))
+    harness.led.publish(harness.session(), 1, *bodies(1))
+    harness.settle_down()
+    assert harness.led.queue.settings == new
+    harness.led.change_settings(5, newer)
+    harness.led.change_settings(6, new)
+    harness.led.change_settings(7, newer)
+    harness.settle_down()
+    state = harness.image.state
+    assert (state.revision, settings_on_record(state.spec, harness.spec)) == (7, newer)
+    assert decode(harness.log[-1]).revision == 5
+    assert len(harness.log) == 2, "what is so is not said"
 
 
 def test_other_settings_hold_for_what_is_decided_behind_them() -> None:
-    bench = Told()
-    session = bench.session()
-    bench.led.publish(session, 1, *bodies(3))
-    bench.settle_down()
-    bench.led.change_settings(1, QueueSettings(max_length=2))
-    bench.turn()
-    kinds = [type(fact) for fact in bench.facts()]
+    harness = EntryHarness()
+    session = harness.session()
+    harness.led.publish(session, 1, *bodies(3))
+    harness.settle_down()
+    harness.led.change_settings(1, QueueSettings(max_length=2))
+    harness.turn()
+    kinds = [type(fact) for fact in harness.facts()]
     assert kinds == [SpecChanged, Dropped]
-    bench.led.change_settings(2, QueueSettings(max_length=1, overflow=Overflow.REJECT_PUBLISH))
-    bench.led.publish(session, 4, *bodies(1))
-    bench.settle_down()
-    told = [told for told in bench.take() if isinstance(told, e.Done | e.NotTaken)]
+    harness.led.change_settings(2, QueueSettings(max_length=1, overflow=Overflow.REJECT_PUBLISH))
+    harness.led.publish(session, 4, *bodies(1))
+    harness.settle_down()
+    told = [told for told in harness.take() if isinstance(told, e.Done | e.NotTaken)]
     assert told == [e.Done(session, 1, 3), e.NotTaken(session, 4, 1)]
-    assert bench.image.state.waiting_count == 2
+    assert harness.image.state.waiting_count == 2
 
 
 def test_the_next_leader_goes_by_what_is_on_record() -> None:
-    bench = Told(quorum(max_length=9))
-    bench.led.change_settings(3, QueueSettings(max_length=2, delivery_limit=None))
-    bench.settle_down()
+    harness = EntryHarness(quorum(max_length=9))
+    harness.led.change_settings(3, QueueSettings(max_length=2, delivery_limit=None))
+    harness.settle_down()
     for _ in range(2):
-        bench.change_leader(0, is_elsewhere=True)
-        assert bench.led.queue.settings == QueueSettings(max_length=2, delivery_limit=None)
-    bench.led.change_settings(2, QueueSettings(max_length=9))
-    assert bench.led.queue.settings.max_length == 2, "what it knows is older"
+        harness.change_leader(0, is_elsewhere=True)
+        assert harness.led.queue.settings == QueueSettings(max_length=2, delivery_limit=None)
+    harness.led.change_settings(2, QueueSettings(max_length=9))
+    assert harness.led.queue.settings.max_length == 2, "what it knows is older"
 
 
 def test_who_is_alone_counts_its_settings_itself() -> None:
-    bench = Told()
-    bench.led.change_settings(None, QueueSettings(max_length=2))
-    bench.led.change_settings(None, QueueSettings(max_length=2))
-    bench.led.change_settings(None, QueueSettings(max_length=3))
-    bench.settle_down()
-    bench.led.change_settings(None, QueueSettings())
-    bench.settle_down()
-    state = bench.image.state
-    assert (state.revision, settings_on_record(state.spec, bench.spec)) == (3, QueueSettings())
+    harness = EntryHarness()
+    harness.led.change_settings(None, QueueSettings(max_length=2))
+    harness.led.change_settings(None, QueueSettings(max_length=2))
+    harness.led.change_settings(None, QueueSettings(max_length=3))
+    harness.settle_down()
+    harness.led.change_settings(None, QueueSettings())
+    harness.settle_down()
+    state = harness.image.state
+    assert (state.revision, settings_on_record(state.spec, harness.spec)) == (3, QueueSettings())
 
 
 EVERYTHING = QueueSettings(

@@ -20,9 +20,9 @@ from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.force_single_member import TERM_STEP
-from tests.broker.queues.quorum.leading import PLAIN, full
-from tests.broker.queues.quorum.make import ORIGIN
-from tests.broker.queues.quorum.telling import Told
+from tests.broker.queues.quorum.entry_harness import EntryHarness
+from tests.broker.queues.quorum.leader_harness import PLAIN, full
+from tests.broker.queues.quorum.sample_facts import ORIGIN
 
 SOURCE = 7
 
@@ -31,11 +31,11 @@ class Target:
     """A queue to which dead letters of another come."""
 
     def __init__(self, spec: QueueSpec = PLAIN, reads: int = ARRIVALS) -> None:
-        self.bench = Told(spec)
-        self.bench.readers = {"a 1": reads}
-        self.bench.is_touched = True
-        self.bench.settle_down()
-        self.session = self.bench.session()
+        self.harness = EntryHarness(spec)
+        self.harness.readers = {"a 1": reads}
+        self.harness.is_touched = True
+        self.harness.settle_down()
+        self.session = self.harness.session()
         self.next = 1
 
     def post(
@@ -48,8 +48,8 @@ class Target:
     ) -> list[e.Effect]:
         """What is told once all is on record."""
         self.ask(*sequences, source=source, term=term, below=below, settled=settled)
-        self.bench.settle_down()
-        return self.bench.take()
+        self.harness.settle_down()
+        return self.harness.take()
 
     def ask(
         self,
@@ -62,23 +62,23 @@ class Target:
         posted = DeadLetterIds(source, term, below, [*settled], [*sequences])
         contents = [b"dead %d" % sequence for sequence in sequences]
         first, self.next = self.next, self.next + len(contents)
-        self.bench.led.publish(
+        self.harness.led.publish(
             self.session, first, [ORIGIN] * len(contents), contents, posted=posted
         )
 
     def change_leader(self, kept: int = 0) -> None:
-        self.bench.change_leader(kept, is_elsewhere=True)
-        self.bench.settle_down()
-        self.bench.take()
+        self.harness.change_leader(kept, is_elsewhere=True)
+        self.harness.settle_down()
+        self.harness.take()
 
     @property
     def count(self) -> int:
-        return self.bench.image.state.waiting_count
+        return self.harness.image.state.waiting_count
 
     @property
     def remembered(self) -> list[int]:
-        sources = self.bench.image.state.sources
-        assert self.bench.follower.state.sources == sources
+        sources = self.harness.image.state.sources
+        assert self.harness.follower.state.sources == sources
         arrived = sources[SOURCE].arrived if SOURCE in sources else ()
         return [number for low, high in arrived for number in range(low, high)]
 
@@ -96,10 +96,10 @@ def test_it_is_confirmed_again_only_once_it_is_on_record() -> None:
     target = Target()
     target.ask(5)
     target.ask(5)
-    target.bench.turn()
-    assert target.bench.take() == []
-    target.bench.settle_down()
-    assert target.bench.take() == [e.Done(target.session, 1, 1), e.Done(target.session, 2, 1)]
+    target.harness.turn()
+    assert target.harness.take() == []
+    target.harness.settle_down()
+    assert target.harness.take() == [e.Done(target.session, 1, 1), e.Done(target.session, 2, 1)]
     assert target.count == 1
 
 
@@ -109,7 +109,7 @@ def test_what_is_done_with_there_is_forgotten() -> None:
     target.post(10, below=3, settled=[4, 9, 77])
     assert target.remembered == [3, 10]
     target.post(11, below=3, settled=[4])
-    said = decode(target.bench.log[-1]).facts
+    said = decode(target.harness.log[-1]).facts
     assert not any(isinstance(fact, ArrivalsKnown) for fact in said), "it is no news"
     assert target.remembered == [3, 10, 11]
 
@@ -119,9 +119,9 @@ def test_it_is_forgotten_though_some_that_it_is_said_with_are_known() -> None:
     target = Target()
     target.post(5, 6)
     posted = DeadLetterIds(SOURCE, 1, 1, [5], [6, 7])
-    bench = target.bench
-    bench.led.publish(target.session, 2, [ORIGIN] * 2, [b"6", b"7"], posted=posted)
-    bench.settle_down()
+    harness = target.harness
+    harness.led.publish(target.session, 2, [ORIGIN] * 2, [b"6", b"7"], posted=posted)
+    harness.settle_down()
     assert (target.count, target.remembered) == (3, [6, 7])
 
 
@@ -133,7 +133,7 @@ def test_what_is_refused_has_not_arrived_and_may_be_given_again() -> None:
         e.NotTaken(target.session, 5, 1),
     ]
     assert target.remembered == [1, 2, 3]
-    target.bench.led.queue.purge()
+    target.harness.led.queue.purge()
     assert target.post(3, 4) == [e.Done(target.session, 6, 1), e.Done(target.session, 7, 1)]
     assert target.remembered == [1, 2, 3, 4]
 
@@ -175,20 +175,20 @@ def test_where_a_queue_went_on_alone_its_numbers_may_be_of_other_messages(electi
 def test_of_a_queue_that_is_gone_nothing_is_remembered_or_taken() -> None:
     target = Target()
     target.post(5)
-    target.bench.deleted.add(SOURCE)
+    target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
-    assert SOURCE not in target.bench.image.state.sources
+    assert SOURCE not in target.harness.image.state.sources
     assert target.post(5) == [e.NotTaken(target.session, 3, 1)]
-    target.bench.deleted.add(SOURCE + 1)
+    target.harness.deleted.add(SOURCE + 1)
     target.change_leader()
-    assert target.bench.image.state.sources == {}
+    assert target.harness.image.state.sources == {}
 
 
 def test_of_a_queue_that_is_not_known_yet_nothing_is_forgotten() -> None:
     """Who led before has heard of it."""
     target = Target()
     target.post(5)
-    target.bench.unknown.add(SOURCE)
+    target.harness.unknown.add(SOURCE)
     target.post(1, source=SOURCE + 1)
     target.change_leader()
     assert target.remembered == [5]
@@ -198,9 +198,9 @@ def test_of_a_queue_that_is_not_known_yet_nothing_is_forgotten() -> None:
 
 def test_what_comes_of_one_that_is_not_known_yet_is_taken_later() -> None:
     target = Target()
-    target.bench.unknown.add(SOURCE)
+    target.harness.unknown.add(SOURCE)
     assert target.post(5) == [e.NotTaken(target.session, 1, 1)]
-    target.bench.unknown.clear()
+    target.harness.unknown.clear()
     assert target.post(5) == [e.Done(target.session, 2, 1)]
 
 
@@ -210,14 +210,14 @@ def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
     target.post(5)
     assert target.count == 1, "whoever leads knows it all the same"
     assert target.remembered == []
-    for entry in target.bench.log:
+    for entry in target.harness.log:
         decode(entry, DATED_HOLDS)
     target.change_leader()
     target.post(6, term=2)
-    target.bench.deleted.add(SOURCE)
+    target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
-    assert target.bench.image.state.sources == {}
-    Image.restored(target.bench.image.snapshot()[1], DATED_HOLDS)
+    assert target.harness.image.state.sources == {}
+    Image.restored(target.harness.image.snapshot()[1], DATED_HOLDS)
 
 
 @pytest.mark.parametrize(
@@ -226,40 +226,40 @@ def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
 def test_what_contradicts_it_is_unfit(fact: Arrived | ArrivalsKnown) -> None:
     target = Target()
     target.post(5, term=2)
-    target.bench.led._builder.say(fact)
-    target.bench.is_touched = True
+    target.harness.led._builder.say(fact)
+    target.harness.is_touched = True
     with pytest.raises(InvalidEntry):
-        target.bench.settle_down()
+        target.harness.settle_down()
 
 
 def test_what_was_not_written_before_all_read_it_may_be_gone_after() -> None:
     target = Target(reads=DATED_HOLDS)
     target.post(5)
-    target.bench.readers = {"a 1": ARRIVALS}
-    target.bench.is_touched = True
-    target.bench.settle_down()
+    target.harness.readers = {"a 1": ARRIVALS}
+    target.harness.is_touched = True
+    target.harness.settle_down()
     target.post(6, below=6)
     assert target.remembered == [6]
-    target.bench.deleted.add(SOURCE)
+    target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
-    assert SOURCE not in target.bench.image.state.sources
+    assert SOURCE not in target.harness.image.state.sources
 
 
 def test_one_that_was_never_on_record_may_be_gone() -> None:
     target = Target(reads=DATED_HOLDS)
     target.post(5)
-    target.bench.readers = {"a 1": ARRIVALS}
-    target.bench.is_touched = True
-    target.bench.settle_down()
-    target.bench.deleted.add(SOURCE)
+    target.harness.readers = {"a 1": ARRIVALS}
+    target.harness.is_touched = True
+    target.harness.settle_down()
+    target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
-    assert [*target.bench.image.state.sources] == [SOURCE + 1]
+    assert [*target.harness.image.state.sources] == [SOURCE + 1]
 
 
 def test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken() -> None:
     """The next leader would know nothing of those that came before."""
     target = Target(reads=DATED_HOLDS)
-    target.bench.readers = {"a 1": ARRIVALS}
+    target.harness.readers = {"a 1": ARRIVALS}
     assert target.post(5) == [e.NotTaken(target.session, 1, 1)]
     assert target.post(5) == [e.Done(target.session, 2, 1)]
     target.change_leader()
@@ -270,7 +270,7 @@ def test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken() -> N
 def test_what_is_here_is_confirmed_while_a_member_is_added() -> None:
     target = Target()
     target.post(5)
-    target.bench.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
+    target.harness.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
     assert target.post(5, 6) == [e.Done(target.session, 2, 1), e.NotTaken(target.session, 3, 1)]
     assert target.post(5, 6) == [e.Done(target.session, 4, 1), e.Done(target.session, 5, 1)]
     assert (target.count, target.remembered) == (2, [5, 6])
@@ -280,8 +280,8 @@ def test_what_was_taken_before_a_member_is_added_is_remembered() -> None:
     """Its entry is written after that, in the version under which it was decided."""
     target = Target()
     target.ask(5)
-    target.bench.readers = {"a 1": ARRIVALS, "b 1": 0}
-    target.bench.settle_down()
+    target.harness.readers = {"a 1": ARRIVALS, "b 1": 0}
+    target.harness.settle_down()
     target.change_leader()
     target.post(5, term=2)
     assert (target.count, target.remembered) == (1, [5])
@@ -290,12 +290,12 @@ def test_what_was_taken_before_a_member_is_added_is_remembered() -> None:
 def test_a_member_that_cannot_read_what_is_remembered_does_not_take_it() -> None:
     target = Target()
     target.ask(5)
-    target.bench.readers = {"a 1": ARRIVALS, "b 1": DATED_HOLDS}
-    target.bench.settle_down()
-    assert version_of(target.bench.log[-1]) == ARRIVALS
+    target.harness.readers = {"a 1": ARRIVALS, "b 1": DATED_HOLDS}
+    target.harness.settle_down()
+    assert version_of(target.harness.log[-1]) == ARRIVALS
     older = Image(reads=DATED_HOLDS)
     with pytest.raises(InvalidEntry, match="run the one that the other members run"):
-        older.apply(1, target.bench.log[-1])
+        older.apply(1, target.harness.log[-1])
 
 
 @pytest.mark.parametrize("version", [FIRST_VERSION, DATED_HOLDS])
@@ -303,24 +303,24 @@ def test_what_all_cannot_read_is_not_decided(version: int) -> None:
     """Of what comes, and of what is known of before: it would be in entries that some refuse."""
     target = Target()
     target.post(5, 6)
-    before = len(target.bench.log)
-    target.bench.readers = {"a 1": ARRIVALS, "b 1": version}
+    before = len(target.harness.log)
+    target.harness.readers = {"a 1": ARRIVALS, "b 1": version}
     target.post(7, below=6, settled=[5])
-    target.bench.deleted.add(SOURCE)
+    target.harness.deleted.add(SOURCE)
     target.change_leader()
     target.post(1, source=SOURCE + 1)
-    assert max(version_of(entry) for entry in target.bench.log[before:]) == version
+    assert max(version_of(entry) for entry in target.harness.log[before:]) == version
 
 
 def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
     target = Target(reads=DATED_HOLDS)
-    target.bench.readers = {"a 1": ARRIVALS, "b 1": 0}
+    target.harness.readers = {"a 1": ARRIVALS, "b 1": 0}
     assert target.post(5) == [e.Done(target.session, 1, 1)]
-    target.bench.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
+    target.harness.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
     target.post(6)
-    target.bench.readers = {"a 1": ARRIVALS, "b 1": 0}
+    target.harness.readers = {"a 1": ARRIVALS, "b 1": 0}
     assert target.post(7) == [e.Done(target.session, 3, 1)]
-    target.bench.readers = {"a 1": 0, "b 1": ARRIVALS, "c 1": ARRIVALS}
+    target.harness.readers = {"a 1": 0, "b 1": ARRIVALS, "c 1": ARRIVALS}
     assert target.post(8) == [e.NotTaken(target.session, 4, 1)], "a has said so, and is away"
 
 
@@ -330,7 +330,7 @@ def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> Non
     told = target.post(5, 6, 7, 8, 9, 10)
     assert told == [e.Done(target.session, 1, 4), e.NotTaken(target.session, 5, 2)]
     assert (target.count, target.remembered) == (4, [5, 6, 7, 8])
-    target.bench.led.purge(target.session, 7)
+    target.harness.led.purge(target.session, 7)
     target.next = 8
     target.post(9, 10)
     assert (target.count, target.remembered) == (2, [5, 6, 7, 8, 9, 10])

@@ -23,17 +23,17 @@ from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
-from tests.broker.queues.keyed import Notebook, keyed
-from tests.broker.queues.quorum.edges import Edge, Operation
-from tests.broker.queues.quorum.leading import Bench, quorum
-from tests.broker.queues.quorum.make import ORIGIN
+from tests.broker.queues.deduplication_model import ReferenceDeduplication, keyed
+from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
+from tests.broker.queues.quorum.sample_facts import ORIGIN
+from tests.broker.queues.quorum.session_clients import Operation, SessionClients
 from tests.suite.seeds import machine_settings
 
 KEYS: list[PlainValue] = ["a", "b", "c", "d", 1, None]
 SIZE, TTL_MS = 3, 50
 
 
-class Once(Bench):
+class Once(LeaderHarness):
     """With one edge, which publishes messages that name keys, and purges."""
 
     def __init__(self, **readers: int) -> None:
@@ -54,7 +54,7 @@ class Once(Bench):
         publish = partial(published, content)
         self.ask(self.edge, Operation(publish, 1, [content]))
 
-    def purge(self, edge: Edge) -> None:
+    def purge(self, edge: SessionClients) -> None:
         self.asked[edge.next] = None
         super().purge(edge)
 
@@ -78,7 +78,7 @@ class Once(Bench):
     def check_log(self) -> None:
         """What is in it is what the notebook says of each operation in turn; duplicates, which are
         not in it, are confirmed like all others."""
-        book = Notebook(SIZE, TTL_MS)
+        model = ReferenceDeduplication(SIZE, TTL_MS)
         assert self.confirmed == {*self.contents.values()}
         for entry in self.log:
             batch = decode(entry)
@@ -88,15 +88,15 @@ class Once(Bench):
                         for number in range(fact.first, fact.first + fact.count):
                             said = self.asked[number]
                             assert said is not None
-                            is_taken = book.comes(*said, batch.stamp_ms)
+                            is_taken = model.comes(*said, batch.stamp_ms)
                             assert is_taken == isinstance(fact, f.Published), said
                             if not is_taken:
                                 self.confirmed.remove(self.contents[number])
-                            book.turn_page()
+                            model.turn_page()
                     case f.Answered():
-                        book.taken.clear()
+                        model.taken.clear()
         now_ms = decode(self.log[-1]).stamp_ms if self.log else 0
-        held = [once for once in book.taken if once.until_ms is None or now_ms < once.until_ms]
+        held = [once for once in model.taken if once.until_ms is None or now_ms < once.until_ms]
         assert len(held) <= len(self.known) // 24 <= SIZE
 
 
@@ -107,38 +107,38 @@ def published(content: bytes, led: Leadership, session: int, number: int) -> Non
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Once(a=VERSION, b=VERSION)
+        self.harness = Once(a=VERSION, b=VERSION)
 
     @rule(key=st.sampled_from(KEYS), ttl_ms=st.sampled_from([None, None, 10, 200]))
-    @precondition(lambda self: self.bench.edge.next < 200)
+    @precondition(lambda self: self.harness.edge.next < 200)
     def publish(self, key: PlainValue, ttl_ms: int | None) -> None:
-        self.bench.put(key, ttl_ms)
+        self.harness.put(key, ttl_ms)
 
     @rule()
     def purge(self) -> None:
-        self.bench.purge(self.bench.edge)
+        self.harness.purge(self.harness.edge)
 
     @rule()
     def turn(self) -> None:
-        self.bench.turn()
+        self.harness.turn()
 
     @rule()
     def commit(self) -> None:
-        self.bench.commit()
+        self.harness.commit()
 
     @rule(ms=st.sampled_from([1, 9, 10, 49, 50, 300]))
     def pass_time(self, ms: int) -> None:
-        self.bench.turn()
-        self.bench.now_ms += ms
+        self.harness.turn()
+        self.harness.now_ms += ms
 
     @rule(kept=st.integers(0, 3), is_elsewhere=st.booleans())
     def change_leader(self, kept: int, *, is_elsewhere: bool) -> None:
-        self.bench.change_leader(kept, is_elsewhere=is_elsewhere)
+        self.harness.change_leader(kept, is_elsewhere=is_elsewhere)
 
     def teardown(self) -> None:
-        self.bench.settle_down()
-        self.bench.check_log()
-        self.bench.check()
+        self.harness.settle_down()
+        self.harness.check_log()
+        self.harness.check()
 
 
 def test_against_a_notebook() -> None:
@@ -150,51 +150,51 @@ def test_against_a_notebook() -> None:
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_the_next_leader_knows_what_is_on_record(*, is_elsewhere: bool) -> None:
     """Also one that begins with a snapshot."""
-    bench = Once(a=VERSION)
-    bench.put("a")
-    bench.settle_down()
+    harness = Once(a=VERSION)
+    harness.put("a")
+    harness.settle_down()
     for _ in range(3):
-        bench.change_leader(0, is_elsewhere=is_elsewhere)
-        bench.put("a")
-        bench.settle_down()
-    assert bench.image.state.next_sequence == 2
-    assert (bench.dropped, len(bench.confirmed)) == (3, 4)
-    bench.check_log()
-    bench.check()
+        harness.change_leader(0, is_elsewhere=is_elsewhere)
+        harness.put("a")
+        harness.settle_down()
+    assert harness.image.state.next_sequence == 2
+    assert (harness.dropped, len(harness.confirmed)) == (3, 4)
+    harness.check_log()
+    harness.check()
 
 
 def test_what_was_not_committed_is_not_known() -> None:
-    bench = Once(a=VERSION)
-    bench.put("a")
-    bench.turn()
-    bench.put("a")
-    bench.turn()
-    bench.change_leader(0, is_elsewhere=False)
-    bench.settle_down()
-    assert bench.image.state.next_sequence == 2
-    assert len(bench.confirmed) == 2
-    bench.check_log()
-    bench.check()
+    harness = Once(a=VERSION)
+    harness.put("a")
+    harness.turn()
+    harness.put("a")
+    harness.turn()
+    harness.change_leader(0, is_elsewhere=False)
+    harness.settle_down()
+    assert harness.image.state.next_sequence == 2
+    assert len(harness.confirmed) == 2
+    harness.check_log()
+    harness.check()
 
 
 def test_who_sends_again_what_is_under_way_hears_no_sooner() -> None:
-    bench = Once(a=VERSION)
-    bench.put("a")
-    bench.put("a")
-    bench.turn()
-    assert bench.confirmed == set()
-    bench.commit()
-    assert len(bench.confirmed) == 2
+    harness = Once(a=VERSION)
+    harness.put("a")
+    harness.put("a")
+    harness.turn()
+    assert harness.confirmed == set()
+    harness.commit()
+    assert len(harness.confirmed) == 2
 
 
 def test_all_that_comes_in_with_an_entry_is_one_fact() -> None:
-    bench = Once(a=VERSION)
+    harness = Once(a=VERSION)
     for key in KEYS:
-        bench.put(key)
-    bench.settle_down()
+        harness.put(key)
+    harness.settle_down()
     (fact,) = [
         each
-        for entry in bench.log
+        for entry in harness.log
         for each in decode(entry).facts
         if isinstance(each, f.Remembered)
     ]
@@ -202,81 +202,81 @@ def test_all_that_comes_in_with_an_entry_is_one_fact() -> None:
 
 
 def test_while_a_member_does_not_read_it_the_leader_alone_knows() -> None:
-    bench = Once(a=VERSION, b=DATED_HOLDS)
-    bench.put("a")
-    bench.put("a")
-    bench.settle_down()
-    assert bench.dropped == 1
-    bench.change_leader(0, is_elsewhere=True)
-    bench.put("a")
-    bench.settle_down()
-    assert bench.dropped == 1
-    assert bench.image.state.next_sequence == 3
-    assert max(version_of(entry) for entry in bench.log) < REMEMBERS
-    bench.readers = {"a": VERSION, "b": VERSION}
-    bench.put("b")
-    bench.settle_down()
-    assert len(bench.known) // 24 == 2, "what it knew alone, too"
-    bench.change_leader(0, is_elsewhere=True)
-    bench.put("a")
-    bench.settle_down()
-    assert bench.dropped == 2
-    assert bench.known
+    harness = Once(a=VERSION, b=DATED_HOLDS)
+    harness.put("a")
+    harness.put("a")
+    harness.settle_down()
+    assert harness.dropped == 1
+    harness.change_leader(0, is_elsewhere=True)
+    harness.put("a")
+    harness.settle_down()
+    assert harness.dropped == 1
+    assert harness.image.state.next_sequence == 3
+    assert max(version_of(entry) for entry in harness.log) < REMEMBERS
+    harness.readers = {"a": VERSION, "b": VERSION}
+    harness.put("b")
+    harness.settle_down()
+    assert len(harness.known) // 24 == 2, "what it knew alone, too"
+    harness.change_leader(0, is_elsewhere=True)
+    harness.put("a")
+    harness.settle_down()
+    assert harness.dropped == 2
+    assert harness.known
 
 
 def test_a_queue_that_does_not_ask_says_nothing() -> None:
-    bench = Bench(quorum())
-    edge = bench.open_edge()
+    harness = LeaderHarness(quorum())
+    edge = harness.open_edge()
     content = keyed(b"1", "a")
     for _ in range(2):
-        bench.ask(edge, Operation(partial(published, content)))
-    bench.settle_down()
-    assert bench.image.state.window is None
-    assert {version_of(entry) for entry in bench.log} == {FIRST_VERSION}
-    assert bench.image.snapshot()[1][0] == FIRST_VERSION
+        harness.ask(edge, Operation(partial(published, content)))
+    harness.settle_down()
+    assert harness.image.state.window is None
+    assert {version_of(entry) for entry in harness.log} == {FIRST_VERSION}
+    assert harness.image.snapshot()[1][0] == FIRST_VERSION
 
 
 def test_policies_ask_for_it_and_no_more() -> None:
-    bench = Bench(quorum())
-    bench.readers = {"a": VERSION}
-    edge = bench.open_edge()
+    harness = LeaderHarness(quorum())
+    harness.readers = {"a": VERSION}
+    edge = harness.open_edge()
 
     def put(key: str) -> None:
         content = keyed(b"%d" % edge.next, key)
-        bench.ask(edge, Operation(partial(published, content)))
-        bench.settle_down()
+        harness.ask(edge, Operation(partial(published, content)))
+        harness.settle_down()
 
     def come_in() -> int:
-        return bench.image.state.next_sequence - 1
+        return harness.image.state.next_sequence - 1
 
     put("a")
-    bench.led.change_settings(1, QueueSettings(deduplicates=True, cache_size=7))
+    harness.led.change_settings(1, QueueSettings(deduplicates=True, cache_size=7))
     put("a")
     put("a")
     assert come_in() == 2
-    bench.led.change_settings(2, QueueSettings())
-    bench.settle_down()
-    assert bench.image.state.window is None
+    harness.led.change_settings(2, QueueSettings())
+    harness.settle_down()
+    assert harness.image.state.window is None
     put("a")
-    bench.change_leader(0, is_elsewhere=True)
+    harness.change_leader(0, is_elsewhere=True)
     put("a")
     assert come_in() == 4
 
 
 def test_snapshots_of_older_versions_know_nothing_and_are_read() -> None:
-    bench = Once()
-    bench.put(None)
-    bench.settle_down()
-    version, taken = bench.image.version, bench.image.snapshot()[1]
+    harness = Once()
+    harness.put(None)
+    harness.settle_down()
+    version, taken = harness.image.version, harness.image.snapshot()[1]
     assert version < REMEMBERS
     assert Image.restored(taken).state.window is None
 
 
 def test_who_reads_no_more_than_an_older_version_refuses_what_has_keys() -> None:
-    bench = Once(a=VERSION)
-    bench.put("a")
-    bench.settle_down()
-    taken = bench.image.snapshot()[1]
-    assert Image.restored(taken).digest() == bench.image.digest()
+    harness = Once(a=VERSION)
+    harness.put("a")
+    harness.settle_down()
+    taken = harness.image.snapshot()[1]
+    assert Image.restored(taken).digest() == harness.image.digest()
     with pytest.raises(InvalidEntry, match=f"version {VERSION}"):
         Image.restored(taken, reads=DATED_HOLDS)

@@ -18,36 +18,38 @@ from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.facts import DelayElapsed, Purged, Requeued, RequeueReason
 from fluffle.broker.queues.settings import DelayedRetry, QueueSettings
 from fluffle.protocol.wire import PlainValue
-from tests.broker.queues.quorum.edges import Edge
-from tests.broker.queues.quorum.leading import Bench, quorum
+from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
+from tests.broker.queues.quorum.session_clients import SessionClients
 
 
-def waiting(**said: PlainValue) -> tuple[Bench, Edge]:
+def waiting(**said: PlainValue) -> tuple[LeaderHarness, SessionClients]:
     """A queue whose one consumer holds messages 1 to 3."""
-    bench = Bench(quorum(**said))
-    edge = bench.open_edge()
-    bench.attach(edge)
-    bench.publish(edge, 3)
-    bench.settle_down()
+    harness = LeaderHarness(quorum(**said))
+    edge = harness.open_edge()
+    harness.attach(edge)
+    harness.publish(edge, 3)
+    harness.settle_down()
     assert sorted(edge.holds) == [1, 2, 3]
-    return bench, edge
+    return harness, edge
 
 
-def at(bench: Bench, now_ms: int) -> None:
+def at(harness: LeaderHarness, now_ms: int) -> None:
     """Time has passed, and the queue is looked at if it has asked for that."""
-    left_ms = [wish_ms - (now_ms - bench.now_ms) for wish_ms in bench.wakes]
-    bench.now_ms, bench.wakes[:] = now_ms, [left for left in left_ms if left > 0]
-    bench.is_touched = len(bench.wakes) < len(left_ms)
-    bench.settle_down()
+    left_ms = [wish_ms - (now_ms - harness.now_ms) for wish_ms in harness.wakes]
+    harness.now_ms, harness.wakes[:] = now_ms, [left for left in left_ms if left > 0]
+    harness.is_touched = len(harness.wakes) < len(left_ms)
+    harness.settle_down()
 
 
-def give_back(bench: Bench, edge: Edge, sequences: list[int], outcome: Outcome) -> None:
-    bench.end(edge, sequences, outcome)
-    bench.settle_down()
+def give_back(
+    harness: LeaderHarness, edge: SessionClients, sequences: list[int], outcome: Outcome
+) -> None:
+    harness.end(edge, sequences, outcome)
+    harness.settle_down()
 
 
-def facts(bench: Bench, kind: type) -> list[object]:
-    return [each for entry in bench.log for each in decode(entry).facts if type(each) is kind]
+def facts(harness: LeaderHarness, kind: type) -> list[object]:
+    return [each for entry in harness.log for each in decode(entry).facts if type(each) is kind]
 
 
 @pytest.mark.parametrize(
@@ -82,133 +84,135 @@ def test_how_long_they_wait() -> None:
 @pytest.mark.parametrize(("least_ms", "most_ms"), [(2**63 - 1, None), (2**62, 2**63 - 1)])
 def test_nothing_waits_for_more_than_ten_years(least_ms: int, most_ms: int | None) -> None:
     said = {} if most_ms is None else {"delayed_retry_max": most_ms}
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=least_ms, **said)
-    bench.now_ms = now_ms = 1_700_000_000_000
-    give_back(bench, edge, [1], Outcome.REJECT_REQUEUED)
-    (returned,) = facts(bench, Requeued)
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=least_ms, **said)
+    harness.now_ms = now_ms = 1_700_000_000_000
+    give_back(harness, edge, [1], Outcome.REJECT_REQUEUED)
+    (returned,) = facts(harness, Requeued)
     assert isinstance(returned, Requeued)
     assert returned.ready_at_ms == now_ms + DURATION_MS_MAX
-    settings = bench.led.queue.settings
+    settings = harness.led.queue.settings
     assert delay_ms(settings, Counts(2, 2), is_failure=True) == DURATION_MS_MAX
 
 
 def test_a_message_waits_and_comes_again() -> None:
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delayed_retry_max=300)
-    give_back(bench, edge, [2], Outcome.NACK_REQUEUED)
-    queue = bench.led.queue
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delayed_retry_max=300)
+    give_back(harness, edge, [2], Outcome.NACK_REQUEUED)
+    queue = harness.led.queue
     assert (queue.ready_count, queue.waiting_count, queue.in_flight) == (0, 1, 2)
-    (returned,) = facts(bench, Requeued)
+    (returned,) = facts(harness, Requeued)
     assert isinstance(returned, Requeued)
     assert (returned.how, returned.ready_at_ms) == (RequeueReason.NACKED, 100)
-    at(bench, 99)
+    at(harness, 99)
     assert 2 not in edge.holds
-    at(bench, 100)
+    at(harness, 100)
     assert edge.holds[2].ordinal == 1
-    assert facts(bench, DelayElapsed) == [DelayElapsed([range(2, 3)])]
+    assert facts(harness, DelayElapsed) == [DelayElapsed([range(2, 3)])]
 
 
 def test_who_fails_again_waits_longer() -> None:
-    bench, edge = waiting(delayed_retry_type="failed", delayed_retry_min=100, delayed_retry_max=900)
+    harness, edge = waiting(
+        delayed_retry_type="failed", delayed_retry_min=100, delayed_retry_max=900
+    )
     for then_ms in (100, 300, 600):
-        give_back(bench, edge, [1], Outcome.REJECT_REQUEUED)
-        at(bench, then_ms - 1)
+        give_back(harness, edge, [1], Outcome.REJECT_REQUEUED)
+        at(harness, then_ms - 1)
         assert 1 not in edge.holds
-        at(bench, then_ms)
+        at(harness, then_ms)
         assert 1 in edge.holds
-    give_back(bench, edge, [1], Outcome.NACK_REQUEUED)
+    give_back(harness, edge, [1], Outcome.NACK_REQUEUED)
     assert edge.holds[1].ordinal == 4, "that was no failure"
 
 
 def test_they_come_in_the_order_of_their_times() -> None:
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
-    give_back(bench, edge, [3], Outcome.NACK_REQUEUED)
-    at(bench, 50)
-    give_back(bench, edge, [1], Outcome.NACK_REQUEUED)
-    give_back(bench, edge, [2], Outcome.NACK_REQUEUED)
-    at(bench, 200)
-    runs = chain.from_iterable(fact.runs for fact in facts(bench, DelayElapsed))  # type: ignore[attr-defined]
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    give_back(harness, edge, [3], Outcome.NACK_REQUEUED)
+    at(harness, 50)
+    give_back(harness, edge, [1], Outcome.NACK_REQUEUED)
+    give_back(harness, edge, [2], Outcome.NACK_REQUEUED)
+    at(harness, 200)
+    runs = chain.from_iterable(fact.runs for fact in facts(harness, DelayElapsed))  # type: ignore[attr-defined]
     assert [number for run in runs for number in run] == [3, 1, 2]
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_the_next_leader_waits_for_the_same_moment(is_elsewhere: bool) -> None:
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
-    give_back(bench, edge, [1, 2], Outcome.NACK_REQUEUED)
-    bench.now_ms = 60
-    bench.wakes.clear()
-    bench.change_leader(0, is_elsewhere=is_elsewhere)
-    bench.settle_down()
-    assert (bench.led.queue.waiting_count, bench.wakes[0]) == (2, 40)
-    at(bench, 100)
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    give_back(harness, edge, [1, 2], Outcome.NACK_REQUEUED)
+    harness.now_ms = 60
+    harness.wakes.clear()
+    harness.change_leader(0, is_elsewhere=is_elsewhere)
+    harness.settle_down()
+    assert (harness.led.queue.waiting_count, harness.wakes[0]) == (2, 40)
+    at(harness, 100)
     assert sorted(edge.holds) == [1, 2, 3]
-    bench.check()
+    harness.check()
 
 
 def test_a_purge_takes_them() -> None:
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
-    give_back(bench, edge, [1, 3], Outcome.NACK_REQUEUED)
-    bench.purge(edge)
-    bench.settle_down()
-    assert {n for fact in facts(bench, Purged) for run in fact.runs for n in run} == {1, 3}  # type: ignore[attr-defined]
-    assert bench.led.queue.waiting_count == 0
-    bench.is_touched, bench.now_ms = True, 500
-    bench.settle_down()
-    assert facts(bench, DelayElapsed) == []
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    give_back(harness, edge, [1, 3], Outcome.NACK_REQUEUED)
+    harness.purge(edge)
+    harness.settle_down()
+    assert {n for fact in facts(harness, Purged) for run in fact.runs for n in run} == {1, 3}  # type: ignore[attr-defined]
+    assert harness.led.queue.waiting_count == 0
+    harness.is_touched, harness.now_ms = True, 500
+    harness.settle_down()
+    assert facts(harness, DelayElapsed) == []
 
 
 def test_they_count_where_no_more_may_wait() -> None:
-    bench, edge = waiting(
+    harness, edge = waiting(
         delayed_retry_type="all", delayed_retry_min=100, max_length=2, overflow="reject-publish"
     )
-    bench.detach(edge, list(edge.consumers), None)
-    give_back(bench, edge, [1, 2], Outcome.NACK_REQUEUED)
-    bench.publish(edge, 2)
-    bench.settle_down()
-    assert len(bench.refused) == 1
+    harness.detach(edge, list(edge.consumers), None)
+    give_back(harness, edge, [1, 2], Outcome.NACK_REQUEUED)
+    harness.publish(edge, 2)
+    harness.settle_down()
+    assert len(harness.refused) == 1
 
 
 def test_who_dies_does_not_wait() -> None:
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delivery_limit=0)
-    give_back(bench, edge, [1], Outcome.REJECT_REQUEUED)
-    assert bench.led.queue.waiting_count == 0
-    bench.check()
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100, delivery_limit=0)
+    give_back(harness, edge, [1], Outcome.REJECT_REQUEUED)
+    assert harness.led.queue.waiting_count == 0
+    harness.check()
 
 
 def test_what_is_not_in_the_log_yet_waits_and_comes_all_the_same() -> None:
     """Whoever was to be handed it is gone before the entry in which it came is committed."""
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
-    gone = bench.open_edge()
-    bench.detach(edge, list(edge.consumers), None)
-    bench.attach(gone)
-    bench.settle_down()
-    bench.publish(edge, 1)
-    bench.turn()
-    bench.lose(gone)
-    bench.turn()
-    assert bench.led.queue.waiting_count == 1
-    bench.now_ms = 100
-    bench.is_touched = True
-    bench.turn()
-    bench.attach(edge)
-    bench.settle_down()
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    gone = harness.open_edge()
+    harness.detach(edge, list(edge.consumers), None)
+    harness.attach(gone)
+    harness.settle_down()
+    harness.publish(edge, 1)
+    harness.turn()
+    harness.lose(gone)
+    harness.turn()
+    assert harness.led.queue.waiting_count == 1
+    harness.now_ms = 100
+    harness.is_touched = True
+    harness.turn()
+    harness.attach(edge)
+    harness.settle_down()
     assert edge.holds[4].ordinal == 1
 
 
 def test_every_second_message_waits_and_comes_with_its_contents() -> None:
     """Of two consumers: the last of a run with a step ends behind it by more than one."""
-    bench = Bench(quorum(delayed_retry_type="all", delayed_retry_min=100))
-    edge, other = bench.open_edge(), bench.open_edge()
-    bench.attach(edge)
-    bench.attach(other)
-    bench.publish(edge, 6)
-    bench.settle_down()
+    harness = LeaderHarness(quorum(delayed_retry_type="all", delayed_retry_min=100))
+    edge, other = harness.open_edge(), harness.open_edge()
+    harness.attach(edge)
+    harness.attach(other)
+    harness.publish(edge, 6)
+    harness.settle_down()
     assert [sorted(each.holds) for each in (edge, other)] == [[1, 3, 5], [2, 4, 6]]
     (key,) = other.consumers
-    bench.ask(other, bench._settlement(key, [(0, range(2, 8, 2))], Outcome.NACK_REQUEUED))
+    harness.ask(other, harness._settlement(key, [(0, range(2, 8, 2))], Outcome.NACK_REQUEUED))
     other.holds.clear()
-    bench.settle_down()
-    assert bench.led.queue.waiting_count == 3
-    at(bench, 100)
+    harness.settle_down()
+    assert harness.led.queue.waiting_count == 3
+    at(harness, 100)
     assert sorted({**edge.holds, **other.holds}) == [1, 2, 3, 4, 5, 6]
 
 
@@ -225,39 +229,39 @@ def test_every_second_message_waits_and_comes_with_its_contents() -> None:
 )
 def test_which_wait_after_what(kind: str, outcome: Outcome, waits: bool) -> None:
     """What no client has had comes again at once."""
-    bench, edge = waiting(delayed_retry_type=kind, delayed_retry_min=100)
-    give_back(bench, edge, [2], outcome)
+    harness, edge = waiting(delayed_retry_type=kind, delayed_retry_min=100)
+    give_back(harness, edge, [2], outcome)
     assert (2 in edge.holds) != waits
-    assert bench.led.queue.waiting_count == waits
+    assert harness.led.queue.waiting_count == waits
 
 
 @pytest.mark.parametrize("changes", [0, 1])
 def test_each_expires_at_its_time_all_the_same(changes: int) -> None:
     """In front of the queue, once it may be handed out again."""
-    bench = Bench(quorum(delayed_retry_type="all", delayed_retry_min=100))
-    edge = bench.open_edge()
-    bench.attach(edge)
-    bench.publish(edge, 3, [900, 50, 900])
-    bench.settle_down()
-    give_back(bench, edge, [2, 3], Outcome.NACK_REQUEUED)
-    bench.detach(edge, list(edge.consumers), None)
-    bench.settle_down()
+    harness = LeaderHarness(quorum(delayed_retry_type="all", delayed_retry_min=100))
+    edge = harness.open_edge()
+    harness.attach(edge)
+    harness.publish(edge, 3, [900, 50, 900])
+    harness.settle_down()
+    give_back(harness, edge, [2, 3], Outcome.NACK_REQUEUED)
+    harness.detach(edge, list(edge.consumers), None)
+    harness.settle_down()
     for _ in range(changes):
-        bench.change_leader(0, is_elsewhere=True)
-        bench.settle_down()
-    at(bench, 100)
-    assert bench.led.queue.waiting_count == 1
-    at(bench, 899)
-    assert bench.led.queue.waiting_count == 1
-    at(bench, 900)
-    assert bench.led.queue.waiting_count == 0
+        harness.change_leader(0, is_elsewhere=True)
+        harness.settle_down()
+    at(harness, 100)
+    assert harness.led.queue.waiting_count == 1
+    at(harness, 899)
+    assert harness.led.queue.waiting_count == 1
+    at(harness, 900)
+    assert harness.led.queue.waiting_count == 0
 
 
 def test_a_purge_counts_each_of_those_that_wait() -> None:
     """All of a run."""
-    bench, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
+    harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
     (key,) = edge.consumers
-    bench.ask(edge, bench._settlement(key, [(0, range(1, 4))], Outcome.NACK_REQUEUED))
+    harness.ask(edge, harness._settlement(key, [(0, range(1, 4))], Outcome.NACK_REQUEUED))
     edge.holds.clear()
-    bench.settle_down()
-    assert bench.led.queue.purge() == 3
+    harness.settle_down()
+    assert harness.led.queue.purge() == 3

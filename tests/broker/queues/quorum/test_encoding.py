@@ -36,8 +36,8 @@ from fluffle.broker.queues.quorum.messages import (
     columns_of,
     enqueued,
 )
-from tests.broker.queues.quorum.comparing import Told
 from tests.broker.queues.quorum.history import OPERATIONS
+from tests.broker.queues.quorum.image_comparison import MemberImage
 
 naturals = st.integers(0, 2**63 - 1)
 texts = st.binary(max_size=9).map(lambda raw: raw.decode(errors="surrogateescape"))
@@ -260,7 +260,7 @@ def test_entries_that_nobody_wrote(entry: bytes, why: str) -> None:
 @given(st.randoms(use_true_random=False), st.data())
 def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> None:
     """Whatever octets of an entry are others: it can be read, or it is `InvalidEntry`."""
-    told = Told()
+    told = MemberImage()
     for operation in (OPERATIONS[0], OPERATIONS[2], *chance.choices(OPERATIONS, k=12)):
         told.do(operation, chance)
     entry = bytearray(told.history.entry())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.queues.quorum.entries import Entries, content_bytes_of
 from fluffle.broker.queues.quorum.snapshot import _differences, _packed
-from tests.broker.queues.quorum.make import new
+from tests.broker.queues.quorum.sample_facts import new
 
 
 def entries_at(indexes: list[int]) -> Entries:

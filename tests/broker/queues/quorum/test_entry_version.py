@@ -30,51 +30,51 @@ class Bench:
 
 
 def test_what_is_said_is_not_on_record_before_it_is_applied() -> None:
-    bench = Bench(3, a=3, b=2)
-    assert bench.said() == [("a", 3), ("b", 2)]
-    assert bench.said() == []
-    assert bench.announcing.version == FIRST_VERSION
-    bench.apply(a=3, b=2)
-    assert bench.announcing.version == 2
+    harness = Bench(3, a=3, b=2)
+    assert harness.said() == [("a", 3), ("b", 2)]
+    assert harness.said() == []
+    assert harness.announcing.version == FIRST_VERSION
+    harness.apply(a=3, b=2)
+    assert harness.announcing.version == 2
 
 
 def test_no_more_is_written_than_is_read_here() -> None:
-    bench = Bench(2, a=2, b=5)
-    assert bench.said() == [("a", 2), ("b", 2)]
-    bench.apply(a=2, b=5)
-    assert bench.announcing.version == 2
+    harness = Bench(2, a=2, b=5)
+    assert harness.said() == [("a", 2), ("b", 2)]
+    harness.apply(a=2, b=5)
+    assert harness.announcing.version == 2
 
 
 def test_who_is_not_heard_of_counts_with_what_is_on_record() -> None:
-    bench = Bench(2, a=2, b=0)
-    bench.apply(a=2, b=2)
-    assert (bench.said(), bench.announcing.version) == ([], 2)
+    harness = Bench(2, a=2, b=0)
+    harness.apply(a=2, b=2)
+    assert (harness.said(), harness.announcing.version) == ([], 2)
 
 
 def test_who_says_that_it_has_gone_back_counts_with_that() -> None:
-    bench = Bench(2, a=2, b=1)
-    bench.apply(a=2, b=2)
-    assert (bench.said(), bench.announcing.version) == ([], 1)
+    harness = Bench(2, a=2, b=1)
+    harness.apply(a=2, b=2)
+    assert (harness.said(), harness.announcing.version) == ([], 1)
 
 
 def test_a_member_that_is_added_counts_before_it_has_announced_anything() -> None:
-    bench = Bench(2, a=2)
-    bench.apply(a=2)
-    assert bench.announcing.version == 2
-    bench.known = {"a": 2, "b": 2}
-    assert bench.announcing.version == FIRST_VERSION
-    assert bench.said() == [("b", 2)]
-    bench.apply(b=2)
-    assert bench.announcing.version == 2
+    harness = Bench(2, a=2)
+    harness.apply(a=2)
+    assert harness.announcing.version == 2
+    harness.known = {"a": 2, "b": 2}
+    assert harness.announcing.version == FIRST_VERSION
+    assert harness.said() == [("b", 2)]
+    harness.apply(b=2)
+    assert harness.announcing.version == 2
 
 
 def test_a_version_is_coming_while_all_say_that_they_read_it_and_the_log_does_not() -> None:
-    bench = Bench(3, a=3, b=3)
-    assert [bench.announcing.is_coming(version) for version in (2, 3, 4)] == [True, True, False]
-    bench.apply(a=3, b=3)
-    assert not bench.announcing.is_coming(3)
-    bench.known["c"] = 0
-    assert not bench.announcing.is_coming(3), "nobody knows when it says something"
-    bench.known |= {"a": 0, "c": 3}
-    assert bench.announcing.is_coming(3)
+    harness = Bench(3, a=3, b=3)
+    assert [harness.announcing.is_coming(version) for version in (2, 3, 4)] == [True, True, False]
+    harness.apply(a=3, b=3)
+    assert not harness.announcing.is_coming(3)
+    harness.known["c"] = 0
+    assert not harness.announcing.is_coming(3), "nobody knows when it says something"
+    harness.known |= {"a": 0, "c": 3}
+    assert harness.announcing.is_coming(3)
     assert not Bench(3).announcing.is_coming(3), "nobody says anything"

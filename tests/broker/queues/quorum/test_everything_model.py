@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.settings import settings_of
-from tests.broker.queues.quorum.leading import Bench, quorum
-from tests.broker.queues.quorum.steps import rest, step
+from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
+from tests.broker.queues.quorum.random_steps import rest, step
 from tests.broker.queues.quorum.test_leadership import BROUGHT, PRIORITIES, make_small
 from tests.suite.seeds import machine_settings
 
@@ -50,7 +50,7 @@ def drawn(chance: Random) -> QueueSpec:
     return replace(spec, single_active_consumer=chance.random() < 0.3)
 
 
-class Restoring(Bench):
+class Restoring(LeaderHarness):
     """Whose follower begins anew with each entry."""
 
     def apply(self, payload: bytes) -> None:
@@ -63,35 +63,35 @@ class Restoring(Bench):
 class EverythingMachine(RuleBasedStateMachine):
     @initialize(chance=CHANCES)
     def make(self, chance: Random) -> None:
-        self.bench = Restoring(drawn(chance), PRIORITIES if chance.random() < 0.7 else ())
-        self.bench.expirations = None, None, 0, 30, 300, [30, 0, 300]
-        self.bench.now_ms = 1_000  # nothing is handed out at 0: that is a time that nobody knows
+        self.harness = Restoring(drawn(chance), PRIORITIES if chance.random() < 0.7 else ())
+        self.harness.expirations = None, None, 0, 30, 300, [30, 0, 300]
+        self.harness.now_ms = 1_000  # nothing is handed out at 0: that is a time that nobody knows
         if chance.random() < 0.6:
-            self.bench.bring(*BROUGHT)
+            self.harness.bring(*BROUGHT)
 
     @rule(chance=CHANCES, count=st.integers(1, 30))
     def go_on(self, chance: Random, count: int) -> None:
         for _ in range(count):
-            step(self.bench, chance)
+            step(self.harness, chance)
 
     @rule(chance=CHANCES)
     def change_settings(self, chance: Random) -> None:
-        self.bench.change_settings(settings_of(drawn(chance)))
+        self.harness.change_settings(settings_of(drawn(chance)))
 
     @rule()
     def rest(self) -> None:
-        rest(self.bench)
+        rest(self.harness)
 
     @invariant()
     def all_are_somewhere(self) -> None:
         """Or gone for a reason."""
-        state = self.bench.image.state
+        state = self.harness.image.state
         live = state.waiting_count + state.held_count + state.delayed.count + state.pending.count
         assert state.next_sequence - 1 == live + sum(state.gone)
 
     def teardown(self) -> None:
-        rest(self.bench)
-        self.bench.outlive()
+        rest(self.harness)
+        self.harness.outlive()
 
 
 def test_an_example_in_which_nobody_hears_that_time_is_up(
@@ -104,7 +104,7 @@ def test_an_example_in_which_nobody_hears_that_time_is_up(
     for seed, count in ((180, 23), (180, 20), (51064813, 13), (1, 11)):
         machine.go_on(Random(seed), count)
         machine.all_are_somewhere()
-    assert machine.bench.image.state.gone
+    assert machine.harness.image.state.gone
     machine.teardown()
 
 

@@ -1,4 +1,4 @@
-"""The image against a ghost that a child could check, through any history that is possible.
+"""The image against a model that a child could check, through any history that is possible.
 
 Besides equality after each entry: a snapshot taken at any index goes on as the image it was taken
 of, nothing is lost or comes from nowhere, what must only rise rises, and the log holds what is
@@ -21,15 +21,15 @@ from hypothesis.stateful import (
 
 from fluffle.broker.queues.quorum import entries
 from fluffle.broker.queues.quorum.state import State
-from tests.broker.queues.quorum.comparing import Told
 from tests.broker.queues.quorum.history import OPERATIONS, History
+from tests.broker.queues.quorum.image_comparison import MemberImage
 from tests.suite.seeds import machine_settings, seeds
 
 
 class ImageMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.told = Told()
+        self.told = MemberImage()
         self.told.do(History.open_session, Random(1))
         self.rising = rising(self.told.members[0].image.state)
 
@@ -96,7 +96,7 @@ def test_many_long_histories(seed: int) -> None:
 
 def tell(chance: Random, *, count: int) -> None:
     """A history of so many entries, looked at after each; raises what is wrong."""
-    told = Told()
+    told = MemberImage()
     for _ in range(3):
         told.do(History.open_session, chance)
         told.do(History.attach, chance)

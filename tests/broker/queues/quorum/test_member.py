@@ -17,7 +17,7 @@ from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
 from fluffle.raft.group import Position
-from tests.broker.queues.quorum.make import ORIGIN
+from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.support.hosts import HostCluster, Node, ToyMachine
 from tests.support.leader_host import FakeLeaderHost
 

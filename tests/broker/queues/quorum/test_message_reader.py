@@ -15,7 +15,7 @@ from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.messages import columns_of, enqueued
 from fluffle.broker.queues.quorum.ready_ranges import stored
 from fluffle.broker.queues.timer_port import NEVER_MS
-from tests.broker.queues.quorum.make import ORIGIN, consumer, told
+from tests.broker.queues.quorum.sample_facts import ORIGIN, applied, consumer
 
 PRIORITIES = [4, 4, 9, 4, 9, 0, 9]
 TIMES_MS = [700, 0, 500, 0, 0, 300, 300]
@@ -26,7 +26,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.image = Image()
-        told(self.image, f.SessionOpened(1, 1, 7, 1, "a"), consumer(2))
+        applied(self.image, f.SessionOpened(1, 1, 7, 1, "a"), consumer(2))
         contents = [b"message %d" % number for number in range(1, 8)]
         columns = columns_of(priorities=PRIORITIES, expiries_ms=TIMES_MS)
         messages = enqueued(1, [ORIGIN] * 7, contents, columns)
@@ -55,9 +55,9 @@ class Bench:
 
 
 def test_a_lane_reads_what_is_ready_of_its_priority() -> None:
-    bench = Bench()
-    assert [bench.numbers_of(level) for level in (0, 4, 9, 5)] == [[6], [1, 2, 4], [5, 7], []]
-    assert bench.numbers_of(4, first=2, stop=4) == [2]
+    harness = Bench()
+    assert [harness.numbers_of(level) for level in (0, 4, 9, 5)] == [[6], [1, 2, 4], [5, 7], []]
+    assert harness.numbers_of(4, first=2, stop=4) == [2]
 
 
 def test_what_it_reads_expires_as_it_did() -> None:
@@ -68,10 +68,10 @@ def test_what_it_reads_expires_as_it_did() -> None:
 
 
 def test_damage_to_messages_of_one_priority_is_none_to_those_of_others() -> None:
-    bench = Bench()
-    bench.entry = bench.entry.replace(b"message 6", b"massage 6")
-    assert [bench.numbers_of(level) for level in (4, 9)] == [[1, 2, 4], [5, 7]]
-    assert bench.unreadable == []
+    harness = Bench()
+    harness.entry = harness.entry.replace(b"message 6", b"massage 6")
+    assert [harness.numbers_of(level) for level in (4, 9)] == [[1, 2, 4], [5, 7]]
+    assert harness.unreadable == []
     with pytest.raises(UnreadableMessages):
-        bench.numbers_of(0)
-    assert bench.unreadable == [2]
+        harness.numbers_of(0)
+    assert harness.unreadable == [2]

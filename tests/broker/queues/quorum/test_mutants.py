@@ -15,7 +15,7 @@ from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum import entries
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from tests.broker.queues.quorum import test_outbox_model
-from tests.broker.queues.quorum.make import busy, told
+from tests.broker.queues.quorum.sample_facts import applied, busy
 from tests.broker.queues.quorum.test_image_model import tell
 from tests.broker.queues.quorum.test_leadership import (
     BROUGHT,
@@ -94,7 +94,7 @@ def test_the_table_of_refusals_finds_what_is_too_kind(mutant: Mutant) -> None:
 def is_refused(number: int) -> bool:
     fact, why = REFUSED[number]
     try:
-        told(busy(), fact)
+        applied(busy(), fact)
     except InvalidEntry as error:
         return any(part in str(error) for part in why.split("|"))
     return False

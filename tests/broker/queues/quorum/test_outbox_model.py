@@ -13,9 +13,9 @@ from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from fluffle.broker.queues.quorum.facts import Reason
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
-from tests.broker.queues.quorum.edges import Edge
-from tests.broker.queues.quorum.leading import Bench, quorum
-from tests.broker.queues.quorum.steps import rest, step
+from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
+from tests.broker.queues.quorum.random_steps import rest, step
+from tests.broker.queues.quorum.session_clients import SessionClients
 from tests.broker.queues.quorum.test_leadership import make_small
 from tests.suite.seeds import seeds
 
@@ -33,7 +33,7 @@ LOOKS_MAX = 1_000
 """So often all that is under way arrives: then nothing is left."""
 
 
-class Sending(Bench):
+class Sending(LeaderHarness):
     """With one queue where the dead lead; it takes them, or not, or says nothing."""
 
     def __init__(self, spec: QueueSpec) -> None:
@@ -50,7 +50,7 @@ class Sending(Bench):
             parcel.settle()
             self.under_way.append((content, parcel))
 
-    def purge(self, edge: Edge) -> None:
+    def purge(self, edge: SessionClients) -> None:
         """Nobody does: nothing would be known of those that are gone then."""
 
     def answer(self, place: int, *, is_taken: bool) -> None:
@@ -80,15 +80,15 @@ class Sending(Bench):
 
 
 def whatever(seed: int, steps: int) -> None:
-    chance, bench = Random(seed), Sending(KINDS[seed % len(KINDS)])
+    chance, harness = Random(seed), Sending(KINDS[seed % len(KINDS)])
     for _ in range(steps):
-        step(bench, chance)
-        if bench.under_way and chance.random() < 0.3:
-            place = chance.randrange(len(bench.under_way))
-            bench.answer(place, is_taken=chance.random() < 0.7)
+        step(harness, chance)
+        if harness.under_way and chance.random() < 0.3:
+            place = chance.randrange(len(harness.under_way))
+            harness.answer(place, is_taken=chance.random() < 0.7)
         if chance.random() < 0.05:
-            rest(bench)
-    rest(bench)
+            rest(harness)
+    rest(harness)
 
 
 @pytest.fixture(autouse=True)

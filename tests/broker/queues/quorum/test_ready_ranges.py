@@ -11,7 +11,7 @@ import fluffle.broker.queues.quorum.ready_ranges as pieces_module
 from fluffle.broker.queues.quorum.entries import Entries
 from fluffle.broker.queues.quorum.messages import Columns, enqueued
 from fluffle.broker.queues.quorum.ready_ranges import stored, stored_by_level
-from tests.broker.queues.quorum.make import ORIGIN, new
+from tests.broker.queues.quorum.sample_facts import ORIGIN, new
 
 
 def entries_of(priorities: list[bytes]) -> Entries:

@@ -8,7 +8,7 @@ from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FactBatch, encode
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
-from tests.broker.queues.quorum.make import busy, consumer, new, told
+from tests.broker.queues.quorum.sample_facts import applied, busy, consumer, new
 
 ONE, READY = [range(1, 2)], [range(8, 9)]
 REJECTED, EXPIRED = f.Reason.REJECTED, f.Reason.EXPIRED
@@ -85,10 +85,10 @@ REFUSED: list[tuple[f.Fact, str]] = [
 @pytest.mark.parametrize(("fact", "why"), REFUSED, ids=[f"{fact}" for fact, _ in REFUSED])
 def test_a_fact_that_does_not_fit(fact: f.Fact, why: str) -> None:
     image = busy()
-    told(image, f.VersionAnnounced(1, "a"))
-    told(image, f.ArrivalsKnown(7, 3, 1, []))
+    applied(image, f.VersionAnnounced(1, "a"))
+    applied(image, f.ArrivalsKnown(7, 3, 1, []))
     with pytest.raises(InvalidEntry, match=why):
-        told(image, fact)
+        applied(image, fact)
 
 
 def test_every_kind_is_refused_for_something() -> None:
@@ -102,23 +102,23 @@ def test_every_kind_is_refused_for_something() -> None:
 
 def test_messages_that_nobody_published() -> None:
     with pytest.raises(InvalidEntry, match="1 messages more than publishes"):
-        told(busy(), messages=new(11, 1))
+        applied(busy(), messages=new(11, 1))
 
 
 def test_a_publish_without_its_message() -> None:
     with pytest.raises(InvalidEntry, match="-1 messages more than publishes"):
-        told(busy(), f.Published(1, 11, 1))
+        applied(busy(), f.Published(1, 11, 1))
 
 
 def test_a_publish_that_was_there_before() -> None:
     with pytest.raises(InvalidEntry, match="operation 10 of a session whose next is 11"):
-        told(busy(), f.Published(1, 10, 1), messages=new(11, 1))
+        applied(busy(), f.Published(1, 10, 1), messages=new(11, 1))
 
 
 @pytest.mark.parametrize("first", [10, 12])
 def test_messages_that_do_not_follow(first: int) -> None:
     with pytest.raises(InvalidEntry, match=f"message {first}, where 11 is next"):
-        told(busy(), f.Published(1, 11, 1), messages=new(first, 1))
+        applied(busy(), f.Published(1, 11, 1), messages=new(first, 1))
 
 
 def test_an_entry_that_does_not_follow() -> None:
@@ -141,42 +141,42 @@ def test_time_that_runs_backwards() -> None:
 @pytest.mark.parametrize("revision", [2, 4])
 def test_an_entry_that_was_decided_by_another_specification(revision: int) -> None:
     image = Image()
-    told(image, f.SpecChanged(3, b"spec"))
+    applied(image, f.SpecChanged(3, b"spec"))
     with pytest.raises(InvalidEntry, match=f"decided by specification {revision}; 3 is in force"):
         image.apply(2, encode(FactBatch(0, revision, [])))
 
 
 def test_a_hand_out_beside_the_active_consumer() -> None:
     image = busy()
-    told(image, consumer(5), f.SacActive(5))
+    applied(image, consumer(5), f.SacActive(5))
     with pytest.raises(InvalidEntry, match="2 gets messages; 5 is the active consumer"):
-        told(image, f.Delivered(0, [2], READY))
+        applied(image, f.Delivered(0, [2], READY))
 
 
 def test_the_active_consumer_must_be_replaced_before_it_goes() -> None:
     image = busy()
-    told(image, f.SacActive(2))
+    applied(image, f.SacActive(2))
     with pytest.raises(InvalidEntry, match="2 is detached while it is the active consumer"):
-        told(image, f.Detached(2))
+        applied(image, f.Detached(2))
 
 
 @pytest.mark.parametrize("fact", [f.Detached(2), f.Delivered(0, [2], READY), f.SacActive(2)])
 def test_who_is_detached(fact: f.Fact) -> None:
     with pytest.raises(InvalidEntry, match=r"detached|cannot be"):
-        told(busy_without_consumer(), fact)
+        applied(busy_without_consumer(), fact)
 
 
 def busy_without_consumer() -> Image:
     image = busy()
-    told(image, f.Detached(2))
+    applied(image, f.Detached(2))
     return image
 
 
 def test_a_holder_is_there_until_nothing_is_held() -> None:
     image = busy_without_consumer()
     assert 2 in image.state.holders
-    told(image, f.Settled(2, 0, [range(1, 3)]))
-    told(image, f.Requeued(2, 0, 0, f.RequeueReason.LOST, 0, [range(3, 4)]))
+    applied(image, f.Settled(2, 0, [range(1, 3)]))
+    applied(image, f.Requeued(2, 0, 0, f.RequeueReason.LOST, 0, [range(3, 4)]))
     assert 2 not in image.state.holders
     with pytest.raises(InvalidEntry, match="no holder 2"):
-        told(image, f.Settled(2, 0, ONE))
+        applied(image, f.Settled(2, 0, ONE))

@@ -17,9 +17,9 @@ from fluffle.broker.queues.quorum import snapshot
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, REMEMBERS, VERSION
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
-from tests.broker.queues.quorum.comparing import Told
 from tests.broker.queues.quorum.history import OPERATIONS
-from tests.broker.queues.quorum.make import busy, new, told
+from tests.broker.queues.quorum.image_comparison import MemberImage
+from tests.broker.queues.quorum.sample_facts import applied, busy, new
 
 
 def tables_of(image: Image) -> list[Any]:
@@ -40,7 +40,7 @@ def test_a_busy_queue() -> None:
 def test_a_new_queue() -> None:
     again = Image.restored(Image().snapshot()[1])
     assert again.digest() == Image().digest()
-    assert told(again) == []
+    assert applied(again) == []
 
 
 def test_no_content_is_in_it() -> None:
@@ -49,9 +49,9 @@ def test_no_content_is_in_it() -> None:
 
 def test_a_thousand_entries_in_a_row_take_no_room() -> None:
     image = Image()
-    told(image, f.SessionOpened(1, 1, 1, 1, "a"))
+    applied(image, f.SessionOpened(1, 1, 1, 1, "a"))
     for first in range(1, 1001):
-        told(image, f.Published(1, first, 1), messages=new(first, 1))
+        applied(image, f.Published(1, first, 1), messages=new(first, 1))
     assert len(image.snapshot()[1]) < 500
     assert Image.restored(image.snapshot()[1]).digest() == image.digest()
 
@@ -112,11 +112,11 @@ def test_bytes_that_are_no_snapshot(taken: bytes) -> None:
 
 @given(st.randoms(use_true_random=False), st.data())
 def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> None:
-    told = Told()
+    applied = MemberImage()
     for operation in (OPERATIONS[0], OPERATIONS[2], *chance.choices(OPERATIONS, k=20)):
-        told.do(operation, chance)
-    told.commit()
-    raw = bytearray(snapshot.dump(told.members[0].image.state, VERSION))
+        applied.do(operation, chance)
+    applied.commit()
+    raw = bytearray(snapshot.dump(applied.members[0].image.state, VERSION))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:

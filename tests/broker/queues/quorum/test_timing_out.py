@@ -16,14 +16,14 @@ from fluffle.broker.queues.quorum.entry_version import EntryVersions
 from fluffle.broker.queues.quorum.facts import Detached, Requeued, RequeueReason
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.wire import encode_table
-from tests.broker.queues.quorum.edges import Edge
-from tests.broker.queues.quorum.leading import Bench, quorum
+from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
+from tests.broker.queues.quorum.session_clients import SessionClients
 from tests.broker.queues.quorum.test_delayed_retry import at, facts
 
 TIMEOUT_MS = 1_000
 
 
-class Timing(Bench):
+class Timing(LeaderHarness):
     """In which time is limited, and members read entries of some version."""
 
     def __init__(self, **readers: int) -> None:
@@ -35,142 +35,142 @@ class Timing(Bench):
         self.led._versions = EntryVersions(self.image, self.led._builder, lambda: self.readers)
 
 
-def holding(count: int = 3, **readers: int) -> tuple[Timing, Edge]:
+def holding(count: int = 3, **readers: int) -> tuple[Timing, SessionClients]:
     """A queue whose one consumer holds messages since 100."""
-    bench = Timing(**readers)
-    edge = bench.open_edge()
-    bench.attach(edge)
-    at(bench, 100)
-    bench.publish(edge, count)
-    bench.settle_down()
+    harness = Timing(**readers)
+    edge = harness.open_edge()
+    harness.attach(edge)
+    at(harness, 100)
+    harness.publish(edge, count)
+    harness.settle_down()
     assert sorted(edge.holds) == list(range(1, count + 1))
-    return bench, edge
+    return harness, edge
 
 
 def test_what_is_held_for_too_long_goes_back_and_its_consumer_is_gone() -> None:
-    bench, edge = holding()
-    at(bench, 100 + TIMEOUT_MS - 1)
-    assert bench.timed_out == []
-    at(bench, 100 + TIMEOUT_MS)
-    (told,) = bench.timed_out
+    harness, edge = holding()
+    at(harness, 100 + TIMEOUT_MS - 1)
+    assert harness.timed_out == []
+    at(harness, 100 + TIMEOUT_MS)
+    (told,) = harness.timed_out
     assert (told.tokens, told.held_ms, told.timeout_ms) == ([(0, range(1, 4))], 1_000, 1_000)
-    (returned,) = facts(bench, Requeued)
+    (returned,) = facts(harness, Requeued)
     assert isinstance(returned, Requeued)
     assert (returned.how, returned.delivery_count) == (RequeueReason.TIMED_OUT, 0)
-    assert facts(bench, Detached) == [Detached(told.holder)]
-    assert bench.image.state.holders == {}
-    bench.attach(edge)
-    bench.settle_down()
+    assert facts(harness, Detached) == [Detached(told.holder)]
+    assert harness.image.state.holders == {}
+    harness.attach(edge)
+    harness.settle_down()
     assert sorted(edge.holds) == [1, 2, 3], "the next one gets it"
-    bench.check()
+    harness.check()
 
 
 def test_who_does_not_hear_that_time_is_up_learns_it_from_the_next_leader() -> None:
-    bench, edge = holding()
-    bench.now_ms = 100 + TIMEOUT_MS
-    bench.is_touched = True
-    bench.turn()
-    bench.change_leader(len(bench.proposals), is_elsewhere=True)
-    assert facts(bench, Requeued), "it is kept"
-    assert (bench.timed_out, edge.holds) == ([], {})
-    other = bench.open_edge()
-    bench.attach(other)
-    bench.settle_down()
+    harness, edge = holding()
+    harness.now_ms = 100 + TIMEOUT_MS
+    harness.is_touched = True
+    harness.turn()
+    harness.change_leader(len(harness.proposals), is_elsewhere=True)
+    assert facts(harness, Requeued), "it is kept"
+    assert (harness.timed_out, edge.holds) == ([], {})
+    other = harness.open_edge()
+    harness.attach(other)
+    harness.settle_down()
     assert sorted(other.holds) == [1, 2, 3]
-    bench.check()
+    harness.check()
 
 
 def test_what_is_settled_then_is_done_for_nobody() -> None:
-    bench, edge = holding()
-    bench.now_ms = 100 + TIMEOUT_MS
-    bench.is_touched = True
-    bench.turn()
-    bench.end(edge, [2], Outcome.ACKED)
-    bench.settle_down()
-    assert (bench.settled, bench.image.state.waiting_count) == (set(), 3)
-    bench.check()
+    harness, edge = holding()
+    harness.now_ms = 100 + TIMEOUT_MS
+    harness.is_touched = True
+    harness.turn()
+    harness.end(edge, [2], Outcome.ACKED)
+    harness.settle_down()
+    assert (harness.settled, harness.image.state.waiting_count) == (set(), 3)
+    harness.check()
 
 
 def test_only_what_was_handed_out_long_enough_ago_goes_back() -> None:
-    bench, edge = holding()
-    at(bench, 600)
-    bench.publish(edge, 2)
-    bench.settle_down()
-    bench.end(edge, [2], Outcome.ACKED)
-    bench.settle_down()
-    at(bench, 100 + TIMEOUT_MS)
-    assert [told.tokens for told in bench.timed_out] == [[(0, range(1, 2)), (0, range(3, 4))]]
+    harness, edge = holding()
+    at(harness, 600)
+    harness.publish(edge, 2)
+    harness.settle_down()
+    harness.end(edge, [2], Outcome.ACKED)
+    harness.settle_down()
+    at(harness, 100 + TIMEOUT_MS)
+    assert [told.tokens for told in harness.timed_out] == [[(0, range(1, 2)), (0, range(3, 4))]]
     assert sorted(edge.holds) == [4, 5]
-    bench.check()
-    at(bench, 600 + TIMEOUT_MS)
-    assert bench.timed_out[1].tokens == [(0, range(4, 6))]
-    bench.check()
+    harness.check()
+    at(harness, 600 + TIMEOUT_MS)
+    assert harness.timed_out[1].tokens == [(0, range(4, 6))]
+    harness.check()
 
 
 def test_who_got_a_message_loses_it_too() -> None:
-    bench = Timing()
-    edge = bench.open_edge()
-    bench.publish(edge, 1)
-    bench.get(edge, no_ack=False)
-    bench.settle_down()
-    at(bench, TIMEOUT_MS)
-    assert [told.tokens for told in bench.timed_out] == [[(0, range(1, 2))]]
-    bench.get(edge, no_ack=False)
-    bench.settle_down()
+    harness = Timing()
+    edge = harness.open_edge()
+    harness.publish(edge, 1)
+    harness.get(edge, no_ack=False)
+    harness.settle_down()
+    at(harness, TIMEOUT_MS)
+    assert [told.tokens for told in harness.timed_out] == [[(0, range(1, 2))]]
+    harness.get(edge, no_ack=False)
+    harness.settle_down()
     assert sorted(edge.holds) == [1], "the channel may get more"
-    bench.check()
+    harness.check()
 
 
 def test_a_consumer_is_not_delivered_what_goes_back_before_it_could_leave() -> None:
     """Its entry takes longer to be committed than it may be held; the consumer holds more."""
-    bench = Timing()
-    edge = bench.open_edge()
-    bench.attach(edge)
-    at(bench, 100)
+    harness = Timing()
+    edge = harness.open_edge()
+    harness.attach(edge)
+    at(harness, 100)
     for now_ms in (100, 600):
-        bench.now_ms = now_ms
-        bench.publish(edge, 1)
-        bench.turn()
-    bench.now_ms = 100 + TIMEOUT_MS
-    bench.is_touched = True
-    bench.turn()
-    assert bench.seen == {}, "neither has left"
-    bench.settle_down()
-    assert [told.tokens for told in bench.timed_out] == [[(0, range(1, 2))]]
-    assert (sorted(edge.holds), sorted(bench.seen)) == ([2], [2])
-    bench.check()
+        harness.now_ms = now_ms
+        harness.publish(edge, 1)
+        harness.turn()
+    harness.now_ms = 100 + TIMEOUT_MS
+    harness.is_touched = True
+    harness.turn()
+    assert harness.seen == {}, "neither has left"
+    harness.settle_down()
+    assert [told.tokens for told in harness.timed_out] == [[(0, range(1, 2))]]
+    assert (sorted(edge.holds), sorted(harness.seen)) == ([2], [2])
+    harness.check()
 
 
 def test_who_asks_does_not_get_what_goes_back_before_it_could_leave() -> None:
-    bench = Timing()
-    edge = bench.open_edge()
-    at(bench, 100)
-    bench.publish(edge, 1)
-    bench.settle_down()
-    bench.get(edge, no_ack=False)
-    bench.turn()
-    bench.now_ms = 100 + TIMEOUT_MS
-    bench.is_touched = True
-    bench.turn()
-    assert len(bench.proposals) == 2, "the message is in hands, and is back: neither is applied"
-    bench.settle_down()
-    assert (edge.pending, edge.holds, bench.seen) == ({}, {}, {})
-    bench.get(edge, no_ack=False)
-    bench.settle_down()
+    harness = Timing()
+    edge = harness.open_edge()
+    at(harness, 100)
+    harness.publish(edge, 1)
+    harness.settle_down()
+    harness.get(edge, no_ack=False)
+    harness.turn()
+    harness.now_ms = 100 + TIMEOUT_MS
+    harness.is_touched = True
+    harness.turn()
+    assert len(harness.proposals) == 2, "the message is in hands, and is back: neither is applied"
+    harness.settle_down()
+    assert (edge.pending, edge.holds, harness.seen) == ({}, {}, {})
+    harness.get(edge, no_ack=False)
+    harness.settle_down()
     assert sorted(edge.holds) == [1]
-    bench.check()
+    harness.check()
 
 
 def test_what_the_consumer_asks_for_comes_before_what_the_queue_has() -> None:
-    bench = Timing()
-    edge = bench.open_edge()
-    bench.attach(edge, arguments=encode_table({TIMEOUT: ("l", 300)}))
-    bench.publish(edge, 1)
-    bench.settle_down()
-    at(bench, 299)
-    assert bench.timed_out == []
-    at(bench, 300)
-    assert [told.timeout_ms for told in bench.timed_out] == [300]
+    harness = Timing()
+    edge = harness.open_edge()
+    harness.attach(edge, arguments=encode_table({TIMEOUT: ("l", 300)}))
+    harness.publish(edge, 1)
+    harness.settle_down()
+    at(harness, 299)
+    assert harness.timed_out == []
+    at(harness, 300)
+    assert [told.timeout_ms for told in harness.timed_out] == [300]
 
 
 @pytest.mark.parametrize(
@@ -191,46 +191,46 @@ def test_what_arguments_on_record_say(arguments: bytes, expected_ms: int | None)
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_the_next_leader_goes_on_with_the_time(is_elsewhere: bool) -> None:
     """Also one that begins with a snapshot."""
-    bench, edge = holding(2, a=VERSION)
-    bench.publish(edge, 1)
-    bench.settle_down()
-    assert version_of(bench.log[-1]) == VERSION
-    at(bench, 600)
-    bench.image = Image.restored(bench.image.snapshot()[1])
-    bench.change_leader(0, is_elsewhere=is_elsewhere)
-    bench.settle_down()
-    bench.check()
-    (holder,) = bench.image.state.holders.values()
+    harness, edge = holding(2, a=VERSION)
+    harness.publish(edge, 1)
+    harness.settle_down()
+    assert version_of(harness.log[-1]) == VERSION
+    at(harness, 600)
+    harness.image = Image.restored(harness.image.snapshot()[1])
+    harness.change_leader(0, is_elsewhere=is_elsewhere)
+    harness.settle_down()
+    harness.check()
+    (holder,) = harness.image.state.holders.values()
     since_ms = {number: hold.since_ms for run, hold in holder.held for number in run}
     assert since_ms == {1: 0, 2: 0, 3: 100}
-    at(bench, 100 + TIMEOUT_MS)
+    at(harness, 100 + TIMEOUT_MS)
     assert sorted(edge.holds) == [1, 2], "nobody knows since when: as if it was since then"
-    at(bench, 600 + TIMEOUT_MS)
+    at(harness, 600 + TIMEOUT_MS)
     assert edge.holds == {}
-    bench.check()
+    harness.check()
 
 
 def test_before_all_members_read_it_nobody_writes_down_since_when() -> None:
     """The next leader begins anew with what it finds."""
-    bench, edge = holding(2, a=VERSION, b=FIRST_VERSION)
-    assert {version_of(entry) for entry in bench.log} == {FIRST_VERSION}
-    assert bench.image.snapshot()[1][0] == FIRST_VERSION
-    at(bench, 600)
-    bench.change_leader(0, is_elsewhere=True)
-    bench.settle_down()
-    at(bench, 600 + TIMEOUT_MS - 1)
+    harness, edge = holding(2, a=VERSION, b=FIRST_VERSION)
+    assert {version_of(entry) for entry in harness.log} == {FIRST_VERSION}
+    assert harness.image.snapshot()[1][0] == FIRST_VERSION
+    at(harness, 600)
+    harness.change_leader(0, is_elsewhere=True)
+    harness.settle_down()
+    at(harness, 600 + TIMEOUT_MS - 1)
     assert sorted(edge.holds) == [1, 2]
-    at(bench, 600 + TIMEOUT_MS)
+    at(harness, 600 + TIMEOUT_MS)
     assert edge.holds == {}
-    bench.check()
+    harness.check()
 
 
 def test_what_is_told_is_which_hand_outs_and_for_how_long() -> None:
-    bench, edge = holding(1)
-    bench.end(edge, [1], Outcome.NACK_REQUEUED)
-    bench.settle_down()
+    harness, edge = holding(1)
+    harness.end(edge, [1], Outcome.NACK_REQUEUED)
+    harness.settle_down()
     assert edge.holds[1].ordinal == 1
-    at(bench, 170 + TIMEOUT_MS)
-    (told,) = bench.timed_out
+    at(harness, 170 + TIMEOUT_MS)
+    (told,) = harness.timed_out
     assert told.tokens == [(1, range(1, 2))]
     assert (told.held_ms, told.timeout_ms) == (1_070, 1_000)

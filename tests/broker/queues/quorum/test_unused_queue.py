@@ -9,9 +9,9 @@ from typing import Any
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Detached, GetterAttached
-from tests.broker.queues.quorum.leading import Bench, quorum
-from tests.broker.queues.quorum.steps import change_leader, rest
-from tests.broker.queues.quorum.telling import with_consumer
+from tests.broker.queues.quorum.entry_harness import with_consumer
+from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
+from tests.broker.queues.quorum.random_steps import change_leader, rest
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 from tests.suite.seeds import seeds
@@ -20,79 +20,79 @@ EXPIRES_MS = 1_000
 SPEC = quorum(expires=EXPIRES_MS)
 
 
-def pass_time(bench: Bench, by_ms: int) -> None:
+def pass_time(harness: LeaderHarness, by_ms: int) -> None:
     """And no entry is applied meanwhile."""
-    bench.now_ms += by_ms
-    bench.is_touched = True
-    bench.turn()
+    harness.now_ms += by_ms
+    harness.is_touched = True
+    harness.turn()
 
 
 def test_a_queue_goes_once_it_is_on_record_that_its_last_consumer_has_left() -> None:
-    bench, session, consumer = with_consumer(spec=SPEC)
-    bench.led.detach(session, 2, consumer)
-    pass_time(bench, 0)
-    pass_time(bench, 2 * EXPIRES_MS)
-    assert bench.disused == 0, "for whoever leads next it is still there"
-    bench.settle_down()
-    assert bench.disused == 1
-    pass_time(bench, EXPIRES_MS)
-    assert bench.disused == 1
+    harness, session, consumer = with_consumer(spec=SPEC)
+    harness.led.detach(session, 2, consumer)
+    pass_time(harness, 0)
+    pass_time(harness, 2 * EXPIRES_MS)
+    assert harness.disused == 0, "for whoever leads next it is still there"
+    harness.settle_down()
+    assert harness.disused == 1
+    pass_time(harness, EXPIRES_MS)
+    assert harness.disused == 1
 
 
 def test_the_time_does_not_begin_anew_with_that() -> None:
-    bench, session, consumer = with_consumer(spec=SPEC)
-    bench.led.detach(session, 2, consumer)
-    pass_time(bench, EXPIRES_MS - 1)
-    bench.settle_down()
-    assert bench.disused == 0
-    pass_time(bench, 1)
-    assert bench.disused == 1
+    harness, session, consumer = with_consumer(spec=SPEC)
+    harness.led.detach(session, 2, consumer)
+    pass_time(harness, EXPIRES_MS - 1)
+    harness.settle_down()
+    assert harness.disused == 0
+    pass_time(harness, 1)
+    assert harness.disused == 1
 
 
 def test_a_queue_stays_if_the_next_leader_has_the_consumer() -> None:
-    bench, session, consumer = with_consumer(spec=SPEC)
-    bench.led.detach(session, 2, consumer)
-    pass_time(bench, 0)
-    pass_time(bench, 2 * EXPIRES_MS)
-    bench.change_leader(0, is_elsewhere=True)
-    pass_time(bench, 2 * EXPIRES_MS)
-    bench.settle_down()
-    assert bench.disused == 0
-    assert bench.led.queue.consumer_count == 1
+    harness, session, consumer = with_consumer(spec=SPEC)
+    harness.led.detach(session, 2, consumer)
+    pass_time(harness, 0)
+    pass_time(harness, 2 * EXPIRES_MS)
+    harness.change_leader(0, is_elsewhere=True)
+    pass_time(harness, 2 * EXPIRES_MS)
+    harness.settle_down()
+    assert harness.disused == 0
+    assert harness.led.queue.consumer_count == 1
 
 
 def test_whoever_comes_before_that_is_on_record_keeps_it() -> None:
-    bench, session, consumer = with_consumer(spec=SPEC)
-    bench.led.detach(session, 2, consumer)
-    pass_time(bench, 0)
-    pass_time(bench, 2 * EXPIRES_MS)
-    bench.led.attach(session, 3, Terms(1, "tag"))
-    bench.settle_down()
-    pass_time(bench, 2 * EXPIRES_MS)
-    assert bench.disused == 0
+    harness, session, consumer = with_consumer(spec=SPEC)
+    harness.led.detach(session, 2, consumer)
+    pass_time(harness, 0)
+    pass_time(harness, 2 * EXPIRES_MS)
+    harness.led.attach(session, 3, Terms(1, "tag"))
+    harness.settle_down()
+    pass_time(harness, 2 * EXPIRES_MS)
+    assert harness.disused == 0
 
 
 def test_a_queue_that_was_used_after_it_was_to_go_goes_by_its_log_again() -> None:
     """Its deletion may be decided long after it was said that nobody uses it."""
-    bench, session, consumer = with_consumer(spec=SPEC)
-    bench.led.detach(session, 2, consumer)
-    bench.settle_down()
-    pass_time(bench, EXPIRES_MS)
-    assert (bench.disused, bench.led.is_disused) == (1, True)
-    bench.led.attach(session, 3, Terms(1, "tag"))
-    bench.settle_down()
-    assert not bench.led.is_disused
-    bench.led.detach(session, 4, max(bench.image.state.holders))
-    pass_time(bench, 0)
-    pass_time(bench, EXPIRES_MS)
-    assert not bench.led.is_disused
-    bench.settle_down()
-    assert (bench.disused, bench.led.is_disused) == (2, True)
-    bench.led.end()
-    assert not bench.led.is_disused
+    harness, session, consumer = with_consumer(spec=SPEC)
+    harness.led.detach(session, 2, consumer)
+    harness.settle_down()
+    pass_time(harness, EXPIRES_MS)
+    assert (harness.disused, harness.led.is_disused) == (1, True)
+    harness.led.attach(session, 3, Terms(1, "tag"))
+    harness.settle_down()
+    assert not harness.led.is_disused
+    harness.led.detach(session, 4, max(harness.image.state.holders))
+    pass_time(harness, 0)
+    pass_time(harness, EXPIRES_MS)
+    assert not harness.led.is_disused
+    harness.settle_down()
+    assert (harness.disused, harness.led.is_disused) == (2, True)
+    harness.led.end()
+    assert not harness.led.is_disused
 
 
-class Expiring(Bench):
+class Expiring(LeaderHarness):
     """A queue that expires, and what its log says of its use."""
 
     def __init__(self) -> None:
@@ -132,39 +132,39 @@ class Expiring(Bench):
             self.detach(edge, [*edge.consumers], None)
 
 
-def use(bench: Expiring, chance: Random) -> None:
+def use(harness: Expiring, chance: Random) -> None:
     """Something happens that counts for how long a queue is there."""
-    edge = chance.choice(bench.edges)
+    edge = chance.choice(harness.edges)
     things: list[tuple[float, Callable[[], Any]]] = [
-        (1, lambda: bench.attach(edge)),
-        (3, lambda: bench.detach(edge, [*edge.consumers][:1], None)),
-        (0.3, lambda: bench.get(edge, no_ack=True)),
-        (4, lambda: pass_time(bench, chance.randint(0, EXPIRES_MS // 2))),
-        (3, bench.turn),
-        (3, bench.commit),
-        (0.3, lambda: change_leader(bench, chance)),
+        (1, lambda: harness.attach(edge)),
+        (3, lambda: harness.detach(edge, [*edge.consumers][:1], None)),
+        (0.3, lambda: harness.get(edge, no_ack=True)),
+        (4, lambda: pass_time(harness, chance.randint(0, EXPIRES_MS // 2))),
+        (3, harness.turn),
+        (3, harness.commit),
+        (0.3, lambda: change_leader(harness, chance)),
     ]
     weights = [weight for weight, _do in things]
     chance.choices([do for _weight, do in things], weights)[0]()
-    bench.look()
+    harness.look()
 
 
 def whatever(seed: int) -> None:
-    chance, bench = Random(seed), Expiring()
-    bench.open_edge()
-    bench.open_edge()
+    chance, harness = Random(seed), Expiring()
+    harness.open_edge()
+    harness.open_edge()
     for _ in range(200):
-        use(bench, chance)
-    bench.attach(bench.edges[0])
-    rest(bench)
-    before = bench.disused
-    bench.leave()
-    pass_time(bench, chance.choice((0, 2 * EXPIRES_MS)))
-    rest(bench)
+        use(harness, chance)
+    harness.attach(harness.edges[0])
+    rest(harness)
+    before = harness.disused
+    harness.leave()
+    pass_time(harness, chance.choice((0, 2 * EXPIRES_MS)))
+    rest(harness)
     for _ in range(3):
-        pass_time(bench, EXPIRES_MS)
-    assert bench.disused == before + 1
-    assert bench.led.is_disused
+        pass_time(harness, EXPIRES_MS)
+    assert harness.disused == before + 1
+    assert harness.led.is_disused
 
 
 @seeds(15)

@@ -30,8 +30,8 @@ from fluffle.protocol.wire import PlainValue, to_table
 from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from tests.broker.admin.verb_harness import VerbHarness
-from tests.broker.cluster.queue_sessions.world import Led
-from tests.broker.cluster.queues.far import LEADER, NODE, Rig
+from tests.broker.cluster.queue_sessions.session_harness import LeaderWithSessions
+from tests.broker.cluster.queues.remote_queue_harness import LEADER, NODE, RemoteQueueHarness
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import seeds
 from tests.support.edge import Client, Edge
@@ -264,9 +264,9 @@ def test_what_cannot_be_moved() -> None:
 # Queues elsewhere
 
 
-def far_desk() -> tuple[Rig, VerbHarness]:
+def far_desk() -> tuple[RemoteQueueHarness, VerbHarness]:
     """Queue `q` is led elsewhere, `w` is here."""
-    rig = Rig(QueueType.QUORUM)
+    rig = RemoteQueueHarness(QueueType.QUORUM)
     rig.client.declare("w", durable=True)
     return rig, VerbHarness(edge=rig.node)
 
@@ -361,7 +361,7 @@ class Crashing:
     def __init__(self, seed: int, *, is_from_here: bool) -> None:
         self.chance = Random(seed)
         self.disk = MemoryDisk()
-        self.rig = Rig(node=Edge(store=open_store(self.disk, self.writer_on)))
+        self.rig = RemoteQueueHarness(node=Edge(store=open_store(self.disk, self.writer_on)))
         self.far = self.rig.far
         self.rig.client.send(encode_method(1, make(Queue.Declare, queue="w", durable=True)))
         self.complete()
@@ -421,7 +421,7 @@ class Crashing:
         image = Image()
         for index, payload in enumerate(self.far.log, 1):
             image.apply(index, payload)
-        led = Led(Leader("far", LEADER, 999), image, [*self.far.log], now_ms=0)
+        led = LeaderWithSessions(Leader("far", LEADER, 999), image, [*self.far.log], now_ms=0)
         led.sessions.removed(NODE)
         return {seen.body for seen in led.leadership.queue.peek(ALL).seen}
 

@@ -1,0 +1,119 @@
+"""How messages go by an entry, against what its log says of them before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
+from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum.entries import Entries, Entry
+from fluffle.broker.queues.quorum.facts import (
+    DeadLettering,
+    Delivered,
+    DeliveredWithoutAck,
+    Dropped,
+    Purged,
+    Reason,
+)
+from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.ready_list import ReadyList
+from fluffle.broker.queues.settings import Overflow, QueueSettings
+from fluffle.protocol.deaths import DeathReason
+from tests.broker.queues.priority_harness import with_priority
+
+
+def check_expired(payload: bytes, entries: Entries) -> None:
+    """Nothing expires before its time."""
+    batch = decode(payload)
+    for fact in batch.facts:
+        if isinstance(fact, Dropped | DeadLettering) and fact.reason is Reason.EXPIRED:
+            for run in fact.runs:
+                if batch.enqueued is not None and run[-1] >= batch.enqueued.first:
+                    continue  # it had no time to live at all
+                expiries = entries.expiries_of(run)
+                assert expiries is not None
+                assert max(expiries) <= batch.stamp_ms
+
+
+def priority_of(entry: Entry, place: int) -> int:
+    """Of one of the messages of an entry, counted from 0."""
+    own = entry.each.priorities if entry.each is not None else b""
+    return own[place] if own else entry.priority
+
+
+def check_order(payload: bytes, entries: Entries) -> None:
+    """Nobody is handed a message, for the first time, while one waits that is more urgent; nor does
+    such a one stay if others are too many: as in RabbitMQ 4.3, the first ones go.
+
+    What comes in the same entry may have come after that.
+    """
+    levels = {
+        number: priority_of(entry, number - entry.first)
+        for entry in entries
+        for run in entries.ready_of(entry)
+        for number in run
+    }
+    handed, pushed_out = list[int](), list[int]()
+    for fact in decode(payload).facts:
+        if isinstance(fact, Delivered | DeliveredWithoutAck | Dropped | DeadLettering | Purged):
+            found = [levels.pop(n) for run in fact.runs for n in run if n in levels]
+            if isinstance(fact, Delivered | DeliveredWithoutAck):
+                handed += found
+            elif not isinstance(fact, Purged) and fact.reason is Reason.MAXLEN:
+                pushed_out += found
+    for gone in (handed, pushed_out):
+        assert not gone or min(gone) >= max(levels.values(), default=0), "more urgent ones wait"
+
+
+def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
+    """What has come back, in the order in which the engine hands it out."""
+    ready_list = (
+        queue._ready_list._front
+        if isinstance(queue._ready_list, PriorityReadyLists)
+        else queue._ready_list
+    )
+    assert isinstance(ready_list, ReadyList)
+    runs = ready_list._returned.runs
+    return ((number, run.counts) for run in runs for number in run.sequences[run.head :])
+
+
+def check_counts(counts: Counts, brought: Counts, *, came_back: bool) -> None:
+    """Of a message that is handed out, and has brought so much along."""
+    assert came_back or counts == brought
+    assert counts.failed >= brought.failed, "it is told less than it was before"
+    assert counts.acquired - brought.acquired >= counts.failed - brought.failed
+
+
+def check_death(
+    reason: DeathReason,
+    content: bytes,
+    counts: Counts,
+    said: Sequence[QueueSettings],
+    brought: Mapping[bytes, Counts],
+) -> None:
+    """Of a message that was handed on, from a queue that went by these settings in turn."""
+    if reason is DeathReason.DELIVERY_LIMIT:
+        assert counts.acquired >= counts.failed
+        limits = {each.delivery_limit for each in said}
+        above = [each for each in limits if each is not None and each < counts.failed]
+        is_told = counts.failed <= brought.get(content, NEW).failed + 1
+        assert counts.failed - 1 in above or (above and (is_told or len(limits) > 1))
+
+
+def check_limits(state: State, said: Sequence[QueueSettings]) -> None:
+    """No more waits than may, by the last settings, or by any if these have none."""
+    most = said[-1].max_length
+    if most is None:
+        has_limits = any(each.limits[:2] != (None, None) for each in said)
+        assert has_limits or state.gone[Reason.MAXLEN] == 0
+    elif said[-1].overflow is Overflow.DROP_HEAD:
+        assert not state.waiting_count or state.waiting_count + state.delayed.count <= most
+    elif len(said) == 1:
+        assert state.entries.ready_count <= most + 1, "a soft limit"
+
+
+def body(number: int, priority: int | None) -> bytes:
+    """What is published, as the leader sees it."""
+    return with_priority(f"body {number}", priority)

@@ -1,0 +1,57 @@
+"""What edges of a led queue know: what they have asked for, and what their clients hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fluffle.broker.queues.quorum.encoding import decode, read_messages
+from fluffle.broker.queues.quorum.facts import SessionId
+from fluffle.broker.queues.quorum.leadership import Leadership
+
+
+@dataclass
+class Operation:
+    """Something an edge has asked for, and has not heard the outcome of."""
+
+    ask: Callable[[Leadership, int, int], None]
+    """(leadership, session, number)"""
+    count: int = 1
+    """How many numbers it takes."""
+    contents: list[bytes] = field(default_factory=list)
+    """That it publishes."""
+    acknowledges: bool | None = None
+    """Whether the consumer does that it attaches."""
+    ends: set[tuple[int, int]] = field(default_factory=set)
+    """Sequence numbers and ordinals of what it settles or gives back."""
+    is_final: bool = False
+    is_refusal: bool = False
+
+
+@dataclass
+class Hold:
+    """A message in somebody's hands, as its edge knows it."""
+
+    holder: int
+    ordinal: int
+
+
+@dataclass
+class SessionClients:
+    """A node with clients of the queue, and what they have been told."""
+
+    id: SessionId
+    next: int = 1
+    pending: dict[int, Operation] = field(default_factory=dict)
+    consumers: dict[int, bool] = field(default_factory=dict)
+    """By key; whether it acknowledges."""
+    getters: set[int] = field(default_factory=set)
+    """Keys."""
+    holds: dict[int, Hold] = field(default_factory=dict)
+    """By sequence number."""
+    is_cut: bool = False
+    """Nothing comes through."""
+
+
+def contents_of(entry: bytes) -> list[bytes]:
+    return read_messages(entry).contents if decode(entry).enqueued is not None else []

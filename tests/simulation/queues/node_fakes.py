@@ -1,0 +1,105 @@
+"""What stands around the parts of a node in a simulation: time, images with a digest, open ears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from fluffle.broker.cluster.applied_barrier import AppliedBarrier
+from fluffle.broker.cluster.msgpack_parts import Payload, joined
+from fluffle.broker.cluster.ports import FrameKind, Links, Machine, OnFrame, OnLink, TrafficClass
+from fluffle.raft.config import NodeId
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import Entry, SnapshotMeta
+from tests.simulation.facts import Violation
+from tests.simulation.process import Process
+
+
+class NodeClock:
+    """A `Clock`: that of the machine, and another on its wall."""
+
+    def __init__(self, process: Process, wall_ahead_ms: Callable[[NodeId], int]) -> None:
+        self._process = process
+        self._ahead_ms = wall_ahead_ms
+
+    def now_ms(self) -> int:
+        return self._process.world.now_ms(self._process.node)
+
+    def wall_ms(self) -> int:
+        return self.now_ms() + self._ahead_ms(self._process.node)
+
+
+class CancelledFlag:
+    """What is done later, unless it is called off."""
+
+    __slots__ = ("is_cancelled",)
+
+    def __init__(self) -> None:
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class MachineWithDigest:
+    """A machine with a digest."""
+
+    def __init__(self, machine: Machine, digest: Callable[[], int]) -> None:
+        self._machine = machine
+        self._digest = digest
+
+    @property
+    def digest(self) -> int:
+        return self._digest()
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        self._machine.restore(meta, state)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        self._machine.apply(entries)
+
+    def led(self, term: int) -> None:
+        self._machine.led(term)
+
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        self._machine.followed(term, leader)
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        return self._machine.snapshot()
+
+
+class TappedLinks:
+    """`Links` on which somebody listens to streams."""
+
+    def __init__(self, links: Links, overhear: Callable[[NodeId, bytes], None]) -> None:
+        self.on_frame: OnFrame = links.on_frame
+        self.on_link: OnLink = links.on_link
+        self._links = links
+        self._overhear = overhear
+
+    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+        if kind is FrameKind.STREAM:
+            self._overhear(node, joined(payload))
+        self._links.send(node, kind, payload, lane=lane)
+
+    def is_up(self, node: NodeId) -> bool:
+        return self._links.is_up(node)
+
+    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
+        return self._links.waiting_bytes(node, lane)
+
+
+class CheckedBarrier(AppliedBarrier):
+    """Of which it is checked when it answers."""
+
+    __slots__ = ()
+
+    def _applied_here(self, done: Callable[[], None]) -> None:
+        super()._applied_here(partial(self._answer, self._inner.state.last_revision, done))
+
+    def _answer(self, revision: int, done: Callable[[], None]) -> None:
+        """Whoever hears of it finds the same wherever he goes."""
+        for node, other in self._others.items():
+            if other.reached < revision and not other.is_late:
+                raise Violation(f"everywhere: {node} is at {other.reached}, and not {revision}")
+        done()

@@ -1,0 +1,515 @@
+"""Everything that there is of queues in one run, and who sees all of it: an `Application`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import Links
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.config.config import QuorumConfig
+from fluffle.broker.durability.definitions.change_codec import decode_proposals
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.state import ProposalOutcome, State
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.encoding import ARRIVALS
+from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.records import DATA, Entry, GroupId
+from fluffle.raft.rejection import ProposalRefused
+from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
+from tests.broker.cluster.queue_sessions.reference_model import check_rest
+from tests.broker.queues.quorum.single_active_checks import SingleActiveChecks
+from tests.simulation.cluster import Cluster
+from tests.simulation.facts import GroupFacts, Replica, Violation
+from tests.simulation.network import LinkProfile
+from tests.simulation.process import GroupServices, Process
+from tests.simulation.profile import Profile
+from tests.simulation.queues.client_actions import draw_rates, kinds_of
+from tests.simulation.queues.connections import Connections, is_quorum
+from tests.simulation.queues.consumer_priority_check import ConsumerPriorityCheck
+from tests.simulation.queues.dead_letter_checks import DeadLetterChecks
+from tests.simulation.queues.expiring_queues import ExpiringQueues
+from tests.simulation.queues.log_compaction_checks import is_left
+from tests.simulation.queues.operator import Operator
+from tests.simulation.queues.queue_checker import QueueChecker
+from tests.simulation.queues.queue_expiry_checks import QueueExpiryChecks
+from tests.simulation.queues.queue_node import QueueNode
+from tests.simulation.queues.queue_time_checks import QueueTimeChecks
+from tests.simulation.queues.redeclared_queues import RedeclaredQueues
+from tests.simulation.queues.rolling_upgrade import EntryVersionChecks, InstalledVersions
+from tests.simulation.queues.settings_checks import PolicyHistory, SettingsChecks
+from tests.simulation.queues.topology_checks import TopologyChecks
+from tests.simulation.registry import GroupSpec
+from tests.simulation.virtual_time import SECOND_US
+from tests.simulation.workload import Workload
+
+DAY_MS = 24 * 3_600_000
+"""By a clock that is right it is this late when a run begins: one that is an hour slow has a time
+of day, too."""
+
+SUSPECTED_US = 15 * SECOND_US
+"""After less nobody is given up, whatever clocks do: by theirs it takes a minute."""
+
+
+class QueueCluster:
+    """One run about queues."""
+
+    def __init__(self) -> None:
+        self.cluster: Cluster
+        self.kinds = kinds_of(self)
+        self.fixed: Collection[GroupId] = (METADATA_GROUP,)
+        self.frames = 0
+        self.checkers: dict[GroupId, QueueChecker] = {}
+        self.names = UniqueNames()
+        self.dead_letter_checks = DeadLetterChecks(self._is_gone)
+        self.sayings = PolicyHistory()
+        self.pace = QueueTimeChecks()
+        self.definitions = State()
+        """As the log of the definitions makes them."""
+        self.chance: Random
+        self.quorum = QuorumConfig()
+        self._contest: ConsumerPriorityCheck
+        self.operator: Operator
+        self.connections: Connections
+        self.registers: TopologyChecks
+        self.successions: RedeclaredQueues
+        self.haste = 1
+        """How much sooner than others clients give up what they wait for."""
+        self.is_impatient = False
+        """Whether nodes are given up after seconds: a minute is long in a run."""
+        self.ambushes: list[str] = []
+        """What befalls whoever commits a hand-out next: see `happenings.ambush`."""
+        self.is_arrival_awaited = False
+        """Whether whoever has sent the next dead letter that arrives dies before it hears of it."""
+        self.in_the_dark: NodeId | None = None
+        """Who does not hear of a change of policies, and is to lead what goes by it."""
+        self.fluffles: InstalledVersions
+        self._profile: Profile
+        self._lives: dict[NodeId, m.Boot] = {}
+        self._linked_us: dict[tuple[NodeId, NodeId], int] = {}
+
+    def shape(self, chance: Random, profile: Profile) -> None:
+        """Links lose what they have no room for, and all that is under way when they are lost."""
+        self._profile = profile
+        network = profile.network
+        network.is_stream, network.apart_us, network.links = True, 1, draw_links(chance)
+        profile.workload.rates = draw_rates(chance)
+        profile.fault_rates["set wall"] = chance.choice((0.0, 3.0, 20.0))
+
+    def join(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.chance = cluster.clockwork.chance("town")
+        apart_ms = self.chance.choice((0, 100, 3_600_000))
+        for name in cluster.names:
+            cluster.machines[name].wall_ahead_ms = DAY_MS + self.chance.randint(0, apart_ms)
+        self.is_impatient = self.chance.random() < 0.4
+        self.haste = self.chance.choice((1, 1, 20))
+        self.quorum = QuorumConfig(
+            leader_locator=self.chance.choice(("client-local", "balanced")),
+            reconciliation=self.chance.random() < 0.5,
+            reconciliation_interval_s=self.chance.choice((5, 20)),
+            target_group_size=self.chance.choice((None, 3, 5)),
+        )
+        self._contest = ConsumerPriorityCheck(self, self.chance)
+        self.operator = Operator(self, cluster.clockwork.chance("operator"))
+        self.connections = Connections(self, cluster.clockwork.chance("connections"))
+        self.departures = ExpiringQueues(self, cluster.clockwork.chance("departures"))
+        self.registers = TopologyChecks(self)
+        self.successions = RedeclaredQueues(self)
+        self.fluffles = InstalledVersions(cluster, cluster.clockwork.chance("fluffles"))
+        if self.fluffles.is_mixed:
+            self.fluffles.shape(self._profile)
+            self.quorum = replace(self.quorum, reconciliation=False)
+        cluster.vital = METADATA_GROUP
+        cluster.registry.found(METADATA_GROUP, Config.initial(cluster.names), is_defined=True)
+        cluster.watch.is_left = is_left
+        cluster.watch.committed.append(self._committed)
+        cluster.watch.died.append(self._died)
+
+    # Lives of processes
+
+    def promote(self, process: Process, links: Links) -> GroupServices:
+        if process.node in self._lives:
+            self.fluffles.begins_again(process.node)
+        before = self._lives.get(process.node, m.Boot(0, 0))
+        counter = before.counter + (self.chance.random() < 0.8)
+        boot = self._lives[process.node] = m.Boot(counter, self.chance.getrandbits(62))
+        return QueueNode(process, links, boot, self)
+
+    def _died(self, node: NodeId) -> None:
+        """A process, and its clients with it."""
+        for checker in self.checkers.values():
+            checker.model.died(node)
+
+    def queue_nodes(self) -> list[QueueNode]:
+        """Of the processes that live."""
+        found = (process.services for process in self.cluster.alive())
+        return [queue_node for queue_node in found if isinstance(queue_node, QueueNode)]
+
+    def open_nodes(self) -> list[QueueNode]:
+        """Those that know what all know, and let clients in."""
+        return [queue_node for queue_node in self.queue_nodes() if queue_node.hosting._is_current]
+
+    def linked(self, node: NodeId, other: NodeId) -> None:
+        """A node has a new link to another; each has one to itself."""
+        self._linked_us[node, other] = self.cluster.clockwork.now_us
+
+    def was_just_linked(self, other: NodeId) -> bool:
+        """Whether whoever may lead has a new link to this node, so that it cannot be suspected."""
+        if self.is_impatient:
+            return False
+        since_us = self.cluster.clockwork.now_us - SUSPECTED_US
+        names = self.cluster.names
+        return all(self._linked_us.get((node, other), 0) > since_us for node in names)
+
+    def wall_ahead_ms(self, node: NodeId) -> int:
+        """How far the clock on a node's wall is ahead of what its machine counts."""
+        return self.cluster.machines[node].wall_ahead_ms
+
+    def counts(self) -> list[int]:
+        """What all machines count."""
+        now_us = self.cluster.clockwork.now_us
+        return [machine.clock_ms(now_us) for machine in self.cluster.machines.values()]
+
+    def boot_of(self, node: NodeId) -> m.Boot | None:
+        """Of a process that lives."""
+        return self._lives[node] if self.cluster.machines[node].process is not None else None
+
+    # Queues come and go
+
+    def checker(self, group: GroupId) -> QueueChecker:
+        return self.checkers[group]
+
+    def _is_gone(self, group: GroupId) -> bool:
+        return self.cluster.registry.groups[group].is_deleted
+
+    def _define(self, entry: Entry) -> None:
+        """Definitions have changed, as all will know; and so has who is wanted where."""
+        if entry.kind != DATA:
+            return
+        for proposal in decode_proposals(entry.payload):
+            before = self.definitions.completed(proposal.change).removes
+            if self.definitions.apply(proposal) is not ProposalOutcome.APPLIED:
+                continue
+            if any(fact.kind is Kind.POLICY for fact in (*before, *proposal.change.puts)):
+                self.sayings.note(self.definitions)
+            for fact in before:
+                if isinstance(fact.value, QueueDefinition) and is_quorum(fact.value):
+                    self.cluster.registry.delete(self._spec_of(fact.value))
+            self._know_nodes(proposal.change)
+            for fact in proposal.change.puts:
+                if isinstance(fact.value, QueueDefinition) and is_quorum(fact.value):
+                    self._defined(fact.value)
+
+    def _know_nodes(self, change: Change) -> None:
+        """Some have come or gone: definitions are to be there, or not any more."""
+        wanted = self.cluster.registry.groups[METADATA_GROUP].wanted
+        wanted.difference_update(fact.key[0] for fact in change.removes if fact.kind is Kind.NODE)
+        wanted.update(str(fact.key[0]) for fact in change.puts if fact.kind is Kind.NODE)
+
+    def may_be(self, node: NodeId, incarnation: int) -> bool:
+        """Whether a node may still be that member of the group of definitions, or become it."""
+        burnt = self.cluster.registry.groups[METADATA_GROUP].burnt
+        return Member(node, incarnation) not in burnt
+
+    def _spec_of(self, definition: QueueDefinition) -> GroupSpec:
+        return self.cluster.registry.groups[definition.id]
+
+    def _defined(self, definition: QueueDefinition) -> None:
+        if definition.id not in self.checkers:
+            config = Config.initial(definition.founders)
+            self.cluster.registry.found(definition.id, config, is_defined=True)
+            checker = QueueChecker(
+                definition,
+                self.was_just_linked,
+                self.names,
+                self.dead_letter_checks,
+                born_us=self.cluster.clockwork.now_us,
+                going_by=SettingsChecks(definition.spec, self.sayings, definition.id),
+                versions=EntryVersionChecks(definition, self.fluffles.reads),
+                idleness=QueueExpiryChecks(definition.spec, self.counts()),
+            )
+            if definition.spec.single_active_consumer:
+                checker.alone = SingleActiveChecks()
+            self.checkers[definition.id] = checker
+            self._look_for_founders(definition)
+        self._spec_of(definition).wanted = set(definition.wanted)
+
+    def _look_for_founders(self, definition: QueueDefinition) -> None:
+        """A queue of which half of the founders were lost before it was declared is never led.
+
+        Of real nodes none that has lost its disk is taken for alive; here they are let in at once.
+        """
+        burnt = self.cluster.registry.groups[METADATA_GROUP].burnt
+        lost = [node for node, life in definition.lives if Member(node, life) in burnt]
+        self._spec_of(definition).burnt.update(Member(node, 1) for node in lost)
+        if 2 * len(lost) >= len(definition.founders):
+            self._give_up(definition)
+
+    def _give_up(self, definition: QueueDefinition) -> None:
+        """As whoever has declared it would, as long as it is there."""
+        if self._spec_of(definition).is_deleted:
+            return
+        for queue_node in self.open_nodes()[:1]:
+            queue_node.defining.delete(definition.spec.name)
+        self.cluster.clockwork.after(SECOND_US, self._give_up, definition)
+
+    def _committed(self, node: NodeId, replica: Replica, facts: GroupFacts, first: int) -> None:
+        if facts.group == METADATA_GROUP:
+            for index in range(first, facts.commit + 1):
+                self._define(facts.entries[index, facts.committed[index]][0])
+            return
+        checker = self.checker(facts.group)
+        self._keep_pace()
+        checker.remembers_arrivals = self._remembers_arrivals(node, checker)
+        before, changes = len(checker.model.handed), checker.going_by.changes
+        for index in range(first, facts.commit + 1):
+            entry, _ = facts.entries[index, facts.committed[index]]
+            digest = checker.committed(entry)
+            self.pace.check(checker.queue_model.time_ms)
+            if facts.digests.setdefault(index, digest) != digest:
+                raise Violation(f"G7: {node} had another image of {facts.group} at {index}")
+        if self.ambushes and len(checker.model.handed) > before:
+            self._strike(node, self.ambushes.pop())
+        if self.in_the_dark is not None and checker.going_by.changes > changes:
+            self._hand_over(node, facts.group, self.in_the_dark)
+            self.in_the_dark = None
+        if self.is_arrival_awaited and checker.sources:
+            self._strike_sender(checker.sources.pop())
+        checker.sources.clear()
+
+    def _remembers_arrivals(self, node: NodeId, checker: QueueChecker) -> bool:
+        """Whether who leads a queue has known ever since it was there that all read of arrivals."""
+        leading = [each for each in self._leading(checker.group) if each.process.node == node]
+        names = self.cluster.names
+        return bool(leading) and all(
+            leading[0].readers.since_us(name, ARRIVALS) < checker.born_us for name in names
+        )
+
+    def _watch_clocks(self) -> None:
+        """Also while nothing is committed: a stamp may be older than the first that is."""
+        self._keep_pace()
+        self.cluster.clockwork.after(SECOND_US // 10, self._watch_clocks)
+
+    def _keep_pace(self) -> None:
+        """As all clocks are now."""
+        days = {
+            (each.process.node, each.process.boot): epoch_ms + each.clock.now_ms()
+            for each in self.queue_nodes()
+            if (epoch_ms := each.day._epoch_ms) is not None
+        }
+        self.pace.look(self.counts(), days)
+
+    def _strike(self, leader: NodeId, ambush: str) -> None:
+        """Messages are handed out, and mostly are not where they are to be."""
+        clockwork, delay_us = self.cluster.clockwork, self.cluster.network.profile.delay_us
+        soon_us = int(self.chance.random() * 3 * delay_us)
+        if ambush == "reset":
+            other = self.chance.choice([name for name in self.cluster.names if name != leader])
+            clockwork.after(soon_us, self.cluster.network.reset, leader, other)
+        else:
+            clockwork.after(soon_us, partial(self.cluster.kill, leader, is_silent=False))
+            back_us = soon_us + int((0.5 + self.chance.random()) * SECOND_US)
+            clockwork.after(back_us, self.cluster.start, leader)
+
+    def _hand_over(self, leader: NodeId, group: GroupId, successor: NodeId) -> None:
+        process = self.cluster.machines[leader].process
+        if process is not None:
+            process.feed(transferred, process, group, successor)
+
+    def _strike_sender(self, source: GroupId) -> None:
+        """The next leader knows of no arrival, and sends anew."""
+        for queue_node in self._leading(source):
+            self.is_arrival_awaited = False
+            self._strike(queue_node.process.node, "crash")
+
+    # As application
+
+    def serves(self, node: NodeId) -> bool:
+        """Once it knows what all know."""
+        return any(queue_node.process.node == node for queue_node in self.open_nodes())
+
+    def begin(self, workload: Workload) -> None:
+        self._watch_clocks()
+        self.operator.begin(workload)
+        self.connections.begin(workload)
+        self.departures.begin(workload)
+        self.fluffles.upgrade(workload)
+        self.registers.begin()
+        self.successions.begin(workload)
+
+    def propose(self, workload: Workload, group: GroupId) -> None:
+        """One message from anybody, or another definition."""
+        queue_nodes = self.open_nodes()
+        queue_node = workload.chance.choice(queue_nodes) if queue_nodes else None
+        if queue_node is None:
+            return
+        if group == METADATA_GROUP:
+            queue_node.defining.touch(self.chance.getrandbits(30))
+        elif group in queue_node.clients:
+            queue_node.clients[group].publish(1)
+
+    def _know_of_others(self) -> None:
+        """Nobody takes another to be further than it is."""
+        revisions = {
+            each.process.node: each.metadata.state.last_revision for each in self.queue_nodes()
+        }
+        for queue_node in self.queue_nodes():
+            for node, other in queue_node.everywhere._others.items():
+                if other.reached > revisions.get(node, other.reached):
+                    raise Violation(f"everywhere: {node} is taken to be at {other.reached}")
+
+    def unfinished(self) -> str | None:
+        """Everybody is answered; then all that is left is consumed, and nothing is of the dead."""
+        self.ambushes.clear()
+        self.is_arrival_awaited, self.in_the_dark = False, None
+        self.fluffles.stay()
+        self.registers.stop()
+        self.successions.stop()
+        if missing := self.operator.missing:
+            return f"{missing} are no nodes of the cluster"
+        self._know_of_others()
+        for queue_node in self.queue_nodes():
+            if queue_node.questions:
+                return f"{queue_node.process.node} is not told how many messages there are"
+            if queue_node.metadata._pending:
+                return f"{queue_node.process.node} waits for a change of definitions"
+        for queue_node in self.queue_nodes():
+            for client in queue_node.parted:
+                if client.unpaid:
+                    return f"{client.unpaid} messages of a queue that was deleted have no receipt"
+            for group, client in queue_node.clients.items():
+                if len(client.edge.pending):
+                    return f"{queue_node.process.node} waits for an answer of {group}"
+                if client.model.asked:
+                    return f"{client.model.asked} of {group} have no answer"
+        if orphaned := self.connections.unfinished():
+            return orphaned
+        going = self._growing() or self._undrained() or self._contest.look()
+        return going or self._disused() or self._outdated()
+
+    def _growing(self) -> str | None:
+        """A queue that is to have more members, as its leader sees it."""
+        for queue_node in self.queue_nodes():
+            for definition in self._led_by(queue_node) if self.quorum.reconciliation else ():
+                if queue_node.queues.reconciling._wanted("/", definition) is not None:
+                    return f"{definition.id} has {definition.wanted}, and wants more"
+        return None
+
+    def _leading(self, group: GroupId) -> list[QueueNode]:
+        """Who leads a queue: maybe nobody, or somebody who has not heard that another does."""
+        return [
+            queue_node
+            for queue_node in self.queue_nodes()
+            if group in (queues := queue_node.hub.leading.queues)
+            and queues[group].sessions is not None
+        ]
+
+    def _led_by(self, queue_node: QueueNode) -> list[QueueDefinition]:
+        queues = queue_node.hub.leading.queues
+        return [
+            clients.queue.definition
+            for group, clients in queue_node.clients.items()
+            if group in queues and queues[group].sessions is not None
+        ]
+
+    def _undrained(self) -> str | None:
+        """What is in hands is acknowledged, and somebody is there to take what is not."""
+        left: str | None = None
+        for spec in self.cluster.registry.living():
+            if spec.group == METADATA_GROUP:
+                continue
+            state = self.checker(spec.group).image.state
+            if not {session.id[:3] for session in state.sessions.values()} <= self._alive():
+                left = f"sessions of ended lives are in {spec.group}"
+            count = state.live_count
+            known = [queue_node.clients.get(spec.group) for queue_node in self.queue_nodes()]
+            clients = [client for client in known if client is not None]
+            if len(clients) < len(known):
+                return f"{spec.group} is not known everywhere"
+            if not count and not any(client.in_hands() for client in clients):
+                continue
+            left = f"{count} messages are left in {spec.group}, or clients hold what was taken away"
+            for client in clients:
+                if held := client.in_hands():
+                    client.settle(held, Outcome.ACKED)
+                for subscriber in client.subscribers.values():
+                    if subscriber.is_stuck:
+                        client.get_stuck(subscriber.number)
+                if not client.consumers:
+                    client.attach(no_ack=False, prefetch=0)
+            if count == state.pending.count and (
+                spec.group in self.dead_letter_checks.stranded or self._stands_still(spec.group)
+            ):
+                self.chance.choice(clients).purge()  # they lead nowhere, or round
+        return left
+
+    def _stands_still(self, group: GroupId) -> bool:
+        """Whether it is full of dead that wait for room where the same is true, and so on, round:
+        that is for an operator to end, as with RabbitMQ."""
+        seen = set[GroupId]()
+        while group not in seen:
+            seen.add(group)
+            checker, following = self.checker(group), self.dead_letter_checks.leads_to.get(group)
+            state = checker.image.state
+            has_others = state.live_count > state.pending.count
+            if has_others or following is None or not checker.limits.are_reached(state):
+                return False
+            group = following
+        return True
+
+    def _disused(self) -> str | None:
+        """A queue that goes once nobody uses it: its clients leave."""
+        groups = [spec.group for spec in self.cluster.registry.living()]
+        groups = [group for group in groups if group != METADATA_GROUP]
+        ending = [group for group in groups if self.checker(group).idleness.ends]
+        for group in ending:
+            for queue_node in self.queue_nodes():
+                if (client := queue_node.clients.get(group)) is not None:
+                    client.leave()
+        return f"{ending} are to go, and are there" if ending else None
+
+    def _outdated(self) -> str | None:
+        """A queue that goes by other settings than those that definitions say."""
+        for spec in self.cluster.registry.living():
+            if spec.group != METADATA_GROUP and not self.checker(spec.group).going_by.is_up_to_date:
+                return f"{spec.group} goes by {self.checker(spec.group).going_by.settings}"
+        return None
+
+    def _alive(self) -> set[tuple[NodeId, int, int]]:
+        """Lives that last."""
+        return {(node, *boot) for node, boot in self._lives.items()}
+
+    def end(self) -> None:
+        """G13."""
+        for spec in self.cluster.registry.living():
+            if spec.group == METADATA_GROUP:
+                continue
+            checker = self.checker(spec.group)
+            checker.compare()
+            edges = [queue_node.clients[spec.group].edge for queue_node in self.queue_nodes()]
+            check_rest(checker.image.state, edges, self._alive())
+            checker.model.at_rest()
+            for queue_node in self.queue_nodes():
+                queue_node.clients[spec.group].at_rest()
+
+
+def transferred(process: Process, group: GroupId, successor: NodeId) -> None:
+    """If it is led there, and the other may lead it."""
+    if group in process.members:
+        with contextlib.suppress(ProposalRefused):
+            process.multi.group(group).transfer(successor)
+
+
+def draw_links(chance: Random) -> LinkProfile:
+    """Those of daemons, or some that are full soon."""
+    return LinkProfile(
+        scale=chance.choice((1, 1 << 8, 1 << 10, 1 << 12)),
+        network_bytes=chance.choice((1 << 30, 50_000, 5_000)),
+    )

@@ -1,0 +1,563 @@
+"""What a node does for clients of queues: definitions, members, leaderships, edges, clients.
+
+All of it is production code, composed as a node of a cluster composes it, but for the clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.base.traffic import Deaths
+from fluffle.broker.cluster import applied_barrier, disk_full
+from fluffle.broker.cluster.absent_nodes import AbsentNodes
+from fluffle.broker.cluster.common_time import CommonTime
+from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
+from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.membership import created_as
+from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.peer_views import PeerViews
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
+from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import decode
+from fluffle.broker.cluster.queues import quorum_members, session_router
+from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.placement import ID_BITS
+from fluffle.broker.cluster.queues.ports import LeaderCounts
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueuesEnvironment
+from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_router import WAITING_BYTES_MAX
+from fluffle.broker.cluster.storage_progress import TELL_S, DiskPutBack, StorageProgress
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.policy_renewal import renew_at_once
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.runtime.timers import QueueTiming, Timers
+from fluffle.broker.runtime.turn import raise_it
+from fluffle.broker.transfer.dead_letters import DeadLetters
+from fluffle.broker.vhosts.queue_changes import delete_disused
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.output import Verdict
+from fluffle.raft.records import GroupId
+from tests.simulation.facts import Violation
+from tests.simulation.links import LinkedNetwork
+from tests.simulation.process import DigestedMachine, Process
+from tests.simulation.queues.connections import NodeConnections, is_quorum
+from tests.simulation.queues.definition_requests import DefinitionRequests
+from tests.simulation.queues.node_fakes import (
+    CancelledFlag,
+    CheckedBarrier,
+    MachineWithDigest,
+    NodeClock,
+    TappedLinks,
+)
+from tests.simulation.queues.node_registration import NodeRegistration
+from tests.simulation.queues.peer_nodes import PeerNodes
+from tests.simulation.queues.queue_clients import QueueClients
+from tests.simulation.queues.rolling_upgrade import PeerVersions
+from tests.simulation.virtual_time import SECOND_US
+from tests.support.digests import digest_of
+
+if TYPE_CHECKING:
+    from tests.simulation.queues.queue_cluster import QueueCluster
+
+LOOK_S = 1.0
+IMPATIENCE_S = 1.0
+
+
+class QueueNode:
+    """Services of a node for queues: `GroupServices`, and the `QueueFactory` of its definitions."""
+
+    def __init__(
+        self, process: Process, links: Links, boot: m.Boot, queue_cluster: QueueCluster
+    ) -> None:
+        self.process = process
+        self.boot = boot
+        self.clients: dict[GroupId, QueueClients] = {}
+        self.parted: list[QueueClients] = []
+        """Those whose queue is gone."""
+        self.questions = 0
+        """How many have no answer."""
+        self.readers = PeerVersions(process.node, queue_cluster.fluffles.reads[process.node])
+        self._queue_cluster = queue_cluster
+        self._local = LocalQueues(_nothing_comes)
+        self._links = links
+        self.clock = clock = NodeClock(process, queue_cluster.wall_ahead_ms)
+        self.day = CommonTime(process.node, clock, self._deciding)
+        self.catalogue = self._made_catalogue()
+        self.metadata = ReplicatedMetadata(
+            process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
+        )
+        self.everywhere = self._made_everywhere()
+        self.defining = DefinitionRequests(self.catalogue, self.metadata, self.everywhere)
+        self.absent = AbsentNodes(process.node, clock.now_ms, self._is_nobody_there)
+        send = partial(self._send, FrameKind.SIGHTING)
+        self.sightings = PeerViews(self.absent, send, self.call_later)
+        self.progress = self._made_progress()
+        self.connections = NodeConnections(self)
+        self.hub = self._made_hub()
+        self.peer_nodes = self._made_fellows()
+        self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
+        timers = Timers(clock.now_ms, self.call_later, raise_it)
+        timers.start()
+        self.hosting = quorum_members.QuorumMembers(
+            quorum_members.QuorumMembersEnvironment(
+                process.node,
+                boot,
+                self.hub,
+                self.day,
+                self.call_later,
+                self._life,
+                self._hand_on,
+                QueueTiming(timers, self._delete_disused),
+                dead_bytes_min=1,
+                settings=self.catalogue.policies.settings_of,
+                revision=lambda: quorum_members.CLUSTER_REVISIONS + self.metadata.revision,
+                reads_of=self.readers.reads_of,
+            )
+        )
+        self.hosting.host = process.host
+        self.queues = self._made_queues()
+        self.room = self._made_room()
+        self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self)
+        queue_cluster.linked(process.node, process.node)
+        entering = NodeRegistration(
+            process, self.metadata, self.catalogue, queue_cluster.cluster.names,
+            call_later=self.call_later, entered=self._entered,
+        )  # fmt: skip
+        self.call_later(0.0, entering.begin)
+        self.call_later(LOOK_S, self._look_for_ever)
+        self.call_later(TELL_S, self._tell_for_ever)
+        if queue_cluster.is_impatient:
+            self.call_later(IMPATIENCE_S, self._give_up)
+
+    def _made_catalogue(self) -> Catalogue:
+        return Catalogue(
+            Access(),
+            {},
+            lambda image: VirtualHost(image, self),
+            renew=self._renew,
+            rerouted=lambda: self.dead_letters.hasten(),  # noqa: PLW0108 - it is made later
+        )
+
+    def _renew(self, vhost: VirtualHost) -> None:
+        self.call_later(0.0, partial(renew_at_once, vhost))
+
+    def _made_progress(self) -> StorageProgress:
+        """The progress that a node has on its disk beside its groups, in a simulation, too."""
+        disk = self._queue_cluster.cluster.machines[self.process.node].disk
+        return StorageProgress(
+            self.process.node, disk.marks.lives, disk, disk,
+            incarnation=lambda: created_as(self.process.host), send=self._tell_progress,
+            on_put_back=self._end,
+        )  # fmt: skip
+
+    def _tell_progress(self, node: NodeId, payload: bytes) -> None:
+        self._links.send(node, FrameKind.PROGRESS, payload, lane=TrafficClass.URGENT)
+
+    def _tell_for_ever(self) -> None:
+        self.progress.look()
+        self.call_later(TELL_S, self._tell_for_ever)
+
+    def _end(self, found: DiskPutBack) -> None:
+        """The node must not end, unless its disk was put back indeed."""
+        if not self._queue_cluster.cluster.machines[self.process.node].is_put_back:
+            raise Violation(f"{self.process.node} ends for nothing: {found}")
+        self._queue_cluster.cluster.found_put_back(self.process)
+
+    def _is_nobody_there(self, node: NodeId) -> bool:
+        return self._queue_cluster.cluster.network.is_nobody_there(self.process.node, node)
+
+    def _made_everywhere(self) -> CheckedBarrier:
+        return CheckedBarrier(
+            self.metadata,
+            applied_barrier.BarrierCallbacks(
+                partial(self._send, FrameKind.REVISION),
+                partial(self.call_later, 0.0),
+                self.call_later,
+                _refused,
+            ),
+        )
+
+    def _deciding(self) -> Collection[NodeId]:
+        return {
+            each.node for each in self.peer_nodes.config.voters
+        } or self._queue_cluster.cluster.names
+
+    def _made_fellows(self) -> PeerNodes:
+        peer_nodes = PeerNodes(
+            self.process,
+            self.metadata,
+            self.catalogue.nodes,
+            send=partial(self._send, FrameKind.MEMBERSHIP),
+            soon=partial(self.call_later, 0.0),
+            hang_up=self._hang_up,
+            may_begin_as=self.progress.may_begin_as,
+        )
+        peer_nodes.hub, peer_nodes.day = self.hub, self.day
+        return peer_nodes
+
+    def _hang_up(self, node: NodeId) -> None:
+        network = self._queue_cluster.cluster.network
+        assert isinstance(network, LinkedNetwork)
+        network.hang_up(self.process.node, node)
+
+    def _made_hub(self) -> session_router.SessionRouter:
+        process, queue_cluster = self.process, self._queue_cluster
+        around = session_router.RouterEnvironment(
+            node=process.node,
+            boot=self.boot,
+            links=TappedLinks(self._links, self._overhear),
+            boot_of=queue_cluster.boot_of,
+            touch=self._touch,
+            call_later=self.call_later,
+            clock=self.clock,
+            refused=_refused,
+            is_nobody_there=self._is_nobody_there,
+            queue_failed=_queue_failed,
+        )
+        return session_router.SessionRouter(around)
+
+    def _made_queues(self) -> QuorumQueues:
+        queue_cluster = self._queue_cluster
+        queues = QuorumQueues(
+            self.process.node,
+            queue_cluster.chance.getrandbits,
+            self._hand_on,
+            queue_cluster.quorum,
+            self.catalogue.policies.settings_of,
+        )
+        queues.connect(
+            QuorumQueuesEnvironment(
+                self.hub,
+                self.hosting,
+                self.peer_nodes.lives,
+                self.absent.is_alive,
+                self._may_lead,
+                self.metadata.settle,
+                self.call_later,
+                Deletions(self.metadata.reads, self.catalogue.vhosts),
+            )
+        )
+        return queues
+
+    def _may_lead(self, node: NodeId) -> bool:
+        return self.room.may_lead(node)
+
+    def _made_room(self) -> disk_full.DiskFullHandover:
+        return disk_full.DiskFullHandover(
+            disk_full.DiskFullCallbacks(
+                self.process.node,
+                self.process.host,
+                self.absent.is_alive,
+                partial(self._send, FrameKind.ROOM),
+                self._tell_room,
+            )
+        )
+
+    def _life(self) -> int:
+        """Of this node in the cluster."""
+        host = self.process.host
+        return host.group(METADATA_GROUP).incarnation if METADATA_GROUP in host else 0
+
+    def _hand_on(self, vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        """Messages of a queue that is led here have died."""
+        there = self.catalogue.vhosts[vhost]
+        found = there.queues.get(queue)
+        if found is not None:
+            publish = partial(self.dead_letters.publish, vhost, queue, settings, dead)
+            dead_letter_checks = self._queue_cluster.dead_letter_checks
+            dead_letter_checks.hand_on(
+                found.definition.id, queue, settings, dead, vhost=there, publish=publish
+            )
+
+    def _delete_disused(
+        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        there = self.catalogue.vhosts[vhost]
+
+        def decide() -> Change:
+            change = delete_disused(there, definition, is_disused)
+            if not change.changes_nothing:
+                group = definition.id
+                now_ms, expires_ms = self._time_and_limit_of(group)
+                idleness = self._queue_cluster.checker(group).idleness
+                idleness.go(now_ms, self._queue_cluster.counts(), group, expires_ms=expires_ms)
+            return change
+
+        self.metadata.settle(decide)
+
+    def _time_and_limit_of(self, group: GroupId) -> tuple[int, int | None]:
+        """Queue time of one that is led here, and for how long it may be there unused."""
+        served = self.hub.leading.queues[group]
+        assert isinstance(served, QuorumQueueMember)
+        leadership = served.member.leadership
+        assert leadership is not None
+        return leadership._time.now_ms(), leadership.queue.settings.expires_ms
+
+    def _tell_room(self, payload: bytes) -> None:
+        for node in self._queue_cluster.cluster.names:
+            self._send(FrameKind.ROOM, node, payload)
+
+    def _look_for_ever(self) -> None:
+        self.peer_nodes.membership.look()
+        self.room.look()
+        self.queues.reconciling.look(self.clock.now_ms())
+        self.call_later(LOOK_S, self._look_for_ever)
+
+    def _metadata_ports(self, clock: NodeClock) -> MetadataCallbacks:
+        def propose(payload: bytes, on_fate: Callable[..., None]) -> None:
+            if METADATA_GROUP in self.process.host:
+                self.process.host.group(METADATA_GROUP).propose(payload, on_fate)
+
+        def read_index(done: OnReadable) -> None:
+            if METADATA_GROUP in self.process.host:
+                self.process.host.group(METADATA_GROUP).read_index(done)
+
+        return MetadataCallbacks(
+            propose=propose,
+            send=partial(self._send, FrameKind.METADATA),
+            call_soon=partial(self.call_later, 0.0),
+            call_later=self.call_later,
+            now_ms=clock.now_ms,
+            may_grow=lambda: self.process.host.space.may_grow,
+            read_index=read_index,
+            send_read=self._send_read,
+        )
+
+    def _send_read(self, node: NodeId, payload: bytes) -> bool:
+        self._send(FrameKind.READ_INDEX, node, payload, TrafficClass.URGENT)
+        return True
+
+    def _send(
+        self,
+        kind: FrameKind,
+        node: NodeId,
+        payload: bytes,
+        lane: TrafficClass = TrafficClass.NORMAL,
+    ) -> None:
+        self._links.send(node, kind, payload, lane=lane)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> CancelledFlag:
+        cluster, timer = self._queue_cluster.cluster, CancelledFlag()
+
+        def act() -> None:
+            if self.process.is_alive and not timer.is_cancelled:
+                call()
+
+        delay_us = int(seconds * SECOND_US)
+        cluster.clockwork.after(delay_us, cluster.awake, self.process.node, act)
+        return timer
+
+    def _ask_later(self, seconds: float, call: Callable[[], None]) -> CancelledFlag:
+        """Whoever waits for an answer may have less patience than a run is long."""
+        return self.call_later(seconds / self._queue_cluster.haste, call)
+
+    def _give_up(self) -> None:
+        """As `Sessions.tick` does after a minute."""
+        now_ms = self.clock.now_ms()
+        for queue, sessions in self.hub.leading._sessions():
+            for node, known in sessions._nodes.items():
+                since_ms = known.silent_since_ms
+                if since_ms is not None and now_ms - since_ms > IMPATIENCE_S * 1_000:
+                    sessions._withdraw(node, Outcome.SUSPECTED)
+                    self.hub.leading.touch(queue)
+        self.call_later(IMPATIENCE_S, self._give_up)
+
+    def _touch(self) -> None:
+        self.process.feed(_nothing)
+
+    def _entered(self) -> None:
+        """Lead queues, once the time is known."""
+        self.day.when_known(partial(self.process.feed, self._begin))
+
+    def _begin(self) -> None:
+        self.peer_nodes.enter()
+        self.connections.enter()
+        quorum_members.sweep_all(self.hosting)
+        self.process.multi.scheduler.wake()
+
+    # As services
+
+    def make_machine(self, group: GroupId) -> DigestedMachine:
+        if group == METADATA_GROUP:
+            return MachineWithDigest(
+                self.metadata, lambda: int(digest_of(self.metadata.state)[:16], 16)
+            )
+        made = self.hosting.make_machine(group)
+        return MachineWithDigest(made, lambda: int.from_bytes(made.member.image.digest()[:8]))
+
+    def start(self) -> list[GroupId]:
+        """As `Cluster.start`: nothing is led here before all that is defined is known."""
+        host = self.process.host
+        lost = host.start(are_asleep=True)
+        host.feed(self.process.multi.scheduler.attend, METADATA_GROUP)
+        if METADATA_GROUP not in host and self._queue_cluster.may_be(self.process.node, 1):
+            host.create(METADATA_GROUP, 1, Config.initial(self._queue_cluster.cluster.names))
+        return lost
+
+    def join(self, group: GroupId, incarnation: int, config: Config) -> None:
+        raise AssertionError("nodes know by themselves what they are members of")
+
+    def leave(self, group: GroupId) -> None:
+        raise AssertionError("nodes know by themselves what they are members of")
+
+    def lose(self, groups: list[GroupId]) -> None:
+        self.hosting.lose(groups)
+
+    # As nodes of `GroupOwnerDispatch`
+
+    def judged(self, verdict: Verdict) -> None:
+        self.absent.judged(verdict)
+        self.call_later(0.0, self.peer_nodes.membership.look)
+        if verdict.is_alive:
+            self.queues.reconciling.look_soon(self.clock.now_ms())
+
+    def configured(self) -> None:
+        self.process.host.group(METADATA_GROUP).raft.send_commits_at_once()
+        self.call_later(0.0, self.peer_nodes.membership.configured)
+        self.call_later(0.0, self.queues.nodes_changed)
+
+    def unknown(self, node: NodeId) -> None:
+        self.peer_nodes.membership.unknown(node)
+
+    def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
+        takers = {
+            FrameKind.METADATA: self.metadata.receive,
+            FrameKind.REVISION: self.everywhere.receive,
+            FrameKind.READ_INDEX: self.metadata.reads.receive,
+            FrameKind.ROOM: self.room.receive,
+            FrameKind.STREAM: self.hub.receive,
+            FrameKind.QUESTION: self.hub.receive_question,
+            FrameKind.MEMBERSHIP: self._told_who_it_is,
+            FrameKind.SIGHTING: self.sightings.receive,
+            FrameKind.PROGRESS: self.progress.receive,
+        }
+        takers[kind](node, payload)
+
+    def _told_who_it_is(self, node: NodeId, payload: bytes) -> None:
+        """Who comes under its old name, with nothing, has no links to hear it."""
+        if self._queue_cluster.may_be(self.process.node, int.from_bytes(payload, "big")):
+            self.peer_nodes.membership.receive(node, payload)
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:
+        if is_up:
+            self._queue_cluster.linked(self.process.node, node)
+            self.readers.heard(
+                node,
+                self._queue_cluster.fluffles.reads[node],
+                self._queue_cluster.cluster.clockwork.now_us,
+            )
+        self.progress.link_changed(node, is_up)
+        self.metadata.link_changed(node, is_up)
+        self.everywhere.link_changed(node, is_up)
+        self.hub.link_changed(node, is_up)
+        self.room.link_changed(node, is_up)
+
+    def begin_turn(self) -> None:
+        self.hub.before_consensus()
+
+    def end_turn(self) -> None:
+        self.hub.after_consensus()
+
+    def _overhear(self, node: NodeId, payload: bytes) -> None:
+        """A frame of a stream leaves."""
+        self._queue_cluster.frames += 1
+        frame = decode(payload)
+        if isinstance(frame, m.ClientFrame):
+            is_missed = frame.term > 0
+        else:
+            is_missed = frame.number > 0
+            served = self.hub.leading.queues.get(frame.group)
+            if isinstance(served, QuorumQueueMember):
+                self._queue_cluster.checker(frame.group).said(served.member, node, frame)
+        if is_missed and self._links.waiting_bytes(node, TrafficClass.NORMAL) >= WAITING_BYTES_MAX:
+            raise Violation(f"links: {frame} may be dropped on its way to {node}")
+
+    # As maker of queues
+
+    def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
+        if spec.queue_type is QueueType.QUORUM:
+            return self.queues.define(spec, owner, vhost)
+        process, queue = self.process, self._queue_cluster.chance.getrandbits(ID_BITS)
+        return QueueDefinition(spec, owner=owner, id=queue, home=process.node, boot=process.boot)
+
+    def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        if not is_quorum(definition):
+            return self._local.make(definition, vhost)
+        group = definition.id
+        queue = self.queues.make(definition, vhost)
+        line = self.hub.lines._lines[group]
+        clients = self._queue_cluster.checker(group).clients(self.process.node, queue, line)
+        line.on_events = clients.told
+        clients.successions = self._queue_cluster.successions
+        self.clients[group] = clients
+        return queue
+
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
+        self.queues.redefine(queue, definition)
+
+    def reopen(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
+        raise AssertionError("nothing but the log is read at a start")
+
+    def renew(self, queue: QueueHandle, vhost: str) -> None:
+        if is_quorum(queue.definition):
+            self.queues.renew(queue, vhost)
+
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
+        raise AssertionError("all queues are quorum queues from the beginning")
+
+    def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
+        raise AssertionError("none was born")
+
+    def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
+        raise AssertionError("none has an heir")
+
+    def end(self, queue: QueueHandle) -> None:
+        if not is_quorum(queue.definition):
+            return
+        group = queue.definition.id
+        clients = self.clients[group]
+        clients.is_over = True
+        self.queues.end(queue)
+        if left := clients.unanswered():
+            raise Violation(f"rule 22: {left} of {group} on {self.process.node} have no answer")
+        self.parted.append(self.clients.pop(group))
+
+    # What clients ask for
+
+    def ask_counts(self, group: GroupId) -> None:
+        self.questions += 1
+        self.hub.ask_counts(group, self._on_counts)
+
+    def _on_counts(self, counts: LeaderCounts | None) -> None:
+        self.questions -= 1
+        if self.questions < 0 or (counts is not None and min(counts) < 0):
+            raise Violation(f"{self.process.node} is told {counts}")
+
+
+def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:
+    """What a node outlives ends a run."""
+    raise error
+
+
+def _refused(node: NodeId, reason: str) -> None:
+    raise AssertionError(f"a frame of {node} is refused: {reason}")
+
+
+def _nothing_comes(_queue: object) -> None:
+    """To a queue that is only there."""
+
+
+def _nothing() -> None:
+    """A turn."""

@@ -1,0 +1,134 @@
+"""Rule 21: an entry is of no version that a member has not announced, or cannot read.
+
+In some runs all nodes begin with an older fluffle, and are stopped and started with a newer one in
+turn, or run the newer one after any crash.  Nobody goes back, and meanwhile no queue comes to be
+where it was not: a member that comes late to a log of which it cannot read all stops, as it says.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, version_of
+from fluffle.broker.queues.quorum.image import Image
+from fluffle.raft.config import Config, NodeId
+from fluffle.raft.records import CONFIG, DATA, Entry
+from tests.simulation.facts import Violation
+from tests.simulation.profile import Profile
+from tests.simulation.virtual_time import SECOND_US
+from tests.simulation.workload import Workload
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
+UPGRADED_EVERY_S = 3
+
+NEVER_US = 1 << 60
+
+HURTS = ("flip", "wipe", "go back", "roll back", "relapse")
+"""After these a node may have to come back to its queues as another member."""
+
+
+class InstalledVersions:
+    """Which fluffle runs on each machine, by the newest version that it reads."""
+
+    def __init__(self, cluster: Cluster, chance: Random) -> None:
+        self.is_mixed = chance.random() < 0.25
+        self._cluster = cluster
+        self._chance = chance
+        first = FIRST_VERSION if self.is_mixed else VERSION
+        self.reads: dict[NodeId, int] = dict.fromkeys(cluster.names, first)
+        self._due = chance.sample(cluster.names, len(cluster.names)) if self.is_mixed else []
+        """Whose turn comes, the last one next."""
+
+    def shape(self, profile: Profile) -> None:
+        """While nodes differ no queue comes to another."""
+        if self.is_mixed:
+            profile.workload.rates["grow or shrink"] = 0.0
+            profile.fault_rates.update(dict.fromkeys(HURTS, 0.0))
+
+    def begins_again(self, node: NodeId) -> None:
+        """What runs there from now on may be the newer one."""
+        if self._chance.random() < 0.3:
+            self.reads[node] = VERSION
+
+    def upgrade(self, workload: Workload) -> None:
+        """All in turn, as an operator does it: who is next, after a while."""
+        if self._due:
+            delay_us = int(self._chance.expovariate(1 / UPGRADED_EVERY_S) * SECOND_US)
+            self._cluster.clockwork.after(delay_us, self._upgrade, workload)
+
+    def _upgrade(self, workload: Workload) -> None:
+        if not self._due:
+            return
+        clockwork, down_us = self._cluster.clockwork, 0
+        if not workload.is_steady:
+            node, down_us = self._due.pop(), int(self._chance.random() * SECOND_US)
+            self._cluster.kill(node, is_silent=False)
+            self.reads[node] = VERSION
+            clockwork.after(down_us, self._cluster.start, node)
+        clockwork.after(down_us, self.upgrade, workload)
+
+    def stay(self) -> None:
+        """Nobody else is upgraded."""
+        self._due.clear()
+
+
+class PeerVersions:
+    """What one process knows of versions that nodes read."""
+
+    def __init__(self, node: NodeId, reads: int) -> None:
+        """`reads`: the newest that it reads itself."""
+        self._node = node
+        self.reads = reads
+        self._others: dict[NodeId, int] = {}
+        """What they have said when they were dialled last."""
+        self._since_us: dict[tuple[NodeId, int], int] = {}
+        """When a node has first said that it reads a version."""
+
+    def heard(self, node: NodeId, reads: int, now_us: int) -> None:
+        self._others[node] = reads
+        for version in range(reads + 1):
+            self._since_us.setdefault((node, version), now_us)
+
+    def reads_of(self, node: NodeId) -> int:
+        """0 of who has said nothing yet."""
+        return self.reads if node == self._node else self._others.get(node, 0)
+
+    def since_us(self, node: NodeId, version: int) -> int:
+        """Since when it is known that a node reads this version."""
+        if node == self._node:
+            return 0 if self.reads >= version else NEVER_US
+        return self._since_us.get((node, version), NEVER_US)
+
+
+class EntryVersionChecks:
+    """Of the entries of one queue.
+
+    The first of each matters: whoever is added later has to read it in any case.
+    """
+
+    def __init__(self, definition: QueueDefinition, reads: dict[NodeId, int]) -> None:
+        self._reads = reads
+        self._config = Config.initial(definition.founders)
+        self.seen: set[int] = set()
+
+    def apply(self, entry: Entry, before: Image) -> None:
+        """The next, and the image without it."""
+        if entry.kind == CONFIG:
+            self._config = Config.decode(entry.payload)
+        elif entry.kind == DATA:
+            version = version_of(entry.payload)
+            if version in self.seen:
+                return
+            self.seen.add(version)
+            for member in self._config.members:
+                name = f"{member.node} {member.incarnation}"
+                said = before.state.versions.get(name, FIRST_VERSION)
+                if version > min(said, self._reads[member.node]):
+                    raise Violation(
+                        f"rule 21: {entry.index} is of version {version}, {name} has announced "
+                        f"{said}, and reads {self._reads[member.node]}"
+                    )
