@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from fluffle.broker.access.passwords import ARGON2, UnusableHash, hashed
 from tests.abuse import verdict
-from tests.abuse.good import GoodClient
-from tests.abuse.ground import Tally, Target
+from tests.abuse.good_client import GoodClient
 from tests.abuse.kinds import KINDS, flooders
+from tests.abuse.process_samples import LogCount, Sample, look
 from tests.abuse.storm import Order, Report, serve
+from tests.abuse.target import AttackCounts, Target
 from tests.abuse.verdict import Patience, Round, Seen
-from tests.abuse.watch import LogCount, Sample, look
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 
@@ -49,7 +49,7 @@ class Plan:
     patience: Patience = field(default_factory=Patience)
 
 
-class Scene:
+class RunningSystem:
     """Two nodes under watch, the process that abuses them, and a node that nobody abuses."""
 
     def __init__(self, node: Daemon, control: Daemon, log: LogCount, pipe: Pipe) -> None:
@@ -86,7 +86,7 @@ class Scene:
 
 
 @contextmanager
-def scene(folder: Path) -> Iterator[Scene]:
+def scene(folder: Path) -> Iterator[RunningSystem]:
     """Start everything; the good client is not part of it."""
     authority = Authority(folder)
     log = LogCount()
@@ -115,7 +115,7 @@ def scene(folder: Path) -> Iterator[Scene]:
         abuser = spawn.Process(target=serve, args=(there, target), daemon=True)
         abuser.start()
         try:
-            yield Scene(node, control, log, here)
+            yield RunningSystem(node, control, log, here)
             here.send(None)
             abuser.join()
         finally:
@@ -157,7 +157,9 @@ def write_definitions(file: Path) -> Path:
 def run(folder: Path, plan: Plan, tell: Tell) -> int:
     """The whole of it; the exit code."""
     with scene(folder) as stage:
-        crew = Crew(*(GoodClient(node.addresses["amqp"]) for node in (stage.node, stage.control)))
+        crew = RunClients(
+            *(GoodClient(node.addresses["amqp"]) for node in (stage.node, stage.control))
+        )
         for client in crew:
             client.start()
         try:
@@ -176,14 +178,14 @@ def run(folder: Path, plan: Plan, tell: Tell) -> int:
     return int(bool(found))
 
 
-class Crew(NamedTuple):
+class RunClients(NamedTuple):
     """Two clients that behave well, one with the node that is abused."""
 
     good: GoodClient
     control: GoodClient
 
 
-def calm(stage: Scene) -> Sample:
+def calm(stage: RunningSystem) -> Sample:
     """Wait until the node has let go of everything, then look."""
     threading.Event().wait(CALM_S)
     return stage.look()
@@ -192,9 +194,9 @@ def calm(stage: Scene) -> Sample:
 Outcome = tuple[list[Round], Sample, Report]
 
 
-def mixed(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
+def mixed(stage: RunningSystem, crew: RunClients, plan: Plan, tell: Tell) -> Outcome:
     """Storms of everything."""
-    total: Report = {name: Tally() for name in plan.kinds}
+    total: Report = {name: AttackCounts() for name in plan.kinds}
     rounds: list[Round] = []
     before = stage.look()
     until_s = time.monotonic() + plan.seconds
@@ -206,9 +208,9 @@ def mixed(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
     return rounds, before, total
 
 
-def each(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
+def each(stage: RunningSystem, crew: RunClients, plan: Plan, tell: Tell) -> Outcome:
     """A storm of each kind alone, with what it costs the node."""
-    total: Report = {name: Tally() for name in plan.kinds}
+    total: Report = {name: AttackCounts() for name in plan.kinds}
     rounds: list[Round] = []
     before = stage.look()
     seconds = plan.seconds / len(plan.kinds)
@@ -234,7 +236,7 @@ def each(stage: Scene, crew: Crew, plan: Plan, tell: Tell) -> Outcome:
     return rounds, before, total
 
 
-def one_round(stage: Scene, crew: Crew, order: Order, total: Report) -> Round:
+def one_round(stage: RunningSystem, crew: RunClients, order: Order, total: Report) -> Round:
     """A storm and its calm, added to the total."""
     for client in crew:
         client.take()

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from random import Random
 
-from tests.abuse.ground import Ground, Surprise, Tally, Target
 from tests.abuse.kinds import KINDS
+from tests.abuse.target import AttackContext, AttackCounts, Target, UnexpectedAnswer
 from tests.support.client import Closed
 
 LOOK_PERIOD_S = 0.25
 
-Report = dict[str, Tally]
+Report = dict[str, AttackCounts]
 """By kind of abuse."""
 
 
@@ -43,7 +43,7 @@ def serve(pipe: Pipe, target: Target) -> None:
 def storm(target: Target, order: Order) -> Report:
     """Attack for so long; afterwards nothing is left open here."""
     until_s = time.monotonic() + order.seconds
-    grounds = {name: Ground(target, time.monotonic) for name in order.kinds}
+    grounds = {name: AttackContext(target, time.monotonic) for name in order.kinds}
     crew = [
         threading.Thread(
             target=attack, args=(grounds, Random(f"{order.seed}/{number}"), until_s, order.least)
@@ -54,14 +54,14 @@ def storm(target: Target, order: Order) -> Report:
         thread.start()
     while any(thread.is_alive() for thread in crew):
         crew[-1].join(LOOK_PERIOD_S)
-        for ground in grounds.values():
-            ground.look()
-    for ground in grounds.values():
-        ground.clear()
-    return {name: ground.tally for name, ground in grounds.items()}
+        for context in grounds.values():
+            context.look()
+    for context in grounds.values():
+        context.clear()
+    return {name: context.tally for name, context in grounds.items()}
 
 
-def attack(grounds: dict[str, Ground], chance: Random, until_s: float, least: int) -> None:
+def attack(grounds: dict[str, AttackContext], chance: Random, until_s: float, least: int) -> None:
     """One attack after the other."""
     names, count = list(grounds), 0
     while time.monotonic() < until_s or count < least:
@@ -69,12 +69,12 @@ def attack(grounds: dict[str, Ground], chance: Random, until_s: float, least: in
         attack_once(name, grounds[name], chance)
 
 
-def attack_once(name: str, ground: Ground, chance: Random) -> None:
+def attack_once(name: str, context: AttackContext, chance: Random) -> None:
     """One attack; whatever does not end as it must is a surprise."""
-    ground.tally.attacks += 1
+    context.tally.attacks += 1
     try:
-        KINDS[name](ground, chance)
-    except Surprise as surprise:
-        ground.surprise(str(surprise))
+        KINDS[name](context, chance)
+    except UnexpectedAnswer as surprise:
+        context.surprise(str(surprise))
     except (Closed, OSError, AssertionError) as error:
-        ground.surprise(f"{type(error).__name__}: {error}")
+        context.surprise(f"{type(error).__name__}: {error}")

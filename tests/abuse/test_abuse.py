@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.abuse.kinds import KINDS
-from tests.abuse.run import Plan, Scene, run, scene
+from tests.abuse.process_samples import look
+from tests.abuse.run import Plan, RunningSystem, run, scene
 from tests.abuse.storm import Order
 from tests.abuse.verdict import Patience
-from tests.abuse.watch import look
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 
@@ -23,13 +23,13 @@ DESCRIPTORS = 64
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
     with scene(tmp_path_factory.mktemp("abuse")) as made:
         yield made
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_ends_as_it_must_and_costs_one_line(stage: Scene, kind: str) -> None:
+def test_each_kind_ends_as_it_must_and_costs_one_line(stage: RunningSystem, kind: str) -> None:
     """No traceback, at most one line of complaint for each event, nothing that stays open."""
     stage.hear_all()
     complaints = stage.log.complaints

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.abuse.process_samples import Sample
 from tests.abuse.verdict import Round, flooded, slowness
-from tests.abuse.watch import Sample
 
 
 def sample(run_s: float = 0.0, queued_s: float = 0.0) -> Sample:

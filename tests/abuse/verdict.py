@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 
-from tests.abuse.good import Lane
+from tests.abuse.good_client import QueueProbe
+from tests.abuse.process_samples import LogCount, Sample
 from tests.abuse.storm import Report
-from tests.abuse.watch import LogCount, Sample
 
 GROWTH_MIB_MAX = 64.0
 """What may be resident more in the last third than in the middle one: so much free memory may stay
@@ -90,7 +90,7 @@ class Seen:
 
     rounds: Sequence[Round]
     before: Sample
-    lanes: Sequence[Lane]
+    lanes: Sequence[QueueProbe]
     log: LogCount
     report: Report
 

@@ -37,7 +37,7 @@ from tests.broker.durability.definitions.test_restart_model import Sink
 from tests.broker.routing.topologies import to_queue
 from tests.support.definitions import Editor, VhostEditor, engine_of
 from tests.support.edge import publish_frames
-from tests.support.peer import peer_of
+from tests.support.socket_client import connected_client
 from tests.support.topologies import bindings_from
 
 
@@ -292,7 +292,7 @@ async def test_a_node_whose_disk_fails_says_so_to_who_uses_it(
     closed = asyncio.create_task(node.wait_closed())
     scraper = await asyncio.open_connection(*node.addresses["metrics"])
     operator = await asyncio.open_unix_connection(config.data_dir / "control.sock")
-    async with peer_of(node.addresses["amqp"]) as peer:
+    async with connected_client(node.addresses["amqp"]) as peer:
         await peer.log_in()
         for method in (Channel.Open(), make(Methods.Declare, queue="q", durable=True)):
             peer.writer.write(encode_method(1, method))

@@ -15,7 +15,7 @@ PATIENCE_S = 60.0
 GUEST = "guest:guest"
 
 
-class Told(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer."""
 
     status: int
@@ -30,7 +30,7 @@ class Http:
     def __init__(self, port: int) -> None:
         self._base = f"http://127.0.0.1:{port}/api/"
 
-    def ask(self, method: str, path: str, body: object = None, user: str = GUEST) -> Told:
+    def ask(self, method: str, path: str, body: object = None, user: str = GUEST) -> HttpAnswer:
         """`body` as JSON, or bytes as they are."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         login = base64.b64encode(user.encode()).decode()
@@ -43,10 +43,10 @@ class Http:
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
                 content, location = response.read(), response.headers.get("location", "")
-                return Told(response.status, json.loads(content or b"null"), location)
+                return HttpAnswer(response.status, json.loads(content or b"null"), location)
         except urllib.error.HTTPError as error:
             with error:
-                return Told(error.code, json.loads(error.read() or b"null"))
+                return HttpAnswer(error.code, json.loads(error.read() or b"null"))
 
     def get(self, path: str) -> Any:
         told = self.ask("GET", path)

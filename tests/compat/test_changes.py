@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.protocol.methods import Method, Queue, encode_method, make
-from tests.compat.asked import asks
 from tests.compat.estate import PASSWORD, everything, user
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 from tests.support.client import Client, show_method

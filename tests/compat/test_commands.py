@@ -9,10 +9,10 @@ from typing import Any
 import pika
 
 from tests.broker.cli.running_node import run
-from tests.compat.asked import asks
-from tests.compat.comparing import difference_of
+from tests.compat.comparison import difference_of
 from tests.compat.embedded import Serving, serving
 from tests.compat.estate import with_estate
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 

@@ -10,10 +10,10 @@ import pytest
 from fluffle.broker.definitions.exporter import export_all
 from fluffle.broker.definitions.parser import CATEGORIES, read
 from tests.broker.definitions.test_importer import empty, import_all
-from tests.compat.asked import asks
 from tests.compat.embedded import serving
 from tests.compat.estate import PASSWORD, VHOST, with_estate
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 from tests.support.client import Client

@@ -7,9 +7,9 @@ from typing import Any
 from fluffle.broker.definitions.exporter import export_all
 from fluffle.broker.definitions.parser import CATEGORIES, read
 from tests.broker.definitions.test_importer import empty, import_all
-from tests.compat.asked import asks
-from tests.compat.comparing import difference_of
+from tests.compat.comparison import difference_of
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 

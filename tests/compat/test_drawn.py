@@ -8,14 +8,14 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.compat.asked import asks
-from tests.compat.comparing import compare
-from tests.compat.drawn.drawing import drawn
+from tests.compat.comparison import compare
+from tests.compat.drawn.case_generator import drawn
 from tests.compat.drawn.observer import Observer
 from tests.compat.drawn.player import Player
-from tests.compat.drawn.running import both, heard, replay, run
+from tests.compat.drawn.runner import both, heard, replay, run
 from tests.compat.embedded import embedded
 from tests.compat.http import Http
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Scenario
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.compat.asked import asks
-from tests.compat.comparing import difference_of
+from tests.compat.comparison import difference_of
 from tests.compat.embedded import Serving, serving
 from tests.compat.oracle import NODE, RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Peer, Transcript
 from tests.compat.test_commands import fluffle_says

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.compat.asked import asks
-from tests.compat.comparing import compare_all, told
+from tests.compat.comparison import compare_all, transcript_of
 from tests.compat.embedded import serving
 from tests.compat.oracle import NODE, RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Peer, Scenario, Transcript
 from tests.compat.verbs import Speaker, speaker
@@ -156,13 +156,13 @@ def time_of(found: re.Match[str]) -> str:
 def told_by_rabbitmq(folder: Path, overwrite: str) -> Transcript:
     plugins = "rabbitmq_recent_history_exchange"
     with RabbitMQ(folder, THEIRS.format(overwrite), plugins) as rabbitmq:
-        return told(conversation, rabbitmq.port, alike)
+        return transcript_of(conversation, rabbitmq.port, alike)
 
 
 def told_by_fluffle(data_dir: Path, answers: Answers, mode: str) -> Transcript:
     options = f"--set-header-timestamp={mode}", f"--set-header-routing-node={mode}"
     with serving(data_dir, answers, *options) as fluffle:
-        return told(conversation, fluffle.port, alike)
+        return transcript_of(conversation, fluffle.port, alike)
 
 
 MODES = {"true": "overwrite", "false": "keep"}

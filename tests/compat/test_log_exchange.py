@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.broker.cli.running_node import run
-from tests.compat.asked import asks
-from tests.compat.comparing import compare_all, text, told
+from tests.compat.comparison import compare_all, text, transcript_of
 from tests.compat.oracle import NODE, RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Peer, Scenario, Transcript
 from tests.compat.verbs import Speaker, speaker
@@ -138,7 +138,7 @@ def test_it_is_in_the_default_virtual_host(answers: Answers, tmp_path: Path) -> 
 def messages_of_rabbitmq(folder: Path) -> Transcript:
     with RabbitMQ(folder, "log.exchange = true\nlog.exchange.level = error") as rabbitmq:
         wait_for_it(rabbitmq, "/")
-        return told(conversation, rabbitmq.port, alike)
+        return transcript_of(conversation, rabbitmq.port, alike)
 
 
 ASKED_FOR_MESSAGES = asks("log_exchange.messages", messages_of_rabbitmq, Scenario.run)
@@ -149,5 +149,5 @@ def test_messages_are_those_of_rabbitmq_but_for_their_text(
 ) -> None:
     theirs = answers.of(ASKED_FOR_MESSAGES, lambda: messages_of_rabbitmq(tmp_path / "rabbitmq"))
     with Daemon(tmp_path / "fluffle", "--log-exchange", "error") as daemon:
-        ours = told(conversation, daemon.port, alike)
+        ours = transcript_of(conversation, daemon.port, alike)
     compare_all(theirs, ours, lines_min=8)

@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from tests.compat.asked import asks
-from tests.compat.comparing import difference_of
+from tests.compat.comparison import difference_of
 from tests.compat.embedded import serving
 from tests.compat.entries import Asked
 from tests.compat.http import Http
 from tests.compat.oracle import NODE, RabbitMQ, free_port
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 from tests.support.require import require

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import pika
 import pytest
 
-from tests.compat.asked import asks
-from tests.compat.comparing import difference_of
+from tests.compat.comparison import difference_of
 from tests.compat.embedded import Embedded, Serving, serving
-from tests.compat.http import PATIENCE_S, Http, Told, segment, shape_of
+from tests.compat.http import PATIENCE_S, Http, HttpAnswer, segment, shape_of
 from tests.compat.oracle import RabbitMQ, free_port
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 
@@ -364,7 +364,7 @@ def refused(node: Node) -> Transcript:
     return {label(each): [shown(node.http.ask(*each))] for each in BAD}
 
 
-def shown(told: Told) -> str:
+def shown(told: HttpAnswer) -> str:
     return json.dumps([told.status, told.content, told.location], sort_keys=True)
 
 

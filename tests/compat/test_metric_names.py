@@ -10,7 +10,6 @@ from typing import TypeAlias
 import pika
 import pytest
 
-from tests.compat.asked import asks
 from tests.compat.embedded import serving
 from tests.compat.metric_names import (
     ENDPOINTS,
@@ -23,6 +22,7 @@ from tests.compat.metric_names import (
     names_at,
 )
 from tests.compat.oracle import RabbitMQ, free_port
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 

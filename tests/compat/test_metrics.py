@@ -11,10 +11,10 @@ import pika.exceptions
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from tests.compat.asked import asks
 from tests.compat.embedded import serving
 from tests.compat.metric_names import families_at
 from tests.compat.oracle import RabbitMQ, free_port
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 

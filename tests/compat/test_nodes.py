@@ -6,10 +6,10 @@ from functools import cache
 
 import pytest
 
-from tests.compat.asked import asked_of_nodes
 from tests.compat.clusters import Cluster, RabbitMQCluster
-from tests.compat.comparing import compare
+from tests.compat.comparison import compare
 from tests.compat.nodes import load_nodes_scenarios, run
+from tests.compat.questions import asked_of_nodes
 from tests.compat.replay import Answers
 
 pytestmark = pytest.mark.compat  # three nodes take their time to agree

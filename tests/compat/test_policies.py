@@ -17,10 +17,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.policies.policies import merged
 from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, check_policy
-from tests.compat.asked import asks
-from tests.compat.comparing import difference_of
+from tests.compat.comparison import difference_of
 from tests.compat.embedded import Serving, serving
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 from tests.compat.test_commands import fluffle_says

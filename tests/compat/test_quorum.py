@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.compat.asked import asked_with_quorum_queues
 from tests.compat.clusters import Cluster
-from tests.compat.comparing import compare
+from tests.compat.comparison import compare
 from tests.compat.embedded import Serving
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asked_with_quorum_queues
 from tests.compat.quorum import NAMES, run
 from tests.compat.replay import Answers
 from tests.compat.scenario import load_scenarios

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.broker.cli.running_node import run
-from tests.compat.asked import NODE_AT, asks
-from tests.compat.comparing import difference_of
+from tests.compat.comparison import difference_of
 from tests.compat.embedded import serving
 from tests.compat.estate import with_estate
 from tests.compat.oracle import NODE
+from tests.compat.questions import NODE_AT, asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Transcript
 

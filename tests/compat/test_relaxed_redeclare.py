@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.compat.asked import asks
-from tests.compat.comparing import compare_all, told
+from tests.compat.comparison import compare_all, transcript_of
 from tests.compat.embedded import serving
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asks
 from tests.compat.replay import Answers
 from tests.compat.scenario import Peer, Scenario, Transcript
 from tests.compat.verbs import Speaker, speaker
@@ -111,12 +111,12 @@ def other_ways(main: Speaker) -> None:
 
 def told_by_rabbitmq(folder: Path, config: str) -> Transcript:
     with RabbitMQ(folder, config) as rabbitmq:
-        return told(conversation, rabbitmq.port)
+        return transcript_of(conversation, rabbitmq.port)
 
 
 def told_by_fluffle(data_dir: Path, answers: Answers, *options: str) -> Transcript:
     with serving(data_dir, answers, *options) as fluffle:
-        return told(conversation, fluffle.port)
+        return transcript_of(conversation, fluffle.port)
 
 
 OPTIONS = {RELAXED: ("--quorum-relaxed-redeclare",), "": ()}

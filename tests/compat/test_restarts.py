@@ -13,9 +13,9 @@ from typing import Protocol
 
 import pytest
 
-from tests.compat.asked import asked_across
-from tests.compat.comparing import compare
+from tests.compat.comparison import compare
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asked_across
 from tests.compat.replay import Answers
 from tests.compat.scenario import CROSSINGS, Crossing, End, Peer, Transcript, load_scenarios
 from tests.support.client import DEADLINE_S

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.compat.asked import asked_alone
-from tests.compat.comparing import compare
+from tests.compat.comparison import compare
 from tests.compat.embedded import Serving
 from tests.compat.oracle import RabbitMQ
+from tests.compat.questions import asked_alone
 from tests.compat.replay import Answers
 from tests.compat.scenario import load_scenarios
 

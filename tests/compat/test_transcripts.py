@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.asked import all_asked
 from tests.compat.differences import DIFFERENCES
 from tests.compat.entries import FOLDER, SUFFIX, Asked, ChangedByHand, Entry, File
+from tests.compat.questions import all_asked
 from tests.compat.replay import AGAIN, Answers, Mode, Stale
 from tests.compat.scenario import Transcript
 

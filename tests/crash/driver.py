@@ -28,7 +28,7 @@ from fluffle.storage.heads import Heads
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
 from tests.crash import roles
-from tests.crash.administering import Operator
+from tests.crash.admin_operator import Operator
 from tests.crash.roles import CHURNS, DURABLE, LEAKY, Q_STEADY, ROLES, STEADY, TRANSIENT
 from tests.support.daemon import Daemon
 from tests.support.store import raise_it

@@ -41,7 +41,7 @@ from fluffle.broker.torture.roles import (
 )
 from fluffle.protocol.methods import Exchange, Queue, make, pamqp_table
 from fluffle.protocol.wire import to_table
-from tests.crash.transacting import Transactions
+from tests.crash.transactions import Transactions
 
 FAN, TOPIC = "crash.fan", "crash.topic"
 STEADY, BUSY, MIXED, LARGE, DEEP, LEAKY = "steady", "busy", "mixed", "large", "deep", "leaky"

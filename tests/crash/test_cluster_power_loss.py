@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.crash.cuts import cuts, findings, record_cluster
+from tests.crash.power_cuts import cuts, findings, record_cluster
 from tests.support.cluster_nodes import ports_of_nodes
 
 CUTS = 10

@@ -27,15 +27,15 @@ from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import body_of as content_body
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
-from tests.crash.story import QUEUES, THINGS, Recording, record
+from tests.crash.recorded_run import QUEUES, THINGS, Recording, record
 from tests.support.daemon import Daemon
 from tests.support.definitions import engines
-from tests.support.patience import PatientHolder
+from tests.support.no_timeout import NoTimeoutHolder
 from tests.support.powercut import PowerCut
 from tests.support.store import open_store
 
 
-class Taker(PatientHolder):
+class Taker(NoTimeoutHolder):
     """Takes a message and keeps it."""
 
     no_ack = False

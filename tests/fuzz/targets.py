@@ -75,10 +75,10 @@ from fluffle.storage.layout import cut
 from fluffle.storage.record import Deletion, Packer, Record, Row
 from tests.broker.queues.quorum.history import OPERATIONS, History
 from tests.broker.queues.quorum.sample_facts import busy
-from tests.fuzz.talk import GREETING, talk
+from tests.fuzz.connections import GREETING, talk
 from tests.protocol.client_frames import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.sample_session import merged, sample_session, session_reader
-from tests.support.digests import digest_of
+from tests.support.definition_digest import digest_of
 
 HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fluffle.protocol.methods import Channel, encode_method
 from tests.fuzz.changes import changed
+from tests.fuzz.connections import talk
 from tests.fuzz.methods import SPEECHES
-from tests.fuzz.talk import talk
 from tests.fuzz.targets import TARGETS
 
 OPENED = encode_method(1, Channel.Open()) + encode_method(2, Channel.Open())

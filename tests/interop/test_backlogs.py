@@ -12,7 +12,7 @@ import pytest
 from fluffle.broker.config.config import memory_bytes
 from fluffle.protocol.methods import Basic, Queue, make
 from fluffle.protocol.properties import Properties
-from tests.abuse.watch import look
+from tests.abuse.process_samples import look
 from tests.support.client import Client
 from tests.support.daemon import Daemon
 from tests.support.edge import publish_frames

@@ -12,8 +12,8 @@ import pytest
 
 from fluffle.storage.reserve import keep
 from tests.support.daemon import COMMAND, Daemon
-from tests.support.disks import NoDisk, fill, free, small_disk
 from tests.support.require import require, unavailable
+from tests.support.small_disk import NoDisk, fill, free, small_disk
 
 MESSAGES = 500
 

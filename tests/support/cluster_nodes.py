@@ -34,7 +34,7 @@ from fluffle.broker.queues.queue_api import Deferred as Asked
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.raft.tuning import Tuning
 from tests.support.deadlines import soon
-from tests.support.digests import digest_of
+from tests.support.definition_digest import digest_of
 from tests.support.ports import LOOPBACK, free_ports
 
 SECRET = b"a secret of tests"

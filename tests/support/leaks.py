@@ -22,24 +22,24 @@ DESCRIPTORS = Path("/proc/self/fd")
 KINDS = ("socket:", "pipe:", "anon_inode:")
 
 
-class Held(NamedTuple):
+class ProcessResources(NamedTuple):
     """By this process."""
 
     threads: frozenset[str]
     descriptors: frozenset[str]
     directories: frozenset[str]
 
-    def beyond(self, before: Held) -> list[str]:
+    def beyond(self, before: ProcessResources) -> list[str]:
         """What there was not before, in words."""
         return sorted(
             chosen for now, then in zip(self, before, strict=True) for chosen in now - then
         )
 
 
-def held() -> Held:
+def held() -> ProcessResources:
     """What there is now; where there is no /proc, sockets are not seen."""
     temporary = Path(tempfile.gettempdir())
-    return Held(
+    return ProcessResources(
         frozenset(
             f"thread {each.name} {each.ident}"
             for each in threading.enumerate()

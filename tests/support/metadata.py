@@ -15,7 +15,7 @@ from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
 
 
 @dataclass(slots=True)
-class Asked:
+class PendingChange:
     """A change under way, and who waits for it."""
 
     proposal: Proposal
@@ -24,11 +24,11 @@ class Asked:
     failed: Callable[[BrokerError], None]
 
 
-def nobody_minds(_error: BrokerError) -> None:
+def ignore_error(_error: BrokerError) -> None:
     """Those that waited have been answered already."""
 
 
-class LaterMetadata:
+class ManualMetadata:
     """Commits the oldest change at each `commit`.  There is a virtual host `/` already."""
 
     def __init__(self, apply: Apply, facts: Facts) -> None:
@@ -36,7 +36,7 @@ class LaterMetadata:
         self._apply = apply
         self._state = State()
         self._state.put(Fact(Kind.VHOST, ("/",)), self._state.last_revision)
-        self._asked: deque[Asked] = deque()
+        self._asked: deque[PendingChange] = deque()
         self._number = 0
         self.stale_count = 0
         self.late: OnLateError | None = None
@@ -53,7 +53,7 @@ class LaterMetadata:
         if change.changes_nothing:
             done()
             return
-        self._asked.append(Asked(self._propose(change), decide, done, failed))
+        self._asked.append(PendingChange(self._propose(change), decide, done, failed))
 
     def settle(
         self,
@@ -75,7 +75,7 @@ class LaterMetadata:
     def give_up(self) -> None:
         """Tell who waits that it takes too long; all of it may still come true."""
         for asked in self._asked:
-            failed, asked.failed, asked.done = asked.failed, nobody_minds, ignore_done
+            failed, asked.failed, asked.done = asked.failed, ignore_error, ignore_done
             failed(timed_out())
 
     def commit(self) -> None:

@@ -24,14 +24,14 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
-from tests.support.asking import asking
 from tests.support.fakes import Timer
-from tests.support.hosts import HostCluster, Node
+from tests.support.queue_arguments import queue_arguments
+from tests.support.raft_hosts import HostCluster, Node
 
 NONCE = 77
 
 
-class Watched:
+class ObservedMember:
     """A `Machine` that tells of what is applied, before it is."""
 
     def __init__(self, machine: Machine, told: Callable[[Entry], None]) -> None:
@@ -46,13 +46,13 @@ class Watched:
         self._apply(entries)
 
 
-class WatchedHosting(quorum_members.QuorumMembers):
+class ObservedMembers(quorum_members.QuorumMembers):
     """Whose machines are."""
 
     told: Callable[[GroupId, Entry], None]
 
     def make_machine(self, group: GroupId) -> Machine:  # type: ignore[override]
-        return Watched(super().make_machine(group), lambda entry: self.told(group, entry))
+        return ObservedMember(super().make_machine(group), lambda entry: self.told(group, entry))
 
 
 class QueueNode(Node):
@@ -90,7 +90,7 @@ class QueueNode(Node):
             queue_failed=self._queue_failed,
         )
         self.hub = session_router.SessionRouter(around)
-        self.hosting = WatchedHosting(
+        self.hosting = ObservedMembers(
             quorum_members.QuorumMembersEnvironment(
                 self.name,
                 own,
@@ -219,7 +219,9 @@ class QueueCluster:
         """All nodes hear of it, and have an edge for it."""
         self.queue = queue = draw_id(self.chance.getrandbits, leader, members)
         self.definition = QueueDefinition(
-            QueueSpec("q", durable=True, queue_type=QueueType.QUORUM, arguments=asking(**said)),
+            QueueSpec(
+                "q", durable=True, queue_type=QueueType.QUORUM, arguments=queue_arguments(**said)
+            ),
             id=queue,
             founders=tuple(members),
             members=tuple((name, 1) for name in members),

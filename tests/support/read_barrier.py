@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fluffle.broker.base.errors import BrokerError, InternalError
 
 
-class LateKnowledge:
+class ManualReadBarrier:
     """The `Knowledge` of a node that is not alone: each confirmation is made by `confirm`."""
 
     is_complete = False

@@ -29,8 +29,8 @@ from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests import support
 from tests.compat.oracle import Ports, environment, free_port, prepare, script
 from tests.support.daemon import environment_for_nodes
-from tests.support.disks import NoDisk, fill, free, small_disk
 from tests.support.powercut import cut_power, forgetting_environment, preloaded
+from tests.support.small_disk import NoDisk, fill, free, small_disk
 from tests.torture.epmd import Registry, port_mapper
 from tests.torture.membership import COMMAND, Membership, Operator, Place
 from tests.torture.processes import Command, Processes, processes

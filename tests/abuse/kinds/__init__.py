@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from tests.abuse.ground import Ground
 from tests.abuse.kinds import (
     churn,
     contents,
-    entrances,
     flooders,
     floods,
     frames,
     handshakes,
-    hoarders,
     logins,
+    tls_and_proxy,
+    unread_answers,
 )
+from tests.abuse.target import AttackContext
 
-Attack = Callable[[Ground, Random], None]
+Attack = Callable[[AttackContext, Random], None]
 """Does it once, and raises `Surprise` when it does not end as it must."""
 
 KINDS: Mapping[str, Attack] = {
     **frames.KINDS,
     **contents.KINDS,
     **handshakes.KINDS,
-    **entrances.KINDS,
+    **tls_and_proxy.KINDS,
     **logins.KINDS,
     **floods.KINDS,
     **flooders.KINDS,
     **churn.KINDS,
-    **hoarders.KINDS,
+    **unread_answers.KINDS,
 }

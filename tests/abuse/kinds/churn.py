@@ -7,17 +7,17 @@ import struct
 from random import Random
 
 from fluffle.protocol.methods import Basic, Channel, Queue, make
-from tests.abuse.ground import Ground
+from tests.abuse.target import AttackContext
 
 ROUNDS = 20
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 CLOSE = make(Channel.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
 
 
-def connection_churn(ground: Ground, chance: Random) -> None:
+def connection_churn(context: AttackContext, chance: Random) -> None:
     """Connections that are opened and left in order, without a word, or with a reset."""
     for _ in range(ROUNDS):
-        with ground.log_in(1) as rogue:
+        with context.log_in(1) as rogue:
             rogue.declare()
             manner = chance.randrange(3)
             if manner == 0:
@@ -27,9 +27,9 @@ def connection_churn(ground: Ground, chance: Random) -> None:
                 rogue.client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
-def channel_churn(ground: Ground, _chance: Random) -> None:
+def channel_churn(context: AttackContext, _chance: Random) -> None:
     """Channels that are opened and closed, with a consumer and messages in its hands."""
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         rogue.declare()
         for number in range(2, 2 + ROUNDS):
             rogue.client.channel(number)
@@ -41,23 +41,23 @@ def channel_churn(ground: Ground, _chance: Random) -> None:
         rogue.leave()
 
 
-def channel_errors(ground: Ground, chance: Random) -> None:
+def channel_errors(context: AttackContext, chance: Random) -> None:
     """Channels that are closed for an error, again and again on one connection."""
     missing = make(Queue.Declare, queue="nobody has declared this", passive=True)
     unknown_tag = make(Basic.Ack, delivery_tag=99)
-    with ground.log_in() as rogue:
+    with context.log_in() as rogue:
         for _ in range(ROUNDS):
             rogue.client.channel(1)
             method, code = chance.choice(((missing, NOT_FOUND), (unknown_tag, PRECONDITION_FAILED)))
             rogue.client.send(1, method, method, method)
-            ground.count()
+            context.count()
             rogue.channel_ends(1, code)
         rogue.leave()
 
 
-def redelivery_loops(ground: Ground, _chance: Random) -> None:
+def redelivery_loops(context: AttackContext, _chance: Random) -> None:
     """A message that is given back a thousand times."""
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         queue = rogue.declare()
         rogue.call(1, make(Basic.Consume, queue=queue, consumer_tag="loop"))
         rogue.client.publish(1, "", queue, bytes(1_000))

@@ -7,7 +7,7 @@ from random import Random
 
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.spec import FRAME_BODY, FRAME_HEADER, FRAME_METHOD
-from tests.abuse.ground import Ground, Surprise
+from tests.abuse.target import AttackContext, UnexpectedAnswer
 from tests.support.client import raw_frame
 
 FRAME_ERROR, SYNTAX_ERROR, INTERNAL_ERROR = 501, 502, 541
@@ -44,7 +44,7 @@ def message_with(headers: bytes) -> bytes:
     return PUBLISH + raw_frame(FRAME_HEADER, 1, struct.pack(">HHQ", 60, 0, 0) + properties)
 
 
-def truncated_tables(ground: Ground, chance: Random) -> None:
+def truncated_tables(context: AttackContext, chance: Random) -> None:
     """Tables and strings in them that end before they say."""
     sent = chance.choice(
         (
@@ -55,49 +55,49 @@ def truncated_tables(ground: Ground, chance: Random) -> None:
             message_with(table(field(b"A", b"A", struct.pack(">I", 99)))),
         )
     )
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         rogue.send(sent)
         rogue.ends(FRAME_ERROR, SYNTAX_ERROR)
 
 
-def unknown_types(ground: Ground, chance: Random) -> None:
+def unknown_types(context: AttackContext, chance: Random) -> None:
     """Values with a tag that stands for nothing."""
     fields = field(b"u", chance.choice((b"\x00", b"z", b"\xff", b"?")), b"value")
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         rogue.send(chance.choice((declare_with(fields), message_with(table(fields)))))
         rogue.ends(FRAME_ERROR, SYNTAX_ERROR)
 
 
-def deep_tables(ground: Ground, chance: Random) -> None:
+def deep_tables(context: AttackContext, chance: Random) -> None:
     """As deep as a frame has room for."""
     fields = nested(chance.choice((200, 2_000, 10_000)))
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         rogue.send(chance.choice((declare_with(fields), message_with(table(fields)))))
         rogue.ends(FRAME_ERROR, SYNTAX_ERROR)
 
 
-def header_floods(ground: Ground, chance: Random) -> None:
+def header_floods(context: AttackContext, chance: Random) -> None:
     """Messages with headers as large as a frame, all of them different: read, and then dropped."""
     fields = b"".join(field(b"%06d" % number, b"l", chance.randbytes(8)) for number in range(8_000))
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         rogue.send(
             b"".join(message_with(table(fields + field(b"n", b"t", b"%c" % n))) for n in range(8))
         )
         rogue.client.settle(1)
         if rogue.client.transcript:
-            raise Surprise(rogue.client.transcript[-1])
+            raise UnexpectedAnswer(rogue.client.transcript[-1])
 
 
-def bodies_in_crumbs(ground: Ground, chance: Random) -> None:
+def bodies_in_crumbs(context: AttackContext, chance: Random) -> None:
     """A message whose body comes one byte a frame, and with nothing in between."""
     size = chance.randrange(1_000, 5_000)
     crumbs = raw_frame(FRAME_BODY, 1, b"") + raw_frame(FRAME_BODY, 1, b"x")
     header = raw_frame(FRAME_HEADER, 1, struct.pack(">HHQH", 60, 0, size, 0))
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         rogue.send(PUBLISH + header + crumbs * size)
         rogue.client.settle(1)
         if rogue.client.transcript:
-            raise Surprise(rogue.client.transcript[-1])
+            raise UnexpectedAnswer(rogue.client.transcript[-1])
 
 
 KINDS = {

@@ -6,7 +6,7 @@ from random import Random
 
 from fluffle.protocol.methods import Connection, Queue, make
 from fluffle.protocol.spec import FRAME_METHOD, PROTOCOL_HEADER
-from tests.abuse.ground import Ground, Surprise
+from tests.abuse.target import AttackContext, UnexpectedAnswer
 from tests.support.client import raw_frame, start_ok
 
 HANDSHAKE_S = 10
@@ -14,19 +14,19 @@ HEARTBEAT_S = 1
 FRAME_ERROR, CHANNEL_ERROR = 501, 504
 
 
-def garbage_before_the_header(ground: Ground, chance: Random) -> None:
+def garbage_before_the_header(context: AttackContext, chance: Random) -> None:
     """Another protocol, or none: answered with ours, and closed."""
     sent = chance.choice((b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", bytes(8)))
-    with ground.accept() as rogue:
+    with context.accept() as rogue:
         rogue.send(sent)
         if rogue.client.frame().payload != PROTOCOL_HEADER:
-            raise Surprise("garbage was not answered with a protocol header")
+            raise UnexpectedAnswer("garbage was not answered with a protocol header")
         rogue.is_cut_off()
 
 
-def slow_handshakes(ground: Ground, chance: Random) -> None:
+def slow_handshakes(context: AttackContext, chance: Random) -> None:
     """A handshake that stops on the way."""
-    rogue = ground.accept()
+    rogue = context.accept()
     steps = chance.randrange(4)
     rogue.send(PROTOCOL_HEADER[: 8 if steps else 5])
     if steps >= 2:
@@ -39,9 +39,9 @@ def slow_handshakes(ground: Ground, chance: Random) -> None:
     rogue.leave_open(HANDSHAKE_S, f"a handshake that stopped after {steps} steps")
 
 
-def large_handshakes(ground: Ground, chance: Random) -> None:
+def large_handshakes(context: AttackContext, chance: Random) -> None:
     """A start-ok that is larger than any may be, announced or sent."""
-    with ground.accept() as rogue:
+    with context.accept() as rogue:
         rogue.send(PROTOCOL_HEADER)
         rogue.client.expect("Connection.Start")
         rogue.send(
@@ -52,7 +52,7 @@ def large_handshakes(ground: Ground, chance: Random) -> None:
         rogue.ends(FRAME_ERROR)
 
 
-def hasty_handshakes(ground: Ground, chance: Random) -> None:
+def hasty_handshakes(context: AttackContext, chance: Random) -> None:
     """Methods on channels, and of other phases, before the connection is open."""
     hasty = chance.choice(
         (
@@ -61,16 +61,16 @@ def hasty_handshakes(ground: Ground, chance: Random) -> None:
             make(Queue.Declare, queue="hasty"),
         )
     )
-    with ground.accept() as rogue:
+    with context.accept() as rogue:
         rogue.send(PROTOCOL_HEADER)
         rogue.client.expect("Connection.Start")
         rogue.client.send(0, *[hasty] * 100)
         rogue.ends(CHANNEL_ERROR, 503)
 
 
-def silent_peers(ground: Ground, _chance: Random) -> None:
+def silent_peers(context: AttackContext, _chance: Random) -> None:
     """A peer that vanished: it agreed to heartbeats, and sends none; nothing closes the socket."""
-    rogue = ground.log_in(1, heartbeat=HEARTBEAT_S)
+    rogue = context.log_in(1, heartbeat=HEARTBEAT_S)
     rogue.leave_open(3 * HEARTBEAT_S, "a peer that sends no heartbeats")
 
 

@@ -7,37 +7,37 @@ from random import Random
 from fluffle.protocol.methods import Connection, make, pamqp_table
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
-from tests.abuse.ground import Ground
+from tests.abuse.target import AttackContext
 from tests.support.client import CAPABILITIES, start_ok
 
 ACCESS_REFUSED, SYNTAX_ERROR, COMMAND_INVALID = 403, 502, 503
 LOGINS = 3
 
 
-def refused(ground: Ground, user: str, password: str, *, is_told: bool = True) -> None:
+def refused(context: AttackContext, user: str, password: str, *, is_told: bool = True) -> None:
     """One login that fails.  Where hashes are slow too many of them are not answered in time."""
-    with ground.accept() as rogue:
+    with context.accept() as rogue:
         rogue.send(PROTOCOL_HEADER)
         rogue.client.expect("Connection.Start")
         rogue.client.send(0, start_ok(user, password, CAPABILITIES if is_told else ()))
-        rogue.ends(*[ACCESS_REFUSED] * is_told, may_be_mute=bool(ground.target.slow_user))
+        rogue.ends(*[ACCESS_REFUSED] * is_told, may_be_mute=bool(context.target.slow_user))
 
 
-def wrong_passwords(ground: Ground, chance: Random) -> None:
+def wrong_passwords(context: AttackContext, chance: Random) -> None:
     """Guesses, for a user that exists and for others, by clients that are told and that are not."""
     for _ in range(LOGINS):
         user = chance.choice(("guest", "admin", "x" * 200))
-        refused(ground, user, f"{chance.random()}", is_told=chance.random() < 0.8)
+        refused(context, user, f"{chance.random()}", is_told=chance.random() < 0.8)
 
 
-def wrong_slow_passwords(ground: Ground, chance: Random) -> None:
+def wrong_slow_passwords(context: AttackContext, chance: Random) -> None:
     """Guesses at a password that takes long to compare."""
-    if ground.target.slow_user:
+    if context.target.slow_user:
         for _ in range(2):
-            refused(ground, ground.target.slow_user, f"{chance.random()}")
+            refused(context, context.target.slow_user, f"{chance.random()}")
 
 
-def impossible_logins(ground: Ground, chance: Random) -> None:
+def impossible_logins(context: AttackContext, chance: Random) -> None:
     """Mechanisms that do not exist and responses that are none."""
     mechanism, response, code = chance.choice(
         (
@@ -53,7 +53,7 @@ def impossible_logins(ground: Ground, chance: Random) -> None:
         mechanism=mechanism,
         response=response,  # type: ignore[arg-type]
     )
-    with ground.accept() as rogue:
+    with context.accept() as rogue:
         rogue.send(PROTOCOL_HEADER)
         rogue.client.expect("Connection.Start")
         rogue.client.send(0, method)

@@ -19,7 +19,7 @@ from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.amqp091.listener import Listener
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.certificates import Authority
-from tests.support.company import Nobody
+from tests.support.no_cluster import NoCluster
 
 
 async def answer_of(later: DeferredRow) -> Row | BrokerError:
@@ -63,7 +63,7 @@ async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before
     steps: list[str] = []
     others_lead = asyncio.Event()
 
-    class Around(Nobody):
+    class Around(NoCluster):
         """A cluster, as far as it is told of this."""
 
         @property
@@ -96,7 +96,7 @@ async def test_clients_are_told_why() -> None:
     desk = VerbHarness()
     client = desk.edge.connect()
     services = desk.edge.services
-    maintenance = Maintenance(Listener(services), services.connections, Nobody())
+    maintenance = Maintenance(Listener(services), services.connections, NoCluster())
     assert await maintenance.drain() == {"closed": 1}
     desk.edge.run()
     client.expect_closed(320, f"CONNECTION_FORCED - {REASON}")
@@ -114,11 +114,11 @@ async def test_what_goes_wrong_is_an_answer(caplog: pytest.LogCaptureFixture) ->
         def suspend(self) -> None:
             raise ZeroDivisionError
 
-    blocked = Maintenance(Blocked(services), services.connections, Nobody())
+    blocked = Maintenance(Blocked(services), services.connections, NoCluster())
     refused = await answer_of(DeferredRow(lambda answer: blocked.do(blocked.revive(), answer)))
     assert isinstance(refused, PreconditionFailed)
     assert "Address already in use" in refused.explanation
-    broken = Maintenance(Broken(services), services.connections, Nobody())
+    broken = Maintenance(Broken(services), services.connections, NoCluster())
     bug = await answer_of(DeferredRow(lambda answer: broken.do(broken.drain(), answer)))
     assert isinstance(bug, BrokerError)
     assert "ZeroDivisionError" in caplog.text

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fluffle.broker.admin.context import DeferredRow, PendingRow, Row
 from fluffle.broker.admin.verbs import certain_result
 from fluffle.broker.base.errors import BrokerError, NotFound, QueueDeleted
-from tests.support.read_barrier import LateKnowledge
+from tests.support.read_barrier import ManualReadBarrier
 
 
 def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
-    read_barrier, asked, told = LateKnowledge(), list[PendingRow](), list[Row | BrokerError]()
+    read_barrier, asked, told = ManualReadBarrier(), list[PendingRow](), list[Row | BrokerError]()
 
     def make() -> Row | DeferredRow:
         if len(asked) == 3:

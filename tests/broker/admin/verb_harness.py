@@ -15,9 +15,9 @@ from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.config.config import Config
 from fluffle.broker.runtime.turn import raise_it
-from tests.support.company import Nobody
+from tests.support.call_count import calls_of
 from tests.support.edge import Edge
-from tests.support.work import calls_of
+from tests.support.no_cluster import NoCluster
 
 
 class VerbHarness:
@@ -37,7 +37,7 @@ class VerbHarness:
             alarms=services.alarms,
             addresses={"amqp": ("127.0.0.1", 5672)},
             started_ms=1_000,
-            company=Nobody(),
+            company=NoCluster(),
         )
         self.dispatcher = Dispatcher(self.context, VERBS, raise_it)
 

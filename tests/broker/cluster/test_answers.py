@@ -8,7 +8,7 @@ from fluffle.raft.group import Position
 from fluffle.raft.messages import AppendAccepted, LeaderQuery
 from fluffle.raft.progress import ProgressState
 from tests.simulation.toy import put
-from tests.support.hosts import HostCluster
+from tests.support.raft_hosts import HostCluster
 
 GROUP = 7
 

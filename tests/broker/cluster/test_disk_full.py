@@ -13,7 +13,7 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.disk_full import DiskFullCallbacks, DiskFullHandover, unpacked
 from fluffle.raft.config import NodeId
 from tests.simulation.toy import put
-from tests.support.hosts import HostCluster
+from tests.support.raft_hosts import HostCluster
 
 GROUP = 7
 

@@ -12,7 +12,7 @@ from fluffle.broker.cluster.ports import Machine
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.records import GroupId
-from tests.support.hosts import ToyMachine
+from tests.support.raft_hosts import ToyMachine
 
 QUEUE: GroupId = 7
 

@@ -12,7 +12,7 @@ from fluffle.raft.records import DATA, Entry
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put, settle
 from tests.suite.seeds import seeds
-from tests.support.hosts import HostCluster, Node, ToyMachine
+from tests.support.raft_hosts import HostCluster, Node, ToyMachine
 
 GROUP = 7
 STEPS = 400

@@ -37,7 +37,7 @@ from tests.simulation.toy import put
 from tests.storage.support import ManualWriter
 from tests.support import store as stores
 from tests.support.deadlines import soon
-from tests.support.hosts import Network, Told, ToyMachine
+from tests.support.raft_hosts import Network, RecordingOwner, ToyMachine
 
 GROUP = 1_000_000
 ORIGIN = Origin("", "q")
@@ -72,7 +72,7 @@ class Alone:
         self.commits = Commits(self.store, self.turn)
         journals = LocalJournals(self.store.log, self.commits, {})
         self.journal = journals.create(journals.new_groups())
-        self.told = Told()
+        self.told = RecordingOwner()
         self.fatal: list[Exception] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.running = RunningHost(
@@ -188,7 +188,7 @@ def test_a_host_that_has_stopped_leaves_the_rest_of_the_node_alone() -> None:
 
 
 def test_frames_of_no_known_kind_are_dropped_with_a_word() -> None:
-    told, links = Told(), Network().join("a")
+    told, links = RecordingOwner(), Network().join("a")
     node = Alone()
     around = node.around()._replace(links=links, owner=told)
     running = RunningHost(HostIdentity("a", 1, Random(1)), around)
@@ -321,7 +321,7 @@ class LoopNode:
             self._directory, call_soon=loop.call_soon_threadsafe, on_fatal=self.fatal.append
         )
         self.commits = Commits(self.store, self.turn)
-        self.told = Told(lambda: NotingMachine(self._changes))
+        self.told = RecordingOwner(lambda: NotingMachine(self._changes))
         links = self._network.join(self.name)
         around = HostLoopEnvironment(
             self.store,

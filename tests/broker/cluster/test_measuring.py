@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.toy import put
-from tests.support.hosts import HostCluster
+from tests.support.raft_hosts import HostCluster
 
 GROUP = 7
 

@@ -13,7 +13,7 @@ from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.durability.definitions.change_codec import encode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.routing.exchange import ExchangeSpec
-from tests.support.digests import digest_of
+from tests.support.definition_digest import digest_of
 from tests.support.metadata_changes import (
     bind,
     contents,

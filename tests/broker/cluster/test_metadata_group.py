@@ -18,9 +18,9 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts import queue_changes as queues
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
-from tests.support.digests import digest_of
-from tests.support.hosts import HostCluster, Node, ToyMachine
+from tests.support.definition_digest import digest_of
 from tests.support.metadata_cluster import Outcome, nobody_is_served
+from tests.support.raft_hosts import HostCluster, Node, ToyMachine
 
 GROUP = 1
 

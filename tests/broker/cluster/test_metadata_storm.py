@@ -15,7 +15,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes as queues
 from tests.suite.seeds import seeds
-from tests.support.digests import digest_of
+from tests.support.definition_digest import digest_of
 from tests.support.metadata_changes import (
     OWNER,
     bind,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fluffle.raft.output import Role
 from fluffle.raft.records import Entry, SnapshotMeta
 from tests.simulation.toy import put
-from tests.support.hosts import HostCluster, ToyMachine
+from tests.support.raft_hosts import HostCluster, ToyMachine
 
 GROUP = 7
 

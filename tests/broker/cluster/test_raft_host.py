@@ -18,7 +18,7 @@ from fluffle.raft.records import Entry
 from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put
-from tests.support.hosts import HostCluster, ToyMachine
+from tests.support.raft_hosts import HostCluster, ToyMachine
 
 GROUP = 7
 

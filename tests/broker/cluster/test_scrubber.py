@@ -6,7 +6,7 @@ from fluffle.broker.cluster.host_limits import HostLimits, ScrubLimits
 from fluffle.broker.cluster.scrubber import first_hole
 from fluffle.raft.records import DATA, Entry
 from tests.simulation.toy import put, settle
-from tests.support.hosts import HostCluster
+from tests.support.raft_hosts import HostCluster
 
 GROUP = 7
 SCRUB = ScrubLimits(piece_bytes=500, pause_ms=50, rest_ms=4_000)

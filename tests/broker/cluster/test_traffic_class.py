@@ -14,7 +14,7 @@ from fluffle.raft.messages import (
     SnapshotOffer,
 )
 from fluffle.raft.records import DATA, Entry
-from tests.support.hosts import MemoryLinks, Network
+from tests.support.raft_hosts import MemoryLinks, Network
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, DATA, Entry
-from tests.support.hosts import HostCluster
+from tests.support.raft_hosts import HostCluster
 
 GROUP = 7
 CONFIG_BYTES = Config.initial("abc").encode()

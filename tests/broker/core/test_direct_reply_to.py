@@ -9,12 +9,12 @@ from fluffle.broker.core.direct_reply_to import (
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from tests.broker.queues.queue_harness import ORIGIN, messages
-from tests.support.patience import PatientHolder
+from tests.support.no_timeout import NoTimeoutHolder
 
 NAME = PREFIX + "somebody"
 
 
-class Requester(PatientHolder):
+class Requester(NoTimeoutHolder):
     """Notes the answers it gets."""
 
     no_ack = True

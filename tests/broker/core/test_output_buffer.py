@@ -14,7 +14,7 @@ from fluffle.broker.core.output_buffer import (
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch
 from tests.broker.queues.queue_harness import QueueHarness
-from tests.support.patience import PatientSink
+from tests.support.no_timeout import NoTimeoutSink
 
 MESSAGES_MAX = BURST_BYTES // MESSAGE_BYTES_MIN
 
@@ -38,7 +38,7 @@ class Socket:
         self.writes.append(list(list_of_data))
 
 
-class OutletSink(PatientSink):
+class OutletSink(NoTimeoutSink):
     """A client's end as the broker has it: room is that of the connection's outlet."""
 
     def __init__(self, output: OutputBuffer) -> None:

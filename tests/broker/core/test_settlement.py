@@ -17,8 +17,8 @@ from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
 from fluffle.protocol.steps import whole
 from tests.broker.queues.queue_harness import ORIGIN, numbered
+from tests.support.no_timeout import NoTimeoutHolder
 from tests.support.observers import ChannelRecorder
-from tests.support.patience import PatientHolder
 
 
 class FakeQueue:
@@ -45,7 +45,7 @@ class FakeQueue:
         self.heard.append(("deliver_ready", 0))
 
 
-class FakeHolder(PatientHolder):
+class FakeHolder(NoTimeoutHolder):
     """A client that was given messages of one queue."""
 
     no_ack = False

@@ -11,10 +11,10 @@ from fluffle.broker.core.unacked import COMPACT_AT, FRONT_RUNS_MAX, Stretch, Una
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.protocol.steps import whole
 from tests.broker.queues.queue_harness import ORIGIN, QueueHarness, numbered
-from tests.support.patience import PatientHolder
+from tests.support.no_timeout import NoTimeoutHolder
 
 
-class Holder(PatientHolder):
+class Holder(NoTimeoutHolder):
     """Whoever holds the messages: only whether they need settling counts here."""
 
     queue = QueueHarness().queue

@@ -24,7 +24,7 @@ from fluffle.broker.queues.settings import settings_of
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import Editor
-from tests.support.turns import Others
+from tests.support.loop_turns import TurnCounter
 
 HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
 """Of `secret`, made by RabbitMQ 4.0.5."""
@@ -367,7 +367,7 @@ def test_queues_keep_their_type_where_another_one_is_the_default() -> None:
 
 
 async def test_others_have_their_turn_in_between() -> None:
-    catalogue, others = empty(), Others()
+    catalogue, others = empty(), TurnCounter()
     Editor(catalogue).vhost("v")
     definitions = read(json.dumps(cluster({"queues": [queue(f"q{n}") for n in range(1_000)]})))
     async with others.counted():

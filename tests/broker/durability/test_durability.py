@@ -41,7 +41,7 @@ from fluffle.storage.layout import Table
 from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor, engine_of, engines
-from tests.support.patience import PatientHolder
+from tests.support.no_timeout import NoTimeoutHolder
 from tests.support.store import open_store
 
 
@@ -195,7 +195,7 @@ async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
             open_durability(place, turn, on_fatal=fail)
 
 
-class Taker(PatientHolder):
+class Taker(NoTimeoutHolder):
     """Takes messages of a queue, and keeps them unless it is told not to."""
 
     def __init__(self, queue: Queue, *, no_ack: bool = False) -> None:

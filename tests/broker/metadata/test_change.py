@@ -14,7 +14,7 @@ from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.metadata.state import Proposal
 from tests.broker.metadata.sample_facts import binding, exchange, queue
-from tests.support.facts import ToldFacts
+from tests.support.fact_recorder import FactRecorder
 
 KEYS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=4)
 
@@ -80,7 +80,7 @@ def test_what_is_not_recorded_is_not_named() -> None:
         applied.append(change)
         return ()
 
-    facts = ToldFacts()
+    facts = FactRecorder()
     metadata = LocalMetadata(apply, facts)
     metadata.settle(lambda: Change(puts=(*named(*"ab"), exchange(), queue())))
     unnamed = FactGroup(Kind.BINDING, "v", "cd", never_named, outlives=False)

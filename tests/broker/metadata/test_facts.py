@@ -1,7 +1,7 @@
 """Who owns a definition tells it when it changes, what ends with the process not at all.
 
-`ToldFacts.remove` fails for what was never told, and each test that ends with nothing known shows
-that whatever was told is taken back.
+`FactRecorder.remove` fails for what was never told, and each test that ends with nothing known
+shows that whatever was told is taken back.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from tests.broker.durability.definitions.test_restart_model import Sink
 from tests.support.definitions import Editor, VhostEditor, editor_of, engine_of
-from tests.support.facts import ToldFacts
+from tests.support.fact_recorder import FactRecorder
 
 OWNER = Owner("a", 0, 1, "c")
 QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
 
 
 @pytest.fixture
-def facts() -> ToldFacts:
-    return ToldFacts()
+def facts() -> FactRecorder:
+    return FactRecorder()
 
 
 @pytest.fixture(params=[0, topology.REMOVED_AT_ONCE])
@@ -48,12 +48,12 @@ def removed_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def vhost(facts: ToldFacts) -> VhostEditor:
+def vhost(facts: FactRecorder) -> VhostEditor:
     vhost = VirtualHost("v", LocalQueues(lambda _queue: None))
     return VhostEditor(vhost, editor_of(vhost, facts=facts))
 
 
-def new_editor(facts: ToldFacts) -> Editor:
+def new_editor(facts: FactRecorder) -> Editor:
     def make_vhost(name: str) -> VirtualHost:
         return VirtualHost(name, LocalQueues(lambda _queue: None))
 
@@ -87,7 +87,7 @@ def bind(
     ],
 )
 def test_durable_queues_are_told(
-    vhost: VhostEditor, facts: ToldFacts, flags: dict[str, bool], is_told: bool
+    vhost: VhostEditor, facts: FactRecorder, flags: dict[str, bool], is_told: bool
 ) -> None:
     declare(vhost, "q", **flags)
     declare(vhost, "q", **flags)
@@ -97,7 +97,7 @@ def test_durable_queues_are_told(
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_durable_exchanges_are_told(vhost: VhostEditor, facts: ToldFacts, durable: bool) -> None:
+def test_durable_exchanges_are_told(vhost: VhostEditor, facts: FactRecorder, durable: bool) -> None:
     spec = ExchangeSpec("x", "topic", durable=durable)
     for _ in range(2):
         vhost.declare_exchange(spec)
@@ -113,7 +113,7 @@ def test_durable_exchanges_are_told(vhost: VhostEditor, facts: ToldFacts, durabl
 @pytest.mark.parametrize("ending", ["unbind", "source", "destination", "vhost"])
 @pytest.mark.usefixtures("removed_at_once")
 def test_a_binding_is_told_if_both_its_ends_are_durable(
-    facts: ToldFacts, source: bool, destination: bool, kind: DestinationKind, ending: str
+    facts: FactRecorder, source: bool, destination: bool, kind: DestinationKind, ending: str
 ) -> None:
     editor = new_editor(facts)
     vhost = editor.inside("v")
@@ -143,7 +143,7 @@ def test_a_binding_is_told_if_both_its_ends_are_durable(
     assert ending == "vhost" or not list(vhost.vhost.topology.bindings)
 
 
-def test_what_goes_by_itself_is_taken_back(vhost: VhostEditor, facts: ToldFacts) -> None:
+def test_what_goes_by_itself_is_taken_back(vhost: VhostEditor, facts: FactRecorder) -> None:
     """A consumer goes, with him his queue, with that a chain of exchanges."""
     declare(vhost, "q", durable=True, auto_delete=True)
     for name in ("x", "y"):
@@ -170,7 +170,7 @@ def test_what_goes_by_itself_is_taken_back(vhost: VhostEditor, facts: ToldFacts)
     ],
 )
 def test_equal_bindings_have_one_name(
-    vhost: VhostEditor, facts: ToldFacts, bound: FieldTable, unbound: FieldTable
+    vhost: VhostEditor, facts: FactRecorder, bound: FieldTable, unbound: FieldTable
 ) -> None:
     declare(vhost, "q", durable=True)
     bind(vhost, "amq.headers", "q", arguments=bound)
@@ -178,14 +178,14 @@ def test_equal_bindings_have_one_name(
     assert facts.names(Kind.BINDING) == []
 
 
-def test_bindings_with_other_tags_have_other_names(vhost: VhostEditor, facts: ToldFacts) -> None:
+def test_bindings_with_other_tags_have_other_names(vhost: VhostEditor, facts: FactRecorder) -> None:
     declare(vhost, "q", durable=True)
     for tag in "lsI":
         bind(vhost, "amq.headers", "q", arguments={"a": (tag, 1)})
     assert len(facts.names(Kind.BINDING)) == 3
 
 
-def test_settings_of_a_virtual_host_are_told(facts: ToldFacts) -> None:
+def test_settings_of_a_virtual_host_are_told(facts: FactRecorder) -> None:
     limits, editor = VhostLimits(max_queues=5), new_editor(facts)
     editor.vhost("v", limits=limits)
     vhost = editor.vhost("v", metadata={"description": "d"})
@@ -195,7 +195,7 @@ def test_settings_of_a_virtual_host_are_told(facts: ToldFacts) -> None:
     assert (vhost.limits, vhost.metadata) == (limits, {"description": "d"})
 
 
-def test_users_and_their_rights_are_told(facts: ToldFacts) -> None:
+def test_users_and_their_rights_are_told(facts: FactRecorder) -> None:
     editor = new_editor(facts)
 
     def fill() -> None:
@@ -226,7 +226,7 @@ def test_users_and_their_rights_are_told(facts: ToldFacts) -> None:
         assert {kind for kind, _ in facts.known} == left
 
 
-def test_what_a_virtual_host_has_goes_with_it(facts: ToldFacts) -> None:
+def test_what_a_virtual_host_has_goes_with_it(facts: FactRecorder) -> None:
     editor = new_editor(facts)
     editor.put_user(User("u"))
     for name in ("v", "w"):

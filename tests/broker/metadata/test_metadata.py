@@ -10,7 +10,7 @@ from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.metadata import LocalMetadata
 from tests.broker.metadata.sample_facts import VHOST, exchange, queue
-from tests.support.facts import ToldFacts
+from tests.support.fact_recorder import FactRecorder
 
 
 class Node:
@@ -18,7 +18,7 @@ class Node:
 
     def __init__(self) -> None:
         self.noted: list[object] = []
-        self.facts = ToldFacts()
+        self.facts = FactRecorder()
         self.metadata = LocalMetadata(self.apply, self.facts)
 
     def apply(self, change: Change) -> Iterable[Callable[[], None]]:

@@ -13,7 +13,7 @@ import pytest
 
 from fluffle.broker.process.sockets import PAUSE_S, Acceptor, listening_socket
 from tests.broker.conftest import Run
-from tests.support.turns import turns_until
+from tests.support.loop_turns import turns_until
 
 
 class Listening(socket.socket):

@@ -11,14 +11,14 @@ from fluffle.broker.queues.journal import PageStore
 from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from tests.broker.queues.queue_harness import ORIGIN, ExpiryHarness
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 
 QUORUM = QueueSpec("q", queue_type=QueueType.QUORUM)
 
 
 def up_to(highest: int, **said: int | str) -> QueueSpec:
     """A classic queue."""
-    arguments = asking(max_priority=highest, **said)
+    arguments = queue_arguments(max_priority=highest, **said)
     return QueueSpec("q", arguments=arguments, max_priority=highest)
 
 

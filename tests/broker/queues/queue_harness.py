@@ -15,7 +15,7 @@ from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
-from tests.support.patience import PatientSink
+from tests.support.no_timeout import NoTimeoutSink
 
 ORIGIN = Origin("ex", "key")
 OTHER_ORIGIN = Origin("ex", "other")
@@ -61,7 +61,7 @@ class MemorySpill:
         self.held[index] = PagedOutMessages([], [], None)
 
 
-class FakeSink(PatientSink):
+class FakeSink(NoTimeoutSink):
     """A client that notes what it gets, and wakes its consumers when it is opened again."""
 
     def __init__(self) -> None:

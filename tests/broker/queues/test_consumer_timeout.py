@@ -12,7 +12,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.queues.queue_harness import ExpiryHarness, FakeSink
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 
 TIMEOUT_MS = 10_000
 SHORT_MS = 1_000
@@ -158,7 +158,7 @@ def test_who_does_not_acknowledge_may_keep_it(rig: Rig) -> None:
 def test_who_says_how_long(
     own_ms: int | None, said_ms: int | None, default_ms: int | None, expected_ms: int | None
 ) -> None:
-    arguments = asking() if said_ms is None else asking(consumer_timeout=said_ms)
+    arguments = queue_arguments() if said_ms is None else queue_arguments(consumer_timeout=said_ms)
     rig = Rig(default_ms, QueueSpec("q", arguments=arguments))
     sink = rig.slow("c", own_ms)
     rig.give("a")
@@ -206,7 +206,7 @@ def test_nothing_is_kept_of_runs_that_end_in_any_order(rig: Rig) -> None:
 
 def test_a_message_in_hands_is_not_one_that_expires_there() -> None:
     """G10: it expires once it is back."""
-    rig = Rig(TIMEOUT_MS, QueueSpec("q", arguments=asking(message_ttl=SHORT_MS)))
+    rig = Rig(TIMEOUT_MS, QueueSpec("q", arguments=queue_arguments(message_ttl=SHORT_MS)))
     rig.slow("c")
     rig.give("a")
     rig.advance(TIMEOUT_MS - 1)

@@ -26,7 +26,7 @@ from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.deduplication_model import ReferenceDeduplication, keyed
 from tests.broker.queues.queue_harness import ORIGIN, QueueHarness
 from tests.suite.seeds import machine_settings
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 
 DIED = Origin("ex", "key", MessageAnnotations.DIED)
 KEYS: list[PlainValue] = ["a", "b", "c", 1, "1", None]
@@ -171,7 +171,7 @@ def test_how_long_a_message_wants_to_be_known(said: PlainValue, ttl_ms: int | No
 
 
 def test_what_is_acknowledged_is_still_known() -> None:
-    harness = QueueHarness(QueueSpec("q", arguments=asking(message_deduplication=True)))
+    harness = QueueHarness(QueueSpec("q", arguments=queue_arguments(message_deduplication=True)))
     consumer = harness.consume("c")
     content = keyed(b"1", "a")
     assert harness.queue.enqueue([ORIGIN], [content], len(content)) is EnqueueResult.ACCEPTED
@@ -264,5 +264,5 @@ def test_who_asks_for_it(
     cache: DeduplicationCache | None,
     queue_type: QueueType,
 ) -> None:
-    spec = QueueSpec("q", queue_type=queue_type, arguments=asking(**arguments))
+    spec = QueueSpec("q", queue_type=queue_type, arguments=queue_arguments(**arguments))
     assert settings_of(spec, policy).cache == cache

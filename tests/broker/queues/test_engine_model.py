@@ -31,7 +31,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, FakeSink
 from tests.suite.seeds import machine_settings
-from tests.support.patience import PatientHolder
+from tests.support.no_timeout import NoTimeoutHolder
 
 OUTCOMES = {"drop": Outcome.ACKED, "give back": Outcome.NACK_REQUEUED}
 
@@ -50,7 +50,7 @@ class Message:
 
 
 @dataclass
-class Getter(PatientHolder):
+class Getter(NoTimeoutHolder):
     """Who holds what basic.get took."""
 
     queue: Queue

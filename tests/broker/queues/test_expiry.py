@@ -20,14 +20,14 @@ from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.queue_harness import ExpiryHarness, MemorySpill, lane_of
 from tests.suite.seeds import seeds
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 
 TTL_MS = 100
 
 
 def spec(**said: PlainValue) -> QueueSpec:
     """A queue with these arguments."""
-    return QueueSpec("q", arguments=asking(**said))
+    return QueueSpec("q", arguments=queue_arguments(**said))
 
 
 TTL = spec(message_ttl=TTL_MS, dead_letter_exchange="dlx")

@@ -12,7 +12,7 @@ from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
 from fluffle.broker.queues.ready_list import ReadyList
 from tests.broker.queues.priority_harness import QUORUM, PriorityHarness, up_to
 from tests.broker.queues.queue_harness import PLAIN, MemorySpill
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 
 
 def order_of(harness: PriorityHarness) -> str:
@@ -69,7 +69,7 @@ def test_a_quorum_queue_has_32_priorities_and_4_is_that_of_most() -> None:
 
 
 def test_what_has_no_time_to_live_is_gone_though_another_priority_comes_at_once() -> None:
-    wanted = asking(dead_letter_exchange="dlx")
+    wanted = queue_arguments(dead_letter_exchange="dlx")
     harness = PriorityHarness(QueueSpec("q", queue_type=QueueType.QUORUM, arguments=wanted))
     harness.enqueue("a", expiration_ms=0)
     harness.enqueue("b", priority=9)

@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.queues.queue_harness import ExpiryHarness
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 
 START_MS = 1_000
 EXPIRES_MS = 10_000
@@ -15,7 +15,7 @@ EXPIRES_MS = 10_000
 
 @pytest.fixture
 def harness() -> ExpiryHarness:
-    return ExpiryHarness(QueueSpec("q", arguments=asking(expires=EXPIRES_MS)))
+    return ExpiryHarness(QueueSpec("q", arguments=queue_arguments(expires=EXPIRES_MS)))
 
 
 def test_it_is_over_when_nobody_has_used_it_for_long(harness: ExpiryHarness) -> None:

@@ -18,7 +18,7 @@ from fluffle.broker.queues.settings import (
     settings_of,
 )
 from fluffle.protocol.types import Field, FieldTable
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 
 CLASSIC, QUORUM = QueueType.CLASSIC, QueueType.QUORUM
 
@@ -31,7 +31,9 @@ def settings(
 
 def test_who_says_nothing_has_the_defaults() -> None:
     assert settings({}) is DEFAULTS
-    assert settings(asking(queue_type="quorum", unheard_of=5), {"ha-mode": "all"}) is DEFAULTS
+    assert (
+        settings(queue_arguments(queue_type="quorum", unheard_of=5), {"ha-mode": "all"}) is DEFAULTS
+    )
     assert (DEFAULTS.delivery_limit, *DEFAULTS.limits) == (20, None, None, Overflow.DROP_HEAD)
 
 
@@ -63,7 +65,7 @@ def test_a_policy_says_what_arguments_say(queue_type: QueueType) -> None:
         delayed_retry_min_ms=1,
         delayed_retry_max_ms=2,
     )
-    arguments = asking(**{key.replace("-", "_"): value for key, value in said.items()})
+    arguments = queue_arguments(**{key.replace("-", "_"): value for key, value in said.items()})
     assert settings({}, said, queue_type) == expected
     assert settings(arguments, {}, queue_type) == expected
     assert settings(arguments, said, queue_type) == expected
@@ -93,14 +95,17 @@ def test_a_policy_says_what_arguments_say(queue_type: QueueType) -> None:
     ],
 )
 def test_who_is_right(key: str, policy: Any, argument: Any, expected: Any) -> None:
-    arguments = asking(**{key.replace("-", "_"): argument})
+    arguments = queue_arguments(**{key.replace("-", "_"): argument})
     in_force = settings(arguments, {} if policy is None else {key: policy}, QUORUM)
     assert expected in {getattr(in_force, name) for name in QueueSettings.__slots__}
     assert in_force == settings({}, {key: -1 if expected is None else expected}, QUORUM)
 
 
 def test_about_overflow_types_of_queues_differ() -> None:
-    arguments, policy = asking(max_length=5, overflow="reject-publish"), {"overflow": "drop-head"}
+    arguments, policy = (
+        queue_arguments(max_length=5, overflow="reject-publish"),
+        {"overflow": "drop-head"},
+    )
     classic, quorum = settings(arguments, policy), settings(arguments, policy, QUORUM)
     assert classic.limits == (5, None, Overflow.REJECT_PUBLISH)
     assert quorum.limits == (5, None, Overflow.DROP_HEAD)
@@ -123,7 +128,7 @@ def test_quorum_queues_cannot_dead_letter_what_they_refuse() -> None:
 def test_nothing_that_is_dropped_is_dead_lettered_at_least_once(
     overflow: str | None, expected: DeadLetterStrategy
 ) -> None:
-    arguments = asking(dead_letter_strategy="at-least-once", overflow=overflow)
+    arguments = queue_arguments(dead_letter_strategy="at-least-once", overflow=overflow)
     in_force = settings(arguments, {"dead-letter-exchange": "dlx"}, QUORUM)
     assert in_force.dead_letter_strategy is expected
 
@@ -177,7 +182,7 @@ def test_nothing_lasts_longer_than_ten_years(key: str, said_ms: int) -> None:
 
 
 def test_of_members_it_is_the_larger_number() -> None:
-    arguments = asking(quorum_target_group_size=5)
+    arguments = queue_arguments(quorum_target_group_size=5)
     for policy, expected in ((3, 5), (7, 7)):
         in_force = settings(arguments, {"target-group-size": policy}, QUORUM)
         assert in_force.target_group_size == expected

@@ -8,8 +8,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.runtime.timers import DUE_MAX, REST_S_MAX, STALE_MIN, LocalQueueClock, Timers
-from tests.support.asking import asking
 from tests.support.fakes import ScheduledClock, Scheduler
+from tests.support.queue_arguments import queue_arguments
 
 
 class Rig:
@@ -139,7 +139,7 @@ def test_queues_of_a_node_do_not_notice_when_its_clock_is_set(rig: Rig) -> None:
     touched: list[Queue] = []
     time = LocalQueueClock(rig.clock, rig.timers, touched.append)
     queue = Queue(
-        QueueSpec("q", arguments=asking(expires=1_000)), QueueContext(touched.append, time)
+        QueueSpec("q", arguments=queue_arguments(expires=1_000)), QueueContext(touched.append, time)
     )
     before_ms = time.now_ms()
     assert before_ms == rig.clock.wall_ms()

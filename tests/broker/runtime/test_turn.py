@@ -12,7 +12,7 @@ from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX
 from fluffle.broker.runtime.turn import LARGE_READ_BYTES, Turn
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink, messages
-from tests.support.patience import PatientSink
+from tests.support.no_timeout import NoTimeoutSink
 
 
 class Loop:
@@ -32,7 +32,7 @@ class Loop:
         return len(callbacks)
 
 
-class Client(PatientSink):
+class Client(NoTimeoutSink):
     """A sink and an outlet in one: it notes, in order, what happens to it."""
 
     def __init__(self, turn: Turn, log: list[str]) -> None:

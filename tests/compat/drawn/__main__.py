@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.compat.drawn.examining import Finding, examine
-from tests.compat.drawn.running import both
+from tests.compat.drawn.runner import both
+from tests.compat.drawn.seed_verdict import Finding, examine
 
 
 def main() -> int:

@@ -26,9 +26,9 @@ from typing import Any
 
 from fluffle.protocol.methods import Basic, Channel, Connection, make
 from tests.compat.drawn.actor import Actor
-from tests.compat.drawn.meeting import Judge, Seen, Verdict
 from tests.compat.drawn.observer import Observer
 from tests.compat.drawn.operations import Case, Operation, named
+from tests.compat.drawn.rendezvous import Judge, Seen, Verdict
 from tests.compat.scenario import Peer
 from tests.compat.verbs import speaker
 from tests.support.client import Client, Closed, Heard

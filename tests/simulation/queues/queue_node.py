@@ -66,7 +66,7 @@ from tests.simulation.queues.peer_nodes import PeerNodes
 from tests.simulation.queues.queue_clients import QueueClients
 from tests.simulation.queues.rolling_upgrade import PeerVersions
 from tests.simulation.virtual_time import SECOND_US
-from tests.support.digests import digest_of
+from tests.support.definition_digest import digest_of
 
 if TYPE_CHECKING:
     from tests.simulation.queues.queue_cluster import QueueCluster

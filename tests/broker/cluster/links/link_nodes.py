@@ -16,7 +16,7 @@ from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.raft.config import NodeId
-from tests.support.turns import turns_until
+from tests.support.loop_turns import turns_until
 
 SECRET = b"correct horse battery staple"
 SWIFT = LinkLimits(

@@ -20,7 +20,7 @@ from tests.broker.cluster.links.link_nodes import SECRET, Node, identity, stoppi
 from tests.broker.cluster.links.raw_sockets import raw_to
 from tests.broker.cluster.links.test_strangers import logged
 from tests.broker.conftest import Run
-from tests.support.turns import turns_until
+from tests.support.loop_turns import turns_until
 
 
 def test_a_refusal_after_a_link_is_said_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:

@@ -44,7 +44,7 @@ from tests.broker.cluster.links.link_nodes import (
 )
 from tests.broker.cluster.links.raw_sockets import listening, raw_to
 from tests.broker.conftest import Run
-from tests.support.turns import turns_until
+from tests.support.loop_turns import turns_until
 
 TICK_MS = 250
 """Of a clock that is moved by hand."""

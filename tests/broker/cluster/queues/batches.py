@@ -50,9 +50,9 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.writer import Writer
 from tests.storage.support import ManualWriter
-from tests.support.asking import asking
 from tests.support.fakes import Scheduler
 from tests.support.leader_host import FakeLeaderHost
+from tests.support.queue_arguments import queue_arguments
 from tests.support.store import open_store
 
 GROUP, SOURCE = 3, 8
@@ -342,7 +342,9 @@ class Batches:
 
     def __init__(self, queue_type: QueueType, **said: int | str | bool) -> None:
         self.queue_type = queue_type
-        self.spec = QueueSpec("q", durable=True, queue_type=queue_type, arguments=asking(**said))
+        self.spec = QueueSpec(
+            "q", durable=True, queue_type=queue_type, arguments=queue_arguments(**said)
+        )
         self.leading: Leader = self.begin()
         self.line = BatchSender(self.leading)
         definition = QueueDefinition(self.spec, id=GROUP)

@@ -33,7 +33,7 @@ from tests.broker.queues.queue_harness import lane_of
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
-from tests.support.patience import PatientSink
+from tests.support.no_timeout import NoTimeoutSink
 from tests.support.store import open_store
 
 HOME = "home"
@@ -86,7 +86,7 @@ class ObservedQueue(Queue):
         super().settle(delivery_batch, start, stop, outcome)
 
 
-class LocalSink(PatientSink):
+class LocalSink(NoTimeoutSink):
     """The client of a consumer on the home itself, who acknowledges when it is told to."""
 
     def __init__(self, model: ReferenceModel, room: int = UNLIMITED) -> None:

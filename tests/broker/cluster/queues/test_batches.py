@@ -37,7 +37,7 @@ from tests.broker.cluster.queues.batches import (
     content_of,
 )
 from tests.suite.seeds import seeds
-from tests.support.asking import asking as asking_for
+from tests.support.queue_arguments import queue_arguments as asking_for
 
 RUN_MAX, RUN_BYTES_MAX = 6, 200
 

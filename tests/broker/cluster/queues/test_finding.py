@@ -10,8 +10,8 @@ from fluffle.broker.cluster.queues import quorum_members
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.cluster.queues.test_session_router import cluster, consuming_at, contents
-from tests.support.hosts import Frame
 from tests.support.queue_nodes import QueueCluster
+from tests.support.raft_hosts import Frame
 
 __all__ = ["cluster"]
 

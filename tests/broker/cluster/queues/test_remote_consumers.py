@@ -18,10 +18,10 @@ from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_context import QueueContext
-from tests.support.patience import PatientSink
+from tests.support.no_timeout import NoTimeoutSink
 
 
-class Socket(PatientSink):
+class Socket(NoTimeoutSink):
     """A `Sink` that is full or not."""
 
     def __init__(self) -> None:

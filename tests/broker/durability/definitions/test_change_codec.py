@@ -20,7 +20,7 @@ from fluffle.broker.metadata.change import Change, CountLimit, Fact
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
 from tests.broker.durability.definitions.test_fact_codec import NAMES, facts
-from tests.support.digests import digest_of
+from tests.support.definition_digest import digest_of
 
 COUNTS = st.integers(0, 2**63)
 

@@ -48,7 +48,7 @@ from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
 from tests.support.definitions import Editor, engines
-from tests.support.patience import PatientSink
+from tests.support.no_timeout import NoTimeoutSink
 from tests.support.store import open_store
 from tests.support.topologies import bindings_from
 
@@ -81,7 +81,7 @@ ENTRIES: dict[Kind, Entry] = {
 }
 
 
-class Sink(PatientSink):
+class Sink(NoTimeoutSink):
     def room(self, consumer: Consumer) -> int:
         return 0
 

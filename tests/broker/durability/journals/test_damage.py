@@ -22,13 +22,13 @@ from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
-from tests.support.patience import PatientHolder
+from tests.support.no_timeout import NoTimeoutHolder
 from tests.support.store import raise_it
 
 ORIGIN = Origin("", "q")
 
 
-class Getter(PatientHolder):
+class Getter(NoTimeoutHolder):
     """Takes what it is given."""
 
     no_ack = False

@@ -29,17 +29,24 @@ from tests.broker.queues.deduplication_model import ReferenceDeduplication, keye
 from tests.broker.queues.queue_harness import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 from tests.support.store import open_store
 
 SIZE = 3
-SPEC = QueueSpec("q", durable=True, arguments=asking(message_deduplication=True, cache_size=SIZE))
+SPEC = QueueSpec(
+    "q", durable=True, arguments=queue_arguments(message_deduplication=True, cache_size=SIZE)
+)
 PRIORITIES = QueueSpec(
-    "q", durable=True, arguments={**SPEC.arguments, **asking(max_priority=3)}, max_priority=3
+    "q",
+    durable=True,
+    arguments={**SPEC.arguments, **queue_arguments(max_priority=3)},
+    max_priority=3,
 )
 
 
-MANY = QueueSpec("q", durable=True, arguments=asking(message_deduplication=True, cache_size=100))
+MANY = QueueSpec(
+    "q", durable=True, arguments=queue_arguments(message_deduplication=True, cache_size=100)
+)
 
 
 class Durable:

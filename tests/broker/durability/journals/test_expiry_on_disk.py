@@ -18,7 +18,7 @@ from fluffle.storage.memory import MemoryDisk
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
 from tests.broker.queues.queue_harness import lane_of
-from tests.support.asking import asking
+from tests.support.queue_arguments import queue_arguments
 from tests.support.store import raise_it
 
 ORIGIN = Origin("", "q")
@@ -39,7 +39,7 @@ class Node:
         self.wakes: list[int] = []
         self.dead: list[bytes] = []
         self.queue = Queue(
-            QueueSpec("q", durable=True, arguments=asking(dead_letter_exchange="dlx")),
+            QueueSpec("q", durable=True, arguments=queue_arguments(dead_letter_exchange="dlx")),
             QueueContext(lambda _queue: None, self, dead_letter=self.on_dead),
             QueueStores(journal),
         )

@@ -42,7 +42,7 @@ from fluffle.storage.memory import MemoryDisk
 from tests.broker.queues.priority_harness import with_priority
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
-from tests.support.patience import PatientSink
+from tests.support.no_timeout import NoTimeoutSink
 from tests.support.store import open_store
 
 EACH_MS = [1 << 40, 1 << 41, 1 << 40, 1 << 39, 1 << 42]
@@ -62,7 +62,7 @@ class Message:
     is_held: bool = False
 
 
-class Sink(PatientSink):
+class Sink(NoTimeoutSink):
     def __init__(self) -> None:
         self.rooms = 0
 

@@ -23,10 +23,10 @@ from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink
-from tests.support.company import Nobody
+from tests.support.call_count import calls_of
 from tests.support.definitions import engine_of
 from tests.support.edge import Edge
-from tests.support.work import calls_of
+from tests.support.no_cluster import NoCluster
 
 CONFIG = Config(node_name="fluffle@test")
 
@@ -42,7 +42,7 @@ class Node:
         self.edge.services.alarms.watermarks.memory_bytes_max = 7_000
         self.edge.count()
         self.collector = NodeCollector(
-            self.edge.services, CONFIG, self.clock, Nobody(), self.edge.statistics
+            self.edge.services, CONFIG, self.clock, NoCluster(), self.edge.statistics
         )
 
     def pieces(self, accept: str = "", *, per_object: bool = False) -> Iterator[bytes]:

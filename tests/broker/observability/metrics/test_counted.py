@@ -11,8 +11,8 @@ from fluffle.broker.observability.metrics.collector import NodeCollector
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from fluffle.broker.observability.metrics.tables import TableView
 from fluffle.protocol.methods import Basic, make
-from tests.support.company import Nobody
 from tests.support.edge import Client, Edge
+from tests.support.no_cluster import NoCluster
 
 Told = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -24,7 +24,7 @@ class Node:
         self.client = self.edge.connect()
         edge = self.edge
         self.collector = NodeCollector(
-            edge.services, Config(), ManualClock(), Nobody(), edge.statistics
+            edge.services, Config(), ManualClock(), NoCluster(), edge.statistics
         )
 
     def told(self, view: TableView) -> Told:

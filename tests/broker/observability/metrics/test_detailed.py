@@ -20,8 +20,8 @@ from fluffle.broker.observability.metrics.tables import (
 )
 from fluffle.broker.patterns.patterns import searching_for
 from fluffle.protocol.methods import Basic, Tx, make
-from tests.support.company import Nobody
 from tests.support.edge import Edge
+from tests.support.no_cluster import NoCluster
 
 Rows = dict[tuple[str, str], float]
 """By the end of the name, and what stands in the label that says what the row is about."""
@@ -35,7 +35,7 @@ def edge() -> Edge:
 
 
 def samples(edge: Edge, query: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    collector = NodeCollector(edge.services, Config(), ManualClock(), Nobody())
+    collector = NodeCollector(edge.services, Config(), ManualClock(), NoCluster())
     page = text_page(collector.detailed_steps(detailed_view(query)), "")
     for family in text_string_to_metric_families(b"".join(page.pieces).decode()):
         for sample in family.samples:
@@ -126,7 +126,7 @@ def test_few_names_are_searched_in_a_step(edge: Edge) -> None:
     client = edge.connect()
     for number in range(2 * SEARCHED_AT_ONCE + 1):
         client.declare(f"q{number}")
-    collector = NodeCollector(edge.services, Config(), ManualClock(), Nobody())
+    collector = NodeCollector(edge.services, Config(), ManualClock(), NoCluster())
     (queues, *_) = collector.objects.all
     one = detailed_view("family=queue_consumer_count&queue=q1")
     assert len([step for step in tables.table_steps(queues, one) if not step]) == 3

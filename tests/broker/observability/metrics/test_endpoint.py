@@ -15,7 +15,7 @@ from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
 from fluffle.broker.observability.metrics.endpoint import text_page
-from tests.support.peer import peer_of
+from tests.support.socket_client import connected_client
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 
@@ -23,7 +23,7 @@ LOOPBACK = ListenAddress("127.0.0.1", 0)
 async def test_a_node_tells_its_metrics(tmp_path: Path) -> None:
     node = Node(Config(listen=LOOPBACK, metrics_listen=LOOPBACK, data_dir=tmp_path))
     await node.start()
-    async with peer_of(node.addresses["amqp"]) as peer:
+    async with connected_client(node.addresses["amqp"]) as peer:
         await peer.log_in()
         reader, writer = await asyncio.open_connection(*node.addresses["metrics"])
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -14,7 +14,7 @@ from fluffle.broker.node import Node
 from fluffle.broker.observability.metrics.health import Readiness, live
 from fluffle.broker.observability.metrics.http import Request
 from tests.support.cluster_nodes import make_cluster, until
-from tests.support.company import Nobody
+from tests.support.no_cluster import NoCluster
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 REQUEST = Request.parse("GET /health/ready HTTP/1.1")
@@ -29,7 +29,7 @@ def told(readiness: Readiness) -> tuple[int, Any]:
 @pytest.mark.parametrize("protocol", ["amqp", "amqps"])
 def test_a_node_is_ready_once_it_takes_clients(protocol: str) -> None:
     addresses: dict[str, object] = {"metrics": ("127.0.0.1", 15692)}
-    readiness = Readiness(addresses, Nobody(), lambda: False)
+    readiness = Readiness(addresses, NoCluster(), lambda: False)
     reasons = ["it is starting, and takes no clients yet"]
     assert told(readiness) == (503, {"status": "not ready", "reasons": reasons})
     addresses[protocol] = ("127.0.0.1", 5672)
@@ -37,7 +37,7 @@ def test_a_node_is_ready_once_it_takes_clients(protocol: str) -> None:
 
 
 def test_a_node_in_maintenance_is_not_ready() -> None:
-    readiness = Readiness({"amqp": ("127.0.0.1", 5672)}, Nobody(), lambda: True)
+    readiness = Readiness({"amqp": ("127.0.0.1", 5672)}, NoCluster(), lambda: True)
     reasons = ["it is in maintenance"]
     assert told(readiness) == (503, {"status": "not ready", "reasons": reasons})
 

@@ -26,7 +26,7 @@ from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.broker.conftest import Run
 from tests.support.certificates import Authority
 from tests.support.edge import publish_frames
-from tests.support.peer import peer_of
+from tests.support.socket_client import connected_client
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 ALICE = "\0alice\0wonder"
@@ -68,7 +68,7 @@ def logged(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object
 
 
 async def closed_without_a_word(address: tuple[str, int], said: bytes = b"") -> None:
-    async with peer_of(address) as peer:
+    async with connected_client(address) as peer:
         peer.writer.write(said)
         with suppress(ConnectionResetError):
             assert await peer.reader.read() == b""
@@ -77,7 +77,7 @@ async def closed_without_a_word(address: tuple[str, int], said: bytes = b"") -> 
 def test_a_client_logs_in_over_tls(run: Run, config: Config, authority: Authority) -> None:
     async def scenario() -> None:
         async with node_of(config) as node:
-            async with peer_of(node.addresses["amqps"], authority.client()) as peer:
+            async with connected_client(node.addresses["amqps"], authority.client()) as peer:
                 await peer.log_in()
                 (connection,) = node._services.connections
                 assert isinstance(connection, ServerConnection)
@@ -85,7 +85,7 @@ def test_a_client_logs_in_over_tls(run: Run, config: Config, authority: Authorit
                 assert connection.certificate == {}
                 client = connection._transport.get_extra_info("socket")
                 assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), "it sends at once"
-            async with peer_of(node.addresses["amqp"]) as peer:
+            async with connected_client(node.addresses["amqp"]) as peer:
                 assert await peer.greet() == ["PLAIN", "AMQPLAIN"]
 
     run(scenario())
@@ -95,7 +95,7 @@ async def close_with_more_on_its_way(address: tuple[str, int], tls: ssl.SSLConte
     """As a client does that writes its channels in turn: what it has queued comes behind."""
     close = encode_method(0, Connection.Close(200, "", 0, 0))
     flood = publish_frames(bytes(100_000)) * 80
-    async with peer_of(address, tls) as peer:
+    async with connected_client(address, tls) as peer:
         await peer.log_in()
         peer.writer.write(encode_method(1, Channel.Open()))
         await peer.method()
@@ -126,18 +126,18 @@ def test_a_certificate_is_a_login(run: Run, config: Config, authority: Authority
     async def scenario() -> None:
         async with node_of(replace(config, tls_verify="request")) as node:
             address = node.addresses["amqps"]
-            async with peer_of(address, authority.client("alice")) as peer:
+            async with connected_client(address, authority.client("alice")) as peer:
                 await peer.log_in("", mechanism="EXTERNAL")
                 (connection,) = node._services.connections
                 assert connection.handshake.user is not None
                 assert connection.handshake.user.name == "alice"
-            async with peer_of(address, authority.client("mallory")) as peer:
+            async with connected_client(address, authority.client("mallory")) as peer:
                 assert await peer.greet() == ["PLAIN", "AMQPLAIN", "EXTERNAL"]
                 refusal = await peer.authenticate("", mechanism="EXTERNAL")
                 assert isinstance(refusal, Connection.Close)
                 assert refusal.reply_code == 403
                 assert "mechanism EXTERNAL" in refusal.reply_text
-            async with peer_of(address, authority.client()) as peer:
+            async with connected_client(address, authority.client()) as peer:
                 assert await peer.greet() == ["PLAIN", "AMQPLAIN"]
                 refusal = await peer.authenticate("", mechanism="EXTERNAL")
                 assert isinstance(refusal, Connection.Close)
@@ -151,7 +151,7 @@ def test_who_must_show_a_certificate_is_not_let_in_without(
 ) -> None:
     async def refused(address: tuple[str, int], client: ssl.SSLContext) -> None:
         with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
-            async with peer_of(address, client) as peer:
+            async with connected_client(address, client) as peer:
                 await peer.greet()
 
     async def scenario() -> None:
@@ -161,7 +161,7 @@ def test_who_must_show_a_certificate_is_not_let_in_without(
             stranger = Authority(tmp_path).client("alice")
             stranger.load_verify_locations(authority.ca_file)
             await refused(address, stranger)
-            async with peer_of(address, authority.client("alice")) as peer:
+            async with connected_client(address, authority.client("alice")) as peer:
                 await peer.log_in(ALICE)
 
     run(scenario())
@@ -180,7 +180,7 @@ def test_a_renewed_certificate_is_for_the_next_connection(
     )
 
     async def shown(address: tuple[str, int]) -> bytes:
-        async with peer_of(address, authority.client()) as peer:
+        async with connected_client(address, authority.client()) as peer:
             await peer.log_in()
             certificate = peer.writer.get_extra_info("ssl_object").getpeercert(True)
             assert isinstance(certificate, bytes)
@@ -189,7 +189,7 @@ def test_a_renewed_certificate_is_for_the_next_connection(
     async def scenario() -> None:
         async with node_of(config) as node:
             address = node.addresses["amqps"]
-            async with peer_of(address, authority.client()) as early:
+            async with connected_client(address, authority.client()) as early:
                 await early.log_in()
                 first = await shown(address)
                 assert await shown(address) == first
@@ -218,10 +218,10 @@ def test_who_does_not_speak_tls_is_one_line(
 ) -> None:
     async def scenario() -> None:
         async with node_of(config) as node:
-            async with peer_of(node.addresses["amqps"]) as peer:
+            async with connected_client(node.addresses["amqps"]) as peer:
                 peer.writer.write(PROTOCOL_HEADER * 4)
                 await peer.reader.read()
-            async with peer_of(node.addresses["amqps"], authority.client()) as other:
+            async with connected_client(node.addresses["amqps"], authority.client()) as other:
                 await other.log_in()
 
     run(scenario())
@@ -257,9 +257,12 @@ def test_who_is_slow_to_come_in_makes_room_at_each_port(
     async def scenario() -> None:
         async with node_of(replace(config, proxy_protocol=True)) as node:
             for port in ("amqp", "amqps"):
-                async with peer_of(node.addresses[port]) as first, AsyncExitStack() as later:
+                async with (
+                    connected_client(node.addresses[port]) as first,
+                    AsyncExitStack() as later,
+                ):
                     for _ in range(2):
-                        await later.enter_async_context(peer_of(node.addresses[port]))
+                        await later.enter_async_context(connected_client(node.addresses[port]))
                     with suppress(ConnectionResetError):
                         assert await first.reader.read() == b""
 
@@ -292,18 +295,18 @@ def test_the_client_behind_a_proxy_counts(
     async def scenario() -> None:
         async with node_of(replace(config, proxy_protocol=True)) as node:
             address = node.addresses["amqp"]
-            async with peer_of(address) as peer:
+            async with connected_client(address) as peer:
                 peer.writer.write(LINE)  # and the first bytes of AMQP in the same segment
                 await peer.log_in(ALICE)
                 (connection,) = node._services.connections
                 assert isinstance(connection, ServerConnection)
                 assert connection.name == "192.0.2.7:4711 -> 198.51.100.1:5672"
-            async with peer_of(address) as peer:
+            async with connected_client(address) as peer:
                 peer.writer.write(LINE)
                 await peer.greet()
                 refusal = await peer.authenticate("\0guest\0guest")
                 assert isinstance(refusal, Connection.Close)
-            async with peer_of(address) as peer:
+            async with connected_client(address) as peer:
                 peer.writer.write(OWN)
                 await peer.log_in()
             await closed_without_a_word(address, PROTOCOL_HEADER)

@@ -27,7 +27,7 @@ from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, m
 from fluffle.protocol.properties import Properties
 from tests.broker.core.test_firehose import Count
 from tests.support.edge import Edge, publish_frames
-from tests.support.patience import PatientHolder
+from tests.support.no_timeout import NoTimeoutHolder
 
 
 class SlowQueue:
@@ -116,7 +116,7 @@ class SlowQueue:
         del consumer
 
 
-class Getter(PatientHolder):
+class Getter(NoTimeoutHolder):
     no_ack = False
 
     def __init__(self, queue: SlowQueue) -> None:

@@ -12,26 +12,26 @@ from fluffle.protocol.methods import Basic, Channel, Connection, Method, Queue, 
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness, get
 from tests.support.edge import Edge, publish_frames, start_ok
-from tests.support.read_barrier import LateKnowledge
+from tests.support.read_barrier import ManualReadBarrier
 
 PASSIVE = make(Queue.Declare, queue="elsewhere", passive=True)
 DELETE = make(Queue.Delete, queue="elsewhere")
 
 
 @pytest.fixture
-def read_barrier() -> LateKnowledge:
-    return LateKnowledge()
+def read_barrier() -> ManualReadBarrier:
+    return ManualReadBarrier()
 
 
 @pytest.fixture
-def edge(read_barrier: LateKnowledge) -> Edge:
+def edge(read_barrier: ManualReadBarrier) -> Edge:
     edge = Edge()
     edge.services = replace(edge.services, read_barrier=read_barrier)
     return edge
 
 
 def test_a_queue_that_is_not_there_yet_is_found_once_it_is(
-    edge: Edge, read_barrier: LateKnowledge
+    edge: Edge, read_barrier: ManualReadBarrier
 ) -> None:
     client, other = edge.connect(), edge.connect()
     client.send(encode_method(1, PASSIVE))
@@ -43,7 +43,7 @@ def test_a_queue_that_is_not_there_yet_is_found_once_it_is(
 
 
 def test_what_came_behind_a_question_is_answered_behind_it(
-    edge: Edge, read_barrier: LateKnowledge
+    edge: Edge, read_barrier: ManualReadBarrier
 ) -> None:
     client = edge.connect()
     client.confirm_select()
@@ -60,7 +60,7 @@ def test_what_came_behind_a_question_is_answered_behind_it(
 
 @pytest.mark.parametrize("method", [PASSIVE, DELETE])
 def test_a_question_behind_an_ack_that_is_under_way_is_no_less_in_doubt(
-    edge: Edge, read_barrier: LateKnowledge, method: Method
+    edge: Edge, read_barrier: ManualReadBarrier, method: Method
 ) -> None:
     rig = RemoteQueueHarness(node=edge)
     rig.client.publish(b"1")
@@ -79,7 +79,7 @@ def test_a_question_behind_an_ack_that_is_under_way_is_no_less_in_doubt(
 
 
 def test_who_hears_that_it_cannot_be_known_hears_it_in_the_place_of_an_answer(
-    edge: Edge, read_barrier: LateKnowledge
+    edge: Edge, read_barrier: ManualReadBarrier
 ) -> None:
     client = edge.connect()
     client.send(encode_method(1, PASSIVE))
@@ -89,7 +89,7 @@ def test_who_hears_that_it_cannot_be_known_hears_it_in_the_place_of_an_answer(
 
 
 def test_a_client_is_read_on_whose_virtual_host_was_not_known_at_first(
-    edge: Edge, read_barrier: LateKnowledge
+    edge: Edge, read_barrier: ManualReadBarrier
 ) -> None:
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
@@ -111,7 +111,7 @@ def test_a_client_is_read_on_whose_virtual_host_was_not_known_at_first(
 
 @pytest.mark.parametrize(("user", "vhost"), [("guest", "elsewhere"), ("elsewhere", "/")])
 def test_who_comes_in_is_not_hung_up_on_while_it_waits_for_the_node(
-    edge: Edge, read_barrier: LateKnowledge, user: str, vhost: str
+    edge: Edge, read_barrier: ManualReadBarrier, user: str, vhost: str
 ) -> None:
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
@@ -129,7 +129,7 @@ def test_who_comes_in_is_not_hung_up_on_while_it_waits_for_the_node(
 
 
 def test_who_comes_in_has_its_own_time_behind_that_of_the_node(
-    edge: Edge, read_barrier: LateKnowledge
+    edge: Edge, read_barrier: ManualReadBarrier
 ) -> None:
     client = edge.accept()
     client.send(PROTOCOL_HEADER)
@@ -147,7 +147,7 @@ def test_who_comes_in_has_its_own_time_behind_that_of_the_node(
 
 
 def test_a_channel_that_waits_no_more_lets_no_other_keep_more(
-    edge: Edge, read_barrier: LateKnowledge, monkeypatch: pytest.MonkeyPatch
+    edge: Edge, read_barrier: ManualReadBarrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending_requests, "KEPT_BYTES_MAX", 10_000)
     rig = RemoteQueueHarness(node=edge)

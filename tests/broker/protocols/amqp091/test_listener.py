@@ -20,8 +20,8 @@ from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
 from tests.support.edge import Edge
-from tests.support.peer import peer_of
 from tests.support.runtime import fake_runtime
+from tests.support.socket_client import connected_client
 
 
 def real_services() -> Services:
@@ -49,7 +49,7 @@ async def test_stopping_says_so_and_waits_for_the_answers() -> None:
     listener = Listener(services)
     address = await listener.listen("127.0.0.1", 0)
     assert address[0] == "127.0.0.1"
-    async with peer_of(address) as peer:
+    async with connected_client(address) as peer:
         await peer.log_in()
         assert len(services.connections) == 1
         stopping = asyncio.create_task(listener.stop("shutdown"))
@@ -71,7 +71,7 @@ async def test_stopping_says_so_and_waits_for_the_answers() -> None:
 async def test_who_does_not_answer_is_cut_off() -> None:
     services = real_services()
     listener = Listener(services, close_wait_s=0.01)
-    async with peer_of(await listener.listen("127.0.0.1", 0)) as peer:
+    async with connected_client(await listener.listen("127.0.0.1", 0)) as peer:
         await peer.log_in()
         await listener.stop("shutdown")
         assert len(services.connections) == 0
@@ -84,7 +84,7 @@ async def test_several_addresses_are_listened_to_and_left_together() -> None:
     addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
     assert addresses[0] != addresses[1]
     for address in addresses:
-        async with peer_of(address) as peer:
+        async with connected_client(address) as peer:
             await peer.log_in()
     await listener.stop("shutdown")
     for address in addresses:
@@ -105,7 +105,7 @@ async def test_an_address_in_use_cannot_be_bound() -> None:
 async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
     services = real_services()
     listener = Listener(services)
-    async with peer_of(await listener.listen("127.0.0.1", 0)) as peer:
+    async with connected_client(await listener.listen("127.0.0.1", 0)) as peer:
         await peer.log_in()
     assert await services.connections.wait_empty(10)
     await listener.stop("shutdown")
@@ -115,7 +115,7 @@ async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
     services = real_services()
     listener = Listener(services)
     _host, port = await listener.listen("", 0)
-    async with peer_of(("127.0.0.1", port)) as peer:
+    async with connected_client(("127.0.0.1", port)) as peer:
         await peer.log_in()
         (connection,) = services.connections
         assert isinstance(connection, ServerConnection)
@@ -152,7 +152,7 @@ async def test_who_is_suspended_before_it_listens_lets_nobody_in_until_then(
     assert not path.exists()
     await listener.resume()
     assert path.is_socket()
-    async with peer_of((host, port)) as peer:
+    async with connected_client((host, port)) as peer:
         await peer.log_in()
     await listener.stop("test")
 

@@ -40,7 +40,7 @@ from fluffle.protocol.wire import to_table
 from tests.support.client import raw_frame
 from tests.support.edge import Client, Edge, publish_frames
 from tests.support.fairness import turns
-from tests.support.read_barrier import LateKnowledge
+from tests.support.read_barrier import ManualReadBarrier
 
 LARGE = Properties(headers=to_table({f"{number:05}": number for number in range(6_000)}))
 WORDS = ".".join(["a"] * 120)
@@ -263,7 +263,7 @@ def test_a_binding_that_comes_meanwhile_counts_for_the_next(edge: Edge) -> None:
 
 
 def test_a_walk_that_leads_nowhere_is_in_doubt_until_all_is_known(edge: Edge) -> None:
-    read_barrier = LateKnowledge()
+    read_barrier = ManualReadBarrier()
     with_topics(edge)
     edge.services = replace(edge.services, read_barrier=read_barrier)
     flooder, other = edge.connect(), edge.connect()
@@ -455,7 +455,7 @@ def test_large_arguments_are_read_in_steps_and_in_order(edge: Edge) -> None:
 
 
 def test_large_arguments_that_have_waited_are_read_in_steps(edge: Edge) -> None:
-    read_barrier = LateKnowledge()
+    read_barrier = ManualReadBarrier()
     edge.services = replace(edge.services, read_barrier=read_barrier)
     flooder, other = edge.connect(), edge.connect()
     table = pamqp_table(to_table({f"x{number:05}": number for number in range(6_000)}))

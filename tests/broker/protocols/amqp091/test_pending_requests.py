@@ -27,17 +27,17 @@ from fluffle.protocol.methods import (
     make,
 )
 from tests.support.edge import Client, Edge, publish_frames
-from tests.support.metadata import LaterMetadata
+from tests.support.metadata import ManualMetadata
 
 
 class Rig:
     """A node in whose cluster nothing is committed before `commit`."""
 
     def __init__(self, *, announces: bool = False) -> None:
-        self.edge = Edge(make_metadata=LaterMetadata, announces=announces)
+        self.edge = Edge(make_metadata=ManualMetadata, announces=announces)
         self.edge.count()
         metadata = self.edge.services.metadata
-        assert isinstance(metadata, LaterMetadata)
+        assert isinstance(metadata, ManualMetadata)
         self.metadata = metadata
         self.client = self.edge.connect()
 
@@ -140,7 +140,7 @@ def test_of_two_who_declare_the_same_both_have_it(rig: Rig) -> None:
     assert [rig.client.names(), other.names()] == [["Queue.DeclareOk"]] * 2
 
 
-class ToldLater(LaterMetadata):
+class ToldLater(ManualMetadata):
     """Everybody is answered only when the other nodes have heard of it, too."""
 
     def __init__(self, apply: Apply, facts: Facts) -> None:

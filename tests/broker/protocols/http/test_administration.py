@@ -9,8 +9,8 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE
 from fluffle.broker.protocols.http import call, json_bodies
 from fluffle.broker.protocols.http.endpoints.definitions import checked
+from tests.support.loop_turns import TurnCounter
 from tests.support.management import Api
-from tests.support.turns import Others
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -513,7 +513,7 @@ async def test_definitions_that_cannot_be_taken(api: Api, content: Any) -> None:
 async def test_definitions_are_checked_some_at_a_time() -> None:
     queues = [{"vhost": "/", "name": name} for name in ("amq.gen", *map(str, range(1_000)))]
     exchanges = [{"vhost": "/", "name": "amq.topic", "type": "topic"}]
-    others = Others()
+    others = TurnCounter()
     async with others.counted():
         pieces = await checked({"queues": queues, "exchanges": exchanges}, None)
     counts = [(category, len(entries)) for category, entries in pieces]
@@ -526,7 +526,7 @@ async def test_definitions_are_checked_some_at_a_time() -> None:
 
 async def test_entries_that_are_left_out_are_checked_some_at_a_time() -> None:
     exchanges = [{"vhost": "/", "name": f"amq.{n}", "type": "topic"} for n in range(1_000)]
-    others = Others()
+    others = TurnCounter()
     async with others.counted():
         pieces = await checked({"exchanges": exchanges}, None)
     assert [*pieces] == [("exchanges", [])] * 10

@@ -13,8 +13,8 @@ from fluffle.broker.protocols.http.endpoints import queues
 from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import Basic, Method, make
 from fluffle.protocol.properties import Properties, encode_properties
+from tests.support.loop_turns import TurnCounter
 from tests.support.management import Api
-from tests.support.turns import Others
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -368,7 +368,7 @@ async def test_messages_without_a_body_fill_the_memory_too(monkeypatch: pytest.M
 
 
 async def test_who_takes_many_messages_lets_others_have_their_turn() -> None:
-    others = Others()
+    others = TurnCounter()
     async with others.counted():
         assert await taken(b"", 1000) == 1000
     assert others.turns >= 10

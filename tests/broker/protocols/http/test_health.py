@@ -10,8 +10,8 @@ from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.http.endpoints import health
 from fluffle.broker.protocols.http.endpoints.health import expiring
 from tests.support.certificates import Authority
+from tests.support.loop_turns import TurnCounter
 from tests.support.management import Api
-from tests.support.turns import Others
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -142,7 +142,7 @@ async def test_who_asks_by_a_pattern_lets_others_have_their_turn(
 ) -> None:
     rows = [{"name": f"q{number}", "virtual_host": "/"} for number in range(1_000)]
     monkeypatch.setattr(health, "leaderless", lambda _parts: rows)
-    others = Others()
+    others = TurnCounter()
     async with others.counted():
         status, told = await check(api, f"{NO_LEADER}/all-vhosts/pattern/^(q+)%2B[0-9]*7$")
     assert (status, len(told["queues"])) == (503, 100)

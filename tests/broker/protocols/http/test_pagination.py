@@ -11,7 +11,7 @@ from fluffle.broker.admin import local_client
 from fluffle.broker.patterns.patterns import searching_for
 from fluffle.broker.protocols.http import pagination
 from fluffle.broker.protocols.http.responses import Listing, Refusal
-from tests.support.turns import Others
+from tests.support.loop_turns import TurnCounter
 
 ROWS: list[dict[str, Any]] = [
     {"name": "b", "messages": 2, "stats": {"publish": 1, "rate": 0.5}},
@@ -119,7 +119,7 @@ def test_many_rows_have_the_same_order_as_few() -> None:
 
 
 def test_who_searches_with_an_expression_lets_others_have_their_turn() -> None:
-    others = Others()
+    others = TurnCounter()
 
     async def main() -> list[dict[str, Any]]:
         async with others.counted():

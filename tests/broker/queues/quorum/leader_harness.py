@@ -40,8 +40,8 @@ from tests.broker.queues.quorum.removal_checks import (
 from tests.broker.queues.quorum.sample_facts import ORIGIN, Count
 from tests.broker.queues.quorum.session_clients import Hold, Operation, SessionClients, contents_of
 from tests.broker.queues.quorum.single_active_checks import SingleActiveChecks, check_line
-from tests.support.asking import asking
 from tests.support.leader_host import FakeLeaderHost
+from tests.support.queue_arguments import queue_arguments
 
 GETTING_CHANNEL = 7
 GROUP = 3
@@ -51,7 +51,7 @@ PLAIN = QueueSpec("q")
 
 def quorum(**said: PlainValue) -> QueueSpec:
     """A quorum queue with these arguments."""
-    return QueueSpec("q", queue_type=QueueType.QUORUM, arguments=asking(**said))
+    return QueueSpec("q", queue_type=QueueType.QUORUM, arguments=queue_arguments(**said))
 
 
 def full(max_length: int, overflow: str | None = "reject-publish") -> QueueSpec:

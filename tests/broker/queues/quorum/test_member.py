@@ -18,8 +18,8 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
 from fluffle.raft.group import Position
 from tests.broker.queues.quorum.sample_facts import ORIGIN
-from tests.support.hosts import HostCluster, Node, ToyMachine
 from tests.support.leader_host import FakeLeaderHost
+from tests.support.raft_hosts import HostCluster, Node, ToyMachine
 
 GROUP = 7
 EDGE = SessionId("edge", 1, 1, 1)

@@ -10,7 +10,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractChannel
 
 from fluffle.broker import Cluster
-from tests.support.orders import ChannelAt
+from tests.support.quorum_queue import ChannelAt
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,7 @@ from fluffle.broker import Cluster
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.cluster.node import ProcessState
-from tests.support.orders import QUORUM, ChannelAt, bodies, declare, publish
+from tests.support.quorum_queue import QUORUM, ChannelAt, bodies, declare, publish
 
 START_S_MAX = 5.0
 """Of a processor; it is a tenth of a second."""

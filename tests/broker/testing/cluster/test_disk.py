@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker import Cluster
 from fluffle.broker.testing.cluster.node import ProcessState
-from tests.support.orders import ChannelAt, bodies, declare, publish
+from tests.support.quorum_queue import ChannelAt, bodies, declare, publish
 
 
 async def test_what_a_slow_disk_has_not_written_is_gone_when_its_process_is(

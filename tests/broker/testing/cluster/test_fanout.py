@@ -11,7 +11,7 @@ from aio_pika import DeliveryMode, Message
 
 from fluffle.broker import Cluster
 from fluffle.broker.core import connections, enqueue
-from tests.support.orders import QUORUM, ChannelAt
+from tests.support.quorum_queue import QUORUM, ChannelAt
 
 QUORUM_QUEUES = [f"quorum {number}" for number in range(4)]
 CLASSIC_QUEUES = [f"classic {number}" for number in range(enqueue.TARGETS_AT_ONCE)]

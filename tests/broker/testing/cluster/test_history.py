@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker import Cluster
-from tests.support.orders import ChannelAt, declare, publish
+from tests.support.quorum_queue import ChannelAt, declare, publish
 
 
 async def test_the_way_of_a_message_from_one_node_to_another(channel_at: ChannelAt) -> None:

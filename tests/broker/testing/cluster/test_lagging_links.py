@@ -30,7 +30,7 @@ from fluffle.broker.testing import loop_thread
 from tests.support.cluster_nodes import make_calm
 from tests.support.deadlines import DEADLINE_S
 from tests.support.management import GUEST, HERE, Api
-from tests.support.orders import QUORUM, ChannelAt
+from tests.support.quorum_queue import QUORUM, ChannelAt
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fluffle.broker import Cluster
-from tests.support.orders import ChannelAt, bodies, declare, publish
+from tests.support.quorum_queue import ChannelAt, bodies, declare, publish
 
 
 async def test_a_minority_confirms_nothing_until_it_is_healed_and_then_once(

@@ -8,7 +8,7 @@ import pytest
 from pamqp.common import FieldTable
 
 from fluffle.broker import Cluster
-from tests.support.orders import ChannelAt, declare, publish
+from tests.support.quorum_queue import ChannelAt, declare, publish
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])

@@ -12,7 +12,7 @@ from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.support.edge import start_ok
 
 
-class Peer:
+class SocketClient:
     """The client's end of one connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,13 +46,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer_of(
+async def connected_client(
     address: tuple[str, int], tls: ssl.SSLContext | None = None
-) -> AsyncIterator[Peer]:
+) -> AsyncIterator[SocketClient]:
     """A client of that address."""
     name = "localhost" if tls else None
     reader, writer = await asyncio.open_connection(*address, ssl=tls, server_hostname=name)
     try:
-        yield Peer(reader, writer)
+        yield SocketClient(reader, writer)
     finally:
         writer.close()

@@ -28,7 +28,7 @@ class Window:
 
 
 @dataclass(slots=True)
-class Lane:
+class QueueProbe:
     """One queue and what was seen of it."""
 
     queue: str
@@ -48,7 +48,10 @@ class GoodClient:
     """A connection for each lane, in a thread of its own."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self.lanes = (Lane("good durable", durable=True), Lane("good transient", durable=False))
+        self.lanes = (
+            QueueProbe("good durable", durable=True),
+            QueueProbe("good transient", durable=False),
+        )
         self._address = address
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._live, args=(lane,)) for lane in self.lanes]
@@ -76,14 +79,14 @@ class GoodClient:
         for thread in self._threads:
             thread.join()
 
-    def _live(self, lane: Lane) -> None:
+    def _live(self, lane: QueueProbe) -> None:
         try:
             with Client(*self._address) as client:
                 self._talk(client, lane)
         except (Closed, OSError, AssertionError, IndexError) as error:
             lane.faults.append(f"{lane.queue}: {type(error).__name__} {error}")
 
-    def _talk(self, client: Client, lane: Lane) -> None:
+    def _talk(self, client: Client, lane: QueueProbe) -> None:
         client.open(heartbeat=0)
         client.channel(1)
         expect(client.call(1, make(Queue.Declare, queue=lane.queue, durable=lane.durable)).name)
@@ -101,7 +104,7 @@ class GoodClient:
             lane.faults.append(f"{lane.queue}: {left} instead of an empty queue")
 
 
-def exchange(client: Client, lane: Lane, number: int, due_s: float) -> None:
+def exchange(client: Client, lane: QueueProbe, number: int, due_s: float) -> None:
     """Publish a message, hear its confirm and its delivery, and acknowledge it."""
     body = f"{lane.queue} {number}".encode().ljust(BODY_BYTES)
     properties = Properties(delivery_mode=2 if lane.durable else 1)

@@ -8,7 +8,7 @@ from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 
 
-class Nobody:
+class NoCluster:
     """`Neighbours`."""
 
     cluster = None

@@ -4,8 +4,8 @@ from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import PlainValue, to_table
 
 
-def asking(**said: PlainValue) -> FieldTable:
-    """`asking(max_length=5)`: a table with x-max-length; what is None is not said."""
+def queue_arguments(**said: PlainValue) -> FieldTable:
+    """`queue_arguments(max_length=5)`: a table with x-max-length; what is None is not said."""
     return to_table(
         {f"x-{name.replace('_', '-')}": value for name, value in said.items() if value is not None}
     )

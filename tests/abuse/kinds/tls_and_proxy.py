@@ -7,7 +7,7 @@ import ssl
 from contextlib import suppress
 from random import Random
 
-from tests.abuse.ground import Address, Ground, Surprise
+from tests.abuse.target import Address, AttackContext, UnexpectedAnswer
 
 ENTRANCE_S = 5
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -20,21 +20,21 @@ def expect_end(sock: socket.socket, what: str) -> None:
         while sock.recv(65_536):
             pass
     except TimeoutError:
-        raise Surprise(f"not closed: {what}") from None
+        raise UnexpectedAnswer(f"not closed: {what}") from None
     except OSError:
         return
 
 
-def leave_to_time(ground: Ground, address: Address, sent: bytes) -> None:
+def leave_to_time(context: AttackContext, address: Address, sent: bytes) -> None:
     """Say only so much: the node has to hang up by itself."""
-    sock = ground.raw(address)
+    sock = context.raw(address)
     sock.sendall(sent)
-    ground.keep(sock, ENTRANCE_S, f"who only says {sent!r}")
+    context.keep(sock, ENTRANCE_S, f"who only says {sent!r}")
 
 
-def tls_garbage(ground: Ground, chance: Random) -> None:
+def tls_garbage(context: AttackContext, chance: Random) -> None:
     """AMQP, HTTP or noise where TLS should be."""
-    if ground.target.amqps is None:
+    if context.target.amqps is None:
         return
     garbage = (
         b"AMQP\x00\x00\x09\x01",
@@ -42,25 +42,25 @@ def tls_garbage(ground: Ground, chance: Random) -> None:
         chance.randbytes(512),
         b"\x16\x03\x01\x00\x05xxxxx",
     )
-    with ground.raw(ground.target.amqps) as sock, suppress(ConnectionError):
+    with context.raw(context.target.amqps) as sock, suppress(ConnectionError):
         sock.sendall(chance.choice(garbage) + bytes(64))
         expect_end(sock, "garbage instead of TLS")
 
 
-def slow_tls(ground: Ground, chance: Random) -> None:
+def slow_tls(context: AttackContext, chance: Random) -> None:
     """A handshake of TLS that never goes on."""
-    if ground.target.amqps is not None:
+    if context.target.amqps is not None:
         hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
-        leave_to_time(ground, ground.target.amqps, hello[: chance.randrange(1, len(hello))])
+        leave_to_time(context, context.target.amqps, hello[: chance.randrange(1, len(hello))])
 
 
-def tls_and_gone(ground: Ground, chance: Random) -> None:
+def tls_and_gone(context: AttackContext, chance: Random) -> None:
     """A handshake that is done, and then nothing, noise, or the end."""
-    if ground.target.amqps is None:
+    if context.target.amqps is None:
         return
-    plain = ground.raw(ground.target.amqps)
+    plain = context.raw(context.target.amqps)
     try:
-        sock = ground.tls().wrap_socket(plain, server_hostname="localhost")
+        sock = context.tls().wrap_socket(plain, server_hostname="localhost")
     except (OSError, ssl.SSLError):
         plain.close()
         raise
@@ -70,9 +70,9 @@ def tls_and_gone(ground: Ground, chance: Random) -> None:
             expect_end(sock, "HTTP in TLS")
 
 
-def proxy_garbage(ground: Ground, chance: Random) -> None:
+def proxy_garbage(context: AttackContext, chance: Random) -> None:
     """No PROXY header, a broken one, one that says less than it announces."""
-    if ground.target.proxied is None:
+    if context.target.proxied is None:
         return
     garbage = (
         b"AMQP\x00\x00\x09\x01",
@@ -82,22 +82,22 @@ def proxy_garbage(ground: Ground, chance: Random) -> None:
         SIGNATURE + b"\xff\xff\xff\xff" + bytes(64),
         chance.randbytes(300),
     )
-    with ground.raw(ground.target.proxied) as sock, suppress(ConnectionError):
+    with context.raw(context.target.proxied) as sock, suppress(ConnectionError):
         sock.sendall(chance.choice(garbage))
         expect_end(sock, "garbage instead of a PROXY header")
 
 
-def slow_proxies(ground: Ground, chance: Random) -> None:
+def slow_proxies(context: AttackContext, chance: Random) -> None:
     """A PROXY header that never ends."""
-    if ground.target.proxied is not None:
-        leave_to_time(ground, ground.target.proxied, SIGNATURE[: chance.randrange(1, 13)])
+    if context.target.proxied is not None:
+        leave_to_time(context, context.target.proxied, SIGNATURE[: chance.randrange(1, 13)])
 
 
-def proxy_and_gone(ground: Ground, _chance: Random) -> None:
+def proxy_and_gone(context: AttackContext, _chance: Random) -> None:
     """A right header, and then garbage where AMQP should be."""
-    if ground.target.proxied is None:
+    if context.target.proxied is None:
         return
-    with ground.raw(ground.target.proxied) as sock, suppress(ConnectionError):
+    with context.raw(context.target.proxied) as sock, suppress(ConnectionError):
         sock.sendall(b"PROXY TCP4 203.0.113.9 203.0.113.1 40000 5672\r\nGET / HTTP/1.1\r\n\r\n")
         expect_end(sock, "HTTP behind a PROXY header")
 

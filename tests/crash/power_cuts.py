@@ -5,7 +5,7 @@ strikes.  Their disks are what was synced by then, with none, some or all of the
 have all that they wrote.  On these disks a cluster is started, whole nodes in this process, and
 must have what the clients knew at that moment.
 
-`python -m tests.crash.cuts --cuts 100 --seed 7` tries many.
+`python -m tests.crash.power_cuts --cuts 100 --seed 7` tries many.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.protocol.wire import to_table
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
-from tests.crash.story import QUEUES, THINGS, Kind, Recording, Story, happen, recorded
+from tests.crash.recorded_run import QUEUES, THINGS, Kind, RecordedRun, Recording, happen, recorded
 from tests.support.cluster_nodes import (
     SECRET,
     ClusterNode,
@@ -84,7 +84,7 @@ def record_cluster(folder: Path, ports: Mapping[str, int], seed: int, steps: int
             NodeAddress(node, LOOPBACK, daemon.port)
             for node, daemon in zip(ports, daemons, strict=True)
         ]
-        story = Story(addresses, Random(seed), QUORUM)
+        story = RecordedRun(addresses, Random(seed), QUORUM)
 
         def kill() -> None:
             list(threads.map(Daemon.kill, daemons))
@@ -195,7 +195,7 @@ def is_well(node: ClusterNode) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.crash.cuts", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.power_cuts", description=__doc__)
     parser.add_argument("--cuts", type=int, default=100)
     parser.add_argument("--seed", type=int, default=randrange(1_000_000))
     parser.add_argument("--steps", type=int, default=100)

@@ -78,7 +78,7 @@ class Score:
         """Nobody waits."""
 
 
-class Meeting:
+class Rendezvous:
     """Of two players; `place` is 0 for RabbitMQ's, 1 for fluffle's."""
 
     __slots__ = ("_agreed", "_barrier", "_patience_s", "_same", "_seen", "_since_s", "verdict")

@@ -9,11 +9,11 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from tests.compat.comparing import as_meant
-from tests.compat.drawn.meeting import Judge, Meeting, Score
+from tests.compat.comparison import as_meant
 from tests.compat.drawn.observer import Observer
 from tests.compat.drawn.operations import Case
 from tests.compat.drawn.player import SEEN, Player
+from tests.compat.drawn.rendezvous import Judge, Rendezvous, Score
 from tests.compat.http import Http
 from tests.compat.oracle import EXCHANGE_PLUGINS, RabbitMQ, free_port
 from tests.compat.scenario import Scenario, Transcript
@@ -46,7 +46,7 @@ def run(
     patience_s: float = PATIENCE_S,
 ) -> tuple[Transcript, Transcript]:
     """What clients heard of either, until they heard something else."""
-    meeting = Meeting(partial(same, name), patience_s)
+    meeting = Rendezvous(partial(same, name), patience_s)
     with ThreadPoolExecutor(1) as beside:
         running = beside.submit(heard, name, case, observers[0], meeting, place=0)
         ours = heard(name, case, observers[1], meeting, place=1)

@@ -3,7 +3,7 @@
 from fluffle.broker.metadata.facts import Key, Kind
 
 
-class ToldFacts:
+class FactRecorder:
     """What is so, by kind and name, and how often something was told."""
 
     def __init__(self) -> None:

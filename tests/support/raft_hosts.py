@@ -65,7 +65,7 @@ class ToyMachine:
 
 
 @dataclass
-class Told:
+class RecordingOwner:
     """An `GroupOwner` that remembers."""
 
     make: Callable[[], ToyMachine] = ToyMachine
@@ -188,7 +188,7 @@ class Network:
         return True
 
 
-class NotingLog(MemoryRaftLog):
+class RecordingRaftLog(MemoryRaftLog):
     """Says what it was asked for."""
 
     def __init__(self, image: Image) -> None:
@@ -236,8 +236,8 @@ class Node:
         self.boot += 1
         self._soon: list[Callable[[], None]] = []
         self._wakes: list[int] = []
-        self.store = NotingLog(self.image)
-        self.told = Told(self.cluster.make)
+        self.store = RecordingRaftLog(self.image)
+        self.told = RecordingOwner(self.cluster.make)
         self.links = self.cluster.network.join(self.name)
         multi = MultiRaft(self.name, self.boot, self.cluster.tuning, Random(self.name))
         self.common_time = CommonTime(self.name, self.clock, lambda: self.cluster.nodes)

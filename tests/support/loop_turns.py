@@ -13,7 +13,7 @@ async def turns_until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-class Others:
+class TurnCounter:
     """How often others have had their turn while a block lasted."""
 
     def __init__(self) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from enum import Enum
 from random import Random
 
-from tests.compat.comparing import as_meant, difference_of
-from tests.compat.drawn.drawing import drawn
+from tests.compat.comparison import as_meant, difference_of
+from tests.compat.drawn.case_generator import drawn
 from tests.compat.drawn.observer import Observer
 from tests.compat.drawn.operations import Case
-from tests.compat.drawn.running import run
+from tests.compat.drawn.runner import run
 
 AGAIN = 2
 PATIENCE_S = 1.0

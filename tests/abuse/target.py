@@ -32,7 +32,7 @@ SLACK_S = 5.0
 """How much later than promised a socket may be cut off on a machine that is busy."""
 
 
-class Surprise(Exception):
+class UnexpectedAnswer(Exception):
     """The node did something else than it must."""
 
 
@@ -59,7 +59,7 @@ class Kept:
     promise: str
 
 
-class Rogue:
+class RogueClient:
     """A client that means no good, and what it expects to be told."""
 
     def __init__(self, client: Client, keep: Callable[[socket.socket, float, str], None]) -> None:
@@ -76,7 +76,7 @@ class Rogue:
         """What a method is answered with, which must not be a close."""
         answer = self.client.call(channel, method).method
         if answer.name.endswith(".Close"):
-            raise Surprise(f"{method.name} was answered with {dict(answer)}")
+            raise UnexpectedAnswer(f"{method.name} was answered with {dict(answer)}")
         return answer
 
     def declare(self, channel: int = 1) -> str:
@@ -103,12 +103,12 @@ class Rogue:
                 heard = self.client.next().method
         except Closed:
             if codes and not may_be_mute:
-                raise Surprise(f"the socket was closed instead of {codes}") from None
+                raise UnexpectedAnswer(f"the socket was closed instead of {codes}") from None
             return
         except TimeoutError:
-            raise Surprise(f"nothing was said instead of {codes or 'the end'}") from None
+            raise UnexpectedAnswer(f"nothing was said instead of {codes or 'the end'}") from None
         if heard.reply_code not in codes:
-            raise Surprise(f"{heard.reply_code} {heard.reply_text} instead of {codes}")
+            raise UnexpectedAnswer(f"{heard.reply_code} {heard.reply_text} instead of {codes}")
         self.client.send(0, make(Connection.CloseOk))
         self.leave_open(BROKEN_S, f"a connection that was closed with {heard.reply_code}")
 
@@ -125,7 +125,7 @@ class Rogue:
         heard = self.client.expect("Channel.Close")[-1]
         assert isinstance(heard.method, Channel.Close)
         if (heard.channel, heard.method.reply_code) != (channel, code):
-            raise Surprise(f"{heard} instead of {code} on {channel}")
+            raise UnexpectedAnswer(f"{heard} instead of {code} on {channel}")
         self.client.send(channel, make(Channel.CloseOk))
 
     def is_cut_off(self) -> None:
@@ -133,14 +133,14 @@ class Rogue:
         try:
             self.client.until_closed()
         except TimeoutError:
-            raise Surprise("the socket was not closed") from None
+            raise UnexpectedAnswer("the socket was not closed") from None
 
     def leave(self) -> None:
         """Close the connection in order."""
         close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
         answer = self.client.call(0, close)
         if answer.name != "Connection.CloseOk":
-            raise Surprise(f"a close was answered with {answer}")
+            raise UnexpectedAnswer(f"a close was answered with {answer}")
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +153,7 @@ class Rogue:
 
 
 @dataclass(slots=True)
-class Tally:
+class AttackCounts:
     """What one kind has done so far."""
 
     attacks: int = 0
@@ -162,12 +162,12 @@ class Tally:
     surprises: list[str] = field(default_factory=list)
 
 
-class Ground:
+class AttackContext:
     """Makes rogues for one kind of abuse, and counts what they do.  Threads may share it."""
 
     def __init__(self, target: Target, now_s: Callable[[], float]) -> None:
         self.target = target
-        self.tally = Tally()
+        self.tally = AttackCounts()
         self._now_s = now_s
         self._kept: list[Kept] = []
         self._lock = threading.Lock()
@@ -177,10 +177,10 @@ class Ground:
         with self._lock:
             self.tally.events += events
 
-    def accept(self) -> Rogue:
+    def accept(self) -> RogueClient:
         """A connection on which nothing was said."""
         self.count()
-        return Rogue(Client(*self.target.amqp), self.keep)
+        return RogueClient(Client(*self.target.amqp), self.keep)
 
     def raw(self, address: Address) -> socket.socket:
         """A socket that is connected to any of the addresses."""
@@ -191,7 +191,7 @@ class Ground:
         """A client's context that trusts the node."""
         return ssl.create_default_context(cafile=self.target.ca_file)
 
-    def log_in(self, *channels: int, heartbeat: int = 0) -> Rogue:
+    def log_in(self, *channels: int, heartbeat: int = 0) -> RogueClient:
         """A connection with these channels open."""
         rogue = self.accept()
         try:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from random import Random
 
 from fluffle.protocol.methods import Basic, Queue, Tx, encode_method, make
-from tests.abuse.ground import Ground, Rogue
+from tests.abuse.target import AttackContext, RogueClient
 from tests.support.edge import publish_frames
 
 MESSAGE = bytes(10_000)
 
 
-def with_backlog(ground: Ground, count: int, heartbeat: int = 0) -> tuple[Rogue, str]:
+def with_backlog(context: AttackContext, count: int, heartbeat: int = 0) -> tuple[RogueClient, str]:
     """A rogue with an exclusive queue in which so many messages wait."""
-    rogue = ground.log_in(1, heartbeat=heartbeat)
+    rogue = context.log_in(1, heartbeat=heartbeat)
     queue = rogue.declare()
     for _ in range(count):
         rogue.client.publish(1, "", queue, MESSAGE)
@@ -21,41 +21,41 @@ def with_backlog(ground: Ground, count: int, heartbeat: int = 0) -> tuple[Rogue,
     return rogue, queue
 
 
-def never_reads_deliveries(ground: Ground, _chance: Random) -> None:
+def never_reads_deliveries(context: AttackContext, _chance: Random) -> None:
     """It consumes and does not read; its heartbeats do not come either."""
-    rogue, queue = with_backlog(ground, 500, heartbeat=1)
+    rogue, queue = with_backlog(context, 500, heartbeat=1)
     rogue.client.send(1, make(Basic.Consume, queue=queue, consumer_tag="c", no_ack=True))
     rogue.leave_open(3, "a consumer that reads nothing and is silent")
 
 
-def never_reads_gets(ground: Ground, _chance: Random) -> None:
+def never_reads_gets(context: AttackContext, _chance: Random) -> None:
     """It asks for message after message and reads none: it gets no more than fit into a socket."""
-    rogue, queue = with_backlog(ground, 200)
+    rogue, queue = with_backlog(context, 200)
     get = encode_method(1, make(Basic.Get, queue=queue, no_ack=False))
     nack = encode_method(1, make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True))
     rogue.pour((get * 100 + nack) * 200)
     rogue.leave_open()
 
 
-def never_reads_declares(ground: Ground, _chance: Random) -> None:
+def never_reads_declares(context: AttackContext, _chance: Random) -> None:
     """It asks again and again whether a queue is there."""
-    rogue = ground.log_in(1)
+    rogue = context.log_in(1)
     queue = rogue.declare()
     declare = encode_method(1, make(Queue.Declare, queue=queue, passive=True, exclusive=True))
     rogue.pour(declare * 50_000)
     rogue.leave_open()
 
 
-def never_reads_returns(ground: Ground, _chance: Random) -> None:
+def never_reads_returns(context: AttackContext, _chance: Random) -> None:
     """It publishes what must be routed and cannot be, and reads none of what comes back."""
-    rogue = ground.log_in(1)
+    rogue = context.log_in(1)
     rogue.pour(publish_frames(bytes(1_000), "nowhere", mandatory=True) * 10_000)
     rogue.leave_open()
 
 
-def endless_transactions(ground: Ground, _chance: Random) -> None:
+def endless_transactions(context: AttackContext, _chance: Random) -> None:
     """It publishes into a transaction that it never commits."""
-    with ground.log_in(1) as rogue:
+    with context.log_in(1) as rogue:
         rogue.call(1, make(Tx.Select))
         queue = rogue.declare()
         for _ in range(800):
@@ -63,9 +63,9 @@ def endless_transactions(ground: Ground, _chance: Random) -> None:
         rogue.client.settle(1)
 
 
-def unacked_growth(ground: Ground, chance: Random) -> None:
+def unacked_growth(context: AttackContext, chance: Random) -> None:
     """It takes everything there is, acknowledges nothing, and goes."""
-    rogue, queue = with_backlog(ground, 300)
+    rogue, queue = with_backlog(context, 300)
     with rogue:
         rogue.call(1, make(Basic.Qos, prefetch_count=chance.choice((0, 65_535))))
         rogue.call(1, make(Basic.Consume, queue=queue, consumer_tag="c"))
@@ -73,10 +73,10 @@ def unacked_growth(ground: Ground, chance: Random) -> None:
         rogue.client.heard.clear()
 
 
-def unfinished_messages(ground: Ground, _chance: Random) -> None:
+def unfinished_messages(context: AttackContext, _chance: Random) -> None:
     """Messages that are begun on many channels and never ended."""
     channels = range(1, 21)
-    with ground.log_in(*channels) as rogue:
+    with context.log_in(*channels) as rogue:
         for number in channels:
             rogue.send(publish_frames(bytes(200_000), "nowhere", number)[:100_000])
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
 
 
-class PatientSink:
+class NoTimeoutSink:
     """The part of a `Sink` that is about that."""
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
@@ -19,7 +19,7 @@ class PatientSink:
         raise AssertionError(f"{consumer.tag} may hold {lost} for ever")
 
 
-class PatientHolder:
+class NoTimeoutHolder:
     """The part of a `Holder`."""
 
     timeout_ms = None

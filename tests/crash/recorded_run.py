@@ -28,7 +28,7 @@ from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
 from fluffle.protocol.types import FieldTable
-from tests.crash.transacting import Transactions
+from tests.crash.transactions import Transactions
 from tests.support.daemon import Daemon
 from tests.support.powercut import Noted, read_traces, recording_environment
 
@@ -67,7 +67,7 @@ class Kind:
 
 
 @dataclass(slots=True)
-class Story:
+class RecordedRun:
     """Four clients and what they write down, with how much each had heard by then."""
 
     addresses: Sequence[NodeAddress]
@@ -192,12 +192,12 @@ def record(folder: Path, seed: int, steps: int) -> Recording:
     environment = recording_environment(folder, trace) | {"RECORDER_SOCKETS": "1"}
     daemon = Daemon(folder / "recorded", environment=environment)
     daemon.start()
-    story = Story([NodeAddress("node", "127.0.0.1", daemon.port)], Random(seed))
+    story = RecordedRun([NodeAddress("node", "127.0.0.1", daemon.port)], Random(seed))
     asyncio.run(happen(story, steps, daemon.kill))
     return recorded(story, {"node": trace})
 
 
-async def happen(story: Story, steps: int, kill: Callable[[], None]) -> None:
+async def happen(story: RecordedRun, steps: int, kill: Callable[[], None]) -> None:
     """All of it; then whoever serves is killed."""
     try:
         await story.begin()
@@ -208,7 +208,7 @@ async def happen(story: Story, steps: int, kill: Callable[[], None]) -> None:
             client.connection.end(None)
 
 
-def recorded(story: Story, traces: Mapping[str, Path]) -> Recording:
+def recorded(story: RecordedRun, traces: Mapping[str, Path]) -> Recording:
     """What the traces of its nodes say, and when its clients knew what."""
     events = list(read_traces(traces))
     ports = [client.connection.port for client in story.clients]

@@ -68,7 +68,7 @@ OVERFLOWS = ("drop-head", "reject-publish", "reject-publish-dlx")
 LONG_MS = 3_600_000
 
 
-class Drawing:
+class CaseGenerator:
     """One case, as it is drawn."""
 
     def __init__(self, chance: Random) -> None:
@@ -402,4 +402,4 @@ class Drawing:
 
 def drawn(chance: Random, count: int = 30) -> Case:
     """A case in which so much is done."""
-    return Drawing(chance).drawn(count)
+    return CaseGenerator(chance).drawn(count)
