@@ -29,7 +29,7 @@ class Window:
 
 @dataclass(slots=True)
 class QueueProbe:
-    """One queue and what was seen of it."""
+    """Probe of one queue, and what was seen of it."""
 
     queue: str
     durable: bool

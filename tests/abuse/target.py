@@ -154,7 +154,7 @@ class RogueClient:
 
 @dataclass(slots=True)
 class AttackCounts:
-    """What one kind has done so far."""
+    """Counts of what one kind of attack has done so far."""
 
     attacks: int = 0
     events: int = 0

@@ -1,4 +1,4 @@
-"""Whether two brokers said the same, but for the differences that are meant."""
+"""Comparison of what two brokers said, but for the differences that are meant."""
 
 import difflib
 from collections.abc import Callable

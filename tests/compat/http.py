@@ -16,7 +16,7 @@ GUEST = "guest:guest"
 
 
 class HttpAnswer(NamedTuple):
-    """An answer."""
+    """Answer to a request: its status and content."""
 
     status: int
     content: Any
@@ -25,7 +25,7 @@ class HttpAnswer(NamedTuple):
 
 
 class Http:
-    """Of one node."""
+    """Client of the management API of a node."""
 
     def __init__(self, port: int) -> None:
         self._base = f"http://127.0.0.1:{port}/api/"

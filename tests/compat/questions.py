@@ -1,4 +1,4 @@
-"""What RabbitMQ is asked: which entry of which file has the answers."""
+"""Questions to RabbitMQ: which entry of which file has the answers."""
 
 from collections.abc import Iterator
 from importlib import import_module

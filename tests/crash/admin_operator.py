@@ -49,7 +49,7 @@ THINGS = (
 
 
 class Operator:
-    """Who administers a node over its control socket, and writes it down."""
+    """Operator of a node over its control socket, who writes down what is done."""
 
     def __init__(self, data_dir: Path, port: int, note: Note, random: Random) -> None:
         self._client = ControlClient(data_dir)

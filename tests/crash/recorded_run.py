@@ -47,7 +47,7 @@ THINGS = (*QUEUES, *sorted(BINDINGS), *sorted(EXCHANGES))
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What was recorded of a story."""
+    """Recording of a run: every write, and what clients heard meanwhile."""
 
     events: list[tuple[str, Noted]]
     """With the node that did it."""
@@ -59,7 +59,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Of queues that the story is about."""
+    """Kind of queue that a run is about."""
 
     arguments: FieldTable = field(default_factory=FieldTable)
     persistent_share: float = 0.9

@@ -11,7 +11,7 @@ from fluffle.protocol.methods import Basic, Tx, make
 
 
 class Transactions:
-    """One after the other, on the channel of a witness."""
+    """Transactions on the channel of a witness, one after the other."""
 
     def __init__(self, client: RecordingClient) -> None:
         self._witness = client

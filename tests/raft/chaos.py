@@ -32,7 +32,7 @@ class Broken(AssertionError):
 
 
 class ReferenceLog:
-    """What has been true of the group, as nobody in it can know."""
+    """Reference log of the group: what has been committed, as no member can know it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

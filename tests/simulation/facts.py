@@ -151,7 +151,7 @@ class GroupFacts:
 
 
 class Facts:
-    """All of it."""
+    """Facts of all groups of a run."""
 
     __slots__ = ("groups", "replicas", "stored")
 

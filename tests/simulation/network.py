@@ -96,7 +96,7 @@ Held = tuple[NodeId, NodeId, Frame, tuple[int, int], int]
 
 
 class Direction:
-    """One direction of a link."""
+    """Direction of a link between two nodes."""
 
     __slots__ = ("arrives_us", "free_us", "generation", "held", "held_share", "is_cut", "slow_us")
 

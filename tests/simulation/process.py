@@ -46,7 +46,7 @@ UNASKED = 0
 
 
 class World(Protocol):
-    """What a process needs of everything around it."""
+    """Environment of a process: its clock, its links, and those who watch it."""
 
     def now_ms(self, node: NodeId) -> int:
         """The node's own clock, which never goes back."""

@@ -43,7 +43,10 @@ FIRST_CONTEXT = 1 << 40
 
 
 class Application(Protocol):
-    """What groups are there for.  Kinds are called with the workload, as those of `KINDS`."""
+    """Application of the groups of a run.
+
+    Kinds are called with the workload, as those of `KINDS`.
+    """
 
     kinds: "Mapping[str, Callable[[Workload], None]]"
     fixed: Collection[GroupId]

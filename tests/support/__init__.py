@@ -1,1 +1,1 @@
-"""What several tests share: fakes, models and a way to ask for tools."""
+"""Helpers that several tests share: fakes, models and a way to ask for tools."""

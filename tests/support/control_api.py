@@ -7,7 +7,7 @@ from fluffle.broker.testing.server.dispatch import Dispatcher
 
 
 class Api:
-    """What a client sees of it."""
+    """Client of the control API."""
 
     __slots__ = ("_serving",)
 

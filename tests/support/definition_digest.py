@@ -1,4 +1,4 @@
-"""Whether nodes have the same definitions."""
+"""Digest of definitions, equal if and only if nodes have the same."""
 
 from __future__ import annotations
 

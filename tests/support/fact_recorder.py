@@ -4,7 +4,7 @@ from fluffle.broker.metadata.facts import Key, Kind
 
 
 class FactRecorder:
-    """What is so, by kind and name, and how often something was told."""
+    """Facts that are so, by kind and name, and how often something was told."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[Kind, Key], object] = {}

@@ -35,7 +35,7 @@ class ScheduledClock:
 
 
 class Timer:
-    """What `call_later` returns."""
+    """Timer that `call_later` returns."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self.act: Callable[[], None] | None = act

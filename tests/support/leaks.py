@@ -1,4 +1,4 @@
-"""What a test has left behind: threads, sockets, directories of brokers, and objects not closed."""
+"""Leaks of a test: threads, sockets, directories of brokers, and objects not closed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = ("socket:", "pipe:", "anon_inode:")
 
 
 class ProcessResources(NamedTuple):
-    """By this process."""
+    """Resources that this process holds."""
 
     threads: frozenset[str]
     descriptors: frozenset[str]

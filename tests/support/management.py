@@ -24,7 +24,7 @@ def authorization(user: tuple[str, str]) -> dict[str, str]:
 
 
 class Api:
-    """What a client sees of a node."""
+    """Client of the management API of a node."""
 
     __slots__ = ("_session", "base", "node")
 

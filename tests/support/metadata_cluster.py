@@ -37,7 +37,7 @@ def nobody_is_served(_queue: object) -> None:
 
 
 class Outcome:
-    """What became of a change."""
+    """Outcome of a change: whether it was done, or why not."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Node:
-    """One process on a node."""
+    """Process on a node of the cluster."""
 
     def __init__(self, cluster: Cluster, name: str, boot: int) -> None:
         self.cluster = cluster

@@ -9,7 +9,7 @@ from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 
 
 class NoCluster:
-    """`Neighbours`."""
+    """Port to a cluster of a node that is alone."""
 
     cluster = None
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER

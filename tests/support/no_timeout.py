@@ -1,4 +1,4 @@
-"""For consumers and getters of tests from which nothing is ever taken because they are slow."""
+"""Parts of consumers and getters in tests where nothing is ever taken because they are slow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class NoTimeoutSink:
-    """The part of a `Sink` that is about that."""
+    """Sink that fails if it is said to be slow."""
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{consumer.tag} may hold {late} for ever")
@@ -20,7 +20,7 @@ class NoTimeoutSink:
 
 
 class NoTimeoutHolder:
-    """The part of a `Holder`."""
+    """Holder that fails if it is said to be slow."""
 
     timeout_ms = None
 

@@ -47,7 +47,7 @@ class ObservedMember:
 
 
 class ObservedMembers(quorum_members.QuorumMembers):
-    """Whose machines are."""
+    """Members whose machines a test looks at."""
 
     told: Callable[[GroupId, Entry], None]
 

@@ -1,4 +1,4 @@
-"""What tests ask of a topology, and nobody else."""
+"""Questions of tests to a topology that the product does not ask."""
 
 from __future__ import annotations
 

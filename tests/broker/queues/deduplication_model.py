@@ -22,14 +22,14 @@ def keyed(body: bytes, key: PlainValue = None, ttl_ms: PlainValue = None) -> byt
 
 
 class DeduplicationCase(NamedTuple):
-    """What is known of one message that was taken."""
+    """Message that was taken: its key, and until when that counts."""
 
     key: PlainValue
     until_ms: int | None
 
 
 class ReferenceDeduplication:
-    """Who was taken, in order."""
+    """Messages that were taken, in order."""
 
     def __init__(self, size: int, ttl_ms: int | None) -> None:
         self.size = size

@@ -69,7 +69,7 @@ LONG_MS = 3_600_000
 
 
 class CaseGenerator:
-    """One case, as it is drawn."""
+    """Generator of a case: its queues, and what is done with them."""
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance

@@ -79,7 +79,7 @@ class Score:
 
 
 class Rendezvous:
-    """Of two players; `place` is 0 for RabbitMQ's, 1 for fluffle's."""
+    """Rendezvous of two players; `place` is 0 for RabbitMQ's, 1 for fluffle's."""
 
     __slots__ = ("_agreed", "_barrier", "_patience_s", "_same", "_seen", "_since_s", "verdict")
 

@@ -1,4 +1,4 @@
-"""Whether the two differ for one seed, and whether chance may have a part in that."""
+"""Verdict about a seed: whether the two differ, and whether chance may have a part in that."""
 
 from __future__ import annotations
 

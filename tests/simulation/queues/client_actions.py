@@ -1,4 +1,4 @@
-"""What clients do, one thing at a time, each at random moments: see `kinds_of`."""
+"""Actions of clients, one thing at a time, each at random moments: see `kinds_of`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PATIENT_MS = 1 << 40
 
 
 class ConsumerPriorityCheck:
-    """One step at each look, in one queue, until it is decided."""
+    """Check of a queue, one step at each look, until it is decided."""
 
     def __init__(self, queue_cluster: QueueCluster, chance: Random) -> None:
         self._queue_cluster = queue_cluster

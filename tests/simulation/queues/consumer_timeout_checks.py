@@ -1,4 +1,5 @@
-"""For how long messages of one queue are in hands, by what is handed out, and when that was enough.
+"""Consumer timeouts of one queue: for how long messages are held, by the log, and when that was
+enough.
 
 A message goes back for that not before its time, and no later than the entry behind the first with
 which its leader could see it: also if another leader has handed it out.

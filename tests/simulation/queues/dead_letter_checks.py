@@ -21,7 +21,7 @@ from tests.simulation.facts import Violation
 
 
 class DeadLetterChecks:
-    """Of all queues of a run."""
+    """Checks of the dead letters of all queues of a run."""
 
     def __init__(self, is_gone: Callable[[GroupId], bool]) -> None:
         """`is_gone`: whether a queue is deleted: whatever was published to it counts as there."""

@@ -19,7 +19,7 @@ def headers_of(key: int | None) -> FieldTable | None:
 
 
 class DeduplicationChecks:
-    """Of one queue."""
+    """Checks of the keys that the log of one queue remembers."""
 
     def __init__(self, group: GroupId) -> None:
         self._group = group

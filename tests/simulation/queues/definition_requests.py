@@ -1,4 +1,4 @@
-"""What clients and operators of one node ask of definitions, as they do where nobody simulates.
+"""Requests of clients and operators of one node for other definitions, made as in a real node.
 
 Whoever asks waits for nothing: it looks at what is there.
 """
@@ -43,7 +43,7 @@ def failed(_error: BrokerError) -> None:
 
 
 class DefinitionRequests:
-    """At one node."""
+    """Requests that are made at one node."""
 
     def __init__(self, catalogue: Catalogue, metadata: Metadata, everywhere: Metadata) -> None:
         """`everywhere` answers once all have it, `metadata` once it is so here."""

@@ -18,7 +18,7 @@ LEAVES = f.Delivered | f.DeliveredWithoutAck | f.Purged | f.Dropped | f.DeadLett
 
 
 class LimitChecks:
-    """Of one queue."""
+    """Checks of the limits of one queue."""
 
     def __init__(self, spec: QueueSpec) -> None:
         self._spec = spec

@@ -1,4 +1,4 @@
-"""Whether what is left of an entry that was made smaller on a disk is good enough: rule 19."""
+"""Compaction of logs: whether what is left of an entry on a disk is good enough: rule 19."""
 
 from __future__ import annotations
 

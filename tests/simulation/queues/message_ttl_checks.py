@@ -17,7 +17,7 @@ from tests.simulation.queues.settings_checks import said
 
 
 class MessageTtlChecks:
-    """Of one queue."""
+    """Checks of the expiries of one queue."""
 
     def __init__(self, spec: QueueSpec) -> None:
         self._spec = spec

@@ -1,4 +1,4 @@
-"""What stands around the parts of a node in a simulation: time, images with a digest, open ears."""
+"""Fakes around the parts of a simulated node: time, images with a digest, tapped links."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NodeClock:
 
 
 class CancelledFlag:
-    """What is done later, unless it is called off."""
+    """Timer of something that is done later, unless it is cancelled."""
 
     __slots__ = ("is_cancelled",)
 
@@ -90,7 +90,7 @@ class TappedLinks:
 
 
 class CheckedBarrier(AppliedBarrier):
-    """Of which it is checked when it answers."""
+    """Barrier whose every answer is checked."""
 
     __slots__ = ()
 

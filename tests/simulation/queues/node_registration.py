@@ -20,7 +20,7 @@ AGAIN_S = 0.01
 
 
 class NodeRegistration:
-    """Of one process."""
+    """Registration of one process in the metadata."""
 
     def __init__(
         self,

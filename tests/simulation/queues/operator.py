@@ -1,4 +1,4 @@
-"""Whoever runs the cluster: a node whose disk is lost is forgotten, and let in again after a while.
+"""Operator of the cluster: a node whose disk is lost is forgotten, and let in again after a while.
 
 lost --> dismissed, by a fact --> no member anywhere --> admitted, by a fact --> a member anew
 """
@@ -25,7 +25,7 @@ SHORTEST_S, LONGEST_S = 0.2, 8.0
 
 
 class Operator:
-    """Of one run."""
+    """Operator of the cluster of a run."""
 
     def __init__(self, queue_cluster: QueueCluster, chance: Random) -> None:
         self._queue_cluster = queue_cluster

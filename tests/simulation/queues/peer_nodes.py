@@ -15,7 +15,7 @@ from tests.simulation.process import Process
 
 
 class PeerNodes:
-    """Who they are, and who must hear of it."""
+    """Names of the other nodes, and those whom their news concern."""
 
     def __init__(
         self,

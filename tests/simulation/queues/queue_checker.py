@@ -1,4 +1,4 @@
-"""What is written down of one queue: its log, in plain, and what its clients see."""
+"""Checker of one queue: its log, in plain, and what its clients see."""
 
 from __future__ import annotations
 

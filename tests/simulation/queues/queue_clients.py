@@ -42,7 +42,7 @@ Message = tuple[int, int]
 
 
 class RecordedRequests(QueueRequests):
-    """What a queue asks of its stream, and somebody listens."""
+    """Requests of a queue to its session, which the model hears of."""
 
     __slots__ = ("_clients",)
 
@@ -122,7 +122,7 @@ class ConsumerSink:
 
 @dataclass(eq=False)
 class Getter:
-    """Whoever gets one message: a `Holder`."""
+    """Client that gets one message: a `Holder`."""
 
     clients: QueueClients
     queue: RemoteQueue
@@ -154,7 +154,7 @@ class Getter:
 
 @dataclass
 class Held:
-    """One message in a client's hands, as it believes."""
+    """Message in a client's hands, as the client believes."""
 
     channel: int
     delivery_batch: DeliveryBatch

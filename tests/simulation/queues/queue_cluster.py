@@ -58,7 +58,7 @@ SUSPECTED_US = 15 * SECOND_US
 
 
 class QueueCluster:
-    """One run about queues."""
+    """Application of a run about queues."""
 
     def __init__(self) -> None:
         self.cluster: Cluster

@@ -17,7 +17,7 @@ APART = 0.5
 
 
 class QueueExpiryChecks:
-    """Of one queue."""
+    """Checks of the expiry of one queue."""
 
     def __init__(self, spec: QueueSpec, counts: Sequence[int]) -> None:
         """`counts`: what all machines count when it is declared."""

@@ -1,4 +1,4 @@
-"""What a node does for clients of queues: definitions, members, leaderships, edges, clients.
+"""Services of a node for clients of queues: definitions, members, leaderships, sessions, clients.
 
 All of it is production code, composed as a node of a cluster composes it, but for the clients.
 """

@@ -1,4 +1,4 @@
-"""Whether queue time passes as time does, whatever the clocks on walls are set to: G12.
+"""Queue time: whether it passes as time does, whatever the clocks on walls are set to: G12.
 
 what machines count --> how late it can be >= common time of nodes, stamps in logs
                               ^
@@ -18,7 +18,7 @@ SLACK_MS = 2_000
 
 
 class QueueTimeChecks:
-    """Of one run."""
+    """Checks of the queue time of all queues of a run."""
 
     def __init__(self) -> None:
         self._counts: Sequence[int] = ()

@@ -77,7 +77,7 @@ class InstalledVersions:
 
 
 class PeerVersions:
-    """What one process knows of versions that nodes read."""
+    """Versions of entries that nodes read, as one process knows them."""
 
     def __init__(self, node: NodeId, reads: int) -> None:
         """`reads`: the newest that it reads itself."""
@@ -105,7 +105,7 @@ class PeerVersions:
 
 
 class EntryVersionChecks:
-    """Of the entries of one queue.
+    """Checks of the versions of the entries of one queue.
 
     The first of each matters: whoever is added later has to read it in any case.
     """

@@ -1,4 +1,4 @@
-"""By what settings queues go, by their logs, and what policies said at each revision: rule 17.
+"""Settings by which queues go, by their logs, and what policies said at each revision: rule 17.
 
 A log names the revision of the definitions that its settings come from.  They are what these said,
 no older ones take their place, and once all is quiet they are what is so now.
@@ -23,7 +23,7 @@ from tests.simulation.queues.node_registration import VHOST
 
 
 class PolicyHistory:
-    """What policies have said, of all queues of a run."""
+    """History of what policies said of all queues of a run."""
 
     def __init__(self) -> None:
         self._revisions = [0]

@@ -20,7 +20,7 @@ from tests.broker.queues.quorum.sample_facts import ORIGIN
 
 @dataclass
 class UniqueNames:
-    """What clients at all edges of a queue count together."""
+    """Counters from which all clients of a queue draw names and contents."""
 
     published: int = 0
     channels: int = 0

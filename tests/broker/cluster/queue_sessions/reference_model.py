@@ -1,4 +1,5 @@
-"""What clients were promised, kept naively: message by message, from what they see and the log.
+"""Reference model of clients' promises, kept naively: message by message, from what they see and
+the log.
 
 G1 to G5, G6, G9 of what must hold whatever happens; see `check_rest` for what holds at rest.
 """

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class LeaderWithSessions(FakeLeaderHost):
-    """One leadership and its sessions, on a node of its own."""
+    """Leadership of the queue and its sessions, on a node of its own."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class LeaderWithSessions(FakeLeaderHost):
 
 @dataclass
 class ManualLink:
-    """One direction of a link, and what is left of earlier ones."""
+    """Direction of a link, and what is left of earlier connections."""
 
     links: list[deque[bytes]] = field(default_factory=lambda: [deque()])
 
@@ -87,7 +87,7 @@ class ManualLink:
 
 
 class SessionHarness:
-    """Everything."""
+    """Clients at several nodes, leaders of their queue in turn, and the links between them."""
 
     def __init__(self, nodes: tuple[str, ...] = ("near", "left"), spec: QueueSpec = PLAIN) -> None:
         self.spec = spec

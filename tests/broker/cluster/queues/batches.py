@@ -91,7 +91,7 @@ class Sent(NamedTuple):
 
 
 class Leader(Protocol):
-    """Who leads the queue, and the streams to it."""
+    """Leader of the queue, and the sessions with it."""
 
     own: m.Leader
 
@@ -441,7 +441,7 @@ def content_of(body: str, key: int | None, priority: int | None = None) -> bytes
 
 
 class BatchMaker:
-    """Makes up runs."""
+    """Random batches, as publishers might send them."""
 
     def __init__(self, chance: Random, *, has_keys: bool) -> None:
         self.chance = chance

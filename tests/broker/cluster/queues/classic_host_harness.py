@@ -132,7 +132,7 @@ class LocalSink(NoTimeoutSink):
 
 
 class ClassicHostHarness:
-    """Everything."""
+    """Host of a classic queue, its clients at other nodes and here, and the links between them."""
 
     def __init__(self, nodes: tuple[str, ...] = ("near", "far"), *, durable: bool = True) -> None:
         self.spec = QueueSpec("q", durable=durable)

@@ -20,7 +20,7 @@ from tests.broker.queues.quorum.removal_checks import priority_of
 
 
 class Member:
-    """One member of the queue: its image, and its log as it is on its disk."""
+    """Member of the queue: its image, and its log as it is on its disk."""
 
     def __init__(self, image: Image | None = None, log: dict[int, bytes] | None = None) -> None:
         self.image = image or Image()

@@ -114,7 +114,7 @@ class BenchHost(FakeLeaderHost):
 
 
 class LeaderHarness:
-    """Everything."""
+    """Leadership of a queue, its log and image, and the clients of its sessions."""
 
     readers: Mapping[str, int] = MappingProxyType({})
     """What versions its members read."""

@@ -1,4 +1,4 @@
-"""What may happen to a led queue and its clients, one thing at a time."""
+"""Steps that a led queue and its clients may take, one thing at a time."""
 
 from __future__ import annotations
 

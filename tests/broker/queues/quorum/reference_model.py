@@ -1,4 +1,5 @@
-"""The replicated queue as a child would keep it: a record for each message, and lists of names.
+"""Reference model of a replicated queue, as a child would keep it: records of messages, and lists
+of names.
 
 It believes every fact, and asserts only what the tests that feed it should know themselves.
 """
@@ -20,7 +21,7 @@ Place = tuple[Any, ...]
 
 @dataclass
 class MessageRecord:
-    """One message."""
+    """Message of the queue, wherever it is."""
 
     content: bytes
     exchange: str
@@ -37,7 +38,7 @@ class MessageRecord:
 
 @dataclass
 class SessionRecord:
-    """One session."""
+    """Session of a node with the queue."""
 
     id: f.SessionId
     next: int = 1

@@ -1,4 +1,4 @@
-"""What edges of a led queue know: what they have asked for, and what their clients hold."""
+"""Clients of a led queue as their nodes know them: what they have asked for, and what they hold."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from fluffle.broker.queues.quorum.state import State
 
 
 class SingleActiveChecks:
-    """Of one queue that has single active consumers."""
+    """Checks of a queue that has single active consumers."""
 
     def __init__(self) -> None:
         self.active = f.NOBODY
