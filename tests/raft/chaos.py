@@ -127,8 +127,8 @@ class Chaos:
         self.nodes = nodes
         self.founders = nodes[:3] if self.random.random() < 0.5 else nodes
         self.cluster.create(self.founders)
-        self.ghost = ReferenceLog(self.cluster)
-        self.cluster.on_output = self.ghost.see
+        self.reference = ReferenceLog(self.cluster)
+        self.cluster.on_output = self.reference.see
         self.left: set[str] = set()
         self.number = 0
         """Of proposals."""
@@ -158,7 +158,7 @@ class Chaos:
         self.finish()
 
     def check(self) -> None:
-        self.ghost.on_wire()
+        self.reference.on_wire()
 
     # What happens
 
@@ -286,7 +286,11 @@ class Chaos:
 
     def ask(self, host: Host, context: int) -> None:
         host.group().read_index(context)
-        self.ghost.reads[context] = host.name, host.boot, max(self.ghost.committed, default=0)
+        self.reference.reads[context] = (
+            host.name,
+            host.boot,
+            max(self.reference.committed, default=0),
+        )
 
     def damage(self) -> None:
         """An entry of one node, while all others are in order; noticed now or when it is read."""
@@ -296,7 +300,7 @@ class Chaos:
             return
         host = self.random.choice(hosts)
         # An entry that was committed: its copies were counted, and that is not to be done again.
-        entries = [i for i in host.disk.groups[GROUP].entries if i in self.ghost.committed]
+        entries = [i for i in host.disk.groups[GROUP].entries if i in self.reference.committed]
         if not entries:
             return
         index = self.random.choice(entries)
@@ -383,4 +387,4 @@ class Chaos:
         disks = [host.disk.groups.get(GROUP) for host in members]
         whole = all(disk and not disk.damaged & disk.entries.keys() for disk in disks)
         asleep = all(host.raft._groups[GROUP].deadline_ms is None for host in members)
-        return same and done and whole and asleep and not self.ghost.is_read_waiting()
+        return same and done and whole and asleep and not self.reference.is_read_waiting()

@@ -106,10 +106,8 @@ class QueueNode:
         self.progress = self._made_progress()
         self.connections = NodeConnections(self)
         self.hub = self._made_hub()
-        self.peer_nodes = self._made_fellows()
+        self.peer_nodes = self._made_peer_nodes()
         self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
-        timers = Timers(clock.now_ms, self.call_later, raise_it)
-        timers.start()
         self.hosting = quorum_members.QuorumMembers(
             quorum_members.QuorumMembersEnvironment(
                 process.node,
@@ -119,7 +117,7 @@ class QueueNode:
                 self.call_later,
                 self._life,
                 self._hand_on,
-                QueueTiming(timers, self._delete_disused),
+                self._made_timing(),
                 dead_bytes_min=1,
                 settings=self.catalogue.policies.settings_of,
                 revision=lambda: quorum_members.CLUSTER_REVISIONS + self.metadata.revision,
@@ -140,6 +138,11 @@ class QueueNode:
         self.call_later(TELL_S, self._tell_for_ever)
         if queue_cluster.is_impatient:
             self.call_later(IMPATIENCE_S, self._give_up)
+
+    def _made_timing(self) -> QueueTiming:
+        timers = Timers(self.clock.now_ms, self.call_later, raise_it)
+        timers.start()
+        return QueueTiming(timers, self._delete_disused)
 
     def _made_catalogue(self) -> Catalogue:
         return Catalogue(
@@ -194,7 +197,7 @@ class QueueNode:
             each.node for each in self.peer_nodes.config.voters
         } or self._queue_cluster.cluster.names
 
-    def _made_fellows(self) -> PeerNodes:
+    def _made_peer_nodes(self) -> PeerNodes:
         peer_nodes = PeerNodes(
             self.process,
             self.metadata,
