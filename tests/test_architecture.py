@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.source_measures import SourceMeasures, measure
 from tests.support.require import require, unavailable
-from tests.support.source_measures import SourceMeasures, measure
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("broker", "raft", "storage", "protocol")

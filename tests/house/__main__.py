@@ -1,11 +1,11 @@
-"""The command line: `python -m tests.house [--list WHAT | --write-files]`."""
+"""The command line: `python -m tests.house [--list WHAT | --tests MODULE | --write-files]`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 
-from tests.house import file_list, source_tree
+from tests.house import file_list, source_tree, unit_tests
 from tests.house.publish_path import publish_paths
 
 LOOSE_LINES_MAX = 130
@@ -15,14 +15,20 @@ def main() -> None:
     """Print the figures, or everything that one of them counts."""
     parser = argparse.ArgumentParser(description="Figures of the source tree.")
     parser.add_argument(
-        "--list", metavar="WHAT", help="ing, bundles, cycles, riddles, loose, paths"
+        "--list", metavar="WHAT", help="ing, bundles, cycles, riddles, loose, paths, unnamed"
     )
+    parser.add_argument("--tests", metavar="MODULE", help="where broker/queues/engine.py is tested")
     parser.add_argument("--write-files", action="store_true", help="write docs/source-files.md")
     arguments = parser.parse_args()
     if arguments.write_files:
         file_list.PAGE.write_text(file_list.page(), encoding="utf-8")
         return
     found = source_tree.modules()
+    tests = unit_tests.tests_of(found, unit_tests.test_files())
+    if arguments.tests:
+        print(*unit_tests.described(arguments.tests, tests), sep="\n")
+        return
+    unnamed = [name for name, known in tests.items() if not known.named]
     by = source_tree.importers(found)
     cycles = source_tree.cycles(by)
     bundles = source_tree.bundles(found)
@@ -35,6 +41,7 @@ def main() -> None:
         "cycles": [" ".join(cycle) for cycle in cycles],
         "riddles": riddles,
         "loose": loose,
+        "unnamed": unnamed,
         "paths": [f"{kind} {file}" for kind, (files, _calls) in paths.items() for file in files],
     }
     if arguments.list:
@@ -46,6 +53,7 @@ def main() -> None:
     print(f"lines of a module, median              {source_tree.line_median(found):.0f}")
     print(f"modules named by a gerund              {len(listed['ing'])}")
     print(f"modules of {LOOSE_LINES_MAX} lines or fewer with one importer  {len(loose)}")
+    print(f"modules without a test of their name   {len(unnamed)}")
     print(f"bundles of callables (fields)          {len(bundles)} ({fields})")
     print(f"cycles of imports, types too (modules) {len(cycles)} {[len(c) for c in cycles]}")
     print(f"docstrings that begin as no sentence   {len(riddles)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.support.source_measures import without_collections
+from tests.house.syntax import parsed, statements
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("broker", "raft", "storage", "protocol")
@@ -61,16 +61,20 @@ class Bundle(NamedTuple):
 
 def modules() -> list[Module]:
     """All modules of the product, in order of their names."""
-    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-    with without_collections():
-        return [module_of(path) for path in paths]
+    return modules_in(*PACKAGES)
+
+
+def modules_in(*folders: str, files: str = "*.py") -> list[Module]:
+    """The modules in these folders of the repository whose files are named so."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob(files))]
+    return [module_of(path) for path in paths]
 
 
 def module_of(path: Path) -> Module:
-    """The module of a file of the product."""
+    """The module of a file of the repository."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     text = path.read_text(encoding="utf-8")
-    return Module(".".join(parts).removesuffix(".__init__"), path, text, ast.parse(text))
+    return Module(".".join(parts).removesuffix(".__init__"), path, text, parsed(text))
 
 
 def in_ing(found: list[Module]) -> list[str]:
@@ -91,7 +95,7 @@ def importers(found: list[Module]) -> Mapping[str, set[str]]:
 
 def imports_of(module: Module, names: set[str]) -> Iterator[str]:
     """Modules of the product that a module imports anywhere in its text."""
-    for node in ast.walk(module.tree):
+    for node in statements(module.tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{NAME}."):
             base = str(node.module).removeprefix(f"{NAME}.")
             for alias in node.names:
@@ -132,7 +136,7 @@ def bundles(found: list[Module]) -> list[Bundle]:
     named = []
     for module in found:
         aliases = callable_aliases(module.tree)
-        for node in ast.walk(module.tree):
+        for node in statements(module.tree):
             if isinstance(node, ast.ClassDef):
                 count = sum(
                     isinstance(field, ast.AnnAssign) and is_callable(field.annotation, aliases)
@@ -167,7 +171,7 @@ def riddles(found: list[Module]) -> list[str]:
         text = ast.get_docstring(module.tree) or ""
         if first_word(text) in NOT_A_SUBJECT:
             named.append(module.name)
-        for node in ast.walk(module.tree):
+        for node in statements(module.tree):
             if isinstance(node, ast.ClassDef):
                 text = ast.get_docstring(node) or ""
                 if text and (

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from tests.house import source_tree
+from tests.house import source_tree, unit_tests
 from tests.house.source_tree import ROOT, Module
+from tests.house.unit_tests import ModuleTests
 
 NOUNS_IN_ING = {
     "broker.queues.dead_lettering": "RabbitMQ's word",
@@ -25,6 +26,16 @@ LOOSE_LINES_MAX = 130
 BUNDLE_COUNT_MAX = 48
 CYCLE_SIZES_MAX = (25, 15, 9, 7, 7, 4, 2, 2, 2, 2, 2)
 """Imports for types count.  In the order of their sizes."""
+TESTED_ELSEWHERE = {
+    "broker.admin.": ("tests/broker/admin", "verbs, of which tests ask by their names"),
+    "broker.cli.": ("tests/broker/cli/test_commands.py", "commands, run as an operator does"),
+    "broker.cli.rabbitmq.": ("tests/broker/cli/test_rabbitmq.py", "commands, run as scripts do"),
+    "broker.daemon.": ("tests/broker/cli/test_end_to_end.py", "the process that is started"),
+    "broker.testing.celery": ("tests/interop/test_celery.py", "a plugin that pytest loads"),
+}
+"""Modules that nothing with a test imports by a statement: where they are tested, and how."""
+UNNAMED_COUNT_MAX = 270
+"""Modules without a test file of their name.  It may be lowered, and not be raised."""
 
 PATH = re.compile(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+)/?(?:\.py)?`")
 FOLDERS = ("", "broker/")
@@ -82,3 +93,27 @@ def test_paths_in_the_architecture_lead_somewhere() -> None:
         )
     ]
     assert lost == []
+
+
+@pytest.fixture(scope="module")
+def tests(found: list[Module]) -> dict[str, ModuleTests]:
+    return unit_tests.tests_of(found, unit_tests.test_files())
+
+
+def test_each_module_has_a_test(tests: dict[str, ModuleTests]) -> None:
+    """`python -m tests.house --tests MODULE` names those of one."""
+    without = [name for name, known in tests.items() if known.are_none]
+    assert [name for name in without if not name.startswith((*TESTED_ELSEWHERE,))] == []
+
+
+@pytest.mark.parametrize("package", TESTED_ELSEWHERE)
+def test_what_is_tested_elsewhere_is_so_for_a_reason(
+    package: str, tests: dict[str, ModuleTests]
+) -> None:
+    assert (ROOT / TESTED_ELSEWHERE[package][0]).exists()
+    assert any(known.are_none for name, known in tests.items() if name.startswith(package))
+
+
+def test_more_modules_have_a_test_of_their_name(tests: dict[str, ModuleTests]) -> None:
+    """`python -m tests.house --list unnamed` names the others."""
+    assert sum(not known.named for known in tests.values()) <= UNNAMED_COUNT_MAX

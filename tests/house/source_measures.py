@@ -1,23 +1,16 @@
-"""Sizes and imports of a Python file, read from its statements in one pass.
-
-The syntax tree is dropped once it is read: it is fifty times the text, and there are many files.
-"""
+"""Sizes and imports of a Python file, read from its statements in one pass."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from tests.house.syntax import children, parsed, statements
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
 Block = Loop | ast.If | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match
-
-BODIES = ("body", "handlers", "orelse", "finalbody", "cases")
-"""Fields of a node that hold statements, or what has some, as a handler has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,40 +39,16 @@ class SourceMeasures:
 def measure(text: str) -> SourceMeasures:
     """Measures of the file with this text."""
     found = SourceMeasures(len(text.splitlines()))
-    with without_collections():
-        _add_below(ast.parse(text), found)
+    for node in statements(parsed(text)):
+        if isinstance(node, Function):
+            found.functions.append(_measure_function(node))
+        elif isinstance(node, ast.ClassDef):
+            found.classes.append(ClassMeasures(node.name, _public_method_count(node)))
+        elif isinstance(node, ast.Import):
+            found.imported.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.imported.add(node.module.partition(".")[0])
     return found
-
-
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """A tree has no circles: looking for them takes three times as long as parsing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _add_below(node: ast.AST, found: SourceMeasures) -> None:
-    for child in _children(node):
-        if isinstance(child, Function):
-            found.functions.append(_measure_function(child))
-        elif isinstance(child, ast.ClassDef):
-            found.classes.append(ClassMeasures(child.name, _public_method_count(child)))
-        elif isinstance(child, ast.Import):
-            found.imported.update(alias.name.partition(".")[0] for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module is not None:
-            found.imported.add(child.module.partition(".")[0])
-        _add_below(child, found)
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """Statements directly in `node`; expressions have none."""
-    for name in BODIES:
-        yield from getattr(node, name, ())
 
 
 def _measure_function(node: Function) -> FunctionMeasures:
@@ -91,7 +60,7 @@ def _measure_function(node: Function) -> FunctionMeasures:
 def _nesting(node: ast.AST) -> int:
     """Number of blocks inside one another below `node`; `elif` is no deeper than its `if`."""
     deepest = 0
-    for child in _children(node):
+    for child in children(node):
         if isinstance(child, Function | ast.ClassDef):
             continue
         is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
