@@ -24,7 +24,7 @@ from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.definitions.exporter import export_all
-from tests.broker.cluster.queues.test_three_nodes import Inbox
+from tests.broker.cluster.queues.test_quorum_queues import Inbox
 from tests.broker.composition.test_single_node import Scene
 from tests.support.cluster_nodes import ClusterNode
 from tests.support.deadlines import soon

@@ -46,7 +46,7 @@ class Family:
 
 
 SIMULATION = "tests/simulation/test_mutants.py"
-IN_QUORUM_QUEUES = "tests/broker/queues/quorum/test_mutants.py"
+IN_QUORUM_QUEUES = "tests/broker/queues/quorum/test_image_mutants.py"
 
 FAMILIES = {
     family.name: family
@@ -66,21 +66,21 @@ FAMILIES = {
         ),
         Family("carried", tuple(CARRIED), IN_QUORUM_QUEUES),
         Family("outbox", tuple(OUTBOX), IN_QUORUM_QUEUES, also=("R14f",)),
-        Family("waiting", tuple(WAITING), "tests/broker/queues/test_waiting_mutants.py"),
-        Family("order", tuple(ORDER), "tests/broker/queues/test_order_mutants.py"),
+        Family("waiting", tuple(WAITING), "tests/broker/queues/test_ready_list_mutants.py"),
+        Family("order", tuple(ORDER), "tests/broker/queues/test_engine_mutants.py"),
         Family("batches", tuple(BATCHES), "tests/broker/cluster/queues/test_batch_mutants.py"),
-        Family("home", tuple(HOME), "tests/broker/cluster/queues/test_home_mutants.py"),
+        Family("home", tuple(HOME), "tests/broker/cluster/queues/test_classic_host_mutants.py"),
         Family("links", tuple(LINKS), "tests/broker/cluster/links/test_link_mutants.py", ("R20",)),
         Family(
             "streams",
             tuple(STREAMS),
-            "tests/broker/cluster/queue_sessions/test_stream_mutants.py",
+            "tests/broker/cluster/queue_sessions/test_session_mutants.py",
             also=("R4b", "R4c", "R5", "R9a", "R9b", "R9c", "R13", "R15a", "R23", "R24"),
         ),
         Family(
             "consuming", tuple(CONSUMING), "tests/broker/protocols/amqp091/test_basic_methods.py"
         ),
-        Family("unused", tuple(UNUSED), "tests/broker/queues/quorum/test_unused_queue.py"),
+        Family("unused", tuple(UNUSED), "tests/broker/queues/quorum/test_queue_expiry.py"),
         Family("putting", tuple(PUTTING), "tests/broker/protocols/amqp091/test_early_answers.py"),
     )
 }

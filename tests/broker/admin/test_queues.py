@@ -10,7 +10,7 @@ from fluffle.protocol.methods import Basic, pamqp_table
 from fluffle.protocol.wire import to_table
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
-from tests.broker.protocols.amqp091.test_asking import SlowQueue
+from tests.broker.protocols.amqp091.test_deferred_answers import SlowQueue
 
 HERE = {"vhost": "/"}
 

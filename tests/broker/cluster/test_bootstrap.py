@@ -20,7 +20,7 @@ from fluffle.broker.cli.status import shown_cluster
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
-from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
+from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.broker.cluster.test_cluster import define
 from tests.broker.cluster.test_membership import are_voters, let_in
 from tests.support.cluster_nodes import SECRET, ClusterNode, ClusterNodes, ports_of_nodes, until

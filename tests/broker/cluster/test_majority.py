@@ -10,7 +10,7 @@ from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.majority import SEEN_AFTER_MS, MajorityMonitor
 from fluffle.raft.config import Config
-from tests.broker.cluster.queues.test_three_nodes import Scene, scene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.broker.observability.metrics.test_groups import of, scrape
 from tests.support.cluster_nodes import make_calm, until
 

@@ -7,7 +7,7 @@ import json
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.quorum.specification import settings_on_record
 from fluffle.broker.queues.settings import QueueSettings
-from tests.broker.cluster.queues.test_three_nodes import Scene, leads, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, leads, publish, scene
 from tests.support.cluster_nodes import ClusterNode, until
 from tests.support.definitions import engine_of
 

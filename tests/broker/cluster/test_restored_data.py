@@ -22,9 +22,9 @@ from fluffle.broker.node import Node
 from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.storage.environment import STORE_FOLDER, data_file
 from fluffle.storage.file_mark import FileMark, mark_of
+from tests.broker.cluster.queues.test_classic_queues import Scene as ClassicScene
 from tests.broker.cluster.queues.test_membership import drained
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish
-from tests.broker.cluster.test_classic_queues import Scene as ClassicScene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, publish
 from tests.broker.cluster.test_membership import let_in
 from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
 from tests.support.daemon import environment_for_nodes

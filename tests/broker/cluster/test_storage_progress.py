@@ -23,7 +23,7 @@ from fluffle.broker.cluster.storage_progress import (
 )
 from fluffle.broker.node import NodeFailed
 from tests.broker.cluster.queues.test_membership import drained
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish
+from tests.broker.cluster.queues.test_quorum_queues import Scene, publish
 from tests.broker.cluster.test_membership import let_in, only_by_hand
 from tests.broker.cluster.test_restored_data import copied, put_back
 from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until

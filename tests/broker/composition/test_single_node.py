@@ -17,7 +17,7 @@ from pamqp.common import FieldTable
 from fluffle.broker.composition.single_node import SingleNode
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
-from tests.broker.cluster.queues.test_three_nodes import Inbox, publish
+from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.support.cluster_nodes import ClusterNode, until
 from tests.support.deadlines import soon
 from tests.support.ports import LOOPBACK

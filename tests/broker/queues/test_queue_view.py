@@ -17,7 +17,7 @@ from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, FakeSink
-from tests.broker.queues.test_lane_damage import Spill, spilled
+from tests.broker.queues.test_ready_list_damage import Spill, spilled
 
 RAW = encode_properties(Properties(priority=3))
 

@@ -18,7 +18,7 @@ from fluffle.broker.cluster.links.identity import (
 from fluffle.broker.cluster.links.refusals import LinkFailure, link_failure
 from tests.broker.cluster.links.link_nodes import SECRET, Node, identity, stopping
 from tests.broker.cluster.links.raw_sockets import raw_to
-from tests.broker.cluster.links.test_strangers import logged
+from tests.broker.cluster.links.test_inbound import logged
 from tests.broker.conftest import Run
 from tests.support.loop_turns import turns_until
 

@@ -18,7 +18,7 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
 from fluffle.broker.metadata.nodes import CHANGES_TYPES
-from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene
+from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene
 from tests.support.cluster_nodes import running_cluster, until
 from tests.support.deadlines import soon
 

@@ -24,7 +24,7 @@ from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
 from fluffle.storage.layout import Table, raft_key
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, publish, scene
 from tests.broker.cluster.test_membership import are_voters, is_seen_by_nobody, let_in
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 from tests.support.deadlines import soon

@@ -12,7 +12,7 @@ from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
 from fluffle.storage.layout import Table, raft_key
-from tests.broker.cluster.queues.test_three_nodes import publish
+from tests.broker.cluster.queues.test_quorum_queues import publish
 from tests.broker.composition.test_single_node import Scene, scene, taken
 from tests.support.deadlines import soon
 

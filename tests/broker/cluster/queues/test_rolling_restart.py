@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.queues.ports import LeaderCounts
 from tests.broker.cluster.queues.test_membership import is_led_as_wanted
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish
+from tests.broker.cluster.queues.test_quorum_queues import Scene, publish
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
 QUEUES = [f"q{number}" for number in range(6)]

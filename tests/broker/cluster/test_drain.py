@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.broker.cluster.queues.test_membership import is_led_as_wanted
-from tests.broker.cluster.queues.test_three_nodes import Scene, scene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.support.cluster_nodes import make_calm, until
 
 __all__ = ["scene"]

@@ -14,8 +14,9 @@ import pytest
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum import entries
 from fluffle.broker.queues.quorum.errors import InvalidEntry
-from tests.broker.queues.quorum import test_outbox_model
+from tests.broker.queues.quorum import test_dead_letter_outbox_model
 from tests.broker.queues.quorum.sample_facts import applied, busy
+from tests.broker.queues.quorum.test_apply_facts import REFUSED
 from tests.broker.queues.quorum.test_image_model import tell
 from tests.broker.queues.quorum.test_leadership import (
     BROUGHT,
@@ -23,7 +24,6 @@ from tests.broker.queues.quorum.test_leadership import (
     make_small,
     whatever,
 )
-from tests.broker.queues.quorum.test_refusals import REFUSED
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 
@@ -41,7 +41,7 @@ def test_what_messages_bring_along_is_told(mutant: Mutant, monkeypatch: pytest.M
 @FAMILIES["outbox"].each()
 def test_what_must_arrive_does_not(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
-    monkeypatch.setattr(test_outbox_model, "LOOKS_MAX", 50)
+    monkeypatch.setattr(test_dead_letter_outbox_model, "LOOKS_MAX", 50)
     monkeypatch.setattr("fluffle.broker.queues.quorum.dead_letter_outbox.UNDER_WAY_MAX", 4)
     with mutant.in_place():
         assert any(strays(seed) for seed in range(SEEDS_MAX * 10)), mutant.mistake
@@ -49,7 +49,7 @@ def test_what_must_arrive_does_not(mutant: Mutant, monkeypatch: pytest.MonkeyPat
 
 def strays(seed: int) -> bool:
     try:
-        test_outbox_model.whatever(seed, steps=200)
+        test_dead_letter_outbox_model.whatever(seed, steps=200)
     except (AssertionError, ValueError, LookupError):
         return True
     return False

@@ -16,9 +16,15 @@ from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.transfer.conversion.changes import give_up
 from fluffle.broker.transfer.conversion.conversion import Conversion
-from tests.broker.cluster.queues.test_three_nodes import publish
+from tests.broker.cluster.queues.test_quorum_queues import publish
 from tests.broker.composition.test_single_node import Scene, scene
-from tests.broker.transfer.conversion.test_lone import bodies, converted, declare, filled, type_of
+from tests.broker.transfer.conversion.test_conversion import (
+    bodies,
+    converted,
+    declare,
+    filled,
+    type_of,
+)
 from tests.support.cluster_nodes import until
 
 __all__ = ["scene"]

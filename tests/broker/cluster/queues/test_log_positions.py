@@ -18,7 +18,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.queues.log_positions import LogPosition
 from tests.broker.cli.running_node import run
 from tests.broker.cluster.queues.test_membership import Q, drained, is_on
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish
+from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 
 pytestmark = pytest.mark.usefixtures("hasty")

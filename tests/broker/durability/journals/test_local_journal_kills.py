@@ -10,7 +10,7 @@ from random import Random
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.storage.memory import MemoryDisk
-from tests.broker.durability.journals.test_expiry_on_disk import START_MS, Node
+from tests.broker.durability.journals.test_local_journal_expiry import START_MS, Node
 from tests.broker.queues.queue_harness import FakeSink
 from tests.suite.seeds import seeds
 

@@ -13,8 +13,8 @@ from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.nodes import CHANGES_TYPES
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.transfer.conversion.conversion import Conversion
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
-from tests.broker.transfer.conversion.test_lone import (
+from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
+from tests.broker.transfer.conversion.test_conversion import (
     BODIES,
     COUNT,
     Steps,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.broker.cluster.queues.test_any_node import counts
-from tests.broker.cluster.queues.test_three_nodes import Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues_any_node import counts
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import soon
 

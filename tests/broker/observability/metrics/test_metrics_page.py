@@ -15,7 +15,7 @@ from fluffle.broker.observability.metrics.endpoint import (
     text_page,
 )
 from fluffle.broker.observability.metrics.tables import detailed_view
-from tests.broker.cluster.queues.test_three_nodes import Scene, scene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.support.edge import Edge
 
 __all__ = ["scene"]

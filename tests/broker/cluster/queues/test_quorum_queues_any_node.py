@@ -11,7 +11,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError, QueueEmpty
 
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import soon
 

@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from fluffle.broker.config.config import Config
-from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene, publish
+from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene, publish
 from tests.support.cluster_nodes import start_cluster, until
 from tests.support.deadlines import soon
 

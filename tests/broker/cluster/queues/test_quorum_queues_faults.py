@@ -31,7 +31,7 @@ from fluffle.broker.cluster.links.identity import (
 )
 from fluffle.broker.config.config import Config, Limits, ListenAddress
 from tests.broker.cluster.links.raw_sockets import raw_to
-from tests.broker.cluster.queues.test_three_nodes import QUORUM, Inbox, Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import SECRET, ClusterNode, running_cluster, until
 
 __all__ = ["scene"]

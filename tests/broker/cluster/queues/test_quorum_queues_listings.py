@@ -11,9 +11,9 @@ from pamqp.common import FieldTable
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.queues.quorum_member import counts_kept
 from fluffle.raft.config import Config, Member
-from tests.broker.cluster.queues.test_any_node import until_counts
 from tests.broker.cluster.queues.test_membership import is_led_as_wanted
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues_any_node import until_counts
 from tests.broker.cluster.test_membership import declare_quorum, is_seen_by_nobody
 from tests.support.cluster_nodes import ClusterNode, make_calm, until
 from tests.support.deadlines import soon

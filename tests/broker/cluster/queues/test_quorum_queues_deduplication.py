@@ -9,7 +9,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractQueue
 from pamqp.common import FieldTable
 
-from tests.broker.cluster.queues.test_three_nodes import Scene, scene
+from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.support.deadlines import soon
 
 __all__ = ["scene"]

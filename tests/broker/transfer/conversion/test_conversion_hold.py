@@ -10,9 +10,9 @@ import pytest
 
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 from fluffle.broker.transfer.conversion.conversion import Conversion
-from tests.broker.cluster.queues.test_three_nodes import publish
+from tests.broker.cluster.queues.test_quorum_queues import publish
 from tests.broker.composition.test_single_node import Scene, scene
-from tests.broker.transfer.conversion.test_lone import bodies, converted, filled
+from tests.broker.transfer.conversion.test_conversion import bodies, converted, filled
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import soon
 

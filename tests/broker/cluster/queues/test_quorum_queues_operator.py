@@ -15,7 +15,7 @@ from pamqp.common import FieldTable
 from fluffle.broker.config.config import Config, QuorumConfig
 from fluffle.storage.raft_log import ROOM_BYTES_MIN, RaftLog
 from tests.broker.cluster.queues.test_membership import Q, drained, is_led_as_wanted, is_on
-from tests.broker.cluster.queues.test_three_nodes import Inbox, Scene, publish, scene
+from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import make_calm, running_cluster, until
 
 __all__ = ["scene"]
