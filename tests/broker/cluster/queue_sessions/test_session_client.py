@@ -1,4 +1,4 @@
-"""An example of each rule that streams keep."""
+"""Sessions between nodes and leaders of queues: an example of each rule that they keep."""
 
 from __future__ import annotations
 
@@ -373,3 +373,30 @@ def test_a_queue_without_a_leader_pauses_clients_and_forgets_nothing() -> None:
     assert near.is_full
     harness.rest()
     assert not near.is_full
+
+
+def test_a_publish_is_confirmed_once_it_is_committed() -> None:
+    harness = SessionHarness()
+    harness.publish("near", 3)
+    harness.rest()
+    assert harness.model.confirmed == {b"body 0", b"body 1", b"body 2"}
+
+
+def test_what_is_pending_is_asked_of_the_next_leader() -> None:
+    harness = SessionHarness()
+    harness.publish("near", 2)
+    harness.arrive()
+    harness.change_leader()
+    harness.publish("near", 1)
+    harness.rest()
+    assert harness.model.confirmed == {b"body 0", b"body 1", b"body 2"}
+
+
+def test_what_was_committed_is_not_enqueued_again_by_the_next_leader() -> None:
+    harness = SessionHarness()
+    harness.publish("near", 2)
+    harness.arrive()
+    harness.change_leader(kept=1)
+    harness.rest()
+    assert harness.model.confirmed == {b"body 0", b"body 1"}
+    assert harness.led.image.state.next_sequence == 3

@@ -1,4 +1,4 @@
-"""x-expires of quorum queues: it is for the leader to tell, and only for one that still leads."""
+"""A member of a quorum queue: x-expires, which only one that still leads may tell, and deletion."""
 
 from __future__ import annotations
 
@@ -97,3 +97,23 @@ def test_an_heir_is_not_disused_however_long_it_waits(born: QueueCluster) -> Non
     promote(born)
     born.hosts.advance(EXPIRES_MS + 1_000, step_ms=200)
     assert told(born) == {"a": ["q"]}
+
+
+def test_a_queue_that_is_deleted_is_not_led_anew() -> None:
+    cluster = QueueCluster()
+    cluster.declare()
+    cluster.hosts.settle()
+    node = cluster.nodes["a"]
+    group = node.hub.leading.queues[cluster.queue]
+    assert isinstance(group, QuorumQueueMember)
+    for other in "bc":
+        cluster.hosts.network.cut("a", other)
+    cluster.ask("a").publish(1)
+    cluster.hosts.advance(5, step_ms=1)
+    led = group.member.leadership
+    assert led is not None
+    assert group.member._under_way, "nobody commits it"
+    node.host.delete(cluster.queue)
+    cluster.hosts.advance(5, step_ms=1)
+    assert led.is_over
+    assert group.member.leadership is None
