@@ -16,6 +16,16 @@ CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
 """After so many seconds."""
 
 
+class EventLoop(Protocol):
+    """Event loop that a node runs in, by the time of the machine: that of asyncio is one."""
+
+    def call_soon(self, call: Callable[[], None], /) -> object:
+        """Call it in the next round."""
+
+    def call_later(self, delay_s: float, call: Callable[[], None], /) -> Timer:
+        """Call it after so many seconds."""
+
+
 class Clock(Protocol):
     """The clock of this machine, as parts that need the time are given it."""
 

@@ -16,8 +16,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.listeners import call_listener
+from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.metadata_group import Failed, ReplicatedMetadata
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.raft.config import NodeId
 
@@ -50,27 +53,18 @@ class PeerRevision:
         """Whether it has not answered in time, and nobody waits for it."""
 
 
-class BarrierCallbacks(NamedTuple):
-    """Functions of the node that the barrier calls."""
-
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another node; lost only with the link."""
-    call_soon: Callable[[Callable[[], None]], object]
-    call_later: Callable[[float, Callable[[], None]], object]
-    refused: Callable[[NodeId, str], None]
-    """Hears what was not one of ours."""
-
-
 class AppliedBarrier:
     """A `Metadata` over the one that all nodes share."""
 
     __slots__ = (
-        "_inner", "_is_asking", "_is_timing", "_others", "_ports", "_told", "_waiting", "_wanted",
+        "_inner", "_is_asking", "_is_timing", "_loop", "_others", "_sender", "_told", "_waiting",
+        "_wanted",
     )  # fmt: skip
 
-    def __init__(self, inner: ReplicatedMetadata, ports: BarrierCallbacks) -> None:
+    def __init__(self, inner: ReplicatedMetadata, sender: FrameSender, loop: EventLoop) -> None:
         self._inner = inner
-        self._ports = ports
+        self._sender = sender
+        self._loop = loop
         self._others: dict[NodeId, PeerRevision] = {}
         """Those to which there is a link."""
         self._waiting: deque[WaitingChange] = deque()
@@ -105,7 +99,7 @@ class AppliedBarrier:
         self._waiting.append(WaitingChange(revision, done))
         if not self._is_asking:
             self._is_asking = True
-            self._ports.call_soon(self._ask)
+            self._loop.call_soon(self._ask)
         self._time()
 
     def _behind(self, revision: int) -> list[NodeId]:
@@ -128,7 +122,7 @@ class AppliedBarrier:
         other = self._others[name]
         if other.asked < revision:
             other.asked = revision
-            self._ports.send(name, frame(ASK, revision))
+            self._sender.send(name, frame(ASK, revision))
 
     def _look(self) -> None:
         """Let go of whoever waits for nobody any more."""
@@ -139,7 +133,7 @@ class AppliedBarrier:
         if self._waiting and not self._is_timing:
             self._is_timing = True
             late = partial(self._give_up, self._waiting[-1].revision)
-            self._ports.call_later(WAIT_S, late)
+            self._loop.call_later(WAIT_S, late)
 
     def _give_up(self, revision: int) -> None:
         """They have had time enough to be as far as that."""
@@ -166,11 +160,11 @@ class AppliedBarrier:
             self._look()
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node asks or tells."""
+        """What another node asks or tells.  Raises `BadFrame`."""
         revision = int.from_bytes(payload[1:], "big")
         if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
-            self._ports.refused(node, "it asks for no revision, and tells of none")
-        elif payload[0] == ASK:
+            raise BadFrame("it asks for no revision, and tells of none")
+        if payload[0] == ASK:
             self._wanted[node] = max(self._wanted.get(node, 0), revision)
             self._applied()
         elif node in self._others:
@@ -186,7 +180,7 @@ class AppliedBarrier:
         for node in told:
             del self._wanted[node]
             self._told.add(node)
-            self._ports.send(node, frame(TELL, revision))
+            self._sender.send(node, frame(TELL, revision))
 
 
 def frame(kind: int, revision: int) -> bytes:

@@ -23,29 +23,30 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.admission import Admission
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
-from fluffle.broker.cluster.applied_barrier import BarrierCallbacks as EverywherePorts
 from fluffle.broker.cluster.boots import BootRecord
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.disk_full import DiskFullCallbacks as RoomPorts
 from fluffle.broker.cluster.disk_full import DiskFullHandover
 from fluffle.broker.cluster.drain import await_settled_sessions, drain_leaderships
 from fluffle.broker.cluster.formation import Formation, Founders
 from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch, log_refused
-from fluffle.broker.cluster.host_loop import HostIdentity, HostLoopEnvironment, RunningHost
+from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
 from fluffle.broker.cluster.join import ClusterJoin
-from fluffle.broker.cluster.join import JoinCallbacks as EnteringPorts
 from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE, READS_SINCE
 from fluffle.broker.cluster.links.identity import Boot, PeerBoots, mark_of
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
-from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.links.links import ClusterLinks, LinkSender
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.local_node import LocalClusterNode, promise_of
 from fluffle.broker.cluster.majority import MajorityMonitor
-from fluffle.broker.cluster.membership import MetadataMembership, NodeRemoved, created_as, known_by
-from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.membership import (
+    HostIncarnations,
+    MetadataMembership,
+    NodeRemoved,
+    created_as,
+)
+from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.peer_views import PeerViews
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
-from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.cluster.queue_sessions.messages import Boot as StreamBoot
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.log_positions import LogPositions
@@ -59,9 +60,7 @@ from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueu
 from fluffle.broker.cluster.queues.session_router import RouterEnvironment as HubSurroundings
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.rpc_client import RpcClient
-from fluffle.broker.cluster.rpc_client import RpcClientCallbacks as ErrandPorts
 from fluffle.broker.cluster.rpc_server import Begin, RpcServer
-from fluffle.broker.cluster.rpc_server import RpcServerCallbacks as ObligingPorts
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.cluster.storage_progress import (
     TELL_S,
@@ -165,40 +164,36 @@ class Cluster:
         machine = SystemClock()
         self._now_ms = machine.now_ms
         self._certificates: LinkCertificates | None = None
-        self.links = self._made_links(life)
+        incarnations = HostIncarnations()
+        self.links = self._made_links(life, incarnations)
         self.common_time = CommonTime(name, machine, self._deciding)
         self.absent = AbsentNodes(self.name, machine.now_ms, self.links.is_nobody_there)
-        sends, soon, later = self._sends, loop.call_soon, loop.call_later
-        self.sightings = PeerViews(self.absent, sends(FrameKind.SIGHTING), later)
+        sender = partial(LinkSender, self.links)
+        self.sightings = PeerViews(self.absent, sender(FrameKind.SIGHTING).send, loop.call_later)
         self.metadata = ReplicatedMetadata(
-            name, boot.count, around.apply, self._metadata_ports(machine)
-        )
-        self.everywhere = AppliedBarrier(
-            self.metadata, EverywherePorts(sends(FrameKind.REVISION), soon, later, log_refused)
-        )
-        self.errands = RpcClient(ErrandPorts(sends(FrameKind.ERRAND), self._unheard, later))
+            name, boot.count, around.apply, loop=loop, clock=machine,
+            sender=sender(FrameKind.METADATA),
+            read_sender=sender(FrameKind.READ_INDEX, TrafficClass.URGENT, since=READS_SINCE),
+        )  # fmt: skip
+        self.everywhere = AppliedBarrier(self.metadata, sender(FrameKind.REVISION), loop)
+        self.errands = RpcClient(sender(FrameKind.ERRAND, since=ERRANDS_SINCE), loop)
         self.deletions = Deletions(self.metadata.reads, around.vhosts)
         self.hub = self._made_hub(around)
         self.hosting = self._made_hosting(around)
         self._queues = around.queues
-        surroundings = HostLoopEnvironment(
-            store=around.store,
-            turn=around.turn,
-            links=self.links,
-            owner=GroupOwnerDispatch(self.metadata, self.hosting, self),
-            clock=self.common_time,
-            call_soon=soon,
-            call_later=later,
-            on_fatal=around.on_fatal,
-        )
-        self.running = RunningHost(HostIdentity(name, boot.count, Random()), surroundings)
-        self.hosting.host = host = self.running.host
+        self.running = RunningHost(
+            HostIdentity(name, boot.count, Random()), around.store, around.turn, self.links,
+            GroupOwnerDispatch(self.metadata, self.hosting, self),
+            clock=self.common_time, loop=loop, on_fatal=around.on_fatal,
+        )  # fmt: skip
+        self.hosting.host = incarnations.host = host = self.running.host
+        self.metadata.log = HostedMetadataLog(host)
         self.hosting.force_single_member = self.running.force_single_member
-        self.extents = LogPositions(name, host, sends(FrameKind.EXTENT), later)
-        self.room = self._made_room()
+        self.extents = LogPositions(name, host, sender(FrameKind.EXTENT).send, loop.call_later)
+        self.room = DiskFullHandover(name, host, self.absent, sender(FrameKind.ROOM))
         self._on_fatal = around.on_fatal
         self.progress = self._made_progress(life, around)
-        self.membership = self._made_membership(sends(FrameKind.MEMBERSHIP))
+        self.membership = self._made_membership(sender(FrameKind.MEMBERSHIP).send)
         self._queues_on = around.queues_on
         self.admission = Admission(
             self._registry, self.metadata, self.has_left_over, lambda: randbits(ID_BITS) or 1
@@ -236,19 +231,7 @@ class Cluster:
             self.room.link_changed, self.errands.link_changed,
         ]  # fmt: skip
 
-    def _metadata_ports(self, machine: Clock) -> MetadataCallbacks:
-        return MetadataCallbacks(
-            propose=self._propose,
-            send=self._sends(FrameKind.METADATA),
-            call_soon=self._loop.call_soon,
-            call_later=self._loop.call_later,
-            now_ms=machine.now_ms,
-            may_grow=lambda: self.running.host.space.may_grow,
-            read_index=lambda done: self.running.host.group(METADATA_GROUP).read_index(done),
-            send_read=self._send_read,
-        )
-
-    def _made_links(self, life: BootRecord) -> ClusterLinks:
+    def _made_links(self, life: BootRecord, incarnations: HostIncarnations) -> ClusterLinks:
         config = self.config
         if config.tls_cert is not None:
             self._certificates = LinkCertificates(config.tls_cert, config.tls_key, config.tls_ca)
@@ -260,18 +243,18 @@ class Cluster:
         try:
             return ClusterLinks(
                 life.identity, config.secret, certificates=self._certificates, boots=boots,
-                lives=life.lives, incarnations=known_by(lambda: self.running.host),
+                lives=life.lives, incarnations=incarnations,
                 admits=config.admit,
             )  # fmt: skip
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
     def _made_entering(self, life: BootRecord) -> ClusterJoin:
-        ports = EnteringPorts(
-            self._registry, self._known_peers, self.metadata, self.links,
-            self.common_time.when_known, self._loop.call_later, self._founders,
+        return ClusterJoin(
+            life, self.config, self._registry, self.metadata,
+            known_peers=self._known_peers, links=self.links, time=self.common_time,
+            loop=self._loop, founders=self._founders,
         )  # fmt: skip
-        return ClusterJoin(life, self.config, ports)
 
     def _founders(self) -> Founders:
         """The nodes that found a cluster with this one, once it founds one."""
@@ -296,27 +279,19 @@ class Cluster:
         )  # fmt: skip
 
     def _made_progress(self, life: BootRecord, around: ClusterEnvironment) -> StorageProgress:
+        """Urgent, before all that waits: the other node may have to end."""
+        sender = LinkSender(
+            self.links, FrameKind.PROGRESS, TrafficClass.URGENT, since=PROGRESS_SINCE
+        )
         return StorageProgress(
             self.name, life.lives, around.store.disk, RememberedProgress(around.known_peers),
-            incarnation=lambda: created_as(self.running.host), send=self._tell_progress,
+            incarnation=lambda: created_as(self.running.host), send=sender.send,
             on_put_back=around.on_fatal,
         )  # fmt: skip
-
-    def _tell_progress(self, node: NodeId, payload: bytes) -> None:
-        """Before all that waits: it may have to end there."""
-        if self.links.speaks.get(node, 0) >= PROGRESS_SINCE:
-            self.links.send(node, FrameKind.PROGRESS, payload, lane=TrafficClass.URGENT)
 
     def _tell_for_ever(self) -> None:
         self.progress.look()
         self._telling = self._loop.call_later(TELL_S, self._tell_for_ever)
-
-    def _made_room(self) -> DiskFullHandover:
-        ports = RoomPorts(
-            self.name, self.running.host, self.absent.is_alive,
-            self._sends(FrameKind.ROOM), self._tell_room,
-        )  # fmt: skip
-        return DiskFullHandover(ports)
 
     def _made_hub(self, around: ClusterEnvironment) -> SessionRouter:
         def boot_of(node: NodeId) -> StreamBoot | None:
@@ -386,42 +361,12 @@ class Cluster:
         """On definitions, as far as is known: who was let in may not have been started yet."""
         return {each.node for each in self.metadata_config.voters} or {self.name, *self.links.peers}
 
-    def _propose(self, payload: bytes, on_fate: OnFate) -> None:
-        self.running.host.group(METADATA_GROUP).propose(payload, on_fate)
-
-    def _sends(self, kind: FrameKind) -> Callable[[NodeId, bytes], None]:
-        """Frames of that kind."""
-        return partial(self._send, kind)
-
     def oblige(self, begin: Begin) -> None:
         """Have other nodes told what they ask of this one: see `errands`."""
-
-        def send(node: NodeId, payload: bytes) -> None:
-            self.links.send(node, FrameKind.ERRAND, payload, lane=TrafficClass.BULK)
-
-        obliging = RpcServer(ObligingPorts(send, begin, self._loop.call_later))
+        sender = LinkSender(self.links, FrameKind.ERRAND, TrafficClass.BULK)
+        obliging = RpcServer(sender, self._loop, begin)
         self.errands.on_asked = obliging.asked
         self.running.switch.link_listeners.append(obliging.link_changed)
-
-    def _unheard(self, node: NodeId) -> str:
-        """Why a node can be asked nothing, if it can not."""
-        if not self.links.is_up(node):
-            return "there is no link to it"
-        is_known = self.links.speaks.get(node, 0) >= ERRANDS_SINCE
-        return "" if is_known else "it is of an earlier version"
-
-    def _send(self, kind: FrameKind, node: NodeId, payload: bytes) -> None:
-        self.links.send(node, kind, payload, lane=TrafficClass.NORMAL)
-
-    def _send_read(self, node: NodeId, payload: bytes) -> bool:
-        if self.links.is_up(node) and self.links.speaks.get(node, 0) < READS_SINCE:
-            return False
-        self.links.send(node, FrameKind.READ_INDEX, payload, lane=TrafficClass.URGENT)
-        return True
-
-    def _tell_room(self, payload: bytes) -> None:
-        for node in self.links.peers:
-            self._send(FrameKind.ROOM, node, payload)
 
     # What the host tells of nodes
 

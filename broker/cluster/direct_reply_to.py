@@ -11,14 +11,16 @@ within a node nothing is kept for later: what the link to that node does not tak
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.message import Origin, Origins
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
@@ -58,29 +60,19 @@ class LocalRequesters(Protocol):
         """Have it hear answers, if it is."""
 
 
-class DirectReplyCallbacks(NamedTuple):
-    """Functions that reach the other nodes, for direct reply-to."""
-
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another one; may be lost."""
-    reached: Callable[[], Collection[NodeId]]
-    """Those that understand what is sent, and to which there is a link."""
-    call_later: Callable[[float, Callable[[], None]], object]
-    """After so many seconds."""
-    refused: Callable[[NodeId, str], None]
-    """Hears what was not one of ours."""
-
-
 class RemoteReplies:
     """Frames of direct reply-to that one node exchanges with the others."""
 
-    __slots__ = ("_asked", "_here", "_number", "_origins", "_ports", "mark")
+    __slots__ = ("_asked", "_here", "_loop", "_number", "_origins", "_sender", "mark")
 
-    def __init__(self, node: NodeId, here: LocalRequesters, ports: DirectReplyCallbacks) -> None:
+    def __init__(
+        self, node: NodeId, here: LocalRequesters, sender: FrameSender, loop: EventLoop
+    ) -> None:
         self.mark = mark_of(node)
         """Of this node."""
         self._here = here
-        self._ports = ports
+        self._sender = sender
+        self._loop = loop
         self._origins = Origins()
         self._number = 0
         self._asked: dict[int, tuple[NodeId, Deferred[bool]]] = {}
@@ -98,8 +90,8 @@ class RemoteReplies:
         self._number = number = self._number + 1
         later = Deferred[bool]()
         self._asked[number] = node, later
-        self._ports.send(node, pack(QUESTION, number, name, text_errors=TEXT_ERRORS))
-        self._ports.call_later(PATIENCE_S, partial(self._answered, number, is_there=False))
+        self._sender.send(node, pack(QUESTION, number, name, text_errors=TEXT_ERRORS))
+        self._loop.call_later(PATIENCE_S, partial(self._answered, number, is_there=False))
         return later
 
     def send(self, name: str, origins: Sequence[Origin], contents: Sequence[bytes]) -> None:
@@ -107,10 +99,10 @@ class RemoteReplies:
         node = self._node_of(name)
         if node is not None:
             for rows in packed(origins, contents):
-                self._ports.send(node, pack(ANSWERS, name, rows, text_errors=TEXT_ERRORS))
+                self._sender.send(node, pack(ANSWERS, name, rows, text_errors=TEXT_ERRORS))
 
     def _node_of(self, name: str) -> NodeId | None:
-        marked = (node for node in self._ports.reached() if name.endswith(mark_of(node)))
+        marked = (node for node in self._sender.reached if name.endswith(mark_of(node)))
         return next(marked, None)
 
     def _answered(self, number: int, *, is_there: bool) -> None:
@@ -125,11 +117,11 @@ class RemoteReplies:
             self._answered(number, is_there=False)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node tells or asks."""
+        """What another node tells or asks.  Raises `BadFrame`."""
         try:
             self._heard(node, unpack(payload, text_errors=TEXT_ERRORS))
-        except (BadFrame, TypeError, ValueError):
-            self._ports.refused(node, "it answers what nobody can read")
+        except (BadFrame, TypeError, ValueError) as error:
+            raise BadFrame("it answers what nobody can read") from error
 
     def _heard(self, node: NodeId, row: list[Any]) -> None:
         match row:
@@ -137,7 +129,7 @@ class RemoteReplies:
                 origins, contents = unpacked(rows, self._origins)
                 self._here.tell(name, origins, contents)
             case [1, int(number), str(name)]:
-                self._ports.send(node, pack(IT_IS, number, self._here.has(name)))
+                self._sender.send(node, pack(IT_IS, number, self._here.has(name)))
             case [2, int(number), bool(is_there)]:
                 if self._asked.get(number, ("", None))[0] == node:
                     self._answered(number, is_there=is_there)

@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgpack
 
 from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.drain import ignore_refusal, led_here, successors
 from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId
@@ -40,28 +41,21 @@ from fluffle.raft.records import GroupId
 logger = logging.getLogger(__name__)
 
 
-class DiskFullCallbacks(NamedTuple):
-    """The parts of a node that a disk's handover calls."""
-
-    node: NodeId
-    host: RaftHost
-    is_alive: Callable[[NodeId], bool]
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another node; may be lost, with the link."""
-    tell_all: Callable[[bytes], None]
-    """Likewise, to all to which there is a link."""
-
-
 class DiskFullHandover:
     """State of one node's disk and of those of the others: full disks lead no group."""
 
     __slots__ = (
-        "_aside", "_full", "_is_needed", "_lent", "_owed", "_ports", "handed_over", "has_room",
-        "is_aside", "on_needed",
+        "_absent", "_aside", "_full", "_host", "_is_needed", "_lent", "_node", "_owed", "_sender",
+        "handed_over", "has_room", "is_aside", "on_needed",
     )  # fmt: skip
 
-    def __init__(self, ports: DiskFullCallbacks) -> None:
-        self._ports = ports
+    def __init__(
+        self, node: NodeId, host: RaftHost, absent: AbsentNodes, sender: FrameSender
+    ) -> None:
+        self._node = node
+        self._host = host
+        self._absent = absent
+        self._sender = sender
         self.has_room = True
         """As all were told last."""
         self.is_aside = False
@@ -83,16 +77,16 @@ class DiskFullHandover:
 
     def look(self) -> None:
         """Now and then: somebody else may fill the disk, or free it."""
-        space = self._ports.host.space
+        space = self._host.space
         space.look()
         has_room = space.has_room
         if has_room != self.has_room:
             self.has_room = has_room
             level = logging.INFO if has_room else logging.WARNING
             event(logger, level, "disk_has_room" if has_room else "disk_full", led=len(self._lent))
-            self._ports.tell_all(self._said())
+            self._sender.send_all(self._said())
         elif self.is_aside or not has_room:
-            self._ports.tell_all(self._said())  # who has dialled anew takes it to be otherwise
+            self._sender.send_all(self._said())  # who has dialled anew takes it to be otherwise
         if not has_room:
             self._see_whether_needed()
             self._hand_over("disk_full")
@@ -112,15 +106,15 @@ class DiskFullHandover:
     def take_back(self) -> None:
         """Lead again, and have again what this node would lead."""
         self.is_aside = False
-        self._ports.tell_all(self._said())
+        self._sender.send_all(self._said())
         self.look()
 
     def is_set_aside(self, node: NodeId) -> bool:
         """Whether a node has said that it is to lead nothing; or this one is."""
-        return self.is_aside if node == self._ports.node else node in self._aside
+        return self.is_aside if node == self._node else node in self._aside
 
     def _see_whether_needed(self) -> None:
-        host, was_needed = self._ports.host, self._is_needed
+        host, was_needed = self._host, self._is_needed
         self._is_needed = host.space.is_needed = any(map(self._lacks, host.groups.values()))
         if self._is_needed and not was_needed:
             self.on_needed()
@@ -128,7 +122,7 @@ class DiskFullHandover:
     def _lacks(self, hosted: HostedGroup) -> bool:
         """Whether the others have no majority with room."""
         voters = [voter.node for voter in hosted.status.config.voters]
-        with_room = sum(node != self._ports.node and self._has_room(node) for node in voters)
+        with_room = sum(node != self._node and self._has_room(node) for node in voters)
         return with_room < majority_of(len(voters))
 
     def _said(self) -> bytes:
@@ -140,7 +134,7 @@ class DiskFullHandover:
 
     def _has_room(self, node: NodeId) -> bool:
         """Whether another node is there, and has room."""
-        return self._ports.is_alive(node) and node not in self._full
+        return self._absent.is_alive(node) and node not in self._full
 
     def may_lead(self, node: NodeId) -> bool:
         """Whether another node is there, has room, and is not set aside."""
@@ -149,8 +143,8 @@ class DiskFullHandover:
     def _hand_over(self, why: str) -> None:
         """If nobody has room either, whoever leads goes on doing so."""
         asked = 0
-        for hosted in led_here(self._ports.host):
-            willing = [*filter(self.may_lead, successors(hosted, self._ports.node))]
+        for hosted in led_here(self._host):
+            willing = [*filter(self.may_lead, successors(hosted, self._node))]
             if willing:
                 hosted.transfer(willing[hosted.group % len(willing)], ignore_refusal)
                 self._lent.add(hosted.group)
@@ -162,7 +156,7 @@ class DiskFullHandover:
     def _give_back(self) -> None:
         """While it catches up the other would only keep the group from working."""
         for group, node in list(self._owed.items()):
-            hosted = self._ports.host.groups.get(group)
+            hosted = self._host.groups.get(group)
             if hosted is None or hosted.status.role is not Role.LEADER or not self.may_lead(node):
                 del self._owed[group]
             elif has_caught_up(hosted, node):
@@ -176,7 +170,7 @@ class DiskFullHandover:
         self._full.discard(node)
         self._aside.discard(node)
         if is_up and (self.is_aside or not self.has_room):
-            self._ports.send(node, self._said())
+            self._sender.send(node, self._said())
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """What another node says of itself.  Raises `BadFrame`."""

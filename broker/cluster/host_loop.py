@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.host_limits import HostLimits
@@ -79,28 +80,15 @@ class HostIdentity(NamedTuple):
     chance: Chance
 
 
-class HostLoopEnvironment(NamedTuple):
-    """The parts of a node that its host shares."""
-
-    store: Store
-    turn: Turn
-    """Its `record` must flush the store, as that of `Commits` does."""
-    links: Links
-    owner: GroupOwner
-    clock: CommonTime
-    call_soon: Callable[[Callable[[], None]], object]
-    call_later: Callable[[float, Callable[[], None]], object]
-    """Seconds.  As those of the loop."""
-    on_fatal: Callable[[Exception], None]
-
-
 class LoopSchedule:
     """A `Schedule` of the loop that a node runs in."""
 
-    __slots__ = ("_around", "host", "is_turn_coming", "is_turn_due")
+    __slots__ = ("_clock", "_loop", "_turn", "host", "is_turn_coming", "is_turn_due")
 
-    def __init__(self, around: HostLoopEnvironment) -> None:
-        self._around = around
+    def __init__(self, turn: Turn, loop: EventLoop, clock: CommonTime) -> None:
+        self._turn = turn
+        self._loop = loop
+        self._clock = clock
         self.host: RaftHost | None = None
         """Set before anything is asked for; None again when it has stopped."""
         self.is_turn_due = False
@@ -108,19 +96,19 @@ class LoopSchedule:
         """Whether it is taken in this turn of the node, if it is due."""
 
     def now_ms(self) -> int:
-        return self._around.clock.now_ms()
+        return self._clock.now_ms()
 
     def turn_soon(self) -> None:
         self.is_turn_due = True
         if not self.is_turn_coming:
-            self._around.turn.touch_consensus()
+            self._turn.touch_consensus()
 
     def work_soon(self) -> None:
-        self._around.call_soon(self._work)
+        self._loop.call_soon(self._work)
 
     def wake_at(self, at_ms: int) -> None:
         delay_s = max(0, at_ms - self.now_ms()) / 1_000
-        self._around.call_later(delay_s, lambda: self._wake(at_ms))
+        self._loop.call_later(delay_s, lambda: self._wake(at_ms))
 
     def _work(self) -> None:
         if self.host is not None:
@@ -143,20 +131,25 @@ class RunningHost:
     def __init__(
         self,
         identity: HostIdentity,
-        around: HostLoopEnvironment,
+        store: Store,
+        turn: Turn,
+        links: Links,
+        owner: GroupOwner,
         *,
+        clock: CommonTime,
+        loop: EventLoop,
+        on_fatal: Callable[[Exception], None],
         tuning: Tuning | None = None,
         settings: HostLimits | None = None,
     ) -> None:
-        self._turn = around.turn
-        self._schedule = schedule = LoopSchedule(around)
+        """`turn`: its `record` must flush the store, as that of `Commits` does."""
+        self._turn = turn
+        self._schedule = schedule = LoopSchedule(turn, loop, clock)
         self._multi = multi = MultiRaft(
             identity.node, identity.boot, tuning or Tuning(), identity.chance
         )
-        log = RaftLog(around.store, flush=around.turn.touch_record)
-        ports = RaftHostEnvironment(
-            log, around.links, schedule, around.owner, around.clock, around.on_fatal
-        )
+        log = RaftLog(store, flush=turn.touch_record)
+        ports = RaftHostEnvironment(log, links, schedule, owner, clock, on_fatal)
         self.host = RaftHost(multi, ports, settings or HostLimits())
         schedule.host = self.host
         self.before: list[Callable[[], None]] = []
@@ -164,7 +157,7 @@ class RunningHost:
         itself touches the node's `Turn` when it has something to do."""
         self.after: list[Callable[[], None]] = []
         """What is done behind it: what it has brought is told."""
-        self.switch = FrameDispatch(around.links, around.owner.refused)
+        self.switch = FrameDispatch(links, owner.refused)
         self.switch.takers[FrameKind.CONSENSUS] = self.host.receive
         self.switch.link_listeners.append(self.host.link_changed)
 

@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from fluffle.broker.base.clock import CallLater, Timer
+from fluffle.broker.base.clock import EventLoop, Timer
 from fluffle.broker.base.coroutines import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.boots import BootRecord
+from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.links.identity import Boot
 from fluffle.broker.cluster.links.refusals import LinkFailure
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
@@ -101,30 +102,38 @@ def log_join_status(status: JoinStatus) -> None:
 logger = logging.getLogger(__name__)
 
 
-class JoinCallbacks(NamedTuple):
-    """Functions of the node that a join calls."""
-
-    registry: NodeRegistry
-    known_peers: KnownPeers
-    metadata: Metadata
-    sight: LinkView
-    when_time_is_known: Callable[[Callable[[], None]], None]
-    """Calls what it is given once it is known what time it is in the cluster."""
-    call_later: CallLater
-    founders: Callable[[], Mapping[NodeId, ListenAddress]]
-    """The nodes that found a cluster with this one; none if it founds none."""
-
-
 class ClusterJoin:
     """The join of one node to its cluster, done once."""
 
-    __slots__ = ("_boot", "_config", "_is_heard", "_name", "_past", "_ports", "_waiting", "is_over")
+    __slots__ = (
+        "_boot", "_config", "_founders", "_is_heard", "_known_peers", "_links", "_loop",
+        "_metadata", "_name", "_past", "_registry", "_time", "_waiting", "is_over",
+    )  # fmt: skip
 
-    def __init__(self, life: BootRecord, config: ClusterConfig, ports: JoinCallbacks) -> None:
+    def __init__(
+        self,
+        life: BootRecord,
+        config: ClusterConfig,
+        registry: NodeRegistry,
+        metadata: Metadata,
+        *,
+        known_peers: KnownPeers,
+        links: LinkView,
+        time: CommonTime,
+        loop: EventLoop,
+        founders: Callable[[], Mapping[NodeId, ListenAddress]],
+    ) -> None:
+        """`founders`: the nodes that found a cluster with this one; none if it founds none."""
         self._name, self._boot = life.identity.node, life.identity.boot
         self._past = life.lives
         self._config = config
-        self._ports = ports
+        self._registry = registry
+        self._metadata = metadata
+        self._known_peers = known_peers
+        self._links = links
+        self._time = time
+        self._loop = loop
+        self._founders = founders
         self._is_heard = asyncio.Event()
         """Something has changed by which it may go on."""
         self._waiting: Timer
@@ -134,16 +143,16 @@ class ClusterJoin:
 
     async def enter(self) -> None:
         """Return once all know that this node is here, and what they know is applied here."""
-        self._waiting = self._ports.call_later(FIRST_S, self._say_that_it_waits)
+        self._waiting = self._loop.call_later(FIRST_S, self._say_that_it_waits)
         try:
             await self._entered()
-            await completion_of(self._ports.when_time_is_known)  # by a wrong clock no queue is led
+            await completion_of(self._time.when_known)  # by a wrong clock no queue is led
         finally:
             self._waiting.cancel()
         self.is_over = True
 
     async def _entered(self) -> None:
-        registry, is_heard = self._ports.registry, self._is_heard
+        registry, is_heard = self._registry, self._is_heard
         registry.listeners.append(is_heard.set)
         try:
             while not self._is_entered:
@@ -162,7 +171,7 @@ class ClusterJoin:
     @property
     def _known(self) -> RegisteredNode | None:
         """How all know this node, as far as that is applied here."""
-        return self._ports.registry.entries.get(self._name)
+        return self._registry.entries.get(self._name)
 
     @property
     def _is_entered(self) -> bool:
@@ -172,8 +181,8 @@ class ClusterJoin:
     @property
     def _may_propose(self) -> bool:
         """Whether there is something to propose; else what is known here has to change first."""
-        if not self._ports.registry.entries:
-            return self._name in self._ports.founders()
+        if not self._registry.entries:
+            return self._name in self._founders()
         known = self._known
         return known is not None and self._remembers(known)
 
@@ -185,7 +194,7 @@ class ClusterJoin:
         """Have it known; if that cannot be in time, it is for whoever tries again to see."""
 
         def ask(answer: Callable[[BrokerError | None], None]) -> None:
-            self._ports.metadata.change(self._decide, lambda: answer(None), answer)
+            self._metadata.change(self._decide, lambda: answer(None), answer)
 
         error = await answer_of(ask)
         if error is not None:
@@ -193,15 +202,15 @@ class ClusterJoin:
 
     def _decide(self) -> Change:
         """Found the cluster, unless somebody has; else say in which life this node is."""
-        nodes = self._ports.registry.entries
-        founding = found(nodes, self._ports.founders())
+        nodes = self._registry.entries
+        founding = found(nodes, self._founders())
         if not founding.changes_nothing:
             return founding
         return enter(nodes, self._name, self._boot.count, self._boot.nonce)
 
     def _say_that_it_waits(self) -> None:
         log_join_status(self.awaited)
-        self._waiting = self._ports.call_later(AGAIN_S, self._say_that_it_waits)
+        self._waiting = self._loop.call_later(AGAIN_S, self._say_that_it_waits)
 
     @property
     def awaited(self) -> JoinStatus:
@@ -210,8 +219,8 @@ class ClusterJoin:
         is_remembered = known is None or self._remembers(known)
         return join_status_of(
             self._name,
-            {*self._config.peers, *self._ports.known_peers.known} - {self._name},
-            self._ports.sight,
+            {*self._config.peers, *self._known_peers.known} - {self._name},
+            self._links,
             is_let_in=known is not None or self._config.admit or self._name in self._config.peers,
             forgotten_start=0 if is_remembered or known is None else known.boot,
         )

@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.cluster.links.identity import Incarnations
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.proposal_outcome import Fate, ProposalLost
 from fluffle.broker.cluster.raft_host import RaftHost
@@ -134,12 +133,20 @@ class MetadataMembership:
         event(logger, logging.INFO, "joining", told_by=node, incarnation=incarnation)
 
 
-def known_by(host: Callable[[], RaftHost]) -> Incarnations:
-    """Who may have links, as this node knows."""
-    return Incarnations(
-        lambda: begun_as(host()),
-        lambda node, incarnation: is_former(host(), node, incarnation),
-    )
+class HostIncarnations:
+    """The `Incarnations` of the metadata group, as the Raft host of this node has it."""
+
+    __slots__ = ("host",)
+
+    def __init__(self) -> None:
+        self.host: RaftHost
+        """Set before there are links."""
+
+    def ours(self) -> int:
+        return begun_as(self.host)
+
+    def is_former(self, node: NodeId, incarnation: int) -> bool:
+        return is_former(self.host, node, incarnation)
 
 
 def created_as(host: RaftHost) -> int:

@@ -15,16 +15,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from fluffle.broker.access.limits import VhostSettings
+from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, InternalError
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.cluster.proposal_outcome import Fate as EntryFate
 from fluffle.broker.cluster.proposal_outcome import OnFate
-from fluffle.broker.cluster.read_index import ReadIndex
+from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.cluster.read_index import MetadataLog, ReadIndex
 from fluffle.broker.durability.definitions.change_codec import (
     InvalidEncoding,
     decode_proposals,
@@ -64,23 +68,23 @@ logger = logging.getLogger(__name__)
 Failed: TypeAlias = Callable[[BrokerError], None]
 
 
-class MetadataCallbacks(NamedTuple):
-    """Functions of the node that the metadata group calls."""
+class HostedMetadataLog:
+    """The log of the metadata group on a Raft host."""
 
-    propose: Callable[[bytes, OnFate], None]
-    """To the metadata group, which this node leads; its answer comes in a later turn."""
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another node; may be lost."""
-    call_soon: Callable[[Callable[[], None]], object]
-    call_later: Callable[[float, Callable[[], None]], object]
-    """After so many seconds."""
-    now_ms: Callable[[], int]
-    may_grow: Callable[[], bool]
-    """Whether there is room on the disk here for what makes the log grow."""
-    read_index: Callable[[OnReadable], None]
-    """The read index of the metadata group, which this node leads; see `Group.read_index`."""
-    send_read: Callable[[NodeId, bytes], bool]
-    """Sends to `reads` of another node; may be lost.  False if that is of a version without."""
+    __slots__ = ("_host",)
+
+    def __init__(self, host: RaftHost) -> None:
+        self._host = host
+
+    @property
+    def may_grow(self) -> bool:
+        return self._host.space.may_grow
+
+    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+        self._host.group(METADATA_GROUP).propose(payload, on_fate)
+
+    def read_index(self, done: OnReadable) -> None:
+        self._host.group(METADATA_GROUP).read_index(done)
 
 
 class PendingChange:
@@ -127,33 +131,49 @@ class ReplicatedMetadata:
     __slots__ = (
         "_apply",
         "_boot",
+        "_clock",
         "_early",
         "_is_elected",
         "_is_flushing",
         "_is_timing",
         "_leader",
         "_leads",
+        "_loop",
         "_next_number",
         "_node",
         "_pending",
-        "_ports",
+        "_sender",
         "_shown",
         "_unsent",
+        "log",
         "on_applied",
-        "read_index",
         "reads",
-        "send_read",
         "state",
     )
 
-    def __init__(self, node: NodeId, boot: int, apply: Apply, ports: MetadataCallbacks) -> None:
-        """`apply` does on this node what all have agreed on."""
+    def __init__(
+        self,
+        node: NodeId,
+        boot: int,
+        apply: Apply,
+        *,
+        sender: FrameSender,
+        read_sender: FrameSender,
+        loop: EventLoop,
+        clock: Clock,
+    ) -> None:
+        """`apply` does on this node what all have agreed on.  `sender` is of proposals,
+        `read_sender` of what `reads` says; `clock` is that of the machine."""
+        self.log: MetadataLog
+        """Set before this node leads."""
         self.on_applied: Callable[[], None] = ignore_done
         """Told when `state` has moved on, and after whoever waits for what is in it."""
         self._node = node
         self._boot = boot
         self._apply = apply
-        self._ports = ports
+        self._sender = sender
+        self._loop = loop
+        self._clock = clock
         self.state = State()
         """For reading."""
         self._shown = self.state
@@ -174,8 +194,7 @@ class ReplicatedMetadata:
         """Whether the next turn sends."""
         self._is_timing = False
         """Whether somebody looks at the clock; while there is anything pending."""
-        self.read_index, self.send_read = ports.read_index, ports.send_read
-        self.reads = ReadIndex(self, ports, boot)
+        self.reads = ReadIndex(self, boot, sender=read_sender, loop=loop, clock=clock)
 
     @property
     def revision(self) -> int:
@@ -224,7 +243,7 @@ class ReplicatedMetadata:
 
     def give_up_at_ms(self) -> int:
         """When what is asked now has waited long enough."""
-        return self._ports.now_ms() + GIVE_UP_MS
+        return self._clock.now_ms() + GIVE_UP_MS
 
     def not_known(self) -> BrokerError:
         """This node cannot know whether what is not here is anywhere."""
@@ -259,7 +278,7 @@ class ReplicatedMetadata:
             self._decide(pending)
         else:
             later = partial(call_listener, partial(self._decide, pending))
-            self._ports.call_later(RETRY_MS / 1_000, later)
+            self._loop.call_later(RETRY_MS / 1_000, later)
 
     def _decide(self, pending: PendingChange) -> None:
         if self._give_up_if_late(pending):
@@ -281,7 +300,7 @@ class ReplicatedMetadata:
     def _flush_soon(self) -> None:
         if not self._is_flushing:
             self._is_flushing = True
-            self._ports.call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Send what has not been sent to this leader; without one it waits."""
@@ -293,11 +312,11 @@ class ReplicatedMetadata:
             if self._leads:
                 self._propose(payload)
             elif self._leader is not None:
-                self._ports.send(self._leader, payload)
+                self._sender.send(self._leader, payload)
 
     def _payloads(self, numbers: Sequence[int]) -> Iterator[bytes]:
         known_below = next(iter(self._pending), self._next_number)
-        now_ms = self._ports.now_ms()
+        now_ms = self._clock.now_ms()
         proposals = []
         for number in numbers:
             pending = self._pending.get(number)
@@ -309,13 +328,13 @@ class ReplicatedMetadata:
 
     def _propose(self, payload: bytes) -> None:
         """What makes definitions more has to wait, where there is little room on the disk."""
-        if not self._ports.may_grow():
+        if not self.log.may_grow:
             proposals = decode_proposals(payload)
             kept = [each for each in proposals if not self.state.grows_by(each.change)]
             if not kept:
                 return
             payload = encode_proposals(kept)
-        self._ports.propose(payload, self._on_fate)
+        self.log.propose(payload, self._on_fate)
 
     def _on_fate(self, _fate: EntryFate) -> None:
         """Its outcome says more; what was refused is sent again."""
@@ -364,11 +383,11 @@ class ReplicatedMetadata:
         """Have somebody look at the clock while there is anything to wait for."""
         if self._pending and not self._is_timing:
             self._is_timing = True
-            self._ports.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
+            self._loop.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
 
     def _look_at_the_clock(self) -> None:
         self._is_timing = False
-        now_ms = self._ports.now_ms()
+        now_ms = self._clock.now_ms()
         for number, pending in tuple(self._pending.items()):
             if self._give_up_if_late(pending):
                 del self._pending[number]
@@ -383,7 +402,7 @@ class ReplicatedMetadata:
 
         Whether it is over.
         """
-        if self._ports.now_ms() < pending.give_up_at_ms:
+        if self._clock.now_ms() < pending.give_up_at_ms:
             return False
         if pending.failed is not None:
             call_listener(partial(pending.failed, timed_out()))

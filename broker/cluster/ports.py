@@ -6,7 +6,7 @@ between them and knows neither; nor does it know an event loop (`Schedule`), or 
 (`GroupOwner`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import IntEnum
 from typing import Protocol
 
@@ -89,6 +89,26 @@ class Links(Protocol):
 
     def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         """Given to `send` and not yet to the network, for back-pressure; 0 if the link is down."""
+
+
+class FrameSender(Protocol):
+    """Sender of frames of one kind, each to the part of another node that receives that kind."""
+
+    @property
+    def reached(self) -> Collection[NodeId]:
+        """The nodes without a `hindrance`."""
+
+    def hindrance(self, node: NodeId) -> str:
+        """Why a node cannot be sent such frames, if it cannot."""
+
+    def understands(self, node: NodeId) -> bool:
+        """False if there is a link to it, and it is of a version without such frames."""
+
+    def send(self, node: NodeId, payload: bytes) -> None:
+        """Send a frame, which may be lost with the link; none to a version without them."""
+
+    def send_all(self, payload: bytes) -> None:
+        """Send it to each of the other nodes."""
 
 
 class Machine(Protocol):

@@ -15,9 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.codec import BadFrame
+from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.ports import FrameSender
+from fluffle.broker.cluster.proposal_outcome import OnFate
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
 ASK = 0
@@ -33,6 +38,21 @@ ROUNDS_A_BOOT = 1 << 32
 RETRY_MS = 1_000
 
 Failed: TypeAlias = Callable[[BrokerError], None]
+
+
+class MetadataLog(Protocol):
+    """Replicated log of the definitions, which this node leads: a `HostedMetadataLog`."""
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether there is room on the disk here for what makes it longer."""
+
+    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+        """Have an entry appended; its outcome comes in a later turn."""
+
+    def read_index(self, done: OnReadable) -> None:
+        """Ask consensus for the index that was committed; None, if this node does not lead after
+        all: see `HostedGroup.read_index`."""
 
 
 class MetadataRaft(Protocol):
@@ -52,38 +72,20 @@ class MetadataRaft(Protocol):
     def not_known(self) -> BrokerError:
         """The error that answers it then."""
 
-    def read_index(self, done: Callable[[int | None], None]) -> None:
-        """Ask consensus, which this node leads: the index that was committed; None, if it does not
-        lead after all."""
-
-    def send_read(self, node: NodeId, payload: bytes) -> bool:
-        """Send a frame to `receive` of another node; it may be lost.  False if that node is of a
-        version without read indexes."""
+    @property
+    def log(self) -> MetadataLog:
+        """The log, while this node leads it."""
 
     def commit_nothing(self, done: Callable[[], None]) -> None:
         """Put an entry without a change into the log: once it is applied, so is all before it."""
 
 
-class ReadIndexClock(Protocol):
-    """Time, and turns of the loop."""
-
-    @property
-    def call_soon(self) -> Callable[[Callable[[], None]], object]: ...
-
-    @property
-    def call_later(self) -> Callable[[float, Callable[[], None]], object]: ...
-
-    @property
-    def now_ms(self) -> Callable[[], int]: ...
-
-
 class PendingRead(NamedTuple):
     """A question that waits for a round."""
 
-    done: Callable[[], None]
-    failed: Failed | None
+    answer: Deferred[None]
+    give_up_at_ms: int | None
     """None for a question that waits however long it takes."""
-    give_up_at_ms: int
 
 
 class ReadIndex:
@@ -91,15 +93,25 @@ class ReadIndex:
 
     __slots__ = (
         "_applied", "_asked", "_by_entry", "_clock", "_fresh", "_group", "_is_starting",
-        "_is_timing", "_needed", "_sent_at_ms", "begun", "confirmed",
+        "_is_timing", "_loop", "_needed", "_sender", "_sent_at_ms", "begun", "confirmed",
     )  # fmt: skip
 
     is_complete = False
 
-    def __init__(self, group: MetadataRaft, clock: ReadIndexClock, boot: int) -> None:
+    def __init__(
+        self,
+        group: MetadataRaft,
+        boot: int,
+        *,
+        sender: FrameSender,
+        loop: EventLoop,
+        clock: Clock,
+    ) -> None:
         """`boot`: how often the node has started.  What the leader answers to an earlier start must
         not count for a round of this one."""
         self._group = group
+        self._sender = sender
+        self._loop = loop
         self._clock = clock
         self.begun = boot * ROUNDS_A_BOOT  # mutant: I6
         """The number of the last round that has begun; one at most is under way."""
@@ -127,14 +139,17 @@ class ReadIndex:
     def ask(self, done: Callable[[], None], failed: Failed | None = None) -> None:
         """Call `done`, later, once all is applied here that was answered anywhere before; or tell
         `failed` why that cannot be known."""
-        self._fresh.append(PendingRead(done, failed, self._group.give_up_at_ms()))  # mutant: I2 I5
+        answer = Deferred[None]()
+        answer.then(lambda _none: done(), failed or cannot_fail)
+        give_up_at_ms = None if failed is None else self._group.give_up_at_ms()
+        self._fresh.append(PendingRead(answer, give_up_at_ms))  # mutant: I2 I5
         self._start_soon()
         self._time()
 
     def _start_soon(self) -> None:
         if self._fresh and not (self._is_starting or self._asked):
             self._is_starting = True
-            self._clock.call_soon(self._start)
+            self._loop.call_soon(self._start)
 
     def _start(self) -> None:
         self._is_starting = False
@@ -150,10 +165,12 @@ class ReadIndex:
         group, number = self._group, self.begun
         self._sent_at_ms = self._clock.now_ms()
         if group.leads:
-            group.read_index(partial(self._answered, number))  # mutant: I3
-        elif (leader := group.leader) is not None and not (
-            group.send_read(leader, frame(ASK, number, NOT_LEADING)) or self._by_entry == number
-        ):
+            group.log.read_index(partial(self._answered, number))  # mutant: I3
+        elif (leader := group.leader) is None:
+            return
+        elif self._sender.understands(leader):
+            self._sender.send(leader, frame(ASK, number, NOT_LEADING))
+        elif self._by_entry != number:
             self._by_entry = number
             group.commit_nothing(partial(self._committed, number))
 
@@ -177,7 +194,7 @@ class ReadIndex:
         self.confirmed = self.begun
         self._start_soon()
         for asker in asked:
-            call_listener(asker.done)
+            call_listener(partial(asker.answer.answer, None))
 
     # Who leads, and over which link
 
@@ -200,12 +217,12 @@ class ReadIndex:
             index = int.from_bytes(payload[1 + NUMBER_BYTES :], "big")
             self._answered(number, index if index != NOT_LEADING else None)
         elif self._group.leads:
-            self._group.read_index(partial(self._tell, node, number))
+            self._group.log.read_index(partial(self._tell, node, number))
         else:
             self._tell(node, number, None)
 
     def _tell(self, node: NodeId, number: int, index: int | None) -> None:
-        self._group.send_read(node, frame(TELL, number, index or NOT_LEADING))
+        self._sender.send(node, frame(TELL, number, index or NOT_LEADING))
 
     # Time
 
@@ -213,7 +230,7 @@ class ReadIndex:
         """Look at the clock now and then while any question waits."""
         if (self._asked or self._fresh) and not self._is_timing:
             self._is_timing = True
-            self._clock.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
+            self._loop.call_later(RETRY_MS / 1_000, self._look_at_the_clock)
 
     def _look_at_the_clock(self) -> None:
         self._is_timing = False
@@ -227,13 +244,17 @@ class ReadIndex:
         self._start_soon()
         self._time()
         for asker in late:
-            assert asker.failed is not None
-            call_listener(partial(asker.failed, self._group.not_known()))
+            call_listener(partial(asker.answer.fail, self._group.not_known()))
 
 
 def is_late(asker: PendingRead, now_ms: int) -> bool:
     """Whether a question must not wait any longer."""
-    return asker.failed is not None and asker.give_up_at_ms <= now_ms
+    return asker.give_up_at_ms is not None and asker.give_up_at_ms <= now_ms
+
+
+def cannot_fail(error: BrokerError) -> None:
+    """Where a question waits however long it takes."""
+    raise AssertionError("it is waited for however long it takes") from error
 
 
 def frame(kind: int, number: int, index: int) -> bytes:

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.base.clock import Timer
+from fluffle.broker.base.clock import EventLoop, Timer
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
@@ -50,17 +51,6 @@ class NoReply(NamedTuple):
 
 
 Told: TypeAlias = Page | RequestRefused | NoReply
-
-
-class RpcClientCallbacks(NamedTuple):
-    """Functions that reach another node."""
-
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another node; may be lost."""
-    hindrance: Callable[[NodeId], str]
-    """Why it cannot be asked, if it cannot."""
-    call_later: Callable[[float, Callable[[], None]], Timer]
-    """After so many seconds."""
 
 
 class RpcRequest:
@@ -118,10 +108,13 @@ class RpcRequest:
 class RpcClient:
     """Requests of one node to others that have not been answered."""
 
-    __slots__ = ("_begun", "_number", "_ports", "on_asked", "patience_s")
+    __slots__ = ("_begun", "_loop", "_number", "_sender", "on_asked", "patience_s")
 
-    def __init__(self, ports: RpcClientCallbacks, *, patience_s: float = PATIENCE_S) -> None:
-        self._ports = ports
+    def __init__(
+        self, sender: FrameSender, loop: EventLoop, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._sender = sender
+        self._loop = loop
         self.patience_s = patience_s
         """For a page, in seconds."""
         self._begun: dict[int, RpcRequest] = {}
@@ -133,7 +126,7 @@ class RpcClient:
         """Whatever comes of it is there to be taken at once, or in a bounded time."""
         self._number = number = self._number + 1
         errand = RpcRequest(self, node, number)
-        if hindrance := self._ports.hindrance(node):
+        if hindrance := self._sender.hindrance(node):
             errand.tell(NoReply(hindrance))
         else:
             self._begun[number] = errand
@@ -143,15 +136,15 @@ class RpcClient:
     def send(self, errand: RpcRequest, kind: int, *fields: object) -> None:
         """Have it say something, in time."""
         silent = partial(self._silent, errand, f"it has said nothing for {self.patience_s:g} s")
-        errand.wait_at_most(self._ports.call_later(self.patience_s, silent))
-        self._ports.send(errand.node, pack(kind, errand.number, *fields))
+        errand.wait_at_most(self._loop.call_later(self.patience_s, silent))
+        self._sender.send(errand.node, pack(kind, errand.number, *fields))
 
     def end(self, errand: RpcRequest) -> None:
         """Unless it has ended: who does it may stop, too, if it is not of an older version now."""
         errand.wait_at_most(None)
         is_begun = self._begun.pop(errand.number, None) is not None
-        if is_begun and not self._ports.hindrance(errand.node):
-            self._ports.send(errand.node, pack(GIVE_UP, errand.number))
+        if is_begun and not self._sender.hindrance(errand.node):
+            self._sender.send(errand.node, pack(GIVE_UP, errand.number))
 
     def _silent(self, errand: RpcRequest, why: str) -> None:
         self.end(errand)

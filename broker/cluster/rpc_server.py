@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from fluffle.broker.base.clock import Timer
+from fluffle.broker.base.clock import EventLoop, Timer
 from fluffle.broker.base.errors import ResourceError
 from fluffle.broker.cluster.codec import BadFrame, pack
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.cluster.rpc_client import PAGE, REFUSAL, Page, RequestRefused
 from fluffle.raft.config import NodeId
 
@@ -38,15 +39,6 @@ Begin: TypeAlias = Callable[[bytes, Tell], Listing]
 """Looks at a request; what comes of it is told to that function, when it is asked to go on."""
 
 
-class RpcServerCallbacks(NamedTuple):
-    """Functions of the node that the server calls."""
-
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another node; may be lost."""
-    begin: Begin
-    call_later: Callable[[float, Callable[[], None]], Timer]
-
-
 class OpenListing:
     """A listing that another node reads."""
 
@@ -66,10 +58,12 @@ class OpenListing:
 class RpcServer:
     """Answers to all requests of other nodes."""
 
-    __slots__ = ("_open", "_ports")
+    __slots__ = ("_begin_listing", "_loop", "_open", "_sender")
 
-    def __init__(self, ports: RpcServerCallbacks) -> None:
-        self._ports = ports
+    def __init__(self, sender: FrameSender, loop: EventLoop, begin: Begin) -> None:
+        self._sender = sender
+        self._loop = loop
+        self._begin_listing = begin
         self._open: dict[NodeId, dict[int, OpenListing]] = {}
 
     def asked(self, node: NodeId, row: list[Any]) -> None:
@@ -95,10 +89,10 @@ class RpcServer:
         of_it = self._open.setdefault(node, {})
         if len(of_it) >= OPEN_MAX:
             text = f"{OPEN_MAX} lists are read by '{node}' already"
-            self._ports.send(node, pack(REFUSAL, number, int(ResourceError.code), text))
+            self._sender.send(node, pack(REFUSAL, number, int(ResourceError.code), text))
             return
         of_it[number] = begun = OpenListing()
-        begun.listing = self._ports.begin(request, partial(self._tell, node, number))
+        begun.listing = self._begin_listing(request, partial(self._tell, node, number))
         begun.listing.go_on()
 
     def _go_on(self, node: NodeId, number: int) -> None:
@@ -112,14 +106,14 @@ class RpcServer:
         begun = self._open[node][number]
         if isinstance(told, RequestRefused):
             self._forget(node, number)
-            self._ports.send(node, pack(REFUSAL, number, *told))
+            self._sender.send(node, pack(REFUSAL, number, *told))
             return
         if told.has_more:
             close = partial(self._close, node, number)
-            begun.unread = self._ports.call_later(UNREAD_S_MAX, close)
+            begun.unread = self._loop.call_later(UNREAD_S_MAX, close)
         else:
             self._forget(node, number)
-        self._ports.send(node, pack(PAGE, number, told.has_more, told.rows))
+        self._sender.send(node, pack(PAGE, number, told.has_more, told.rows))
 
     def _close(self, node: NodeId, number: int) -> None:
         begun = self._forget(node, number)

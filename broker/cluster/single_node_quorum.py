@@ -17,7 +17,7 @@ from typing import NamedTuple
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_owner import log_refused
-from fluffle.broker.cluster.host_loop import HostIdentity, HostLoopEnvironment, RunningHost
+from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
@@ -137,18 +137,9 @@ class SingleNodeQuorum:
         )  # fmt: skip
         self.queues.connect(reach)
         self.running = RunningHost(
-            HostIdentity(LONE, boot.count, Random()),
-            HostLoopEnvironment(
-                store=around.store,
-                turn=around.turn,
-                links=links,
-                owner=self.hosting,
-                clock=time,
-                call_soon=loop.call_soon,
-                call_later=loop.call_later,
-                on_fatal=around.on_fatal,
-            ),
-        )
+            HostIdentity(LONE, boot.count, Random()), around.store, around.turn, links,
+            self.hosting, clock=time, loop=loop, on_fatal=around.on_fatal,
+        )  # fmt: skip
         self.hosting.host = self.running.host
         self.hosting.force_single_member = self.running.force_single_member
         self.running.before.append(self.hub.before_consensus)

@@ -9,56 +9,47 @@ there is no link nothing counts.  Two clients that come to two nodes at once may
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 from fluffle.broker.access.limits import LimitedResource, Usage
+from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.raft.config import NodeId
 
 Key: TypeAlias = tuple[LimitedResource, str]
 
 
-class UsageCallbacks(NamedTuple):
-    """Functions that reach the other nodes, for usage."""
-
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another one."""
-    reached: Callable[[], Collection[NodeId]]
-    """Those that understand what is sent, and to which there is a link."""
-    call_soon: Callable[[Callable[[], None]], object]
-    refused: Callable[[NodeId, str], None]
-    """Hears what was not one of ours."""
-
-
 class SharedUsage:
-    """That of one node, and what it hears of the others."""
+    """Usage of limited resources by one node, and by each of the others."""
 
-    __slots__ = ("_ports", "_untold", "_usage")
+    __slots__ = ("_loop", "_sender", "_untold", "_usage")
 
-    def __init__(self, usage: Usage, ports: UsageCallbacks) -> None:
+    def __init__(self, usage: Usage, sender: FrameSender, loop: EventLoop) -> None:
         self._usage = usage
-        self._ports = ports
+        self._sender = sender
+        self._loop = loop
         self._untold: dict[Key, None] = {}
         """What has changed in this turn."""
         usage.on_change = self._changed
 
     def _changed(self, what: LimitedResource, name: str) -> None:
         if not self._untold:
-            self._ports.call_soon(self._tell)
+            self._loop.call_soon(self._tell)
         self._untold[what, name] = None
 
     def _tell(self) -> None:
         untold, self._untold = self._untold, {}
         frame = self._packed(untold)
-        for node in self._ports.reached():
-            self._ports.send(node, frame)
+        for node in self._sender.reached:
+            self._sender.send(node, frame)
 
     def _tell_all(self, node: NodeId, *, is_asking: bool) -> None:
         here = self._usage.here.items()
         every = [(what, name) for what, counts in here for name in counts]
-        self._ports.send(node, self._packed(every, is_all=True, is_asking=is_asking))
+        self._sender.send(node, self._packed(every, is_all=True, is_asking=is_asking))
 
     def _packed(
         self, keys: Iterable[Key], *, is_all: bool = False, is_asking: bool = False
@@ -69,17 +60,16 @@ class SharedUsage:
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         self._usage.elsewhere.pop(node, None)
-        if is_up and node in self._ports.reached():
+        if is_up and not self._sender.hindrance(node):
             self._tell_all(node, is_asking=True)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node has."""
+        """What another node has.  Raises `BadFrame`."""
         try:
             is_all, is_asking, rows = unpack(payload, text_errors=TEXT_ERRORS)
             told = [usage_in(row) for row in rows]
-        except (BadFrame, TypeError, ValueError):
-            self._ports.refused(node, "it has what nobody can count")
-            return
+        except (BadFrame, TypeError, ValueError) as error:
+            raise BadFrame("it has what nobody can count") from error
         counts = self._usage.elsewhere.get(node)
         if is_all or counts is None:
             counts = self._usage.elsewhere[node] = {what: {} for what in LimitedResource}

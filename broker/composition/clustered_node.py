@@ -17,18 +17,17 @@ from fluffle.broker.cluster.boots import DiskAtStart, begin_boot
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.cluster import ClusterEnvironment as ClusterAround
 from fluffle.broker.cluster.cluster_alarms import SharedAlarms
-from fluffle.broker.cluster.direct_reply_to import DirectReplyCallbacks as ReplyPorts
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.group_owner import log_refused
 from fluffle.broker.cluster.history_replication import HistoryReplication
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
+from fluffle.broker.cluster.links.links import LinkSender
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.usage import SharedUsage
-from fluffle.broker.cluster.usage import UsageCallbacks as UsagePorts
 from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.core.direct_reply_to import ReplyTargets
@@ -132,30 +131,13 @@ class ClusteredNode:
         return cluster.everywhere
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
-        shared = SharedAlarms(self._begun.links, alarms, log_refused)
-        self._listen(FrameKind.ALARM, shared)
-        ports = UsagePorts(
-            self._sends(FrameKind.USAGE, TrafficClass.URGENT), partial(self._reached, USAGE_SINCE),
-            asyncio.get_running_loop().call_soon, log_refused,
-        )  # fmt: skip
-        self._listen(FrameKind.USAGE, SharedUsage(usage, ports))
-        reply_ports = ReplyPorts(
-            self._sends(FrameKind.REPLY, TrafficClass.NORMAL),
-            partial(self._reached, REPLIES_SINCE),
-            asyncio.get_running_loop().call_later, log_refused,
-        )  # fmt: skip
-        requesters.elsewhere = distant = RemoteReplies(self._begun.name, requesters, reply_ports)
+        links, loop = self._begun.links, asyncio.get_running_loop()
+        self._listen(FrameKind.ALARM, SharedAlarms(links, alarms, log_refused))
+        usages = LinkSender(links, FrameKind.USAGE, TrafficClass.URGENT, since=USAGE_SINCE)
+        self._listen(FrameKind.USAGE, SharedUsage(usage, usages, loop))
+        replies = LinkSender(links, FrameKind.REPLY, since=REPLIES_SINCE)
+        requesters.elsewhere = distant = RemoteReplies(self._begun.name, requesters, replies, loop)
         self._listen(FrameKind.REPLY, distant)
-
-    def _sends(self, kind: FrameKind, lane: TrafficClass) -> Callable[[NodeId, bytes], None]:
-        links = self._begun.links
-        return lambda node, payload: links.send(node, kind, payload, lane=lane)
-
-    def _reached(self, since: int) -> list[NodeId]:
-        """The nodes to which there is a link that speaks this version, or a later one."""
-        links = self._begun.links
-        known = [node for node, version in links.speaks.items() if version >= since]
-        return [node for node in known if links.is_up(node)]
 
     def _listen(self, kind: FrameKind, shared: SharedState) -> None:
         """Give it what is for it."""

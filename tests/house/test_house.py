@@ -23,8 +23,8 @@ FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
 LOOSE_COUNT_MAX = 37
 LOOSE_LINES_MAX = 130
-BUNDLE_COUNT_MAX = 48
-CYCLE_SIZES_MAX = (25, 15, 9, 7, 7, 4, 2, 2, 2, 2, 2)
+BUNDLE_COUNT_MAX = 32
+CYCLE_SIZES_MAX = (25, 15, 9, 7, 7, 4, 2, 2, 2, 2)
 """Imports for types count.  In the order of their sizes."""
 TESTED_ELSEWHERE = {
     "broker.admin.": ("tests/broker/admin", "verbs, of which tests ask by their names"),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.hosted_group import OnReadable
-from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
@@ -23,7 +23,8 @@ from fluffle.raft.config import Config
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from tests.support.definitions import Editor, VhostEditor
-from tests.support.fakes import Scheduler
+from tests.support.fakes import ScheduledClock, Scheduler
+from tests.support.frames import FakeSender
 
 READ = b"read "
 """In front of frames that are about the read index; none of the others begins so."""
@@ -49,6 +50,22 @@ class Outcome:
         self.heard.append(error.reply_text)
 
 
+class ReadSender(FakeSender):
+    """Sends the frames of read indexes, of which only some versions know."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        super().__init__(name, cluster.frames.append)
+        self._cluster = cluster
+
+    def understands(self, node: str) -> bool:
+        del node
+        return self._cluster.is_read
+
+    def send(self, node: str, payload: bytes) -> None:
+        if self._cluster.is_read:
+            super().send(node, READ + payload)
+
+
 class Node:
     """Process on a node of the cluster."""
 
@@ -63,28 +80,33 @@ class Node:
         self.catalogue = Catalogue(
             Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(nobody_is_served))
         )
-        ports = MetadataCallbacks(
-            propose=self._propose,
-            send=lambda node, payload: cluster.frames.append((name, node, payload)),
-            call_soon=cluster.scheduler.call_soon,
-            call_later=cluster.scheduler.call_later,
-            now_ms=lambda: int(cluster.scheduler.now_s * 1_000),
-            may_grow=lambda: cluster.may_grow,
-            read_index=self._read_index,
-            send_read=self._send_read,
+        self.metadata = ReplicatedMetadata(
+            name,
+            boot,
+            self.catalogue.apply,
+            sender=FakeSender(name, cluster.frames.append),
+            read_sender=ReadSender(cluster, name),
+            loop=cluster.scheduler,
+            clock=ScheduledClock(cluster.scheduler),
         )
-        self.metadata = ReplicatedMetadata(name, boot, self.catalogue.apply, ports)
+        self.metadata.log = self
         self.metadata.restore(snapshot_meta(0, b""), b"")
         self.editor = Editor(self.catalogue)
         self.editor.metadata = self.metadata
 
-    def _propose(self, payload: bytes, on_fate: OnFate) -> None:
+    # As the log of the metadata group
+
+    @property
+    def may_grow(self) -> bool:
+        return self.cluster.may_grow
+
+    def propose(self, payload: bytes, on_fate: OnFate) -> None:
         del on_fate
         if self.cluster.leader == self.name and self.cluster.nodes[self.name] is self:
             log = self.cluster.log
             log.append(Entry(len(log) + 1, self.cluster.term, DATA, payload))
 
-    def _read_index(self, done: OnReadable) -> None:
+    def read_index(self, done: OnReadable) -> None:
         """The leader has applied all that there is in the log once it is asked."""
         cluster = self.cluster
 
@@ -93,12 +115,6 @@ class Node:
             done(len(cluster.log) if leads else None)
 
         cluster.scheduler.call_soon(answer)
-
-    def _send_read(self, node: str, payload: bytes) -> bool:
-        if not self.cluster.is_read:
-            return False
-        self.cluster.frames.append((self.name, node, READ + payload))
-        return True
 
     def inside(self, vhost: str = "/") -> VhostEditor:
         return VhostEditor(self.catalogue.vhosts[vhost], self.editor)

@@ -11,17 +11,23 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Protocol, cast
 
+from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.logs import reason_of
 from fluffle.broker.cluster.links.chunks import CHUNK_BYTES_MAX, HEARTBEAT_CHUNK, ChunkDecoder
-from fluffle.broker.cluster.links.handshake import Handshake, refusal, refusal_in
+from fluffle.broker.cluster.links.handshake import Credentials, Handshake, refusal, refusal_in
 from fluffle.broker.cluster.links.identity import Identity, LinkRefused, Reason
 from fluffle.broker.cluster.links.keepalive import Keepalive, KeepaliveResult
-from fluffle.broker.cluster.links.link_context import LinkContext
+from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.refusals import RefusalLog
 from fluffle.broker.cluster.links.send_queue import LinkSendQueue
+from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
+from fluffle.raft.config import NodeId
 
 WRITE_BYTES = CHUNK_BYTES_MAX
 """Given to the transport at once, or a piece more; the next when it has given all to the kernel."""
@@ -38,6 +44,64 @@ ENDINGS = {
     KeepaliveResult.SILENT: "nothing was received for too long",
     KeepaliveResult.STUCK: "nothing that was sent is taken",
 }
+
+
+class LinkCounters:
+    """Counters of all links together."""
+
+    __slots__ = (
+        "accepted",
+        "bytes_in",
+        "bytes_out",
+        "frames_dropped",
+        "frames_in",
+        "frames_out",
+        "frames_without_room",
+        "opened",
+        "refused",
+        "resets",
+    )
+
+    def __init__(self) -> None:
+        self.bytes_in = 0
+        """Handshakes and beats included; without what TLS adds."""
+        self.bytes_out = 0
+        self.frames_in = 0
+        self.frames_out = 0
+        """Put into an outbox; those that were in it when their link was lost are among them."""
+        self.frames_dropped = 0
+        """For nodes whose link was down."""
+        self.frames_without_room = 0
+        """Not taken, because too much waits in their lane already."""
+        self.opened = 0
+        """Links that we dialled, once both ends were proved."""
+        self.accepted = 0
+        """Links that others dialled, likewise."""
+        self.resets = 0
+        """Links of either direction that were open and ended."""
+        self.refused = dict.fromkeys(Reason, 0)
+        """Hellos that led to no link, whichever end refused, and certificates."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkContext:
+    """Context of the links, one for each node."""
+
+    credentials: Credentials
+    tuning: LinkLimits
+    clock: Clock
+    chance: Random
+    """So that nodes do not dial in step."""
+    draw: Callable[[int], bytes]
+    """So many bytes that nobody can guess, for challenges."""
+    certificates: LinkCertificates | None = None
+    """None: links speak in the clear."""
+    counters: LinkCounters = field(default_factory=LinkCounters)
+    refusals: RefusalLog = field(default_factory=RefusalLog)
+    sockets: set[LinkConnection] = field(default_factory=set)
+    """Of either direction, linked or not, until they are closed."""
+    apart_ms: dict[NodeId, int] = field(default_factory=dict)
+    """When a node was met last that is of another cluster of our name and secret."""
 
 
 class ConnectionOwner(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Protocol
 
 from fluffle.raft.config import NodeId
 
@@ -241,17 +241,32 @@ def check_name(name: str) -> None:
         raise ValueError(f"a name needs 1 to {NAME_BYTES_MAX} bytes: {name!r}")
 
 
-class Incarnations(NamedTuple):
+class Incarnations(Protocol):
     """Which one of all nodes of a name the data of a node are of: it gets a number each time that
     it is let in."""
 
-    ours: Callable[[], int]
-    """0 while nothing is in the data: whoever is let in begins with that."""
-    is_former: Callable[[NodeId, int], bool]
-    """Whether the cluster has forgotten the node that was this one."""
+    def ours(self) -> int:
+        """The incarnation of this node; 0 while nothing is in the data: whoever is let in begins
+        with that."""
+
+    def is_former(self, node: NodeId, incarnation: int) -> bool:
+        """Whether the cluster has forgotten the node that was this one."""
 
 
-NONE_FORGOTTEN = Incarnations(lambda: 0, lambda _node, _incarnation: False)
+class NoIncarnations:
+    """The `Incarnations` of a cluster that has forgotten no node, for one without data."""
+
+    __slots__ = ()
+
+    def ours(self) -> int:
+        return 0
+
+    def is_former(self, node: NodeId, incarnation: int) -> bool:
+        del node, incarnation
+        return False
+
+
+NONE_FORGOTTEN = NoIncarnations()
 
 OnNewBoot = Callable[[NodeId, Boot], None]
 

@@ -14,10 +14,9 @@ from functools import partial
 from typing import Any
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.links.connection import LinkConnection, establish
+from fluffle.broker.cluster.links.connection import LinkConnection, LinkContext, establish
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
-from fluffle.broker.cluster.links.link_context import LinkContext
 from fluffle.broker.cluster.links.tls import accept
 from fluffle.broker.cluster.ports import FrameKind, OnFrame
 from fluffle.broker.config.config import ListenAddress

@@ -19,7 +19,7 @@ from random import Random
 from typing import NamedTuple
 
 from fluffle.broker.base.clock import Clock, SystemClock
-from fluffle.broker.cluster.links.connection import LinkConnection
+from fluffle.broker.cluster.links.connection import LinkConnection, LinkContext, LinkCounters
 from fluffle.broker.cluster.links.handshake import Credentials
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
@@ -33,7 +33,6 @@ from fluffle.broker.cluster.links.identity import (
 )
 from fluffle.broker.cluster.links.inbound import InboundLinks
 from fluffle.broker.cluster.links.limits import LinkLimits
-from fluffle.broker.cluster.links.link_context import LinkContext, LinkCounters
 from fluffle.broker.cluster.links.peer import Peer
 from fluffle.broker.cluster.links.refusals import LinkFailure
 from fluffle.broker.cluster.links.tls import LinkCertificates
@@ -111,7 +110,7 @@ class ClusterLinks:
             ),
             tuning=tuning or LinkLimits(),
             clock=clock or SystemClock(),
-            chance=(chance or Random()).random,
+            chance=chance or Random(),
             draw=secrets.token_bytes,
             certificates=certificates,
         )
@@ -325,6 +324,46 @@ class ClusterLinks:
 
     def _on_down(self, node: NodeId) -> None:
         self.on_link(node, self.is_up(node))
+
+
+class LinkSender:
+    """The `FrameSender` of one kind over the links of a node."""
+
+    __slots__ = ("_kind", "_lane", "_links", "_since")
+
+    def __init__(
+        self,
+        links: ClusterLinks,
+        kind: FrameKind,
+        lane: TrafficClass = TrafficClass.NORMAL,
+        *,
+        since: int = 0,
+    ) -> None:
+        """`since`: the first version of links that knows such frames."""
+        self._links = links
+        self._kind = kind
+        self._lane = lane
+        self._since = since
+
+    @property
+    def reached(self) -> list[NodeId]:
+        return [node for node in self._links.speaks if not self.hindrance(node)]
+
+    def hindrance(self, node: NodeId) -> str:
+        if not self._links.is_up(node):
+            return "there is no link to it"
+        return "" if self.understands(node) else "it is of an earlier version"
+
+    def understands(self, node: NodeId) -> bool:
+        return self._links.speaks.get(node, 0) >= self._since or not self._links.is_up(node)
+
+    def send(self, node: NodeId, payload: bytes) -> None:
+        if self._links.speaks.get(node, 0) >= self._since:
+            self._links.send(node, self._kind, payload, lane=self._lane)
+
+    def send_all(self, payload: bytes) -> None:
+        for node in tuple(self._links.peers):
+            self.send(node, payload)
 
 
 def nothing_met(_identity: Identity) -> None:

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.links.connection import LinkConnection, establish
+from fluffle.broker.cluster.links.connection import LinkConnection, LinkContext, establish
 from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Handshake
 from fluffle.broker.cluster.links.identity import Identity
-from fluffle.broker.cluster.links.link_context import LinkContext
 from fluffle.broker.cluster.links.reconnect import ReconnectBackoff
 from fluffle.broker.cluster.links.refusals import LinkFailure, link_failure
 from fluffle.broker.cluster.links.tls import binding_seen
@@ -45,7 +44,7 @@ class Peer:
         self._address = address
         self._on_up = on_up
         self._on_down = on_down
-        self._redial = ReconnectBackoff(ground.tuning, ground.chance)
+        self._redial = ReconnectBackoff(ground.tuning, ground.chance.random)
         self._connection: LinkConnection | None = None
         """The last that was open."""
         self._hurry = asyncio.Event()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,18 +15,19 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.codec import pack
+from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.direct_reply_to import (
     FRAME_BYTES_MAX,
     LONE_BYTES_MAX,
     PATIENCE_S,
-    DirectReplyCallbacks,
     RemoteReplies,
     mark_of,
 )
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.queue_api import Deferred
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
+from tests.support.fakes import Scheduler
+from tests.support.frames import FakeSender
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
@@ -158,23 +159,14 @@ class Pair:
     def __init__(self) -> None:
         self.reached = ["b"]
         self.wire: list[bytes] = []
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.refused: list[str] = []
+        self.loop = Scheduler()
         self.there = Here("asked")
-        self.a = RemoteReplies("a", Here(), self._ports(lambda: self.reached))
-        self.b = RemoteReplies("b", self.there, self._ports(lambda: ["a"]))
+        self.a = RemoteReplies("a", Here(), FakeSender("a", self._put, self.reached), self.loop)
+        self.b = RemoteReplies("b", self.there, FakeSender("b", self._put, ["a"]), self.loop)
         self.heard: list[bool] = []
 
-    def _ports(self, reached: Callable[[], list[str]]) -> DirectReplyCallbacks:
-        def later(after_s: float, act: Callable[[], None]) -> None:
-            self.timers.append((after_s, act))
-
-        return DirectReplyCallbacks(
-            lambda _node, payload: self.wire.append(payload),
-            reached,
-            later,
-            lambda _node, why: self.refused.append(why),
-        )
+    def _put(self, frame: tuple[str, str, bytes]) -> None:
+        self.wire.append(frame[2])
 
     def ask(self, name: str) -> None:
         answer = self.a.is_there(name)
@@ -227,9 +219,9 @@ def test_names_of_this_node_and_of_nobody_are_not_sent_anywhere() -> None:
 def test_a_node_that_is_silent_or_away_has_nobody() -> None:
     pair, name = Pair(), f"x.{mark_of('b')}"
     pair.ask(name)
-    [(after_s, act)] = pair.timers
-    assert after_s == PATIENCE_S
-    act()
+    pair.loop.advance(PATIENCE_S - 0.001)
+    assert pair.heard == []
+    pair.loop.advance(0.001)
     assert pair.heard == [False]
     pair.b.receive("a", pair.wire[0])
     pair.a.receive("b", pair.wire[1])
@@ -268,6 +260,6 @@ def test_only_who_was_asked_answers() -> None:
 )
 def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     pair = Pair()
-    pair.b.receive("a", payload)
-    assert pair.refused == ["it answers what nobody can read"]
+    with pytest.raises(BadFrame, match="it answers what nobody can read"):
+        pair.b.receive("a", payload)
     assert pair.there.told == []

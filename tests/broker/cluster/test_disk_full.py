@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.disk_full import DiskFullCallbacks, DiskFullHandover, unpacked
+from fluffle.broker.cluster.disk_full import DiskFullHandover, unpacked
 from fluffle.raft.config import NodeId
+from fluffle.raft.output import Verdict
 from tests.simulation.toy import put
+from tests.support.frames import FakeSender
 from tests.support.raft_hosts import HostCluster
 
 GROUP = 7
@@ -26,22 +29,19 @@ class Scene:
         self.rooms: dict[NodeId, DiskFullHandover] = {}
         for node in self.cluster.running():
             name = node.name
-            send, tell_all = partial(self._send, name), partial(self._all, name)
-            ports = DiskFullCallbacks(name, node.host, self._are_there, send, tell_all)
-            self.rooms[name] = DiskFullHandover(ports)
+            others = [other for other in "abc" if other != name]
+            absent = AbsentNodes(name, lambda: 0, lambda _node: False)
+            for other in others:
+                absent.judged(Verdict(other, is_alive=True, boot=1))
+            sender = FakeSender(name, self._deliver, others)
+            self.rooms[name] = DiskFullHandover(name, node.host, absent, sender)
         self.groups = range(GROUP, GROUP + groups)
         for group in self.groups:
             self.cluster.create(group)
 
-    def _are_there(self, node: NodeId) -> bool:
-        return node in self.rooms
-
-    def _send(self, source: NodeId, target: NodeId, payload: bytes) -> None:
+    def _deliver(self, frame: tuple[NodeId, NodeId, bytes]) -> None:
+        source, target, payload = frame
         self.rooms[target].receive(source, payload)
-
-    def _all(self, source: NodeId, payload: bytes) -> None:
-        for target in self.rooms.keys() - {source}:
-            self._send(source, target, payload)
 
     def fill(self, name: NodeId, *, takes_entries: bool = True) -> None:
         store = self.cluster.nodes[name].store

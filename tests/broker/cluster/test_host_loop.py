@@ -16,7 +16,7 @@ from fluffle.broker.base.clock import ManualClock, SystemClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.host_limits import HostLimits
-from fluffle.broker.cluster.host_loop import HostIdentity, HostLoopEnvironment, RunningHost
+from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.config.config import ListenAddress
@@ -37,6 +37,7 @@ from tests.simulation.toy import put
 from tests.storage.support import ManualWriter
 from tests.support import store as stores
 from tests.support.deadlines import soon
+from tests.support.fakes import Timer
 from tests.support.raft_hosts import Network, RecordingOwner, ToyMachine
 
 GROUP = 1_000_000
@@ -75,25 +76,33 @@ class Alone:
         self.told = RecordingOwner()
         self.fatal: list[Exception] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.running = RunningHost(
-            HostIdentity("a", 1, Random(1)), self.around(), settings=HostLimits(scrub=None)
-        )
+        self.running = self.running_host(Network().join("a"), self.told)
         self.sequence = 0
         self.running.start()
         self.running.host.create(GROUP, 1, Config.initial("a"))
         self.settle()
 
-    def around(self) -> HostLoopEnvironment:
-        return HostLoopEnvironment(
+    def running_host(self, links: Links, owner: RecordingOwner) -> RunningHost:
+        return RunningHost(
+            HostIdentity("a", 1, Random(1)),
             self.store,
             self.turn,
-            Network().join("a"),
-            self.told,
-            CommonTime("a", self.clock, lambda: "a"),
-            self.callbacks.append,
-            lambda delay_s, act: self.timers.append((delay_s, act)),
-            self.fatal.append,
+            links,
+            owner,
+            clock=CommonTime("a", self.clock, lambda: "a"),
+            loop=self,
+            on_fatal=self.fatal.append,
+            settings=HostLimits(scrub=None),
         )
+
+    # As the event loop
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.callbacks.append(call)
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        self.timers.append((delay_s, call))
+        return Timer(call)
 
     def _make_writer(self, disk: Disk, wake: Callable[[], None]) -> ManualWriter:
         self.writer = ManualWriter(disk, wake)
@@ -190,8 +199,7 @@ def test_a_host_that_has_stopped_leaves_the_rest_of_the_node_alone() -> None:
 def test_frames_of_no_known_kind_are_dropped_with_a_word() -> None:
     told, links = RecordingOwner(), Network().join("a")
     node = Alone()
-    around = node.around()._replace(links=links, owner=told)
-    running = RunningHost(HostIdentity("a", 1, Random(1)), around)
+    running = node.running_host(links, told)
     taken: list[tuple[NodeId, bytes]] = []
     running.switch.takers[FrameKind.METADATA] = lambda node, payload: taken.append((node, payload))
     links.on_frame("b", FrameKind.METADATA, b"m")
@@ -323,18 +331,16 @@ class LoopNode:
         self.commits = Commits(self.store, self.turn)
         self.told = RecordingOwner(lambda: NotingMachine(self._changes))
         links = self._network.join(self.name)
-        around = HostLoopEnvironment(
+        self.running = RunningHost(
+            HostIdentity(self.name, self._boot, Random(self.name)),
             self.store,
             self.turn,
             links,
             self.told,
-            CommonTime(self.name, SystemClock(), lambda: "abc"),
-            loop.call_soon,
-            loop.call_later,
-            self.fatal.append,
+            clock=CommonTime(self.name, SystemClock(), lambda: "abc"),
+            loop=loop,
+            on_fatal=self.fatal.append,
         )
-        identity = HostIdentity(self.name, self._boot, Random(self.name))
-        self.running = RunningHost(identity, around)
         assert self.running.start() == []
         self.is_running = True
         self._network.connect_all(self.name)

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.cluster.host_loop import FrameDispatch
-from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
@@ -17,8 +17,9 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts import queue_changes as queues
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.raft.config import NodeId
 from tests.support.definition_digest import digest_of
+from tests.support.fakes import Timer
+from tests.support.frames import FakeSender
 from tests.support.metadata_cluster import Outcome, nobody_is_served
 from tests.support.raft_hosts import HostCluster, Node, ToyMachine
 
@@ -35,27 +36,16 @@ class Member:
             Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(nobody_is_served))
         )
 
-        def soon(act: Callable[[], None]) -> None:
-            node._soon.append(act)
-
-        def send(to: NodeId, payload: bytes) -> None:
-            node.links.send(to, FrameKind.METADATA, payload, lane=TrafficClass.NORMAL)
-
-        def send_read(to: NodeId, payload: bytes) -> bool:
-            node.links.send(to, FrameKind.READ_INDEX, payload, lane=TrafficClass.URGENT)
-            return True
-
-        ports = MetadataCallbacks(
-            propose=lambda payload, on_fate: node.host.group(GROUP).propose(payload, on_fate),
-            send=send,
-            call_soon=soon,
-            call_later=lambda s, act: self.timers.append((cluster.now_ms + s * 1_000, act)),
-            now_ms=node.now_ms,
-            may_grow=lambda: node.host.space.may_grow,
-            read_index=lambda done: node.host.group(GROUP).read_index(done),
-            send_read=send_read,
+        self.metadata = ReplicatedMetadata(
+            node.name,
+            node.boot,
+            self.catalogue.apply,
+            sender=self._sender(FrameKind.METADATA, TrafficClass.NORMAL),
+            read_sender=self._sender(FrameKind.READ_INDEX, TrafficClass.URGENT),
+            loop=self,
+            clock=node.clock,
         )
-        self.metadata = ReplicatedMetadata(node.name, node.boot, self.catalogue.apply, ports)
+        self.metadata.log = HostedMetadataLog(node.host)
         switch = FrameDispatch(node.links, node.told.refused)
         switch.takers = {
             FrameKind.CONSENSUS: node.host.receive,
@@ -63,6 +53,22 @@ class Member:
             FrameKind.READ_INDEX: self.metadata.reads.receive,
         }
         switch.link_listeners = [node.host.link_changed, self.metadata.link_changed]
+
+    def _sender(self, kind: FrameKind, lane: TrafficClass) -> FakeSender:
+        links = self.node.links
+        return FakeSender(
+            self.node.name, lambda frame: links.send(frame[1], kind, frame[2], lane=lane)
+        )
+
+    # As the event loop
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.node._soon.append(call)
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        timer = Timer(call)
+        self.timers.append((self.node.cluster.now_ms + delay_s * 1_000, call))
+        return timer
 
     def declare(self, name: str) -> Outcome:
         outcome = Outcome()

@@ -14,13 +14,12 @@ from fluffle.broker.cluster.rpc_client import (
     Page,
     RequestRefused,
     RpcClient,
-    RpcClientCallbacks,
     RpcRequest,
     Told,
 )
 from fluffle.broker.cluster.rpc_server import OPEN_MAX, UNREAD_S_MAX, Listing, RpcServer, Tell
-from fluffle.broker.cluster.rpc_server import RpcServerCallbacks as ObligingPorts
 from tests.suite.seeds import seeds
+from tests.support.frames import FakeSender
 
 PATIENCE_S = 3.0
 SILENT = NoReply("it has said nothing for 3 s")
@@ -78,25 +77,28 @@ class Harness:
         self.most_under_way = 0
 
     def _made(self, name: str) -> RpcClient:
-        ports = RpcClientCallbacks(
-            lambda node, payload: self.under_way.append((name, node, payload)),
-            lambda node: self.hindered.get(node, ""),
-            self._call_later,
-        )
-        return RpcClient(ports, patience_s=PATIENCE_S)
+        return RpcClient(self._sender(name), self, patience_s=PATIENCE_S)
+
+    def _sender(self, name: str) -> FakeSender:
+        return FakeSender(name, self._put, hindered=self.hindered)
+
+    def _put(self, frame: tuple[str, str, bytes]) -> None:
+        self.under_way.append(frame)
 
     def _made_obliging(self, name: str) -> RpcServer:
         def begin(request: bytes, tell: Tell) -> Listing:
             return Count(self, request, tell)
 
-        def send(node: str, payload: bytes) -> None:
-            self.under_way.append((name, node, payload))
-
-        obliging = RpcServer(ObligingPorts(send, begin, self._call_later))
+        obliging = RpcServer(self._sender(name), self, begin)
         self.errands[name].on_asked = obliging.asked
         return obliging
 
-    def _call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+    # As the event loop
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        raise AssertionError("neither end uses it")
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         self.timers.append(timer := Timer(self.now_s + seconds, call))
         return timer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from pika import BlockingConnection, URLParameters
 from pika.exceptions import ProbableAccessDeniedError
 
 from fluffle.broker.access.limits import LimitedResource, Usage
-from fluffle.broker.cluster.codec import pack
-from fluffle.broker.cluster.usage import SharedUsage, UsageCallbacks
+from fluffle.broker.cluster.codec import BadFrame, pack
+from fluffle.broker.cluster.usage import SharedUsage
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
+from tests.support.fakes import Scheduler
+from tests.support.frames import FakeSender
 
 
 class Scene:
@@ -102,23 +104,16 @@ class Node:
     def __init__(self, name: str, other: str) -> None:
         self.name = name
         self.usage = Usage()
-        self.sent: list[bytes] = []
-        self.soon: list[Callable[[], None]] = []
-        self.refused: list[str] = []
-        ports = UsageCallbacks(
-            lambda _node, payload: self.sent.append(payload),
-            lambda: [other],
-            self.soon.append,
-            lambda _node, why: self.refused.append(why),
+        self.sent: list[tuple[str, str, bytes]] = []
+        self.loop = Scheduler()
+        self.shared = SharedUsage(
+            self.usage, FakeSender(name, self.sent.append, [other]), self.loop
         )
-        self.shared = SharedUsage(self.usage, ports)
 
     def turn(self) -> list[bytes]:
         """What it sends then."""
-        soon, self.soon[:] = [*self.soon], []
-        for act in soon:
-            act()
-        sent, self.sent[:] = [*self.sent], []
+        self.loop.turn()
+        sent, self.sent[:] = [payload for _, _, payload in self.sent], []
         return sent
 
 
@@ -174,6 +169,6 @@ def test_over_a_new_link_both_say_all() -> None:
 )
 def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     node = Node("a", "b")
-    node.shared.receive("b", payload)
-    assert node.refused == ["it has what nobody can count"]
+    with pytest.raises(BadFrame, match="it has what nobody can count"):
+        node.shared.receive("b", payload)
     assert node.usage.elsewhere == {}

@@ -32,7 +32,7 @@ NODES = [
     Mutant(
         "I2",
         "who asks whether all is known here is told so at once",
-        Swap("A(B(C, D, E))", "return C()"),
+        Swap("A(B(C, D))", "return done()"),
     ),
     Mutant(
         "I3",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
@@ -87,6 +87,36 @@ class TappedLinks:
 
     def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
         return self._links.waiting_bytes(node, lane)
+
+
+class SimulatedSender:
+    """A `FrameSender` of one kind over simulated links, on which all are of this version."""
+
+    def __init__(
+        self, links: Links, kind: FrameKind, lane: TrafficClass, nodes: Collection[NodeId]
+    ) -> None:
+        self._links = links
+        self._kind = kind
+        self._lane = lane
+        self._nodes = nodes
+
+    @property
+    def reached(self) -> list[NodeId]:
+        return [node for node in self._nodes if not self.hindrance(node)]
+
+    def hindrance(self, node: NodeId) -> str:
+        return "" if self._links.is_up(node) else "there is no link to it"
+
+    def understands(self, node: NodeId) -> bool:
+        del node
+        return True
+
+    def send(self, node: NodeId, payload: bytes) -> None:
+        self._links.send(node, self._kind, payload, lane=self._lane)
+
+    def send_all(self, payload: bytes) -> None:
+        for node in self._nodes:
+            self.send(node, payload)
 
 
 class CheckedBarrier(AppliedBarrier):

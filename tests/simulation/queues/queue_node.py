@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.traffic import Deaths
-from fluffle.broker.cluster import applied_barrier, disk_full
 from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.common_time import CommonTime
+from fluffle.broker.cluster.disk_full import DiskFullHandover
 from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
 from fluffle.broker.cluster.hosted_group import OnReadable
 from fluffle.broker.cluster.membership import created_as
-from fluffle.broker.cluster.metadata_group import MetadataCallbacks, ReplicatedMetadata
+from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.peer_views import PeerViews
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
+from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queues import quorum_members, session_router
@@ -59,6 +60,7 @@ from tests.simulation.queues.node_fakes import (
     CheckedBarrier,
     MachineWithDigest,
     NodeClock,
+    SimulatedSender,
     TappedLinks,
 )
 from tests.simulation.queues.node_registration import NodeRegistration
@@ -95,9 +97,7 @@ class QueueNode:
         self.clock = clock = NodeClock(process, queue_cluster.wall_ahead_ms)
         self.day = CommonTime(process.node, clock, self._deciding)
         self.catalogue = self._made_catalogue()
-        self.metadata = ReplicatedMetadata(
-            process.node, process.boot, self.catalogue.apply, self._metadata_ports(clock)
-        )
+        self.metadata = self._made_metadata()
         self.everywhere = self._made_everywhere()
         self.defining = DefinitionRequests(self.catalogue, self.metadata, self.everywhere)
         self.absent = AbsentNodes(process.node, clock.now_ms, self._is_nobody_there)
@@ -181,16 +181,18 @@ class QueueNode:
     def _is_nobody_there(self, node: NodeId) -> bool:
         return self._queue_cluster.cluster.network.is_nobody_there(self.process.node, node)
 
+    def _made_metadata(self) -> ReplicatedMetadata:
+        process = self.process
+        metadata = ReplicatedMetadata(
+            process.node, process.boot, self.catalogue.apply, loop=self, clock=self.clock,
+            sender=self._sender(FrameKind.METADATA),
+            read_sender=self._sender(FrameKind.READ_INDEX, TrafficClass.URGENT),
+        )  # fmt: skip
+        metadata.log = JoiningMetadataLog(process.host)
+        return metadata
+
     def _made_everywhere(self) -> CheckedBarrier:
-        return CheckedBarrier(
-            self.metadata,
-            applied_barrier.BarrierCallbacks(
-                partial(self._send, FrameKind.REVISION),
-                partial(self.call_later, 0.0),
-                self.call_later,
-                _refused,
-            ),
-        )
+        return CheckedBarrier(self.metadata, self._sender(FrameKind.REVISION), self)
 
     def _deciding(self) -> Collection[NodeId]:
         return {
@@ -257,16 +259,9 @@ class QueueNode:
     def _may_lead(self, node: NodeId) -> bool:
         return self.room.may_lead(node)
 
-    def _made_room(self) -> disk_full.DiskFullHandover:
-        return disk_full.DiskFullHandover(
-            disk_full.DiskFullCallbacks(
-                self.process.node,
-                self.process.host,
-                self.absent.is_alive,
-                partial(self._send, FrameKind.ROOM),
-                self._tell_room,
-            )
-        )
+    def _made_room(self) -> DiskFullHandover:
+        sender = self._sender(FrameKind.ROOM)
+        return DiskFullHandover(self.process.node, self.process.host, self.absent, sender)
 
     def _life(self) -> int:
         """Of this node in the cluster."""
@@ -308,39 +303,11 @@ class QueueNode:
         assert leadership is not None
         return leadership._time.now_ms(), leadership.queue.settings.expires_ms
 
-    def _tell_room(self, payload: bytes) -> None:
-        for node in self._queue_cluster.cluster.names:
-            self._send(FrameKind.ROOM, node, payload)
-
     def _look_for_ever(self) -> None:
         self.peer_nodes.membership.look()
         self.room.look()
         self.queues.reconciling.look(self.clock.now_ms())
         self.call_later(LOOK_S, self._look_for_ever)
-
-    def _metadata_ports(self, clock: NodeClock) -> MetadataCallbacks:
-        def propose(payload: bytes, on_fate: Callable[..., None]) -> None:
-            if METADATA_GROUP in self.process.host:
-                self.process.host.group(METADATA_GROUP).propose(payload, on_fate)
-
-        def read_index(done: OnReadable) -> None:
-            if METADATA_GROUP in self.process.host:
-                self.process.host.group(METADATA_GROUP).read_index(done)
-
-        return MetadataCallbacks(
-            propose=propose,
-            send=partial(self._send, FrameKind.METADATA),
-            call_soon=partial(self.call_later, 0.0),
-            call_later=self.call_later,
-            now_ms=clock.now_ms,
-            may_grow=lambda: self.process.host.space.may_grow,
-            read_index=read_index,
-            send_read=self._send_read,
-        )
-
-    def _send_read(self, node: NodeId, payload: bytes) -> bool:
-        self._send(FrameKind.READ_INDEX, node, payload, TrafficClass.URGENT)
-        return True
 
     def _send(
         self,
@@ -350,6 +317,14 @@ class QueueNode:
         lane: TrafficClass = TrafficClass.NORMAL,
     ) -> None:
         self._links.send(node, kind, payload, lane=lane)
+
+    def _sender(self, kind: FrameKind, lane: TrafficClass = TrafficClass.NORMAL) -> SimulatedSender:
+        return SimulatedSender(self._links, kind, lane, self._queue_cluster.cluster.names)
+
+    # As the event loop
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.call_later(0.0, call)
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> CancelledFlag:
         cluster, timer = self._queue_cluster.cluster, CancelledFlag()
@@ -547,6 +522,20 @@ class QueueNode:
         self.questions -= 1
         if self.questions < 0 or (counts is not None and min(counts) < 0):
             raise Violation(f"{self.process.node} is told {counts}")
+
+
+class JoiningMetadataLog(HostedMetadataLog):
+    """The log of the metadata group, if this node has a part of it already."""
+
+    __slots__ = ()
+
+    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+        if METADATA_GROUP in self._host:
+            super().propose(payload, on_fate)
+
+    def read_index(self, done: OnReadable) -> None:
+        if METADATA_GROUP in self._host:
+            super().read_index(done)
 
 
 def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:

@@ -20,11 +20,9 @@ from fluffle.broker.cluster.links.handshake import (
     refusal,
 )
 from fluffle.broker.cluster.links.identity import (
-    NONE_FORGOTTEN,
     Boot,
     Boots,
     Identity,
-    Incarnations,
     LinkRefused,
     PeerBoots,
     Reason,
@@ -206,6 +204,20 @@ def test_a_disk_that_does_not_remember_how_it_was_known_gives_no_proof(
     assert knowing.boots.latest("a") == known
 
 
+class Known:
+    """The `Incarnations` of a node that has this one, and knows that some members are former."""
+
+    def __init__(self, ours: int, *former: tuple[str, int]) -> None:
+        self._ours = ours
+        self._former = former
+
+    def ours(self) -> int:
+        return self._ours
+
+    def is_former(self, node: str, incarnation: int) -> bool:
+        return (node, incarnation) in self._former
+
+
 @pytest.mark.parametrize(
     ("incarnation", "outcomes"), [(2, [Reason.FORMER_NODE] * 2), (4, [B, A]), (0, [B, A])]
 )
@@ -214,9 +226,8 @@ def test_a_former_node_is_refused(
     side: str, incarnation: int, outcomes: list[Identity | Reason]
 ) -> None:
     """Whoever dials; that one has not heard of anything."""
-    knowing = Incarnations(lambda: 1, lambda node, number: (node, number) == ("b", 2))
-    a = replace(credentials(A), incarnations=knowing)
-    b = replace(credentials(B), incarnations=NONE_FORGOTTEN._replace(ours=lambda: incarnation))
+    a = replace(credentials(A), incarnations=Known(1, ("b", 2)))
+    b = replace(credentials(B), incarnations=Known(incarnation))
     if side == "dialler":
         ours, theirs = dialler(a), listener(b)
         result = talk(ours, theirs)
