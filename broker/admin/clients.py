@@ -17,7 +17,13 @@ from fluffle.broker.process.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import Client, ClientChannel, ClientConnection, ClientConsumer
+    from fluffle.broker.core.client import (
+        Client,
+        ClientChannel,
+        ClientConnection,
+        ClientConsumer,
+        SessionChannel,
+    )
 
 ONE_CHANNEL_ONLY = ("publishes", "deliveries")
 """What of a channel is told by exchange and by queue: of one that is asked for alone."""
@@ -94,7 +100,7 @@ def full_consumer_row(
     }
 
 
-def channel_details(context: NodeContext, client: Client, channel: ClientChannel) -> Row:
+def channel_details(context: NodeContext, client: Client, channel: SessionChannel) -> Row:
     """Which channel it is, and whose."""
     return {
         "name": channel_name(client, channel),

@@ -182,17 +182,21 @@ class SessionChannel(Protocol):
     def session(self) -> Session: ...
 
 
-class ClientChannel(SessionChannel, Protocol):
-    """Channel of a client, which publishes for it and is given messages."""
+class ObservedChannel(SessionChannel, Protocol):
+    """Channel of a client, or of one request, as far as those see it who observe clients."""
+
+    @property
+    def confirms(self) -> Confirms | None:
+        """What is known of its messages, if they are confirmed."""
+
+
+class ClientChannel(ObservedChannel, Protocol):
+    """Channel of a client that stays, which publishes for it and is given messages."""
 
     settlements: Settlements
     prefetch: int
     """For consumers that start from now on; 0 means no limit."""
     shared_credit: SharedCredit
-
-    @property
-    def confirms(self) -> Confirms | None:
-        """What is known of its messages, if they are confirmed."""
 
     @property
     def transaction(self) -> OpenTransaction | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
     from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientChannel
+    from fluffle.broker.core.client import Client, ObservedChannel
     from fluffle.broker.core.session import Session
     from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -89,7 +89,7 @@ class ClientEvents:
 
     # Channels and consumers
 
-    def channel_opened(self, channel: ClientChannel) -> None:
+    def channel_opened(self, channel: ObservedChannel) -> None:
         """Its messages are not announced."""
         session, number = channel.session, channel.number
         headers = {
@@ -103,10 +103,10 @@ class ClientEvents:
         }
         self.announcer.tell("channel.created", headers)
 
-    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
         """RabbitMQ does not tell this."""
 
-    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         session = channel.session
         headers = {
             "pid": pid(session.owner, channel.number),
@@ -116,7 +116,7 @@ class ClientEvents:
         self.announcer.tell("channel.closed", headers)
 
     def consumer_started(
-        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+        self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
     ) -> None:
         headers = {
             **consuming(channel, consumer),
@@ -127,7 +127,7 @@ class ClientEvents:
         }
         self.announcer.tell("consumer.created", headers)
 
-    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
         self.announcer.tell("consumer.deleted", consuming(channel, consumer))
 
 
@@ -199,7 +199,7 @@ def octets(host: str) -> str:
     return "{" + ",".join(str(int.from_bytes(each, "big")) for each in numbers) + "}"
 
 
-def consuming(channel: ClientChannel, consumer: Consumer) -> EventHeaders:
+def consuming(channel: ObservedChannel, consumer: Consumer) -> EventHeaders:
     session = channel.session
     return {
         "consumer_tag": consumer.tag,

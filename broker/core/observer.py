@@ -14,7 +14,7 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientChannel
+    from fluffle.broker.core.client import Client, ObservedChannel
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.session import Session
     from fluffle.broker.core.unacked import Stretch
@@ -66,19 +66,19 @@ class Observer(Protocol):
 
     def closed(self, session: Session) -> None: ...
 
-    def channel_opened(self, channel: ClientChannel) -> ChannelObserver | None:
+    def channel_opened(self, channel: ObservedChannel) -> ChannelObserver | None:
         """A channel is there; what is to see its messages, if anything is."""
 
-    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
         """It is about to be closed, for something was wrong."""
 
-    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None: ...
+    def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None: ...
 
     def consumer_started(
-        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+        self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
     ) -> None: ...
 
-    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None: ...
+    def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None: ...
 
 
 class ChannelObservers:
@@ -107,7 +107,7 @@ class ChannelObservers:
 
 
 def observe_channel(
-    observers: Sequence[Observer], channel: ClientChannel
+    observers: Sequence[Observer], channel: ObservedChannel
 ) -> ChannelObserver | None:
     """Tell observers of a channel that has been opened; what sees its messages for them."""
     asked = [observer.channel_opened(channel) for observer in observers]

@@ -684,3 +684,10 @@ def batches_by_route(
             )
         )
     return routed_batches
+
+
+def oversized(body_bytes: int, limit_bytes: int) -> PreconditionFailed:
+    """The error that a message is beyond the limit, as RabbitMQ says it."""
+    return PreconditionFailed(
+        f"message size {body_bytes} is larger than configured max size {limit_bytes}"
+    )

@@ -51,6 +51,15 @@ from fluffle.broker.vhosts import queue_changes as queues
 from fluffle.protocol.properties import decode_properties, priority_of, raw_properties
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
+LINE_BREAKS = str.maketrans("", "", "\r\n")
+
+
+def without_line_breaks(name: str) -> str:
+    """The name of an exchange or a queue that is declared, deleted or bound: RabbitMQ takes line
+    breaks out of it, but not where it is used."""
+    return name.translate(LINE_BREAKS)
+
+
 # Exchanges
 
 

@@ -24,7 +24,7 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientChannel
+    from fluffle.broker.core.client import Client, ObservedChannel
     from fluffle.broker.core.session import Session
 
 TAP = "timeline"
@@ -86,23 +86,23 @@ class Recorder:
         timeline.channels.pop(session, None)
         timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
 
-    def channel_opened(self, channel: ClientChannel) -> ChannelObserver:
+    def channel_opened(self, channel: ObservedChannel) -> ChannelObserver:
         timeline, who = self._at(channel)
         timeline.channels.setdefault(channel.session, set()).add(channel.number)
         timeline.note(who, "opens the channel")
         return SettlementTap(timeline, channel)
 
-    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
         timeline, who = self._at(channel)
         timeline.note(who, f"the channel is closed: {int(error.code)} {error.reply_text}")
 
-    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         timeline, who = self._at(channel)
         timeline.channels.get(channel.session, set()).discard(channel.number)
         timeline.note(who, "the channel ends")
 
     def consumer_started(
-        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+        self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
     ) -> None:
         timeline, who = self._at(channel)
         how = ", which need not acknowledge" if consumer.no_ack else ""
@@ -110,7 +110,7 @@ class Recorder:
         told = f"consumes queue {consumer.queue.name!r} as {consumer.tag!r}{how}{prefetch}"
         timeline.note(who, told)
 
-    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
         timeline, who = self._at(channel)
         is_there = channel.session.vhost.has(consumer.queue)
         why = "" if is_there else ", which is gone: it is cancelled by the broker"
@@ -121,7 +121,7 @@ class Recorder:
     def _seen(self, session: Session) -> tuple[Timeline, Actor]:
         return self.of(session.vhost.name), Actor(short(session.name))
 
-    def _at(self, channel: ClientChannel) -> tuple[Timeline, Actor]:
+    def _at(self, channel: ObservedChannel) -> tuple[Timeline, Actor]:
         return self.of(channel.session.vhost.name), who_on(channel)
 
 

@@ -21,7 +21,7 @@ from fluffle.protocol.properties import body_of
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientChannel, SessionChannel
+    from fluffle.broker.core.client import ObservedChannel, SessionChannel
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.unacked import Stretch
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -100,7 +100,7 @@ class SettlementTap:
 
     __slots__ = ("_channel", "_timeline")
 
-    def __init__(self, timeline: Timeline, channel: ClientChannel) -> None:
+    def __init__(self, timeline: Timeline, channel: ObservedChannel) -> None:
         self._timeline = timeline
         self._channel = channel
 
@@ -141,7 +141,7 @@ def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLette
     return dead_letter
 
 
-def is_there(channel: ClientChannel, holder: Holder) -> bool:
+def is_there(channel: ObservedChannel, holder: Holder) -> bool:
     """Whether the queue of which it holds messages can hear of them; another of its name gives the
     same numbers to others."""
     return not isinstance(holder, FormerHolder) and channel.session.vhost.has(holder.queue)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.core.client import Client, ClientChannel
+from fluffle.broker.core.client import Client, ObservedChannel
 from fluffle.broker.core.enqueue import RoutedBatch
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.core.session import Session
@@ -58,20 +58,20 @@ class NodeRecorder:
     def closed(self, session: Session) -> None:
         """Nothing is kept of it."""
 
-    def channel_opened(self, channel: ClientChannel) -> ChannelObserver | None:
+    def channel_opened(self, channel: ObservedChannel) -> ChannelObserver | None:
         del channel
         return self._channel_observer
 
-    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
         """Nothing is kept of it."""
 
-    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         """Nothing is kept of it."""
 
     def consumer_started(
-        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+        self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
     ) -> None:
         """Nothing is kept of it."""
 
-    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
         """Nothing is kept of it."""

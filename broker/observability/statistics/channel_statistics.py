@@ -39,7 +39,7 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.protocol.properties import body_size
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientChannel
+    from fluffle.broker.core.client import ObservedChannel
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.unacked import Stretch
@@ -161,9 +161,9 @@ class ChannelStatistics:
         "vhost_counters",
     )  # fmt: skip
 
-    def __init__(self, counters: NodeCounters, channel: ClientChannel) -> None:
+    def __init__(self, counters: NodeCounters, channel: ObservedChannel) -> None:
         self._counters = counters
-        self._channel: ClientChannel | None = channel
+        self._channel: ObservedChannel | None = channel
         """None once it has ended."""
         vhost = channel.session.vhost
         self.vhost_counters = counters.of(vhost)

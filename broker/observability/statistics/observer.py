@@ -13,7 +13,7 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientChannel
+    from fluffle.broker.core.client import Client, ObservedChannel
     from fluffle.broker.core.session import Session
     from fluffle.broker.queues.consumers import Consumer
 
@@ -55,7 +55,7 @@ class StatisticsObserver:
         self.connections: dict[Client, ConnectionStatistics] = {}
         """Those that have opened a virtual host."""
         self._connections: dict[Session, Client] = {}
-        self.channels: dict[ClientChannel, ChannelStatistics] = {}
+        self.channels: dict[ObservedChannel, ChannelStatistics] = {}
         """Those that are open."""
 
     def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
@@ -79,24 +79,24 @@ class StatisticsObserver:
     def closed(self, session: Session) -> None:
         self.connections.pop(self._connections.pop(session)).enter()
 
-    def connection_of(self, channel: ClientChannel) -> Client:
+    def connection_of(self, channel: ObservedChannel) -> Client:
         """That of an open one."""
         return self._connections[channel.session]
 
-    def channel_opened(self, channel: ClientChannel) -> ChannelStatistics:
+    def channel_opened(self, channel: ObservedChannel) -> ChannelStatistics:
         statistics = self.channels[channel] = ChannelStatistics(self._counters, channel)
         return statistics
 
-    def channel_refused(self, channel: ClientChannel, error: BrokerError) -> None:
+    def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
         """It will be closed."""
 
-    def channel_closed(self, channel: ClientChannel, consumer_count: int) -> None:
+    def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         self.channels.pop(channel).end()
 
     def consumer_started(
-        self, channel: ClientChannel, consumer: Consumer, arguments: FieldTable
+        self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
     ) -> None:
         """What it gets is counted on its channel."""
 
-    def consumer_ended(self, channel: ClientChannel, consumer: Consumer) -> None:
+    def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
         """Nothing is kept of it."""

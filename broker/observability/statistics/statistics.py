@@ -29,9 +29,9 @@ from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import Client, ClientChannel, ClientConnection
+    from fluffle.broker.core.client import Client, ClientConnection, ObservedChannel
 
-ByChannel: TypeAlias = tuple["Client", "ClientChannel", Row]
+ByChannel: TypeAlias = tuple["Client", "ObservedChannel", Row]
 """What a channel has done with one queue or exchange."""
 
 NO_BYTES = Counts(OF_BYTES)
@@ -115,7 +115,7 @@ class Statistics:
                 yield self._by_channel(channel, published.counts, windows)
 
     def _by_channel(
-        self, channel: ClientChannel, counts: Counts, windows: SampleWindows
+        self, channel: ObservedChannel, counts: Counts, windows: SampleWindows
     ) -> ByChannel:
         row = row_of(counts, self._sampler.looks, windows.messages)
         return self.observer.connection_of(channel), channel, row
@@ -129,7 +129,7 @@ class Statistics:
             return {}
         return self._message_stats(vhost_counters.exchanges.get(exchange), windows)
 
-    def of_channel(self, channel: ClientChannel, windows: SampleWindows = NO_PAST) -> Row:
+    def of_channel(self, channel: ObservedChannel, windows: SampleWindows = NO_PAST) -> Row:
         """`message_stats`, `idle_since`, and counts apart in `publishes` and `deliveries`."""
         self.counters.enter_touched()
         on_channel = self.observer.channels.get(channel)

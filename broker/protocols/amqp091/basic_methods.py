@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.errors import (
     NotAllowed,
-    NotFound,
     NotImplementedHere,
     PreconditionFailed,
-    ResourceLocked,
 )
+from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
+from fluffle.broker.core.queue_get import (
+    check_running,
+    count_got,
+    described,
+    get_message,
+    requeue,
+)
 from fluffle.broker.core.settlement import SETTLED_AT_ONCE
-from fluffle.broker.protocols.amqp091 import consumer_timeout
 from fluffle.broker.protocols.amqp091.channel import Channel, deliver_ready
 from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
@@ -56,13 +61,7 @@ class Getter:
         if tracer is not None:
             first_tag = channel.unacked.next_tag
             tracer.delivered(channel.publisher.traced, delivery_batch, first_tag)
-        deliveries = session.deliveries_from(self.queue)
         channel.vouch()
-        if self.no_ack:
-            deliveries.got_auto_ack += 1
-        else:
-            deliveries.got_manual_ack += 1
-        deliveries.redelivered += delivery_batch.redelivered
         frame = get_ok_frame(
             channel.number,
             channel.unacked.number(delivery_batch),
@@ -86,11 +85,11 @@ class Getter:
         """Nothing waits for room."""
 
     def overdue(self, late: OverdueDeliveries) -> None:
-        self.timed_out(consumer_timeout.requeue_timed_out(self._channel, late))
+        self.timed_out(self._channel.requeue_timed_out(late))
 
     def timed_out(self, lost: TimedOutDeliveries) -> None:
-        consumer_timeout.log_timeout(self._channel, self.queue, lost)
-        consumer_timeout.close(self._channel, lost)
+        log_timeout(self._channel, self.queue, lost)
+        self._channel.refuse(timeout_error(self._channel, lost))
 
 
 def on_qos(channel: Channel, method: Method) -> None:
@@ -114,14 +113,16 @@ def on_consume(channel: Channel, method: Method) -> None:
         return
     tag = new_tag(channel, method.consumer_tag)
     queue = channel.readable_queue(method.queue)
-    check_running(channel, queue)
+    check_running(queue, channel.session.vhost.name)
     arguments = consumer_arguments(
         field_table(method.arguments), queue.spec, channel.session.vhost.name
     )
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
     is_apart = is_quorum and not channel.session.quorum_global_qos
     if is_apart and channel.shared_credit.limit:
-        raise NotImplementedHere(f"{where(channel, queue)} does not support global qos")
+        raise NotImplementedHere(
+            f"{described(queue, channel.session.vhost.name)} does not support global qos"
+        )
     subscription = Subscription(channel, tag, queue)
     subscription.consumer = Consumer(
         tag,
@@ -149,16 +150,6 @@ def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None
             observer.consumer_started(channel, subscription.consumer, arguments)
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
-
-
-def check_running(channel: Channel, queue: QueueHandle) -> None:
-    """NotFound, as with RabbitMQ, for a queue that came upon damage."""
-    if queue.damage is not None:
-        raise NotFound(f"{where(channel, queue)} has crashed and failed to restart")
-
-
-def where(channel: Channel, queue: QueueHandle) -> str:
-    return f"queue '{queue.name}' in vhost '{channel.session.vhost.name}'"
 
 
 def new_tag(channel: Channel, tag: str) -> str:
@@ -232,34 +223,20 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
     queue = channel.readable_queue(method.queue)
-    if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
-        raise ResourceLocked(
-            f"cannot obtain access to locked {where(channel, queue)}. basic.get operations are not "
-            "supported by quorum queues with single active consumer"
-        )
-    got: DeliveryBatch | Deferred[DeliveryBatch | None] | None = None
-    if queue.damage is None:
-        got = queue.get(Getter(channel, queue, no_ack=method.no_ack))
-    check_running(channel, queue)
+    getter = Getter(channel, queue, no_ack=method.no_ack)
+    got = get_message(getter, channel.session.vhost.name)
     channel.ask(method, got, partial(answer_get, channel, queue), requeue)
 
 
 def answer_get(channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
     """Tell a client what it has got of a queue."""
+    count_got(channel.session, queue, delivery_batch)
     if delivery_batch is None:
-        channel.session.deliveries_from(queue).get_empty += 1
         channel.reply(make(Basic.GetEmpty))
     else:
         delivery_batch.holder.deliver(delivery_batch)
     if channel.observer is not None:
         channel.observer.got(queue, delivery_batch)
-
-
-def requeue(delivery_batch: DeliveryBatch | None) -> None:
-    """Whoever wanted to get it is there no more."""
-    if delivery_batch is not None:
-        queue = delivery_batch.holder.queue
-        queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)
 
 
 def on_acks(channel: Channel, acks: Acks) -> None:

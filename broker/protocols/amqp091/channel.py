@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.consumer_timeout import requeue_timed_out
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.session import AmqpSession
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
+    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
 
 
@@ -153,6 +155,12 @@ class Channel:
             PendingQuery(self, method, act, unwanted, undo).wait(answer)
         else:
             act(answer)
+
+    def requeue_timed_out(self, late: OverdueDeliveries) -> TimedOutDeliveries:
+        """Put back messages that its client has held for too long."""
+        if self.transaction is None:
+            return requeue_timed_out(late)
+        return requeue_timed_out(late, self.transaction.settled_of)
 
     def refuse(self, error: BrokerError) -> None:
         """Have it closed, about nothing that its client asked for."""

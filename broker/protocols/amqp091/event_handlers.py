@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.publisher import oversized
 from fluffle.broker.core.route_lookup import LookupTooLong
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.amqp091 import connection_methods
@@ -21,7 +22,6 @@ from fluffle.broker.protocols.amqp091.channels import VOUCHING
 from fluffle.broker.protocols.amqp091.pending_requests import DeferredEvent, Occurrence
 from fluffle.broker.protocols.amqp091.publish_methods import (
     on_publishes,
-    oversized,
     take_in_steps,
 )
 from fluffle.protocol.events import (

@@ -317,13 +317,6 @@ def on_confirm_select(channel: Channel, method: Method) -> None:
         channel.reply(make(Confirm.SelectOk))
 
 
-def oversized(body_bytes: int, limit_bytes: int) -> BrokerError:
-    """A message was beyond the limit; its channel hears of it as RabbitMQ says it."""
-    return PreconditionFailed(
-        f"message size {body_bytes} is larger than configured max size {limit_bytes}"
-    )
-
-
 HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
     Confirm.Select: on_confirm_select,
 }

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
-from fluffle.broker.protocols.amqp091 import consumer_timeout
 from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
@@ -168,19 +168,19 @@ class Subscription:
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
-        lost = consumer_timeout.requeue_timed_out(self._channel, late)
+        lost = self._channel.requeue_timed_out(late)
         if self._is_open and self._channel.session.notify_cancel:
             self._channel.session.detach(consumer)
         self.timed_out(consumer, lost)
 
     def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         channel = self._channel
-        consumer_timeout.log_timeout(channel, consumer.queue, lost, consumer.tag)
+        log_timeout(channel, consumer.queue, lost, consumer.tag)
         if self._is_open and channel.session.notify_cancel:
             self._is_timed_out = True
             self.cancelled(consumer)
         elif not self._is_timed_out:
-            consumer_timeout.close(channel, lost)
+            channel.refuse(timeout_error(channel, lost))
 
     def activity_changed(self, consumer: Consumer) -> None:
         """Clients of AMQP 0-9-1 are told nothing of that."""

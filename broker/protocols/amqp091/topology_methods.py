@@ -18,14 +18,6 @@ from fluffle.protocol.methods import Queue as Methods
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.channel import Channel
 
-LINE_BREAKS = str.maketrans("", "", "\r\n")
-"""RabbitMQ takes these out of the names of exchanges and queues that are declared, deleted or
-bound, but not where they are used."""
-
-
-def clean(name: str) -> str:
-    return name.translate(LINE_BREAKS)
-
 
 def answer(channel: Channel, reply: Method, *, nowait: bool | None) -> Callable[[], None]:
     """What to do once something has had its effect."""
@@ -38,7 +30,7 @@ def nothing() -> None:
 
 def on_exchange_declare(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Declare)
-    name = clean(method.exchange)
+    name = topology.without_line_breaks(method.exchange)
     done = answer(channel, make(Exchange.DeclareOk), nowait=method.nowait)
     if method.passive:
         topology.check_exchange_exists(channel.session, name)
@@ -57,7 +49,7 @@ def on_exchange_declare(channel: Channel, method: Method) -> None:
 
 def on_exchange_delete(channel: Channel, method: Method) -> None:
     assert isinstance(method, Exchange.Delete)
-    name, if_unused = clean(method.exchange), bool(method.if_unused)
+    name, if_unused = topology.without_line_breaks(method.exchange), bool(method.if_unused)
     decide = partial(topology.delete_exchange, channel.session, name, if_unused=if_unused)
     done = answer(channel, make(Exchange.DeleteOk), nowait=method.nowait)
     channel.change(method, decide, done)
@@ -65,8 +57,8 @@ def on_exchange_delete(channel: Channel, method: Method) -> None:
 
 def exchange_binding(method: Exchange.Bind | Exchange.Unbind) -> Binding:
     return Binding(
-        source=clean(method.source),
-        destination=clean(method.destination),
+        source=topology.without_line_breaks(method.source),
+        destination=topology.without_line_breaks(method.destination),
         destination_kind=DestinationKind.EXCHANGE,
         routing_key=method.routing_key,
         arguments=field_table(method.arguments),
@@ -102,7 +94,7 @@ def unbind(channel: Channel, method: Method, binding: Binding, done: Callable[[]
 
 def on_queue_declare(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Declare)
-    name, session = clean(method.queue), channel.session
+    name, session = topology.without_line_breaks(method.queue), channel.session
     if topology.is_reply_target(name):
         declare_reply_target(channel, method, name)
         return
@@ -172,14 +164,14 @@ def declare_reply_target(channel: Channel, method: Methods.Declare, name: str) -
 
 def queue_binding(channel: Channel, method: Methods.Bind | Methods.Unbind) -> Binding:
     """The binding that is meant; without a queue it is the last one, then also as the key."""
-    name = clean(method.queue)
+    name = topology.without_line_breaks(method.queue)
     topology.check_no_reply_target(name)
     routing_key = method.routing_key
     if not name:
         name = channel.queue_name(name)
         routing_key = routing_key or name
     return Binding(
-        source=clean(method.exchange),
+        source=topology.without_line_breaks(method.exchange),
         destination=name,
         destination_kind=DestinationKind.QUEUE,
         routing_key=routing_key,
@@ -221,7 +213,7 @@ def on_queue_delete(channel: Channel, method: Method) -> None:
     assert isinstance(method, Methods.Delete)
     request = topology.QueueDeletion(
         channel.session,
-        channel.queue_name(clean(method.queue)),
+        channel.queue_name(topology.without_line_breaks(method.queue)),
         if_unused=bool(method.if_unused),
         if_empty=bool(method.if_empty),
     )

@@ -12,10 +12,15 @@ from typing import Any
 from fluffle.broker.admin.context import Row
 from fluffle.broker.definitions.parser import DefinitionsError
 from fluffle.broker.definitions.values import plain, table_of
+from fluffle.broker.protocols.http.message_channel import GotMessage
 from fluffle.broker.protocols.http.responses import bad_request
-from fluffle.protocol.client_reader import ReceivedMethod
-from fluffle.protocol.methods import Basic
-from fluffle.protocol.properties import Properties, decode_properties, encode_properties
+from fluffle.protocol.properties import (
+    Properties,
+    body_of,
+    decode_properties,
+    encode_properties,
+)
+from fluffle.protocol.properties import raw_properties as raw_properties_of
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
 from fluffle.protocol.types import FieldTable
 
@@ -151,18 +156,17 @@ ENCODINGS: Mapping[object, Callable[[bytes], tuple[str, str]]] = {
 }
 
 
-def message_object(heard: ReceivedMethod, encoding: str, bytes_max: int | None) -> Row:
-    """What basic.get gave, of its body no more than so much."""
-    method = heard.method
-    assert isinstance(method, Basic.GetOk)
-    payload, payload_encoding = ENCODINGS[encoding](heard.body[:bytes_max])
+def message_object(got: GotMessage, encoding: str, bytes_max: int | None) -> Row:
+    """A message that was got, of its body no more than so much."""
+    body = body_of(got.content)
+    payload, payload_encoding = ENCODINGS[encoding](body[:bytes_max])
     return {
-        "payload_bytes": len(heard.body),
-        "redelivered": bool(method.redelivered),
-        "exchange": method.exchange,
-        "routing_key": method.routing_key,
-        "message_count": method.message_count,
-        "properties": properties_object(heard.properties),
+        "payload_bytes": len(body),
+        "redelivered": got.is_redelivered,
+        "exchange": got.origin.exchange,
+        "routing_key": got.origin.routing_key,
+        "message_count": got.left_count,
+        "properties": properties_object(raw_properties_of(got.content)),
         "payload": payload,
         "payload_encoding": payload_encoding,
     }

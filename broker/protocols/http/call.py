@@ -3,15 +3,15 @@ ask."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.threads import in_own_thread
-from fluffle.broker.protocols.http.direct_client import Addresses, DirectChannel, direct_channel
+from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.http.json_bodies import (
     STRETCH_BYTES_MAX,
     VALUES_MAX,
@@ -21,7 +21,16 @@ from fluffle.broker.protocols.http.json_bodies import (
     check_values,
     parsed,
 )
-from fluffle.broker.protocols.http.responses import bad_request, not_found, not_there, too_large
+from fluffle.broker.protocols.http.message_channel import MessageChannel, admit
+from fluffle.broker.protocols.http.request_channel import Addresses, HttpClient, RequestChannel
+from fluffle.broker.protocols.http.responses import (
+    Refusal,
+    bad_request,
+    declaration_refusal,
+    not_found,
+    not_there,
+    too_large,
+)
 from fluffle.broker.protocols.http.rights import is_monitor, may_see
 from fluffle.broker.protocols.http.verb_client import VerbClient
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -101,9 +110,37 @@ class Call:
             raise not_there(missing)
         return found
 
-    def channel(self) -> AbstractAsyncContextManager[DirectChannel]:
-        """On which to act as he may by AMQP, in the virtual host in the path."""
-        return direct_channel(self.verbs.services, self.user, self.vhost().name, self.ends)
+    @contextmanager
+    def declarations(self) -> Iterator[RequestChannel]:
+        """A channel for definitions and purges in the virtual host in the path, which is there as
+        long as the block lasts.  Refusal."""
+        client = HttpClient(self.user, self.ends)
+        channel = RequestChannel(self.verbs.services, client, self.user, self.vhost())
+        try:
+            yield channel
+        except BrokerError as error:
+            raise declaration_refusal(error) from None
+        finally:
+            channel.end()
+
+    @asynccontextmanager
+    async def messages(
+        self, refusal: Callable[[BrokerError], Refusal]
+    ) -> AsyncIterator[MessageChannel]:
+        """A channel for messages in the virtual host in the path, which is there as long as the
+        block lasts.  Refusal: what is made of an error."""
+        services, vhost = self.verbs.services, self.vhost()
+        try:
+            await admit(services, self.user, vhost.name)
+            client = HttpClient(self.user, self.ends)
+            channel = MessageChannel(services, client, self.user, vhost)
+            channel.begin()
+            try:
+                yield channel
+            finally:
+                channel.end()
+        except BrokerError as error:
+            raise refusal(error) from None
 
     def visible_vhosts(self) -> tuple[str, ...]:
         """Names of those that he may look at."""

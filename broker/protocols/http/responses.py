@@ -22,6 +22,7 @@ from fluffle.broker.base.errors import (
     NotAllowed,
     NotFound,
 )
+from fluffle.protocol.spec import ReplyCode
 
 JSON = "application/json"
 LOGIN = {"www-authenticate": 'Basic realm="RabbitMQ Management"'}
@@ -137,3 +138,36 @@ def reply_to(error: BrokerError) -> Reply:
     if isinstance(error, InternalError):
         return internal_error(error.explanation)
     return Reply(HTTPStatus.BAD_REQUEST, body_of("bad_request", error.explanation))
+
+
+FORBIDDEN = (ReplyCode.ACCESS_REFUSED, ReplyCode.NOT_ALLOWED)
+
+
+def declaration_refusal(error: BrokerError) -> Refusal:
+    """Refusal of a definition or a purge: with the explanation alone, as RabbitMQ words it."""
+    if error.code == ReplyCode.NOT_FOUND:
+        return not_there(error.explanation)
+    if error.code in FORBIDDEN:
+        return Refusal(error_reply(UNAUTHORIZED, "not_authorised", "Access refused."))
+    return other_refusal(error, error.explanation)
+
+
+def publish_refusal(error: BrokerError) -> Refusal:
+    """Refusal of a message that is put somewhere: here RabbitMQ gives the code, too."""
+    return other_refusal(error, f"{error.code} {error.reply_text}")
+
+
+def get_refusal(error: BrokerError) -> Refusal:
+    """Refusal of messages that are taken from somewhere."""
+    if error.code == ReplyCode.NOT_FOUND:
+        return not_there(error.reply_text)
+    if error.code in FORBIDDEN:
+        return Refusal(error_reply(UNAUTHORIZED, "not_authorised", error.reply_text))
+    return publish_refusal(error)
+
+
+def other_refusal(error: BrokerError, reason: str) -> Refusal:
+    """The client is at fault, or the broker."""
+    if error.code == ReplyCode.INTERNAL_ERROR:
+        return Refusal(internal_error(error.explanation))
+    return bad_request(reason)

@@ -14,7 +14,6 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from http import HTTPStatus
 from ssl import SSLContext
 from urllib.parse import urlsplit
@@ -27,13 +26,11 @@ from fluffle.broker.access.users import User
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import Dispatcher
 from fluffle.broker.admin.verbs import VERBS
-from fluffle.broker.base.coroutines import answer_of
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.peer_addresses import address_of, is_loopback, plain_host
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.direct_client import Addresses
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, NoSuchMethod, NoSuchPath
 from fluffle.broker.protocols.http.endpoints import ENDPOINTS, TABLE
 from fluffle.broker.protocols.http.files import StaticFiles
@@ -41,6 +38,7 @@ from fluffle.broker.protocols.http.idle_clients import ConnectionGuard
 from fluffle.broker.protocols.http.openapi import reference
 from fluffle.broker.protocols.http.pagination import listed, shown
 from fluffle.broker.protocols.http.request_bodies import RequestBodies
+from fluffle.broker.protocols.http.request_channel import Addresses, knowledge_of
 from fluffle.broker.protocols.http.responses import (
     Answer,
     Created,
@@ -266,14 +264,7 @@ class ManagementEndpoint:
 
     async def _know(self) -> None:
         """Return once all is known here that was answered anywhere before.  BrokerError."""
-        read_barrier = self._verbs.services.read_barrier
-
-        def ask(answer: Callable[[BrokerError | None], None]) -> None:
-            read_barrier.ask(partial(answer, None), answer)
-
-        error = await answer_of(ask)
-        if error is not None:
-            raise error
+        await knowledge_of(self._verbs.services.read_barrier)
 
     async def _known_user(self, request: web.BaseRequest) -> User:
         """The user who asks, by what was answered anywhere before if he is refused else.

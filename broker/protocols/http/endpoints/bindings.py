@@ -9,10 +9,10 @@ from urllib.parse import quote, unquote_plus
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.topology import binding_row, bindings_in
+from fluffle.broker.core.topology import without_line_breaks
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.protocols.http.amqp_json import arguments, short
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.channel_requests import declare
 from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, Endpoint
 from fluffle.broker.protocols.http.objects import binding_object, exchange_name, properties_key
 from fluffle.broker.protocols.http.pagination import LISTED
@@ -20,7 +20,6 @@ from fluffle.broker.protocols.http.responses import Created, Listing, not_found
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.runtime.background import in_pieces
-from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 
 LOOKED_AT_ONCE = 2000
 """Bindings, in a turn of the loop."""
@@ -48,30 +47,14 @@ async def list_with(call: Call, **ends: str) -> Listing:
 
 
 class BindingKind(NamedTuple):
-    """Bindings to queues, or bindings to exchanges."""
+    """Kind of bindings: to queues, or to exchanges."""
 
     letter: str
     """In paths."""
     of: DestinationKind
-    source: str
-    destination: str
-    """What the ends are called in its methods."""
-    bind: type[Method]
-    unbind: type[Method]
-
-    def method(self, kind: type[Method], binding: Binding) -> Method:
-        """That makes a binding, or takes it away."""
-        ends = {self.source: binding.source, self.destination: binding.destination}
-        table = pamqp_table(binding.arguments)
-        return make(kind, **ends, routing_key=binding.routing_key, arguments=table)
 
 
-KINDS = (
-    BindingKind("q", DestinationKind.QUEUE, "exchange", "queue", Queue.Bind, Queue.Unbind),
-    BindingKind(
-        "e", DestinationKind.EXCHANGE, "source", "destination", Exchange.Bind, Exchange.Unbind
-    ),
-)
+KINDS = (BindingKind("q", DestinationKind.QUEUE), BindingKind("e", DestinationKind.EXCHANGE))
 
 
 def ends_in(call: Call, kind: BindingKind) -> tuple[str, str]:
@@ -132,13 +115,17 @@ async def bind(kind: BindingKind, call: Call) -> Created:
     body = call.json()
     said = body.get("routing_key")
     routing_key = "" if said is None else short(said, "routing_key")
+    source, destination = without_line_breaks(source), without_line_breaks(destination)
     binding = Binding(source, destination, kind.of, routing_key, arguments(body))
-    await declare(call, kind.method(kind.bind, binding))
+    with call.declarations() as channel:
+        await channel.bind(binding)
     return Created(f"{quote(call.path['destination'], safe='')}/{quote(key_of(binding), safe='')}")
 
 
 async def unbind(kind: BindingKind, call: Call) -> None:
-    await declare(call, kind.method(kind.unbind, await existing(call, kind)))
+    binding = await existing(call, kind)
+    with call.declarations() as channel:
+        await channel.unbind(binding)
 
 
 def endpoints_of(kind: BindingKind) -> tuple[Endpoint, ...]:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from fluffle.broker.admin.context import Row
+from fluffle.broker.core.topology import (
+    declare_exchange,
+    delete_exchange,
+    without_line_breaks,
+)
 from fluffle.broker.protocols.http.amqp_json import (
     arguments,
     boolean,
@@ -13,7 +18,6 @@ from fluffle.broker.protocols.http.amqp_json import (
     short,
 )
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.channel_requests import declare, publish, publish_channel
 from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Endpoint
 from fluffle.broker.protocols.http.endpoints.bindings import list_with
 from fluffle.broker.protocols.http.endpoints.totals import AGES, by_channel, with_counts
@@ -24,10 +28,11 @@ from fluffle.broker.protocols.http.responses import (
     Listing,
     not_found,
     not_there,
+    publish_refusal,
     unavailable,
 )
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.protocol.methods import Exchange, make, pamqp_table
+from fluffle.broker.routing.exchange import ExchangeSpec
 
 NO_EXCHANGE = "exchange_not_found"
 STATISTICS = "exchanges.statistics"
@@ -113,23 +118,25 @@ async def put(call: Call) -> Created | None:
     name, vhost = short(call.path["name"], "exchange"), call.vhost_to_change()
     body = call.json()
     is_there = vhost.topology.find(exchange_name(name)) is not None
-    method = make(
-        Exchange.Declare,
-        exchange=exchange_name(name),
-        exchange_type=short(body.get("type", "direct"), "type"),
+    spec = ExchangeSpec(
+        name=without_line_breaks(exchange_name(name)),
+        type=short(body.get("type", "direct"), "type"),
         durable=boolean(body, "durable"),
         auto_delete=boolean(body, "auto_delete"),
         internal=boolean(body, "internal"),
-        arguments=pamqp_table(arguments(body)),
+        arguments=arguments(body),
     )
-    await declare(call, method)
+    with call.declarations() as channel:
+        await channel.change("Exchange.Declare", partial(declare_exchange, channel.session, spec))
     return None if is_there else Created()
 
 
 async def delete(call: Call) -> None:
     name = (await existing(call))["name"]
     if_unused = call.query.get("if-unused") == YES
-    await declare(call, make(Exchange.Delete, exchange=name, if_unused=if_unused))
+    with call.declarations() as channel:
+        decide = partial(delete_exchange, channel.session, name, if_unused=if_unused)
+        await channel.change("Exchange.Delete", decide)
 
 
 async def publish_message(call: Call) -> Row:
@@ -143,8 +150,8 @@ async def publish_message(call: Call) -> Row:
     properties = raw_properties(body["properties"])
     if low := call.context.alarms.reason:
         raise unavailable(f"blocked {low}: nothing is published until the alarm is over")
-    async with publish_channel(call) as channel:
-        return {"routed": await publish(channel, exchange, routing_key, properties, payload)}
+    async with call.messages(publish_refusal) as channel:
+        return {"routed": await channel.publish(exchange, routing_key, properties, payload)}
 
 
 ENDPOINTS = (

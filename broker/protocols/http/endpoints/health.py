@@ -19,13 +19,12 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.channel_requests import get_channel, publish
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, Handler
 from fluffle.broker.protocols.http.endpoints.nodes import node_of
 from fluffle.broker.protocols.http.pagination import fitting
-from fluffle.broker.protocols.http.responses import Reply, bad_request
+from fluffle.broker.protocols.http.responses import Reply, bad_request, get_refusal
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.protocol.methods import Basic, Queue, make
+from fluffle.broker.queues.arguments import Declaration
 
 UNITS: Mapping[str, float] = {"days": 1, "weeks": 7, "months": 365 / 12, "years": 365}
 """In days."""
@@ -250,12 +249,12 @@ async def aliveness(call: Call) -> Row | Reply:
     """
     call.vhost()
     is_published = not call.context.alarms.reason
-    async with get_channel(call) as channel:
-        await channel.call(make(Queue.Declare, queue=ALIVENESS_QUEUE))
+    async with call.messages(get_refusal) as channel:
+        await channel.declare_queue(Declaration(ALIVENESS_QUEUE))
         if is_published:
-            await publish(channel, "", ALIVENESS_QUEUE, b"\0\0", ALIVENESS_BODY)
-        heard = await channel.call(make(Basic.Get, queue=ALIVENESS_QUEUE, no_ack=True))
-    if is_published and not isinstance(heard.method, Basic.GetOk):
+            await channel.publish("", ALIVENESS_QUEUE, b"\0\0", ALIVENESS_BODY)
+        got = await channel.get(ALIVENESS_QUEUE, no_ack=True)
+    if is_published and got is None:
         return failed(f"what was published to '{ALIVENESS_QUEUE}' is not there")
     return OK
 

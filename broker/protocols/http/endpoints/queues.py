@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from fluffle.broker.admin.context import Row
+from fluffle.broker.core.topology import without_line_breaks
 from fluffle.broker.observability.statistics.counts import TICK_MS
 from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
@@ -19,8 +20,6 @@ from fluffle.broker.protocols.http.amqp_json import (
     short,
 )
 from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.channel_requests import declare, get_channel
-from fluffle.broker.protocols.http.direct_client import DirectChannel
 from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, Endpoint
 from fluffle.broker.protocols.http.endpoints.bindings import list_with
 from fluffle.broker.protocols.http.endpoints.clients import consumer_object
@@ -31,6 +30,7 @@ from fluffle.broker.protocols.http.endpoints.totals import (
     with_counts,
     with_volumes,
 )
+from fluffle.broker.protocols.http.message_channel import MessageChannel
 from fluffle.broker.protocols.http.objects import (
     EXCLUSIVE_TAG,
     QUEUE_OR_NULL,
@@ -47,14 +47,15 @@ from fluffle.broker.protocols.http.responses import (
     Listing,
     Refusal,
     bad_request,
+    get_refusal,
     not_found,
     not_there,
 )
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueType
+from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, Declaration, QueueType
+from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.methods import Basic, Method, make, pamqp_table
-from fluffle.protocol.methods import Queue as Methods
+from fluffle.protocol.properties import raw_properties
 from fluffle.protocol.types import FieldTable
 
 NO_QUEUE = "queue_not_found"
@@ -195,14 +196,14 @@ async def put(call: Call) -> Created | None:
     if node is not None and not (isinstance(node, str) and is_node(call, node)):
         raise bad_request(f"Node {node} could not be contacted")
     is_there = name in vhost.queues
-    method = make(
-        Methods.Declare,
-        queue=name,
+    declared = Declaration(
+        name=without_line_breaks(name),
         durable=boolean(body, "durable"),
         auto_delete=boolean(body, "auto_delete"),
-        arguments=pamqp_table(typed(arguments(body), vhost)),
+        arguments=typed(arguments(body), vhost),
     )
-    await declare(call, method)
+    with call.declarations() as channel:
+        await channel.declare_queue(declared)
     return None if is_there else Created()
 
 
@@ -220,19 +221,16 @@ def typed(table: FieldTable, vhost: VirtualHost) -> FieldTable:
 
 async def delete(call: Call) -> None:
     name = queue_in(call.vhost(), call.path["name"], not_found())
-    method = make(
-        Methods.Delete,
-        queue=name,
-        if_unused=call.query.get("if-unused") == YES,
-        if_empty=call.query.get("if-empty") == YES,
-    )
-    await declare(call, method)
+    if_unused, if_empty = (call.query.get(name) == YES for name in ("if-unused", "if-empty"))
+    with call.declarations() as channel:
+        await channel.delete_queue(name, if_unused=if_unused, if_empty=if_empty)
 
 
 async def purge(call: Call) -> None:
     """Drop the messages that are ready."""
     name = queue_in(call.vhost(), call.path["name"], not_found())
-    await declare(call, make(Methods.Purge, queue=name))
+    with call.declarations() as channel:
+        await channel.purge(name)
 
 
 async def act(call: Call) -> None:
@@ -245,44 +243,43 @@ async def get(call: Call) -> list[Row]:
     """Some messages of it, which go back or do not."""
     name = queue_in(call.vhost_to_change(NO_QUEUE), call.path["name"], not_there(NO_QUEUE))
     body = call.json("ackmode", "count", "encoding")
-    settle = ACK_MODES.get(body["ackmode"]) if isinstance(body["ackmode"], str) else None
-    if settle is None:
+    outcome = ACK_MODES.get(body["ackmode"]) if isinstance(body["ackmode"], str) else None
+    if outcome is None:
         raise bad_request(["unknown_ackmode", body["ackmode"]])
     encoding = body["encoding"]
     if not isinstance(encoding, str) or encoding not in ENCODINGS:
         raise bad_request("Unsupported encoding. Please use auto or base64.")
     count = integer(body["count"])
     bytes_max = max(0, integer(body["truncate"])) if "truncate" in body else None
-    async with get_channel(call) as channel:
+    async with call.messages(get_refusal) as channel:
         messages = await taken(channel, name, count, encoding, bytes_max=bytes_max)
-        if messages:
-            channel.send(settle)
-        await channel.close()
+        await channel.settle_all(outcome)
     return messages
 
 
 async def taken(
-    channel: DirectChannel, queue: str, count: int, encoding: str, *, bytes_max: int | None
+    channel: MessageChannel, queue: str, count: int, encoding: str, *, bytes_max: int | None
 ) -> list[Row]:
     """So many messages, or all that there are."""
     messages: list[Row] = []
     size_bytes = 0
     while len(messages) < count and size_bytes < GOT_BYTES_MAX:
-        heard = await channel.call(make(Basic.Get, queue=queue))
-        if not isinstance(heard.method, Basic.GetOk):
+        got = await channel.get(queue)
+        if got is None:
             break
-        messages.append(message_object(heard, encoding, bytes_max))
-        size_bytes += OBJECT_BYTES + len(heard.properties) + len(messages[-1]["payload"])
+        messages.append(message_object(got, encoding, bytes_max))
+        payload_bytes = len(messages[-1]["payload"])
+        size_bytes += OBJECT_BYTES + len(raw_properties(got.content)) + payload_bytes
         if len(messages) % GOT_AT_ONCE == 0:
             await asyncio.sleep(0)
     return messages
 
 
-ACK_MODES: Mapping[str, Method] = {
-    "ack_requeue_true": make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True),
-    "ack_requeue_false": make(Basic.Ack, delivery_tag=0, multiple=True),
-    "reject_requeue_true": make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True),
-    "reject_requeue_false": make(Basic.Nack, delivery_tag=0, multiple=True, requeue=False),
+ACK_MODES: Mapping[str, Outcome] = {
+    "ack_requeue_true": Outcome.NACK_REQUEUED,
+    "ack_requeue_false": Outcome.ACKED,
+    "reject_requeue_true": Outcome.NACK_REQUEUED,
+    "reject_requeue_false": Outcome.REJECTED,
 }
 """What becomes of all that was taken."""
 

@@ -8,11 +8,10 @@ import pytest_asyncio
 
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.admin import local_client
-from fluffle.broker.protocols.http.direct_client import DirectChannel
+from fluffle.broker.base.message import Origin
 from fluffle.broker.protocols.http.endpoints import queues
-from fluffle.protocol.client_reader import ReceivedMethod
-from fluffle.protocol.methods import Basic, Method, make
-from fluffle.protocol.properties import Properties, encode_properties
+from fluffle.broker.protocols.http.message_channel import GotMessage, MessageChannel
+from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.support.loop_turns import TurnCounter
 from tests.support.management import Api
 
@@ -349,15 +348,15 @@ class Full:
     """A channel to a queue that always has another message."""
 
     def __init__(self, body: bytes) -> None:
-        method = make(Basic.GetOk, delivery_tag=1, exchange="", routing_key="q", message_count=1)
-        self._heard = ReceivedMethod(1, method, encode_properties(Properties()), body)
+        content = build_content(encode_properties(Properties()), body)
+        self._got = GotMessage(Origin("", "q"), content, is_redelivered=False, left_count=1)
 
-    async def call(self, _method: Method) -> ReceivedMethod:
-        return self._heard
+    async def get(self, _name: str) -> GotMessage:
+        return self._got
 
 
 async def taken(body: bytes, count: int, bytes_max: int | None = None) -> int:
-    channel = cast(DirectChannel, Full(body))
+    channel = cast(MessageChannel, Full(body))
     return len(await queues.taken(channel, "q", count, "auto", bytes_max=bytes_max))
 
 
@@ -396,14 +395,14 @@ async def test_nothing_is_published_while_an_alarm_is_raised(api: Api) -> None:
 
 async def test_an_empty_queue_is_asked_once(api: Api, queue: str) -> None:
     """Else it is counted twice, and a message may come in between."""
-    asked = DirectChannel.call
-    methods: list[Method] = []
+    get = MessageChannel.get
+    asked: list[str] = []
 
-    async def call(channel: DirectChannel, method: Method) -> ReceivedMethod:
-        methods.append(method)
-        return await asked(channel, method)
+    async def seen(channel: MessageChannel, name: str) -> GotMessage | None:
+        asked.append(name)
+        return await get(channel, name)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(DirectChannel, "call", call)
+        patched.setattr(MessageChannel, "get", seen)
         assert await api.ask("POST", f"{queue}/get", json=GET) == (200, [])
-    assert [method.name for method in methods].count("Basic.Get") == 1
+    assert asked == ["q"]

@@ -7,29 +7,38 @@ another, and of one that got its messages with basic.get, the channel is closed.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.core.client import SessionChannel
     from fluffle.broker.queues.queue_api import QueueHandle
 
 logger = logging.getLogger(__name__)
 
 
-def requeue_timed_out(channel: Channel, late: OverdueDeliveries) -> TimedOutDeliveries:
-    """Messages go back that are in a client's hands as far as their queue knows, though they may
+SettledOf: TypeAlias = Callable[[DeliveryBatch], Iterable[tuple[int, int]]]
+"""Messages of a batch that were settled, but not for their queue: from where to where."""
+
+
+def none_settled(_delivery_batch: DeliveryBatch) -> Iterable[tuple[int, int]]:
+    """Where a client settles in no transaction."""
+    return ()
+
+
+def requeue_timed_out(
+    late: OverdueDeliveries, settled_of: SettledOf = none_settled
+) -> TimedOutDeliveries:
+    """Put back messages that are in a client's hands as far as their queue knows, though they may
     have been settled in a transaction."""
     count, firsts = 0, []
     for delivery_batch in late.delivery_batches:
-        stretches = [*delivery_batch.unsettled()]
-        if channel.transaction is not None:
-            stretches += channel.transaction.settled_of(delivery_batch)
-        for start, stop in stretches:
+        for start, stop in (*delivery_batch.unsettled(), *settled_of(delivery_batch)):
             count += stop - start
             firsts.append(delivery_batch.sequences[start])
             delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.TIMED_OUT)
@@ -37,9 +46,12 @@ def requeue_timed_out(channel: Channel, late: OverdueDeliveries) -> TimedOutDeli
 
 
 def log_timeout(
-    channel: Channel, queue: QueueHandle, lost: TimedOutDeliveries, consumer_tag: str | None = None
+    channel: SessionChannel,
+    queue: QueueHandle,
+    lost: TimedOutDeliveries,
+    consumer_tag: str | None = None,
 ) -> None:
-    """For people: who held what, and for how long."""
+    """Log who held what, and for how long, and count it."""
     session = channel.session
     session.deliveries_from(queue).timed_out += lost.messages
     event(
@@ -58,11 +70,10 @@ def log_timeout(
     )
 
 
-def close(channel: Channel, lost: TimedOutDeliveries) -> None:
-    """The channel ends, and all that its client holds comes back."""
-    text = (
+def timeout_error(channel: SessionChannel, lost: TimedOutDeliveries) -> PreconditionFailed:
+    """The error for which a channel ends, and all that its client holds comes back."""
+    return PreconditionFailed(
         f"delivery acknowledgement on channel {channel.number} timed out. Timeout value used: "
         f"{lost.timeout_ms} ms. This timeout value can be configured, see consumers doc guide to "
         "learn more"
     )
-    channel.refuse(PreconditionFailed(text))
