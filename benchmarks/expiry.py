@@ -15,10 +15,11 @@ from benchmarks.report import markdown_table
 from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.timers import Timers
+from tests.support.queue_host import FakeQueueHost, ignore
 
 MESSAGES = 1_000_000
 QUEUES = 10_000
@@ -35,13 +36,13 @@ class Standing:
     def now_ms(self) -> int:
         return self.now
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         """Whoever measures looks by himself."""
 
 
 def filled(clock: Standing, *, expires: bool) -> tuple[Queue, float]:
     """A queue, and how many bytes a message takes there beside its content."""
-    queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None, clock))
+    queue = Queue(QueueSpec("q"), FakeQueueHost(ignore, clock))
     content = b"x" * 100
     tracemalloc.start()
     for number in range(MESSAGES):
@@ -72,7 +73,7 @@ class Ticking(Standing):
         self.timers = Timers(self.now_ms, self._call_later, self._failed)
         self.timers.start()
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         self.timers.wake(queue, at_ms - self.now, pumped)
 
     def cancel(self) -> None:
@@ -98,7 +99,7 @@ def pumped(queue: Queue) -> None:
 def unused(clock: Ticking, *, expires: bool) -> tuple[list[Queue], list[Queue], float]:
     """Queues that nobody uses, those that have said so, and how many bytes one takes."""
     gone: list[Queue] = []
-    ports = QueueContext(lambda _queue: None, clock, on_disused=gone.append)
+    ports = FakeQueueHost(ignore, clock, on_disused=gone.append)
     spec = QueueSpec("q")
     tracemalloc.start()
     queues = []

@@ -37,6 +37,7 @@ from fluffle.storage.layout import Table
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
 from tests.support.daemon import Daemon
+from tests.support.queue_host import FakeTurn
 
 BODY_BYTES = 100
 BATCH_MESSAGES = 100
@@ -69,7 +70,7 @@ class Making:
     def _catalogue(self) -> Catalogue:
         durability = self.durability
 
-        maker = LocalQueues(lambda _queue: None, durability.journals)
+        maker = LocalQueues(FakeTurn(), durability.journals)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, image=image)

@@ -56,7 +56,7 @@ def never(_runs: list[Publishes]) -> None:
 def open_channel(spec: QueueSpec = PLAIN) -> Channel:
     """A channel of a connection to nowhere, on a virtual host with one queue."""
     turn = Turn(lambda _act: None)
-    vhost = VirtualHost("/", LocalQueues(turn.touch_queue))
+    vhost = VirtualHost("/", LocalQueues(turn))
     vhost.put_queue(QueueDefinition(spec))
     access = Access()
     access.put_user(User("guest"))

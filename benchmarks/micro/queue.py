@@ -10,14 +10,19 @@ from itertools import count
 from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    DeliverySource,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.runtime.timers import Timers
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.wire import to_table
+from tests.support.queue_host import FakeQueueHost, ignore
 
 BODY_BYTES = 16
 ORIGIN = Origin("", "measurements")
@@ -75,7 +80,7 @@ class Passing:
     def now_ms(self) -> int:
         return next(self._now_ms)
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         self._timers.wake(queue, at_ms - self.now_ms(), lambda _queue: None)
 
     def _fail(self, error: Exception) -> None:
@@ -107,7 +112,7 @@ def rounds(
     one kind after the other."""
 
     def measure(run_messages: int) -> float:
-        queue = Queue(spec, QueueContext(lambda _queue: None, Passing()))
+        queue = Queue(spec, FakeQueueHost(ignore, Passing()))
         queue.attach(Consumer("c", queue, Taker(), shared=SharedCredit()))
         runs = [[kind] * run_messages for kind in kinds]
         origins = [ORIGIN] * run_messages

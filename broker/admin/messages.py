@@ -15,9 +15,8 @@ from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFa
 from fluffle.broker.core.client import channel_name
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.queue_api import Deferred, QueueHandle
-from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.queue_api import Deferred, PeekedMessage, PeekRequest, QueueHandle
 from fluffle.broker.vhosts.vhost import existing_queue
 from fluffle.protocol.properties import Properties, decode_properties
 

@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.admin.messages import answered, check_bounds
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.queues.queue_api import Deferred, QueueHandle
-from fluffle.broker.queues.queue_view import PeekRequest
+from fluffle.broker.queues.queue_api import Deferred, PeekRequest, QueueHandle
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.transfer.move.mover import INTERRUPTED, MovePlan, Mover, Selection
 from fluffle.broker.vhosts.vhost import VirtualHost, check_usable, existing_queue

@@ -25,8 +25,7 @@ from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
 
 ANSWERS, QUESTION, IT_IS = range(3)

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import SessionChannel

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 
 from fluffle.broker.base.logs import event
+from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.queues.deduplication import (
-    DeduplicationContext,
     DuplicateFilter,
-    OnDuplicates,
-    ignore_duplicates,
 )
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.delivery import deliver_all
+from fluffle.broker.queues.engine import Queue, QueueTurn
 from fluffle.broker.queues.journal import Journal, JournalFactory, Owner, QueueDefinition
-from fluffle.broker.queues.length_limit import Enqueue
-from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_api import Enqueue, QueueHandle
 from fluffle.broker.queues.queue_factory import OnQueueExpired
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.settings import DeduplicationCache, SettingsFrom, by_arguments
-from fluffle.broker.queues.timer_port import STOPPED_CLOCK
+from fluffle.broker.queues.timer_port import STOPPED_CLOCK, QueueClock
 from fluffle.broker.runtime.timers import LocalQueueClock
 
 logger = logging.getLogger(__name__)
@@ -33,45 +30,43 @@ class LocalQueues:
     """The `QueueFactory` of the classic queues of a lone node."""
 
     __slots__ = (
-        "_dead_letter", "_disused", "_journals", "_on_duplicates", "_settings", "_time", "_touch",
-        "_touch_last",
+        "dead_letter", "disused", "journals", "settings", "time", "traffic", "turn",
     )  # fmt: skip
 
     def __init__(
         self,
-        touch: Callable[[Queue], None],
+        turn: QueueTurn,
         journals: JournalFactory | None = None,
         dead_letter: DeadLetterFrom | None = None,
         *,
-        touch_last: Callable[[Queue], None] | None = None,
         time: LocalQueueClock | None = None,
         disused: OnQueueExpired | None = None,
         settings: SettingsFrom = by_arguments,
-        on_duplicates: OnDuplicates = ignore_duplicates,
+        traffic: Traffic | None = None,
     ) -> None:
         """`journals` is None where nothing outlives the process, `dead_letter` where nobody
-        republishes what has died, `time` where none passes, and `disused` where nobody deletes what
-        is not used."""
-        self._touch, self._touch_last = touch, touch_last
-        self._time = time
-        self._disused = disused
-        self._settings = settings
-        self._dead_letter = dead_letter
-        self._on_duplicates = on_duplicates
-        self._journals = journals
+        republishes what has died, `time` where none passes, `disused` where nobody deletes what
+        is not used, and `traffic` where nobody counts."""
+        self.turn = turn
+        self.time = time
+        self.disused = disused
+        self.settings = settings
+        self.dead_letter = dead_letter
+        self.traffic = traffic or Traffic()
+        self.journals = journals
 
     def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
         del vhost
-        groups = self._journals.new_groups() if self._journals and spec.durable else ()
+        groups = self.journals.new_groups() if self.journals and spec.durable else ()
         return QueueDefinition(spec, groups, owner)
 
     def make(self, definition: QueueDefinition, vhost: str) -> Queue:
-        journals, groups = self._journals, definition.groups
+        journals, groups = self.journals, definition.groups
         journal = journals.create(groups) if journals and groups else None
         return self.make_with(journal, definition, vhost)
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> Queue:
-        journals = self._journals
+        journals = self.journals
         journal = journals.reopen(definition.groups) if journals else None
         queue = self.make_with(journal, definition, vhost)
         if journal is not None:
@@ -85,7 +80,7 @@ class LocalQueues:
 
     def renew(self, queue: QueueHandle, vhost: str) -> None:
         assert isinstance(queue, Queue), "it was made here"
-        settings = self._settings(vhost, queue.spec)
+        settings = self.settings(vhost, queue.spec)
         if settings != queue.settings:
             queue.settings = settings
 
@@ -94,8 +89,8 @@ class LocalQueues:
         for consumer in queue.consumers:
             queue.detach(consumer)
         queue.clear()
-        if self._time is not None:
-            self._time.forget(queue)
+        if self.time is not None:
+            self.time.forget(queue)
         if queue.journal is not None:
             queue.journal.drop()
 
@@ -111,48 +106,60 @@ class LocalQueues:
 
     def make_with(self, journal: Journal | None, definition: QueueDefinition, vhost: str) -> Queue:
         """With a journal that somebody else has made or found."""
-        dead_letter = self._dead_letter
-        ports = QueueContext(
-            self._touch,
-            self._time or STOPPED_CLOCK,
-            dead_letter=partial(dead_letter, vhost) if dead_letter is not None else None,
-            on_crash=partial(crashed, vhost),
-            on_disused=partial(self._on_disused, vhost),
-            sieve=partial(self._sieve, journal),
-            touch_last=self._touch_last,
-        )
-        stores = QueueStores(journal, self._journals.spill if self._journals else None)
-        settings = self._settings(vhost, definition.spec)
-        return Queue(definition.spec, ports, stores, settings=settings, definition=definition)
+        host = LocalQueueHost(self, vhost, journal)
+        stores = QueueStores(journal, self.journals.spill if self.journals else None)
+        settings = self.settings(vhost, definition.spec)
+        return Queue(definition.spec, host, stores, settings=settings, definition=definition)
 
-    def _sieve(
-        self, journal: Journal | None, cache: DeduplicationCache, enqueue: Enqueue
-    ) -> DuplicateFilter:
-        journals = self._journals
-        keys = journals.keys(journal.groups) if journals and journal else None
+
+class LocalQueueHost:
+    """The `QueueHost` of one classic queue."""
+
+    __slots__ = ("_journal", "_queues", "_vhost", "dead_letter", "time", "turn")
+
+    bury = None
+    """The queue does it."""
+    consumer_timeout_ms = None
+    deliver_early = staticmethod(deliver_all)
+
+    def __init__(self, queues: LocalQueues, vhost: str, journal: Journal | None) -> None:
+        self._queues = queues
+        self._vhost = vhost
+        self._journal = journal
+        self.turn = queues.turn
+        self.time: QueueClock = queues.time or STOPPED_CLOCK
+        dead_letter = queues.dead_letter
+        self.dead_letter = partial(dead_letter, vhost) if dead_letter is not None else None
+
+    def besides(self) -> int:
+        return 0
+
+    def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
+        journals = self._queues.journals
+        keys = journals.keys(self._journal.groups) if journals and self._journal else None
         window = keys.recover() if keys is not None else DeduplicationWindow()
         window.keep(cache.size)
-        now_ms = (self._time or STOPPED_CLOCK).now_ms
-        told = partial(self._on_duplicates, QueueType.CLASSIC)
-        return DuplicateFilter(cache, window, DeduplicationContext(enqueue, now_ms, told, keys))
+        told = partial(self._queues.traffic.dropped_duplicates, QueueType.CLASSIC)
+        return DuplicateFilter(
+            cache, window, enqueue, time=self.time, on_duplicates=told, record=keys
+        )
 
-    def _on_disused(self, vhost: str, queue: Queue) -> None:
-        if self._disused is not None:
-            self._disused(vhost, queue.definition, lambda: queue.is_disused)
+    def on_crash(self, queue: Queue) -> None:
+        """It hands out nothing any more: its consumers must know, and so must operators."""
+        assert queue.damage is not None
+        event(
+            logger,
+            logging.ERROR,
+            "queue_crashed",
+            vhost=self._vhost,
+            queue=queue.name,
+            place=queue.damage.place,
+            reason=queue.damage.what,
+        )
+        for consumer in queue.consumers:
+            queue.detach(consumer)
+            consumer.sink.cancelled(consumer)
 
-
-def crashed(vhost: str, queue: Queue) -> None:
-    """A queue hands out nothing any more: its consumers must know, and so must operators."""
-    assert queue.damage is not None
-    event(
-        logger,
-        logging.ERROR,
-        "queue_crashed",
-        vhost=vhost,
-        queue=queue.name,
-        place=queue.damage.place,
-        reason=queue.damage.what,
-    )
-    for consumer in queue.consumers:
-        queue.detach(consumer)
-        consumer.sink.cancelled(consumer)
+    def on_disused(self, queue: Queue) -> None:
+        if self._queues.disused is not None:
+            self._queues.disused(self._vhost, queue.definition, lambda: queue.is_disused)

@@ -8,40 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
-from fluffle.broker.queues.timer_port import NEVER_MS, QueueClock
-
-if TYPE_CHECKING:
-    from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.delivery import DeliveryBatch, DeliverySource, Holder, OverdueDeliveries
+from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.timer_port import QueueClock
 
 GAP_MS = 50
 """Between two looks at all who hold something."""
 
 SWEEP_MIN = 64
 """Deliveries of one holder beyond which the ended ones before the first open one are removed."""
-
-
-class OverdueDeliveries(NamedTuple):
-    """Deliveries that a consumer or getter has held for too long."""
-
-    delivery_batches: list[DeliveryBatch]
-    """Something of each is in hands still."""
-    held_ms: int
-    """For how long, the first of them."""
-    timeout_ms: int
-
-
-class TimedOutDeliveries(NamedTuple):
-    """Deliveries that were taken from their holder because it held them for too long."""
-
-    messages: int
-    first: int
-    """The sequence number of one of them, the lowest."""
-    held_ms: int
-    timeout_ms: int
 
 
 class HeldDeliveries:
@@ -99,7 +76,7 @@ class ConsumerTimeouts:
         timeout_ms = own if own is not None else self._timeout_ms  # mutant: WA14
         return NEVER_MS if timeout_ms is None else timeout_ms
 
-    def handed(self, queue: Queue, delivery_batch: DeliveryBatch) -> None:
+    def handed(self, queue: DeliverySource, delivery_batch: DeliveryBatch) -> None:
         """Somebody who acknowledges has been handed messages: now, if the run does not say."""
         holder = delivery_batch.holder
         timeout_ms = self._timeout_of(holder)
@@ -129,7 +106,7 @@ class ConsumerTimeouts:
                 del self._held[delivery_batch.holder]
         return True
 
-    def go_by(self, queue: Queue, timeout_ms: int | None) -> None:
+    def go_by(self, queue: DeliverySource, timeout_ms: int | None) -> None:
         """Whoever has none of his own has another; None: the one that he had at first."""
         timeout_ms = timeout_ms if timeout_ms is not None else self._default_ms  # mutant: WA19
         if timeout_ms == self._timeout_ms:
@@ -137,7 +114,7 @@ class ConsumerTimeouts:
         self._timeout_ms, self.due_ms = timeout_ms, NEVER_MS
         self._ask_again(queue, 0)  # mutant: WA20
 
-    def look(self, queue: Queue) -> None:
+    def look(self, queue: DeliverySource) -> None:
         """Tell those who have had something for too long; of each run once.
 
         Who looks too soon asks again: it was woken for something else, or by another clock.
@@ -150,7 +127,7 @@ class ConsumerTimeouts:
         for holder, late in self._take(queue, now_ms):
             holder.overdue(late)
 
-    def _take(self, queue: Queue, now_ms: int) -> list[tuple[Holder, OverdueDeliveries]]:
+    def _take(self, queue: DeliverySource, now_ms: int) -> list[tuple[Holder, OverdueDeliveries]]:
         self.due_ms, taken = NEVER_MS, []
         for holder, held in list(self._held.items()):
             timeout_ms = self._timeout_of(holder)
@@ -166,12 +143,12 @@ class ConsumerTimeouts:
         self._ask_again(queue, now_ms + GAP_MS)  # mutant: WA23 WA24
         return taken
 
-    def _ask_again(self, queue: Queue, at_least_ms: int) -> None:
+    def _ask_again(self, queue: DeliverySource, at_least_ms: int) -> None:
         for holder, held in self._held.items():
             due_ms = held.runs[0].delivered_at_ms + self._timeout_of(holder)  # mutant: WA25
             self._ask(queue, max(at_least_ms, due_ms))
 
-    def _ask(self, queue: Queue, due_ms: int) -> None:
+    def _ask(self, queue: DeliverySource, due_ms: int) -> None:
         if due_ms < self.due_ms:
             self.due_ms = due_ms
             self._time.wake(queue, due_ms)

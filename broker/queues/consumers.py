@@ -15,8 +15,7 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
 
 

@@ -26,14 +26,14 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, DeduplicationWindow
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import DeduplicationKeys
-from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
+from fluffle.broker.queues.queue_api import Enqueue, EnqueueResult, PartialResult
 from fluffle.broker.queues.settings import DeduplicationCache
-from fluffle.broker.queues.timer_port import STOPPED_CLOCK
+from fluffle.broker.queues.timer_port import QueueClock
 from fluffle.protocol.properties import headers_of
 from fluffle.protocol.types import FieldValue
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.length_limit import Enqueue, LengthLimit
+    from fluffle.broker.queues.length_limit import LengthLimit
 
 KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"
@@ -83,32 +83,36 @@ def _said(value: FieldValue) -> bytes | None:
     return None
 
 
-class DeduplicationContext(NamedTuple):
-    """The functions of its queue and of the node that a duplicate filter uses."""
-
-    enqueue: Enqueue
-    """Adds messages to the queue: those that are left."""
-    now_ms: Callable[[], int]
-    """The time of the queue."""
-    on_duplicates: Callable[[int], None]
-    """Is told how many were dropped."""
-    record: DeduplicationKeys | None
-    """None where the queue ends with the process."""
-
-
 class DuplicateFilter:
     """Filter that drops messages whose keys one queue has had lately."""
 
-    __slots__ = ("_around", "_fleeting", "_is_passing", "cache", "window")
+    __slots__ = (
+        "_enqueue", "_fleeting", "_is_passing", "_on_duplicates", "_record", "_time", "cache",
+        "window",
+    )  # fmt: skip
 
     def __init__(
-        self, cache: DeduplicationCache, window: DeduplicationWindow, around: DeduplicationContext
+        self,
+        cache: DeduplicationCache,
+        window: DeduplicationWindow,
+        enqueue: Enqueue,
+        *,
+        time: QueueClock,
+        on_duplicates: Callable[[int], None],
+        record: DeduplicationKeys | None,
     ) -> None:
-        """`window`: what is known already; it is changed here alone from now on."""
+        """`window`: what is known already; it is changed here alone from now on.
+
+        `on_duplicates` is told how many messages were dropped; `record` is None where the queue
+        ends with the process.
+        """
         self.cache = cache
         """How much it knows; it may be given another."""
         self.window = window
-        self._around = around
+        self._enqueue = enqueue
+        self._time = time
+        self._on_duplicates = on_duplicates
+        self._record = record
         self._fleeting: set[bytes] = set()
         """Keys of messages that end with the process, where others do not: such a one vouches for
         nothing that is to outlive it.  Some may not be known any more."""
@@ -135,7 +139,7 @@ class DuplicateFilter:
         ]
         if not any(names):
             return None
-        now_ms = self._around.now_ms()
+        now_ms = self._time.now_ms()
         fresh, copies = self._sorted_out(names, now_ms, self._fleeting if persistent else NONE)
         fate = self._put(
             fresh,
@@ -156,7 +160,7 @@ class DuplicateFilter:
         refused = [place for place in fresh if is_refused[place]]
         refused += [place for place, first in copies.items() if is_refused.get(first, False)]
         dropped = sorted(copies.keys() - refused)
-        self._around.on_duplicates(len(dropped))
+        self._on_duplicates(len(dropped))
         if isinstance(fate, PartialResult):
             fate = fate.taken
         elif fate is EnqueueResult.REFUSED:
@@ -201,7 +205,7 @@ class DuplicateFilter:
             expiration_ms = lifetimes_at(expiration_ms, fresh)
         self._is_passing = True
         try:
-            return self._around.enqueue(
+            return self._enqueue(
                 origins,
                 contents,
                 content_bytes,
@@ -213,7 +217,7 @@ class DuplicateFilter:
 
     def _vouched(self, persistent: bool) -> EnqueueResult:  # noqa: FBT001 - as of `sift`
         """What is said of duplicates: the first of their kind may not be safe yet."""
-        is_recorded = persistent and self._around.record is not None
+        is_recorded = persistent and self._record is not None
         return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
 
     def _remember(
@@ -229,12 +233,12 @@ class DuplicateFilter:
         self.window.add(packed)
         self.window.keep(self.cache.size)
         self.window.drop_over(now_ms)
-        if self._around.record is None:
+        if self._record is None:
             return
         digests = {name.digest for name in names}
         if persistent:
             self._fleeting -= digests
-            self._around.record.remembered(packed, len(self.window))
+            self._record.remembered(packed, len(self.window))
             return
         self._fleeting |= digests
         if len(self._fleeting) > 2 * len(self.window):
@@ -248,8 +252,8 @@ class DuplicateFilter:
         """Nothing is known any more."""
         self.window.keep(0)
         self._fleeting.clear()
-        if self._around.record is not None:
-            self._around.record.remembered(b"", 0)
+        if self._record is not None:
+            self._record.remembered(b"", 0)
 
 
 def spans_of(places: Sequence[int]) -> list[tuple[int, int]]:
@@ -263,17 +267,8 @@ def spans_of(places: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-FilterFactory: TypeAlias = "Callable[[DeduplicationCache, Enqueue], DuplicateFilter]"
-"""Makes the sieve of a queue that deduplicates from now on, or did before the process began."""
-
-
-def forgetful(cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
-    """Of a queue without time or disk, where nobody counts."""
-    return DuplicateFilter(
-        cache,
-        DeduplicationWindow(),
-        DeduplicationContext(enqueue, STOPPED_CLOCK.now_ms, lambda _count: None, None),
-    )
+FilterFactory: TypeAlias = Callable[[DeduplicationCache, Enqueue], DuplicateFilter]
+"""Makes the filter of a queue that deduplicates from now on, or did before the process began."""
 
 
 Guard: TypeAlias = Callable[

@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.due_index import DueIndex
-from fluffle.broker.queues.expiry_times import INSTANT_MS, Deadlines, Expiries
+from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS, Deadlines, Expiries
 from fluffle.broker.queues.journal import Journal, Recovery
 from fluffle.broker.queues.limits import Sizes
 from fluffle.broker.queues.priorities import SequenceNumbers
@@ -26,7 +26,6 @@ from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
 from fluffle.broker.queues.segment import TakenMessages, on_disk_only, unread_ones
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 TAKEN_MAX, LOOKED_MAX = 16, 1024
 """Messages that are taken off together, and those that are looked at together of which it is not

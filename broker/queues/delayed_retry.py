@@ -13,10 +13,9 @@ from typing import NamedTuple, TypeAlias
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
 from fluffle.broker.queues.delivery_counts import Counts
-from fluffle.broker.queues.expiry_times import Expiries
+from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries
 from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.broker.queues.settings import DelayedRetry, QueueSettings
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 Messages: TypeAlias = tuple[list[Origin], list[bytes]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
@@ -17,7 +17,6 @@ from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.protocol.properties import BODY_SIZE_STOP
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
 
 
@@ -49,6 +48,26 @@ BY_CLIENT = (*FINAL, Outcome.NACK_REQUEUED, Outcome.REJECT_REQUEUED)
 
 FAILED = (Outcome.REJECT_REQUEUED, Outcome.LOST)
 """After these handing it out counts as failed."""
+
+
+class OverdueDeliveries(NamedTuple):
+    """Deliveries that a consumer or getter has held for too long."""
+
+    delivery_batches: list[DeliveryBatch]
+    """Something of each is in hands still."""
+    held_ms: int
+    """For how long, the first of them."""
+    timeout_ms: int
+
+
+class TimedOutDeliveries(NamedTuple):
+    """Deliveries that were taken from their holder because it held them for too long."""
+
+    messages: int
+    first: int
+    """The sequence number of one of them, the lowest."""
+    held_ms: int
+    timeout_ms: int
 
 
 class Holder(Protocol):
@@ -230,6 +249,18 @@ class DeliveryBatch:
             self.contents[start] = b""
         else:
             self.contents[start:stop] = [b""] * (stop - start)
+
+
+class DeliverySource(Protocol):
+    """Queue that hands out messages when it is pumped, as turns and clocks know it."""
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def pump(self) -> list[DeliveryBatch]:
+        """Hand out what there is room for: see `engine.Queue.pump`."""
 
 
 def deliver_all(delivery_batches: list[DeliveryBatch]) -> None:

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import TypeAlias
 
-from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries
 
 LEAF = 1024
 

@@ -8,36 +8,50 @@ queue.  What `pump` and `get` return is accounted for, and may be delivered as l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumer_timeout import ConsumerTimeouts
 from fluffle.broker.queues.consumers import Consumer, schedule_of
 from fluffle.broker.queues.conversion_buffer import ConversionHold
-from fluffle.broker.queues.dead_lettering import AtMostOnceDeadLettering
-from fluffle.broker.queues.deduplication import EnqueueFilter
+from fluffle.broker.queues.dead_letter_port import (
+    AtMostOnceDeadLettering,
+    Bury,
+    RepublishDeadLetters,
+)
+from fluffle.broker.queues.deduplication import DuplicateFilter, EnqueueFilter
 from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Holder, Outcome
-from fluffle.broker.queues.expiry_times import Deadlines, Lifetimes, deadlines_of, is_instant
+from fluffle.broker.queues.expiry_times import (
+    NEVER_MS,
+    Deadlines,
+    Lifetimes,
+    deadlines_of,
+    is_instant,
+)
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
-from fluffle.broker.queues.length_limit import LengthLimit, LimitActions, length_limit_of
+from fluffle.broker.queues.length_limit import LengthLimit, length_limit_of
 from fluffle.broker.queues.limits import limit_of
 from fluffle.broker.queues.priorities import PriorityLevels
 from fluffle.broker.queues.priority_ready_lists import initial_ready_list, spread
 from fluffle.broker.queues.queue_api import (
     BlockedPublisher,
+    Enqueue,
     EnqueueResult,
     PartialResult,
+    PeekRequest,
+    PeekResult,
     QueueCounts,
     release_publishers,
 )
-from fluffle.broker.queues.queue_context import NO_STORES, QueueContext, QueueStores
-from fluffle.broker.queues.queue_expiry import QueueExpiry
-from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView, peek
+from fluffle.broker.queues.queue_stores import NO_STORES, QueueStores
+from fluffle.broker.queues.queue_view import ReadyView, peek
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
 from fluffle.broker.queues.segment import TakenMessages
-from fluffle.broker.queues.settings import DEFAULTS, QueueSettings, settings_of
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.settings import DEFAULTS, DeduplicationCache, QueueSettings, settings_of
+from fluffle.broker.queues.timer_port import QueueClock
 from fluffle.protocol.deaths import DeathReason
 
 BURST_BYTES = 1_048_576
@@ -48,6 +62,93 @@ EXPIRED_SEGMENTS_MAX = 8
 
 BEHIND_MESSAGES = 4096
 """A backlog beyond this slows publishers while there are consumers: several reads' worth."""
+
+
+class QueueTurn(Protocol):
+    """Turn of an event loop, in which queues are pumped."""
+
+    def touch_queue(self, queue: Queue, /) -> None:
+        """Have `pump` called before the turn ends."""
+
+    def touch_queue_last(self, queue: Queue, /) -> None:
+        """The same, behind all others for which that was asked."""
+
+
+class QueueHost(Protocol):
+    """Part of a node that has made a queue: what the queue needs of it, and what it is told."""
+
+    @property
+    def turn(self) -> QueueTurn: ...
+
+    @property
+    def time(self) -> QueueClock: ...
+
+    @property
+    def consumer_timeout_ms(self) -> int | None:
+        """How long anything may be held where nothing else says so; None: for ever."""
+
+    @property
+    def dead_letter(self) -> RepublishDeadLetters | None:
+        """Republishes what has died; None where nobody does."""
+
+    @property
+    def bury(self) -> Bury | None:
+        """Does all that is to be done about what has died in front; None: the queue does."""
+
+    def besides(self) -> int:
+        """How many messages count for the limit of the queue that are not in it."""
+
+    def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
+        """What drops messages that come again, of a queue that deduplicates from now on, or did
+        before the process began."""
+
+    def deliver_early(self, delivery_batches: list[DeliveryBatch]) -> None:
+        """Pass on what is handed out before too much waits."""
+
+    def on_crash(self, queue: Queue) -> None:
+        """What is next is damaged, and all that was handed out before has been delivered."""
+
+    def on_disused(self, queue: Queue) -> None:
+        """Nobody has used the queue for as long as it is to be there without: said by `pump`."""
+
+
+class QueueExpiry:
+    """Time since anybody has used a queue that goes without use: x-expires.  Consumers use it."""
+
+    __slots__ = ("_after_ms", "_is_told", "_now_ms", "_since_ms", "_wake")
+
+    def __init__(
+        self, after_ms: int, now_ms: Callable[[], int], wake: Callable[[int], None]
+    ) -> None:
+        """It begins now, also where the queue was there before the process.  `wake` is told when it
+        is worth while to look whether it is over."""
+        self._after_ms = after_ms
+        self._now_ms = now_ms
+        self._wake = wake
+        self.used()
+
+    def used(self) -> None:
+        """Somebody has used it, or its last consumer has gone."""
+        self._since_ms = self._now_ms()
+        self._is_told = False
+        self._wake(self.due_ms)
+
+    @property
+    def due_ms(self) -> int:
+        """When it is to go, if nobody uses it until then."""
+        return NEVER_MS if self._is_told else self._since_ms + self._after_ms
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is to go, if it has no consumers."""
+        return self._now_ms() >= self._since_ms + self._after_ms  # mutant: X4
+
+    def is_to_be_told(self) -> bool:
+        """Whether it is over and nobody has been told: who asks tells."""
+        if self._is_told or not self.is_over:  # mutant: X5
+            return False
+        self._is_told = True
+        return True
 
 
 class Queue:
@@ -65,37 +166,16 @@ class Queue:
     """Whoever leads a quorum queue counts them himself."""
 
     __slots__ = (
-        "_bury",
-        "_dying",
-        "_entrance",
-        "_guards",
-        "_is_fed",
-        "_length_limit",
-        "_message_ttl_ms",
-        "_overdue",
-        "_ports",
-        "_ready_list",
-        "_settings",
-        "_time",
-        "_touch",
-        "_turns",
-        "_unspread",
-        "blocked_publishers",
-        "damage",
-        "definition",
-        "delays",
-        "disuse",
-        "in_exclusive_use",
-        "in_flight",
-        "journal",
-        "pause",
-        "spec",
+        "_bury", "_dying", "_entrance", "_guards", "_host", "_is_fed", "_length_limit",
+        "_message_ttl_ms", "_overdue", "_ready_list", "_settings", "_time", "_touch", "_turns",
+        "_unspread", "blocked_publishers", "damage", "definition", "delays", "disuse",
+        "in_exclusive_use", "in_flight", "journal", "pause", "spec",
     )  # fmt: skip
 
     def __init__(
         self,
         spec: QueueSpec,
-        ports: QueueContext,
+        host: QueueHost,
         stores: QueueStores = NO_STORES,
         *,
         settings: QueueSettings | None = None,
@@ -112,9 +192,9 @@ class Queue:
         """The journal is told of persistent messages; None if it ends with the process."""
         self.delays = stores.delays
         """What came back and must wait."""
-        self._ports, self._touch, self._time = ports, ports.touch, ports.time
-        self._dying = AtMostOnceDeadLettering(spec.name, DEFAULTS, self.journal, ports.dead_letter)
-        self._bury = ports.bury or self._dying.bury
+        self._host, self._touch, self._time = host, host.turn.touch_queue, host.time
+        self._dying = AtMostOnceDeadLettering(spec.name, DEFAULTS, self.journal, host.dead_letter)
+        self._bury = host.bury or self._dying.bury
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.in_exclusive_use = False
@@ -123,14 +203,14 @@ class Queue:
         """Who has put in too much, whoever did so first in front."""
         self._message_ttl_ms: int | None = None
         self._length_limit: LengthLimit | None = None
-        self._entrance = EnqueueFilter(ports.sieve)
+        self._entrance = EnqueueFilter(host.duplicate_filter)
         self._turns = schedule_of(spec)
         self._is_fed = False
         """Whether messages have come that some consumer may have had room for, since the last
         `pump` or `deliver_ready`."""
         self.disuse: QueueExpiry | None = None
         """Of one that is to go when nobody has used it for long."""
-        self._overdue = ConsumerTimeouts(self._time, ports.consumer_timeout_ms)
+        self._overdue = ConsumerTimeouts(self._time, host.consumer_timeout_ms)
         self._settings = DEFAULTS
         self.pause: ConversionHold | None = None
         """While somebody changes it: then nothing leaves it."""
@@ -160,28 +240,28 @@ class Queue:
             )
         if settings.limits != self._settings.limits:
             limit = limit_of(settings, self.spec.queue_type)
-            self._length_limit = length_limit_of(limit, self._ready_list, self._acts())
+            self._length_limit = length_limit_of(limit, self._ready_list, self)
         self._guards = self._entrance.go_by(settings.cache, self._length_limit, self.enqueue)
         self._overdue.go_by(self, settings.consumer_timeout_ms)
         self._settings = self._dying.settings = settings
         self._message_ttl_ms = settings.message_ttl_ms
 
-    def _acts(self) -> LimitActions:
-        """What is asked of it if no more than something may wait."""
-        return LimitActions(
-            enqueue=self.enqueue,
-            pump=self.pump,
-            deliver=self._ports.deliver,
-            drop=partial(self._take_off, DeathReason.MAXLEN),
-            expire=self._expire,
-            touch=partial(self._touch, self),
-            refused=partial(self._dying.hand_on, DeathReason.MAXLEN),
-            besides=self._besides,
-        )
+    # What its length limit asks for: see `LimitedQueue`
 
-    def _besides(self) -> int:
-        """How many messages count that are not in the lane."""
-        return self.delays.count + self._ports.besides()
+    def besides(self) -> int:
+        return self.delays.count + self._host.besides()
+
+    def touch(self) -> None:
+        self._touch(self)
+
+    def pump_early(self) -> None:
+        self._host.deliver_early(self.pump())
+
+    def drop_surplus(self, taken: TakenMessages) -> None:
+        self._take_off(DeathReason.MAXLEN, taken)
+
+    def refused(self, origins: list[Origin], contents: list[bytes]) -> None:
+        self._dying.hand_on(DeathReason.MAXLEN, origins, contents)
 
     @property
     def owner(self) -> Owner | None:
@@ -344,7 +424,7 @@ class Queue:
         if self.pause is None and self.damage is None and (not is_timed or self._do_due()):
             delivery_batches: list[DeliveryBatch] = []
             self._deal(delivery_batches, is_timed=is_timed, is_crash_told=False)
-            self._ports.deliver(delivery_batches)
+            self._host.deliver_early(delivery_batches)
 
     @property
     def _is_timed(self) -> bool:
@@ -362,7 +442,7 @@ class Queue:
                 if ready_list.damage is not None:
                     self._crash(is_told=is_crash_told and not delivery_batches)
                     break
-                if self._expire():
+                if self.expire():
                     continue
                 return False
             served = self._turns.next_with_room(available)
@@ -385,23 +465,23 @@ class Queue:
         """What time has brought; whether that is all."""
         disuse = self.disuse
         if disuse is not None and self.is_unused and disuse.is_to_be_told():
-            self._ports.on_disused(self)
+            self._host.on_disused(self)
         now_ms = self._time.now_ms()
         self._ready_list.now_ms = 0 if self._settings.is_still else now_ms
         self.delays.mature(self._ready_list.give_back, now_ms)
-        return self._expire()
+        return self.expire()
 
     def _look_ahead(self) -> None:
         """Whoever has no time to live, and was wanted by nobody, has expired; and what is next?"""
         self._ready_list.new_from = NO_MESSAGE
-        self._expire()
+        self.expire()
         self._ask_to_be_woken()
 
     def _ask_to_be_woken(self) -> None:
         if (due_ms := self.due_ms) is not None:
             self._time.wake(self, due_ms)
 
-    def _expire(self) -> bool:
+    def expire(self) -> bool:
         """Take messages off the front that have expired.
 
         Whether the next one has not: there is a limit to what is done in one turn.
@@ -425,7 +505,7 @@ class Queue:
             self._touch(self)
         elif self.damage is None:
             self.damage = self._ready_list.damage
-            self._ports.on_crash(self)
+            self._host.on_crash(self)
 
     def _share(
         self, taken: TakenMessages, served: list[tuple[Consumer, int]]
@@ -456,7 +536,7 @@ class Queue:
         ready_list = self._ready_list
         if ready_list.is_timed and self.pause is None and not self._settings.is_still:
             ready_list.now_ms, ready_list.new_from = self._time.now_ms(), NO_MESSAGE
-            while not self._expire():  # who asks must not be told that there is none if there is
+            while not self.expire():  # who asks must not be told that there is none if there is
                 pass
         if self.pause is not None or not ready_list.count:
             return None
@@ -579,4 +659,4 @@ class Queue:
         if consumer.parked:
             self._turns.wake(consumer)
         if self._ready_list.count:
-            (self._ports.touch_last or self._touch)(self)
+            self._host.turn.touch_queue_last(self)

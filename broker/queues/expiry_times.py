@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.queues.timer_port import NEVER_MS
+NEVER_MS = (1 << 63) - 1
+"""When nothing happens, in any time."""
 
 Expiries: TypeAlias = "array[int]"
 

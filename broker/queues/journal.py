@@ -16,8 +16,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.delivery_counts import Counts
-from fluffle.broker.queues.expiry_times import Deadlines, Expiries, part_of
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, part_of
 
 
 class Owner(NamedTuple):

@@ -7,11 +7,10 @@ with RabbitMQ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.limits import NO_LIMIT, Limit, reaching
 from fluffle.broker.queues.priority_ready_lists import AnyReadyList
@@ -31,10 +30,13 @@ MESSAGE_COST_BYTES = 1024
 """To drop a message takes about as long as to copy so much."""
 
 
-class Enqueue(Protocol):
-    """Adds messages, all of which fit."""
+class LimitedQueue(Protocol):
+    """Queue with a length limit, as the limit uses it."""
 
-    def __call__(
+    def besides(self) -> int:
+        """How many messages count that are not in the ready list."""
+
+    def enqueue(
         self,
         origins: list[Origin],
         contents: list[bytes],
@@ -42,47 +44,37 @@ class Enqueue(Protocol):
         *,
         persistent: bool,
         expiration_ms: Lifetimes,
-    ) -> EnqueueResult | PartialResult: ...
+    ) -> EnqueueResult | PartialResult:
+        """Add messages, all of which fit."""
 
+    def pump_early(self) -> None:
+        """Hand out what consumers have room for, `keep` to the limit, and pass that on."""
 
-class LimitActions(NamedTuple):
-    """The actions of a queue that its length limit asks for."""
+    def drop_surplus(self, taken: TakenMessages) -> None:
+        """These have been taken off the ready list, and die."""
 
-    enqueue: Enqueue
-    pump: Callable[[], list[DeliveryBatch]]
-    """Hand out what consumers have room for, and `keep` to the limit."""
-    deliver: Callable[[list[DeliveryBatch]], None]
-    """Pass that on to them."""
-    drop: Callable[[TakenMessages], None]
-    """These have been taken off, and die."""
-    expire: Callable[[], bool]
-    """Take off what has expired; whether the next one has not."""
-    touch: Callable[[], None]
-    """Have this looked at again in the next turn."""
-    refused: Callable[[list[Origin], list[bytes]], None]
-    """These die before they are in."""
-    besides: Callable[[], int]
-    """How many messages count that are not in the lane."""
+    def expire(self) -> bool:
+        """Take off what has expired; whether the next one has not."""
+
+    def refused(self, origins: list[Origin], contents: list[bytes]) -> None:
+        """These die before they are in."""
+
+    def touch(self) -> None:
+        """Have `pump` called in the next turn."""
 
 
 class LengthLimit:
     """The limit of one queue."""
 
     __slots__ = (
-        "_acts",
-        "_added",
-        "_fitting_bytes",
-        "_fitting_part",
-        "_is_shut",
-        "_limit",
-        "_ready_list",
+        "_added", "_fitting_bytes", "_fitting_part", "_is_shut", "_limit", "_queue", "_ready_list",
         "refuses",
     )  # fmt: skip
 
-    def __init__(self, limit: Limit, ready_list: AnyReadyList, acts: LimitActions) -> None:
+    def __init__(self, limit: Limit, ready_list: AnyReadyList, queue: LimitedQueue) -> None:
         self._limit = limit
         self._ready_list = ready_list
-        self._acts = acts
+        self._queue = queue
         self._added = NOTHING
         """How many messages have come in since it was kept to, and how many bytes at most."""
         self.refuses = limit.refuses
@@ -97,13 +89,13 @@ class LengthLimit:
     def _waiting(self) -> tuple[int, int]:
         """How many messages count, and how many bytes."""
         scale = self._ready_list.scale
-        count = self._ready_list.count + self._acts.besides()
+        count = self._ready_list.count + self._queue.besides()
         return count, 0 if scale is None else scale.sum.size_bytes
 
     def _is_passed(self, count: int = 0, content_bytes: int = 0) -> bool:
         """Whether more waits than may, or would with so much more: for that not each is weighed."""
         ready_list, limit = self._ready_list, self._limit
-        if ready_list.count + self._acts.besides() > limit.count_max - count:
+        if ready_list.count + self._queue.besides() > limit.count_max - count:
             return True
         return ready_list.scale is not None and ready_list.scale.sum.exceeds(
             limit.bytes_max - content_bytes
@@ -146,7 +138,7 @@ class LengthLimit:
                 part = slice(at, at + fitting)
                 self._fitting_part = fit = contents[part]
                 self._fitting_bytes = sum(sizes[part])
-                admission = self._acts.enqueue(
+                admission = self._queue.enqueue(
                     origins[part],
                     fit,
                     sum(map(len, fit)),
@@ -160,7 +152,7 @@ class LengthLimit:
                 stop = at + limit.misfits(sizes[at:], left, *self._waiting)
                 refused.append((at, stop))
                 if limit.is_dead_lettered:
-                    self._acts.refused(origins[at:stop], contents[at:stop])
+                    self._queue.refused(origins[at:stop], contents[at:stop])
                 at = stop
         if not refused or taken is EnqueueResult.REFUSED:
             return taken
@@ -184,7 +176,7 @@ class LengthLimit:
 
     def deliver_ready(self) -> None:
         """Whoever has room takes what waits, and the rest is kept within the limit."""
-        self._acts.deliver(self._acts.pump())
+        self._queue.pump_early()
 
     def _fitting(self, sizes: Sequence[int], wanted: int) -> int:
         # mutant: B2
@@ -216,13 +208,13 @@ class LengthLimit:
             if available:
                 taken = ready_list.take(self._surplus(available, excess, excess_bytes))
                 left_bytes -= sum(map(len, taken.contents)) + MESSAGE_COST_BYTES * taken.count
-                self._acts.drop(taken)
-            elif ready_list.damage is None and self._acts.expire():
+                self._queue.drop_surplus(taken)
+            elif ready_list.damage is None and self._queue.expire():
                 left_bytes -= LOOK_BYTES
             else:
                 return
         if ready_list.count and self.may_be_passed:
-            self._acts.touch()
+            self._queue.touch()
 
     def _surplus(self, available: int, excess: int, excess_bytes: int) -> int:
         """How many of the messages in front are too many."""
@@ -244,7 +236,7 @@ class LengthLimit:
         scale = self._ready_list.scale
         if scale is not None and scale.sum.is_unsure:
             scale.go_on()
-            self._acts.touch()
+            self._queue.touch()
 
     def judge(self) -> None:
         """A soft limit shuts the queue, or opens it: once what lives no longer than its turn is
@@ -256,8 +248,8 @@ class LengthLimit:
 
 
 def length_limit_of(
-    limit: Limit | None, ready_list: AnyReadyList, acts: LimitActions
+    limit: Limit | None, ready_list: AnyReadyList, queue: LimitedQueue
 ) -> LengthLimit | None:
     """None where there is no limit; bytes are counted where there is one of them."""
     ready_list.weigh_by(limit.sizes if limit is not None else None)
-    return LengthLimit(limit, ready_list, acts) if limit is not None else None
+    return LengthLimit(limit, ready_list, queue) if limit is not None else None

@@ -20,7 +20,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.byte_count import ByteSum
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
-from fluffle.broker.queues.expiry_times import Deadlines, is_instant, spread_over
+from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, is_instant, spread_over
 from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import Damage, Journal, JournalByPriority, PageStore, Recovery
 from fluffle.broker.queues.limits import Sizes
@@ -31,12 +31,11 @@ from fluffle.broker.queues.priorities import (
     level_of,
     levels_of,
 )
-from fluffle.broker.queues.queue_context import QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
 from fluffle.broker.queues.segment import TakenMessages
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.columns import PriorityColumn, kinds_of
 
 
@@ -65,21 +64,8 @@ class PriorityReadyLists:
     """The lanes of one queue."""
 
     __slots__ = (
-        "_carried",
-        "_due_ms",
-        "_filled",
-        "_front",
-        "_in_turn",
-        "_journal",
-        "_levels",
-        "_numbers",
-        "_ready_lists",
-        "_sizes",
-        "_spill",
-        "count",
-        "is_timed",
-        "now_ms",
-        "scale",
+        "_carried", "_due_ms", "_filled", "_front", "_in_turn", "_journal", "_levels", "_numbers",
+        "_ready_lists", "_sizes", "_spill", "count", "is_timed", "now_ms", "scale",
     )  # fmt: skip
 
     def __init__(

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.consumers import Consumer
     from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
     from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
-    from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 
 T = TypeVar("T")
 
@@ -128,6 +127,46 @@ class QueueCounts(NamedTuple):
     consumers: int
     apart: int = 0
     """Messages that wait to be ready again, and those that have died and must arrive elsewhere."""
+
+
+class PeekRequest(NamedTuple):
+    """Which of the ready messages somebody wants to see, and how much of each."""
+
+    offset: int
+    """How many in front are left out."""
+    most: int
+    """How many are wanted."""
+    body_bytes: int
+    """How much of each body."""
+
+
+class PeekedMessage(NamedTuple):
+    """A message, as it lies in the queue."""
+
+    exchange: str
+    routing_key: str
+    properties: bytes
+    """Raw."""
+    body: bytes
+    """Its beginning."""
+    size_bytes: int
+    """Of the whole body."""
+    redelivered: bool
+    acquired: int
+    """How often it was handed out and came back."""
+    failed: int
+    """How often of these handing it out has failed."""
+    expires_at_ms: int
+    """In the time of the queue, which is UTC; `NEVER_MS` if it never does."""
+
+
+class PeekResult(NamedTuple):
+    """Fewer messages than were wanted, if it would be too much at once: then there is one at
+    least, if there is any."""
+
+    seen: list[PeekedMessage]
+    damage: str = ""
+    """Where and why what comes next cannot be read."""
 
 
 class OnPublishResult(Protocol):
@@ -279,6 +318,20 @@ class EnqueueFunction(Protocol):
         persistent: bool,
         expiration_ms: Lifetimes = None,
     ) -> EnqueueResult | PartialResult | PublishReceipt: ...
+
+
+class Enqueue(Protocol):
+    """The `enqueue` of a queue that is led here, or what calls it with less."""
+
+    def __call__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes,
+    ) -> EnqueueResult | PartialResult: ...
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import (
     Damage,
@@ -19,9 +20,9 @@ from fluffle.broker.queues.journal import (
     PageStore,
     UnreadableMessages,
 )
+from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.segment import Segment, SegmentLocation
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import body_of, body_size, raw_properties
 
 SHOWN_BYTES_MAX = 1 << 20
@@ -32,46 +33,6 @@ LOOKED_AT_BYTES_MAX = 4 << 20
 
 RETURNED_MAX = 256
 """Messages that came back and are taken together."""
-
-
-class PeekRequest(NamedTuple):
-    """Which of the ready messages somebody wants to see, and how much of each."""
-
-    offset: int
-    """How many in front are left out."""
-    most: int
-    """How many are wanted."""
-    body_bytes: int
-    """How much of each body."""
-
-
-class PeekedMessage(NamedTuple):
-    """A message, as it lies in the queue."""
-
-    exchange: str
-    routing_key: str
-    properties: bytes
-    """Raw."""
-    body: bytes
-    """Its beginning."""
-    size_bytes: int
-    """Of the whole body."""
-    redelivered: bool
-    acquired: int
-    """How often it was handed out and came back."""
-    failed: int
-    """How often of these handing it out has failed."""
-    expires_at_ms: int
-    """In the time of the queue, which is UTC; `NEVER_MS` if it never does."""
-
-
-class PeekResult(NamedTuple):
-    """Fewer messages than were wanted, if it would be too much at once: then there is one at
-    least, if there is any."""
-
-    seen: list[PeekedMessage]
-    damage: str = ""
-    """Where and why what comes next cannot be read."""
 
 
 class ReadyMessages(NamedTuple):

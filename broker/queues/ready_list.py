@@ -24,7 +24,14 @@ from itertools import groupby, islice
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.byte_count import ByteCount, ByteSum
 from fluffle.broker.queues.delivery_counts import NEW
-from fluffle.broker.queues.expiry_times import INSTANT_MS, Deadlines, joined, part_of, span_of
+from fluffle.broker.queues.expiry_times import (
+    INSTANT_MS,
+    NEVER_MS,
+    Deadlines,
+    joined,
+    part_of,
+    span_of,
+)
 from fluffle.broker.queues.inherited_counts import InheritedCounts, equal_counts_in
 from fluffle.broker.queues.journal import (
     Damage,
@@ -46,7 +53,6 @@ from fluffle.broker.queues.segment import (
     on_disk_only,
     unread,
 )
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 
 class PageOut:

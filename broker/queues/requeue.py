@@ -14,8 +14,7 @@ from typing import Protocol
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.expiry_times import Expiries, due_count, part_of, undue_count
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries, due_count, part_of, undue_count
 
 FETCH_MESSAGES_MAX = 256
 FETCH_BYTES_MAX = 1_048_576

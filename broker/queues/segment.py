@@ -12,6 +12,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import (
+    NEVER_MS,
     Deadlines,
     Expiries,
     alike,
@@ -21,7 +22,6 @@ from fluffle.broker.queues.expiry_times import (
     span_of,
     undue_count,
 )
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 if TYPE_CHECKING:
     from fluffle.broker.queues.journal import Stored

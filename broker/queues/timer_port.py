@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from fluffle.broker.queues.engine import Queue
-
-NEVER_MS = (1 << 63) - 1
-"""When nothing happens, in any time."""
+from fluffle.broker.queues.delivery import DeliverySource
 
 
 class QueueClock(Protocol):
@@ -18,7 +14,7 @@ class QueueClock(Protocol):
         """Milliseconds since 1970 in UTC, more or less: what is written down in it holds after a
         restart, and on other nodes.  It seldom jumps."""
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         """Have `pump` called then, or somewhat later; earlier wishes are not taken back."""
 
 
@@ -30,7 +26,7 @@ class StoppedClock:
     def now_ms(self) -> int:
         return 0
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         """Nobody looks."""
 
 

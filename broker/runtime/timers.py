@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.queue_factory import OnQueueExpired
 
 DUE_MAX = 64
@@ -139,7 +139,9 @@ class LocalQueueClock:
 
     __slots__ = ("_clock", "_offset_ms", "_timers", "_touch")
 
-    def __init__(self, clock: Clock, timers: Timers, touch: Callable[[Queue], None]) -> None:
+    def __init__(
+        self, clock: Clock, timers: Timers, touch: Callable[[DeliverySource], None]
+    ) -> None:
         self._clock = clock
         self._timers = timers
         self._touch = touch
@@ -148,9 +150,9 @@ class LocalQueueClock:
     def now_ms(self) -> int:
         return self._clock.now_ms() + self._offset_ms
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         self._timers.wake(queue, at_ms - self.now_ms(), self._touch)
 
-    def forget(self, queue: Queue) -> None:
+    def forget(self, queue: DeliverySource) -> None:
         """It is gone."""
         self._timers.forget(queue)

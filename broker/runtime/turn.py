@@ -13,8 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.delivery import DeliveryBatch
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.delivery import DeliveryBatch, DeliverySource
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class Turn:
         self.call_soon = call_soon
         """Calls a function in the next round of the loop."""
         self._on_fatal = on_fatal
-        self._queues: dict[Queue, None] = {}
+        self._queues: dict[DeliverySource, None] = {}
         self._outlets: dict[Flushable, None] = {}
         self._records = False
         """Whether there may be something to record."""
@@ -89,12 +88,12 @@ class Turn:
         self._records = True
         self._schedule()
 
-    def touch_queue(self, queue: Queue) -> None:
+    def touch_queue(self, queue: DeliverySource) -> None:
         """`queue` may have something to deliver."""
         self._queues[queue] = None
         self._schedule()
 
-    def touch_queue_last(self, queue: Queue) -> None:
+    def touch_queue_last(self, queue: DeliverySource) -> None:
         """The same, and others are to be pumped before it."""
         self._queues.pop(queue, None)
         self.touch_queue(queue)

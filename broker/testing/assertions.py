@@ -12,8 +12,14 @@ from itertools import islice
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.queues.queue_api import Deferred, QueueCounts, QueueHandle
-from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult
+from fluffle.broker.queues.queue_api import (
+    Deferred,
+    PeekedMessage,
+    PeekRequest,
+    PeekResult,
+    QueueCounts,
+    QueueHandle,
+)
 from fluffle.broker.testing.message_traces import Passage, StepKind, TraceStep
 from fluffle.broker.testing.tapped import short
 from fluffle.broker.testing.timeline import Timeline

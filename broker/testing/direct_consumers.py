@@ -29,7 +29,7 @@ from fluffle.protocol.properties import body_of, decode_properties, raw_properti
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.delivery import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
 
 

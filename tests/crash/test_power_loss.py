@@ -32,6 +32,7 @@ from tests.support.daemon import Daemon
 from tests.support.definitions import engines
 from tests.support.no_timeout import NoTimeoutHolder
 from tests.support.powercut import PowerCut
+from tests.support.queue_host import FakeTurn
 from tests.support.store import open_store
 
 
@@ -60,7 +61,7 @@ def found_on(directory: Path) -> list[Event]:
         durability = Durability(open_store(environment), Turn(lambda _act: None))
         vhost = VirtualHost(
             "/",
-            LocalQueues(lambda _queue: None, durability.journals),
+            LocalQueues(FakeTurn(), durability.journals),
             image=durability.image.vhosts["/"],
         )
         there = {*vhost.queues}

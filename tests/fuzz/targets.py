@@ -79,6 +79,7 @@ from tests.fuzz.connections import GREETING, talk
 from tests.protocol.client_frames import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.sample_session import merged, sample_session, session_reader
 from tests.support.definition_digest import digest_of
+from tests.support.queue_host import FakeTurn
 
 HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX
 
@@ -203,7 +204,7 @@ def definitions(data: bytes) -> None:
     catalogue = Catalogue(
         Access(),
         vhosts={},
-        make_vhost=lambda name: VirtualHost(name, LocalQueues(lambda _queue: None)),
+        make_vhost=lambda name: VirtualHost(name, LocalQueues(FakeTurn())),
     )
     try:
         content = read(data.decode(errors="surrogateescape"))

@@ -133,7 +133,7 @@ class Edge:
         self.new_queues: list[tuple[str, str]] = []
         """Queue and virtual host, as the node was told."""
         self.access = Access()
-        maker = LocalQueues(self.turn.touch_queue, touch_last=self.turn.touch_queue_last)
+        maker = LocalQueues(self.turn)
         self.catalogue = Catalogue(
             self.access, {"/": self.vhost}, lambda name: VirtualHost(name, maker), policies=policies
         )
@@ -178,10 +178,9 @@ class Edge:
     def _maker(self, runtime: Runtime, durability: Durability, policies: Policies) -> LocalQueues:
         deaths = runtime.traffic.deaths
         return LocalQueues(
-            self.turn.touch_queue,
+            self.turn,
             durability.journals,
             DeadLetters(lambda _name: self.vhost, runtime.clock, deaths).publish,
-            touch_last=self.turn.touch_queue_last,
             time=LocalQueueClock(runtime.clock, runtime.timers, self.turn.touch_queue),
             disused=self._delete_disused,
             settings=policies.settings_of,

@@ -25,6 +25,7 @@ from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from tests.support.definitions import Editor, VhostEditor
 from tests.support.fakes import ScheduledClock, Scheduler
 from tests.support.frames import FakeSender
+from tests.support.queue_host import FakeTurn
 
 READ = b"read "
 """In front of frames that are about the read index; none of the others begins so."""
@@ -78,7 +79,7 @@ class Node:
         self.is_paused = False
         """Whether it does not hear of what is committed."""
         self.catalogue = Catalogue(
-            Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(nobody_is_served))
+            Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(FakeTurn()))
         )
         self.metadata = ReplicatedMetadata(
             name,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.consumers import Consumer
+    from fluffle.broker.queues.delivery import OverdueDeliveries, TimedOutDeliveries
 
 
 class NoTimeoutSink:

@@ -20,11 +20,16 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions.messages import IN_EXCLUSIVE_USE, Leader
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues.ports import KnownLeader, LeaderCounts, named
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import BY_CLIENT, FINAL, DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    BY_CLIENT,
+    FINAL,
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+)
 from fluffle.broker.queues.delivery_counts import Counts as Brought
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.engine import Queue, QueueExpiry
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.queue_api import (
     DeadLetterIds,
@@ -33,7 +38,6 @@ from fluffle.broker.queues.queue_api import (
     PublishReceipt,
     taken_spans,
 )
-from fluffle.broker.queues.queue_expiry import QueueExpiry
 from fluffle.broker.queues.queue_view import ReadyView
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import (

@@ -25,7 +25,8 @@ from fluffle.broker.cluster.queues.ports import (
     QueueId,
     Reachability,
 )
-from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult, peek
+from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult
+from fluffle.broker.queues.queue_view import peek
 from fluffle.raft.config import NodeId
 
 GIVE_UP_S = 5.0

@@ -10,9 +10,10 @@ from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
+from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_expiry import QueueExpiry
-from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView
+from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
+from fluffle.broker.queues.queue_view import ReadyView
 from fluffle.broker.queues.volume import KeptDead
 from fluffle.raft.config import NodeId
 

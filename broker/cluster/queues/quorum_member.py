@@ -25,8 +25,8 @@ from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.deduplication import OnDuplicates
+from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMessages
-from fluffle.broker.queues.queue_expiry import QueueExpiry
 from fluffle.broker.queues.queue_view import ReadyView
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entries import content_bytes_of

@@ -53,12 +53,13 @@ from fluffle.broker.queues.queue_api import (
     DeadLetterIds,
     Deferred,
     EnqueueResult,
+    PeekRequest,
+    PeekResult,
     PublishReceipt,
     QueueCounts,
     QueueTarget,
     SettlementStatus,
 )
-from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 from fluffle.broker.queues.quorum.runs import runs_of
 
 UNKNOWN = QueueCounts(0, 0, 0)

@@ -20,7 +20,7 @@ from fluffle.broker.durability.journals.deduplication_keys import KeyLog, KeyLog
 from fluffle.broker.durability.journals.entries import Entries, PartialEntry
 from fluffle.broker.durability.journals.priority_journal import PriorityJournal, PriorityLogs
 from fluffle.broker.durability.page_out import LogSpill
-from fluffle.broker.queues.expiry_times import Deadlines, Expiries, grown, joined, span_of
+from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
     Damage,
     Journal,
@@ -33,7 +33,6 @@ from fluffle.broker.queues.journal import (
     part_of_loaded,
 )
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.batch import Batch
 from fluffle.storage.entry_reader import Entry, EntryHead

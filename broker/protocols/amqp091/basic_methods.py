@@ -36,8 +36,7 @@ from fluffle.protocol.steps import Steps, Unfinished
 
 if TYPE_CHECKING:
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.session import AmqpSession
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
-    from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.delivery import OverdueDeliveries, TimedOutDeliveries
     from fluffle.broker.queues.queue_api import QueueHandle
 
 

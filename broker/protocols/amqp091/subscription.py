@@ -12,9 +12,13 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
 from fluffle.protocol.methods import Basic, deliver_prefix, make
 from fluffle.protocol.properties import split_content

@@ -33,8 +33,12 @@ from fluffle.broker.protocols.http.request_channel import (
     knowledge_of,
 )
 from fluffle.broker.protocols.http.responses import bad_request
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 from fluffle.broker.queues.queue_api import Deferred, QueueHandle, SettlementStatus
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import build_content

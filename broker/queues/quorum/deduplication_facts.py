@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.queues.deduplication import DeduplicationContext, DuplicateFilter
+from fluffle.broker.queues.deduplication import DuplicateFilter
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
-from fluffle.broker.queues.length_limit import Enqueue
+from fluffle.broker.queues.queue_api import Enqueue
 from fluffle.broker.queues.quorum.encoding import REMEMBERS
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_version import EntryVersions
@@ -54,7 +54,7 @@ class LoggedDeduplicationKeys:
         self._time = time
         self._on_duplicates = on_duplicates
         self._window = NO_WINDOW
-        """Of the sieve."""
+        """Of the filter."""
         self._news: list[bytes] = []
         """Keys that are to be said."""
         self._kept: int | None = None
@@ -62,12 +62,18 @@ class LoggedDeduplicationKeys:
         self._is_behind = False
         """Whether there are others that could not be said."""
 
-    def sieve(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
+    def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
         """A `FilterFactory`."""
         known, self._known = self._known, None
         self._window = known.copy() if known is not None else DeduplicationWindow()
-        context = DeduplicationContext(enqueue, self._time.now_ms, self._on_duplicates, self)
-        return DuplicateFilter(cache, self._window, context)
+        return DuplicateFilter(
+            cache,
+            self._window,
+            enqueue,
+            time=self._time,
+            on_duplicates=self._on_duplicates,
+            record=self,
+        )
 
     def remembered(self, packed: bytes, kept: int) -> None:
         if not kept:

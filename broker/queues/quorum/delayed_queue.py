@@ -11,8 +11,7 @@ from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import Stored
-from fluffle.broker.queues.length_limit import Enqueue
-from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
+from fluffle.broker.queues.queue_api import Enqueue, EnqueueResult, PartialResult
 from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX
 from fluffle.broker.queues.quorum.entries import Entries
 from fluffle.broker.queues.quorum.message_reader import LogJournal

@@ -24,11 +24,10 @@ from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.bits import comb
-from fluffle.broker.queues.expiry_times import Expiries, alike, joined
+from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries, alike, joined
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.messages import Enqueued
 from fluffle.broker.queues.quorum.runs import common
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.raft.ranges import Ranges
 
 COMPACT_ENTRIES = 512

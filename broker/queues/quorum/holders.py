@@ -12,9 +12,8 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.quorum.consumer_terms import timeout_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, GetterAttached, Key

@@ -23,16 +23,16 @@ from functools import partial
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
 from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.deduplication import DuplicateFilter
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.delayed_retry import DelayedRetries
-from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome, OverdueDeliveries
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.engine import Queue, QueueTurn
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import DeadLetterIds
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_api import DeadLetterIds, Enqueue
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.dead_letter_dedup import DeadLetterDedup
 from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox
@@ -79,7 +79,7 @@ from fluffle.broker.queues.quorum.settlement import Settlement
 from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
 from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.broker.queues.segment import TakenMessages
-from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.queues.settings import DeduplicationCache, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 
 
@@ -317,16 +317,6 @@ class Leadership:
 
     def _engine(self, spec: QueueSpec, calendar: DelayedReadyList | None) -> Queue:
         """Make the queue that this leadership decides with."""
-        context = QueueContext(
-            self._touch,
-            self._time,
-            sieve=self._logged_keys.sieve,
-            deliver=self._handed,
-            bury=self._bury,
-            besides=self._besides,
-            on_disused=self._on_disused,
-            consumer_timeout_ms=self._host.consumer_timeout_ms,
-        )
         stores = QueueStores(  # mutant: LE28
             self._contents,
             returned=RequeueByReturn(self._contents.fetch),
@@ -336,18 +326,19 @@ class Leadership:
         )
         # mutant: R17b
         settings = settings_on_record(self._image.state.spec, spec)
-        return Queue(spec, context, stores, settings=settings)
+        host = LeaderQueueHost(self, self._time, self._logged_keys)
+        return Queue(spec, host, stores, settings=settings)
 
     def _touch(self, _queue: object = None) -> None:
         self._host.touch()
 
-    def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
-        self._settlement.drop(reason, taken)
-
     def _besides(self) -> int:
         return self.outbox.count
 
-    def _on_disused(self, _queue: object) -> None:
+    def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
+        self._settlement.drop(reason, taken)
+
+    def _on_disused(self) -> None:
         """Its consumers may have left in an entry that the next leader will not have."""
         self._effects.keep_known(self._disused)  # mutant: UN1
         self._touch()
@@ -696,3 +687,43 @@ class Leadership:
                 self._touch()
             elif isinstance(each, Delivery | GetResult) and each.delivery_batch is not None:
                 each.delivery_batch.forget()  # the log has it, however long it is held
+
+
+class LeaderQueueHost:
+    """The `QueueHost` of the queue that a leadership decides with."""
+
+    __slots__ = (
+        "_keys", "_leadership", "besides", "bury", "consumer_timeout_ms", "time", "touch_queue",
+        "touch_queue_last",
+    )  # fmt: skip
+
+    dead_letter = None
+    """What has died is handed on once that is on record."""
+
+    def __init__(
+        self, leadership: Leadership, time: QueueTime, keys: LoggedDeduplicationKeys
+    ) -> None:
+        self._leadership = leadership
+        self._keys = keys
+        self.time = time
+        self.consumer_timeout_ms = leadership._host.consumer_timeout_ms
+        self.touch_queue = self.touch_queue_last = leadership._touch
+        """A leadership has a turn of its own."""
+        self.besides = leadership._besides
+        self.bury = leadership._bury
+
+    @property
+    def turn(self) -> QueueTurn:
+        return self
+
+    def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
+        return self._keys.duplicate_filter(cache, enqueue)
+
+    def deliver_early(self, delivery_batches: list[DeliveryBatch]) -> None:
+        self._leadership._handed(delivery_batches)
+
+    def on_crash(self, queue: Queue) -> None:
+        """Whoever cannot read what it wrote leads no more: see `LogJournal`."""
+
+    def on_disused(self, _queue: Queue) -> None:
+        self._leadership._on_disused()

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.expiry_times import Deadlines, Expiries, alike
+from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, alike
 from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import (
     Damage,
@@ -37,7 +37,6 @@ from fluffle.broker.queues.quorum.ready_ranges import stored_by_level
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.requeue import UNLIMITED_BYTES
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 PIECE_RUNS = 512
 """So many runs of a purge are said together, of as many entries of the log at most: some

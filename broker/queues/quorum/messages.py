@@ -29,11 +29,10 @@ from zlib import crc32
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import Counts
-from fluffle.broker.queues.expiry_times import Expiries
+from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries
 from fluffle.broker.queues.inherited_counts import EqualCountsRun
 from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 from fluffle.broker.queues.quorum.errors import InvalidEntry
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 HEAD = Struct(">QIIII")
 COLUMN = Struct(">BB")

@@ -9,9 +9,9 @@ from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.inherited_counts import InheritedCounts
-from fluffle.broker.queues.length_limit import Enqueue
 from fluffle.broker.queues.queue_api import (
     DeadLetterIds,
+    Enqueue,
     EnqueueResult,
     MessageResult,
     PartialResult,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.delivery import DeliverySource
 
 STEP_MS = 10
 """It gains no more on what the machine counts, between two looks, while the clock is behind it."""
@@ -57,6 +57,6 @@ class QueueTime:
         self._ahead_ms = self._last_ms - wall_ms
         return self._last_ms
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         del queue
         self._wake(at_ms - self.now_ms())

@@ -10,11 +10,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 
-from fluffle.broker.queues.expiry_times import NO_SPAN
+from fluffle.broker.queues.expiry_times import NEVER_MS, NO_SPAN
 from fluffle.broker.queues.journal import Stored
 from fluffle.broker.queues.quorum.entries import Entries, Rows
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 
 def stored(entries: Entries) -> list[Stored]:

@@ -22,10 +22,9 @@ from functools import partial
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
 from fluffle.broker.queues.dead_letter_port import DeadMessages, RepublishDeadLetters
 from fluffle.broker.queues.delayed_retry import delay_ms
-from fluffle.broker.queues.delivery import FAILED, Outcome
+from fluffle.broker.queues.delivery import FAILED, Outcome, OverdueDeliveries
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages

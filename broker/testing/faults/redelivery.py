@@ -6,8 +6,13 @@ from collections.abc import Callable
 from typing import cast
 
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    Holder,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 from fluffle.broker.queues.queue_api import QueueHandle
 
 

@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import Origin
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiry_times import INSTANT_MS
+from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.queue_api import (
     Deferred,
@@ -35,7 +39,6 @@ from fluffle.broker.queues.queue_api import (
     QueueHandle,
 )
 from fluffle.broker.queues.queue_view import ReadyMessages, StoredMessage, messages_from
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.transfer.conversion.changes import finish, give_up
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -18,8 +18,13 @@ from typing import NamedTuple
 
 from fluffle.broker.base.errors import BrokerError, SyntaxFailure
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.queue_api import (
     Deferred,
     EnqueueResult,
@@ -27,7 +32,6 @@ from fluffle.broker.queues.queue_api import (
     PublishReceipt,
     QueueHandle,
 )
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic import TopicMatcher
 from fluffle.broker.runtime.background import Task

@@ -14,6 +14,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import editor_of
 from tests.support.passwords import slow_hash
+from tests.support.queue_host import FakeTurn
 
 
 def access_of(**users: PasswordHash | None) -> Access:
@@ -108,7 +109,7 @@ def test_who_goes_takes_his_permissions_along() -> None:
 
 def test_changes_are_told_to_those_they_concern() -> None:
     access, heard = Access(), []
-    editor = editor_of(VirtualHost("/", LocalQueues(lambda _queue: None)), access=access)
+    editor = editor_of(VirtualHost("/", LocalQueues(FakeTurn())), access=access)
 
     def listener() -> None:
         heard.append("u")

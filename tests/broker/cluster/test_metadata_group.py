@@ -20,7 +20,8 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definition_digest import digest_of
 from tests.support.fakes import Timer
 from tests.support.frames import FakeSender
-from tests.support.metadata_cluster import Outcome, nobody_is_served
+from tests.support.metadata_cluster import Outcome
+from tests.support.queue_host import FakeTurn
 from tests.support.raft_hosts import HostCluster, Node, ToyMachine
 
 GROUP = 1
@@ -33,7 +34,7 @@ class Member:
         self.node = node
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.catalogue = Catalogue(
-            Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(nobody_is_served))
+            Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(FakeTurn()))
         )
 
         self.metadata = ReplicatedMetadata(

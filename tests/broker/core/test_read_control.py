@@ -12,9 +12,9 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import BlockedPublisher
-from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink
 from tests.support.fakes import Scheduler
+from tests.support.queue_host import FakeQueueHost
 
 
 class Socket:
@@ -114,7 +114,7 @@ def test_a_debt_to_several_queues_is_paid_by_each(scene: Scene) -> None:
 
 
 def test_publishers_of_one_queue_are_read_one_after_the_other() -> None:
-    queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None))
+    queue = Queue(QueueSpec("q"), FakeQueueHost())
     scenes = [Scene() for _ in range(3)]
     for scene in scenes:
         queue.enqueue([ORIGIN] * 1000, [b""] * 1000, 0)

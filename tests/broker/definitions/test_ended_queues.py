@@ -18,6 +18,7 @@ from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.output import Verdict
 from tests.support.definitions import editor_of
+from tests.support.queue_host import FakeTurn
 
 Told = Callable[[Mapping[str, Set[str]]], None]
 
@@ -26,7 +27,7 @@ class Scene:
     """a leads, b is there, and c has left a queue."""
 
     def __init__(self) -> None:
-        vhost = self.vhost = VirtualHost("/", LocalQueues(lambda _queue: None))
+        vhost = self.vhost = VirtualHost("/", LocalQueues(FakeTurn()))
         editor = self.editor = editor_of(vhost)
         self.left_by("c", "q")
         nodes = editor.catalogue.nodes.entries

@@ -25,13 +25,14 @@ from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import Editor
 from tests.support.loop_turns import TurnCounter
+from tests.support.queue_host import FakeTurn
 
 HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
 """Of `secret`, made by RabbitMQ 4.0.5."""
 
 
 def empty() -> Catalogue:
-    return Catalogue(Access(), {}, lambda name: VirtualHost(name, LocalQueues(lambda _queue: None)))
+    return Catalogue(Access(), {}, lambda name: VirtualHost(name, LocalQueues(FakeTurn())))
 
 
 def imported(catalogue: Catalogue | None = None, **content: list[dict[str, Any]]) -> Catalogue:

@@ -18,6 +18,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.support.definitions import Editor, engine_of
+from tests.support.queue_host import FakeTurn
 
 
 class Place:
@@ -28,7 +29,7 @@ class Place:
         self.background_tasks: list[Task] = []
         self.renewing = PolicyRenewal(self.begin, policies.count)
         self.touched: list[Queue] = []
-        maker = LocalQueues(self.touched.append, settings=policies.settings_of)
+        maker = LocalQueues(FakeTurn(self.touched.append), settings=policies.settings_of)
         self.catalogue = Catalogue(
             Access(),
             {},

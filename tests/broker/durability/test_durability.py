@@ -42,6 +42,7 @@ from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor, engine_of, engines
 from tests.support.no_timeout import NoTimeoutHolder
+from tests.support.queue_host import FakeTurn
 from tests.support.store import open_store
 
 
@@ -53,7 +54,7 @@ class Rig:
         self.store = open_store(disk, self._make_writer)
         self.durability = durability = Durability(self.store, Turn(lambda _act: None))
 
-        maker = LocalQueues(lambda _queue: None, durability.journals)
+        maker = LocalQueues(FakeTurn(), durability.journals)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, image=image)

@@ -13,13 +13,14 @@ from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.runtime import commits as group_commit
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink, numbered
 from tests.storage.support import ManualWriter
+from tests.support.queue_host import FakeQueueHost
 from tests.support.store import open_store
 
 
@@ -31,7 +32,7 @@ class Rig:
         self.store = open_store(make_writer=self._make_writer)
         self.commits = Commits(self.store, self.turn)
         self.journals = LocalJournals(self.store.log, self.commits, {})
-        ports = QueueContext(lambda _queue: None)
+        ports = FakeQueueHost()
         self.queue = Queue(QueueSpec("q"), ports, QueueStores(spill=self.journals.spill))
         self.shedding = PageOut(
             lambda: [self.queue], self.journals.spill, self.commits, lambda: None

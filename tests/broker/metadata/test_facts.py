@@ -30,6 +30,7 @@ from fluffle.protocol.types import FieldTable
 from tests.broker.durability.definitions.test_image_restart_model import Sink
 from tests.support.definitions import Editor, VhostEditor, editor_of, engine_of
 from tests.support.fact_recorder import FactRecorder
+from tests.support.queue_host import FakeTurn
 
 OWNER = Owner("a", 0, 1, "c")
 QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
@@ -49,13 +50,13 @@ def removed_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def vhost(facts: FactRecorder) -> VhostEditor:
-    vhost = VirtualHost("v", LocalQueues(lambda _queue: None))
+    vhost = VirtualHost("v", LocalQueues(FakeTurn()))
     return VhostEditor(vhost, editor_of(vhost, facts=facts))
 
 
 def new_editor(facts: FactRecorder) -> Editor:
     def make_vhost(name: str) -> VirtualHost:
-        return VirtualHost(name, LocalQueues(lambda _queue: None))
+        return VirtualHost(name, LocalQueues(FakeTurn()))
 
     return Editor(Catalogue(Access(), {}, make_vhost), facts)
 

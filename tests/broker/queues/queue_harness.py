@@ -6,16 +6,17 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.delivery import DeliveryBatch, DeliverySource
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Expiries, Lifetimes
 from fluffle.broker.queues.journal import PagedOutMessages, PageStore
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from tests.support.no_timeout import NoTimeoutSink
+from tests.support.queue_host import FakeQueueHost
 
 ORIGIN = Origin("ex", "key")
 OTHER_ORIGIN = Origin("ex", "other")
@@ -101,7 +102,7 @@ class QueueHarness:
 
     def __init__(self, spec: QueueSpec = PLAIN) -> None:
         self.touched = False
-        self.queue = Queue(spec, QueueContext(self.touch))
+        self.queue = Queue(spec, FakeQueueHost(self.touch))
         self.consumers: dict[str, Consumer] = {}
         self.sinks: dict[str, FakeSink] = {}
         self.shared = SharedCredit()
@@ -175,7 +176,9 @@ class ExpiryHarness(QueueHarness):
         self.unwanted = 0
         """Those that nobody wanted to have."""
         """What has expired, if somebody wants to know."""
-        ports = QueueContext(self.touch, self, dead_letter=self.on_dead, on_disused=self.on_disused)
+        ports = FakeQueueHost(
+            self.touch, self, dead_letter=self.on_dead, on_disused=self.on_disused
+        )
         self.queue = Queue(spec, ports, QueueStores(spill=spill, returned=returned))
 
     def on_disused(self, queue: Queue) -> None:
@@ -191,7 +194,7 @@ class ExpiryHarness(QueueHarness):
     def now_ms(self) -> int:
         return self.now
 
-    def wake(self, _queue: Queue, at_ms: int) -> None:
+    def wake(self, _queue: DeliverySource, at_ms: int) -> None:
         self.wakes.append(at_ms)
 
     def advance(self, by_ms: int) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.settings import Overflow, QueueSettings
-from fluffle.broker.queues.timer_port import NEVER_MS
 
 
 @dataclass(eq=False)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import SWEEP_MIN, OverdueDeliveries, TimedOutDeliveries
+from fluffle.broker.queues.consumer_timeout import SWEEP_MIN
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.queues.queue_harness import ExpiryHarness, FakeSink
 from tests.support.queue_arguments import queue_arguments
+from tests.support.queue_host import FakeQueueHost
 
 TIMEOUT_MS = 10_000
 SHORT_MS = 1_000
@@ -45,7 +50,7 @@ class Rig(ExpiryHarness):
 
     def __init__(self, default_ms: int | None = None, spec: QueueSpec | None = None) -> None:
         super().__init__(QueueSpec("q"))
-        ports = QueueContext(self.touch, self, consumer_timeout_ms=default_ms)
+        ports = FakeQueueHost(self.touch, self, consumer_timeout_ms=default_ms)
         self.queue = Queue(spec or QueueSpec("q"), ports)
         self.delivery_batches: list[DeliveryBatch] = []
 

@@ -9,9 +9,9 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues import consumer_timeout
-from fluffle.broker.queues.consumer_timeout import GAP_MS, ConsumerTimeouts, OverdueDeliveries
-from fluffle.broker.queues.delivery import DeliveryBatch
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.consumer_timeout import GAP_MS, ConsumerTimeouts
+from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from tests.suite.seeds import seeds
 
 QUEUE: Any = None

@@ -16,8 +16,8 @@ from fluffle.broker.queues.queue_api import (
     EnqueueResult,
     PublishReceipt,
 )
-from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.queues.quorum.leader_harness import PLAIN
+from tests.support.queue_host import FakeQueueHost
 
 ORIGIN = Origin("", "q")
 POSTED = DeadLetterIds(7, 3, 1, [2], [4, 5])
@@ -57,7 +57,7 @@ class Told:
 
 
 def held() -> tuple[ConversionBuffer, Queue]:
-    queue = Queue(PLAIN, QueueContext(lambda _queue: None))
+    queue = Queue(PLAIN, FakeQueueHost())
     return ConversionBuffer(queue, lambda act: act()), queue
 
 

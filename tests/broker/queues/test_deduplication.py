@@ -8,12 +8,17 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.deduplication import DeduplicationContext, DuplicateFilter, key_of
+from fluffle.broker.queues.deduplication import DuplicateFilter, key_of
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
+from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.length_limit import Enqueue
-from fluffle.broker.queues.queue_api import EnqueueResult, MessageResult, PartialResult, results_of
-from fluffle.broker.queues.queue_context import QueueContext
+from fluffle.broker.queues.queue_api import (
+    Enqueue,
+    EnqueueResult,
+    MessageResult,
+    PartialResult,
+    results_of,
+)
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import (
     DEFAULT_CACHE_SIZE,
@@ -27,6 +32,7 @@ from tests.broker.queues.deduplication_model import ReferenceDeduplication, keye
 from tests.broker.queues.queue_harness import ORIGIN, QueueHarness
 from tests.suite.seeds import machine_settings
 from tests.support.queue_arguments import queue_arguments
+from tests.support.queue_host import FakeQueueHost, ignore
 
 DIED = Origin("ex", "key", MessageAnnotations.DIED)
 KEYS: list[PlainValue] = ["a", "b", "c", 1, "1", None]
@@ -41,7 +47,7 @@ class Time:
     def now_ms(self) -> int:
         return self.ms
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         """Nothing is ever due."""
 
 
@@ -50,14 +56,17 @@ class Deduplicating:
 
     def __init__(self, settings: QueueSettings) -> None:
         self.time, self.dropped = Time(), 0
-        ports = QueueContext(lambda _queue: None, self.time, sieve=self.sieve)
+        ports = FakeQueueHost(ignore, self.time, duplicate_filter=self.sieve)
         self.queue = Queue(QueueSpec("q"), ports, settings=settings)
 
     def sieve(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
         return DuplicateFilter(
             cache,
             DeduplicationWindow(),
-            DeduplicationContext(enqueue, self.time.now_ms, self.drop, None),
+            enqueue,
+            time=self.time,
+            on_duplicates=self.drop,
+            record=None,
         )
 
     def drop(self, count: int) -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from fluffle.broker.queues.delayed_retry import DelayedRetries
 from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.requeue import RequeuedRun
-from fluffle.broker.queues.timer_port import NEVER_MS
 from tests.suite.seeds import seeds
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fluffle.broker.queues import due_index
 from fluffle.broker.queues.due_index import DueIndex
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from tests.suite.seeds import seeds
 
 

@@ -28,10 +28,10 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, FakeSink
 from tests.suite.seeds import machine_settings
 from tests.support.no_timeout import NoTimeoutHolder
+from tests.support.queue_host import FakeQueueHost
 
 OUTCOMES = {"drop": Outcome.ACKED, "give back": Outcome.NACK_REQUEUED}
 
@@ -118,7 +118,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Messages that were handed out before the end of the turn, and has not been looked at."""
         self.is_owed = False
         """Whether somebody had room for what has been published since the last turn."""
-        self.queue = Queue(self.spec, QueueContext(self.touch, deliver=self.early.extend))
+        self.queue = Queue(self.spec, FakeQueueHost(self.touch, deliver=self.early.extend))
         self.active: Member | None = None
         """Who alone is served, where one alone is."""
         self.clients = [Client(), Client()]

@@ -27,14 +27,14 @@ import fluffle.broker.queues.length_limit as bounds
 import fluffle.broker.queues.ready_list as ready_lists
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.consumer_timeout import GAP_MS, OverdueDeliveries
+from fluffle.broker.queues.consumer_timeout import GAP_MS
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import DeliveryBatch, DeliverySource, Outcome, OverdueDeliveries
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.queue_api import taken_spans
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
@@ -43,6 +43,7 @@ from tests.broker.queues.priority_harness import with_priority
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink, MemorySpill
 from tests.broker.queues.reference_queue import Message, ReferenceQueue
 from tests.suite.seeds import machine_settings
+from tests.support.queue_host import FakeQueueHost
 
 PLENTY = 1 << 30
 SIZES = st.sampled_from([0, 1, 3, 12, 50])
@@ -156,7 +157,7 @@ class EverythingMachine(RuleBasedStateMachine):
         returned = RequeueByReturn(self.fetch) if spec.queue_type is QueueType.QUORUM else None
         self.queue = Queue(
             spec,
-            QueueContext(self.touch, time=self, deliver=self.deliver, dead_letter=self.on_dead),
+            FakeQueueHost(self.touch, time=self, deliver=self.deliver, dead_letter=self.on_dead),
             QueueStores(spill=MemorySpill() if is_spilled else None, returned=returned),
             settings=said,
         )
@@ -169,7 +170,7 @@ class EverythingMachine(RuleBasedStateMachine):
     def now_ms(self) -> int:
         return self.naive.now_ms
 
-    def wake(self, _queue: Queue, at_ms: int) -> None:
+    def wake(self, _queue: DeliverySource, at_ms: int) -> None:
         self.wakes.append(at_ms)
 
     def deliver(self, delivery_batches: list[DeliveryBatch]) -> None:

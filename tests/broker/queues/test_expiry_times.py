@@ -13,10 +13,9 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
-from fluffle.broker.queues.expiry_times import Spread, deadlines_of
+from fluffle.broker.queues.expiry_times import NEVER_MS, Spread, deadlines_of
 from fluffle.broker.queues.ready_list import FRONT_SEGMENTS, RECENT_SEGMENTS
 from fluffle.broker.queues.segment import LOOK_MAX
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.queue_harness import ExpiryHarness, MemorySpill, lane_of
 from tests.suite.seeds import seeds

@@ -14,12 +14,13 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.length_limit import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES
 from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.quorum.holders import Getter
 from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.properties import body_sizes, build_content
 from tests.broker.queues.queue_harness import ORIGIN, MemorySpill, QueueHarness, lane_of
+from tests.support.queue_host import FakeQueueHost
 
 CONTENT = build_content(b"\0\0", b"x")
 BACKLOG = 30_000
@@ -103,7 +104,7 @@ def test_what_fits_is_judged_once_while_it_is_not_known_how_much_waits(
     harness = QueueHarness()
     disk = RequeueByReturn(fetch)
     spec = QueueSpec("q", queue_type=queue_type)
-    harness.queue = Queue(spec, QueueContext(harness.touch), QueueStores(returned=disk))
+    harness.queue = Queue(spec, FakeQueueHost(harness.touch), QueueStores(returned=disk))
     lane_of(harness.queue).give_back(RequeuedRun([], [], range(1, 301)))
     limit_bytes = 400 * (1 if queue_type is QueueType.CLASSIC else 3)
     harness.queue.settings = QueueSettings(
@@ -161,7 +162,7 @@ def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
     monkeypatch.setattr(limits, "body_sizes", sizes)
     harness, spill = QueueHarness(), MemorySpill()
     spec = QueueSpec("q", max_priority=max_priority)
-    harness.queue = Queue(spec, QueueContext(harness.touch), QueueStores(spill=spill))
+    harness.queue = Queue(spec, FakeQueueHost(harness.touch), QueueStores(spill=spill))
     harness.queue.settings = QueueSettings(max_length_bytes=1 << 40)
     spill.is_wanted = False
     put(harness, BACKLOG)

@@ -11,19 +11,20 @@ from fluffle.broker.queues import queue_view
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
-from fluffle.broker.queues.queue_view import PeekRequest, PeekResult, ReadyView, peek
+from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
+from fluffle.broker.queues.queue_view import ReadyView, peek
 from fluffle.broker.queues.ready_list import ReadyList
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, FakeSink
 from tests.broker.queues.test_ready_list_damage import Spill, spilled
+from tests.support.queue_host import FakeQueueHost
 
 RAW = encode_properties(Properties(priority=3))
 
 
 def queue_of(*bodies: bytes) -> Queue:
-    queue = Queue(PLAIN, QueueContext(lambda _queue: None))
+    queue = Queue(PLAIN, FakeQueueHost())
     contents = [build_content(RAW, body) for body in bodies]
     queue.enqueue([ORIGIN] * len(contents), contents, sum(map(len, contents)))
     return queue

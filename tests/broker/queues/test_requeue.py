@@ -14,10 +14,11 @@ from fluffle.broker.queues.delivery import FINAL, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Damage, UnreadableMessages
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, QueueHarness, messages, numbered
+from tests.support.queue_host import FakeQueueHost
 
 
 class Disk:
@@ -171,7 +172,7 @@ def test_clear_forgets_what_is_on_disk() -> None:
 def test_counts_of_what_comes_back(outcome: Outcome) -> None:
     harness = QueueHarness()
     harness.queue = Queue(
-        PLAIN, QueueContext(harness.touch), QueueStores(returned=RequeueByReturn(Disk().fetch))
+        PLAIN, FakeQueueHost(harness.touch), QueueStores(returned=RequeueByReturn(Disk().fetch))
     )
     harness.consume("c")
     harness.enqueue("a")
@@ -189,7 +190,7 @@ def test_what_was_handed_out_before_it_was_in_memory_comes_back_as_that() -> Non
     disk = Disk()
     harness = QueueHarness()
     harness.queue = Queue(
-        PLAIN, QueueContext(harness.touch), QueueStores(returned=RequeueByReturn(disk.fetch))
+        PLAIN, FakeQueueHost(harness.touch), QueueStores(returned=RequeueByReturn(disk.fetch))
     )
     harness.consume("c")
     harness.enqueue("a")

@@ -9,7 +9,6 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.segment import SegmentLocation
 from fluffle.broker.queues.volume import (
     KeptDead,
@@ -21,6 +20,7 @@ from fluffle.broker.queues.volume import (
 )
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink
+from tests.support.queue_host import FakeQueueHost
 
 
 def content(size_bytes: int, **properties: int) -> bytes:
@@ -28,7 +28,7 @@ def content(size_bytes: int, **properties: int) -> bytes:
 
 
 def queue_of(*contents: bytes) -> Queue:
-    queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None))
+    queue = Queue(QueueSpec("q"), FakeQueueHost())
     put(queue, *contents)
     return queue
 
@@ -56,7 +56,7 @@ def test_what_is_in_memory_is_measured_to_the_byte() -> None:
 
 
 def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return() -> None:
-    queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), QueueContext(lambda _queue: None))
+    queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), FakeQueueHost())
     assert ready_counts(queue.shelf, 0) == ReadyCounts(0, 0, 0)
     put(queue, content(1), content(1))
     (run,) = taken(queue, 2)

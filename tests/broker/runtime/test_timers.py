@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.runtime.timers import DUE_MAX, REST_S_MAX, STALE_MIN, LocalQueueClock, Timers
 from tests.support.fakes import ScheduledClock, Scheduler
 from tests.support.queue_arguments import queue_arguments
+from tests.support.queue_host import FakeQueueHost
 
 
 class Rig:
@@ -136,10 +137,11 @@ def test_one_that_fails_does_not_hold_up_the_others(
 
 
 def test_queues_of_a_node_do_not_notice_when_its_clock_is_set(rig: Rig) -> None:
-    touched: list[Queue] = []
+    touched: list[DeliverySource] = []
     time = LocalQueueClock(rig.clock, rig.timers, touched.append)
     queue = Queue(
-        QueueSpec("q", arguments=queue_arguments(expires=1_000)), QueueContext(touched.append, time)
+        QueueSpec("q", arguments=queue_arguments(expires=1_000)),
+        FakeQueueHost(touched.append, time),
     )
     before_ms = time.now_ms()
     assert before_ms == rig.clock.wall_ms()

@@ -8,11 +8,11 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX
 from fluffle.broker.runtime.turn import LARGE_READ_BYTES, Turn
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink, messages
 from tests.support.no_timeout import NoTimeoutSink
+from tests.support.queue_host import FakeQueueHost
 
 
 class Loop:
@@ -76,7 +76,7 @@ class Broker:
         self.log: list[str] = []
 
     def queue(self) -> Queue:
-        return Queue(QueueSpec("q"), QueueContext(self.turn.touch_queue))
+        return Queue(QueueSpec("q"), FakeQueueHost(self.turn.touch_queue))
 
     def client(self) -> Client:
         return Client(self.turn, self.log)

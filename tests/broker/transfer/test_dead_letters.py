@@ -42,6 +42,7 @@ from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 from tests.broker.queues.queue_harness import FakeSink
 from tests.support.definitions import VhostEditor
+from tests.support.queue_host import FakeTurn
 
 
 class Place:
@@ -52,7 +53,7 @@ class Place:
         self.deaths = Deaths()
         self.dropped = self.deaths.dropped
         self.dead_letters = DeadLetters(self._find, self.clock, self.deaths)
-        maker = LocalQueues(lambda _queue: None, dead_letter=self.dead_letters.publish)
+        maker = LocalQueues(FakeTurn(), dead_letter=self.dead_letters.publish)
         self.vhost = VirtualHost("/", maker, pick=Random(1).randrange)
 
     def _find(self, name: str) -> VirtualHost | None:

@@ -15,6 +15,7 @@ from fluffle.broker.transfer.republish import DeathHeaders, RepublishedMessage
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import Properties, encode_properties
+from tests.support.queue_host import FakeTurn
 
 
 def queue(identity: int) -> Any:
@@ -91,7 +92,7 @@ def test_the_heir_of_an_heir_is_not_given_what_the_one_between_has() -> None:
 def test_a_key_that_no_frame_holds_is_cut(key: str, shown: str) -> None:
     """An argument or a policy may be longer; a message with it could be given to nobody."""
     settings = QueueSettings(dead_letter_exchange="amq.fanout", dead_letter_routing_key=key)
-    vhost = VirtualHost("/", LocalQueues(lambda _queue: None))
+    vhost = VirtualHost("/", LocalQueues(FakeTurn()))
     writer = DeathHeaders(vhost, "q", settings, DeathReason.REJECTED, 7)
     letter = writer.write(Origin("", "q"), encode_properties(Properties()))
     assert letter.origin.routing_key == shown

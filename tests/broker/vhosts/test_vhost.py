@@ -24,6 +24,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.vhost import VirtualHost
 from tests.broker.queues.queue_harness import FakeSink
 from tests.support.definitions import VhostEditor, engine_of
+from tests.support.queue_host import FakeTurn
 from tests.support.topologies import bindings_from
 
 ANNA, BERT = Owner("a", 0, 1, "anna"), Owner("a", 0, 2, "bert")
@@ -45,7 +46,7 @@ class ClosingSink(FakeSink):
 
 
 def make_vhost() -> VirtualHost:
-    return VirtualHost("/", LocalQueues(lambda _queue: None))
+    return VirtualHost("/", LocalQueues(FakeTurn()))
 
 
 def declare(vhost: VirtualHost, name: str = "q", owner: Owner = ANNA, **flags: Any) -> Queue:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumer_timeout import GAP_MS
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.consumer_terms import timeout_of
 from fluffle.broker.queues.quorum.encoding import DATED_HOLDS, FactBatch
 from fluffle.broker.queues.quorum.runs import dealt
 from fluffle.broker.queues.settings import settings_of
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation
 

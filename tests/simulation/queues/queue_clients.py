@@ -18,9 +18,14 @@ from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.ports import SessionPort
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
+from fluffle.broker.queues.delivery import (
+    FINAL,
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    TimedOutDeliveries,
+)
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import (

@@ -69,6 +69,7 @@ from tests.simulation.queues.queue_clients import QueueClients
 from tests.simulation.queues.rolling_upgrade import PeerVersions
 from tests.simulation.virtual_time import SECOND_US
 from tests.support.definition_digest import digest_of
+from tests.support.queue_host import FakeTurn
 
 if TYPE_CHECKING:
     from tests.simulation.queues.queue_cluster import QueueCluster
@@ -92,7 +93,7 @@ class QueueNode:
         """How many have no answer."""
         self.readers = PeerVersions(process.node, queue_cluster.fluffles.reads[process.node])
         self._queue_cluster = queue_cluster
-        self._local = LocalQueues(_nothing_comes)
+        self._local = LocalQueues(FakeTurn())
         self._links = links
         self.clock = clock = NodeClock(process, queue_cluster.wall_ahead_ms)
         self.day = CommonTime(process.node, clock, self._deciding)
@@ -545,10 +546,6 @@ def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:
 
 def _refused(node: NodeId, reason: str) -> None:
     raise AssertionError(f"a frame of {node} is refused: {reason}")
-
-
-def _nothing_comes(_queue: object) -> None:
-    """To a queue that is only there."""
 
 
 def _nothing() -> None:

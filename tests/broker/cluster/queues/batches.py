@@ -31,9 +31,10 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
+from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.expiry_times import NEVER_MS, Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import DeadLetterIds, PublishReceipt
 from fluffle.broker.queues.queue_view import messages_from
@@ -41,7 +42,6 @@ from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.properties import Properties, build_content, encode_properties
@@ -120,7 +120,7 @@ class Classic:
         self.turning = Turn(self.scheduler.call_soon)
         durability = Durability(open_store(self.disk, self.make_writer), self.turning)
         self.commits = durability.commits
-        local = LocalQueues(self.turning.touch_queue, durability.journals, time=self)  # type: ignore[arg-type]
+        local = LocalQueues(self.turning, durability.journals, time=self)  # type: ignore[arg-type]
         self.groups = groups = durability.journals.new_groups()
         definition = QueueDefinition(spec, groups, id=GROUP, home="far")
         self.queue = local.make_with(durability.journals.create(groups), definition, "/")
@@ -143,7 +143,7 @@ class Classic:
     def now_ms(self) -> int:
         return NOW_MS
 
-    def wake(self, _queue: Queue, _at_ms: int) -> None:
+    def wake(self, _queue: DeliverySource, _at_ms: int) -> None:
         """Time stands still."""
 
     @property

@@ -20,7 +20,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.quorum.settlement import HOW
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
@@ -34,6 +34,7 @@ from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
 from tests.support.no_timeout import NoTimeoutSink
+from tests.support.queue_host import FakeQueueHost
 from tests.support.store import open_store
 
 HOME = "home"
@@ -165,7 +166,7 @@ class ClassicHostHarness:
         definition = QueueDefinition(self.spec, GROUPS, id=GROUP, home=HOME)
         self.queue = ObservedQueue(
             self.spec,
-            QueueContext(turn.touch_queue),
+            FakeQueueHost(turn.touch_queue),
             QueueStores(journal if self.spec.durable else None),
             definition=definition,
         )

@@ -21,7 +21,7 @@ from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
+from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties

@@ -12,9 +12,9 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.runtime.commits import CommitWaiter
 from tests.broker.cluster.queues.classic_host_harness import ObservedQueue
+from tests.support.queue_host import FakeQueueHost
 from tests.support.queue_nodes import NONCE, QueueCluster
 
 AWAY_MS = round(AWAY_S * 1_000)
@@ -37,7 +37,7 @@ class HomeCluster(QueueCluster):
         """A life of the home."""
         node = self.nodes["a"]
         self.engine = ObservedQueue(
-            self.definition.spec, QueueContext(self._pump), definition=self.definition
+            self.definition.spec, FakeQueueHost(self._pump), definition=self.definition
         )
         self.engine.model = self.model
         homed = ClassicQueueHost(

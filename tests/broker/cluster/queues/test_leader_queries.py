@@ -10,8 +10,9 @@ from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.queues import leader_queries
 from fluffle.broker.cluster.queues.leader_queries import KINDS, PEEKED
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
-from fluffle.broker.queues.queue_view import PeekedMessage, PeekRequest, PeekResult, peek
-from fluffle.broker.queues.timer_port import NEVER_MS
+from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult
+from fluffle.broker.queues.queue_view import peek
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness

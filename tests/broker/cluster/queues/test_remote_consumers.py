@@ -17,8 +17,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from tests.support.no_timeout import NoTimeoutSink
+from tests.support.queue_host import FakeQueueHost
 
 
 class Socket(NoTimeoutSink):
@@ -51,7 +51,7 @@ class Scene:
         self.socket = Socket()
         credit = SharedCredit()
         credit.limit = shared
-        queue = Queue(QueueSpec("q"), QueueContext(lambda _queue: None))
+        queue = Queue(QueueSpec("q"), FakeQueueHost())
         self.consumer = Consumer(
             "c", queue, self.socket, shared=credit, prefetch=prefetch, no_ack=no_ack
         )

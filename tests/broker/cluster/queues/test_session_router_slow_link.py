@@ -24,8 +24,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.runtime.commits import CommitWaiter
+from tests.support.queue_host import FakeQueueHost
 
 BODY = bytes(16 << 10)
 BATCH = 64
@@ -113,7 +113,7 @@ class TwoNodes:
 
     def _queue(self, number: int) -> LeaderRoute:
         definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")
-        queue = Queue(definition.spec, QueueContext(lambda _queue: None), definition=definition)
+        queue = Queue(definition.spec, FakeQueueHost(), definition=definition)
         self.queues.append(queue)
         leading = self.hubs["b"].leading
         leader = Leader("b", BOOTS["b"], 1)

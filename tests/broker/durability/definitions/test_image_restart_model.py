@@ -49,6 +49,7 @@ from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
 from tests.support.definitions import Editor, engines
 from tests.support.no_timeout import NoTimeoutSink
+from tests.support.queue_host import FakeTurn
 from tests.support.store import open_store
 from tests.support.topologies import bindings_from
 
@@ -150,7 +151,7 @@ class RestartMachine(RuleBasedStateMachine):
         self.store = open_store(self.open_disk(), self.writer_on)
         self.durability = durability = Durability(self.store, Turn(lambda _act: None))
 
-        maker = LocalQueues(lambda _queue: None, durability.journals)
+        maker = LocalQueues(FakeTurn(), durability.journals)
 
         def make_vhost(name: str, image: VhostImage | None = None) -> VirtualHost:
             return VirtualHost(name, maker, image=image)

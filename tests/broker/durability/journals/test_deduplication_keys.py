@@ -11,12 +11,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.durability.journals.deduplication_keys import KEYS as KEYS_KIND
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.deduplication import key_of
 from fluffle.broker.queues.deduplication_window import KEY
+from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import EnqueueResult, MessageResult, results_of
 from fluffle.broker.runtime.commits import Commits
@@ -30,6 +32,7 @@ from tests.broker.queues.queue_harness import ORIGIN
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
 from tests.support.queue_arguments import queue_arguments
+from tests.support.queue_host import FakeTurn
 from tests.support.store import open_store
 
 SIZE = 3
@@ -56,7 +59,7 @@ class Durable:
         self.spec = spec
         self.disk = MemoryDisk()
         self.time_ms = 1_000
-        self.dropped = self.count = 0
+        self.traffic, self.count = Traffic(), 0
         self.boot()
         self.definition = self.maker.define(spec, None, "/")
         self.queue = self.maker.make(self.definition, "/")
@@ -69,23 +72,24 @@ class Durable:
         keys = self.store.catalog.items(KEYS_KIND)
         self.journals = LocalJournals(self.store.log, self.commits, {}, keys=keys)
         self.maker = LocalQueues(
-            lambda _queue: None,
+            FakeTurn(),
             self.journals,
-            on_duplicates=lambda _type, count: self.drop(count),
+            traffic=self.traffic,
             time=self,  # type: ignore[arg-type]
         )
 
     def now_ms(self) -> int:
         return self.time_ms
 
-    def wake(self, queue: Queue, at_ms: int) -> None:
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
         """Nothing is ever due."""
 
-    def forget(self, queue: Queue) -> None:
+    def forget(self, queue: DeliverySource) -> None:
         """Nobody wakes it."""
 
-    def drop(self, count: int) -> None:
-        self.dropped += count
+    @property
+    def dropped(self) -> int:
+        return self.traffic.duplicates[QueueType.CLASSIC]
 
     def writer_on(self, disk: Disk, wake: object) -> ManualWriter:
         assert callable(wake)

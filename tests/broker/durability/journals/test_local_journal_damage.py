@@ -13,7 +13,7 @@ from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import StorageError
@@ -23,6 +23,7 @@ from fluffle.storage.mover import UpkeepTuning
 from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
 from tests.support.no_timeout import NoTimeoutHolder
+from tests.support.queue_host import FakeQueueHost, ignore
 from tests.support.store import raise_it
 
 ORIGIN = Origin("", "q")
@@ -56,7 +57,7 @@ class Node:
         self.crashes = 0
         self.queue = Queue(
             QueueSpec("q", durable=True),
-            QueueContext(lambda _queue: None, on_crash=self._crashed),
+            FakeQueueHost(ignore, on_crash=self._crashed),
             QueueStores(journal),
         )
         self.queue.recover()

@@ -8,10 +8,11 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.journals.local_journal import LocalJournals, of_tag
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.memory import MemoryDisk
@@ -19,6 +20,7 @@ from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter
 from tests.broker.queues.queue_harness import lane_of
 from tests.support.queue_arguments import queue_arguments
+from tests.support.queue_host import FakeQueueHost, ignore
 from tests.support.store import raise_it
 
 ORIGIN = Origin("", "q")
@@ -40,7 +42,7 @@ class Node:
         self.dead: list[bytes] = []
         self.queue = Queue(
             QueueSpec("q", durable=True, arguments=queue_arguments(dead_letter_exchange="dlx")),
-            QueueContext(lambda _queue: None, self, dead_letter=self.on_dead),
+            FakeQueueHost(ignore, self, dead_letter=self.on_dead),
             QueueStores(journal),
         )
         self.queue.recover()
@@ -52,7 +54,7 @@ class Node:
     def now_ms(self) -> int:
         return self.now
 
-    def wake(self, _queue: Queue, at_ms: int) -> None:
+    def wake(self, _queue: DeliverySource, at_ms: int) -> None:
         self.wakes.append(at_ms)
 
     def publish(self, *bodies: bytes, expiration_ms: int | None = None) -> None:

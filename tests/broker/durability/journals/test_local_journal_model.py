@@ -29,12 +29,11 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
+from fluffle.broker.queues.expiry_times import NEVER_MS, Lifetimes, lifetimes_in
 from fluffle.broker.queues.priorities import level_of
 from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.queue_view import messages_from
-from fluffle.broker.queues.timer_port import NEVER_MS
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk
@@ -43,6 +42,7 @@ from tests.broker.queues.priority_harness import with_priority
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
 from tests.support.no_timeout import NoTimeoutSink
+from tests.support.queue_host import FakeQueueHost
 from tests.support.store import open_store
 
 EACH_MS = [1 << 40, 1 << 41, 1 << 40, 1 << 39, 1 << 42]
@@ -109,7 +109,7 @@ class JournalMachine(RuleBasedStateMachine):
         )
         self.groups = journal.groups
         self.spill = journals.spill
-        self.queue = Queue(self.spec, QueueContext(self.touched), QueueStores(journal, self.spill))
+        self.queue = Queue(self.spec, FakeQueueHost(self.touched), QueueStores(journal, self.spill))
         self.queue.recover()
         for group in seen:
             self.commits.remove(SEEN, NUMBER.pack(group))

@@ -17,11 +17,12 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import (
     BlockedPublisher,
     Deferred,
+    PeekRequest,
+    PeekResult,
     PublishReceipt,
     QueueCounts,
     QueueHandle,
 )
-from fluffle.broker.queues.queue_view import PeekRequest, PeekResult
 from fluffle.broker.vhosts.tracers import set_tracer
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties

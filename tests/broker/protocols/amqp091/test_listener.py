@@ -35,7 +35,7 @@ def real_services() -> Services:
         access=template.access,
         metadata=template.metadata,
         owners=template.owners,
-        vhosts={"/": VirtualHost("/", LocalQueues(runtime.turn.touch_queue))},
+        vhosts={"/": VirtualHost("/", LocalQueues(runtime.turn))},
         replies=template.replies,
         alarms=template.alarms,
         random_name=template.random_name,

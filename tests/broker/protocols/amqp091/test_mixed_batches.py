@@ -5,11 +5,11 @@ from __future__ import annotations
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import EnqueueResult
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.protocol.methods import Basic, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Client, Edge, publish_frames
+from tests.support.queue_host import FakeQueueHost
 
 
 class FullQueue(engine.Queue):
@@ -69,7 +69,7 @@ def test_each_message_of_a_batch_has_its_own_answer() -> None:
     client.declare("q")
     client.declare("full")
     queues = client.edge.vhost.queues
-    queues["full"] = FullQueue(QueueSpec("full"), QueueContext(lambda _queue: None))
+    queues["full"] = FullQueue(QueueSpec("full"), FakeQueueHost())
     client.edge.vhost.epoch += 1
     client.confirm_select()
     frames = [publish_frames(b"x", key) for key in ("q", "full", "q", "q", "full")]

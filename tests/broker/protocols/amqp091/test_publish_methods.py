@@ -15,12 +15,12 @@ from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import EnqueueResult
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.protocol.methods import Basic, Confirm, Exchange, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
 from fluffle.protocol.steps import Steps
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Arrival, Client, Edge, publish_frames
+from tests.support.queue_host import FakeQueueHost
 
 
 def properties_of(arrival: Arrival) -> Properties:
@@ -467,7 +467,7 @@ def test_what_one_queue_refuses_is_nacked_and_the_others_keep_it() -> None:
         client.declare(name)
         client.bind(name, "ex")
     vhost = client.edge.vhost
-    vhost.queues["full"] = FullQueue(QueueSpec("full"), QueueContext(lambda _queue: None))
+    vhost.queues["full"] = FullQueue(QueueSpec("full"), FakeQueueHost())
     client.confirm_select()
     client.send(
         publish_frames(b"1") + publish_frames(b"2", exchange="ex") * 2 + publish_frames(b"4")

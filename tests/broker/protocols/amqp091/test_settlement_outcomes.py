@@ -7,16 +7,16 @@ import pytest
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.protocol.methods import Basic, Channel, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
+from tests.support.queue_host import FakeQueueHost
 
 
 class NotingQueue(Queue):
     """Notes what became of messages: the outcome and the bodies' last bytes."""
 
     def __init__(self, edge: Edge) -> None:
-        super().__init__(QueueSpec("q"), QueueContext(edge.turn.touch_queue))
+        super().__init__(QueueSpec("q"), FakeQueueHost(edge.turn.touch_queue))
         self.outcomes: list[tuple[Outcome, str]] = []
 
     def settle(

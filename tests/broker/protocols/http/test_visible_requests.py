@@ -12,8 +12,7 @@ from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors
 from fluffle.broker.protocols.http.message_channel import Getter, MessageChannel, admit
 from fluffle.broker.protocols.http.request_channel import HttpClient
-from fluffle.broker.queues.consumer_timeout import OverdueDeliveries
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.delivery import Outcome, OverdueDeliveries
 from fluffle.broker.vhosts.tracers import set_tracer
 from fluffle.protocol.properties import decode_properties, raw_properties
 from tests.broker.protocols.http.test_request_channel import ENDS, Node

@@ -12,7 +12,7 @@ import pytest
 from fluffle.broker.queues import delayed_ready_list
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
 from fluffle.broker.queues.expiry_times import Expiries
-from fluffle.broker.queues.queue_view import PeekRequest
+from fluffle.broker.queues.queue_api import PeekRequest
 from fluffle.broker.queues.quorum import dead_letter_outbox, delayed_queue
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.entries import Entries

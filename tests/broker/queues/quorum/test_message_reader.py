@@ -6,6 +6,7 @@ from array import array
 
 import pytest
 
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FactBatch, encode
@@ -14,7 +15,6 @@ from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.messages import columns_of, enqueued
 from fluffle.broker.queues.quorum.ready_ranges import stored
-from fluffle.broker.queues.timer_port import NEVER_MS
 from tests.broker.queues.quorum.sample_facts import ORIGIN, applied, consumer
 
 PRIORITIES = [4, 4, 9, 4, 9, 0, 9]

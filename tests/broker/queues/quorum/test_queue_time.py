@@ -5,9 +5,9 @@ from random import Random
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.quorum.queue_time import STEP_MS, QueueTime
 from tests.suite.seeds import seeds
+from tests.support.queue_host import FakeQueueHost
 
 HOUR_MS = 3_600_000
 NOON_MS = 1_800_000_000_000
@@ -90,5 +90,5 @@ def test_it_is_woken_after_so_much_of_its_own_time() -> None:
     woken: list[int] = []
     clock = at(NOON_MS - HOUR_MS)
     time = QueueTime(NOON_MS, clock, woken.append)
-    time.wake(Queue(QueueSpec("q"), QueueContext(lambda _queue: None)), NOON_MS + 70)
+    time.wake(Queue(QueueSpec("q"), FakeQueueHost()), NOON_MS + 70)
     assert woken == [70]

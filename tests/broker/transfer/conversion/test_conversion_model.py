@@ -24,7 +24,6 @@ from fluffle.broker.queues.delivery import DeliveryBatch, Outcome, deliver_all
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import EnqueueResult, PublishReceipt, QueueCounts, QueueHandle
-from fluffle.broker.queues.queue_context import QueueContext
 from fluffle.broker.queues.queue_factory import FactoryByType
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import by_arguments
@@ -34,6 +33,7 @@ from fluffle.broker.transfer.move.mover import MoveGetter
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.suite.seeds import machine_settings
 from tests.support.edge import Edge
+from tests.support.queue_host import FakeQueueHost
 
 NO_LIMIT = 1 << 30
 
@@ -46,7 +46,7 @@ class Heir:
 
     def __init__(self, definition: QueueDefinition, touch: Any) -> None:
         self.definition = definition
-        self.queue = Queue(definition.spec, QueueContext(touch))
+        self.queue = Queue(definition.spec, FakeQueueHost(touch))
         self.untold: deque[PublishReceipt] = deque()
         self.refuses = False
 

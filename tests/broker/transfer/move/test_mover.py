@@ -16,9 +16,8 @@ from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue as Engine
-from fluffle.broker.queues.queue_api import Deferred
-from fluffle.broker.queues.queue_context import QueueContext, QueueStores
-from fluffle.broker.queues.queue_view import PeekRequest
+from fluffle.broker.queues.queue_api import Deferred, PeekRequest
+from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
@@ -35,6 +34,7 @@ from tests.broker.cluster.queues.remote_queue_harness import LEADER, NODE, Remot
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import seeds
 from tests.support.edge import Client, Edge
+from tests.support.queue_host import FakeQueueHost
 from tests.support.store import open_store
 
 ALL = PeekRequest(0, 999, 99)
@@ -412,7 +412,7 @@ class Crashing:
         store = open_store(self.disk.after_power_loss())
         journals = LocalJournals(store.log, Commits(store, turn), {})
         journal = journals.reopen(self.groups)
-        queue = Engine(QueueSpec("w"), QueueContext(lambda _queue: None), QueueStores(journal))
+        queue = Engine(QueueSpec("w"), FakeQueueHost(), QueueStores(journal))
         queue.recover()
         return {seen.body for seen in queue.peek(ALL).seen}
 
