@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fluffle.raft import leadership_transfer, peers, quorum
 from fluffle.raft.config import Member
 from fluffle.raft.log import Log
 from fluffle.raft.records import size_of
+from fluffle.raft.role_state import LeaderState
 from fluffle.raft.state import GroupState
-
-if TYPE_CHECKING:
-    from fluffle.raft.leader import LeaderState
 
 UNLIMITED = 1 << 62
 

@@ -12,23 +12,8 @@ from fluffle.raft import leadership_transfer
 from fluffle.raft.messages import RepairRequest
 from fluffle.raft.output import Role
 from fluffle.raft.records import Quarantine
+from fluffle.raft.role_state import RepairState
 from fluffle.raft.state import GroupState
-
-
-class RepairState:
-    """Progress of the repair of a quarantined member."""
-
-    __slots__ = ("ask_at_ms", "asked_round", "cut_at", "repairing")
-
-    def __init__(self) -> None:
-        self.cut_at = 0
-        """The quarantine's first index, once everything from there on is to be received anew."""
-        self.ask_at_ms: int | None = None
-        """When to ask the leader again."""
-        self.asked_round = 0
-        """The greatest of its requests seen, when it was asked last."""
-        self.repairing: Quarantine | None = None
-        """What is damaged and will not be, once the snapshot under way to the disk is there."""
 
 
 def resume(state: GroupState, quarantine: Quarantine) -> None:

@@ -25,24 +25,8 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.output import Role
 from fluffle.raft.records import GroupId
+from fluffle.raft.role_state import Campaign
 from fluffle.raft.state import GroupState
-
-
-class Campaign:
-    """Votes and pre-votes that a candidate, or a member about to be one, has received."""
-
-    __slots__ = ("granted", "is_asked", "is_first_term", "is_transfer")
-
-    def __init__(self, *, is_transfer: bool) -> None:
-        self.granted: set[Member] = set()
-        """A set of voters: an answer that comes twice counts once."""
-        self.is_asked = False
-        """Whether the requests for votes have left."""
-        self.is_transfer = is_transfer
-        """Whether the leader asked for this."""
-        self.is_first_term = False
-        """Whether it is to lead the first term of a new group: see `start_first_term`."""
-
 
 # When to stand
 

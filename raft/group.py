@@ -29,13 +29,13 @@ from fluffle.raft.config import (
     Promote,
     with_change,
 )
-from fluffle.raft.leader import LeaderState
 from fluffle.raft.log_store import NewSnapshot
 from fluffle.raft.output import Apply, Role
 from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, DATA, Entry, SnapshotMeta
 from fluffle.raft.rejection import ProposalRefused, RefusalReason
+from fluffle.raft.role_state import LeaderState
 from fluffle.raft.state import GroupState
 
 

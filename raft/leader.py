@@ -6,63 +6,14 @@ changes or removes an entry of its own log (Raft §5.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fluffle.raft import commit_index, leadership_transfer, peers, read_index, replication
 from fluffle.raft.config import NodeId
-from fluffle.raft.leadership_transfer import Transfer
 from fluffle.raft.messages import NotLeading
 from fluffle.raft.output import LeaderReady, Role
-from fluffle.raft.progress import UNHEARD, Progress
-from fluffle.raft.read_index import PendingReads
+from fluffle.raft.progress import UNHEARD
 from fluffle.raft.records import NOOP, Entry, size_of
+from fluffle.raft.role_state import LeaderState
 from fluffle.raft.state import GroupState
-
-
-class LeaderState:
-    """State that only a leader has; it goes when the leadership does."""
-
-    __slots__ = (
-        "commit_due",
-        "first_index",
-        "is_led_reported",
-        "peers",
-        "quorum_lost_at_ms",
-        "reads",
-        "round",
-        "send_commit_at_ms",
-        "transfer",
-        "uncommitted_bytes",
-    )
-
-    def __init__(self, first_index: int) -> None:
-        self.peers: dict[NodeId, Progress] = {}
-        """All members but itself: of the active configuration, and of the last committed one."""
-        self.first_index = first_index
-        """Of the first entry of its own term.  Until that is committed nothing else counts as.  0:
-        there is nothing of earlier terms."""
-        self.round = 1
-        """Of the requests of this turn; one more each turn in which any was sent."""
-        self.uncommitted_bytes = 0
-        """Of entries behind the commit index that are in memory, as `size_of` counts."""
-        self.commit_due = False
-        """A majority may have more on disk than is committed."""
-        self.send_commit_at_ms: int | None = None
-        """When followers are to hear of the commit index, if no append has told them."""
-        self.quorum_lost_at_ms: int | None = None
-        self.is_led_reported = False
-        self.reads: PendingReads | None = None
-        self.transfer: Transfer | None = None
-        """While there is one, proposals are refused."""
-
-    @property
-    def needs_answers(self) -> bool:
-        """Whether each answer of a follower may be one that something waits for."""
-        return self.reads is not None or self.transfer is not None
-
-    def waiting_contexts(self) -> Iterator[int]:
-        """Return the contexts of reads that have no answer."""
-        return iter(()) if self.reads is None else self.reads.contexts()
 
 
 def begin(state: GroupState) -> None:

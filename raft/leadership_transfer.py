@@ -8,30 +8,11 @@ until somebody has stood, because the followers would not do it by themselves wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import TimeoutNow
 from fluffle.raft.progress import Progress, ProgressState
+from fluffle.raft.role_state import LeaderState, Transfer
 from fluffle.raft.state import GroupState
-
-if TYPE_CHECKING:
-    from fluffle.raft.leader import LeaderState
-
-
-class Transfer:
-    """Leadership transfer that is under way."""
-
-    __slots__ = ("ends_at_ms", "is_resignation", "target", "tries", "was_asked")
-
-    def __init__(self, target: NodeId | None, ends_at_ms: int) -> None:
-        self.target = target
-        """None while a leader that resigns has found nobody."""
-        self.ends_at_ms = ends_at_ms
-        self.is_resignation = False
-        self.tries = 0
-        self.was_asked = False
-        """Whether the target was asked to stand."""
 
 
 def begin(state: GroupState, leading: LeaderState, target: NodeId) -> None:

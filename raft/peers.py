@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fluffle.raft.config import NodeId
 from fluffle.raft.progress import Progress
+from fluffle.raft.role_state import LeaderState
 from fluffle.raft.state import GroupState
-
-if TYPE_CHECKING:
-    from fluffle.raft.leader import LeaderState
 
 
 def peer_of(state: GroupState, node: NodeId, incarnation: int) -> Progress | None:

@@ -9,12 +9,9 @@ PROBE ----- an answer -----> REPLICATE       one request at a time; then pipelin
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from fluffle.raft.config import Member
-
-if TYPE_CHECKING:
-    from fluffle.raft.snapshot_sender import SnapshotSender
+from fluffle.raft.records import SnapshotMeta
 
 
 class ProgressState(Enum):
@@ -30,6 +27,52 @@ class ProgressState(Enum):
 
 UNHEARD = -1
 """In place of a commit index, of which 0 is one: the follower has heard nothing of this leader."""
+
+
+class SnapshotSender:
+    """Transfer of one snapshot to one follower.  Invariant: what was stored is no more than what
+    was sent."""
+
+    __slots__ = (
+        "has_answer", "meta", "offer_round", "sent_offset", "sent_through", "state_since_ms",
+        "stored", "under_way",
+    )  # fmt: skip
+
+    def __init__(self, meta: SnapshotMeta, offer_round: int) -> None:
+        self.meta = meta
+        self.offer_round = offer_round
+        self.has_answer = False
+        """Whether the follower has said where to begin."""
+        self.sent_through = 0
+        """Live entries up to here were sent."""
+        self.sent_offset = 0
+        """So many bytes of the state were sent."""
+        self.stored = (0, 0)
+        """The same two as the follower has them on disk."""
+        self.under_way: list[tuple[int, int]] = []
+        """The two after each chunk that has no answer."""
+        self.state_since_ms: int | None = None
+        """When the first of the state was sent."""
+
+    @property
+    def is_sent(self) -> bool:
+        return self.sent_through == self.meta.index and self.sent_offset == self.meta.state_bytes
+
+    def resume_from(self, through: int, offset: int) -> None:
+        """Go on from what the follower has; what was sent beyond it is lost."""
+        self.has_answer = True
+        self.stored = self.sent_through, self.sent_offset = through, offset
+        self.under_way.clear()
+
+    def arrived(self, through: int, offset: int) -> None:
+        """The follower has this much, by an earlier way maybe more than was sent on this one."""
+        if (through, offset) > self.stored:
+            self.stored = through, offset
+            self.under_way = [chunk for chunk in self.under_way if chunk > self.stored]
+
+    @property
+    def is_overtaken(self) -> bool:
+        return self.stored > (self.sent_through, self.sent_offset)
 
 
 class Progress:

@@ -7,35 +7,15 @@ for, so that nobody else led at that moment.  Thesis §6.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fluffle.raft import quorum, replication
 from fluffle.raft.output import Readable
+from fluffle.raft.role_state import LeaderState, PendingReads
 from fluffle.raft.state import GroupState
 
 if TYPE_CHECKING:
     from fluffle.raft.config import Member
-    from fluffle.raft.leader import LeaderState
-
-
-class PendingReads:
-    """Reads that have no answer yet, oldest first.  There is no object while there are none."""
-
-    __slots__ = ("asked", "confirmed", "fresh")
-
-    def __init__(self) -> None:
-        self.fresh: list[int] = []
-        """Contexts for which no round has begun."""
-        self.asked: list[tuple[int, int, int]] = []
-        """Round that must be confirmed, index, context."""
-        self.confirmed: list[tuple[int, int]] = []
-        """Index that must be applied, context."""
-
-    def contexts(self) -> Iterator[int]:
-        yield from (context for _, context in self.confirmed)
-        yield from (context for *_, context in self.asked)
-        yield from self.fresh
 
 
 def begin(state: GroupState, leading: LeaderState, context: int) -> None:

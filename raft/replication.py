@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fluffle.raft import commit_index, peers, snapshot_sender
 from fluffle.raft.config import NodeId
@@ -11,11 +10,8 @@ from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest,
 from fluffle.raft.output import ReadEntries
 from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.records import Entry, size_of
+from fluffle.raft.role_state import LeaderState
 from fluffle.raft.state import GroupState
-
-if TYPE_CHECKING:
-    from fluffle.raft.leader import LeaderState
-
 
 # Sending
 

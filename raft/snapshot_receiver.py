@@ -16,39 +16,9 @@ from fluffle.raft.log_store import Staged, StagedSnapshot
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import SnapshotMeta
+from fluffle.raft.role_state import SnapshotReceiver
 from fluffle.raft.snapshot_sender import is_of
 from fluffle.raft.state import GroupState
-
-
-class SnapshotReceiver:
-    """Parts of one snapshot that have arrived from the leader."""
-
-    __slots__ = (
-        "crc", "is_asked", "leader_round", "meta", "offset", "progress_due", "stored", "through",
-        "writes",
-    )  # fmt: skip
-
-    def __init__(self, meta: SnapshotMeta, through: int) -> None:
-        self.meta = meta
-        self.through = through
-        """All live entries up to here are staged, or are in the log."""
-        self.offset = 0
-        """So many bytes of the state are staged."""
-        self.crc = 0
-        """zlib.crc32 of those."""
-        self.stored = (through, 0)
-        """The two as they are on disk."""
-        self.writes: list[tuple[int, tuple[int, int]]] = []
-        """Token, and the two with it, of each write under way; token 0: of this turn."""
-        self.leader_round = 0
-        self.progress_due = False
-        """The leader is to hear how far we are."""
-        self.is_asked = False
-        """It wants to know where to go on: told once nothing is under way to the disk."""
-
-    @property
-    def is_complete(self) -> bool:
-        return self.through >= self.meta.index and self.offset == self.meta.state_bytes
 
 
 def resume(staged: StagedSnapshot) -> SnapshotReceiver:

@@ -10,64 +10,15 @@ snapshot is made meanwhile it is offered instead: entries that have arrived stay
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fluffle.raft import corruption, peers
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.output import ReadEntries, ReadState
-from fluffle.raft.progress import Progress, ProgressState
+from fluffle.raft.progress import Progress, ProgressState, SnapshotSender
 from fluffle.raft.records import Entry, SnapshotMeta
+from fluffle.raft.role_state import LeaderState
 from fluffle.raft.state import GroupState
-
-if TYPE_CHECKING:
-    from fluffle.raft.leader import LeaderState
-
-
-class SnapshotSender:
-    """Transfer of one snapshot to one follower.  Invariant: what was stored is no more than what
-    was sent."""
-
-    __slots__ = (
-        "has_answer", "meta", "offer_round", "sent_offset", "sent_through", "state_since_ms",
-        "stored", "under_way",
-    )  # fmt: skip
-
-    def __init__(self, meta: SnapshotMeta, offer_round: int) -> None:
-        self.meta = meta
-        self.offer_round = offer_round
-        self.has_answer = False
-        """Whether the follower has said where to begin."""
-        self.sent_through = 0
-        """Live entries up to here were sent."""
-        self.sent_offset = 0
-        """So many bytes of the state were sent."""
-        self.stored = (0, 0)
-        """The same two as the follower has them on disk."""
-        self.under_way: list[tuple[int, int]] = []
-        """The two after each chunk that has no answer."""
-        self.state_since_ms: int | None = None
-        """When the first of the state was sent."""
-
-    @property
-    def is_sent(self) -> bool:
-        return self.sent_through == self.meta.index and self.sent_offset == self.meta.state_bytes
-
-    def resume_from(self, through: int, offset: int) -> None:
-        """Go on from what the follower has; what was sent beyond it is lost."""
-        self.has_answer = True
-        self.stored = self.sent_through, self.sent_offset = through, offset
-        self.under_way.clear()
-
-    def arrived(self, through: int, offset: int) -> None:
-        """The follower has this much, by an earlier way maybe more than was sent on this one."""
-        if (through, offset) > self.stored:
-            self.stored = through, offset
-            self.under_way = [chunk for chunk in self.under_way if chunk > self.stored]
-
-    @property
-    def is_overtaken(self) -> bool:
-        return self.stored > (self.sent_through, self.sent_offset)
 
 
 def send_next(state: GroupState, leading: LeaderState, peer: Progress) -> bool:

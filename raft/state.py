@@ -6,20 +6,13 @@ What only one role needs is an object of its own that goes with the role: `Campa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fluffle.raft.config import Config, ConfigHistory, Member, NodeId
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Write
 from fluffle.raft.node import Node
 from fluffle.raft.output import ConfigChange, Readable, Restore, Role
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
-
-if TYPE_CHECKING:
-    from fluffle.raft.corruption import RepairState
-    from fluffle.raft.election import Campaign
-    from fluffle.raft.leader import LeaderState
-    from fluffle.raft.snapshot_receiver import SnapshotReceiver
+from fluffle.raft.role_state import Campaign, LeaderState, RepairState, SnapshotReceiver
 
 
 class DurableState:
