@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Protocol
 
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.queues.queue_api import (
@@ -35,31 +35,33 @@ LEFT_SHOWN_MAX = 20
 UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a command"
 
 
-class VhostQueries(NamedTuple):
-    """Queries that assertions make of a virtual host."""
+class AssertedVhost(Protocol):
+    """A virtual host for one test, as assertions look at it."""
 
-    vhost: Callable[[], VirtualHost]
-    """NotFound."""
-    queue_counts: Callable[[QueueHandle], QueueCounts | None]
-    """What is in a queue that is led here."""
-    settle: Callable[[], Awaitable[object]]
-    """Return when there is nothing to do for the node."""
+    def look(self) -> VirtualHost:
+        """The virtual host itself.  NotFound."""
+
+    def queue_counts(self, queue: QueueHandle) -> QueueCounts | None:
+        """What is in a queue that is led here."""
+
+    async def settle(self) -> None:
+        """Return when there is nothing to do for its nodes."""
 
 
 class VhostAssertions:
     """Assertions about the past and present of one virtual host."""
 
-    __slots__ = ("_around", "_timeline")
+    __slots__ = ("_timeline", "_vhost")
 
-    def __init__(self, timeline: Timeline, around: VhostQueries) -> None:
+    def __init__(self, timeline: Timeline, vhost: AssertedVhost) -> None:
         self._timeline = timeline
-        self._around = around
+        self._vhost = vhost
 
     async def history(self, queue: str) -> list[Passage]:
         """What became of each message of a queue, in the order in which they came; also of one that
         has been deleted.  The last 10,000 of the virtual host.  NotFound."""
-        await self._around.settle()
-        timeline, vhost = self._timeline, self._around.vhost()
+        await self._vhost.settle()
+        timeline, vhost = self._timeline, self._vhost.look()
         known = timeline.of_queue(queue)
         if queue not in vhost.queues:
             if not known:
@@ -69,7 +71,7 @@ class VhostAssertions:
         served = vhost.queues[queue]
         seen = await lying_in(served)
         gone = self._compare(queue, seen)
-        queue_counts = self._around.queue_counts(served)
+        queue_counts = self._vhost.queue_counts(served)
         if queue_counts is None or queue_counts.apart or len(seen) >= PEEKED_MAX:
             gone = set()  # they may be where nobody has looked
         step = TraceStep(StepKind.GONE, timeline.at_ms, detail=UNSEEN)
@@ -115,8 +117,8 @@ class VhostAssertions:
         yield from map(str, islice(timeline.lines, left_out, None))
         if not timeline.lines:
             yield "nothing has happened"
-        for queue in self._around.vhost().queues.values():
-            queue_counts = self._around.queue_counts(queue)
+        for queue in self._vhost.look().queues.values():
+            queue_counts = self._vhost.queue_counts(queue)
             if queue_counts is not None and any(
                 (queue_counts.ready, queue_counts.unacked, queue_counts.apart)
             ):
@@ -133,7 +135,7 @@ class VhostAssertions:
     def _unacked(self) -> list[Passage]:
         """By the queue's account, too: it may have taken messages from who held them for long, and
         have dropped what came back."""
-        queues = self._around.vhost().queues
+        queues = self._vhost.look().queues
         return [
             each
             for each in self._timeline.unacked
@@ -142,7 +144,7 @@ class VhostAssertions:
 
     def _may_have(self, queue: QueueHandle, passage: Passage) -> bool:
         """Whether the queue has messages that stand as this one does."""
-        queue_counts = self._around.queue_counts(queue)
+        queue_counts = self._vhost.queue_counts(queue)
         if queue_counts is None:
             return True
         is_held = passage.last.what is StepKind.DELIVERED
@@ -173,7 +175,7 @@ class VhostAssertions:
     async def assert_no_unroutable(self) -> None:
         """AssertionError if a client has published what no queue got, returned or not."""
         __tracebackhide__ = True
-        await self._around.settle()
+        await self._vhost.settle()
         await self._nothing_left(
             lambda: list(map(str, self._timeline.unroutable)), "unroutable", 0.0
         )

@@ -126,7 +126,9 @@ class Broker:
             entering.push_async_callback(node.stop, "shutdown")
             entering.push_async_callback(self.mend)
             if self._unkind is not None:  # for as long as there is a broker
-                self._made_scene(None).do("unkind", seed=self._unkind)
+                from fluffle.broker.testing.faults.clients import do  # noqa: PLC0415  if it is used
+
+                do(self._made_scene(None), "unkind", seed=self._unkind)
             self._entered = entering.pop_all()
         return self
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -22,7 +21,7 @@ from fluffle.broker.queues.queue_api import QueueCounts, QueueHandle
 from fluffle.broker.routing.explain import Explanation, explain
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.testing import direct_consumers
-from fluffle.broker.testing.assertions import VhostAssertions, VhostQueries
+from fluffle.broker.testing.assertions import VhostAssertions
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.direct_consumers import DirectConsumer, HeldMessage, look_again, take
@@ -32,6 +31,7 @@ from fluffle.broker.testing.faults.faults import Faults
 from fluffle.broker.testing.message import Message, message_of
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.transfer.own_messages import publish_own
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
     Properties,
@@ -76,8 +76,7 @@ class Vhost:
         self._parts = parts
         self._turn = turn
         self._timeline = timeline
-        around = VhostQueries(partial(parts.vhost, name), partial(tally_here, parts), clock.advance)
-        assertions = VhostAssertions(timeline, around)
+        assertions = VhostAssertions(timeline, VhostOnNode(name, parts, clock))
         self.history = assertions.history
         self.timeline = assertions.timeline
         self.assert_no_unacked = assertions.assert_no_unacked
@@ -265,6 +264,26 @@ def check_message(body: object, properties: Iterable[str]) -> None:
     for name in properties:
         if name not in known:
             raise TypeError(f"a message has no property '{name}', but: {', '.join(known)}")
+
+
+class VhostOnNode:
+    """A virtual host of one node, as assertions look at it: see `AssertedVhost`."""
+
+    __slots__ = ("_clock", "_name", "_parts")
+
+    def __init__(self, name: str, parts: NodeContext, clock: MovableClock) -> None:
+        self._name = name
+        self._parts = parts
+        self._clock = clock
+
+    def look(self) -> VirtualHost:
+        return self._parts.vhost(self._name)
+
+    def queue_counts(self, queue: QueueHandle) -> QueueCounts | None:
+        return tally_here(self._parts, queue)
+
+    async def settle(self) -> None:
+        await self._clock.advance()
 
 
 def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:

@@ -164,7 +164,7 @@ def check_certificate_expiration(call: Invocation) -> Report:
     unit, within = call.options.get("unit", "weeks").lower(), call.options.get("within", "4")
     if unit not in UNITS_S or not within.isdecimal() or not int(within):
         raise UsageFailure(f"'{within} {unit}' is no time; units are {', '.join(UNITS_S)}", DATA)
-    until = call.wall() + int(within) * UNITS_S[unit]
+    until = call.time.time() + int(within) * UNITS_S[unit]
     found = [row for row in call.client.rows("node.certificates") if row["ends_at"] < until]
     if found:
         lines = [f"{row['file']}: expires on {ctime(row['ends_at'])}" for row in found]

@@ -60,11 +60,11 @@ def shutdown(call: Invocation) -> Report:
     """The same, and wait until it has ended."""
     pid = call.client.pid
     os.kill(pid, signal.SIGTERM)
-    end = call.now() + call.timeout_s(WAIT_TIMEOUT_S)
+    end = call.time.monotonic() + call.timeout_s(WAIT_TIMEOUT_S)
     while not call.has("no-wait") and running_pid(call.client.data_dir) == pid:
-        if call.now() >= end:
+        if call.time.monotonic() >= end:
             raise Failure(f"the node (process {pid}) has not stopped in time")
-        call.sleep(POLL_INTERVAL_S)
+        call.time.sleep(POLL_INTERVAL_S)
     return Report([])
 
 

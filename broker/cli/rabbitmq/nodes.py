@@ -221,16 +221,16 @@ def waited(
     call: Invocation, is_so: Callable[[], bool], what: str, timeout_s: float = WAIT_TIMEOUT_S
 ) -> None:
     """Look again and again.  Failure once it has taken too long."""
-    end = call.now() + call.timeout_s(timeout_s)
+    end = call.time.monotonic() + call.timeout_s(timeout_s)
     while True:
         try:
             if is_so():
                 return
         except (Unreachable, RequestRefused):
             pass
-        if call.now() >= end:
+        if call.time.monotonic() >= end:
             raise Failure(f"{what} in time")
-        call.sleep(POLL_INTERVAL_S)
+        call.time.sleep(POLL_INTERVAL_S)
 
 
 def is_up(call: Invocation) -> bool:

@@ -254,7 +254,7 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str
     is_silent = "silent" in options
     with client_of(options) as found:
         client = TargetNodeClient(found, options["node"]) if options.get("node") else found
-        call = Invocation(client, words, options, read_line, time.sleep, time.monotonic, time.time)
+        call = Invocation(client, words, options, read_line, time)
         try:
             verb.check(call)
             if not (is_silent or "quiet" in options or format_name in FOR_PROGRAMS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from fluffle.broker.cli.client import Client, Row
 
@@ -62,6 +62,16 @@ class Report:
 Output: TypeAlias = RowTable | Report | None
 
 
+class CommandTime(Protocol):
+    """Time of a command that may wait: the module `time` is one."""
+
+    def sleep(self, seconds: float, /) -> None: ...
+
+    def monotonic(self) -> float: ...
+
+    def time(self) -> float: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """Arguments of one call of a verb, and the client that it asks."""
@@ -70,9 +80,7 @@ class Invocation:
     words: Sequence[str]
     options: Mapping[str, str]
     standard_input: Callable[[], str]
-    sleep: Callable[[float], None]
-    now: Callable[[], float]
-    wall: Callable[[], float]
+    time: CommandTime
 
     @property
     def vhost(self) -> str:

@@ -131,7 +131,7 @@ class Cluster:
         self.net = net = Network(names, lambda number: nodes[number].listens_at(), self._seed)
         self._recorder = recorder = Recorder(self.clock.now_ms, self._known)
         clocks = self.clock, self.clients_clock
-        around = ClusterRuntime(*clocks, net.dial_from, self.settle, nodes.changed, recorder)
+        around = ClusterRuntime(*clocks, net, self.settle, nodes, recorder)
         peers = {name: ListenAddress(name, CLUSTER_PORT) for name in names}
         shared = ClusterConfig(peers, secrets.token_bytes(SECRET_BYTES), listen=LOOPBACK)
         config = replace(self._config, cluster=shared)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.base.logs import event
@@ -24,8 +24,8 @@ from fluffle.broker.testing.cluster.disk import (
     Settle,
     SlowWriter,
 )
-from fluffle.broker.testing.cluster.network import Address
-from fluffle.broker.testing.cluster.process import Dial, Process
+from fluffle.broker.testing.cluster.network import Address, Network
+from fluffle.broker.testing.cluster.process import Process
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
 from fluffle.broker.testing.faults.clients import Clients
 from fluffle.broker.testing.faults.fault_scope import FaultScope
@@ -57,16 +57,22 @@ class ProcessState(Enum):
     """It has ended by itself."""
 
 
+class ChangeListener(Protocol):
+    """All nodes together: whoever waits there for one of them looks again."""
+
+    def changed(self) -> None:
+        """Something may be otherwise than a moment ago; called often."""
+
+
 class ClusterRuntime(NamedTuple):
     """Clocks, network and recorder that all nodes of a cluster share."""
 
     clock: MovableClock
     clients_clock: MovableClock
-    dial_from: Callable[[int], Dial]
+    network: Network
     settle: Settle
     """Waits until there is nothing to do for any of them."""
-    changed: Callable[[], None]
-    """Something may be otherwise than a moment ago; called often."""
+    nodes: ChangeListener
     recorder: Recorder
     """Sees what happens on all of them."""
 
@@ -189,7 +195,7 @@ class ClusterNode:
         if self._now is not None:
             raise RuntimeError(f"node {self.number} is {self.state.value}")
         self._config.data_dir.mkdir(parents=True, exist_ok=True)
-        process = Process(self._around.dial_from(self.number))
+        process = Process(self._around.network.dial_from(self.number))
         self._door, self._scenes = ClientAcceptor(), {}
         node = Node(
             self._config, outside=lambda place: self._outside(place, process), on_fatal=self._told
@@ -203,7 +209,7 @@ class ClusterNode:
         if not self._listen.port:
             address = replace(self._listen, port=node.addresses["amqp"][1])
             self._config = replace(self._config, listen=address)
-        node.turn.watchers.add(self._around.changed)
+        node.turn.watchers.add(self._around.nodes.changed)
         self.is_wiped = False
 
     async def stop(self) -> None:
@@ -277,7 +283,7 @@ class ClusterNode:
         """It ends."""
         if not isinstance(error, ProcessKilled):
             event(logger, logging.CRITICAL, "fatal", node=self.name, reason=error)
-        self._around.changed()
+        self._around.nodes.changed()
 
     def _look_for_room(self) -> None:
         if self.state is ProcessState.RUNS and (cluster := self.node.cluster) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from fluffle.broker.admin.context import Row
 from fluffle.broker.queues.queue_api import QueueCounts, QueueHandle
 from fluffle.broker.routing.explain import Explanation
-from fluffle.broker.testing.assertions import VhostAssertions, VhostQueries
+from fluffle.broker.testing.assertions import VhostAssertions
 from fluffle.broker.testing.cluster.leaders import Leaders
 from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
@@ -17,6 +17,27 @@ from fluffle.broker.testing.message import Message
 from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.testing.vhost import PEEKED_MAX, Vhost, tally_here
 from fluffle.broker.vhosts.vhost import VirtualHost
+
+
+class VhostInCluster:
+    """A virtual host of all nodes, as assertions look at it: see `AssertedVhost`."""
+
+    __slots__ = ("_leaders", "_name")
+
+    def __init__(self, name: str, leaders: Leaders) -> None:
+        self._name = name
+        self._leaders = leaders
+
+    def look(self) -> VirtualHost:
+        return self._leaders.nodes.well().parts.vhost(self._name)
+
+    def queue_counts(self, queue: QueueHandle) -> QueueCounts | None:
+        """As its leader has it."""
+        led = self._leaders.led(self._name, queue.name)
+        return tally_here(led.node.parts, led.queue) if led is not None else None
+
+    async def settle(self) -> None:
+        await self._leaders.nodes.clock.advance()
 
 
 class ClusterVhost:
@@ -39,7 +60,7 @@ class ClusterVhost:
         self.advance = leaders.nodes.clock.advance
         """Moves the clock of messages, on all nodes."""
         self._timeline = timeline
-        assertions = VhostAssertions(timeline, VhostQueries(self._vhost, self._tally, self.advance))
+        assertions = VhostAssertions(timeline, VhostInCluster(name, leaders))
         self.history = assertions.history
         self.timeline = assertions.timeline
         self.assert_no_unacked = assertions.assert_no_unacked
@@ -128,14 +149,6 @@ class ClusterVhost:
         return queue_counts and Counts(
             queue_counts.ready + queue_counts.unacked + queue_counts.apart, *queue_counts[:3]
         )
-
-    def _vhost(self) -> VirtualHost:
-        return self._leaders.nodes.well().parts.vhost(self.name)
-
-    def _tally(self, queue: QueueHandle) -> QueueCounts | None:
-        """As its leader has it."""
-        led = self._leaders.led(self.name, queue.name)
-        return tally_here(led.node.parts, led.queue) if led is not None else None
 
     def _anywhere(self) -> Vhost:
         return self._at(self._leaders.nodes.well())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.testing.faults.fault_scope import FaultScope
+from fluffle.broker.testing.faults.fault_scope import NEXT, REASON, FaultScope
 
-REASON = "closed by the operator"
-NEXT = "next"
-"""The name of the connection that is yet to come."""
+
+def do(scene: FaultScope, name: str, **arguments: object) -> Row:
+    """One of `operations`.  BrokerError."""
+    from fluffle.broker.testing.faults.operations import perform  # noqa: PLC0415  if it is used
+
+    return perform(scene, name, arguments)
 
 
 class Consumer:
@@ -26,19 +29,19 @@ class Consumer:
 
     async def cancel(self) -> None:
         """End it from the server's side; what it holds stays unacknowledged."""
-        self._scene.do("consumers.cancel", consumer=self.tag)
+        do(self._scene, "consumers.cancel", consumer=self.tag)
 
     async def freeze(self) -> None:
         """Deliver nothing more to it."""
-        self._scene.do("consumers.freeze", consumer=self.tag)
+        do(self._scene, "consumers.freeze", consumer=self.tag)
 
     async def thaw(self) -> None:
         """Deliver to it again."""
-        self._scene.do("consumers.thaw", consumer=self.tag)
+        do(self._scene, "consumers.thaw", consumer=self.tag)
 
     async def redeliver(self) -> int:
         """Deliver again what it holds, though it may be about to acknowledge it; how many."""
-        return int(self._scene.do("consumers.redeliver", consumer=self.tag)["messages"])
+        return int(do(self._scene, "consumers.redeliver", consumer=self.tag)["messages"])
 
     def __repr__(self) -> str:
         return f"<consumer '{self.tag}' of queue '{self.queue}', which held {self.unacked}>"
@@ -55,18 +58,18 @@ class NextConnection:
 
     async def reset(self) -> None:
         """No goodbye: TCP tells the client that there is nobody any more."""
-        self._scene.do("connections.reset", connection=self.name)
+        do(self._scene, "connections.reset", connection=self.name)
 
     async def freeze(self) -> None:
         """Read and write nothing on it; the socket stays open, and heartbeats stop."""
-        self._scene.do("connections.freeze", connection=self.name)
+        do(self._scene, "connections.freeze", connection=self.name)
 
     async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
         """Cut it once so many more bytes have passed, though that is in the midst of a frame.
 
         Those that are counted are sent by the `broker` or by the `client`.
         """
-        self._scene.do("connections.cut_after", connection=self.name, bytes=count, sent_by=sent_by)
+        do(self._scene, "connections.cut_after", connection=self.name, bytes=count, sent_by=sent_by)
 
     def __repr__(self) -> str:
         return "<the next connection>"
@@ -94,7 +97,7 @@ class Connection:
 
     async def close(self, text: str = REASON) -> None:
         """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
-        self._scene.do("connections.close", connection=self.name, text=text)
+        do(self._scene, "connections.close", connection=self.name, text=text)
 
     async def reset(self) -> None:
         """No goodbye: TCP tells the client that there is nobody any more."""
@@ -106,7 +109,7 @@ class Connection:
 
     async def thaw(self) -> None:
         """Go on where it stopped."""
-        self._scene.do("connections.thaw", connection=self.name)
+        do(self._scene, "connections.thaw", connection=self.name)
 
     async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
         """As `NextConnection.cut_after`."""
@@ -127,7 +130,7 @@ class Clients:
 
     async def connections(self) -> list[Connection]:
         """Those that are open, in the order in which they came."""
-        rows = self._scene.do("connections.list")["connections"]
+        rows = do(self._scene, "connections.list")["connections"]
         return [Connection(self._scene, row) for row in rows]
 
     async def next_connection(self) -> NextConnection:
@@ -136,4 +139,4 @@ class Clients:
 
     async def consumer(self, name: str) -> Consumer:
         """By its tag, or by its queue if that has no other.  NotFound, PreconditionFailed."""
-        return Consumer(self._scene, self._scene.do("consumers.show", consumer=name))
+        return Consumer(self._scene, do(self._scene, "consumers.show", consumer=name))

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from fluffle.broker.admin.context import NodeContext, Row
+from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.testing.faults.acceptor import ClientAcceptor
 from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 from fluffle.broker.vhosts.vhost import VirtualHost
+
+REASON = "closed by the operator"
+NEXT = "next"
+"""The name of the connection that is yet to come."""
 
 
 class FaultScope:
@@ -35,12 +39,6 @@ class FaultScope:
         self.vhost_name = vhost_name
         self._in_effect: dict[object, tuple[str, Callable[[], None]]] = {}
         """In words, with what ends it; by what it is done to, or is called."""
-
-    def do(self, name: str, **arguments: object) -> Row:
-        """One of `operations`.  BrokerError."""
-        from fluffle.broker.testing.faults.operations import perform  # noqa: PLC0415  if it is used
-
-        return perform(self, name, arguments)
 
     def lines(self) -> Iterator[TappedConnection]:
         """Those of the clients that have opened the virtual host."""

@@ -8,7 +8,7 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
-from fluffle.broker.testing.faults.clients import Clients, Connection, Consumer, NextConnection
+from fluffle.broker.testing.faults.clients import Clients, Connection, Consumer, NextConnection, do
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 
@@ -24,30 +24,30 @@ class Faults:
 
     async def block(self, reason: str = "low on memory") -> None:
         """Raise a resource alarm: who publishes hears connection.blocked, and is not read."""
-        self._scene.do("block", reason=reason)
+        do(self._scene, "block", reason=reason)
 
     async def unblock(self) -> None:
         """Clear the alarm."""
-        self._scene.do("unblock")
+        do(self._scene, "unblock")
 
     async def refuse_logins(self) -> None:
         """Whatever the password: 403 ACCESS_REFUSED."""
-        self._scene.do("logins.refuse")
+        do(self._scene, "logins.refuse")
 
     async def allow_logins(self) -> None:
         """Let new connections log in again."""
-        self._scene.do("logins.allow")
+        do(self._scene, "logins.allow")
 
     async def refuse_connections(self, *, silently: bool = False) -> None:
         """As if there were no broker at its address; connections that are open stay.
 
         `silently`: new ones are accepted, and nothing is said on them.
         """
-        self._scene.do("connections.refuse", silently=silently)
+        do(self._scene, "connections.refuse", silently=silently)
 
     async def accept_connections(self) -> None:
         """Accept connections again, and talk to them; those that were met with silence stay so."""
-        self._scene.do("connections.accept")
+        do(self._scene, "connections.accept")
 
     # This virtual host
 
@@ -56,13 +56,13 @@ class Faults:
         later by the clock that can be moved."""
         if time:
             ms = round(timedelta(**time) / timedelta(milliseconds=1))
-            self._scene.do("confirms.delay", ms=ms)
+            do(self._scene, "confirms.delay", ms=ms)
         else:
-            self._scene.do("confirms.hold")
+            do(self._scene, "confirms.hold")
 
     async def release_confirms(self) -> None:
         """Say what has been held back, and hold back nothing more."""
-        self._scene.do("confirms.release")
+        do(self._scene, "confirms.release")
 
     async def nack_next(
         self, count: int = 1, *, queue: str | None = None, exchange: str | None = None
@@ -73,7 +73,7 @@ class Faults:
         NotFound for an exchange that is not there.
         """
         where = {"queue": queue, "exchange": exchange}
-        self._scene.do("publishes.nack_next", count=count, **where)
+        do(self._scene, "publishes.nack_next", count=count, **where)
 
     async def unkind(
         self, seed: int | str, *, redelivered_percent: int = 25, cancelled_percent: int = 1
@@ -83,7 +83,8 @@ class Faults:
         Of a hundred acknowledgements so many come when their messages have just been delivered once
         more, and so many when a consumer of their channel is cancelled.
         """
-        self._scene.do(
+        do(
+            self._scene,
             "unkind",
             seed=seed,
             redelivered_percent=redelivered_percent,

@@ -15,6 +15,7 @@ from fluffle.broker import Cluster
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.cluster.node import ProcessState
+from fluffle.broker.testing.faults.clients import do
 from tests.support.quorum_queue import QUORUM, ChannelAt, bodies, declare, publish
 
 START_S_MAX = 5.0
@@ -158,9 +159,9 @@ async def test_what_goes_wrong_in_a_virtual_host_ends_with_it() -> None:
     async with Cluster(nodes=2) as cluster:
         await cluster.add_vhost("more")
         first, second = cluster[0], cluster[1]
-        first.scene("more").do("unkind", seed=1)
-        first.scene("more").do("block")
-        second.scene().do("logins.refuse")
+        do(first.scene("more"), "unkind", seed=1)
+        do(first.scene("more"), "block")
+        do(second.scene(), "logins.refuse")
         with pytest.raises(NotFound):
             await cluster.delete_vhost("missing")
         assert second.scene().in_effect
