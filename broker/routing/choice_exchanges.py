@@ -10,7 +10,7 @@ from typing import Protocol
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.erlang_hash import hash_of_binaries
-from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.matcher import MatchInput
 from fluffle.protocol.properties import Properties
 
@@ -120,7 +120,7 @@ class LocalRandom:
 
     __slots__ = ("_around", "_bindings")
 
-    def __init__(self, around: ExchangeContext) -> None:
+    def __init__(self, around: ExchangeHost) -> None:
         self._around = around
         self._bindings: tuple[Binding, ...] = ()
 

@@ -10,7 +10,7 @@ from fluffle.broker.base.errors import AccessRefused, PreconditionFailed
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.choice_exchanges import ChoiceMatcher, LocalRandom, ModulusHash, Random
 from fluffle.broker.routing.consistent_hash import ConsistentHash, check_arguments
-from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.headers import headers_matcher
 from fluffle.broker.routing.jms_topic import JMS_TOPIC, selector_matcher
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
@@ -35,7 +35,7 @@ def _anything(_arguments: FieldTable) -> None:
 class ExchangeType(NamedTuple):
     """How an exchange of some type matches."""
 
-    make: Callable[[FieldTable, ExchangeContext], Matcher]
+    make: Callable[[FieldTable, ExchangeHost], Matcher]
     """Of the arguments that it was declared with."""
     check: Callable[[FieldTable], None] = _anything
     """Raises PreconditionFailed for arguments that it cannot be made with."""
@@ -125,7 +125,7 @@ class Exchange:
 
     __slots__ = ("alternate", "calendar", "history", "matcher", "onward", "spec")
 
-    def __init__(self, spec: ExchangeSpec, around: ExchangeContext) -> None:
+    def __init__(self, spec: ExchangeSpec, around: ExchangeHost) -> None:
         self.spec = spec
         self.matcher: Matcher = EXCHANGE_TYPES[spec.type].make(spec.arguments, around)
         self.onward: dict[str, int] = {}
@@ -195,7 +195,7 @@ def declared_alternate(spec: ExchangeSpec) -> str | None:
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else None
 
 
-def alternate_of(spec: ExchangeSpec, around: ExchangeContext) -> str | None:
+def alternate_of(spec: ExchangeSpec, around: ExchangeHost) -> str | None:
     """The alternate exchange in force: a policy counts if the declaration asks for none."""
     declared = declared_alternate(spec)
     return declared if declared is not None else around.alternate_of(spec.name)

@@ -22,7 +22,7 @@ from fluffle.broker.routing.bindings import (
     without_binding,
 )
 from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec, alternate_of
-from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.exchange_rules import resource
 from fluffle.broker.routing.stale import emptied
 
@@ -45,7 +45,7 @@ class Topology:
         self,
         vhost: str,
         *,
-        around: ExchangeContext | None = None,
+        around: ExchangeHost | None = None,
         exchanges: Iterable[ExchangeSpec] = (),
         bindings: Iterable[Binding] = (),
     ) -> None:
@@ -54,7 +54,7 @@ class Topology:
         self.epoch = 0
         """Rises with each change that can alter a route; what was remembered before it is void.
         The default exchange is not asked: where it leads is a matter of which queues there are."""
-        self._around = around or ExchangeContext()
+        self._around = around or ExchangeHost()
         self._exchanges = {
             spec.name: Exchange(spec, self._around) for spec in (*PREDECLARED, *exchanges)
         }

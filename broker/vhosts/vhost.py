@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import VhostLimits
@@ -26,7 +25,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same_or_changing
 from fluffle.broker.queues.queue_api import Deferred, QueueHandle, QueueTarget
 from fluffle.broker.queues.queue_factory import QueueFactory
-from fluffle.broker.routing.exchange_context import ExchangeContext, at_once, first
+from fluffle.broker.routing.exchange_host import ExchangeHost, at_once, first
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
@@ -142,7 +141,7 @@ class VirtualHost:
         other exchanges lead where the topology says, which has an epoch of its own."""
         self.topology = Topology(
             name,
-            around=self._around(on_kept, pick, later, policies or Policies()),
+            around=VhostExchangeHost(self, on_kept, pick, later, policies or Policies()),
             exchanges=image.exchanges,
             bindings=image.bindings,
         )
@@ -160,25 +159,6 @@ class VirtualHost:
         """Exclusive queues by their owner; no owner without one."""
         for definition in image.queues:
             self.queues[definition.spec.name] = maker.reopen(definition, name)
-
-    def _around(
-        self,
-        on_kept: OnKept,
-        pick: Callable[[int], int],
-        later: Callable[[Iterator[None]], None],
-        policies: Policies,
-    ) -> ExchangeContext:
-        """What exchanges ask for."""
-        return ExchangeContext(
-            is_durable_queue=lambda queue: self.queues[queue].spec.durable,
-            queue_type=self._queue_type,
-            queue_fact=self._queue_fact,
-            is_here=lambda queue: isinstance(self.queues.get(queue), Queue),
-            kept=partial(on_kept, self.name),
-            pick=pick,
-            alternate_of=partial(policies.alternate_of, self.name),
-            later=later,
-        )
 
     @property
     def limits(self) -> VhostLimits:
@@ -336,21 +316,6 @@ class VirtualHost:
         """The exclusive queues of a connection."""
         return tuple(self._owned.get(owner, {}).values())
 
-    def _queue_type(self, name: str) -> str | None:
-        """As RabbitMQ calls it; of one that is being changed, what it is to be."""
-        queue = self.queues.get(name)
-        if queue is None:
-            return None
-        definition = queue.definition.successor or queue.definition
-        return f"rabbit_{definition.spec.queue_type.value}_queue"
-
-    def _queue_fact(self, name: str) -> Fact | None:
-        """What is so of a queue that is there."""
-        queue = self.queues.get(name)
-        if queue is None:
-            return None
-        return Fact(Kind.QUEUE, (self.name, name), queue.definition, queue.spec.durable)
-
     def _disown(self, owner: Owner, name: str) -> None:
         owned = self._owned[owner]
         del owned[name]
@@ -372,3 +337,56 @@ def existing_queue(vhost: VirtualHost, name: str) -> QueueHandle:
     if queue is None:
         raise NotFound(f"no queue '{name}' in vhost '{vhost.name}'")
     return queue
+
+
+class VhostExchangeHost(ExchangeHost):
+    """A virtual host as its exchanges see it."""
+
+    __slots__ = ("_later", "_on_kept", "_pick", "_policies", "_vhost")
+
+    def __init__(
+        self,
+        vhost: VirtualHost,
+        on_kept: OnKept,
+        pick: Callable[[int], int],
+        later: Callable[[Iterator[None]], None],
+        policies: Policies,
+    ) -> None:
+        self._vhost = vhost
+        self._on_kept = on_kept
+        self._policies = policies
+        self._pick = pick
+        self._later = later
+
+    def is_durable_queue(self, queue: str) -> bool:
+        return self._vhost.queues[queue].spec.durable
+
+    def queue_type(self, queue: str) -> str | None:
+        """Of one that is being changed, what it is to be."""
+        served = self._vhost.queues.get(queue)
+        if served is None:
+            return None
+        definition = served.definition.successor or served.definition
+        return f"rabbit_{definition.spec.queue_type.value}_queue"
+
+    def queue_fact(self, queue: str) -> Fact | None:
+        served = self._vhost.queues.get(queue)
+        if served is None:
+            return None
+        key = self._vhost.name, queue
+        return Fact(Kind.QUEUE, key, served.definition, served.spec.durable)
+
+    def is_here(self, queue: str) -> bool:
+        return isinstance(self._vhost.queues.get(queue), Queue)
+
+    def kept(self, exchange: str, message: HistoryMessage) -> None:
+        self._on_kept(self._vhost.name, exchange, message)
+
+    def pick(self, count: int) -> int:
+        return self._pick(count)
+
+    def later(self, pieces: Iterator[None]) -> None:
+        self._later(pieces)
+
+    def alternate_of(self, exchange: str) -> str | None:
+        return self._policies.alternate_of(self._vhost.name, exchange)

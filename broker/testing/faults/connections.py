@@ -15,8 +15,6 @@ from fluffle.broker.base.errors import ConnectionForced, SyntaxFailure
 from fluffle.broker.core.forced_closes import close_connection
 from fluffle.broker.core.listings import channel_row, connection_row, consumer_row
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.protocols.amqp091.listings import channel_row, connection_row, consumer_row
-from fluffle.broker.testing.faults.clients import NEXT, REASON
 from fluffle.broker.testing.faults.fault_scope import NEXT, REASON, FaultScope
 from fluffle.broker.testing.faults.frames import HEADER_BYTES, START_OK, frames_of
 from fluffle.broker.testing.faults.tapped_transport import TappedConnection

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
-from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.matcher import Matcher, MatchInput
 from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
-from tests.broker.routing.topologies import bind, declare, to_exchange, to_queue
+from tests.broker.routing.topologies import FakeExchangeHost, bind, declare, to_exchange, to_queue
 
 ONE_OF_ALL = ("x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random")
 
 
-def made(kind: str, around: ExchangeContext | None = None) -> Matcher:
-    return EXCHANGE_TYPES[kind].make({}, around or ExchangeContext())
+def made(kind: str, around: ExchangeHost | None = None) -> Matcher:
+    return EXCHANGE_TYPES[kind].make({}, around or ExchangeHost())
 
 
 def chosen(matcher: Matcher, *keys: str) -> str | None:
@@ -55,7 +55,7 @@ def test_random_takes_the_binding_that_chance_says(picks: list[int]) -> None:
         asked.append(count)
         return next(left)
 
-    matcher = made("x-random", ExchangeContext(pick=pick))
+    matcher = made("x-random", FakeExchangeHost(pick=pick))
     for number in range(6):
         matcher.add(to_queue("x", f"q{number}", str(number)))
     assert [chosen(matcher) for _ in picks] == [f"q{each}" for each in picks]
@@ -64,7 +64,7 @@ def test_random_takes_the_binding_that_chance_says(picks: list[int]) -> None:
 
 
 def test_random_gives_twice_as_much_to_who_is_bound_twice() -> None:
-    matcher = made("x-random", ExchangeContext(pick=Dice(1).randrange))
+    matcher = made("x-random", FakeExchangeHost(pick=Dice(1).randrange))
     for queue, key in (("twice", "a"), ("twice", "b"), ("once", "a")):
         matcher.add(to_queue("x", queue, key))
     counts = Counter(chosen(matcher) for _ in range(3000))
@@ -76,7 +76,7 @@ class Node:
 
     def __init__(self, here: Sequence[str]) -> None:
         self.here = here
-        self.around = ExchangeContext(
+        self.around = FakeExchangeHost(
             queue_type={"here": "rabbit_classic_queue", "three": "rabbit_quorum_queue"}.get,
             is_here=lambda name: name in self.here,
             pick=lambda count: count - 1,

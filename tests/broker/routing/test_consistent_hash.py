@@ -10,7 +10,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.changes import declare_exchange
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
-from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.matcher import Matcher, MatchInput
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
@@ -21,7 +21,7 @@ KEYS = [f"key {number}" for number in range(300)]
 
 
 def hashing(arguments: FieldTable | None = None) -> Matcher:
-    return EXCHANGE_TYPES["x-consistent-hash"].make(arguments or {}, ExchangeContext())
+    return EXCHANGE_TYPES["x-consistent-hash"].make(arguments or {}, ExchangeHost())
 
 
 def bound(*bindings: Binding, arguments: FieldTable | None = None) -> Matcher:

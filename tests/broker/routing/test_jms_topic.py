@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.erlang_terms import DEPTH_MAX, Term, read_term
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
-from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.explain import of_selector
 from fluffle.broker.routing.jms_selector import (
     ITEMS_MAX,
@@ -397,7 +397,7 @@ def test_who_has_no_selector_pays_nothing() -> None:
 
 
 def test_its_bindings_are_kept_once() -> None:
-    matcher = EXCHANGE_TYPES["x-jms-topic"].make({}, ExchangeContext())
+    matcher = EXCHANGE_TYPES["x-jms-topic"].make({}, ExchangeHost())
     one = to_queue("x", "q", "k", selecting("true."))
     assert matcher.asks is MatchInput.PROPERTIES
     assert matcher.add(one)

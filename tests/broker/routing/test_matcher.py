@@ -15,7 +15,7 @@ from fluffle.broker.routing.bindings import (
 )
 from fluffle.broker.routing.choice_exchanges import CLASSIC
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, Exchange, ExchangeSpec
-from fluffle.broker.routing.exchange_context import ExchangeContext
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.matcher import (
     FOUND_AT_ONCE,
     STOP,
@@ -25,14 +25,14 @@ from fluffle.broker.routing.matcher import (
 )
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import Field, FieldTable
-from tests.broker.routing.topologies import to_exchange, to_queue
+from tests.broker.routing.topologies import FakeExchangeHost, to_exchange, to_queue
 from tests.protocol.test_wire import FIELDS
 from tests.suite.seeds import machine_settings
 
 
 @pytest.fixture(params=["direct", "fanout", "headers", "topic"])
 def matcher(request: pytest.FixtureRequest) -> Matcher:
-    return EXCHANGE_TYPES[request.param].make({}, ExchangeContext())
+    return EXCHANGE_TYPES[request.param].make({}, ExchangeHost())
 
 
 def queues(found: Matcher, *keys: str) -> list[str]:
@@ -83,7 +83,7 @@ def test_fanout_does_not_look_at_keys() -> None:
 
 @pytest.mark.parametrize("kind", ["direct", "fanout", "topic"])
 def test_very_many_that_match_are_found_with_stops_in_between(kind: str) -> None:
-    matcher = EXCHANGE_TYPES[kind].make({}, ExchangeContext())
+    matcher = EXCHANGE_TYPES[kind].make({}, ExchangeHost())
     bindings = [to_queue("x", f"q{number}", "k") for number in range(3 * FOUND_AT_ONCE)]
     for binding in bindings:
         matcher.add(binding)
@@ -173,7 +173,7 @@ def test_what_may_be_bound_can_be_asked(
     headers: FieldTable | None,
 ) -> None:
     """Exchanges and bindings are refused or route any message, to some of what is bound."""
-    around = ExchangeContext(queue_type=lambda _name: CLASSIC)
+    around = FakeExchangeHost(queue_type=lambda _name: CLASSIC)
     try:
         EXCHANGE_TYPES[kind].check(arguments)
     except PreconditionFailed:

@@ -12,12 +12,11 @@ from fluffle.broker.metadata.change import Fact
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
-from tests.broker.routing.topologies import bind, declare, to_exchange, to_queue
+from tests.broker.routing.topologies import FakeExchangeHost, bind, declare, to_exchange, to_queue
 
 LATER = Properties(headers={"x-delay": ("I", 5)})
 NOW = Properties(headers={"x-delay": ("I", -5)})
@@ -35,7 +34,7 @@ def calendar_fact(queue: str) -> Fact:
 
 @pytest.fixture
 def topology() -> Topology:
-    return Topology("v", around=ExchangeContext(queue_fact=calendar_fact))
+    return Topology("v", around=FakeExchangeHost(queue_fact=calendar_fact))
 
 
 def routes(topology: Topology, exchange: str, properties: Properties | None) -> tuple[str, ...]:

@@ -11,12 +11,12 @@ import pytest
 from fluffle.broker.routing import matcher as matchers
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import Exchange, ExchangeSpec
-from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.stale import WORDS_AT_ONCE, WORDS_EACH
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
 from tests.broker.routing.topologies import (
+    FakeExchangeHost,
     bind,
     declare,
     delete,
@@ -36,7 +36,7 @@ class Place:
 
     def __init__(self, *kinds: str) -> None:
         self.later: list[Iterator[None]] = []
-        self.topology = Topology("/", around=ExchangeContext(later=self.later.append))
+        self.topology = Topology("/", around=FakeExchangeHost(later=self.later.append))
         for kind in kinds:
             assert declare(self.topology, ExchangeSpec(kind, kind))
         self.router = Router(self.topology, lambda _queue: True)

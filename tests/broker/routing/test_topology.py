@@ -11,10 +11,10 @@ from fluffle.broker.routing import changes, stale
 from fluffle.broker.routing import topology as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.exchange_context import ExchangeContext
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
 from tests.broker.routing.topologies import (
+    FakeExchangeHost,
     apply,
     bind,
     declare,
@@ -297,7 +297,7 @@ class TopologyAgainstSet(RuleBasedStateMachine):
         super().__init__()
         self.later: list[Iterator[None]] = []
         """Work that is put off: what is gone is taken out of matchers, a binding at a time."""
-        self.topology = Topology("/", around=ExchangeContext(later=self.later.append))
+        self.topology = Topology("/", around=FakeExchangeHost(later=self.later.append))
         self.specs: dict[str, ExchangeSpec] = {}
         self.bindings: set[Binding] = set()
 

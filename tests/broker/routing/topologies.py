@@ -1,6 +1,6 @@
 """Short ways to write bindings and topologies in tests of routing, and to change them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fluffle.broker.metadata.change import Change
@@ -8,6 +8,7 @@ from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.changes import RemovalPlan
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import FieldTable
 
@@ -110,3 +111,12 @@ def names(topology: Topology) -> list[str]:
     """The exchanges that were not predeclared."""
     found = (spec.name for spec in topology.exchanges())
     return [name for name in found if name and not name.startswith("amq.")]
+
+
+class FakeExchangeHost(ExchangeHost):
+    """An `ExchangeHost` of which a test says some of the answers."""
+
+    def __init__(self, **answers: Callable[..., object]) -> None:
+        for name, answer in answers.items():
+            assert hasattr(ExchangeHost, name), name
+            setattr(self, name, answer)
