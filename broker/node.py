@@ -66,7 +66,6 @@ from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import LocalQueueClock, QueueTiming, Timers
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.transfer.conversion.converter import ConversionContext as Converting
 from fluffle.broker.transfer.conversion.converter import Converter
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.declare_warnings import DeclareWarnings
@@ -240,12 +239,7 @@ class Node:
         self._dead_letters = DeadLetters(find_vhost, runtime.clock, deaths, safe, read_barrier)
         dead_letter = self._outside.seen_dead(self._dead_letters.publish)
         time = LocalQueueClock(runtime.clock, runtime.timers, turn.touch_queue)
-        self._converter = Converter(
-            Converting(
-                lambda: self.metadata, runtime.background_tasks, safe, runtime.call_later,
-                time.now_ms, turn.touch_queue,
-            )
-        )  # fmt: skip
+        self._converter = Converter(runtime, time)
         around = NodeServices(
             runtime=runtime,
             config=config,
@@ -358,7 +352,7 @@ class Node:
         services = self._services
         company.share(services.alarms, services.access.usage, services.replies)
         await company.enter(self.addresses)
-        self._converter.open(company.boot, self.catalogue.vhosts.values())
+        self._converter.open(company.boot, self.metadata, self.catalogue.vhosts.values())
         await self._fill()
         self._enders.append(start_log_publisher(config, self.catalogue.vhosts))
         self._renewing.open()

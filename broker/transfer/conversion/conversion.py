@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import Origin
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
 from fluffle.broker.queues.delivery import (
@@ -39,14 +40,13 @@ from fluffle.broker.queues.queue_api import (
     QueueHandle,
 )
 from fluffle.broker.queues.queue_view import ReadyMessages, StoredMessage, messages_from
+from fluffle.broker.queues.timer_port import QueueClock
 from fluffle.broker.runtime.background import Task
+from fluffle.broker.runtime.commits import when_safe
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.transfer.conversion.changes import finish, give_up
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import is_persistent, priority_of, raw_properties
-
-if TYPE_CHECKING:
-    from fluffle.broker.transfer.conversion.converter import ConversionContext
-
 
 AHEAD = 4096
 """So many messages may come at once."""
@@ -202,8 +202,8 @@ class Conversion:
     """
 
     __slots__ = (
-        "_around", "_first", "_heir", "_is_asked", "_is_scheduled", "_last_ms",
-        "_on_end", "_pause", "_queue", "_unconfirmed", "_vhost", "_work", "successor",
+        "_first", "_heir", "_is_asked", "_is_scheduled", "_last_ms", "_metadata", "_on_end",
+        "_pause", "_queue", "_runtime", "_time", "_unconfirmed", "_vhost", "_work", "successor",
         "why",
     )  # fmt: skip
 
@@ -211,7 +211,10 @@ class Conversion:
         self,
         vhost: VirtualHost,
         queue: Queue,
-        around: ConversionContext,
+        *,
+        runtime: Runtime,
+        time: QueueClock,
+        metadata: Metadata,
         on_end: Callable[[Conversion], None],
     ) -> None:
         successor = queue.definition.successor
@@ -221,14 +224,14 @@ class Conversion:
         self._heir = vhost.successors[queue.name]
         self.successor = successor.id
         """The id of the other queue."""
-        self._around = around
+        self._runtime, self._time, self._metadata = runtime, time, metadata
         self._on_end = on_end
         self._pause = queue.pause = ConversionHold(f"queue '{queue.name}' in vhost '{vhost.name}'")
         self._first: int | None = None
         """The number of the message that is next in the queue, and stays so."""
         self._unconfirmed = 0
         """Messages that are on their way to the other queue, and not known to be safe there."""
-        self._last_ms = around.now_ms()
+        self._last_ms = time.now_ms()
         """When it got on."""
         self._is_asked = False
         """Whether the change that ends it is asked for."""
@@ -258,7 +261,7 @@ class Conversion:
             self.why = self.why or (ENDED if vhost.has(queue) else DELETED)
         if vhost.has(queue):
             vhost.lead_in(queue.name, None)
-            self._around.touch(queue)
+            self._runtime.turn.touch_queue(queue)
         if standstill is not None and self.why is None:
             standstill.pass_on(self._heir)
         elif standstill is not None:
@@ -274,8 +277,8 @@ class Conversion:
 
     def _settle(self, decide: Callable[[VirtualHost, str, int], Change]) -> None:
         """Have it come true, and `look`; the catalogue tells who asked for anything else."""
-        metadata, name = self._around.metadata(), self._queue.name
-        metadata.settle(partial(decide, self._vhost, name, self.successor), self.look)
+        decided = partial(decide, self._vhost, self._queue.name, self.successor)
+        self._metadata.settle(decided, self.look)
 
     # To go on
 
@@ -286,8 +289,8 @@ class Conversion:
         self.look()
         if self.is_over:
             return
-        self._around.call_later(TICK_S, self._tick)
-        if self._around.now_ms() - self._last_ms >= PATIENCE_MS:
+        self._runtime.call_later(TICK_S, self._tick)
+        if self._time.now_ms() - self._last_ms >= PATIENCE_MS:
             held = self._queue.in_flight
             self.give_up(WAITS.format(held) if held else STUCK)
         self._wake()
@@ -295,7 +298,7 @@ class Conversion:
     def _wake(self) -> None:
         if not (self._is_scheduled or self._is_asked):
             self._is_scheduled = True
-            self._around.background_tasks.add(
+            self._runtime.background_tasks.add(
                 self._piece(), lambda error: self.give_up(repr(error))
             )
 
@@ -335,7 +338,7 @@ class Conversion:
 
     def _hold(self) -> None:
         """From now on nothing comes in."""
-        standstill = ConversionBuffer(self._queue, self._around.when_safe)
+        standstill = ConversionBuffer(self._queue, partial(when_safe, self._runtime.commits))
         self._pause.standstill = standstill
         self._vhost.lead_in(self._queue.name, standstill)
 
@@ -403,7 +406,7 @@ class Conversion:
 
     def _put(self, messages: list[StoredMessage]) -> None:
         """Into the other queue."""
-        for run in runs_of(messages, self._around.now_ms()):
+        for run in runs_of(messages, self._time.now_ms()):
             count = len(run.contents)
             fate = self._heir.enqueue(
                 run.origins,
@@ -426,7 +429,7 @@ class Conversion:
         self._wake()
 
     def _got_on(self) -> None:
-        self._last_ms = self._around.now_ms()
+        self._last_ms = self._time.now_ms()
 
     def _room(self) -> Steps[None]:
         """Let others have their turn, and no more be on its way than may be."""

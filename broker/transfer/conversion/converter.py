@@ -7,18 +7,18 @@ of this node was about is given up: it has all its messages.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.runtime.background import BackgroundTasks
+from fluffle.broker.queues.timer_port import QueueClock
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.conversion_buffer import WhenSafe
     from fluffle.broker.transfer.conversion.conversion import Conversion
 
 REASONS_MAX = 100
@@ -27,34 +27,27 @@ REASONS_MAX = 100
 logger = logging.getLogger(__name__)
 
 
-class ConversionContext(NamedTuple):
-    """The rest of the node."""
-
-    metadata: Callable[[], Metadata]
-    background_tasks: BackgroundTasks
-    when_safe: WhenSafe
-    call_later: Callable[[float, Callable[[], None]], object]
-    now_ms: Callable[[], int]
-    """In the time of queues here."""
-    touch: Callable[[Queue], None]
-
-
 class Converter:
     """Converter of queues, one on each node."""
 
-    __slots__ = ("_around", "_boot", "_reasons", "_running")
+    __slots__ = ("_boot", "_metadata", "_reasons", "_running", "_runtime", "_time")
 
-    def __init__(self, around: ConversionContext) -> None:
-        self._around = around
+    def __init__(self, runtime: Runtime, time: QueueClock) -> None:
+        """`time`: that of queues here."""
+        self._runtime = runtime
+        self._time = time
+        self._metadata: Metadata
+        """Once it is open."""
         self._boot: int | None = None
         """Which life of the node this is; None until definitions are what they are for all."""
         self._running: dict[tuple[str, str], Conversion] = {}
         self._reasons: dict[int, str] = {}
         """By the id of a successor: why it has come to nothing."""
 
-    def open(self, boot: int, vhosts: Iterable[VirtualHost]) -> None:
+    def open(self, boot: int, metadata: Metadata, vhosts: Iterable[VirtualHost]) -> None:
         """From now on what definitions say is done.  `boot`: 0 for a node that is alone."""
         self._boot = boot
+        self._metadata = metadata
         for vhost in vhosts:
             for name in list(vhost.successors):
                 self.changing(vhost, name)
@@ -79,10 +72,17 @@ class Converter:
 
         if successor.boot != self._boot:
             decide = partial(give_up, vhost, name, successor.id)
-            self._around.metadata().settle(decide)
+            self._metadata.settle(decide)
             return
         event(logger, logging.INFO, "queue_changes_type", vhost=vhost.name, queue=name)
-        conversion = Conversion(vhost, queue, self._around, self._ended)
+        conversion = Conversion(
+            vhost,
+            queue,
+            runtime=self._runtime,
+            time=self._time,
+            metadata=self._metadata,
+            on_end=self._ended,
+        )
         self._running[conversion.key] = conversion
         conversion.begin()
 

@@ -27,8 +27,9 @@ from fluffle.broker.queues.queue_api import EnqueueResult, PublishReceipt, Queue
 from fluffle.broker.queues.queue_factory import FactoryByType
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import by_arguments
+from fluffle.broker.queues.timer_port import STOPPED_CLOCK
 from fluffle.broker.transfer.conversion.changes import begin, give_up
-from fluffle.broker.transfer.conversion.converter import ConversionContext, Converter
+from fluffle.broker.transfer.conversion.converter import Converter
 from fluffle.broker.transfer.move.mover import MoveGetter
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.suite.seeds import machine_settings
@@ -132,16 +133,11 @@ class Changing(RuleBasedStateMachine):
         vhost.maker = FactoryByType(
             {QueueType.CLASSIC: lambda: local, QueueType.QUORUM: lambda: self.successors}  # type: ignore[dict-item, return-value]
         )
-        services = self.edge.services
-        around = ConversionContext(
-            lambda: self.late, services.runtime.background_tasks, lambda act: act(),  # type: ignore[arg-type, return-value]
-            services.runtime.clients_call_later, lambda: 1, services.runtime.turn.touch_queue,
-        )  # fmt: skip
-        self.converter = Converter(around)
+        self.converter = Converter(self.edge.services.runtime, STOPPED_CLOCK)
         catalogue = replace(self.edge.catalogue, changing=self.converter.changing)
         self.metadata = LocalMetadata(catalogue.apply, self.edge.facts)
         self.late = Late(self.metadata)
-        self.converter.open(0, [vhost])
+        self.converter.open(0, self.late, [vhost])  # type: ignore[arg-type]
         self.ready: list[tuple[bytes, bool]] = []
         """What is to be there in order, and whether it is to be redelivered."""
         self.confirmed: set[bytes] = set()
