@@ -289,12 +289,12 @@ class Node:
             tables=image.tables,
         )
         self._renewing = PolicyRenewal(self._runtime.background_tasks.add, self._policies.count)
-        catalogue = restored(image, access, make_vhost, self._policies, self._renewing.renew)
+        catalogue = restored(image, access, make_vhost, self._policies, self._renewing)
         catalogue.transient_listeners.append(self._on_transient_queue)
         return replace(
             catalogue,
-            rerouted=self._dead_letters.hasten,
-            changing=self._converter.changing,
+            dead_letters=self._dead_letters,
+            converter=self._converter,
             default_queue_type=self._config.default_queue_type,
         )
 

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.definitions.policy_renewal import renew_at_once
+from fluffle.broker.definitions.policy_renewal import ImmediateRenewal
 from fluffle.broker.durability.definitions.image import Entry, Image, VhostImage
 from fluffle.broker.metadata.change import Change, Fact, Name, RemovedFacts, in_groups
 from fluffle.broker.metadata.facts import Key, Kind
@@ -26,7 +26,6 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE
-from fluffle.broker.runtime.turn import do_nothing
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
@@ -55,8 +54,24 @@ class StoredParameters:
         return list(self.entries[Kind.GLOBAL_PARAMETER].values())
 
 
-def no_conversion(_vhost: VirtualHost, _queue: str) -> None:
-    """Where no queue is changed into another type."""
+class Renewal(Protocol):
+    """Has what is in a virtual host go by other policies."""
+
+    def renew(self, vhost: VirtualHost) -> None: ...
+
+
+class WaitingDeadLetters(Protocol):
+    """Dead letters that must arrive and could not."""
+
+    def hasten(self) -> None:
+        """Messages may go where they did not before."""
+
+
+class QueueConverter(Protocol):
+    """Changes queues into another type."""
+
+    def changing(self, vhost: VirtualHost, name: str) -> None:
+        """A queue has another successor than before, or has become that."""
 
 
 OnTransientQueue: TypeAlias = Callable[[VirtualHost, QueueDefinition], None]
@@ -83,12 +98,11 @@ class Catalogue:
     """Those of the cluster; none where a node is alone."""
     policies: Policies = field(default_factory=Policies)
     """As they are kept, but read; makers of queues have them, too."""
-    renew: Callable[[VirtualHost], None] = renew_at_once
-    """Has what is in a virtual host go by other policies."""
-    rerouted: Callable[[], object] = do_nothing
-    """NotifyUserChange when messages may go where they did not before."""
-    changing: Callable[[VirtualHost, str], None] = no_conversion
-    """NotifyUserChange of a queue that has another successor than before, or has become that."""
+    renewal: Renewal = field(default_factory=ImmediateRenewal)
+    dead_letters: WaitingDeadLetters | None = None
+    """None where none wait."""
+    converter: QueueConverter | None = None
+    """None where no queue is changed into another type."""
     transient_listeners: list[OnTransientQueue] = field(default_factory=list)
     """Called with each new queue that ends with its connection, or with the process that it is on:
     either may have ended before the queue came true."""
@@ -120,8 +134,8 @@ class Catalogue:
             consequences += APPLIED[kind].remove(self, key, value)
         for kind, key, value, _ in change.puts:
             consequences += APPLIED[kind].put(self, key, value)
-        if not change.changes_nothing:
-            self.rerouted()
+        if self.dead_letters is not None and not change.changes_nothing:
+            self.dead_letters.hasten()
         return dict.fromkeys(consequences) if consequences else ()
 
     def _removed(self, removes: RemovedFacts) -> Iterator[Fact]:
@@ -153,7 +167,7 @@ def restored(
     access: Access,
     make_vhost: MakeVhost,
     policies: Policies | None = None,
-    renew: Callable[[VirtualHost], None] = renew_at_once,
+    renewal: Renewal | None = None,
 ) -> Catalogue:
     """What was remembered, `access` which was made of its tables, and `policies` which were read of
     it.  StorageError."""
@@ -166,7 +180,7 @@ def restored(
         StoredParameters(image),
         doomed,
         policies=policies if policies is not None else policies_of(image),
-        renew=renew,
+        renewal=renewal or ImmediateRenewal(),
     )
 
 
@@ -215,11 +229,11 @@ def queues_here(catalogue: Catalogue) -> Iterator[Queue]:
 class RenewPolicies:
     """Has what is in a virtual host go by its policies; once, however often it is said."""
 
-    renew: Callable[[VirtualHost], None]
+    renewal: Renewal
     vhost: VirtualHost
 
     def __call__(self) -> None:
-        self.renew(self.vhost)
+        self.renewal.renew(self.vhost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +340,9 @@ def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Conse
         told += [partial(listener, vhost, definition) for listener in catalogue.transient_listeners]
     if definition.successor is None and (there is None or there.definition is definition):
         return told
-    return [*told, partial(catalogue.changing, vhost, key[1])]
+    if catalogue.converter is None:
+        return told
+    return [*told, partial(catalogue.converter.changing, vhost, key[1])]
 
 
 def remove_queue(catalogue: Catalogue, key: Any, _definition: Any) -> Iterable[Consequence]:
@@ -381,7 +397,7 @@ def keeps_policies(kind: Kind) -> FactActions:
 
 def renewed(catalogue: Catalogue, key: Key, *, is_one: bool) -> Iterable[Consequence]:
     vhost = catalogue.vhosts.get(str(key[0]))
-    return (RenewPolicies(catalogue.renew, vhost),) if is_one and vhost is not None else ()
+    return (RenewPolicies(catalogue.renewal, vhost),) if is_one and vhost is not None else ()
 
 
 def put_started(catalogue: Catalogue, _key: Key, made: Any) -> Iterable[Consequence]:

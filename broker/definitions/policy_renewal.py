@@ -44,6 +44,15 @@ def renew_at_once(vhost: VirtualHost) -> None:
         pass
 
 
+class ImmediateRenewal:
+    """Renewal of policies in one step, where nobody waits."""
+
+    __slots__ = ()
+
+    def renew(self, vhost: VirtualHost) -> None:
+        renew_at_once(vhost)
+
+
 class PolicyRenewal:
     """Renewal of policies, in all virtual hosts of a node."""
 

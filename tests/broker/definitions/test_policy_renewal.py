@@ -35,7 +35,7 @@ class Place:
             {},
             lambda name: VirtualHost(name, maker, policies=policies),
             policies=policies,
-            renew=self.renewing.renew,
+            renewal=self.renewing,
         )
         self.editor = Editor(self.catalogue)
         self.vhost = self.editor.vhost("/")

@@ -78,6 +78,16 @@ LOOK_S = 1.0
 IMPATIENCE_S = 1.0
 
 
+class LaterRenewal:
+    """Renewal of policies in a turn of its own."""
+
+    def __init__(self, node: QueueNode) -> None:
+        self._node = node
+
+    def renew(self, vhost: VirtualHost) -> None:
+        self._node.call_later(0.0, partial(renew_at_once, vhost))
+
+
 class QueueNode:
     """Services of a node for queues: `GroupServices`, and the `QueueFactory` of its definitions."""
 
@@ -97,6 +107,7 @@ class QueueNode:
         self._links = links
         self.clock = clock = NodeClock(process, queue_cluster.wall_ahead_ms)
         self.day = CommonTime(process.node, clock, self._deciding)
+        self.dead_letters = DeadLetters(self._vhost, clock, Deaths())
         self.catalogue = self._made_catalogue()
         self.metadata = self._made_metadata()
         self.everywhere = self._made_everywhere()
@@ -108,7 +119,6 @@ class QueueNode:
         self.connections = NodeConnections(self)
         self.hub = self._made_hub()
         self.peer_nodes = self._made_peer_nodes()
-        self.dead_letters = DeadLetters(self.catalogue.vhosts.get, clock, Deaths())
         self.hosting = quorum_members.QuorumMembers(
             quorum_members.QuorumMembersEnvironment(
                 process.node,
@@ -145,17 +155,17 @@ class QueueNode:
         timers.start()
         return QueueTiming(timers, self._delete_disused)
 
+    def _vhost(self, name: str) -> VirtualHost | None:
+        return self.catalogue.vhosts.get(name)
+
     def _made_catalogue(self) -> Catalogue:
         return Catalogue(
             Access(),
             {},
             lambda image: VirtualHost(image, self),
-            renew=self._renew,
-            rerouted=lambda: self.dead_letters.hasten(),  # noqa: PLW0108 - it is made later
+            renewal=LaterRenewal(self),
+            dead_letters=self.dead_letters,
         )
-
-    def _renew(self, vhost: VirtualHost) -> None:
-        self.call_later(0.0, partial(renew_at_once, vhost))
 
     def _made_progress(self) -> StorageProgress:
         """The progress that a node has on its disk beside its groups, in a simulation, too."""

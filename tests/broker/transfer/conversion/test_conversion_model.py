@@ -134,7 +134,7 @@ class Changing(RuleBasedStateMachine):
             {QueueType.CLASSIC: lambda: local, QueueType.QUORUM: lambda: self.successors}  # type: ignore[dict-item, return-value]
         )
         self.converter = Converter(self.edge.services.runtime, STOPPED_CLOCK)
-        catalogue = replace(self.edge.catalogue, changing=self.converter.changing)
+        catalogue = replace(self.edge.catalogue, converter=self.converter)
         self.metadata = LocalMetadata(catalogue.apply, self.edge.facts)
         self.late = Late(self.metadata)
         self.converter.open(0, self.late, [vhost])  # type: ignore[arg-type]
