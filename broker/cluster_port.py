@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.base.clock import Clock
 from fluffle.broker.config.config import Config
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.process.environment import Environment
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.queues.queue_factory import QueueFactory
 from fluffle.broker.queues.settings import SettingsFrom
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import QueueTiming
+from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.vhost import OnKept
 
 if TYPE_CHECKING:
@@ -32,14 +33,12 @@ class NodeServices(NamedTuple):
 
     runtime: Runtime
     config: Config
-    moved: Callable[[Clock], Clock]
-    """Calls each listener when the clock was moved, as `Environment.moved` does."""
+    environment: Environment
     durability: Durability
     local: LocalQueues
     """Makes queues that are in this process."""
     dead_letter: DeadLetterFrom
-    hasten_dead: Callable[[], None]
-    """What must arrive and could not may do so now."""
+    dead_letters: DeadLetters
     aging: QueueTiming
     settings: SettingsFrom
     at_end: Callable[[Callable[[], None]], object]

@@ -55,7 +55,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.durability.page_out import PageOut
 from fluffle.broker.events.event_publisher import COMMANDS, INTERNAL
 from fluffle.broker.metadata.read_barrier import ReadBarrier
-from fluffle.broker.process.environment import Environment, machine_environment
+from fluffle.broker.process.environment import Environment, MachineEnvironment
 from fluffle.broker.process.sockets import unauthenticated_max
 from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.queues.engine import Queue
@@ -106,7 +106,7 @@ class Node:
         self,
         config: Config,
         *,
-        outside: Callable[[Path], Environment] = machine_environment,
+        outside: Callable[[Path], Environment] = MachineEnvironment,
         on_fatal: Callable[[Exception], None] = log_fatal,
     ) -> None:
         """`outside` is made at the start, in the loop, for the directory of the node.
@@ -243,7 +243,7 @@ class Node:
         around = NodeServices(
             runtime=runtime,
             config=config,
-            moved=self._outside.moved,
+            environment=self._outside,
             durability=durability,
             local=LocalQueues(
                 turn,
@@ -255,7 +255,7 @@ class Node:
                 traffic=runtime.traffic,
             ),
             dead_letter=dead_letter,
-            hasten_dead=self._dead_letters.hasten,
+            dead_letters=self._dead_letters,
             aging=QueueTiming(runtime.timers, self._delete_disused),
             settings=self._noting.settings_of,
             at_end=self._enders.append,

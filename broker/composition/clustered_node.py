@@ -107,7 +107,7 @@ class ClusteredNode:
                 store=durability.store,
                 turn=around.runtime.turn,
                 clock=around.runtime.clock,
-                moved=around.moved,
+                moved=around.environment.moved,
                 apply=catalogue.apply,
                 vhosts=catalogue.vhosts,
                 registry=catalogue.nodes,
@@ -127,7 +127,7 @@ class ClusteredNode:
         self._histories.begin(cluster.links, catalogue.vhosts, loop.call_soon)
         self._listen(FrameKind.HISTORY, self._histories)
         switch = cluster.running.switch
-        switch.link_listeners.append(lambda _node, _is_up: around.hasten_dead())
+        switch.link_listeners.append(lambda _node, _is_up: around.dead_letters.hasten())
         return cluster.everywhere
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:

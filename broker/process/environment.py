@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock, SystemClock
 from fluffle.storage.errors import StorageError
@@ -52,43 +52,73 @@ async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket)
     return await loop.create_server(make, sock=listening, backlog=BACKLOG)
 
 
-def dead_letters_unobserved(inner: DeadLetterFrom) -> DeadLetterFrom:
-    """Where nobody wants to see it."""
-    return inner
-
-
-def same_clock(clock: Clock) -> Clock:
-    """The time of messages is that of machines."""
-    return clock
-
-
-class Environment(NamedTuple):
+class Environment(Protocol):
     """Clock, timers, store and listener of one node."""
 
-    clock: Clock
-    """For messages and queues."""
-    call_later: CallLater
-    """By `clock`, and never before it says so: for messages and queues."""
-    clients_call_later: CallLater
-    """For how long clients may be silent, and the like."""
-    open_store: OpenStore
-    """The same data each time, as the last one who had them open left them."""
-    accept: Accept = accept
-    """For clients without TLS that come by themselves and not through a proxy."""
-    close_wait_s: float = CLOSE_WAIT_S
+    @property
+    def clock(self) -> Clock:
+        """For messages and queues."""
+
+    @property
+    def call_later(self) -> CallLater:
+        """By `clock`, and never before it says so: for messages and queues."""
+
+    @property
+    def clients_call_later(self) -> CallLater:
+        """For how long clients may be silent, and the like."""
+
+    @property
+    def close_wait_s(self) -> float:
+        """How long clients have to answer the close of a node that stops."""
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """See what clients do; nobody does in a daemon."""
+
+    def open_store(self, on_fatal: Callable[[StorageError], None], /) -> Store:
+        """The same data each time, as the last one who had them open left them: see
+        `OpenStore`."""
+
+    async def accept(
+        self, make: Callable[[], asyncio.Protocol], listening: socket.socket, /
+    ) -> ListeningServer:
+        """For clients without TLS that come by themselves and not through a proxy."""
+
+    def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
+        """Who sees what has died in queues, before it is published again by what is given."""
+
+    def moved(self, clock: Clock) -> Clock:
+        """What a clock of machines, which nodes watch each other by, is to show for messages."""
+
+
+class MachineEnvironment:
+    """The environment of a daemon, in the running loop."""
+
+    close_wait_s = CLOSE_WAIT_S
     observers: tuple[Observer, ...] = ()
-    """See what clients do; nobody does in a daemon."""
-    seen_dead: Callable[[DeadLetterFrom], DeadLetterFrom] = dead_letters_unobserved
-    """Who sees what has died in queues, before it is published again by what is given."""
-    moved: Callable[[Clock], Clock] = same_clock
-    """What a clock of machines, which nodes watch each other by, is to show for messages."""
 
+    def __init__(self, data_dir: Path) -> None:
+        loop = asyncio.get_running_loop()
+        self.clock: Clock = SystemClock()
+        self.call_later: CallLater = loop.call_later
+        self.clients_call_later: CallLater = loop.call_later
+        self._data_dir = data_dir
+        self._call_soon = loop.call_soon_threadsafe
 
-def machine_environment(data_dir: Path) -> Environment:
-    """For a node in the running loop."""
-    loop = asyncio.get_running_loop()
-    later = loop.call_later
-    return Environment(SystemClock(), later, later, store_in(data_dir, loop.call_soon_threadsafe))
+    def open_store(self, on_fatal: Callable[[StorageError], None]) -> Store:
+        return store_in(self._data_dir, self._call_soon)(on_fatal)
+
+    async def accept(
+        self, make: Callable[[], asyncio.Protocol], listening: socket.socket
+    ) -> ListeningServer:
+        return await accept(make, listening)
+
+    def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
+        return inner
+
+    def moved(self, clock: Clock) -> Clock:
+        """The time of messages is that of machines."""
+        return clock
 
 
 def store_in(data_dir: Path, call_soon: Callable[[Callable[[], None]], object]) -> OpenStore:

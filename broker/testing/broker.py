@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -31,7 +31,13 @@ from fluffle.broker.config.config import (
 )
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
-from fluffle.broker.process.environment import Environment, OpenStore, store_in
+from fluffle.broker.process.environment import (
+    Environment,
+    ListeningServer,
+    MachineEnvironment,
+    OpenStore,
+)
+from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
 from fluffle.broker.testing.faults.fault_scope import FaultScope
@@ -251,17 +257,38 @@ class Broker:
         return MovableClock(SystemClock(), call_later, self.settle)
 
     def _outside(self, place: Path, open_store: OpenStore | None) -> Environment:
-        loop = asyncio.get_running_loop()
-        return Environment(
-            self.clock,
-            self.clock.call_later,
-            self.clients_clock.call_later,
-            open_store or store_in(place, loop.call_soon_threadsafe),
-            self._door.accept,
-            close_wait_s=CLOSE_WAIT_S,
-            observers=(self.recorder,),
-            seen_dead=partial(seen_dead, self.recorder.of),
-        )
+        return BrokerEnvironment(place, self, open_store, self._door)
+
+
+class BrokerEnvironment(MachineEnvironment):
+    """The environment of a broker in a test: its clocks move, and its clients can be cut off."""
+
+    close_wait_s = CLOSE_WAIT_S
+
+    def __init__(
+        self, place: Path, broker: Broker, open_store: OpenStore | None, door: ClientAcceptor
+    ) -> None:
+        super().__init__(place)
+        self._open_store = open_store
+        self._door = door
+        self._recorder = broker.recorder
+        self.clock = broker.clock
+        self.call_later = broker.clock.call_later
+        self.clients_call_later = broker.clients_clock.call_later
+        self.observers = (broker.recorder,)
+
+    def open_store(self, on_fatal: Callable[[StorageError], None]) -> Store:
+        if self._open_store is None:
+            return super().open_store(on_fatal)
+        return self._open_store(on_fatal)
+
+    async def accept(
+        self, make: Callable[[], asyncio.Protocol], listening: socket.socket
+    ) -> ListeningServer:
+        return await self._door.accept(make, listening)
+
+    def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
+        return seen_dead(self._recorder.of, inner)
 
 
 def in_memory(disk: Disk) -> OpenStore:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -12,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.admin.context import NodeContext
+from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node, NodeFailed
-from fluffle.broker.process.environment import Environment
+from fluffle.broker.process.environment import ListeningServer
+from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
     DiskFaults,
@@ -197,9 +201,7 @@ class ClusterNode:
         self._config.data_dir.mkdir(parents=True, exist_ok=True)
         process = Process(self._around.network.dial_from(self.number))
         self._door, self._scenes = ClientAcceptor(), {}
-        node = Node(
-            self._config, outside=lambda place: self._outside(place, process), on_fatal=self._told
-        )
+        node = Node(self._config, outside=partial(self._environment, process), on_fatal=self._told)
         self._now = node, process
         try:
             await process.do(node.start())
@@ -289,28 +291,13 @@ class ClusterNode:
         if self.state is ProcessState.RUNS and (cluster := self.node.cluster) is not None:
             self.process.run(cluster.room.look)
 
-    def _outside(self, place: Path, process: Process) -> Environment:
-        clock, clients_clock = self._around.clock, self._around.clients_clock
+    def _environment(self, process: Process, place: Path) -> NodeEnvironment:
+        return NodeEnvironment(self, self._around, process, place, self._door)
 
-        def open_store(on_fatal: Callable[[StorageError], None]) -> Store:
-            return self._opened(place, process, on_fatal)
-
-        return Environment(
-            clock,
-            process.timers(clock.call_later),
-            process.timers(clients_clock.call_later),
-            open_store,
-            accept=self._door.accept,
-            close_wait_s=CLOSE_WAIT_S,
-            observers=(self._around.recorder,),
-            seen_dead=partial(seen_dead, self._around.recorder.of),
-            moved=clock.over,
-        )
-
-    def _opened(
+    def opened(
         self, place: Path, process: Process, on_fatal: Callable[[StorageError], None]
     ) -> Store:
-        """StorageError."""
+        """Its disk, for a process on it.  StorageError."""
         if self._memory is not None:
             disk: Disk = self._memory
         else:
@@ -332,3 +319,42 @@ class ClusterNode:
         except BaseException:
             faulty.close()
             raise
+
+
+class NodeEnvironment:
+    """The `Environment` of one process of a node: its clocks, its disk and its door."""
+
+    close_wait_s = CLOSE_WAIT_S
+
+    def __init__(
+        self,
+        node: ClusterNode,
+        around: ClusterRuntime,
+        process: Process,
+        place: Path,
+        door: ClientAcceptor,
+    ) -> None:
+        self._node = node
+        self._process = process
+        self._place = place
+        self._door = door
+        self._recorder = around.recorder
+        self.clock = around.clock
+        self.call_later = process.timers(around.clock.call_later)
+        self.clients_call_later = process.timers(around.clients_clock.call_later)
+        self.observers = (around.recorder,)
+
+    def open_store(self, on_fatal: Callable[[StorageError], None]) -> Store:
+        return self._node.opened(self._place, self._process, on_fatal)
+
+    async def accept(
+        self, make: Callable[[], asyncio.Protocol], listening: socket.socket
+    ) -> ListeningServer:
+        return await self._door.accept(make, listening)
+
+    def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
+        return seen_dead(self._recorder.of, inner)
+
+    def moved(self, clock: Clock) -> Clock:
+        """As the clock of messages was moved."""
+        return self.clock.over(clock)
