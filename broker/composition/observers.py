@@ -1,4 +1,4 @@
-"""Observers of a node's clients: events, statistics and log publishing, as configured."""
+"""Observers of a node: of its clients, its log, its memory and its disk, as configured."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from fluffle.broker.alarms.disk import DiskWatch
+from fluffle.broker.alarms.memory import MemoryWatch
 from fluffle.broker.base.logs import event, level_of
+from fluffle.broker.durability.page_out import PageOut
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, HOME, LOG_EXCHANGE
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
     from fluffle.broker.base.traffic import Traffic
+    from fluffle.broker.cluster_port import ClusterPort
     from fluffle.broker.config.config import Config
     from fluffle.broker.core.observer import Observer
+    from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.catalogue import Catalogue
+    from fluffle.broker.durability.durability import Durability
     from fluffle.broker.observability.statistics.statistics import Statistics
     from fluffle.broker.process.environment import Environment
+    from fluffle.broker.queues.engine import Queue
     from fluffle.broker.routing.exchange import ExchangeSpec
     from fluffle.broker.runtime.runtime import Runtime
     from fluffle.broker.vhosts.vhost import VirtualHost
@@ -96,3 +103,26 @@ def start_log_publisher(config: Config, vhosts: Mapping[str, VirtualHost]) -> Ca
 
 def nothing() -> None:
     """Nothing has begun."""
+
+
+def start_watches(
+    config: Config,
+    services: Services,
+    durability: Durability,
+    company: ClusterPort,
+    queues: Callable[[], Iterator[Queue]],
+) -> tuple[Callable[[], None], ...]:
+    """Look at memory and disk from now on, and raise alarms; what ends that.
+
+    `queues`: those in this process, whose messages go to the disk while memory is short.
+    """
+    loop, alarms = asyncio.get_running_loop(), services.alarms
+    shedding = PageOut(
+        queues, durability.journals.spill, durability.commits, services.connections.relieve
+    )
+    memory = MemoryWatch(alarms, loop.call_later, shedding)
+    disk = DiskWatch(alarms, loop.call_later, config.data_dir)
+    disk.has_room = company.watch_room(partial(loop.call_soon, disk.look))
+    memory.start()
+    disk.start()
+    return memory.stop, disk.stop

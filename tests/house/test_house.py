@@ -21,7 +21,7 @@ NOUNS_IN_ING = {
 
 FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
-LOOSE_COUNT_MAX = 37
+LOOSE_COUNT_MAX = 35
 LOOSE_LINES_MAX = 130
 BUNDLE_COUNT_MAX = 32
 CYCLE_SIZES_MAX = (25, 15, 9, 7, 7, 4, 2, 2, 2, 2)

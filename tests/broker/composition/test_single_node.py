@@ -150,7 +150,7 @@ async def test_what_must_arrive_does_as_soon_as_it_leads_somewhere(
     message = await queue.get()
     assert message is not None
     await message.reject()
-    letters = scene.node.node._dead_letters
+    letters = scene.node.node._begun.dead_letters
     await until(lambda: bool(letters._stranded))
     exchange = await queue.channel.declare_exchange("later", "fanout", durable=True)
     await until(lambda: bool(letters._stranded))

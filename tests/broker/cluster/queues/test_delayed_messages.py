@@ -150,7 +150,7 @@ async def test_a_leader_that_knows_less_than_others_lets_go_of_nothing(tmp_path:
         await queue.bind("x", "k")
         await send(await channel.get_exchange("x"), [100])
         if scene.leader(HELD) == due:
-            letters = three[due].node._dead_letters
+            letters = three[due].node._begun.dead_letters
             await until(lambda: bool(letters._asking) or scene.leader(HELD) != due)
         three.mend(due, orders)
         await has_each(await consumed(scene, seen), 1)

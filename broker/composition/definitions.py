@@ -1,0 +1,251 @@
+"""Definitions of a node, and the parts that they need: what makes queues and what becomes of them.
+
+The catalogue is made of what was on disk, with queues that the cluster port makes; whoever changes
+definitions later does so through the services of the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fluffle.broker.access.access import Access
+from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
+from fluffle.broker.base.coroutines import completion_of
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster_port import ClusterPort, NodeServices
+from fluffle.broker.composition.observers import own_exchanges
+from fluffle.broker.composition.single_node import SingleNode
+from fluffle.broker.config.config import Config
+from fluffle.broker.core.connections import delete_late
+from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.definitions.catalogue import Catalogue, policies_of, restored
+from fluffle.broker.definitions.changes import unfinished
+from fluffle.broker.definitions.first_start import (
+    first_start,
+    ignored_after_first_start,
+    load_definitions,
+)
+from fluffle.broker.definitions.policy_renewal import PolicyRenewal
+from fluffle.broker.durability.definitions.image import VhostImage
+from fluffle.broker.durability.durability import Durability
+from fluffle.broker.durability.local_queues import LocalQueues
+from fluffle.broker.events.event_publisher import INTERNAL
+from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.process.environment import Environment
+from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.routing.changes import have_own
+from fluffle.broker.runtime.commits import when_safe
+from fluffle.broker.runtime.runtime import Runtime
+from fluffle.broker.runtime.timers import LocalQueueClock, QueueTiming
+from fluffle.broker.transfer.conversion.converter import Converter
+from fluffle.broker.transfer.dead_letters import DeadLetters
+from fluffle.broker.vhosts.declare_warnings import DeclareWarnings
+from fluffle.broker.vhosts.queue_changes import delete_disused
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.core.services import Services
+
+logger = logging.getLogger(__name__)
+
+
+class PasswordThreads:
+    """A thread for slow hashes, one at a time: they are made to use a core and much memory."""
+
+    __slots__ = ("_executor",)
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "passwords")
+
+    def run(self, job: Callable[[], PasswordVerdict], answer: Answer) -> None:
+        """Compare a password in a thread, and answer in the event loop."""
+        running = asyncio.get_running_loop().run_in_executor(self._executor, job)
+        running.add_done_callback(lambda done: None if done.cancelled() else answer(done.result()))
+
+    def close(self) -> None:
+        """Compare no more; who waits hears nothing."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class NodeDefinitions:
+    """The catalogue of a node, with the parts that are told of its changes, and the cluster port.
+
+    Raises StartFailed, StorageError when it is made.
+    """
+
+    __slots__ = (
+        "_config", "_durability", "_environment", "_policies", "_renewal", "_runtime", "_services",
+        "_warnings", "catalogue", "company", "converter", "dead_letters", "metadata",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        runtime: Runtime,
+        durability: Durability,
+        *,
+        passwords: PasswordThreads,
+        at_end: Callable[[Callable[[], None]], object],
+    ) -> None:
+        """`at_end` has something called when the node ends."""
+        self._config = config
+        self._environment = environment
+        self._runtime = runtime
+        self._durability = durability
+        self._services: Services
+        """From `share` on."""
+        self.metadata: Metadata
+        """From `begin` on."""
+        self._policies = policies_of(durability.image)
+        self._warnings = DeclareWarnings(self._policies.settings_of, self._policies.definition_of)
+        self.dead_letters = DeadLetters(
+            self._find_vhost,
+            runtime.clock,
+            runtime.traffic.deaths,
+            partial(when_safe, runtime.commits),
+            self._read_barrier,
+        )
+        time = LocalQueueClock(runtime.clock, runtime.timers, runtime.turn.touch_queue)
+        self.converter = Converter(runtime, time)
+        self._renewal = PolicyRenewal(runtime.background_tasks.add, self._policies.count)
+        self.company = self._made_company(time, at_end)
+        self.catalogue = self._restored(passwords)
+
+    def _made_company(
+        self, time: LocalQueueClock, at_end: Callable[[Callable[[], None]], object]
+    ) -> ClusterPort:
+        """Whom the node is with."""
+        config, runtime, durability = self._config, self._runtime, self._durability
+        dead_letter = self._environment.seen_dead(self.dead_letters.publish)
+        settings = self._warnings.settings_of
+        around = NodeServices(
+            runtime=runtime,
+            config=config,
+            environment=self._environment,
+            durability=durability,
+            local=LocalQueues(
+                runtime.turn,
+                durability.journals,
+                dead_letter,
+                time=time,
+                disused=self._delete_disused,
+                settings=settings,
+                traffic=runtime.traffic,
+            ),
+            dead_letter=dead_letter,
+            dead_letters=self.dead_letters,
+            aging=QueueTiming(runtime.timers, self._delete_disused),
+            settings=settings,
+            at_end=at_end,
+        )
+        if config.cluster is None:
+            return SingleNode(around)
+        from fluffle.broker.composition.clustered_node import ClusteredNode  # noqa: PLC0415  slow, and only if it is used
+
+        return ClusteredNode(around, config.cluster)
+
+    def _restored(self, passwords: PasswordThreads) -> Catalogue:
+        image = self._durability.image
+        access = Access(
+            loopback_users=self._config.loopback_users,
+            verifier=Verifier(passwords.run),
+            tables=image.tables,
+        )
+        catalogue = restored(image, access, self._made_vhost, self._policies, self._renewal)
+        catalogue.transient_listeners.append(self._on_transient_queue)
+        return replace(
+            catalogue,
+            dead_letters=self.dead_letters,
+            converter=self.converter,
+            default_queue_type=self._config.default_queue_type,
+        )
+
+    def _made_vhost(self, name: str, image: VhostImage | None = None) -> VirtualHost:
+        return VirtualHost(
+            name,
+            self.company.maker,
+            on_new_queue=self._warnings.new_queue,
+            on_kept=self.company.kept,
+            policies=self._policies,
+            image=image,
+            pick=secrets.randbelow,
+            later=self._runtime.background_tasks.finish,
+        )
+
+    # What the parts ask for later
+
+    def _find_vhost(self, name: str) -> VirtualHost | None:
+        return self.catalogue.vhosts.get(name)
+
+    def _read_barrier(self) -> ReadBarrier:
+        return self.company.read_barrier
+
+    def _delete_disused(
+        self, vhost_name: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    ) -> None:
+        vhost = self._find_vhost(vhost_name)
+        if vhost is not None:
+            metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
+            metadata.settle(partial(delete_disused, vhost, definition, is_disused))
+
+    def _on_transient_queue(self, vhost: VirtualHost, definition: QueueDefinition) -> None:
+        metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
+        delete_late(self._services.owners, metadata, vhost, definition)
+
+    # A start, step by step
+
+    def begin(self) -> None:
+        """Definitions can be changed from now on.  StartFailed, StorageError."""
+        self.metadata = self.company.begin(self.catalogue)
+
+    def share(self, services: Services) -> None:
+        """What is deleted by the node itself is deleted with these services."""
+        self._services = services
+
+    async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """Know all that others know, and finish what an earlier process had begun.
+
+        StartFailed, StorageError, DefinitionsError.
+        """
+        services, company = self._services, self.company
+        company.share(services.alarms, services.access.usage, services.replies)
+        await company.enter(addresses)
+        self.converter.open(company.boot, self.metadata, self.catalogue.vhosts.values())
+        await self._fill()
+
+    def open(self) -> None:
+        """Clients may come: policies that have changed are gone by before that."""
+        self._renewal.open()
+
+    async def _fill(self) -> None:
+        """Make what there is at a start, and log what is not as it was asked for."""
+        catalogue, config, metadata = self.catalogue, self._config, self.metadata
+        for decide in unfinished(catalogue):
+            metadata.settle(decide)
+        log_skipped(await load_definitions(catalogue, config, metadata))
+        await completion_of(partial(metadata.settle, partial(first_start, catalogue, config)))
+        for home, exchange in own_exchanges(config, catalogue.vhosts):
+            await completion_of(
+                partial(metadata.settle, partial(have_own, home.topology, exchange))
+            )
+        made = catalogue.kept.first_start
+        if made and (commands := ignored_after_first_start(catalogue, config, made)):
+            event(logger, logging.WARNING, "ignored_after_first_start", instead=commands)
+        for vhost in catalogue.vhosts.values():
+            for queue in vhost.queues.values():
+                self._warnings.new_queue(queue.spec, vhost.name)
+
+
+def log_skipped(reasons: list[str]) -> None:
+    """Log what of the definitions is not as it was asked for."""
+    for reason in reasons:
+        event(logger, logging.WARNING, "definition_skipped", reason=reason)
