@@ -18,7 +18,7 @@ One message, and its outcome, whatever the protocol:
 
 If it leads to no queue, `outcomes.returned` is called first.  Then, now or once it is safe,
 `outcomes.settle(confirms)`: the number 1 is among those that `confirms.take()` says are accepted,
-or refused.
+or refused.  Who waits no more calls `publisher.end()`.
 """
 
 from __future__ import annotations
