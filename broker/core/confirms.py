@@ -116,7 +116,7 @@ class Confirms:
         return self.assigned_count - self.open_count - self._refused_count
 
     def take(self) -> Known:
-        """What has become known since the last call."""
+        """Take what has become known since the last call."""
         known = Known(self._accepted, self._refused, next(iter(self._open), self._next_sequence))
         self._accepted, self._refused = [], []
         return known

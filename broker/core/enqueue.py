@@ -33,7 +33,7 @@ class SlowedPublisher(Protocol):
     """Client that is slowed where it publishes faster than queues get rid of messages."""
 
     def on_behind(self, target: PublishTarget, count: int) -> None:
-        """It has just put `count` messages into a queue that is behind."""
+        """Slow the client, which has just put `count` messages into a queue that is behind."""
 
 
 class RoutedBatch:
@@ -67,7 +67,7 @@ class RoutedBatch:
         """Where each message stands among those that are published together."""
         self.mandatory = mandatory
         self.expiration_ms = expiration_ms
-        """For how long they may wait in a queue, if that is said."""
+        """Times for which they may wait in a queue, if their properties say so."""
 
 
 class PendingEnqueue:
@@ -158,7 +158,7 @@ def enqueue_into(
 
 
 def combined_answer(answer: Answer, one: EnqueueResult | PartialResult | PublishReceipt) -> Answer:
-    """What some queues have said, and one more that has not simply taken all."""
+    """Combine the answer of some queues with one of a queue that has not simply taken all."""
     if answer is EnqueueResult.REFUSED or one is EnqueueResult.REFUSED:
         return EnqueueResult.REFUSED
     receipts = [*answer.receipts] if isinstance(answer, PendingEnqueue) else []

@@ -78,7 +78,7 @@ class Firehose:
     def _described(
         self, client: TracedClient, origin: Origin, keys: Sequence[str], content: bytes
     ) -> FieldTable:
-        """What there is to know of a message, and of who has published or is given it."""
+        """Describe a message, and the client that has published it or is given it."""
         return {
             "exchange_name": longstr(origin.exchange),
             "routing_keys": texts(keys),

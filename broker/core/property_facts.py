@@ -39,7 +39,7 @@ EXPIRATION_MS_MAX = 315_360_000_000
 """Ten years: RabbitMQ's limit on every time in milliseconds."""
 
 REFUSED_MS = -1
-"""Of an expiration that is no number of milliseconds within that."""
+"""Stands for an expiration that is no number of milliseconds within that."""
 
 
 class PropertyFacts(NamedTuple):
@@ -51,9 +51,9 @@ class PropertyFacts(NamedTuple):
     """Whether reply_to names the direct reply-to pseudo-queue."""
     user_id: str | None
     more_routing_keys: tuple[str, ...]
-    """Those of the CC and BCC headers."""
+    """Routing keys of the CC and BCC headers."""
     blind_keys: tuple[str, ...]
-    """Those of BCC alone, as far as a routing key may be so long."""
+    """Routing keys of BCC alone, except those that are too long for one."""
     properties: Properties | None
     """All of them, if they have been decoded."""
     persistent: bool
@@ -77,7 +77,7 @@ TRANSIENT, PERSISTENT = (
     )
     for persistent in (False, True)
 )
-"""What there is to know of properties that say nothing else to the broker."""
+"""Facts of properties that say nothing else to the broker."""
 
 FLAGS_READ = FLAG_HEADERS | FLAG_REPLY_TO | FLAG_EXPIRATION | FLAG_USER_ID
 
@@ -138,8 +138,11 @@ def facts_of(properties: Properties) -> PropertyFacts:
 
 
 def read_lifetimes(contents: list[bytes]) -> int | list[int]:
-    """For how long messages may wait of which each has an expiration: all of them, or each up to
-    the first whose expiration is refused.  Raises what is said to that if there is none before."""
+    """Read how many milliseconds messages may wait that all have an expiration.
+
+    One time for all, or one for each up to the first whose expiration is refused;
+    PreconditionFailed if that is the first of all.
+    """
     lifetimes_ms = read_expirations(contents, lifetime_ms_of)
     first_ms = lifetimes_ms[0]
     if first_ms == REFUSED_MS:
@@ -155,7 +158,7 @@ def read_lifetimes(contents: list[bytes]) -> int | list[int]:
 
 
 def lifetime_ms_of(text: bytes) -> int:
-    """What an expiration says, or REFUSED_MS."""
+    """Read an expiration in milliseconds; REFUSED_MS if it is refused."""
     if text.isdigit() and (lifetime_ms := int(text)) <= EXPIRATION_MS_MAX:
         return lifetime_ms
     try:

@@ -88,7 +88,7 @@ class Messages(Protocol):
     content_bytes: int
     """The summed length of `contents`."""
     outline: bytes
-    """What a broker reads of the properties."""
+    """The part of the properties that a broker reads."""
 
 
 @dataclass(slots=True)
@@ -176,7 +176,7 @@ class ConfirmMode:
     def publish(
         self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool
     ) -> None:
-        """As plain, and confirm: at the end of the batch, or once they are safe."""
+        """Enqueue as in plain mode, and confirm: at the end of the batch, or once all are safe."""
         answers, count = list[Answer](), 0
         for routed in routed_batches:
             answers.append(publisher.enqueue(routed, persistent=persistent))
@@ -255,9 +255,9 @@ class PendingPublishes:
         self._outcomes = outcomes
         self._numbers = numbers
         self._left = 0
-        """How many are yet to answer; 0 once nothing more is to come of it."""
+        """Queues that have not answered yet; 0 once no answer counts any more."""
         self._each: list[int] = []
-        """The same for each message, once they fare differently; empty until then."""
+        """The same for each message, once their answers differ; empty until then."""
 
     def wait(
         self, receipts: Sequence[PublishReceipt | PartialResult], commits: Commits | None
@@ -274,7 +274,7 @@ class PendingPublishes:
         return sum(count for _first, count in self._numbers)
 
     def on_durable(self, ticket: int) -> None:
-        """What is here is safe."""
+        """Count what is recorded on this node as one more answer."""
         del ticket
         self._known(0, self._count, is_taken=True)
 
@@ -337,12 +337,12 @@ class Publisher:
     def __init__(self, session: Session, outcomes: PublishOutcomes, *, number: int = 0) -> None:
         self.session = session
         self.number = number
-        """Of its channel; 0 where a protocol has none."""
+        """Number of its channel; 0 where the protocol has no channels."""
         self.mode: PublishMode = PLAIN
-        """What it does with messages that have passed all checks."""
+        """Takes the messages that have passed all checks."""
         self.observer: EnqueueObserver | None = None
         self.reply_to = ""
-        """Where those who publish can be answered past any queue, if they want to be."""
+        """Name for direct reply-to that reaches the client; empty if it has none."""
         self.is_open = True
         self._outcomes = outcomes
         self._unfinished: Steps[bool] | None = None
@@ -363,7 +363,7 @@ class Publisher:
 
     @property
     def traced(self) -> TracedClient:
-        """Who publishes, for those who trace it."""
+        """The client that publishes, as tracers see it."""
         session, is_transactional = self.session, not self.mode.is_immediate
         return TracedClient(session.name, self.number, session.user.name, is_transactional)
 
@@ -607,7 +607,7 @@ def exceed_one_step(routes: Collection[Route] | Collection[RoutedBatch]) -> bool
 
 
 def messages_at_once(targets: Sequence[PublishTarget]) -> int:
-    """How many messages may go to so many queues together."""
+    """Return the number of messages that may go to these queues together."""
     return max(1, COPIES_MAX // (len(targets) or 1))
 
 

@@ -50,7 +50,7 @@ class Route(NamedTuple):
 
     targets: tuple[PublishTarget, ...]
     histories: tuple[MessageHistory, ...]
-    """What keeps it."""
+    """Exchanges that keep the message, for those who bind later."""
     misses: bool
     """Whether that rests on something not being there."""
 
@@ -82,13 +82,13 @@ class CachedRoute:
         self.targets = targets
         """Where messages go that have no keys in CC or BCC, if keys are all that is needed."""
         self.ground = ground
-        """What the route stands on: it is used only while that has not changed."""
+        """Source of the epoch: the route is used only while that has not changed."""
         self.epoch = ground.epoch
         self.mandatory = mandatory
         self.misses = False
         """Whether `targets` rest on something not being there: see `router.Route.misses`."""
         self.needs: RouteInputs | None = None
-        """What it takes besides keys; if it takes anything, `targets` says nothing."""
+        """Inputs that routing needs besides keys; if there are any, `targets` is not used."""
         self.guards_topics = False
         """Whether each routing key needs a permission."""
         self.is_admitted = True
@@ -107,10 +107,9 @@ class RouteCache:
         self.by_key: dict[bytes, CachedRoute] = {}
         """Until the user's rights change: then it is another one."""
         self.found_count = 0
-        """How many had to be found: a client can send thousands in one read.  None by who has never
-        published."""
+        """Number of searches: a client can cause thousands in one read.  0 until it publishes."""
         self.patience = 0
-        """How many stops the searches for those of a batch may still make."""
+        """Stops that the searches for the routes of a batch may still make."""
 
     def clear(self) -> None:
         """Remember none; a route that is being searched for is not remembered either."""

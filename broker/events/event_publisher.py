@@ -27,9 +27,9 @@ HOME = "/"
 """The virtual host that they are in."""
 
 INTERNAL = "rmq-internal"
-"""Who does what nobody asked for, by RabbitMQ's name."""
+"""RabbitMQ's name for the actor of what is done without a request."""
 COMMANDS = "rmq-cli"
-"""Who does what somebody asks for on the machine of the node."""
+"""RabbitMQ's name for the actor of what is asked for on the machine of the node."""
 
 ACTOR = "user_who_performed_action"
 
@@ -80,7 +80,7 @@ class EventPublisher:
 
 
 def header(value: object) -> Field:
-    """As a table has it; as text, and cut, if none can: JSON of parameters may be anything."""
+    """Encode a value for a table; as text, and cut, where no table can have it."""
     said = field(value)
     if isinstance(value, str) and len(value) <= SHORT_CHARACTERS:
         return said

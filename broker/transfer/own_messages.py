@@ -16,12 +16,12 @@ from fluffle.protocol.properties import (
 
 
 def whatever_waits(_queue: PublishTarget) -> bool:
-    """It is given all of them."""
+    """Give a queue all messages, whatever waits in it."""
     return True
 
 
 def while_it_has_room(queue: PublishTarget) -> bool:
-    """It is given none while so much waits for it that clients have to wait with theirs."""
+    """Give a queue no messages while it is so full that clients have to wait with theirs."""
     return not queue.is_full
 
 

@@ -68,7 +68,7 @@ def on_publishes(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
 
 
 def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
-    """As `on_publishes`, new routes not counted."""
+    """Take a batch as `on_publishes` does, and return the cost without new routes."""
     session = channel.session
     methods = batch.methods
     route = find_route(session.routes, methods[0])
@@ -146,13 +146,13 @@ def take_run(
 
 
 def current_route(routes: RouteCache, method_frame: bytes) -> CachedRoute | None:
-    """What is remembered of a basic.publish frame and still true."""
+    """Return the remembered route of a basic.publish frame, if it is still valid."""
     route = routes.by_key.get(method_frame)
     return None if route is None or route.epoch != route.ground.epoch else route
 
 
 def find_route(routes: RouteCache, method_frame: bytes) -> CachedRoute:
-    """What a basic.publish frame means now.  Raises as `search_route` does, and LookupTooLong."""
+    """Return the route of a basic.publish frame.  Raises as `search_route`, and LookupTooLong."""
     route = routes.by_key.get(method_frame)
     if route is None or route.epoch != route.ground.epoch:
         route = routes.run_at_once(search_route(routes, method_frame))
@@ -211,13 +211,13 @@ def split_for_routing(needs: RouteInputs, batch: Publishes) -> list[Publishes]:
 
 
 def spans_of(batch: Publishes, count: int) -> list[Publishes]:
-    """The same messages, so many at a time."""
+    """Split a batch into parts of `count` messages."""
     starts = range(0, len(batch.methods), count)
     return [part_of(batch, start, start + count, batch.outline) for start in starts]
 
 
 def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
-    """The same messages, apart where the basic.publish frame changes, or the outline."""
+    """Split a batch where the basic.publish frame changes, or the outline."""
     runs, start = [], 0
     for (_method, outline), same in groupby(zip(batch.methods, outlines, strict=False)):
         stop = start + sum(1 for _ in same)
@@ -227,7 +227,7 @@ def runs_of(batch: Publishes, outlines: Iterable[bytes]) -> list[Publishes]:
 
 
 def parted(batch: Publishes, at: int) -> list[Publishes]:
-    """The same messages, apart in front of that one, which is refused."""
+    """Split a batch in front of the message at that place, which is refused."""
     spans = (0, at), (at, len(batch.methods))
     return [part_of(batch, start, stop, batch.outline) for start, stop in spans]
 
@@ -252,7 +252,7 @@ class PublishFrames:
         self._output = output
         self._frame_bytes_max = frame_bytes_max
         self._confirms: Confirms | None = None
-        """Of which more is known than was said."""
+        """Ledger that knows more than was sent."""
 
     def returned(self, routed: RoutedBatch) -> None:
         """basic.return with 312 for messages that were mandatory and went nowhere."""

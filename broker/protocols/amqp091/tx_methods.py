@@ -39,7 +39,7 @@ from fluffle.protocol.methods import Method, Tx, make
 from fluffle.protocol.steps import Steps, Unfinished
 
 MESSAGE_OVERHEAD_BYTES = 64
-"""What a message costs beside its content."""
+"""Memory that a message costs beside its content."""
 
 COST_AT_ONCE = 64
 """So much of a commit is done without a stop, which takes a millisecond.  To put messages into a
@@ -92,7 +92,7 @@ class Transaction:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._bytes = 0
-        """Of what it holds to be published."""
+        """Bytes of the messages that it holds."""
         self._publishes: deque[TransactionPublish] = deque()
         self._settled: deque[Settled] = deque()
         """Messages that are settled for good."""
@@ -120,7 +120,7 @@ class Transaction:
             self.message_count += len(routed.contents)
 
     def end(self) -> None:
-        """What is left of it is committed or rolled back by its channel."""
+        """Do nothing: the channel commits what is left, or rolls it back."""
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Keep what is to be settled at the commit."""
@@ -134,7 +134,7 @@ class Transaction:
 
     @property
     def _cost_at_once(self) -> int:
-        """How much may be done of it without a stop: all if it is little."""
+        """The cost that may be done without a stop: that of all if it is little."""
         entries = len(self._publishes), len(self._settled), len(self._returned)
         if max(entries) <= COST_IN_ONE_GO:
             put_cost = sum(cost_of(routed) for routed, _persistent in self._publishes)
@@ -220,7 +220,7 @@ class PendingTransactionPublishes:
         self.are_all = True
         """Whether all have been taken, as far as that is known."""
         self._left = 0
-        """How many have no answer yet."""
+        """Messages that have no answer yet."""
         self._answer: Deferred[bool] | None = None
 
     def wait(self, receipt: PublishReceipt) -> None:
