@@ -12,22 +12,25 @@ from fluffle.broker.base.errors import (
     NotImplementedHere,
     PreconditionFailed,
 )
+from fluffle.broker.core.consumer import (
+    ConsumerTerms,
+    consumer_started,
+    deliver_ready,
+    forget_consumer,
+    start_consumer,
+    stop_consumer,
+)
 from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.queue_get import (
-    check_running,
     count_got,
-    described,
     get_message,
     requeue,
 )
 from fluffle.broker.core.settlement import SETTLED_AT_ONCE
-from fluffle.broker.protocols.amqp091.channel import Channel, deliver_ready
+from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
-from fluffle.broker.queues.arguments import QueueType, consumer_arguments
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.delivery import Outcome
-from fluffle.broker.queues.queue_api import Deferred
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
@@ -112,41 +115,22 @@ def on_consume(channel: Channel, method: Method) -> None:
         return
     tag = new_tag(channel, method.consumer_tag)
     queue = channel.readable_queue(method.queue)
-    check_running(queue, channel.session.vhost.name)
-    arguments = consumer_arguments(
-        field_table(method.arguments), queue.spec, channel.session.vhost.name
-    )
-    is_quorum = queue.spec.queue_type is QueueType.QUORUM
-    is_apart = is_quorum and not channel.session.quorum_global_qos
-    if is_apart and channel.shared_credit.limit:
-        raise NotImplementedHere(
-            f"{described(queue, channel.session.vhost.name)} does not support global qos"
-        )
-    subscription = Subscription(channel, tag, queue)
-    subscription.consumer = Consumer(
+    terms = ConsumerTerms(
         tag,
-        queue,
-        subscription,
-        shared=SharedCredit() if is_apart else channel.shared_credit,
-        prefetch=channel.prefetch,
-        priority=arguments.priority,
         no_ack=method.no_ack,
         exclusive=method.exclusive,
-        timeout_ms=arguments.timeout_ms,
+        prefetch=channel.prefetch,
+        arguments=field_table(method.arguments),
     )
-    attached = channel.session.vhost.attach(subscription.consumer)
-    channel.subscriptions[tag] = subscription  # if this ends before, so does its attachment
-    undo = partial(forget, channel, tag)
+    attached = start_consumer(channel, queue, Subscription(channel, tag, queue), terms)
+    undo = partial(forget_consumer, channel, tag)
     channel.ask(method, attached, partial(consuming, channel, tag, method), undo=undo)
 
 
 def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None) -> None:
     """A consumer takes part; nothing has been delivered to it."""
-    observers, subscription = channel.session.observers, channel.subscriptions.get(tag)
-    if observers and subscription is not None:
-        subscription.arguments = arguments = field_table(method.arguments)
-        for observer in observers:
-            observer.consumer_started(channel, subscription.consumer, arguments)
+    if channel.session.observers:
+        consumer_started(channel, tag, field_table(method.arguments))
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 
@@ -183,16 +167,9 @@ def on_cancel(channel: Channel, method: Method) -> None:
     """Deliver nothing more than what is on its way; an unknown tag is answered all the same."""
     assert isinstance(method, Basic.Cancel)
     tag = method.consumer_tag or ""
-    subscription = channel.subscriptions.get(tag)
     replies = channel.reply_subscription
-    left: Deferred[None] | None = None
-    if subscription is not None:
-        subscription.consumer.queue.deliver_ready()  # mutant: CO1
-        channel.session.detach(subscription.consumer)
-        for observer in channel.session.observers:
-            observer.consumer_ended(channel, subscription.consumer)
-        left = subscription.consumer.queue.settling
-    elif replies is not None and replies.tag == tag:
+    left = stop_consumer(channel, tag)
+    if replies is not None and replies.tag == tag:
         channel.session.replies.remove(replies.name)
         channel.reply_subscription = None
         channel.publisher.reply_to = ""
@@ -201,18 +178,9 @@ def on_cancel(channel: Channel, method: Method) -> None:
 
 def cancelled(channel: Channel, tag: str, _left: None, *, nowait: bool) -> None:
     """Nothing more comes for a consumer, if there was one of this tag."""
-    forget(channel, tag)
+    forget_consumer(channel, tag)
     if not nowait:
         channel.reply(make(Basic.CancelOk, consumer_tag=tag))
-
-
-def forget(channel: Channel, tag: str) -> None:
-    """Have no consumer of this tag any more, if there is one."""
-    subscription = channel.subscriptions.pop(tag, None)
-    if subscription is not None:
-        channel.session.output.forget(subscription.consumer)
-        channel.shared_credit.forget(subscription.consumer)
-        subscription.end()
 
 
 def on_cancel_ok(channel: Channel, method: Method) -> None:

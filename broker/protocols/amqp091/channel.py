@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.consumer import end_consumers
 from fluffle.broker.core.consumer_timeout import requeue_timed_out
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.settlement import Settlements
@@ -185,14 +186,7 @@ class Channel:
         """
         self.is_open = False
         self.vouch()
-        subscriptions, self.subscriptions = self.subscriptions, {}
-        for subscription in subscriptions.values():
-            self.session.output.forget(subscription.consumer)
-            self.shared_credit.forget(subscription.consumer)
-            self.session.detach(subscription.consumer)
-            for observer in self.session.observers:
-                observer.consumer_ended(self, subscription.consumer)
-            subscription.end()
+        end_consumers(self)
         if self.reply_subscription is not None:
             self.session.replies.remove(self.reply_subscription.name)
             self.reply_subscription = None
@@ -212,12 +206,6 @@ class Channel:
         for _ in steps:
             self.session.background_tasks.add(steps, discard_answer)
             break
-
-
-def deliver_ready(channel: Channel) -> None:
-    """Its consumers get what was published before what its client asks for now."""
-    for subscription in tuple(channel.subscriptions.values()):
-        subscription.consumer.queue.deliver_ready()
 
 
 def lose_all(channel: Channel) -> Steps[None]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from fluffle.broker.base.errors import BrokerError, ChannelError, NotImplementedHere
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
+from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.core.observer import observe_channel
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
@@ -15,7 +16,7 @@ from fluffle.broker.protocols.amqp091 import (
     topology_methods,
     tx_methods,
 )
-from fluffle.broker.protocols.amqp091.channel import Channel, deliver_ready
+from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Subscription

@@ -29,8 +29,9 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import admitted
 from fluffle.broker.core.client import Handshake
+from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.process.encryption import certified_name
-from fluffle.broker.protocols.amqp091.channel import deliver_ready, once_settled
+from fluffle.broker.protocols.amqp091.channel import once_settled
 from fluffle.broker.protocols.amqp091.pending_requests import ids_of
 from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS
 from fluffle.broker.protocols.amqp091.session import AmqpSession

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.core.consumer import consumer_lost
 from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.queues.consumers import Consumer
@@ -112,7 +113,7 @@ class Envelopes:
 
 
 class Subscription:
-    """The client's end of a consumer: a queue's `Sink`."""
+    """The client's end of a consumer: a `ClientSink`."""
 
     __slots__ = ("_channel", "_envelopes", "_is_timed_out", "_tag", "arguments", "consumer")
 
@@ -129,6 +130,7 @@ class Subscription:
 
     def end(self) -> None:
         """Let the consumer go, which has this: it may be held by messages that it was handed."""
+        self._channel.session.output.forget(self.consumer)
         del self.consumer
 
     def room(self, consumer: Consumer) -> int:
@@ -156,14 +158,7 @@ class Subscription:
     def cancelled(self, consumer: Consumer) -> None:
         """Tell a client that wants to know that its queue is gone."""
         channel = self._channel
-        if channel.subscriptions.pop(self._tag, None) is None:
-            return
-        self.end()
-        channel.session.output.forget(consumer)
-        channel.shared_credit.forget(consumer)
-        for observer in channel.session.observers:
-            observer.consumer_ended(channel, consumer)
-        if channel.session.notify_cancel:
+        if consumer_lost(channel, self._tag) and channel.session.notify_cancel:
             channel.reply(make(Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
 
     @property
