@@ -39,6 +39,15 @@ UNNAMED_COUNT_MAX = 270
 PATH = re.compile(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+)/?(?:\.py)?`")
 FOLDERS = ("", "broker/")
 """From which paths in prose begin."""
+PAGES_OF_TESTS = (
+    "docs/reliability.md",
+    "docs/safety.md",
+    "tests/README.md",
+    "tests/compat/README.md",
+    "tests/simulation/README.md",
+)
+"""Pages that say by the names of files what is tested where."""
+FILE = re.compile(r"`([a-z_0-9/]+\.py)\b")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +101,16 @@ def test_paths_in_the_architecture_lead_somewhere() -> None:
         )
     ]
     assert lost == []
+
+
+@pytest.mark.parametrize("page", PAGES_OF_TESTS)
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    """By the end of their paths."""
+    folders = (*source_tree.PACKAGES, "tests", "benchmarks")
+    known = [f"/{path.as_posix()}" for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    named = FILE.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in known)] == []
 
 
 @pytest.fixture(scope="module")
