@@ -57,7 +57,7 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
     SessionId,
 )
-from fluffle.broker.queues.quorum.holders import Getter, Holders, HolderState
+from fluffle.broker.queues.quorum.holders import Getter, HolderNotifications, Holders, HolderState
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.volume import KeptDead
 from fluffle.broker.runtime.commits import CommitWaiter
@@ -97,6 +97,22 @@ class DeletedQueueHost:
 
     def unused(self, _queue: Queue) -> None:
         """It is gone already."""
+
+
+class DeletedQueueNotifications:
+    """The `HolderNotifications` of a queue that is deleted, which keep nothing of it alive."""
+
+    def deliver(self, _holder: Key, _delivery_batch: DeliveryBatch) -> None:
+        """Nothing is delivered any more."""
+
+    def cancelled(self, _holder: Key) -> None:
+        """It was said when the queue was deleted."""
+
+    def overdue(self, _holder: Key, _late: OverdueDeliveries) -> None:
+        """Nothing is held any more."""
+
+    def activity_changed(self, _holder: Key, _consumer: Consumer) -> None:
+        """There is no consumer."""
 
 
 class UndurableOperation(NamedTuple):
@@ -170,7 +186,7 @@ class ClassicQueueLeader:
         """Rising tickets."""
         self.queue = queue
         self.sessions = ClassicSessionTable()
-        self._notifications = ClassicNotifications(self)
+        self._notifications: HolderNotifications = ClassicNotifications(self)
         self.holders = Holders(queue, self._notifications, host.room)
 
     # What edges ask for
@@ -326,7 +342,8 @@ class ClassicQueueLeader:
         """The queue is gone: edges hear nothing more, and nothing here keeps it alive."""
         self._undurable.clear()
         self._host = host = DeletedQueueHost()
-        self.holders = Holders(self.queue, self._notifications, host.room)
+        self._notifications = gone = DeletedQueueNotifications()
+        self.holders = Holders(self.queue, gone, host.room)
 
     # The parts of these
 
