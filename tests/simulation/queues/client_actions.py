@@ -149,7 +149,9 @@ def declare(queue_cluster: QueueCluster, workload: Workload) -> None:
     if chance.random() < 0.3:
         arguments["x-quorum-initial-group-size"] = ("l", chance.choice((1, 2, 5)))
     name = f"q{chance.randrange(QUEUES_MAX)}"
-    chance.choice(queue_nodes).defining.declare(name, arguments, queue_cluster.successions.answered)
+    chance.choice(queue_nodes).defining.declare(
+        name, arguments, queue_cluster.redeclared_queues.answered
+    )
 
 
 def delete(queue_cluster: QueueCluster, workload: Workload) -> None:

@@ -61,7 +61,7 @@ class ExpiringQueues:
         group = queue.definition.id
         if (client := queue_node.clients.get(group)) is None:
             return
-        if self._queue_cluster.checker(group).idleness.has_consumers:
+        if self._queue_cluster.checker(group).queue_expiry_checks.has_consumers:
             self._depart(group)
         else:
             client.attach(no_ack=False, prefetch=1)

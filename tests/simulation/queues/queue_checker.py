@@ -50,23 +50,23 @@ class QueueChecker:
         dead_letter_checks: DeadLetterChecks,
         *,
         born_us: int,
-        going_by: SettingsChecks,
+        settings_checks: SettingsChecks,
         versions: EntryVersionChecks,
-        idleness: QueueExpiryChecks,
+        queue_expiry_checks: QueueExpiryChecks,
     ) -> None:
         """`names` are those of all queues, and so are `dead_letter_checks`."""
         self.group = definition.id
         self.born_us = born_us
         """When it was declared."""
         self._dead_letter_checks = dead_letter_checks
-        self.going_by = going_by
+        self.settings_checks = settings_checks
         self.versions = versions
-        self.alone: SingleActiveChecks | None = None
+        self.single_active_checks: SingleActiveChecks | None = None
         """Of a queue with single active consumers."""
         self._was_just_linked = was_just_linked
-        self.lifetimes = MessageTtlChecks(definition.spec)
-        self.patience = ConsumerTimeoutChecks(definition.spec)
-        self.idleness = idleness
+        self.message_ttl_checks = MessageTtlChecks(definition.spec)
+        self.consumer_timeout_checks = ConsumerTimeoutChecks(definition.spec)
+        self.queue_expiry_checks = queue_expiry_checks
         self.limits = LimitChecks(definition.spec)
         self.keys = DeduplicationChecks(self.group)
         self.model = ReferenceModel(stands_for=self.keys.stands_for)
@@ -115,11 +115,11 @@ class QueueChecker:
         batch = decode(payload)
         self._never_falls(batch)
         self._nobody_is_given_up(batch)
-        if self.alone is not None:
-            self.alone.apply(batch)
-        self.lifetimes.apply(batch, self.group)
-        self.patience.apply(batch, entry.term, self.group)
-        self.idleness.apply(batch)
+        if self.single_active_checks is not None:
+            self.single_active_checks.apply(batch)
+        self.message_ttl_checks.apply(batch, self.group)
+        self.consumer_timeout_checks.apply(batch, entry.term, self.group)
+        self.queue_expiry_checks.apply(batch)
         self.image.apply(index, payload)
         self.limits.apply(batch, self.image.state, self.group)
         self.model.applied(payload)
@@ -142,12 +142,12 @@ class QueueChecker:
     def _bury(self, batch: FactBatch) -> None:
         for fact in batch.facts:
             if isinstance(fact, f.SpecChanged):
-                self.going_by.apply(fact)
+                self.settings_checks.apply(fact)
             elif isinstance(fact, f.DeadLettering):
                 for content in self._contents_of(fact):
                     self._dead_letter_checks.died(self.group, content)
             elif isinstance(fact, f.DeadLettered):
-                is_wanted = self.going_by.settings.dead_letter_exchange is not None
+                is_wanted = self.settings_checks.settings.dead_letter_exchange is not None
                 for content in self._contents_of(fact) if is_wanted else ():
                     self._dead_letter_checks.is_done_with(self.group, content)
 
@@ -180,7 +180,7 @@ class QueueChecker:
                 record = MessageRecord(content, origin.exchange, origin.routing_key, index)
                 record.acquired, record.failed = counts = brought.alike(place, place + 1).counts
                 record.since, record.priority = sequence, level_of(content)
-                record.expires_at_ms = self.lifetimes.of(sequence)
+                record.expires_at_ms = self.message_ttl_checks.of(sequence)
                 self.queue_model.enqueue(record)
                 self._dead_letter_checks.stored(
                     self.group, content, batch.version, may_be_early=not self.remembers_arrivals
@@ -190,7 +190,7 @@ class QueueChecker:
         known = self.queue_model.known
         for fact in batch.facts:
             self.queue_model.apply(fact)
-        is_sure = self.going_by.settings.deduplicates and not any(
+        is_sure = self.settings_checks.settings.deduplicates and not any(
             isinstance(fact, f.SpecChanged) for fact in batch.facts
         )
         published = [content for content in contents if content not in self.model.copies]

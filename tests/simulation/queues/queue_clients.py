@@ -201,7 +201,7 @@ class QueueClients:
     """Messages without a receipt."""
     is_over: bool = False
     """Whether the queue is gone: what they settled has gone with it."""
-    successions: RedeclaredQueues = field(init=False)
+    redeclared_queues: RedeclaredQueues = field(init=False)
 
     def __post_init__(self) -> None:
         self.queue._asking = RecordedRequests(self)
@@ -277,14 +277,14 @@ class QueueClients:
         )
         assert isinstance(receipt, PublishReceipt)
         self.unpaid += count
-        waiting, asked_us = set(range(count)), self.successions.now_us
+        waiting, asked_us = set(range(count)), self.redeclared_queues.now_us
 
         def known(start: int, stop: int, *, is_taken: bool) -> None:
             for at in range(start, stop):
                 waiting.remove(at)
                 if contents[at] in self.model.undecided:
                     queue = self.queue.definition
-                    self.successions.has_fate(queue, asked_us, is_taken=is_taken)
+                    self.redeclared_queues.has_fate(queue, asked_us, is_taken=is_taken)
                     continue
                 known_of = self.model.confirmed if is_taken else self.model.refused
                 assert contents[at] in known_of, f"{contents[at]!r} is taken: {is_taken}"

@@ -68,17 +68,17 @@ class QueueCluster:
         self.checkers: dict[GroupId, QueueChecker] = {}
         self.names = UniqueNames()
         self.dead_letter_checks = DeadLetterChecks(self._is_gone)
-        self.sayings = PolicyHistory()
-        self.pace = QueueTimeChecks()
+        self.policy_history = PolicyHistory()
+        self.queue_time_checks = QueueTimeChecks()
         self.definitions = State()
         """As the log of the definitions makes them."""
         self.chance: Random
         self.quorum = QuorumConfig()
-        self._contest: ConsumerPriorityCheck
+        self._consumer_priority_check: ConsumerPriorityCheck
         self.operator: Operator
         self.connections: Connections
-        self.registers: TopologyChecks
-        self.successions: RedeclaredQueues
+        self.topology_checks: TopologyChecks
+        self.redeclared_queues: RedeclaredQueues
         self.haste = 1
         """How much sooner than others clients give up what they wait for."""
         self.is_impatient = False
@@ -89,7 +89,7 @@ class QueueCluster:
         """Whether whoever has sent the next dead letter that arrives dies before it hears of it."""
         self.in_the_dark: NodeId | None = None
         """Who does not hear of a change of policies, and is to lead what goes by it."""
-        self.fluffles: InstalledVersions
+        self.installed_versions: InstalledVersions
         self._profile: Profile
         self._lives: dict[NodeId, m.Boot] = {}
         self._linked_us: dict[tuple[NodeId, NodeId], int] = {}
@@ -116,15 +116,15 @@ class QueueCluster:
             reconciliation_interval_s=self.chance.choice((5, 20)),
             target_group_size=self.chance.choice((None, 3, 5)),
         )
-        self._contest = ConsumerPriorityCheck(self, self.chance)
+        self._consumer_priority_check = ConsumerPriorityCheck(self, self.chance)
         self.operator = Operator(self, cluster.clockwork.chance("operator"))
         self.connections = Connections(self, cluster.clockwork.chance("connections"))
-        self.departures = ExpiringQueues(self, cluster.clockwork.chance("departures"))
-        self.registers = TopologyChecks(self)
-        self.successions = RedeclaredQueues(self)
-        self.fluffles = InstalledVersions(cluster, cluster.clockwork.chance("fluffles"))
-        if self.fluffles.is_mixed:
-            self.fluffles.shape(self._profile)
+        self.expiring_queues = ExpiringQueues(self, cluster.clockwork.chance("departures"))
+        self.topology_checks = TopologyChecks(self)
+        self.redeclared_queues = RedeclaredQueues(self)
+        self.installed_versions = InstalledVersions(cluster, cluster.clockwork.chance("fluffles"))
+        if self.installed_versions.is_mixed:
+            self.installed_versions.shape(self._profile)
             self.quorum = replace(self.quorum, reconciliation=False)
         cluster.vital = METADATA_GROUP
         cluster.registry.found(METADATA_GROUP, Config.initial(cluster.names), is_defined=True)
@@ -136,7 +136,7 @@ class QueueCluster:
 
     def promote(self, process: Process, links: Links) -> GroupServices:
         if process.node in self._lives:
-            self.fluffles.begins_again(process.node)
+            self.installed_versions.begins_again(process.node)
         before = self._lives.get(process.node, m.Boot(0, 0))
         counter = before.counter + (self.chance.random() < 0.8)
         boot = self._lives[process.node] = m.Boot(counter, self.chance.getrandbits(62))
@@ -198,7 +198,7 @@ class QueueCluster:
             if self.definitions.apply(proposal) is not ProposalOutcome.APPLIED:
                 continue
             if any(fact.kind is Kind.POLICY for fact in (*before, *proposal.change.puts)):
-                self.sayings.note(self.definitions)
+                self.policy_history.note(self.definitions)
             for fact in before:
                 if isinstance(fact.value, QueueDefinition) and is_quorum(fact.value):
                     self.cluster.registry.delete(self._spec_of(fact.value))
@@ -231,12 +231,12 @@ class QueueCluster:
                 self.names,
                 self.dead_letter_checks,
                 born_us=self.cluster.clockwork.now_us,
-                going_by=SettingsChecks(definition.spec, self.sayings, definition.id),
-                versions=EntryVersionChecks(definition, self.fluffles.reads),
-                idleness=QueueExpiryChecks(definition.spec, self.counts()),
+                settings_checks=SettingsChecks(definition.spec, self.policy_history, definition.id),
+                versions=EntryVersionChecks(definition, self.installed_versions.reads),
+                queue_expiry_checks=QueueExpiryChecks(definition.spec, self.counts()),
             )
             if definition.spec.single_active_consumer:
-                checker.alone = SingleActiveChecks()
+                checker.single_active_checks = SingleActiveChecks()
             self.checkers[definition.id] = checker
             self._look_for_founders(definition)
         self._spec_of(definition).wanted = set(definition.wanted)
@@ -266,18 +266,18 @@ class QueueCluster:
                 self._define(facts.entries[index, facts.committed[index]][0])
             return
         checker = self.checker(facts.group)
-        self._keep_pace()
+        self._check_queue_time()
         checker.remembers_arrivals = self._remembers_arrivals(node, checker)
-        before, changes = len(checker.model.handed), checker.going_by.changes
+        before, changes = len(checker.model.handed), checker.settings_checks.changes
         for index in range(first, facts.commit + 1):
             entry, _ = facts.entries[index, facts.committed[index]]
             digest = checker.committed(entry)
-            self.pace.check(checker.queue_model.time_ms)
+            self.queue_time_checks.check(checker.queue_model.time_ms)
             if facts.digests.setdefault(index, digest) != digest:
                 raise Violation(f"G7: {node} had another image of {facts.group} at {index}")
         if self.ambushes and len(checker.model.handed) > before:
             self._strike(node, self.ambushes.pop())
-        if self.in_the_dark is not None and checker.going_by.changes > changes:
+        if self.in_the_dark is not None and checker.settings_checks.changes > changes:
             self._hand_over(node, facts.group, self.in_the_dark)
             self.in_the_dark = None
         if self.is_arrival_awaited and checker.sources:
@@ -289,22 +289,22 @@ class QueueCluster:
         leading = [each for each in self._leading(checker.group) if each.process.node == node]
         names = self.cluster.names
         return bool(leading) and all(
-            leading[0].readers.since_us(name, ARRIVALS) < checker.born_us for name in names
+            leading[0].peer_versions.since_us(name, ARRIVALS) < checker.born_us for name in names
         )
 
     def _watch_clocks(self) -> None:
         """Also while nothing is committed: a stamp may be older than the first that is."""
-        self._keep_pace()
+        self._check_queue_time()
         self.cluster.clockwork.after(SECOND_US // 10, self._watch_clocks)
 
-    def _keep_pace(self) -> None:
+    def _check_queue_time(self) -> None:
         """As all clocks are now."""
         days = {
             (each.process.node, each.process.boot): epoch_ms + each.clock.now_ms()
             for each in self.queue_nodes()
             if (epoch_ms := each.day._epoch_ms) is not None
         }
-        self.pace.look(self.counts(), days)
+        self.queue_time_checks.look(self.counts(), days)
 
     def _strike(self, leader: NodeId, ambush: str) -> None:
         """Messages are handed out, and mostly are not where they are to be."""
@@ -339,10 +339,10 @@ class QueueCluster:
         self._watch_clocks()
         self.operator.begin(workload)
         self.connections.begin(workload)
-        self.departures.begin(workload)
-        self.fluffles.upgrade(workload)
-        self.registers.begin()
-        self.successions.begin(workload)
+        self.expiring_queues.begin(workload)
+        self.installed_versions.upgrade(workload)
+        self.topology_checks.begin()
+        self.redeclared_queues.begin(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
         """One message from anybody, or another definition."""
@@ -369,9 +369,9 @@ class QueueCluster:
         """Everybody is answered; then all that is left is consumed, and nothing is of the dead."""
         self.ambushes.clear()
         self.is_arrival_awaited, self.in_the_dark = False, None
-        self.fluffles.stay()
-        self.registers.stop()
-        self.successions.stop()
+        self.installed_versions.stay()
+        self.topology_checks.stop()
+        self.redeclared_queues.stop()
         if missing := self.operator.missing:
             return f"{missing} are no nodes of the cluster"
         self._know_of_others()
@@ -391,7 +391,7 @@ class QueueCluster:
                     return f"{client.model.asked} of {group} have no answer"
         if orphaned := self.connections.unfinished():
             return orphaned
-        going = self._growing() or self._undrained() or self._contest.look()
+        going = self._growing() or self._undrained() or self._consumer_priority_check.look()
         return going or self._disused() or self._outdated()
 
     def _growing(self) -> str | None:
@@ -468,7 +468,7 @@ class QueueCluster:
         """A queue that goes once nobody uses it: its clients leave."""
         groups = [spec.group for spec in self.cluster.registry.living()]
         groups = [group for group in groups if group != METADATA_GROUP]
-        ending = [group for group in groups if self.checker(group).idleness.ends]
+        ending = [group for group in groups if self.checker(group).queue_expiry_checks.ends]
         for group in ending:
             for queue_node in self.queue_nodes():
                 if (client := queue_node.clients.get(group)) is not None:
@@ -478,8 +478,11 @@ class QueueCluster:
     def _outdated(self) -> str | None:
         """A queue that goes by other settings than those that definitions say."""
         for spec in self.cluster.registry.living():
-            if spec.group != METADATA_GROUP and not self.checker(spec.group).going_by.is_up_to_date:
-                return f"{spec.group} goes by {self.checker(spec.group).going_by.settings}"
+            if (
+                spec.group != METADATA_GROUP
+                and not self.checker(spec.group).settings_checks.is_up_to_date
+            ):
+                return f"{spec.group} goes by {self.checker(spec.group).settings_checks.settings}"
         return None
 
     def _alive(self) -> set[tuple[NodeId, int, int]]:

@@ -101,7 +101,9 @@ class QueueNode:
         """Those whose queue is gone."""
         self.questions = 0
         """How many have no answer."""
-        self.readers = PeerVersions(process.node, queue_cluster.fluffles.reads[process.node])
+        self.peer_versions = PeerVersions(
+            process.node, queue_cluster.installed_versions.reads[process.node]
+        )
         self._queue_cluster = queue_cluster
         self._local = LocalQueues(FakeTurn())
         self._links = links
@@ -132,7 +134,7 @@ class QueueNode:
                 dead_bytes_min=1,
                 settings=self.catalogue.policies.settings_of,
                 revision=lambda: quorum_members.CLUSTER_REVISIONS + self.metadata.revision,
-                reads_of=self.readers.reads_of,
+                reads_of=self.peer_versions.reads_of,
             )
         )
         self.hosting.host = process.host
@@ -140,15 +142,17 @@ class QueueNode:
         self.room = self._made_room()
         self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self)
         queue_cluster.linked(process.node, process.node)
-        entering = NodeRegistration(
-            process, self.metadata, self.catalogue, queue_cluster.cluster.names,
-            call_later=self.call_later, entered=self._entered,
-        )  # fmt: skip
-        self.call_later(0.0, entering.begin)
+        self.call_later(0.0, self._made_registration().begin)
         self.call_later(LOOK_S, self._look_for_ever)
         self.call_later(TELL_S, self._tell_for_ever)
         if queue_cluster.is_impatient:
             self.call_later(IMPATIENCE_S, self._give_up)
+
+    def _made_registration(self) -> NodeRegistration:
+        return NodeRegistration(
+            self.process, self.metadata, self.catalogue, self._queue_cluster.cluster.names,
+            call_later=self.call_later, entered=self._entered,
+        )  # fmt: skip
 
     def _made_timing(self) -> QueueTiming:
         timers = Timers(self.clock.now_ms, self.call_later, raise_it)
@@ -300,8 +304,10 @@ class QueueNode:
             if not change.changes_nothing:
                 group = definition.id
                 now_ms, expires_ms = self._time_and_limit_of(group)
-                idleness = self._queue_cluster.checker(group).idleness
-                idleness.go(now_ms, self._queue_cluster.counts(), group, expires_ms=expires_ms)
+                queue_expiry_checks = self._queue_cluster.checker(group).queue_expiry_checks
+                queue_expiry_checks.go(
+                    now_ms, self._queue_cluster.counts(), group, expires_ms=expires_ms
+                )
             return change
 
         self.metadata.settle(decide)
@@ -442,9 +448,9 @@ class QueueNode:
     def link_changed(self, node: NodeId, is_up: bool) -> None:
         if is_up:
             self._queue_cluster.linked(self.process.node, node)
-            self.readers.heard(
+            self.peer_versions.heard(
                 node,
-                self._queue_cluster.fluffles.reads[node],
+                self._queue_cluster.installed_versions.reads[node],
                 self._queue_cluster.cluster.clockwork.now_us,
             )
         self.progress.link_changed(node, is_up)
@@ -489,7 +495,7 @@ class QueueNode:
         line = self.hub.lines._lines[group]
         clients = self._queue_cluster.checker(group).clients(self.process.node, queue, line)
         line.on_events = clients.told
-        clients.successions = self._queue_cluster.successions
+        clients.redeclared_queues = self._queue_cluster.redeclared_queues
         self.clients[group] = clients
         return queue
 

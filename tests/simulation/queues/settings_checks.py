@@ -52,9 +52,9 @@ class PolicyHistory:
 class SettingsChecks:
     """Those of one queue, up to the fact that its log ends with."""
 
-    def __init__(self, spec: QueueSpec, sayings: PolicyHistory, group: GroupId) -> None:
+    def __init__(self, spec: QueueSpec, policy_history: PolicyHistory, group: GroupId) -> None:
         self._spec = spec
-        self._sayings = sayings
+        self._policy_history = policy_history
         self._group = group
         self._revision = 0
         self.settings = settings_of(spec)
@@ -63,7 +63,7 @@ class SettingsChecks:
 
     def apply(self, fact: f.SpecChanged) -> None:
         """The queue goes by others from now on."""
-        wanted = self._sayings.at(fact.revision - CLUSTER_REVISIONS, self._spec)
+        wanted = self._policy_history.at(fact.revision - CLUSTER_REVISIONS, self._spec)
         self.settings = said(fact, self._spec)
         self.changes += 1
         if fact.revision <= self._revision:
@@ -74,7 +74,7 @@ class SettingsChecks:
 
     @property
     def is_up_to_date(self) -> bool:
-        return self.settings == self._sayings.now(self._spec)
+        return self.settings == self._policy_history.now(self._spec)
 
 
 def said(fact: f.SpecChanged, spec: QueueSpec) -> QueueSettings:

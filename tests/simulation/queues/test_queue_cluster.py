@@ -20,7 +20,7 @@ def begun() -> Run:
     for name in run.cluster.names:
         run.cluster.start(name)
     assert isinstance(run.application, QueueCluster)
-    run.application.fluffles.stay()
+    run.application.installed_versions.stay()
     run.application.begin(run.workload)
     passes(run, seconds=3)
     return run

@@ -65,16 +65,16 @@ def run_of(seed: int) -> tuple[Run, QueueCluster]:
 
 def test_in_some_runs_nodes_are_upgraded_in_turn_and_write_what_is_newer_then() -> None:
     run, queue_cluster = run_of(1)
-    assert queue_cluster.fluffles.is_mixed
-    assert set(queue_cluster.fluffles.reads.values()) == {FIRST_VERSION}
+    assert queue_cluster.installed_versions.is_mixed
+    assert set(queue_cluster.installed_versions.reads.values()) == {FIRST_VERSION}
     assert not {fault.kind for fault in run.plan} & {*HURTS}
     run.go()
-    assert set(queue_cluster.fluffles.reads.values()) == {VERSION}
+    assert set(queue_cluster.installed_versions.reads.values()) == {VERSION}
     seen = set[int]().union(*(checker.versions.seen for checker in queue_cluster.checkers.values()))
     assert seen == {FIRST_VERSION, VERSION}
 
 
 def test_in_others_all_run_the_newest_from_the_beginning() -> None:
     _run, queue_cluster = run_of(3)
-    assert not queue_cluster.fluffles.is_mixed
-    assert set(queue_cluster.fluffles.reads.values()) == {VERSION}
+    assert not queue_cluster.installed_versions.is_mixed
+    assert set(queue_cluster.installed_versions.reads.values()) == {VERSION}
