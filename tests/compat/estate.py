@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.compat.entries import Asked
-from tests.compat.fingerprint import Place, fingerprint
+from tests.compat.fingerprint import QualifiedName, fingerprint
 from tests.compat.oracle import EXCHANGE_PLUGINS, RabbitMQ
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ ESTATE: dict[str, list[Entry]] = {
     "queues": [queue("mine.q"), queue("theirs.q"), queue("inn"), queue("full", "one queue")],
     "bindings": [binding("news", "theirs.q", "of.#"), binding("mine.x", "mine.q", "unread")],
 }
-ESTATE_AT = Place(__name__, "ESTATE")
+ESTATE_AT = QualifiedName(__name__, "ESTATE")
 """Whoever is asked with the estate in it, is asked something else if that is another."""
 
 

@@ -37,40 +37,40 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-class Place(NamedTuple):
+class QualifiedName(NamedTuple):
     """A name at the top of a module of tests."""
 
     module: str
     name: str
 
 
-Piece: TypeAlias = str | Place
+Piece: TypeAlias = str | QualifiedName
 """Of a text: as it is, or a name that stands for something of tests."""
-Root: TypeAlias = Callable[..., object] | Place
+Root: TypeAlias = Callable[..., object] | QualifiedName
 
 
 class Module(NamedTuple):
     """What the top of a module says."""
 
     defined: dict[str, list[ast.stmt]]
-    imported: dict[str, Place]
+    imported: dict[str, QualifiedName]
     helpers: set[str]
     """Functions of fluffle."""
     tops: set[ast.stmt]
     """The statements of `defined`."""
 
 
-def found(module: str, name: str) -> Place | None:
+def found(module: str, name: str) -> QualifiedName | None:
     """What a name of a module stands for, if that is of tests."""
     if name in module_of(module).defined:
-        return Place(module, name)
+        return QualifiedName(module, name)
     place = module_of(module).imported.get(name)
     return found(*place) if place is not None else None
 
 
 def fingerprint(*roots: Root, said: object = "") -> str:
     """That of these functions and constants, with what is `said` beside them."""
-    places = [root if isinstance(root, Place) else place_of(root) for root in roots]
+    places = [root if isinstance(root, QualifiedName) else place_of(root) for root in roots]
     texts = reached(places, {part for root in roots for part in method_of(root)})
     prints = dict.fromkeys(texts, "")
     for _ in range(ROUNDS):
@@ -78,30 +78,32 @@ def fingerprint(*roots: Root, said: object = "") -> str:
     return hashed(repr(([prints[place] for place in places], sorted(prints.values()), said)))
 
 
-def place_of(root: Callable[..., object]) -> Place:
+def place_of(root: Callable[..., object]) -> QualifiedName:
     """The place of a function or a class, or the class of a method."""
     file = Path(sys.modules[root.__module__].__file__ or "")  # pytest gives modules other names
     parts = file.resolve().relative_to(ROOT).with_suffix("").parts
-    return Place(".".join(parts), root.__qualname__.partition(".")[0])
+    return QualifiedName(".".join(parts), root.__qualname__.partition(".")[0])
 
 
 def method_of(root: Root) -> list[str]:
-    return [] if isinstance(root, Place) else root.__qualname__.split(".")[1:]
+    return [] if isinstance(root, QualifiedName) else root.__qualname__.split(".")[1:]
 
 
 def hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:CHARACTERS]
 
 
-def filled(text: list[Piece], prints: dict[Place, str]) -> str:
-    return "".join(f"<{prints[each]}>" if isinstance(each, Place) else each for each in text)
+def filled(text: list[Piece], prints: dict[QualifiedName, str]) -> str:
+    return "".join(
+        f"<{prints[each]}>" if isinstance(each, QualifiedName) else each for each in text
+    )
 
 
-def reached(places: list[Place], mentioned: set[str]) -> dict[Place, list[Piece]]:
+def reached(places: list[QualifiedName], mentioned: set[str]) -> dict[QualifiedName, list[Piece]]:
     """The texts of these and of all that they name, and that names, and so on."""
     while True:
         before = len(mentioned)
-        texts: dict[Place, list[Piece]] = {}
+        texts: dict[QualifiedName, list[Piece]] = {}
         ahead = [*places]
         while ahead:
             place = ahead.pop()
@@ -117,7 +119,7 @@ def reached(places: list[Place], mentioned: set[str]) -> dict[Place, list[Piece]
             return texts
 
 
-def nodes_of(place: Place, mentioned: set[str]) -> Iterator[ast.AST]:
+def nodes_of(place: QualifiedName, mentioned: set[str]) -> Iterator[ast.AST]:
     """The code of a name: of a class the methods that count."""
     for statement in module_of(place.module).defined[place.name]:
         if isinstance(statement, ast.ClassDef):
@@ -139,13 +141,15 @@ def counts(part: ast.stmt, mentioned: set[str]) -> bool:
 def module_of(name: str) -> Module:
     path = ROOT / f"{name.replace('.', '/')}.py"
     defined: dict[str, list[ast.stmt]] = {}
-    imported: dict[str, Place] = {}
+    imported: dict[str, QualifiedName] = {}
     helpers: set[str] = set()
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.ImportFrom):
             module, names = statement.module or "", statement.names
             if module.partition(".")[0] == TESTS and module not in STARTING:
-                imported |= {each.asname or each.name: Place(module, each.name) for each in names}
+                imported |= {
+                    each.asname or each.name: QualifiedName(module, each.name) for each in names
+                }
             elif module.partition(".")[0] == FLUFFLE:
                 helpers |= {each.asname or each.name for each in names if each.name.islower()}
         for bound in names_bound(statement):
@@ -164,7 +168,9 @@ def names_bound(statement: ast.stmt) -> Iterator[str]:
 
 
 @cache
-def read(module: str, node: ast.AST) -> tuple[tuple[Piece, ...], frozenset[Place], frozenset[str]]:
+def read(
+    module: str, node: ast.AST
+) -> tuple[tuple[Piece, ...], frozenset[QualifiedName], frozenset[str]]:
     """The text of some code, the places that it names, and the attributes."""
     pieces: list[Piece] = []
     attributes: set[str] = set()
@@ -173,7 +179,7 @@ def read(module: str, node: ast.AST) -> tuple[tuple[Piece, ...], frozenset[Place
     for is_text, group in groupby(pieces, lambda piece: isinstance(piece, str)):
         parts = [*group]
         joined += ["".join(map(str, parts))] if is_text else parts
-    places = frozenset(piece for piece in pieces if isinstance(piece, Place))
+    places = frozenset(piece for piece in pieces if isinstance(piece, QualifiedName))
     return tuple(joined), places, frozenset(attributes)
 
 

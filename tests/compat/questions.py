@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.compat.entries import Asked
 from tests.compat.estate import ESTATE_AT, asked_for_estate
-from tests.compat.fingerprint import Place, Root, fingerprint
+from tests.compat.fingerprint import QualifiedName, Root, fingerprint
 from tests.compat.nodes import Drive as DriveNodes
 from tests.compat.nodes import load_nodes_scenarios
 from tests.compat.nodes import run as run_nodes
@@ -22,10 +22,10 @@ from tests.compat.scenario import (
     load_scenarios,
 )
 
-NODE_AT = (ESTATE_AT, Place("tests.compat.oracle", "EXCHANGE_PLUGINS"))
+NODE_AT = (ESTATE_AT, QualifiedName("tests.compat.oracle", "EXCHANGE_PLUGINS"))
 """What the node has in it that most are asked of."""
 
-DISCOVERY_AT = Place("tests.compat.clusters", "DISCOVERY")
+DISCOVERY_AT = QualifiedName("tests.compat.clusters", "DISCOVERY")
 
 
 def asked_alone(scenario: Scenario) -> Asked:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat import fingerprint as module
-from tests.compat.fingerprint import Place, fingerprint
+from tests.compat.fingerprint import QualifiedName, fingerprint
 
 SCENARIO = """
 from tests.other import helper, Speaker
@@ -59,7 +59,7 @@ def seen(folder: Path, one: str, other: str) -> str:
     (folder / "one.py").write_text(one)
     (folder / "other.py").write_text(other)
     try:
-        return fingerprint(Place("tests.one", "scenario"))
+        return fingerprint(QualifiedName("tests.one", "scenario"))
     finally:
         module.module_of.cache_clear()
 
@@ -123,5 +123,5 @@ def test_how_a_broker_is_started_does_not_count(
 
 def test_what_is_said_beside_it_counts(folder: Path) -> None:
     seen(folder, SCENARIO, OTHER)
-    root = Place("tests.one", "scenario")
+    root = QualifiedName("tests.one", "scenario")
     assert fingerprint(root, said="kill") != fingerprint(root, said="stop")

@@ -19,8 +19,8 @@ COMMAND = (sys.executable, "-m", "fluffle.broker")
 ATTEMPTS, AGAIN_S = 60, 2.0
 
 
-class Place(NamedTuple):
-    """Where a node is."""
+class NodePaths(NamedTuple):
+    """Paths of a node, and its address."""
 
     data: Path
     copy: Path
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 class Operator:
     """Gives commands to nodes of a cluster: to whichever can do them, as others may be cut off."""
 
-    def __init__(self, nodes: Mapping[str, Place]) -> None:
+    def __init__(self, nodes: Mapping[str, NodePaths]) -> None:
         self._nodes = nodes
 
     async def do_without(self, node: str, *words: str) -> str:
@@ -110,7 +110,7 @@ class Membership:
         self,
         operator: Operator,
         founders: Sequence[str],
-        nodes: Mapping[str, Place],
+        nodes: Mapping[str, NodePaths],
         forget: Callable[[str], None],
     ) -> None:
         """`founders` of the `nodes` are never left.  `forget`: what is known of a disk, which is

@@ -32,7 +32,7 @@ from tests.support.daemon import environment_for_nodes
 from tests.support.powercut import cut_power, forgetting_environment, preloaded
 from tests.support.small_disk import NoDisk, fill, free, small_disk
 from tests.torture.epmd import Registry, port_mapper
-from tests.torture.membership import COMMAND, Membership, Operator, Place
+from tests.torture.membership import COMMAND, Membership, NodePaths, Operator
 from tests.torture.processes import Command, Processes, processes
 from tests.torture.throttle import throttles
 
@@ -129,7 +129,7 @@ class RollingBack:
         self,
         group: Processes,
         machines: Machines,
-        nodes: Mapping[str, Place],
+        nodes: Mapping[str, NodePaths],
         operator: Operator,
     ) -> None:
         self._group = group
@@ -199,7 +199,7 @@ async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
 class Cluster:
     """How nodes of ours are started that reach each other through a mesh."""
 
-    def __init__(self, places: Mapping[str, Place], machines: Machines, links: Mesh) -> None:
+    def __init__(self, places: Mapping[str, NodePaths], machines: Machines, links: Mesh) -> None:
         self._places = places
         self._machines = machines
         self._links = links
@@ -237,7 +237,7 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
     """A cluster with quorum queues, links that can be cut, and nodes that may join it."""
     every = (*NODES, *SPARES)
     listening = {node: free_port() for node in every}
-    places = {node: place_in(folder / node, port) for node, port in listening.items()}
+    places = {node: paths_in(folder / node, port) for node, port in listening.items()}
     async with AsyncExitStack() as stack:
         data = {node: place.data for node, place in places.items()}
         for here in data.values():
@@ -269,8 +269,8 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
         yield System(addresses, {**group.actions, **special}, links, spares=spares)
 
 
-def place_in(folder: Path, port: int) -> Place:
-    return Place(folder / "data", folder / "copy", folder / "log", f"127.0.0.1:{port}")
+def paths_in(folder: Path, port: int) -> NodePaths:
+    return NodePaths(folder / "data", folder / "copy", folder / "log", f"127.0.0.1:{port}")
 
 
 @asynccontextmanager

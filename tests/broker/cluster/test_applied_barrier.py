@@ -25,7 +25,7 @@ from tests.support.frames import FakeSender
 from tests.support.metadata_cluster import Cluster, Outcome
 
 
-class World:
+class Harness:
     """Nodes that share definitions, with links that are up, and frames that are passed by hand."""
 
     def __init__(self) -> None:
@@ -68,113 +68,117 @@ class World:
 
 
 def test_the_answer_comes_when_all_have_it() -> None:
-    world = World()
-    world.cluster.nodes["c"].is_paused = True
-    outcome = world.add_user("b", "ann")
-    world.rest()
-    assert (outcome.heard, world.knows("b", "ann"), world.knows("c", "ann")) == ([], True, False)
-    world.cluster.nodes["c"].is_paused = False
-    world.rest()
-    assert (outcome.heard, world.knows("c", "ann")) == (["done"], True)
+    harness = Harness()
+    harness.cluster.nodes["c"].is_paused = True
+    outcome = harness.add_user("b", "ann")
+    harness.rest()
+    assert (outcome.heard, harness.knows("b", "ann"), harness.knows("c", "ann")) == (
+        [],
+        True,
+        False,
+    )
+    harness.cluster.nodes["c"].is_paused = False
+    harness.rest()
+    assert (outcome.heard, harness.knows("c", "ann")) == (["done"], True)
 
 
 def test_what_is_so_already_is_waited_for_too() -> None:
-    world = World()
-    world.cluster.nodes["c"].is_paused = True
-    first = world.add_user("b", "ann")
-    world.rest()
-    again = world.find_nothing_to_do("b")
-    world.rest()
+    harness = Harness()
+    harness.cluster.nodes["c"].is_paused = True
+    first = harness.add_user("b", "ann")
+    harness.rest()
+    again = harness.find_nothing_to_do("b")
+    harness.rest()
     assert (first.heard, again.heard) == ([], [])
-    world.cluster.nodes["c"].is_paused = False
-    world.rest()
-    third = world.find_nothing_to_do("b")
-    world.rest()
+    harness.cluster.nodes["c"].is_paused = False
+    harness.rest()
+    third = harness.find_nothing_to_do("b")
+    harness.rest()
     assert (first.heard, again.heard, third.heard) == (["done"], ["done"], ["done"])
 
 
 def test_one_that_does_not_answer_costs_one_wait() -> None:
-    world = World()
-    world.cluster.nodes["c"].is_paused = True
-    first = world.add_user("b", "ann")
-    world.rest()
-    world.cluster.scheduler.advance(WAIT_S)
+    harness = Harness()
+    harness.cluster.nodes["c"].is_paused = True
+    first = harness.add_user("b", "ann")
+    harness.rest()
+    harness.cluster.scheduler.advance(WAIT_S)
     assert first.heard == ["done"]
-    second = world.add_user("b", "bob")
-    world.rest()
+    second = harness.add_user("b", "bob")
+    harness.rest()
     assert second.heard == ["done"]
-    world.cluster.nodes["c"].is_paused = False
-    world.rest()
-    world.cluster.nodes["c"].is_paused = True
-    third = world.add_user("b", "cid")
-    world.rest()
+    harness.cluster.nodes["c"].is_paused = False
+    harness.rest()
+    harness.cluster.nodes["c"].is_paused = True
+    third = harness.add_user("b", "cid")
+    harness.rest()
     assert third.heard == []
 
 
 def test_what_was_told_over_a_link_that_is_gone_is_told_again_over_the_next() -> None:
     """The node that has asked knows nothing of that: its own link is the one it was."""
-    world = World()
-    outcome = world.add_user("b", "ann")
-    world.cluster.settle()
-    world.ends["c"].receive("b", frame(ASK, world.cluster.nodes["c"].metadata.revision))
-    world.frames = [sent for sent in world.frames if sent[0] != "c"]
-    world.frames = [sent for sent in world.frames if sent[:2] != ("b", "c")]
-    world.rest()
+    harness = Harness()
+    outcome = harness.add_user("b", "ann")
+    harness.cluster.settle()
+    harness.ends["c"].receive("b", frame(ASK, harness.cluster.nodes["c"].metadata.revision))
+    harness.frames = [sent for sent in harness.frames if sent[0] != "c"]
+    harness.frames = [sent for sent in harness.frames if sent[:2] != ("b", "c")]
+    harness.rest()
     assert outcome.heard == []
-    world.ends["c"].link_changed("b", True)
-    world.rest()
+    harness.ends["c"].link_changed("b", True)
+    harness.rest()
     assert outcome.heard == ["done"]
 
 
 def test_who_says_how_far_it_was_is_waited_for_until_it_is_as_far() -> None:
     """Its answer to an earlier question may come when a later one is asked."""
-    world = World()
-    world.rest()
-    world.cluster.nodes["c"].is_paused = True
-    before = world.cluster.nodes["c"].metadata.revision
-    outcome = world.add_user("b", "ann")
-    world.rest()
-    world.ends["b"].receive("c", frame(TELL, before))
+    harness = Harness()
+    harness.rest()
+    harness.cluster.nodes["c"].is_paused = True
+    before = harness.cluster.nodes["c"].metadata.revision
+    outcome = harness.add_user("b", "ann")
+    harness.rest()
+    harness.ends["b"].receive("c", frame(TELL, before))
     assert outcome.heard == []
-    world.cluster.nodes["c"].is_paused = False
-    world.rest()
+    harness.cluster.nodes["c"].is_paused = False
+    harness.rest()
     assert outcome.heard == ["done"]
 
 
 def test_nobody_waits_for_who_is_gone() -> None:
-    world = World()
-    world.cluster.nodes["c"].is_paused = True
-    outcome = world.add_user("b", "ann")
-    world.rest()
-    world.ends["b"].link_changed("c", False)
+    harness = Harness()
+    harness.cluster.nodes["c"].is_paused = True
+    outcome = harness.add_user("b", "ann")
+    harness.rest()
+    harness.ends["b"].link_changed("c", False)
     assert outcome.heard == ["done"]
 
 
 def test_a_new_link_asks_and_answers_anew() -> None:
-    world = World()
-    world.cluster.nodes["c"].is_paused = True
-    outcome = world.add_user("b", "ann")
-    world.cluster.settle()
-    world.frames.clear()  # lost with the link
-    world.ends["b"].link_changed("c", True)
-    world.ends["c"].link_changed("b", False)
-    world.rest()
-    world.cluster.nodes["c"].is_paused = False
-    world.rest()
+    harness = Harness()
+    harness.cluster.nodes["c"].is_paused = True
+    outcome = harness.add_user("b", "ann")
+    harness.cluster.settle()
+    harness.frames.clear()  # lost with the link
+    harness.ends["b"].link_changed("c", True)
+    harness.ends["c"].link_changed("b", False)
+    harness.rest()
+    harness.cluster.nodes["c"].is_paused = False
+    harness.rest()
     assert outcome.heard == []
-    world.ends["c"].link_changed("b", True)
-    world.ends["b"].link_changed("a", True)
-    world.rest()
+    harness.ends["c"].link_changed("b", True)
+    harness.ends["b"].link_changed("a", True)
+    harness.rest()
     assert outcome.heard == ["done"]
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x02" + bytes(8), frame(ASK, 1) + b"x", b"\x00"])
 def test_what_is_no_frame_is_refused(payload: bytes) -> None:
-    world = World()
+    harness = Harness()
     with pytest.raises(BadFrame):
-        world.ends["a"].receive("b", payload)
-    world.ends["a"].receive("nobody", frame(TELL, 7))
-    assert world.frames == []
+        harness.ends["a"].receive("b", payload)
+    harness.ends["a"].receive("nobody", frame(TELL, 7))
+    assert harness.frames == []
 
 
 async def test_a_queue_is_there_for_clients_of_all_nodes(tmp_path: Path) -> None:

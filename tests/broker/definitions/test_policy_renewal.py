@@ -21,7 +21,7 @@ from tests.support.definitions import Editor, engine_of
 from tests.support.queue_host import FakeTurn
 
 
-class Place:
+class Harness:
     """Definitions whose long work is done by hand."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Place:
 
 
 def test_what_is_declared_falls_under_what_there_is() -> None:
-    place = Place()
+    place = Harness()
     place.policy("p", "^q", max_length=5)
     place.inside.declare_queue(Declaration("q"), None)
     place.inside.declare_queue(Declaration("r"), None)
@@ -70,7 +70,7 @@ def test_what_is_declared_falls_under_what_there_is() -> None:
 
 
 def test_a_change_reaches_those_that_are_there_and_touches_no_other() -> None:
-    place = Place()
+    place = Harness()
     place.renewing.open()
     for name in ("q", "r"):
         place.inside.declare_queue(Declaration(name), None)
@@ -89,7 +89,7 @@ def test_a_change_reaches_those_that_are_there_and_touches_no_other() -> None:
 
 
 def test_many_are_done_some_at_a_time_and_anew_if_it_changes_meanwhile() -> None:
-    place = Place()
+    place = Harness()
     place.renewing.open()
     count = 3 * PIECE
     for number in range(count):
@@ -109,7 +109,7 @@ def test_many_are_done_some_at_a_time_and_anew_if_it_changes_meanwhile() -> None
 
 
 def test_with_many_policies_fewer_are_looked_at_in_a_turn() -> None:
-    place = Place()
+    place = Harness()
     place.renewing.open()
     for number in range(100):
         place.inside.declare_queue(Declaration(str(number)), None)
@@ -134,7 +134,7 @@ def test_what_was_remembered_counts_before_anything_is_made() -> None:
 
 
 def test_at_a_start_nobody_waits() -> None:
-    place = Place()
+    place = Harness()
     place.inside.declare_queue(Declaration("q"), None)
     place.policy("p", "", max_length=5)
     assert (place.background_tasks, place.max_length("q")) == ([], None)
@@ -143,7 +143,7 @@ def test_at_a_start_nobody_waits() -> None:
 
 
 def test_what_is_gone_meanwhile_is_left_alone() -> None:
-    place = Place()
+    place = Harness()
     place.renewing.open()
     place.inside.declare_queue(Declaration("q"), None)
     place.inside.declare_exchange(ExchangeSpec("x"))
@@ -153,7 +153,7 @@ def test_what_is_gone_meanwhile_is_left_alone() -> None:
 
 
 def test_an_exchange_sends_elsewhere_what_it_does_not_match() -> None:
-    place = Place()
+    place = Harness()
     place.renewing.open()
     place.inside.declare_exchange(ExchangeSpec("x", "fanout"))
     place.inside.declare_exchange(ExchangeSpec("y"))

@@ -46,7 +46,7 @@ from tests.support.queue_host import FakeTurn
 from tests.support.store import open_store
 
 
-class Rig:
+class Harness:
     """A node's catalogue on a disk that is moved by hand."""
 
     def __init__(self, disk: MemoryDisk) -> None:
@@ -83,91 +83,91 @@ class Rig:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
     """A virtual host with three queues of one message, each bound twice."""
     monkeypatch.setattr(commits, "BATCH_BYTES_MAX", 1)
     monkeypatch.setattr(storage, "COMMIT_BYTES_MAX", 1)
-    rig = Rig(MemoryDisk())
-    inside = rig.editor.inside("v")
+    harness = Harness(MemoryDisk())
+    inside = harness.editor.inside("v")
     inside.declare_exchange(ExchangeSpec("x", durable=True))
     for name in ("q", "r", "s"):
         queue = inside.declare_queue(Declaration(name, durable=True))
         for source in ("x", "amq.topic"):
             inside.bind(Binding(source, name, DestinationKind.QUEUE, ""))
         queue.enqueue([inside.vhost.origin("", name)], [b"m"], 1, persistent=True)
-    rig.editor.put_permission("u", "v", Permission())
-    return rig
+    harness.editor.put_permission("u", "v", Permission())
+    return harness
 
 
-def crash_at_every_commit(rig: Rig) -> list[tuple[int, int, int, int]]:
+def crash_at_every_commit(harness: Harness) -> list[tuple[int, int, int, int]]:
     """What comes up if the process ends before the first commit, the second, and so on."""
-    found = [come_up(rig).has()]
-    while rig.step():
-        found.append(come_up(rig).has())
+    found = [come_up(harness).has()]
+    while harness.step():
+        found.append(come_up(harness).has())
     return found
 
 
-def come_up(rig: Rig) -> Rig:
+def come_up(harness: Harness) -> Harness:
     """Another process on what is on disk, once it has begun."""
-    again = Rig(rig.disk.after_power_loss())
+    again = Harness(harness.disk.after_power_loss())
     while again.step():
         pass
     return again
 
 
-def test_what_is_made_comes_up_at_every_commit(rig: Rig) -> None:
-    found = crash_at_every_commit(rig)
+def test_what_is_made_comes_up_at_every_commit(harness: Harness) -> None:
+    found = crash_at_every_commit(harness)
     assert found == sorted(found)
     assert (found[0], found[-1]) == ((0, 0, 0, 0), (1, 3, 3, 3))
     assert len(found) > 5
 
 
-def test_a_queue_goes_with_its_bindings_and_messages_or_not_at_all(rig: Rig) -> None:
-    crash_at_every_commit(rig)
-    inside = rig.editor.inside("v")
+def test_a_queue_goes_with_its_bindings_and_messages_or_not_at_all(harness: Harness) -> None:
+    crash_at_every_commit(harness)
+    inside = harness.editor.inside("v")
     inside.delete_queue(engine_of(inside.vhost, "q"))
-    assert crash_at_every_commit(rig) == [(1, 3, 3, 3), (1, 2, 2, 2)]
+    assert crash_at_every_commit(harness) == [(1, 3, 3, 3), (1, 2, 2, 2)]
 
 
-def test_a_virtual_host_goes_with_all_that_is_in_it_or_not_at_all(rig: Rig) -> None:
-    crash_at_every_commit(rig)
-    rig.editor.delete_vhost("v")
-    first, *later = crash_at_every_commit(rig)
+def test_a_virtual_host_goes_with_all_that_is_in_it_or_not_at_all(harness: Harness) -> None:
+    crash_at_every_commit(harness)
+    harness.editor.delete_vhost("v")
+    first, *later = crash_at_every_commit(harness)
     assert (first, set(later)) == ((1, 3, 3, 3), {(0, 0, 0, 0)})
-    assert rig.store.catalog.by_kind() == {}
+    assert harness.store.catalog.by_kind() == {}
 
 
-def test_a_virtual_host_that_goes_in_pieces_never_comes_back(rig: Rig) -> None:
+def test_a_virtual_host_that_goes_in_pieces_never_comes_back(harness: Harness) -> None:
     """Its deletion goes on where a crash ended it, and leaves nothing."""
-    crash_at_every_commit(rig)
-    rig.editor.have(lambda: doom(rig.catalogue, "v"))
+    crash_at_every_commit(harness)
+    harness.editor.have(lambda: doom(harness.catalogue, "v"))
     with pytest.raises(PreconditionFailed, match="vhost 'v' is being deleted"):
-        rig.editor.vhost("v")
+        harness.editor.vhost("v")
     pieces = 0
-    for decide in unfinished(rig.catalogue):
-        rig.editor.have(decide)
+    for decide in unfinished(harness.catalogue):
+        harness.editor.have(decide)
         pieces += 1
-        while rig.step():
-            again = come_up(rig)
+        while harness.step():
+            again = come_up(harness)
             assert again.has() == (0, 0, 0, 0)
             assert again.catalogue.access.permissions == {}
             assert again.store.catalog.by_kind() == {}
             again.editor.vhost("v")
-    crash_at_every_commit(rig)
-    assert rig.store.catalog.by_kind() == {}
+    crash_at_every_commit(harness)
+    assert harness.store.catalog.by_kind() == {}
     assert pieces > 10, "three queues, x, and what is predeclared"
-    rig.editor.vhost("v")
+    harness.editor.vhost("v")
 
 
-def test_a_queue_that_is_made_again_has_nothing_of_the_old_one(rig: Rig) -> None:
-    inside = rig.editor.inside("v")
+def test_a_queue_that_is_made_again_has_nothing_of_the_old_one(harness: Harness) -> None:
+    inside = harness.editor.inside("v")
     old = engine_of(inside.vhost, "q").journal
     inside.delete_queue(engine_of(inside.vhost, "q"))
     new = inside.declare_queue(Declaration("q", durable=True)).journal
     assert old is not None
     assert new is not None
     assert not set(old.groups) & set(new.groups)
-    assert crash_at_every_commit(rig)[-1] == (1, 3, 2, 2)
+    assert crash_at_every_commit(harness)[-1] == (1, 3, 2, 2)
 
 
 def test_kinds_of_a_later_version_are_refused() -> None:
@@ -178,7 +178,7 @@ def test_kinds_of_a_later_version_are_refused() -> None:
     store.submit(batch)
     store.flush()
     with pytest.raises(StorageError, match=r"does not know: shovel; nothing has been changed"):
-        Rig(disk)
+        Harness(disk)
 
 
 async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
@@ -213,14 +213,14 @@ class Taker(NoTimeoutHolder):
         """Nothing waits for room."""
 
 
-def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
+def test_what_was_noted_of_messages_goes_with_them(harness: Harness) -> None:
     """However much was told before, in the same commit."""
-    queue = engine_of(rig.catalogue.vhosts["v"], "q")
+    queue = engine_of(harness.catalogue.vhosts["v"], "q")
     queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
-    crash_at_every_commit(rig)
+    crash_at_every_commit(harness)
     assert queue.get(Taker(queue, no_ack=True)) is not None
-    crash_at_every_commit(rig)
-    again = Rig(rig.disk.after_power_loss())
+    crash_at_every_commit(harness)
+    again = Harness(harness.disk.after_power_loss())
     assert again.has() == (1, 3, 4, 4)
     inside = again.editor.inside("v")
     inside.declare_queue(Declaration("t", durable=True))
@@ -229,18 +229,18 @@ def test_what_was_noted_of_messages_goes_with_them(rig: Rig) -> None:
 
 
 def test_damage_that_is_one_queues_keeps_no_other_from_starting(
-    rig: Rig, caplog: pytest.LogCaptureFixture
+    harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = engine_of(rig.catalogue.vhosts["v"], "q")
+    queue = engine_of(harness.catalogue.vhosts["v"], "q")
     queue.enqueue([Origin("", "q")] * 2, [b"n", b"o"], 2, persistent=True)
-    crash_at_every_commit(rig)
+    crash_at_every_commit(harness)
     assert queue.get(Taker(queue, no_ack=True)) is not None
-    crash_at_every_commit(rig)
-    disk = rig.disk.after_power_loss()
+    crash_at_every_commit(harness)
+    disk = harness.disk.after_power_loss()
     with disk.view() as view:
         *_, (key, note) = view.scan(Table.HOT, b"", None)
         disk.flip(Table.HOT, bytes(key), len(note) - 1)
-    again = Rig(disk)
+    again = Harness(disk)
     assert "queue_crashed" in caplog.text
     vhost = again.catalogue.vhosts["v"]
     assert [queue.damage is not None for queue in engines(vhost)] == [True, False, False]
@@ -255,19 +255,19 @@ def test_damage_that_is_one_queues_keeps_no_other_from_starting(
 
 
 def test_a_purge_deletes_one_stretch_of_messages_and_one_of_notes(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one for each segment and each note: of a million messages that were seconds."""
     for module in (ready_list, local_journal):
         monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 2)
-    queue = engine_of(rig.catalogue.vhosts["v"], "q")
+    queue = engine_of(harness.catalogue.vhosts["v"], "q")
     assert queue.purge() == 1
     for _ in range(6):
         queue.enqueue([Origin("", "q")] * 2, [b"m"] * 2, 2, persistent=True)
     for number in range(12):
         assert queue.get(Taker(queue, no_ack=number % 2 == 0)) is not None
-    crash_at_every_commit(rig)
-    again = Rig(rig.disk.after_power_loss())
+    crash_at_every_commit(harness)
+    again = Harness(harness.disk.after_power_loss())
     queue = engine_of(again.catalogue.vhosts["v"], "q")
     assert queue.purge() == 6
     assert crash_at_every_commit(again)[-1] == (1, 3, 2, 2)

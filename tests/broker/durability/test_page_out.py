@@ -24,7 +24,7 @@ from tests.support.queue_host import FakeQueueHost
 from tests.support.store import open_store
 
 
-class Rig:
+class Harness:
     """A long transient queue, on a node whose disk is moved by hand."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Rig:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
     monkeypatch.setattr(group_commit, "BEHIND_BYTES", 200)
     monkeypatch.setattr(ready_list, "SEGMENT_MESSAGES_MAX", 1)
-    return Rig()
+    return Harness()
 
 
 def take_all(queue: Queue) -> list[bytes]:
@@ -65,32 +65,32 @@ def take_all(queue: Queue) -> list[bytes]:
     return sink.contents
 
 
-def test_one_long_queue_is_not_written_all_at_once(rig: Rig) -> None:
+def test_one_long_queue_is_not_written_all_at_once(harness: Harness) -> None:
     """What is to be written is in memory twice until it is, and memory is what there is none of."""
     contents = numbered(100, 100)
     for content in contents:
-        rig.queue.enqueue([ORIGIN], [content], len(content))
-    rig.shedding.shed()
-    assert 0 < rig.commits.unwritten_bytes < 300
-    while rig.step():
-        assert rig.commits.unwritten_bytes < 300
-    assert rig.commits.done.commits > 5
-    assert rig.commits.done.written_bytes > sum(map(len, contents[1:]))
-    assert take_all(rig.queue) == contents
+        harness.queue.enqueue([ORIGIN], [content], len(content))
+    harness.shedding.shed()
+    assert 0 < harness.commits.unwritten_bytes < 300
+    while harness.step():
+        assert harness.commits.unwritten_bytes < 300
+    assert harness.commits.done.commits > 5
+    assert harness.commits.done.written_bytes > sum(map(len, contents[1:]))
+    assert take_all(harness.queue) == contents
 
 
-def test_what_was_to_leave_and_was_taken_is_gone(rig: Rig) -> None:
+def test_what_was_to_leave_and_was_taken_is_gone(harness: Harness) -> None:
     """It need not be looked at again by anybody: that no more messages come, is an end, too."""
     content = b"".join(numbered(100, 1))
-    rig.queue.enqueue([ORIGIN], [b"first"], 5)
-    rig.queue.enqueue([ORIGIN] * 2, [content, b"last"], len(content))
+    harness.queue.enqueue([ORIGIN], [b"first"], 5)
+    harness.queue.enqueue([ORIGIN] * 2, [content, b"last"], len(content))
     references = sys.getrefcount(content)
-    rig.shedding.shed()
+    harness.shedding.shed()
     sink = FakeSink()
     sink.left = 2
-    consumer = Consumer("c", rig.queue, sink, shared=SharedCredit(), no_ack=True)
-    rig.queue.attach(consumer)
-    rig.queue.pump()
+    consumer = Consumer("c", harness.queue, sink, shared=SharedCredit(), no_ack=True)
+    harness.queue.attach(consumer)
+    harness.queue.pump()
     sink.open()
-    rig.queue.pump()
-    assert (rig.queue.ready_count, sys.getrefcount(content)) == (0, references - 1)
+    harness.queue.pump()
+    assert (harness.queue.ready_count, sys.getrefcount(content)) == (0, references - 1)

@@ -45,7 +45,7 @@ class SlowSink(FakeSink):
         raise AssertionError("its queue is here")
 
 
-class Rig(ExpiryHarness):
+class Harness(ExpiryHarness):
     """Whose consumers are slow."""
 
     def __init__(self, default_ms: int | None = None, spec: QueueSpec | None = None) -> None:
@@ -69,8 +69,8 @@ class Rig(ExpiryHarness):
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig(TIMEOUT_MS)
+def harness() -> Harness:
+    return Harness(TIMEOUT_MS)
 
 
 def ack(delivery_batch: DeliveryBatch, start: int, stop: int) -> None:
@@ -78,74 +78,74 @@ def ack(delivery_batch: DeliveryBatch, start: int, stop: int) -> None:
         delivery_batch.holder.queue.settle(delivery_batch, *part, Outcome.ACKED)
 
 
-def test_what_is_held_for_too_long_goes_back_and_its_consumer_goes(rig: Rig) -> None:
-    sink = rig.slow("c")
-    rig.give("a", "b")
-    rig.advance(TIMEOUT_MS - 1)
-    assert (sink.lost, rig.queue.queue_counts) == ([], (0, 2, 1, 0))
-    rig.advance(1)
-    assert (sink.lost, rig.queue.queue_counts) == ([("ab", TIMEOUT_MS)], (2, 0, 0, 0))
+def test_what_is_held_for_too_long_goes_back_and_its_consumer_goes(harness: Harness) -> None:
+    sink = harness.slow("c")
+    harness.give("a", "b")
+    harness.advance(TIMEOUT_MS - 1)
+    assert (sink.lost, harness.queue.queue_counts) == ([], (0, 2, 1, 0))
+    harness.advance(1)
+    assert (sink.lost, harness.queue.queue_counts) == ([("ab", TIMEOUT_MS)], (2, 0, 0, 0))
 
 
 @pytest.mark.parametrize("sooner_ms", [1, TIMEOUT_MS // 2])
-def test_a_queue_that_is_woken_too_soon_asks_again(rig: Rig, sooner_ms: int) -> None:
+def test_a_queue_that_is_woken_too_soon_asks_again(harness: Harness, sooner_ms: int) -> None:
     """Timers go by another clock, and keep one wish of each queue: the first."""
-    sink = rig.slow("c")
-    rig.give("a")
-    rig.wakes = [at_ms - sooner_ms for at_ms in rig.wakes]
-    rig.advance(TIMEOUT_MS)
+    sink = harness.slow("c")
+    harness.give("a")
+    harness.wakes = [at_ms - sooner_ms for at_ms in harness.wakes]
+    harness.advance(TIMEOUT_MS)
     assert sink.lost == [("a", TIMEOUT_MS)]
 
 
-def test_what_is_said_of_it_afterwards_is_in_vain(rig: Rig) -> None:
-    rig.slow("c")
-    (delivery_batch,) = rig.give("a", "b")
-    rig.advance(TIMEOUT_MS)
-    other = rig.slow("d")
-    (again,) = rig.pump()
+def test_what_is_said_of_it_afterwards_is_in_vain(harness: Harness) -> None:
+    harness.slow("c")
+    (delivery_batch,) = harness.give("a", "b")
+    harness.advance(TIMEOUT_MS)
+    other = harness.slow("d")
+    (again,) = harness.pump()
     ack(delivery_batch, 0, 2)
-    assert (other.contents, rig.queue.queue_counts) == ([b"a", b"b"], (0, 2, 1, 0))
+    assert (other.contents, harness.queue.queue_counts) == ([b"a", b"b"], (0, 2, 1, 0))
     assert (again.redelivered, again.counts) == (True, (1, 0)), "and that is no failure"
 
 
-def test_what_was_acknowledged_is_gone_and_only_the_rest_goes_back(rig: Rig) -> None:
-    sink = rig.slow("c")
-    (delivery_batch,) = rig.give("a", "b", "c", "d")
+def test_what_was_acknowledged_is_gone_and_only_the_rest_goes_back(harness: Harness) -> None:
+    sink = harness.slow("c")
+    (delivery_batch,) = harness.give("a", "b", "c", "d")
     ack(delivery_batch, 1, 2)
     ack(delivery_batch, 3, 4)
-    rig.advance(TIMEOUT_MS)
+    harness.advance(TIMEOUT_MS)
     assert [word for word, _held_ms in sink.lost] == ["a", "c"]
-    assert rig.queue.queue_counts == (2, 0, 0, 0)
+    assert harness.queue.queue_counts == (2, 0, 0, 0)
 
 
-def test_each_run_has_its_own_time(rig: Rig) -> None:
-    sink = rig.slow("c")
-    rig.give("a")
-    rig.advance(TIMEOUT_MS - 1)
-    rig.give("b")
-    rig.advance(1)
+def test_each_run_has_its_own_time(harness: Harness) -> None:
+    sink = harness.slow("c")
+    harness.give("a")
+    harness.advance(TIMEOUT_MS - 1)
+    harness.give("b")
+    harness.advance(1)
     assert [word for word, _held_ms in sink.lost] == ["a"]
-    assert rig.queue.in_flight == 1, "the other stays in its hands"
-    rig.advance(TIMEOUT_MS)
+    assert harness.queue.in_flight == 1, "the other stays in its hands"
+    harness.advance(TIMEOUT_MS)
     assert [word for word, _held_ms in sink.lost] == ["a", "b"]
 
 
-def test_who_acknowledges_in_time_loses_nothing(rig: Rig) -> None:
-    sink = rig.slow("c")
+def test_who_acknowledges_in_time_loses_nothing(harness: Harness) -> None:
+    sink = harness.slow("c")
     for _ in range(5):
-        (delivery_batch,) = rig.give("a")
-        rig.advance(TIMEOUT_MS - 1)
+        (delivery_batch,) = harness.give("a")
+        harness.advance(TIMEOUT_MS - 1)
         ack(delivery_batch, 0, 1)
-    rig.advance(10 * TIMEOUT_MS)
-    assert (sink.lost, rig.queue.queue_counts) == ([], (0, 0, 1, 0))
+    harness.advance(10 * TIMEOUT_MS)
+    assert (sink.lost, harness.queue.queue_counts) == ([], (0, 0, 1, 0))
 
 
-def test_who_does_not_acknowledge_may_keep_it(rig: Rig) -> None:
-    rig.consume("c", no_ack=True)
-    rig.enqueue("a")
-    rig.pump()
-    rig.advance(10 * TIMEOUT_MS)
-    assert rig.wakes == []
+def test_who_does_not_acknowledge_may_keep_it(harness: Harness) -> None:
+    harness.consume("c", no_ack=True)
+    harness.enqueue("a")
+    harness.pump()
+    harness.advance(10 * TIMEOUT_MS)
+    assert harness.wakes == []
 
 
 @pytest.mark.parametrize(
@@ -164,57 +164,57 @@ def test_who_says_how_long(
     own_ms: int | None, said_ms: int | None, default_ms: int | None, expected_ms: int | None
 ) -> None:
     arguments = queue_arguments() if said_ms is None else queue_arguments(consumer_timeout=said_ms)
-    rig = Rig(default_ms, QueueSpec("q", arguments=arguments))
-    sink = rig.slow("c", own_ms)
-    rig.give("a")
+    harness = Harness(default_ms, QueueSpec("q", arguments=arguments))
+    sink = harness.slow("c", own_ms)
+    harness.give("a")
     if expected_ms is None:
-        rig.advance(10 * TIMEOUT_MS)
-        assert (sink.lost, rig.wakes) == ([], [])
+        harness.advance(10 * TIMEOUT_MS)
+        assert (sink.lost, harness.wakes) == ([], [])
         return
     if expected_ms:
-        rig.advance(expected_ms - 1)
+        harness.advance(expected_ms - 1)
         assert sink.lost == []
-    rig.advance(1)
+    harness.advance(1)
     assert [word for word, _held_ms in sink.lost] == ["a"]
 
 
-def test_a_policy_counts_for_what_is_held_if_that_had_a_limit(rig: Rig) -> None:
-    sink, patient = rig.slow("c"), rig.slow("d", 3 * TIMEOUT_MS, prefetch=1)
-    rig.give("a", "b")
-    rig.advance(SHORT_MS - 1)
-    rig.queue.settings = QueueSettings(consumer_timeout_ms=SHORT_MS)
-    rig.pump()
+def test_a_policy_counts_for_what_is_held_if_that_had_a_limit(harness: Harness) -> None:
+    sink, patient = harness.slow("c"), harness.slow("d", 3 * TIMEOUT_MS, prefetch=1)
+    harness.give("a", "b")
+    harness.advance(SHORT_MS - 1)
+    harness.queue.settings = QueueSettings(consumer_timeout_ms=SHORT_MS)
+    harness.pump()
     assert sink.lost == []
-    rig.advance(1)
+    harness.advance(1)
     assert sink.lost == [("a", SHORT_MS)]
     assert patient.lost == [], "it has its own"
-    rig.queue.settings = QueueSettings()
-    last = rig.slow("e")
-    rig.pump()
-    rig.advance(TIMEOUT_MS - 1)
+    harness.queue.settings = QueueSettings()
+    last = harness.slow("e")
+    harness.pump()
+    harness.advance(TIMEOUT_MS - 1)
     assert last.lost == []
-    rig.advance(1)
+    harness.advance(1)
     assert len(last.lost) == 1
 
 
-def test_nothing_is_kept_of_runs_that_end_in_any_order(rig: Rig) -> None:
-    rig.slow("c")
-    (first,) = rig.give("a")
+def test_nothing_is_kept_of_runs_that_end_in_any_order(harness: Harness) -> None:
+    harness.slow("c")
+    (first,) = harness.give("a")
     for _ in range(4 * SWEEP_MIN):
-        (delivery_batch,) = rig.give("a")
+        (delivery_batch,) = harness.give("a")
         ack(delivery_batch, 0, 1)
-    ((_holder, runs),) = rig.queue._overdue._held.items()
+    ((_holder, runs),) = harness.queue._overdue._held.items()
     assert len(runs.runs) <= SWEEP_MIN
     ack(first, 0, 1)
-    assert not rig.queue._overdue._held
+    assert not harness.queue._overdue._held
 
 
 def test_a_message_in_hands_is_not_one_that_expires_there() -> None:
     """G10: it expires once it is back."""
-    rig = Rig(TIMEOUT_MS, QueueSpec("q", arguments=queue_arguments(message_ttl=SHORT_MS)))
-    rig.slow("c")
-    rig.give("a")
-    rig.advance(TIMEOUT_MS - 1)
-    assert rig.queue.queue_counts == (0, 1, 1, 0)
-    rig.advance(1)
-    assert rig.queue.queue_counts == (0, 0, 0, 0)
+    harness = Harness(TIMEOUT_MS, QueueSpec("q", arguments=queue_arguments(message_ttl=SHORT_MS)))
+    harness.slow("c")
+    harness.give("a")
+    harness.advance(TIMEOUT_MS - 1)
+    assert harness.queue.queue_counts == (0, 1, 1, 0)
+    harness.advance(1)
+    assert harness.queue.queue_counts == (0, 0, 0, 0)

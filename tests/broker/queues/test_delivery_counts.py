@@ -11,7 +11,7 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import Properties
-from tests.broker.transfer.test_dead_letters import Place, take
+from tests.broker.transfer.test_dead_letters import Harness, take
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_who_takes_it_is_told(*, is_able: bool, counts: Counts, is_told: list[Co
             told.append(counts)
             return self.enqueue(*messages, **how)
 
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     dead.__class__ = Counting if is_able else Queue
     place.publish(queue, Properties())

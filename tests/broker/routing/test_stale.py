@@ -31,7 +31,7 @@ MANY = 4 * REMOVED_AT_ONCE
 KINDS = ["direct", "fanout", "topic", "headers", "x-random"]
 
 
-class Place:
+class Harness:
     """A topology whose work is put off until it is asked for."""
 
     def __init__(self, *kinds: str) -> None:
@@ -66,7 +66,7 @@ def many(source: str, queue: str, count: int = MANY) -> list[Binding]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_queue_with_very_many_bindings_goes_at_once(kind: str) -> None:
-    place = Place(kind)
+    place = Harness(kind)
     staying = to_queue(kind, "r", "7")
     place.bind(*many(kind, "q"), staying)
     drop_queue(place.topology, "q")
@@ -84,7 +84,7 @@ def test_a_queue_with_very_many_bindings_goes_at_once(kind: str) -> None:
 @pytest.mark.parametrize("what", ["exchange", "queue"])
 def test_a_removal_of_very_many_leaves_the_collector_little(kind: str, what: str) -> None:
     """A collection that falls due because of what is decided would be part of the same turn."""
-    place = Place(kind)
+    place = Harness(kind)
     place.bind(*many(kind, "q"))
     gc.collect()
     gc.disable()
@@ -100,7 +100,7 @@ def test_a_removal_of_very_many_leaves_the_collector_little(kind: str, what: str
 
 @pytest.mark.parametrize("kind", ["direct", "topic"])
 def test_what_is_gone_is_cleared_away_in_pieces(kind: str) -> None:
-    place = Place(kind)
+    place = Harness(kind)
     place.bind(*many(kind, "q"), to_queue(kind, "r", "7"))
     held = place.exchange(kind).matcher
     drop_queue(place.topology, "q")
@@ -119,7 +119,7 @@ def test_a_search_goes_on_while_what_is_gone_is_cleared_away(
 ) -> None:
     """It looks at what was there when it began, and finds nothing that was gone by then."""
     monkeypatch.setattr(matchers, "FOUND_AT_ONCE", 100)
-    place = Place(kind)
+    place = Harness(kind)
     staying = to_queue(kind, "r", "7")
     place.bind(*many(kind, "q"), staying, to_queue(kind, "last", "7"))
     drop_queue(place.topology, "q")
@@ -136,7 +136,7 @@ def test_a_search_goes_on_while_what_is_gone_is_cleared_away(
 
 
 def test_what_is_bound_again_while_it_is_cleared_away_stays() -> None:
-    place = Place("headers")
+    place = Harness("headers")
     gone = many("headers", "q")
     place.bind(*gone)
     matcher = place.exchange("headers").matcher
@@ -153,7 +153,7 @@ def test_what_is_bound_again_while_it_is_cleared_away_stays() -> None:
 
 
 def test_long_keys_make_for_smaller_pieces() -> None:
-    place = Place("topic")
+    place = Harness("topic")
     words = ".".join(["a"] * 100)
     place.bind(*(to_queue("topic", "q", f"{number}.{words}") for number in range(MANY)))
     drop_queue(place.topology, "q")
@@ -162,7 +162,7 @@ def test_long_keys_make_for_smaller_pieces() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exchange_with_very_many_bindings_goes_at_once(kind: str) -> None:
-    place = Place(kind, "x-modulus-hash")
+    place = Harness(kind, "x-modulus-hash")
     staying = to_queue("x-modulus-hash", "q", "7")
     place.bind(*many(kind, "q"), staying)
     held = place.exchange(kind).matcher
@@ -179,7 +179,7 @@ def test_an_exchange_with_very_many_bindings_goes_at_once(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_bound_again_meanwhile_is_there(kind: str) -> None:
-    place = Place(kind)
+    place = Harness(kind)
     place.bind(*many(kind, "q"))
     drop_queue(place.topology, "q")
     again = to_queue(kind, "q", "7")
@@ -191,7 +191,7 @@ def test_what_is_bound_again_meanwhile_is_there(kind: str) -> None:
 
 
 def test_very_many_that_go_twice_in_a_row_are_cleared_away() -> None:
-    place = Place("topic")
+    place = Harness("topic")
     held = place.exchange("topic").matcher
     place.bind(*many("topic", "q"), *many("topic", "r"))
     drop_queue(place.topology, "q")
@@ -203,7 +203,7 @@ def test_very_many_that_go_twice_in_a_row_are_cleared_away() -> None:
 
 
 def test_an_exchange_goes_whose_bindings_are_being_cleared_away() -> None:
-    place = Place("topic")
+    place = Harness("topic")
     held = place.exchange("topic").matcher
     place.bind(*many("topic", "q"), *many("topic", "r"))
     drop_queue(place.topology, "q")
@@ -213,7 +213,7 @@ def test_an_exchange_goes_whose_bindings_are_being_cleared_away() -> None:
 
 
 def test_exchanges_are_no_longer_led_to() -> None:
-    place = Place("topic", "fanout")
+    place = Harness("topic", "fanout")
     place.bind(*(to_exchange("topic", "fanout", f"{number}") for number in range(MANY)))
     place.bind(to_queue("fanout", "q"))
     assert place.route("topic", "7") == ("q",)
@@ -223,7 +223,7 @@ def test_exchanges_are_no_longer_led_to() -> None:
 
 
 def test_an_auto_delete_exchange_goes_with_the_last_of_very_many() -> None:
-    place = Place()
+    place = Harness()
     declare(place.topology, ExchangeSpec("x", "topic", auto_delete=True))
     place.bind(*many("x", "q"), to_queue("x", "r"))
     drop_queue(place.topology, "q")

@@ -15,7 +15,7 @@ from tests.support.fakes import Scheduler
 from tests.support.store import open_store
 
 
-class Rig:
+class Harness:
     """Chores over a disk that is moved by hand; `done` says which pieces were done, in order."""
 
     def __init__(self) -> None:
@@ -49,56 +49,56 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_a_turn_sees_one_piece_and_chores_alternate(rig: Rig) -> None:
-    rig.add(rig.work("a", 3))
-    rig.add(rig.work("b", 2))
-    assert rig.done == []
+def test_a_turn_sees_one_piece_and_chores_alternate(harness: Harness) -> None:
+    harness.add(harness.work("a", 3))
+    harness.add(harness.work("b", 2))
+    assert harness.done == []
     for count in range(1, 6):
-        rig.scheduler.turn()
-        assert len(rig.done) == count
-    assert rig.done == ["a0", "b0", "a1", "b1", "a2"]
-    rig.scheduler.run()
-    rig.add(rig.work("c", 1))
-    rig.scheduler.run()
-    assert rig.done[-1] == "c0"
+        harness.scheduler.turn()
+        assert len(harness.done) == count
+    assert harness.done == ["a0", "b0", "a1", "b1", "a2"]
+    harness.scheduler.run()
+    harness.add(harness.work("c", 1))
+    harness.scheduler.run()
+    assert harness.done[-1] == "c0"
 
 
-def test_a_piece_waits_for_the_commit_of_the_one_before(rig: Rig) -> None:
-    rig.add(rig.saved("a", 3))
+def test_a_piece_waits_for_the_commit_of_the_one_before(harness: Harness) -> None:
+    harness.add(harness.saved("a", 3))
     for count in (1, 2, 3):
-        rig.scheduler.run()
-        assert len(rig.done) == count
-        assert rig.writer.step()
-    rig.scheduler.run()
-    assert not rig.writer.step()
-    rig.add(rig.work("b", 1))
-    rig.scheduler.run()
-    assert rig.done == ["a0", "a1", "a2", "b0"]
+        harness.scheduler.run()
+        assert len(harness.done) == count
+        assert harness.writer.step()
+    harness.scheduler.run()
+    assert not harness.writer.step()
+    harness.add(harness.work("b", 1))
+    harness.scheduler.run()
+    assert harness.done == ["a0", "a1", "a2", "b0"]
 
 
-def test_who_waits_for_the_disk_holds_up_no_other(rig: Rig) -> None:
-    rig.add(rig.saved("a", 2))
-    rig.add(rig.work("b", 2))
-    rig.scheduler.run()
-    assert rig.done == ["a0", "b0", "b1"]
+def test_who_waits_for_the_disk_holds_up_no_other(harness: Harness) -> None:
+    harness.add(harness.saved("a", 2))
+    harness.add(harness.work("b", 2))
+    harness.scheduler.run()
+    assert harness.done == ["a0", "b0", "b1"]
 
 
 @pytest.mark.parametrize(("error", "is_fatal"), [(RuntimeError(), False), (AssertionError(), True)])
-def test_what_fails_ends_alone(rig: Rig, error: Exception, is_fatal: bool) -> None:
+def test_what_fails_ends_alone(harness: Harness, error: Exception, is_fatal: bool) -> None:
     def failing() -> Task:
         yield None
         raise error
 
-    rig.add(failing())
-    rig.add(rig.work("a", 4))
-    rig.scheduler.run()
-    assert rig.failures == [error]
-    assert rig.fatal == [error] * is_fatal
-    assert len(rig.done) == 4
+    harness.add(failing())
+    harness.add(harness.work("a", 4))
+    harness.scheduler.run()
+    assert harness.failures == [error]
+    assert harness.fatal == [error] * is_fatal
+    assert len(harness.done) == 4
 
 
 def test_items_are_taken_when_their_piece_is_asked_for() -> None:

@@ -19,7 +19,7 @@ from tests.support.store import open_store
 ORIGIN = Origin("", "q")
 
 
-class Rig:
+class Harness:
     """The commits of a node with one queue, moved by hand."""
 
     def __init__(self) -> None:
@@ -48,41 +48,41 @@ class Rig:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
     monkeypatch.setattr(group_commit, "BEHIND_BYTES", 10)
-    return Rig()
+    return Harness()
 
 
-def test_what_is_settled_before_it_was_written_is_not_waited_for(rig: Rig) -> None:
+def test_what_is_settled_before_it_was_written_is_not_waited_for(harness: Harness) -> None:
     """As with a consumer that keeps up with a publisher who wants no confirms."""
     for _ in range(20):
-        rig.journal.settled([rig.publish(1)])
-        rig.run()
-    assert (rig.writer.work, rig.commits.unwritten_bytes) == (None, 0)
+        harness.journal.settled([harness.publish(1)])
+        harness.run()
+    assert (harness.writer.work, harness.commits.unwritten_bytes) == (None, 0)
 
 
-def test_who_waits_for_the_disk_goes_on_when_nothing_is_left_to_write(rig: Rig) -> None:
+def test_who_waits_for_the_disk_goes_on_when_nothing_is_left_to_write(harness: Harness) -> None:
     told: list[str] = []
-    rig.publish(1)
-    rig.run()
-    late = rig.publish(11)
-    assert rig.commits.is_behind
-    rig.commits.when_caught_up(lambda: told.append("caught up"))
-    rig.journal.settled([late])
-    rig.writer.step()
-    rig.run()
-    assert (rig.writer.work, told) == (None, ["caught up"])
+    harness.publish(1)
+    harness.run()
+    late = harness.publish(11)
+    assert harness.commits.is_behind
+    harness.commits.when_caught_up(lambda: told.append("caught up"))
+    harness.journal.settled([late])
+    harness.writer.step()
+    harness.run()
+    assert (harness.writer.work, told) == (None, ["caught up"])
 
 
-def test_what_is_told_by_who_went_on_is_written(rig: Rig) -> None:
+def test_what_is_told_by_who_went_on_is_written(harness: Harness) -> None:
     """Also if he went on because there was nothing to write, and so in the midst of a turn."""
 
     def publish_more() -> None:
-        rig.publish(1)
+        harness.publish(1)
 
     for size_bytes in (11, 1):
-        rig.commits.when_caught_up(publish_more)
-        rig.journal.settled([rig.publish(size_bytes)])
-        rig.run()
-        assert rig.writer.step()
-        rig.run()
+        harness.commits.when_caught_up(publish_more)
+        harness.journal.settled([harness.publish(size_bytes)])
+        harness.run()
+        assert harness.writer.step()
+        harness.run()

@@ -13,7 +13,7 @@ from tests.support.queue_arguments import queue_arguments
 from tests.support.queue_host import FakeQueueHost
 
 
-class Rig:
+class Harness:
     """Timers in a loop that is moved by hand; `seen` says what was looked at, and when."""
 
     def __init__(self) -> None:
@@ -40,86 +40,86 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_each_is_looked_at_when_it_is_due(rig: Rig) -> None:
-    rig.wake("late", 300)
-    rig.wake("soon", 100)
-    rig.wake("at once", -5)
-    rig.advance(99)
-    assert rig.seen == [(0, "at once")]
-    rig.advance(301)
-    assert rig.seen[1:] == [(100, "soon"), (300, "late")]
+def test_each_is_looked_at_when_it_is_due(harness: Harness) -> None:
+    harness.wake("late", 300)
+    harness.wake("soon", 100)
+    harness.wake("at once", -5)
+    harness.advance(99)
+    assert harness.seen == [(0, "at once")]
+    harness.advance(301)
+    assert harness.seen[1:] == [(100, "soon"), (300, "late")]
 
 
-def test_nothing_is_looked_at_before_the_start(rig: Rig) -> None:
-    timers = Timers(rig.clock.now_ms, rig.scheduler.call_later, rig.fatal.append)
-    timers.wake("a", 10, rig.look)
-    rig.advance(20)
-    assert (rig.seen, rig.scheduler.timer_count) == ([], 0)
+def test_nothing_is_looked_at_before_the_start(harness: Harness) -> None:
+    timers = Timers(harness.clock.now_ms, harness.scheduler.call_later, harness.fatal.append)
+    timers.wake("a", 10, harness.look)
+    harness.advance(20)
+    assert (harness.seen, harness.scheduler.timer_count) == ([], 0)
     timers.start()
-    rig.advance(0)
-    assert rig.seen == [(20, "a")]
+    harness.advance(0)
+    assert harness.seen == [(20, "a")]
 
 
-def test_only_the_first_wish_counts_until_it_comes_true(rig: Rig) -> None:
-    rig.wake("a", 100)
-    rig.wake("a", 200)
-    rig.wake("a", 101)
-    rig.advance(500)
-    assert rig.seen == [(100, "a")]
-    rig.wake("a", 200)
-    rig.wake("a", 50)
-    rig.advance(500)
-    assert rig.seen[1:] == [(550, "a")]
+def test_only_the_first_wish_counts_until_it_comes_true(harness: Harness) -> None:
+    harness.wake("a", 100)
+    harness.wake("a", 200)
+    harness.wake("a", 101)
+    harness.advance(500)
+    assert harness.seen == [(100, "a")]
+    harness.wake("a", 200)
+    harness.wake("a", 50)
+    harness.advance(500)
+    assert harness.seen[1:] == [(550, "a")]
 
 
-def test_however_many_wait_there_is_one_timer(rig: Rig) -> None:
+def test_however_many_wait_there_is_one_timer(harness: Harness) -> None:
     for number in range(10_000):
-        rig.wake(number, 1_000_000 - number)
-    assert rig.scheduler.timer_count == 1
-    rig.advance(900_000)
-    assert rig.seen == []
+        harness.wake(number, 1_000_000 - number)
+    assert harness.scheduler.timer_count == 1
+    harness.advance(900_000)
+    assert harness.seen == []
 
 
-def test_what_has_come_due_while_the_machine_was_asleep_is_looked_at_soon(rig: Rig) -> None:
-    rig.wake("late", 3_600_000)
-    rig.advance(1_000)
-    rig.asleep_ms = 7_200_000
-    rig.wake("new", 100)
-    rig.advance(int(REST_S_MAX * 1_000))
-    assert {who for _at_ms, who in rig.seen} == {"late", "new"}
+def test_what_has_come_due_while_the_machine_was_asleep_is_looked_at_soon(harness: Harness) -> None:
+    harness.wake("late", 3_600_000)
+    harness.advance(1_000)
+    harness.asleep_ms = 7_200_000
+    harness.wake("new", 100)
+    harness.advance(int(REST_S_MAX * 1_000))
+    assert {who for _at_ms, who in harness.seen} == {"late", "new"}
 
 
-def test_a_loop_has_other_work_between_many_that_are_due(rig: Rig) -> None:
+def test_a_loop_has_other_work_between_many_that_are_due(harness: Harness) -> None:
     for number in range(2 * DUE_MAX + 1):
-        rig.wake(number, 10)
-    rig.scheduler.call_later(0.01, lambda: rig.seen.append((10, "other work")))
-    rig.advance(10)
-    assert [who for _, who in rig.seen].index("other work") in (DUE_MAX, 2 * DUE_MAX)
-    assert len(rig.seen) == 2 * DUE_MAX + 2
+        harness.wake(number, 10)
+    harness.scheduler.call_later(0.01, lambda: harness.seen.append((10, "other work")))
+    harness.advance(10)
+    assert [who for _, who in harness.seen].index("other work") in (DUE_MAX, 2 * DUE_MAX)
+    assert len(harness.seen) == 2 * DUE_MAX + 2
 
 
-def test_what_is_gone_is_looked_at_no_more(rig: Rig) -> None:
-    rig.wake("a", 10)
-    rig.timers.forget("a")
-    rig.timers.forget("never known")
-    rig.advance(20)
-    assert rig.seen == []
+def test_what_is_gone_is_looked_at_no_more(harness: Harness) -> None:
+    harness.wake("a", 10)
+    harness.timers.forget("a")
+    harness.timers.forget("never known")
+    harness.advance(20)
+    assert harness.seen == []
 
 
-def test_wishes_that_count_no_more_take_no_memory(rig: Rig) -> None:
+def test_wishes_that_count_no_more_take_no_memory(harness: Harness) -> None:
     for _ in range(10 * STALE_MIN):
-        rig.wake("a", 1_000_000)
-        rig.wake("a", 10)
-        rig.advance(20)
-    assert len(rig.timers._heap) <= STALE_MIN + 2
+        harness.wake("a", 1_000_000)
+        harness.wake("a", 10)
+        harness.advance(20)
+    assert len(harness.timers._heap) <= STALE_MIN + 2
 
 
 def test_one_that_fails_does_not_hold_up_the_others(
-    rig: Rig, caplog: pytest.LogCaptureFixture
+    harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(who: object) -> None:
         raise ValueError(f"{who} is wrong")
@@ -127,27 +127,27 @@ def test_one_that_fails_does_not_hold_up_the_others(
     def doubt(who: object) -> None:
         raise AssertionError(f"{who} was believed")
 
-    rig.timers.wake("a", 10, fail)
-    rig.timers.wake("b", 10, doubt)
-    rig.wake("c", 10)
-    rig.advance(10)
-    assert rig.seen == [(10, "c")]
-    assert [str(error) for error in rig.fatal] == ["b was believed"]
+    harness.timers.wake("a", 10, fail)
+    harness.timers.wake("b", 10, doubt)
+    harness.wake("c", 10)
+    harness.advance(10)
+    assert harness.seen == [(10, "c")]
+    assert [str(error) for error in harness.fatal] == ["b was believed"]
     assert "a is wrong" in caplog.text
 
 
-def test_queues_of_a_node_do_not_notice_when_its_clock_is_set(rig: Rig) -> None:
+def test_queues_of_a_node_do_not_notice_when_its_clock_is_set(harness: Harness) -> None:
     touched: list[DeliverySource] = []
-    time = LocalQueueClock(rig.clock, rig.timers, touched.append)
+    time = LocalQueueClock(harness.clock, harness.timers, touched.append)
     queue = Queue(
         QueueSpec("q", arguments=queue_arguments(expires=1_000)),
         FakeQueueHost(touched.append, time),
     )
     before_ms = time.now_ms()
-    assert before_ms == rig.clock.wall_ms()
-    rig.clock.jump_wall(3_600_000)
+    assert before_ms == harness.clock.wall_ms()
+    harness.clock.jump_wall(3_600_000)
     assert time.now_ms() == before_ms
-    rig.advance(999)
+    harness.advance(999)
     assert touched == []
-    rig.advance(1)
+    harness.advance(1)
     assert touched == [queue]

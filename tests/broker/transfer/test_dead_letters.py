@@ -45,7 +45,7 @@ from tests.support.definitions import VhostEditor
 from tests.support.queue_host import FakeTurn
 
 
-class Place:
+class Harness:
     """A virtual host whose queues dead-letter to each other by the default exchange."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ def headers_of(delivery_batch: DeliveryBatch) -> FieldTable:
 
 
 def test_a_rejected_message_is_in_the_other_queue_at_once() -> None:
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     place.publish(queue, Properties())
     reject(queue)
@@ -109,7 +109,7 @@ def test_a_rejected_message_is_in_the_other_queue_at_once() -> None:
 
 
 def test_messages_that_die_together_stay_in_order_and_are_told_apart() -> None:
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     kinds = [Properties(priority=1), Properties(priority=2), Properties(delivery_mode=2)]
     place.publish(queue, *kinds, *kinds)
@@ -127,7 +127,7 @@ def test_messages_that_die_together_stay_in_order_and_are_told_apart() -> None:
 
 
 def test_where_chance_leads_is_asked_for_each_and_all_are_kept_on_their_way() -> None:
-    place = Place()
+    place = Harness()
     topology, queue = place.vhost.topology, place.declare("q", to="any")
     to_dice = QueueSettings(dead_letter_exchange="dice")
     topology.put_exchange(ExchangeSpec("dice", "x-random"))
@@ -157,7 +157,7 @@ def test_where_chance_leads_is_asked_for_each_and_all_are_kept_on_their_way() ->
 
 
 def test_the_time_on_record_counts() -> None:
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     content = build_content(encode_properties(Properties()), b"")
     origin = place.vhost.origin("", "q")
@@ -169,7 +169,7 @@ def test_the_time_on_record_counts() -> None:
 def test_what_goes_round_by_itself_is_dropped_and_that_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    place = Place()
+    place = Harness()
     there, back = place.declare("there", to="back"), place.declare("back", to="there")
     for _ in range(2):
         place.publish(there, Properties())
@@ -184,7 +184,7 @@ def test_what_goes_round_by_itself_is_dropped_and_that_is_logged_once(
 def test_what_gets_through_to_nobody_for_long_does_not_fill_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     monkeypatch.setattr(Queue, "is_full", property(lambda queue: queue is dead))
     for _ in range(13):
@@ -208,7 +208,7 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is full, or its home is away; it says so at once, or later and of some."""
-    place = Place()
+    place = Harness()
     place.declare("dead")
     queue = place.declare("q", to="dead")
     fates: list[EnqueueResult | PublishReceipt] = [EnqueueResult.REFUSED, EnqueueResult.ACCEPTED]
@@ -234,7 +234,7 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
 
 
 def test_what_a_client_rejects_may_go_round() -> None:
-    place = Place()
+    place = Harness()
     there, back = place.declare("there", to="back"), place.declare("back", to="there")
     place.publish(there, Properties())
     for _ in range(3):
@@ -244,7 +244,7 @@ def test_what_a_client_rejects_may_go_round() -> None:
 
 
 def test_a_queue_that_is_gone_and_a_virtual_host_that_is_take_nothing() -> None:
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     place.publish(queue, Properties(), Properties())
     VhostEditor(place.vhost).delete_queue(dead)
@@ -257,7 +257,7 @@ def test_a_queue_that_is_gone_and_a_virtual_host_that_is_take_nothing() -> None:
 def test_what_died_meanwhile_does_not_suffer_for_what_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    place = Place()
+    place = Harness()
     broken, dead = place.declare("broken"), place.declare("dead")
     first, second = place.declare("first", to="broken"), place.declare("second", to="dead")
     place.publish(first, Properties())
@@ -305,7 +305,7 @@ class Safe:
 class Sent:
     """A message that must arrive where a queue's dead letters go, tried as often as is wanted."""
 
-    def __init__(self, place: Place, queue: Queue, settings: QueueSettings | None = None) -> None:
+    def __init__(self, place: Harness, queue: Queue, settings: QueueSettings | None = None) -> None:
         self.said: list[bool] = []
         self.parcel = PendingDeadLetter(lambda *, is_there: self.said.append(is_there))
         self.hasten: Callable[[], None] = lambda: None
@@ -326,14 +326,14 @@ class Sent:
 
 
 def test_what_must_arrive_has_when_it_is_in_a_queue_here() -> None:
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     assert True in Sent(place, queue).send()
     assert dead.ready_count == 1
 
 
 def test_what_is_recorded_has_arrived_once_it_is_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    safe, place = Safe(), Place()
+    safe, place = Safe(), Harness()
     place.dead_letters = DeadLetters(place._find, place.clock, place.deaths, safe)
     place.declare("dead")
     sent = Sent(place, place.declare("q", to="dead"))
@@ -346,7 +346,7 @@ def test_what_is_recorded_has_arrived_once_it_is_on_disk(monkeypatch: pytest.Mon
 def test_what_must_arrive_and_leads_nowhere_is_kept_and_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    place = Place()
+    place = Harness()
     queue = place.declare("q", to="dead")
     for settings in (
         queue.settings,
@@ -365,7 +365,7 @@ def test_what_must_arrive_and_leads_nowhere_is_kept_and_said(
 
 
 def test_who_refuses_what_must_arrive_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place()
+    place = Harness()
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     sent = Sent(place, queue)
     receipt = PublishReceipt(1)
@@ -387,7 +387,7 @@ def test_who_refuses_what_must_arrive_is_asked_again(monkeypatch: pytest.MonkeyP
 
 
 def test_a_queue_of_the_same_name_is_another_one() -> None:
-    place = Place()
+    place = Harness()
     first, queue = place.declare("first"), place.declare("q", to="any")
     place.declare("second")
     to_first, to_second = (
@@ -409,7 +409,7 @@ def test_a_queue_of_the_same_name_is_another_one() -> None:
 
 
 def test_who_keeps_what_cannot_arrive_is_told_once_that_it_may() -> None:
-    place = Place()
+    place = Harness()
     queue = place.declare("q", to="dead")
     told: list[str] = []
     sent = Sent(place, queue)
@@ -428,7 +428,7 @@ def test_who_keeps_what_cannot_arrive_is_told_once_that_it_may() -> None:
 
 
 def test_deaths_and_arrivals_are_counted_once() -> None:
-    place = Place()
+    place = Harness()
     queue = place.declare("q", to="dead")
     sent, kind = Sent(place, queue), (QueueType.CLASSIC, DeadLetterStrategy.AT_MOST_ONCE)
     sent.send()
@@ -445,7 +445,7 @@ def test_deaths_and_arrivals_are_counted_once() -> None:
 
 def test_a_long_row_of_queues_without_room_is_gone_through() -> None:
     """Not one inside another: there are more queues than calls could stand in each other."""
-    place, count = Place(), 100
+    place, count = Harness(), 100
     for number in range(count):
         arguments = to_table(
             {
@@ -478,7 +478,7 @@ def calls_deep(count: int) -> Iterator[None]:
 
 def test_what_nobody_wants_is_counted() -> None:
     """As with RabbitMQ, be it that no exchange is named or that it is not there."""
-    place = Place()
+    place = Harness()
     plain, astray = place.declare("plain"), place.declare("astray", to="anywhere")
     astray.settings = QueueSettings(dead_letter_exchange="there is none")
     for queue in (plain, astray):
@@ -492,7 +492,7 @@ def test_what_nobody_wants_is_counted() -> None:
     assert unwanted(place) == {"rejected": 4, "maxlen": 2}
 
 
-def unwanted(place: Place) -> dict[str, int]:
+def unwanted(place: Harness) -> dict[str, int]:
     """What has died and was not wanted, by why."""
     died = place.deaths.died
     assert all(strategy == DISABLED for _type, strategy, _reason in died)

@@ -12,7 +12,7 @@ from fluffle.broker.base.traffic import Dropped
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.transfer.dead_letters import NOTED_MS, DeadLetters
-from tests.broker.transfer.test_dead_letters import Place, Sent
+from tests.broker.transfer.test_dead_letters import Harness, Sent
 from tests.support.definitions import VhostEditor
 
 
@@ -59,7 +59,7 @@ TO_FANOUT = QueueSettings(dead_letter_exchange="amq.fanout")
 class Late(Sent):
     """A message of a calendar: it need not arrive if it leads nowhere."""
 
-    def __init__(self, place: Place, name: str = "x") -> None:
+    def __init__(self, place: Harness, name: str = "x") -> None:
         super().__init__(place, place.declare(f"amq.delayed.{name}"), TO_FANOUT)
         self.hastened = 0
         self.hasten = self._hasten
@@ -68,8 +68,8 @@ class Late(Sent):
         self.hastened += 1
 
 
-def confirmed_by_hand() -> tuple[Place, Confirming]:
-    place, others = Place(), Confirming()
+def confirmed_by_hand() -> tuple[Harness, Confirming]:
+    place, others = Harness(), Confirming()
     place.dead_letters = DeadLetters(
         place._find, place.clock, place.deaths, read_barrier=lambda: others
     )
@@ -98,7 +98,7 @@ def test_what_is_due_is_not_let_go_of_by_old_definitions() -> None:
 
 
 def test_what_is_let_go_of_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    place = Place()
+    place = Harness()
     for _ in range(3):
         assert Late(place).send() == [True], "nobody else defines anything"
         VhostEditor(place.vhost).delete_queue(place.vhost.queues["amq.delayed.x"])

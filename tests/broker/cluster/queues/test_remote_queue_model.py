@@ -38,7 +38,7 @@ class Person:
     """Its channel, and another is to be opened."""
 
 
-class World:
+class Harness:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.harness = RemoteQueueHarness()
@@ -222,7 +222,7 @@ class World:
 
 @seeds(SEEDS)
 def test_no_message_is_lost_or_in_two_hands(seed: int) -> None:
-    world = World(seed)
+    world = Harness(seed)
     for _ in range(STEPS):
         world.step()
     world.rest()

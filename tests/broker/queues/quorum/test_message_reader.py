@@ -21,7 +21,7 @@ PRIORITIES = [4, 4, 9, 4, 9, 0, 9]
 TIMES_MS = [700, 0, 500, 0, 0, 300, 300]
 
 
-class Bench:
+class Harness:
     """Messages 1 to 7 in one entry, of which 3 is not ready any more."""
 
     def __init__(self) -> None:
@@ -55,20 +55,20 @@ class Bench:
 
 
 def test_a_lane_reads_what_is_ready_of_its_priority() -> None:
-    harness = Bench()
+    harness = Harness()
     assert [harness.numbers_of(level) for level in (0, 4, 9, 5)] == [[6], [1, 2, 4], [5, 7], []]
     assert harness.numbers_of(4, first=2, stop=4) == [2]
 
 
 def test_what_it_reads_expires_as_it_did() -> None:
-    [four] = Bench().contents.by_level.at(4).load(1, 8)
-    [nine] = Bench().contents.by_level.at(9).load(1, 8)
+    [four] = Harness().contents.by_level.at(4).load(1, 8)
+    [nine] = Harness().contents.by_level.at(9).load(1, 8)
     assert four.expiries == array("Q", [700, NEVER_MS, NEVER_MS])
     assert nine.expiries == array("Q", [NEVER_MS, 300])
 
 
 def test_damage_to_messages_of_one_priority_is_none_to_those_of_others() -> None:
-    harness = Bench()
+    harness = Harness()
     harness.entry = harness.entry.replace(b"message 6", b"massage 6")
     assert [harness.numbers_of(level) for level in (4, 9)] == [[1, 2, 4], [5, 7]]
     assert harness.unreadable == []

@@ -62,7 +62,7 @@ class Hearing:
         self.told.append("resume")
 
 
-class Around:
+class Harness:
     """A line, and its two ends."""
 
     def __init__(self) -> None:
@@ -77,49 +77,49 @@ class Around:
 
 
 @pytest.fixture
-async def around() -> Around:
-    return Around()
+async def harness() -> Harness:
+    return Harness()
 
 
-async def test_a_client_that_reads_slowly_gets_no_more_than_that(around: Around) -> None:
-    around.line.cut_after(5, sent_by="broker")
+async def test_a_client_that_reads_slowly_gets_no_more_than_that(harness: Harness) -> None:
+    harness.line.cut_after(5, sent_by="broker")
     for data in (b"0123456789", b"abcdefghij", b"KLMNOPQRSTUV"):
-        around.line.write(data)
-    around.line.data_received(b"nobody hears that")
-    assert (around.transport.written, around.transport.ends) == (b"01234", ["close"])
+        harness.line.write(data)
+    harness.line.data_received(b"nobody hears that")
+    assert (harness.transport.written, harness.transport.ends) == (b"01234", ["close"])
 
 
-async def test_what_is_cut_between_two_writes_ends_with_the_first(around: Around) -> None:
-    around.line.cut_after(10, sent_by="broker")
-    around.line.write(b"0123456789")
-    around.line.write(b"abc")
-    assert (around.transport.written, around.transport.ends) == (b"0123456789", ["close"])
+async def test_what_is_cut_between_two_writes_ends_with_the_first(harness: Harness) -> None:
+    harness.line.cut_after(10, sent_by="broker")
+    harness.line.write(b"0123456789")
+    harness.line.write(b"abc")
+    assert (harness.transport.written, harness.transport.ends) == (b"0123456789", ["close"])
 
 
-async def test_nothing_is_heard_behind_the_cut(around: Around) -> None:
-    around.line.cut_after(5, sent_by="client")
-    around.connection.transport.pause_reading()
+async def test_nothing_is_heard_behind_the_cut(harness: Harness) -> None:
+    harness.line.cut_after(5, sent_by="client")
+    harness.connection.transport.pause_reading()
     for data in (b"0123", b"456789", b"abcdefghij"):
-        around.line.data_received(data)
-    around.connection.transport.resume_reading()
-    around.line.data_received(b"KLMNOPQRSTUV")
-    assert around.connection.heard == b"01234"
-    assert around.transport.written == b"answer"  # to what came before
-    assert around.transport.ends == ["abort"]
+        harness.line.data_received(data)
+    harness.connection.transport.resume_reading()
+    harness.line.data_received(b"KLMNOPQRSTUV")
+    assert harness.connection.heard == b"01234"
+    assert harness.transport.written == b"answer"  # to what came before
+    assert harness.transport.ends == ["abort"]
 
 
-async def test_what_goes_in_pieces_fills_the_line(around: Around) -> None:
+async def test_what_goes_in_pieces_fills_the_line(harness: Harness) -> None:
     data = bytes(WRITE_BUFFER_BYTES_MAX // 4)
-    around.line.pieces = lambda data: (data[:1], data[1:])
+    harness.line.pieces = lambda data: (data[:1], data[1:])
     for _ in range(4):
-        around.line.write(data)
-    assert around.connection.told == []
-    around.line.write(data)
-    assert around.connection.told == ["pause"]
-    around.line.pause_writing()  # the socket's, which has not written it yet
+        harness.line.write(data)
+    assert harness.connection.told == []
+    harness.line.write(data)
+    assert harness.connection.told == ["pause"]
+    harness.line.pause_writing()  # the socket's, which has not written it yet
     for _ in range(10):
         await asyncio.sleep(0)  # a piece goes out
-    assert around.transport.written == data * 5
-    assert around.connection.told == ["pause"]
-    around.line.resume_writing()
-    assert around.connection.told == ["pause", "resume"]
+    assert harness.transport.written == data * 5
+    assert harness.connection.told == ["pause"]
+    harness.line.resume_writing()
+    assert harness.connection.told == ["pause", "resume"]
