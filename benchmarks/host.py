@@ -181,6 +181,10 @@ class Node:
 
     def judged(self, verdict: Verdict) -> None: ...
 
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        del group
+        act()
+
     def unknown(self, node: NodeId, group: GroupId) -> None: ...
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:

@@ -54,7 +54,7 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.node import Node
-from fluffle.raft.output import Output, Role, Verdict
+from fluffle.raft.output import AbsentMember, Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Chance, GroupId, HardState, SnapshotMeta
 from fluffle.raft.state import GroupState
@@ -270,12 +270,19 @@ class MultiRaft:
             self.scheduler.deliver_news(state)
         known = state.me.incarnation if state is not None else 0
         if message.receiver > known:
-            self._node.send(node, GroupUnknown(message.group, message.receiver))
+            self._node.output.absent.append(AbsentMember(node, message.group, message.receiver))
         elif state is not None and message.receiver == known:
             step(state, node, message)
         elif state is not None and message.term < state.term:  # mutant: M48
             # For whom this node was before: all may have become others while one still led.
             on_old_term(state, node, message)
+
+    def deny(self, absent: AbsentMember) -> None:
+        """Say to the sender of a message that its receiver is not here, if it still is not."""
+        state = self._groups.get(absent.group)
+        known = state.me.incarnation if state is not None else 0
+        if absent.incarnation > known:
+            self._node.send(absent.sender, GroupUnknown(absent.group, absent.incarnation))
 
     def _on_group_unknown(self, node: NodeId, message: GroupUnknown) -> None:
         state = self._groups.get(message.group)
@@ -342,7 +349,8 @@ class MultiRaft:
     @property
     def is_output_due(self) -> bool:
         """Whether anything follows from what came in since the last output."""
-        return bool(self._node.dirty or self._node.output.messages)
+        output = self._node.output
+        return bool(self._node.dirty or output.messages or output.absent)
 
     def output(self, unread: Collection[NodeId] = ()) -> Output:
         """End the turn: return the output of what came in, and of some of what the `scheduler` has

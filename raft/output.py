@@ -9,6 +9,7 @@ it rests on; then the next output has it.  So no host can send it too early.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist
@@ -127,6 +128,20 @@ class Echo:
     """The time of the turn in which it came."""
 
 
+class AbsentMember(NamedTuple):
+    """Member of a group to which another node has sent something, and which is not here.
+
+    Who is to say so to that node (`MultiRaft.deny`) must know all groups that were made before the
+    message came.  Else this node may only not have heard of the group yet, and a member that has
+    lost nothing would be taken for lost.
+    """
+
+    sender: NodeId
+    group: GroupId
+    incarnation: int
+    """As it was addressed."""
+
+
 @dataclass(slots=True)
 class Output:
     """Effects of one turn, of all groups.  The order within a list matters.
@@ -151,6 +166,8 @@ class Output:
     """A follower needs a snapshot that is not there: call `Group.compact` when it is made."""
     verdicts: list[Verdict] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
+    absent: list[AbsentMember] = field(default_factory=list)
+    """Members that are not here, to which other nodes have sent something."""
     unknown: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     """A node says that it does not have a group: whoever knows the groups must look into it."""
 

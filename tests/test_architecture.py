@@ -27,7 +27,11 @@ POSITIONAL_PARAMETERS_MAX = 5
 NESTING_MAX = 3
 
 EXCEPTIONS: dict[str, str] = {
+    "public-methods broker/cluster/queues/quorum_members.py:QuorumMembers": (
+        "all of `GroupOwner`, and what is defined"
+    ),
     "public-methods broker/queues/engine.py:Queue": "all that may be asked of a queue, once",
+    "public-methods raft/multiraft.py:MultiRaft": "all of consensus that a host calls",
     "public-methods broker/testing/cluster/process.py:ProcessLoop": "what nodes ask of asyncio",
 }
 """`<rule> <folder/file.py>[:<function or class>]` -> why the rule does not serve there."""

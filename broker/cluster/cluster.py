@@ -183,7 +183,7 @@ class Cluster:
         self._queues = around.queues
         self.running = RunningHost(
             HostIdentity(name, boot.count, Random()), around.store, around.turn, self.links,
-            GroupOwnerDispatch(self.metadata, self.hosting, self),
+            GroupOwnerDispatch(self.metadata, self.hosting, self, self.metadata.reads),
             clock=self.common_time, loop=loop, on_fatal=around.on_fatal,
         )  # fmt: skip
         self.hosting.host = incarnations.host = host = self.running.host

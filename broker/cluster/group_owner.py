@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.ports import GroupOwner, Machine
+from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.records import GroupId
@@ -33,12 +36,20 @@ class NodesListener(Protocol):
 class GroupOwnerDispatch:
     """An `GroupOwner` that asks the one whose group it is."""
 
-    __slots__ = ("_hosting", "_metadata", "_nodes")
+    __slots__ = ("_hosting", "_metadata", "_nodes", "_read_barrier")
 
-    def __init__(self, metadata: Machine, hosting: GroupOwner, nodes: NodesListener) -> None:
+    def __init__(
+        self,
+        metadata: Machine,
+        hosting: GroupOwner,
+        nodes: NodesListener,
+        read_barrier: ReadBarrier,
+    ) -> None:
+        """`read_barrier`: the knowledge of definitions, and so of the groups of queues."""
         self._metadata = metadata
         self._hosting = hosting
         self._nodes = nodes
+        self._read_barrier = read_barrier
 
     def make_machine(self, group: GroupId) -> Machine:
         return self._metadata if group == METADATA_GROUP else self._hosting.make_machine(group)
@@ -59,6 +70,12 @@ class GroupOwnerDispatch:
         )
         self._nodes.judged(verdict)
         self._hosting.judged(verdict)
+
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        if group == METADATA_GROUP:
+            act()
+        else:
+            self._read_barrier.ask(partial(self._hosting.when_known, group, act))  # mutant: AB1
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
         if group == METADATA_GROUP:

@@ -192,6 +192,10 @@ class GroupOwner(Protocol):
     def judged(self, verdict: Verdict) -> None:
         """Another node is believed to be alive, or not."""
 
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        """Call `act`, later or now, once this node has heard of the group if it was made before:
+        whoever has not heard of it may not say that it has no member of it."""
+
     def unknown(self, node: NodeId, group: GroupId) -> None:
         """A node says that it does not have a group: see `Output.unknown`."""
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.cluster.codec import BadFrame, decode, encode
@@ -39,7 +40,7 @@ from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.messages import AppendAccepted, AppendRequest, Message, SnapshotChunk
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import Apply, Output, Restore, Role, RoleChange
+from fluffle.raft.output import AbsentMember, Apply, Output, Restore, Role, RoleChange
 from fluffle.raft.records import GroupId, size_of
 
 
@@ -99,7 +100,7 @@ class RaftHost:
     """Used from one thread.  `start` comes first; frames and link changes may come before it."""
 
     __slots__ = (
-        "_asked", "_chores", "_day", "_groups", "_inbox", "_is_over", "_is_turn_asked",
+        "_absent", "_asked", "_chores", "_day", "_groups", "_inbox", "_is_over", "_is_turn_asked",
         "_is_work_asked", "_lanes", "_links", "_multi", "_on_fatal", "_owner", "_schedule",
         "_steps", "_store", "_wake_at_ms", "durable", "is_disk_awaited", "leader_changes",
         "rewrite", "snapshots", "space", "submitted",
@@ -121,6 +122,8 @@ class RaftHost:
         """Which groups owe one."""
         self.rewrite = self._chores.rewrite
         """See `GroupBackground`."""
+        self._absent: set[AbsentMember] = set()
+        """Members that are not here, of which that is not said yet."""
         self._inbox: deque[Call] = deque()
         self._asked: deque[Call] = deque()
         """What groups were asked for."""
@@ -399,8 +402,20 @@ class RaftHost:
             self._owner.judged(verdict)
         for echo in output.echoes:
             self._day.heard(echo)
+        for absent in output.absent:
+            self._on_absent(absent)
         for node, group in output.unknown:
             self._owner.unknown(node, group)
+
+    def _on_absent(self, absent: AbsentMember) -> None:
+        """Say that a member is not here once this node knows that there is none to be."""
+        if absent not in self._absent:
+            self._absent.add(absent)
+            self._owner.when_known(absent.group, partial(self._deny, absent))
+
+    def _deny(self, absent: AbsentMember) -> None:
+        self._absent.discard(absent)
+        self.feed(self._multi.deny, absent)
 
     def _send(self, node: NodeId, messages: list[Message]) -> None:
         if self._links.is_up(node):

@@ -81,6 +81,7 @@ class Host:
                 items = json.loads(self.disk.read_state(restore.group, 0, size))
             self.applied[restore.group] = [(i, t, bytes.fromhex(p)) for i, t, p in items]
         again: list[Callable[[], object]] = [partial(self._read, read) for read in output.reads]
+        again += [partial(self.raft.deny, absent) for absent in output.absent]
         for apply in output.applies:
             image = self.applied[apply.group]
             image += [(e.index, e.term, e.payload) for e in apply.entries if e.kind == DATA]

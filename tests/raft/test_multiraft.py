@@ -17,7 +17,7 @@ from fluffle.raft.messages import (
     PreVoteResponse,
 )
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import Output, ReadEntries, Role
+from fluffle.raft.output import AbsentMember, Output, ReadEntries, Role
 from fluffle.raft.rejection import ProposalRefused
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
@@ -276,8 +276,10 @@ def test_a_group_that_is_not_here_is_not_invented() -> None:
     a = cluster["a"]
     request = PreVoteRequest(77, 1, 1, 1, 0, 0)
     output = a.do(lambda: a.raft.receive("b", [request]))
-    assert output.messages["b"] == [GroupUnknown(77, 1)]
+    (absent,) = output.absent
+    assert absent == AbsentMember("b", 77, 1)
     assert 77 not in a.raft
+    assert a.do(lambda: a.raft.deny(absent)).messages["b"] == [GroupUnknown(77, 1)]
     output = cluster["b"].do(lambda: cluster["b"].raft.receive("a", [GroupUnknown(77, 1)]))
     assert output.unknown == [("a", 77)]
 
@@ -287,8 +289,20 @@ def test_messages_for_another_incarnation_are_not_heard() -> None:
     a = cluster["a"]
     a.do(lambda: a.raft.create(GROUP, 3, Config()))
     later, former = PreVoteRequest(GROUP, 1, 1, 4, 0, 0), PreVoteRequest(GROUP, 1, 1, 2, 0, 0)
-    assert a.do(lambda: a.raft.receive("b", [later])).messages["b"] == [GroupUnknown(GROUP, 4)]
-    assert "b" not in a.do(lambda: a.raft.receive("b", [former])).messages
+    (absent,) = a.do(lambda: a.raft.receive("b", [later])).absent
+    assert absent == AbsentMember("b", GROUP, 4)
+    output = a.do(lambda: a.raft.receive("b", [former]))
+    assert ("b" in output.messages, output.absent) == (False, [])
+
+
+def test_a_member_that_is_there_meanwhile_is_not_denied() -> None:
+    cluster = Cluster()
+    a = cluster["a"]
+    absent = AbsentMember("b", GROUP, 3)
+    a.do(lambda: a.raft.create(GROUP, 3, Config()))
+    assert "b" not in a.do(lambda: a.raft.deny(absent)).messages
+    absent = AbsentMember("b", GROUP, 4)
+    assert a.do(lambda: a.raft.deny(absent)).messages["b"] == [GroupUnknown(GROUP, 4)]
 
 
 def test_what_is_deleted_is_gone_and_says_so() -> None:

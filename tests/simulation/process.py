@@ -306,6 +306,12 @@ class HostEnvironment:
         if self._owners is not None:
             self._owners.judged(verdict)
 
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        if self._owners is not None:
+            self._owners.when_known(group, act)
+        else:
+            act()
+
     def unknown(self, node: NodeId, group: GroupId) -> None:
         if self._owners is not None:
             self._owners.unknown(node, group)

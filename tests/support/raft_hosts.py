@@ -72,6 +72,9 @@ class RecordingOwner:
     machines: dict[GroupId, ToyMachine] = field(default_factory=dict)
     configs: list[ConfigChange] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    knows: bool = True
+    """Whether it knows all groups."""
+    asked: list[tuple[GroupId, Callable[[], None]]] = field(default_factory=list)
     unknowns: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     damages: list[tuple[GroupId, int]] = field(default_factory=list)
     wrongs: list[str] = field(default_factory=list)
@@ -88,6 +91,11 @@ class RecordingOwner:
 
     def judged(self, verdict: Verdict) -> None:
         self.verdicts.append(verdict)
+
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        self.asked.append((group, act))
+        if self.knows:
+            act()
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
         self.unknowns.append((node, group))

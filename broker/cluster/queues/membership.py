@@ -48,8 +48,9 @@ WISH_LOOKS = 20
 yet, and the other may lag.  This is ten seconds."""
 
 UNKNOWN_MAX = 4
-"""So many times a node may say that it has no such member, for it may not have heard of it yet.  It
-is asked again after a while, and then more and more rarely: this is some seconds."""
+"""So many times a node may say that it has no such member: one of an older version may only not
+have heard of it yet.  It is asked again after a while, and then more and more rarely: this is some
+seconds."""
 
 logger = logging.getLogger(__name__)
 

@@ -175,11 +175,13 @@ class QuorumMembers:
     """The `GroupOwner` of the groups of queues."""
 
     __slots__ = (
+        "_after_sweep",
         "_around",
         "_coming",
         "_defined",
         "_groups",
         "_is_current",
+        "_is_swept",
         "_lost",
         "_news",
         "_place",
@@ -227,6 +229,10 @@ class QuorumMembers:
         """Those of which this node is a member with the next turn, and in which incarnation."""
         self._is_current = False
         """Whether definitions are what they are for all."""
+        self._is_swept = False
+        """Whether there is a member of each group that is to have one here."""
+        self._after_sweep: list[Callable[[], None]] = []
+        """What waits for that."""
         self._lost: dict[QueueId, int] = {}
         """Those whose data here cannot be read, and the incarnation that this node has had there:
         it must not be that member again."""
@@ -334,6 +340,10 @@ class QuorumMembers:
             if queue not in self._defined.known:
                 event(logger, logging.INFO, "group_without_queue", group=queue)
                 self.forget(queue)
+        self._is_swept = True
+        for act in self._after_sweep:
+            act()
+        self._after_sweep.clear()
 
     def lose(self, groups: list[GroupId]) -> None:
         """What the disk has of these cannot be read."""
@@ -381,6 +391,15 @@ class QuorumMembers:
         """Groups see to it themselves, but for members that could not be added."""
         if self.members is not None and verdict.is_alive:
             self.members.look_at_all()
+
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        """Called once the definition of the group is known here, if there is one: its member comes
+        with that, or at the end of a start."""
+        del group
+        if self._is_swept:
+            act()
+        else:
+            self._after_sweep.append(act)
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
         """A founder may not have heard of the queue yet, or have lost what it had."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
+from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
 from fluffle.broker.cluster.ports import Machine
+from fluffle.broker.metadata.read_barrier import LocalReadBarrier
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.records import GroupId
@@ -34,6 +37,10 @@ class Noting:
     def judged(self, verdict: Verdict) -> None:
         self.told.append(verdict)
 
+    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
+        self.told.append(group)
+        act()
+
     def unknown(self, node: NodeId, group: GroupId | None = None) -> None:
         self.told.append((node, group))
 
@@ -47,10 +54,24 @@ class Noting:
         self.told.append((node, reason))
 
 
+class HeldBarrier(LocalReadBarrier):
+    """A `ReadBarrier` that confirms when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], None]] = []
+
+    def ask(
+        self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
+    ) -> None:
+        assert failed is None, "who asks waits however long it takes"
+        self.asked.append(done)
+
+
 class Harness:
     def __init__(self) -> None:
         self.metadata, self.hosting, self.nodes = ToyMachine(), Noting(), Noting()
-        self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self.nodes)
+        self.barrier = HeldBarrier()
+        self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self.nodes, self.barrier)
 
 
 def test_each_group_has_the_machine_of_its_owner() -> None:
@@ -87,3 +108,14 @@ def test_all_hear_of_a_node() -> None:
     verdict = Verdict("b", is_alive=False, boot=1)
     harness.owners.judged(verdict)
     assert harness.nodes.told == harness.hosting.told == [verdict]
+
+
+def test_who_does_not_know_all_queues_does_not_know_which_are_not_there() -> None:
+    harness, known = Harness(), list[GroupId]()
+    harness.owners.when_known(METADATA_GROUP, lambda: known.append(METADATA_GROUP))
+    assert known == [METADATA_GROUP]
+    harness.owners.when_known(QUEUE, lambda: known.append(QUEUE))
+    assert (known, harness.hosting.told) == ([METADATA_GROUP], [])
+    for confirmed in harness.barrier.asked:
+        confirmed()
+    assert (known, harness.hosting.told) == ([METADATA_GROUP, QUEUE], [QUEUE])

@@ -245,6 +245,24 @@ def test_an_unknown_group_is_told_to_who_knows_groups(cluster: HostCluster) -> N
     assert ("b", 9) in cluster.nodes["a"].told.unknowns
 
 
+def test_a_node_that_may_not_have_heard_of_a_group_does_not_say_that_it_is_not_there(
+    cluster: HostCluster,
+) -> None:
+    a, b = cluster.nodes["a"], cluster.nodes["b"]
+    b.told.knows = False
+    config = Config.initial("ab")
+    a.host.create(9, 1, config)
+    cluster.advance(1_000)
+    assert a.told.unknowns == []
+    assert [group for group, _act in b.told.asked] == [9], "it is asked once"
+    b.host.create(9, 1, config)
+    cluster.settle()
+    b.told.asked[0][1]()
+    cluster.advance(1_000)
+    assert a.told.unknowns == []
+    assert cluster.leader(9) is not None
+
+
 # Images
 
 

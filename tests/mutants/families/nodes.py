@@ -21,6 +21,11 @@ NODES = [
         "a disk that lacks what others know of is taken for what it was",
         Swap("A >= B", "A >= 0"),
     ),
+    Mutant(
+        "AB1",
+        "a node that has not heard of a queue says that it has no member of it",
+        Swap("A(partial(B, C, D))", "B(C, D)"),
+    ),
     Mutant("E1", "a change is answered before all have it", Swap("A < B", "A < B - 1")),
     Mutant("E2", "what comes true after its connection has ended is kept", Swap("A(B)", "False")),
     Mutant("E3", "what earlier lives of a node have left is kept", Swap("0 < A < B", "0 < False")),

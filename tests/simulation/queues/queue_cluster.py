@@ -20,6 +20,7 @@ from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.output import ConfigChange
 from fluffle.raft.records import DATA, Entry, GroupId
 from fluffle.raft.rejection import ProposalRefused
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
@@ -42,6 +43,7 @@ from tests.simulation.queues.queue_expiry_checks import QueueExpiryChecks
 from tests.simulation.queues.queue_node import QueueNode
 from tests.simulation.queues.queue_time_checks import QueueTimeChecks
 from tests.simulation.queues.redeclared_queues import RedeclaredQueues
+from tests.simulation.queues.removal_checks import RemovalChecks
 from tests.simulation.queues.rolling_upgrade import EntryVersionChecks, InstalledVersions
 from tests.simulation.queues.settings_checks import PolicyHistory, SettingsChecks
 from tests.simulation.queues.topology_checks import TopologyChecks
@@ -70,6 +72,7 @@ class QueueCluster:
         self.dead_letter_checks = DeadLetterChecks(self._is_gone)
         self.policy_history = PolicyHistory()
         self.queue_time_checks = QueueTimeChecks()
+        self.removal_checks = RemovalChecks()
         self.definitions = State()
         """As the log of the definitions makes them."""
         self.chance: Random
@@ -130,6 +133,7 @@ class QueueCluster:
         cluster.registry.found(METADATA_GROUP, Config.initial(cluster.names), is_defined=True)
         cluster.watch.is_left = is_left
         cluster.watch.committed.append(self._committed)
+        cluster.watch.configured.append(self._configured)
         cluster.watch.died.append(self._died)
 
     # Lives of processes
@@ -240,6 +244,15 @@ class QueueCluster:
             self.checkers[definition.id] = checker
             self._look_for_founders(definition)
         self._spec_of(definition).wanted = set(definition.wanted)
+        self.removal_checks.defined(definition, self.cluster.names)
+
+    def _configured(self, node: NodeId, change: ConfigChange) -> None:
+        """A node has told of a committed configuration."""
+        del node
+        if change.group != METADATA_GROUP:
+            groups = self.cluster.registry.groups
+            burnt = groups[METADATA_GROUP].burnt
+            self.removal_checks.configured(groups[change.group], change.index, change.config, burnt)
 
     def _look_for_founders(self, definition: QueueDefinition) -> None:
         """A queue of which half of the founders were lost before it was declared is never led.

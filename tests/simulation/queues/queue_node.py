@@ -140,7 +140,7 @@ class QueueNode:
         self.hosting.host = process.host
         self.queues = self._made_queues()
         self.room = self._made_room()
-        self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self)
+        self.owners = GroupOwnerDispatch(self.metadata, self.hosting, self, self.metadata.reads)
         queue_cluster.linked(process.node, process.node)
         self.call_later(0.0, self._made_registration().begin)
         self.call_later(LOOK_S, self._look_for_ever)
