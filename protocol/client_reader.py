@@ -57,9 +57,9 @@ class ClientReader:
         """
         self._buffer += data
         for frame in self._frames():
-            heard = self._take(frame)
-            if heard is not None:
-                yield heard
+            received = self._take(frame)
+            if received is not None:
+                yield received
 
     def _frames(self) -> Iterator[Frame]:
         while len(self._buffer) >= FRAME_OVERHEAD_BYTES:
@@ -78,10 +78,10 @@ class ClientReader:
         if (self._unfinished is None) is not (frame.kind == FRAME_METHOD):
             raise InvalidFrames(f"a frame of kind {frame.kind} after {self._unfinished}")
         if self._unfinished is None:
-            heard = ReceivedMethod(frame.channel, decode_method(frame.payload))
-            if not isinstance(heard.method, WITH_CONTENT):
-                return heard
-            self._unfinished, self._missing_bytes = heard, -1
+            received = ReceivedMethod(frame.channel, decode_method(frame.payload))
+            if not isinstance(received.method, WITH_CONTENT):
+                return received
+            self._unfinished, self._missing_bytes = received, -1
             return None
         if (frame.kind == FRAME_HEADER) is not (self._missing_bytes < 0):
             raise InvalidFrames(f"a frame of kind {frame.kind} within {self._unfinished}")
@@ -94,5 +94,5 @@ class ClientReader:
             self._unfinished = self._unfinished._replace(body=body)
         if self._missing_bytes:
             return None
-        heard, self._unfinished = self._unfinished, None
-        return heard
+        received, self._unfinished = self._unfinished, None
+        return received

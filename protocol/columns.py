@@ -36,7 +36,7 @@ class PriorityColumn(NamedTuple):
 def priorities_of(contents: list[bytes]) -> PriorityColumn | None:
     """Of several canonical contents with well-formed properties, if they name some; None if they do
     not.  Either all of them do or none does."""
-    at, told_at = place_and_flags_of(contents[0], FLAG_PRIORITY)
+    at, length_octets = place_and_flags_of(contents[0], FLAG_PRIORITY)
     if not at:
         return None
     count = len(contents)
@@ -44,7 +44,7 @@ def priorities_of(contents: list[bytes]) -> PriorityColumn | None:
         return PriorityColumn(contents[0][at : at + 1], len(contents[0]))
     if count >= FEW and at < HEAD_BYTES_MAX:
         laid_out, stride = lay_out(contents, at + 1)
-        if not differing(laid_out, stride, told_at, count):
+        if not differing(laid_out, stride, length_octets, count):
             return PriorityColumn(laid_out[at::stride], stride if stride > at + 1 else 0)
     octets = bytes([content[place_of(content, FLAG_PRIORITY)] for content in contents])
     return PriorityColumn(octets, 0)
@@ -56,12 +56,12 @@ def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> lis
     count = len(contents)
     if count < FEW:
         return read_each([*map(expiration_of, contents)], read)
-    at, told_at = place_and_flags_of(contents[0], FLAG_EXPIRATION)
+    at, length_octets = place_and_flags_of(contents[0], FLAG_EXPIRATION)
     if at >= HEAD_BYTES_MAX:
         return read_each([*map(expiration_of, contents)], read)
     start, stop = at + 1, at + 1 + contents[0][at]
     laid_out, stride = lay_out(contents, stop)
-    if differing(laid_out, stride, [*told_at, at], count):
+    if differing(laid_out, stride, [*length_octets, at], count):
         return read_each([*map(expiration_of, contents)], read)
     places = differing(laid_out, stride, range(start, stop), count) if count >= MANY else []
     if len(places) == 1:

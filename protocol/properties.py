@@ -237,18 +237,18 @@ def place_and_flags_of(content: bytes, flag: int) -> tuple[int, list[int]]:
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & flag:
         return 0, []
-    told_at = [_PROPERTIES_OFFSET, _PROPERTIES_OFFSET + 1]
+    length_octets = [_PROPERTIES_OFFSET, _PROPERTIES_OFFSET + 1]
     offset = _PROPERTIES_OFFSET + _FLAGS.size
     for size in _sizes(flags & -flag & ~flag):
         if size > 0:
             offset += size
         elif size == _OF_TEXT:
-            told_at.append(offset)
+            length_octets.append(offset)
             offset += content[offset] + 1
         else:
-            told_at += range(offset, offset + _SIZE.size)
+            length_octets += range(offset, offset + _SIZE.size)
             offset += _SIZE.unpack_from(content, offset)[0] + _SIZE.size
-    return offset, told_at
+    return offset, length_octets
 
 
 def _behind_headers(data: bytes, flags: int, offset: int) -> int:

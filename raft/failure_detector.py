@@ -62,7 +62,7 @@ class SuspicionTimeout:
         self._mistaken_ms = 0
         """When that was."""
 
-    def heard(self, gap_ms: int, now_ms: int) -> None:
+    def observe_gap(self, gap_ms: int, now_ms: int) -> None:
         """Note that the node has been heard, for the first time after so long."""
         if self._usual_ms(now_ms) <= gap_ms <= self._tuning.suspect_after_ms_max:
             self._longest_ms, self._longest_at_ms = gap_ms, now_ms
@@ -92,8 +92,19 @@ class PeerLiveness:
     """Liveness of another node: pings heard, pings sent, and its link."""
 
     __slots__ = (
-        "boot", "confirmed_ms", "heard_ms", "heard_sequence", "is_alive", "is_link_new",
-        "is_linked", "is_timed", "ping_at_ms", "replies", "sent", "sequence", "suspected_ms",
+        "boot",
+        "confirmed_ms",
+        "is_alive",
+        "is_link_new",
+        "is_linked",
+        "is_timed",
+        "last_ping_ms",
+        "last_ping_sequence",
+        "ping_at_ms",
+        "replies",
+        "sent",
+        "sequence",
+        "suspected_ms",
         "timeout",
     )  # fmt: skip
 
@@ -106,9 +117,9 @@ class PeerLiveness:
         """When it was suspected for its silence, if the link has been up ever since."""
         self.boot = 0
         """The greatest heard of; 0 before the first ping."""
-        self.heard_sequence = 0
+        self.last_ping_sequence = 0
         """Of that boot's last ping."""
-        self.heard_ms = 0
+        self.last_ping_ms = 0
         """When a ping came last."""
         self.is_linked = False
         self.is_link_new = False
@@ -209,7 +220,7 @@ class FailureDetector:
         if lost_ms:
             for peer in self._peers.values():
                 peer.confirmed_ms = min(now_ms, peer.confirmed_ms + lost_ms)
-                peer.heard_ms = min(now_ms, peer.heard_ms + lost_ms)
+                peer.last_ping_ms = min(now_ms, peer.last_ping_ms + lost_ms)
         if self.deadline_ms is None or now_ms < self.deadline_ms:
             return
         for node, peer in self._peers.items():
@@ -230,7 +241,7 @@ class FailureDetector:
         for node, peer in self._peers.items():
             if node in unread:
                 continue
-            is_silent = self._now_ms - peer.heard_ms >= peer.timeout.limit_ms(self._now_ms)
+            is_silent = self._now_ms - peer.last_ping_ms >= peer.timeout.limit_ms(self._now_ms)
             if peer.is_alive and (is_silent or self._is_deaf(peer)):
                 peer.suspected_ms = self._now_ms
                 self._set_alive(node, peer, is_alive=False)
@@ -241,7 +252,7 @@ class FailureDetector:
 
     def _suspect_at_ms(self, peer: PeerLiveness) -> int:
         """Return when a node will have been silent or deaf for too long, if nothing more comes."""
-        silent_at_ms = peer.heard_ms + peer.timeout.limit_ms(self._now_ms)
+        silent_at_ms = peer.last_ping_ms + peer.timeout.limit_ms(self._now_ms)
         return min(silent_at_ms, peer.confirmed_ms + self._deaf_after_ms(peer))
 
     def _is_deaf(self, peer: PeerLiveness) -> bool:
@@ -260,13 +271,13 @@ class FailureDetector:
             return
         if ping.boot > peer.boot:
             self._set_alive(node, peer, is_alive=False)
-            peer.boot, peer.heard_sequence = ping.boot, 0
+            peer.boot, peer.last_ping_sequence = ping.boot, 0
             peer.reset_timing()
-        peer.heard_sequence = max(peer.heard_sequence, ping.sequence)
+        peer.last_ping_sequence = max(peer.last_ping_sequence, ping.sequence)
         if peer.is_timed:
-            peer.timeout.heard(self._now_ms - peer.heard_ms, self._now_ms)
+            peer.timeout.observe_gap(self._now_ms - peer.last_ping_ms, self._now_ms)
         peer.is_timed = True
-        peer.heard_ms = self._now_ms
+        peer.last_ping_ms = self._now_ms
         sent_ms = peer.sent.get(ping.echo_sequence) if self._is_ours(ping) else None
         if sent_ms is not None and peer.is_linked:
             peer.confirmed_ms = max(peer.confirmed_ms, sent_ms)
@@ -306,9 +317,9 @@ class FailureDetector:
         oldest = peer.sequence - SENT_MAX
         peer.sent.pop(oldest, None)
         is_fresh = not peer.is_alive or peer.is_link_new
-        age_ms = self._now_ms - peer.heard_ms if peer.heard_sequence else 0
+        age_ms = self._now_ms - peer.last_ping_ms if peer.last_ping_sequence else 0
         ping = Ping(
-            self._boot, peer.sequence, peer.boot, peer.heard_sequence, is_fresh,
+            self._boot, peer.sequence, peer.boot, peer.last_ping_sequence, is_fresh,
             self._now_ms, age_ms, *self.day_ms,
         )  # fmt: skip
         self.pings.append((node, ping))

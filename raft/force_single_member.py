@@ -34,6 +34,6 @@ def force(state: GroupState, incarnation: int) -> None:
     state.drop_receiver()
     state.me = Member(state.node.name, incarnation)
     state.pending().new_incarnation = incarnation
-    alone = Config((state.me,), (), incarnation)
-    state.append([Entry(state.log.last_index + 1, state.term, CONFIG, alone.encode())])
+    single_member = Config((state.me,), (), incarnation)
+    state.append([Entry(state.log.last_index + 1, state.term, CONFIG, single_member.encode())])
     election.start_pre_vote(state)

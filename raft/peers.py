@@ -17,7 +17,7 @@ def peer_of(state: GroupState, node: NodeId, incarnation: int) -> Progress | Non
     return peer if peer is not None and peer.member.incarnation == incarnation else None
 
 
-def heard(peer: Progress, answered_round: int) -> None:
+def confirm_round(peer: Progress, answered_round: int) -> None:
     """Note an answer of this term: the follower followed us after that round had begun."""
     peer.confirmed_round = max(peer.confirmed_round, answered_round)
 

@@ -30,9 +30,9 @@ class PendingNews(Generic[Receiver, News]):
 
     def add(self, receivers: Iterable[Receiver], news: News) -> None:
         """Add news for all these receivers, in this order, behind those that wait already."""
-        untold = self._news
+        pending = self._news
         for receiver in receivers:
-            untold[receiver] = (*untold.get(receiver, ()), news)
+            pending[receiver] = (*pending.get(receiver, ()), news)
 
     def first(self, count: int) -> list[Receiver]:
         """Return the receivers to be served next, so many at most; `take` returns the news of

@@ -237,7 +237,7 @@ def on_append_accepted(state: GroupState, node: NodeId, answer: AppendAccepted) 
     leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None or answer.round < peer.first_valid_round:
         return
-    peers.heard(peer, answer.round)
+    peers.confirm_round(peer, answer.round)
     peer.commit = max(peer.commit, answer.commit)
     if answer.durable > peer.match:
         assert answer.durable <= state.log.last_index
@@ -277,7 +277,7 @@ def on_append_rejected(state: GroupState, node: NodeId, answer: AppendRejected) 
     leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
     if leading is None or peer is None:
         return
-    peers.heard(peer, answer.round)
+    peers.confirm_round(peer, answer.round)
     state.touch()
     if peer.flow is ProgressState.SNAPSHOT or is_stale(peer, answer):
         return
@@ -305,12 +305,12 @@ def on_repair_request(state: GroupState, node: NodeId, request: RepairRequest) -
         return
     peer.repaired_at = state.log.last_index
     # A snapshot may be under way for another reason, and be too old for this one.
-    is_known = peer.match < request.first and (
+    is_served = peer.match < request.first and (
         peer.flow is ProgressState.SNAPSHOT and peer.snapshot_from >= request.floor
         if request.floor
         else peer.next <= request.first
     )
-    if is_known:
+    if is_served:
         return
     peer.retract(request.first)
     peer.first_valid_round = leading.round

@@ -163,7 +163,7 @@ def on_snapshot_progress(state: GroupState, node: NodeId, answer: SnapshotProgre
     peer = peers.peer_of(state, node, answer.sender)
     if peer is None:
         return
-    peers.heard(peer, answer.round)
+    peers.confirm_round(peer, answer.round)
     state.touch()
     sender = peer.sender
     if peer.flow is not ProgressState.SNAPSHOT or sender is None or not is_of(answer, sender.meta):

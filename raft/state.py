@@ -29,31 +29,32 @@ class DurableState:
         write 2 is done   durable index 7
     """
 
-    __slots__ = ("_under_way", "hard_state", "index")
+    __slots__ = ("_pending_writes", "hard_state", "index")
 
     def __init__(self, index: int, hard_state: HardState) -> None:
         self.index = index
         """Everything of the log up to here is on disk.  Invariant: at most what was submitted."""
         self.hard_state = hard_state
         """Term and vote as they are on disk."""
-        self._under_way: list[tuple[int, int, HardState]] = []
+        self._pending_writes: list[tuple[int, int, HardState]] = []
         """Token, last index vouched for, hard state with it; in order of submission."""
 
     @property
     def is_settled(self) -> bool:
         """Whether no write is under way."""
-        return not self._under_way
+        return not self._pending_writes
 
     def submit(self, token: int, last: int, hard_state: HardState) -> None:
         """Note that a write was submitted; with it the log is on disk up to `last`."""
-        self._under_way.append((token, last, hard_state))
+        self._pending_writes.append((token, last, hard_state))
 
     def truncate(self, first: int) -> None:
         """Note that the log was truncated at `first`: what was or will be on disk there is not
         it."""
         self.index = min(self.index, first - 1)  # mutant: M49
-        self._under_way = [  # mutant: M11
-            (token, min(last, first - 1), hard_state) for token, last, hard_state in self._under_way
+        self._pending_writes = [  # mutant: M11
+            (token, min(last, first - 1), hard_state)
+            for token, last, hard_state in self._pending_writes
         ]
 
     def reset(self) -> None:
@@ -62,7 +63,7 @@ class DurableState:
 
     def finish(self, token: int) -> None:
         """Note that the oldest write under way is on disk: that with this token."""
-        oldest, last, self.hard_state = self._under_way.pop(0)
+        oldest, last, self.hard_state = self._pending_writes.pop(0)
         assert oldest == token, f"write {token} finished before {oldest}"
         self.index = max(self.index, last)
 

@@ -78,10 +78,10 @@ def evict(state: GroupState) -> None:
 def report_role(state: GroupState) -> None:
     if state.campaign is not None and state.campaign.is_first_term:
         return  # it leads as soon as that is on disk
-    told = (state.role, state.term, state.leader)
-    if told != state.reported_role:
-        state.reported_role = told
-        state.node.output.roles.append(RoleChange(state.group, *told))
+    role_change = (state.role, state.term, state.leader)
+    if role_change != state.reported_role:
+        state.reported_role = role_change
+        state.node.output.roles.append(RoleChange(state.group, *role_change))
 
 
 def write(state: GroupState, token: int) -> Write | None:

@@ -86,7 +86,7 @@ def missing_record(sequence: int) -> Corrupt:
     return Corrupt(f"table hot, record {sequence}", "it is missing")
 
 
-def cold_known(view: View, group: int, first: int, stop: int) -> Iterator[EntryHead]:
+def cold_heads(view: View, group: int, first: int, stop: int) -> Iterator[EntryHead]:
     """Return the heads of the cold entries in a stretch; the heads of their parts are checked."""
     for key, value in view.scan(Table.COLD, cold_key(group, first), cold_key(group, stop)):
         index, number, tag, size_bytes = cold_head(key, value)

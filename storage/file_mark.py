@@ -50,7 +50,7 @@ class FileMark(NamedTuple):
         return False
 
     @property
-    def tells(self) -> bool:
+    def is_conclusive(self) -> bool:
         """Tell whether a copy can be distinguished from this one at all."""
         return self.birth_ns is not None or self.generation is not None
 

@@ -24,7 +24,7 @@ from fluffle.storage.entry_reader import (
     EntryHead,
     HotRecords,
     assemble,
-    cold_known,
+    cold_heads,
     cold_parts,
     cold_survey,
     missing_entry,
@@ -241,11 +241,11 @@ class Log:
         """
         while True:
             with self._disk.view() as view:
-                known = list(islice(self._known(view, group, first, stop), SLICE))
-            yield from known
-            if len(known) < SLICE:
+                heads = list(islice(self._heads(view, group, first, stop), SLICE))
+            yield from heads
+            if len(heads) < SLICE:
                 return
-            first = known[-1][0] + 1
+            first = heads[-1][0] + 1
 
     def read(self, group: int, first: int, stop: int, *, bytes_max: int = NO_LIMIT) -> list[Entry]:
         """Read entries from index `first` up to `stop`, as far as they are on disk.
@@ -282,20 +282,20 @@ class Log:
         positions = self._groups.get(group)
         return (0, 0) if positions is None else positions.bounds
 
-    def _known(self, view: View, group: int, first: int, stop: int) -> Iterator[EntryHead]:
+    def _heads(self, view: View, group: int, first: int, stop: int) -> Iterator[EntryHead]:
         positions = self._groups.get(group)
         if positions is None:
             return
         deleted_cold = self._mover.deleted_cold(group)
-        for known in cold_known(view, group, first, positions.cold_end(stop)):
-            if not (deleted_cold and known[0] in deleted_cold):
-                yield known
+        for head in cold_heads(view, group, first, positions.cold_end(stop)):
+            if not (deleted_cold and head[0] in deleted_cold):
+                yield head
         records = HotRecords(view)
         for index, where in positions.hot(first, stop):
             found = records.known(where)
             if found is None:
                 # The commit that runs has moved it already.
-                found = next(cold_known(view, group, index, index + 1), None)
+                found = next(cold_heads(view, group, index, index + 1), None)
             if found is None:
                 raise missing_entry(group, index)
             yield found

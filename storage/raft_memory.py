@@ -55,12 +55,12 @@ class GroupImage:
 
     def copy(self) -> "GroupImage":
         """One that changes apart from this."""
-        twin = copy(self)
-        twin.entries, twin.damaged = dict(self.entries), set(self.damaged)
+        duplicate = copy(self)
+        duplicate.entries, duplicate.damaged = dict(self.entries), set(self.damaged)
         if self.staged is not None:
-            twin.staged = copy(self.staged)
-            twin.staged.entries = list(self.staged.entries)
-        return twin
+            duplicate.staged = copy(self.staged)
+            duplicate.staged.entries = list(self.staged.entries)
+        return duplicate
 
     def remove(self, indexes: Iterable[int]) -> None:
         """Entries go; some are not there."""
@@ -85,9 +85,9 @@ class Image:
 
     def copy(self) -> "Image":
         """Return a copy that changes apart from this: a backup, a stale disk."""
-        twin = Image()
-        twin.groups = {group: image.copy() for group, image in self.groups.items()}
-        return twin
+        duplicate = Image()
+        duplicate.groups = {group: image.copy() for group, image in self.groups.items()}
+        return duplicate
 
     def apply(self, persist: Persist) -> None:
         """Make everything of a `Persist` durable.

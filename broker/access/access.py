@@ -172,7 +172,7 @@ class Access:
         if not listeners:
             self._listeners.pop(user, None)
 
-    def tell(self, user: str) -> None:
+    def notify(self, user: str) -> None:
         """What concerns a user has changed."""
         for listener in tuple(self._listeners.get(user, ())):
             call_listener(listener)

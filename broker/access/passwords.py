@@ -134,20 +134,20 @@ def _check_argon2(stored: str) -> None:
 
     try:
         stored.encode("ascii")
-        asked = extract_parameters(stored)
+        parameters = extract_parameters(stored)
     except (InvalidHashError, UnicodeError) as error:
         raise UnusableHash("the password hash is none of argon2") from error
-    lanes = asked.parallelism
+    lanes = parameters.parallelism
     is_sound = (
         1 <= lanes <= ARGON2_PARALLELISM_MAX
-        and 1 <= asked.time_cost <= ARGON2_TIME_COST_MAX
-        and lanes * ARGON2_KIB_PER_LANE_MIN <= asked.memory_cost <= ARGON2_MEMORY_KIB_MAX
-        and asked.salt_len >= ARGON2_SALT_BYTES_MIN
+        and 1 <= parameters.time_cost <= ARGON2_TIME_COST_MAX
+        and lanes * ARGON2_KIB_PER_LANE_MIN <= parameters.memory_cost <= ARGON2_MEMORY_KIB_MAX
+        and parameters.salt_len >= ARGON2_SALT_BYTES_MIN
     )
     if not is_sound:
         raise UnusableHash(
             "the password hash asks for more or less than can be: "
-            f"m={asked.memory_cost}, t={asked.time_cost}, p={lanes}"
+            f"m={parameters.memory_cost}, t={parameters.time_cost}, p={lanes}"
         )
 
 

@@ -31,11 +31,11 @@ class Permission:
             compiled(getattr(self, right))
 
 
-def permissions_of(said: Mapping[str, Any]) -> dict[str, Permission]:
+def permissions_of(rows: Mapping[str, Any]) -> dict[str, Permission]:
     """Permissions by virtual host, as a user carries them in the management API and in definitions.
     SyntaxFailure for an entry that is no object of the three patterns."""
     found = {}
-    for vhost, row in said.items():
+    for vhost, row in rows.items():
         if not isinstance(row, Mapping) or not all(isinstance(row.get(it), str) for it in RIGHTS):
             names = ", ".join(f"'{right}'" for right in RIGHTS)
             raise SyntaxFailure(f"permissions in vhost '{vhost}' need {names}, each a string")

@@ -70,11 +70,11 @@ class Comparison:
     password: bytes
     source: str
     """Of the first who asked."""
-    askers: list[VerificationRequest] = field(default_factory=list)
+    requests: list[VerificationRequest] = field(default_factory=list)
 
     @property
     def is_wanted(self) -> bool:
-        return any(asker.is_there() for asker in self.askers)
+        return any(request.is_there() for request in self.requests)
 
 
 class Verifier:
@@ -93,22 +93,22 @@ class Verifier:
         """The digest of that one."""
         self._has_warned = False
 
-    def verify(self, stored: PasswordHash, password: bytes, asker: VerificationRequest) -> None:
-        """Answer `asker`, now or later, unless he has gone; a blank password is never right."""
+    def verify(self, stored: PasswordHash, password: bytes, request: VerificationRequest) -> None:
+        """Answer `request`, now or later, unless he has gone; a blank password is never right."""
         if not password:
-            asker.answer(PasswordVerdict.WRONG)
+            request.answer(PasswordVerdict.WRONG)
         elif not stored.is_slow:
-            asker.answer(verdict(stored, password))
+            request.answer(verdict(stored, password))
         elif (seen := self._seen(stored, password)) in self._remembered:
-            asker.answer(PasswordVerdict.RIGHT)
+            request.answer(PasswordVerdict.RIGHT)
         elif seen in self._comparisons:
-            self._comparisons[seen].askers.append(asker)
-        elif self._has_room(asker.source):
-            self._comparisons[seen] = Comparison(stored, password, asker.source, [asker])
+            self._comparisons[seen].requests.append(request)
+        elif self._has_room(request.source):
+            self._comparisons[seen] = Comparison(stored, password, request.source, [request])
             self._compare_next()
         else:
-            self._warn(asker.source)
-            asker.answer(PasswordVerdict.BUSY)
+            self._warn(request.source)
+            request.answer(PasswordVerdict.BUSY)
 
     def _seen(self, stored: PasswordHash, password: bytes) -> bytes:
         return hmac.digest(self._key, stored.hash.encode() + b"\0" + password, "sha256")
@@ -153,9 +153,9 @@ class Verifier:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[seen] = None
         self._compare_next()
-        for asker in comparison.askers:
-            if asker.is_there():
-                asker.answer(result)
+        for request in comparison.requests:
+            if request.is_there():
+                request.answer(result)
 
 
 def verdict(stored: PasswordHash, password: bytes) -> PasswordVerdict:

@@ -18,6 +18,6 @@ def is_delayed_queue(queue: str) -> bool:
     return queue.startswith(DELAYED_QUEUE_PREFIX)
 
 
-def exchange_of(calendar: str) -> str:
+def exchange_of(queue: str) -> str:
     """Whose it is."""
-    return calendar.removeprefix(DELAYED_QUEUE_PREFIX)
+    return queue.removeprefix(DELAYED_QUEUE_PREFIX)

@@ -64,10 +64,10 @@ def ignore_event(_event: object) -> None:
 class BenchRun:
     """A single run of a plan, from its first connection to its figures."""
 
-    def __init__(self, plan: Plan, tell: Callable[[Tally, float], None]) -> None:
-        """`tell` is told once a second how far it is, and since when."""
+    def __init__(self, plan: Plan, report: Callable[[Tally, float], None]) -> None:
+        """`report` is told once a second how far it is, and since when."""
         self._plan = plan
-        self._tell = tell
+        self._report = report
         self._now = asyncio.get_running_loop().time
         self.tally = Tally()
         self._is_over = asyncio.Event()
@@ -94,7 +94,7 @@ class BenchRun:
         plan = self._plan
         consuming = [asyncio.ensure_future(self._consume(n)) for n in range(plan.consumers)]
         start = self._now()
-        telling = asyncio.ensure_future(self._report_progress(start))
+        progress = asyncio.ensure_future(self._report_progress(start))
         try:
             await first_failure(
                 [asyncio.ensure_future(self._publish(n)) for n in range(plan.publishers)], consuming
@@ -105,9 +105,9 @@ class BenchRun:
             if consuming:
                 await first_failure([asyncio.ensure_future(self._received_all())], consuming)
         finally:
-            for task in (telling, *consuming):
+            for task in (progress, *consuming):
                 task.cancel()
-            await asyncio.gather(telling, *consuming, return_exceptions=True)
+            await asyncio.gather(progress, *consuming, return_exceptions=True)
         return seconds
 
     async def _received_all(self) -> None:
@@ -120,7 +120,7 @@ class BenchRun:
     async def _report_progress(self, start: float) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            self._tell(self.tally, self._now() - start)
+            self._report(self.tally, self._now() - start)
 
     @asynccontextmanager
     async def _connect(self, name: str) -> AsyncIterator[ClientConnection]:
@@ -149,13 +149,13 @@ class BenchRun:
             held = 0
             ack_every = max(1, plan.prefetch // 4)
 
-            def take(heard: ReceivedMethod) -> None:
+            def take(reply: ReceivedMethod) -> None:
                 nonlocal held
-                assert isinstance(heard.method, Basic.Deliver)
-                self._take(heard.body)
+                assert isinstance(reply.method, Basic.Deliver)
+                self._take(reply.body)
                 held += 1
                 if held >= ack_every:
-                    tag = heard.method.delivery_tag or 0
+                    tag = reply.method.delivery_tag or 0
                     talk.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
                     held = 0
 
@@ -163,7 +163,7 @@ class BenchRun:
             await talk.call(make(Basic.Qos, prefetch_count=plan.prefetch))
             await talk.call(make(Basic.Consume, queue=queue, consumer_tag=queue))
             while True:
-                await talk.hear()
+                await talk.receive()
 
     def _take(self, body: bytes) -> None:
         tally = self.tally
@@ -193,8 +193,8 @@ class Publisher:
         self._rest = bytes(max(0, plan.body_bytes - STAMP.size))
         self._sent: dict[int, float] = {}
         """When what is unconfirmed was published, by its number."""
-        talk.on(Basic.Ack, lambda heard: self._settle(heard, is_ack=True))
-        talk.on(Basic.Nack, lambda heard: self._settle(heard, is_ack=False))
+        talk.on(Basic.Ack, lambda reply: self._settle(reply, is_ack=True))
+        talk.on(Basic.Nack, lambda reply: self._settle(reply, is_ack=False))
 
     async def run(self) -> None:
         """Publish until the time is over and all is confirmed."""
@@ -212,10 +212,10 @@ class Publisher:
                 await talk.listen(max(0.0, number / rate - passed))
                 continue
             if len(self._sent) > plan.window - BATCH:
-                await talk.hear()
+                await talk.receive()
         async with talk.patience("no confirms"):
             while self._sent:
-                await talk.hear()
+                await talk.receive()
 
     def _write(self, numbers: range) -> None:
         properties = PERSISTENT if self._plan.persistent else TRANSIENT
@@ -226,10 +226,10 @@ class Publisher:
         self._sent.update(dict.fromkeys(numbers, stamp))
         self._tally.published += len(numbers)
 
-    def _settle(self, heard: ReceivedMethod, *, is_ack: bool) -> None:
-        assert isinstance(heard.method, Basic.Ack | Basic.Nack)
-        last, now = heard.method.delivery_tag or 0, self._now()
-        is_many = heard.method.multiple
+    def _settle(self, reply: ReceivedMethod, *, is_ack: bool) -> None:
+        assert isinstance(reply.method, Basic.Ack | Basic.Nack)
+        last, now = reply.method.delivery_tag or 0, self._now()
+        is_many = reply.method.multiple
         tags = [tag for tag in self._sent if tag <= last] if is_many else [last]
         for tag in tags:
             self._tally.confirm.add(now - self._sent.pop(tag))

@@ -232,8 +232,8 @@ class LocalClient:
 
 def pid_of(connection: socket.socket) -> int:
     """Of the process that listens at the other end; 0 where that is in a place of its own."""
-    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    pid: int = CREDENTIALS.unpack(told)[0]
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid: int = CREDENTIALS.unpack(credentials)[0]
     return pid
 
 

@@ -31,7 +31,7 @@ LOOKS_PATIENT = 200
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_LINES = 5
 
-Tell: TypeAlias = Callable[[str], None]
+Echo: TypeAlias = Callable[[str], None]
 Explain: TypeAlias = Callable[[Path], str]
 """Returns why the node with that data directory is not ready, or nothing."""
 
@@ -49,9 +49,9 @@ class Signals:
     """A block in which signals wake `wait` up and do nothing else."""
 
     def __enter__(self) -> Self:
-        self._heard, self._said = os.pipe()
-        os.set_blocking(self._said, False)
-        self._former_fd = signal.set_wakeup_fd(self._said)
+        self._wakeup_read_fd, self._wakeup_write_fd = os.pipe()
+        os.set_blocking(self._wakeup_write_fd, False)
+        self._former_fd = signal.set_wakeup_fd(self._wakeup_write_fd)
         numbers = (*STOPPING, signal.SIGCHLD)
         self._former = {number: signal.signal(number, lambda *_: None) for number in numbers}
         return self
@@ -60,13 +60,13 @@ class Signals:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._former_fd)
-        os.close(self._heard)
-        os.close(self._said)
+        os.close(self._wakeup_read_fd)
+        os.close(self._wakeup_write_fd)
 
     def wait(self, timeout_s: float | None) -> bytes:
         """The numbers of those that came; none when it took too long."""
-        ready, _, _ = select.select([self._heard], [], [], timeout_s)
-        return os.read(self._heard, 1024) if ready else b""
+        ready, _, _ = select.select([self._wakeup_read_fd], [], [], timeout_s)
+        return os.read(self._wakeup_read_fd, 1024) if ready else b""
 
 
 class ProcessGroup:
@@ -75,14 +75,14 @@ class ProcessGroup:
     def __init__(
         self,
         members: Sequence[NodeProcess],
-        tell: Tell,
+        echo: Echo,
         on_ready: Callable[[str], None],
         explain: Explain,
     ) -> None:
         """`on_ready` is called with the name of each that is."""
         self._explain = explain
         self._members = {member.name: member for member in members}
-        self._tell = tell
+        self._echo = echo
         self._on_ready = on_ready
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._starting = set(self._members)
@@ -126,12 +126,12 @@ class ProcessGroup:
                 self._on_ready(name)
         self._looks_left -= 1
         if not self._starting:
-            self._tell(when_ready)
+            self._echo(when_ready)
         elif not self._looks_left:
             for name in sorted(self._starting):
                 data_dir = self._members[name].data_dir
                 command = f"fluffle status --data-dir {shlex.quote(str(data_dir))}"
-                self._tell(f"{name} is not ready yet: {self._explain(data_dir) or command}")
+                self._echo(f"{name} is not ready yet: {self._explain(data_dir) or command}")
 
     def _reap(self) -> None:
         """Say who has ended, and what follows."""
@@ -141,24 +141,24 @@ class ProcessGroup:
                 continue
             del self._running[name]
             if self._is_stopping and code == 0:
-                self._tell(f"{name} has stopped")
+                self._echo(f"{name} has stopped")
                 continue
             is_the_end = self._is_stopping or bool(self._starting) or not self._running
             self._has_failed = self._has_failed or is_the_end
-            self._tell(f"{name} {how_it_ended(code)}; the end of its log:")
+            self._echo(f"{name} {how_it_ended(code)}; the end of its log:")
             for line in last_lines(self._members[name].log):
-                self._tell(f"    {line}")
+                self._echo(f"    {line}")
             if self._is_stopping:
                 continue
             if self._starting:
                 self._stop()
             elif self._running:
-                self._tell(f"start it again: {shlex.join(self._members[name].words)}")
+                self._echo(f"start it again: {shlex.join(self._members[name].words)}")
 
     def _stop(self) -> None:
         """In order at first; a node that hears it again ends where it stands."""
         self._is_stopping = True
-        self._tell(f"stopping {', '.join(self._running)}")
+        self._echo(f"stopping {', '.join(self._running)}")
         for process in self._running.values():
             process.terminate()
 
@@ -290,13 +290,13 @@ def why_not_ready(data_dir: Path) -> str:
 class JoinApproval:
     """Approval of the nodes that join, given through the first node that is ready."""
 
-    __slots__ = ("_addresses", "_data_dir", "_tell")
+    __slots__ = ("_addresses", "_data_dir", "_echo")
 
-    def __init__(self, addresses: dict[str, str], data_dir: Path, tell: Tell) -> None:
+    def __init__(self, addresses: dict[str, str], data_dir: Path, echo: Echo) -> None:
         """`addresses`: where each of them listens for the others."""
         self._addresses = addresses
         self._data_dir = data_dir
-        self._tell = tell
+        self._echo = echo
 
     def ready(self, node: str) -> None:
         """That one is a node of the cluster, so it can let others in."""
@@ -309,4 +309,4 @@ class JoinApproval:
                 for name in addresses.keys() - known:
                     client.call("cluster.add", name=name, address=addresses[name])
             except click.ClickException as error:
-                self._tell(f"not let in: {', '.join(addresses)} ({error.message})")
+                self._echo(f"not let in: {', '.join(addresses)} ({error.message})")

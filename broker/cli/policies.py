@@ -51,14 +51,14 @@ def list_policies(client: Client, vhost: str | None) -> Iterable[Row]:
 
 @policies.command("set")
 @policy_options
-def set_policy(client: Client, **said: object) -> None:
+def set_policy(client: Client, **fields: object) -> None:
     """Have queues and exchanges go by settings, in the place of a policy of that NAME.
 
     PATTERN is a regular expression that is looked for in their names, DEFINITION a JSON object such
     as '{"max-length": 1000}'.  Of the policies that match, the one with the highest priority counts
     alone.
     """
-    client.call("policies.set", **said)
+    client.call("policies.set", **fields)
 
 
 @policies.command()
@@ -85,9 +85,9 @@ def list_operator_policies(client: Client, vhost: str | None) -> Iterable[Row]:
 
 @operator_policies.command("set")
 @policy_options
-def set_operator_policy(client: Client, **said: object) -> None:
+def set_operator_policy(client: Client, **fields: object) -> None:
     """Limit what policies may say of queues; see `fluffle policies set`."""
-    client.call("operator_policies.set", **said)
+    client.call("operator_policies.set", **fields)
 
 
 @operator_policies.command("clear")

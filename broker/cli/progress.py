@@ -15,11 +15,11 @@ ERASE_LINE = "\r\x1b[K"
 class Progress:
     """A bar on standard error; nothing where nobody sits."""
 
-    __slots__ = ("_is_shown", "_percent", "_what")
+    __slots__ = ("_is_shown", "_percent", "_unit")
 
-    def __init__(self, what: str) -> None:
-        """`what` is done to those that are counted: moved, imported."""
-        self._what = what
+    def __init__(self, unit: str) -> None:
+        """`unit` is done to those that are counted: moved, imported."""
+        self._unit = unit
         self._is_shown = sys.stderr.isatty()
         self._percent = -1
 
@@ -31,7 +31,7 @@ class Progress:
         self._percent = percent
         filled = WIDTH * percent // 100
         bar = "#" * filled + "." * (WIDTH - filled)
-        text = f"{ERASE_LINE}[{bar}] {percent:3} %  {done} of {total} {self._what}"
+        text = f"{ERASE_LINE}[{bar}] {percent:3} %  {done} of {total} {self._unit}"
         click.echo(text, nl=False, err=True)
 
     def __enter__(self) -> Self:

@@ -65,14 +65,14 @@ class RemoteClient:
 
     def call(self, verb: str, **arguments: object) -> Row:
         """As `Client.call`."""
-        result: Row = self._asked(verb, arguments)["result"]
+        result: Row = self._request(verb, arguments)["result"]
         return result
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
         """As `Client.rows`; they come all at once."""
-        yield from self._asked(verb, arguments)["rows"]
+        yield from self._request(verb, arguments)["rows"]
 
-    def _asked(self, verb: str, arguments: Row) -> Row:
+    def _request(self, verb: str, arguments: Row) -> Row:
         given = {name: value for name, value in arguments.items() if value is not None}
         status, body = self._post(verb, json.dumps(given).encode())
         if status == UNAUTHORIZED:

@@ -69,8 +69,8 @@ def shown_cluster(row: Row) -> str:
 def shown_awaited(row: Row) -> str:
     """For whom, and what helps."""
     linked, others = (", ".join(row[name]) or "none" for name in ("linked", "of"))
-    said = (f"linked: {linked} of {others}", *row["hindered"], row["advice"])
-    return "".join(f"; {each}" for each in said)
+    notes = (f"linked: {linked} of {others}", *row["hindered"], row["advice"])
+    return "".join(f"; {each}" for each in notes)
 
 
 def shown_address(host: str, port: int) -> str:

@@ -50,7 +50,7 @@ def with_hash(command: Command) -> Command:
         if is_none:
             ready_hash = ""
         if ready_hash is None:
-            ready_hash = hash_of(asked_password(password, is_stdin=is_stdin), algorithm)
+            ready_hash = hash_of(read_password(password, is_stdin=is_stdin), algorithm)
         stored = {"password_hash": ready_hash, "hashing_algorithm": ALGORITHMS[algorithm]}
         command(stored=stored, **arguments)
 
@@ -73,7 +73,7 @@ def with_hash(command: Command) -> Command:
     return result
 
 
-def asked_password(password: str | None, *, is_stdin: bool) -> bytes:
+def read_password(password: str | None, *, is_stdin: bool) -> bytes:
     """From the command line, from standard input up to the end of the line, or from the terminal.
 
     UsageError when it is nowhere, or empty.
@@ -177,7 +177,7 @@ def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
 @on_node
 def authenticate(client: Client, name: str, *, password: str | None, is_stdin: bool) -> None:
     """Whether that is the user's password."""
-    octets = asked_password(password, is_stdin=is_stdin)
+    octets = read_password(password, is_stdin=is_stdin)
     client.call("users.authenticate", name=name, password=os.fsdecode(octets))
 
 

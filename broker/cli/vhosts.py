@@ -54,13 +54,13 @@ def add(
     queue_type: str | None,
 ) -> None:
     """A new virtual host, in which nobody may do anything yet."""
-    said = {"description": description, "tags": tags_of(tags), "queue_type": queue_type}
-    client.call("vhosts.add", name=name, **given(said))
+    fields = {"description": description, "tags": tags_of(tags), "queue_type": queue_type}
+    client.call("vhosts.add", name=name, **without_none(fields))
 
 
-def given(said: Mapping[str, object]) -> dict[str, object]:
+def without_none(fields: Mapping[str, object]) -> dict[str, object]:
     """What somebody has said."""
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 @vhosts.command()
@@ -70,10 +70,10 @@ def given(said: Mapping[str, object]) -> dict[str, object]:
 @on_node
 def describe(client: Client, *, name: str, description: str | None, tags: str | None) -> None:
     """Say what a virtual host is for."""
-    said = given({"description": description, "tags": tags_of(tags)})
-    if not said:
+    fields = without_none({"description": description, "tags": tags_of(tags)})
+    if not fields:
         raise click.UsageError("say something: --description, --tags")
-    client.call("vhosts.metadata", name=name, **said)
+    client.call("vhosts.metadata", name=name, **fields)
 
 
 @vhosts.command()

@@ -65,7 +65,7 @@ def begin_boot(
         )
     if owned.mark is not None and disk.mark is not None and owned.mark.is_other(disk.mark):
         raise StartFailed(copied(config.data_dir, node))
-    if disk.mark is not None and not disk.mark.tells:
+    if disk.mark is not None and not disk.mark.is_conclusive:
         event(logger, logging.WARNING, "copies_not_recognised", data_dir=config.data_dir)
     lives = Boots(owned.boot, owned.nonces, owned.began).followed_by(nonce, disk.commit)
     kept.put(

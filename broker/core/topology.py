@@ -179,7 +179,7 @@ def replay_history(session: Session, binding: Binding) -> bool:
                 is_recorded |= put(target, [message])
         return is_recorded
     name = binding.destination
-    inlet = vhost.inlets.get(name) or vhost.queues.get(name)
+    inlet = vhost.redirects.get(name) or vhost.queues.get(name)
     if inlet is not None:
         for _alike, run in groupby(source.history, key=way_in):
             is_recorded |= put(inlet, list(run))

@@ -151,12 +151,12 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     except OSError as error:
         await node.stop("start failed")
         raise _cannot_keep(config.data_dir, error) from error
-    _tell_manager(READY)
+    _notify_manager(READY)
     bound = {name: ListenAddress(*address) for name, address in node.addresses.items()}
     event(logger, logging.INFO, "ready", node=config.node_name, **bound)
     name = await stop_signal
     event(logger, logging.INFO, "stopping", signal=name)
-    _tell_manager(STOPPING)
+    _notify_manager(STOPPING)
     await node.stop("shutdown")
     if node_pid(node_file) == os.getpid():
         node_file.unlink()
@@ -263,7 +263,7 @@ def _cannot_keep(data_dir: Path, error: OSError) -> StartFailed:
     return StartFailed(f"cannot keep data in {data_dir} ({error.strerror}); {remedy}")
 
 
-def _tell_manager(state: str) -> None:
+def _notify_manager(state: str) -> None:
     """A service manager that does not listen is worth a line, not the end of the broker."""
     try:
         notify(state, os.environ)

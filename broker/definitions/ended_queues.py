@@ -84,7 +84,7 @@ def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -
 class EndedQueues:
     """Looks after what nodes leave that are dead, or none of the cluster any more."""
 
-    __slots__ = ("_asked", "_call_later", "_catalogue", "_cluster", "_done", "_names", "_timer")
+    __slots__ = ("_call_later", "_catalogue", "_cluster", "_done", "_names", "_queried", "_timer")
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class EndedQueues:
         self._timer: asyncio.TimerHandle | None = None
         self._done: dict[str, int] = {}
         """Nodes of which nothing is left, and of which of their lives."""
-        self._asked: set[str] = set()
+        self._queried: set[str] = set()
         """Those of which the others have not said yet whether they see them."""
         self._names: frozenset[str] = frozenset()
         """Nodes that there were when it was last looked for queues of others."""
@@ -132,19 +132,21 @@ class EndedQueues:
         for node, known in self._catalogue.nodes.entries.items():
             if not self._cluster.absent.is_dead(node):
                 self._done.pop(node, None)
-            elif self._done.get(node) != known.boot and node not in self._asked:
+            elif self._done.get(node) != known.boot and node not in self._queried:
                 self._ask(node, known.boot)
 
     def _ask(self, node: str, boot: int) -> None:
-        self._asked.add(node)
+        self._queried.add(node)
         is_alive = self._cluster.absent.is_alive
         others = frozenset(each for each in self._catalogue.nodes.entries if is_alive(each))
-        self._cluster.sightings.ask(others, partial(self._told, node, boot, others))
+        self._cluster.sightings.ask(others, partial(self._on_sightings, node, boot, others))
 
-    def _told(self, node: str, boot: int, others: Set[str], sights: Mapping[str, Set[str]]) -> None:
+    def _on_sightings(
+        self, node: str, boot: int, others: Set[str], sights: Mapping[str, Set[str]]
+    ) -> None:
         """Asked again in a while if somebody sees it or one who was not asked, or does not say, or
         if it has been seen here meanwhile."""
-        self._asked.discard(node)
+        self._queried.discard(node)
         known = self._catalogue.nodes.entries.keys() - {self._cluster.name}
         seen = known.intersection(frozenset[str]().union(*sights.values()))
         if sights.keys() != others or seen - others or not self._cluster.metadata.leads:

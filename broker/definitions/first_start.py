@@ -44,9 +44,9 @@ def noted(catalogue: Catalogue) -> str | None:
     return None if entry is None else str(entry["value"])
 
 
-def note(told: str) -> Change:
+def note(digest: str) -> Change:
     """Have it known that these have been imported."""
-    return keep(Kind.GLOBAL_PARAMETER, {"name": NAME, "value": told})
+    return keep(Kind.GLOBAL_PARAMETER, {"name": NAME, "value": digest})
 
 
 EVERYWHERE = UserRights()
@@ -66,14 +66,14 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
 
     files = files_of(config.definitions)
     definitions = [read_file(file) for file in files]
-    told = fingerprint(files) if config.definitions_skip_unchanged else None
-    if told is not None and noted(catalogue) == told:
+    digest = fingerprint(files) if config.definitions_skip_unchanged else None
+    if digest is not None and noted(catalogue) == digest:
         return []
     skipped: list[str] = []
     for each in definitions:
         skipped += await import_definitions(each, catalogue, metadata)
-    if told is not None:
-        await completion_of(partial(metadata.settle, partial(note, told)))
+    if digest is not None:
+        await completion_of(partial(metadata.settle, partial(note, digest)))
     return skipped
 
 

@@ -164,11 +164,11 @@ def password_of(entry: Entry) -> PasswordHash | None:
     return hashed(entry["password"].encode()) if entry.get("password") else None
 
 
-def tags_of(said: Any) -> Any:
+def tags_of(value: Any) -> Any:
     """A list of them, or a text with commas between."""
-    if not isinstance(said, str):
-        return said
-    return [tag.strip() for tag in said.split(",") if tag.strip()]
+    if not isinstance(value, str):
+        return value
+    return [tag.strip() for tag in value.split(",") if tag.strip()]
 
 
 def limit(limits: Mapping[str, Any], name: str) -> int | None:

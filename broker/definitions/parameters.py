@@ -113,7 +113,7 @@ def vhost_limits(name: str, value: Any) -> VhostLimits:
         for key in LIMITS
         if key in value and (isinstance(value[key], bool) or not isinstance(value[key], int))
     ]
-    strange = {key: said for key, said in sorted(value.items()) if key not in LIMITS}
+    strange = {key: item for key, item in sorted(value.items()) if key not in LIMITS}
     if strange:
         problems.append(f"Unrecognised terms {proplist(strange)} in {name}")
     if problems:

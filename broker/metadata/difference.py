@@ -33,18 +33,18 @@ MADE_ANEW = frozenset({Kind.EXCHANGE, Kind.QUEUE, Kind.BINDING})
 
 def difference(before: State, after: State) -> Change:
     """What has ended and begun, in an order in which it can be done."""
-    removes = sorted(gone(before, after), key=place, reverse=True)
-    puts = sorted(come(before, after), key=place)
+    removes = sorted(ended(before, after), key=place, reverse=True)
+    puts = sorted(begun(before, after), key=place)
     return Change(tuple(removes), tuple(puts))
 
 
-def gone(before: State, after: State) -> Iterator[Fact]:
+def ended(before: State, after: State) -> Iterator[Fact]:
     for name in before:
         if after.find(name) is None or is_another(name, before, after):
             yield fact_of(before, name)
 
 
-def come(before: State, after: State) -> Iterator[Fact]:
+def begun(before: State, after: State) -> Iterator[Fact]:
     for name in after:
         if has_changed(name, before, after) or is_another(name, before, after):
             yield fact_of(after, name)

@@ -58,18 +58,18 @@ class NodeRegistry:
 
     def put(self, node: str, registered: RegisteredNode) -> Consequence:
         self.entries[node] = registered
-        return self.tell
+        return self.notify
 
     def remove(self, node: str) -> Consequence:
         del self.entries[node]
-        return self.tell
+        return self.notify
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         for listener in self.listeners:
             listener()
 
 
-def check_known(what: int, nodes: Nodes) -> tuple[Name, ...]:
+def check_supported(what: int, nodes: Nodes) -> tuple[Name, ...]:
     """What a change rests on that no version before `what` can apply.
 
     PreconditionFailed as long as there is a node of one.

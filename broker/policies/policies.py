@@ -235,8 +235,8 @@ class Policies:
 
     def locator_of(self, vhost: str, spec: QueueSpec) -> str | None:
         """Who is to lead a queue that is declared now: a word that was checked."""
-        said = (self.for_queue(vhost, spec).definition or NO_POLICY).get(LEADER_LOCATOR)
-        return None if said is None else str(said)
+        locator = (self.for_queue(vhost, spec).definition or NO_POLICY).get(LEADER_LOCATOR)
+        return None if locator is None else str(locator)
 
     def alternate_of(self, vhost: str, exchange: str) -> str | None:
         """Where messages go that an exchange does not match, if its arguments do not say."""

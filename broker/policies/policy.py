@@ -92,9 +92,9 @@ class Policy:
 
 def read_policy(name: str, fields: object) -> Policy:
     """As it is kept, which may be as nobody has checked it: what cannot be applies to nothing."""
-    said: Mapping[str, Any] = fields if isinstance(fields, dict) else {}
-    definition, pattern = said.get("definition"), said.get("pattern")
-    applies_to, priority = said.get("apply-to", ALL), said.get("priority", 0)
+    given: Mapping[str, Any] = fields if isinstance(fields, dict) else {}
+    definition, pattern = given.get("definition"), given.get("pattern")
+    applies_to, priority = given.get("apply-to", ALL), given.get("priority", 0)
     is_number = isinstance(priority, int | float) and not isinstance(priority, bool)
     policy = Policy(
         name=name,

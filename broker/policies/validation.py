@@ -198,10 +198,10 @@ def definition_problem(value: object, keys: Container[str]) -> str | None:
         return f"definition must be a dictionary: {term(value)}"
     if not value:
         return "no policy provided"
-    for key, said in sorted(value.items()):
-        if key in keys and not POLICY_KEYS[key].is_valid(said):
-            return f"{term(said)} is not a valid {POLICY_KEYS[key].what}{POLICY_KEYS[key].hint}"
-    unknown = {key: said for key, said in sorted(value.items()) if key not in keys}
+    for key, item in sorted(value.items()):
+        if key in keys and not POLICY_KEYS[key].is_valid(item):
+            return f"{term(item)} is not a valid {POLICY_KEYS[key].what}{POLICY_KEYS[key].hint}"
+    unknown = {key: item for key, item in sorted(value.items()) if key not in keys}
     return f"{proplist(unknown)} are not recognised policy settings" if unknown else None
 
 

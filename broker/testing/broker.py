@@ -41,7 +41,7 @@ from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
 from fluffle.broker.testing.faults.fault_scope import FaultScope
-from fluffle.broker.testing.path_args import PathSaid, names_of, path_of, socket_path_of
+from fluffle.broker.testing.path_args import PathArgument, names_of, path_of, socket_path_of
 from fluffle.broker.testing.provision import create_vhost, delete_vhost, hang_up
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
@@ -73,12 +73,12 @@ class Broker:
         self,
         config: Config | None = None,
         *,
-        data_dir: PathSaid | None = None,
+        data_dir: PathArgument | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: PathSaid | None = None,
+        definitions: PathArgument | None = None,
         unkind: int | None = None,
-        listen: PathSaid | None = None,
+        listen: PathArgument | None = None,
     ) -> None:
         """`users` are names with passwords; the first one, and the first of `vhosts`, are in `url`.
 
@@ -112,7 +112,7 @@ class Broker:
         self.recorder = Recorder(self._now_ms, self._known)
         """Sees what happens."""
         self._door = ClientAcceptor()
-        self._scenes: dict[str | None, FaultScope] = {}
+        self._scopes: dict[str | None, FaultScope] = {}
         """Of what goes wrong in a virtual host, or for all; each ends with the broker."""
 
     async def __aenter__(self) -> Self:
@@ -170,10 +170,10 @@ class Broker:
 
         name = name or self._config.vhosts[0]
         self.node.parts.vhost(name)
-        parts, turn, scene = self.node.parts, self.node.turn, self.scene(name)
+        parts, turn, scope = self.node.parts, self.node.turn, self.scope(name)
         timeline = self.recorder.of(name)
         return Vhost(
-            name, self._urls_of(name), parts, turn, self.clock, scene=scene, timeline=timeline
+            name, self._urls_of(name), parts, turn, self.clock, scope=scope, timeline=timeline
         )
 
     async def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> Vhost:
@@ -191,9 +191,9 @@ class Broker:
 
         What goes wrong ends with it, what goes wrong for all virtual hosts, too.
         """
-        for scene in (self._scenes.pop(name, None), self._scenes.get(None)):
-            if scene is not None:
-                scene.mend()
+        for scope in (self._scopes.pop(name, None), self._scopes.get(None)):
+            if scope is not None:
+                scope.mend()
         parts = self.node.parts
         hang_up(parts, name)
         await delete_vhost(parts, name, self._wanted.pop(name, NOTHING_SPECIAL))
@@ -212,20 +212,20 @@ class Broker:
         """What goes wrong for all virtual hosts."""
         from fluffle.broker.testing.faults.faults import Faults  # noqa: PLC0415  if it is used
 
-        return Faults(self.scene())
+        return Faults(self.scope())
 
     @property
     def clients(self) -> Clients:
         """Those of all virtual hosts, and who has not logged in yet."""
         from fluffle.broker.testing.faults.clients import Clients  # noqa: PLC0415  if it is used
 
-        return Clients(self.scene())
+        return Clients(self.scope())
 
-    def scene(self, vhost: str | None = None) -> FaultScope:
+    def scope(self, vhost: str | None = None) -> FaultScope:
         """What faults act on, for `operations.perform`; by default all virtual hosts."""
-        if vhost not in self._scenes:
-            self._scenes[vhost] = self._made_scene(vhost)
-        return self._scenes[vhost]
+        if vhost not in self._scopes:
+            self._scopes[vhost] = self._made_scene(vhost)
+        return self._scopes[vhost]
 
     def _made_scene(self, vhost: str | None) -> FaultScope:
         return FaultScope(self.node.parts, self._door, self.clock.call_later, vhost)
@@ -233,8 +233,8 @@ class Broker:
     async def mend(self) -> None:
         """Nothing goes wrong any more, in any virtual host or in all."""
         with ExitStack() as mending:
-            for scene in self._scenes.values():
-                mending.callback(scene.mend)
+            for scope in self._scopes.values():
+                mending.callback(scope.mend)
 
     async def settle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes.

@@ -58,8 +58,8 @@ def taken(timeline: Timeline, delivery_batch: DeliveryBatch) -> None:
     step = TraceStep(StepKind.DELIVERED, timeline.at_ms, TEST, detail=again)
     message = origin.exchange, origin.routing_key, content
     timeline.delivered(queue, sequence, message, step, origin_of(content))
-    told = f", {again}" if again else ""
-    timeline.note(TEST, f"takes {listed([body_of(content)])} of queue {queue!r}{told}")
+    suffix = f", {again}" if again else ""
+    timeline.note(TEST, f"takes {listed([body_of(content)])} of queue {queue!r}{suffix}")
 
 
 class SettleOnce:
@@ -108,14 +108,14 @@ class DirectConsumer(NamedTuple):
 class DirectHolder:
     """The holder of one message: see `Holder`."""
 
-    __slots__ = ("_taker", "queue")
+    __slots__ = ("_consumer", "queue")
 
     no_ack = False
     timeout_ms = None
 
-    def __init__(self, queue: QueueHandle, taker: DirectConsumer) -> None:
+    def __init__(self, queue: QueueHandle, consumer: DirectConsumer) -> None:
         self.queue = queue
-        self._taker = taker
+        self._consumer = consumer
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
         """Who takes has it."""
@@ -128,13 +128,13 @@ class DirectHolder:
 
     def overdue(self, late: OverdueDeliveries) -> None:
         for delivery_batch in late.delivery_batches:
-            settle(delivery_batch, self._taker, Outcome.TIMED_OUT)
+            settle(delivery_batch, self._consumer, Outcome.TIMED_OUT)
 
     def timed_out(self, lost: TimedOutDeliveries) -> None:
         """A test that held it for so long knows."""
 
 
-async def take(taker: DirectConsumer, name: str, count: int, within: float) -> list[HeldMessage]:
+async def take(consumer: DirectConsumer, name: str, count: int, within: float) -> list[HeldMessage]:
     """So many messages of a queue, as they come.
 
     AssertionError if they do not within so many seconds; those that did go back.  ResourceLocked.
@@ -143,55 +143,57 @@ async def take(taker: DirectConsumer, name: str, count: int, within: float) -> l
     found: list[HeldMessage] = []
     try:
         async with asyncio.timeout(within):
-            await collect(found, taker, name, count)
+            await collect(found, consumer, name, count)
     except TimeoutError:
-        what = "gave" if name in taker.vhost.queues else "is not there, and so gave"
+        what = "gave" if name in consumer.vhost.queues else "is not there, and so gave"
         raise AssertionError(
             f"queue '{name}' {what} {len(found)} of {count} messages within {within} s"
         ) from None
     return found
 
 
-async def collect(found: list[HeldMessage], taker: DirectConsumer, name: str, count: int) -> None:
+async def collect(
+    found: list[HeldMessage], consumer: DirectConsumer, name: str, count: int
+) -> None:
     """Until so many are found; what there is may be another after each turn.
 
     Whatever ends it before, the end of the test, too: what was found goes back.
     """
     changed = asyncio.Event()
-    taker.turn.watchers.add(changed.set)
+    consumer.turn.watchers.add(changed.set)
     try:
         while len(found) < count:
             changed.clear()
-            if not await has_taken(found, taker, name):
+            if not await has_taken(found, consumer, name):
                 await changed.wait()
     except BaseException:
         for message in found:
             message.reject(requeue=True)
         raise
     finally:
-        taker.turn.watchers.discard(changed.set)
+        consumer.turn.watchers.discard(changed.set)
 
 
-async def has_taken(found: list[HeldMessage], taker: DirectConsumer, name: str) -> bool:
+async def has_taken(found: list[HeldMessage], consumer: DirectConsumer, name: str) -> bool:
     """Find the next message of a queue, if there are both.  ResourceLocked."""
-    queue = taker.vhost.queues.get(name)
+    queue = consumer.vhost.queues.get(name)
     if queue is None:
         return False
     if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
         raise ResourceLocked(
-            f"queue '{name}' in vhost '{taker.vhost.name}' has a single active consumer, and "
+            f"queue '{name}' in vhost '{consumer.vhost.name}' has a single active consumer, and "
             "nobody else takes from it"
         )
-    got = queue.get(DirectHolder(queue, taker))
+    got = queue.get(DirectHolder(queue, consumer))
     if isinstance(got, Deferred):
-        return await has_later_taken(found, got, taker)
+        return await has_later_taken(found, got, consumer)
     if got is not None:
-        found.append(taken_of(got, taker))
+        found.append(taken_of(got, consumer))
     return got is not None
 
 
 async def has_later_taken(
-    found: list[HeldMessage], later: Deferred[DeliveryBatch | None], taker: DirectConsumer
+    found: list[HeldMessage], later: Deferred[DeliveryBatch | None], consumer: DirectConsumer
 ) -> bool:
     """What comes when nobody waits any more goes back."""
     come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -199,12 +201,12 @@ async def has_later_taken(
     def answered(delivery_batch: DeliveryBatch | None) -> None:
         if come.done():
             if delivery_batch is not None:
-                settle(delivery_batch, taker, Outcome.UNSENT)
+                settle(delivery_batch, consumer, Outcome.UNSENT)
             return
         if (
             delivery_batch is not None
         ):  # now, for it is not kept in memory, and who waits may be cancelled
-            found.append(taken_of(delivery_batch, taker))
+            found.append(taken_of(delivery_batch, consumer))
         come.set_result(delivery_batch is not None)
 
     def failed(error: BrokerError) -> None:
@@ -215,8 +217,8 @@ async def has_later_taken(
     return await come
 
 
-def taken_of(delivery_batch: DeliveryBatch, taker: DirectConsumer) -> HeldMessage:
-    taken(taker.timeline, delivery_batch)
+def taken_of(delivery_batch: DeliveryBatch, consumer: DirectConsumer) -> HeldMessage:
+    taken(consumer.timeline, delivery_batch)
     (origin,), (content,) = delivery_batch.origins, delivery_batch.contents
     properties = decode_properties(raw_properties(content))
     shown = dict(shown_properties(properties))
@@ -229,18 +231,18 @@ def taken_of(delivery_batch: DeliveryBatch, taker: DirectConsumer) -> HeldMessag
         plain(properties.headers or {}),
         shown,
         delivery_batch.redelivered,
-        SettleOnce(partial(settle, delivery_batch, taker)),
+        SettleOnce(partial(settle, delivery_batch, consumer)),
     )
 
 
-def settle(delivery_batch: DeliveryBatch, taker: DirectConsumer, outcome: Outcome) -> None:
+def settle(delivery_batch: DeliveryBatch, consumer: DirectConsumer, outcome: Outcome) -> None:
     """Settle a message once; afterwards in vain."""
     queue = delivery_batch.holder.queue
     for start, stop in delivery_batch.settle(0, 1):
-        if taker.vhost.has(queue):
-            taker.timeline.settled(TEST, queue.name, delivery_batch.sequences, outcome)
+        if consumer.vhost.has(queue):
+            consumer.timeline.settled(TEST, queue.name, delivery_batch.sequences, outcome)
         queue.settle(delivery_batch, start, stop, outcome)
-    look_again(taker.turn)
+    look_again(consumer.turn)
 
 
 def look_again(turn: Turn) -> None:

@@ -66,8 +66,8 @@ class LoopThread:
         """It was in vain, and others will know; what to raise."""
         self._hung = self.begin(nothing)
         what = getattr(work, "__qualname__", work)
-        told = f"the broker's thread has not done {what} in {patience_s} s"
-        return TimeoutError(f"{told}; it stands here:\n{self.where}")
+        text = f"the broker's thread has not done {what} in {patience_s} s"
+        return TimeoutError(f"{text}; it stands here:\n{self.where}")
 
     @property
     def where(self) -> str:

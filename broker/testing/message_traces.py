@@ -77,13 +77,13 @@ class TraceStep:
     detail: str = ""
 
     def __str__(self) -> str:
-        told = f"{self.what}"
+        text = f"{self.what}"
         is_given = self.what in (StepKind.DELIVERED, StepKind.TAKEN)
         if self.consumer_tag:
-            told += f" {'to' if is_given else 'by'} {self.consumer_tag!r} of {self.who}"
+            text += f" {'to' if is_given else 'by'} {self.consumer_tag!r} of {self.who}"
         elif self.who != BROKER_ITSELF:
-            told += f" {'to' if is_given else 'by'} {self.who}"
-        return f"{told}, {self.detail}" if self.detail else told
+            text += f" {'to' if is_given else 'by'} {self.who}"
+        return f"{text}, {self.detail}" if self.detail else text
 
 
 class Passage:

@@ -125,8 +125,8 @@ def amqp_broker(
         return
     from fluffle.broker.testing.threaded import ThreadedBroker  # noqa: PLC0415  if it is used
 
-    said = request.getfixturevalue("amqp_broker_config")
-    with ThreadedBroker(**broker_arguments(said)) as broker:
+    options = request.getfixturevalue("amqp_broker_config")
+    with ThreadedBroker(**broker_arguments(options)) as broker:
         yield broker
 
 
@@ -192,15 +192,15 @@ def keywords_of(mark: pytest.Mark) -> Mapping[str, Any]:
     return mark.kwargs
 
 
-def broker_arguments(said: Config | Mapping[str, Any] | None) -> Mapping[str, Any]:
+def broker_arguments(options: Config | Mapping[str, Any] | None) -> Mapping[str, Any]:
     """What `amqp_broker_config` gives, as arguments."""
     from fluffle.broker.testing.threaded import ThreadedBroker  # noqa: PLC0415
 
-    if not isinstance(said, Mapping):
-        return {"config": said}
+    if not isinstance(options, Mapping):
+        return {"config": options}
     known = inspect.signature(ThreadedBroker).parameters
-    for name in said.keys() - known.keys():
+    for name in options.keys() - known.keys():
         pytest.fail(
             f"amqp_broker_config has '{name}', which is none of {', '.join(known)}", pytrace=False
         )
-    return said
+    return options

@@ -107,8 +107,8 @@ class Recorder:
         timeline, who = self._at(channel)
         how = ", which need not acknowledge" if consumer.no_ack else ""
         prefetch = f", {consumer.prefetch} at once" if consumer.prefetch else ""
-        told = f"consumes queue {consumer.queue.name!r} as {consumer.tag!r}{how}{prefetch}"
-        timeline.note(who, told)
+        text = f"consumes queue {consumer.queue.name!r} as {consumer.tag!r}{how}{prefetch}"
+        timeline.note(who, text)
 
     def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
         timeline, who = self._at(channel)

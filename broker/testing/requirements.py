@@ -73,15 +73,15 @@ def content_of(definitions: Definitions | None) -> Mapping[str, Any]:
 def requirements_of(arguments: Iterable[Mapping[str, Any]]) -> VhostRequirements:
     """Join the arguments of several marks; what the first one says counts.  TypeError for what
     there is not."""
-    said: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     known = {each.name: each.metadata["is"] for each in fields(VhostRequirements)}
     for each in arguments:
         for name, value in each.items():
             if name not in known:
                 there = "; ".join(f"{name}: {what}" for name, what in known.items())
                 raise TypeError(f"@pytest.mark.amqp has no argument '{name}', but {there}")
-            said.setdefault(name, value)
-    return VhostRequirements(**said)
+            given.setdefault(name, value)
+    return VhostRequirements(**given)
 
 
 NOTHING_SPECIAL = VhostRequirements()

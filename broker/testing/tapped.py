@@ -45,7 +45,7 @@ class TimelineTap:
         del more_routing_keys
         timeline, who = self._timeline, actor_of(client)
         within = "in a transaction" if client.is_transactional else ""
-        told = list[tuple[str, bytes]]()
+        publishes = list[tuple[str, bytes]]()
         for origin, content, routed in in_order(routed_batches):
             message = origin.exchange, origin.routing_key, content
             names = [each.name for each in routed.targets]
@@ -56,10 +56,10 @@ class TimelineTap:
             lost = "nowhere and is returned" if routed.mandatory else "nowhere and is dropped"
             where = f"to {' and '.join(map(repr, names))}" if names else lost
             key = f"to exchange {origin.exchange!r} with key {origin.routing_key!r}"
-            told.append(
+            publishes.append(
                 (f"{key}{', ' if within else ''}{within}: it goes {where}", body_of(content))
             )
-        for where, same in groupby(told, lambda each: each[0]):
+        for where, same in groupby(publishes, lambda each: each[0]):
             timeline.note(who, f"publishes {listed([body for _, body in same])} {where}")
 
     def delivered(
@@ -70,14 +70,12 @@ class TimelineTap:
         tag = holder.tag if isinstance(holder, Consumer) else ""
         what = StepKind.TAKEN if holder.no_ack else StepKind.DELIVERED
         again = ", redelivered" if delivery_batch.redelivered else ""
-        told = f"delivery tag {first}"
+        tags = f"delivery tag {first}"
         if len(delivery_batch.contents) > 1:
-            told = f"delivery tags {first} to {first + len(delivery_batch.contents) - 1}"
-        taker = f"{tag!r} is given" if tag else "gets"
+            tags = f"delivery tags {first} to {first + len(delivery_batch.contents) - 1}"
+        verb = f"{tag!r} is given" if tag else "gets"
         bodies = [body_of(content) for content in delivery_batch.contents]
-        timeline.note(
-            who, f"{taker} {listed(bodies)} of queue {holder.queue.name!r}, {told}{again}"
-        )
+        timeline.note(who, f"{verb} {listed(bodies)} of queue {holder.queue.name!r}, {tags}{again}")
         for at, (sequence, origin, content) in enumerate(
             zip(
                 delivery_batch.sequences,
@@ -128,7 +126,7 @@ def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLette
         timeline = of(vhost)
         parcels = dead.parcels or (None,) * len(dead.contents)
         pairs = zip(dead.contents, parcels, strict=True)
-        new = [content for content, parcel in pairs if parcel is None or not parcel.tries]
+        new = [content for content, pending in pairs if pending is None or not pending.tries]
         if new:
             key = settings.dead_letter_routing_key
             where = f"to exchange {settings.dead_letter_exchange!r}"

@@ -21,7 +21,7 @@ from fluffle.broker.testing.calls import Callee, Calls, blocking, in_coroutine
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.faults import CrossThreadProxy
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
-from fluffle.broker.testing.path_args import PathSaid
+from fluffle.broker.testing.path_args import PathArgument
 from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class ThreadedBroker:
         self,
         config: Config | None = None,
         *,
-        data_dir: PathSaid | None = None,
+        data_dir: PathArgument | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: PathSaid | None = None,
+        definitions: PathArgument | None = None,
         unkind: int | None = None,
-        listen: PathSaid | None = None,
+        listen: PathArgument | None = None,
     ) -> None:
         self.broker = Broker(
             config, data_dir=data_dir, users=users, vhosts=vhosts, definitions=definitions,

@@ -55,9 +55,9 @@ def unbound(headers: Mapping[str, Any]) -> str:
 
 
 def ends(headers: Mapping[str, Any], way: str) -> str:
-    told = f"{headers['destination_kind']} {headers['destination_name']!r}"
-    told += f" {way} exchange {headers['source_name']!r} by {headers['routing_key']!r}"
-    return f"{told} ({', '.join(arguments_in(headers))})" if headers["arguments"] else told
+    text = f"{headers['destination_kind']} {headers['destination_name']!r}"
+    text += f" {way} exchange {headers['source_name']!r} by {headers['routing_key']!r}"
+    return f"{text} ({', '.join(arguments_in(headers))})" if headers["arguments"] else text
 
 
 def arguments_in(headers: Mapping[str, Any]) -> list[str]:

@@ -62,8 +62,8 @@ def seed_of(item: pytest.Item) -> int | None:
     chosen: int | None = item.config.getoption(OPTION)
     mark = item.get_closest_marker(MARK)
     if mark is not None:
-        said = [*mark.args, *mark.kwargs.values()]
-        chosen = said[0] if said else chosen if chosen is not None else random.randrange(SEEDS)
+        given = [*mark.args, *mark.kwargs.values()]
+        chosen = given[0] if given else chosen if chosen is not None else random.randrange(SEEDS)
     if chosen is not None:
         item.stash[SEED] = chosen
     return chosen
@@ -76,6 +76,6 @@ def pytest_runtest_makereport(
     report = yield
     chosen = item.stash.get(SEED, None)
     if report.failed and chosen is not None:
-        told = f"the broker was unkind, and is the same way again with {OPTION}={chosen}"
-        report.sections.append(("amqp", told))
+        text = f"the broker was unkind, and is the same way again with {OPTION}={chosen}"
+        report.sections.append(("amqp", text))
     return report

@@ -124,7 +124,7 @@ class PublishedMessage(NamedTuple):
 class PendingReply(NamedTuple):
     """Reply that a channel waits for: since when, and what it acknowledged before."""
 
-    asked_at: int
+    requested_at: int
     acked: list[MessageState]
 
 
@@ -210,22 +210,22 @@ class Checker:
         for node in sorted(self._joining):
             self.report.add(Breach.APART, f"{node} has not joined the cluster that it was told of")
         self.report.unanswered = len(self._unconfirmed)
-        for message, letter in self._published_messages.items():
-            received = sum(1 for state in letter.states if state.receipts)
+        for message, published in self._published_messages.items():
+            received = sum(1 for state in published.states if state.receipts)
             if message in self._unconfirmed:
                 self.report.recovered += received
             elif message in self._refused:
                 self.report.refused_received += received
             else:
-                left = [state for state in letter.states if not state.receipts]
+                left = [state for state in published.states if not state.receipts]
                 self.report.not_owed += sum(1 for state in left if not self._is_owed(state))
 
     def owed(self) -> Iterator[MessageState]:
         """Return messages that were confirmed and not received by anybody."""
-        for message, letter in self._published_messages.items():
+        for message, published in self._published_messages.items():
             if message in self._unconfirmed or message in self._refused:
                 continue
-            for state in letter.states:
+            for state in published.states:
                 if self._is_owed(state):
                     yield state
 
@@ -296,8 +296,8 @@ class Checker:
 
     def _got_returned(self, event: Returned) -> None:
         self._returned.add(event.message)
-        letter = self._published_messages.get(event.message)
-        if letter is not None and not all(state.may_be_cleared for state in letter.states):
+        published = self._published_messages.get(event.message)
+        if published is not None and not all(state.may_be_cleared for state in published.states):
             self._breach(Breach.STALE, f"{event.message} came back as unroutable")
 
     # What consumers say and hear
@@ -369,8 +369,8 @@ class Checker:
         state.holder = channel
 
     def _fate(self, message: Message, queue: str) -> MessageState | None:
-        letter = self._published_messages.get(message)
-        states = letter.states if letter else ()
+        published = self._published_messages.get(message)
+        states = published.states if published else ()
         return next(
             (state for state in states if state.queue == queue),
             None,
@@ -446,8 +446,8 @@ class Checker:
 
     def _settle(self, message: Message) -> None:
         """If it is over everywhere, remember it for a while, then only that it was."""
-        letter = self._published_messages[message]
-        if message in self._unconfirmed or not all(state.vouched_at for state in letter.states):
+        published = self._published_messages[message]
+        if message in self._unconfirmed or not all(state.vouched_at for state in published.states):
             return
         self._settled.append((self._now, message))
         while len(self._settled) > self._settled_max:

@@ -96,16 +96,16 @@ class ClientConnection:
         self.name = name
         self.note = note
         self.client_options = client_options
-        self.heard_count = 0
+        self.received_count = 0
         """Methods that were sent to us so far."""
         self.is_closing = False
         """What comes on the channel is of no interest any more."""
         self._reader, self._writer = streams
         self.port: int = self._writer.get_extra_info("sockname")[1]
         """Our own, by which a connection is known at the other end."""
-        self._hearing = ClientReader()
-        self._heard: deque[ReceivedMethod] = deque()
-        self._acts: dict[type[Method], Callable[[ReceivedMethod], None]] = {
+        self._client_reader = ClientReader()
+        self._received: deque[ReceivedMethod] = deque()
+        self._handlers: dict[type[Method], Callable[[ReceivedMethod], None]] = {
             Connection.Blocked: self._on_blocked,
             Connection.Close: self._on_connection_close,
             Channel.Close: self._on_channel_close,
@@ -151,7 +151,7 @@ class ClientConnection:
         await self._expect(Connection.OpenOk)
 
     async def _expect(self, cls: type[Method]) -> None:
-        while not isinstance((await self.hear()).method, cls):
+        while not isinstance((await self.receive()).method, cls):
             pass
 
     @property
@@ -160,7 +160,7 @@ class ClientConnection:
         return f"{self.name}#{self._channel}"
 
     def on(self, cls: type[Method], act: Callable[[ReceivedMethod], None]) -> None:
-        self._acts[cls] = act
+        self._handlers[cls] = act
 
     def end(self, error: BaseException | None) -> None:
         """Hang up, without a word to the broker.  `error` is why; a complaint is written down."""
@@ -171,28 +171,28 @@ class ClientConnection:
 
     # Hearing
 
-    async def hear(self) -> ReceivedMethod:
+    async def receive(self) -> ReceivedMethod:
         """The next method, after it was acted on."""
-        while not self._heard:
+        while not self._received:
             data = await self._read()
             try:
-                self._heard.extend(self._hearing.feed(data))
+                self._received.extend(self._client_reader.feed(data))
             except (InvalidFrames, ProtocolError) as error:
                 self.note(Strange(f"{self.name} heard {error}"))
                 raise ConnectionEnded("nonsense") from error
-        heard = self._heard.popleft()
-        self.heard_count += 1
-        act = self._acts.get(type(heard.method))
+        reply = self._received.popleft()
+        self.received_count += 1
+        act = self._handlers.get(type(reply.method))
         if act is not None:
-            act(heard)
-        return heard
+            act(reply)
+        return reply
 
     async def listen(self, seconds: float) -> None:
         """Act on what comes for so long."""
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    await self.hear()
+                    await self.receive()
         except TimeoutError:
             return
 
@@ -201,10 +201,10 @@ class ClientConnection:
         self.note(Asked(self.channel))
         self.send(method)
         async with self.patience(f"no answer to {method.name}"):
-            while (heard := await self.hear()).method.name not in method.valid_responses:
+            while (reply := await self.receive()).method.name not in method.valid_responses:
                 pass
         self.note(Vouched(self.channel))
-        return heard
+        return reply
 
     @asynccontextmanager
     async def patience(self, why: str) -> AsyncIterator[None]:
@@ -235,20 +235,20 @@ class ClientConnection:
             return data
         raise ConnectionEnded("the peer is silent")
 
-    def _on_blocked(self, heard: ReceivedMethod) -> None:
-        assert isinstance(heard.method, Connection.Blocked)
-        self.note(Complained(self.name, f"{heard.method.name}: {heard.method.reason}"))
+    def _on_blocked(self, reply: ReceivedMethod) -> None:
+        assert isinstance(reply.method, Connection.Blocked)
+        self.note(Complained(self.name, f"{reply.method.name}: {reply.method.reason}"))
 
-    def _on_connection_close(self, heard: ReceivedMethod) -> None:
-        assert isinstance(heard.method, Connection.Close)
-        raise BrokerRefusal(heard.method.reply_text, heard.method.reply_code or 0)
+    def _on_connection_close(self, reply: ReceivedMethod) -> None:
+        assert isinstance(reply.method, Connection.Close)
+        raise BrokerRefusal(reply.method.reply_text, reply.method.reply_code or 0)
 
-    def _on_channel_close(self, heard: ReceivedMethod) -> None:
-        assert isinstance(heard.method, Channel.Close)
-        raise BrokerRefusal(heard.method.reply_text, heard.method.reply_code or 0)
+    def _on_channel_close(self, reply: ReceivedMethod) -> None:
+        assert isinstance(reply.method, Channel.Close)
+        raise BrokerRefusal(reply.method.reply_text, reply.method.reply_code or 0)
 
-    def _on_cancel(self, heard: ReceivedMethod) -> None:
-        raise BrokerRefusal(f"{heard.method.name}: the consumer was ended")
+    def _on_cancel(self, reply: ReceivedMethod) -> None:
+        raise BrokerRefusal(f"{reply.method.name}: the consumer was ended")
 
     # Speaking
 

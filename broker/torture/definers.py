@@ -256,7 +256,7 @@ class Definer:
     """Asks about things over one connection."""
 
     def __init__(self, connection: ClientConnection, definitions: Definitions) -> None:
-        self._talk = connection
+        self._connection = connection
         self._definitions = definitions
         self._published = self._confirmed = 0
         self._is_refused = self._is_returned = False
@@ -270,8 +270,8 @@ class Definer:
             self._definitions.left.add(thing.name)
         thing.changes += 1
         try:
-            async with asking(self._talk, thing.name, operation) as answers:
-                await self._talk.call(self._method(thing, operation))
+            async with asking(self._connection, thing.name, operation) as answers:
+                await self._connection.call(self._method(thing, operation))
                 answers.append(operation is Operation.DECLARE)
         except BaseException:
             self._definitions.replace(thing)
@@ -280,7 +280,7 @@ class Definer:
     async def look(self, thing: Thing, *, by_publish: bool) -> None:
         if thing.is_binding and not by_publish:
             return
-        async with asking(self._talk, thing.name, Operation.LOOK) as answers:
+        async with asking(self._connection, thing.name, Operation.LOOK) as answers:
             if by_publish:
                 answers += await self._look_by_publish(thing)
             else:
@@ -297,11 +297,11 @@ class Definer:
     async def _is_there(self, queue: str) -> bool:
         """If not, that costs the channel, and another is opened."""
         try:
-            await self._talk.call(make(Queue.Declare, queue=queue, passive=True))
+            await self._connection.call(make(Queue.Declare, queue=queue, passive=True))
         except BrokerRefusal as refusal:
             if not is_absence(refusal):
                 raise
-            await self._talk.replace_channel(str(refusal))
+            await self._connection.replace_channel(str(refusal))
             return False
         return True
 
@@ -313,10 +313,10 @@ class Definer:
         self._is_refused = self._is_returned = False
         self._published += 1
         frames = encode_method(1, method), split_content(content, 1, FRAME_BYTES_MAX)
-        self._talk.write(b"".join(frames))
-        async with self._talk.patience("no confirm"):
+        self._connection.write(b"".join(frames))
+        async with self._connection.patience("no confirm"):
             while self._confirmed < self._published:
-                await self._talk.hear()
+                await self._connection.receive()
         return [] if self._is_refused else [not self._is_returned]
 
     def _on_ack(self, _heard: ReceivedMethod) -> None:

@@ -125,7 +125,7 @@ class Thing:
 class Absence(NamedTuple):
     """A node has said that a thing is not there: when it was asked, and when it said so."""
 
-    asked_at: int
+    requested_at: int
     answered_at: int
 
 
@@ -138,7 +138,7 @@ class LinearizabilityChecker:
         self._things: dict[str, Thing] = {}
         self._node_of: dict[str, str] = {}
         """The node of each client."""
-        self._asked_at: dict[str, int] = {}
+        self._requested_at: dict[str, int] = {}
         """The number of the event, by client."""
         self._absences: dict[tuple[str, str], Absence] = {}
         """The last of a thing and node."""
@@ -160,7 +160,7 @@ class LinearizabilityChecker:
 
     def _invoked(self, event: Invoked) -> None:
         thing = self._things.setdefault(event.thing, Thing())
-        self._asked_at[event.client] = self._now
+        self._requested_at[event.client] = self._now
         if thing.is_unknowable:
             return
         if event.operation is Operation.LOOK:
@@ -170,7 +170,7 @@ class LinearizabilityChecker:
 
     def _answered(self, event: Answered) -> None:
         thing, client = self._things[event.thing], event.client
-        asked_at = self._asked_at.pop(client)
+        requested_at = self._requested_at.pop(client)
         if thing.is_unknowable:
             return
         if client in thing.writing:
@@ -180,10 +180,10 @@ class LinearizabilityChecker:
                 thing.deleted_at = self._now
             thing.written(client)
         elif not thing.looked(client, found=event.found, is_recent=self._is_recent(event)):
-            self._report.add(self._kind_of(event, asked_at), self._sentence(event))
+            self._report.add(self._kind_of(event, requested_at), self._sentence(event))
         if not event.found:
             key = event.thing, self._node_of.get(client, "")
-            self._absences[key] = Absence(asked_at, self._now)
+            self._absences[key] = Absence(requested_at, self._now)
 
     def _is_recent(self, event: Answered) -> bool:
         """Whether no delete that this node may not have heard of makes its answer untrue."""
@@ -191,17 +191,17 @@ class LinearizabilityChecker:
         if self._is_well or not event.found or not (thing.deleted_at or thing.is_deleting):
             return True
         known = self._absences.get((event.thing, self._node_of.get(event.client, "")))
-        return known is not None and known.asked_at > thing.deleted_at and not thing.is_deleting
+        return known is not None and known.requested_at > thing.deleted_at and not thing.is_deleting
 
-    def _kind_of(self, event: Answered, asked_at: int) -> Breach:
+    def _kind_of(self, event: Answered, requested_at: int) -> Breach:
         """How an answer is wrong that is."""
         if self._is_well or not event.found:
             return Breach.STALE
         thing = self._things[event.thing]
         known = self._absences.get((event.thing, self._node_of.get(event.client, "")))
-        if known is None or known.answered_at > asked_at:
+        if known is None or known.answered_at > requested_at:
             return Breach.OUTDATED
-        is_new = thing.is_declaring or thing.declared_at > known.asked_at
+        is_new = thing.is_declaring or thing.declared_at > known.requested_at
         return Breach.OUTDATED if is_new else Breach.STALE
 
     def _sentence(self, event: Answered) -> str:
@@ -212,7 +212,7 @@ class LinearizabilityChecker:
 
     def _abandoned(self, event: Abandoned) -> None:
         thing = self._things[event.thing]
-        self._asked_at.pop(event.client)
+        self._requested_at.pop(event.client)
         if thing.is_unknowable:
             return
         if event.client in thing.writing:

@@ -46,7 +46,7 @@ def to(queue: str) -> Target:
 
 class Publisher:
     def __init__(self, connection: ClientConnection) -> None:
-        self._talk = connection
+        self._connection = connection
         self.unconfirmed: dict[int, Message] = {}
         """By publish sequence number, rising."""
         self._numbers = count(1)
@@ -62,17 +62,17 @@ class Publisher:
         self._sequences = None
 
     async def confirm_select(self) -> None:
-        await self._talk.call(Confirm.Select())
+        await self._connection.call(Confirm.Select())
         self._sequences = count(1)
 
     def publish(self, targets: Iterable[Target], size: int = 0, *, persistent: bool = True) -> None:
         """One message of at least so many bytes to each target, in one write."""
         events, frames = self.compose(targets, size, persistent=persistent)
         for event in events:
-            self._talk.note(event)
+            self._connection.note(event)
             if self._sequences is not None:
                 self.unconfirmed[next(self._sequences)] = event.message
-        self._talk.write(frames)
+        self._connection.write(frames)
 
     def compose(
         self, targets: Iterable[Target], size: int, *, persistent: bool
@@ -80,7 +80,7 @@ class Publisher:
         """What there is to write down when the messages are sent, and their frames."""
         events, frames = [], []
         for target in targets:
-            message = Message(self._talk.name, next(self._numbers))
+            message = Message(self._connection.name, next(self._numbers))
             events.append(Published(message, target.queues, persistent))
             method = make(Basic.Publish, 0, target.exchange, target.key, target.mandatory)
             content = build_content(PROPERTIES[persistent], body_of(message, size))
@@ -90,35 +90,37 @@ class Publisher:
 
     async def await_confirms(self, open_max: int = 0) -> None:
         """Return when no more than so many publishes are unconfirmed."""
-        async with self._talk.patience("no confirms"):
+        async with self._connection.patience("no confirms"):
             while len(self.unconfirmed) > open_max:
-                await self._talk.hear()
+                await self._connection.receive()
 
-    def _on_ack(self, heard: ReceivedMethod) -> None:
-        for message in self._answered(heard):
-            self._talk.note(Confirmed(message))
+    def _on_ack(self, reply: ReceivedMethod) -> None:
+        for message in self._answered(reply):
+            self._connection.note(Confirmed(message))
 
-    def _on_nack(self, heard: ReceivedMethod) -> None:
-        for message in self._answered(heard):
-            self._talk.note(Refused(message))
+    def _on_nack(self, reply: ReceivedMethod) -> None:
+        for message in self._answered(reply):
+            self._connection.note(Refused(message))
 
-    def _answered(self, heard: ReceivedMethod) -> list[Message]:
-        assert isinstance(heard.method, Basic.Ack | Basic.Nack)
-        last = heard.method.delivery_tag or 0
-        if heard.method.multiple:
+    def _answered(self, reply: ReceivedMethod) -> list[Message]:
+        assert isinstance(reply.method, Basic.Ack | Basic.Nack)
+        last = reply.method.delivery_tag or 0
+        if reply.method.multiple:
             tags = [tag for tag in self.unconfirmed if tag <= last]
         else:
             tags = [last] if last in self.unconfirmed else []
         if not tags:
-            self._talk.note(Strange(f"{self._talk.name} heard {heard}"))
+            self._connection.note(Strange(f"{self._connection.name} heard {reply}"))
         return [self.unconfirmed.pop(tag) for tag in tags]
 
-    def _on_return(self, heard: ReceivedMethod) -> None:
-        message = message_of(heard.body)
-        if message is None or message.publisher != self._talk.name:
-            self._talk.note(Strange(f"{self._talk.name} was returned {heard.body[:50]!r}"))
+    def _on_return(self, reply: ReceivedMethod) -> None:
+        message = message_of(reply.body)
+        if message is None or message.publisher != self._connection.name:
+            self._connection.note(
+                Strange(f"{self._connection.name} was returned {reply.body[:50]!r}")
+            )
         else:
-            self._talk.note(Returned(message))
+            self._connection.note(Returned(message))
 
 
 def body_of(message: Message, size: int) -> bytes:

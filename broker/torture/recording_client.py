@@ -27,7 +27,7 @@ class Unacked:
     """The consumer tag of a consumer is the name of its queue."""
 
     def __init__(self, connection: ClientConnection) -> None:
-        self._talk = connection
+        self._connection = connection
         self.held: dict[int, tuple[str, Message]] = {}
         """Queue and message, by delivery tag, rising."""
         connection.on(Basic.Deliver, self._on_deliver)
@@ -37,42 +37,44 @@ class Unacked:
         self.held.clear()
 
     async def consume(self, queue: str, prefetch: int, *, no_ack: bool = False) -> None:
-        await self._talk.call(make(Basic.Qos, prefetch_count=prefetch))
+        await self._connection.call(make(Basic.Qos, prefetch_count=prefetch))
         consume = make(Basic.Consume, queue=queue, consumer_tag=queue, no_ack=no_ack)
-        await self._talk.call(consume)
+        await self._connection.call(consume)
 
     async def await_held(self, count: int) -> list[int]:
         """Return when at least so many messages are in hands: their tags."""
         while len(self.held) < count:
-            await self._talk.hear()
+            await self._connection.receive()
         return list(self.held)
 
     async def get(self, queue: str) -> int | None:
         """Take one message, if there is one: its tag."""
-        heard = await self._talk.call(make(Basic.Get, queue=queue))
-        if not isinstance(heard.method, Basic.GetOk):
+        reply = await self._connection.call(make(Basic.Get, queue=queue))
+        if not isinstance(reply.method, Basic.GetOk):
             return None
-        self._take(heard, queue)
-        return heard.method.delivery_tag
+        self._take(reply, queue)
+        return reply.method.delivery_tag
 
     def ack(self, *tags: int) -> None:
         """One by one."""
         self._note_acked(tags)
-        self._talk.send(*(make(Basic.Ack, delivery_tag=tag) for tag in tags))
+        self._connection.send(*(make(Basic.Ack, delivery_tag=tag) for tag in tags))
 
     def ack_up_to(self, tag: int) -> None:
         self._note_acked([each for each in self.held if each <= tag])
-        self._talk.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
+        self._connection.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
 
     def reject(self, *tags: int) -> None:
         """For good."""
         self._note_acked(tags)
-        self._talk.send(*(make(Basic.Reject, delivery_tag=tag, requeue=False) for tag in tags))
+        self._connection.send(
+            *(make(Basic.Reject, delivery_tag=tag, requeue=False) for tag in tags)
+        )
 
     def requeue(self, *tags: int) -> None:
         for tag in tags:
-            self._talk.note(Requeued(self._talk.channel, *self.held.pop(tag)))
-        self._talk.send(*(make(Basic.Nack, delivery_tag=tag, requeue=True) for tag in tags))
+            self._connection.note(Requeued(self._connection.channel, *self.held.pop(tag)))
+        self._connection.send(*(make(Basic.Nack, delivery_tag=tag, requeue=True) for tag in tags))
 
     def let_go(self) -> None:
         """What is in hands was acknowledged by being sent."""
@@ -80,29 +82,29 @@ class Unacked:
 
     async def make_sure(self) -> None:
         """Have what was acknowledged vouched for."""
-        await self._talk.call(make(Basic.Qos, prefetch_count=0))
+        await self._connection.call(make(Basic.Qos, prefetch_count=0))
 
     def _note_acked(self, tags: Iterable[int]) -> None:
         for tag in tags:
-            self._talk.note(Acked(self._talk.channel, *self.held.pop(tag)))
+            self._connection.note(Acked(self._connection.channel, *self.held.pop(tag)))
 
-    def _on_deliver(self, heard: ReceivedMethod) -> None:
-        assert isinstance(heard.method, Basic.Deliver)
-        self._take(heard, queue=heard.method.consumer_tag or "")
+    def _on_deliver(self, reply: ReceivedMethod) -> None:
+        assert isinstance(reply.method, Basic.Deliver)
+        self._take(reply, queue=reply.method.consumer_tag or "")
 
-    def _take(self, heard: ReceivedMethod, queue: str) -> None:
+    def _take(self, reply: ReceivedMethod, queue: str) -> None:
         """Write a message down, unless it comes to a channel that is being closed."""
-        assert isinstance(heard.method, Basic.Deliver | Basic.GetOk)
-        connection, tag = self._talk, heard.method.delivery_tag or 0
+        assert isinstance(reply.method, Basic.Deliver | Basic.GetOk)
+        connection, tag = self._connection, reply.method.delivery_tag or 0
         if connection.is_closing:
             return
-        message = message_of(heard.body)
+        message = message_of(reply.body)
         if message is None:
-            connection.note(Strange(f"{connection.name} was sent {heard.body[:50]!r} from {queue}"))
+            connection.note(Strange(f"{connection.name} was sent {reply.body[:50]!r} from {queue}"))
             connection.send(make(Basic.Ack, delivery_tag=tag))
             return
-        is_again = heard.method.redelivered is True
-        count = delivery_count(heard.properties) if is_again else None
+        is_again = reply.method.redelivered is True
+        count = delivery_count(reply.properties) if is_again else None
         connection.note(Received(connection.channel, queue, message, is_again, count))
         self.held[tag] = queue, message
 
@@ -163,9 +165,9 @@ class RecordingClient:
 
     async def ready_count(self, queue: str) -> int:
         """How many messages of a queue are in nobody's hands."""
-        heard = await self.connection.call(make(Queue.Declare, queue=queue, passive=True))
-        assert isinstance(heard.method, Queue.DeclareOk)
-        return heard.method.message_count or 0
+        reply = await self.connection.call(make(Queue.Declare, queue=queue, passive=True))
+        assert isinstance(reply.method, Queue.DeclareOk)
+        return reply.method.message_count or 0
 
     def _forget(self) -> None:
         self.publisher.forget()

@@ -82,20 +82,20 @@ class RunResult:
 
 
 class Run:
-    """One; `say` hears how it goes on."""
+    """One; `echo` hears how it goes on."""
 
     def __init__(
         self,
         system: System,
         order: RunOptions,
         history_writer: HistoryWriter,
-        say: Callable[[str], None],
+        echo: Callable[[str], None],
     ) -> None:
         self.outcome = RunResult(order)
         self._system = system
         self._order = order
         self._diary = history_writer
-        self._say = say
+        self._echo = echo
         self._random = Random(order.seed)
         self._names = QueueNames.of(order.prefix)
         self._members = system.nodes
@@ -166,7 +166,7 @@ class Run:
             publishers = group.create_task(clients.work(roles, no_more))
             group.create_task(clients.work(others, leave))
             await self._torture(scene)
-            self._say("healed")
+            self._echo("healed")
             no_more.set()
             self._diary.stop_the_clock()
             await publishers

@@ -114,46 +114,46 @@ TICK_S = 0.05
 LATE_S = 0.25
 """So late is the tester itself that it is reported: proxies between nodes stand still with it."""
 
-Tell = Callable[[str], None]
+Echo = Callable[[str], None]
 
 
 def run_and_report(
-    system: System, order: RunOptions, tell: Tell, file: TextIO | None = None
+    system: System, order: RunOptions, echo: Echo, file: TextIO | None = None
 ) -> int:
     """The exit code."""
     history_writer = HistoryWriter(time.monotonic_ns, file)
     try:
-        return asyncio.run(run_in_loop(system, order, history_writer, tell))
+        return asyncio.run(run_in_loop(system, order, history_writer, echo))
     except NodeActionFailed as error:
-        tell(f"this system cannot be tortured: {error}")
+        echo(f"this system cannot be tortured: {error}")
         return 2
 
 
 async def run_in_loop(
-    system: System, order: RunOptions, history_writer: HistoryWriter, tell: Tell
+    system: System, order: RunOptions, history_writer: HistoryWriter, echo: Echo
 ) -> int:
     """The same in a loop that is running; `NodeActionFailed` where the system does not serve."""
-    tell(f"seed {order.seed}; faults: {', '.join(order.kinds) or 'none'}")
+    echo(f"seed {order.seed}; faults: {', '.join(order.kinds) or 'none'}")
     beside = [
-        asyncio.create_task(report_progress(history_writer, tell)),
+        asyncio.create_task(report_progress(history_writer, echo)),
         asyncio.create_task(watch(history_writer)),
     ]
     try:
-        outcome = await Run(system, order, history_writer, tell).run()
+        outcome = await Run(system, order, history_writer, echo).run()
     finally:
         for task in beside:
             task.cancel()
     for line in lines(outcome, history_writer):
-        tell(line)
+        echo(line)
     return 0 if outcome.is_good(history_writer.checker.report) else 1
 
 
-async def report_progress(history_writer: HistoryWriter, tell: Tell) -> None:
+async def report_progress(history_writer: HistoryWriter, echo: Echo) -> None:
     while True:
         await asyncio.sleep(PROGRESS_S)
         forget_garbage()
         report = history_writer.checker.report
-        tell(
+        echo(
             f"{history_writer.seconds:6.0f} s: confirmed {report.confirmed:,}, "
             f"received {report.received:,},"
             f" {report.broken} breaches"
@@ -180,19 +180,19 @@ async def watch(history_writer: HistoryWriter) -> None:
             history_writer.tester_was_late(late_s)
 
 
-def check_file(history: BinaryIO, tell: Tell) -> int:
+def check_file(history: BinaryIO, echo: Echo) -> int:
     """Judge a history that was written down; the exit code."""
     checker = OnlineChecker()
     for number, line in enumerate(history, start=1):
         try:
             _at_ns, event = from_line(line)
         except (ValueError, KeyError, TypeError):
-            tell(f"line {number} is no event")
+            echo(f"line {number} is no event")
             return 2
         checker.read((event,))
     report = checker.finish()
     for name, count in report.numbers().items():
-        tell(f"{name:24}{count:12,}")
+        echo(f"{name:24}{count:12,}")
     for sentence in report.sentences():
-        tell(sentence)
+        echo(sentence)
     return 0 if report.is_good else 1

@@ -158,12 +158,12 @@ def by_command(template: str, environment: Mapping[str, str] = os.environ) -> Do
         )
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                said, _nothing = await process.communicate()
+                output, _nothing = await process.communicate()
         except TimeoutError:
             process.kill()
             raise NodeActionFailed(f"{shlex.join(words)} took too long") from None
         if process.returncode:
-            text = said.decode(errors="replace").strip()
+            text = output.decode(errors="replace").strip()
             raise NodeActionFailed(f"{shlex.join(words)} ended with {process.returncode}: {text}")
 
     return do

@@ -77,11 +77,11 @@ class OnDeadLetterOutcome(Protocol):
 class RepublishKind(NamedTuple):
     """Kind of republished messages: dead letters, or delayed messages that are due."""
 
-    waits: str
+    stuck_event: str
     """What is logged of what must arrive, and does not."""
     deaths: Deaths
     """Who is told of what."""
-    goes: str | None = None
+    drop_event: str | None = None
     """What is logged of what leads nowhere, where it need not arrive: so it is with what a client
     publishes."""
 
@@ -89,7 +89,7 @@ class RepublishKind(NamedTuple):
 class RepublishGroup(NamedTuple):
     """Messages that are republished together: their kind and virtual host."""
 
-    trade: RepublishKind
+    kind: RepublishKind
     vhost: str
     stamp: Stamp
     counts: Counts
@@ -115,12 +115,12 @@ class DeadLetters:
     __slots__ = (
         "_asking",
         "_clock",
+        "_dead_letters",
         "_deaths",
+        "_delayed",
         "_find",
         "_full",
         "_noted",
-        "_of_calendars",
-        "_of_others",
         "_read_barrier",
         "_stranded",
         "_waiting",
@@ -141,10 +141,8 @@ class DeadLetters:
         self._find = find
         self._clock = clock
         self._deaths = deaths
-        self._of_others = RepublishKind("dead_letters_wait", deaths)
-        self._of_calendars = RepublishKind(
-            "delayed_messages_wait", Deaths(), "delayed_messages_dropped"
-        )
+        self._dead_letters = RepublishKind("dead_letters_wait", deaths)
+        self._delayed = RepublishKind("delayed_messages_wait", Deaths(), "delayed_messages_dropped")
         self._read_barrier = read_barrier
         self._asking: set[Callable[[], None]] = set()
         """The senders that are to try again once more is known."""
@@ -190,39 +188,39 @@ class DeadLetters:
     def _give(
         self, vhost_name: str, queue: str, settings: QueueSettings, dead: DeadMessages
     ) -> None:
-        trade = self._of_calendars if is_delayed_queue(queue) else self._of_others
-        new = sum(not parcel.tries for parcel in dead.parcels or ())
+        kind = self._delayed if is_delayed_queue(queue) else self._dead_letters
+        new = sum(not pending.tries for pending in dead.parcels or ())
         count = len(dead.origins) if dead.parcels is None else new
         vhost, exchange = self._find(vhost_name), settings.dead_letter_exchange
         strategy: str = settings.dead_letter_strategy
         is_there = vhost is not None and vhost.topology.find(exchange or "") is not None
         if dead.parcels is None and not is_there:
             strategy = DISABLED
-        trade.deaths.died[dead.queue_type, strategy, dead.reason] += count
+        kind.deaths.died[dead.queue_type, strategy, dead.reason] += count
         if vhost is not None and exchange is not None:
-            self._publish(vhost, queue, settings, dead, trade)
+            self._publish(vhost, queue, settings, dead, kind)
         else:
-            for parcel in dead.parcels or ():
-                parcel.lead(())
-        for parcel in dead.parcels or ():
-            if trade.goes is not None and self._need_not_arrive(parcel, dead.hasten):
-                self._let_go(parcel, trade.goes, vhost_name, queue)
+            for pending in dead.parcels or ():
+                pending.lead(())
+        for pending in dead.parcels or ():
+            if kind.drop_event is not None and self._need_not_arrive(pending, dead.hasten):
+                self._let_go(pending, kind.drop_event, vhost_name, queue)
                 continue
-            parcel.settle()
-            if parcel.leads_nowhere and trade.goes is None:
-                self._note(trade.waits, Dropped.NO_ROUTE, vhost_name, queue)
-            if parcel.is_refused:
+            pending.settle()
+            if pending.leads_nowhere and kind.drop_event is None:
+                self._note(kind.stuck_event, Dropped.NO_ROUTE, vhost_name, queue)
+            if pending.is_refused:
                 self._stranded[dead.hasten] = None
 
-    def _need_not_arrive(self, parcel: PendingDeadLetter, hasten: Callable[[], None]) -> bool:
+    def _need_not_arrive(self, pending: PendingDeadLetter, hasten: Callable[[], None]) -> bool:
         """Whether one leads nowhere, by all that was defined anywhere before it was first tried.
 
         Until that is known it is kept, and who keeps it is told then."""
-        if not parcel.leads_nowhere:
+        if not pending.leads_nowhere:
             return False
         read_barrier = self._read_barrier()
-        parcel.doubt = parcel.doubt or read_barrier.mark
-        if read_barrier.confirmed >= parcel.doubt:
+        pending.doubt = pending.doubt or read_barrier.mark
+        if read_barrier.confirmed >= pending.doubt:
             return True
         if hasten not in self._asking:
             self._asking.add(hasten)
@@ -234,10 +232,10 @@ class DeadLetters:
         self._asking.remove(hasten)
         hasten()
 
-    def _let_go(self, parcel: PendingDeadLetter, what: str, vhost: str, queue: str) -> None:
+    def _let_go(self, pending: PendingDeadLetter, what: str, vhost: str, queue: str) -> None:
         self._deaths.dropped[Dropped.NO_ROUTE] += 1
         self._note(what, Dropped.NO_ROUTE, vhost, queue)
-        parcel.let_go()
+        pending.let_go()
 
     def hasten(self) -> None:
         """There are other queues, exchanges or bindings, or a node can be reached again: what must
@@ -252,7 +250,7 @@ class DeadLetters:
         queue: str,
         settings: QueueSettings,
         dead: DeadMessages,
-        trade: RepublishKind,
+        kind: RepublishKind,
     ) -> None:
         exchange = settings.dead_letter_exchange
         assert exchange is not None
@@ -260,52 +258,54 @@ class DeadLetters:
         writer: DeathHeaders | DelayedMessages = DeathHeaders(
             vhost, queue, settings, dead.reason, time_ms // 1000
         )
-        if trade is self._of_calendars:
+        if kind is self._delayed:
             writer = DelayedMessages(vhost, exchange)
         is_drawn = vhost.router.needs(exchange).is_drawn
         known: dict[tuple[Origin, bytes], RepublishedMessage] = {}
-        letters: list[tuple[RepublishedMessage, bytes]] = []
+        messages: list[tuple[RepublishedMessage, bytes]] = []
         parcels: Sequence[PendingDeadLetter | None] = dead.parcels or (None,) * len(dead.origins)
-        for origin, content, parcel in zip(dead.origins, dead.contents, parcels, strict=True):
+        for origin, content, pending in zip(dead.origins, dead.contents, parcels, strict=True):
             key = origin, raw_properties(content)
             if is_drawn or key not in known:
                 known[key] = writer.write(*key)
-            letter, content = known[key], replace_properties(content, known[key].raw)
-            if parcel is None or not parcel.tries:
-                letter.keep(content)
-                for cycle in letter.cycles:
+            message, content = known[key], replace_properties(content, known[key].raw)
+            if pending is None or not pending.tries:
+                message.keep(content)
+                for cycle in message.cycles:
                     self._drop(Dropped.CYCLE, vhost.name, ", ".join(cycle), 1)
-            letters.append((letter.sent_as(parcel, vhost.predecessors), content))
+            messages.append((message.sent_as(pending, vhost.predecessors), content))
         for (way, _priority), run in groupby(
-            letters, key=lambda pair: (pair[0].way, priority_of(pair[1]))
+            messages, key=lambda pair: (pair[0].way, priority_of(pair[1]))
         ):
-            self._put(list(run), way, RepublishGroup(trade, vhost.name, dead.stamp, dead.counts))
+            self._put(list(run), way, RepublishGroup(kind, vhost.name, dead.stamp, dead.counts))
 
     def _put(
         self,
-        letters: list[tuple[RepublishedMessage, bytes]],
+        messages: list[tuple[RepublishedMessage, bytes]],
         way: Destination,
-        posting: RepublishGroup,
+        group: RepublishGroup,
     ) -> None:
         """Into each of the queues, in order."""
-        origins = [letter.origin for letter, _content in letters]
-        contents = [content for _letter, content in letters]
+        origins = [message.origin for message, _content in messages]
+        contents = [content for _message, content in messages]
         size_bytes = sum(map(len, contents))
-        parcels = [letter.parcel for letter, _content in letters if letter.parcel is not None]
+        parcels = [message.pending for message, _content in messages if message.pending is not None]
         for target in way.targets:
             if parcels:
-                told: OnDeadLetterOutcome = partial(self._tell, posting, parcels, target)
+                on_outcome: OnDeadLetterOutcome = partial(
+                    self._on_pending_outcome, group, parcels, target
+                )
                 is_shut = target.is_full
             else:
-                told = partial(self._told, posting.vhost, target.name)
-                is_shut = self._is_stuck(posting.vhost, target)
+                on_outcome = partial(self._on_outcome, group.vhost, target.name)
+                is_shut = self._is_stuck(group.vhost, target)
             if is_shut:
-                told(0, len(letters), is_taken=False, why=Dropped.NO_ROOM)
+                on_outcome(0, len(messages), is_taken=False, why=Dropped.NO_ROOM)
                 continue
             put: EnqueueFunction = target.enqueue
-            if (parcels or posting.counts is not NEW) and isinstance(target, AcceptsDeadLetters):
-                stamp = posting.stamp(identity_of(target), parcels) if parcels else None
-                put = partial(target.post, posted=stamp, counts=posting.counts)
+            if (parcels or group.counts is not NEW) and isinstance(target, AcceptsDeadLetters):
+                stamp = group.stamp(identity_of(target), parcels) if parcels else None
+                put = partial(target.post, posted=stamp, counts=group.counts)
             fate = put(
                 origins,
                 contents,
@@ -314,19 +314,19 @@ class DeadLetters:
                 expiration_ms=way.expiration_ms,
             )
             if isinstance(fate, PublishReceipt):
-                fate.then(told)
+                fate.then(on_outcome)
                 continue
             taken = fate.taken if isinstance(fate, PartialResult) else fate
-            for start, stop, is_taken in taken_spans(fate, len(letters)):
+            for start, stop, is_taken in taken_spans(fate, len(messages)):
                 if is_taken and parcels and taken is EnqueueResult.RECORDED:
                     put_on_record(parcels[start:stop], target)
-                    self._when_safe(partial(told, start, stop, is_taken=True))
+                    self._when_safe(partial(on_outcome, start, stop, is_taken=True))
                 else:
-                    told(start, stop, is_taken=is_taken)
+                    on_outcome(start, stop, is_taken=is_taken)
 
-    def _tell(
+    def _on_pending_outcome(
         self,
-        posting: RepublishGroup,
+        group: RepublishGroup,
         parcels: list[PendingDeadLetter],
         target: QueueTarget,
         start: int,
@@ -335,14 +335,14 @@ class DeadLetters:
         is_taken: bool,
         why: Dropped = Dropped.REFUSED,
     ) -> None:
-        """As `_told`, of those that are kept and tried again."""
-        trade = posting.trade
-        for parcel in parcels[start:stop]:
-            trade.deaths.confirmed += parcel.known(identity_of(target), is_taken=is_taken)
+        """As `_on_outcome`, of those that are kept and tried again."""
+        kind = group.kind
+        for pending in parcels[start:stop]:
+            kind.deaths.confirmed += pending.known(identity_of(target), is_taken=is_taken)
         if not is_taken:
-            self._note(trade.waits, why, posting.vhost, target.name)
+            self._note(kind.stuck_event, why, group.vhost, target.name)
 
-    def _told(
+    def _on_outcome(
         self,
         vhost: str,
         queue: str,
@@ -386,5 +386,5 @@ class DeadLetters:
 
 
 def put_on_record(parcels: list[PendingDeadLetter], target: QueueTarget) -> None:
-    for parcel in parcels:
-        parcel.recorded(identity_of(target))
+    for pending in parcels:
+        pending.recorded(identity_of(target))

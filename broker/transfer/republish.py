@@ -40,15 +40,15 @@ def successions_of(
     return line
 
 
-def current_queue(vhost: VirtualHost, inlet: QueueTarget) -> QueueTarget | None:
+def current_queue(vhost: VirtualHost, target: QueueTarget) -> QueueTarget | None:
     """Where messages go by now that were for this: its queue may stand still, or have become
     another.  None if it is gone."""
-    queue, now = vhost.queues.get(inlet.name), vhost.inlets.get(inlet.name)
+    queue, now = vhost.queues.get(target.name), vhost.redirects.get(target.name)
     if queue is None:
         return None
-    if now is inlet:
-        return inlet
-    known, wanted = identity_of(queue), identity_of(inlet)
+    if now is target:
+        return target
+    known, wanted = identity_of(queue), identity_of(target)
     while known is not None and known != wanted:
         known = vhost.predecessors.get(known)
     return None if known is None else now or queue
@@ -76,7 +76,7 @@ class RepublishedMessage(NamedTuple):
     """What keeps it."""
     expiration_ms: int | None = None
     """For how long it may wait at most where it goes, if its publisher says so."""
-    parcel: PendingDeadLetter | None = None
+    pending: PendingDeadLetter | None = None
 
     def keep(self, content: bytes) -> None:
         """Have exchanges on its way keep one of the messages."""
@@ -85,18 +85,18 @@ class RepublishedMessage(NamedTuple):
             history.keep(message)
 
     def sent_as(
-        self, parcel: PendingDeadLetter | None, predecessors: Mapping[object, object]
+        self, pending: PendingDeadLetter | None, predecessors: Mapping[object, object]
     ) -> RepublishedMessage:
         """The same, to where the parcel has not arrived yet; `predecessors` as `VirtualHost` has
         them."""
-        if parcel is None:
+        if pending is None:
             return self
         for successor in predecessors.keys() & set(map(identity_of, self.targets)):
             for younger, older in successions_of(successor, predecessors):
-                parcel.succeed(younger, older)
-        lacking = parcel.lead(map(identity_of, self.targets))
+                pending.succeed(younger, older)
+        lacking = pending.lead(map(identity_of, self.targets))
         targets = tuple(target for target in self.targets if identity_of(target) in lacking)
-        return self._replace(targets=targets, parcel=parcel)
+        return self._replace(targets=targets, pending=pending)
 
     @property
     def way(self) -> Destination:

@@ -13,7 +13,7 @@ from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Name
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_known, node_name
+from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_supported, node_name
 from fluffle.broker.queues.arguments import (
     Declaration,
     QueueSpec,
@@ -111,13 +111,13 @@ def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Ch
     change = changes.declare_exchange(vhost.topology, spec)
     if change.changes_nothing:
         return change
-    asked = SELECTS if routes_as(spec) == JMS_TOPIC else DELAYS if spec.type == DELAYED else 0
-    if asked:
-        change = change._replace(rests_on=(*change.rests_on, *check_known(asked, nodes)))
+    feature = SELECTS if routes_as(spec) == JMS_TOPIC else DELAYS if spec.type == DELAYED else 0
+    if feature:
+        change = change._replace(rests_on=(*change.rests_on, *check_supported(feature, nodes)))
     if spec.type != DELAYED:
         return change
-    calendar = delayed_queue_spec(spec.name, vhost.name, durable=spec.durable)
-    return new_queue(vhost, calendar, None).joined(change)
+    delayed_queue = delayed_queue_spec(spec.name, vhost.name, durable=spec.durable)
+    return new_queue(vhost, delayed_queue, None).joined(change)
 
 
 def places_of(definition: QueueDefinition) -> tuple[str, ...]:

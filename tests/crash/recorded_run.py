@@ -103,8 +103,8 @@ class RecordedRun:
     def _note_of(self, index: int) -> Note:
         def note(event: Event) -> None:
             is_open = index < len(self.clients)
-            heard_count = self.clients[index].connection.heard_count if is_open else 0
-            self.told.append((event, index, heard_count))
+            received_count = self.clients[index].connection.received_count if is_open else 0
+            self.told.append((event, index, received_count))
 
         return note
 

@@ -37,17 +37,17 @@ BYTES = (
 @given(st.lists(st.integers(0, len(BYTES)), max_size=6))
 def test_it_hears_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
     hearing = ClientReader()
-    heard: list[ReceivedMethod] = []
+    received: list[ReceivedMethod] = []
     places = [0, *sorted(cuts), len(BYTES)]
     for start, stop in pairwise(places):
-        heard += hearing.feed(BYTES[start:stop])
-    assert [each.method.name for each in heard] == [
+        received += hearing.feed(BYTES[start:stop])
+    assert [each.method.name for each in received] == [
         "Queue.DeclareOk",
         "Basic.Deliver",
         "Basic.Deliver",
     ]
-    assert [each.body for each in heard] == [b"", b"", b"x" * 10_000]
-    assert [each.properties for each in heard] == [b"", PROPERTIES, PROPERTIES]
+    assert [each.body for each in received] == [b"", b"", b"x" * 10_000]
+    assert [each.properties for each in received] == [b"", PROPERTIES, PROPERTIES]
 
 
 METHOD = encode_method(1, make(Basic.QosOk))

@@ -366,25 +366,25 @@ def timeout() -> SuspicionTimeout:
 
 def test_who_is_on_time_is_missed_after_a_second(timeout: SuspicionTimeout) -> None:
     for now_ms in range(0, 60_000, TUNING.ping_interval_ms):
-        timeout.heard(TUNING.ping_interval_ms, now_ms)
+        timeout.observe_gap(TUNING.ping_interval_ms, now_ms)
     assert timeout.limit_ms(60_000) == FLOOR_MS
 
 
 def test_who_is_often_late_may_be_late(timeout: SuspicionTimeout) -> None:
-    timeout.heard(900, 10_000)
-    timeout.heard(250, 10_250)
+    timeout.observe_gap(900, 10_000)
+    timeout.observe_gap(250, 10_250)
     assert timeout.limit_ms(10_250) == pytest.approx(GAPS * 900, abs=50)
 
 
 def test_that_somebody_was_late_once_is_forgotten(timeout: SuspicionTimeout) -> None:
-    timeout.heard(2_000, 0)
+    timeout.observe_gap(2_000, 0)
     limits = [timeout.limit_ms(now_ms) for now_ms in range(0, 2_000 * FORGOTTEN, 1_000)]
     assert limits == sorted(limits, reverse=True)
     assert (limits[0], limits[-1]) == (GAPS * 2_000, FLOOR_MS)
 
 
 def test_nobody_waits_longer_than_the_cap(timeout: SuspicionTimeout) -> None:
-    timeout.heard(4_000, 0)
+    timeout.observe_gap(4_000, 0)
     assert timeout.limit_ms(0) == CAP_MS
     for now_ms in range(5):
         timeout.mistaken(now_ms)
@@ -392,7 +392,7 @@ def test_nobody_waits_longer_than_the_cap(timeout: SuspicionTimeout) -> None:
 
 
 def test_who_was_away_is_not_taken_for_late(timeout: SuspicionTimeout) -> None:
-    timeout.heard(CAP_MS + 1, 0)
+    timeout.observe_gap(CAP_MS + 1, 0)
     assert timeout.limit_ms(0) == FLOOR_MS
 
 
@@ -428,7 +428,7 @@ def test_a_starved_node_is_suspected_a_few_times_and_no_more(
         gap_ms = chance.randint(200, 2_000)
         limit_ms = timeout.limit_ms(now_ms)
         now_ms += gap_ms
-        timeout.heard(gap_ms, now_ms)
+        timeout.observe_gap(gap_ms, now_ms)
         if gap_ms >= limit_ms:
             timeout.mistaken(now_ms)
             mistakes += 1

@@ -87,6 +87,6 @@ def test_whatever_is_called_durable_is_on_disk(steps: list[tuple[str, int]]) -> 
         elif step == "sync" and writes:
             start, entries = writes.pop(0)
             disk[start:] = entries
-            durable.finish(durable._under_way[0][0])
+            durable.finish(durable._pending_writes[0][0])
         assert disk[: durable.index] == memory[: durable.index]
         assert durable.index <= len(memory)

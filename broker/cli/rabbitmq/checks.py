@@ -62,10 +62,10 @@ def alarms(call: Invocation) -> Report:
 
 
 def check_alarms(call: Invocation) -> Report:
-    told = alarms(call)
-    if told.content["alarms"]:
-        raise Failure("\n".join(told.lines), content={**told.content, "result": "error"})
-    return told
+    report = alarms(call)
+    if report.content["alarms"]:
+        raise Failure("\n".join(report.lines), content={**report.content, "result": "error"})
+    return report
 
 
 def check_local_alarms(call: Invocation) -> Report:

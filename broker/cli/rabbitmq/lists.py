@@ -95,11 +95,11 @@ CONSUMERS = ListingVerb(
 def columns_of(inventory: ListingVerb, call: Invocation) -> Sequence[str]:
     """Those that were asked for.  UsageFailure for one that there is not."""
     known = {*inventory.default, *inventory.others}
-    asked = [name for word in call.words for name in word.split(",") if name]
-    for name in asked:
+    columns = [name for word in call.words for name in word.split(",") if name]
+    for name in columns:
         if name not in known:
             raise UsageFailure(f"Info key(s) {name} are not supported")
-    return asked or inventory.default
+    return columns or inventory.default
 
 
 def listed(inventory: ListingVerb, call: Invocation) -> RowTable:

@@ -220,9 +220,9 @@ def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
         return 0
 
 
-def without_passwords(said: str) -> str:
+def without_passwords(text: str) -> str:
     """What was typed, or is said of it, but for the passwords of URLs."""
-    return PASSWORD.sub(r"\1:***@", said)
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 def split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:

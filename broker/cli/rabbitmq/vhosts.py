@@ -24,12 +24,12 @@ def metadata(call: Invocation) -> Row:
     """What was said of one."""
     options = call.options
     tags = options.get("tags")
-    said = {
+    fields = {
         "description": options.get("description"),
         "tags": None if tags is None else [tag for tag in tags.split(",") if tag],
         "queue_type": options.get("default-queue-type"),
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def is_there(call: Invocation, name: str) -> bool:
@@ -47,10 +47,10 @@ def delete_vhost(call: Invocation) -> None:
 
 
 def update_vhost_metadata(call: Invocation) -> None:
-    said = metadata(call)
-    if not said:
+    fields = metadata(call)
+    if not fields:
         raise UsageFailure("say something: --description, --tags, --default-queue-type")
-    call.client.call("vhosts.metadata", name=call.words[0], **said)
+    call.client.call("vhosts.metadata", name=call.words[0], **fields)
 
 
 def enable_protection(call: Invocation) -> None:

@@ -19,9 +19,9 @@ from fluffle.broker.config.rabbitmq_conf.verdicts import (
     each,
     ignored,
     ignored_unless,
+    mapped,
     refused,
     refused_unless,
-    said,
     to,
 )
 
@@ -61,17 +61,17 @@ def listener(conf: ConfSettings, setting: ConfLine) -> Verdict:
 def no_listeners(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     if setting.value != "none":
         return RefusedSetting("write none, or listeners.tcp.default = PORT")
-    return said(listen="none") if setting.key[1] == "tcp" else MappedSetting()
+    return mapped(listen="none") if setting.key[1] == "tcp" else MappedSetting()
 
 
 def verify(conf: ConfSettings, _setting: ConfLine) -> Verdict:
     """verify and fail_if_no_peer_cert are one option."""
     must = conf.value("ssl_options.fail_if_no_peer_cert", FALSE) == TRUE
     if conf.value("ssl_options.verify", "verify_none") == "verify_peer":
-        return said(tls_verify="require" if must else "request")
+        return mapped(tls_verify="require" if must else "request")
     if must:
         return RefusedSetting("fail_if_no_peer_cert needs verify = verify_peer; write that, too")
-    return said(tls_verify="none")
+    return mapped(tls_verify="none")
 
 
 def tls_version(conf: ConfSettings, setting: ConfLine) -> Verdict:
@@ -79,10 +79,10 @@ def tls_version(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if not versions <= {"tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"}:
         return RefusedSetting("write tlsv1.2 or tlsv1.3")
     if versions == {"tlsv1.3"}:
-        return said(tls_min_version="1.3")
+        return mapped(tls_min_version="1.3")
     if setting.value in {"tlsv1", "tlsv1.1"}:
         return IgnoredSetting("older than 1.2 is never spoken; clients of it are refused")
-    return said(tls_min_version="1.2")
+    return mapped(tls_min_version="1.2")
 
 
 def depth(conf: ConfSettings, _setting: ConfLine) -> Verdict:
@@ -121,7 +121,9 @@ def loopback(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """Those that are true, and no others."""
     if setting.key == ("loopback_users",):
         return (
-            said(loopback_users="none") if setting.value == "none" else RefusedSetting("write none")
+            mapped(loopback_users="none")
+            if setting.value == "none"
+            else RefusedSetting("write none")
         )
     if conf.value("loopback_users") == "none":
         return IgnoredSetting("loopback_users = none says more")

@@ -21,9 +21,9 @@ from fluffle.broker.config.rabbitmq_conf.verdicts import (
     each,
     ignored,
     ignored_unless,
+    mapped,
     refused,
     refused_unless,
-    said,
     to,
 )
 
@@ -75,7 +75,7 @@ def classic_node(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if not all(node.partition("@")[2] for node in nodes):
         return RefusedSetting("write NAME@HOST, as in rabbit@node1")
     peers = ",".join(f"{node}={node.partition('@')[2]}:{port}" for node in nodes)
-    return said(peers=peers, node=own_name(conf), cluster_listen=f":{port}")
+    return mapped(peers=peers, node=own_name(conf), cluster_listen=f":{port}")
 
 
 def backend(conf: ConfSettings, setting: ConfLine) -> Verdict:
@@ -89,7 +89,7 @@ def backend(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if not (suffix or service):
         return RefusedSetting("name the headless service with cluster_formation.k8s.service_name")
     port = conf.environment.get("RABBITMQ_DIST_PORT", str(CLUSTER_PORT))
-    return said(discover=f"{suffix or service}:{port}", cluster_listen=f":{port}")
+    return mapped(discover=f"{suffix or service}:{port}", cluster_listen=f":{port}")
 
 
 def in_kubernetes(conf: ConfSettings, _setting: ConfLine) -> Verdict:
@@ -105,8 +105,8 @@ def memory(conf: ConfSettings, setting: ConfLine) -> Verdict:
             return IgnoredSetting("vm_memory_high_watermark.absolute counts")
         total = conf.value("total_memory_available_override_value")
         if total.isdecimal() and is_share(setting.value):
-            return said(memory_high_watermark=str(int(float(setting.value) * int(total))))
-    return said(memory_high_watermark=setting.value)
+            return mapped(memory_high_watermark=str(int(float(setting.value) * int(total))))
+    return mapped(memory_high_watermark=setting.value)
 
 
 def total_memory(conf: ConfSettings, setting: ConfLine) -> Verdict:
@@ -115,7 +115,7 @@ def total_memory(conf: ConfSettings, setting: ConfLine) -> Verdict:
     share = conf.value("vm_memory_high_watermark.relative", "0.6")
     if not (setting.value.isdecimal() and is_share(share)):
         return RefusedSetting("write a number of bytes")
-    return said(memory_high_watermark=str(int(float(share) * int(setting.value))))
+    return mapped(memory_high_watermark=str(int(float(share) * int(setting.value))))
 
 
 def is_share(text: str) -> bool:
@@ -125,10 +125,10 @@ def is_share(text: str) -> bool:
 def disk(conf: ConfSettings, setting: ConfLine) -> Verdict:
     """A size counts before so many times the memory."""
     if setting.key[-1] == "absolute":
-        return said(disk_free_limit=setting.value)
+        return mapped(disk_free_limit=setting.value)
     if conf.value("disk_free_limit.absolute"):
         return IgnoredSetting("disk_free_limit.absolute counts")
-    return said(disk_free_limit=f"{setting.value}{'' if '.' in setting.value else '.0'}")
+    return mapped(disk_free_limit=f"{setting.value}{'' if '.' in setting.value else '.0'}")
 
 
 def milliseconds(option: str) -> Rule:
@@ -151,18 +151,18 @@ def level(conf: ConfSettings, setting: ConfLine) -> Verdict:
     word = setting.value.lstrip("=!<")
     if word not in LEVELS:
         return RefusedSetting(f"there is no '{setting.value}'; write {', '.join(LEVELS)}")
-    return said(log_level=LEVELS[word])
+    return mapped(log_level=LEVELS[word])
 
 
 def log_exchange(conf: ConfSettings, setting: ConfLine) -> Verdict:
     if setting.value == FALSE:
-        return said(log_exchange="none")
+        return mapped(log_exchange="none")
     if setting.value != TRUE:
         return RefusedSetting(f"there is no '{setting.value}'; write {TRUE} or {FALSE}")
     word = conf.value("log.exchange.level") or conf.value("log.default.level", "info")
     if word not in LEVELS:
         return RefusedSetting(f"there is no '{word}'; write {', '.join(LEVELS)}")
-    return said(log_exchange="none" if word == "none" else LEVELS[word])
+    return mapped(log_exchange="none" if word == "none" else LEVELS[word])
 
 
 def log_exchange_level(conf: ConfSettings, _setting: ConfLine) -> Verdict:
@@ -182,14 +182,14 @@ def queue_type(_conf: ConfSettings, setting: ConfLine) -> Verdict:
     word = setting.value.removeprefix("rabbit_").removesuffix("_queue")
     if word == "stream":
         return RefusedSetting("there are no streams here; write classic or quorum")
-    return said(default_queue_type=word)
+    return mapped(default_queue_type=word)
 
 
 def definitions(conf: ConfSettings, setting: ConfLine) -> Verdict:
     local = conf.value("definitions.local.path")
     if setting.key != ("definitions", "local", "path") and local and local != setting.value:
         return IgnoredSetting("definitions.local.path counts")
-    return said(definitions=setting.value)
+    return mapped(definitions=setting.value)
 
 
 def import_backend(_conf: ConfSettings, setting: ConfLine) -> Verdict:

@@ -79,7 +79,7 @@ Rules: TypeAlias = Mapping[str, Rule]
 TRUE, FALSE = "true", "false"
 
 
-def said(**options: str) -> MappedSetting:
+def mapped(**options: str) -> MappedSetting:
     """One text for each option; `_` stands for `-`."""
     return MappedSetting({name.replace("_", "-"): (text,) for name, text in options.items()})
 

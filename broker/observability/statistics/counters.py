@@ -60,7 +60,7 @@ class VhostCounters:
         """The queue that this is, or stands for; None if it is gone, or never was one."""
         vhost, name = self.vhost, target.name
         queue = vhost.queues.get(name)
-        if queue is None or (queue is not target and vhost.inlets.get(name) is not target):
+        if queue is None or (queue is not target and vhost.redirects.get(name) is not target):
             return None
         return queue
 

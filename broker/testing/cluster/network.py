@@ -24,7 +24,7 @@ Find = Callable[[int], Address | None]
 class Network:
     """Between nodes that are called by their numbers."""
 
-    __slots__ = ("_find", "_loop", "_names", "_ways", "seed")
+    __slots__ = ("_directions", "_find", "_loop", "_names", "seed")
 
     def __init__(self, names: Sequence[str], find: Find, seed: int) -> None:
         """`seed`: of what is dropped."""
@@ -33,7 +33,9 @@ class Network:
         self._loop = asyncio.get_running_loop()
         self.seed = seed
         chance = Random(seed)
-        self._ways = {pair: LinkDirection(chance) for pair in permutations(range(len(names)), 2)}
+        self._directions = {
+            pair: LinkDirection(chance) for pair in permutations(range(len(names)), 2)
+        }
 
     def dial_from(self, node: int) -> Dial:
         """How this one dials the others."""
@@ -45,7 +47,7 @@ class Network:
         return dial
 
     async def _dial(self, node: int, other: int, make: MakeProtocol) -> object:
-        forth, back = self._ways[node, other], self._ways[other, node]
+        forth, back = self._directions[node, other], self._directions[other, node]
         while forth.is_cut or back.is_cut:
             await forth.when_whole.wait()
             await back.when_whole.wait()
@@ -60,7 +62,7 @@ class Network:
 
     async def cut(self, from_: int, to: int) -> None:
         """Cut a direction: nothing goes this way any more."""
-        self._way(from_, to).cut()
+        self._direction(from_, to).cut()
 
     async def partition(self, *sides: Iterable[int]) -> None:
         """Nothing goes between these sides any more, either way; within each all is as it was.
@@ -73,40 +75,40 @@ class Network:
         for one, other in combinations(groups, 2):
             for a in one:
                 for b in other:
-                    self._way(a, b).cut()
-                    self._way(b, a).cut()
+                    self._direction(a, b).cut()
+                    self._direction(b, a).cut()
 
     async def heal(self) -> None:
         """Restore the network as it was in the beginning; what was held up arrives."""
-        for way in self._ways.values():
-            way.delay_s = way.loss = 0.0
-            way.mend()
+        for direction in self._directions.values():
+            direction.delay_s = direction.loss = 0.0
+            direction.mend()
 
     async def drop(self, share: float, *, from_: int | None = None, to: int | None = None) -> None:
         """Lose this share of the pieces that are sent; each is sent again 200 ms later or more."""
         if not 0 <= share < 1:
             raise ValueError(f"{share} is no share from 0 to below 1")
-        for way in self._some(from_, to):
-            way.loss = share
+        for direction in self._some(from_, to):
+            direction.loss = share
 
     async def delay(self, ms: float, *, from_: int | None = None, to: int | None = None) -> None:
         """Delay what is sent by so much."""
         if ms < 0:
             raise ValueError(f"nothing arrives {-ms} ms before it is sent")
-        for way in self._some(from_, to):
-            way.delay_s = ms / 1_000
+        for direction in self._some(from_, to):
+            direction.delay_s = ms / 1_000
 
-    def _way(self, from_: int, to: int) -> LinkDirection:
+    def _direction(self, from_: int, to: int) -> LinkDirection:
         """ValueError."""
-        if (from_, to) not in self._ways:
+        if (from_, to) not in self._directions:
             raise ValueError(f"there is no way from node {from_} to node {to}")
-        return self._ways[from_, to]
+        return self._directions[from_, to]
 
     def _some(self, from_: int | None, to: int | None) -> Iterator[LinkDirection]:
         """Return all directions that begin and end there; None is anywhere."""
         if from_ is not None and to is not None:
-            yield self._way(from_, to)
+            yield self._direction(from_, to)
             return
-        for (one, other), way in self._ways.items():
+        for (one, other), direction in self._directions.items():
             if from_ in (None, one) and to in (None, other):
-                yield way
+                yield direction

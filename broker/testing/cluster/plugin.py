@@ -56,15 +56,15 @@ def amqp_cluster(request: pytest.FixtureRequest) -> Iterator[ThreadedCluster]:
 
 def arguments_of(marks: list[pytest.Mark], of: type) -> Mapping[str, Any]:
     """Of several marks; what the first one says counts.  TypeError."""
-    known, said = inspect.signature(of).parameters, dict[str, Any]()
+    known, given = inspect.signature(of).parameters, dict[str, Any]()
     for mark in marks:
         if mark.args:
             raise TypeError(f"arguments have names, unlike {mark.args[0]!r}")
         for name, value in mark.kwargs.items():
             if name not in known:
                 raise TypeError(f"there is no argument '{name}', but {', '.join(known)}")
-            said.setdefault(name, value)
-    return said
+            given.setdefault(name, value)
+    return given
 
 
 @pytest.hookimpl(wrapper=True)
@@ -85,8 +85,8 @@ def pytest_runtest_makereport(
     threaded = item.stash.get(CLUSTER, None)
     if report.failed and threaded is not None:
         cluster = threaded.cluster
-        told = f"{cluster.nodes.shown()}; what the network does is of seed={cluster.net.seed}"
-        report.sections.append((MARK, told))
+        text = f"{cluster.nodes.shown()}; what the network does is of seed={cluster.net.seed}"
+        report.sections.append((MARK, text))
         report.sections += [("amqp timeline", each) for each in timelines_of(threaded)]
     return report
 

@@ -308,7 +308,7 @@ async def done_in(there: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]
     come: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     working: asyncio.Task[T] = there.create_task(work)
 
-    def tell(working: asyncio.Task[T]) -> None:
+    def finish(working: asyncio.Task[T]) -> None:
         if working.cancelled():
             come.cancel()
             return
@@ -320,7 +320,7 @@ async def done_in(there: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]
         else:
             come.set_result(working.result())
 
-    working.add_done_callback(tell)
+    working.add_done_callback(finish)
     try:
         return await come
     finally:

@@ -24,7 +24,7 @@ from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
 from fluffle.broker.testing.faults.faults import CrossThreadProxy
 from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
-from fluffle.broker.testing.path_args import PathSaid
+from fluffle.broker.testing.path_args import PathArgument
 from fluffle.broker.testing.threaded import closed
 
 NEAR = (Cluster, ClusterNode, ClusterVhost, DiskFaults, MovableClock, Network, CrossThreadProxy)
@@ -92,10 +92,10 @@ class ThreadedCluster:
         config: Config | None = None,
         *,
         nodes: int = 3,
-        data_dir: PathSaid | None = None,
+        data_dir: PathArgument | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: PathSaid | None = None,
+        definitions: PathArgument | None = None,
         seed: int | None = None,
     ) -> None:
         self.cluster = Cluster(

@@ -158,9 +158,9 @@ class ClusterVhost:
         return self._at(self._leaders.nodes[number])
 
     def _at(self, node: ClusterNode) -> Vhost:
-        scene = node.scene(self.name)
+        scope = node.scope(self.name)
         clock = self._leaders.nodes.clock
         return Vhost(
             self.name, self.urls, node.parts, node.node.turn, clock,
-            scene=scene, timeline=self._timeline,
+            scope=scope, timeline=self._timeline,
         )  # fmt: skip

@@ -64,44 +64,44 @@ class LinkDirection:
 class StreamDirection:
     """Bytes of one connection in one direction."""
 
-    __slots__ = ("_loop", "_on_busy", "_timer", "_under_way", "_way")
+    __slots__ = ("_direction", "_in_transit", "_loop", "_on_busy", "_timer")
 
     def __init__(
-        self, way: LinkDirection, loop: asyncio.AbstractEventLoop, on_busy: Callable[[], None]
+        self, direction: LinkDirection, loop: asyncio.AbstractEventLoop, on_busy: Callable[[], None]
     ) -> None:
         """`on_busy` is called when `is_busy` changes."""
-        self._way = way
+        self._direction = direction
         self._loop = loop
         self._on_busy = on_busy
-        self._under_way: deque[tuple[float, Callable[[], object]]] = deque()
+        self._in_transit: deque[tuple[float, Callable[[], object]]] = deque()
         """When each piece arrives, and what happens then."""
         self._timer: asyncio.TimerHandle | None = None
-        way.flows.add(self)
+        direction.flows.add(self)
 
     @property
     def is_busy(self) -> bool:
         """Whether something is under way."""
-        return bool(self._under_way)
+        return bool(self._in_transit)
 
     def put(self, arrive: Callable[[], object]) -> None:
         """Call `arrive` when a piece that is sent now arrives: at once if nothing is in the way."""
-        taken_s = self._way.taken_s()
-        if not (self._under_way or taken_s or self._way.is_cut):
+        taken_s = self._direction.taken_s()
+        if not (self._in_transit or taken_s or self._direction.is_cut):
             arrive()
             return
-        self._under_way.append((self._loop.time() + taken_s, arrive))
-        if len(self._under_way) == 1:
+        self._in_transit.append((self._loop.time() + taken_s, arrive))
+        if len(self._in_transit) == 1:
             self._on_busy()
         self.pump()
 
     def drop(self) -> None:
         """Drop what is under way."""
-        self._under_way.clear()
+        self._in_transit.clear()
 
     def end(self) -> None:
         """The connection is gone."""
         self.drop()
-        self._way.flows.discard(self)
+        self._direction.flows.discard(self)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -111,12 +111,12 @@ class StreamDirection:
             self._timer.cancel()
             self._timer = None
         was_busy = self.is_busy
-        while self._under_way and not self._way.is_cut:
-            at_s, arrive = self._under_way[0]
+        while self._in_transit and not self._direction.is_cut:
+            at_s, arrive = self._in_transit[0]
             if at_s > self._loop.time():
                 self._timer = self._loop.call_at(at_s, self.pump)
                 break
-            self._under_way.popleft()
+            self._in_transit.popleft()
             arrive()
         if was_busy and not self.is_busy:
             self._on_busy()
@@ -138,7 +138,7 @@ class FaultyTransport(asyncio.Transport, asyncio.Protocol):
         self._socket: asyncio.Transport
         self._forth = StreamDirection(forth, loop, self._look_whether_full)
         self._back = StreamDirection(back, loop, self._look_whether_read)
-        self._is_told = False
+        self._is_close_notified = False
         """The node knows that it is over."""
         self._is_reading = True
         self._is_socket_full = self._is_full = False
@@ -163,13 +163,13 @@ class FaultyTransport(asyncio.Transport, asyncio.Protocol):
     def _end(self, hang_up: Callable[[], None]) -> None:
         """The node is done with it; the other one hears of it when that arrives."""
         self._forth.put(hang_up)
-        if not self._is_told:
-            self._is_told = True
+        if not self._is_close_notified:
+            self._is_close_notified = True
             self._back.end()
             self._loop.call_soon(self._protocol.connection_lost, None)
 
     def is_closing(self) -> bool:
-        return self._is_told or self._socket.is_closing()
+        return self._is_close_notified or self._socket.is_closing()
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return self._socket.get_extra_info(name, default)
@@ -200,7 +200,7 @@ class FaultyTransport(asyncio.Transport, asyncio.Protocol):
 
     def _look_whether_full(self) -> None:
         is_full = self._is_socket_full or self._forth.is_busy
-        if is_full == self._is_full or self._is_told:
+        if is_full == self._is_full or self._is_close_notified:
             return
         self._is_full = is_full
         if is_full:
@@ -231,12 +231,12 @@ class FaultyTransport(asyncio.Transport, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forth.end()
-        if not self._is_told:
+        if not self._is_close_notified:
             self._back.put(lambda: self._lost(exc))
 
     def _lost(self, error: Exception | None) -> None:
         """The node hears that it is over."""
-        if not self._is_told:
-            self._is_told = True
+        if not self._is_close_notified:
+            self._is_close_notified = True
             self._back.end()
             self._protocol.connection_lost(error)

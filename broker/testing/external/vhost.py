@@ -165,8 +165,10 @@ class ExternalVhost:
         """
         __tracebackhide__ = True
         properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
-        told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
-        if not await self._client.publish(exchange, routing_key, told, body):
+        message_properties = Properties(
+            headers=to_table(dict(headers)) if headers else None, **properties
+        )
+        if not await self._client.publish(exchange, routing_key, message_properties, body):
             raise AssertionError(
                 f"no queue takes what is published to exchange '{exchange}' with routing key "
                 f"'{routing_key}' in vhost '{self.name}'"

@@ -18,8 +18,8 @@ class Consumer:
 
     __slots__ = ("_scene", "is_auto_ack", "prefetch", "queue", "tag", "unacked")
 
-    def __init__(self, scene: FaultScope, row: Row) -> None:
-        self._scene = scene
+    def __init__(self, scope: FaultScope, row: Row) -> None:
+        self._scene = scope
         self.tag: str = row["consumer_tag"]
         self.queue: str = row["queue_name"]
         self.prefetch: int = row["prefetch_count"]
@@ -52,8 +52,8 @@ class NextConnection:
 
     __slots__ = ("_scene", "name")
 
-    def __init__(self, scene: FaultScope, name: str = NEXT) -> None:
-        self._scene = scene
+    def __init__(self, scope: FaultScope, name: str = NEXT) -> None:
+        self._scene = scope
         self.name = name
 
     async def reset(self) -> None:
@@ -83,17 +83,17 @@ class Connection:
         "user", "vhost",
     )  # fmt: skip
 
-    def __init__(self, scene: FaultScope, row: Row) -> None:
-        self._scene = scene
+    def __init__(self, scope: FaultScope, row: Row) -> None:
+        self._scene = scope
         self.name: str = row["name"]
         self.user: str = row["user"]
         """Empty before the login, as `vhost`."""
         self.vhost: str = row["vhost"]
         self.client_properties: Row = row["client_properties"]
         self.channels: list[int] = [each["number"] for each in row["channels"]]
-        self.consumers = [Consumer(scene, each) for each in row["consumers"]]
+        self.consumers = [Consumer(scope, each) for each in row["consumers"]]
         self.is_frozen: bool = row["frozen"]
-        self._same = NextConnection(scene, self.name)
+        self._same = NextConnection(scope, self.name)
 
     async def close(self, text: str = REASON) -> None:
         """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
@@ -125,8 +125,8 @@ class Clients:
 
     __slots__ = ("_scene",)
 
-    def __init__(self, scene: FaultScope) -> None:
-        self._scene = scene
+    def __init__(self, scope: FaultScope) -> None:
+        self._scene = scope
 
     async def connections(self) -> list[Connection]:
         """Those that are open, in the order in which they came."""

@@ -81,42 +81,42 @@ def besides(channel: int, frames: Mapping[int, Frame]) -> dict[int, Frame]:
     return {number: frame for number, frame in frames.items() if frame.channel != channel}
 
 
-def hold(scene: FaultScope) -> Row:
+def hold(scope: FaultScope) -> Row:
     """Confirm nothing, neither with ack nor with nack, until that is over."""
-    return begin(scene, HELD, lambda _act: None)
+    return begin(scope, HELD, lambda _act: None)
 
 
-def delay(scene: FaultScope, *, ms: int) -> Row:
+def delay(scope: FaultScope, *, ms: int) -> Row:
     """Say each confirm so much later, by the clock that can be moved."""
     what = f"{HELD} for {timedelta(milliseconds=ms)}"
-    return begin(scene, what, partial(scene.call_later, ms / 1_000))
+    return begin(scope, what, partial(scope.call_later, ms / 1_000))
 
 
-def begin(scene: FaultScope, what: str, wait: Callable[[Callable[[], None]], object]) -> Row:
-    release(scene)
+def begin(scope: FaultScope, what: str, wait: Callable[[Callable[[], None]], object]) -> Row:
+    release(scope)
     shapes: dict[TappedConnection, HeldConfirms] = {}
 
     def shape(line: TappedConnection) -> None:
-        shapes[line] = HeldConfirms(line, scene.has, wait)
+        shapes[line] = HeldConfirms(line, scope.has, wait)
         line.shapes.append(shapes[line])
         line.when_lost.append(partial(shapes.pop, line, None))
 
     def end() -> None:
-        scene.door.standing.pop((scene, HELD), None)
+        scope.acceptor.standing.pop((scope, HELD), None)
         for each in shapes.values():
             each.end()
         shapes.clear()
 
-    for line in scene.door.lines():
+    for line in scope.acceptor.lines():
         shape(line)
-    scene.door.standing[scene, HELD] = shape
-    scene.begin(HELD, what, end)
+    scope.acceptor.standing[scope, HELD] = shape
+    scope.begin(HELD, what, end)
     return {}
 
 
-def release(scene: FaultScope) -> Row:
+def release(scope: FaultScope) -> Row:
     """Say all that has been held back, and hold back nothing more."""
-    scene.end(HELD)
+    scope.end(HELD)
     return {}
 
 

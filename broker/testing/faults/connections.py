@@ -22,9 +22,9 @@ from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection, decode_method, field_table
 
 
-def client_properties(heard: bytes) -> dict[str, Any]:
+def client_properties(data: bytes) -> dict[str, Any]:
     """Of connection.start-ok, in what a client has sent from the protocol header on."""
-    for frame in frames_of(heard[HEADER_BYTES:]):
+    for frame in frames_of(data[HEADER_BYTES:]):
         if frame.method == START_OK:
             try:
                 method = decode_method(frame.payload)
@@ -35,9 +35,9 @@ def client_properties(heard: bytes) -> dict[str, Any]:
     return {}
 
 
-def list_connections(scene: FaultScope) -> Row:
+def list_connections(scope: FaultScope) -> Row:
     """Those that are open, with their channels and consumers, as `fluffle` shows them."""
-    return {"connections": [row_of(line) for line in scene.lines()]}
+    return {"connections": [row_of(line) for line in scope.lines()]}
 
 
 def row_of(line: TappedConnection) -> Row:
@@ -56,37 +56,37 @@ def row_of(line: TappedConnection) -> Row:
     }
 
 
-def close(scene: FaultScope, *, connection: str, text: str = REASON) -> Row:
+def close(scope: FaultScope, *, connection: str, text: str = REASON) -> Row:
     """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
-    close_connection(scene.line(connection).connection, ConnectionForced(text))
+    close_connection(scope.line(connection).connection, ConnectionForced(text))
     return {}
 
 
-def reset(scene: FaultScope, *, connection: str) -> Row:
+def reset(scope: FaultScope, *, connection: str) -> Row:
     """No goodbye: the client is told by TCP that there is nobody any more."""
-    return on(scene, connection, "is reset", TappedConnection.reset)
+    return on(scope, connection, "is reset", TappedConnection.reset)
 
 
-def freeze(scene: FaultScope, *, connection: str) -> Row:
+def freeze(scope: FaultScope, *, connection: str) -> Row:
     """Read and write nothing; the socket stays open, and heartbeats stop."""
-    return on(scene, connection, "is frozen", partial(freeze_line, scene))
+    return on(scope, connection, "is frozen", partial(freeze_line, scope))
 
 
-def freeze_line(scene: FaultScope, line: TappedConnection) -> None:
+def freeze_line(scope: FaultScope, line: TappedConnection) -> None:
     """Until that ends, or its client is gone."""
-    line.freeze(scene)
+    line.freeze(scope)
     what = f"connection '{line.connection.name}' is frozen"
-    scene.begin(line, what, partial(line.thaw, scene))
-    line.when_lost.append(partial(scene.end, line))
+    scope.begin(line, what, partial(line.thaw, scope))
+    line.when_lost.append(partial(scope.end, line))
 
 
-def thaw(scene: FaultScope, *, connection: str) -> Row:
+def thaw(scope: FaultScope, *, connection: str) -> Row:
     """Go on where it stopped."""
-    scene.end(scene.line(connection))
+    scope.end(scope.line(connection))
     return {}
 
 
-def cut_after(scene: FaultScope, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:
+def cut_after(scope: FaultScope, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:
     """Cut it once so many more bytes have passed, though that is in the midst of a frame.
 
     Those that are counted are sent by the `broker` or by the `client`.
@@ -95,19 +95,19 @@ def cut_after(scene: FaultScope, *, connection: str, bytes: int, sent_by: str = 
         raise SyntaxFailure("'sent_by' must be broker or client, and 'bytes' not negative")
     what = f"is cut after {bytes} bytes of the {sent_by}"
     return on(
-        scene, connection, what, partial(TappedConnection.cut_after, count=bytes, sent_by=sent_by)
+        scope, connection, what, partial(TappedConnection.cut_after, count=bytes, sent_by=sent_by)
     )
 
 
-def on(scene: FaultScope, name: str, what: str, plan: Callable[[TappedConnection], None]) -> Row:
+def on(scope: FaultScope, name: str, what: str, plan: Callable[[TappedConnection], None]) -> Row:
     """Do it to a connection, or to the next."""
     if name != NEXT:
-        plan(scene.line(name))
+        plan(scope.line(name))
         return {}
-    plans = scene.door.plans
+    plans = scope.acceptor.plans
 
     def come(line: TappedConnection) -> None:
-        scene.end(come)
+        scope.end(come)
         plan(line)
 
     def drop() -> None:
@@ -115,7 +115,7 @@ def on(scene: FaultScope, name: str, what: str, plan: Callable[[TappedConnection
             plans.remove(come)
 
     plans.append(come)
-    scene.begin(come, f"connection {len(plans)} from now {what}", drop)
+    scope.begin(come, f"connection {len(plans)} from now {what}", drop)
     return {}
 
 

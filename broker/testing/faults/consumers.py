@@ -34,11 +34,11 @@ class FoundConsumer(NamedTuple):
         return consumer_row(self.connection, self.channel, self.consumer)
 
 
-def find(scene: FaultScope, name: str) -> FoundConsumer:
+def find(scope: FaultScope, name: str) -> FoundConsumer:
     """NotFound; PreconditionFailed if there are several."""
     everybody = [
         FoundConsumer(line.connection, channel, subscription)
-        for line in scene.lines()
+        for line in scope.lines()
         for channel in line.connection.channels
         for subscription in channel.subscriptions.values()
     ]
@@ -82,17 +82,17 @@ class FrozenSink:
         self.sink.activity_changed(consumer)
 
 
-def show(scene: FaultScope, *, consumer: str) -> Row:
+def show(scope: FaultScope, *, consumer: str) -> Row:
     """Where it is and what it holds, as `fluffle` shows it."""
-    return find(scene, consumer).row
+    return find(scope, consumer).row
 
 
-def cancel(scene: FaultScope, *, consumer: str) -> Row:
+def cancel(scope: FaultScope, *, consumer: str) -> Row:
     """End it as if its queue had moved: a client that understands that hears basic.cancel.
 
     What it holds stays unacknowledged.
     """
-    found = find(scene, consumer)
+    found = find(scope, consumer)
     end_consumer(found.channel, found.subscription)
     return {}
 
@@ -102,9 +102,9 @@ def end_consumer(channel: Channel, subscription: Subscription) -> None:
     subscription.cancelled(subscription.consumer)
 
 
-def freeze(scene: FaultScope, *, consumer: str) -> Row:
+def freeze(scope: FaultScope, *, consumer: str) -> Row:
     """Deliver nothing more to it."""
-    consumer_ = find(scene, consumer).consumer
+    consumer_ = find(scope, consumer).consumer
     sink = consumer_.sink
     if isinstance(sink, FrozenSink):
         return {}
@@ -119,23 +119,23 @@ def freeze(scene: FaultScope, *, consumer: str) -> Row:
             consumer_.queue.wake(consumer_)
 
     what = f"consumer '{consumer_.tag}' of queue '{consumer_.queue.name}' is frozen"
-    scene.begin(consumer_, what, end)
+    scope.begin(consumer_, what, end)
     return {}
 
 
-def thaw(scene: FaultScope, *, consumer: str) -> Row:
+def thaw(scope: FaultScope, *, consumer: str) -> Row:
     """Deliver to it again."""
-    scene.end(find(scene, consumer).consumer)
+    scope.end(find(scope, consumer).consumer)
     return {}
 
 
-def redeliver(scene: FaultScope, *, consumer: str) -> Row:
+def redeliver(scope: FaultScope, *, consumer: str) -> Row:
     """Deliver again what it holds; how many messages that are.
 
     So a quorum queue of a cluster does when it has not heard for a while of the node where the
     consumer is.  That client does not know of it: what it still acknowledges counts for nothing.
     """
-    found = find(scene, consumer)
+    found = find(scope, consumer)
     count = give_back(found.channel, lambda delivery_batch: delivery_batch.holder is found.consumer)
     return {"messages": count}
 

@@ -23,18 +23,18 @@ NEXT = "next"
 class FaultScope:
     """Used in the loop of the broker."""
 
-    __slots__ = ("_in_effect", "call_later", "door", "parts", "vhost_name")
+    __slots__ = ("_in_effect", "acceptor", "call_later", "parts", "vhost_name")
 
     def __init__(
         self,
         parts: NodeContext,
-        door: ClientAcceptor,
+        acceptor: ClientAcceptor,
         call_later: CallLater,
         vhost_name: str | None,
     ) -> None:
         """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
         self.parts = parts
-        self.door = door
+        self.acceptor = acceptor
         self.call_later = call_later
         self.vhost_name = vhost_name
         self._in_effect: dict[object, tuple[str, Callable[[], None]]] = {}
@@ -42,7 +42,7 @@ class FaultScope:
 
     def lines(self) -> Iterator[TappedConnection]:
         """Those of the clients that have opened the virtual host."""
-        return (line for line in self.door.lines() if self.has(line))
+        return (line for line in self.acceptor.lines() if self.has(line))
 
     def has(self, line: TappedConnection) -> bool:
         session = line.connection.session

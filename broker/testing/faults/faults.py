@@ -17,8 +17,8 @@ class Faults:
 
     __slots__ = ("_scene",)
 
-    def __init__(self, scene: FaultScope) -> None:
-        self._scene = scene
+    def __init__(self, scope: FaultScope) -> None:
+        self._scene = scope
 
     # The broker, for all its virtual hosts
 

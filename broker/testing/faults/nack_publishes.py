@@ -134,7 +134,7 @@ def among(
     if isinstance(answer, PublishReceipt):
         receipt = PublishReceipt(count)
 
-        def tell(start: int, stop: int, *, is_taken: bool) -> None:
+        def report(start: int, stop: int, *, is_taken: bool) -> None:
             for span in spans_of(left[start:stop]):
                 receipt.known(*span, is_taken=is_taken)
 
@@ -142,7 +142,7 @@ def among(
             for span in spans_of(refused):
                 receipt.known(*span, is_taken=False)
 
-        answer.then(tell)
+        answer.then(report)
         asyncio.get_running_loop().call_soon(refuse)
         return receipt
     fates = taken_spans(answer, len(left))
@@ -154,39 +154,39 @@ def among(
 
 
 def nack_next(
-    scene: FaultScope, *, count: int = 1, queue: str | None = None, exchange: str | None = None
+    scope: FaultScope, *, count: int = 1, queue: str | None = None, exchange: str | None = None
 ) -> Row:
     """Refuse the next so many messages that come to a queue, be it there yet or not, or through an
     exchange to one that is there now.  They are not taken, and their publishers hear basic.nack.
 
     As with RabbitMQ, what leads to no queue is confirmed, and without confirms nobody is told.
     """
-    vhost = scene.vhost()
+    vhost = scope.vhost()
     if (queue is None) == (exchange is None) or count < 1:
         raise SyntaxFailure("say either 'queue' or 'exchange', and a 'count' of at least 1")
     if exchange:
         vhost.topology.require(exchange)
     names = [queue] if queue is not None else list(vhost.queues)
-    if taken := [name for name in names if name in vhost.inlets]:
+    if taken := [name for name in names if name in vhost.redirects]:
         raise PreconditionFailed(f"queue '{taken[0]}' is refusing messages or changing already")
     where = f"queue '{queue}'" if queue is not None else f"exchange '{exchange}'"
     what = f"the next {count} messages to {where} are refused"
 
     def spent() -> None:
-        if any(vhost.inlets.get(name) is inlet for name, inlet in inlets.items()):
-            scene.end(quota)
+        if any(vhost.redirects.get(name) is target for name, target in targets.items()):
+            scope.end(quota)
 
     quota = NackQuota(count, exchange, spent)
-    inlets = {name: NackQueue(name, vhost, quota) for name in names}
-    for name, inlet in inlets.items():
-        vhost.lead_in(name, inlet)
+    targets = {name: NackQueue(name, vhost, quota) for name in names}
+    for name, target in targets.items():
+        vhost.redirect(name, target)
 
     def end() -> None:
-        for name, inlet in inlets.items():
-            if vhost.inlets.get(name) is inlet:
-                vhost.lead_in(name, None)
+        for name, target in targets.items():
+            if vhost.redirects.get(name) is target:
+                vhost.redirect(name, None)
 
-    scene.begin(quota, what, end)
+    scope.begin(quota, what, end)
     return {}
 
 

@@ -1,6 +1,6 @@
 """All faults by name: what tests call, and what may be called from outside by HTTP or the like.
 
-    result = perform(scene, "connections.cut_after", {"connection": "next", "bytes": 300})
+    result = perform(scope, "connections.cut_after", {"connection": "next", "bytes": 300})
 
 Arguments and results are values that JSON has.  To add one, write a function in the module of its
 subject that takes a `FaultScope` and otherwise arguments by keyword (their types are those that
@@ -29,15 +29,15 @@ from fluffle.broker.testing.faults import (
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 
-def mend(scene: FaultScope) -> Row:
+def mend(scope: FaultScope) -> Row:
     """Nothing goes wrong any more."""
-    scene.mend()
+    scope.mend()
     return {}
 
 
-def list_faults(scene: FaultScope) -> Row:
+def list_faults(scope: FaultScope) -> Row:
     """What goes wrong now, in words."""
-    return {"faults": scene.in_effect}
+    return {"faults": scope.in_effect}
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
@@ -52,12 +52,12 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def perform(scene: FaultScope, name: str, arguments: Mapping[str, object]) -> Row:
+def perform(scope: FaultScope, name: str, arguments: Mapping[str, object]) -> Row:
     """In the loop of the broker.  BrokerError: what is wrong with the name or the arguments, too,
     and what is not there."""
     operation = OPERATIONS.get(name)
     if operation is None:
         raise CommandInvalid(f"there is no operation '{name}', but: {', '.join(OPERATIONS)}")
     check_arguments(arguments_of(operation), arguments)
-    row: Row = operation(scene, **arguments)
+    row: Row = operation(scope, **arguments)
     return row

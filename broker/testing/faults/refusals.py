@@ -19,7 +19,7 @@ NO_CONNECTIONS = "connections are refused"
 SILENCE = "new connections are accepted in silence"
 
 
-def block(scene: FaultScope, *, reason: str = "low on memory") -> Row:
+def block(scope: FaultScope, *, reason: str = "low on memory") -> Row:
     """Raise a resource alarm: who publishes hears connection.blocked and is not read any more.
 
     `reason` is what RabbitMQ says: `low on memory`, `low on disk & memory`.
@@ -28,55 +28,55 @@ def block(scene: FaultScope, *, reason: str = "low on memory") -> Row:
     if not reason.startswith(LOW_ON) or not all(resources):
         raise SyntaxFailure("'reason' must be as RabbitMQ says it, like 'low on memory'")
     # as if it were raised at another node: what is measured here clears no such
-    alarms, source = scene.parts.alarms, f"a test, for {scene.place}"
+    alarms, source = scope.parts.alarms, f"a test, for {scope.place}"
     alarms.set_elsewhere(source, resources)
-    scene.begin(BLOCKED, BLOCKED, lambda: alarms.set_elsewhere(source, ()))
+    scope.begin(BLOCKED, BLOCKED, lambda: alarms.set_elsewhere(source, ()))
     return {}
 
 
-def unblock(scene: FaultScope) -> Row:
+def unblock(scope: FaultScope) -> Row:
     """Clear the alarm."""
-    scene.end(BLOCKED)
+    scope.end(BLOCKED)
     return {}
 
 
-def refuse_logins(scene: FaultScope) -> Row:
+def refuse_logins(scope: FaultScope) -> Row:
     """Whatever the password: 403 ACCESS_REFUSED, or no answer to who would not understand it."""
-    refusing = scene.door.refusing_logins
-    refusing.add(scene)
-    scene.begin(NO_LOGINS, NO_LOGINS, lambda: refusing.discard(scene))
+    refusing = scope.acceptor.refusing_logins
+    refusing.add(scope)
+    scope.begin(NO_LOGINS, NO_LOGINS, lambda: refusing.discard(scope))
     return {}
 
 
-def allow_logins(scene: FaultScope) -> Row:
+def allow_logins(scope: FaultScope) -> Row:
     """Let new connections log in again."""
-    scene.end(NO_LOGINS)
+    scope.end(NO_LOGINS)
     return {}
 
 
-def refuse_connections(scene: FaultScope, *, silently: bool = False) -> Row:
+def refuse_connections(scope: FaultScope, *, silently: bool = False) -> Row:
     """As if there were no broker at the address; connections that are open stay.
 
     `silently`: new ones are accepted, and nothing is said on them.
     """
     if not silently:
-        scene.begin(NO_CONNECTIONS, NO_CONNECTIONS, partial(scene.door.open, scene))
-        scene.door.shut(scene)
+        scope.begin(NO_CONNECTIONS, NO_CONNECTIONS, partial(scope.acceptor.open, scope))
+        scope.acceptor.shut(scope)
         return {}
-    standing = scene.door.standing
+    standing = scope.acceptor.standing
 
     def end() -> None:
-        standing.pop((scene, SILENCE), None)
+        standing.pop((scope, SILENCE), None)
 
-    standing[scene, SILENCE] = partial(freeze_line, scene)
-    scene.begin(SILENCE, SILENCE, end)
+    standing[scope, SILENCE] = partial(freeze_line, scope)
+    scope.begin(SILENCE, SILENCE, end)
     return {}
 
 
-def accept_connections(scene: FaultScope) -> Row:
+def accept_connections(scope: FaultScope) -> Row:
     """Accept connections again, and talk to them; those that were met with silence stay so."""
-    scene.end(NO_CONNECTIONS)
-    scene.end(SILENCE)
+    scope.end(NO_CONNECTIONS)
+    scope.end(SILENCE)
     return {}
 
 

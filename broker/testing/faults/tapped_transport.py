@@ -74,7 +74,7 @@ class TappedConnection(asyncio.Protocol):
         self._in: deque[bytes] = deque()
         self._is_pumping = False
         """Whether the next piece goes out in the next round of the loop."""
-        self._is_hearing = False
+        self._is_feeding = False
         self._left: dict[str, int] = {}
         """Bytes after which the line is cut, by who sends them."""
         self._is_cut = False
@@ -90,7 +90,7 @@ class TappedConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._is_cut:
             self._in.append(data)
-            self._hear()
+            self._feed_connection()
 
     def pause_writing(self) -> None:
         self._is_socket_full = True
@@ -158,7 +158,7 @@ class TappedConnection(asyncio.Protocol):
         """The connection does not want to read now, or wants to again."""
         self._holds_reading = held
         self._pause_or_not()
-        self._hear()
+        self._feed_connection()
 
     # What goes wrong
 
@@ -179,7 +179,7 @@ class TappedConnection(asyncio.Protocol):
         if not self._is_pumping:
             self._pump()
         self._pause_or_not()
-        self._hear()
+        self._feed_connection()
 
     def cut_after(self, count: int, *, sent_by: str) -> None:
         """Be gone once so many more bytes have passed, in the midst of whatever that is.
@@ -236,11 +236,11 @@ class TappedConnection(asyncio.Protocol):
             self.transport.close()
         self._look_whether_full()
 
-    def _hear(self) -> None:
+    def _feed_connection(self) -> None:
         """Give the connection what it may have, unless it is about to get that."""
-        if self._is_hearing:
+        if self._is_feeding:
             return
-        self._is_hearing = True
+        self._is_feeding = True
         while self._in and not (self.is_frozen or self.is_lost or self._holds_reading):
             data, is_last = self._within("client", self._in.popleft())
             if self.connection.phase in INTRODUCING:
@@ -251,7 +251,7 @@ class TappedConnection(asyncio.Protocol):
                 self.connection.data_received(part)
             if is_last:
                 self.transport.abort()
-        self._is_hearing = False
+        self._is_feeding = False
 
     def _parts(self, data: bytes) -> Iterable[bytes]:
         """Each is asked for once the connection has acted on those before it."""

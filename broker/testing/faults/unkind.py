@@ -51,13 +51,13 @@ from fluffle.protocol.methods import ack_frame, nack_frame
 class PendingConfirms:
     """Confirms that a client is yet to get, in any form that says the same; numbered from 1."""
 
-    __slots__ = ("_channel", "_due", "_low", "_told")
+    __slots__ = ("_channel", "_due", "_low", "_sent")
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
         self._low = 0
         """All up to this one have been told."""
-        self._told: set[int] = set()
+        self._sent: set[int] = set()
         """And these."""
         self._due: dict[int, bool] = {}
         """Whether what is to be told is an ack, by number."""
@@ -65,14 +65,14 @@ class PendingConfirms:
     def add(self, tag: int, *, multiple: bool, is_ack: bool) -> None:
         """The broker has answered for a publish, or for all up to it that it has not yet."""
         for number in range(self._low + 1 if multiple else tag, tag + 1):
-            if number not in self._told:
+            if number not in self._sent:
                 self._due.setdefault(number, is_ack)
 
-    def told(self, chance: Random) -> list[Frame]:
+    def due(self, chance: Random) -> list[Frame]:
         """Return all that is due: some as one frame, where possible, the others in any order."""
         frames: list[Frame] = []
         last = self._low
-        while last + 1 in self._told or self._due.get(last + 1, False):
+        while last + 1 in self._sent or self._due.get(last + 1, False):
             last += 1
         if last in self._due and chance.random() < 0.5:
             frames.append(self._frame(last, multiple=True, is_ack=True))
@@ -87,10 +87,10 @@ class PendingConfirms:
     def _note(self, numbers: list[int]) -> None:
         for number in numbers:
             del self._due[number]
-            self._told.add(number)
-        while self._low + 1 in self._told:
+            self._sent.add(number)
+        while self._low + 1 in self._sent:
             self._low += 1
-            self._told.remove(self._low)
+            self._sent.remove(self._low)
 
     def _frame(self, tag: int, *, multiple: bool, is_ack: bool) -> Frame:
         make = ack_frame if is_ack else nack_frame
@@ -176,14 +176,14 @@ class AdversarialFilter:
             confirms = self._pending_confirms[frame.channel] = PendingConfirms(frame.channel)
         confirms.add(frame.tag, multiple=frame.multiple, is_ack=frame.method == ACK)
         if not self._is(LATE):
-            return confirms.told(self._chance)
+            return confirms.due(self._chance)
         late_s = self._chance.random() * LATE_S_MAX
-        asyncio.get_running_loop().call_later(late_s, self._tell, frame.channel, confirms)
+        asyncio.get_running_loop().call_later(late_s, self._send_due, frame.channel, confirms)
         return []
 
-    def _tell(self, channel: int, confirms: PendingConfirms) -> None:
+    def _send_due(self, channel: int, confirms: PendingConfirms) -> None:
         if self._pending_confirms.get(channel) is confirms:
-            frames = confirms.told(self._chance)
+            frames = confirms.due(self._chance)
             self._line.pass_on(b"".join(frame.data for frame in frames), behind=self)
 
     def _among_each_other(self, frames: list[Frame]) -> Iterator[bytes]:
@@ -251,7 +251,7 @@ class AdversarialFilter:
     def end(self) -> None:
         """Be kind again."""
         for channel, confirms in self._pending_confirms.items():
-            self._tell(channel, confirms)
+            self._send_due(channel, confirms)
         self._pending_confirms.clear()
         self._line.shapes.remove(self)
         self._line.pieces = None
@@ -267,7 +267,7 @@ def redeliver(channel: Channel, tag: int) -> None:
 
 
 def be_unkind(
-    scene: FaultScope,
+    scope: FaultScope,
     *,
     seed: int | str,
     redelivered_percent: int = 25,
@@ -278,7 +278,7 @@ def be_unkind(
     Of a hundred acknowledgements so many come when their messages have just been delivered once
     more, and so many when a consumer of their channel is cancelled.
     """
-    be_kind(scene)
+    be_kind(scope)
     shapes: dict[TappedConnection, AdversarialFilter] = {}
     numbers = count()
 
@@ -286,7 +286,7 @@ def be_unkind(
         unkindness = AdversarialFilter(
             line,
             Random(f"{seed} {next(numbers)}"),
-            scene.has,
+            scope.has,
             redelivered=redelivered_percent / 100,
             cancelled=cancelled_percent / 100,
         )
@@ -296,21 +296,21 @@ def be_unkind(
         line.pieces = unkindness.pieces
 
     def end() -> None:
-        scene.door.standing.pop((scene, UNKIND), None)
+        scope.acceptor.standing.pop((scope, UNKIND), None)
         for each in shapes.values():
             each.end()
         shapes.clear()
 
-    for line in scene.door.lines():
+    for line in scope.acceptor.lines():
         shape(line)
-    scene.door.standing[scene, UNKIND] = shape
-    scene.begin(UNKIND, f"{UNKIND}, with seed {seed}", end)
+    scope.acceptor.standing[scope, UNKIND] = shape
+    scope.begin(UNKIND, f"{UNKIND}, with seed {seed}", end)
     return {}
 
 
-def be_kind(scene: FaultScope) -> Row:
+def be_kind(scope: FaultScope) -> Row:
     """Be kind again: what was kept for later is said now."""
-    scene.end(UNKIND)
+    scope.end(UNKIND)
     return {}
 
 

@@ -187,7 +187,7 @@ def fault(act: Callable[..., Any]) -> Operation:
             raise RuntimeError(f"node {node.number} is {node.state.value}")
 
         async def work() -> Row:
-            row: Row = act(node.scene(place.vhost), **arguments)
+            row: Row = act(node.scope(place.vhost), **arguments)
             return row
 
         return await node.process.do(work())

@@ -107,7 +107,7 @@ def test_server(
     from fluffle.broker.node import NodeFailed  # noqa: PLC0415
     from fluffle.broker.testing.server.run import CommandNotRun, run, serve  # noqa: PLC0415
 
-    def tell(urls: dict[str, str]) -> None:
+    def echo_urls(urls: dict[str, str]) -> None:
         shown = json.dumps(urls) if as_json else "\n".join(map("=".join, urls.items()))
         click.echo(shown)
 
@@ -126,7 +126,9 @@ def test_server(
         else fluffle.broker.Cluster(nodes=nodes, **wanted)
     )
     running = (
-        run(served, command, on_failure if timeline else None) if command else serve(served, tell)
+        run(served, command, on_failure if timeline else None)
+        if command
+        else serve(served, echo_urls)
     )
     try:
         code = asyncio.run(running)

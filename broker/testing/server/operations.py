@@ -345,7 +345,7 @@ def vhost_of(served: Broker | Cluster, vhost: str) -> Vhost | ClusterVhost:
 def scene_of(broker: Broker, vhost: str) -> FaultScope:
     """NotFound."""
     broker.node.parts.vhost(vhost)
-    return broker.scene(vhost)
+    return broker.scope(vhost)
 
 
 OPERATIONS: Operations = {

@@ -140,11 +140,11 @@ async def timelines(served: Broker | Cluster) -> AsyncIterator[str]:
         yield str(error)
 
 
-async def serve(served: Broker | Cluster, tell: Callable[[Urls], None]) -> int:
-    """Until a signal comes; `tell` is told when it serves.  Raises as `run`."""
+async def serve(served: Broker | Cluster, echo_urls: Callable[[Urls], None]) -> int:
+    """Until a signal comes; `echo_urls` is told when it serves.  Raises as `run`."""
     stopping = stop_signal()
     async with controlled(served) as urls:
-        tell(urls)
+        echo_urls(urls)
         await stopping.wait()
     return 0
 

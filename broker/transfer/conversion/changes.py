@@ -12,7 +12,7 @@ from __future__ import annotations
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change, Fact
 from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.nodes import CHANGES_TYPES, Nodes, check_known
+from fluffle.broker.metadata.nodes import CHANGES_TYPES, Nodes, check_supported
 from fluffle.broker.queues.arguments import (
     QUEUE_TYPE,
     Declaration,
@@ -93,7 +93,7 @@ def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nod
                 f"{where} is bound to exchange '{binding.source}', which leads to classic queues "
                 "alone"
             )
-    known = check_known(CHANGES_TYPES, nodes)
+    known = check_supported(CHANGES_TYPES, nodes)
     boot = nodes[before.home].boot if before.home else 0
     successor = vhost.maker.define(spec, None, vhost.name)._replace(boot=boot)
     change = put(vhost, before._replace(successor=successor))

@@ -190,10 +190,31 @@ class Mover:
     """Mover of messages from one queue to another."""
 
     __slots__ = (
-        "_arrived", "_asked", "_began_ms", "_fates", "_held", "_held_bytes", "_is_empty",
-        "_is_ending", "_is_resting", "_is_scheduled", "_is_stopping", "_last_ms", "_mean_bytes",
-        "_news", "_plan", "_recorded", "_runtime", "_source", "_target", "_unconfirmed", "_vhost",
-        "is_over", "looked_at", "moved", "why",
+        "_arrived",
+        "_began_ms",
+        "_fates",
+        "_held",
+        "_held_bytes",
+        "_is_empty",
+        "_is_ending",
+        "_is_resting",
+        "_is_scheduled",
+        "_is_stopping",
+        "_last_ms",
+        "_mean_bytes",
+        "_news",
+        "_plan",
+        "_recorded",
+        "_requested",
+        "_runtime",
+        "_source",
+        "_target",
+        "_unconfirmed",
+        "_vhost",
+        "is_over",
+        "looked_at",
+        "moved",
+        "why",
     )  # fmt: skip
 
     def __init__(
@@ -210,7 +231,7 @@ class Mover:
         self._plan = plan
         self._runtime = runtime
         self._began_ms = self._last_ms = runtime.clock.now_ms()
-        self._asked = 0
+        self._requested = 0
         """Gets that have no answer yet."""
         self._arrived: list[HeldMessage] = []
         """Messages of which nobody has asked yet whether they are meant."""
@@ -257,7 +278,7 @@ class Mover:
         self._news = Deferred()
         return self._news
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         news, self._news = self._news, None
         if news is not None:
             news.answer(None)
@@ -275,7 +296,7 @@ class Mover:
                 f"{self._where(self._target)} has taken nothing for {PATIENCE_MS // 1000} s; what "
                 "was on its way is in the other queue, and may come to this one yet"
             )
-        self._tell()
+        self._report_progress()
 
     def _where(self, queue: QueueHandle) -> str:
         return f"queue '{queue.name}' in vhost '{self._vhost.name}'"
@@ -284,7 +305,7 @@ class Mover:
 
     def _got(self, delivery_batch: DeliveryBatch | None) -> None:
         """The source has answered; what is in a hand-out is there for this moment only."""
-        self._asked -= 1
+        self._requested -= 1
         self._take_in(delivery_batch)
         self._wake()
 
@@ -299,11 +320,11 @@ class Mover:
         self._arrived.append(HeldMessage(delivery_batch, delivery_batch.origins[0], content))
 
     def _not_got(self, error: BrokerError) -> None:
-        self._asked -= 1
+        self._requested -= 1
         self.stop(error.explanation)
         self._wake()
 
-    def _told(
+    def _on_outcome(
         self, delivery_batch: DeliveryBatch, _start: int, _stop: int, *, is_taken: bool
     ) -> None:
         self._know(delivery_batch, is_taken=is_taken)
@@ -346,8 +367,8 @@ class Mover:
         if self._recorded:
             waiting, self._recorded = MoveCommit(self._recorded, self._safe), []
             self._runtime.commits.wait(waiting, self._runtime.commits.ticket)
-        on_way = self._asked or self._arrived or self._unconfirmed or self._fates
-        if on_way:
+        is_busy = self._requested or self._arrived or self._unconfirmed or self._fates
+        if is_busy:
             return
         if self._is_stopping or self._has_all:
             self._give_back()
@@ -391,8 +412,8 @@ class Mover:
         if not self._unconfirmed:
             self._last_ms = self._runtime.clock.now_ms()
         self._unconfirmed[delivery_batch] = len(content)
-        inlet = current_queue(self._vhost, self._target) or self._target
-        fate = inlet.enqueue(
+        target = current_queue(self._vhost, self._target) or self._target
+        fate = target.enqueue(
             [origin],
             [content],
             len(content),
@@ -400,7 +421,7 @@ class Mover:
             expiration_ms=expiration_of(raw),
         )
         if isinstance(fate, PublishReceipt):
-            fate.then(partial(self._told, delivery_batch))
+            fate.then(partial(self._on_outcome, delivery_batch))
             return
         if isinstance(fate, PartialResult):  # a duplicate, which the target has had before
             fate = fate.taken
@@ -429,7 +450,7 @@ class Mover:
             for _ in range(room):
                 got = self._source.get(MoveGetter(self._source))
                 if isinstance(got, Deferred):
-                    self._asked += 1
+                    self._requested += 1
                     got.then(self._got, self._not_got)
                 else:
                     self._take_in(got)
@@ -442,7 +463,7 @@ class Mover:
 
     def _room(self) -> int:
         """How many messages may be asked for now."""
-        not_looked_at = self._asked + len(self._arrived)
+        not_looked_at = self._requested + len(self._arrived)
         under_way = not_looked_at + len(self._unconfirmed)
         window = WINDOW_MESSAGES
         if self._mean_bytes:
@@ -491,7 +512,7 @@ class Mover:
 
     def _end(self) -> None:
         self._is_ending = self.is_over = True
-        self._tell()
+        self._report_progress()
 
 
 def expiration_of(raw: bytes) -> int | None:

@@ -142,7 +142,7 @@ def test_one_who_cannot_hear_of_a_change_keeps_it_from_nobody(
 
     access.listen("u", deaf)
     access.listen("u", lambda: heard.append("u"))
-    access.tell("u")
+    access.notify("u")
     assert heard == ["u"]
     assert "RuntimeError: deaf" in caplog.text
 
@@ -155,7 +155,7 @@ def test_who_hears_what_cannot_be_ends_the_node() -> None:
 
     access.listen("u", impossible)
     with pytest.raises(AssertionError, match="nobody is there"):
-        access.tell("u")
+        access.notify("u")
 
 
 class Counting:

@@ -182,7 +182,7 @@ def test_a_terminal_is_asked(node: RunningNode, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(click, "prompt", lambda *_args, **_more: "typed")
-    assert users.asked_password(None, is_stdin=False) == b"typed"
+    assert users.read_password(None, is_stdin=False) == b"typed"
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_a_copy_of_a_file_has_another_mark(tmp_path: Path) -> None:
     file.write_bytes(b"1")
     mark = mark_of(file)
     assert mark is not None
-    assert mark.tells
+    assert mark.is_conclusive
     file.write_bytes(b"2")
     os.utime(file, (1, 1))
     file.chmod(0o600)

@@ -51,7 +51,7 @@ class Suspicions:
         before = self._mistakes.pop(pair, None)
         if not verdict.is_alive:
             peer = process.multi._failure_detector._peers[node]
-            if peer.suspected_ms is not None and peer.suspected_ms - peer.heard_ms < SHORT_MS:
+            if peer.suspected_ms is not None and peer.suspected_ms - peer.last_ping_ms < SHORT_MS:
                 self._mistakes[pair] = mistakes
         elif before is not None and mistakes > before:
             self._note(pair, self._now_us())

@@ -161,7 +161,7 @@ def test_a_commit_goes_to_what_is_in_the_place_of_a_queue(*, is_gone: bool) -> N
     client = transactional()
     vhost = client.edge.vhost
     client.declare("late")
-    vhost.lead_in("late", NackQueue("late", vhost, NackQuota(0, None, lambda: None)))
+    vhost.redirect("late", NackQueue("late", vhost, NackQuota(0, None, lambda: None)))
     client.publish(b"1", queue="late")
     if is_gone:
         client.delete("late")

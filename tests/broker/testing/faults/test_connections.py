@@ -99,7 +99,7 @@ def test_heartbeats_stop_with_a_frozen_connection() -> None:
         found = broker.clients.connections()[0]
         found.freeze()
         broker.clients_clock.advance(minutes=5)
-        (line,) = broker.broker.scene().lines()
+        (line,) = broker.broker.scope().lines()
         assert line.held_bytes >= len(HEARTBEAT_FRAME)
         found.thaw()
         connection.channel()
@@ -110,25 +110,25 @@ def test_heartbeats_stop_with_a_frozen_connection() -> None:
 async def test_what_is_wrong_with_a_connection_is_forgotten_with_it(
     broker: Broker, fault: str
 ) -> None:
-    scene = broker.scene()
+    scope = broker.scope()
     arguments: dict[str, dict[str, object]] = {
         "unkind": {"seed": 1},
         "confirms.hold": {},
         "silence": {"silently": True},
         "connections.freeze": {"connection": "next"},
     }
-    perform(scene, fault.replace("silence", "connections.refuse"), arguments[fault])
+    perform(scope, fault.replace("silence", "connections.refuse"), arguments[fault])
     connecting = asyncio.create_task(aio_pika.connect(broker.url))
-    while not (lines := [weakref.ref(line) for line in scene.lines()]):
+    while not (lines := [weakref.ref(line) for line in scope.lines()]):
         await asyncio.wait((connecting,), timeout=0.001)
-    perform(scene, "connections.reset", {"connection": next(scene.lines()).connection.name})
+    perform(scope, "connections.reset", {"connection": next(scope.lines()).connection.name})
     await asyncio.gather(connecting, return_exceptions=True)
     if not (connecting.cancelled() or connecting.exception()):
         await connecting.result().close()
     await broker.settle()
     gc.collect()
     assert [line() for line in lines] == [None]
-    assert not any("'127.0.0.1" in what for what in scene.in_effect)
+    assert not any("'127.0.0.1" in what for what in scope.in_effect)
 
 
 @pytest.mark.parametrize("bytes_left", [0, 1, 9, 100])
@@ -236,21 +236,21 @@ async def test_a_broker_that_stops_thaws(broker: Broker, close_waits: CloseWaits
 
 
 async def test_operations_are_called_by_name_with_plain_values(broker: Broker) -> None:
-    scene = broker.scene("/")
+    scope = broker.scope("/")
     connection = await aio_pika.connect(broker.url)
-    (row,) = perform(scene, "connections.list", {})["connections"]
+    (row,) = perform(scope, "connections.list", {})["connections"]
     assert row["client_properties"]["product"] == "aiormq"
-    perform(scene, "connections.cut_after", {"connection": "next", "bytes": 9})
-    assert perform(scene, "faults.list", {}) == {
+    perform(scope, "connections.cut_after", {"connection": "next", "bytes": 9})
+    assert perform(scope, "faults.list", {}) == {
         "faults": ["connection 1 from now is cut after 9 bytes of the broker"]
     }
-    perform(scene, "faults.mend", {})
+    perform(scope, "faults.mend", {})
     await (await aio_pika.connect(broker.url)).close()
     with pytest.raises(NotFound, match=r"no connection 'nobody', but: '127\.0"):
-        perform(scene, "connections.reset", {"connection": "nobody"})
+        perform(scope, "connections.reset", {"connection": "nobody"})
     with pytest.raises(SyntaxFailure, match="'connection' is missing"):
-        perform(scene, "connections.close", {})
+        perform(scope, "connections.close", {})
     with pytest.raises(Exception, match=r"there is no operation 'connections\.open'"):
-        perform(scene, "connections.open", {})
+        perform(scope, "connections.open", {})
     assert all(act.__doc__ for act in OPERATIONS.values())
     await connection.close()

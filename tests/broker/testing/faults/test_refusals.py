@@ -88,17 +88,17 @@ async def test_an_address_that_was_taken_meanwhile_is_listened_at_again(
 
 async def test_all_ends_though_the_end_of_one_fails() -> None:
     async with Broker() as broker:
-        scene, ended = broker.scene(), list[str]()
+        scope, ended = broker.scope(), list[str]()
 
         def fail() -> None:
             raise OSError(errno.EADDRINUSE, "in use")
 
-        scene.begin("first", "first", lambda: ended.append("first"))
-        scene.begin("second", "second", fail)
-        scene.begin("third", "third", lambda: ended.append("third"))
+        scope.begin("first", "first", lambda: ended.append("first"))
+        scope.begin("second", "second", fail)
+        scope.begin("third", "third", lambda: ended.append("third"))
         with pytest.raises(OSError, match="in use"):
-            scene.mend()
-        assert (ended, scene.in_effect) == (["third", "first"], [])
+            scope.mend()
+        assert (ended, scope.in_effect) == (["third", "first"], [])
 
 
 async def test_a_client_that_comes_again_finds_its_broker() -> None:
@@ -156,13 +156,13 @@ async def test_what_two_have_refused_is_so_until_both_are_done() -> None:
 
 async def test_what_two_have_frozen_is_so_until_both_thaw_it() -> None:
     async with Broker() as broker, await aio_pika.connect(broker.url) as connection:
-        scenes = broker.scene(), broker.scene("/")
+        scenes = broker.scope(), broker.scope("/")
         (named,) = await broker.clients.connections()
-        for scene in scenes:
-            perform(scene, "connections.freeze", {"connection": named.name})
-        for scene, is_frozen in zip(scenes, (True, False), strict=True):
-            perform(scene, "connections.thaw", {"connection": named.name})
-            (now,) = perform(scene, "connections.list", {})["connections"]
+        for scope in scenes:
+            perform(scope, "connections.freeze", {"connection": named.name})
+        for scope, is_frozen in zip(scenes, (True, False), strict=True):
+            perform(scope, "connections.thaw", {"connection": named.name})
+            (now,) = perform(scope, "connections.list", {})["connections"]
             assert now["frozen"] is is_frozen
         await connection.channel()
 

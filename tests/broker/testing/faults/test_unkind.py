@@ -103,9 +103,9 @@ def test_a_blocking_client_is_served(amqp: BlockingVhost) -> None:
 
 async def test_consumers_are_cancelled_if_that_is_wanted() -> None:
     async with Broker() as broker, await aio_pika.connect(broker.url) as connection:
-        scene = broker.scene("/")
-        perform(scene, "unkind", {"seed": 3, "cancelled_percent": 100})
-        assert scene.in_effect == ["the broker is unkind, with seed 3"]
+        scope = broker.scope("/")
+        perform(scope, "unkind", {"seed": 3, "cancelled_percent": 100})
+        assert scope.in_effect == ["the broker is unkind, with seed 3"]
         channel = await connection.channel()
         queue = await channel.declare_queue("orders")
 
@@ -115,8 +115,8 @@ async def test_consumers_are_cancelled_if_that_is_wanted() -> None:
         await queue.consume(take)
         await broker.vhost().publish("", "orders", b"first")
         await broker.vhost().expect("orders", count=0, consumers=0)
-        perform(scene, "kind", {})
-        assert scene.in_effect == []
+        perform(scope, "kind", {})
+        assert scope.in_effect == []
         await channel.declare_queue("others")
 
 
@@ -130,7 +130,7 @@ async def test_chance_is_that_of_the_seed() -> None:
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"AMQP\0\0\x09\x01")
             start = await reader.readuntil(b"\xce")
-            (line,) = broker.scene().lines()
+            (line,) = broker.scope().lines()
             assert line.pieces is not None
             cut = b"|".join(line.pieces(bytes(20)))
             writer.close()
@@ -161,11 +161,11 @@ async def test_what_is_said_of_a_broker_lasts_as_long_as_the_broker() -> None:
         await broker.delete_vhost("mine")
         assert broker.faults.in_effect == []
         async with await aio_pika.connect(broker.url) as connection:
-            (line,) = broker.scene().lines()
+            (line,) = broker.scope().lines()
             assert line.pieces is not None
             await connection.channel()
         await broker.settle()
-        assert list(broker.scene().lines()) == []
+        assert list(broker.scope().lines()) == []
 
 
 class Publisher:
@@ -203,9 +203,9 @@ def test_a_publisher_comes_to_know_what_became_of_each(seed: int) -> None:
             fates |= dict.fromkeys(answered, is_ack)
             unanswered = [each for each in unanswered if each not in answered]
         if chance.random() < 0.5:
-            for frame in confirms.told(chance):
+            for frame in confirms.due(chance):
                 publisher.hear(frame)
-    for frame in confirms.told(chance):
+    for frame in confirms.due(chance):
         publisher.hear(frame)
     assert publisher.known == fates, f"seed {seed}"
 
@@ -216,7 +216,7 @@ def test_some_are_told_as_one_and_some_out_of_order() -> None:
         confirms = PendingConfirms(1)
         for number in (1, 2, 3):
             confirms.add(number, multiple=False, is_ack=True)
-        told = [(frame.tag, frame.multiple) for frame in confirms.told(Random(seed))]
-        shapes.add(tuple(told))
+        due = [(frame.tag, frame.multiple) for frame in confirms.due(Random(seed))]
+        shapes.add(tuple(due))
     assert ((3, True),) in shapes
     assert any(shape[0] == (3, False) for shape in shapes)

@@ -78,7 +78,7 @@ class Steps:
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    found, works, told = Steps(), Conversion._works, Conversion._told
+    found, works, told = Steps(), Conversion._works, Conversion._on_outcome
 
     def counted(self: Conversion) -> Any:
         work = works(self)
@@ -95,7 +95,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         told(self, start, stop, is_taken=is_taken)
 
     monkeypatch.setattr(Conversion, "_works", counted)
-    monkeypatch.setattr(Conversion, "_told", confirmed)
+    monkeypatch.setattr(Conversion, "_on_outcome", confirmed)
     return found
 
 
@@ -440,7 +440,7 @@ async def test_a_queue_that_is_deleted_meanwhile_is_gone(scene: Scene, steps: St
     with suppress(BrokerError):
         await converting
     vhost = scene.node.node.catalogue.vhosts["/"]
-    assert (vhost.queues, vhost.successors, vhost.inlets) == ({}, {}, {})
+    assert (vhost.queues, vhost.successors, vhost.redirects) == ({}, {}, {})
     await declare(channel)
     assert await bodies(scene.node) == []
 

@@ -82,7 +82,7 @@ async def test_a_dead_letter_that_is_held_back_keeps_its_number(
     converting = asyncio.ensure_future(converted(scene.node))
     await until(lambda: bool(waits))
     await (await (await channel.get_queue("dying")).get()).reject()
-    await until(lambda: bool(cast(ConversionBuffer, vhost.inlets["q"])._held))
+    await until(lambda: bool(cast(ConversionBuffer, vhost.redirects["q"])._held))
     settle(*waits[0])
     await converting
     await until(lambda: len(numbers_of(scene, vhost.queues["q"])) > 0)

@@ -40,7 +40,7 @@ async def test_what_is_committed_while_it_stands_still_is_not_lost(
     if not is_published_before:
         await publish(channel, b"2")
     committing = asyncio.ensure_future(transaction.commit())
-    standstill = cast(ConversionBuffer, vhost.inlets["q"])
+    standstill = cast(ConversionBuffer, vhost.redirects["q"])
     await until(lambda: committing.done() or bool(standstill._held))
     settle(*waits[0])
     async with soon():
@@ -84,7 +84,7 @@ async def test_what_is_moved_there_while_it_stands_still_is_in_one_queue(
         return [row async for row in listed]
 
     moving = asyncio.ensure_future(moved())
-    standstill = cast(ConversionBuffer, vhost.inlets["q"])
+    standstill = cast(ConversionBuffer, vhost.redirects["q"])
     await until(lambda: bool(standstill._held))
     settle(*waits[0])
     async with soon():

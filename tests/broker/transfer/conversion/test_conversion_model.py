@@ -170,7 +170,7 @@ class Changing(RuleBasedStateMachine):
             self.number += 1
             contents.append(build_content(raw, b"%d" % self.number))
         origin = self.vhost.origin("", "q")
-        inlet = self.vhost.inlets.get("q", self.queue)
+        inlet = self.vhost.redirects.get("q", self.queue)
         fate = inlet.enqueue([origin] * count, contents, sum(map(len, contents)),
                              persistent=persistent)  # fmt: skip
         assert fate is not EnqueueResult.REFUSED
