@@ -51,7 +51,7 @@ class ClientReader:
         """Of its body; -1 before its header."""
 
     def feed(self, data: bytes) -> Iterator[ReceivedMethod]:
-        """What has become whole by these bytes; heartbeats are passed over.
+        """Yield what has become whole by these bytes; heartbeats are passed over.
 
         Raises `InvalidFrames`, and ProtocolError for a method that cannot be read.
         """

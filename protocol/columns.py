@@ -34,8 +34,8 @@ class PriorityColumn(NamedTuple):
 
 
 def priorities_of(contents: list[bytes]) -> PriorityColumn | None:
-    """Of several canonical contents with well-formed properties, if they name some; None if they do
-    not.  Either all of them do or none does."""
+    """Return the priorities of several canonical contents with well-formed properties, if they name
+    some; None if they do not.  Either all of them do or none does."""
     at, length_octets = place_and_flags_of(contents[0], FLAG_PRIORITY)
     if not at:
         return None
@@ -51,7 +51,7 @@ def priorities_of(contents: list[bytes]) -> PriorityColumn | None:
 
 
 def read_expirations(contents: list[bytes], read: Callable[[bytes], int]) -> list[int]:
-    """What `read` makes of the expirations of several canonical contents with well-formed
+    """Return what `read` makes of the expirations of several canonical contents with well-formed
     properties, which all have one: of equal ones once if they are few."""
     count = len(contents)
     if count < FEW:
@@ -81,7 +81,8 @@ def read_each(texts: list[bytes], read: Callable[[bytes], int]) -> list[int]:
 def read_column(
     laid_out: bytes, stride: int, place: int, part: slice, read: Callable[[bytes], int]
 ) -> list[int]:
-    """What `read` makes of a part of all that was laid out, which differs in that octet alone."""
+    """Return what `read` makes of a part of all that was laid out, which differs in that octet
+    alone."""
     before, behind = laid_out[part.start : place], laid_out[place + 1 : part.stop]
     column = laid_out[place::stride]
     found = {octet: read(before + bytes((octet,)) + behind) for octet in kinds_of(column)}
@@ -108,7 +109,7 @@ def lay_out(contents: list[bytes], head_bytes: int) -> tuple[bytes, int]:
 
 
 def differing(laid_out: bytes, stride: int, places: Iterable[int], count: int) -> list[int]:
-    """Which of these octets are not the same in all of so many that were laid out."""
+    """Return which of these octets are not the same in all of so many that were laid out."""
     return [
         place for place in places if laid_out[place::stride] != laid_out[place : place + 1] * count
     ]

@@ -77,7 +77,8 @@ Event: TypeAlias = (
 
 
 def method_ids(occurrence: Event) -> tuple[int, int]:
-    """The class and method id that an error about this event names; 0 and 0 without a method."""
+    """Return the class and method id that an error about this event names; 0 and 0 without a
+    method."""
     if isinstance(occurrence, MethodReceived):
         payload = occurrence.payload
         return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")

@@ -95,6 +95,6 @@ def with_headers(raw: bytes, added: FieldTable) -> bytes:
 
 
 def _in_order(fields: list[tuple[bytes, bytes]]) -> bytes:
-    """A table sorted by key, with the first field of each."""
+    """Return a table sorted by key, with the first field of each."""
     first = dict(reversed(fields))
     return join_table(first[key] for key in sorted(first))

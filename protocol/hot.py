@@ -138,8 +138,8 @@ def scan_publishes(
 
 
 def take_alike(buffer: bytes, start: int, message_bytes: int, known: Head) -> list[bytes]:
-    """The contents of the message at `start`, which is whole, and of those right behind it that
-    differ from it only in what nobody reads and in their bodies.
+    """Return the contents of the message at `start`, which is whole, and of those right behind it
+    that differ from it only in what nobody reads and in their bodies.
 
     Nothing is done in Python for each but one comparison, because it is faster (benchmarks/micro,
     scan_publishes).
@@ -171,8 +171,8 @@ def take_alike(buffer: bytes, start: int, message_bytes: int, known: Head) -> li
 def count_alike(
     buffer: bytes, start: int, stop: int, message_bytes: int, places: tuple[int, ...] | None
 ) -> int:
-    """How many messages from `start` on are surely alike but for what stands at some places, of
-    those up to `stop` that would all be as long; one at least.
+    """Return how many messages from `start` on are surely alike but for what stands at some places,
+    of those up to `stop` that would all be as long; one at least.
 
     They are made of the first, and compared together, because it is faster (benchmarks/micro,
     scan_publishes); but in vain if one differs, so that a look is taken at some before.
@@ -203,7 +203,7 @@ def count_alike(
 def varying_at(
     method_bytes: int, head_bytes: int, free: Free, body_bytes: int
 ) -> tuple[int, ...] | None:
-    """Which octets of a message nobody reads, if they are few."""
+    """Return which octets of a message nobody reads, if they are few."""
     if sum(stop - start for start, stop in free) + body_bytes > VARYING_MAX:
         return None
     at = method_bytes + PROPERTIES_AT
@@ -214,7 +214,8 @@ def varying_at(
 def measure_message(
     buffer: bytes, start: int, payload_bytes_max: int, *, heads: dict[bytes, Head]
 ) -> int:
-    """How long the message is whose basic.publish frame begins at `start`, with all its frames.
+    """Return how long the message is whose basic.publish frame begins at `start`, with all its
+    frames.
 
     0 if that is not known yet, or if it is none that `scan_publishes` takes.
     """
@@ -230,8 +231,8 @@ def measure_message(
 def find_head(
     buffer: bytes, position: int, payload_bytes_max: int, heads: dict[bytes, Head]
 ) -> Head | None:
-    """How the message at `position` begins, if one with the same method and a header of the same
-    size is known; UNLIKE if that begins otherwise.
+    """Return how the message at `position` begins, if one with the same method and a header of the
+    same size is known; UNLIKE if that begins otherwise.
 
     What stands in the buffer may differ from it where nobody reads.
     """
@@ -259,7 +260,7 @@ def find_head(
 def measure_head(
     buffer: bytes, position: int, payload_bytes_max: int, heads: dict[bytes, Head]
 ) -> Head | None:
-    """How the message at `position`, which a basic.publish frame begins, begins.
+    """Return how the message at `position`, which a basic.publish frame begins, begins.
 
     None when header or body frame are not whole and well-formed.  Remembered unless it is long:
     then it is compared with nothing, and `unpacker`, which remembers too, is not asked.
@@ -333,7 +334,8 @@ def unpacker(header_bytes: int, free: Free, *, has_body: bool) -> Unpack:
 
 
 def renumber_head(buffer: bytes, start: int) -> bytes:
-    """The header frame at `start`, and the head of a body frame if one follows, for channel 1."""
+    """Return the header frame at `start`, and the head of a body frame if one follows, for channel
+    1."""
     end = start + 8 + unpack_size(buffer, start + 3)[0]
     header = b"\x02" + CHANNEL_1 + buffer[start + 3 : end]
     if not any(buffer[start + 11 : start + 19]):
@@ -407,7 +409,8 @@ def build_mixed_deliveries(
     tails: list[bytes],
     contents: list[bytes],
 ) -> None:
-    """As `build_deliveries`, for messages that do not share what surrounds the delivery tag."""
+    """Build deliveries as `build_deliveries` does, for messages that do not share what surrounds
+    the delivery tag."""
     tags = map(pack_tag, range(first_tag, first_tag + len(contents)))
     out.extend(chain.from_iterable(zip(prefixes, tags, tails, contents, strict=True)))
 

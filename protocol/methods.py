@@ -165,7 +165,7 @@ def decode_method_in_steps(payload: bytes) -> Steps[Method]:
 
 
 def _new_method(payload: bytes) -> Method:
-    """A method of the class that a payload names, without arguments."""
+    """Return a method of the class that a payload names, without arguments."""
     if len(payload) < _INDEX.size:
         raise ProtocolError(
             ReplyCode.FRAME_ERROR, f"type 1, all octets = {_erlang_binary(payload)}: unknown_frame"
@@ -184,7 +184,7 @@ def _new_method(payload: bytes) -> Method:
 
 
 def _undecodable(payload: bytes) -> ProtocolError:
-    """The error for arguments that cannot be read."""
+    """Return the error for arguments that cannot be read."""
     class_id, method_id = (int.from_bytes(payload[at : at + 2], "big") for at in (0, 2))
     return ProtocolError(
         ReplyCode.FRAME_ERROR,
@@ -195,7 +195,7 @@ def _undecodable(payload: bytes) -> ProtocolError:
 
 
 def encode_method(channel: int, method: Method) -> bytes:
-    """The whole frame of a method.
+    """Encode a method as a whole frame.
 
     Raises ValueError, TypeError or struct.error when an argument does not fit its type.
     """
@@ -211,7 +211,8 @@ def encode_method(channel: int, method: Method) -> bytes:
 
 
 def encode_payload(method: Method) -> bytes:
-    """The payload of its frame, as `decode_method` reads it.  Raises as `encode_method` does."""
+    """Encode the payload of a method's frame, as `decode_method` reads it.  Raises as
+    `encode_method` does."""
     return encode_method(0, method)[_FRAME_HEAD_BYTES:-1]
 
 
@@ -221,7 +222,7 @@ _signature_of = cache(signature)
 
 @cache
 def _defaults_of(cls: Callable[..., Method]) -> dict[str, object]:
-    """The arguments of a method in their order; pamqp has a default for each."""
+    """Return the arguments of a method in their order; pamqp has a default for each."""
     parameters = _signature_of(cls).parameters
     return {name: parameter.default for name, parameter in parameters.items()}
 
@@ -241,24 +242,25 @@ def make(cls: Callable[P, M], *args: P.args, **kwargs: P.kwargs) -> M:
 
 
 def field_table(argument: PamqpTable | None) -> FieldTable:
-    """What a table argument of a decoded method holds, against what pamqp declares it to be."""
+    """Return what a table argument of a decoded method holds, against what pamqp declares it to
+    be."""
     return cast(FieldTable, argument or {})
 
 
 def pamqp_table(table: FieldTable) -> PamqpTable:
-    """The opposite of `field_table`: a FieldTable where a method wants a table."""
+    """Convert a FieldTable for a method's argument: the opposite of `field_table`."""
     return cast(PamqpTable, table)
 
 
 def octets(argument: str) -> bytes:
-    """What a long string argument of a decoded method holds, as `field_table` for tables."""
+    """Return what a long string argument of a decoded method holds, as `field_table` for tables."""
     return cast(bytes, argument)
 
 
 def deliver_prefix(
     channel: int, consumer_tag: str, exchange: str, routing_key: str
 ) -> tuple[bytes, bytes, bytes]:
-    """What surrounds the delivery tag in the basic.deliver frames of one consumer and route.
+    """Return what surrounds the delivery tag in the basic.deliver frames of one consumer and route.
 
     Returns (prefix, tail, tail of a redelivery); a frame is prefix + 8 bytes of tag + tail.
     """
@@ -278,7 +280,7 @@ def get_ok_frame(
     routing_key: str,
     message_count: int,
 ) -> bytes:
-    """A basic.get-ok; its content follows."""
+    """Encode a basic.get-ok; its content follows."""
     names = wire.encode_shortstr(exchange) + wire.encode_shortstr(routing_key)
     size = _TAGGED.size - _FRAME_HEAD_BYTES + len(names) + 4
     start = _TAGGED.pack(FRAME_METHOD, channel, size, Basic.GetOk.index, delivery_tag, redelivered)
@@ -286,14 +288,15 @@ def get_ok_frame(
 
 
 def ack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
-    """A basic.ack, to a publisher in confirm mode."""
+    """Return a basic.ack, to a publisher in confirm mode."""
     return _SETTLED.pack(
         FRAME_METHOD, channel, 13, Basic.Ack.index, delivery_tag, multiple, FRAME_END
     )
 
 
 def nack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
-    """A basic.nack, to a publisher in confirm mode; `requeue` is set, as RabbitMQ sends it."""
+    """Return a basic.nack, to a publisher in confirm mode; `requeue` is set, as RabbitMQ sends
+    it."""
     bits = multiple | _REQUEUE_BIT
     return _SETTLED.pack(FRAME_METHOD, channel, 13, Basic.Nack.index, delivery_tag, bits, FRAME_END)
 
@@ -301,7 +304,7 @@ def nack_frame(channel: int, delivery_tag: int, *, multiple: bool) -> bytes:
 def return_frame(
     channel: int, code: ReplyCode, text: str, exchange: str, routing_key: str
 ) -> bytes:
-    """A basic.return with `text` as it stands; its content follows."""
+    """Return a basic.return with `text` as it stands; its content follows."""
     arguments = code.to_bytes(2, "big") + b"".join(
         map(wire.encode_shortstr, (text, exchange, routing_key))
     )

@@ -117,7 +117,7 @@ def decode_properties_in_steps(raw: bytes) -> Steps[Properties]:
 
 
 def check_properties(raw: bytes) -> None:
-    """As `decode_properties`, for who wants nothing of the values: some five times as fast.
+    """Check properties as `decode_properties` does, some five times as fast, without their values.
 
     Only for properties without headers, whose inside would have to be looked at.
     """
@@ -140,8 +140,8 @@ OUTLINED_BYTES_MAX = 4096
 
 
 def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
-    """The part that a broker reads of raw properties, as raw properties, and where values stand
-    that may be any.
+    """Return the part that a broker reads of raw properties, as raw properties, and where values
+    stand that may be any.
 
     Properties that differ only in those places are well-formed alike and have the same outline.
     Headers are not in it, which only a headers exchange reads, nor is reply_to; a priority is 0 in
@@ -216,8 +216,9 @@ def priority_of(content: bytes) -> int | None:
 
 
 def place_of(content: bytes, flag: int) -> int:
-    """Where the value of a flag stands in canonical content with well-formed properties; 0 if it
-    names none.  `place_and_flags_of` makes a list besides, of use for several contents alone."""
+    """Return where the value of a flag stands in canonical content with well-formed properties;
+    0 if it names none.  `place_and_flags_of` makes a list besides, of use for several contents
+    alone."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & flag:
         return 0
@@ -233,7 +234,8 @@ def place_of(content: bytes, flag: int) -> int:
 
 
 def place_and_flags_of(content: bytes, flag: int) -> tuple[int, list[int]]:
-    """The same; and which octets in front of it say so."""
+    """Return the offset of a value as `place_of` does, and the octets in front of it that determine
+    it."""
     flags = int.from_bytes(content[_PROPERTIES_OFFSET : _PROPERTIES_OFFSET + _FLAGS.size], "big")
     if not flags & flag:
         return 0, []
@@ -252,7 +254,7 @@ def place_and_flags_of(content: bytes, flag: int) -> tuple[int, list[int]]:
 
 
 def _behind_headers(data: bytes, flags: int, offset: int) -> int:
-    """Where the delivery mode stands, or what comes behind it; values begin at an offset."""
+    """Return where the delivery mode stands, or what comes behind it; values begin at an offset."""
     if flags & FLAG_CONTENT_TYPE:
         offset += data[offset] + 1
     if flags & FLAG_CONTENT_ENCODING:
@@ -279,7 +281,7 @@ def raw_properties(content: bytes) -> bytes:
 
 
 def body_size(content: bytes) -> int:
-    """The length in bytes of the body of canonical content, or of its first `BODY_SIZE_STOP`
+    """Return the length in bytes of the body of canonical content, or of its first `BODY_SIZE_STOP`
     bytes."""
     return int(_BODY_SIZE.unpack_from(content, _BODY_SIZE_OFFSET)[0])
 
@@ -365,7 +367,7 @@ def _header_frame(raw: bytes, body_bytes: int) -> bytes:
 
 
 def _header_end(content: bytes) -> int:
-    """The offset behind the header frame."""
+    """Return the offset behind the header frame."""
     return int.from_bytes(content[3:7], "big") + FRAME_OVERHEAD_BYTES
 
 
@@ -374,7 +376,8 @@ def _malformed(what: str) -> ProtocolError:
 
 
 def _read_outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]] | None:
-    """As `outline`; None, or an error, for properties that are their own outline."""
+    """Read an outline as `outline` does; None, or an error, for properties that are their own
+    outline."""
     flags = property_flags(raw)
     if flags & (FLAG_CONTINUED | FLAG_USER_ID):
         return None
@@ -455,8 +458,8 @@ _OF_TEXT, _OF_TABLE = 0, -1
 
 @cache
 def _sizes(flags: int) -> tuple[int, ...]:
-    """The length of each value that `flags` announce; a short string tells its own, and so does a
-    table."""
+    """Yield the length of each value that `flags` announce; a short string has its own, and so has
+    a table."""
     sizes = {FLAG_DELIVERY_MODE: 1, FLAG_PRIORITY: 1, FLAG_TIMESTAMP: _TIMESTAMP.size}
     sizes[FLAG_HEADERS] = _OF_TABLE
     return tuple(sizes.get(flag, _OF_TEXT) for flag, *_ in _PROPERTIES if flags & flag)

@@ -135,5 +135,5 @@ def readable(data: bytes) -> str:
 
 
 def _plain(address: IPv4Address | IPv6Address) -> str:
-    """Of IPv4 mapped into IPv6, the IPv4."""
+    """Return the IPv4 address of one that is mapped into IPv6."""
     return str(getattr(address, "ipv4_mapped", None) or address)

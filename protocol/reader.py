@@ -115,7 +115,7 @@ class Assembly:
         return len(payload) + PART_OVERHEAD_BYTES
 
     def content(self) -> bytes:
-        """The content in canonical form."""
+        """Content of the message in canonical form."""
         header = pack_frame(FRAME_HEADER, 1, len(self.header)) + self.header + b"\xce"
         if not self.body_bytes:
             return header
@@ -189,17 +189,17 @@ class Reader:
         return bool(self._pending or self._assemblies)
 
     def open(self) -> None:
-        """The peer may use channels from now on."""
+        """Let the peer use channels from now on."""
         self._is_negotiating = False
 
     def close(self) -> None:
-        """Only methods count from now on; messages that are not whole are dropped."""
+        """Read only methods from now on; messages that are not whole are dropped."""
         self._is_negotiating, self._is_closing = False, True
         self._assemblies.clear()
         self._unfinished_bytes = 0
 
     def discard(self) -> None:
-        """Nothing will be read any more, so nothing is kept for it."""
+        """Drop all that was fed: nothing will be read any more."""
         self.close()
         self.is_broken, self.is_waiting = True, False
         self._pending.clear()
@@ -213,7 +213,7 @@ class Reader:
             self._heads.clear()
 
     def go_on(self) -> list[Event]:
-        """What there is to read in what was fed already."""
+        """Yield what there is to read in what was fed already."""
         return self.feed(b"")
 
     def feed(self, data: bytes) -> list[Event]:
@@ -268,7 +268,7 @@ class Reader:
             self._missing_bytes = missing_bytes
 
     def _missing(self, buffer: bytes, position: int) -> int:
-        """How many bytes are missing of what begins at `position`, as far as is known."""
+        """Return how many bytes are missing of what begins at `position`, as far as is known."""
         if self._awaited_bytes:
             return self._awaited_bytes
         have = len(buffer) - position
@@ -364,7 +364,7 @@ class Reader:
         return stop
 
     def _assembly(self, channel: int) -> Assembly | None:
-        """The message that a header or body belongs to; None if it is passed over."""
+        """Return the message that a header or body belongs to; None if it is passed over."""
         assembly = self._assemblies.get(channel)
         if assembly is None and not self._is_closing:
             raise unexpected_frame("expected method frame, got non method frame instead")
@@ -465,7 +465,8 @@ def out_of_order(assembly: Assembly) -> ProtocolError:
 
 
 def incomplete(explanation: str) -> ProtocolError:
-    """As `unexpected_frame`, about the basic.publish whose message is not whole yet."""
+    """Return the error, as `unexpected_frame` does, about the basic.publish whose message is not
+    whole yet."""
     return ProtocolError(
         ReplyCode.UNEXPECTED_FRAME, explanation, class_id=CLASS_BASIC, method_id=METHOD_PUBLISH
     )

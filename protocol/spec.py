@@ -63,7 +63,7 @@ SOFT_CODES = frozenset(
 
 
 def reply_text(code: ReplyCode, explanation: str) -> str:
-    """The text RabbitMQ sends with `code`: its name, a dash, the explanation.
+    """Return the text RabbitMQ sends with `code`: its name, a dash, the explanation.
 
     At most 255 bytes; of a longer one RabbitMQ keeps 252 and says so with three dots.
     """

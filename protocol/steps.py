@@ -21,7 +21,7 @@ class Unfinished(Exception):
 
 
 def whole(steps: Steps[T]) -> T:
-    """The result of steps, however long that takes."""
+    """Run steps to their end; return the result, however long that takes."""
     while True:
         try:
             next(steps)

@@ -12,7 +12,7 @@ EXACT_UNITS_MAX = 2**53
 
 
 def term(value: FieldValue) -> str:
-    """As Erlang's `~p` prints what RabbitMQ decodes a field to (without its line breaks)."""
+    """Format a field as Erlang's `~p` prints what RabbitMQ decodes it to, without line breaks."""
     match value:
         case None:
             return "undefined"
@@ -36,28 +36,28 @@ def term(value: FieldValue) -> str:
 
 
 def escaped(string: str) -> str:
-    """What stands between the quotes when `~p` prints a string."""
+    """Return what stands between the quotes when `~p` prints a string."""
     for char, shown in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
         string = string.replace(char, shown)
     return string
 
 
 def text(value: "FieldValue | str") -> str:
-    """As `term`, but strings stand for themselves."""
+    """Format a field as `term` does, but strings stand for themselves."""
     if isinstance(value, str):
         return value
     return _decoded(value) if isinstance(value, bytes) else term(value)
 
 
 def string(characters: str) -> str:
-    """A string, which is a list of numbers if it cannot be printed."""
+    """Return a string, which is a list of numbers if it cannot be printed."""
     if not characters or not _is_printable(characters):
         return _list(str(ord(char)) for char in characters)
     return f'"{escaped(characters)}"'
 
 
 def atom(name: str) -> str:
-    """An atom, which needs quotes unless it looks like a word."""
+    """Return an atom, which needs quotes unless it looks like a word."""
     return name if _BARE_ATOM.fullmatch(name) else f"'{name}'"
 
 

@@ -85,7 +85,7 @@ _INTEGERS = frozenset("bBsuIilLT")
 
 
 def read_shortstr_bytes(buffer: bytes, offset: int) -> tuple[bytes, int]:
-    """A short string as it stands; RabbitMQ checks no UTF-8 in table keys and properties."""
+    """Read a short string as it stands; RabbitMQ checks no UTF-8 in table keys and properties."""
     if offset >= len(buffer):
         raise _truncated()
     start = offset + 1
@@ -96,7 +96,7 @@ def read_shortstr_bytes(buffer: bytes, offset: int) -> tuple[bytes, int]:
 
 
 def read_shortstr(buffer: bytes, offset: int) -> tuple[str, int]:
-    """A short string of a method's arguments, which must be UTF-8."""
+    """Read a short string of a method's arguments, which must be UTF-8."""
     raw, end = read_shortstr_bytes(buffer, offset)
     try:
         return raw.decode(), end
@@ -105,25 +105,25 @@ def read_shortstr(buffer: bytes, offset: int) -> tuple[str, int]:
 
 
 def read_any_shortstr(buffer: bytes, offset: int) -> tuple[str, int]:
-    """A short string of properties or basic.publish, where RabbitMQ takes any bytes."""
+    """Read a short string of properties or basic.publish, where RabbitMQ takes any bytes."""
     raw, end = read_shortstr_bytes(buffer, offset)
     return raw.decode(errors="surrogateescape"), end
 
 
 def read_longstr(buffer: bytes, offset: int) -> tuple[bytes, int]:
-    """A long string: 4 bytes of length, then that many octets of any kind."""
+    """Read a long string: 4 bytes of length, then that many octets of any kind."""
     start, end = _read_extent(buffer, offset, len(buffer))
     return buffer[start:end], end
 
 
 def read_table(buffer: bytes, offset: int) -> tuple[FieldTable, int]:
-    """A field table, `offset` being that of its 4-byte length."""
+    """Read a field table, `offset` being that of its 4-byte length."""
     start, end = _read_extent(buffer, offset, len(buffer))
     return read_fields(buffer, start, end), end
 
 
 def read_fields(buffer: bytes, start: int, end: int) -> FieldTable:
-    """The fields between two offsets: a table without its length, as AMQPLAIN sends it."""
+    """Read the fields between two offsets: a table without its length, as AMQPLAIN sends it."""
     try:
         return _read_fields(buffer, start, end, 0)
     except (IndexError, struct.error) as error:
@@ -141,7 +141,7 @@ def read_table_in_steps(buffer: bytes, offset: int) -> Steps[tuple[FieldTable, i
 
 
 def survey_table(buffer: bytes, offset: int) -> tuple[set[bytes], list[tuple[int, int]], int]:
-    """The keys of a field table, where values stand whose bytes may be any, and its end.
+    """Return the keys of a field table, where values stand whose bytes may be any, and its end.
 
     Those are the strings and integers of the table itself, not of tables in it.  Raises as
     `read_table`, and what it does not refuse is well-formed.
@@ -164,8 +164,8 @@ def survey_table(buffer: bytes, offset: int) -> tuple[set[bytes], list[tuple[int
 
 
 def split_table(buffer: bytes) -> list[tuple[bytes, bytes]]:
-    """The fields of a field table that is nothing but well-formed, each with its key and all of it
-    as on the wire, key included."""
+    """Return the fields of a field table that is nothing but well-formed, each with its key and all
+    of it as on the wire, key included."""
     at, end = _read_extent(buffer, 0, len(buffer))
     fields: list[tuple[bytes, bytes]] = []
     while at < end:
@@ -176,13 +176,13 @@ def split_table(buffer: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def join_table(fields: Iterable[bytes]) -> bytes:
-    """A field table of fields as `split_table` gives them."""
+    """Return a field table of fields as `split_table` gives them."""
     inside = b"".join(fields)
     return _UINT32.pack(len(inside)) + inside
 
 
 def encode_shortstr(text: str) -> bytes:
-    """A short string, its length in front.  ValueError when it is longer than 255 bytes."""
+    """Encode a short string, its length in front.  ValueError when it is longer than 255 bytes."""
     raw = text.encode(errors="surrogateescape")
     if len(raw) > SHORTSTR_BYTES_MAX:
         raise ValueError(f"a short string of {len(raw)} bytes: {text[:40]!r}…")
@@ -190,7 +190,7 @@ def encode_shortstr(text: str) -> bytes:
 
 
 def cut_to_shortstr(text: str) -> str:
-    """As many characters of a text, from its beginning, as a short string holds."""
+    """Return as many characters of a text, from its beginning, as a short string holds."""
     raw = text.encode(errors="surrogateescape")
     if len(raw) <= SHORTSTR_BYTES_MAX:
         return text
@@ -222,7 +222,7 @@ def write_table(out: bytearray, table: FieldTable) -> None:
 
 
 def encode_table(table: FieldTable) -> bytes:
-    """A field table with its 4-byte length, as bytes of its own."""
+    """Encode a field table with its 4-byte length, as bytes of its own."""
     out = bytearray()
     write_table(out, table)
     return bytes(out)
@@ -331,7 +331,7 @@ def _field_in_steps(
 
 
 def _read_field(buffer: bytes, offset: int, limit: int, depth: int) -> tuple[Field, int]:
-    """A tag and its value, which must end by `limit`."""
+    """Read a tag and its value, which must end by `limit`."""
     tag = chr(buffer[offset])
     reader = _READERS.get(tag)
     if reader is None:
@@ -366,7 +366,7 @@ def _float_reader(number: struct.Struct) -> _Reader:
 
 
 def _open_nested(buffer: bytes, offset: int, limit: int, depth: int) -> tuple[int, int]:
-    """Where a table or an array begins and ends that is inside so many others."""
+    """Return where a table or an array begins and ends that is inside so many others."""
     if depth == TABLE_DEPTH_MAX:
         raise ProtocolError(ReplyCode.FRAME_ERROR, f"tables nested deeper than {TABLE_DEPTH_MAX}")
     return _read_extent(buffer, offset, limit)

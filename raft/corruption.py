@@ -17,7 +17,7 @@ from fluffle.raft.state import GroupState
 
 
 def resume(state: GroupState, quarantine: Quarantine) -> None:
-    """What is damaged at the start, or was before it and is not known to be mended.
+    """Resume what is damaged at the start, or was before it and is not known to be mended.
 
     It may have been mended, and more acknowledged since, but for the write that says so.  That is
     on disk now, so everything there is to be durable again.  If some of it is of a later term than

@@ -55,8 +55,8 @@ def may_campaign(state: GroupState) -> bool:
 
 
 def is_electable(state: GroupState) -> bool:
-    """No learner; and who is being removed may, as long as that is not committed: it may be the
-    only one that has the entry (thesis §4.2.2)."""
+    """Whether a member may stand: no learner; one that is being removed may, as long as that is not
+    committed: it may be the only one that has the entry (thesis §4.2.2)."""
     if state.quarantine is not None:
         return False
     # mutant: M21b

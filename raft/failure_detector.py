@@ -136,8 +136,8 @@ class PeerLiveness:
         """Pings sent out of turn since the last that was due."""
 
     def reset_timing(self) -> None:
-        """The node has another life, or another link: what it was like says nothing of a gap
-        now."""
+        """Reset what was measured: of another life, or over another link, it means nothing for a
+        gap now."""
         self.is_timed = False
         self.suspected_ms = None
 
@@ -229,13 +229,13 @@ class FailureDetector:
                 self._ping(node, peer)
 
     def _lost_ms(self, now_ms: int) -> int:
-        """How much of the time since the last turn was lost by our own fault: by how much this
-        turn is late."""
+        """Return how much of the time since the last turn was lost by our own fault: by how much
+        this turn is late."""
         return 0 if self.deadline_ms is None else max(0, now_ms - self.deadline_ms)
 
     def suspect(self, unread: Collection[NodeId] = ()) -> None:
-        """Whoever has not answered for too long; what came in meanwhile has been heard by now, but
-        of those that are `unread`."""
+        """Suspect nodes that have not answered for too long; what came in meanwhile counts, but of
+        those that are `unread`."""
         if self._now_ms < self._recheck_at_ms:
             return
         for node, peer in self._peers.items():

@@ -40,7 +40,7 @@ def targets_by_log(state: GroupState, leading: LeaderState) -> list[Progress]:
 
 
 def transfer_targets(state: GroupState, leading: LeaderState) -> list[NodeId]:
-    """Those of them that have everything, or are being sent the little that they lack.
+    """Return the voters that have everything, or are being sent the little that they lack.
 
     Who is asked and cannot follow only keeps the group from working, until that is given up.
     """

@@ -96,7 +96,8 @@ class Log:
         self._cut(first)
 
     def cut_damage(self, first: int) -> None:
-        """From `first` on, above the floor, the log cannot be read: it is to be received again.
+        """Cut the log from `first` on, above the floor, where it cannot be read: it is to be
+        received again.
 
         What was known to be committed is forgotten, as by a restart; the members know.
         """

@@ -174,7 +174,7 @@ class LogStore(Protocol):
         come again.  If not, only votes and the like go on."""
 
     def load(self) -> LoadedGroups:
-        """What is there, before anything is submitted."""
+        """Return what is there, before anything is submitted."""
 
     def submit(self, persist: Persist) -> None:
         """Make it durable, after all that was submitted before, together with what else waits.
@@ -199,5 +199,5 @@ class LogStore(Protocol):
         """
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
-        """A piece of the state of the snapshot that is durable, be there a newer one on its way or
-        not; whoever asked before that was cannot use it.  Raises `DamagedLog`."""
+        """Read a piece of the state of the snapshot that is durable, be there a newer one on its
+        way or not; whoever asked before that was cannot use it.  Raises `DamagedLog`."""

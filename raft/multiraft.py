@@ -165,7 +165,7 @@ class MultiRaft:
     # Groups
 
     def load(self, groups: Iterable[RecoveredGroup], *, are_asleep: bool = False) -> None:
-        """What the disk has, once, before anything else.
+        """Load what the disk has, once, before anything else.
 
         Those that are asleep answer whatever comes for them, and do nothing by themselves before
         that, or before the `scheduler` wakes or attends to them.
@@ -302,7 +302,8 @@ class MultiRaft:
         self._apply_verdicts()
 
     def forget_node(self, node: NodeId) -> None:
-        """It was removed for good: its lives count no more, should one come under its name."""
+        """Forget a node that was removed for good: its lives count no more, should one come under
+        its name."""
         self._failure_detector.forget(node)
         self._apply_verdicts()
         self._boots.pop(node, None)
@@ -328,17 +329,17 @@ class MultiRaft:
 
     @property
     def mistakes(self) -> Mapping[NodeId, int]:
-        """How often each node was suspected for its silence, and was there."""
+        """Return how often each node was suspected for its silence, and was there."""
         return self._failure_detector.mistakes
 
     @property
     def now_ms(self) -> int:
-        """As of the last `tick`."""
+        """Time as of the last `tick`."""
         return self._node.now_ms
 
     @property
     def deadline_ms(self) -> int | None:
-        """When `tick` is wanted at the latest, if nothing else comes in before."""
+        """Return when `tick` is wanted at the latest, if nothing else comes in before."""
         if self.scheduler.is_waiting:
             return self._node.now_ms  # there was too much for one turn
         ping_ms, alarm_ms = self._failure_detector.deadline_ms, self._node.next_alarm_ms

@@ -80,7 +80,8 @@ class Node:
 
     @property
     def backlog_ms(self) -> int:
-        """How much longer whatever a group waits for may take, since many have something to do."""
+        """Return how much longer whatever a group waits for may take, since many have something to
+        do."""
         return min(len(self._alarms) // ALARMS_PER_MS, self.tuning.retry_ms_max)
 
     @property

@@ -25,12 +25,14 @@ class Ranges:
 
     @classmethod
     def of(cls, *pairs: tuple[int, int]) -> "Ranges":
-        """From pairs of `first` and `stop` in rising order; those that touch are joined."""
+        """Build ranges from pairs of `first` and `stop` in rising order; those that touch are
+        joined."""
         return cls.joined(pairs)
 
     @classmethod
     def joined(cls, pairs: Iterable[tuple[int, int]]) -> "Ranges":
-        """From pairs in rising order of `first`; empty ones vanish.  Raises `ValueError`."""
+        """Build ranges from pairs in rising order of `first`; empty ones vanish.  Raises
+        `ValueError`."""
         bounds = array("Q")
         for first, stop in pairs:
             if first >= stop:
@@ -46,7 +48,7 @@ class Ranges:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Ranges":
-        """What `to_bytes` made.  Raises `ValueError`."""
+        """Decode what `to_bytes` made.  Raises `ValueError`."""
         numbers: list[int] = []
         at, total = 0, 0
         while at < len(data):
@@ -70,7 +72,7 @@ class Ranges:
             raise ValueError("an index of more than 64 bits") from error
 
     def to_bytes(self) -> bytes:
-        """Each bound as its distance from the one before, in groups of seven bits."""
+        """Encode each bound as its distance from the one before, in groups of seven bits."""
         data = bytearray()
         before = 0
         for bound in self._bounds:
@@ -89,7 +91,7 @@ class Ranges:
         return bool(self._bounds)
 
     def __len__(self) -> int:
-        """How many indexes there are."""
+        """Return how many indexes there are."""
         return sum(self._bounds[1::2]) - sum(self._bounds[::2])
 
     def __contains__(self, index: int) -> bool:
@@ -105,7 +107,7 @@ class Ranges:
         return f"Ranges.of({', '.join(map(str, self))})"
 
     def next_from(self, index: int) -> tuple[int, int] | None:
-        """The first range, or rest of one, at or above `index`."""
+        """Return the first range, or rest of one, at or above `index`."""
         at = bisect_right(self._bounds, index)
         if at == len(self._bounds):
             return None
@@ -114,7 +116,7 @@ class Ranges:
         return self._bounds[at], self._bounds[at + 1]
 
     def within(self, first: int, stop: int) -> "Ranges":
-        """What of it is from `first` up to, not including, `stop`."""
+        """Return what is from `first` up to, not including, `stop`."""
         if first >= stop:
             return Ranges()
         bounds = self._bounds
@@ -124,7 +126,7 @@ class Ranges:
         return Ranges(array("Q", before) + bounds[low:high] + array("Q", behind))
 
     def gaps(self, first: int, stop: int) -> "Ranges":
-        """What of `first` up to `stop` is not in it."""
+        """Return what of `first` up to `stop` is not in these ranges."""
         pairs: list[tuple[int, int]] = []
         at = first
         for low, high in self.within(first, stop):
@@ -134,12 +136,12 @@ class Ranges:
         return Ranges.joined(pairs)
 
     def minus(self, other: "Ranges") -> "Ranges":
-        """What of it is not in `other`."""
+        """Return what is not in `other`."""
         pairs: list[tuple[int, int]] = []
         for first, stop in self:
             pairs.extend(other.gaps(first, stop))
         return Ranges.joined(pairs)
 
     def plus(self, other: "Ranges") -> "Ranges":
-        """What is in one of them."""
+        """Return what is in these ranges or in `other`."""
         return Ranges.joined(sorted([*self, *other]))

@@ -50,7 +50,8 @@ def has_committed_own_term(state: GroupState, leading: LeaderState) -> bool:
 
 
 def begin_round(state: GroupState, leading: LeaderState, reads: PendingReads) -> None:
-    """Whatever is sent from here on, with this round or a later one, confirms these reads."""
+    """Begin a round: whatever is sent from here on, with it or a later one, confirms these
+    reads."""
     leading.round += 1
     # mutant: M29b
     reads.asked += [(leading.round, state.log.commit, context) for context in reads.fresh]

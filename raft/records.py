@@ -86,7 +86,8 @@ class Quarantine(NamedTuple):
     """Damage at or below the floor, where the log is sparse: only a snapshot can repair it."""
 
     def renewed(self, found: "Quarantine") -> "Quarantine":
-        """With more damage, found when the log ended with an entry of the term that `found` says.
+        """Return the quarantine with more damage, found when the log ended with an entry of the
+        term `found`.
 
         If that is a later term, its leader had all that was worth keeping from before.
         """
@@ -103,4 +104,4 @@ class Chance(Protocol):
     """Source of random numbers: `random.Random` fits."""
 
     def randrange(self, stop: int, /) -> int:
-        """A number from 0 up to, not including, `stop`."""
+        """Return a number from 0 up to, not including, `stop`."""

@@ -176,7 +176,7 @@ class GroupState:
 
     @property
     def voters(self) -> tuple[Member, ...]:
-        """Of the active configuration."""
+        """Voters of the active configuration."""
         return self.configs.active.voters  # mutant: M21a
 
     @property

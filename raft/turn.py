@@ -108,7 +108,7 @@ def write(state: GroupState, token: int) -> Write | None:
 
 
 def on_durable(state: GroupState, token: int) -> None:
-    """The group's oldest write under way is on disk.
+    """Note that the group's oldest write under way is on disk.
 
     A leader has its turn only if something follows from it: mostly a follower has to say so, too.
     """

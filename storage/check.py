@@ -182,13 +182,13 @@ class DiskSnapshot:
         yield self._view
 
     def look_for_room(self) -> None:
-        """It is only read."""
+        """Do nothing: the disk is only read."""
 
     def commit(self, work: WriteTransaction) -> CommitResult:
         raise StorageError("what was cannot be changed")
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to let go of."""
 
 
 def inspect_groups(disk: Disk) -> Iterator[Finding]:

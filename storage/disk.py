@@ -67,8 +67,8 @@ class Disk(Protocol):
 
     @property
     def commit_number(self) -> int:
-        """The number of the last commit that is durable: rising from one to the next, for as long
-        as the data are there, whichever process makes them."""
+        """Number of the last commit that is durable: rising from one to the next, for as long as
+        the data are there, whichever process makes them."""
 
     def look_for_room(self) -> None:
         """Count the room again, as commits do: others take of it, and give back."""

@@ -132,7 +132,7 @@ class Environment:
         return self._durable_number
 
     def look_for_room(self) -> None:
-        """Where nothing may be written no commit gives up the reserve."""
+        """Look for room; where nothing may be written no commit gives up the reserve."""
         free = free_bytes(self._directory)
         if free < LOW_BYTES:
             give_up(self._directory)

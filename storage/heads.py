@@ -73,7 +73,7 @@ class ImageHead:
 
     @property
     def identity(self) -> tuple[int, int, int, int]:
-        """As `SnapshotMeta.identity`."""
+        """Identity as in `SnapshotMeta.identity`."""
         return self.index, self.term, self.state_bytes, self.state_crc
 
     @staticmethod
@@ -107,7 +107,7 @@ class StagedHead:
 
     @property
     def state_bytes(self) -> int:
-        """How much of the state is there."""
+        """Bytes of the state that are there."""
         return self.image_bytes - self.image.live_bytes
 
 
@@ -144,7 +144,7 @@ class Head:
 
     @staticmethod
     def decode(content: bytes) -> "Head":
-        """What `encode` made."""
+        """Decode what `encode` made."""
         fields = json.loads(content)
         term, vote = fields["hard_state"]
         quarantine, staged = fields["quarantine"], fields["staged"]

@@ -80,12 +80,12 @@ class Part:
 
     @property
     def piece_bytes(self) -> int:
-        """How many of the entry's bytes are in this part."""
+        """Bytes of the entry that are in this part."""
         return min(PART_BYTES, self.size_bytes - self.number * PART_BYTES)
 
     @property
     def name(self) -> str:
-        """As it appears in reports."""
+        """Name of the part as it appears in reports."""
         return f"group {self.group} index {self.index} part {self.number}"
 
     def fits(self, piece: Bytes) -> bool:

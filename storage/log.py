@@ -170,7 +170,7 @@ class Log:
                 recovered = self._recover_records(view)
 
     def _recover_cold(self, view: View) -> None:
-        """The first and the last index of every group, by leaping over what is between.
+        """Find the first and the last index of every group, by leaping over what is between.
 
         Values are not looked at: one that is damaged concerns only whoever needs it.
         """

@@ -64,7 +64,7 @@ class MemoryDisk:
         return self._room_bytes
 
     def look_for_room(self) -> None:
-        """Nobody else has any of it."""
+        """Do nothing: memory has no room that others fill."""
 
     @contextlib.contextmanager
     def view(self) -> Iterator["MemoryView"]:
@@ -107,7 +107,7 @@ class MemoryDisk:
         self._remove(table, key)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to let go of."""
 
     def _copy(self) -> Tables:
         return {table: dict(values) for table, values in self._tables.items()}

@@ -164,8 +164,8 @@ class HotWindow:
         return deletion
 
     def _end_of_joined_records(self, records: HotRecords, start: int) -> int:
-        """Where the records end that must leave with the one at `start`: those that go on with
-        parts of an entry which began in it."""
+        """Return where the records end that must leave with the one at `start`: those that go on
+        with parts of an entry which began in it."""
         stop = start + 1
         while stop < len(self._sizes):
             record = records.at(self._first_sequence + stop)
@@ -182,7 +182,8 @@ def _survivors(
     groups: Mapping[int, Positions],
     cold: list[tuple[Table, bytes, bytes]],
 ) -> list[Move]:
-    """The entries that begin in these records and are not deleted; adds their parts to `cold`.
+    """Return the entries that begin in these records and are not deleted; adds their parts to
+    `cold`.
 
     Pieces move with their checksums, unlooked at: damage stays where it is, and visible.
     """

@@ -37,7 +37,7 @@ ELSEWHERE, TREE = 0x01, 0x02
 
 
 def check_complete(file: Path, *, page_bytes: int, last_page: int) -> None:
-    """Raises `Corrupt` if a page is missing at the end; as quick as it can be told."""
+    """Check that no page is missing at the end, as quickly as can be.  Raises `Corrupt`."""
     if file.stat().st_size < (last_page + 1) * page_bytes:
         check_pages(file, page_bytes=page_bytes, last_page=last_page)
 
@@ -67,7 +67,7 @@ def check_pages(file: Path, *, page_bytes: int, last_page: int) -> None:
 
 
 def _reached_from(data: BinaryIO, number: int, page_bytes: int) -> tuple[list[int], int]:
-    """The pages of trees that a page leads to, and the last of those that hold only data."""
+    """Return the pages of trees that a page leads to, and the last of those that hold only data."""
     page = _read(data, number, page_bytes)
     found, _, flags, lower, _ = PAGE.unpack_from(page)
     if found != number or not flags & (BRANCH | LEAF):
@@ -80,7 +80,7 @@ def _reached_from(data: BinaryIO, number: int, page_bytes: int) -> tuple[list[in
 
 
 def _nodes(page: bytes, flags: int, lower: int) -> tuple[list[int], int]:
-    """As `_reached_from`.  Raises struct.error."""
+    """Return pages as `_reached_from` does, of the nodes of one page.  Raises struct.error."""
     below: list[int] = []
     last = 0
     for offset in unpack_from(f"={max(0, lower - PAGE.size) // 2}H", page, PAGE.size):

@@ -54,7 +54,7 @@ class GroupImage:
     """Hard state, configuration or head of the snapshot cannot be read."""
 
     def copy(self) -> "GroupImage":
-        """One that changes apart from this."""
+        """Return a copy that changes apart from this."""
         duplicate = copy(self)
         duplicate.entries, duplicate.damaged = dict(self.entries), set(self.damaged)
         if self.staged is not None:
@@ -63,7 +63,7 @@ class GroupImage:
         return duplicate
 
     def remove(self, indexes: Iterable[int]) -> None:
-        """Entries go; some are not there."""
+        """Remove entries; some are not there."""
         for index in indexes:
             self.entries.pop(index, None)
             self.damaged.discard(index)

@@ -110,7 +110,8 @@ class Access:
             self._verifier.verify(stored, password, VerificationRequest(act, is_there, source))
 
         def refuse(reason: str) -> None:
-            """Where slow hashes are in use, as late as if this had been one: time tells nothing."""
+            """Refuse as late, where slow hashes are in use, as if one had been compared: time gives
+            nothing away."""
             refused = LoginRefused(f"user '{name}' {reason}")
             if self._decoy is None or (stored is not None and stored.is_slow):
                 answer(refused)
@@ -137,7 +138,7 @@ class Access:
             refuse("does not exist" if user is None else "has no password")
 
     def admit(self, name: str, *, from_loopback: bool) -> User | LoginRefused:
-        """The user of that name, who has shown in another way that it is his."""
+        """Return the user of that name, who has shown in another way that it is his."""
         user = self.users.get(name)
         if user is None:
             return LoginRefused(f"user '{name}' does not exist")
@@ -148,12 +149,12 @@ class Access:
     # Facts, whoever decided them
 
     def put_user(self, user: User) -> None:
-        """There is such a user, in the place of one of that name."""
+        """Add a user, in the place of one of that name."""
         self.users[user.name] = user
         self._note_slow_hash(user)
 
     def remove_user(self, name: str) -> None:
-        """He is gone; his permissions are facts of their own."""
+        """Remove a user; the permissions are facts of their own."""
         del self.users[name]
 
     def _note_slow_hash(self, user: User) -> None:
@@ -173,11 +174,11 @@ class Access:
             self._listeners.pop(user, None)
 
     def notify(self, user: str) -> None:
-        """What concerns a user has changed."""
+        """Notify the listeners of a user that something of it has changed."""
         for listener in tuple(self._listeners.get(user, ())):
             call_listener(listener)
 
     @property
     def listened_to(self) -> tuple[str, ...]:
-        """The users of whom somebody must hear."""
+        """Users whose changes somebody listens to."""
         return tuple(self._listeners)

@@ -44,7 +44,7 @@ def put_topic_permission(
 
 
 def clear_permission(access: Access, user: str, vhost: str) -> Change:
-    """For a virtual host; those for topics stay."""
+    """Remove the permission for a virtual host; those for topics stay."""
     permission = access.permissions.get((user, vhost))
     if permission is None:
         return NOTHING
@@ -54,7 +54,7 @@ def clear_permission(access: Access, user: str, vhost: str) -> Change:
 def clear_topic_permissions(
     access: Access, user: str, vhost: str, exchange: str | None = None
 ) -> Change:
-    """For one exchange, or for all in the virtual host."""
+    """Remove the topic permissions for one exchange, or for all in the virtual host."""
 
     def concerns(key: Key) -> bool:
         return key[:2] == (user, vhost) and exchange in (None, key[2])

@@ -59,7 +59,7 @@ Counts: TypeAlias = Mapping[LimitedResource, dict[str, int]]
 
 
 def ignore_change(_what: LimitedResource, _name: str) -> None:
-    """No other node is told."""
+    """Ignore a change of the counts: no other node is informed."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Usage:
         return self.here[LimitedResource.CONNECTIONS_TO_VHOST].total()
 
     def in_all(self, what: LimitedResource, name: str) -> int:
-        """On all nodes together."""
+        """Return the count of all nodes together."""
         others = sum(counts[what].get(name, 0) for counts in self.elsewhere.values())
         return self.here[what][name] + others
 
@@ -88,7 +88,7 @@ class Usage:
         self._count(LimitedResource.CONNECTIONS_TO_VHOST, vhost, 1)
 
     def closed(self, user: str, vhost: str) -> None:
-        """It has ended."""
+        """Count a connection or channel that has ended."""
         self._count(LimitedResource.CONNECTIONS_OF_USER, user, -1)
         self._count(LimitedResource.CONNECTIONS_TO_VHOST, vhost, -1)
 

@@ -56,7 +56,7 @@ class PasswordHash:
 
 
 def hashed(password: bytes, algorithm: str = SHA256) -> PasswordHash:
-    """A new hash of a password, with a salt of its own."""
+    """Return a new hash of a password, with a salt of its own."""
     if algorithm == ARGON2:
         return PasswordHash(_argon2().hash(password), ARGON2)
     salt = secrets.token_bytes(SALT_BYTES)
@@ -73,7 +73,7 @@ def matches(stored: PasswordHash, password: bytes) -> bool:
 
 
 def decoy(stored: PasswordHash) -> PasswordHash:
-    """A hash that is of no password, and as slow to find that out as one of argon2."""
+    """Return a hash that is of no password, and as slow to find that out as one of argon2."""
     front, _, digest = stored.hash.rpartition("$")
     return PasswordHash(f"{front}${'A' * len(digest)}", stored.algorithm)
 
@@ -93,7 +93,7 @@ def check_storable(stored: PasswordHash) -> None:
 
 
 def why_unusable(stored: PasswordHash) -> str:
-    """The reason why no password can be right for this hash; empty where one can."""
+    """Return why no password can be right for this hash; empty where one can."""
     try:
         check_storable(stored)
         if stored.algorithm != ARGON2:

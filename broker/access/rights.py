@@ -62,11 +62,11 @@ class Rights:
             )
 
     def forget(self) -> None:
-        """Permissions have changed: ask again."""
+        """Forget all answers: permissions have changed."""
         self._remembered.clear()
 
     def forget_beyond(self, count: int) -> None:
-        """Memory is short: ask again if more than `count` answers are remembered."""
+        """Forget all answers if more than `count` are remembered: memory is short."""
         if len(self._remembered) > count:
             self._remembered.clear()
 

@@ -28,5 +28,6 @@ class User:
 
 
 def user_name(octets: bytes) -> str:
-    """A user name as a client sends it; bytes that are not UTF-8 make one that no user has."""
+    """Return a user name as a client sends it; bytes that are not UTF-8 make one that no user
+    has."""
     return octets.decode(errors="surrogateescape")

@@ -167,5 +167,5 @@ def verdict(stored: PasswordHash, password: bytes) -> PasswordVerdict:
 
 
 def run_here(job: Callable[[], PasswordVerdict], answer: Answer) -> None:
-    """The port for those who have no event loop to hold up."""
+    """Compare passwords at once, for callers without an event loop to hold up."""
     answer(job())

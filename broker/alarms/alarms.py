@@ -23,7 +23,7 @@ class Watermarks:
 
 
 def watermarks_of(config: Config) -> Watermarks:
-    """Those that a node begins with."""
+    """Return the watermarks that a node begins with."""
     return Watermarks(config.memory_bytes_max, config.disk_free_bytes_min)
 
 
@@ -42,19 +42,20 @@ class Alarms:
 
     @property
     def reason(self) -> str:
-        """What RabbitMQ tells blocked clients: `low on disk & memory`; empty without an alarm."""
+        """Text of connection.blocked, as RabbitMQ's: `low on disk & memory`; empty without an
+        alarm."""
         if not (self._raised or self._elsewhere):
             return ""
         return f"low on {' & '.join(sorted({*self._raised}.union(*self._elsewhere.values())))}"
 
     @property
     def raised(self) -> tuple[str, ...]:
-        """The resources that are low here."""
+        """Resources that are low on this node."""
         return tuple(self._raised)
 
     @property
     def elsewhere(self) -> Mapping[str, Collection[str]]:
-        """What is low on other nodes, as far as they have said."""
+        """Resources that are low on other nodes, as last reported by them."""
         return self._elsewhere
 
     def is_raised(self, resource: str) -> bool:
@@ -71,7 +72,7 @@ class Alarms:
         self._notify()
 
     def set_elsewhere(self, node: str, resources: Collection[str]) -> None:
-        """What another node is low on by now."""
+        """Replace the resources that another node is low on."""
         before = self.reason
         if resources:
             self._elsewhere[node] = resources

@@ -58,7 +58,7 @@ class DiskWatch:
             self._timer.cancel()
 
     def look(self) -> int | None:
-        """How much is free; what cannot be seen changes nothing."""
+        """Measure how much is free; what cannot be seen changes nothing."""
         available = free_bytes(self._folder)
         if available is not None:
             has_room = self.has_room()
@@ -85,7 +85,7 @@ def _always() -> bool:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """What this process may still write there; None when the folder cannot be asked."""
+    """Return what this process may still write there; None when the folder cannot be read."""
     try:
         return reserve.free_bytes(folder)
     except OSError:

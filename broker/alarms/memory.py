@@ -55,10 +55,10 @@ class PageableMemory(Protocol):
     """Owner of memory that can be paged out when memory is low."""
 
     def shed(self) -> None:
-        """Memory is short: told at every look."""
+        """Page out: memory is short.  Called at every look while it is."""
 
     def rest(self) -> None:
-        """It is no longer."""
+        """Stop paging out: memory is no longer short."""
 
 
 class MemoryWatch:
@@ -104,7 +104,8 @@ class MemoryWatch:
         self._timer = self._call_later(PERIOD_S, self.start)
 
     def _used_bytes(self) -> int | None:
-        """What is needed; None where the system does not tell, or has no file descriptor left."""
+        """Return the memory in use; None where the system has no figure, or no file descriptor is
+        left."""
         self._looks += 1
         if self._is_short:
             return_free_memory()
@@ -119,8 +120,8 @@ class MemoryWatch:
         return used_bytes
 
     def _needed_bytes(self, used_bytes: int) -> int:
-        """The memory that is left once garbage is gone, if it is more than may be: to look for it
-        takes long where there is much, and no client is read then anyhow."""
+        """Return the memory that is left once garbage is gone, if it is more than may be: to look
+        for it takes long where there is much, and no client is read then anyhow."""
         if used_bytes <= self._alarms.watermarks.memory_bytes_max:
             self._collected_looks = 0
             return used_bytes
@@ -202,7 +203,7 @@ def keep_buffers() -> bool:
 
 
 def library_function(name: str) -> Callable[..., int] | None:
-    """A function of the C library, if it has it."""
+    """Return a function of the C library, if it has it."""
     import ctypes  # noqa: PLC0415  slow to import, and not wanted in every process
 
     function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)

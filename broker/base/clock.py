@@ -9,7 +9,7 @@ class Timer(Protocol):
     """Something that is to be called."""
 
     def cancel(self) -> None:
-        """It is not; after it has been called, nothing."""
+        """Cancel the call; does nothing after it has been made."""
 
 
 CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 async def answer_of(ask: Callable[[Callable[[T], None]], None]) -> T:
-    """What `ask` has told to the function that it is given, once, now or later.
+    """Wait for the value that `ask` passes to the function that it is given, once, now or later.
 
     An answer that nobody waits for any more is dropped.
     """

@@ -9,7 +9,7 @@ DELAYED_QUEUE_PREFIX = "amq.delayed."
 
 
 def delayed_queue_of(exchange: str) -> str:
-    """The name of the calendar of an exchange."""
+    """Return the name of the delayed queue of an exchange."""
     return DELAYED_QUEUE_PREFIX + exchange
 
 
@@ -19,5 +19,5 @@ def is_delayed_queue(queue: str) -> bool:
 
 
 def exchange_of(queue: str) -> str:
-    """Whose it is."""
+    """Return the exchange that a delayed queue belongs to."""
     return queue.removeprefix(DELAYED_QUEUE_PREFIX)

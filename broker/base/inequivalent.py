@@ -26,12 +26,12 @@ def check_same(key: str, where: str, received: Field | None, current: Field | No
 
 
 def plain(value: FieldValue) -> str:
-    """A value beside another; void is RabbitMQ's word for a missing one."""
+    """Return a value beside another; void is RabbitMQ's word for a missing one."""
     return "none" if value is None else f"'{text(value)}'"
 
 
 def _typed(argument: Field | None) -> str:
-    """An argument beside one that is missing."""
+    """Return an argument beside one that is missing."""
     if argument is None:
         return "none"
     tag, value = argument

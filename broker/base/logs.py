@@ -25,7 +25,7 @@ def event(logger: logging.Logger, level: int, name: str, /, **fields: object) ->
 
 
 def reason_of(error: Exception) -> str:
-    """What is wrong, in the words of OpenSSL or of the system, on which a reader can act."""
+    """Return what is wrong, in the words of OpenSSL or of the system, on which a reader can act."""
     openssl_reason = getattr(error, "reason", None)
     if openssl_reason:
         return str(openssl_reason).replace("_", " ").lower()
@@ -42,7 +42,7 @@ def configure(format_name: str, level_name: str, stream: TextIO) -> None:
 
 
 def level_of(name: str) -> int:
-    """Of one of the levels that an option names."""
+    """Return the level of logging for the name that an option has for it."""
     return logging.getLevelNamesMapping()[name.upper()]
 
 
@@ -65,7 +65,7 @@ def adapt_level() -> None:
 
 
 def line_handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
-    """The handlers that make lines of ours; others are not ours."""
+    """Return the handlers that make lines of ours; others are not ours."""
     return (each for each in logger.handlers if isinstance(each.formatter, LineFormatter))
 
 
@@ -77,7 +77,7 @@ class LineFormatter(logging.Formatter):
         self._line = line
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line without its end."""
+        """Return a line without its end."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         values: dict[str, object] = {
             "time": when.replace("+00:00", "Z"),

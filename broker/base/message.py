@@ -66,8 +66,8 @@ class Origins:
         past: MessageAnnotations = MessageAnnotations.NONE,
         blind_keys: tuple[str, ...] = (),
     ) -> Origin:
-        """The one object that stands for this exchange, this routing key and this past; one of its
-        own if there are blind keys."""
+        """Return the one object for this exchange, routing key and past; a new one if there are
+        blind keys."""
         if blind_keys:
             return Origin(exchange, routing_key, past, blind_keys)
         key = (exchange, routing_key, past)

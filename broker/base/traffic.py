@@ -51,15 +51,15 @@ class Ledger(Protocol):
 
     @property
     def assigned_count(self) -> int:
-        """All of them."""
+        """Number of publishes that were given a sequence number."""
 
     @property
     def accepted_count(self) -> int:
-        """Those that were confirmed."""
+        """Number of publishes that were confirmed."""
 
     @property
     def open_count(self) -> int:
-        """Those that are neither confirmed nor refused."""
+        """Number of publishes that are neither confirmed nor refused."""
 
 
 class Deliveries:

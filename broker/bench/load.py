@@ -76,7 +76,7 @@ class BenchRun:
         """Whether all that was confirmed has been received."""
 
     async def run(self) -> dict[str, Any]:
-        """Run; return the figures.  Raises `ConnectionEnded`."""
+        """Run the load; return the figures.  Raises `ConnectionEnded`."""
         plan = self._plan
         async with self._connect("bench.setup") as setup:
             for queue in plan.queues:

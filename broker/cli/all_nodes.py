@@ -11,7 +11,8 @@ from fluffle.broker.cli.tables import shown
 
 
 def rows_everywhere(client: Client, verb: str, **arguments: object) -> Iterator[Row]:
-    """The rows of all nodes; of one that says nothing a word on stderr.  Refused; Unreachable."""
+    """Yield the rows of all nodes; of one that says nothing a word on stderr.  Refused;
+    Unreachable."""
     for answer in answers_of_nodes(client, verb, arguments):
         if "error" in answer:
             raise refusal(answer)
@@ -19,7 +20,8 @@ def rows_everywhere(client: Client, verb: str, **arguments: object) -> Iterator[
 
 
 def close_everywhere(client: Client, **which: object) -> int:
-    """How many connections were closed.  Refused if no node has what was meant; Unreachable."""
+    """Return how many connections were closed.  Refused if no node has what was meant;
+    Unreachable."""
     answer = list(answers_of_nodes(client, "connections.close", which))
     done = [each["row"]["closed"] for each in answer if "row" in each]
     if not done and answer:
@@ -28,7 +30,7 @@ def close_everywhere(client: Client, **which: object) -> int:
 
 
 def answers_of_nodes(client: Client, verb: str, arguments: Row) -> Iterator[Row]:
-    """A `row` or an `error` of a node each."""
+    """Yield a `row` or an `error` of a node each."""
     given = {name: value for name, value in arguments.items() if value is not None}
     for answer in client.rows("everywhere.rows", what=verb, arguments=given):
         if "silent" in answer:

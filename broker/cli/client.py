@@ -74,13 +74,13 @@ class Client(Protocol):
         """Its process.  Refused for one that is not on this machine; Unreachable."""
 
     def call(self, verb: str, **arguments: object) -> Row:
-        """The result of a verb that has one; arguments that are None are left out.
+        """Return the result of a verb that has one; arguments that are None are left out.
 
         Refused; Unreachable.
         """
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
-        """The rows of a verb that has many, as they come.  Refused; Unreachable."""
+        """Return the rows of a verb that has many, as they come.  Refused; Unreachable."""
 
 
 class LocalClient:
@@ -164,7 +164,7 @@ class LocalClient:
             click.echo("the node is at work, waiting for its answer …", err=True)
 
     def _line(self, connection: socket.socket) -> bytes:
-        """The next line that comes."""
+        """Return the next line that comes."""
         searched = 0
         while (end := self._input.find(b"\n", searched)) < 0:
             searched = len(self._input)
@@ -193,7 +193,7 @@ class LocalClient:
         return connection
 
     def _why(self, error: OSError) -> Unreachable:
-        """What to tell about a connection that could not be made."""
+        """Return what to tell about a connection that could not be made."""
         place = self.data_dir.absolute()
         pid = running_pid(self.data_dir) if isinstance(error, FileNotFoundError) else None
         if pid is not None:
@@ -238,7 +238,7 @@ def pid_of(connection: socket.socket) -> int:
 
 
 def running_pid(data_dir: Path) -> int | None:
-    """The process of the node that holds a data directory; None where none does."""
+    """Return the process of the node that holds a data directory; None where none does."""
     pid = node_pid(data_dir / NODE_FILE)
     if pid is None:
         return None

@@ -64,7 +64,7 @@ class Signals:
         os.close(self._wakeup_write_fd)
 
     def wait(self, timeout_s: float | None) -> bytes:
-        """The numbers of those that came; none when it took too long."""
+        """Return the numbers of those that came; none when it took too long."""
         ready, _, _ = select.select([self._wakeup_read_fd], [], [], timeout_s)
         return os.read(self._wakeup_read_fd, 1024) if ready else b""
 
@@ -192,7 +192,7 @@ NO_PAGES: Mapping[str, str] = {}
 
 
 def taken(data_dir: Path) -> BinaryIO:
-    """The directory, ours until what is returned is closed.  OSError, ClickException."""
+    """Return the directory, ours until what is returned is closed.  OSError, ClickException."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         return lock(data_dir / LOCK_FILE)
@@ -221,7 +221,7 @@ def keep_secret(file: Path) -> Path:
 
 
 def keep_founders(data_dir: Path, names: Sequence[str]) -> Sequence[str]:
-    """Those of the cluster in a directory: of a new one `names`.  OSError."""
+    """Return those of the cluster in a directory: of a new one `names`.  OSError."""
     file = data_dir / FOUNDERS_FILE
     if not file.exists():
         there = [name for name in NAMES if (data_dir / name).exists()]
@@ -230,7 +230,7 @@ def keep_founders(data_dir: Path, names: Sequence[str]) -> Sequence[str]:
 
 
 def cluster_address(name: str, base_port: int) -> str:
-    """Where it listens for the others."""
+    """Return where it listens for the others."""
     return f"{HOST}:{client_port(name, base_port) + CLUSTER_PORT_OFFSET}"
 
 
@@ -239,7 +239,7 @@ def client_port(name: str, base_port: int) -> int:
 
 
 def pages_of(name: str, base_ports: Mapping[str, int | None]) -> dict[str, str]:
-    """Where a node has its management API and metrics, by the options that are wanted."""
+    """Return where a node has its management API and metrics, by the options that are wanted."""
     return {
         option: f"{HOST}:{base_port + NAMES.index(name)}"
         for option, base_port in base_ports.items()

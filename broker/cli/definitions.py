@@ -76,7 +76,7 @@ def write_file(file: Path, first: Row, rows: Iterator[Row]) -> None:
 
 
 def noting_argon2(rows: Iterator[Row], names: list[str], *, without_hashes: bool) -> Iterator[Row]:
-    """The rows; `names` gets the users with hashes of argon2, which can be left out."""
+    """Yield the rows; `names` gets the users with hashes of argon2, which can be left out."""
     for row in rows:
         entry = row["entry"]
         if row["category"] != "users" or entry["hashing_algorithm"] != ARGON2:
@@ -139,7 +139,7 @@ def bring(client: Client, content: Mapping[str, Any], vhost: str) -> Iterator[st
 
 
 def read(file: TextIO) -> Mapping[str, Any]:
-    """An object with lists of objects.  RequestRefused."""
+    """Read an object with lists of objects.  RequestRefused."""
     try:
         content = json.load(file)
     except (ValueError, RecursionError) as error:
@@ -156,7 +156,7 @@ def read(file: TextIO) -> Mapping[str, Any]:
 
 
 def pieces(entries: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """The entries, some at a time."""
+    """Yield the entries, some at a time."""
     piece: list[Row] = []
     size_bytes = 0
     for entry in entries:

@@ -15,7 +15,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical", "none")
 
 
 def amount(context: click.Context, parameter: click.Parameter, text: str) -> ShareOrSize:
-    """A share such as 0.4, or a size such as 2GB."""
+    """Return a share such as 0.4, or a size such as 2GB."""
     try:
         return amount_of(text)
     except ValueError as error:

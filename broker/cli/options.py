@@ -32,7 +32,7 @@ def elsewhere(context: click.Context, _parameter: click.Parameter, url: str | No
 
 
 def connected(context: click.Context, parameter: click.Parameter, data_dir: str) -> Client:
-    """The client that a command is given instead of a directory.
+    """Return the client that a command is given instead of a directory.
 
     What stands on the command line comes before what the environment has; UsageError for both a
     directory and a URL there.
@@ -168,7 +168,7 @@ def prints_rows(
 
 
 def chosen_columns(text: str, known: Sequence[str]) -> Sequence[str]:
-    """The names between the commas.  UsageError for one that there is not."""
+    """Return the names between the commas.  UsageError for one that there is not."""
     names = [name.strip() for name in text.split(",")]
     if names == [ALL]:
         return known
@@ -185,7 +185,7 @@ def print_row(row: Row, *, is_json: bool) -> None:
 
 
 def limit_options(*names: str) -> Callable[[Command], Command]:
-    """An option for each limit, whose name is RabbitMQ's; `limits` is what was given."""
+    """Return an option for each limit, whose name is RabbitMQ's; `limits` is what was given."""
 
     def decorate(set_limits: Command) -> Command:
         @wraps(set_limits)
@@ -206,7 +206,7 @@ def limit_options(*names: str) -> Callable[[Command], Command]:
 
 
 def parsed_limit(text: str) -> int | None:
-    """A number, or None for no limit."""
+    """Return a number, or None for no limit."""
     if text == "none":
         return None
     if not text.isdecimal():

@@ -15,7 +15,7 @@ COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", "priority")
 
 
 def policy_options(set_policy: Command) -> Command:
-    """What there is to say of a policy."""
+    """Return what there is to say of a policy."""
     options: list[Callable[[Command], Command]] = [
         click.argument("name"),
         click.argument("pattern"),

@@ -267,8 +267,8 @@ def shrink(client: Client, node: str, *, is_json: bool) -> None:
 
 
 def print_results(rows: Iterable[Row]) -> Counter[str]:
-    """How many queues there are of each result.  Refused, with what is still under way, or is not
-    wanted any more."""
+    """Return how many queues there are of each result.  Refused, with what is still under way, or
+    is not wanted any more."""
     results: Counter[str] = Counter()
     waiting: list[str] = []
     for row in rows:

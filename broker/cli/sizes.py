@@ -28,7 +28,7 @@ class ShareOrSize(NamedTuple):
 
 
 def amount_of(text: str) -> ShareOrSize:
-    """A number with a point is a share, any other one a size.  ValueError."""
+    """Parse a share, which is a number with a point, or a size.  ValueError."""
     if re.fullmatch(r"\d*\.\d+", text):
         return ShareOrSize(share=float(text))
     return ShareOrSize(size_bytes=size_of(text))

@@ -24,7 +24,7 @@ def status(client: Client, *, is_json: bool) -> None:
 
 
 def nodes_of(client: Client, row: Row) -> list[Row]:
-    """Those of the cluster of a node whose status this is, or itself if it is alone."""
+    """Return those of the cluster of a node whose status this is, or itself if it is alone."""
     if row["cluster"] is not None:
         return list(client.rows("cluster.status"))
     unknown = dict.fromkeys(("address", "boot", "hindrance", "clock_ahead_ms"))
@@ -55,7 +55,7 @@ def for_people(row: Row) -> Row:
 
 
 def shown_cluster(row: Row) -> str:
-    """How it is, in a line."""
+    """Return how it is, in a line."""
     if not row["has_entered"]:
         return f"{row['name']}, waiting to be one of it{shown_awaited(row['awaited'])}"
     leader = f"led by {row['leader']}" if row["leader"] else "without a leader"

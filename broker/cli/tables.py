@@ -21,7 +21,7 @@ ALL = "all"
 
 
 def shown(value: object) -> str:
-    """A value in a cell of a table."""
+    """Return a value in a cell of a table."""
     match value:
         case None:
             return ""

@@ -182,5 +182,5 @@ def authenticate(client: Client, name: str, *, password: str | None, is_stdin: b
 
 
 def parts_of(text: str) -> list[str]:
-    """What stands between commas."""
+    """Return what stands between commas."""
     return [part.strip() for part in text.split(",") if part.strip()]

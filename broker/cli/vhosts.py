@@ -35,7 +35,7 @@ def list_vhosts(client: Client) -> Iterable[Row]:
 
 
 def tags_of(text: str | None) -> list[str] | None:
-    """What stands between commas, if anything was said."""
+    """Return what stands between commas, if anything was said."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -59,7 +59,7 @@ def add(
 
 
 def without_none(fields: Mapping[str, object]) -> dict[str, object]:
-    """What somebody has said."""
+    """Return what somebody has said."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -44,7 +44,8 @@ def with_cluster(fields: dict[str, Any]) -> None:
 
 
 def discovered(service: ListenAddress, own: str, size: int) -> dict[str, ListenAddress]:
-    """The nodes of a set of names with ordinals, `own` one of them, that DNS knows by a service.
+    """Return the nodes of a set of names with ordinals, `own` one of them, that DNS knows by a
+    service.
 
     Kubernetes calls them a StatefulSet and a headless service.  Names are looked up whenever
     a link is dialled, so addresses may change.
@@ -60,7 +61,7 @@ def discovered(service: ListenAddress, own: str, size: int) -> dict[str, ListenA
 
 
 def secret_of(text: str | None, file: Path | None) -> bytes:
-    """What was given, in one way or the other."""
+    """Return the secret that was given, as text or as a file."""
     if text is not None and file is not None:
         raise ValueError("--cluster-secret and --cluster-secret-file are both given; keep one")
     if file is not None:

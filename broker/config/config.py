@@ -16,7 +16,8 @@ V1 = ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
 
 
 def memory_limits(root: Path = ROOT) -> Iterator[int]:
-    """The limits in bytes of the groups of this process and of all above them, where they have one.
+    """Return the limits in bytes of the groups of this process and of all above them, where they
+    have one.
 
     In a container a group's path may lie outside of what can be seen: then its own root counts.
     """
@@ -32,7 +33,7 @@ def memory_limits(root: Path = ROOT) -> Iterator[int]:
 
 
 def lines(file: Path) -> list[str]:
-    """Of a file of the kernel's; none where it is not there."""
+    """Return the lines of a file of the kernel's; none where it is not there."""
     try:
         return file.read_text().splitlines()
     except OSError:
@@ -260,14 +261,14 @@ class Config:
 
 
 def listeners_of(config: Config) -> dict[str, ListenAddress]:
-    """Where clients without TLS come in, by the names that the addresses of a node have."""
+    """Return where clients without TLS come in, by the names that the addresses of a node have."""
     first = () if config.listen is None else (config.listen,)
     addresses = (*first, *config.also_listen)
     return {f"amqp-{n}" if n > 1 else "amqp": each for n, each in enumerate(addresses, 1)}
 
 
 def interpreter() -> str:
-    """What `platform` says, which takes long to import."""
+    """Return what `platform` reports of the interpreter, without that slow import."""
     name = sys.implementation.name
     return {"cpython": "CPython", "pypy": "PyPy"}.get(name, name)
 

@@ -75,7 +75,7 @@ class Option:
 
     @property
     def description(self) -> str:
-        """All there is to say of it on a line of help."""
+        """Help text of the option, on one line."""
         parts = (
             self.help,
             "May be given many times." if self.collect else "",
@@ -85,7 +85,7 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """Its name in the environment."""
+        """Name of the environment variable for the option."""
         return PREFIX + self.name.upper().replace("-", "_")
 
 
@@ -93,7 +93,7 @@ _LIMITS = Limits()
 
 
 def _limit(name: str, says: str, field: str) -> Option:
-    """Of a number without which there is none."""
+    """Return an option for a number, or for no limit."""
     return Option(name, "N|none", says, parse_limit, f"limits_{field}", "none")
 
 

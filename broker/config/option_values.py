@@ -19,7 +19,7 @@ UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
 
 
 def parse_address(text: str) -> ListenAddress:
-    """Where to listen: HOST:PORT, [IPv6]:PORT or :PORT."""
+    """Parse an address to listen on: HOST:PORT, [IPv6]:PORT or :PORT."""
     host, colon, port = text.rpartition(":")
     bare_host = host.removeprefix("[").removesuffix("]")
     is_host = host in (bare_host, f"[{bare_host}]") and (":" in bare_host) == (host != bare_host)
@@ -29,7 +29,7 @@ def parse_address(text: str) -> ListenAddress:
 
 
 def parse_client_address(text: str) -> ListenAddress:
-    """Where to listen for clients: also unix:PATH."""
+    """Parse an address to listen for clients on: also unix:PATH."""
     kind, colon, path = text.partition(":")
     if colon and kind == "unix":
         if not path:
@@ -61,7 +61,7 @@ def parse_service(text: str) -> ListenAddress:
 
 
 def parse_peers(text: str) -> dict[str, ListenAddress]:
-    """NAME=HOST:PORT,…: the nodes by name."""
+    """Parse nodes by name: NAME=HOST:PORT,…."""
     peers = {}
     for peer in text.split(","):
         name, equals, address = peer.partition("=")
@@ -72,7 +72,7 @@ def parse_peers(text: str) -> dict[str, ListenAddress]:
 
 
 def parse_user(text: str) -> tuple[str, str]:
-    """NAME:PASSWORD; a password may hold colons."""
+    """Parse NAME:PASSWORD; a password may hold colons."""
     name, _, password = text.partition(":")
     if not (name and password):
         raise ValueError("write NAME:PASSWORD, neither of them empty")
@@ -114,21 +114,21 @@ def parse_mechanisms(text: str) -> frozenset[str]:
 
 
 def parse_name(text: str) -> str:
-    """A name that can stand in lists and logs."""
+    """Parse a name that can stand in lists and logs."""
     if not text or not text.isprintable() or set(text) & set(" ,=:"):
         raise ValueError("write a name without spaces, commas, colons and equals signs")
     return text
 
 
 def parse_vhost(text: str) -> str:
-    """The name of a virtual host."""
+    """Parse the name of a virtual host."""
     if not text:
         raise ValueError("write the name of a virtual host")
     return text
 
 
 def parse_watermark(text: str) -> int:
-    """A share of the memory there is, or a size, in bytes."""
+    """Parse a share of the memory there is, or a size, in bytes."""
     share = share_of(text)
     if share is not None and 0 < share <= 1:
         return int(share * memory_bytes())
@@ -139,7 +139,7 @@ def parse_watermark(text: str) -> int:
 
 
 def parse_disk_limit(text: str) -> int:
-    """A size, or how many times the memory there is, in bytes."""
+    """Parse a size, or how many times the memory there is, in bytes."""
     share = share_of(text)
     if share is not None and "." in text:
         return int(share * memory_bytes())
@@ -149,14 +149,14 @@ def parse_disk_limit(text: str) -> int:
 
 
 def share_of(text: str) -> float | None:
-    """A plain decimal number."""
+    """Return a plain decimal number."""
     whole, _, fraction = text.partition(".")
     is_number = ((whole + fraction).isdecimal() and whole and fraction) or whole.isdecimal()
     return float(text) if is_number and (whole + fraction).isascii() else None
 
 
 def parse_size(text: str) -> int:
-    """A number of bytes, with a unit of powers of 1000 (MB) or of 1024 (MiB)."""
+    """Parse a number of bytes, with a unit of powers of 1000 (MB) or of 1024 (MiB)."""
     number = text.rstrip("BGKMTbgikmt ")
     unit = text[len(number) :].strip().lower()
     if not number.isdecimal() or unit not in UNITS:
@@ -165,19 +165,19 @@ def parse_size(text: str) -> int:
 
 
 def parse_timeout_ms(text: str) -> int | None:
-    """Milliseconds, or `none`."""
+    """Parse milliseconds, or `none`."""
     return None if text == "none" else parse_count(text)
 
 
 def parse_count(text: str) -> int:
-    """How many of something, one at least."""
+    """Parse a count of one at least."""
     if not text.isdecimal() or not int(text):
         raise ValueError("write a number, 1 or more")
     return int(text)
 
 
 def between(lowest: int, highest: int) -> Callable[[str], int]:
-    """A number from `lowest` to `highest`."""
+    """Return a number from `lowest` to `highest`."""
 
     def parse(text: str) -> int:
         if not text.isdecimal() or not lowest <= int(text) <= highest:
@@ -196,12 +196,12 @@ def parse_message_size(text: str) -> int:
 
 
 def parse_limit(text: str) -> int | None:
-    """How many at most, or `none`."""
+    """Parse a maximum, or `none`."""
     return None if text == "none" else between(0, 1 << 31)(text)
 
 
 def parse_optional_address(text: str) -> ListenAddress | None:
-    """Where to listen for clients, or `none`."""
+    """Parse an address to listen for clients on, or `none`."""
     return None if text == "none" else parse_client_address(text)
 
 
@@ -214,7 +214,7 @@ def parse_switch(text: str) -> bool:
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """One of `words`, in any case."""
+    """Return a parser of one of `words`, in any case."""
 
     def parse(text: str) -> str:
         if text.lower() not in words:
@@ -225,7 +225,7 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def or_none(parse: Callable[[str], str]) -> Callable[[str], str | None]:
-    """That, or `none`."""
+    """Return a parser of the same values, and of `none`."""
     return lambda text: None if text.lower() == "none" else parse(text)
 
 

@@ -84,13 +84,13 @@ def with_limits(fields: dict[str, Any]) -> None:
 
 
 def taken(fields: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The fields that begin with `prefix`, without it; they are in `fields` no longer."""
+    """Take the fields that begin with `prefix` out of `fields`; return them without it."""
     given = [name for name in fields if name.startswith(prefix)]
     return {name.removeprefix(prefix): fields.pop(name) for name in given}
 
 
 def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> Settings:
-    """The settings of a node.
+    """Resolve the settings of a node from all four sources.
 
     `flags` holds the values of the options that stood on the command line, by name, `config`
     among them.  Reads the file that `config` names.  OptionError for anything unusable.
@@ -131,7 +131,8 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
 def _from_files(
     flag: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[dict[str, OptionTexts], tuple[Remark, ...]]:
-    """What is said in files, and in variables of RabbitMQ's; and what of it does not count.
+    """Return the options of files and of RabbitMQ's variables, and remarks on what of them does not
+    count.
 
     The file says more than that plugins are enabled, and the variables more than the file.
     """

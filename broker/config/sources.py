@@ -33,7 +33,7 @@ class Remark:
 
 
 def from_toml(path: Path) -> dict[str, OptionTexts]:
-    """What a TOML file says.  Its path is absolute, to be found from what the log says."""
+    """Read the options of a TOML file.  Its path is absolute, to be found from the log."""
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
@@ -49,13 +49,14 @@ def from_toml(path: Path) -> dict[str, OptionTexts]:
 
 
 def _line_of(key: str, text: str) -> int:
-    """Where a key stands at the top of a TOML file; what is written oddly is on the first line."""
+    """Return the line of a key at the top of a TOML file; what is written oddly is on the first
+    line."""
     found = re.search(rf"^\s*[\[\"']*{re.escape(key)}\b", text, re.MULTILINE)
     return text.count("\n", 0, found.end()) + 1 if found else 1
 
 
 def _texts(source: str, key: str, value: object) -> list[str]:
-    """The value of a key as the texts it would be on the command line."""
+    """Return the value of a key as the texts it would be on the command line."""
     if key not in OPTIONS:
         near = get_close_matches(key, OPTIONS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(OPTIONS)}"

@@ -18,7 +18,7 @@ class NodeMustStop(Exception):
 
 
 def cannot_listen(option: str, address: ListenAddress, error: OSError) -> StartFailed:
-    """The address that `option` names cannot be bound."""
+    """Return the error for an address of `option` that cannot be bound."""
     if error.errno == errno.EADDRINUSE:
         return StartFailed(
             f"cannot listen on {address}, which is in use; stop the process that uses it, or "

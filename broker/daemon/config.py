@@ -79,7 +79,7 @@ def options() -> None:
 
 
 def reference() -> Iterator[str]:
-    """The lines of the table."""
+    """Yield the lines of the table of all options."""
     yield "| option | what for | default |"
     yield "|---|---|---|"
     for option in OPTIONS.values():
@@ -88,7 +88,7 @@ def reference() -> Iterator[str]:
 
 
 def rows_of(path: Path) -> Iterator[Row]:
-    """A row a setting; files beside the first one are named."""
+    """Yield a row a setting; files beside the first one are named."""
     for judgement in line_verdicts(path, os.environ):
         setting = judgement.setting
         is_first = setting.file == path
@@ -100,7 +100,7 @@ def rows_of(path: Path) -> Iterator[Row]:
 
 
 def outcome(judgement: LineVerdict) -> str:
-    """The options that say the same, or why there are none."""
+    """Return the options that a setting becomes, or why there are none."""
     match judgement.verdict:
         case MappedSetting(options):
             words = (

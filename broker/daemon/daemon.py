@@ -99,7 +99,8 @@ def run(config: Config, make_node: Callable[[Config], Node]) -> int:
 
 
 def end_process(error: Exception) -> None:
-    """The node cannot be relied on any more: end it where it stands, so that it says nothing false.
+    """End a process whose node cannot be relied on any more, where it stands, so that it confirms
+    nothing false.
 
     What was confirmed is on disk, and the next start finds it.
     """
@@ -223,7 +224,7 @@ def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
 
 
 def has_certificates(config: Config) -> bool:
-    """For clients, or for the other nodes."""
+    """Whether the node has certificates, for clients or for other nodes."""
     links = config.cluster is not None and config.cluster.tls_cert is not None
     return links or config.management_tls or config.tls_listen is not None
 

@@ -56,13 +56,14 @@ def set_vhost(
 
 
 def new_settings(catalogue: Catalogue) -> VhostSettings:
-    """Of a virtual host of which nothing is said."""
+    """Return the settings of a virtual host for which none are given."""
     queue_type = catalogue.default_queue_type
     return VhostSettings(metadata={DEFAULT_QUEUE_TYPE: queue_type} if queue_type else {})
 
 
 def doom(catalogue: Catalogue, name: str) -> Change:
-    """Nobody can open a virtual host any more, and its connections are closed.  Protected.
+    """Mark a virtual host as being deleted: it cannot be opened, and its connections are closed.
+    Protected.
 
     Once all of them are, what `dismantling` gives must follow; if the process ends before it has,
     the next start does it.
@@ -91,7 +92,7 @@ def dismantling(catalogue: Catalogue, name: str) -> Iterator[Decide]:
 
 
 def removals_of(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
-    """What is to be removed, each behind what stands in it."""
+    """Yield what is to be removed, each behind what stands in it."""
     yield partial(forget_about, catalogue, vhost.name)
     queues = deque(vhost.queues.values())
     while queues:
@@ -102,7 +103,8 @@ def removals_of(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
 
 
 def while_doomed(catalogue: Catalogue, vhost: VirtualHost, decide: Decide) -> Change:
-    """What `decide` says, resting on the mark: somebody else may finish the deletion first."""
+    """Return the change of `decide`, which rests on the mark: another node may finish the deletion
+    first."""
     if catalogue.doomed.get(vhost.name) is not vhost:
         return NOTHING
     change = decide()
@@ -110,7 +112,7 @@ def while_doomed(catalogue: Catalogue, vhost: VirtualHost, decide: Decide) -> Ch
 
 
 def unfinished(catalogue: Catalogue) -> Iterator[Decide]:
-    """What is left to do of deletions that an earlier process has begun."""
+    """Yield what is left to do of deletions that an earlier process has begun."""
     for name in tuple(catalogue.doomed):
         yield from dismantling(catalogue, name)
 
@@ -137,7 +139,7 @@ def keep(kind: Kind, entry: Entry) -> Change:
 
 
 def kept_in(catalogue: Catalogue, vhost: str) -> Iterator[Fact]:
-    """What is kept of a virtual host."""
+    """Yield the facts that are only kept, of a virtual host."""
     kinds = [kind for kind, names in KEPT.items() if names[0] == "vhost"]
     return (
         Fact(kind, key, entry)

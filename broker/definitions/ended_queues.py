@@ -57,12 +57,12 @@ def ended_in(vhost: VirtualHost, is_ended: IsEnded) -> Iterator[QueueHandle]:
 
 
 def count_on(catalogue: Catalogue, node: str) -> int:
-    """How many queues are on that node alone."""
+    """Return how many queues are on that node alone."""
     return sum(1 for _ in queues_on(catalogue, node))
 
 
 def queues_on(catalogue: Catalogue, node: str) -> Iterator[tuple[str, QueueHandle]]:
-    """The queues that are on that node alone, each behind the name of its virtual host."""
+    """Yield the queues that are on that node alone, each behind the name of its virtual host."""
     is_its = partial(is_on_alone, catalogue, node)
     for vhost in (*catalogue.vhosts.values(), *catalogue.doomed.values()):
         for queue in ended_in(vhost, is_its):
@@ -105,8 +105,8 @@ class EndedQueues:
         catalogue.transient_listeners.append(self._on_transient_queue)
 
     def _on_transient_queue(self, _vhost: VirtualHost, definition: QueueDefinition) -> None:
-        """Look again: what a node had proposed may come true after it has died, and after it was
-        looked for what it has left."""
+        """Look again: what a node had proposed may come true after its death, and after what it
+        left was looked for."""
         if self._done.get(definition.home, 0) >= definition.boot:
             self._done.pop(definition.home, None)
 

@@ -28,12 +28,13 @@ Categories: TypeAlias = Mapping[str, Iterator[Entry]]
 
 
 def export_all(catalogue: Catalogue, version: str) -> dict[str, Any]:
-    """Everything; `version` is the one of RabbitMQ that we behave like."""
+    """Export all definitions; `version` is the one of RabbitMQ that we behave like."""
     return whole(cluster_head(version), cluster_entries(catalogue))
 
 
 def export_vhost(catalogue: Catalogue, vhost: VirtualHost, version: str) -> dict[str, Any]:
-    """One virtual host, in the form whose entries do not name it: it can be imported as another."""
+    """Export one virtual host, in the form whose entries do not name it: it can be imported as
+    another."""
     return whole(vhost_head(vhost, version), entries_of_vhost(catalogue, vhost))
 
 
@@ -43,12 +44,12 @@ def whole(head: Entry, categories: Categories) -> dict[str, Any]:
 
 
 def cluster_head(version: str) -> Entry:
-    """What stands before the entries of everything."""
+    """Return what stands before the entries of an export of everything."""
     return {"rabbit_version": version, "rabbitmq_version": version, FORMAT: "cluster"}
 
 
 def cluster_entries(catalogue: Catalogue) -> Categories:
-    """The entries of everything."""
+    """Yield the entries of all categories."""
     access, vhosts, kept = catalogue.access, tuple(catalogue.vhosts.values()), catalogue.kept
     return {
         "users": map(user_entry, tuple(access.users.values())),
@@ -71,7 +72,7 @@ def cluster_entries(catalogue: Catalogue) -> Categories:
 
 
 def vhost_head(vhost: VirtualHost, version: str) -> Entry:
-    """What stands before the entries of one virtual host."""
+    """Return what stands before the entries of an export of one virtual host."""
     return {
         "rabbit_version": version,
         "rabbitmq_version": version,
@@ -85,7 +86,7 @@ def vhost_head(vhost: VirtualHost, version: str) -> Entry:
 
 
 def entries_of_vhost(catalogue: Catalogue, vhost: VirtualHost) -> Categories:
-    """The entries of one virtual host."""
+    """Yield the entries of one virtual host."""
     kept = catalogue.kept
     entries: Mapping[str, Iterable[Entry]] = {
         "parameters": [*limit_parameters([vhost]), *kept.parameters],
@@ -141,7 +142,8 @@ def queue_entries(vhost: VirtualHost) -> Iterator[Entry]:
 
 
 def queue_arguments(vhost: VirtualHost, spec: QueueSpec) -> Entry:
-    """With the type where another one is the default: an import looks at nothing else."""
+    """Return the arguments, with the type where another one is the default: an import looks at
+    nothing else."""
     arguments = plain(spec.arguments)
     if DEFAULT_QUEUE_TYPE in vhost.metadata:
         arguments.setdefault(QUEUE_TYPE, spec.queue_type.value)
@@ -164,7 +166,7 @@ def exchange_entries(vhost: VirtualHost) -> Iterator[Entry]:
 
 
 def binding_entries(vhost: VirtualHost) -> Iterator[Entry]:
-    """Those whose ends are exported too."""
+    """Yield the bindings whose ends are exported too."""
     return (
         {
             "vhost": vhost.name,

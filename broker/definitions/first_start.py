@@ -39,7 +39,7 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def noted(catalogue: Catalogue) -> str | None:
-    """That of the last import; None before there was one."""
+    """Return the fingerprint of the last import; None before there was one."""
     entry = catalogue.kept.entries[Kind.GLOBAL_PARAMETER].get((NAME,))
     return None if entry is None else str(entry["value"])
 
@@ -78,7 +78,7 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
 
 
 def first_start(catalogue: Catalogue, config: Config) -> Change:
-    """The users and virtual hosts that are configured, with a note that they have been made.
+    """Return the users and virtual hosts that are configured, with a note that they have been made.
 
     These users may do everything in every virtual host there is then, unless it is said that one
     may do less.  The note comes last: if the
@@ -110,7 +110,8 @@ def permission_of(rights: UserRights) -> Permission:
 
 
 def ignored_after_first_start(catalogue: Catalogue, config: Config, made: FirstStart) -> str | None:
-    """How to make the users and virtual hosts that are configured, as commands, if any is missing.
+    """Return how to make the users and virtual hosts that are configured, as commands, if any is
+    missing.
 
     What was `made` at the first start has been deleted on purpose.  guest and / do not count
     either: nobody has asked for them.
@@ -128,5 +129,5 @@ def ignored_after_first_start(catalogue: Catalogue, config: Config, made: FirstS
 
 
 def missing(wanted: Iterable[str], there: Sequence[str]) -> list[str]:
-    """What is not there."""
+    """Yield what is configured and does not exist."""
     return [name for name in wanted if name not in there]

@@ -89,7 +89,7 @@ def import_entries(
     metadata: Metadata,
     finished: Finished,
 ) -> None:
-    """As `import_definitions`, for some of a category: none waits for another."""
+    """Import some entries of a category, as `import_definitions` does: none waits for another."""
     begun = ImportBatch(finished)
     put = CATEGORIES[category]
     for entry in entries:
@@ -127,7 +127,7 @@ class ImportBatch:
             raise DefinitionsError(f"{where}: {error}") from error
 
     def over(self) -> None:
-        """One of them is done."""
+        """Note that one of the entries is done."""
         self._open_count -= 1
         if not self._open_count:
             self._finished(self._skipped)
@@ -156,7 +156,7 @@ def put_user(catalogue: Catalogue, entry: Entry) -> Change:
 
 
 def password_of(entry: Entry) -> PasswordHash | None:
-    """A hash as it was exported, or one made of a plain password; blank is none."""
+    """Return a hash as it was exported, or one made of a plain password; blank is none."""
     if entry.get("password_hash"):
         stored = PasswordHash(entry["password_hash"], entry.get("hashing_algorithm", SHA256))
         check_storable(stored)
@@ -165,7 +165,7 @@ def password_of(entry: Entry) -> PasswordHash | None:
 
 
 def tags_of(value: Any) -> Any:
-    """A list of them, or a text with commas between."""
+    """Return a list of them, or a text with commas between."""
     if not isinstance(value, str):
         return value
     return [tag.strip() for tag in value.split(",") if tag.strip()]
@@ -262,7 +262,7 @@ def put_exchange(catalogue: Catalogue, entry: Entry) -> Change:
 
 
 def put_queue(catalogue: Catalogue, entry: Entry) -> Change:
-    """A type beside the arguments says nothing, as with RabbitMQ: it is theirs, or the default."""
+    """Declare a queue; a type beside the arguments counts for nothing, as with RabbitMQ."""
     vhost = _existing_vhost(catalogue, entry)
     name = _unreserved(entry["name"])
     if name in vhost.queues:
@@ -296,7 +296,7 @@ def _unreserved(name: str) -> str:
 
 
 def _short(text: str, what: str) -> str:
-    """What AMQP can say, and clients be told."""
+    """Check that a text fits AMQP's short strings, so that clients can be sent it."""
     if len(text.encode(errors="surrogatepass")) > SHORTSTR_BYTES_MAX:
         raise SkippedEntry(f"a {what} has at most {SHORTSTR_BYTES_MAX} bytes")
     return text

@@ -42,7 +42,7 @@ def set_policy(catalogue: Catalogue, vhost: str, name: str, fields: Mapping[str,
 def set_operator_policy(
     catalogue: Catalogue, vhost: str, name: str, fields: Mapping[str, Any]
 ) -> Change:
-    """The same with one of operators, who may say less."""
+    """Set an operator policy, whose definition may have fewer keys."""
     fields = {"apply-to": "all", "priority": 0, **fields}
     check_policy(name, fields, OPERATOR_POLICY_KEYS)
     return inside(catalogue, vhost, keep_parameter(vhost, OPERATOR_POLICY, name, fields))
@@ -54,13 +54,13 @@ def keep_parameter(vhost: str, component: str, name: str, value: object) -> Chan
 
 
 def inside(catalogue: Catalogue, vhost: str, change: Change) -> Change:
-    """It rests on the virtual host.  NotFound."""
+    """Make a change rest on its virtual host.  NotFound."""
     check_vhost(catalogue, vhost)
     return change._replace(rests_on=(*change.rests_on, vhost_name(vhost)))
 
 
 def check_vhost(catalogue: Catalogue, vhost: str) -> None:
-    """NotFound."""
+    """Check that a virtual host exists.  NotFound."""
     if vhost not in catalogue.vhosts:
         raise NotFound(f"Virtual host '{vhost}' does not exist")
 
@@ -79,7 +79,8 @@ def clear(catalogue: Catalogue, kind: Kind, key: Key) -> Change:
 def set_parameter(
     catalogue: Catalogue, vhost: str, component: str, name: str, value: Any
 ) -> Change:
-    """Of a component that is there: without plugins few are.  NotFound, PreconditionFailed."""
+    """Set a parameter of a component that is there: without plugins few are.  NotFound,
+    PreconditionFailed."""
     check_vhost(catalogue, vhost)
     match component:
         case "policy":
@@ -93,7 +94,7 @@ def set_parameter(
 
 
 def clear_parameter(catalogue: Catalogue, vhost: str, component: str, name: str) -> Change:
-    """NotFound, PreconditionFailed."""
+    """Remove a parameter.  NotFound, PreconditionFailed."""
     check_vhost(catalogue, vhost)
     if component == POLICY:
         raise PreconditionFailed("policies may not be cleared using this method")
@@ -105,7 +106,7 @@ def clear_parameter(catalogue: Catalogue, vhost: str, component: str, name: str)
 
 
 def vhost_limits(name: str, value: Any) -> VhostLimits:
-    """Those and no others.  PreconditionFailed."""
+    """Check that an object has the known limits and no others.  PreconditionFailed."""
     if not isinstance(value, dict):
         raise failed([f"{name} not a list {term(value)}"])
     problems = [
@@ -122,7 +123,7 @@ def vhost_limits(name: str, value: Any) -> VhostLimits:
 
 
 def set_global_parameter(catalogue: Catalogue, name: str, value: object) -> Change:
-    """Whatever it is."""
+    """Set a global parameter, whatever its value."""
     entry = {"name": name, "value": value}
     if catalogue.kept.entries[Kind.GLOBAL_PARAMETER].get((name,)) == entry:
         return NOTHING

@@ -84,7 +84,8 @@ Definitions: TypeAlias = Mapping[str, Sequence[Entry]]
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file, or those of a directory, by name.  DefinitionsError for a directory without any."""
+    """Return the file, or those of a directory by name.  DefinitionsError for a directory without
+    any."""
     if not path.is_dir():
         return [path]
     files = sorted(path.glob("*.json"))
@@ -94,7 +95,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def read_file(path: Path) -> Definitions:
-    """What a file holds.  DefinitionsError."""
+    """Return what a file holds.  DefinitionsError."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -124,7 +125,8 @@ def read(text: str, *, vhost: str = "/") -> Definitions:
 
 
 def entries_of(name: str, entries: Sequence[object], home: str | None) -> Iterator[Entry]:
-    """The entries of a category; those without a virtual host belong to `home`, if it is given.
+    """Yield the entries of a category; those without a virtual host belong to `home`, if it is
+    given.
 
     DefinitionsError at what is none, or has a field that cannot be what it is.
     """
@@ -149,12 +151,12 @@ def _check_types(entry: Entry, category: Category, where: str) -> None:
 
 
 def _shown(key: str, value: Any) -> str:
-    """A value for the log, which is no place for passwords."""
+    """Return a value for the log, which is no place for passwords."""
     return "what it is" if key.startswith("password") else json.dumps(value)
 
 
 def mapping_of(value: Any) -> Entry:
-    """An object as it should be; RabbitMQ writes an empty one as [], and limits as pairs.
+    """Return an object as it should be; RabbitMQ writes an empty one as [], and limits as pairs.
 
     DefinitionsError for anything else.
     """

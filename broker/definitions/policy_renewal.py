@@ -22,7 +22,7 @@ Begin = Callable[[Task, Callable[[Exception], None]], object]
 
 
 def piece_for(policies: int) -> int:
-    """How many are looked at in one turn."""
+    """Return how many queues or exchanges are looked at in one turn."""
     return max(1, min(PIECE, SEARCHES // max(1, policies)))
 
 
@@ -39,7 +39,7 @@ def renewals(vhost: VirtualHost, piece: int = PIECE) -> Iterator[None]:
 
 
 def renew_at_once(vhost: VirtualHost) -> None:
-    """Where nobody waits."""
+    """Renew a whole virtual host at once, where no client waits."""
     for _ in renewals(vhost):
         pass
 
@@ -75,7 +75,7 @@ class PolicyRenewal:
             self._begin(self._go_on(), self._failed)
 
     def open(self) -> None:
-        """Clients may come.  Nobody has waited until now, so what is due is done at once."""
+        """Begin to serve: what is due is done at once, since no client has waited until now."""
         self._is_open = True
         due, self._due = self._due, {}
         for vhost in due:
@@ -92,5 +92,5 @@ class PolicyRenewal:
         self._is_begun = False
 
     def _failed(self, _error: Exception) -> None:
-        """It has been logged; the next change begins anew."""
+        """Note a failure, which has been logged; the next change begins anew."""
         self._is_begun = False

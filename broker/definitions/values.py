@@ -15,7 +15,8 @@ LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 
 
 def table_of(arguments: dict[str, Any]) -> FieldTable:
-    """The arguments of an entry as a field table.  DefinitionsError for what cannot be in one."""
+    """Return the arguments of an entry as a field table.  DefinitionsError for what cannot be in
+    one."""
     table = _table_of(arguments)
     try:
         read_table(encode_table(table), 0)
@@ -25,7 +26,7 @@ def table_of(arguments: dict[str, Any]) -> FieldTable:
 
 
 def plain(table: FieldTable) -> dict[str, Any]:
-    """A field table as arguments of an entry."""
+    """Return a field table as arguments of an entry."""
     return {name: _plain_value(value) for name, (_tag, value) in table.items()}
 
 

@@ -167,7 +167,7 @@ class Durability:
         """What `durable` waits for, if it has been called."""
 
     def forget(self) -> None:
-        """From now on messages are handed out: what was known of that is no longer true.
+        """Begin to deliver messages: what was noted of deliveries is no longer true.
 
         And what was only spilled by an earlier process is of no use to this one.
         """
@@ -176,14 +176,14 @@ class Durability:
             self.commits.remove(SEEN, NUMBER.pack(group))
 
     async def durable(self) -> None:
-        """Wait until everything that was told so far is on disk.  Raises what it fails by."""
+        """Wait until everything that was put so far is on disk.  Raises what it fails by."""
         self._awaited = done = asyncio.get_running_loop().create_future()
         self.commits.wait(CommitWaiter(done), self.commits.ticket)
         self.commits.flush()
         await done
 
     def give_up(self, error: Exception) -> None:
-        """Nothing can be made durable any more: write nothing, and let nobody wait."""
+        """Stop writing, since nothing can be made durable any more, and let no caller wait."""
         self.commits.has_given_up = True
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_exception(error)

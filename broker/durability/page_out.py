@@ -96,7 +96,7 @@ class PageOut:
         """Those whose turn is yet to come."""
 
     def rest(self) -> None:
-        """Messages may stay in memory again."""
+        """Stop: messages may stay in memory again."""
         self._spill.is_wanted = False
         self._left.clear()
 
@@ -109,7 +109,7 @@ class PageOut:
             self._go_on()
 
     def _go_on(self) -> None:
-        """The longest queues first."""
+        """Page out queues, the longest first, until the disk is behind."""
         while self._left:
             if self._commits.is_behind:
                 self._commits.when_caught_up(self._go_on)

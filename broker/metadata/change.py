@@ -77,7 +77,7 @@ class RemovedFacts(Collection[Fact]):
 
     @property
     def outliving(self) -> Iterator[Fact]:
-        """Those that were to be there after a restart, without naming the others."""
+        """Return the facts that were to be there after a restart, without naming the others."""
         groups = (group for group in self.groups if group.outlives)
         others = (fact for fact in self.others if fact.outlives)
         return chain(chain.from_iterable(groups), others)
@@ -87,7 +87,7 @@ class RemovedFacts(Collection[Fact]):
 
 
 def in_groups(removes: Collection[Fact]) -> RemovedFacts:
-    """The same, where it does not matter how few they are."""
+    """Yield groups of changes, where it does not matter how few there are."""
     return removes if isinstance(removes, RemovedFacts) else RemovedFacts((), tuple(removes))
 
 
@@ -103,7 +103,7 @@ class Change(NamedTuple):
     room: tuple[CountLimit, ...] = ()
 
     def joined(self, other: Change) -> Change:
-        """Both at once."""
+        """Return both changes as one."""
         if isinstance(self.removes, tuple) and isinstance(other.removes, tuple):
             removes: tuple[Fact, ...] | RemovedFacts = self.removes + other.removes
         else:

@@ -32,7 +32,7 @@ MADE_ANEW = frozenset({Kind.EXCHANGE, Kind.QUEUE, Kind.BINDING})
 
 
 def difference(before: State, after: State) -> Change:
-    """What has ended and begun, in an order in which it can be done."""
+    """Return what has ended and begun, in an order in which it can be done."""
     removes = sorted(ended(before, after), key=place, reverse=True)
     puts = sorted(begun(before, after), key=place)
     return Change(tuple(removes), tuple(puts))
@@ -75,7 +75,7 @@ def is_made_anew(name: Name, before: State, after: State) -> bool:
 
 
 def id_of(queue: object) -> object:
-    """Of a queue of a cluster; this knows no more of what is defined."""
+    """Return the id of a queue of a cluster, which is all that is known here of what is defined."""
     return getattr(queue, "id", 0)
 
 

@@ -46,10 +46,10 @@ class Facts(Protocol):
     """Told what has changed.  Durable is it later: see `Commits`."""
 
     def put(self, kind: Kind, key: Key, value: object) -> None:
-        """This is so from now on, in place of what was under that name."""
+        """Put a fact, in place of what was under that name."""
 
     def remove(self, kind: Kind, key: Key) -> None:
-        """There is no such thing any more."""
+        """Remove a fact."""
 
 
 class NoFacts:
@@ -58,10 +58,10 @@ class NoFacts:
     __slots__ = ()
 
     def put(self, kind: Kind, key: Key, value: object) -> None:
-        """Nobody will ask."""
+        """Do nothing: no fact is read again."""
 
     def remove(self, kind: Kind, key: Key) -> None:
-        """Nobody will ask."""
+        """Do nothing: no fact is read again."""
 
 
 NO_FACTS = NoFacts()

@@ -22,7 +22,7 @@ OnLateError: TypeAlias = Callable[[BrokerError], None]
 
 
 def ignore_done() -> None:
-    """Nobody is to be answered."""
+    """Do nothing when a change is done: no client waits for it."""
 
 
 class Metadata(Protocol):
@@ -43,7 +43,7 @@ class Metadata(Protocol):
         done: Callable[[], None] = ignore_done,
         late: OnLateError | None = None,
     ) -> None:
-        """The same for what has to be, however long it takes; `decide` must not raise.
+        """Have a change made that must be, however long it takes; `decide` must not raise.
 
         If it takes too long, `late` is told, if there is any, and `done` is not called any more.
         """
@@ -87,5 +87,5 @@ class LocalMetadata:
 
 
 def never(error: BrokerError) -> None:
-    """On a lone node nothing fails later."""
+    """Ignore a callback for later failures: on a single node there are none."""
     raise AssertionError from error

@@ -70,7 +70,7 @@ class NodeRegistry:
 
 
 def check_supported(what: int, nodes: Nodes) -> tuple[Name, ...]:
-    """What a change rests on that no version before `what` can apply.
+    """Return what a change rests on that no version before `what` can apply.
 
     PreconditionFailed as long as there is a node of one.
     """

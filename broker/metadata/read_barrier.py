@@ -43,11 +43,11 @@ class ReadBarrier(Protocol):
 
     @property
     def mark(self) -> int:
-        """The number, from 1 on, of the first confirmation that begins after now."""
+        """Number, from 1 on, of the first confirmation that begins after now."""
 
     @property
     def confirmed(self) -> int:
-        """The last one that is there."""
+        """Number of the last confirmation that is there."""
 
     def ask(
         self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None

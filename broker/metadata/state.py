@@ -34,7 +34,7 @@ def _ends(key: Key) -> tuple[Name, ...]:
 
 
 def end(kind: Kind, vhost: str | bytes, name: str | bytes) -> Name:
-    """One end of a binding, or the virtual host in its place."""
+    """Return the name of one end of a binding, or the virtual host in its place."""
     is_own = kind is Kind.EXCHANGE and str(name).startswith(RESERVED_PREFIX)
     return (Kind.VHOST, (vhost,)) if is_own else (kind, (vhost, name))
 
@@ -57,7 +57,7 @@ def is_closed(name: Name, known: Container[Name]) -> bool:
 
 
 def stands_in(name: Name) -> tuple[Name, ...]:
-    """The names of what must be there."""
+    """Return the names of what must be there."""
     kind, key = name
     ends = STANDS_IN.get(kind)
     return ends(key) if ends is not None else ()
@@ -151,11 +151,11 @@ class State:
         return ABSENT if known is None else known.revision
 
     def revisions(self, names: Iterable[Name]) -> tuple[int, ...]:
-        """What a change that is decided now rests on."""
+        """Return what a change that is decided now rests on."""
         return tuple(map(self.revision, names))
 
     def completed(self, change: Change) -> Change:
-        """The same with the values of what ends, which are not in the log."""
+        """Return the change with the values of what ends, which are not in the log."""
         removes = [fact._replace(value=self._value(fact.name)) for fact in change.removes]
         return change._replace(removes=tuple(removes))
 
@@ -164,7 +164,8 @@ class State:
         return None if known is None else known.value
 
     def fate(self, node: str, boot: int, number: int) -> ProposalOutcome | None:
-        """What became of a proposal; None if it has not come, or nobody can tell any more."""
+        """Return the outcome of a proposal; None if it has not come, or cannot be known any
+        more."""
         outcomes = self.outcomes.get(node)
         if outcomes is None or outcomes.boot != boot or number not in outcomes.applied:
             return None
@@ -230,7 +231,7 @@ class State:
         return ProposalOutcome.APPLIED
 
     def put(self, fact: Fact, revision: int) -> None:
-        """This is so from now on."""
+        """Put a value under a name."""
         name = fact.name
         if name not in self._known:
             self._nodes += fact.kind is Kind.NODE
@@ -250,8 +251,8 @@ class State:
             lessen(self._standing, each)
 
     def _outcomes_of(self, proposal: Proposal) -> ProposalOutcomes | None:
-        """Where the outcome of a proposal belongs; None if it has one already, or if it is of an
-        earlier boot, or of nobody."""
+        """Return where the outcome of a proposal belongs; None if it has one already, or if it is
+        of an earlier boot, or of no node."""
         if self._nodes and (Kind.NODE, (proposal.node,)) not in self._known:
             return None  # it was removed
         outcomes = self.outcomes.get(proposal.node)
@@ -268,7 +269,7 @@ class State:
 
 
 def lessen(counts: Counter[K], name: K) -> None:
-    """One less; nothing is kept that is 0."""
+    """Count one less; nothing is kept that is 0."""
     counts[name] -= 1
     if not counts[name]:
         del counts[name]

@@ -82,7 +82,7 @@ class Program:
     """Numbers of conditions by the identity of their nodes: a repeated one is the same."""
 
     def add(self, step: Step) -> int:
-        """The number of the step.  UnsupportedSyntax when there are too many."""
+        """Add a step; return its number.  UnsupportedSyntax when there are too many."""
         if not self.room.left:
             raise UnsupportedSyntax(f"more than {STEPS_MAX} steps")
         self.room.left -= 1
@@ -99,7 +99,7 @@ class LookaroundTest:
 
 
 def program_of(node: Node, room: StepBudget, *, is_backwards: bool = False) -> Program:
-    """What finds `node`.  UnsupportedSyntax for what no automaton does."""
+    """Compile `node` to a program.  UnsupportedSyntax for what no automaton does."""
     program = Program(room, is_backwards)
     write(program, node)
     program.add(Step(Kind.MATCH))
@@ -132,7 +132,8 @@ def write_condition(program: Program, node: Lookaround | PositionTest) -> None:
 
 
 def condition_of(node: Lookaround | PositionTest, room: StepBudget) -> Condition:
-    """What is ahead is read backwards, so that one search tells it for every position."""
+    """Compile a condition; what is ahead is read backwards, so that one search finds it for every
+    position."""
     if isinstance(node, PositionTest):
         return node
     return LookaroundTest(program_of(node.node, room, is_backwards=node.is_ahead), node.is_wanted)
@@ -153,7 +154,7 @@ def write_choice(program: Program, nodes: tuple[Node, ...]) -> None:
 
 
 def write_repeat(program: Program, node: Node, least: int, most: int | None) -> None:
-    """The node `least` times, then as often as may be."""
+    """Write the node `least` times, then as often as may be."""
     for _ in range(least):
         before = len(program.steps)
         write(program, node)
@@ -200,7 +201,7 @@ class Search:
         self._visits = 0
 
     def ends(self, program: Program) -> Iterator[int]:
-        """The positions where a match ends, wherever it began: where it begins if it is read
+        """Yield the positions where a match ends, wherever it began: where it begins if it is read
         backwards.  TooCostly."""
         name, steps = self._name, program.steps
         true_at = [self._true_at(condition) for condition in program.conditions]
@@ -223,7 +224,7 @@ class Search:
         true_at: list[Collection[int]],
         position: int,
     ) -> tuple[list[int], bool]:
-        """The steps that wait for an octet, and whether there is a match here."""
+        """Return the steps that wait for an octet, and whether there is a match here."""
         seen = bytearray(len(steps))
         waiting, is_match = [], False
         while reached:
@@ -246,7 +247,7 @@ class Search:
         return waiting, is_match
 
     def _true_at(self, condition: Condition) -> Collection[int]:
-        """The positions where a condition holds."""
+        """Return the positions where a condition holds."""
         if isinstance(condition, PositionTest):
             return PLACES[condition](self._name)
         found = set(self.ends(condition.program))

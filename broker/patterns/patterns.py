@@ -30,7 +30,7 @@ class NameSearch(NamedTuple):
 
 
 def in_all(_name: bytes) -> bool:
-    """What an expression finds that may match nothing."""
+    """Match every name."""
     return True
 
 
@@ -40,12 +40,12 @@ COMMONEST: Mapping[str, NameSearch] = {".*": NameSearch(in_all, is_steady=True)}
 
 @lru_cache(maxsize=1024)
 def searching_for(pattern: str) -> NameSearch:
-    """How names are searched for an expression of rights or policies.  UnusablePattern."""
+    """Return the search for an expression of rights or policies.  UnusablePattern."""
     return read(pattern)
 
 
 def read(pattern: str) -> NameSearch:
-    """UnusablePattern."""
+    """Parse an expression and choose its search.  UnusablePattern."""
     if pattern in COMMONEST:
         return COMMONEST[pattern]
     from fluffle.broker.patterns.search import searching  # noqa: PLC0415  nodes there is no need
@@ -58,13 +58,13 @@ def read(pattern: str) -> NameSearch:
 
 
 def compiled(pattern: str) -> Finds:
-    """What searches names for an expression.  UnusablePattern."""
+    """Return the function that searches names for an expression.  UnusablePattern."""
     return searching_for(pattern).finds
 
 
 def compiled_once(pattern: str) -> Finds:
-    """The same, and it is not remembered: a megabyte for some, and anybody may ask for thousands.
-    UnusablePattern."""
+    """Return the search as `compiled` does, and do not remember it: a megabyte for some, and any
+    user may ask for thousands.  UnusablePattern."""
     return read(pattern).finds
 
 
@@ -75,7 +75,7 @@ def check_steady(pattern: str) -> None:
 
 
 def unusable(pattern: str, reason: str) -> UnusablePattern:
-    """What is said of it."""
+    """Return the error for a pattern that cannot be used."""
     shown = pattern if len(pattern) <= SHOWN_MAX else f"{pattern[:SHOWN_MAX]}…"
     return UnusablePattern(f"cannot use the regular expression '{shown}': {reason}")
 
@@ -90,7 +90,7 @@ def found(pattern: str, name: str) -> bool:
 
 
 def expanded(pattern: str, variables: Mapping[str, str]) -> str:
-    """The pattern with each `{name}` replaced by its value, in which nothing is special."""
+    """Return the pattern with each `{name}` replaced by its value, in which nothing is special."""
     for name, value in variables.items():
         pattern = pattern.replace(f"{{{name}}}", re.escape(value))
     return pattern

@@ -59,7 +59,7 @@ ENDLESS = 1 << 40
 
 
 def searching(pattern: bytes) -> NameSearch:
-    """What searches names for an expression.  UnsupportedSyntax, and what `re` raises."""
+    """Build the search of names for an expression.  UnsupportedSyntax, and what `re` raises."""
     if len(pattern) > PATTERN_BYTES_MAX:
         raise UnsupportedSyntax(f"it has more than {PATTERN_BYTES_MAX} bytes")
     octets = translated(pattern)
@@ -84,7 +84,7 @@ def searching(pattern: bytes) -> NameSearch:
 
 
 def by_table(node: Node) -> NameSearch | None:
-    """None for what would need too large a one, or cannot have one."""
+    """Build a search by table; None for what would need too large a one, or cannot have one."""
     try:
         return NameSearch(Table(Automaton(node).program).finds, is_steady=True)
     except (TooLarge, UnsupportedSyntax):
@@ -92,7 +92,8 @@ def by_table(node: Node) -> NameSearch | None:
 
 
 def effort(node: Node) -> int:
-    """A bound of how many octets `re` has to look at; much more than EFFORT_MAX is not counted."""
+    """Return a bound on how many octets `re` has to look at; much more than EFFORT_MAX is not
+    counted."""
     nodes = node.nodes if isinstance(node, Concatenation) else (node,)
     starts = 1 if nodes and nodes[0] is PositionTest.START else NAME_BYTES_MAX + 1
     return starts * search_cost(node).octets
@@ -108,7 +109,7 @@ class SearchCost(NamedTuple):
 
 
 def search_cost(node: Node) -> SearchCost:
-    """Of one place."""
+    """Return the cost of a node at one place of a name."""
     match node:
         case Concatenation(nodes):
             return in_series(map(search_cost, nodes))
@@ -149,7 +150,7 @@ def repeated(each: SearchCost, least: int, most: int) -> SearchCost:
 
 
 def translated(pattern: bytes) -> bytes:
-    """An expression of PCRE in Python's words."""
+    """Return an expression of PCRE in Python's words."""
     return _ODDITIES.sub(_in_pythons_words, pattern)
 
 

@@ -109,7 +109,7 @@ class UnsupportedSyntax(ValueError):
 
 
 def parse(octets: bytes) -> Node:
-    """The tree of an expression that `re` can compile.  UnsupportedSyntax."""
+    """Parse an expression that `re` can compile.  UnsupportedSyntax."""
     reader = Reader(octets)
     flags = frozenset[str]()
     while found := GLOBAL_FLAGS.match(octets, reader.at):
@@ -147,7 +147,7 @@ class Reader:
         self.at = found.end()
 
     def choice(self, flags: frozenset[str]) -> Node:
-        """Up to the end or a closing parenthesis."""
+        """Read a choice up to the end or a closing parenthesis."""
         if "x" in flags or "L" in flags:
             raise UnsupportedSyntax("the flags x and L")
         nodes = [self.series(flags)]
@@ -213,7 +213,7 @@ class Reader:
         return UnsupportedNode("conditions", node) if found["condition"] else node
 
     def escaped(self, flags: frozenset[str]) -> Node:
-        """What stands behind a backslash, outside of a class."""
+        """Read what stands behind a backslash, outside of a class."""
         places = {
             b"A": PositionTest.START,
             b"Z": PositionTest.END,
@@ -230,7 +230,7 @@ class Reader:
         return OctetSet(folded(self.escaped_octets(), flags))
 
     def escaped_octets(self) -> frozenset[int]:
-        """What stands behind a backslash, in a class or not."""
+        """Read what stands behind a backslash, in a class or not."""
         if octal := OCTAL.match(self.octets, self.at):
             self.at = octal.end()
             return frozenset((int(octal[0], 8),))
@@ -240,7 +240,7 @@ class Reader:
         return CLASSES.get(octet) or frozenset((CONTROLS.get(octet, octet[0]),))
 
     def octet_class(self, flags: frozenset[str]) -> Node:
-        """Up to the closing bracket, which is one of the octets if it comes first."""
+        """Read a class up to the closing bracket, which is one of the octets if it comes first."""
         is_negated = self.takes(b"^")
         among: frozenset[int] = frozenset()
         is_first = True
@@ -265,7 +265,7 @@ class Reader:
 
 
 def counts(quantifier: re.Match[bytes]) -> tuple[int, int | None]:
-    """The least and the most of a quantifier."""
+    """Return the least and the most of a quantifier."""
     simple: dict[bytes, tuple[int, int | None]] = {b"*": (0, None), b"+": (1, None), b"?": (0, 1)}
     if quantifier[0] in simple:
         return simple[quantifier[0]]
@@ -276,5 +276,5 @@ def counts(quantifier: re.Match[bytes]) -> tuple[int, int | None]:
 
 
 def folded(among: frozenset[int], flags: frozenset[str]) -> frozenset[int]:
-    """With the letters of the other case, if case does not count."""
+    """Return octets with the letters of the other case, if case does not count."""
     return among | frozenset(bytes(among).swapcase()) if "i" in flags else among

@@ -49,13 +49,13 @@ class Budget:
         self.looks_left = looks_left
 
     def spend(self, toil: int) -> None:
-        """TooLarge."""
+        """Spend some of the budget.  TooLarge."""
         self.left -= toil
         if self.left < 0:
             raise TooLarge
 
     def look_around(self) -> None:
-        """TooLarge."""
+        """Count a condition that looks ahead or behind.  TooLarge."""
         self.looks_left -= 1
         if self.looks_left < 0:
             raise TooLarge
@@ -71,7 +71,7 @@ class OctetClasses(NamedTuple):
 
 
 def kinds_of(steps: list[Step], budget: Budget) -> OctetClasses:
-    """TooLarge."""
+    """Divide the octets into kinds that no step tells apart.  TooLarge."""
     sets = list({step.among for step in steps if step.kind is Kind.OCTET})
     budget.spend(len(sets) * 16)
     of_octet, examples = bytearray(256), dict[tuple[bool, ...], int]()
@@ -109,7 +109,7 @@ class Table:
         return False
 
     def ends(self, name: bytes) -> Iterator[int]:
-        """The positions where a match ends, wherever it began: where it begins if it is read
+        """Yield the positions where a match ends, wherever it began: where it begins if it is read
         backwards."""
         rows, state, length = self._rows, 0, len(name)
         for position, symbol in enumerate(self._symbols(name)):
@@ -119,7 +119,7 @@ class Table:
             state = code >> 1
 
     def _symbols(self, name: bytes) -> list[int]:
-        """In the order of reading."""
+        """Yield the symbols of a name in the order of reading."""
         octets = name[::-1] if self._is_backwards else name
         symbols = list(octets.translate(self._kinds.of_octet))
         symbols.append(self._width - 1)
@@ -151,7 +151,7 @@ class LookaroundCondition(NamedTuple):
 
 
 def condition_of(condition: Condition, budget: Budget) -> PositionCondition | LookaroundCondition:
-    """TooLarge."""
+    """Build the table of a condition.  TooLarge."""
     if isinstance(condition, LookaroundTest):
         budget.look_around()
         return LookaroundCondition(Table(condition.program, budget), condition.is_wanted)
@@ -223,8 +223,8 @@ class TableBuilder:
         return self._numbers[state]
 
     def _after(self, reached: frozenset[int], truths: int) -> tuple[dict[int, set[int]], bool]:
-        """What steps are reached by an octet of each kind, and whether there is a match before it;
-        `truths` has a bit for each condition."""
+        """Return what steps are reached by an octet of each kind, and whether there is a match
+        before it; `truths` has a bit for each condition."""
         after: dict[int, set[int]] = {}
         seen: set[int] = set()
         is_match, ahead = False, list(reached)

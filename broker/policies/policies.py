@@ -47,7 +47,7 @@ RabbitMQ: merge_policy_value of rabbit_policies and rabbit_quorum_queue; 4.3 for
 
 
 def merged(policy: EffectivePolicy, operator: EffectivePolicy) -> EffectivePolicy:
-    """Both; in the order of their keys, as RabbitMQ shows it."""
+    """Merge two definitions, in the order of their keys, as RabbitMQ shows them."""
     both = {**policy, **operator}
     for key in policy.keys() & operator.keys():
         both[key] = merged_value(key, policy[key], operator[key])
@@ -90,7 +90,7 @@ class PolicySet:
         self._in_order: tuple[Policy, ...] = ()
 
     def __iter__(self) -> Iterator[Policy]:
-        """Who counts first in front."""
+        """Iterate over the policies in the order in which they count."""
         return iter(self._in_order)
 
     @property
@@ -101,7 +101,7 @@ class PolicySet:
         return self._by_name.get(name)
 
     def put(self, policy: Policy) -> None:
-        """In the place of one with its name."""
+        """Put a policy in the place of one with its name."""
         self._by_name[policy.name] = policy
         self._sort()
 
@@ -114,7 +114,7 @@ class PolicySet:
         self._in_order = tuple(sorted(policies, key=lambda each: (-each.priority, each.name)))
 
     def first(self, target: PolicyTarget, name: bytes) -> Policy | None:
-        """The one that counts for somebody with that name."""
+        """Return the policy that counts for a queue or exchange with that name."""
         for policy in self._in_order:
             if target in policy.targets and policy.finds(name):
                 return policy
@@ -139,7 +139,7 @@ class VhostPolicies:
         return self.of_users.count + self.of_operators.count
 
     def in_force(self, target: PolicyTarget, name: str) -> EffectivePolicies:
-        """For a queue or an exchange with that name."""
+        """Return the policies in force for a queue or an exchange with that name."""
         if not self.count:
             return NO_EFFECTIVE_POLICIES
         key = target, name
@@ -169,22 +169,22 @@ class VhostPolicies:
         return self._merged[pair]
 
     def put(self, policy: Policy) -> None:
-        """One of users."""
+        """Put a policy of users."""
         self.of_users.put(policy)
         self._forget()
 
     def put_operators(self, policy: Policy) -> None:
-        """One of operators."""
+        """Put an operator policy."""
         self.of_operators.put(policy)
         self._forget()
 
     def remove(self, name: str) -> None:
-        """One of users."""
+        """Remove a policy of users."""
         self.of_users.remove(name)
         self._forget()
 
     def remove_operators(self, name: str) -> None:
-        """One of operators."""
+        """Remove an operator policy."""
         self.of_operators.remove(name)
         self._forget()
 
@@ -202,16 +202,16 @@ class Policies:
         self._by_vhost: dict[str, VhostPolicies] = {}
 
     def of(self, vhost: str) -> VhostPolicies:
-        """Those of a virtual host, which has none unless somebody has said otherwise."""
+        """Return the policies of a virtual host, none unless some were set."""
         return self._by_vhost.setdefault(vhost, VhostPolicies())
 
     def count(self, vhost: str) -> int:
-        """How many a virtual host has."""
+        """Return how many a virtual host has."""
         of_vhost = self._by_vhost.get(vhost)
         return of_vhost.count if of_vhost is not None else 0
 
     def for_queue(self, vhost: str, spec: QueueSpec) -> EffectivePolicies:
-        """Of which there are none for calendars, which are the broker's own."""
+        """Return the policies of a queue; delayed queues, which are the broker's own, have none."""
         of_vhost = self._by_vhost.get(vhost)
         if of_vhost is None or is_delayed_queue(spec.name):
             return NO_EFFECTIVE_POLICIES
@@ -226,20 +226,20 @@ class Policies:
         )
 
     def settings_of(self, vhost: str, spec: QueueSpec) -> QueueSettings:
-        """By what a queue is to go."""
+        """Return the effective settings of a queue."""
         return settings_of(spec, self.definition_of(vhost, spec))
 
     def definition_of(self, vhost: str, spec: QueueSpec) -> EffectivePolicy:
-        """What its policies say together."""
+        """Return the merged definition of a queue's policies."""
         return self.for_queue(vhost, spec).definition or NO_POLICY
 
     def locator_of(self, vhost: str, spec: QueueSpec) -> str | None:
-        """Who is to lead a queue that is declared now: a word that was checked."""
+        """Return the leader locator for a queue that is declared now: a word that was checked."""
         locator = (self.for_queue(vhost, spec).definition or NO_POLICY).get(LEADER_LOCATOR)
         return None if locator is None else str(locator)
 
     def alternate_of(self, vhost: str, exchange: str) -> str | None:
-        """Where messages go that an exchange does not match, if its arguments do not say."""
+        """Return the alternate exchange of policies, for an exchange whose arguments name none."""
         alternate = (self.for_exchange(vhost, exchange).definition or NO_POLICY).get(
             ALTERNATE_EXCHANGE
         )

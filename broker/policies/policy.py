@@ -91,7 +91,8 @@ class Policy:
 
 
 def read_policy(name: str, fields: object) -> Policy:
-    """As it is kept, which may be as nobody has checked it: what cannot be applies to nothing."""
+    """Read a policy as it is kept, which may be unchecked: what cannot be used applies to
+    nothing."""
     given: Mapping[str, Any] = fields if isinstance(fields, dict) else {}
     definition, pattern = given.get("definition"), given.get("pattern")
     applies_to, priority = given.get("apply-to", ALL), given.get("priority", 0)

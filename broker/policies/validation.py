@@ -149,12 +149,12 @@ def check_policy(name: str, fields: object, keys: frozenset[str] | None = None) 
 
 
 def failed(problems: list[str]) -> PreconditionFailed:
-    """What is said of all of them."""
+    """Return one error for all problems."""
     return PreconditionFailed("\n".join(["Validation failed\n", *problems, ""]))
 
 
 def problems(name: str, fields: Mapping[str, Any], keys: Container[str]) -> Iterator[str]:
-    """What is wrong, a sentence each."""
+    """Yield what is wrong, a sentence each."""
     for key in FIELDS:
         if key in fields:
             problem = CHECKS[key](fields[key], keys)
@@ -171,7 +171,7 @@ def priority_problem(value: object, _keys: Container[str]) -> str | None:
 
 
 def pattern_problem(value: object, _keys: Container[str]) -> str | None:
-    """What PCRE calls it is other words; what is wrong is the same.
+    """Describe what is wrong with a pattern; PCRE has other words for the same.
 
     It is searched for in the names of all queues and exchanges, so nobody may have it take long.
     """

@@ -97,7 +97,7 @@ class ReloadedFiles(Generic[Made]):
         self._made = make()
 
     def current(self) -> Made:
-        """For the next handshake."""
+        """Return what was made of the files, for the next handshake."""
         if self._files.stamp() != self._stamp:
             self.reload()
         return self._made

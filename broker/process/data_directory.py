@@ -44,7 +44,8 @@ def write_node_file(
 
 
 def node_pid(file: Path) -> int | None:
-    """The process that wrote a node file; None where nobody did, or not for us to read."""
+    """Return the process that wrote a node file; None where none did, or it is not for us to
+    read."""
     try:
         return int(json.loads(file.read_text(encoding="utf-8"))["pid"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -59,7 +60,7 @@ OPEN_FILES = Path("/proc/self/fd")
 
 @contextmanager
 def control_address(data_dir: Path) -> Iterator[str]:
-    """What to bind or connect to, while this lasts.
+    """Return the address of the control socket to bind or connect to, while this lasts.
 
     OSError when the directory cannot be opened, or its path is too long on a system without /proc.
     """

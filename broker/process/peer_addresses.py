@@ -14,7 +14,7 @@ def ends_of(
     forwarded: ForwardedConnection | None,
     next_number: Callable[[], int],
 ) -> tuple[Address, Address]:
-    """Where the client is and where it connected to, for us or for the proxy in front.
+    """Return where the client is and where it connected to, for us or for the proxy in front.
 
     All clients of a unix socket have the same address, so they are numbered in the place of a port.
     """
@@ -52,12 +52,13 @@ def is_reset(transport: asyncio.BaseTransport) -> bool:
 
 
 def plain_host(host: str) -> str:
-    """An address without its scope, and that of an IPv4 peer on a socket for both as IPv4."""
+    """Return an address without its scope, and that of an IPv4 peer on a socket for both as
+    IPv4."""
     return host.partition("%")[0].removeprefix("::ffff:")
 
 
 def shown_address(host: str, port: int) -> str:
-    """An address as RabbitMQ prints it: IPv6 in brackets."""
+    """Return an address as RabbitMQ prints it: IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """One socket; an empty host is every interface, of both families where the system can.
+    """Bind one socket; an empty host is every interface, of both families where the system can.
 
     A host that begins with a slash is a path.
     """
@@ -38,7 +38,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def of_tcp(listening: socket.socket) -> socket.socket:
-    """The same, with its protocol by name, as those have it that are accepted on it.
+    """Return the socket with its protocol by name, as those have it that are accepted on it.
 
     Only of these asyncio knows that they are to send at once: else the second of two short writes
     waits until the client has acknowledged the first one, and that takes it 40 ms.
@@ -121,7 +121,7 @@ class Acceptor:
         self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        """One a turn, so that others have theirs, however many wait."""
+        """Accept one connection a turn, so that others have theirs, however many wait."""
         try:
             client, address = listening.accept()
         except BlockingIOError:

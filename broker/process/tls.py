@@ -23,7 +23,7 @@ VERSIONS: Mapping[str, ssl.TLSVersion] = {
 
 
 def certificates_of(config: Config, option: str, *, verify: str) -> Certificates:
-    """For what an option asks for, as others say; `verify` is a key of `VERIFY_MODES`.  Raises
+    """Return the certificates that an option names; `verify` is a key of `VERIFY_MODES`.  Raises
     StartFailed."""
     if config.tls_cert is None:
         raise StartFailed(
@@ -41,7 +41,7 @@ def certificates_of(config: Config, option: str, *, verify: str) -> Certificates
 
 
 def listening_context(certificates: Certificates) -> ssl.SSLContext:
-    """For a listener that is given one: each handshake takes what the files hold by then."""
+    """Return the context for a listener: each handshake takes what the files hold by then."""
     context = certificates.context()
 
     def renew(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
@@ -78,7 +78,7 @@ class Certificates:
         self._reloaded = ReloadedFiles(self._files, self._make)
 
     def context(self) -> ssl.SSLContext:
-        """For the next handshake."""
+        """Return the context for the next handshake."""
         return self._reloaded.current()
 
     def reload(self) -> None:

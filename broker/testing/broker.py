@@ -165,7 +165,7 @@ class Broker:
         return next(iter(self._urls_of(vhost).values()))
 
     def vhost(self, name: str = "") -> Vhost:
-        """What is in a virtual host, by default the first one.  NotFound."""
+        """Return what is in a virtual host, by default the first one.  NotFound."""
         from fluffle.broker.testing.vhost import Vhost  # noqa: PLC0415  if it is used
 
         name = name or self._config.vhosts[0]
@@ -177,7 +177,7 @@ class Broker:
         )
 
     async def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> Vhost:
-        """A new one, with what is wanted in it.
+        """Make a new virtual host, with what is wanted in it.
 
         PreconditionFailed if it or one of its users is there, ValueError and DefinitionsError for
         definitions that cannot be made.
@@ -222,7 +222,7 @@ class Broker:
         return Clients(self.scope())
 
     def scope(self, vhost: str | None = None) -> FaultScope:
-        """What faults act on, for `operations.perform`; by default all virtual hosts."""
+        """Return what faults act on, for `operations.perform`; by default all virtual hosts."""
         if vhost not in self._scopes:
             self._scopes[vhost] = self._made_scene(vhost)
         return self._scopes[vhost]
@@ -292,7 +292,7 @@ class BrokerEnvironment(MachineEnvironment):
 
 
 def in_memory(disk: Disk) -> OpenStore:
-    """A store on a disk that takes no time, in the running loop."""
+    """Return a store on a disk that takes no time, in the running loop."""
     call_soon = asyncio.get_running_loop().call_soon
 
     def opened(on_fatal: Callable[[StorageError], None]) -> Store:

@@ -32,10 +32,10 @@ class Callee(Protocol):
     def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]: ...
 
     def patience_s(self, wanted_s: float) -> float:
-        """How long to wait for what is begun."""
+        """Return how long to wait for what is begun."""
 
     def gave_up(self, work: object, patience_s: float) -> TimeoutError:
-        """What to raise when it was not done in that time."""
+        """Return what to raise when it was not done in that time."""
 
 
 def blocking(callee: Callee, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
@@ -53,7 +53,10 @@ def blocking(callee: Callee, work: Callable[P, Coroutine[Any, Any, T]]) -> Calla
 
 
 def patience_s(named: dict[str, Any]) -> float:
-    """A call that has a limit of its own has the time for it.  ValueError for what is none."""
+    """Return how long to wait for a call; one with a limit of its own has time for it.
+
+    ValueError for what is no limit.
+    """
     __tracebackhide__ = True
     within = named.get("within", 0.0)
     if not isinstance(within, int | float) or within < 0:

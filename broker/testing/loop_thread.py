@@ -38,7 +38,7 @@ class LoopThread:
     def call(
         self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S
     ) -> T:
-        """What `work` gives, done in the thread.
+        """Return what `work` gives, done in the thread.
 
         TimeoutError when it is not done in time; it is given up then.
         """
@@ -58,7 +58,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     def patience_s(self, wanted_s: float) -> float:
-        """How long to wait for what is begun: not for long once a call has been in vain."""
+        """Return how long to wait for what is begun: not for long once a call has been in vain."""
         is_hung = self._hung is not None and not self._hung.done()
         return min(wanted_s, HUNG_PATIENCE_S) if is_hung else wanted_s
 

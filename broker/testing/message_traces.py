@@ -167,7 +167,7 @@ class OpenTraces:
                 self._ready.move_to_end(each.number, last=False)
 
     def hand(self, sequence: int, key: int) -> Passage | None:
-        """The one that is handed out under this number; None if nobody knows of it."""
+        """Return the one that is handed out under this number; None if nobody knows of it."""
         passage = self._by_sequence.get(sequence)
         if passage is None:
             passage = self.next_like(key)

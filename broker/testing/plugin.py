@@ -193,7 +193,7 @@ def keywords_of(mark: pytest.Mark) -> Mapping[str, Any]:
 
 
 def broker_arguments(options: Config | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What `amqp_broker_config` gives, as arguments."""
+    """Return what `amqp_broker_config` gives, as arguments."""
     from fluffle.broker.testing.threaded import ThreadedBroker  # noqa: PLC0415
 
     if not isinstance(options, Mapping):

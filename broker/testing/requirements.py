@@ -43,12 +43,14 @@ class VhostRequirements:
     default_queue_type: str | None = field(default=None, metadata={"is": "'classic' or 'quorum'"})
 
     def rights(self, others: Iterable[str]) -> dict[str, Rights]:
-        """What each user may do: those that are named here, and `others`, who are there already."""
+        """Return what each user may do: those that are named here, and `others`, who are there
+        already."""
         names = dict.fromkeys((*self.users, *others, *self.permissions))
         return {name: Rights(*self.permissions.get(name, ())) for name in names}
 
     def entries(self) -> dict[str, list[dict[str, Any]]]:
-        """What is to be made, by category, without the virtual host that it names.  ValueError."""
+        """Return what is to be made, by category, without the virtual host that it names.
+        ValueError."""
         content = content_of(self.definitions)
         found = {name: [dict(each) for each in content.get(name, ())] for name in IN_VHOST}
         homes = {each.pop("vhost", None) for entries in found.values() for each in entries}

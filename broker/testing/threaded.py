@@ -86,11 +86,11 @@ class ThreadedBroker:
         return self.broker.url_of(vhost)
 
     def vhost(self, name: str = "") -> BlockingVhost:
-        """What is in a virtual host, by default the first one.  NotFound."""
+        """Return what is in a virtual host, by default the first one.  NotFound."""
         return BlockingVhost(self, self.broker.vhost(name))
 
     def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> BlockingVhost:
-        """A new one, with what is wanted in it.  Raises as `Broker.add_vhost`."""
+        """Make a new virtual host, with what is wanted in it.  Raises as `Broker.add_vhost`."""
         return BlockingVhost(self, self.call(lambda: self.broker.add_vhost(name, wanted)))
 
     def delete_vhost(self, name: str) -> None:
@@ -118,7 +118,7 @@ class ThreadedBroker:
     def call(
         self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S
     ) -> T:
-        """What `work` gives, done in the broker's thread.
+        """Return what `work` gives, done in the broker's thread.
 
         TimeoutError when it is not done in time; it is given up then.  NodeFailed.
         """

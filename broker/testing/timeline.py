@@ -227,7 +227,8 @@ class Timeline:
         )
 
     def purging(self, who: Actor, queue: str) -> Callable[[], None]:
-        """All that is ready in it is about to go; what is returned is called once it has gone."""
+        """Note that all that is ready in it is about to go; what is returned is called once it has
+        gone."""
         course = self.course(queue)
         ready = tuple(course.ready)
 

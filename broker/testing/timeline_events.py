@@ -77,7 +77,7 @@ TELL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def origin_of(content: bytes) -> str:
-    """Where a message comes from, by what the broker has written into its headers."""
+    """Return where a message comes from, by what the broker has written into its headers."""
     raw = raw_properties(content)
     headers: FieldTable = decode_properties(raw).headers or {}
     _tag, delay = headers.get(X_DELAY, ("V", None))

@@ -162,7 +162,7 @@ def failures_of(item: pytest.Item) -> list[Exception]:
 
 
 def brokers_of(item: pytest.Item) -> list[ThreadedBroker]:
-    """Those that a test has as fixtures."""
+    """Return the brokers that a test has as fixtures."""
     if "fluffle.broker.testing.threaded" not in sys.modules:
         return []
     from fluffle.broker.testing.threaded import ThreadedBroker  # noqa: PLC0415  it is there

@@ -58,7 +58,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def seed_of(item: pytest.Item) -> int | None:
-    """What the mark of a test says, or the option; None if the broker is to be kind."""
+    """Return what the mark of a test says, or the option; None if the broker is to be kind."""
     chosen: int | None = item.config.getoption(OPTION)
     mark = item.get_closest_marker(MARK)
     if mark is not None:

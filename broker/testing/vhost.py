@@ -84,7 +84,7 @@ class Vhost:
         self.assert_no_leaked_channels = assertions.assert_no_leaked_channels
 
     async def queues(self) -> dict[str, Row]:
-        """All queues by their names, as `fluffle queues list` shows them."""
+        """Return all queues by their names, as `fluffle queues list` shows them."""
         listed = await rows(self._parts, "queues.list", vhost=self.name)
         return {row["name"]: row for row in listed}
 
@@ -126,8 +126,8 @@ class Vhost:
             self._turn.watchers.discard(changed.set)
 
     async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
-        """Those that are ready, in the order in which they would be handed out; they stay as they
-        are.  The first `count`, 10,000 at most.  NotFound."""
+        """Return those that are ready, in the order in which they would be handed out; they stay as
+        they are.  The first `count`, 10,000 at most.  NotFound."""
         self._check_there(queue)
         seen = await rows(
             self._parts, "queues.peek", name=queue, vhost=self.name, count=count,
@@ -176,7 +176,8 @@ class Vhost:
         headers: Mapping[str, Any] | None = None,
         **properties: Any,
     ) -> Explanation:
-        """Which bindings would match a message, which not, and why; `properties` as for `publish`.
+        """Return which bindings would match a message, which not, and why; `properties` as for
+        `publish`.
 
         NotFound, ValueError for what cannot be in a message.
         """
@@ -287,7 +288,7 @@ class VhostOnNode:
 
 
 def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
-    """What is in a queue, without asking anybody; None for one that is led elsewhere."""
+    """Return what is in a queue, without asking anybody; None for one that is led elsewhere."""
     hosted = parts.company.groups.get(queue.definition.id)
     if hosted is None:
         return QueueCounts(queue.ready_count, queue.in_flight, queue.consumer_count)

@@ -99,8 +99,8 @@ def declaring(definitions: Definitions) -> dict[str, Role]:
 
 
 def type_of_definitions(queue_type: str, nodes: int) -> str | None:
-    """The type of queues that come and go.  None where a queue is away with its node: then "not
-    there" may be true of a queue that was declared."""
+    """Return the type of queues that come and go.  None where a queue is away with its node: then
+    "not there" may be true of a queue that was declared."""
     if nodes == 1:
         return BOTH.get(queue_type, (queue_type,))[0]
     return None if queue_type == "classic" else "quorum"

@@ -120,7 +120,7 @@ def torture(**options: Any) -> None:
 
 
 def system_of(options: dict[str, Any]) -> System:
-    """The nodes, and what can be done to them by commands.  UsageError without a node."""
+    """Return the nodes, and what can be done to them by commands.  UsageError without a node."""
     from fluffle.broker.torture.connection import NodeAddress  # noqa: PLC0415
     from fluffle.broker.torture.system import NodeAction, System, by_command  # noqa: PLC0415
 
@@ -140,7 +140,7 @@ def system_of(options: dict[str, Any]) -> System:
 
 
 def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
-    """The faults that are wanted and possible.  UsageError for one that is not."""
+    """Return the faults that are wanted and possible.  UsageError for one that is not."""
     from fluffle.broker.torture.faults import possible  # noqa: PLC0415
 
     if options["no_faults"]:

@@ -172,7 +172,7 @@ class ClientConnection:
     # Hearing
 
     async def receive(self) -> ReceivedMethod:
-        """The next method, after it was acted on."""
+        """Return the next method, after it was acted on."""
         while not self._received:
             data = await self._read()
             try:

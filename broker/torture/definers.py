@@ -164,7 +164,7 @@ class Definitions:
                 queues.remove(queue)
 
     def next_full(self) -> str | None:
-        """A kept queue that is not published to any more, to be emptied."""
+        """Return a kept queue that is not published to any more, to be emptied."""
         idle = (each for each in self.full if not self.posting[each])
         return next((each for each in idle if each not in self.renewing), None)
 
@@ -180,12 +180,12 @@ class Definitions:
         self.posting.clear()
 
     def declare(self, queue: str, **arguments: int) -> Queue.Declare:
-        """The method that declares a queue."""
+        """Return the method that declares a queue."""
         table = pamqp_table(to_table({"x-queue-type": self.queue_type, **arguments}))
         return make(Queue.Declare, queue=queue, durable=True, arguments=table)
 
     def choose(self, random: Random) -> Thing:
-        """A thing to ask about."""
+        """Return a thing to ask about."""
         return random.choice(self._current)
 
     def replace(self, thing: Thing) -> None:
@@ -506,7 +506,7 @@ def owning(definitions: Definitions) -> Role:
 
 
 async def owned_elsewhere(connection: ClientConnection, queues: list[str]) -> list[str]:
-    """Those of them that another connection owns, or that are there at least."""
+    """Return those of them that another connection owns, or that are there at least."""
     found = []
     for queue in queues:
         try:

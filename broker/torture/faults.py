@@ -131,7 +131,7 @@ class Kind(NamedTuple):
     strikes: EligibleNodes = EligibleNodes.MEMBERS
 
     def candidates(self, members: Sequence[str], spares: Sequence[str]) -> list[str]:
-        """The nodes that it may strike; `spares` were not there at the beginning."""
+        """Return the nodes that it may strike; `spares` were not there at the beginning."""
         match self.strikes:
             case EligibleNodes.SPARES:
                 return [node for node in spares if node not in members]
@@ -427,7 +427,7 @@ KINDS: dict[str, Kind] = {
 
 
 def possible(system: System) -> list[str]:
-    """The kinds that a system can be given."""
+    """Return the kinds that a system can be given."""
     actions, count = {*system.actions}, len(system.addresses)
     return [
         name
@@ -474,7 +474,7 @@ def plan(
 
 
 def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> list[str]:
-    """The nodes in the cluster when a fault of this kind is over."""
+    """Return the nodes in the cluster when a fault of this kind is over."""
     match kind.strikes:
         case EligibleNodes.SPARES:
             return [*members, *nodes]

@@ -88,7 +88,7 @@ class Findings:
         return sum(self.breaches[breach] for breach in {*self.breaches} - NOT_PROMISED)
 
     def numbers(self) -> dict[str, int]:
-        """All there are, by name."""
+        """Return all counts by name."""
         return {
             "attempted": self.attempted,
             "confirmed": self.confirmed,

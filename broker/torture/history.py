@@ -304,7 +304,7 @@ Note: TypeAlias = Callable[[Event], None]
 
 
 def to_line(at_ns: int, event: Event) -> str:
-    """A line of a history file: `[12345678, "Confirmed", ["publisher", 7]]`."""
+    """Return a line of a history file: `[12345678, "Confirmed", ["publisher", 7]]`."""
     fields = (field.name if isinstance(field, Enum) else field for field in event)
     return json.dumps([at_ns, type(event).__name__, *fields])
 

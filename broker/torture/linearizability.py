@@ -107,7 +107,7 @@ class Thing:
         }
 
     def _possible(self) -> set[PossibleState]:
-        """All there may be by now: any declares and deletes have happened, in any order."""
+        """Return all there may be by now: any declares and deletes have happened, in any order."""
         found, new = set(self.worlds), [*self.worlds]
         while new:
             world = new.pop()
@@ -194,7 +194,7 @@ class LinearizabilityChecker:
         return known is not None and known.requested_at > thing.deleted_at and not thing.is_deleting
 
     def _kind_of(self, event: Answered, requested_at: int) -> Breach:
-        """How an answer is wrong that is."""
+        """Return how an answer is wrong that is."""
         if self._is_well or not event.found:
             return Breach.STALE
         thing = self._things[event.thing]

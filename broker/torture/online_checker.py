@@ -139,7 +139,7 @@ class OnlineChecker:
         return sum(1 for _ in self._checker.owed())
 
     def finish(self) -> Findings:
-        """All queues have been emptied."""
+        """Whether all queues have been emptied."""
         self._checker.finish()
         return self.report
 

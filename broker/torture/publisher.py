@@ -77,7 +77,7 @@ class Publisher:
     def compose(
         self, targets: Iterable[Target], size: int, *, persistent: bool
     ) -> tuple[list[Published], bytes]:
-        """What there is to write down when the messages are sent, and their frames."""
+        """Return what there is to write down when the messages are sent, and their frames."""
         events, frames = [], []
         for target in targets:
             message = Message(self._connection.name, next(self._numbers))
@@ -124,13 +124,14 @@ class Publisher:
 
 
 def body_of(message: Message, size: int) -> bytes:
-    """A body that says which message it is, again and again."""
+    """Return a body that says which message it is, again and again."""
     word = b"%s %d " % (message.publisher.encode(), message.number)
     return (word * (size // len(word) + 1))[: max(size, len(word))]
 
 
 def message_of(body: bytes) -> Message | None:
-    """The message that a body says it is; None for one that is damaged, or of somebody else."""
+    """Return the message that a body says it is; None for one that is damaged, or of somebody
+    else."""
     publisher, _, rest = body.partition(b" ")
     number, _, _ = rest.partition(b" ")
     if not number.isdigit():

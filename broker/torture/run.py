@@ -130,7 +130,7 @@ class Run:
         return self.outcome
 
     def _queues(self) -> list[str]:
-        """All that may be there."""
+        """Return all that may be there."""
         return [*self._names, *(self._definitions.left if self._definitions else ())]
 
     def _crew(self, proxies: Mapping[str, Proxy]) -> ClientGroup:
@@ -310,7 +310,7 @@ async def look_whether_empty(client: RecordingClient, names: QueueNames, node: s
 
 @asynccontextmanager
 async def fronts(system: System) -> AsyncIterator[dict[str, Proxy]]:
-    """A proxy before every node."""
+    """Return a proxy before every node."""
     async with AsyncExitStack() as stack:
         yield {
             address.node: await stack.enter_async_context(Proxy(address.host, address.port))

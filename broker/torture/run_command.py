@@ -64,7 +64,7 @@ def longest_under(stalls: StallChecker, kind: str) -> Stall:
 
 
 def counted(title: str, counter: Counter[str]) -> Iterator[str]:
-    """The most frequent first."""
+    """Yield the most frequent first."""
     if not counter:
         return
     yield f"{title}:"
@@ -74,7 +74,7 @@ def counted(title: str, counter: Counter[str]) -> Iterator[str]:
 
 
 def unavailability(stalls: StallChecker) -> Iterator[str]:
-    """The longest of each queue, and what was wrong meanwhile."""
+    """Yield the longest of each queue, and what was wrong meanwhile."""
     yield "longest unavailability"
     rows = [("any queue, to publishers", stalls.overall.longest)]
     for name, queue in sorted(stalls.queues.items()):
@@ -120,7 +120,7 @@ Echo = Callable[[str], None]
 def run_and_report(
     system: System, order: RunOptions, echo: Echo, file: TextIO | None = None
 ) -> int:
-    """The exit code."""
+    """Return the exit code."""
     history_writer = HistoryWriter(time.monotonic_ns, file)
     try:
         return asyncio.run(run_in_loop(system, order, history_writer, echo))

@@ -112,7 +112,7 @@ class StallChecker:
             self._fault(at_ns, Fault(what, is_over=True))
 
     def faults_during(self, stall: Stall) -> Iterator[str]:
-        """What was wrong at any time of it."""
+        """Yield what was wrong at any time of it."""
         stop_ns = stall.began_ns + stall.length_ns
         for spell in self._spells:
             if spell.began_ns < stop_ns and spell.ended_ns > stall.began_ns:

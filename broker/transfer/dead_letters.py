@@ -105,7 +105,7 @@ class DeadRun(NamedTuple):
 
 
 def at_once(act: Callable[[], None]) -> None:
-    """Where nothing is to be waited for."""
+    """Call it at once, where nothing is to be waited for."""
     act()
 
 
@@ -228,7 +228,7 @@ class DeadLetters:
         return False
 
     def _known(self, hasten: Callable[[], None]) -> None:
-        """All is known here that was defined anywhere when it was asked for the first time."""
+        """Try again: all is known here that was defined anywhere when it was first asked for."""
         self._asking.remove(hasten)
         hasten()
 
@@ -238,8 +238,8 @@ class DeadLetters:
         pending.let_go()
 
     def hasten(self) -> None:
-        """There are other queues, exchanges or bindings, or a node can be reached again: what must
-        arrive and could not is tried at once."""
+        """Try at once what must arrive and could not: queues, exchanges or bindings have changed,
+        or a node can be reached again."""
         stranded, self._stranded = self._stranded, {}
         for hasten in stranded:
             hasten()
@@ -335,7 +335,7 @@ class DeadLetters:
         is_taken: bool,
         why: Dropped = Dropped.REFUSED,
     ) -> None:
-        """As `_on_outcome`, of those that are kept and tried again."""
+        """Handle an outcome as `_on_outcome`, for messages that are kept and tried again."""
         kind = group.kind
         for pending in parcels[start:stop]:
             kind.deaths.confirmed += pending.known(identity_of(target), is_taken=is_taken)
@@ -352,7 +352,7 @@ class DeadLetters:
         is_taken: bool,
         why: Dropped = Dropped.REFUSED,
     ) -> None:
-        """What has become of some of what a queue was given."""
+        """Handle the outcome of some of the messages that a queue was given."""
         if not is_taken:
             self._drop(why, vhost, queue, stop - start)
 
@@ -369,7 +369,8 @@ class DeadLetters:
         return now_ms - since_ms > PATIENCE_MS
 
     def _drop(self, why: Dropped, vhost: str, queues: str, count: int) -> None:
-        """So many are gone: said now and then of a queue, or of those round which they would go."""
+        """Count messages that are dropped; logged now and then for a queue, or for a cycle of
+        queues."""
         self._deaths.dropped[why] += count
         self._note("dead_letters_dropped", why, vhost, queues)
 

@@ -23,7 +23,8 @@ from fluffle.protocol.wire import cut_to_shortstr
 
 
 def identity_of(target: QueueTarget) -> object:
-    """What no other queue has, of the same name neither; on a lone node there is but itself."""
+    """Return what no other queue has, of the same name neither; on a single node that is the queue
+    itself."""
     queue = target.queue if isinstance(target, ConversionBuffer) else target
     return queue.definition.id or queue
 
@@ -31,8 +32,8 @@ def identity_of(target: QueueTarget) -> object:
 def successions_of(
     successor: object, predecessors: Mapping[object, object]
 ) -> list[tuple[object, object]]:
-    """Who has taken the place of whom until one had this place, from the first on: who is between
-    may never have been tried."""
+    """Yield the successions until a queue had this place, from the first on: those between may
+    never have been tried."""
     line: list[tuple[object, object]] = []
     while (older := predecessors.get(successor)) is not None:
         line.insert(0, (successor, older))
@@ -41,8 +42,8 @@ def successions_of(
 
 
 def current_queue(vhost: VirtualHost, target: QueueTarget) -> QueueTarget | None:
-    """Where messages go by now that were for this: its queue may stand still, or have become
-    another.  None if it is gone."""
+    """Return where messages for this queue go by now: it may be held, or have become another.  None
+    if it is gone."""
     queue, now = vhost.queues.get(target.name), vhost.redirects.get(target.name)
     if queue is None:
         return None
@@ -87,8 +88,8 @@ class RepublishedMessage(NamedTuple):
     def sent_as(
         self, pending: PendingDeadLetter | None, predecessors: Mapping[object, object]
     ) -> RepublishedMessage:
-        """The same, to where the parcel has not arrived yet; `predecessors` as `VirtualHost` has
-        them."""
+        """Return the message with the targets that the pending one has not reached; `predecessors`
+        as in `VirtualHost`."""
         if pending is None:
             return self
         for successor in predecessors.keys() & set(map(identity_of, self.targets)):
@@ -100,7 +101,7 @@ class RepublishedMessage(NamedTuple):
 
     @property
     def way(self) -> Destination:
-        """What it must have in common with the one before, to be published with it."""
+        """Key that messages have in common which are published together."""
         return Destination(self.targets, self.persistent, self.expiration_ms)
 
 
@@ -159,7 +160,7 @@ class DelayedMessages(NamedTuple):
 
 
 def blind_keys(properties: Properties) -> tuple[str, ...]:
-    """Those of the BCC header, which messages have while they wait."""
+    """Return the keys of the BCC header, which messages have while they wait."""
     _tag, more = (properties.headers or {})["BCC"]
     return long_strings(more) if isinstance(more, list) else ()
 
@@ -171,8 +172,8 @@ def all_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
 
 
 def shown_keys(keys: tuple[str, ...], blind_keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys without those of BCC.  As with RabbitMQ each takes the first that is like it, so
-    a key by which a queue has redirected the message may be missing, too."""
+    """Return the keys without those of BCC.  As with RabbitMQ each takes the first that is like it,
+    so a key by which a queue has redirected the message may be missing, too."""
     shown = [*keys]
     for key in blind_keys:
         if key in shown:

@@ -24,7 +24,7 @@ EffectivePolicyFrom: TypeAlias = Callable[[str, QueueSpec], EffectivePolicy]
 
 
 def no_policies(_vhost: str, _spec: QueueSpec) -> EffectivePolicy:
-    """Where there are none."""
+    """Return no policy, where there are none."""
     return NO_POLICY
 
 
@@ -42,8 +42,8 @@ class DeclareWarnings:
         self._noticed: set[str] = set()
 
     def settings_of(self, vhost: str, spec: QueueSpec) -> QueueSettings:
-        """By what a queue is to go.  If that is less sure than somebody believes it is logged, once
-        for each queue."""
+        """Return the settings of a queue.  If they are less safe than its definition suggests, that
+        is logged, once for each queue."""
         settings = self._settings(vhost, spec)
         reason = why_at_most_once(spec, self._definition(vhost, spec), settings)
         if reason and self._is_news(f"{vhost} {spec.name} {reason}"):

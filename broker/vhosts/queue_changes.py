@@ -121,7 +121,8 @@ def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Ch
 
 
 def places_of(definition: QueueDefinition) -> tuple[str, ...]:
-    """The nodes that a queue is on: they must be of the cluster, and in the life that was seen."""
+    """Return the nodes that a queue is on: they must be of the cluster, and in the life that was
+    seen."""
     members = tuple(node for node, _ in definition.members)
     return (definition.home, *members) if definition.home else members
 
@@ -132,7 +133,7 @@ def delete_queue(vhost: VirtualHost, queue: QueueHandle) -> Change:
 
 
 def delete_queues(vhost: VirtualHost, queues: tuple[QueueHandle, ...]) -> Change:
-    """Those that are there; a calendar with its exchange."""
+    """Delete the queues that are there."""
     facts: list[Fact] = []
     bindings: list[Collection[Binding]] = []
     exchanges: list[Exchange] = []
@@ -166,7 +167,7 @@ def delete_ended(
 
 
 def queue_fact(vhost: VirtualHost, queue: QueueHandle) -> Fact:
-    """What is so of a queue that is there."""
+    """Return the fact of a queue that is there."""
     kind, key = queue_name(vhost, queue.name)
     return Fact(kind, key, queue.definition, queue.spec.durable)
 
@@ -209,7 +210,7 @@ def bind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
 
 
 def unbind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
-    """Unbind; what does not exist needs no unbinding, and nobody is asked whose it is."""
+    """Unbind; what does not exist needs no unbinding, and its owner does not matter."""
     kind, destination = binding.destination_kind, binding.destination
     is_bound = binding in vhost.topology.bindings_to(kind, destination)
     if is_bound and kind is DestinationKind.QUEUE:

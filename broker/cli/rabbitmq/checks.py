@@ -52,7 +52,7 @@ def is_booting(call: Invocation) -> Report:
 
 
 def alarms(call: Invocation) -> Report:
-    """All that are known, whichever node has them."""
+    """Report all alarms that are known, whichever node has them."""
     node, found = call.node, list(call.client.rows("alarms.list"))
     content = {"result": "ok", "node": node, "alarms": found}
     if not found:

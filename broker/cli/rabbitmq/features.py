@@ -22,7 +22,7 @@ FEATURE_COLUMNS = ("name", "deprecation_phase", "provided_by", "desc", "doc_url"
 def columns_of(
     call: Invocation, default: tuple[str, ...], known: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Those that were asked for.  UsageFailure."""
+    """Return the columns that were asked for.  UsageFailure."""
     for name in call.words:
         if name not in known:
             raise UsageFailure(f"Info key(s) {name} are not supported")

@@ -20,7 +20,7 @@ FOR_PROGRAMS = frozenset({"csv", "json", "json_stream"})
 
 
 def printed(output: Output, format_name: str, *, has_header: bool) -> Iterator[str]:
-    """The lines of what has come of a verb."""
+    """Yield the lines of what has come of a verb."""
     if isinstance(output, RowTable):
         name = "pretty_table" if output.is_pretty and format_name == "table" else format_name
         yield from LISTS.get(name, table)(output, has_header and output.has_header)
@@ -83,7 +83,7 @@ def csv_cell(value: object) -> object:
 
 
 def json_array(listed: RowTable, _has_header: bool) -> Iterator[str]:  # noqa: FBT001
-    """An array with a line a row; nothing before the first answer, which may be a failure."""
+    """Yield an array with a line a row; nothing before the first answer, which may be a failure."""
     rows = iter(listed.rows)
     first = list(islice(rows, 1))
     yield "["
@@ -95,7 +95,7 @@ def json_array(listed: RowTable, _has_header: bool) -> Iterator[str]:  # noqa: F
 
 
 def json_stream(listed: RowTable, _has_header: bool) -> Iterator[str]:  # noqa: FBT001
-    """An object a line."""
+    """Yield an object a line."""
     for row in listed.rows:
         yield compact(chosen(row, listed.columns))
 
@@ -121,7 +121,8 @@ def chosen(row: Row, columns: Sequence[str]) -> Row:
 
 
 def cell(value: Any) -> str:
-    """A value in a table: what a client chose does not write to the terminal of an operator."""
+    """Return a value in a table: what a client chose does not write to the terminal of an
+    operator."""
     match value:
         case None:
             return ""
@@ -138,5 +139,5 @@ def cell(value: Any) -> str:
 
 
 def term(value: Any) -> str:
-    """A value inside a table of arguments: text in quotation marks."""
+    """Return a value inside a table of arguments: text in quotation marks."""
     return json.dumps(value) if isinstance(value, str) else cell(value)

@@ -40,7 +40,7 @@ def parsed(text: str) -> dict[str, int | None]:
 
 
 def limits_of(row: Row, names: Mapping[str, str]) -> dict[str, int]:
-    """Those that there are."""
+    """Return those that there are."""
     return {name: row[column] for name, column in names.items() if row[column] is not None}
 
 

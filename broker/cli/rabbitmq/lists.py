@@ -93,7 +93,7 @@ CONSUMERS = ListingVerb(
 
 
 def columns_of(inventory: ListingVerb, call: Invocation) -> Sequence[str]:
-    """Those that were asked for.  UsageFailure for one that there is not."""
+    """Return the columns that were asked for.  UsageFailure for one that there is not."""
     known = {*inventory.default, *inventory.others}
     columns = [name for word in call.words for name in word.split(",") if name]
     for name in columns:

@@ -30,7 +30,7 @@ PROTOCOLS: Mapping[str, tuple[str, str]] = {
 
 
 def listeners_of(status: Row) -> list[Row]:
-    """Those of ports; a unix socket is its path, and has port 0."""
+    """Return the listeners; a unix socket is its path, and has port 0."""
     return [
         {
             "node": status["node"],
@@ -201,7 +201,7 @@ def cluster_status(call: Invocation) -> Report:
 
 
 def statuses_of(client: Client) -> list[Row]:
-    """The status of each node that answers, by name."""
+    """Return the status of each node that answers, by name."""
     found = client.rows("everywhere.rows", what="status")
     return sorted((each["row"] for each in found if "row" in each), key=itemgetter("node"))
 
@@ -259,7 +259,8 @@ def await_online_nodes(call: Invocation) -> None:
 
 
 def environment(call: Invocation) -> Report:
-    """What there is to say of a configuration: the status; how it came about is in the log."""
+    """Return what there is to say of a configuration: the status; how it came about is in the
+    log."""
     row = call.client.call("status")
     return Report([f"{name}: {value}" for name, value in row.items()], row)
 

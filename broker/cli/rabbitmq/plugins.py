@@ -37,7 +37,7 @@ BUILT_IN = "[E*]"
 
 
 def named(call: Invocation) -> Sequence[str]:
-    """Those that were named, or all.  Failure for one that there is not."""
+    """Return the plugins that were named, or all.  Failure for one that there is not."""
     if call.has("all"):
         return list(PLUGINS)
     for name in call.words:

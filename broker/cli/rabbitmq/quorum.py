@@ -47,7 +47,7 @@ def quorum_status(call: Invocation) -> RowTable:
 
 
 def peek(call: Invocation) -> Report:
-    """The message at a place, of which 1 is the next.  Failure."""
+    """Return the message at a place, of which 1 is the next.  Failure."""
     name, place = call.words
     if not place.isdecimal() or place == "0":
         raise UsageFailure("position value must be 1 or greater")
@@ -107,7 +107,7 @@ def matching(call: Invocation) -> list[Row]:
 
 
 def changed(call: Invocation, verb: str, node: str, rows: list[Row]) -> RowTable:
-    """The outcomes of all queues together; nothing of those that were deleted meanwhile."""
+    """Return the outcomes of all queues together; nothing of those that were deleted meanwhile."""
     meant = [{"vhost": row["vhost"], "name": row["name"]} for row in rows]
     results = []
     for start in range(0, len(meant), QUEUES_AT_ONCE):

@@ -187,7 +187,7 @@ PASSWORD = re.compile(r"(?<=://)([^/?#\s:]*):[^/?#\s]*@")
 
 
 def verbs_of(tool: str) -> Mapping[str, Verb]:
-    """Those of a tool, in order of their names."""
+    """Return the verbs of a tool, in order of their names."""
     found: dict[str, Verb] = {}
     for name in TOOLS[tool]:
         found |= import_module(f"fluffle.broker.cli.rabbitmq.{name}").VERBS
@@ -221,12 +221,12 @@ def run(tool: str, arguments: Sequence[str], url: str = "") -> int:
 
 
 def without_passwords(text: str) -> str:
-    """What was typed, or is said of it, but for the passwords of URLs."""
+    """Return what was typed, or is said of it, but for the passwords of URLs."""
     return PASSWORD.sub(r"\1:***@", text)
 
 
 def split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The verb, and what else there is: options may come before it."""
+    """Return the verb, and what else there is: options may come before it."""
     skip = False
     for place, argument in enumerate(arguments):
         if skip or argument.startswith("-"):
@@ -310,7 +310,7 @@ def print_line(text: str) -> None:
 
 
 def banner_of(verb: Verb, call: Invocation) -> str:
-    """What is said before it is done."""
+    """Return what is said before it is done."""
     if callable(verb.banner):
         return verb.banner(call)
     fields = {"vhost": call.vhost, **{k.replace("-", "_"): v for k, v in call.options.items()}}
@@ -345,7 +345,7 @@ def read_line() -> str:
 
 
 def usage_of(tool: str, name: str, verb: Verb) -> str:
-    """How a verb is called."""
+    """Return how a verb is called."""
     options = (
         f"[--{option}]" if kind == FLAG else f"[--{option} <{option.replace('-', '_')}>]"
         for option, kind in verb.options.items()
@@ -358,7 +358,7 @@ def usage_of(tool: str, name: str, verb: Verb) -> str:
 
 
 def overview(tool: str, verbs: Mapping[str, Verb]) -> str:
-    """All verbs."""
+    """Return all verbs of all groups."""
     lines = (f"   {name} {verb.takes}".rstrip() for name, verb in verbs.items())
     return "\n".join(
         (

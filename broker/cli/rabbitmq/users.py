@@ -28,7 +28,7 @@ GRANT = (
 
 
 def stored(call: Invocation) -> dict[str, str]:
-    """The hash of the second word, or of what is read; or that word itself if it is one."""
+    """Return the hash of the second word, or of what is read; or that word itself if it is one."""
     text = call.words[1] if len(call.words) > 1 else call.standard_input()
     if call.has("pre-hashed-password"):
         return {"password_hash": text, "hashing_algorithm": SHA256}

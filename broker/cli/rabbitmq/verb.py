@@ -98,7 +98,7 @@ class Invocation:
         return option in self.options
 
     def timeout_s(self, default: float) -> float:
-        """How long to wait at most; so long if nothing was said.  Misused."""
+        """Return how long to wait at most; so long if nothing was said.  Misused."""
         text = self.options.get("timeout")
         if text is None:
             return default

@@ -21,7 +21,7 @@ COLUMNS = ("name", "tracing", "description", "tags", "default_queue_type", "meta
 
 
 def metadata(call: Invocation) -> Row:
-    """What was said of one."""
+    """Return what was said of one."""
     options = call.options
     tags = options.get("tags")
     fields = {

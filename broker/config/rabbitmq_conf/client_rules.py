@@ -43,7 +43,7 @@ def address_of(value: str) -> str:
 
 
 def listener(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """listeners.tcp.$name: the first one is --listen.  There is one address for TLS."""
+    """Map listeners.tcp.$name: the first one is --listen.  There is one address for TLS."""
     family = ".".join(setting.key[:-1])
     if conf.value(family) == "none":
         return IgnoredSetting(f"{family} = none switches it off")
@@ -95,7 +95,7 @@ def depth(conf: ConfSettings, _setting: ConfLine) -> Verdict:
 
 
 def ciphers(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """Those of TLS 1.3 are on always."""
+    """Map ciphers; those of TLS 1.3 are on always."""
     family = conf.below("ssl_options.ciphers")
     names = [family[name] for name in sorted(family, key=by_number)]
     older = [name for name in names if not name.startswith("TLS_")]
@@ -118,7 +118,7 @@ def mechanism(conf: ConfSettings, setting: ConfLine) -> Verdict:
 
 
 def loopback(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """Those that are true, and no others."""
+    """Map loopback_users.NAME: those that are true, and no others."""
     if setting.key == ("loopback_users",):
         return (
             mapped(loopback_users="none")
@@ -150,7 +150,7 @@ def first_user(conf: ConfSettings, setting: ConfLine) -> Verdict:
 
 
 def more_users(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """default_users.NAME: made at the first start here, in the virtual hosts that there are."""
+    """Map default_users.NAME: made at the first start here, in the virtual hosts that there are."""
     name = setting.key[1]
     given = conf.beside(setting)
     if not given.get("password"):
@@ -168,7 +168,7 @@ def more_users(conf: ConfSettings, setting: ConfLine) -> Verdict:
 
 
 def san_type(_conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """Only names of hosts are looked at."""
+    """Map the type of the subject's alternative name: only names of hosts are looked at."""
     is_there = setting.value in {"dns", "0"}
     return (
         MappedSetting()

@@ -58,7 +58,7 @@ BUILT_IN = "the log of Raft is kept in another way here"
 
 
 def own_name(conf: ConfSettings) -> str:
-    """Of this node among those of a rabbitmq.conf: that of RabbitMQ there."""
+    """Return the name of this node among those of a rabbitmq.conf: that of RabbitMQ there."""
     environment = conf.environment
     host = environment.get("HOSTNAME") or os.uname().nodename
     if environment.get("RABBITMQ_USE_LONGNAME") != TRUE:
@@ -68,7 +68,7 @@ def own_name(conf: ConfSettings) -> str:
 
 
 def classic_node(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """cluster_formation.classic_config.nodes.$: all of them together are --peers."""
+    """Map cluster_formation.classic_config.nodes.$: all of them together are --peers."""
     family = ".".join(setting.key[:-1])
     port = conf.environment.get("RABBITMQ_DIST_PORT", str(CLUSTER_PORT))
     nodes = list(dict.fromkeys(conf.below(family).values()))
@@ -99,7 +99,7 @@ def in_kubernetes(conf: ConfSettings, _setting: ConfLine) -> Verdict:
 
 
 def memory(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """A size counts before a share; the share may be of a total that is said."""
+    """Map a share of memory: a size counts before it, and it may be of a total that is given."""
     if setting.key[-1] == "relative":
         if conf.value("vm_memory_high_watermark.absolute"):
             return IgnoredSetting("vm_memory_high_watermark.absolute counts")
@@ -123,7 +123,7 @@ def is_share(text: str) -> bool:
 
 
 def disk(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """A size counts before so many times the memory."""
+    """Map a limit relative to memory: a size counts before it."""
     if setting.key[-1] == "absolute":
         return mapped(disk_free_limit=setting.value)
     if conf.value("disk_free_limit.absolute"):
@@ -132,7 +132,7 @@ def disk(conf: ConfSettings, setting: ConfLine) -> Verdict:
 
 
 def milliseconds(option: str) -> Rule:
-    """Whole seconds there."""
+    """Map whole seconds to an option in milliseconds."""
 
     def rule(_conf: ConfSettings, setting: ConfLine) -> Verdict:
         if not setting.value.isdecimal():
@@ -143,7 +143,7 @@ def milliseconds(option: str) -> Rule:
 
 
 def level(conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """That of the console if it has one, else that of the file, else the default."""
+    """Map the level of the console if it has one, else that of the file, else the default."""
     keys = ("log.console.level", "log.file.level", "log.default.level")
     first = next(key for key in keys if conf.value(key))
     if setting.name != first:
@@ -166,7 +166,7 @@ def log_exchange(conf: ConfSettings, setting: ConfLine) -> Verdict:
 
 
 def log_exchange_level(conf: ConfSettings, _setting: ConfLine) -> Verdict:
-    """It has a meaning only where there is an exchange."""
+    """Map the level of the log exchange, which counts only where there is that exchange."""
     if conf.value("log.exchange") != TRUE:
         return IgnoredSetting("log.exchange does not say true")
     return log_exchange(conf, conf.settings[("log", "exchange")])
@@ -203,7 +203,7 @@ def stamp(option: str) -> Rule:
 
 
 def deprecated(_conf: ConfSettings, setting: ConfLine) -> Verdict:
-    """What RabbitMQ is about to drop is not dropped here."""
+    """Map permits of deprecated features: what RabbitMQ is about to drop is not dropped here."""
     if setting.value == TRUE:
         return MappedSetting()
     return IgnoredSetting("what it forbids is not forbidden here; see the page on compatibility")

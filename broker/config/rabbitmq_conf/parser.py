@@ -41,17 +41,17 @@ class ConfLine:
 
     @property
     def name(self) -> str:
-        """The key as it is written."""
+        """Key of the setting as it is written."""
         return ".".join(part.replace(".", "\\.") for part in self.key)
 
     @property
     def source(self) -> str:
-        """Where it is, for whoever has to change it."""
+        """File and line of the setting, for messages."""
         return f"{self.file}:{self.line}: {self.name}"
 
 
 def read(path: Path, environment: Mapping[str, str]) -> Mapping[Key, ConfLine]:
-    """What a file says with those beside it, or the files of a directory.  ConfError."""
+    """Read the settings of a file and those beside it, or of a directory.  ConfError."""
     settings: dict[Key, ConfLine] = {}
     for file in files_of(path):
         try:
@@ -66,7 +66,7 @@ def read(path: Path, environment: Mapping[str, str]) -> Mapping[Key, ConfLine]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """In the order in which they count.  ConfError for a directory without any."""
+    """Return the files in the order in which they count.  ConfError for a directory without any."""
     if path.is_dir():
         if files := sorted(path.glob("*.conf")):
             return files
@@ -75,7 +75,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def lines_of(text: str, file: Path) -> Iterator[ConfLine]:
-    """The settings of one text.  ConfError."""
+    """Parse the settings of one text.  ConfError."""
     for number, line in enumerate(text.split("\n"), 1):
         bare = line.strip()
         if not bare or bare.startswith("#"):
@@ -94,7 +94,7 @@ def lines_of(text: str, file: Path) -> Iterator[ConfLine]:
 
 
 def key_of(text: str) -> Key:
-    """The names of a key; none if there is an empty one."""
+    """Split a key into its names; none if there is an empty one."""
     parts = re.split(r"(?<!\\)\.", text)
     return tuple(part.replace("\\.", ".") for part in parts) if all(parts) else ()
 
@@ -102,7 +102,8 @@ def key_of(text: str) -> Key:
 def substituted(
     setting: ConfLine, settings: Mapping[Key, ConfLine], environment: Mapping[str, str]
 ) -> ConfLine:
-    """With what its value names in the place of the names.  ConfError for what is not there."""
+    """Return a line with the variables that its value names replaced.  ConfError for one that is
+    not there."""
     value = setting.value
     for _ in range(DEPTH_MAX):
         found = SUBSTITUTED.search(value)

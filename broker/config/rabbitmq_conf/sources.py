@@ -42,7 +42,8 @@ class LineVerdict(NamedTuple):
 
 
 def line_verdicts(path: Path, environment: Mapping[str, str]) -> list[LineVerdict]:
-    """Every setting of a file and those beside it, in their order.  ConfError."""
+    """Return the verdict on every setting of a file and those beside it, in their order.
+    ConfError."""
     check_advanced(path)
     return list(judgements(ConfSettings(read(path, environment), environment)))
 
@@ -54,12 +55,14 @@ def judgements(conf: ConfSettings) -> Iterator[LineVerdict]:
 
 
 def unreadable(_conf: ConfSettings, _setting: ConfLine) -> Verdict:
-    """What would be taken for the value itself."""
+    """Return a verdict on a value that would be taken for something else, such as an encrypted
+    one."""
     return RefusedSetting("encrypted values are not read; write $(NAME), and set that variable")
 
 
 def rule_for(key: Key) -> Rule:
-    """The rule of a key; of one that RabbitMQ does not know either, a guess at what was meant."""
+    """Return the rule of a key; of one that RabbitMQ does not know either, a guess at what was
+    meant."""
     joined = "\0".join(key)
     for pattern, rule in patterns():
         if pattern.fullmatch(joined):
@@ -141,8 +144,8 @@ def is_conf(path: Path) -> bool:
 def of_file(
     path: Path, environment: Mapping[str, str]
 ) -> tuple[dict[str, OptionTexts], tuple[Remark, ...]]:
-    """What a rabbitmq.conf says, and what of it does not count.  OptionError for what is refused,
-    all of it at once."""
+    """Return the options of a rabbitmq.conf, and remarks on what of it does not count.  OptionError
+    for what is refused, all of it at once."""
     try:
         lines = line_verdicts(path, environment)
     except ConfError as error:
@@ -164,7 +167,7 @@ def of_file(
 
 
 def options_of(lines: Iterable[LineVerdict]) -> dict[str, OptionTexts]:
-    """What all lines say together; of an option with one value the last one counts."""
+    """Join the options of all lines; of an option with one value the last line counts."""
     given: dict[str, OptionTexts] = {}
     for setting, verdict in lines:
         if not isinstance(verdict, MappedSetting):
@@ -177,14 +180,14 @@ def options_of(lines: Iterable[LineVerdict]) -> dict[str, OptionTexts]:
 
 
 def shown(judgement: LineVerdict) -> str:
-    """The value of a setting, unless it is nobody's business."""
+    """Return the value of a setting for people, masked if it is a secret."""
     key, value = judgement.setting.key, judgement.setting.value
     is_secret = SECRET.search(key[-1]) is not None or "key" in key or "@" in value
     return "…" if is_secret else value
 
 
 def of_variables(environment: Mapping[str, str]) -> dict[str, OptionTexts]:
-    """What the variables say; empty ones were not filled in."""
+    """Return the options of RabbitMQ's variables; empty ones were not filled in."""
     given = {
         option: OptionTexts((environment[variable],), variable)
         for variable, option in VARIABLES.items()
@@ -204,13 +207,14 @@ def of_variables(environment: Mapping[str, str]) -> dict[str, OptionTexts]:
 
 
 def config_file(environment: Mapping[str, str]) -> str:
-    """The file that is named, also without its ending; empty if none is."""
+    """Return the file that is named, also without its ending; empty if none is."""
     name = environment.get(CONFIG_FILE, "")
     return f"{name}.conf" if name and not Path(name).suffix else name
 
 
 def of_plugins(environment: Mapping[str, str]) -> tuple[dict[str, OptionTexts], tuple[Remark, ...]]:
-    """What is switched on in the place of plugins, and those for which there is nothing."""
+    """Return the options that stand for enabled plugins, and the plugins for which there are
+    none."""
     name = environment.get(PLUGINS_FILE, "")
     try:
         text = Path(name).read_text(encoding="utf-8") if name else ""

@@ -47,19 +47,19 @@ class ConfSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, name: str, default: str = "") -> str:
-        """Of the key with this name."""
+        """Return the value of the key with this name."""
         setting = self.settings.get(tuple(name.split(".")))
         return default if setting is None else setting.value
 
     def below(self, name: str) -> dict[str, str]:
-        """The values of keys that have one name more, by that."""
+        """Return the values of keys with one name more, by that name."""
         parts = tuple(name.split("."))
         return {
             key[-1]: setting.value for key, setting in self.settings.items() if key[:-1] == parts
         }
 
     def beside(self, setting: ConfLine) -> dict[str, str]:
-        """The values of keys that differ in their last name alone, by that."""
+        """Return the values of keys that differ in their last name alone, by that name."""
         return {
             key[-1]: each.value
             for key, each in self.settings.items()
@@ -80,17 +80,17 @@ TRUE, FALSE = "true", "false"
 
 
 def mapped(**options: str) -> MappedSetting:
-    """One text for each option; `_` stands for `-`."""
+    """Map a setting to one text for each option; `_` stands for `-`."""
     return MappedSetting({name.replace("_", "-"): (text,) for name, text in options.items()})
 
 
 def to(option: str) -> Rule:
-    """The value is that of an option."""
+    """Return a rule that gives the value to an option."""
     return lambda _conf, setting: MappedSetting({option: (setting.value,)})
 
 
 def by_word(option: str, words: Mapping[str, str]) -> Rule:
-    """Each word is another one there; others are refused."""
+    """Return a rule that translates each word for an option, and refuses others."""
 
     def rule(_conf: ConfSettings, setting: ConfLine) -> Verdict:
         if setting.value not in words:
@@ -101,29 +101,29 @@ def by_word(option: str, words: Mapping[str, str]) -> Rule:
 
 
 def ignored(reason: str) -> Rule:
-    """Whatever it says."""
+    """Return a rule that ignores a setting, whatever its value."""
     return lambda _conf, _setting: IgnoredSetting(reason)
 
 
 def refused(reason: str) -> Rule:
-    """Whatever it says."""
+    """Return a rule that refuses a setting, whatever its value."""
     return lambda _conf, _setting: RefusedSetting(reason)
 
 
 def refused_unless(kept: Sequence[str], reason: str) -> Rule:
-    """What we do anyway is taken, anything else refused."""
+    """Return a rule that accepts values for what is done anyway, and refuses all others."""
     return lambda _conf, setting: (
         MappedSetting() if setting.value in kept else RefusedSetting(reason)
     )
 
 
 def ignored_unless(kept: Sequence[str], reason: str) -> Rule:
-    """What we do anyway is taken, anything else ignored."""
+    """Return a rule that accepts values for what is done anyway, and ignores all others."""
     return lambda _conf, setting: (
         MappedSetting() if setting.value in kept else IgnoredSetting(reason)
     )
 
 
 def each(names: str, rule: Rule, below: str = "") -> Rules:
-    """One rule for many keys, whose names have spaces between them."""
+    """Return one rule for many keys, whose names have spaces between them."""
     return {below + name: rule for name in names.split()}

@@ -44,12 +44,12 @@ class InvalidEncoding(ValueError):
 
 
 def encode_proposals(proposals: Iterable[Proposal]) -> bytes:
-    """The payload of one entry."""
+    """Encode the payload of one entry."""
     return SHAPE + _packed([_row_of(proposal) for proposal in proposals])
 
 
 def decode_proposals(payload: bytes) -> list[Proposal]:
-    """The proposals of an entry.  Raises `InvalidEncoding`."""
+    """Decode the proposals of an entry.  Raises `InvalidEncoding`."""
     try:
         return [_proposal_of(row) for row in _unpacked(payload)]
     except UNREADABLE as error:
@@ -57,7 +57,7 @@ def decode_proposals(payload: bytes) -> list[Proposal]:
 
 
 def encode_state(state: State) -> bytes:
-    """All of it."""
+    """Encode the whole state, in pieces."""
     rows = sorted((kind, encode_key(key), (kind, key)) for kind, key in state)
     facts = chain.from_iterable(_known_row(state, name) for *_, name in rows)
     outcomes = chain.from_iterable(

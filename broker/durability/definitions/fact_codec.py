@@ -67,7 +67,7 @@ def encode(kind: Kind, value: object) -> bytes:
 
 
 def decode(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
-    """The parts of the name, and the value.
+    """Decode the parts of the name, and the value.
 
     Raises `Corrupt` for what was never written, `StorageError` for what a later version wrote.
     """
@@ -79,7 +79,7 @@ def decode(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
 
 
 def describe(kind: str, name: bytes, value: bytes) -> str | None:
-    """A definition for people, passwords left out; None for a kind that is none of these.
+    """Return a definition for people, passwords left out; None for a kind that is none of these.
 
     Raises as `decode` does.
     """
@@ -120,7 +120,7 @@ def _corrupt(kind: Kind, key: Key, error: Exception) -> Corrupt:
 
 
 def _shown(key: Key) -> str:
-    """The parts of a name; the arguments of a binding are in its value too."""
+    """Return the parts of a name; the arguments of a binding are in its value too."""
     return " ".join(repr(part) for part in key if isinstance(part, str))
 
 
@@ -137,7 +137,7 @@ def _shown_field(name: str, value: Any) -> str:
 
 
 def _table(encoded: bytes) -> FieldTable:
-    """Not to be changed: one object for all short ones that are equal, as most queues' are."""
+    """Decode a table that must not be changed: one object for all short ones that are equal."""
     return _short_table(encoded) if len(encoded) <= SHARED_BYTES_MAX else _any_table(encoded)
 
 
@@ -219,7 +219,7 @@ def _encode_topic_permission(permission: TopicPermission) -> Fields:
 
 
 def _encode_exchange(spec: ExchangeSpec) -> Fields:
-    """What is not durable is known to clusters alone; so it is of queues."""
+    """Encode an exchange; transient ones are known to clusters alone."""
     fields = {
         "type": spec.type,
         "auto_delete": spec.auto_delete,
@@ -252,13 +252,14 @@ def _numbered(rows: Any) -> tuple[tuple[str, int], ...]:
 
 @lru_cache(maxsize=1024)
 def _one_of_names(*names: str) -> tuple[str, ...]:
-    """One object for all that are equal: thousands of queues are on the same nodes."""
+    """Return one object for all lists of names that are equal: thousands of queues are on the same
+    nodes."""
     return names
 
 
 @lru_cache(maxsize=1024)
 def _one_of_rows(*rows: tuple[str, int]) -> tuple[tuple[str, int], ...]:
-    """Likewise."""
+    """Return one object for all rows that are equal."""
     return rows
 
 
@@ -267,7 +268,7 @@ PLACED = ("id", "home", "founders", "members", "lives", "wanted", "leader", "boo
 
 
 def _encode_queue(queue: QueueDefinition) -> Fields:
-    """The rest of the specification follows from the arguments."""
+    """Encode a queue; the rest of its specification follows from the arguments."""
     fields = {
         "auto_delete": queue.spec.auto_delete,
         "arguments": encode_table(queue.spec.arguments),
@@ -313,7 +314,8 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
 
 
 def _encode_binding(binding: Binding) -> Fields:
-    """The name has the arguments too, in an order that is the same for all that are equal."""
+    """Encode a binding; its name has the arguments too, in an order that is the same for all that
+    are equal."""
     return {"arguments": encode_table(binding.arguments)}
 
 

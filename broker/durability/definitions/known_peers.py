@@ -53,12 +53,12 @@ class KnownPeers:
         return self._known.get(node, KnownPeer()).id
 
     def meet(self, node: str, address: ListenAddress, registered: int) -> None:
-        """It is there, and registered under this `id`."""
+        """Note that a peer is registered under this `id`."""
         known = self._known.get(node, KnownPeer())
         self._put(node, known._replace(address=address, id=registered))
 
     def lives(self, node: str, boot: int, nonce: bytes) -> None:
-        """It is in this life."""
+        """Note the life in which a peer is."""
         known = self._known.get(node, KnownPeer())
         self._put(node, known._replace(boot=boot, nonce=nonce))
 
@@ -68,7 +68,8 @@ class KnownPeers:
         rows: Sequence[tuple[int, int, int]],
         began: tuple[int, int, tuple[int, ...]],
     ) -> None:
-        """Its disk has come so far.  That is on this one with whatever is written next.
+        """Note how far the disk of a peer has come; it is on this disk with whatever is written
+        next.
 
         No commit begins for it: each would be sent, and remembered, and so on for ever.
         """

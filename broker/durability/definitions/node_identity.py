@@ -55,7 +55,7 @@ class NodeIdentity:
         """None if no node of a cluster has ever run with it."""
 
     def put(self, owned: StoreOwner, done: Callable[[], None] | None = None) -> None:
-        """On disk with the next commit; `done` is called once it is."""
+        """Put the identity on disk with the next commit; `done` is called once it is."""
         self.owned = owned
         self._commits.put(IDENTITY, b"", encoded(owned))
         if done is not None:
@@ -63,7 +63,7 @@ class NodeIdentity:
 
 
 def store_owner_of(items: Iterable[tuple[bytes, bytes]]) -> StoreOwner | None:
-    """From the definitions of this kind.  Raises `Corrupt`."""
+    """Return the owner of a store by the definitions of this kind.  Raises `Corrupt`."""
     for _, value in items:
         try:
             node, cluster, boot, nonces, *later = msgpack.unpackb(value)
@@ -79,6 +79,6 @@ def store_owner_of(items: Iterable[tuple[bytes, bytes]]) -> StoreOwner | None:
 
 
 def encoded(owned: StoreOwner) -> bytes:
-    """As its definition has it."""
+    """Encode an identity as its definition has it."""
     value: bytes = msgpack.packb(owned)
     return value

@@ -35,7 +35,7 @@ EXPIRY_BYTES = 8
 def encode(
     origins: Iterable[Origin], contents: Sequence[bytes], expiries: Expiries | None = None
 ) -> bytes:
-    """One origin a content."""
+    """Encode messages, one origin a content."""
     runs = pack_origins(origins)
     head = HEAD.pack(SHAPE if expiries is None else EXPIRING, len(runs), len(contents))
     sizes = pack(f">{len(contents)}I", *map(len, contents))
@@ -71,7 +71,7 @@ def decode(payload: bytes) -> PagedOutMessages:
 
 
 def _origins(payload: bytes) -> tuple[list[Origin], int]:
-    """The origin of each message, and where they end.  StorageError, struct.error."""
+    """Return the origin of each message, and where they end.  StorageError, struct.error."""
     _shape, run_count, message_count = HEAD.unpack_from(payload)
     if message_count * SIZE_BYTES > len(payload):
         raise StorageError(f"an entry of {len(payload)} bytes is said to hold {message_count}")

@@ -24,7 +24,7 @@ GROUPS = Struct(">QQ")
 
 
 def journal_item(queue: int, groups: tuple[int, ...]) -> tuple[bytes, bytes]:
-    """Name and value."""
+    """Return name and value of a journal's definition."""
     return ID.pack(queue), GROUPS.pack(*groups)
 
 
@@ -45,7 +45,7 @@ class ClusterJournals:
             raise Corrupt("the names of journals", str(error)) from error
 
     def open(self, queue: int) -> tuple[Journal, bool]:
-        """The journal of a queue, and whether there was one: then it has to be recovered."""
+        """Open the journal of a queue; tell whether there was one, which has to be recovered."""
         groups = self._groups.get(queue)
         if groups is not None:
             return self._journals.reopen(groups), True
@@ -54,12 +54,12 @@ class ClusterJournals:
         return self._journals.create(groups), False
 
     def forget(self, queue: int) -> None:
-        """It is defined no more, and its journal has been dropped."""
+        """Forget a queue that is defined no more, and whose journal has been dropped."""
         if self._groups.pop(queue, None) is not None:
             self._commits.remove(JOURNAL, ID.pack(queue))
 
     def sweep(self, queues: Collection[int]) -> int:
-        """All that are defined are these: the journals of all others go; how many they were."""
+        """Delete the journals of all queues but these; return how many they were."""
         orphans = self._groups.keys() - queues
         for queue in orphans:
             self._journals.reopen(self._groups[queue]).drop()

@@ -47,12 +47,12 @@ class KeyLogs:
             raise Corrupt("the logs of keys", str(error)) from error
 
     def open(self, queue: int) -> KeyLog:
-        """That of the queue whose first log this is."""
+        """Open the log of keys of the queue whose first log this is."""
         opened = self._open[queue] = KeyLog(queue, self, self._log, self._commits)
         return opened
 
     def group_of(self, queue: int) -> int | None:
-        """None for one that knows no keys."""
+        """Return the number of a queue's log of keys; None if it has none."""
         return self._groups.get(queue)
 
     def new_group(self, queue: int) -> int:
@@ -61,14 +61,14 @@ class KeyLogs:
         return group
 
     def forget(self, queue: int) -> None:
-        """All of its keys."""
+        """Forget all keys of a queue."""
         group = self._groups.pop(queue, None)
         if group is not None:
             self._commits.delete(group, 0, INDEX_END)
             self._commits.remove(KEYS, NUMBER.pack(queue))
 
     def drop(self, queue: int) -> None:
-        """The queue is gone; it may still be told messages."""
+        """Drop the log of a queue that is gone; it may still be given messages."""
         self.forget(queue)
         opened = self._open.pop(queue, None)
         if opened is not None:
@@ -102,7 +102,7 @@ class KeyLog:
         self._is_dropped = False
 
     def recover(self) -> DeduplicationWindow:
-        """What is known, before anything else is asked or told.
+        """Return the known keys, before anything else is read or written.
 
         An entry that cannot be read is forgotten: no message is lost by it, but one may come twice.
         """
@@ -147,7 +147,7 @@ class KeyLog:
             self._commits.enlist(self)
 
     def drop(self) -> None:
-        """There is nothing to be known any more."""
+        """Drop the log: no keys are to be known any more."""
         self._is_dropped = True
         self._fresh.clear()
         self._commits.strike(self)

@@ -54,29 +54,30 @@ class Entries:
         return len(self._counts) - self._dead
 
     def add(self, first: int, count: int) -> None:
-        """An entry begins behind all others."""
+        """Add an entry behind all others."""
         self._firsts.append(first)
         self._counts.append(count)
 
     def extend(self, count: int) -> None:
-        """The last entry has so many messages more."""
+        """Add messages to the last entry."""
         self._counts[-1] += count
 
     def insert(self, entries: Sequence[tuple[int, int]], settled: Iterable[PartialEntry]) -> None:
-        """Entries, each with its first number and its count, that lie together among the others."""
+        """Insert entries, each with its first number and its count, that lie together among the
+        others."""
         at = bisect_left(self._firsts, entries[0][0])
         self._firsts[at:at] = array("Q", [first for first, _ in entries])
         self._counts[at:at] = array("L", [count for _, count in entries])
         self._settled.update(settled)
 
     def remove(self, first: int, stop: int) -> None:
-        """Those that begin from `first` up to `stop`, of which nothing is settled."""
+        """Remove the entries that begin from `first` up to `stop`, of which nothing is settled."""
         at = bisect_left(self._firsts, first)
         end = bisect_left(self._firsts, stop, at)
         del self._firsts[at:end], self._counts[at:end]
 
     def settle(self, sequences: Sequence[int]) -> None:
-        """Messages, rising, are done with."""
+        """Note that messages, rising, are settled."""
         for first, bits in self._spread(sequences):
             self._settled[first] = self._settled.get(first, 0) | bits
             self._touched[first] = None
@@ -89,7 +90,7 @@ class Entries:
                 self._settled[first] = settled
 
     def take_changes(self) -> EntryChanges:
-        """What has changed since this was last called; the dead are forgotten."""
+        """Return what has changed since the last call; entries that are settled are forgotten."""
         changes = EntryChanges([], [])
         touched, self._touched = self._touched, {}
         for first in sorted(touched):

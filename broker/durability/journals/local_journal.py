@@ -71,14 +71,14 @@ class UnwrittenBatch:
 
     @property
     def tag(self) -> int:
-        """What is known of it without reading it."""
+        """Tag of the entry: what is known of it without reading it."""
         count, earliest_ms = len(self.contents), span_of(self.expiries)[0]
         assert count <= COUNT_MAX, f"{count} messages in one entry"
         return count if earliest_ms > EARLIEST_MS_MAX else count | earliest_ms << COUNT_BITS
 
 
 def of_tag(tag: int) -> tuple[int, int]:
-    """How many messages there are in an entry, and when the first of them expires."""
+    """Return how many messages there are in an entry, and when the first of them expires."""
     return tag & COUNT_MAX, tag >> COUNT_BITS or NEVER_MS
 
 
@@ -188,13 +188,13 @@ class LocalJournal:
                 return
 
     def _end_headless(self, stored: Stored, stop: int) -> None:
-        """The next batch begins at `stop`: so many messages may have been in it."""
+        """Note that the next batch begins at `stop`: so many messages may have been in it."""
         settled = self._recovered.get(stored.first, 0).bit_count()
         stored.stop = stop
         stored.count = max(stop - stored.first - settled, 1)
 
     def _read_notes(self, group: int) -> Damage | None:
-        """The first damage among them, if there is any."""
+        """Read the notes; return the first damage among them, if there is any."""
         self._next_note = self._log.last_index(group) + 1
         damage, first = None, 0
         while first < INDEX_END:
@@ -281,7 +281,7 @@ class LocalJournal:
         return loaded
 
     def _readable(self, first: int, stop: int) -> list[Entry]:
-        """The entries of a stretch up to the first that is damaged, but one at least."""
+        """Return the entries of a stretch up to the first that is damaged, but one at least."""
         messages = self.groups[0]
         try:
             return self._log.read(messages, first, stop)
@@ -293,7 +293,8 @@ class LocalJournal:
             raise UnreadableMessages(Damage(error.where, error.what)) from error
 
     def _damage(self, error: CorruptEntry) -> Damage:
-        """How many messages there were is said beside them, under a checksum of its own."""
+        """Describe damage; how many messages there were stands beside them, under a checksum of its
+        own."""
         first = error.index
         if first in self._headless:
             stored = self._headless[first]
@@ -356,7 +357,7 @@ class LocalJournal:
             self._next_note += 1
 
     def _erase(self, batch: Batch, first: int) -> None:
-        """What was noted of a batch of messages counts no more."""
+        """Erase what was noted of a batch of messages."""
         note = self._notes.pop(first)
         batch.delete(self.groups[1], note, note + 1)
 
@@ -410,7 +411,8 @@ class LocalJournals:
 
 
 def read_seen(items: Iterable[tuple[bytes, bytes]]) -> dict[int, int]:
-    """By log of messages: below which number they may have been seen.  From `SEEN` definitions.
+    """Return, by log of messages, the number below which they may have been seen: from `SEEN`
+    definitions.
 
     There are none after a crash.  They must have been removed before anything is handed out.
     """
@@ -423,7 +425,7 @@ def _note(first: int, settled: int) -> bytes:
 
 
 def _live(part: LoadedMessages, settled: int) -> list[LoadedMessages]:
-    """What is left of an entry, as stretches."""
+    """Return what is left of an entry, as stretches."""
     if not settled:
         return [part]
     bits = f"{settled:b}"[::-1].ljust(len(part.contents), "0")

@@ -52,11 +52,11 @@ class PriorityLogs:
             raise Corrupt("the logs of priorities", str(error)) from error
 
     def levels_of(self, queue: int) -> Sequence[int]:
-        """Those that have been used, but the first; `queue` is the first log of one."""
+        """Return the levels that have been used, but the first; `queue` is the first log of one."""
         return sorted(self._by_queue.get(queue, ()))
 
     def open(self, queue: int, level: int) -> Journal:
-        """In the logs of a lane, or in new ones."""
+        """Open the logs of a priority level, or make new ones."""
         groups = self._by_queue[queue].get(level)
         if groups is None:
             groups = self._log.unused_group(), self._log.unused_group()
@@ -65,7 +65,7 @@ class PriorityLogs:
         return self._reopen(groups)
 
     def drop(self, queue: int) -> None:
-        """The queue is gone: so are these."""
+        """Drop the logs of a queue that is gone."""
         for level, groups in self._by_queue.pop(queue, {}).items():
             for group in groups:
                 self._commits.delete(group, 0, INDEX_END)

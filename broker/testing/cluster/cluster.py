@@ -194,7 +194,7 @@ class Cluster:
         return self._recorder.seen
 
     def vhost(self, name: str = "") -> ClusterVhost:
-        """What is in a virtual host, by default the first one.  NotFound."""
+        """Return what is in a virtual host, by default the first one.  NotFound."""
         name = name or self._config.vhosts[0]
         self.nodes.well().parts.vhost(name)
         return ClusterVhost(name, self._urls_of(name), self._leaders, self._recorder.of(name))

@@ -54,8 +54,8 @@ class Leaders:
         other_than: int | None = None,
         within: float = WITHIN_S,
     ) -> int:
-        """The node that leads a queue, or has it if it is a classic one, once there is one that
-        runs, and is not `other_than`.  TimeoutError."""
+        """Return the node that leads a queue, or has it if it is a classic one, once there is one
+        that runs, and is not `other_than`.  TimeoutError."""
         vhost = vhost or self._vhost
         found: list[int] = []
 
@@ -75,7 +75,7 @@ class Leaders:
         return found[0]
 
     def _queues(self, vhost: str) -> Iterator[Collection[str]]:
-        """The names that each node knows which runs."""
+        """Yield the names that each node knows which runs."""
         for node in self.nodes.running:
             host = node.node.catalogue.vhosts.get(vhost)
             yield () if host is None else host.queues.keys()
@@ -103,7 +103,7 @@ class Leaders:
         await self.nodes.until(leads, within, what)
 
     async def members(self, queue: str, *, vhost: str = "") -> set[int]:
-        """The nodes that have the messages of a queue.  NotFound."""
+        """Return the nodes that have the messages of a queue.  NotFound."""
         vhost = vhost or self._vhost
         found = self.nodes.well().parts.vhost(vhost).queues.get(queue)
         if found is None:

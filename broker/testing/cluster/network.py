@@ -38,7 +38,7 @@ class Network:
         }
 
     def dial_from(self, node: int) -> Dial:
-        """How this one dials the others."""
+        """Return how this one dials the others."""
 
         async def dial(make: MakeProtocol, host: str, port: int) -> object:
             del port

@@ -96,7 +96,7 @@ class Process:
             self.run(handle._run)
 
     async def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives, done in it; for the loop of all."""
+        """Return what `work` gives, done in it; for the loop of all."""
         return await done_in(self.loop.as_loop, work)
 
     def timers(self, call_later: CallLater) -> CallLater:
@@ -304,7 +304,8 @@ class HostedProtocol(asyncio.Protocol):
 
 
 async def done_in(there: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives, done by another loop of this thread; given up with who waits for it."""
+    """Return what `work` gives, done by another loop of this thread; given up with who waits for
+    it."""
     come: asyncio.Future[T] = asyncio.get_running_loop().create_future()
     working: asyncio.Task[T] = there.create_task(work)
 

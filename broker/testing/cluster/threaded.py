@@ -148,7 +148,7 @@ class ThreadedCluster:
     def call(
         self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S
     ) -> T:
-        """What `work` gives, done in the cluster's thread.  TimeoutError."""
+        """Return what `work` gives, done in the cluster's thread.  TimeoutError."""
         __tracebackhide__ = True
         return self._thread.call(work, patience_s=patience_s)
 

@@ -68,7 +68,7 @@ class ClusterVhost:
         self.assert_no_leaked_channels = assertions.assert_no_leaked_channels
 
     async def queues(self) -> dict[str, Row]:
-        """All queues by their names, as `fluffle queues list` shows them."""
+        """Return all queues by their names, as `fluffle queues list` shows them."""
         return await self._anywhere().queues()
 
     async def expect(

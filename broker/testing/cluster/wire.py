@@ -51,7 +51,7 @@ class LinkDirection:
             flow.pump()
 
     def taken_s(self) -> float:
-        """How long the next piece is under way."""
+        """Return how long the next piece is under way."""
         taken_s, resend_s = self.delay_s, RESEND_S
         for _ in range(RESENDS_MAX if self.loss else 0):
             if self.chance.random() >= self.loss:

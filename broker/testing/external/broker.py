@@ -82,7 +82,7 @@ class ExternalBroker:
         return self._url(self._address.user, self._address.password, vhost)
 
     def vhost(self, name: str = "") -> BlockingVhost:
-        """What is in a virtual host, by default the one that was named."""
+        """Return what is in a virtual host, by default the one that was named."""
         name = name or self._address.vhost
         wanted_users = self._made[name].wanted.users if name in self._made else {}
         users = {**wanted_users, self._address.user: self._address.password}
@@ -94,7 +94,7 @@ class ExternalBroker:
         )  # it has what a Vhost has, or lacks it
 
     def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> BlockingVhost:
-        """A new one, with what is wanted in it.
+        """Make a new virtual host, with what is wanted in it.
 
         PreconditionFailed if it or one of its users is there, ManagementError, ValueError.
         """

@@ -72,7 +72,8 @@ class Client:
         self._lock = asyncio.Lock()
 
     async def counts(self, queue: str) -> tuple[int, int] | None:
-        """How many messages are ready, and how many consumers there are; None without a queue."""
+        """Return how many messages are ready, and how many consumers there are; None without a
+        queue."""
         declare = make(Queue.Declare, queue=queue, passive=True)
         async with self._turn(LOOKING):
             try:
@@ -102,14 +103,14 @@ class Client:
         return has_led
 
     async def purge(self, queue: str) -> int:
-        """How many messages there were.  Refused."""
+        """Return how many messages there were.  Refused."""
         async with self._turn(LOOKING):
             answer = (await self._call(LOOKING, make(Queue.Purge, queue=queue))).method
         assert isinstance(answer, Queue.PurgeOk)
         return answer.message_count or 0
 
     async def get(self, queue: str) -> ReceivedMethod | None:
-        """The next message.  Refused."""
+        """Return the next message.  Refused."""
         async with self._turn(HOLDING):
             arrival = await self._call(HOLDING, make(Basic.Get, queue=queue))
         return arrival if isinstance(arrival.method, Basic.GetOk) else None
@@ -177,7 +178,7 @@ class Client:
         return await self._next()
 
     async def _next(self) -> ReceivedMethod:
-        """The next method.  Refused; ConnectionError when the broker has hung up."""
+        """Return the next method.  Refused; ConnectionError when the broker has hung up."""
         channel, payload = await self._frame()
         method = decode_method(payload)
         if isinstance(method, Channel.Close):

@@ -29,7 +29,7 @@ class Management:
         self._authorization = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
     async def ask(self, method: str, *path: str, content: object = None, **query: str) -> Any:
-        """What it answers; None for nothing.  ManagementError."""
+        """Return what it answers; None for nothing.  ManagementError."""
         asking = partial(self.ask_now, method, *path, content=content, **query)
         return await asyncio.to_thread(asking)
 

@@ -80,7 +80,7 @@ class ExternalVhost:
         return UnsupportedFeature(name, self._lacks)
 
     async def queues(self) -> dict[str, dict[str, Any]]:
-        """All queues by their names, as the management API shows them."""
+        """Return all queues by their names, as the management API shows them."""
         listed = await self._management.ask("GET", "queues", self.name)
         return {row["name"]: row for row in listed}
 
@@ -139,7 +139,8 @@ class ExternalVhost:
         return ObservedCounts(Counts(ready + unacked, ready, unacked, consumers), is_late)
 
     async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
-        """Those that are ready, in order, the first `count`; they count as redelivered afterwards.
+        """Return those that are ready, in order, the first `count`; they count as redelivered
+        afterwards.
 
         ManagementError without such a queue.
         """
@@ -260,7 +261,7 @@ async def until(is_so: Callable[[], Awaitable[bool]], limit_s: Callable[[], floa
 
 
 def row_of(got: Mapping[str, Any]) -> dict[str, Any]:
-    """What the management API gives, as `queues.peek` has it."""
+    """Return what the management API gives, as `queues.peek` has it."""
     properties = {**(got["properties"] or {})}  # a list if there are none
     return {
         **got,

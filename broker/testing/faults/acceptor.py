@@ -120,7 +120,7 @@ class ClientAcceptor:
         """Who has it shut."""
 
     async def accept(self, make: Make, listening: socket.socket) -> ListeningServer:
-        """An `outside.Accept`."""
+        """Return an `outside.Accept`."""
         entry = ListenAddress(lambda: self._line(cast(Connection, make())), listening)
         self._entries.append(entry)
         return entry
@@ -138,7 +138,7 @@ class ClientAcceptor:
             entry.open()
 
     def lines(self) -> Iterator[TappedConnection]:
-        """Those of connections that are open, in the order in which they came."""
+        """Return the connections that are open, in the order in which they came."""
         return iter(tuple(self._lines))
 
     def _line(self, connection: Connection) -> TappedConnection:

@@ -41,7 +41,7 @@ class FaultScope:
         """In words, with what ends it; by what it is done to, or is called."""
 
     def lines(self) -> Iterator[TappedConnection]:
-        """Those of the clients that have opened the virtual host."""
+        """Return those of the clients that have opened the virtual host."""
         return (line for line in self.acceptor.lines() if self.has(line))
 
     def has(self, line: TappedConnection) -> bool:
@@ -59,7 +59,7 @@ class FaultScope:
         raise NotFound(f"no connection '{name}', but: {there}")
 
     def vhost(self) -> VirtualHost:
-        """The virtual host, or the first of the broker."""
+        """Return the virtual host, or the first of the broker."""
         return self.parts.vhost(self.vhost_name or self.parts.config.vhosts[0])
 
     # Faults that last

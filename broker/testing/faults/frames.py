@@ -59,7 +59,7 @@ class Frame(NamedTuple):
 
 
 def frames_of(data: bytes) -> Iterator[Frame]:
-    """The whole frames at the front."""
+    """Yield the whole frames at the front."""
     at = 0
     while (size := size_at(data, at)) and at + size <= len(data):
         frame = data[at : at + size]
@@ -123,7 +123,7 @@ def consumer_tag_of(frame: Frame) -> str:
 
 
 def marked_redelivered(frame: Frame) -> Frame:
-    """A basic.deliver that says so."""
+    """Build a basic.deliver that says so."""
     at = HEAD_BYTES + 4
     at += 1 + frame.data[at] + 8  # consumer tag, delivery tag
     return frame._replace(data=frame.data[:at] + b"\x01" + frame.data[at + 1 :])

@@ -261,7 +261,7 @@ class TappedConnection(asyncio.Protocol):
         return filter(None, parts)
 
     def _within(self, sender: str, data: bytes) -> tuple[bytes, bool]:
-        """What of it may still pass, and whether that is the last."""
+        """Return what of it may still pass, and whether that is the last."""
         left = self._left.get(sender)
         if left is None:
             return data, False

@@ -187,7 +187,7 @@ class AdversarialFilter:
             self._line.pass_on(b"".join(frame.data for frame in frames), behind=self)
 
     def _among_each_other(self, frames: list[Frame]) -> Iterator[bytes]:
-        """Those of each channel in order; those of the connection where they are."""
+        """Yield those of each channel in order; those of the connection where they are."""
         waiting: dict[int, list[Frame]] = {}
         for frame in frames:
             if frame.channel:
@@ -207,7 +207,7 @@ class AdversarialFilter:
                 yield HEARTBEAT_FRAME
 
     def pieces(self, data: bytes) -> Iterable[bytes]:
-        """What goes to the socket at a time."""
+        """Return what goes to the socket at a time."""
         if not self._is_meant(self._line):
             return (data,)
         cut, at = list[bytes](), 0

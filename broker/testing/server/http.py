@@ -121,7 +121,7 @@ class HttpServer:
         return is_last
 
     async def _read(self, reader: asyncio.StreamReader) -> tuple[Request, str, bytes]:
-        """The next request, with path and body, which is read only of who may send one.
+        """Read the next request, with path and body, which is read only of who may send one.
 
         Refused, EOFError, TimeoutError.
         """

@@ -76,7 +76,7 @@ def as_quorum(spec: QueueSpec, settings_from: SettingsFrom, vhost: str) -> Queue
 
 
 def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nodes) -> Change:
-    """NotFound, PreconditionFailed."""
+    """Begin a conversion.  NotFound, PreconditionFailed."""
     queue = existing_queue(vhost, name)
     before = queue.definition
     spec = as_quorum(queue.spec, settings_from, vhost.name)
@@ -101,7 +101,7 @@ def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nod
 
 
 def finish(vhost: VirtualHost, name: str, successor: int) -> Change:
-    """The messages are there; nothing, if it is over in another way."""
+    """Finish a conversion whose messages are there; nothing, if it is over in another way."""
     now = changing(vhost, name, successor)
     if now is None or now.successor is None:
         return NOTHING
@@ -109,13 +109,13 @@ def finish(vhost: VirtualHost, name: str, successor: int) -> Change:
 
 
 def give_up(vhost: VirtualHost, name: str, successor: int) -> Change:
-    """The queue stays what it is; nothing, if it is over."""
+    """Give up a conversion: the queue stays what it is; nothing, if it is over."""
     now = changing(vhost, name, successor)
     return put(vhost, now._replace(successor=None)) if now is not None else NOTHING
 
 
 def changing(vhost: VirtualHost, name: str, successor: int) -> QueueDefinition | None:
-    """A queue, while it has this successor."""
+    """Return a queue, while it has this successor."""
     queue = vhost.queues.get(name)
     if queue is None or queue.definition.successor is None:
         return None

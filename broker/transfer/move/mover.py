@@ -85,7 +85,7 @@ class Selection:
 
 
 def read_header(text: str) -> tuple[str, str]:
-    """`name=value`.  SyntaxFailure."""
+    """Parse `name=value`.  SyntaxFailure."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise SyntaxFailure(f"'{text}' is no header; write name=value")
@@ -93,7 +93,7 @@ def read_header(text: str) -> tuple[str, str]:
 
 
 def text_of(value: FieldValue) -> str | None:
-    """As somebody would type it; None for what is more than a word."""
+    """Return a value as it would be typed; None for what is more than a word."""
     match value:
         case bytes():
             return value.decode(errors="surrogateescape")
@@ -151,16 +151,17 @@ class MoveGetter:
         raise AssertionError("nothing comes that is not asked for")
 
     def took(self, delivery_batch: DeliveryBatch) -> None:
-        """The window limits it."""
+        """Do nothing: the window limits it."""
 
     def settled(self, count: int) -> None:
-        """Nothing waits for room."""
+        """Do nothing: no delivery waits for room."""
 
     def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError(f"{late} may be held for ever")
 
     def timed_out(self, lost: TimedOutDeliveries) -> None:
-        """By whoever leads the queue, elsewhere: it is there still, and may be moved again."""
+        """Drop messages that the queue's leader, elsewhere, has timed out: they are there still,
+        and may be moved again."""
 
 
 class HeldMessage(NamedTuple):
@@ -304,7 +305,7 @@ class Mover:
     # What happens
 
     def _got(self, delivery_batch: DeliveryBatch | None) -> None:
-        """The source has answered; what is in a hand-out is there for this moment only."""
+        """Take the source's answer; a delivery is there for this moment only."""
         self._requested -= 1
         self._take_in(delivery_batch)
         self._wake()
@@ -351,7 +352,7 @@ class Mover:
         yield None
 
     def _failed(self, error: Exception) -> None:
-        """A bug: what is in hands is there until the node ends."""
+        """Note a bug: what is unsettled stays so until the node ends."""
         self.why = f"the node has made a mistake: {error!r}"
         self._end()
 
@@ -376,7 +377,7 @@ class Mover:
             self._wake()
 
     def _settle(self) -> None:
-        """What is safe is acknowledged, unless the target is gone with it."""
+        """Acknowledge what is safe, unless the target is gone with it."""
         fates, self._fates = self._fates, []
         for delivery_batch, is_taken in fates:
             if self._unconfirmed.pop(delivery_batch, None) is None:
@@ -395,7 +396,7 @@ class Mover:
             )
 
     def _pass_on(self) -> None:
-        """What is meant is published."""
+        """Publish the messages that are selected."""
         arrived, self._arrived = self._arrived, []
         for taken in arrived:
             delivery_batch, origin, content = taken
@@ -462,7 +463,7 @@ class Mover:
             self.stop(f"{self._where(self._source)} has crashed")
 
     def _room(self) -> int:
-        """How many messages may be asked for now."""
+        """Return how many messages may be requested now."""
         not_looked_at = self._requested + len(self._arrived)
         under_way = not_looked_at + len(self._unconfirmed)
         window = WINDOW_MESSAGES
@@ -490,7 +491,7 @@ class Mover:
     # The end
 
     def _give_back(self) -> None:
-        """What was not moved, in the order in which it was."""
+        """Requeue what was not moved, in the order in which it was."""
         self._is_ending = True
         self._held.sort(key=lambda delivery_batch: delivery_batch.sequences[0])
         for delivery_batch in self._held:
@@ -506,7 +507,8 @@ class Mover:
         self._end()
 
     def _end_without_source(self) -> None:
-        """It is deleted, with all that is in hands; what it was asked may never be answered."""
+        """End since the source is deleted, with all that is unsettled; requests to it may never be
+        answered."""
         self.why = self.why or f"{self._where(self._source)} is gone"
         self._end()
 
@@ -516,6 +518,6 @@ class Mover:
 
 
 def expiration_of(raw: bytes) -> int | None:
-    """For how long a message may wait, from now on; it was checked when it came."""
+    """Return how long a message may wait, from now on; it was checked when it came."""
     text = decode_properties(raw).expiration
     return int(text) if text is not None and text.lstrip("+").isdecimal() else None
