@@ -30,7 +30,7 @@ class PriorityColumn(NamedTuple):
 
     octets: bytes
     content_bytes: int
-    """How long each content is; 0 if they differ, or nobody looked."""
+    """How long each content is; 0 if they differ, or it was not measured."""
 
 
 def priorities_of(contents: list[bytes]) -> PriorityColumn | None:

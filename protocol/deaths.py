@@ -91,7 +91,7 @@ def queues_of(deaths: Deaths) -> list[str]:
 def is_cycle(deaths: Deaths, queue: str) -> bool:
     """Tell whether a message that died so has come back to a queue with no client's doing.
 
-    It has been in the queue before, and since then nobody has rejected it.
+    It has been in the queue before, and has not been rejected since.
     """
     for table, name in zip(deaths, queues_of(deaths), strict=True):
         if table["reason"][1] == DeathReason.REJECTED.encode():

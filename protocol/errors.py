@@ -1,4 +1,4 @@
-"""Errors of a peer on the wire, with what it must be told."""
+"""Errors of a peer on the wire, with what it must be sent."""
 
 from fluffle.protocol.spec import ReplyCode, reply_text
 

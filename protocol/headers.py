@@ -1,5 +1,5 @@
 """Headers that a broker adds to a message: how often it was handed out in vain, how it died, and
-what else it is told to add.
+what else it is given to add.
 
 What the client has put into its headers stays as it is, byte for byte; but as in RabbitMQ, the
 fields are in the order of their keys then, and of several with one key only the first is left, or

@@ -53,7 +53,7 @@ VARYING_MAX = 40
 Unpack: TypeAlias = Callable[[bytes, int], tuple[Any, ...]]
 
 Free: TypeAlias = tuple[tuple[int, int], ...]
-"""Where values stand in raw properties that nobody reads."""
+"""Where values stand in raw properties that the broker does not read."""
 
 Head: TypeAlias = tuple[bytes, bytes, bytes, int, Unpack, tuple[Any, ...], Free]
 """What stands before a body: method, header frame and, unless the body is empty, the head of the
@@ -139,7 +139,7 @@ def scan_publishes(
 
 def take_alike(buffer: bytes, start: int, message_bytes: int, known: Head) -> list[bytes]:
     """Return the contents of the message at `start`, which is whole, and of those right behind it
-    that differ from it only in what nobody reads and in their bodies.
+    that differ from it only in what is not read and in their bodies.
 
     Nothing is done in Python for each but one comparison, because it is faster (benchmarks/micro,
     scan_publishes).
@@ -203,7 +203,7 @@ def count_alike(
 def varying_at(
     method_bytes: int, head_bytes: int, free: Free, body_bytes: int
 ) -> tuple[int, ...] | None:
-    """Return which octets of a message nobody reads, if they are few."""
+    """Return which octets of a message are not read, if they are few."""
     if sum(stop - start for start, stop in free) + body_bytes > VARYING_MAX:
         return None
     at = method_bytes + PROPERTIES_AT
@@ -234,7 +234,7 @@ def find_head(
     """Return how the message at `position` begins, if one with the same method and a header of the
     same size is known; UNLIKE if that begins otherwise.
 
-    What stands in the buffer may differ from it where nobody reads.
+    What stands in the buffer may differ from it in octets that are not read.
     """
     length = len(buffer)
     if length - position < FRAME_HEAD_BYTES:

@@ -114,7 +114,7 @@ class Access:
             self.read = read
 
     class RequestOk(Frame):
-        """The ticket, which nobody reads."""
+        """The ticket, which is not read."""
 
         __slots__: ClassVar[list[str]] = ["ticket"]
         frame_id: ClassVar[int] = 11

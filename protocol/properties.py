@@ -1,4 +1,4 @@
-"""A message's content as it is stored, and its properties, decoded when somebody asks.
+"""A message's content as it is stored, and its properties, decoded on demand.
 
 Content is kept in *canonical form*: the header frame and, unless the body is empty, one body
 frame with the whole of it, both numbered for channel 1:
@@ -328,7 +328,7 @@ def replace_properties(content: bytes, raw_properties: bytes) -> bytes:
 def split_content(content: bytes, channel: int, frame_max_bytes: int) -> bytes:
     """Split canonical content into frames for a channel; no body frame is empty.
 
-    Body frames are at most `frame_max_bytes` long, all told; 0 sets no limit.  A header is one
+    Body frames are at most `frame_max_bytes` long in all; 0 sets no limit.  A header is one
     frame whatever its size.
     """
     header_end = _header_end(content)

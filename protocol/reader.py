@@ -6,7 +6,7 @@
     +------+---------+-------------+------------------+-----+
 
 Rule 1: this file knows two methods, basic.publish and basic.ack, because they come in runs.
-Rule 2: it decides nothing about channels or phases; that is for whoever gets the events.
+Rule 2: it decides nothing about channels or phases; that is for the receiver of the events.
 Rule 3: it keeps no reference to a read buffer beyond an unfinished frame, unless it is waiting.
 Rule 4: what it keeps is bounded: one frame, or a message no longer than one, and other messages
 that are not whole up to a limit.
@@ -156,7 +156,7 @@ class Reader:
         self, *, frame_bytes_max: int, message_bytes_max: int, unfinished_bytes_max: int
     ) -> None:
         self.frame_bytes_max = frame_bytes_max
-        """Frames may be this large, all told; raised once the connection has been tuned."""
+        """Frames may be this large in all; raised once the connection has been tuned."""
         self.is_waiting = False
         """Whether there is more to read in what was fed: `go_on` once the events are acted on."""
         self.is_broken = False

@@ -1,6 +1,6 @@
 """Configuration of a group: voters and learners, and the changes from one such set to the next.
 
-A *member* is a node in one incarnation of its membership: whoever is removed and added again, or
+A *member* is a node in one incarnation of its membership: one that is removed and added again, or
 lost its disk, comes back under a greater incarnation, and nothing its former self said counts.
 Changes are made one member at a time, so that any majority of one configuration meets any majority
 of the next (thesis §4.1); a member becomes a voter only by way of learner.
@@ -33,7 +33,7 @@ class Config:
     """Members of a group at one point of its log."""
 
     voters: tuple[Member, ...] = ()
-    """Sorted by node.  Nobody: a member that waits to be told, by its leader, where it is."""
+    """Sorted by node.  Empty: a member that waits to learn from its leader where it is."""
     learners: tuple[Member, ...] = ()
     """Sorted by node.  They receive everything and decide nothing."""
     top_incarnation: int = 0

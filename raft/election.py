@@ -91,7 +91,7 @@ def schedule(state: GroupState) -> None:
             node.name, state.group, alive
         )
     else:
-        # Whoever lost goes on trying, ever more rarely, and not in step with the others.
+        # A loser goes on trying, ever more rarely, and not in step with the others.
         longest_ms = min(tuning.rank_delay_ms << min(state.tries, 8), tuning.retry_ms_max)
         delay_ms = tuning.rank_delay_ms + node.backlog_ms + node.chance.randrange(longest_ms)
     state.set_deadline(node.now_ms + delay_ms)
@@ -134,7 +134,7 @@ def start_pre_vote(state: GroupState) -> None:
 def start_first_term(state: GroupState, first: NodeId) -> None:
     """Vote in the first term of a new group, whose founders have agreed on its leader.
 
-    So each has voted for it in that term, as it knows: whoever is it leads once its own vote is on
+    So each has voted for it in that term, as it knows: that node leads once its own vote is on
     disk, and the others follow it without a word.  In a later life it does not lead that term any
     more, for then its vote is found, and it has to be elected.
     """
@@ -294,7 +294,7 @@ def send_vote_requests(state: GroupState) -> None:
 def on_pre_vote_response(state: GroupState, node: NodeId, response: PreVoteResponse) -> None:
     """Count a pre-vote; answers to earlier terms do not count, nor do refusals.
 
-    Whoever has not heard of a loss yet refuses, and grants when it is asked again.  To wait for
+    A node that does not know of a loss yet refuses, and grants when it is asked again.  To wait for
     longer then saved one stand in twenty when two nodes that lost the third of 8,000 groups heard
     of it 100 ms apart, and left five groups in eight to the one that heard later.
     """

@@ -165,13 +165,13 @@ class FailureDetector:
         self._now_ms = 0
         self._peers: dict[NodeId, PeerLiveness] = {}
         self._recheck_at_ms = 0
-        """Nobody who is alive can have been silent, or deaf, for too long before."""
+        """No live node can have been silent, or deaf, for too long before."""
         self.deadline_ms: int | None = None
         """When `tick` is wanted: when the next ping is due, over any link that is up."""
         self.day_ms = 0, 0
         """What pings say of the time of day: see `Ping.wall_ms`."""
         self.pings: list[tuple[NodeId, Ping]] = []
-        """To be sent; whoever takes them empties the list."""
+        """To be sent; the caller that takes them empties the list."""
         self.echoes: list[Echo] = []
         """What others say of theirs; likewise."""
         self.verdicts: list[Verdict] = []

@@ -1,8 +1,8 @@
 """Forced single member: an operator gives up all other members, most of which are lost for good.
 
-Nobody agrees to this, so the others may be alive, and lead.  What keeps them from being heard: the
-member is another from now on, of a greater incarnation, and what they say is for the one that it
-was.  What keeps them from being believed by those who compare terms: its own is far greater.
+No majority agrees to this, so the others may be alive, and lead.  What keeps them from counting:
+the member is another from now on, of a greater incarnation, and what they say is for the one that
+it was.  What keeps them from being believed by those who compare terms: its own is far greater.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class Group:
     # Every member
 
     def campaign(self) -> None:
-        """Stand for leadership, pre-vote first, though nobody may be missing a leader."""
+        """Stand for leadership, pre-vote first, though no member may be missing a leader."""
         if self._state.leading is None and election.is_electable(self._state):
             election.start_pre_vote(self._state)
 
@@ -311,7 +311,8 @@ def is_followed(state: GroupState, leading: LeaderState, voters: Sequence[Member
 def has_caught_up(state: GroupState, learner: Progress) -> bool:
     """Tell whether a learner has all that is committed, or is being sent the little that it lacks.
 
-    Who is in quarantine would not vote: if the leadership were lost, one of two could elect nobody.
+    Who is in quarantine would not vote: if the leadership were lost, one of two could elect no
+    leader.
     """
     if learner.match < learner.repaired_at:  # mutant: M52
         return False

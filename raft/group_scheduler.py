@@ -158,4 +158,4 @@ def on_verdict(state: GroupState, news: NodeNews) -> None:
     elif is_alive and state.leader == node:
         leader_query.send_leader_query(state)
     if state.leader == node or not election.sees_leader(state):
-        state.touch()  # whoever it is may be the one that a majority lacked
+        state.touch()  # it may be the one that a majority lacked

@@ -200,4 +200,4 @@ class LogStore(Protocol):
 
     def read_state(self, group: GroupId, offset: int, size: int) -> bytes:
         """Read a piece of the state of the snapshot that is durable, be there a newer one on its
-        way or not; whoever asked before that was cannot use it.  Raises `DamagedLog`."""
+        way or not; a caller that asked before that was cannot use it.  Raises `DamagedLog`."""

@@ -6,7 +6,7 @@ that a codec needs no more than `MESSAGES`: the number of a class on the wire is
 from 0, and its fields, like an entry's, are written in order.
 
 Messages may be lost, repeated, reordered and held back for as long as anybody likes; they are not
-altered.  Nobody changes a message, or a list in it, after it was sent or received.
+altered.  A message, or a list in it, is never changed after it was sent or received.
 """
 
 from collections.abc import Sequence

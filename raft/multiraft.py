@@ -228,7 +228,7 @@ class MultiRaft:
         """Make this the only member of a group, under a new incarnation, with what is here.
 
         Only if that was agreed on elsewhere, for good: the others must delete what they have.  If
-        what is here is damaged, or nothing, nobody will lead.
+        what is here is damaged, or nothing, no member will lead.
         """
         state = self._groups.get(group)
         if state is not None and force_single_member.may_force(state):

@@ -169,7 +169,7 @@ class Output:
     absent: list[AbsentMember] = field(default_factory=list)
     """Members that are not here, to which other nodes have sent something."""
     unknown: list[tuple[NodeId, GroupId]] = field(default_factory=list)
-    """A node says that it does not have a group: whoever knows the groups must look into it."""
+    """A node reports that it does not have a group: the owner of the groups must look into it."""
 
     def forget_image(self, group: GroupId) -> None:
         """Drop what an image was to be given: it is deleted, and its group may be made anew in the

@@ -1,9 +1,9 @@
 """Pending news that concern many receivers, delivered to some of them at a time.
 
-That a node has gone or is back concerns thousands of groups at once, and a turn that told all of
-them would hold up pings, and whoever waits for one of them.  So each is told when something else
-comes up for it, before that, and the others some in each turn.  Whatever order they are told in,
-each hears of everything once, and in the order in which it happened.
+That a node has gone or is back concerns thousands of groups at once, and a turn that informed all
+of them would hold up pings, and callers that wait for one of them.  So each is informed when
+something else comes up for it, before that, and the others some in each turn.  Whatever their
+order, each hears of everything once, and in the order in which it happened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class PendingNews(Generic[Receiver, News]):
 
     def __init__(self) -> None:
         self._news: dict[Receiver, tuple[News, ...]] = {}
-        """Oldest first; whoever comes first is told first."""
+        """News by receiver, in the order in which receivers are informed."""
 
     def __bool__(self) -> bool:
         return bool(self._news)

@@ -2,7 +2,7 @@
 
 The commit index of the moment, if (1) an entry of the leader's own term is committed, so that the
 commit index is not behind, and (2) a majority answers a round that began after the read was asked
-for, so that nobody else led at that moment.  Thesis §6.4.
+for, so that no other member led at that moment.  Thesis §6.4.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from fluffle.raft.config import Config, Member
 from fluffle.raft.ranges import Ranges
 
 GroupId = int
-"""64 bits, given by whoever declares groups, and never twice: not even after the group is gone."""
+"""64 bits, given by the declarer of groups, and never twice: not even after the group is gone."""
 
 NOOP: Final = 0
 """What a new leader writes first; the payload is empty."""

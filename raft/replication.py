@@ -165,7 +165,7 @@ def on_entries_read(state: GroupState, peer: Progress, entries: Sequence[Entry])
 def up_to_gap(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
     """Return the consecutive entries from `first` on.
 
-    A snapshot may have taken dead entries out of the log on disk before we are told that it has.
+    A snapshot may have taken dead entries out of the log on disk before we know that it has.
     """
     stop = next((at for at, entry in enumerate(entries) if entry.index != first + at), len(entries))
     return entries[:stop]

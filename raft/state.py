@@ -125,7 +125,7 @@ class GroupState:
         self.leader_incarnation = 0
         self.configs = ConfigHistory(log.floor, log.snapshot.config)
         self.reported_config = -1
-        """Index of the last committed one that was told."""
+        """Index of the last committed one that was reported."""
         self.reported_role: tuple[Role, int, NodeId | None] | None = None
         self.deadline_ms: int | None = None
         """When this group wants to be looked at; None while there is nothing to do."""
@@ -141,7 +141,7 @@ class GroupState:
         self.matched = 0
         """Greatest index shown to equal the log of the leader of this term."""
         self.acknowledged = 0
-        """What that leader was told last."""
+        """What was last sent to that leader."""
         self.round = 0
         """Greatest of that leader's requests seen."""
         self.answer_due = False

@@ -209,7 +209,7 @@ class Environment:
             self._lock = None
 
     def _put(self, transaction: lmdb.Transaction, table: Table, key: bytes, value: bytes) -> None:
-        """Keys that only rise fill their pages, if LMDB is told."""
+        """Keys that only rise fill their pages, with LMDB's flag for it."""
         rises = table is HOT
         if not transaction.put(key, value, db=self._databases[table], append=rises):
             raise StorageError(f"key {key.hex()} of the hot table does not rise")
@@ -410,7 +410,7 @@ def _sync_above(directory: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in it durable: a file that nobody can find is lost."""
+    """Make the names in it durable: a file that cannot be found is lost."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

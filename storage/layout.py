@@ -16,7 +16,7 @@ The table raft holds what a Raft group is besides entries; its kinds are in `hea
 
 Rule 1: a checksum covers the key as well, so that a value in the wrong place is found.
 Rule 2: a part's checksum does not depend on the table it is in; moving it changes nothing.
-Rule 3: whoever changes a shape raises `FORMAT`.
+Rule 3: a change of a shape raises `FORMAT`.
 
 A checksum is zlib's CRC-32: it runs at a gigabyte a second and needs no further dependency.
 """

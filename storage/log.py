@@ -172,7 +172,7 @@ class Log:
     def _recover_cold(self, view: View) -> None:
         """Find the first and the last index of every group, by leaping over what is between.
 
-        Values are not looked at: one that is damaged concerns only whoever needs it.
+        Values are not looked at: one that is damaged concerns only its readers.
         """
         first = cold_key(0, 0)
         while (item := next(view.scan(Table.COLD, first, None), None)) is not None:

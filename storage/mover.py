@@ -1,7 +1,7 @@
 """Hot window of the logs, and the upkeep that rides on commits: records leave it, deletions are
 carried out.
 
-Each commit does a little, in proportion to what it brings, so that nobody waits for upkeep and
+Each commit does a little, in proportion to what it brings, so that no commit waits for upkeep and
 it does not fall behind.  Only deletions of long stretches take many commits, and those follow of
 themselves when there is nothing else to do.
 """

@@ -45,7 +45,7 @@ def check_complete(file: Path, *, page_bytes: int, last_page: int) -> None:
 def check_pages(file: Path, *, page_bytes: int, last_page: int) -> None:
     """Read all pages of all trees.  Raises `Corrupt` for the first that is missing or is none.
 
-    Nobody may take pages meanwhile: it needs a read transaction where a node may be running.
+    No pages may be taken meanwhile: it needs a read transaction where a node may be running.
     """
     with file.open("rb") as data:
         metas = [_read(data, number, page_bytes) for number in (0, 1)]

@@ -2,9 +2,9 @@
 
 `Image` is the content of a disk, changed by whole `Persist`s; who simulates a disk adds time and
 failures around it.  `MemoryRaftLog` is a log store without either: `sync` makes durable what was
-submitted, and whoever forgets it before has lost that.
+submitted, and a caller that forgets it before has lost that.
 
-Values are shared with whoever wrote them, which is fair because nobody may change them.  Damage is
+Values are shared with their writers, which is fair because they must not be changed.  Damage is
 a mark beside the data, so that the truth stays known.  A tail that was lost is known to be missing,
 which is more than a disk can promise.
 """

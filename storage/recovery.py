@@ -1,7 +1,7 @@
 """Recovery of Raft groups at a start: what each holds, and what is damaged.
 
 Above the floor of a group's log every byte is read; below, where the log is a store of payloads
-that nobody may ask for, only whether each live entry is there.  Nothing is repaired, nothing is
+that may never be asked for, only whether each live entry is there.  Nothing is repaired, nothing is
 forgotten, and damage to one group does not concern the others.
 """
 

@@ -1,7 +1,7 @@
 """Reserve file beside the store that takes room, to be given up when nothing else is free.
 
 Others fill a disk, too, and an acknowledgement is written like everything else: without a reserve
-nobody could empty a node whose disk is full, nor start it again.
+no consumer could empty a node whose disk is full, nor start it again.
 
     DIR/reserve    its bytes mean nothing
 """

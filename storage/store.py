@@ -89,7 +89,7 @@ class Store:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a commit is under way, of whoever submitted it."""
+        """Whether a commit is under way, whichever part submitted it."""
         return self._running is not None and self._failed is None
 
     def look_for_room(self) -> None:

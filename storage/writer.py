@@ -89,7 +89,7 @@ def commit(disk: Disk, work: WriteTransaction) -> Result:
         return disk.commit(work)
     except StorageError as error:
         return error
-    except Exception as error:  # noqa: BLE001 - it is told to the loop, as fatal
+    except Exception as error:  # noqa: BLE001 - it is reported to the loop, as fatal
         unexpected = StorageError(f"a commit failed: {error!r}")
         unexpected.__cause__ = error
         return unexpected

@@ -146,7 +146,7 @@ class Access:
             return LoginRefused(f"user '{name}' can only connect via localhost")
         return user
 
-    # Facts, whoever decided them
+    # Facts, wherever they were decided
 
     def put_user(self, user: User) -> None:
         """Add a user, in the place of one of that name."""
@@ -180,5 +180,5 @@ class Access:
 
     @property
     def listened_to(self) -> tuple[str, ...]:
-        """Users whose changes somebody listens to."""
+        """Users whose changes have a listener."""
         return tuple(self._listeners)

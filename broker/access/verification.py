@@ -31,7 +31,7 @@ class PasswordVerdict(Enum):
     RIGHT = "right"
     WRONG = "wrong"
     BUSY = "busy"
-    """Nobody knows: too many are being compared."""
+    """Not compared: too many comparisons are under way."""
 
 
 Answer: TypeAlias = Callable[[PasswordVerdict], None]

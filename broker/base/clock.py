@@ -59,7 +59,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until somebody moves it: for tests and simulations."""
+    """A clock that stands still until it is moved: for tests and simulations."""
 
     __slots__ = ("_now_ms", "_wall_offset_ms")
 

@@ -1,4 +1,4 @@
-"""From answers that are told to coroutines that wait for them."""
+"""Coroutines that wait for the answer of a function with a callback."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 async def answer_of(ask: Callable[[Callable[[T], None]], None]) -> T:
     """Wait for the value that `ask` passes to the function that it is given, once, now or later.
 
-    An answer that nobody waits for any more is dropped.
+    An answer that no caller waits for any more is dropped.
     """
     answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 

@@ -1,7 +1,7 @@
 """A dict for who has nothing to put into one yet: each of its own takes 64 bytes, and an idle queue
 would have dozens of them.
 
-It is shared by all, so whoever has something makes a dict of its own first:
+It is shared by all, so an owner that has something makes a dict of its own first:
 
     if self.consumers is UNUSED:
         self.consumers = {}

@@ -1,6 +1,6 @@
 """Errors that clients cause: one class a reply code, with RabbitMQ's texts.
 
-Raised anywhere below the edge; turned into a close frame in one place, `server/connection`.
+Raised anywhere below the protocols; turned into a close frame in one place, `server/connection`.
 """
 
 from typing import ClassVar
@@ -9,7 +9,7 @@ from fluffle.protocol.spec import SOFT_CODES, ReplyCode, reply_text
 
 
 class BrokerError(Exception):
-    """Carries what the peer must be told.  `explanation` is the text behind `NAME - `."""
+    """Error with what the peer must be sent.  `explanation` is the text behind `NAME - `."""
 
     code: ClassVar[ReplyCode]
     http_status: ClassVar[int]

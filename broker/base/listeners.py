@@ -1,4 +1,4 @@
-"""Telling somebody of what has happened, where what fails in him must keep nothing from others."""
+"""Calls of listeners, where one that fails must keep nothing from the others."""
 
 import logging
 from collections.abc import Callable
@@ -7,13 +7,13 @@ logger = logging.getLogger(__name__)
 
 
 def call_listener(act: Callable[[], None]) -> None:
-    """Call what somebody hears by; what he raises is a bug of his, and is logged.
+    """Call a listener; what it raises is a bug of its own, and is logged.
 
-    AssertionError: then what the node believes is wrong, and whoever tells must let it end.
+    AssertionError: then what the node believes is wrong, and the caller must let it end.
     """
     try:
         act()
     except AssertionError:
         raise
     except Exception:
-        logger.exception("what has happened could not be told to all")
+        logger.exception("a listener failed")

@@ -1,7 +1,7 @@
 """Structured logs: one line an event, `name key=value …` or one JSON object.
 
 Whatever clients send may stand in a value, so values that hold spaces, quotes or control characters
-are quoted as JSON strings: nobody writes a second line, or an escape sequence, into our log.
+are quoted as JSON strings: no client writes a second line, or an escape sequence, into our log.
 No line holds a password: a field that is named like one is masked.
 """
 
@@ -56,7 +56,7 @@ def set_level(level: int) -> None:
 
 
 def adapt_level() -> None:
-    """Have logged what somebody wants to be told, and nothing that nobody does."""
+    """Have logged what is at or above the level of a handler, and nothing else."""
     ours = logging.getLogger(LOGGED_BY)
     levels = [handler.level for handler in line_handlers(ours)]
     ours.setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""Messages below the edge: where each was published, and its content as bytes.
+"""Messages below the protocols: where each was published, and its content as bytes.
 
 A message is its `Origin` and its content, the header and body frames in canonical form
 (`protocol/properties`).  Nothing is decoded until something asks, and a backlogged message is
@@ -41,7 +41,8 @@ class Origin:
         self.routing_key = routing_key
         self.past = past
         self.blind_keys = blind_keys
-        """Those of the header BCC, which nobody may see: they count again when a message dies."""
+        """Those of the header BCC, which no consumer may see: they count again when a message
+        dies."""
 
     def __repr__(self) -> str:
         return f"Origin({self.exchange!r}, {self.routing_key!r}, {self.past!r})"

@@ -1,7 +1,7 @@
 """Counters of the messages that have passed through this node since it started.
 
-Plain integers, raised by whoever does the work: once for a run of messages, never for each of them.
-Nobody looks at them but who asks for metrics.
+Plain integers, raised by the parts that do the work: once for a run of messages, never for each of
+them. They are read for metrics alone.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ class Dropped(StrEnum):
     NO_ROUTE = "no_route"
     """They lead nowhere.  Those that must arrive wait then; delayed messages are gone."""
     REFUSED = "refused"
-    """It is full, or where it is kept is not there; or nobody knows whether it has them."""
+    """It is full, or where it is kept is not there; or it is unknown whether it has them."""
 
 
 DISABLED = "disabled"
@@ -40,14 +40,14 @@ class Deaths:
     def __init__(self) -> None:
         self.died: Counter[tuple[str, str, str]] = Counter()
         """By the type of their queue, its strategy or `DISABLED`, and the reason: when they were
-        sent for the first time by whoever leads it."""
+        sent for the first time by its leader."""
         self.confirmed = 0
         """Those that had to arrive, and have."""
         self.dropped: Counter[Dropped] = Counter()
 
 
 class Ledger(Protocol):
-    """Publishes of a channel in confirm mode, each time somebody asks."""
+    """Publishes of a channel in confirm mode, each time they are read."""
 
     @property
     def assigned_count(self) -> int:
@@ -136,7 +136,7 @@ class Traffic:
         self.received = 0
         """Messages that publishers sent and that passed all checks."""
         self.sizes = Histogram(SIZES)
-        """Of their bodies, where that is told: those that came and went together are taken for the
+        """Of their bodies, where that is known: those that came and went together are taken for the
         same size each."""
         self.received_confirm = 0
         """Messages on channels in confirm mode that have ended."""

@@ -67,11 +67,11 @@ class Client(Protocol):
 
     @property
     def data_dir(self) -> Path:
-        """Where it keeps its data.  RequestRefused for one that is not on this machine."""
+        """Data directory of the node.  RequestRefused for one that is not on this machine."""
 
     @property
     def pid(self) -> int:
-        """Its process.  Refused for one that is not on this machine; Unreachable."""
+        """Process of the node.  Refused for one that is not on this machine; Unreachable."""
 
     def call(self, verb: str, **arguments: object) -> Row:
         """Return the result of a verb that has one; arguments that are None are left out.
@@ -96,13 +96,13 @@ class LocalClient:
         self._request_id = 0
 
     def call(self, verb: str, **arguments: object) -> Row:
-        """As `Client.call`."""
+        """Call a verb as `Client.call` does."""
         self._send(verb, arguments)
         result: Row = self._answer()["result"]
         return result
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
-        """As `Client.rows`."""
+        """Return rows as `Client.rows` does."""
         self._send(verb, arguments)
         has_more = True
         while has_more:
@@ -116,7 +116,7 @@ class LocalClient:
 
     @property
     def pid(self) -> int:
-        """As the system knows it, and not as somebody says who answers."""
+        """Process of the node, as the system knows it, and not as the answers claim."""
         pid = pid_of(self._connect())
         if not pid:
             raise RequestRefused("the process of the node cannot be seen from here")
@@ -231,7 +231,8 @@ class LocalClient:
 
 
 def pid_of(connection: socket.socket) -> int:
-    """Of the process that listens at the other end; 0 where that is in a place of its own."""
+    """Return the process that listens at the other end; 0 where that is in a namespace of its
+    own."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     pid: int = CREDENTIALS.unpack(credentials)[0]
     return pid

@@ -91,7 +91,8 @@ class ProcessGroup:
         self._has_failed = False
 
     def run(self, when_ready: str) -> int:
-        """Until none of them runs any more; the exit code, 0 if the last have ended as told.
+        """Wait until none of the nodes runs any more; return the exit code, 0 if the last ended in
+        order.
 
         A node that ends while others start is the end of all; later, they go on without it: it was
         named, may have been started again by hand, and says nothing of how the rest ends.
@@ -156,14 +157,14 @@ class ProcessGroup:
                 self._echo(f"start it again: {shlex.join(self._members[name].words)}")
 
     def _stop(self) -> None:
-        """In order at first; a node that hears it again ends where it stands."""
+        """Stop all in order at first; a node that gets the signal again ends where it stands."""
         self._is_stopping = True
         self._echo(f"stopping {', '.join(self._running)}")
         for process in self._running.values():
             process.terminate()
 
     def _kill(self) -> None:
-        """Whoever is left, after an error of ours."""
+        """Kill the nodes that are left, after an error of ours."""
         for process in self._running.values():
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -254,7 +255,7 @@ def member_of(
     base_port: int,
     pages: Mapping[str, str] = NO_PAGES,
 ) -> NodeProcess:
-    """One of the nodes, each of which is told the same of all."""
+    """Return one of the nodes, each of which gets the same options of all."""
     peers = (f"{node}={cluster_address(node, base_port)}" for node in founders)
     words = {
         "node": name,
@@ -299,7 +300,7 @@ class JoinApproval:
         self._echo = echo
 
     def ready(self, node: str) -> None:
-        """That one is a node of the cluster, so it can let others in."""
+        """Note that a node is part of the cluster, so it can let others in."""
         addresses, self._addresses = self._addresses, {}
         if not addresses:
             return

@@ -60,7 +60,7 @@ def export(
 
 
 def write_file(file: Path, first: Row, rows: Iterator[Row]) -> None:
-    """For its owner alone, whole or not at all.  RequestRefused."""
+    """Write a file for its owner alone, whole or not at all.  RequestRefused."""
     draft = file.with_name(f"{file.name}.part")
     try:
         draft.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def noting_argon2(rows: Iterator[Row], names: list[str], *, without_hashes: bool
 
 
 def write(output: TextIO, first: Row, rows: Iterator[Row]) -> None:
-    """One object, an entry a line, as they come."""
+    """Write one object, an entry a line, as they come."""
     head = json.dumps(first["head"], indent=1)
     output.write(head.removesuffix("\n}"))
     row = next(rows, None)

@@ -26,7 +26,7 @@ URL_KEY = "fluffle.url"
 
 
 def elsewhere(context: click.Context, _parameter: click.Parameter, url: str | None) -> None:
-    """Remember it: in front of a command, or behind it."""
+    """Remember the node's URL, given in front of a command or behind it."""
     if url is not None:
         context.meta[URL_KEY] = url
 
@@ -179,7 +179,7 @@ def chosen_columns(text: str, known: Sequence[str]) -> Sequence[str]:
 
 
 def print_row(row: Row, *, is_json: bool) -> None:
-    """One row."""
+    """Print one row."""
     for line in [json.dumps(row)] if is_json else pairs(row):
         click.echo(line)
 

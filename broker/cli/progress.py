@@ -24,7 +24,7 @@ class Progress:
         self._percent = -1
 
     def at(self, done: int, total: int) -> None:
-        """So many of so many are done."""
+        """Show that so many of so many are done."""
         percent = min(100, 100 * done // total) if total else 100
         if not self._is_shown or percent == self._percent:
             return

@@ -331,7 +331,7 @@ def rebalance(client: Client, *, is_json: bool) -> None:
 
 
 def print_answer(row: Row, text: str, *, is_json: bool) -> None:
-    """In words, or as numbers."""
+    """Print an answer in words, or as numbers."""
     click.echo(json.dumps(row) if is_json else text)
 
 

@@ -35,7 +35,7 @@ class Credentials(NamedTuple):
 
     @property
     def header(self) -> str:
-        """RFC 7617."""
+        """Header of HTTP for basic authentication (RFC 7617)."""
         octets = f"{self.user}:{self.password}".encode()
         return f"Basic {base64.b64encode(octets).decode()}"
 
@@ -64,12 +64,12 @@ class RemoteClient:
         raise RequestRefused(f"the node at {self._host} is not on this machine")
 
     def call(self, verb: str, **arguments: object) -> Row:
-        """As `Client.call`."""
+        """Call a verb as `Client.call` does."""
         result: Row = self._request(verb, arguments)["result"]
         return result
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
-        """As `Client.rows`; they come all at once."""
+        """Return rows as `Client.rows` does; they come all at once."""
         yield from self._request(verb, arguments)["rows"]
 
     def _request(self, verb: str, arguments: Row) -> Row:
@@ -114,7 +114,7 @@ class RemoteClient:
 
 
 def parsed(url: str) -> SplitResult:
-    """UsageError."""
+    """Parse a URL.  UsageError."""
     wrong = click.UsageError("write the URL as http://USER@HOST:15672, or https://…")
     try:
         parts = urlsplit(url)
@@ -128,7 +128,7 @@ def parsed(url: str) -> SplitResult:
 
 
 def password_of(parts: SplitResult, user: str, host: str) -> str:
-    """From a file that a variable names, from the URL, or from who sits there.  UsageError."""
+    """Read the password from a file that a variable names, the URL or the terminal.  UsageError."""
     file = os.environ.get(PASSWORD_VARIABLE)
     if file:
         try:

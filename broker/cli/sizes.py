@@ -22,7 +22,7 @@ class ShareOrSize(NamedTuple):
     size_bytes: int | None = None
 
     def argument(self) -> dict[str, float | int]:
-        """For a verb that takes either."""
+        """Argument for a verb that takes either."""
         given = {"share": self.share, "size_bytes": self.size_bytes}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -35,7 +35,7 @@ def amount_of(text: str) -> ShareOrSize:
 
 
 def size_of(text: str) -> int:
-    """In bytes.  ValueError."""
+    """Parse a size in bytes.  ValueError."""
     found = SIZE.fullmatch(text.strip().lower())
     if found is None or found[2] not in UNITS:
         raise ValueError(f"'{text}' is no size such as 50MB or 2GiB, and no share such as 0.4")

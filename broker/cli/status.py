@@ -33,7 +33,7 @@ def nodes_of(client: Client, row: Row) -> list[Row]:
 
 
 def for_people(row: Row) -> Row:
-    """The same with units."""
+    """Return the status with units."""
     alarms = ", ".join(row["alarms"]) or "none"
     addresses = row["addresses"].items()
     return {
@@ -67,7 +67,7 @@ def shown_cluster(row: Row) -> str:
 
 
 def shown_awaited(row: Row) -> str:
-    """For whom, and what helps."""
+    """Show what is awaited, and what helps."""
     linked, others = (", ".join(row[name]) or "none" for name in ("linked", "of"))
     notes = (f"linked: {linked} of {others}", *row["hindered"], row["advice"])
     return "".join(f"; {each}" for each in notes)
@@ -80,7 +80,7 @@ def shown_address(host: str, port: int) -> str:
 
 
 def size(count_bytes: float | None) -> str:
-    """In the unit that leaves at most three digits."""
+    """Format a size in the unit that leaves at most three digits."""
     if count_bytes is None:
         return "unknown"
     unit = 0

@@ -39,7 +39,7 @@ def shown(value: object) -> str:
 
 
 def counted(count: int, one: str, more: str) -> str:
-    """So many queues, with what they do."""
+    """Format a count with its noun and verb."""
     return f"1 queue {one}" if count == 1 else f"{count or 'no'} queues {more}"
 
 
@@ -60,7 +60,7 @@ def table(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[str]:
 
 
 def json_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """One array, one line a row."""
+    """Yield one array, one line a row."""
     yield "["
     last: str | None = None
     for row in rows:
@@ -73,7 +73,7 @@ def json_lines(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def pairs(row: Row) -> Iterator[str]:
-    """One row as lines of name and value."""
+    """Yield one row as lines of name and value."""
     width = max(map(len, row))
     for name, value in row.items():
         yield f"{name.ljust(width)}{GAP}{shown(value)}".rstrip()

@@ -74,7 +74,8 @@ def with_hash(command: Command) -> Command:
 
 
 def read_password(password: str | None, *, is_stdin: bool) -> bytes:
-    """From the command line, from standard input up to the end of the line, or from the terminal.
+    """Read a password from the command line, from standard input up to the end of the line, or from
+    the terminal.
 
     UsageError when it is nowhere, or empty.
     """

@@ -11,7 +11,7 @@ from fluffle.broker.config.config import ClusterConfig, ListenAddress
 PREFIX = "cluster_"
 
 FOUNDERS = 3
-"""Nodes with the lowest ordinals, where nobody says otherwise."""
+"""Nodes with the lowest ordinals, unless options say otherwise."""
 
 
 def with_cluster(fields: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def with_cluster(fields: dict[str, Any]) -> None:
     if "peers" not in values:
         if "listen" in values:
             raise ValueError("--cluster-listen: name the nodes with --peers, or use --discover")
-        return  # what else was given is for a cluster alone, and hurts nobody
+        return  # what else was given is for a cluster alone, and does no harm
     values["secret"] = secret_of(values.pop("secret", None), values.pop("secret_file", None))
     if "tls_cert" not in values and {"tls_key", "tls_ca"} & values.keys():
         raise ValueError("--cluster-tls-key and --cluster-tls-ca need a --cluster-tls-cert")

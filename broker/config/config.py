@@ -162,7 +162,7 @@ class QuorumConfig:
     target_group_size: int | None = None
     """The least target of all; arguments may say more.  None: they alone say."""
     consumer_timeout_ms: int | None = 1_800_000
-    """For how long a client may hold a message if nobody else says so.  None: for ever."""
+    """For how long a client may hold a message by default.  None: for ever."""
     global_qos: bool = False
     """Whether a prefetch that the consumers of a channel share counts for those of quorum queues.
     RabbitMQ refuses them on such a channel."""

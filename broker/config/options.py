@@ -43,7 +43,7 @@ RABBITMQ_PREFIX = "RABBITMQ_"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The outcome: a Config, and what its user should be told."""
+    """Outcome of options: a Config, and remarks for the operator."""
 
     config: Config
     unknown_variables: tuple[str, ...]
@@ -55,7 +55,7 @@ class Settings:
 def with_first_start(fields: dict[str, Any]) -> None:
     """Put the default user and virtual host before those that were given.
 
-    With definitions there is neither, as with RabbitMQ, unless somebody asks for it.
+    With definitions there is neither, as with RabbitMQ, unless options ask for it.
     """
     first = taken(fields, FIRST_PREFIX)
     users, vhosts = fields.get("users", {}), fields.get("vhosts", ())

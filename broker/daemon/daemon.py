@@ -1,7 +1,7 @@
 """A node as a process: signals, readiness, the file that says where it listens, its exit code.
 
 Everything that concerns the whole process (the collector, the switch interval, signal handlers) is
-here, because a node can also live inside somebody else's process.
+here, because a node can also live inside another process.
 """
 
 from __future__ import annotations

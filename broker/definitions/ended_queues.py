@@ -144,7 +144,7 @@ class EndedQueues:
     def _on_sightings(
         self, node: str, boot: int, others: Set[str], sights: Mapping[str, Set[str]]
     ) -> None:
-        """Asked again in a while if somebody sees it or one who was not asked, or does not say, or
+        """Ask again in a while if a node sees it, or one that was not asked or did not answer, or
         if it has been seen here meanwhile."""
         self._queried.discard(node)
         known = self._catalogue.nodes.entries.keys() - {self._cluster.name}

@@ -58,7 +58,7 @@ NO_OWNER = None
 Put: TypeAlias = Callable[[Catalogue, Entry], Change]
 """What an entry changes."""
 Finished: TypeAlias = Callable[[list[str]], None]
-"""Told what was skipped and why, a sentence each."""
+"""Called with what was skipped and why, a sentence each."""
 
 
 class SkippedEntry(Exception):

@@ -1,7 +1,7 @@
 """From the text of a definitions file to entries whose fields are there and have the right type.
 
 Both forms are read: that of a whole cluster, and that of one virtual host, whose entries do not
-name it.  Fields that nobody here knows are left alone, since newer RabbitMQs have more of them.
+name it.  Fields that are unknown here are left alone, since newer RabbitMQs have more of them.
 """
 
 from __future__ import annotations

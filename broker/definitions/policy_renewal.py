@@ -1,7 +1,7 @@
 """Policies have changed: queues and exchanges that are there go by what is so now.
 
-Some at a time, for there may be many, and nobody is to wait for that.  Each is looked at with the
-policies of that moment; if those change meanwhile, all are looked at once more.
+Some at a time, for there may be many, and no client is to wait for that.  Each is looked at with
+the policies of that moment; if those change meanwhile, all are looked at once more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SEARCHES = 500
 """Of a name for a pattern in one turn: with more than ten policies there are fewer names."""
 
 Begin = Callable[[Task, Callable[[Exception], None]], object]
-"""Has it done, from the next turn on; tells what it raises."""
+"""Runs a task, from the next turn on; the second argument is called with what it raises."""
 
 
 def piece_for(policies: int) -> int:

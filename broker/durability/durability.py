@@ -150,13 +150,13 @@ class Durability:
                 f"{', '.join(sorted(unknown))}; nothing has been changed"
             )
         self.image = read_image(definitions)
-        """What was told to the `facts` of the process before."""
+        """What was put into the `facts` of the process before."""
         self._seen_below = read_seen(definitions.get(SEEN, ()))
         self._spilled = definitions.get(SPILL, [])
         self.known_peers = KnownPeers(definitions.get(KNOWN_PEER, ()), self.commits)
         """Other nodes; none for one that was always alone."""
         self.identity = NodeIdentity(definitions.get(IDENTITY, ()), self.commits)
-        """Nobody's for one that was always alone."""
+        """Empty for a node that was always alone."""
         levels, keys = definitions.get(LEVEL, ()), definitions.get(KEYS, ())
         self.journals = LocalJournals(store.log, self.commits, self._seen_below, levels, keys)
         items = definitions.get(JOURNAL, ())
@@ -189,7 +189,7 @@ class Durability:
             self._awaited.set_exception(error)
 
     def close(self, queues: Iterable[Queue]) -> None:
-        """Write what is left, and of each queue what nobody has seen yet.  Waits for the disk.
+        """Write what is left, and of each queue what was never delivered.  Waits for the disk.
 
         Does nothing the second time.
         """

@@ -1,6 +1,6 @@
 """Decided changes of definitions: the facts that begin and end, and what that rests on.
 
-A change holds results, so that applying it needs no rules: whoever decides lists all that goes with
+A change holds results, so that applying it needs no rules: the decision lists all that goes with
 what goes.  See docs/decisions/0009.
 """
 

@@ -1,7 +1,7 @@
 """The port to what remembers the definitions of a node when the process does not.
 
-Whoever owns a definition tells it, at the moment of a change, what is true from now on: a kind, a
-name that is unique within it, and a value.  Only what must outlive the process is told.
+The owner of a definition puts it, at the moment of a change, what is true from now on: a kind, a
+name that is unique within it, and a value.  Only what must outlive the process is put.
 """
 
 from enum import StrEnum
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 
 class Facts(Protocol):
-    """Told what has changed.  Durable is it later: see `Commits`."""
+    """Receiver of changed facts, which are durable later: see `Commits`."""
 
     def put(self, kind: Kind, key: Key, value: object) -> None:
         """Put a fact, in place of what was under that name."""

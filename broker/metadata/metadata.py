@@ -15,10 +15,10 @@ Decide: TypeAlias = Callable[[], Change]
 Raises what is to be answered if that cannot be.
 """
 Consequence: TypeAlias = Callable[[], None]
-"""Tells somebody of what was applied: a client, for one, whose consumer is gone."""
+"""Notification of what was applied: of a client, for one, whose consumer is gone."""
 Apply: TypeAlias = Callable[[Change], Iterable[Consequence]]
 OnLateError: TypeAlias = Callable[[BrokerError], None]
-"""Told that something takes too long, and may still come true."""
+"""Called when a change takes too long, and may still come true."""
 
 
 def ignore_done() -> None:
@@ -34,7 +34,7 @@ class Metadata(Protocol):
         """Have what `decide` returns come true, then call `done`: before this returns, or later.
 
         `decide` is called now, and what it raises is raised here.  If what it rests on has changed
-        before it could come true it is called again, and `failed` is told what it raises.
+        before it could come true it is called again, and `failed` is called with what it raises.
         """
 
     def settle(
@@ -45,7 +45,7 @@ class Metadata(Protocol):
     ) -> None:
         """Have a change made that must be, however long it takes; `decide` must not raise.
 
-        If it takes too long, `late` is told, if there is any, and `done` is not called any more.
+        If it takes too long, `late` is called, if there is any, and `done` is not called any more.
         """
 
 
@@ -61,7 +61,7 @@ class LocalMetadata:
     def change(
         self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
     ) -> None:
-        """`done` is called before this returns; before those are told whom it concerns besides."""
+        """`done` is called before this returns, and before all other notifications."""
         del failed
         change = decide()
         removes, puts = change.removes, change.puts

@@ -20,7 +20,7 @@ class RegisteredNode(NamedTuple):
     """Node of the cluster, as all its nodes know it."""
 
     address: ListenAddress
-    """Where it listens for the others, unless they were told another place."""
+    """Where it listens for the others, unless they were given another address."""
     boot: int = 0
     """How often it has been started; 0 if it was never here."""
     nonce: bytes = b""
@@ -90,7 +90,7 @@ def node_fact(node: str, registered: RegisteredNode) -> Fact:
 
 
 def found(nodes: Nodes, founders: Mapping[str, ListenAddress]) -> Change:
-    """Have those that found the cluster known, unless somebody has done so."""
+    """Register the founders of the cluster, unless that is done."""
     if nodes:
         return NOTHING
     facts = [node_fact(node, RegisteredNode(address)) for node, address in sorted(founders.items())]

@@ -97,7 +97,7 @@ class ProposalOutcomes:
 
     boot: int
     known_below: int = 1
-    """Nobody will ask for those with lower numbers; they are not applied any more."""
+    """Proposals with lower numbers will not be asked for; they are not applied any more."""
     applied: dict[int, bool] = field(default_factory=dict)
     """For each number from there on that has come: whether it held."""
 

@@ -1,7 +1,7 @@
 """Regular expressions as trees, so that they can be run in another way than by trying.
 
 Reads what Python's `re` takes for octets, once `re` has taken it: what is wrong is found there.
-Groups are not remembered and greed does not count, since nobody asks more than whether there is a
+Groups are not remembered and greed does not count, since all that matters is whether there is a
 match.
 """
 

@@ -55,7 +55,7 @@ def merged(policy: EffectivePolicy, operator: EffectivePolicy) -> EffectivePolic
 
 
 def merged_value(key: str, policy: object, operator: object) -> object:
-    """Numbers that nobody has checked may be none: then the operator is right."""
+    """Unchecked values may be no numbers: then the operator is right."""
     merge = MERGED.get(key)
     if merge is None or not (isinstance(policy, int) and isinstance(operator, int)):
         return operator

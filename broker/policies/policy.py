@@ -87,7 +87,7 @@ class Policy:
     definition: EffectivePolicy
     targets: frozenset[PolicyTarget]
     finds: Finds
-    """Whether it is for somebody with this name."""
+    """Whether it is for a queue or exchange with this name."""
 
 
 def read_policy(name: str, fields: object) -> Policy:

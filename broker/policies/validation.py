@@ -173,7 +173,7 @@ def priority_problem(value: object, _keys: Container[str]) -> str | None:
 def pattern_problem(value: object, _keys: Container[str]) -> str | None:
     """Describe what is wrong with a pattern; PCRE has other words for the same.
 
-    It is searched for in the names of all queues and exchanges, so nobody may have it take long.
+    It is searched for in the names of all queues and exchanges, so it must not take long.
     """
     if not isinstance(value, str):
         return f"pattern should be a binary but was {term(value)}"

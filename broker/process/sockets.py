@@ -48,9 +48,10 @@ def of_tcp(listening: socket.socket) -> socket.socket:
 
 
 def unix_socket(path: Path) -> socket.socket:
-    """Bound to a path, in the place of one that was left behind: OSError if somebody answers there.
+    """Bound to a path, in the place of one that was left behind: OSError if a process answers
+    there.
 
-    Whoever may write to it may connect: the umask says who that is.
+    Users who may write to it may connect: the umask says who they are.
     """
     if path.is_socket():
         with socket.socket(socket.AF_UNIX) as client:
@@ -83,7 +84,7 @@ class Acceptor:
     """Acceptor on sockets; each client is let in by a task of its own.
 
     By the readiness of a socket, not by `sock_accept`: a task that is cancelled while it waits for
-    that may lose a client that was accepted in the same turn, whom nobody would close.
+    that may lose a client that was accepted in the same turn, and would never be closed.
     """
 
     __slots__ = ("_clients", "_clients_max", "_let_in", "_listening", "_loop")

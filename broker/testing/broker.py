@@ -154,14 +154,14 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """For any client, of any language, in any process.
+        """URL for any client, of any language, in any process.
 
         With a unix socket its path stands for the host, each slash as %2F.
         """
         return self.url_of(self._config.vhosts[0])
 
     def url_of(self, vhost: str) -> str:
-        """The same, for another virtual host."""
+        """Return the URL for another virtual host."""
         return next(iter(self._urls_of(vhost).values()))
 
     def vhost(self, name: str = "") -> Vhost:
@@ -187,7 +187,7 @@ class Broker:
         return self.vhost(name)
 
     async def delete_vhost(self, name: str) -> None:
-        """With all that is in it; its connections are closed.  NotFound.
+        """Delete a virtual host with all that is in it; its connections are closed.  NotFound.
 
         What goes wrong ends with it, what goes wrong for all virtual hosts, too.
         """
@@ -209,14 +209,14 @@ class Broker:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong for all virtual hosts."""
+        """Faults for all virtual hosts."""
         from fluffle.broker.testing.faults.faults import Faults  # noqa: PLC0415  if it is used
 
         return Faults(self.scope())
 
     @property
     def clients(self) -> Clients:
-        """Those of all virtual hosts, and who has not logged in yet."""
+        """Clients of all virtual hosts, and those that have not logged in yet."""
         from fluffle.broker.testing.faults.clients import Clients  # noqa: PLC0415  if it is used
 
         return Clients(self.scope())
@@ -231,7 +231,7 @@ class Broker:
         return FaultScope(self.node.parts, self._door, self.clock.call_later, vhost)
 
     async def mend(self) -> None:
-        """Nothing goes wrong any more, in any virtual host or in all."""
+        """End all faults, in one virtual host or in all."""
         with ExitStack() as mending:
             for scope in self._scopes.values():
                 mending.callback(scope.mend)

@@ -103,8 +103,8 @@ class Calls:
 
 
 async def result_of(running: Future[T], patience_s: float) -> T:
-    """In a loop of asyncio or of trio.  TimeoutError; it is given up then, and by who is
-    cancelled."""
+    """Await a result in a loop of asyncio or of trio.  TimeoutError; it is given up then, and when
+    its caller is cancelled."""
     __tracebackhide__ = True
     if not in_trio():
         return await asyncio.wait_for(asyncio.wrap_future(running), patience_s)

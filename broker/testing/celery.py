@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def celery_broker_url(amqp_broker: ThreadedBroker) -> str:
-    """For applications that are there before any test."""
+    """Return the URL for applications that are there before any test."""
     return amqp_broker.url
 
 
@@ -32,7 +32,7 @@ def celery_config(celery_broker_url: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def celery_worker_parameters() -> dict[str, Any]:
-    """Without the task by which Celery sees that a worker runs: that it consumes is enough."""
+    """Switch off the task by which Celery sees that a worker runs: that it consumes is enough."""
     return {"perform_ping_check": False}
 
 

@@ -55,7 +55,7 @@ class MovableClock:
         return waiting
 
     def over(self, clock: Clock) -> Clock:
-        """The same moves for another clock."""
+        """Return a clock that is moved with this one, over another clock."""
         return Moved(clock, lambda: self._ahead_ms)
 
     async def advance(self, by: timedelta = timedelta(0), **parts: float) -> None:

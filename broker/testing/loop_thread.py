@@ -63,7 +63,7 @@ class LoopThread:
         return min(wanted_s, HUNG_PATIENCE_S) if is_hung else wanted_s
 
     def gave_up(self, work: object, patience_s: float) -> TimeoutError:
-        """It was in vain, and others will know; what to raise."""
+        """Note that a call was in vain, for later ones; return what to raise."""
         self._hung = self.begin(nothing)
         what = getattr(work, "__qualname__", work)
         text = f"the broker's thread has not done {what} in {patience_s} s"
@@ -71,7 +71,7 @@ class LoopThread:
 
     @property
     def where(self) -> str:
-        """Where the thread stands, for people."""
+        """Stack of the thread, for people."""
         frame = sys._current_frames().get(self._thread.ident or 0)
         return "".join(traceback.format_stack(frame)) if frame is not None else "it has ended"
 
@@ -89,4 +89,4 @@ class LoopThread:
 
 
 async def nothing() -> None:
-    """It is done once the thread does anything."""
+    """Do nothing: it is done once the thread does anything."""

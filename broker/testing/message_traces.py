@@ -125,11 +125,11 @@ class Passage:
 
     @property
     def acked_by(self) -> str | None:
-        """The tag of the consumer, if it has been acknowledged; empty for a basic.get."""
+        """Tag of the consumer, if it has been acknowledged; empty for a basic.get."""
         return self.last.consumer_tag if self.last.what is StepKind.ACKED else None
 
     def view(self, *more: TraceStep) -> Passage:
-        """As it is now, and stays."""
+        """Return a copy as of now, which does not change."""
         seen = Passage(
             self.queue, self.body, exchange=self.exchange, routing_key=self.routing_key,
             key=self.key, number=self.number,
@@ -158,7 +158,7 @@ class OpenTraces:
         """By their numbers: it is yet to be seen whether somebody wants them."""
 
     def wait(self, passages: Sequence[Passage], *, in_front: bool = False) -> None:
-        """They are ready from now on."""
+        """Note that messages are ready from now on."""
         for each in passages:
             self._ready[each.number] = each
             self._by_key.setdefault(each.key, {})[each.number] = each
@@ -195,12 +195,12 @@ class OpenTraces:
         return list(islice(self._ready.values(), count))
 
     def reject(self, passage: Passage) -> None:
-        """It has been, which is its end unless it goes to a dead-letter exchange."""
+        """Note a reject, which ends a trace unless the message goes to a dead-letter exchange."""
         self.end(passage)
         self._rejected[passage.number] = passage
 
     def rejected_like(self, key: int) -> Passage | None:
-        """One with this content, which is told once."""
+        """Return a rejected message with this content, once."""
         found = next((each for each in self._rejected.values() if each.key == key), None)
         return self._rejected.pop(found.number) if found is not None else None
 

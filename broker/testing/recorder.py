@@ -65,10 +65,10 @@ class Recorder:
         return PublishingMetadata(inner, teller, self._find, actor=by.actor, settler=by.settler)
 
     def logged_in(self, connection: Client, mechanism: str, name: str) -> None:
-        """It says so when it opens a virtual host."""
+        """Note a login, which is shown when the client opens a virtual host."""
 
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
-        """Nobody knows which virtual host it wanted, so all hear of it."""
+        """Note a refused login in all timelines: which virtual host it wanted is not known."""
         for timeline in self._timelines.values():
             timeline.note(Actor(short(connection.name)), f"may not log in as {name!r}: {reason}")
 

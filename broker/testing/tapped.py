@@ -119,8 +119,8 @@ class SettlementTap:
 
 
 def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLetterFrom:
-    """As `inner` publishes the dead again, and they are seen before; `of` gives the timeline of a
-    virtual host."""
+    """Return a port that publishes dead letters by `inner`, and records them; `of` gives the
+    timeline of a virtual host."""
 
     def dead_letter(vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         timeline = of(vhost)

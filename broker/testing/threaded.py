@@ -78,11 +78,11 @@ class ThreadedBroker:
 
     @property
     def url(self) -> str:
-        """For any client, of any language, in any process."""
+        """URL for any client, of any language, in any process."""
         return self.broker.url
 
     def url_of(self, vhost: str) -> str:
-        """The same, for another virtual host."""
+        """Return the URL for another virtual host."""
         return self.broker.url_of(vhost)
 
     def vhost(self, name: str = "") -> BlockingVhost:
@@ -94,7 +94,7 @@ class ThreadedBroker:
         return BlockingVhost(self, self.call(lambda: self.broker.add_vhost(name, wanted)))
 
     def delete_vhost(self, name: str) -> None:
-        """With all that is in it; its connections are closed.  NotFound."""
+        """Delete a virtual host with all that is in it; its connections are closed.  NotFound."""
         self.call(lambda: self.broker.delete_vhost(name))
 
     @property
@@ -103,7 +103,7 @@ class ThreadedBroker:
         return CrossThreadProxy(self.broker.faults, partial(blocking, self))
 
     def mend(self) -> None:
-        """Nothing goes wrong any more, in any virtual host or in all."""
+        """End all faults, in one virtual host or in all."""
         self.call(self.broker.mend)
 
     @property
@@ -132,15 +132,15 @@ class ThreadedBroker:
         return self._thread.begin(work)
 
     def patience_s(self, wanted_s: float) -> float:
-        """As `LoopThread.patience_s`."""
+        """Return the time to wait, as `LoopThread.patience_s`."""
         return self._thread.patience_s(wanted_s)
 
     def gave_up(self, work: object, patience_s: float) -> TimeoutError:
-        """As `LoopThread.gave_up`."""
+        """Return what to raise, as `LoopThread.gave_up`."""
         return self._thread.gave_up(work, patience_s)
 
     def _check(self) -> None:
-        """Nobody waits for a broker that has ended."""
+        """Raise if the broker has ended: no call waits for one."""
         if self.broker.failure is not None:
             raise NodeFailed(f"the broker has failed: {self.broker.failure}")
 
@@ -213,7 +213,7 @@ class AwaitedVhost:
 
 
 async def closed() -> None:
-    """What has been closed is gone with the round after the next."""
+    """Wait until what has been closed is gone, with the round after the next."""
     for _ in range(2):
         await asyncio.sleep(0)
 
@@ -231,7 +231,7 @@ class BlockingClock:
         return self._clock().now_ms()
 
     def advance(self, by: timedelta = timedelta(0), **parts: float) -> None:
-        """As `MovableClock.advance`; returns when everything has happened."""
+        """Advance as `MovableClock.advance` does; returns when everything has happened."""
         self._broker.call(lambda: self._clock().advance(by, **parts))
 
 

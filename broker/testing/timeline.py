@@ -134,7 +134,7 @@ class Timeline:
         self.unroutable.append(lost)
 
     def found(self, queue: str, message: RoutedMessage, detail: str) -> Passage:
-        """It is in a queue, and nobody has seen it come."""
+        """Note a message that is in a queue without having been seen before."""
         return self._begin(queue, message, TraceStep(StepKind.FOUND, self.at_ms, detail=detail))
 
     def _begin(self, queue: str, message: RoutedMessage, step: TraceStep) -> Passage:
@@ -260,8 +260,8 @@ class Timeline:
 
     @property
     def unacked(self) -> list[Passage]:
-        """Those that are in somebody's hands, or were last in those of a channel that has ended
-        without saying what is to become of them."""
+        """Messages that consumers hold, or that were last held by a channel that has ended without
+        settling them."""
         passages = self.passages.values()
         return [
             each for each in passages if each.last.what in (StepKind.DELIVERED, StepKind.ABANDONED)

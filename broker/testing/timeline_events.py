@@ -17,7 +17,7 @@ BY_ITSELF = "amq."
 
 
 def changed(what: str, headers: EventHeaders) -> str:
-    """In words, what the event exchange tells in headers; empty for what goes without saying."""
+    """Return in words what headers of an event describe; empty for what goes without saying."""
     if "vhost" not in headers or what.startswith(("vhost.", "permission.")):
         return ""
     describe = TELL.get(what)
@@ -61,7 +61,8 @@ def ends(headers: Mapping[str, Any], way: str) -> str:
 
 
 def arguments_in(headers: Mapping[str, Any]) -> list[str]:
-    """Without the types, as people write them; what the event exchange has are Erlang terms."""
+    """Return arguments without their types, as people write them; the event exchange has Erlang
+    terms."""
     pairs = (ARGUMENT.fullmatch(each) for each in headers["arguments"])
     return [f"{pair[1]}={pair[2] or pair[3] or ''}" for pair in pairs if pair is not None]
 

@@ -73,7 +73,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def is_strict(item: pytest.Item) -> bool:
-    """What the mark of a test says, or else the option or the setting."""
+    """Whether a test is strict, by its mark, or else the option or the setting."""
     mark = item.get_closest_marker(STRICT)
     if mark is not None:
         return bool([*mark.args, *mark.kwargs.values(), True][0])
@@ -130,7 +130,7 @@ def pytest_runtest_makereport(
 
 
 def timelines_of(item: pytest.Item) -> list[str]:
-    """Of the virtual hosts and brokers that a test has as fixtures."""
+    """Return the timelines of the virtual hosts and brokers that a test has as fixtures."""
     if "fluffle.broker.testing.threaded" not in sys.modules:
         return []
     if item.config.getoption("--amqp-broker") or item.config.getini("amqp_broker"):

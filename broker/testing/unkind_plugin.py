@@ -32,7 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def seed(text: str) -> int:
-    """So that the name of a file behind the option is not taken for one.  ValueError."""
+    """Parse a seed, so that the name of a file behind the option is not taken for one.
+    ValueError."""
     return int(text)
 
 

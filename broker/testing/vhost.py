@@ -213,7 +213,7 @@ class Vhost:
         return [*found]
 
     async def purge(self, queue: str) -> int:
-        """Drop ready messages; how many there were.  NotFound."""
+        """Drop ready messages; return how many there were.  NotFound."""
         self._check_there(queue)
         row = await ask(self._parts, "queues.purge", name=queue, vhost=self.name)
         self._timeline.purging(direct_consumers.TEST, queue)()
@@ -224,7 +224,8 @@ class Vhost:
         return DirectConsumer(self._parts.vhost(self.name), self._turn, self._timeline)
 
     def _counts(self, name: str) -> Counts | None:
-        """None for a queue that is not there, or that nobody leads here now."""
+        """Return the counts of a queue; None for one that is not there, or has no leader here
+        now."""
         queue = self._parts.vhost(self.name).queues.get(name)
         if queue is None:
             return None

@@ -238,7 +238,7 @@ class Checker:
         self.report.add(breach, f"event {self._now}: {sentence}")
 
     def _floor(self, channel: str) -> int:
-        """Whatever was sent on it from now on was sent after this event."""
+        """Return the point of the history behind which whatever is sent from now on was sent."""
         return max(self._floors.get(channel, 0), self._run_ended_at)
 
     def _got_homed(self, event: Homed) -> None:
@@ -427,13 +427,15 @@ class Checker:
                 suspicions.remove(suspicion)
 
     def _closing(self, event: Closing) -> None:
-        """What it holds may come to others; its acknowledgements are on their way."""
+        """Note a channel that closes: what it holds may come to others; its acknowledgements are on
+        their way."""
         release(event.channel, self._held.pop(event.channel, ()))
         for suspicion in [*self._suspicions.get(event.channel, ())]:
             self._dismiss(suspicion)
 
     def _ended(self, event: Ended) -> None:
-        """So are those without an answer: they may never have arrived."""
+        """Note a connection that ended: acknowledgements without an answer may never have
+        arrived."""
         channel = event.channel
         self._closing(Closing(channel))
         question = self._questions.pop(channel, None)
@@ -445,7 +447,7 @@ class Checker:
     # What becomes of messages
 
     def _settle(self, message: Message) -> None:
-        """If it is over everywhere, remember it for a while, then only that it was."""
+        """Remember a message that is over everywhere for a while, then only that it was."""
         published = self._published_messages[message]
         if message in self._unconfirmed or not all(state.vouched_at for state in published.states):
             return
@@ -457,7 +459,8 @@ class Checker:
                 self._in_queue[state.queue].pop(old, None)
 
     def _clearing_asked(self, event: ClearingAsked) -> None:
-        """From now on anything in it may go, and what has been confirmed must."""
+        """Note that a purge was sent: from now on anything in the queue may go, and what has been
+        confirmed must."""
         states = self._in_queue.get(event.queue, {}).values()
         for state in states:
             state.may_be_cleared = True
@@ -520,7 +523,7 @@ class Checker:
 
 
 def release(channel: str, states: Iterable[MessageState]) -> None:
-    """They are not in its hands any more."""
+    """Note that a client does not hold these messages any more."""
     for state in states:
         if state.holder == channel:
             state.holder = None

@@ -66,7 +66,7 @@ class QueueNames(NamedTuple):
 
 
 def publishing(names: QueueNames, rate: float, nodes: int) -> dict[str, Role]:
-    """All of them together publish about so many messages a second."""
+    """Run publishers that together publish about so many messages a second."""
     pause_s = MESSAGES_A_ROUND * nodes / rate
     return {
         "batches": batches((names.busy, names.mixed, names.polled), pause_s, batch_max=20),
@@ -133,7 +133,7 @@ class ClientGroup:
                 self.note(Declared(queue))
 
     async def declare_sink(self, definitions: Definitions) -> None:
-        """Where the bindings lead that come and go.  `ConnectionEnded` where that fails."""
+        """Declare where the bindings lead that come and go.  `ConnectionEnded` where that fails."""
         with await self.client("setup.sink", self.addresses[0]) as client:
             declare = definitions.declare(definitions.sink, **{"x-max-length": SINK_MESSAGES_MAX})
             await client.connection.call(declare)
@@ -149,11 +149,11 @@ class ClientGroup:
 
     @property
     def present(self) -> list[NodeAddress]:
-        """The addresses of the nodes that are in the cluster now."""
+        """Addresses of the nodes that are in the cluster now."""
         return [address for address in self.addresses if address.node in self.members]
 
     async def work(self, roles: Mapping[str, Role], is_over: asyncio.Event) -> None:
-        """Until it is over; then await confirms and leave."""
+        """Work until it is over; then await confirms and leave."""
         async with asyncio.TaskGroup() as clients:
             for address in self.addresses:
                 for name, role in roles.items():

@@ -158,7 +158,7 @@ def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
 
 
 def manners_of(nodes: Sequence[str]) -> ClientOptions:
-    """Who logs in, from the first address: it is the same on all nodes."""
+    """Return the user of the first address: it is the same on all nodes."""
     from fluffle.broker.torture.connection import ClientOptions  # noqa: PLC0415
 
     _name, url = named(nodes[0])

@@ -156,7 +156,7 @@ class ClientConnection:
 
     @property
     def channel(self) -> str:
-        """The name of the channel."""
+        """Name of the channel."""
         return f"{self.name}#{self._channel}"
 
     def on(self, cls: type[Method], act: Callable[[ReceivedMethod], None]) -> None:
@@ -208,7 +208,7 @@ class ClientConnection:
 
     @asynccontextmanager
     async def patience(self, why: str) -> AsyncIterator[None]:
-        """Whatever is waited for in it comes soon, or `ConnectionEnded` is raised."""
+        """Raise `ConnectionEnded` unless whatever is waited for in it comes soon."""
         try:
             async with asyncio.timeout(self.client_options.patience_s):
                 yield
@@ -216,7 +216,7 @@ class ClientConnection:
             raise ConnectionEnded(why) from error
 
     async def _read(self) -> bytes:
-        """Some bytes.  Heartbeats are sent as long as somebody waits here."""
+        """Read some bytes.  Heartbeats are sent as long as a caller waits here."""
         loop = asyncio.get_running_loop()
         silent_beats = 0
         while silent_beats < self.client_options.silent_beats_max:
@@ -270,14 +270,14 @@ class ClientConnection:
         await self.call(make(Channel.Open))
 
     async def close_channel(self) -> None:
-        """With all that is in its hands."""
+        """Close the channel with all unsettled deliveries."""
         self.note(Closing(self.channel))
         self.is_closing = True
         await self.call(make(Channel.Close, 200, "", 0, 0))
         self.note(Ended(self.channel, "it was closed"))
 
     async def replace_channel(self, why: str) -> None:
-        """The broker has closed it: open another."""
+        """Open another channel for one that the broker has closed."""
         self.note(Ended(self.channel, why))
         self.send(make(Channel.CloseOk))
         await self.open_channel()

@@ -152,7 +152,7 @@ class Definitions:
         return any(queue in self._missing and queue not in self.renewing for queue in queues)
 
     def keep(self, queue: str) -> None:
-        """The queue is there, and may be published to; the oldest makes way."""
+        """Keep a queue that is there, and may be published to; the oldest makes way."""
         self.kept.append(queue)
         if len(self.kept) > KEPT_MAX:
             self.full.append(self.kept.popleft())
@@ -174,7 +174,7 @@ class Definitions:
         return not self._missing[queue]
 
     def stop_publishing(self) -> None:
-        """Publish no more: whatever is confirmed has been."""
+        """Publish no more to a queue: whatever is confirmed has been."""
         self.full += self.kept
         self.kept.clear()
         self.posting.clear()
@@ -189,7 +189,7 @@ class Definitions:
         return random.choice(self._current)
 
     def replace(self, thing: Thing) -> None:
-        """There is enough of it, or it is unknown what became of it."""
+        """Replace a thing that has been used enough, or whose state is unknown."""
         if thing in self._current:
             at = self._current.index(thing)
             self._current[at] = self._new(is_binding=thing.is_binding)
@@ -238,7 +238,7 @@ def defining(definitions: Definitions) -> Role:
 
 
 def looking(definitions: Definitions, *, by_publish: bool) -> Role:
-    """Looks for things: by messages that come back, or by passive declares of queues.  One who
+    """Look for things: by messages that come back, or by passive declares of queues.  A client that
     waits for what it has changed would see nothing meanwhile, so others look."""
 
     async def look(client: RecordingClient, random: Random) -> None:
@@ -295,7 +295,7 @@ class Definer:
         return self._definitions.declare(name) if is_wanted else make(Queue.Delete, queue=name)
 
     async def _is_there(self, queue: str) -> bool:
-        """If not, that costs the channel, and another is opened."""
+        """Whether it is there; if not, that costs the channel, and another is opened."""
         try:
             await self._connection.call(make(Queue.Declare, queue=queue, passive=True))
         except BrokerRefusal as refusal:
@@ -415,7 +415,7 @@ async def renew(connection: ClientConnection, definitions: Definitions, queue: s
 async def publish_to_kept(
     client: RecordingClient, definitions: Definitions, queue: str, random: Random
 ) -> None:
-    """Some messages."""
+    """Publish some messages to kept queues."""
     is_mandatory = random.random() < 0.5
     target = Target("", queue, (queue,), is_mandatory)
     definitions.posting[queue] += 1
@@ -462,7 +462,7 @@ def emptying(definitions: Definitions) -> Role:
 
 
 async def empty(client: RecordingClient, queue: str) -> None:
-    """All that is in a queue which must be there is received."""
+    """Receive all that is in a queue which must be there."""
     async with asking(client.connection, queue, Operation.LOOK) as answers:
         try:
             tag = await client.unacked.get(queue)
@@ -477,7 +477,7 @@ async def empty(client: RecordingClient, queue: str) -> None:
 
 
 async def look_for_all(connection: ClientConnection, definitions: Definitions) -> None:
-    """At the end, when every node has heard of everything."""
+    """Look for everything at the end, when every node knows all of it."""
     definer = Definer(connection, definitions)
     for thing in definitions.things:
         if thing.is_binding:

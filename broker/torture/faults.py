@@ -94,12 +94,12 @@ class FaultContext:
         self._minority = asyncio.Semaphore(max(1, (len(self.system.addresses) - 1) // 2))
 
     async def do(self, action: NodeAction, *nodes: str) -> None:
-        """To all of them at once."""
+        """Do it to all of the nodes at once."""
         await asyncio.gather(*(self.system.actions[action](node) for node in nodes))
 
     @asynccontextmanager
     async def claim(self, kind: Kind, nodes: Sequence[str]) -> AsyncIterator[None]:
-        """No other fault touches that part of these nodes."""
+        """Claim that part of these nodes, so that no other fault touches it."""
         async with AsyncExitStack() as stack:
             is_one = len(nodes) == 1 and kind.strikes is not EligibleNodes.SPARES
             if kind.part is FaultTarget.PROCESS and is_one:
@@ -154,7 +154,7 @@ async def unplug(scene: FaultContext, fault: Fault) -> None:
 
 
 async def kill_twice(scene: FaultContext, fault: Fault) -> None:
-    """The second time while it starts."""
+    """Kill nodes, the second time while they start."""
     for pause_s in (fault.for_s, 0.0):
         await scene.do(NodeAction.KILL, *fault.nodes)
         await scene.do(NodeAction.START, *fault.nodes)
@@ -163,7 +163,7 @@ async def kill_twice(scene: FaultContext, fault: Fault) -> None:
 
 
 async def restart(scene: FaultContext, fault: Fault) -> None:
-    """One after the other, each only when the one before serves."""
+    """Restart nodes one after the other, each only when the one before serves."""
     for node in fault.nodes:
         await scene.do(NodeAction.STOP, node)
         await asyncio.sleep(fault.for_s)
@@ -214,7 +214,8 @@ async def grow(scene: FaultContext, fault: Fault) -> None:
 
 
 async def shrink(scene: FaultContext, fault: Fault) -> None:
-    """The opposite.  What it has confirmed is with the others before it goes."""
+    """Remove the members of all queues from a node; what it has confirmed is with the others
+    before."""
     (node,) = fault.nodes
     await scene.do(NodeAction.SHRINK, node)
     scene.members.remove(node)
@@ -225,7 +226,7 @@ async def shrink(scene: FaultContext, fault: Fault) -> None:
 
 
 async def start(scene: FaultContext, *nodes: str) -> None:
-    """All at once, until they serve."""
+    """Start all nodes at once, and wait until they serve."""
     await scene.do(NodeAction.START, *nodes)
     await asyncio.gather(*map(scene.serves, nodes))
 
@@ -240,7 +241,8 @@ async def isolate(scene: FaultContext, fault: Fault) -> None:
 
 
 async def deafen(scene: FaultContext, fault: Fault) -> None:
-    """The second hears nothing of the first any more; the first hears the second."""
+    """Cut one direction: the second node gets nothing of the first any more; the first still hears
+    the second."""
     assert scene.system.mesh is not None
     source, destination = fault.nodes
     scene.system.mesh.cut(source, destination)
@@ -294,7 +296,7 @@ async def rejoin_slowly(scene: FaultContext, fault: Fault) -> None:
 
 
 def every_node(scene: FaultContext) -> list[str]:
-    """Also those that may come meanwhile."""
+    """Return all nodes, and those that may come meanwhile."""
     return [address.node for address in scene.system.every_address]
 
 
@@ -327,7 +329,7 @@ async def reset_clients(scene: FaultContext, fault: Fault) -> None:
 
 
 async def silence_clients(scene: FaultContext, fault: Fault) -> None:
-    """They can neither reach the node nor be reached."""
+    """Cut clients off: they can neither reach the node nor be reached."""
     front = scene.fronts[fault.nodes[0]]
     for flow in (front.forth, front.back):
         flow.cut()
@@ -337,7 +339,7 @@ async def silence_clients(scene: FaultContext, fault: Fault) -> None:
 
 
 async def mute_node(scene: FaultContext, fault: Fault) -> None:
-    """It hears its clients, and they do not hear it."""
+    """Drop what a node sends to its clients; what they send arrives."""
     flow = scene.fronts[fault.nodes[0]].back
     flow.cut()
     await asyncio.sleep(fault.for_s)
@@ -447,7 +449,8 @@ def plan(
     kinds: Sequence[str],
     spares: Sequence[str] = (),
 ) -> list[Fault]:
-    """In the order of their beginnings; all end in time.  `spares` may join those nodes."""
+    """Plan faults in the order of their beginnings; all end in time.  `spares` may join those
+    nodes."""
     faults: list[Fault] = []
     members = [*nodes]
     began_s = WARM_UP_S
@@ -485,7 +488,7 @@ def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> l
 
 
 async def carry_out(scene: FaultContext, faults: Sequence[Fault]) -> None:
-    """All of them, each at its time or when it may; return when the last is over."""
+    """Carry out all faults, each at its time or when it may; return when the last is over."""
 
     async def one(fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)

@@ -79,7 +79,7 @@ class Findings:
 
     @property
     def is_good(self) -> bool:
-        """Nothing was broken that is promised."""
+        """Whether nothing was broken that is promised."""
         return not self.broken
 
     @property
@@ -104,5 +104,5 @@ class Findings:
         }
 
     def sentences(self) -> Iterator[str]:
-        """Worst first; not more than so many of a kind."""
+        """Yield the breaches, worst first; not more than so many of a kind."""
         return (line for breach in Breach for line in self._sentences.get(breach, ()))

@@ -310,7 +310,8 @@ def to_line(at_ns: int, event: Event) -> str:
 
 
 def from_line(line: str | bytes) -> tuple[int, Event]:
-    """The opposite.  ValueError, KeyError or TypeError for what is no such line."""
+    """Parse a line of a history file.  ValueError, KeyError or TypeError for what is no such
+    line."""
     at_ns, name, *values = json.loads(line)
     cls = KINDS[name]
     fields = (FIELDS.get(field, lambda value: value) for field in cls._fields)

@@ -91,7 +91,7 @@ class Thing:
         self.worlds = {world._replace(seen=world.seen - answers) for world in worlds}
 
     def written(self, client: str) -> None:
-        """There is an answer, so it has happened."""
+        """Note an answer: the write has happened."""
         done = [world for world in self._possible() if client in world.done]
         self.worlds = {world._replace(done=world.done - {client}) for world in done}
         del self.writing[client]

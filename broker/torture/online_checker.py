@@ -157,7 +157,7 @@ class HistoryWriter:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the beginning."""
         return (self._now_ns() - self._began_ns) / 1e9
 
     def note(self, event: Event) -> None:
@@ -168,10 +168,10 @@ class HistoryWriter:
         self.stalls.read(at_ns, event)
 
     def tester_was_late(self, for_s: float) -> None:
-        """The tester itself has done nothing for so long."""
+        """Note that the tester itself has done nothing for so long."""
         self.stalls.tester_was_late(self._now_ns() - self._began_ns, int(for_s * 1e9))
 
     def stop_the_clock(self) -> None:
-        """No client publishes from now on, and how long the last confirms take says nothing: one
-        that waits for some is the only one."""
+        """End the measurement of stalls: no client publishes from now on, and how long the last
+        confirms take means nothing."""
         self.stalls.finish(self._now_ns() - self._began_ns)

@@ -38,7 +38,7 @@ class ProxyDirection:
         return self._cuts > 0
 
     def cut(self) -> None:
-        """As often as it is cut it has to be mended."""
+        """Cut the direction; it has to be mended as often as it is cut."""
         self._cuts += 1
         self._is_whole.clear()
 
@@ -48,7 +48,7 @@ class ProxyDirection:
             self._is_whole.set()
 
     def restore(self) -> None:
-        """Whatever was done to it."""
+        """Restore the direction, whatever was done to it."""
         self.delay_s, self._cuts = 0.0, 0
         self._is_whole.set()
 
@@ -86,7 +86,7 @@ class Proxy:
         await asyncio.gather(*self._links, return_exceptions=True)
 
     def reset(self) -> None:
-        """Both ends of every connection there is hear of it with RST."""
+        """Reset every connection there is, with RST to both ends."""
         for link in self._links:
             link.cancel()
 
@@ -135,7 +135,7 @@ class UnderWay:
         self._has_some.set()
 
     async def next(self) -> tuple[float, bytes]:
-        """The oldest; it is under way no more."""
+        """Take the oldest chunk, which is under way no more."""
         while not self._chunks:
             self._has_some.clear()
             await self._has_some.wait()
@@ -146,7 +146,7 @@ class UnderWay:
 async def pump(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: ProxyDirection
 ) -> None:
-    """Until one of the two has ended."""
+    """Pump bytes both ways until one of the two has ended."""
     under_way = UnderWay()
     sending = asyncio.create_task(send(reader, under_way))
     try:
@@ -162,7 +162,7 @@ async def pump(
 
 
 async def send(reader: asyncio.StreamReader, under_way: UnderWay) -> None:
-    """All that the sender says, and nothing as the last."""
+    """Put into transit all that the sender sends, and nothing as the last."""
     try:
         while data := await reader.read(CHUNK_BYTES):
             await under_way.send(data)

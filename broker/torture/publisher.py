@@ -57,7 +57,7 @@ class Publisher:
         connection.on(Basic.Return, self._on_return)
 
     def forget(self) -> None:
-        """The channel is another one."""
+        """Forget what is unconfirmed: the channel is another one."""
         self.unconfirmed.clear()
         self._sequences = None
 
@@ -66,7 +66,7 @@ class Publisher:
         self._sequences = count(1)
 
     def publish(self, targets: Iterable[Target], size: int = 0, *, persistent: bool = True) -> None:
-        """One message of at least so many bytes to each target, in one write."""
+        """Publish one message of at least so many bytes to each target, in one write."""
         events, frames = self.compose(targets, size, persistent=persistent)
         for event in events:
             self._connection.note(event)

@@ -33,7 +33,7 @@ class Unacked:
         connection.on(Basic.Deliver, self._on_deliver)
 
     def forget(self) -> None:
-        """The channel is another one."""
+        """Forget all deliveries: the channel is another one."""
         self.held.clear()
 
     async def consume(self, queue: str, prefetch: int, *, no_ack: bool = False) -> None:
@@ -56,7 +56,7 @@ class Unacked:
         return reply.method.delivery_tag
 
     def ack(self, *tags: int) -> None:
-        """One by one."""
+        """Acknowledge deliveries one by one."""
         self._note_acked(tags)
         self._connection.send(*(make(Basic.Ack, delivery_tag=tag) for tag in tags))
 
@@ -65,7 +65,7 @@ class Unacked:
         self._connection.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
 
     def reject(self, *tags: int) -> None:
-        """For good."""
+        """Reject deliveries for good."""
         self._note_acked(tags)
         self._connection.send(
             *(make(Basic.Reject, delivery_tag=tag, requeue=False) for tag in tags)
@@ -77,7 +77,7 @@ class Unacked:
         self._connection.send(*(make(Basic.Nack, delivery_tag=tag, requeue=True) for tag in tags))
 
     def let_go(self) -> None:
-        """What is in hands was acknowledged by being sent."""
+        """Note that deliveries were acknowledged by being sent."""
         self._note_acked(list(self.held))
 
     async def make_sure(self) -> None:

@@ -38,7 +38,7 @@ def batches(queues: Sequence[str], pause_s: float = 0.0, batch_max: int = 40) ->
 
 
 def one_by_one(queue: str, pause_s: float = 0.0) -> Role:
-    """Each after the confirm of the one before; some go nowhere and come back."""
+    """Publish messages, each after the confirm of the one before; some go nowhere and come back."""
 
     async def publish(client: RecordingClient, random: Random) -> None:
         await client.publisher.confirm_select()
@@ -141,7 +141,7 @@ def leaving(queue: str) -> Role:
 
 
 def polled(queue: str) -> Role:
-    """basic.get; the next answer vouches for the acknowledgement of the one before."""
+    """Consume by basic.get; the next answer vouches for the acknowledgement of the one before."""
 
     async def consume(client: RecordingClient, random: Random) -> None:
         while True:

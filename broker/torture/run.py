@@ -183,7 +183,7 @@ class Run:
             idle_s = idle_s + 1 if owed == before else 0
 
     async def _torture(self, scene: FaultContext) -> None:
-        """The faults, and their end."""
+        """Carry out the faults, and end them."""
         loop = asyncio.get_running_loop()
         over_at = loop.time() + self._order.seconds
         try:
@@ -269,7 +269,7 @@ async def await_serving(
 
 
 async def ask_for(queues: Sequence[str], to: NodeAddress, client_options: ClientOptions) -> None:
-    """Without writing it down.  `ConnectionEnded` where one is not served."""
+    """Get a message without recording it.  `ConnectionEnded` where one is not served."""
     with await RecordingClient.connect(to, "looker", lambda _event: None, client_options) as client:
         for queue in queues:
             await client.ready_count(queue)
@@ -300,7 +300,7 @@ async def empty(clients: ClientGroup, name: str, to: NodeAddress, queue: str) ->
 
 
 async def look_whether_empty(client: RecordingClient, names: QueueNames, node: str) -> None:
-    """All queues are there and hold nothing, in the eyes of this node."""
+    """Check at this node that all queues are there and hold nothing."""
     for queue in names:
         if await client.is_there(queue) and (left := await client.ready_count(queue)):
             client.connection.note(

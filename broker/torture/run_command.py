@@ -24,7 +24,7 @@ ALONE = (
 
 
 def lines(outcome: RunResult, history_writer: HistoryWriter) -> Iterator[str]:
-    """For people; then the last line."""
+    """Yield the report for people; then the last line."""
     report, stalls = history_writer.checker.report, history_writer.stalls
     yield from faults(outcome, stalls)
     yield from counted("the broker said", report.complaints)
@@ -132,7 +132,8 @@ def run_and_report(
 async def run_in_loop(
     system: System, order: RunOptions, history_writer: HistoryWriter, echo: Echo
 ) -> int:
-    """The same in a loop that is running; `NodeActionFailed` where the system does not serve."""
+    """Run and report in a loop that is running; `NodeActionFailed` where the system does not
+    serve."""
     echo(f"seed {order.seed}; faults: {', '.join(order.kinds) or 'none'}")
     beside = [
         asyncio.create_task(report_progress(history_writer, echo)),

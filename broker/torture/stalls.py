@@ -44,7 +44,7 @@ class StallTimer:
     _since_ns: int | None = None
 
     def due(self, at_ns: int) -> None:
-        """From now on, if it was not before."""
+        """Start the timer, if it was not started before."""
         if self._since_ns is None:
             self._since_ns = at_ns
 
@@ -97,13 +97,14 @@ class StallChecker:
             reader(self, at_ns, event)
 
     def tester_was_late(self, at_ns: int, for_ns: int) -> None:
-        """Until now neither clients nor nodes behind a proxy heard what nodes said."""
+        """Note that until now neither clients nor nodes behind a proxy got what nodes sent."""
         began_ns = at_ns - for_ns
         what = f"{TESTER_LATE} for {for_ns / 1e9:.1f} s at {began_ns / 1e9:.1f} s"
         self._spells.append(FaultPeriod(what, began_ns, at_ns))
 
     def finish(self, at_ns: int) -> None:
-        """Nobody publishes any more, and whatever was due should have come by now."""
+        """End all stalls: no client publishes any more, and whatever was due should have come by
+        now."""
         self.overall.happened(at_ns, is_due_again=False)
         for queue in self.queues.values():
             queue.to_publishers.happened(at_ns, is_due_again=False)

@@ -80,7 +80,7 @@ class Mesh:
     proxies: dict[tuple[str, str], Proxy] = field(default_factory=dict)
 
     def flows(self, source: str, destination: str) -> tuple[ProxyDirection, ProxyDirection]:
-        """Whatever goes from one to the other, whoever of them connected."""
+        """Directions from one node to the other, whichever of them connected."""
         return self.proxies[source, destination].forth, self.proxies[destination, source].back
 
     def cut(self, source: str, destination: str) -> None:
@@ -140,7 +140,7 @@ class System:
 
     @property
     def every_address(self) -> list[NodeAddress]:
-        """With those of nodes that may come."""
+        """Addresses of all nodes, with those that may come."""
         return [*self.addresses, *self.spares]
 
 

@@ -1,12 +1,12 @@
 """Republishing of dead letters, as the settings of their queue say.
 
-At most once, as RabbitMQ does it by default: nobody waits until the queues that get it are sure of
-it, and what leads nowhere is gone, or to a queue that has had no room for long or refuses it.  What
-has come back to a queue where it died before is gone too, if no client has rejected it since: it
-would go round for ever.  What is gone is counted, and said now and then.
+At most once, as RabbitMQ does it by default: no publisher waits until the queues that get it are
+sure of it, and what leads nowhere is gone, or to a queue that has had no room for long or refuses
+it.  What has come back to a queue where it died before is gone too, if no client has rejected it
+since: it would go round for ever.  What is gone is counted, and said now and then.
 
 Or at least once, where those that have died come as parcels: each hears where it is safe, and where
-it has not come, and whoever keeps it tries again.
+it has not come, and the queue that keeps it tries again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from fluffle.protocol.properties import (
 )
 
 PATIENCE_MS = 10_000
-"""A queue that nobody leads is full once it has been given what one burst of a client may be, too;
+"""A queue without a leader is full once it has been given what one burst of a client may be, too;
 it is one that takes nothing after this."""
 PAUSE_MS = 1_000
 """Who has not been looked at for this long may have had room meanwhile."""
@@ -80,7 +80,7 @@ class RepublishKind(NamedTuple):
     stuck_event: str
     """What is logged of what must arrive, and does not."""
     deaths: Deaths
-    """Who is told of what."""
+    """Counters of deaths and their outcomes."""
     drop_event: str | None = None
     """What is logged of what leads nowhere, where it need not arrive: so it is with what a client
     publishes."""
@@ -135,7 +135,7 @@ class DeadLetters:
         when_safe: WhenSafe = at_once,
         read_barrier: Callable[[], ReadBarrier] = lambda: LOCAL_READ_BARRIER,
     ) -> None:
-        """`deaths` is told how many messages have died, arrived, and did not.
+        """`deaths` counts messages that have died, arrived, and did not.
         `when_safe` calls something once all that queues here have recorded so far is on disk.
         `read_barrier`: of where anything leads, once there are messages."""
         self._find = find
@@ -156,7 +156,7 @@ class DeadLetters:
         self._noted: dict[tuple[str, str, str, str], int] = {}
         """What has been logged, and when."""
         self._stranded: dict[Callable[[], None], None] = {}
-        """Who is to be told when messages may arrive that could not."""
+        """Callbacks for when messages may arrive that could not."""
 
     def publish(
         self, vhost_name: str, queue: str, settings: QueueSettings, dead: DeadMessages
@@ -171,7 +171,7 @@ class DeadLetters:
         waiting = self._waiting
         waiting.append(DeadRun(vhost_name, queue, settings, dead))
         if len(waiting) > 1:
-            return  # whoever is publishing sees to it
+            return  # the call that is publishing sees to it
         errors: list[Exception] = []
         while waiting:
             try:
@@ -215,7 +215,7 @@ class DeadLetters:
     def _need_not_arrive(self, pending: PendingDeadLetter, hasten: Callable[[], None]) -> bool:
         """Whether one leads nowhere, by all that was defined anywhere before it was first tried.
 
-        Until that is known it is kept, and who keeps it is told then."""
+        Until that is known it is kept; `hasten` is called then."""
         if not pending.leads_nowhere:
             return False
         read_barrier = self._read_barrier()

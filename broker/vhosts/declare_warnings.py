@@ -29,7 +29,7 @@ def no_policies(_vhost: str, _spec: QueueSpec) -> EffectivePolicy:
 
 
 class DeclareWarnings:
-    """Told of each queue that comes to be, and asked by what it is to go."""
+    """Warnings for the arguments of new queues, and the settings of all queues."""
 
     __slots__ = ("_definition", "_noticed", "_settings")
 

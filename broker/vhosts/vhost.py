@@ -34,7 +34,7 @@ from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
 
 OnKept: TypeAlias = "Callable[[str, str, HistoryMessage], None]"
-"""Told a virtual host, an exchange, and a message that it has kept."""
+"""Called with a virtual host, an exchange, and a message that it has kept."""
 
 
 class QueueLifecycleCounters:
@@ -55,7 +55,7 @@ def ignore_kept(_vhost: str, _exchange: str, _message: HistoryMessage) -> None:
 
 
 def check_usable(queue: QueueHandle, vhost: str) -> None:
-    """AccessRefused for a queue of the broker's own, into which nobody else may put anything."""
+    """AccessRefused for a queue of the broker's own, into which no client may put anything."""
     if is_delayed_queue(queue.name):
         raise AccessRefused(
             f"queue '{queue.name}' in vhost '{vhost}' holds the delayed messages of "
@@ -67,7 +67,7 @@ def check_unneeded(queue: QueueHandle, vhost: str, *, unused: bool, empty: bool)
     """PreconditionFailed when a condition that was asked for fails; NotFound if the node that
     could tell did not, when the queue was asked for its tally.
 
-    Nobody uses a queue whose node is known to be away, which may hold messages all the same.
+    A queue is unused whose node is known to be away, which may hold messages all the same.
     """
     check_usable(queue, vhost)
     unknown = queue.counts_error if empty or (unused and queue.unreachable_error is None) else None
@@ -117,9 +117,9 @@ class VirtualHost:
         pick: Callable[[int], int] = first,
         later: Callable[[Iterator[None]], None] = at_once,
     ) -> None:
-        """`on_new_queue` is told what a queue is and the name of this, whenever one is made.
+        """`on_new_queue` is called with a queue's spec and the name of this, whenever one is made.
         `policies` may say where messages go that an exchange does not match.
-        `on_kept` is told the name of this, of an exchange, and a message that it keeps.
+        `on_kept` is called with the name of this, of an exchange, and a message that it keeps.
         `pick` gives by chance one of so many numbers, from 0 on.
         `later` has work done piece by piece that need not be done before others have their turns.
 
@@ -264,7 +264,7 @@ class VirtualHost:
         return consumers
 
     def remove_queue(self, name: str) -> tuple[Consumer, ...]:
-        """A queue is gone with its messages; its consumers, which have to be told."""
+        """Remove a queue with its messages; return its consumers, which have to be notified."""
         queue = self.queues.pop(name)
         was: object | None = queue.definition.id
         while was is not None:

@@ -152,7 +152,7 @@ def can_connect(call: Invocation, listener: Row) -> bool:
 
 
 def check_virtual_hosts(call: Invocation) -> Report:
-    """All are there once a node is up: there is no other state."""
+    """Check virtual hosts: all are there once a node is up, there is no other state."""
     node = call.node
     if not is_up(call):
         raise Failure(f"Node {node} has not fully booted yet")

@@ -18,13 +18,13 @@ STARTED = (
 
 
 def check_format(call: Invocation) -> None:
-    """Failure for Erlang's."""
+    """Check the format; Failure for Erlang's."""
     if call.options.get("format", "json").lower() != "json":
         raise Failure("definitions are JSON here; use --format json", 64)
 
 
 def export_definitions(call: Invocation) -> Report:
-    """To a file, or to standard output for `-`."""
+    """Export definitions to a file, or to standard output for `-`."""
     check_format(call)
     where = call.words[0]
     rows = call.client.rows("definitions.export")
@@ -39,7 +39,7 @@ def export_definitions(call: Invocation) -> Report:
 
 
 def import_definitions(call: Invocation) -> Report:
-    """From a file, or from standard input; what is there already stays."""
+    """Import definitions from a file, or from standard input; what is there already stays."""
     check_format(call)
     where = call.word(0, "-")
     try:

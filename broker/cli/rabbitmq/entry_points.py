@@ -11,7 +11,7 @@ from fluffle.broker.cli.rabbitmq.tool import TOOLS, run, verbs_of
 
 
 def command(tool: str) -> click.Command:
-    """`fluffle rabbitmqctl …`: words are read as RabbitMQ reads them, not as click does."""
+    """Build `fluffle rabbitmqctl …`: words are read as RabbitMQ reads them, not as click does."""
 
     def act(words: tuple[str, ...]) -> None:
         url = click.get_current_context().meta.get(URL_KEY, "")

@@ -45,7 +45,7 @@ def list_feature_flags(call: Invocation) -> RowTable:
 
 
 def enable_feature_flag(call: Invocation) -> None:
-    """All are enabled, so there is nothing to be done for one that there is."""
+    """Enable a feature flag, which all that exist are already."""
     name = call.word(0, "all")
     if name not in ("all", *FEATURES):
         raise Failure(f"This feature flag is not supported by node {call.node}", USAGE)

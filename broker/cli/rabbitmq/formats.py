@@ -33,7 +33,7 @@ def printed(output: Output, format_name: str, *, has_header: bool) -> Iterator[s
 
 
 def table(listed: RowTable, has_header: bool) -> Iterator[str]:  # noqa: FBT001 - as all formats
-    """Cells between tabs; nothing at all without rows."""
+    """Yield cells between tabs; nothing at all without rows."""
     is_first = True
     for row in listed.rows:
         if is_first and has_header:
@@ -45,7 +45,7 @@ def table(listed: RowTable, has_header: bool) -> Iterator[str]:  # noqa: FBT001 
 
 
 def pretty_table(listed: RowTable, has_header: bool) -> Iterator[str]:  # noqa: FBT001
-    """Cells in boxes."""
+    """Yield cells in boxes."""
     rows = [[cell(row.get(name)) for name in listed.columns] for row in listed.rows]
     if not rows:
         return
@@ -101,7 +101,7 @@ def json_stream(listed: RowTable, _has_header: bool) -> Iterator[str]:  # noqa: 
 
 
 def compact(content: Any) -> str:
-    """JSON without spaces."""
+    """Format as JSON without spaces."""
     return json.dumps(content, separators=(",", ":"))
 
 
@@ -115,7 +115,7 @@ LISTS: Mapping[str, Callable[[RowTable, bool], Iterator[str]]] = {
 
 
 def chosen(row: Row, columns: Sequence[str]) -> Row:
-    """These columns of it; what is not known is an empty text, as RabbitMQ has it."""
+    """Return these columns of a row; what is not known is an empty text, as RabbitMQ has it."""
     found = {name: row.get(name) for name in columns}
     return {name: "" if value is None else value for name, value in found.items()}
 

@@ -69,7 +69,7 @@ def list_user_limits(call: Invocation) -> Output:
 
 
 def limited(what: str, found: Mapping[str, Mapping[str, int]]) -> Iterator[Row]:
-    """Only those that have some."""
+    """Yield only those that have limits."""
     return ({what: name, "limits": shown(limits)} for name, limits in found.items() if limits)
 
 

@@ -114,7 +114,7 @@ def listed(inventory: ListingVerb, call: Invocation) -> RowTable:
 
 
 def shown(inventory: ListingVerb, call: Invocation, rows: Iterator[Row]) -> Iterator[Row]:
-    """By RabbitMQ's names.  `--online` and `--offline` are about queues."""
+    """Return rows by RabbitMQ's names.  `--online` and `--offline` are about queues."""
     for row in rows:
         is_down = row.get("state") in ("down", "minority", "crashed")
         if (call.has("online") and is_down) or (call.has("offline") and not is_down):

@@ -35,7 +35,7 @@ def memory_breakdown(call: Invocation) -> Report:
 
 
 def os_env(_call: Invocation) -> Report:
-    """Of this command, whose environment is mostly that of the node."""
+    """Report the environment of this command, which is mostly that of the node."""
     found = {name: value for name, value in os.environ.items() if name.startswith(PREFIXES)}
     shown = {
         name: "***" if any(secret in name for secret in SECRETS) else value

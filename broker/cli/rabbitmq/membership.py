@@ -57,7 +57,7 @@ def stop(call: Invocation) -> None:
 
 
 def shutdown(call: Invocation) -> Report:
-    """The same, and wait until it has ended."""
+    """Stop the node, and wait until it has ended."""
     pid = call.client.pid
     os.kill(pid, signal.SIGTERM)
     end = call.time.monotonic() + call.timeout_s(WAIT_TIMEOUT_S)
@@ -69,13 +69,13 @@ def shutdown(call: Invocation) -> Report:
 
 
 def wait(call: Invocation) -> Report:
-    """Until it serves: a file with its process is not needed to find it."""
+    """Wait until the node serves: a file with its process is not needed to find it."""
     waited(call, partial(is_up, call), "the node is not up")
     return Report([])
 
 
 def pinged(call: Invocation) -> str:
-    """Whom it is about, if anybody is there."""
+    """Return the node that it is about, if it answers."""
     try:
         return call.node
     except Unreachable:

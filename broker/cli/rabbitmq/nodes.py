@@ -51,7 +51,7 @@ def listener_line(row: Row) -> str:
 
 
 def alarm_text(row: Row) -> str:
-    """As RabbitMQ tells of one."""
+    """Return an alarm as RabbitMQ describes it."""
     return f"{row['resource'].capitalize()} alarm on node {row['node']}"
 
 
@@ -70,7 +70,7 @@ def ping(call: Invocation) -> Report:
 
 
 def show_version(call: Invocation) -> Report:
-    """Whom the node behaves like; of this command where there is none to be asked."""
+    """Report the version that the node behaves like; that of this command where no node answers."""
     try:
         return Report([str(call.client.call("status")["product_version"])])
     except (Unreachable, RequestRefused):
@@ -84,7 +84,7 @@ def status(call: Invocation) -> Report:
 
 
 def status_lines(row: Row, alarms: list[Row]) -> Iterator[str]:
-    """For people, in RabbitMQ's sections."""
+    """Yield the status for people, in RabbitMQ's sections."""
     memory, limit = row["memory_bytes"] or 0, row["memory_bytes_max"]
     yield from section(
         "Runtime",
@@ -123,7 +123,7 @@ def section(title: str, *lines: str) -> Iterator[str]:
 
 
 def status_content(row: Row, alarms: list[Row]) -> Row:
-    """For programs, by RabbitMQ's keys."""
+    """Return the status for programs, by RabbitMQ's keys."""
     return {
         "pid": row["pid"],
         "os": row["platform"],
@@ -234,7 +234,7 @@ def waited(
 
 
 def is_up(call: Invocation) -> bool:
-    """Whether it serves: it is one of its cluster, and listens."""
+    """Whether the node serves: it is one of its cluster, and listens."""
     row = call.client.call("status")
     cluster = row["cluster"]
     has_entered = cluster is None or cluster["has_entered"]
@@ -266,7 +266,7 @@ def environment(call: Invocation) -> Report:
 
 
 def report(call: Invocation) -> Report:
-    """For a ticket: status, cluster, and lists."""
+    """Report status, cluster and lists, for a ticket."""
     lines = [*status(call).lines, *cluster_status(call).lines]
     for verb in ("vhosts", "queues", "connections", "channels", "policies", "permissions"):
         rows = call.client.rows(f"{verb}.list")

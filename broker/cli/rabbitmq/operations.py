@@ -34,7 +34,7 @@ def delete_queue(call: Invocation) -> Report:
 
 
 def close_connection(call: Invocation) -> None:
-    """By the name that `list_connections name` or `pid` shows."""
+    """Close a connection by the name that `list_connections name` or `pid` shows."""
     close_everywhere(call.client, name=call.words[0], reason=call.word(1))
 
 

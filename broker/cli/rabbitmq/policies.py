@@ -46,7 +46,7 @@ def list_policies(kind: str, call: Invocation) -> RowTable:
 
 
 def as_text(rows: Iterator[Row], name: str) -> Iterator[Row]:
-    """One column as JSON within a text, also where the rest is JSON."""
+    """Return one column as JSON within a text, also where the rest is JSON."""
     return ({**row, name: json.dumps(row[name], separators=(",", ":"))} for row in rows)
 
 

@@ -136,7 +136,7 @@ def shrink(call: Invocation) -> RowTable:
 
 
 def check_group(call: Invocation) -> None:
-    """Failure."""
+    """Check the group of queues that is named.  Failure."""
     if call.words[0] not in GROUPS:
         raise Failure(f"type {call.words[0]} is not supported. Try one of {', '.join(GROUPS)}.")
 
@@ -154,7 +154,7 @@ def rebalance(call: Invocation) -> RowTable:
 
 
 def reclaim_quorum_memory(call: Invocation) -> None:
-    """There is no log in memory to be flushed; that the queue is there is looked at."""
+    """Check that the queue is there; it has no log in memory to be flushed."""
     call.client.call("queues.show", name=call.words[0], vhost=call.vhost)
 
 

@@ -58,7 +58,7 @@ def set_disk_free_limit(call: Invocation) -> None:
 
 
 def level_of(call: Invocation) -> str:
-    """Failure."""
+    """Return a level of logging.  Failure."""
     level = NAMED.get(call.words[-1], call.words[-1])
     if level not in LEVELS:
         raise Failure(f"level {level} is not supported. Try one of {', '.join(LEVELS)}")
@@ -74,7 +74,7 @@ def rotate_logs(_call: Invocation) -> None:
 
 
 def set_cluster_name(call: Invocation) -> None:
-    """As RabbitMQ keeps it, for those who read it there."""
+    """Set the cluster's name as RabbitMQ keeps it, for those who read it there."""
     call.client.call("global_parameters.set", name="cluster_name", value=f'"{call.words[0]}"')
 
 

@@ -48,17 +48,17 @@ class TargetNodeClient:
 
     @property
     def pid(self) -> int:
-        """As `Client.pid`; Failure."""
+        """Process as in `Client.pid`; Failure."""
         self._check()
         return self._client.pid
 
     def call(self, verb: str, **arguments: object) -> Row:
-        """As `Client.call`; Failure."""
+        """Call a verb as `Client.call` does; Failure."""
         self._check()
         return self._client.call(verb, **arguments)
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
-        """As `Client.rows`; Failure."""
+        """Return rows as `Client.rows` does; Failure."""
         self._check()
         return self._client.rows(verb, **arguments)
 
@@ -147,7 +147,7 @@ def parse_arguments(arguments: Sequence[str], of_verb: Mapping[str, str]) -> Par
 def take(
     argument: str, rest: Iterator[str], known: Mapping[str, str], options: dict[str, str]
 ) -> None:
-    """One option, and what it is given."""
+    """Take one option, and its value."""
     text, equals, value = argument.partition("=")
     name = text[2:] if text.startswith("--") else SHORT.get(text[1:], text[1:])
     name = name.replace("_", "-")
@@ -243,7 +243,7 @@ def takes_text(argument: str) -> bool:
 
 
 def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str) -> int:
-    """Do a verb; the exit code.  Misused."""
+    """Do a verb; return the exit code.  Misused."""
     words, options = parse_arguments(arguments, verb.options)
     options = {"url": url, **options}
     if "help" in options:
@@ -279,7 +279,7 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str
 
 @contextmanager
 def client_of(options: Mapping[str, str]) -> Iterator[Client]:
-    """Of the node that was named: a URL comes before a directory.  Misused."""
+    """Return a client of the node that was named: a URL comes before a directory.  Misused."""
     data_dir = options.get("data-dir") or os.environ.get(DATA_DIR_VARIABLE) or "data"
     url = options.get("url") or ("" if "data-dir" in options else os.environ.get("FLUFFLE_URL"))
     if not url:
@@ -321,7 +321,7 @@ def banner_of(verb: Verb, call: Invocation) -> str:
 
 
 def failure_of(verb: Verb, refused: RequestRefused) -> Failure:
-    """In RabbitMQ's codes: what a script looks at."""
+    """Return the failure with RabbitMQ's exit code, which scripts look at."""
     if refused.code == NOT_FOUND and refused.message.startswith("user '"):
         return Failure(refused.message, NO_USER)
     text = verb.texts.get(refused.code, refused.message)
@@ -329,7 +329,7 @@ def failure_of(verb: Verb, refused: RequestRefused) -> Failure:
 
 
 def failed(failure: Failure, format_name: str) -> int:
-    """Say so; the exit code."""
+    """Print a failure; return the exit code."""
     if format_name == "json" and failure.content is not None:
         click.echo(compact(failure.content), err=True)
     else:
@@ -338,7 +338,7 @@ def failed(failure: Failure, format_name: str) -> int:
 
 
 def read_line() -> str:
-    """From standard input, or from who sits there: a password."""
+    """Read a line from standard input, or a password from the terminal."""
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, err=True))
     return sys.stdin.readline().rstrip("\r\n")

@@ -51,7 +51,7 @@ def clear_password(call: Invocation) -> None:
 
 
 def delete_user(call: Invocation) -> None:
-    """One that there is not is gone already."""
+    """Delete a user; one that does not exist is gone already."""
     name = call.words[0]
     if any(row["user"] == name for row in call.client.rows("users.list")):
         call.client.call("users.delete", name=name, force=True)

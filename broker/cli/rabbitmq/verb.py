@@ -88,7 +88,7 @@ class Invocation:
 
     @property
     def node(self) -> str:
-        """The name of the one that is asked.  Refused, Unreachable."""
+        """Name of the node that answers.  Refused, Unreachable."""
         return str(self.client.call("status")["node"])
 
     def word(self, place: int, default: str = "") -> str:
@@ -111,7 +111,7 @@ class Invocation:
 
 
 def anything(_call: Invocation) -> object:
-    """Whatever was typed may be tried."""
+    """Accept whatever was typed."""
     return None
 
 

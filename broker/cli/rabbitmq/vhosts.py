@@ -37,7 +37,7 @@ def is_there(call: Invocation, name: str) -> bool:
 
 
 def add_vhost(call: Invocation) -> None:
-    """What is there already stays as it is."""
+    """Add a virtual host; one that is there already stays as it is."""
     if not is_there(call, call.words[0]):
         call.client.call("vhosts.add", name=call.words[0], **metadata(call))
 

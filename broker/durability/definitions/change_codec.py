@@ -34,7 +34,7 @@ from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
 from fluffle.storage.errors import StorageError
 
 SHAPE = b"\x01"
-"""Whoever changes the above raises it, and still reads the old one."""
+"""Version: raised when the above changes; the old one is still read."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, RecursionError, StorageError)
 

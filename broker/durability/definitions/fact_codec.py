@@ -34,13 +34,13 @@ from fluffle.protocol.wire import encode_table, read_table
 from fluffle.storage.errors import Corrupt, StorageError
 
 SHAPE = 1
-"""Whoever changes what a value means raises it, and still reads the old one."""
+"""Version: raised when the meaning of a value changes; the old one is still read."""
 
 TEXT_ERRORS = "surrogatepass"
 """Names may hold octets that are not UTF-8, as surrogates."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, BrokerError, ProtocolError, RecursionError)
-"""What comes of reading what nobody wrote: all that msgpack raises is a ValueError."""
+"""Errors of damaged values: all that msgpack raises is a ValueError."""
 
 NUMBER_MAX = 2**63 - 1
 

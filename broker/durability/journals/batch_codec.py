@@ -23,7 +23,7 @@ from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
 from fluffle.storage.errors import StorageError
 
 SHAPE = 1
-"""Whoever changes the shape raises it, and still reads the old one."""
+"""Version: raised when the shape changes; the old one is still read."""
 EXPIRING = 2
 """The shape of messages some of which expire."""
 

@@ -97,7 +97,7 @@ class KeyLog:
         self._fresh: list[bytes] = []
         """What the next commit writes."""
         self._window = DeduplicationWindow()
-        """What is known: changed by whoever has asked for it."""
+        """Known keys: changed by the caller of `recover`."""
         self._next = 1
         self._is_dropped = False
 

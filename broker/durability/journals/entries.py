@@ -1,4 +1,4 @@
-"""The entries of one queue's log whose messages are in memory or in somebody's hands.
+"""The entries of one queue's log whose messages are in memory or unacknowledged.
 
 An entry holds messages with consecutive sequence numbers and is named by the first.  It stays on
 disk until all of them are settled; which ones are is a number with a bit for each.  Entries whose

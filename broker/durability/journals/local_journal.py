@@ -52,7 +52,7 @@ COUNT_BITS = 20
 """Of the tag of an entry of messages; the others say when the first of them expires."""
 COUNT_MAX = (1 << COUNT_BITS) - 1
 EARLIEST_MS_MAX = (1 << 64 - COUNT_BITS) - 1
-"""In the year 2527; what expires later does so never, for whoever has not read it."""
+"""In the year 2527; what expires later does so never, until it is read."""
 
 
 class UnwrittenBatch:

@@ -155,7 +155,7 @@ class Cluster:
         self.members = leaders.members
 
     async def _end(self) -> None:
-        """Whatever has been done to them."""
+        """End all nodes, whatever has been done to them."""
         await self.net.heal()
         for node in self.nodes:
             if node.state is ProcessState.PAUSED:
@@ -165,22 +165,23 @@ class Cluster:
         )
 
     def __getitem__(self, number: int) -> ClusterNode:
-        """One of the nodes."""
+        """Return one of the nodes."""
         return self.nodes[number]
 
     @property
     def url(self) -> str:
-        """Of the first node."""
+        """URL of the first node."""
         return self.url_of(self._config.vhosts[0])
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Of all of them."""
+        """URLs of all nodes."""
         vhost = self._config.vhosts[0]
         return tuple(self.url_of(vhost, node.number) for node in self.nodes)
 
     def url_of(self, vhost: str, node: int = 0) -> str:
-        """For any client, of any language, in any process; a node keeps it when it is restarted."""
+        """Return a URL for any client, of any language, in any process; a node keeps it when it is
+        restarted."""
         return next(iter(self._urls_of(vhost, node).values()))
 
     def _urls_of(self, vhost: str, node: int = 0) -> dict[str, str]:
@@ -190,7 +191,7 @@ class Cluster:
 
     @property
     def seen_vhosts(self) -> tuple[str, ...]:
-        """Those in which something has happened."""
+        """Virtual hosts in which something has happened."""
         return self._recorder.seen
 
     def vhost(self, name: str = "") -> ClusterVhost:
@@ -202,13 +203,13 @@ class Cluster:
     async def add_vhost(
         self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL
     ) -> ClusterVhost:
-        """As `Broker.add_vhost`."""
+        """Add a virtual host as `Broker.add_vhost` does."""
         await create_vhost(self.nodes.well().parts, name, wanted, self._users)
         self._wanted[name] = wanted
         return self.vhost(name)
 
     async def delete_vhost(self, name: str) -> None:
-        """With all that is in it; its connections are closed.  NotFound.
+        """Delete a virtual host with all that is in it; its connections are closed.  NotFound.
 
         What goes wrong ends with it, what goes wrong for all virtual hosts of a node, too.
         """
@@ -219,8 +220,8 @@ class Cluster:
         self._recorder.forget(name)
 
     async def mend(self) -> None:
-        """Nothing goes wrong any more between nodes, on their disks and with their clients, and
-        all go on that were paused; those that are down stay so."""
+        """End all faults between nodes, on their disks and with their clients, and let paused nodes
+        go on; those that are down stay so."""
         await self.net.heal()
         for node in self.nodes:
             await node.mend()

@@ -53,17 +53,17 @@ class DiskFaults:
         """As it is open now."""
 
     async def slow(self, ms: float) -> None:
-        """Each commit takes so much longer."""
+        """Delay each commit by so much."""
         self.delay_s = ms / 1_000
 
     async def full(self) -> None:
-        """There is no room any more: the node says so, and publishers are held back if it is
-        needed for a majority."""
+        """Leave no room: the node reports it, and publishers are held back if it is needed for a
+        majority."""
         self.is_full = True
         self._look()
 
     async def fail(self) -> None:
-        """The next commit fails, and all after it: the node ends."""
+        """Let the next commit fail, and all after it: the node ends."""
         self.failure = InjectedDiskError("a commit failed: the disk of this node was told to fail")
 
     async def corrupt(self, body: bytes | str) -> None:
@@ -87,7 +87,7 @@ class DiskFaults:
         self.damaged.update(found)
 
     async def repair(self) -> None:
-        """It is well again; what was corrupt is what was written."""
+        """Repair the disk; what was corrupt is again what was written."""
         self.delay_s, self.is_full, self.failure = 0.0, False, None
         self.damaged.clear()
         self._look()
@@ -205,7 +205,7 @@ class SlowWriter:
         return self._waiting is not None and self._faults.delay_s > PATIENCE_S
 
     def stop(self) -> None:
-        """Who closes the store waits for nothing."""
+        """Return at once: closing the store waits for nothing."""
         if self._waiting is not None:
             self._waiting[0].cancel()
             self._begin()

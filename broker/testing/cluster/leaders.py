@@ -34,7 +34,8 @@ class Leaders:
         self._vhost = vhost
 
     def led(self, vhost: str, name: str) -> Led | None:
-        """By whom runs; of two who believe that they lead, the later one.  None if nobody does."""
+        """Return the leader among the nodes that run; of two that believe that they lead, the later
+        one.  None if there is none."""
         found: tuple[tuple[int, ...], Led] | None = None
         for node in self.nodes.running:
             host = node.node.catalogue.vhosts.get(vhost)
@@ -114,7 +115,7 @@ class Leaders:
 
 
 def reign(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | None:
-    """Since when a node leads a queue; None if it does not.  Greater is later."""
+    """Return since when a node leads a queue; None if it does not.  Greater is later."""
     definition = queue.definition
     if definition.home:
         return () if definition.home == node.name else None

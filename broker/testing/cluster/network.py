@@ -65,7 +65,7 @@ class Network:
         self._direction(from_, to).cut()
 
     async def partition(self, *sides: Iterable[int]) -> None:
-        """Nothing goes between these sides any more, either way; within each all is as it was.
+        """Cut all directions between these sides; within each all is as it was.
 
         ValueError for a node that is on two of them.
         """
@@ -99,7 +99,7 @@ class Network:
             direction.delay_s = ms / 1_000
 
     def _direction(self, from_: int, to: int) -> LinkDirection:
-        """ValueError."""
+        """Return the direction from one node to another.  ValueError."""
         if (from_, to) not in self._directions:
             raise ValueError(f"there is no way from node {from_} to node {to}")
         return self._directions[from_, to]

@@ -29,11 +29,11 @@ class Nodes:
         self._watchers: set[Callable[[], None]] = set()
 
     def made(self, nodes: Sequence[ClusterNode]) -> None:
-        """These are all of them."""
+        """Take the nodes, which are all of them."""
         self._nodes = nodes
 
     def __getitem__(self, number: int) -> ClusterNode:
-        """ValueError."""
+        """Return a node.  ValueError."""
         if number not in range(len(self._nodes)):
             raise ValueError(f"there is no node {number}, but 0 to {len(self._nodes) - 1}")
         return self._nodes[number]
@@ -49,7 +49,7 @@ class Nodes:
         return [node for node in self._nodes if node.state is ProcessState.RUNS]
 
     def well(self) -> ClusterNode:
-        """One that runs, and sees a majority if any does.  RuntimeError if none runs."""
+        """Return a node that runs, and sees a majority if any does.  RuntimeError if none runs."""
         if not (running := self.running):
             raise RuntimeError(f"no node runs: {self.shown()}")
         return max(running, key=sees_majority)
@@ -102,34 +102,34 @@ class Nodes:
         return True
 
     async def stop(self, *numbers: int) -> None:
-        """In order: others lead what they lead, and clients are told."""
+        """Stop nodes in order: others lead what they lead, and clients get connection.close."""
         await self._each(numbers, ClusterNode.stop, "stopped")
 
     async def restart(self, *numbers: int) -> None:
-        """In order, one after the other, so that there is a majority all the time."""
+        """Restart nodes in order, one after the other, so that there is a majority all the time."""
         for number in numbers:
             await self.stop(number)
             await self.start(number)
 
     async def kill(self, *numbers: int) -> None:
-        """As SIGKILL does: what is in memory is gone, and what is on disk is there as of the last
-        sync."""
+        """Kill nodes as SIGKILL does: what is in memory is gone, and what is on disk is there as of
+        the last sync."""
         await self._each(numbers, ClusterNode.kill, "killed")
 
     async def pause(self, *numbers: int) -> None:
-        """As SIGSTOP does: sockets are open, and nobody answers."""
+        """Pause nodes as SIGSTOP does: sockets are open, and nothing answers."""
         for number in numbers:
             self[number].pause()
         self.changed()
 
     async def resume(self, *numbers: int) -> None:
-        """As SIGCONT does."""
+        """Resume nodes as SIGCONT does."""
         for number in numbers:
             self[number].resume()
         self.changed()
 
     async def wipe(self, *numbers: int) -> None:
-        """They are down, and what was on their disks is gone."""
+        """Wipe nodes that are down: what was on their disks is gone."""
         for number in numbers:
             self[number].wipe()
 

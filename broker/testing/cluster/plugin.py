@@ -55,7 +55,7 @@ def amqp_cluster(request: pytest.FixtureRequest) -> Iterator[ThreadedCluster]:
 
 
 def arguments_of(marks: list[pytest.Mark], of: type) -> Mapping[str, Any]:
-    """Of several marks; what the first one says counts.  TypeError."""
+    """Merge the arguments of several marks; what the first one says counts.  TypeError."""
     known, given = inspect.signature(of).parameters, dict[str, Any]()
     for mark in marks:
         if mark.args:
@@ -92,7 +92,7 @@ def pytest_runtest_makereport(
 
 
 def timelines_of(threaded: ThreadedCluster) -> list[str]:
-    """Of the virtual hosts in which something has happened."""
+    """Return the timelines of the virtual hosts in which something has happened."""
     cluster, found = threaded.cluster, []
     for name in cluster.seen_vhosts:
         try:

@@ -32,7 +32,7 @@ class Dial(Protocol):
     """Function that connects to another node; returns once there is a connection."""
 
     async def __call__(self, make: MakeProtocol, host: str, port: int) -> object:
-        """OSError."""
+        """Open a connection.  OSError."""
 
 
 class Process:
@@ -60,7 +60,7 @@ class Process:
             self.hold(transport)
 
     def go_on(self) -> None:
-        """As SIGCONT does: what was due meanwhile comes first."""
+        """Go on as SIGCONT does: what was due meanwhile comes first."""
         self.stands_still = False
         while self._waiting:
             self._loop.call_soon(self.take, self._waiting.popleft())
@@ -100,7 +100,7 @@ class Process:
         return await done_in(self.loop.as_loop, work)
 
     def timers(self, call_later: CallLater) -> CallLater:
-        """That call in it."""
+        """Return timers that call in this process."""
 
         def called_in_it(seconds: float, act: Callable[[], None]) -> Timer:
             return call_later(seconds, lambda: self.run(act))
@@ -124,16 +124,16 @@ class ProcessLoop:
 
     @property
     def as_loop(self) -> asyncio.AbstractEventLoop:
-        """For asyncio, which asks for no more than there is."""
+        """Return the loop as asyncio's type, which asks for no more than there is."""
         return cast(asyncio.AbstractEventLoop, self)
 
     def deafen(self) -> None:
-        """It is not told of sockets any more."""
+        """Stop reporting events of sockets to it."""
         for file in self._readers:
             self._loop.remove_reader(file)
 
     def listen(self) -> None:
-        """It is again."""
+        """Report events of sockets to it again."""
         for file, handle in self._readers.items():
             self._loop.add_reader(file, self._run, handle)
 
@@ -198,7 +198,7 @@ class ProcessLoop:
     async def create_connection(
         self, protocol_factory: Any, host: Any, port: Any, **_tls: Any
     ) -> Any:
-        """Only nodes are dialled."""
+        """Dial another node; there is nothing else to dial."""
         make = partial(HostedProtocol, self._process, protocol_factory)
         return await done_in(self._loop, cast(Any, self._dial(make, host, port)))
 
@@ -288,7 +288,7 @@ class HostedProtocol(asyncio.Protocol):
         return self._process.run(self._protocol.eof_received)
 
     def _eof_received(self) -> None:
-        """Told late: it is closed unless there is more to say."""
+        """Pass on an EOF, late: the connection is closed unless there is more to send."""
         if not self._protocol.eof_received():
             self._transport.close()
 

@@ -53,7 +53,7 @@ class ClusterProxy:
         return cluster_proxy_of(getattr(self._near, name), self._turn)
 
     def __getitem__(self, number: int) -> Any:
-        """One of the nodes of a cluster."""
+        """Return one of the nodes of a cluster."""
         return cluster_proxy_of(self._near[number], self._turn)
 
     def __dir__(self) -> list[str]:
@@ -64,7 +64,7 @@ class ClusterProxy:
 
 
 def cluster_proxy_of(value: Any, turn: Turn) -> Any:
-    """The same for elsewhere: plain values stay what they are."""
+    """Return a proxy of a value; plain values stay what they are."""
     if isinstance(value, NEAR):
         return ClusterProxy(value, turn)
     if isinstance(value, list):
@@ -139,7 +139,7 @@ class ThreadedCluster:
         return cluster_proxy_of(getattr(self.cluster, name), self._turn)
 
     def __getitem__(self, number: int) -> Any:
-        """One of the nodes."""
+        """Return one of the nodes."""
         return cluster_proxy_of(self.cluster[number], self._turn)
 
     def __dir__(self) -> list[str]:
@@ -157,11 +157,11 @@ class ThreadedCluster:
         return self._thread.begin(work)
 
     def patience_s(self, wanted_s: float) -> float:
-        """As `LoopThread.patience_s`."""
+        """Return the time to wait, as `LoopThread.patience_s`."""
         return self._thread.patience_s(wanted_s)
 
     def gave_up(self, work: object, patience_s: float) -> TimeoutError:
-        """As `LoopThread.gave_up`."""
+        """Return what to raise, as `LoopThread.gave_up`."""
         return self._thread.gave_up(work, patience_s)
 
 
@@ -182,7 +182,7 @@ class ClusterByCaller:
         return getattr(self._as_asked(), name)
 
     def __getitem__(self, number: int) -> Any:
-        """One of the nodes."""
+        """Return one of the nodes."""
         __tracebackhide__ = True
         return self._as_asked()[number]
 

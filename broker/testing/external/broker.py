@@ -74,11 +74,11 @@ class ExternalBroker:
 
     @property
     def url(self) -> str:
-        """For any client: with the virtual host that was named."""
+        """URL for any client: with the virtual host that was named."""
         return self.url_of(self._address.vhost)
 
     def url_of(self, vhost: str) -> str:
-        """The same, for another virtual host."""
+        """Return the URL for another virtual host."""
         return self._url(self._address.user, self._address.password, vhost)
 
     def vhost(self, name: str = "") -> BlockingVhost:
@@ -129,7 +129,8 @@ class ExternalBroker:
             raise PreconditionFailed(f"the broker has {kind} of these names: {shown({name})}")
 
     def delete_vhost(self, name: str) -> None:
-        """With all that is in it, and the users that were made for it.  ManagementError."""
+        """Delete a virtual host with all that is in it, and the users that were made for it.
+        ManagementError."""
         users = self._made.pop(name).users
         if name in self._looked_at:
             self._thread.call(self._looked_at.pop(name).close)

@@ -121,7 +121,7 @@ class Client:
             self._write(encode_method(HOLDING, method))
 
     async def close(self) -> None:
-        """What it holds goes back."""
+        """Close; unacknowledged messages are requeued."""
         if self._streams is not None:
             writer = self._streams[1]
             self._drop()
@@ -154,7 +154,7 @@ class Client:
                 await self._call(channel, make(Confirm.Select))
 
     async def _connect(self) -> None:
-        """OSError; Refused for a login that is."""
+        """Connect and log in.  OSError; Refused."""
         at = self._address
         self._streams = await asyncio.open_connection(at.host, at.port, ssl=at.is_encrypted or None)
         self._write(PROTOCOL_HEADER)
@@ -198,7 +198,7 @@ class Client:
         return ReceivedMethod(method, decode_properties(header[12:]), body)
 
     async def _frame(self) -> tuple[int, bytes]:
-        """Channel and payload; heartbeats are passed over."""
+        """Return channel and payload of a frame; heartbeats are passed over."""
         assert self._streams is not None
         reader = self._streams[0]
         try:

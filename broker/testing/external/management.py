@@ -34,7 +34,7 @@ class Management:
         return await asyncio.to_thread(asking)
 
     def ask_now(self, method: str, *path: str, content: object = None, **query: str) -> Any:
-        """The same, for who blocks."""
+        """Send a request and block until it is answered."""
         return self._send(method, path, content, query)[1]
 
     def make_now(self, *path: str, content: object) -> bool:

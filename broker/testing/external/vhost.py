@@ -120,7 +120,7 @@ class ExternalVhost:
             )
 
     async def _seen(self, queue: str, wanted: Counts) -> ObservedCounts | None:
-        """As far as it matters; None for a queue that is not there."""
+        """Return what matters of a queue; None for one that is not there."""
         found = await self._client.counts(queue)
         if found is None:
             return None
@@ -239,11 +239,11 @@ class ExternalVhost:
             self._client.settle(make(Basic.Reject, delivery_tag=tag, requeue=requeue))
 
     async def purge(self, queue: str) -> int:
-        """Drop ready messages; how many there were.  Refused."""
+        """Drop ready messages; return how many there were.  Refused."""
         return await self._client.purge(queue)
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         await self._client.close()
 
 

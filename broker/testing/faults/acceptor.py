@@ -67,7 +67,7 @@ class ListenAddress:
         self._doorway.open(listening)
 
     def _bound(self) -> socket.socket:
-        """To the address, as long as nobody else is.  OSError."""
+        """Bind the address again, unless another process has.  OSError."""
         family, address = self._address
         if family == socket.AF_UNIX:
             Path(address).unlink(missing_ok=True)
@@ -84,14 +84,15 @@ class ListenAddress:
         await asyncio.get_running_loop().connect_accepted_socket(self._make, client)
 
     def shut(self) -> None:
-        """Refuse whoever comes.  OSError if somebody else has taken the address: he answers now."""
+        """Refuse new connections.  OSError if another process has taken the address: it answers
+        now."""
         if self._doorway is not None:
             self._doorway.close()
             self._doorway = None
             self._kept = self._bound()
 
     def open(self) -> None:
-        """Let in again.  OSError as above."""
+        """Accept again.  OSError as above."""
         if self._doorway is None:
             bound, self._kept = self._kept or self._bound(), None
             self._listen(bound)

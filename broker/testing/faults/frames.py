@@ -49,12 +49,12 @@ class Frame(NamedTuple):
 
     @property
     def tag(self) -> int:
-        """Of an ack or nack."""
+        """Delivery tag of an ack or nack."""
         return int.from_bytes(self.data[HEAD_BYTES + 4 : HEAD_BYTES + 12], "big")
 
     @property
     def multiple(self) -> bool:
-        """Of an ack or nack."""
+        """Bit `multiple` of an ack or nack."""
         return bool(self.data[HEAD_BYTES + 12] & 1)
 
 
@@ -72,7 +72,7 @@ def frames_of(data: bytes) -> Iterator[Frame]:
 
 
 def size_at(data: bytes, at: int) -> int:
-    """Of the frame that begins there; 0 if that cannot be told yet."""
+    """Return the size of the frame that begins there; 0 if that is not known yet."""
     if len(data) < at + HEAD_BYTES:
         return 0
     return int.from_bytes(data[at + 3 : at + HEAD_BYTES], "big") + FRAME_OVERHEAD_BYTES
@@ -117,7 +117,7 @@ def may_begin_a_frame(data: bytes) -> bool:
 
 
 def consumer_tag_of(frame: Frame) -> str:
-    """Of a basic.deliver."""
+    """Return the consumer tag of a basic.deliver."""
     at = HEAD_BYTES + 4
     return frame.data[at + 1 : at + 1 + frame.data[at]].decode()
 

@@ -33,12 +33,12 @@ class FormerHolder:
         return cast(QueueHandle, self)
 
     def deliver_ready(self) -> None:
-        """Nothing is published to it."""
+        """Do nothing: this consumer is sent nothing new."""
 
     def settle(
         self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
     ) -> None:
-        """Nobody asks any more what has become of them."""
+        """Do nothing: the outcome does not matter any more."""
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError("nothing is handed to nobody")
@@ -47,7 +47,7 @@ class FormerHolder:
         raise AssertionError("nothing is handed to nobody")
 
     def settled(self, count: int) -> None:
-        """Nothing waits for room."""
+        """Do nothing: no delivery waits for room."""
 
     def overdue(self, late: OverdueDeliveries) -> None:
         raise AssertionError("it holds nothing")

@@ -31,7 +31,8 @@ class ByteFilter(Protocol):
         """Return which whole frames pass now; `TappedConnection.pass_on` sends the rest later."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
-        """The same bytes in the parts in which the connection gets them, some of them later."""
+        """Return the same bytes in the parts in which the connection gets them, some of them
+        later."""
 
 
 Pieces = Callable[[bytes], Iterable[bytes]]
@@ -136,8 +137,8 @@ class TappedConnection(asyncio.Protocol):
         self._look_whether_full()
 
     def _look_whether_full(self) -> None:
-        """The connection hears when too much is on its way, and when all of it is with the socket,
-        which has room."""
+        """Pause the connection when too much is under way, and resume it when all of it is with the
+        socket, which has room."""
         held_bytes_max = 0 if self._is_full else WRITE_BUFFER_BYTES_MAX
         is_full = self._is_socket_full or self.held_bytes > held_bytes_max
         if is_full == self._is_full or self.is_lost:
@@ -155,7 +156,7 @@ class TappedConnection(asyncio.Protocol):
             self._pump()
 
     def hold_reading(self, *, held: bool) -> None:
-        """The connection does not want to read now, or wants to again."""
+        """Hold reading for the connection, or let it go on."""
         self._holds_reading = held
         self._pause_or_not()
         self._feed_connection()
@@ -196,7 +197,7 @@ class TappedConnection(asyncio.Protocol):
         self._drop()
 
     def _drop(self) -> None:
-        """What is under way."""
+        """Drop what is under way."""
         self._out.clear()
         self._in.clear()
         self.held_bytes = 0
@@ -254,7 +255,7 @@ class TappedConnection(asyncio.Protocol):
         self._is_feeding = False
 
     def _parts(self, data: bytes) -> Iterable[bytes]:
-        """Each is asked for once the connection has acted on those before it."""
+        """Yield parts; each is asked for once the connection has acted on those before it."""
         parts: Iterable[bytes] = (data,)
         for shape in self.shapes:
             parts = chain.from_iterable(map(shape.from_client, parts))

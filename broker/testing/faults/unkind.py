@@ -63,7 +63,8 @@ class PendingConfirms:
         """Whether what is to be told is an ack, by number."""
 
     def add(self, tag: int, *, multiple: bool, is_ack: bool) -> None:
-        """The broker has answered for a publish, or for all up to it that it has not yet."""
+        """Add the broker's answer for a publish, or for all up to it that it has not answered
+        yet."""
         for number in range(self._low + 1 if multiple else tag, tag + 1):
             if number not in self._sent:
                 self._due.setdefault(number, is_ack)
@@ -162,8 +163,9 @@ class AdversarialFilter:
         return (frame,)
 
     def _may_be_marked(self, frame: Frame) -> bool:
-        """Only of classic queues: a quorum queue says how often as well, and what answers a request
-        by direct reply-to has been in no queue."""
+        """Whether a delivery may be marked as redelivered: only of classic queues, since a quorum
+        queue counts deliveries as well, and what answers a request by direct reply-to has been in
+        no queue."""
         for channel in self._line.connection.channels:
             subscription = channel.subscriptions.get(consumer_tag_of(frame))
             if channel.number == frame.channel and subscription is not None:

@@ -92,7 +92,8 @@ class Dispatcher:
 
 
 def read(body: bytes) -> Row:
-    """Arguments; without a body there are none.  ValueError, RecursionError, SyntaxFailure."""
+    """Parse arguments; without a body there are none.  ValueError, RecursionError,
+    SyntaxFailure."""
     arguments = json.loads(body or b"{}", parse_constant=refuse)
     if not isinstance(arguments, dict):
         raise SyntaxFailure("arguments are an object of JSON")

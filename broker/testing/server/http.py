@@ -74,7 +74,7 @@ class HttpServer:
         self._server: asyncio.Server
 
     async def start(self) -> str:
-        """Its URL, with the token.  OSError."""
+        """Start; return the URL, with the token.  OSError."""
         self._server = await asyncio.start_server(self._accept, HOST, 0, limit=HEAD_BYTES_MAX)
         _host, port = self._server.sockets[0].getsockname()
         return f"http://{HOST}:{port}/{self._token}"
@@ -95,7 +95,7 @@ class HttpServer:
         conversation.add_done_callback(self._open.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Until the client goes, or must."""
+        """Serve requests until the client goes, or must."""
         try:
             is_last = False
             while not is_last:
@@ -108,7 +108,8 @@ class HttpServer:
                 writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer a request; whether it was the last.  ConnectionError, EOFError, TimeoutError."""
+        """Answer a request; tell whether it was the last.  ConnectionError, EOFError,
+        TimeoutError."""
         try:
             request, path, body = await self._read(reader)
             answer = await self._serve(path, body)

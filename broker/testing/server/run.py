@@ -64,7 +64,7 @@ class Child:
                 loop.add_signal_handler(number, self._pass_on, number)
 
     async def run(self, words: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Its exit code, once it has ended.  CannotRun."""
+        """Run the command; return its exit code.  CannotRun."""
         try:
             self._process = await asyncio.create_subprocess_exec(*words, env=environment)
         except OSError as error:
@@ -132,7 +132,7 @@ async def run(
 
 
 async def timelines(served: Broker | Cluster) -> AsyncIterator[str]:
-    """Of all virtual hosts."""
+    """Yield the timelines of all virtual hosts."""
     try:
         for name in parts_of(served).catalogue.vhosts:
             yield f"virtual host '{name}':\n{await served.vhost(name).timeline()}"
@@ -141,7 +141,7 @@ async def timelines(served: Broker | Cluster) -> AsyncIterator[str]:
 
 
 async def serve(served: Broker | Cluster, echo_urls: Callable[[Urls], None]) -> int:
-    """Until a signal comes; `echo_urls` is told when it serves.  Raises as `run`."""
+    """Serve until a signal comes; `echo_urls` is called when it serves.  Raises as `run`."""
     stopping = stop_signal()
     async with controlled(served) as urls:
         echo_urls(urls)
@@ -151,7 +151,7 @@ async def serve(served: Broker | Cluster, echo_urls: Callable[[Urls], None]) -> 
 
 @asynccontextmanager
 async def controlled(served: Broker | Cluster) -> AsyncIterator[Urls]:
-    """It runs, and so does its control API."""
+    """Run a broker and its control API."""
     async with served:
         server = HttpServer(answering(served), token_urlsafe(TOKEN_BYTES))
         urls = {"AMQP_URL": served.url, "FLUFFLE_CONTROL_URL": await server.start()}

@@ -17,5 +17,5 @@ else:  # signatures are read, and name them
 
 
 def parts_of(served: Broker | Cluster) -> NodeContext:
-    """Of one node, that sees a majority if any does.  RuntimeError if none runs."""
+    """Return the context of one node, with a majority if any has.  RuntimeError if none runs."""
     return served.node.parts if isinstance(served, Broker) else served.nodes.well().parts

@@ -1,6 +1,6 @@
 """Conversion of a queue: its messages are copied, then the successor takes its place.
 
-    hands out nothing --> in nobody's hands --> copied, those first that were handed out before
+    delivers nothing --> nothing unacked --> copied, those first that were delivered before
                                                     |
           another queue <-- one change of definitions, once all are safe there <-- takes nothing
 

@@ -1,6 +1,6 @@
 """The queues of this node that are becoming quorum queues: each is seen to where its messages are.
 
-What is to be stands in definitions, whoever asked for it, at whatever node.  What an earlier life
+What is to be stands in definitions, wherever it was asked for.  What an earlier life
 of this node was about is given up: it has all its messages.
 """
 

@@ -115,7 +115,7 @@ HELD_BYTES_MAX = 64 << 20
 that would hold more ends."""
 
 REST_S = 0.02
-"""Whoever is ahead of the rate looks again after this, or when the next message may go."""
+"""A move that is ahead of the rate looks again after this, or when the next message may go."""
 
 TICK_S = 1.0
 PATIENCE_MS = 30_000
@@ -235,7 +235,7 @@ class Mover:
         self._requested = 0
         """Gets that have no answer yet."""
         self._arrived: list[HeldMessage] = []
-        """Messages of which nobody has asked yet whether they are meant."""
+        """Messages for which the selection was not checked yet."""
         self._unconfirmed: dict[DeliveryBatch, int] = {}
         """Published, and not known to be safe; with their sizes."""
         self._recorded: list[DeliveryBatch] = []
@@ -275,7 +275,7 @@ class Mover:
         return len(self._held)
 
     def news(self) -> Deferred[None]:
-        """Answered after a while, and when it is over.  It is not, and nobody else waits."""
+        """Wait for progress, or for the end.  It is not over, and no other caller waits."""
         self._news = Deferred()
         return self._news
 
