@@ -1,6 +1,6 @@
 """Publishers and consumers at work, in one event loop.
 
-A body begins with the time at which it was published, so that whoever receives it knows how long it
+A body begins with the time at which it was published, so that its receiver knows how long it
 took: both are in this process, and go by one clock.
 """
 
@@ -65,7 +65,7 @@ class BenchRun:
     """A single run of a plan, from its first connection to its figures."""
 
     def __init__(self, plan: Plan, report: Callable[[Tally, float], None]) -> None:
-        """`report` is told once a second how far it is, and since when."""
+        """`report` is called once a second with how far it is, and since when."""
         self._plan = plan
         self._report = report
         self._now = asyncio.get_running_loop().time

@@ -37,7 +37,7 @@ ANSWER_WAIT_S_MAX = 120.0
 """A node that has answered may work for so long on what it was asked."""
 
 NOTICE_AFTER_S = 3.0
-"""Who waits at a terminal is told by then that it is the node that he waits for."""
+"""By then a message at the terminal says that the node is being waited for."""
 
 READ_BYTES = 1 << 16
 
@@ -135,7 +135,7 @@ class LocalClient:
         self._write(self._connect(), request)
 
     def _ping(self, connection: socket.socket) -> None:
-        """See that somebody answers, whatever he says: a node may know no ping."""
+        """Check that the node answers, whatever it says: it may know no ping."""
         connection.settimeout(PING_WAIT_S_MAX)
         self._write(connection, {"verb": "ping"})
         self._line(connection)

@@ -27,7 +27,7 @@ from fluffle.broker.process.data_directory import LOCK_FILE, NODE_FILE, lock, no
 POLL_INTERVAL_S = 0.05
 """How often it is looked whether a node has said that it is ready."""
 LOOKS_PATIENT = 200
-"""It is told once who is not ready after so many."""
+"""After so many seconds the nodes that are not ready are named, once."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LAST_LINES = 5
 

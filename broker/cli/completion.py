@@ -1,6 +1,6 @@
 """`fluffle completion`, and names of what a node has, for the shell to offer.
 
-It asks the node on this machine, which answers in milliseconds; where nobody does, nothing is
+It asks the node on this machine, which answers in milliseconds; where it does not, nothing is
 offered.  A node that is elsewhere is not asked: that could take long, or ask for a password.
 """
 
@@ -17,7 +17,7 @@ from fluffle.broker.cli.client import LocalClient
 
 SHELLS = ("bash", "zsh", "fish")
 OFFERED_MAX = 200
-"""Nobody reads more, and a node may have a hundred thousand queues."""
+"""More are not read, and a node may have a hundred thousand queues."""
 
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
 

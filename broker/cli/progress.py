@@ -13,7 +13,7 @@ ERASE_LINE = "\r\x1b[K"
 
 
 class Progress:
-    """A bar on standard error; nothing where nobody sits."""
+    """A bar on standard error; nothing where that is no terminal."""
 
     __slots__ = ("_is_shown", "_percent", "_unit")
 

@@ -42,7 +42,7 @@ MORE = (
     "exclusive_consumer_tag", "group",
     "delivery_limit", "leader", "members", "online",
 )  # fmt: skip
-"""What there is to tell of a queue, if somebody asks for it; the last five of quorum queues."""
+"""Columns of a queue, on demand; the last five of quorum queues."""
 
 
 @click.group()

@@ -1,6 +1,6 @@
 """A node that is elsewhere: verbs over its management API, as a user who is an administrator.
 
-The password is in no message, and stands in the URL only if somebody has written it there.
+The password is in no message, and stands in the URL only if it was written there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rows as people read them, or as JSON; both while they come.
 
-Names are what clients chose: control characters are escaped, so that nobody writes to the terminal
-of an operator.
+Names are what clients chose: control characters are escaped, so that no client writes to the
+terminal of an operator.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def add(
 
 
 def without_none(fields: Mapping[str, object]) -> dict[str, object]:
-    """Return what somebody has said."""
+    """Return the fields that were given."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

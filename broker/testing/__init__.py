@@ -1,1 +1,2 @@
-"""Nodes inside somebody's tests: the same code as the daemon's, with a clock that can be moved."""
+"""Nodes inside tests of applications: the same code as the daemon's, with a clock that can be
+moved."""

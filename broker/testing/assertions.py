@@ -73,7 +73,7 @@ class VhostAssertions:
         gone = self._compare(queue, seen)
         queue_counts = self._vhost.queue_counts(served)
         if queue_counts is None or queue_counts.apart or len(seen) >= PEEKED_MAX:
-            gone = set()  # they may be where nobody has looked
+            gone = set()  # they may be where no timeline looked
         step = TraceStep(StepKind.GONE, timeline.at_ms, detail=UNSEEN)
         found = timeline.of_queue(queue)
         return [each.view(step) if each.number in gone else each.view() for each in found]

@@ -103,7 +103,7 @@ class Broker:
         self._wanted: dict[str, VhostRequirements] = {}
         """What there is in virtual hosts that were added, if it is more than usual."""
         self.numbers = itertools.count(1)
-        """Of virtual hosts that nobody has named; none comes twice."""
+        """Of virtual hosts without a given name; none comes twice."""
         self.clock: MovableClock
         """The time of messages and queues: of expiry, delays, and consumers that hold on."""
         self.clients_clock: MovableClock

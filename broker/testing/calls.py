@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PLAIN_ERRORS = (AssertionError, BrokerError)
-"""They say all there is to say, and nobody asks where in the broker they come from."""
+"""They say all there is to say; where in the broker they come from does not matter."""
 
 
 class Callee(Protocol):
@@ -87,7 +87,7 @@ class Calls:
     async def _make(
         self, ticket: object, work: Callable[[], Coroutine[Any, Any, T]], patience_s: float
     ) -> T:
-        """`ticket` is that of a call that nobody has awaited until now."""
+        """`ticket` is that of a call that was not awaited until now."""
         __tracebackhide__ = True
         del self._unawaited[ticket]
         patience_s = self._callee.patience_s(patience_s)

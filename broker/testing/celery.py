@@ -44,7 +44,7 @@ def celery_app(celery_app: Any, amqp: BlockingVhost) -> Iterator[Any]:
     yield celery_app
     from kombu import pools  # noqa: PLC0415  Celery has imported it
 
-    with suppress(AttributeError):  # nobody has asked for a result, or it is kept elsewhere
+    with suppress(AttributeError):  # no result was asked for, or it is kept elsewhere
         celery_app.backend.result_consumer.stop()
     celery_app.close()
     pools.reset()  # type: ignore[no-untyped-call]  # of the process, with connections

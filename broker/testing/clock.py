@@ -113,7 +113,7 @@ class MovableClock:
 
 
 class Moved:
-    """A `Clock` that shows what another does, and what somebody was moved ahead by."""
+    """A `Clock` that shows what another does, and how far it was moved ahead."""
 
     __slots__ = ("_ahead_ms", "_clock")
 

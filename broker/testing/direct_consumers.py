@@ -195,7 +195,7 @@ async def has_taken(found: list[HeldMessage], consumer: DirectConsumer, name: st
 async def has_later_taken(
     found: list[HeldMessage], later: Deferred[DeliveryBatch | None], consumer: DirectConsumer
 ) -> bool:
-    """What comes when nobody waits any more goes back."""
+    """Wait for messages; what comes when no caller waits any more is requeued."""
     come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def answered(delivery_batch: DeliveryBatch | None) -> None:

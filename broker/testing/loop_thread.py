@@ -17,7 +17,7 @@ PATIENCE_S = 45.0
 """A call into the thread that takes longer will never end."""
 
 HUNG_PATIENCE_S = 1.0
-"""Once one has not, nobody waits for long any more."""
+"""Once one has not, no call waits for long any more."""
 
 
 class LoopThread:

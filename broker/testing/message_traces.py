@@ -1,7 +1,7 @@
 """Traces of messages: a `Passage` is one message on its way through one queue, in steps.
 
-Nothing in a broker numbers a message from its publisher to its end, so passages are told apart by
-what can be seen: by content while nobody was given it, and by the number that the queue gives it
+Nothing in a broker numbers a message from its publisher to its end, so passages are identified by
+what can be seen: by content while it was not delivered, and by the number that the queue gives it
 from then on.  Of messages with equal contents the oldest is meant, which is the one that a queue
 hands out first.
 """
@@ -23,7 +23,7 @@ STEPS_MAX = 100
 
 
 class Actor(NamedTuple):
-    """A client; nobody for what the broker does by itself."""
+    """A client; none for what the broker does by itself."""
 
     connection: str = ""
     """The address of the client's end."""
@@ -43,10 +43,10 @@ class StepKind(StrEnum):
 
     PUBLISHED = "published"
     FOUND = "found"
-    """It was there when somebody looked, and nobody has seen it come."""
+    """It was found there, without having been seen to come."""
     DELIVERED = "delivered"
     TAKEN = "taken"
-    """Delivered, to somebody who need not acknowledge it."""
+    """Delivered to a consumer that need not acknowledge it."""
     ACKED = "acked"
     REJECTED = "rejected"
     REQUEUED = "requeued"
@@ -54,9 +54,9 @@ class StepKind(StrEnum):
     """Requeued, for the channel that had it has ended."""
     DEAD_LETTERED = "dead-lettered"
     DROPPED = "dropped"
-    """Expired, or in front of too many, and nobody wants the dead."""
+    """Expired, or in front of too many, without a dead-letter exchange."""
     GONE = "gone"
-    """It is not in the queue, and nobody has seen it leave."""
+    """It is not in the queue, and was not seen to leave."""
 
 
 READY = (StepKind.PUBLISHED, StepKind.FOUND, StepKind.REQUEUED, StepKind.ABANDONED)
@@ -155,7 +155,7 @@ class OpenTraces:
         self._by_sequence: dict[int, Passage] = {}
         """Those that have been handed out and may be again."""
         self._rejected: dict[int, Passage] = {}
-        """By their numbers: it is yet to be seen whether somebody wants them."""
+        """By their numbers: it is yet to be seen whether there is a dead-letter exchange."""
 
     def wait(self, passages: Sequence[Passage], *, in_front: bool = False) -> None:
         """Note that messages are ready from now on."""
@@ -167,7 +167,7 @@ class OpenTraces:
                 self._ready.move_to_end(each.number, last=False)
 
     def hand(self, sequence: int, key: int) -> Passage | None:
-        """Return the one that is handed out under this number; None if nobody knows of it."""
+        """Return the one that is delivered under this number; None if it is unknown."""
         passage = self._by_sequence.get(sequence)
         if passage is None:
             passage = self.next_like(key)

@@ -5,7 +5,7 @@
         amqp.expect("orders", count=1)
         assert amqp.messages("orders")[0].json() == {"number": 7}
 
-It is loaded with pytest, whoever uses it; so it imports nothing of the broker until it is.
+It is loaded with pytest, used or not; so it imports nothing of the broker until it is.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Rights(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VhostRequirements:
-    """Said by nobody: a virtual host in which all users of the broker may do everything."""
+    """The default: a virtual host in which all users of the broker may do everything."""
 
     users: Mapping[str, str] = field(
         default_factory=dict, metadata={"is": "names with passwords; the first one is in the URL"}

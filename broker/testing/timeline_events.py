@@ -1,4 +1,4 @@
-"""Texts for timelines: changes of definitions, and messages that nobody saw come."""
+"""Texts for timelines: changes of definitions, and messages that were not seen to come."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class Vhost:
         __tracebackhide__ = True
         check_message(body, properties)
         vhost = self._parts.vhost(self.name)
-        encode_shortstr(routing_key)  # who consumes it is told of it in one
+        encode_shortstr(routing_key)  # a delivery carries it in one
         properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
         told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
         if exchange:
@@ -289,7 +289,7 @@ class VhostOnNode:
 
 
 def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
-    """Return what is in a queue, without asking anybody; None for one that is led elsewhere."""
+    """Return what is in a queue of this node; None for one that is led elsewhere."""
     hosted = parts.company.groups.get(queue.definition.id)
     if hosted is None:
         return QueueCounts(queue.ready_count, queue.in_flight, queue.consumer_count)

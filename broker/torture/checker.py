@@ -3,12 +3,12 @@ out.
 
 The rules:
 
-- a message that was confirmed is received by somebody, unless its queue was cleared;
+- a message that was confirmed is received by a client, unless its queue was cleared;
 - nothing is received that was not published there, and nothing that ends with a process after it;
 - what was acknowledged is not received again once a later reply on that channel has come; before
   that a crash may bring it back, as redelivered;
-- what somebody has received is never received again without `redelivered`, and not by another
-  while it is in the hands of somebody who is still there;
+- what a client has received is never received again without `redelivered`, and not by another
+  while a client that is still there holds it;
 - messages of one client come to a channel in their order, unless they are redelivered; in a
   *steady* queue, of which nothing is given back, redelivered ones do too;
 - what was purged or deleted stays gone; what is published to a queue before it is declared anew may
@@ -99,14 +99,14 @@ class MessageState:
     received_at: int = 0
     """For the first time."""
     was_new: bool = False
-    """Somebody has received it as not redelivered."""
+    """A client has received it as not redelivered."""
     in_vain: int = 0
-    """The highest number of deliveries in vain that was told, and when."""
+    """The highest number of deliveries in vain that was reported, and when."""
     counted_at: int = 0
     holder: str | None = None
     """The channel in whose hands it is, or whose acknowledgement may not have come yet."""
     is_shared: bool = False
-    """It was in two hands, so that nobody knows whose acknowledgement counts."""
+    """Two clients held it, so that it is unknown whose acknowledgement counts."""
     vouched_at: int = 0
     cleared_at: int = 0
 
@@ -221,7 +221,7 @@ class Checker:
                 self.report.not_owed += sum(1 for state in left if not self._is_owed(state))
 
     def owed(self) -> Iterator[MessageState]:
-        """Return messages that were confirmed and not received by anybody."""
+        """Return messages that were confirmed and not received by any client."""
         for message, published in self._published_messages.items():
             if message in self._unconfirmed or message in self._refused:
                 continue

@@ -15,7 +15,7 @@ class Breach(Enum):
     """Breach of a promise to clients, worst first."""
 
     LOST = "lost"
-    """Confirmed, and nobody has received it."""
+    """Confirmed, and never received."""
     LET_IN = "let in with an old disk"
     """A node that had confirmed what was not on its disk any more, and served."""
     APART = "stands apart"

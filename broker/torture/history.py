@@ -1,9 +1,9 @@
 """Events that the clients of a broker in trouble write down, in one list.
 
 What is said is written down before it is sent, what is heard after it was read.  So an event that
-stands before another also happened before it, whoever wrote it down: the checker needs no clock.
-But what was *sent* to a client before something else may be read after it.  Only after an answer
-it is certain: what comes after that on the same channel was sent after the question.
+stands before another also happened before it, whichever client wrote it: the checker needs no
+clock. But what was *sent* to a client before something else may be read after it.  Only after an
+answer it is certain: what comes after that on the same channel was sent after the question.
 
 A *client* is one connection and a *channel* one channel of it; both names are used once in the
 whole history.  A *run* is the life of one process, where there is only one.
@@ -117,7 +117,7 @@ class Clearing(Enum):
     """How a queue loses all it holds."""
 
     PURGE = auto()
-    """Of what is in nobody's hands.  Only the one who consumes may ask for it."""
+    """Of what no client holds.  Only the consumer may ask for it."""
     DELETE = auto()
 
 
@@ -256,7 +256,7 @@ class Fault(NamedTuple):
 
 
 class Strange(NamedTuple):
-    """A client heard what nobody should hear."""
+    """A client received what no client should receive."""
 
     what: str
 

@@ -135,7 +135,7 @@ class OnlineChecker:
 
     @property
     def owed_count(self) -> int:
-        """Messages that were confirmed and that nobody has received yet."""
+        """Messages that were confirmed and not received yet."""
         return sum(1 for _ in self._checker.owed())
 
     def finish(self) -> Findings:

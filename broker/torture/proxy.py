@@ -97,7 +97,7 @@ class Proxy:
         try:
             await self._join(reader, writer)
         except asyncio.CancelledError:
-            pass  # it was reset, and nobody waits for this task but `__aexit__`
+            pass  # it was reset, and only `__aexit__` waits for this task
         finally:
             self._links.discard(task)
             break_off(writer)

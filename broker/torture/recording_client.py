@@ -110,7 +110,7 @@ class Unacked:
 
 
 def delivery_count(properties: bytes) -> int | None:
-    """Return how often a message was delivered in vain; None where nobody says so."""
+    """Return how often a message was delivered in vain; None where that is not reported."""
     _type, count = (decode_properties(properties).headers or {}).get(COUNT_HEADER, ("", None))
     return count if isinstance(count, int) else None
 
@@ -164,7 +164,7 @@ class RecordingClient:
         return True
 
     async def ready_count(self, queue: str) -> int:
-        """Return how many messages of a queue are in nobody's hands."""
+        """Return how many messages of a queue no client holds."""
         reply = await self.connection.call(make(Queue.Declare, queue=queue, passive=True))
         assert isinstance(reply.method, Queue.DeclareOk)
         return reply.method.message_count or 0

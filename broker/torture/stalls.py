@@ -64,7 +64,7 @@ class QueueStalls:
     to_publishers: StallTimer = field(default_factory=StallTimer)
     to_consumers: StallTimer = field(default_factory=StallTimer)
     waiting: set[Message] = field(default_factory=set)
-    """Confirmed, and nobody has received them."""
+    """Confirmed, and not received."""
 
 
 class FaultPeriod(NamedTuple):

@@ -1,6 +1,6 @@
 """Port to the system under torture: where its nodes are, and what can be done to them.
 
-Whoever runs a system fills in what it can do.  Faults that need something else are not chosen.
+The operator of a system fills in what it can do.  Faults that need something else are not chosen.
 """
 
 from __future__ import annotations

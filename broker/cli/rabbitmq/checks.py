@@ -34,14 +34,14 @@ def check_running(call: Invocation) -> Report:
 
 
 def is_running(call: Invocation) -> Report:
-    """Unreachable where nobody is there to tell."""
+    """Report whether the node has booted; Unreachable where none answers."""
     up = is_up(call)
     state = "is fully booted and running" if up else "is not running or has not fully booted yet"
     return Report([f"RabbitMQ {state}"], {"result": up})
 
 
 def is_booting(call: Invocation) -> Report:
-    """Unreachable where nobody is there to tell."""
+    """Report whether the node has booted; Unreachable where none answers."""
     up = is_up(call)
     state = (
         "is fully booted (check with is_running), stopped or has not started booting yet"

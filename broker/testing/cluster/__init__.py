@@ -1,1 +1,2 @@
-"""Clusters inside somebody's tests: each node a process of one loop, and all that can go wrong."""
+"""Clusters inside tests of applications: each node a process of one loop, and all that can go
+wrong."""

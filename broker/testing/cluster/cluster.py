@@ -88,7 +88,7 @@ class Cluster:
         self._wanted: dict[str, VhostRequirements] = {}
         """What there is in virtual hosts that were added, if it is more than usual."""
         self.numbers = itertools.count(1)
-        """Of virtual hosts that nobody has named; none comes twice."""
+        """Of virtual hosts without a given name; none comes twice."""
         self.clock: MovableClock
         """The time of messages and queues, on all nodes; what they know of each other goes by that
         of the machine."""
@@ -116,7 +116,7 @@ class Cluster:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """NodeFailed if a node has ended by itself and nobody has asked for that."""
+        """NodeFailed if a node has ended by itself and no test has asked for that."""
         failures = [node.failure for node in self.nodes if node.failure is not None]
         await self._entered.__aexit__(kind, error, where)
         if failures and error is None:

@@ -13,7 +13,7 @@ from fluffle.broker.testing.cluster.node import ClusterNode
 from fluffle.broker.testing.cluster.nodes import Nodes
 
 WITHIN_S = 10.0
-"""An election takes a second if somebody has to be missed first."""
+"""An election takes a second if a leader has to be missed first."""
 
 
 class Led(NamedTuple):

@@ -144,7 +144,7 @@ class ClusterNode:
 
     @property
     def failure(self) -> Exception | None:
-        """Why it has ended by itself, if nobody has asked for that."""
+        """Why it has ended by itself, if no test has asked for that."""
         failure = self._now[0].failure if self._now is not None else None
         return None if isinstance(failure, InjectedDiskError) else failure
 

@@ -4,7 +4,7 @@
         place_order(amqp_cluster.url)
         amqp_cluster.kill(amqp_cluster.leader("orders"))
 
-It is loaded with pytest, whoever uses it; so it imports nothing of the broker until it is.
+It is loaded with pytest, used or not; so it imports nothing of the broker until it is.
 """
 
 from __future__ import annotations

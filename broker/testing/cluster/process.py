@@ -2,7 +2,7 @@
 
 It can be stopped and continued, as by SIGSTOP and SIGCONT, and does not know: what is in it asks
 asyncio for the running loop and is given a `ProcessLoop`, through which everything goes that is
-called in it.  While it stands still what would be called waits, timers run out and nobody notices,
+called in it.  While it stands still what would be called waits, timers run out without effect,
 and nothing is read from its sockets.
 
     loop of all --callbacks, timers, sockets--> Process --> what runs in it
@@ -53,7 +53,7 @@ class Process:
         """Of its connections."""
 
     def stop(self) -> None:
-        """Stop as SIGSTOP does: nothing of it runs any more, and nobody is told."""
+        """Stop as SIGSTOP does: nothing of it runs any more, without notice."""
         self.stands_still = True
         self.loop.deafen()
         for transport in self.transports:
@@ -120,7 +120,7 @@ class ProcessLoop:
         self._loop = loop
         self._dial = dial
         self._readers: dict[Any, asyncio.Handle] = {}
-        """Sockets of which it is told that they are ready."""
+        """Sockets whose readiness is reported to it."""
 
     @property
     def as_loop(self) -> asyncio.AbstractEventLoop:
@@ -256,7 +256,7 @@ class ProcessTimer(asyncio.TimerHandle):
 
 
 class HostedProtocol(asyncio.Protocol):
-    """A connection of a process: what the network tells of it, it is told when it runs."""
+    """A connection of a process: events of the network reach it when the process runs."""
 
     __slots__ = ("_make", "_process", "_protocol", "_transport")
 
@@ -315,7 +315,7 @@ async def done_in(there: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]
             return
         error = working.exception()
         if come.done():
-            return  # nobody waits any more
+            return  # no caller waits any more
         if error is not None:
             come.set_exception(error)
         else:

@@ -172,7 +172,7 @@ class ClusterByCaller:
 
     def __init__(self, cluster: ThreadedCluster) -> None:
         self.blocking: ThreadedCluster = cluster
-        """Whoever asks."""
+        """In plain code and in coroutines alike."""
 
     def _as_asked(self) -> Any:
         return self.blocking.awaited if in_coroutine() else self.blocking

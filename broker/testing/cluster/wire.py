@@ -6,7 +6,7 @@ goes either way passes a `StreamDirection`, in order.
     node --write--> StreamDirection forth --> socket ====> the other node
          <--------- StreamDirection back  <--        <====
 
-Nothing is lost of what a cut holds up: it arrives once that is mended, unless somebody has hung up
+Nothing is lost of what a cut holds up: it arrives once that is mended, unless one end has hung up
 by then.  Nor is a packet that is dropped: TCP sends it again, and what is behind it waits.
 """
 

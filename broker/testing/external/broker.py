@@ -45,7 +45,7 @@ class ExternalBroker:
         self._thread = LoopThread("fluffle external")
         self._looked_at: dict[str, ExternalVhost] = {}
         self._made: dict[str, CreatedVhost] = {}
-        """No other is ever deleted: it may be somebody's production."""
+        """No other is ever deleted: it may be in production."""
 
     def __enter__(self) -> Self:
         """ManagementError where there is no management API, or not for this user."""
@@ -124,7 +124,7 @@ class ExternalBroker:
             raise PreconditionFailed(f"the broker has {kind} of these names: {shown(taken)}")
 
     def _make(self, kind: str, name: str, content: object) -> None:
-        """PreconditionFailed if somebody else has made it in the meantime."""
+        """PreconditionFailed if another client has made it in the meantime."""
         if not self._management.make_now(kind, name, content=content):
             raise PreconditionFailed(f"the broker has {kind} of these names: {shown({name})}")
 

@@ -1,6 +1,6 @@
 """`ExternalVhost`: a virtual host of an external broker, as far as AMQP and its management API go.
 
-What a broker tells nobody is asked for again and again.  It tells at once how many messages of a
+What a broker does not report is polled.  It tells at once how many messages of a
 queue are ready; of a quorum queue it tells every five seconds how many are not acknowledged.
 """
 
@@ -24,7 +24,7 @@ from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.wire import to_table
 
 Lacks: TypeAlias = Callable[[str], NoReturn]
-"""Told what a test needs, by name; it ends the test."""
+"""Called with the name of what a test needs; it ends the test."""
 
 
 class UnsupportedFeature:
@@ -57,7 +57,7 @@ class ObservedCounts(NamedTuple):
 
     counts: Counts
     is_late: bool = False
-    """Whether that may be because it is told late."""
+    """Whether that may be because it is reported late."""
 
 
 class ExternalVhost:

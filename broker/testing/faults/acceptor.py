@@ -56,7 +56,7 @@ class ListenAddress:
         self._address = listening.family, listening.getsockname()
         self._protocol = listening.proto
         self._doorway: Acceptor | None = None
-        """None while nobody is let in."""
+        """None while no client is let in."""
         self._kept: socket.socket | None = None
         """Bound to the address meanwhile."""
         self._listen(listening)
@@ -133,7 +133,7 @@ class ClientAcceptor:
             entry.shut()
 
     def open(self, by: object) -> None:
-        """Accept again, unless somebody else has it shut."""
+        """Accept again, unless another scope has it shut."""
         self._shutting.discard(by)
         for entry in () if self._shutting else self._entries:
             entry.open()

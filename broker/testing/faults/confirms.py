@@ -43,7 +43,7 @@ class HeldConfirms:
         self._delay = delay
         self._numbers = count()
         self._held: dict[int, Frame] = {}
-        """Numbered: a later channel of the same number is told the same."""
+        """Numbered: a later channel of the same number gets the same."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
         return (data,)

@@ -81,7 +81,7 @@ def size_at(data: bytes, at: int) -> int:
 class FrameSplitter:
     """Splitter of a client's bytes into frames; the protocol header counts as one.
 
-    Whoever sends what is no frame is passed on as he is from there on.
+    Bytes that are no frame are passed on as they are from there on.
     """
 
     __slots__ = ("_is_lost", "_left", "_waits_for_header")

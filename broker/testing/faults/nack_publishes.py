@@ -1,4 +1,4 @@
-"""Messages that queues refuse: their publishers are told with basic.nack."""
+"""Messages that queues refuse: their publishers get basic.nack."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ class FormerHolder:
         """Do nothing: the outcome does not matter any more."""
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        raise AssertionError("nothing is handed to nobody")
+        raise AssertionError("this consumer is sent nothing")
 
     def took(self, delivery_batch: DeliveryBatch) -> None:
-        raise AssertionError("nothing is handed to nobody")
+        raise AssertionError("this consumer is sent nothing")
 
     def settled(self, count: int) -> None:
         """Do nothing: no delivery waits for room."""

@@ -68,7 +68,7 @@ class TappedConnection(asyncio.Protocol):
         self._holds_reading = False
         """Whether the connection does not want to read now."""
         self._is_socket_full = self._is_full = False
-        """`_is_full`: what the connection was told."""
+        """Whether the connection was paused, by `_is_full`."""
         self._out: deque[bytes] = deque()
         self.held_bytes = 0
         """Of those on their way to the client."""
@@ -168,12 +168,12 @@ class TappedConnection(asyncio.Protocol):
         return bool(self._freezing)
 
     def freeze(self, by: object) -> None:
-        """Neither read nor write; nobody is told."""
+        """Neither read nor write, without notice."""
         self._freezing.add(by)
         self._pause_or_not()
 
     def thaw(self, by: object) -> None:
-        """Go on where it stopped, unless somebody else has it frozen."""
+        """Go on where it stopped, unless another scope has it frozen."""
         self._freezing.discard(by)
         if self.is_frozen or self.is_lost:
             return

@@ -3,7 +3,7 @@
     frames         cut at any byte on their way, bodies in several frames, those of several channels
                    among each other, heartbeats between them
     confirms       late, several in one, one by one and out of order
-    deliveries     of classic queues marked as redelivered though nobody knows of the first time;
+    deliveries     of classic queues marked as redelivered though there was no first time;
                    and really once more while the consumer is about to acknowledge: as when a quorum
                    queue has given up the consumer's node, and for the sake of what is not safe to
                    do twice of classic queues, too, which with RabbitMQ takes a lost connection
@@ -56,11 +56,11 @@ class PendingConfirms:
     def __init__(self, channel: int) -> None:
         self._channel = channel
         self._low = 0
-        """All up to this one have been told."""
+        """All up to this one have been sent."""
         self._sent: set[int] = set()
         """And these."""
         self._due: dict[int, bool] = {}
-        """Whether what is to be told is an ack, by number."""
+        """Whether what is to be sent is an ack, by number."""
 
     def add(self, tag: int, *, multiple: bool, is_ack: bool) -> None:
         """Add the broker's answer for a publish, or for all up to it that it has not answered

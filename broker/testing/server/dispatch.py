@@ -4,7 +4,7 @@
 | 400 | the arguments are wrong |
 | 404 | there is no such path, virtual host, queue … |
 | 409 | it is not as was expected |
-| 500 | a bug, told in the log |
+| 500 | a bug, reported in the log |
 | 503 | it has not ended in time |
 """
 

@@ -2,7 +2,7 @@
 
 HTTP/1.1 (RFC 9112), one request of a connection after the other.  Who sends anything else is told
 so and hung up on; who is slow is hung up on.  A path begins with a token: what may be done here is
-not for every program on the machine, and not for pages in somebody's browser.
+not for every program on the machine, and not for pages in a browser.
 
 It is not aiohttp, whose import alone takes half as long as the start of a broker, for one method,
 one type of body and no headers.

@@ -99,7 +99,7 @@ def is_handled(number: signal.Signals) -> bool:
 
 
 def stop_signal() -> asyncio.Event:
-    """Set once somebody wants us to stop."""
+    """Return an event that is set by a signal to stop."""
     come = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
