@@ -124,28 +124,28 @@ class BenchRun:
 
     @asynccontextmanager
     async def _connect(self, name: str) -> AsyncIterator[ClientConnection]:
-        talk = await ClientConnection.connect(
+        connection = await ClientConnection.connect(
             self._plan.to, name, ignore_event, self._plan.client_options
         )
         try:
-            yield talk
+            yield connection
         finally:
-            talk.end(None)
+            connection.end(None)
 
     # Publishing
 
     async def _publish(self, number: int) -> None:
         plan = self._plan
         queue = plan.queues[number % len(plan.queues)]
-        async with self._connect(f"bench.publisher.{number}") as talk:
-            await Publisher(plan, queue, talk, self._now, self.tally).run()
+        async with self._connect(f"bench.publisher.{number}") as connection:
+            await Publisher(plan, queue, connection, self._now, self.tally).run()
 
     # Consuming
 
     async def _consume(self, number: int) -> None:
         plan = self._plan
         queue = plan.queues[number % len(plan.queues)]
-        async with self._connect(f"bench.consumer.{number}") as talk:
+        async with self._connect(f"bench.consumer.{number}") as connection:
             held = 0
             ack_every = max(1, plan.prefetch // 4)
 
@@ -156,14 +156,14 @@ class BenchRun:
                 held += 1
                 if held >= ack_every:
                     tag = reply.method.delivery_tag or 0
-                    talk.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
+                    connection.send(make(Basic.Ack, delivery_tag=tag, multiple=True))
                     held = 0
 
-            talk.on(Basic.Deliver, take)
-            await talk.call(make(Basic.Qos, prefetch_count=plan.prefetch))
-            await talk.call(make(Basic.Consume, queue=queue, consumer_tag=queue))
+            connection.on(Basic.Deliver, take)
+            await connection.call(make(Basic.Qos, prefetch_count=plan.prefetch))
+            await connection.call(make(Basic.Consume, queue=queue, consumer_tag=queue))
             while True:
-                await talk.receive()
+                await connection.receive()
 
     def _take(self, body: bytes) -> None:
         tally = self.tally
@@ -183,24 +183,29 @@ class Publisher:
     __slots__ = ("_connect", "_head", "_now", "_plan", "_rest", "_sent", "_tally")
 
     def __init__(
-        self, plan: Plan, queue: str, talk: ClientConnection, now: Callable[[], float], tally: Tally
+        self,
+        plan: Plan,
+        queue: str,
+        connection: ClientConnection,
+        now: Callable[[], float],
+        tally: Tally,
     ) -> None:
         self._plan = plan
-        self._connect = talk
+        self._connect = connection
         self._now = now
         self._tally = tally
         self._head = encode_method(1, make(Basic.Publish, 0, "", queue))
         self._rest = bytes(max(0, plan.body_bytes - STAMP.size))
         self._sent: dict[int, float] = {}
         """When what is unconfirmed was published, by its number."""
-        talk.on(Basic.Ack, lambda reply: self._settle(reply, is_ack=True))
-        talk.on(Basic.Nack, lambda reply: self._settle(reply, is_ack=False))
+        connection.on(Basic.Ack, lambda reply: self._settle(reply, is_ack=True))
+        connection.on(Basic.Nack, lambda reply: self._settle(reply, is_ack=False))
 
     async def run(self) -> None:
         """Publish until the time is over and all is confirmed."""
-        plan, talk = self._plan, self._connect
+        plan, connection = self._plan, self._connect
         rate = plan.rate / plan.publishers if plan.rate else None
-        await talk.call(Confirm.Select())
+        await connection.call(Confirm.Select())
         start, number = self._now(), 0
         while (passed := self._now() - start) < plan.seconds:
             due = BATCH if rate is None else int(passed * rate) + 1 - number
@@ -209,13 +214,13 @@ class Publisher:
                 self._write(range(number + 1, number + count + 1))
                 number += count
             elif due <= 0 and rate is not None:
-                await talk.listen(max(0.0, number / rate - passed))
+                await connection.listen(max(0.0, number / rate - passed))
                 continue
             if len(self._sent) > plan.window - BATCH:
-                await talk.receive()
-        async with talk.patience("no confirms"):
+                await connection.receive()
+        async with connection.patience("no confirms"):
             while self._sent:
-                await talk.receive()
+                await connection.receive()
 
     def _write(self, numbers: range) -> None:
         properties = PERSISTENT if self._plan.persistent else TRANSIENT

@@ -17,7 +17,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.vhosts.queue_changes import delete_ended, places_of
+from fluffle.broker.vhosts.queue_changes import delete_ended, nodes_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def queues_on(catalogue: Catalogue, node: str) -> Iterator[tuple[str, QueueHandl
 
 def is_on_alone(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
     """Whether a queue is on that node, or has a member there, and is on no other of the cluster."""
-    places = set(places_of(definition))
+    places = set(nodes_of(definition))
     return node in places and places.isdisjoint(catalogue.nodes.entries.keys() - {node})
 
 
@@ -159,7 +159,7 @@ class EndedQueues:
 
     def _is_orphaned(self, definition: QueueDefinition) -> bool:
         """Whether all nodes that it was on were forgotten."""
-        places = places_of(definition)
+        places = nodes_of(definition)
         return bool(places) and is_orphan_of(self._catalogue, places[0], definition)
 
     def _is_ended(self, node: str, boot: int, definition: QueueDefinition) -> bool:

@@ -15,7 +15,7 @@ class Counts(NamedTuple):
     consumers: int | None = None
 
 
-NOTHING_SAID = Counts()
+NO_COUNTS = Counts()
 
 
 def wanted_counts(
@@ -23,7 +23,7 @@ def wanted_counts(
 ) -> Counts:
     """Return what is expected.  TypeError if nothing is."""
     wanted = Counts(count, ready, unacked, consumers)
-    if wanted == NOTHING_SAID:
+    if wanted == NO_COUNTS:
         raise TypeError("expect needs at least one of count, ready, unacked, consumers")
     return wanted
 

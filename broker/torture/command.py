@@ -113,7 +113,7 @@ def torture(**options: Any) -> None:
         kinds=kinds_of(options, system),
         rate=options["rate"],
         prefix=options["prefix"],
-        client_options=manners_of(options["nodes"]),
+        client_options=client_options_of(options["nodes"]),
         keep=options["keep"],
     )
     sys.exit(run_and_report(system, order, click.echo, options["history"]))
@@ -157,7 +157,7 @@ def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def manners_of(nodes: Sequence[str]) -> ClientOptions:
+def client_options_of(nodes: Sequence[str]) -> ClientOptions:
     """Return the user of the first address: it is the same on all nodes."""
     from fluffle.broker.torture.connection import ClientOptions  # noqa: PLC0415
 

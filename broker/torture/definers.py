@@ -319,13 +319,13 @@ class Definer:
                 await self._connection.receive()
         return [] if self._is_refused else [not self._is_returned]
 
-    def _on_ack(self, _heard: ReceivedMethod) -> None:
+    def _on_ack(self, _reply: ReceivedMethod) -> None:
         self._confirmed = self._published  # there is one message under way at most
 
-    def _on_nack(self, _heard: ReceivedMethod) -> None:
+    def _on_nack(self, _reply: ReceivedMethod) -> None:
         self._confirmed, self._is_refused = self._published, True
 
-    def _on_return(self, _heard: ReceivedMethod) -> None:
+    def _on_return(self, _reply: ReceivedMethod) -> None:
         self._is_returned = True
 
 

@@ -141,131 +141,133 @@ class Kind(NamedTuple):
                 return [*members]
 
 
-async def kill(scene: FaultContext, fault: Fault) -> None:
-    await scene.do(NodeAction.KILL, *fault.nodes)
+async def kill(context: FaultContext, fault: Fault) -> None:
+    await context.do(NodeAction.KILL, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await start(scene, *fault.nodes)
+    await start(context, *fault.nodes)
 
 
-async def unplug(scene: FaultContext, fault: Fault) -> None:
-    await scene.do(NodeAction.UNPLUG, *fault.nodes)
+async def unplug(context: FaultContext, fault: Fault) -> None:
+    await context.do(NodeAction.UNPLUG, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await start(scene, *fault.nodes)
+    await start(context, *fault.nodes)
 
 
-async def kill_twice(scene: FaultContext, fault: Fault) -> None:
+async def kill_twice(context: FaultContext, fault: Fault) -> None:
     """Kill nodes, the second time while they start."""
     for pause_s in (fault.for_s, 0.0):
-        await scene.do(NodeAction.KILL, *fault.nodes)
-        await scene.do(NodeAction.START, *fault.nodes)
+        await context.do(NodeAction.KILL, *fault.nodes)
+        await context.do(NodeAction.START, *fault.nodes)
         await asyncio.sleep(pause_s)
-    await start(scene, *fault.nodes)
+    await start(context, *fault.nodes)
 
 
-async def restart(scene: FaultContext, fault: Fault) -> None:
+async def restart(context: FaultContext, fault: Fault) -> None:
     """Restart nodes one after the other, each only when the one before serves."""
     for node in fault.nodes:
-        await scene.do(NodeAction.STOP, node)
+        await context.do(NodeAction.STOP, node)
         await asyncio.sleep(fault.for_s)
-        await start(scene, node)
+        await start(context, node)
 
 
-async def pause(scene: FaultContext, fault: Fault) -> None:
-    await scene.do(NodeAction.PAUSE, *fault.nodes)
+async def pause(context: FaultContext, fault: Fault) -> None:
+    await context.do(NodeAction.PAUSE, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await scene.do(NodeAction.RESUME, *fault.nodes)
+    await context.do(NodeAction.RESUME, *fault.nodes)
 
 
-async def fill(scene: FaultContext, fault: Fault) -> None:
+async def fill(context: FaultContext, fault: Fault) -> None:
     """A node that ends for want of room is started again when there is some."""
-    await scene.do(NodeAction.FILL, *fault.nodes)
+    await context.do(NodeAction.FILL, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await scene.do(NodeAction.FREE, *fault.nodes)
-    await start(scene, *fault.nodes)
+    await context.do(NodeAction.FREE, *fault.nodes)
+    await start(context, *fault.nodes)
 
 
-async def roll_back(scene: FaultContext, fault: Fault) -> None:
+async def roll_back(context: FaultContext, fault: Fault) -> None:
     """Roll a disk back: what the node confirms after the copy is not on its disk when it comes
     back."""
     (node,) = fault.nodes
-    await scene.do(NodeAction.COPY, node)
+    await context.do(NodeAction.COPY, node)
     await asyncio.sleep(fault.for_s)
-    await scene.do(NodeAction.KILL, node)
-    await scene.do(NodeAction.RESTORE, node)
-    scene.note(PutBack(node))
-    await scene.do(NodeAction.START, node)
-    await scene.do(NodeAction.REFUSED, node)
-    scene.note(TurnedAway(node))
-    await scene.do(NodeAction.RENEW, node)
-    await start(scene, node)
+    await context.do(NodeAction.KILL, node)
+    await context.do(NodeAction.RESTORE, node)
+    context.note(PutBack(node))
+    await context.do(NodeAction.START, node)
+    await context.do(NodeAction.REFUSED, node)
+    context.note(TurnedAway(node))
+    await context.do(NodeAction.RENEW, node)
+    await start(context, node)
 
 
-async def grow(scene: FaultContext, fault: Fault) -> None:
+async def grow(context: FaultContext, fault: Fault) -> None:
     """A node without data joins by itself while clients work; some come to it, then queues."""
     (node,) = fault.nodes
-    scene.note(Joining(node))
-    await scene.do(NodeAction.START, node)
-    await scene.do(NodeAction.JOINED, node)
-    scene.note(Joined(node))
-    await scene.serves(node)
-    scene.members.append(node)
+    context.note(Joining(node))
+    await context.do(NodeAction.START, node)
+    await context.do(NodeAction.JOINED, node)
+    context.note(Joined(node))
+    await context.serves(node)
+    context.members.append(node)
     await asyncio.sleep(fault.for_s)
-    await scene.do(NodeAction.GROW, node)
+    await context.do(NodeAction.GROW, node)
 
 
-async def shrink(scene: FaultContext, fault: Fault) -> None:
+async def shrink(context: FaultContext, fault: Fault) -> None:
     """Remove the members of all queues from a node; what it has confirmed is with the others
     before."""
     (node,) = fault.nodes
-    await scene.do(NodeAction.SHRINK, node)
-    scene.members.remove(node)
-    await scene.do(NodeAction.STOP, node)
+    await context.do(NodeAction.SHRINK, node)
+    context.members.remove(node)
+    await context.do(NodeAction.STOP, node)
     await asyncio.sleep(fault.for_s)
-    await scene.do(NodeAction.FORGET, node)
-    await scene.do(NodeAction.WIPE, node)
+    await context.do(NodeAction.FORGET, node)
+    await context.do(NodeAction.WIPE, node)
 
 
-async def start(scene: FaultContext, *nodes: str) -> None:
+async def start(context: FaultContext, *nodes: str) -> None:
     """Start all nodes at once, and wait until they serve."""
-    await scene.do(NodeAction.START, *nodes)
-    await asyncio.gather(*map(scene.serves, nodes))
+    await context.do(NodeAction.START, *nodes)
+    await asyncio.gather(*map(context.serves, nodes))
 
 
-async def isolate(scene: FaultContext, fault: Fault) -> None:
+async def isolate(context: FaultContext, fault: Fault) -> None:
     (node,) = fault.nodes
-    await scene.do(NodeAction.ISOLATE, node)
-    scene.note(Isolated(node))
+    await context.do(NodeAction.ISOLATE, node)
+    context.note(Isolated(node))
     await asyncio.sleep(fault.for_s)
-    scene.note(Rejoined(node))
-    await scene.do(NodeAction.REJOIN, node)
+    context.note(Rejoined(node))
+    await context.do(NodeAction.REJOIN, node)
 
 
-async def deafen(scene: FaultContext, fault: Fault) -> None:
+async def deafen(context: FaultContext, fault: Fault) -> None:
     """Cut one direction: the second node gets nothing of the first any more; the first still hears
     the second."""
-    assert scene.system.mesh is not None
+    assert context.system.mesh is not None
     source, destination = fault.nodes
-    scene.system.mesh.cut(source, destination)
+    context.system.mesh.cut(source, destination)
     await asyncio.sleep(fault.for_s)
-    scene.system.mesh.mend(source, destination)
+    context.system.mesh.mend(source, destination)
 
 
-async def part(scene: FaultContext, fault: Fault) -> None:
+async def part(context: FaultContext, fault: Fault) -> None:
     """Two nodes, both of which the third can talk to."""
     one, other = fault.nodes
-    await asyncio.gather(deafen(scene, fault), deafen(scene, fault._replace(nodes=(other, one))))
+    await asyncio.gather(
+        deafen(context, fault), deafen(context, fault._replace(nodes=(other, one)))
+    )
 
 
-async def flap(scene: FaultContext, fault: Fault) -> None:
+async def flap(context: FaultContext, fault: Fault) -> None:
     """A link is cut and mended, ten times."""
     for _ in range(10):
-        await part(scene, fault._replace(for_s=fault.for_s / 20))
+        await part(context, fault._replace(for_s=fault.for_s / 20))
         await asyncio.sleep(fault.for_s / 20)
 
 
-async def slow(scene: FaultContext, fault: Fault) -> None:
+async def slow(context: FaultContext, fault: Fault) -> None:
     """Between two nodes everything takes longer; the more, the longer it lasts."""
-    mesh = scene.system.mesh
+    mesh = context.system.mesh
     assert mesh is not None
     one, other = fault.nodes
     for delay_s in (fault.for_s / 40, 0.0):
@@ -275,33 +277,33 @@ async def slow(scene: FaultContext, fault: Fault) -> None:
             await asyncio.sleep(fault.for_s)
 
 
-async def lag(scene: FaultContext, fault: Fault) -> None:
+async def lag(context: FaultContext, fault: Fault) -> None:
     """Delay what the others send to a node: it suspects them, and goes on to serve clients."""
     (node,) = fault.nodes
-    await delay_links(scene, fault, [(other, node) for other in every_node(scene)])
+    await delay_links(context, fault, [(other, node) for other in every_node(context)])
 
 
-async def lag_both_ways(scene: FaultContext, fault: Fault) -> None:
+async def lag_both_ways(context: FaultContext, fault: Fault) -> None:
     """Delay what the node sends to the others, too."""
     (node,) = fault.nodes
-    others = every_node(scene)
+    others = every_node(context)
     ways = [(other, node) for other in others] + [(node, other) for other in others]
-    await delay_links(scene, fault, ways)
+    await delay_links(context, fault, ways)
 
 
-async def rejoin_slowly(scene: FaultContext, fault: Fault) -> None:
+async def rejoin_slowly(context: FaultContext, fault: Fault) -> None:
     """Cut off for about as long as clients are kept waiting; then what the others send is late."""
-    await isolate(scene, fault)
-    await lag(scene, fault._replace(for_s=min(fault.for_s, LAG_AFTER_S)))
+    await isolate(context, fault)
+    await lag(context, fault._replace(for_s=min(fault.for_s, LAG_AFTER_S)))
 
 
-def every_node(scene: FaultContext) -> list[str]:
+def every_node(context: FaultContext) -> list[str]:
     """Return all nodes, and those that may come meanwhile."""
-    return [address.node for address in scene.system.every_address]
+    return [address.node for address in context.system.every_address]
 
 
-async def delay_links(scene: FaultContext, fault: Fault, ways: Sequence[tuple[str, str]]) -> None:
-    mesh = scene.system.mesh
+async def delay_links(context: FaultContext, fault: Fault, ways: Sequence[tuple[str, str]]) -> None:
+    mesh = context.system.mesh
     assert mesh is not None
     links = [(source, destination) for source, destination in ways if source != destination]
     for delay_s in (fault.delay_s, 0.0):
@@ -311,26 +313,26 @@ async def delay_links(scene: FaultContext, fault: Fault, ways: Sequence[tuple[st
             await asyncio.sleep(fault.for_s)
 
 
-async def starve(scene: FaultContext, fault: Fault) -> None:
+async def starve(context: FaultContext, fault: Fault) -> None:
     """A small part of a processor is left, in pieces."""
-    await scene.do(NodeAction.THROTTLE, *fault.nodes)
+    await context.do(NodeAction.THROTTLE, *fault.nodes)
     await asyncio.sleep(fault.for_s)
-    await scene.do(NodeAction.UNTHROTTLE, *fault.nodes)
+    await context.do(NodeAction.UNTHROTTLE, *fault.nodes)
 
 
-async def reset(scene: FaultContext, fault: Fault) -> None:
-    assert scene.system.mesh is not None
-    scene.system.mesh.reset(*fault.nodes)
+async def reset(context: FaultContext, fault: Fault) -> None:
+    assert context.system.mesh is not None
+    context.system.mesh.reset(*fault.nodes)
 
 
-async def reset_clients(scene: FaultContext, fault: Fault) -> None:
+async def reset_clients(context: FaultContext, fault: Fault) -> None:
     (node,) = fault.nodes
-    scene.fronts[node].reset()
+    context.fronts[node].reset()
 
 
-async def silence_clients(scene: FaultContext, fault: Fault) -> None:
+async def silence_clients(context: FaultContext, fault: Fault) -> None:
     """Cut clients off: they can neither reach the node nor be reached."""
-    front = scene.fronts[fault.nodes[0]]
+    front = context.fronts[fault.nodes[0]]
     for flow in (front.forth, front.back):
         flow.cut()
     await asyncio.sleep(fault.for_s)
@@ -338,16 +340,16 @@ async def silence_clients(scene: FaultContext, fault: Fault) -> None:
         flow.mend()
 
 
-async def mute_node(scene: FaultContext, fault: Fault) -> None:
+async def mute_node(context: FaultContext, fault: Fault) -> None:
     """Drop what a node sends to its clients; what they send arrives."""
-    flow = scene.fronts[fault.nodes[0]].back
+    flow = context.fronts[fault.nodes[0]].back
     flow.cut()
     await asyncio.sleep(fault.for_s)
     flow.mend()
 
 
-async def slow_clients(scene: FaultContext, fault: Fault) -> None:
-    front = scene.fronts[fault.nodes[0]]
+async def slow_clients(context: FaultContext, fault: Fault) -> None:
+    front = context.fronts[fault.nodes[0]]
     front.forth.delay_s = front.back.delay_s = fault.for_s / 40
     await asyncio.sleep(fault.for_s)
     front.forth.delay_s = front.back.delay_s = 0.0
@@ -487,29 +489,29 @@ def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> l
             return [*members]
 
 
-async def carry_out(scene: FaultContext, faults: Sequence[Fault]) -> None:
+async def carry_out(context: FaultContext, faults: Sequence[Fault]) -> None:
     """Carry out all faults, each at its time or when it may; return when the last is over."""
 
     async def one(fault: Fault) -> None:
         await asyncio.sleep(fault.at_s)
         kind = KINDS[fault.kind]
-        async with scene.claim(kind, fault.nodes):
-            if not scene.has(kind, fault.nodes):
+        async with context.claim(kind, fault.nodes):
+            if not context.has(kind, fault.nodes):
                 return  # it is gone since, or has not come
-            scene.note(history.Fault(str(fault)))
-            await kind.act(scene, fault)
-            scene.note(history.Fault(str(fault), is_over=True))
+            context.note(history.Fault(str(fault)))
+            await kind.act(context, fault)
+            context.note(history.Fault(str(fault), is_over=True))
 
     async with asyncio.TaskGroup() as group:
         for fault in faults:
             group.create_task(one(fault))
 
 
-async def heal(scene: FaultContext) -> None:
+async def heal(context: FaultContext) -> None:
     """Undo everything, whether it was done or not."""
-    proxies = [*scene.fronts.values()]
-    if scene.system.mesh is not None:
-        proxies += scene.system.mesh.proxies.values()
+    proxies = [*context.fronts.values()]
+    if context.system.mesh is not None:
+        proxies += context.system.mesh.proxies.values()
     for proxy in proxies:
         proxy.forth.restore()
         proxy.back.restore()
@@ -520,5 +522,5 @@ async def heal(scene: FaultContext) -> None:
         NodeAction.FREE,
         NodeAction.START,
     ):
-        if action in scene.system.actions:
-            await scene.do(action, *scene.members)
+        if action in context.system.actions:
+            await context.do(action, *context.members)

@@ -116,8 +116,8 @@ class Run:
             except ConnectionEnded as error:
                 raise NodeActionFailed(f"it refuses the queues: {error}") from error
             note = self._diary.note
-            scene = FaultContext(self._system, proxies, note, self._is_back, self._members)
-            await self._work(clients, scene)
+            context = FaultContext(self._system, proxies, note, self._is_back, self._members)
+            await self._work(clients, context)
         try:
             await self._empty_all()
             if self._definitions is not None:
@@ -151,7 +151,7 @@ class Run:
         if self._definitions is not None:
             self._definitions.note(event)
 
-    async def _work(self, clients: ClientGroup, scene: FaultContext) -> None:
+    async def _work(self, clients: ClientGroup, context: FaultContext) -> None:
         """Clients under faults, until all is healed and publishers have heard all they will."""
         order, nodes = self._order, self._system.nodes
         spares = [address.node for address in self._system.spares]
@@ -165,7 +165,7 @@ class Run:
         async with asyncio.TaskGroup() as group:
             publishers = group.create_task(clients.work(roles, no_more))
             group.create_task(clients.work(others, leave))
-            await self._torture(scene)
+            await self._torture(context)
             self._echo("healed")
             no_more.set()
             self._diary.stop_the_clock()
@@ -182,17 +182,17 @@ class Run:
             before, owed = owed, self._diary.checker.owed_count
             idle_s = idle_s + 1 if owed == before else 0
 
-    async def _torture(self, scene: FaultContext) -> None:
+    async def _torture(self, context: FaultContext) -> None:
         """Carry out the faults, and end them."""
         loop = asyncio.get_running_loop()
         over_at = loop.time() + self._order.seconds
         try:
-            await carry_out(scene, self.outcome.faults)
+            await carry_out(context, self.outcome.faults)
             await asyncio.sleep(over_at - loop.time())
         except* NodeActionFailed as errors:
             self.outcome.failures += map(str, errors.exceptions)
         finally:
-            await heal(scene)
+            await heal(context)
         for node in self._members:
             try:
                 await self._is_back(node)

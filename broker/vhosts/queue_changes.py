@@ -92,7 +92,7 @@ def new_queue(vhost: VirtualHost, spec: QueueSpec, owner: Owner | None) -> Chang
         )
     definition = vhost.maker.define(spec, owner, vhost.name)
     kind, key = name = queue_name(vhost, spec.name)
-    rests_on = name, *map(node_name, places_of(definition))
+    rests_on = name, *map(node_name, nodes_of(definition))
     change = Change(puts=(Fact(kind, key, definition, spec.durable),), rests_on=rests_on)
     if limit is None:
         return change
@@ -120,7 +120,7 @@ def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Ch
     return new_queue(vhost, delayed_queue, None).joined(change)
 
 
-def places_of(definition: QueueDefinition) -> tuple[str, ...]:
+def nodes_of(definition: QueueDefinition) -> tuple[str, ...]:
     """Return the nodes that a queue is on: they must be of the cluster, and in the life that was
     seen."""
     members = tuple(node for node, _ in definition.members)

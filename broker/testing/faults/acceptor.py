@@ -22,7 +22,7 @@ from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 Make = Callable[[], asyncio.Protocol]
 Plan = Callable[[TappedConnection], None]
-"""What is to be done to a line once its client is there."""
+"""What is to be done to a tap once its client is there."""
 
 CLOSE_WAIT_S = 0.1
 """The limit instead of a node's: what a test has left open mostly has no client any more, so that
@@ -106,14 +106,14 @@ class ListenAddress:
 class ClientAcceptor:
     """Acceptor of the clients of one broker."""
 
-    __slots__ = ("_entries", "_lines", "_shutting", "plans", "refusing_logins", "standing")
+    __slots__ = ("_entries", "_shutting", "_taps", "lasting_plans", "plans", "refusing_logins")
 
     def __init__(self) -> None:
         self._entries: list[ListenAddress] = []
-        self._lines: dict[TappedConnection, None] = {}
+        self._taps: dict[TappedConnection, None] = {}
         self.plans: deque[Plan] = deque()
         """One for each of the next clients."""
-        self.standing: dict[object, Plan] = {}
+        self.lasting_plans: dict[object, Plan] = {}
         """For every client that comes, by who has it so."""
         self.refusing_logins: set[object] = set()
         """Who has it so."""
@@ -122,7 +122,7 @@ class ClientAcceptor:
 
     async def accept(self, make: Make, listening: socket.socket) -> ListeningServer:
         """Return an `outside.Accept`."""
-        entry = ListenAddress(lambda: self._line(cast(Connection, make())), listening)
+        entry = ListenAddress(lambda: self._tap(cast(Connection, make())), listening)
         self._entries.append(entry)
         return entry
 
@@ -138,19 +138,19 @@ class ClientAcceptor:
         for entry in () if self._shutting else self._entries:
             entry.open()
 
-    def lines(self) -> Iterator[TappedConnection]:
+    def taps(self) -> Iterator[TappedConnection]:
         """Return the connections that are open, in the order in which they came."""
-        return iter(tuple(self._lines))
+        return iter(tuple(self._taps))
 
-    def _line(self, connection: Connection) -> TappedConnection:
+    def _tap(self, connection: Connection) -> TappedConnection:
         if self.refusing_logins:
             access = cast(Access, RefusedLogins(connection.services.access))
             connection.services = replace(connection.services, access=access)
-        return TappedConnection(connection, self._opened, self._lines.pop)
+        return TappedConnection(connection, self._opened, self._taps.pop)
 
-    def _opened(self, line: TappedConnection) -> None:
-        self._lines[line] = None
-        for plan in self.standing.values():
-            plan(line)
+    def _opened(self, tap: TappedConnection) -> None:
+        self._taps[tap] = None
+        for plan in self.lasting_plans.values():
+            plan(tap)
         if self.plans:
-            self.plans.popleft()(line)
+            self.plans.popleft()(tap)

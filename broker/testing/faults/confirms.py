@@ -29,16 +29,16 @@ HELD = "confirms are held back"
 class HeldConfirms:
     """A `ByteFilter` of one connection."""
 
-    __slots__ = ("_delay", "_held", "_is_meant", "_line", "_numbers")
+    __slots__ = ("_delay", "_held", "_is_meant", "_numbers", "_tap")
 
     def __init__(
         self,
-        line: TappedConnection,
+        tap: TappedConnection,
         is_meant: Callable[[TappedConnection], bool],
         delay: Callable[[Callable[[], None]], object],
     ) -> None:
-        """`is_meant`: whether the line is concerned; `delay` calls something when it is time."""
-        self._line = line
+        """`is_meant`: whether the tap is concerned; `delay` calls something when it is time."""
+        self._tap = tap
         self._is_meant = is_meant
         self._delay = delay
         self._numbers = count()
@@ -49,7 +49,7 @@ class HeldConfirms:
         return (data,)
 
     def to_client(self, data: bytes) -> bytes:
-        if not self._is_meant(self._line):
+        if not self._is_meant(self._tap):
             return data
         go_on, stay = list[bytes](), dict[int, Frame]()
         for frame in frames_of(data):
@@ -68,12 +68,12 @@ class HeldConfirms:
     def _release(self, numbers: list[int]) -> None:
         due = [self._held.pop(number) for number in numbers if number in self._held]
         if due:
-            self._line.pass_on(b"".join(frame.data for frame in due), behind=self)
+            self._tap.pass_on(b"".join(frame.data for frame in due), behind=self)
 
     def end(self) -> None:
         """Say what has been held back, and hold back nothing more."""
         self._release(list(self._held))
-        self._line.shapes.remove(self)
+        self._tap.filters.remove(self)
 
 
 def besides(channel: int, frames: Mapping[int, Frame]) -> dict[int, Frame]:
@@ -94,22 +94,22 @@ def delay(scope: FaultScope, *, ms: int) -> Row:
 
 def begin(scope: FaultScope, what: str, wait: Callable[[Callable[[], None]], object]) -> Row:
     release(scope)
-    shapes: dict[TappedConnection, HeldConfirms] = {}
+    filters: dict[TappedConnection, HeldConfirms] = {}
 
-    def shape(line: TappedConnection) -> None:
-        shapes[line] = HeldConfirms(line, scope.has, wait)
-        line.shapes.append(shapes[line])
-        line.when_lost.append(partial(shapes.pop, line, None))
+    def attach(tap: TappedConnection) -> None:
+        filters[tap] = HeldConfirms(tap, scope.has, wait)
+        tap.filters.append(filters[tap])
+        tap.when_lost.append(partial(filters.pop, tap, None))
 
     def end() -> None:
-        scope.acceptor.standing.pop((scope, HELD), None)
-        for each in shapes.values():
+        scope.acceptor.lasting_plans.pop((scope, HELD), None)
+        for each in filters.values():
             each.end()
-        shapes.clear()
+        filters.clear()
 
-    for line in scope.acceptor.lines():
-        shape(line)
-    scope.acceptor.standing[scope, HELD] = shape
+    for tap in scope.acceptor.taps():
+        attach(tap)
+    scope.acceptor.lasting_plans[scope, HELD] = attach
     scope.begin(HELD, what, end)
     return {}
 

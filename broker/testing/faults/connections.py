@@ -37,28 +37,28 @@ def client_properties(data: bytes) -> dict[str, Any]:
 
 def list_connections(scope: FaultScope) -> Row:
     """Those that are open, with their channels and consumers, as `fluffle` shows them."""
-    return {"connections": [row_of(line) for line in scope.lines()]}
+    return {"connections": [row_of(tap) for tap in scope.taps()]}
 
 
-def row_of(line: TappedConnection) -> Row:
-    connection, node = line.connection, line.connection.services.owners.node
+def row_of(tap: TappedConnection) -> Row:
+    connection, node = tap.connection, tap.connection.services.owners.node
     channels = tuple(connection.channels)
     return {
         **connection_row(node, connection),
-        "client_properties": client_properties(line.introduction),
+        "client_properties": client_properties(tap.introduction),
         "channels": [channel_row(node, connection, channel) for channel in channels],
         "consumers": [
             consumer_row(connection, channel, subscription.consumer)
             for channel in channels
             for subscription in channel.subscriptions.values()
         ],
-        "frozen": line.is_frozen,
+        "frozen": tap.is_frozen,
     }
 
 
 def close(scope: FaultScope, *, connection: str, text: str = REASON) -> Row:
     """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
-    close_connection(scope.line(connection).connection, ConnectionForced(text))
+    close_connection(scope.tap(connection).connection, ConnectionForced(text))
     return {}
 
 
@@ -69,20 +69,20 @@ def reset(scope: FaultScope, *, connection: str) -> Row:
 
 def freeze(scope: FaultScope, *, connection: str) -> Row:
     """Read and write nothing; the socket stays open, and heartbeats stop."""
-    return on(scope, connection, "is frozen", partial(freeze_line, scope))
+    return on(scope, connection, "is frozen", partial(freeze_tap, scope))
 
 
-def freeze_line(scope: FaultScope, line: TappedConnection) -> None:
+def freeze_tap(scope: FaultScope, tap: TappedConnection) -> None:
     """Until that ends, or its client is gone."""
-    line.freeze(scope)
-    what = f"connection '{line.connection.name}' is frozen"
-    scope.begin(line, what, partial(line.thaw, scope))
-    line.when_lost.append(partial(scope.end, line))
+    tap.freeze(scope)
+    what = f"connection '{tap.connection.name}' is frozen"
+    scope.begin(tap, what, partial(tap.thaw, scope))
+    tap.when_lost.append(partial(scope.end, tap))
 
 
 def thaw(scope: FaultScope, *, connection: str) -> Row:
     """Go on where it stopped."""
-    scope.end(scope.line(connection))
+    scope.end(scope.tap(connection))
     return {}
 
 
@@ -102,13 +102,13 @@ def cut_after(scope: FaultScope, *, connection: str, bytes: int, sent_by: str = 
 def on(scope: FaultScope, name: str, what: str, plan: Callable[[TappedConnection], None]) -> Row:
     """Do it to a connection, or to the next."""
     if name != NEXT:
-        plan(scope.line(name))
+        plan(scope.tap(name))
         return {}
     plans = scope.acceptor.plans
 
-    def come(line: TappedConnection) -> None:
+    def come(tap: TappedConnection) -> None:
         scope.end(come)
-        plan(line)
+        plan(tap)
 
     def drop() -> None:
         if come in plans:

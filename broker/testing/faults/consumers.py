@@ -37,9 +37,9 @@ class FoundConsumer(NamedTuple):
 def find(scope: FaultScope, name: str) -> FoundConsumer:
     """NotFound; PreconditionFailed if there are several."""
     everybody = [
-        FoundConsumer(line.connection, channel, subscription)
-        for line in scope.lines()
-        for channel in line.connection.channels
+        FoundConsumer(tap.connection, channel, subscription)
+        for tap in scope.taps()
+        for channel in tap.connection.channels
         for subscription in channel.subscriptions.values()
     ]
     found = [each for each in everybody if name in (each.consumer.tag, each.consumer.queue.name)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import SyntaxFailure
-from fluffle.broker.testing.faults.connections import freeze_line
+from fluffle.broker.testing.faults.connections import freeze_tap
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 
 LOW_ON, AND = "low on ", " & "
@@ -63,12 +63,12 @@ def refuse_connections(scope: FaultScope, *, silently: bool = False) -> Row:
         scope.begin(NO_CONNECTIONS, NO_CONNECTIONS, partial(scope.acceptor.open, scope))
         scope.acceptor.shut(scope)
         return {}
-    standing = scope.acceptor.standing
+    lasting_plans = scope.acceptor.lasting_plans
 
     def end() -> None:
-        standing.pop((scope, SILENCE), None)
+        lasting_plans.pop((scope, SILENCE), None)
 
-    standing[scope, SILENCE] = partial(freeze_line, scope)
+    lasting_plans[scope, SILENCE] = partial(freeze_tap, scope)
     scope.begin(SILENCE, SILENCE, end)
     return {}
 

@@ -58,7 +58,7 @@ class TappedConnection(asyncio.Protocol):
         """What the client has said until it had introduced itself."""
         self.when_lost: list[Callable[[], object]] = []
         """Called once the client is gone."""
-        self.shapes: list[ByteFilter] = []
+        self.filters: list[ByteFilter] = []
         self.pieces: Pieces | None = None
         self._freezing: set[object] = set()
         """Who has it frozen."""
@@ -112,15 +112,15 @@ class TappedConnection(asyncio.Protocol):
     # What the connection writes
 
     def write(self, data: bytes) -> None:
-        self._shape(data, self.shapes)
+        self._write_filtered(data, self.filters)
 
     def pass_on(self, data: bytes, *, behind: ByteFilter) -> None:
-        """Write what a shape has kept, as those behind it have it."""
-        self._shape(data, self.shapes[self.shapes.index(behind) + 1 :])
+        """Write what a filter has kept, through those behind it."""
+        self._write_filtered(data, self.filters[self.filters.index(behind) + 1 :])
 
-    def _shape(self, data: bytes, shapes: list[ByteFilter]) -> None:
-        for shape in shapes:
-            data = shape.to_client(data)
+    def _write_filtered(self, data: bytes, filters: list[ByteFilter]) -> None:
+        for byte_filter in filters:
+            data = byte_filter.to_client(data)
         self._send(data)
 
     def _send(self, data: bytes) -> None:
@@ -257,8 +257,8 @@ class TappedConnection(asyncio.Protocol):
     def _parts(self, data: bytes) -> Iterable[bytes]:
         """Yield parts; each is asked for once the connection has acted on those before it."""
         parts: Iterable[bytes] = (data,)
-        for shape in self.shapes:
-            parts = chain.from_iterable(map(shape.from_client, parts))
+        for byte_filter in self.filters:
+            parts = chain.from_iterable(map(byte_filter.from_client, parts))
         return filter(None, parts)
 
     def _within(self, sender: str, data: bytes) -> tuple[bytes, bool]:
@@ -273,40 +273,40 @@ class TappedConnection(asyncio.Protocol):
 class ServerTransport:
     """The end of a line at which the connection is: what it needs of a transport."""
 
-    __slots__ = ("_line",)
+    __slots__ = ("_tap",)
 
-    def __init__(self, line: TappedConnection) -> None:
-        self._line = line
+    def __init__(self, tap: TappedConnection) -> None:
+        self._tap = tap
 
     def write(self, data: bytes) -> None:
-        self._line.write(data)
+        self._tap.write(data)
 
     def writelines(self, list_of_data: list[bytes]) -> None:
-        self._line.write(b"".join(list_of_data))
+        self._tap.write(b"".join(list_of_data))
 
     def close(self) -> None:
-        self._line.close()
+        self._tap.close()
 
     def abort(self) -> None:
-        self._line.transport.abort()
+        self._tap.transport.abort()
 
     def is_closing(self) -> bool:
-        return self._line.is_closing or self._line.transport.is_closing()
+        return self._tap.is_closing or self._tap.transport.is_closing()
 
     def pause_reading(self) -> None:
-        self._line.hold_reading(held=True)
+        self._tap.hold_reading(held=True)
 
     def resume_reading(self) -> None:
-        self._line.hold_reading(held=False)
+        self._tap.hold_reading(held=False)
 
     def is_reading(self) -> bool:
-        return self._line.transport.is_reading()
+        return self._tap.transport.is_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._line.transport.get_extra_info(name, default)
+        return self._tap.transport.get_extra_info(name, default)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._line.transport.set_write_buffer_limits(high, low)
+        self._tap.transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        return self._line.transport.get_write_buffer_size() + self._line.held_bytes
+        return self._tap.transport.get_write_buffer_size() + self._tap.held_bytes

@@ -116,15 +116,15 @@ class AdversarialFilter:
         "_cancelled",
         "_chance",
         "_is_meant",
-        "_line",
         "_pending_confirms",
         "_redelivered",
         "_splitter",
+        "_tap",
     )  # fmt: skip
 
     def __init__(
         self,
-        line: TappedConnection,
+        tap: TappedConnection,
         chance: Random,
         is_meant: Callable[[TappedConnection], bool],
         *,
@@ -132,18 +132,18 @@ class AdversarialFilter:
         cancelled: float,
     ) -> None:
         """`redelivered` and `cancelled`: how often that happens when a client acknowledges."""
-        self._line = line
+        self._tap = tap
         self._chance = chance
         self._is_meant = is_meant
         self._redelivered = redelivered
         self._cancelled = cancelled
-        self._splitter = FrameSplitter(waits_for_header=not line.introduction)
+        self._splitter = FrameSplitter(waits_for_header=not tap.introduction)
         self._pending_confirms: dict[int, PendingConfirms] = {}
 
     # To the client
 
     def to_client(self, data: bytes) -> bytes:
-        if not self._is_meant(self._line):
+        if not self._is_meant(self._tap):
             return data
         frames: list[Frame] = []
         for frame in frames_of(data):
@@ -166,7 +166,7 @@ class AdversarialFilter:
         """Whether a delivery may be marked as redelivered: only of classic queues, since a quorum
         queue counts deliveries as well, and what answers a request by direct reply-to has been in
         no queue."""
-        for channel in self._line.connection.channels:
+        for channel in self._tap.connection.channels:
             subscription = channel.subscriptions.get(consumer_tag_of(frame))
             if channel.number == frame.channel and subscription is not None:
                 return subscription.consumer.queue.spec.queue_type is QueueType.CLASSIC
@@ -186,7 +186,7 @@ class AdversarialFilter:
     def _send_due(self, channel: int, confirms: PendingConfirms) -> None:
         if self._pending_confirms.get(channel) is confirms:
             frames = confirms.due(self._chance)
-            self._line.pass_on(b"".join(frame.data for frame in frames), behind=self)
+            self._tap.pass_on(b"".join(frame.data for frame in frames), behind=self)
 
     def _among_each_other(self, frames: list[Frame]) -> Iterator[bytes]:
         """Yield those of each channel in order; those of the connection where they are."""
@@ -205,12 +205,12 @@ class AdversarialFilter:
             yield waiting[channel].pop(0).data
             if not waiting[channel]:
                 del waiting[channel]
-            if self._line.connection.heartbeat_s and self._is(BEATS):
+            if self._tap.connection.heartbeat_s and self._is(BEATS):
                 yield HEARTBEAT_FRAME
 
     def pieces(self, data: bytes) -> Iterable[bytes]:
         """Return what goes to the socket at a time."""
-        if not self._is_meant(self._line):
+        if not self._is_meant(self._tap):
             return (data,)
         cut, at = list[bytes](), 0
         while at < len(data):
@@ -226,7 +226,7 @@ class AdversarialFilter:
         """Before an acknowledgement is known, its message may go out once more."""
         together = b""
         for frame in self._splitter.feed(data):
-            if frame.method == ACK and self._is_meant(self._line):
+            if frame.method == ACK and self._is_meant(self._tap):
                 yield together
                 together = b""
                 self._before_ack(frame)
@@ -235,7 +235,7 @@ class AdversarialFilter:
             yield together
 
     def _before_ack(self, frame: Frame) -> None:
-        for channel in self._line.connection.channels:
+        for channel in self._tap.connection.channels:
             if channel.number == frame.channel and channel.transaction is None:
                 if self._is(self._redelivered):
                     redeliver(channel, frame.tag)
@@ -255,8 +255,8 @@ class AdversarialFilter:
         for channel, confirms in self._pending_confirms.items():
             self._send_due(channel, confirms)
         self._pending_confirms.clear()
-        self._line.shapes.remove(self)
-        self._line.pieces = None
+        self._tap.filters.remove(self)
+        self._tap.pieces = None
 
 
 def redeliver(channel: Channel, tag: int) -> None:
@@ -281,31 +281,31 @@ def be_unkind(
     more, and so many when a consumer of their channel is cancelled.
     """
     be_kind(scope)
-    shapes: dict[TappedConnection, AdversarialFilter] = {}
+    filters: dict[TappedConnection, AdversarialFilter] = {}
     numbers = count()
 
-    def shape(line: TappedConnection) -> None:
+    def attach(tap: TappedConnection) -> None:
         unkindness = AdversarialFilter(
-            line,
+            tap,
             Random(f"{seed} {next(numbers)}"),
             scope.has,
             redelivered=redelivered_percent / 100,
             cancelled=cancelled_percent / 100,
         )
-        shapes[line] = unkindness
-        line.when_lost.append(partial(shapes.pop, line, None))
-        line.shapes.append(unkindness)
-        line.pieces = unkindness.pieces
+        filters[tap] = unkindness
+        tap.when_lost.append(partial(filters.pop, tap, None))
+        tap.filters.append(unkindness)
+        tap.pieces = unkindness.pieces
 
     def end() -> None:
-        scope.acceptor.standing.pop((scope, UNKIND), None)
-        for each in shapes.values():
+        scope.acceptor.lasting_plans.pop((scope, UNKIND), None)
+        for each in filters.values():
             each.end()
-        shapes.clear()
+        filters.clear()
 
-    for line in scope.acceptor.lines():
-        shape(line)
-    scope.acceptor.standing[scope, UNKIND] = shape
+    for tap in scope.acceptor.taps():
+        attach(tap)
+    scope.acceptor.lasting_plans[scope, UNKIND] = attach
     scope.begin(UNKIND, f"{UNKIND}, with seed {seed}", end)
     return {}
 

@@ -342,7 +342,7 @@ def vhost_of(served: Broker | Cluster, vhost: str) -> Vhost | ClusterVhost:
     return served.vhost(vhost)
 
 
-def scene_of(broker: Broker, vhost: str) -> FaultScope:
+def scope_of(broker: Broker, vhost: str) -> FaultScope:
     """NotFound."""
     broker.node.parts.vhost(vhost)
     return broker.scope(vhost)
@@ -351,6 +351,6 @@ def scene_of(broker: Broker, vhost: str) -> FaultScope:
 OPERATIONS: Operations = {
     **operations("", ON_ALL, itself),
     **operations(VHOST, {**ON_VHOST, **TAKING}, vhost_of),
-    **operations(VHOST, by_path(FAULTS), scene_of),
+    **operations(VHOST, by_path(FAULTS), scope_of),
 }
 """Of a broker; those of a cluster are in `cluster_operations`."""

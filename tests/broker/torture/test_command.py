@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
-from fluffle.broker.torture.command import kinds_of, manners_of, system_of, torture
+from fluffle.broker.torture.command import client_options_of, kinds_of, system_of, torture
 from fluffle.broker.torture.history import (
     Confirmed,
     Event,
@@ -36,7 +36,7 @@ def test_nodes_are_named_by_addresses() -> None:
         ("a", "one", 5673),
         ("b", "two", 5672),
     ]
-    client_options = manners_of(given["nodes"])  # type: ignore[arg-type]
+    client_options = client_options_of(given["nodes"])  # type: ignore[arg-type]
     assert (client_options.user, client_options.password, client_options.vhost) == (
         "alice",
         "s/ecret",

@@ -99,7 +99,7 @@ def test_heartbeats_stop_with_a_frozen_connection() -> None:
         found = broker.clients.connections()[0]
         found.freeze()
         broker.clients_clock.advance(minutes=5)
-        (line,) = broker.broker.scope().lines()
+        (line,) = broker.broker.scope().taps()
         assert line.held_bytes >= len(HEARTBEAT_FRAME)
         found.thaw()
         connection.channel()
@@ -119,9 +119,9 @@ async def test_what_is_wrong_with_a_connection_is_forgotten_with_it(
     }
     perform(scope, fault.replace("silence", "connections.refuse"), arguments[fault])
     connecting = asyncio.create_task(aio_pika.connect(broker.url))
-    while not (lines := [weakref.ref(line) for line in scope.lines()]):
+    while not (lines := [weakref.ref(line) for line in scope.taps()]):
         await asyncio.wait((connecting,), timeout=0.001)
-    perform(scope, "connections.reset", {"connection": next(scope.lines()).connection.name})
+    perform(scope, "connections.reset", {"connection": next(scope.taps()).connection.name})
     await asyncio.gather(connecting, return_exceptions=True)
     if not (connecting.cancelled() or connecting.exception()):
         await connecting.result().close()

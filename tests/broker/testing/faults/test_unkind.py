@@ -130,7 +130,7 @@ async def test_chance_is_that_of_the_seed() -> None:
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"AMQP\0\0\x09\x01")
             start = await reader.readuntil(b"\xce")
-            (line,) = broker.scope().lines()
+            (line,) = broker.scope().taps()
             assert line.pieces is not None
             cut = b"|".join(line.pieces(bytes(20)))
             writer.close()
@@ -161,11 +161,11 @@ async def test_what_is_said_of_a_broker_lasts_as_long_as_the_broker() -> None:
         await broker.delete_vhost("mine")
         assert broker.faults.in_effect == []
         async with await aio_pika.connect(broker.url) as connection:
-            (line,) = broker.scope().lines()
+            (line,) = broker.scope().taps()
             assert line.pieces is not None
             await connection.channel()
         await broker.settle()
-        assert list(broker.scope().lines()) == []
+        assert list(broker.scope().taps()) == []
 
 
 class Publisher:
