@@ -142,11 +142,11 @@ def request_repair(state: GroupState, repair: RepairState) -> None:
     assert state.leader is not None
     now_ms = state.node.now_ms
     if repair.ask_at_ms is None or repair.ask_at_ms <= now_ms:
-        is_being_fed = repair.ask_at_ms is not None and state.round > repair.asked_round
+        is_being_fed = repair.ask_at_ms is not None and state.round > repair.requested_round
         request = repair_request(state, state.leader_incarnation)
         if request is not None and not is_being_fed:
             state.node.send(state.leader, request)
-        repair.asked_round = state.round
+        repair.requested_round = state.round
         repair.ask_at_ms = now_ms + state.node.tuning.retry_ms_max
     state.set_deadline(repair.ask_at_ms)
 

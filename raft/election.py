@@ -275,9 +275,9 @@ def send_vote_requests(state: GroupState) -> None:
     """Count our own vote, which is on disk, and ask the others."""
     campaign, log, me = state.campaign, state.log, state.me
     assert campaign is not None
-    if campaign.is_asked:
+    if campaign.requests_sent:
         return
-    campaign.is_asked = True
+    campaign.requests_sent = True
     for voter in state.voters:
         if voter not in campaign.granted and voter != me and voter.node in state.node.alive:
             request = VoteRequest(

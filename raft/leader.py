@@ -88,7 +88,7 @@ def on_deadline(state: GroupState) -> None:
     assert leading is not None
     lost_at_ms, timeout_ms = leading.quorum_lost_at_ms, state.node.tuning.election_timeout_ms
     if lost_at_ms is not None and lost_at_ms + timeout_ms <= now_ms:
-        # Check-quorum, thesis §6.2: whoever leads nobody should not keep others from leading.
+        # Check-quorum, thesis §6.2: a leader without followers should not keep others from leading.
         state.become_follower(state.term, None)
         return
     if leading.transfer is not None and leading.transfer.ends_at_ms <= now_ms:

@@ -3,7 +3,7 @@
 The leader takes no proposals meanwhile, waits until the other has everything, and asks it to stand
 at once (thesis §3.10).  On request that is given up after an election timeout.  A leader that was
 removed from the group, or whose disk is damaged, *resigns*: it goes on trying, one after the other,
-until somebody has stood, because the followers would not do it by themselves while it is alive.
+until a member has stood, because the followers would not do it by themselves while it is alive.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def flush(state: GroupState, leading: LeaderState) -> None:
     """Ask the target to stand once it has everything."""
     transfer = leading.transfer
     assert transfer is not None
-    if transfer.was_asked or transfer.target is None:
+    if transfer.timeout_now_sent or transfer.target is None:
         return
     peer = leading.peers.get(transfer.target)
     if peer is not None and peer.is_alive and is_caught_up(state, peer):
@@ -79,7 +79,7 @@ def is_caught_up(state: GroupState, peer: Progress) -> bool:
 
 
 def send_timeout_now(state: GroupState, transfer: Transfer, peer: Progress) -> None:
-    transfer.was_asked = True
+    transfer.timeout_now_sent = True
     member = peer.member
     message = TimeoutNow(state.group, state.term, state.me.incarnation, member.incarnation)
     state.node.send(member.node, message)

@@ -33,13 +33,15 @@ def flush(state: GroupState, leading: LeaderState) -> None:
     if reads.fresh and has_committed_own_term(state, leading):
         begin_round(state, leading, reads)
     round_ = confirmed_round(state, leading)
-    reads.confirmed += [(index, context) for at, index, context in reads.asked if at <= round_]
-    reads.asked = [item for item in reads.asked if item[0] > round_]
+    reads.confirmed += [
+        (index, context) for at, index, context in reads.unconfirmed if at <= round_
+    ]
+    reads.unconfirmed = [item for item in reads.unconfirmed if item[0] > round_]
     for index, context in reads.confirmed:
         if index <= state.log.applied:
             state.node.output.readable.append(Readable(state.group, context, index))
     reads.confirmed = [item for item in reads.confirmed if item[0] > state.log.applied]
-    if not (reads.fresh or reads.asked or reads.confirmed):
+    if not (reads.fresh or reads.unconfirmed or reads.confirmed):
         leading.reads = None
 
 
@@ -54,7 +56,7 @@ def begin_round(state: GroupState, leading: LeaderState, reads: PendingReads) ->
     reads."""
     leading.round += 1
     # mutant: M29b
-    reads.asked += [(leading.round, state.log.commit, context) for context in reads.fresh]
+    reads.unconfirmed += [(leading.round, state.log.commit, context) for context in reads.fresh]
     reads.fresh = []
     for peer in leading.peers.values():
         replication.ask_again(state, leading, peer)

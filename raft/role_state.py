@@ -15,12 +15,12 @@ from fluffle.raft.records import Quarantine, SnapshotMeta
 class Campaign:
     """Votes and pre-votes that a candidate, or a member about to be one, has received."""
 
-    __slots__ = ("granted", "is_asked", "is_first_term", "is_transfer")
+    __slots__ = ("granted", "is_first_term", "is_transfer", "requests_sent")
 
     def __init__(self, *, is_transfer: bool) -> None:
         self.granted: set[Member] = set()
         """A set of voters: an answer that comes twice counts once."""
-        self.is_asked = False
+        self.requests_sent = False
         """Whether the requests for votes have left."""
         self.is_transfer = is_transfer
         """Whether the leader asked for this."""
@@ -31,7 +31,7 @@ class Campaign:
 class Transfer:
     """Leadership transfer that is under way."""
 
-    __slots__ = ("ends_at_ms", "is_resignation", "target", "tries", "was_asked")
+    __slots__ = ("ends_at_ms", "is_resignation", "target", "timeout_now_sent", "tries")
 
     def __init__(self, target: NodeId | None, ends_at_ms: int) -> None:
         self.target = target
@@ -39,26 +39,26 @@ class Transfer:
         self.ends_at_ms = ends_at_ms
         self.is_resignation = False
         self.tries = 0
-        self.was_asked = False
+        self.timeout_now_sent = False
         """Whether the target was asked to stand."""
 
 
 class PendingReads:
     """Reads that have no answer yet, oldest first.  There is no object while there are none."""
 
-    __slots__ = ("asked", "confirmed", "fresh")
+    __slots__ = ("confirmed", "fresh", "unconfirmed")
 
     def __init__(self) -> None:
         self.fresh: list[int] = []
         """Contexts for which no round has begun."""
-        self.asked: list[tuple[int, int, int]] = []
+        self.unconfirmed: list[tuple[int, int, int]] = []
         """Round that must be confirmed, index, context."""
         self.confirmed: list[tuple[int, int]] = []
         """Index that must be applied, context."""
 
     def contexts(self) -> Iterator[int]:
         yield from (context for _, context in self.confirmed)
-        yield from (context for *_, context in self.asked)
+        yield from (context for *_, context in self.unconfirmed)
         yield from self.fresh
 
 
@@ -112,7 +112,14 @@ class SnapshotReceiver:
     """Parts of one snapshot that have arrived from the leader."""
 
     __slots__ = (
-        "crc", "is_asked", "leader_round", "meta", "offset", "progress_due", "stored", "through",
+        "crc",
+        "leader_round",
+        "meta",
+        "offset",
+        "position_due",
+        "progress_due",
+        "stored",
+        "through",
         "writes",
     )  # fmt: skip
 
@@ -131,7 +138,7 @@ class SnapshotReceiver:
         self.leader_round = 0
         self.progress_due = False
         """The leader is to hear how far we are."""
-        self.is_asked = False
+        self.position_due = False
         """It wants to know where to go on: told once nothing is under way to the disk."""
 
     @property
@@ -142,14 +149,14 @@ class SnapshotReceiver:
 class RepairState:
     """Progress of the repair of a quarantined member."""
 
-    __slots__ = ("ask_at_ms", "asked_round", "cut_at", "repairing")
+    __slots__ = ("ask_at_ms", "cut_at", "repairing", "requested_round")
 
     def __init__(self) -> None:
         self.cut_at = 0
         """The quarantine's first index, once everything from there on is to be received anew."""
         self.ask_at_ms: int | None = None
         """When to ask the leader again."""
-        self.asked_round = 0
+        self.requested_round = 0
         """The greatest of its requests seen, when it was asked last."""
         self.repairing: Quarantine | None = None
         """What is damaged and will not be, once the snapshot under way to the disk is there."""

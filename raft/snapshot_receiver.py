@@ -52,7 +52,7 @@ def on_snapshot_offer(state: GroupState, node: NodeId, offer: SnapshotOffer) -> 
     receiver = state.receiver
     if receiver is None or receiver.meta.identity != meta.identity:
         receiver = state.receiver = replacing(state, receiver, meta)
-    receiver.is_asked = True
+    receiver.position_due = True
     receiver.leader_round = offer.round
     if receiver.is_complete:
         install(state, receiver)
@@ -100,7 +100,7 @@ def on_snapshot_chunk(state: GroupState, node: NodeId, chunk: SnapshotChunk) -> 
     state.round = max(state.round, chunk.round)
     state.touch()
     if chunk.entries_from != receiver.through + 1 or chunk.offset != receiver.offset:
-        receiver.is_asked = True
+        receiver.position_due = True
         return
     stage(state, receiver, chunk)
     if receiver.is_complete:
@@ -126,7 +126,7 @@ def install(state: GroupState, receiver: SnapshotReceiver) -> None:
         # Some piece is not what was offered: begin again.
         state.drop_receiver()
         state.receiver = SnapshotReceiver(meta, here_already(state))
-        state.receiver.is_asked = True
+        state.receiver.position_due = True
         return
     write, log = state.pending(), state.log
     write.install = meta
@@ -175,10 +175,10 @@ def flush(state: GroupState, receiver: SnapshotReceiver) -> None:
     if not is_needed(state, receiver.meta):
         state.drop_receiver()
         return
-    is_due = not receiver.writes if receiver.is_asked else receiver.progress_due
+    is_due = not receiver.writes if receiver.position_due else receiver.progress_due
     if not is_due or state.leader is None or not follower.is_term_durable(state):
         return
-    receiver.progress_due = receiver.is_asked = False
+    receiver.progress_due = receiver.position_due = False
     meta = receiver.meta
     through, offset = receiver.stored
     # An answer with the round of the offer says where to go on; see `on_snapshot_progress`.

@@ -111,7 +111,7 @@ class Catalogue:
     """Of virtual hosts that do not say when they are made."""
 
     def holder(self, vhost: str) -> VirtualHost:
-        """Where a fact belongs that is about a virtual host, be it one that is being deleted."""
+        """Return the holder of a fact about a virtual host, be it one that is being deleted."""
         return self.vhosts.get(vhost) or self.doomed[vhost]
 
     def known(self, name: Name) -> object:
@@ -128,7 +128,7 @@ class Catalogue:
         return None
 
     def apply(self, change: Change) -> Iterable[Consequence]:
-        """Make a change, whoever decided it; whom it concerns is to be told then."""
+        """Apply a change, wherever it was decided; return the notifications that are due then."""
         consequences: list[Consequence] = []
         for kind, key, value, _ in self._removed(in_groups(change.removes)):
             consequences += APPLIED[kind].remove(self, key, value)
@@ -139,8 +139,8 @@ class Catalogue:
         return dict.fromkeys(consequences) if consequences else ()
 
     def _removed(self, removes: RemovedFacts) -> Iterator[Fact]:
-        """What is to be removed one by one, in order; on the way bindings go together where there
-        are many."""
+        """Yield what is to be removed one by one, in order; bindings go together where there are
+        many."""
         # exchanges first: in one that has gone no binding has to be looked for
         exchange = Kind.EXCHANGE
         yield from [fact for fact in removes.others if fact.kind is exchange]
@@ -169,7 +169,7 @@ def restored(
     policies: Policies | None = None,
     renewal: Renewal | None = None,
 ) -> Catalogue:
-    """What was remembered, `access` which was made of its tables, and `policies` which were read of
+    """Build the catalogue of what is stored, `access` made of its tables, and `policies` read of
     it.  StorageError."""
     vhosts = {name: make_vhost(name, vhost) for name, vhost in image.vhosts.items()}
     doomed = {name: vhosts.pop(name) for name in image.doomed}
@@ -185,7 +185,7 @@ def restored(
 
 
 def policies_of(image: Image) -> Policies:
-    """Those that were remembered, read."""
+    """Return the stored policies, parsed."""
     policies = Policies()
     for kind in (Kind.POLICY, Kind.PARAMETER):
         for key, entry in image.kept[kind].items():
@@ -218,7 +218,7 @@ def drop_policy(policies: Policies, kind: Kind, key: Key) -> bool:
 
 
 def queues_here(catalogue: Catalogue) -> Iterator[Queue]:
-    """Those of all virtual hosts that are in this process."""
+    """Return the queues of all virtual hosts that are in this process."""
     for vhost in catalogue.vhosts.values():
         for queue in vhost.queues.values():
             if isinstance(queue, Queue):
@@ -244,7 +244,7 @@ class NotifyUserChange:
     user: str
 
     def __call__(self) -> None:
-        self.access.tell(self.user)
+        self.access.notify(self.user)
 
 
 Act: TypeAlias = Callable[[Catalogue, Any, Any], Iterable[Consequence]]
@@ -278,7 +278,7 @@ def put_vhost(catalogue: Catalogue, key: tuple[str], settings: Any) -> Iterable[
 
 
 def remove_vhost(catalogue: Catalogue, key: tuple[str], _settings: Any) -> Iterable[Consequence]:
-    """It is empty.  Who was in it has gone when it was doomed, or goes now if nobody saw that."""
+    """Remove an empty virtual host; connections that are still in it are closed."""
     (name,) = key
     if catalogue.doomed.pop(name, None) is not None:
         return ()
@@ -287,7 +287,8 @@ def remove_vhost(catalogue: Catalogue, key: tuple[str], _settings: Any) -> Itera
 
 
 def put_doomed(catalogue: Catalogue, key: tuple[str], _value: Any) -> Iterable[Consequence]:
-    """Nobody can open it any more, and who is in it has to go."""
+    """Mark a virtual host as being deleted: it cannot be opened any more, and its connections are
+    closed."""
     (name,) = key
     catalogue.doomed[name] = catalogue.vhosts.pop(name)
     return notify_all_users(catalogue)
@@ -331,18 +332,20 @@ def remove_exchange(catalogue: Catalogue, key: Any, _spec: Any) -> Iterable[Cons
 
 
 def put_queue(catalogue: Catalogue, key: Any, definition: Any) -> Iterable[Consequence]:
-    """Whoever consumed from one in whose place this is hears that it is gone."""
+    """Put a queue; consumers of one that it replaces are notified that it is gone."""
     vhost = catalogue.holder(key[0])
     there = vhost.queues.get(key[1])
     consumers = vhost.put_queue(definition)
-    told = notify_consumers_of_end(consumers)
+    notifications = notify_consumers_of_end(consumers)
     if there is None and (definition.owner is not None or definition.boot):
-        told += [partial(listener, vhost, definition) for listener in catalogue.transient_listeners]
+        notifications += [
+            partial(listener, vhost, definition) for listener in catalogue.transient_listeners
+        ]
     if definition.successor is None and (there is None or there.definition is definition):
-        return told
+        return notifications
     if catalogue.converter is None:
-        return told
-    return [*told, partial(catalogue.converter.changing, vhost, key[1])]
+        return notifications
+    return [*notifications, partial(catalogue.converter.changing, vhost, key[1])]
 
 
 def remove_queue(catalogue: Catalogue, key: Any, _definition: Any) -> Iterable[Consequence]:
@@ -352,7 +355,8 @@ def remove_queue(catalogue: Catalogue, key: Any, _definition: Any) -> Iterable[C
 
 
 def notify_consumers_of_end(consumers: Iterable[Consumer]) -> list[Consequence]:
-    """Those of a channel are told by their tags, as by RabbitMQ."""
+    """Return the notifications of consumers that their queue has ended, by channel and tag as in
+    RabbitMQ."""
     by_tag = sorted(consumers, key=attrgetter("tag"))
     return [partial(consumer.sink.cancelled, consumer) for consumer in by_tag]
 
@@ -368,7 +372,7 @@ def remove_binding(catalogue: Catalogue, key: Any, binding: Any) -> Iterable[Con
 
 
 def keeps(kind: Kind) -> FactActions:
-    """Of what is only kept."""
+    """Return the handler of a kind of facts that is only kept."""
 
     def put(catalogue: Catalogue, key: Key, entry: Any) -> Iterable[Consequence]:
         catalogue.kept.entries[kind][key] = entry
@@ -382,7 +386,7 @@ def keeps(kind: Kind) -> FactActions:
 
 
 def keeps_policies(kind: Kind) -> FactActions:
-    """Of what may be a policy."""
+    """Return the handler of a kind of facts that holds policies."""
 
     def put(catalogue: Catalogue, key: Key, entry: Any) -> Iterable[Consequence]:
         catalogue.kept.entries[kind][key] = entry
@@ -414,7 +418,7 @@ def remove_node(catalogue: Catalogue, key: tuple[str], _registered: Any) -> Iter
 
 
 def leave(_catalogue: Catalogue, _key: Key, _value: Any) -> Iterable[Consequence]:
-    """It is only recorded."""
+    """Do nothing: the fact is only recorded."""
     return ()
 
 

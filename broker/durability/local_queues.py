@@ -44,7 +44,7 @@ class LocalQueues:
         settings: SettingsFrom = by_arguments,
         traffic: Traffic | None = None,
     ) -> None:
-        """`journals` is None where nothing outlives the process, `dead_letter` where nobody
+        """`journals` is None where nothing outlives the process, `dead_letter` where nothing
         republishes what has died, `time` where none passes, `disused` where nobody deletes what
         is not used, and `traffic` where nobody counts."""
         self.turn = turn
@@ -74,7 +74,7 @@ class LocalQueues:
         return queue
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
-        """It is here, and nowhere else: it has another successor, or none any more."""
+        """Give a queue, which is here and nowhere else, another successor, or none any more."""
         assert isinstance(queue, Queue), "it was made here"
         queue.definition = definition
 
@@ -101,11 +101,11 @@ class LocalQueues:
         raise AssertionError(f"queue '{successor.name}' was not born here")
 
     def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
-        del successor  # what is held back here is held by whoever fills it
+        del successor  # what is held back here is held by what fills it
         self.end(queue)
 
     def make_with(self, journal: Journal | None, definition: QueueDefinition, vhost: str) -> Queue:
-        """With a journal that somebody else has made or found."""
+        """Make a queue with a journal that was made or found before."""
         host = LocalQueueHost(self, vhost, journal)
         stores = QueueStores(journal, self.journals.spill if self.journals else None)
         settings = self.settings(vhost, definition.spec)
@@ -139,9 +139,9 @@ class LocalQueueHost:
         keys = journals.keys(self._journal.groups) if journals and self._journal else None
         window = keys.recover() if keys is not None else DeduplicationWindow()
         window.keep(cache.size)
-        told = partial(self._queues.traffic.dropped_duplicates, QueueType.CLASSIC)
+        on_duplicate = partial(self._queues.traffic.dropped_duplicates, QueueType.CLASSIC)
         return DuplicateFilter(
-            cache, window, enqueue, time=self.time, on_duplicates=told, record=keys
+            cache, window, enqueue, time=self.time, on_duplicates=on_duplicate, record=keys
         )
 
     def on_crash(self, queue: Queue) -> None:

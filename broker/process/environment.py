@@ -45,7 +45,7 @@ Accept: TypeAlias = Callable[
 
 
 async def accept(make: Callable[[], asyncio.Protocol], listening: socket.socket) -> ListeningServer:
-    """By the running loop."""
+    """Accept connections by the running loop."""
     loop = asyncio.get_running_loop()
     if listening.family == socket.AF_UNIX:
         return await loop.create_unix_server(make, sock=listening, backlog=BACKLOG)
@@ -73,7 +73,7 @@ class Environment(Protocol):
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """See what clients do; nobody does in a daemon."""
+        """Observers of what clients do; a daemon has none."""
 
     def open_store(self, on_fatal: Callable[[StorageError], None], /) -> Store:
         """The same data each time, as the last one who had them open left them: see

@@ -107,9 +107,9 @@ class VhostAssertions:
 
     async def timeline(self) -> str:
         """All of it as text, the latest at the end: what happened, and what is left."""
-        return "\n".join(self._told())
+        return "\n".join(self._lines())
 
-    def _told(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[str]:
         timeline = self._timeline
         left_out = max(len(timeline.lines) - LINES_SHOWN_MAX, 0)
         if hidden := left_out + timeline.forgotten["lines"]:
@@ -123,8 +123,8 @@ class VhostAssertions:
                 (queue_counts.ready, queue_counts.unacked, queue_counts.apart)
             ):
                 apart = f", {queue_counts.apart} apart" if queue_counts.apart else ""
-                told = f"{queue_counts.ready} ready, {queue_counts.unacked} unacknowledged{apart}"
-                yield f"left in queue {queue.name!r}: {told}"
+                text = f"{queue_counts.ready} ready, {queue_counts.unacked} unacknowledged{apart}"
+                yield f"left in queue {queue.name!r}: {text}"
         yield from some("left unacknowledged", list(map(repr, self._unacked())))
         yield from some("unroutable", list(map(str, timeline.unroutable)))
         yield from some("open", self._open())
@@ -133,8 +133,8 @@ class VhostAssertions:
                 yield f"({forgotten} {what} are forgotten)"
 
     def _unacked(self) -> list[Passage]:
-        """By the queue's account, too: it may have taken messages from who held them for long, and
-        have dropped what came back."""
+        """Return what is unacknowledged by the queue's account, too: it may have taken messages
+        from consumers that held them for long, and have dropped what came back."""
         queues = self._vhost.look().queues
         return [
             each

@@ -111,7 +111,7 @@ class Broker:
         self.node: Node
         self.recorder = Recorder(self._now_ms, self._known)
         """Sees what happens."""
-        self._door = ClientAcceptor()
+        self._acceptor = ClientAcceptor()
         self._scopes: dict[str | None, FaultScope] = {}
         """Of what goes wrong in a virtual host, or for all; each ends with the broker."""
 
@@ -134,7 +134,7 @@ class Broker:
             if self._unkind is not None:  # for as long as there is a broker
                 from fluffle.broker.testing.faults.clients import do  # noqa: PLC0415  if it is used
 
-                do(self._made_scene(None), "unkind", seed=self._unkind)
+                do(self._made_scope(None), "unkind", seed=self._unkind)
             self._entered = entering.pop_all()
         return self
 
@@ -224,11 +224,11 @@ class Broker:
     def scope(self, vhost: str | None = None) -> FaultScope:
         """Return what faults act on, for `operations.perform`; by default all virtual hosts."""
         if vhost not in self._scopes:
-            self._scopes[vhost] = self._made_scene(vhost)
+            self._scopes[vhost] = self._made_scope(vhost)
         return self._scopes[vhost]
 
-    def _made_scene(self, vhost: str | None) -> FaultScope:
-        return FaultScope(self.node.parts, self._door, self.clock.call_later, vhost)
+    def _made_scope(self, vhost: str | None) -> FaultScope:
+        return FaultScope(self.node.parts, self._acceptor, self.clock.call_later, vhost)
 
     async def mend(self) -> None:
         """End all faults, in one virtual host or in all."""
@@ -257,7 +257,7 @@ class Broker:
         return MovableClock(SystemClock(), call_later, self.settle)
 
     def _outside(self, place: Path, open_store: OpenStore | None) -> Environment:
-        return BrokerEnvironment(place, self, open_store, self._door)
+        return BrokerEnvironment(place, self, open_store, self._acceptor)
 
 
 class BrokerEnvironment(MachineEnvironment):
@@ -270,7 +270,7 @@ class BrokerEnvironment(MachineEnvironment):
     ) -> None:
         super().__init__(place)
         self._open_store = open_store
-        self._door = door
+        self._acceptor = door
         self._recorder = broker.recorder
         self.clock = broker.clock
         self.call_later = broker.clock.call_later
@@ -285,7 +285,7 @@ class BrokerEnvironment(MachineEnvironment):
     async def accept(
         self, make: Callable[[], asyncio.Protocol], listening: socket.socket
     ) -> ListeningServer:
-        return await self._door.accept(make, listening)
+        return await self._acceptor.accept(make, listening)
 
     def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
         return seen_dead(self._recorder.of, inner)

@@ -61,7 +61,7 @@ class Vhost:
         turn: Turn,
         clock: MovableClock,
         *,
-        scene: FaultScope,
+        scope: FaultScope,
         timeline: Timeline,
     ) -> None:
         self.name = name
@@ -71,8 +71,8 @@ class Vhost:
         """The same for each user, by name."""
         self.advance = clock.advance
         """Moves the clock of the broker, for all its virtual hosts."""
-        self.clients = Clients(scene)
-        self.faults = Faults(scene)
+        self.clients = Clients(scope)
+        self.faults = Faults(scope)
         self._parts = parts
         self._turn = turn
         self._timeline = timeline
@@ -112,7 +112,7 @@ class Vhost:
         try:
             await asyncio.wait_for(self._until(is_so), within)
         except TimeoutError:
-            raise AssertionError(self._told(queue, wanted, within)) from None
+            raise AssertionError(self._mismatch(queue, wanted, within)) from None
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         """Look after each turn."""
@@ -154,19 +154,21 @@ class Vhost:
         vhost = self._parts.vhost(self.name)
         encode_shortstr(routing_key)  # a delivery carries it in one
         properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
-        told = Properties(headers=to_table(dict(headers)) if headers else None, **properties)
+        message_properties = Properties(
+            headers=to_table(dict(headers)) if headers else None, **properties
+        )
         if exchange:
             vhost.topology.require(exchange)
-        way = vhost.route(exchange, (routing_key,), told)
+        way = vhost.route(exchange, (routing_key,), message_properties)
         if not (way[0] or way[1]):
             why = await self.explain(exchange, routing_key, headers, **properties)
             raise AssertionError(
                 f"no queue takes what is published to exchange '{exchange}' with routing key "
                 f"'{routing_key}' in vhost '{self.name}':\n{why}"
             )
-        message = exchange, routing_key, build_content(encode_properties(told), body)
+        message = exchange, routing_key, build_content(encode_properties(message_properties), body)
         direct_consumers.published(self._timeline, message, [queue.name for queue in way[0]])
-        publish_own(vhost, exchange, [(routing_key, told, body)])
+        publish_own(vhost, exchange, [(routing_key, message_properties, body)])
         look_again(self._turn)
 
     async def explain(
@@ -188,9 +190,9 @@ class Vhost:
         def is_there(queue: str) -> bool:
             return queue in vhost.queues and not is_delayed_queue(queue)
 
-        told = Properties(headers=table, **properties)
-        encode_properties(told)  # what cannot be
-        return explain(vhost.topology, is_there, exchange, keys, told)
+        message_properties = Properties(headers=table, **properties)
+        encode_properties(message_properties)  # what cannot be
+        return explain(vhost.topology, is_there, exchange, keys, message_properties)
 
     async def get(self, queue: str, *, within: float = 2.0) -> HeldMessage:
         """Take the next message, and hold it until `ack()` or `reject()`, which are not awaited.
@@ -198,7 +200,7 @@ class Vhost:
         AssertionError if there is none within so many seconds.
         """
         __tracebackhide__ = True
-        (message,) = await take(self._taker(), queue, 1, within)
+        (message,) = await take(self._consumer(), queue, 1, within)
         return message
 
     async def consume(self, queue: str, *, count: int = 1, within: float = 2.0) -> list[Message]:
@@ -207,7 +209,7 @@ class Vhost:
         AssertionError if there are not as many within so many seconds; those that came go back.
         """
         __tracebackhide__ = True
-        found = await take(self._taker(), queue, count, within)
+        found = await take(self._consumer(), queue, count, within)
         for message in found:
             message.ack()
         return [*found]
@@ -220,7 +222,7 @@ class Vhost:
         look_again(self._turn)
         return int(row["messages"])
 
-    def _taker(self) -> DirectConsumer:
+    def _consumer(self) -> DirectConsumer:
         return DirectConsumer(self._parts.vhost(self.name), self._turn, self._timeline)
 
     def _counts(self, name: str) -> Counts | None:
@@ -241,7 +243,7 @@ class Vhost:
         if queue not in queues:
             raise NotFound(f"no queue '{queue}' in vhost '{self.name}', but: {names_of(queues)}")
 
-    def _told(self, queue: str, wanted: Counts, within: float) -> str:
+    def _mismatch(self, queue: str, wanted: Counts, within: float) -> str:
         queues = self._parts.vhost(self.name).queues
         if queue not in queues:
             return f"there is no queue '{queue}' after {within} s, but: {names_of(queues)}"

@@ -16,12 +16,12 @@ from fluffle.protocol.properties import (
 
 
 def whatever_waits(_queue: PublishTarget) -> bool:
-    """Give a queue all messages, whatever waits in it."""
+    """Accept every queue."""
     return True
 
 
 def while_it_has_room(queue: PublishTarget) -> bool:
-    """Give a queue no messages while it is so full that clients have to wait with theirs."""
+    """Accept a queue unless so much waits for it that clients are held back."""
     return not queue.is_full
 
 

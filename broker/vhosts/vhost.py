@@ -47,11 +47,11 @@ class QueueLifecycleCounters:
 
 
 def ignore_new_queue(_spec: QueueSpec, _vhost: str) -> None:
-    """Where nobody wants to know what queues are made."""
+    """Do nothing: new queues are not observed."""
 
 
 def ignore_kept(_vhost: str, _exchange: str, _message: HistoryMessage) -> None:
-    """Where there are no other nodes."""
+    """Do nothing: there are no other nodes."""
 
 
 def check_usable(queue: QueueHandle, vhost: str) -> None:
@@ -91,12 +91,12 @@ class VirtualHost:
         "_owned",
         "counts",
         "epoch",
-        "inlets",
         "maker",
         "name",
         "origin",
         "predecessors",
         "queues",
+        "redirects",
         "router",
         "settings",
         "successors",
@@ -134,8 +134,8 @@ class VirtualHost:
         """By the names of those whose place they are to take, and that say so (`successor`)."""
         self.predecessors: dict[object, object] = {}
         """By the id of a queue that has become what it is in this life of the node: what it was."""
-        self.inlets: dict[str, QueueTarget] = {}
-        """Where messages go in the place of a queue that takes none for now: see `lead_in`."""
+        self.redirects: dict[str, QueueTarget] = {}
+        """Where messages go in the place of a queue that takes none for now: see `redirect`."""
         self.epoch = 0
         """Rises when a queue comes or goes, with which the default exchange leads elsewhere; the
         other exchanges lead where the topology says, which has an epoch of its own."""
@@ -166,14 +166,14 @@ class VirtualHost:
 
     @property
     def metadata(self) -> Mapping[str, object]:
-        """What definitions say of it besides."""
+        """Metadata that definitions have of it besides."""
         return self.settings.metadata
 
     def route(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> tuple[tuple[QueueTarget, ...], tuple[MessageHistory, ...], bool]:
-        """The queues that a message goes to, each once, what keeps it, and whether that rests on
-        something not being there (`router.Route.misses`)."""
+        """Return the queues that a message goes to, each once, what keeps it, and whether that
+        rests on something not being there (`router.Route.misses`)."""
         return whole(self.route_in_steps(exchange, routing_keys, properties))
 
     def route_in_steps(
@@ -188,25 +188,25 @@ class VirtualHost:
         return self._inlets_of(names), way.histories, way.misses or len(names) < len(way.queues)
 
     def _inlets_of(self, names: Iterable[str]) -> tuple[QueueTarget, ...]:
-        if not self.inlets:
+        if not self.redirects:
             return tuple(self.queues[name] for name in names)
-        return tuple(self.inlets.get(name) or self.queues[name] for name in names)
+        return tuple(self.redirects.get(name) or self.queues[name] for name in names)
 
-    def lead_in(self, name: str, inlet: QueueTarget | None) -> None:
-        """Messages for a queue go elsewhere from now on, or to the queue itself again."""
-        if inlet is not None:
-            self.inlets[name] = inlet
+    def redirect(self, name: str, target: QueueTarget | None) -> None:
+        """Send what is for a queue to another target meanwhile; None: to the queue again."""
+        if target is not None:
+            self.redirects[name] = target
         else:
-            self.inlets.pop(name, None)
+            self.redirects.pop(name, None)
         self._lead_elsewhere()
 
     def _lead_elsewhere(self) -> None:
-        """What leads to a name does not lead to the same any more."""
+        """Note that a name does not lead to the same queue any more."""
         self.epoch += 1
         self.topology.epoch += 1
 
     def queue(self, name: str, owner: Owner | None) -> QueueHandle:
-        """The queue that `owner` may use.  NotFound; ResourceLocked when it is another's;
+        """Return the queue that `owner` may use.  NotFound; ResourceLocked when it is another's;
         AccessRefused for those of the broker."""
         queue = existing_queue(self, name)
         check_usable(queue, self.name)
@@ -217,8 +217,8 @@ class VirtualHost:
     # Facts
 
     def put_queue(self, definition: QueueDefinition) -> tuple[Consumer, ...]:
-        """There is a queue, where there was none; or one of this id has other members, or another
-        successor; or that has taken its place, and there are consumers that have to be told."""
+        """Put a queue: a new one; or one of this id with other members, or another successor; or
+        one that has taken the place of another, whose consumers have to be notified."""
         there = self.queues.get(definition.spec.name)
         if there is not None:
             if is_same_or_changing(there.definition, definition):
@@ -253,11 +253,11 @@ class VirtualHost:
     def _inherit(
         self, queue: QueueHandle, successor: QueueHandle, definition: QueueDefinition
     ) -> tuple[Consumer, ...]:
-        """The heir has the messages: from now on it is the queue of that name."""
+        """Put the successor, which has the messages, in the place of the queue of that name."""
         consumers = queue.consumers
         self.queues[queue.name] = successor
         self.predecessors[definition.id] = queue.definition.id or queue
-        self.inlets.pop(queue.name, None)
+        self.redirects.pop(queue.name, None)
         self._lead_elsewhere()
         self.maker.promote(successor, definition, self.name)
         self.maker.part(queue, successor)
@@ -275,7 +275,7 @@ class VirtualHost:
         self.epoch += 1
         consumers = queue.consumers
         self.maker.end(queue)
-        self.inlets.pop(name, None)
+        self.redirects.pop(name, None)
         if (successor := self.successors.pop(name, None)) is not None:
             self.maker.end(successor)
         return consumers
@@ -287,7 +287,8 @@ class VirtualHost:
         return self.queues.get(queue.name) is queue
 
     def check_deletable(self, queue: QueueHandle, *, unused: bool, empty: bool) -> None:
-        """For a client: as `check_unneeded`, and NotImplementedHere if that cannot be asked for."""
+        """Check as `check_unneeded` for a client; NotImplementedHere if that cannot be asked
+        for."""
         check_usable(queue, self.name)
         if queue.spec.queue_type is QueueType.QUORUM and (unused or empty):
             flag = "if-unused" if unused else "if-empty"
@@ -323,7 +324,7 @@ class VirtualHost:
             del self._owned[owner]
 
     def locked(self, name: str) -> ResourceLocked:
-        """What who may not use an exclusive queue is told."""
+        """Return the error for clients that may not use an exclusive queue."""
         return ResourceLocked(
             f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. "
             "It could be originally declared on another connection or the exclusive property "
@@ -332,7 +333,7 @@ class VirtualHost:
 
 
 def existing_queue(vhost: VirtualHost, name: str) -> QueueHandle:
-    """NotFound."""
+    """Return a queue that must be there.  NotFound."""
     queue = vhost.queues.get(name)
     if queue is None:
         raise NotFound(f"no queue '{name}' in vhost '{vhost.name}'")

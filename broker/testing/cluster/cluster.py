@@ -41,7 +41,7 @@ from fluffle.broker.testing.cluster.network import Network
 from fluffle.broker.testing.cluster.node import ClusterNode, ClusterRuntime, ProcessState
 from fluffle.broker.testing.cluster.nodes import Nodes
 from fluffle.broker.testing.cluster.vhost import ClusterVhost
-from fluffle.broker.testing.path_args import PathSaid, names_of, path_of
+from fluffle.broker.testing.path_args import PathArgument, names_of, path_of
 from fluffle.broker.testing.provision import create_vhost, delete_vhost
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
@@ -63,10 +63,10 @@ class Cluster:
         config: Config | None = None,
         *,
         nodes: int = 3,
-        data_dir: PathSaid | None = None,
+        data_dir: PathArgument | None = None,
         users: Mapping[str, str] | None = None,
         vhosts: Sequence[str] = (DEFAULT_VHOST,),
-        definitions: PathSaid | None = None,
+        definitions: PathArgument | None = None,
         seed: int | None = None,
     ) -> None:
         """As for `Broker`; `config` is for each node.  `seed`: of what the network drops."""
@@ -131,7 +131,7 @@ class Cluster:
         self.net = net = Network(names, lambda number: nodes[number].listens_at(), self._seed)
         self._recorder = recorder = Recorder(self.clock.now_ms, self._known)
         clocks = self.clock, self.clients_clock
-        around = ClusterRuntime(*clocks, net, self.settle, nodes, recorder)
+        runtime = ClusterRuntime(*clocks, net, self.settle, nodes, recorder)
         peers = {name: ListenAddress(name, CLUSTER_PORT) for name in names}
         shared = ClusterConfig(peers, secrets.token_bytes(SECRET_BYTES), listen=LOOPBACK)
         config = replace(self._config, cluster=shared)
@@ -140,7 +140,7 @@ class Cluster:
                 ClusterNode(
                     number,
                     replace(config, node_name=name, data_dir=data_dir / name),
-                    around,
+                    runtime,
                     in_memory=self._data_dir is None,
                 )
                 for number, name in enumerate(names)

@@ -85,21 +85,21 @@ class ClusterNode:
     """Called by its number; in the loop of the cluster."""
 
     def __init__(
-        self, number: int, config: Config, around: ClusterRuntime, *, in_memory: bool
+        self, number: int, config: Config, runtime: ClusterRuntime, *, in_memory: bool
     ) -> None:
         """`config`: with its name, its directory, and the others."""
         self.number = number
         self.name = config.node_name
         self._config = config
-        self._around = around
+        self._runtime = runtime
         self._memory = MemoryDisk() if in_memory else None
         self.is_wiped = False
         """Its disk was, and it has not been started since."""
-        self.disk = DiskFaults(self._look_for_room, around.settle)
+        self.disk = DiskFaults(self._look_for_room, runtime.settle)
         """What is wrong with its disk."""
         self._now: tuple[Node, Process] | None = None
-        self._door = ClientAcceptor()
-        self._scenes: dict[str | None, FaultScope] = {}
+        self._acceptor = ClientAcceptor()
+        self._scopes: dict[str | None, FaultScope] = {}
         """What goes wrong with its clients, in a virtual host or in all, in this life."""
         self._open: tuple[FaultyDisk, SlowWriter] | None = None
 
@@ -134,7 +134,7 @@ class ClusterNode:
 
     @property
     def amqp(self) -> Address:
-        """Where clients connect, the same in all its lives."""
+        """Address where clients connect, the same in all its lives."""
         return self._listen.host, self._listen.port
 
     @property
@@ -156,30 +156,30 @@ class ClusterNode:
         return self._open[1].is_stuck or self.node.is_at_rest
 
     def listens_at(self) -> Address | None:
-        """For other nodes; None if it does not."""
+        """Address for other nodes; None if it does not listen."""
         if self._now is None or self._now[0].failure is not None:
             return None
         return self._now[0].addresses.get("cluster")
 
-    def scene(self, vhost: str | None = None) -> FaultScope:
+    def scope(self, vhost: str | None = None) -> FaultScope:
         """What faults act on, for `operations.perform`; by default all virtual hosts."""
-        scene = self._scenes.get(vhost)
-        if scene is None:
+        scope = self._scopes.get(vhost)
+        if scope is None:
             node, process = self.node, self.process
-            later = process.timers(self._around.clock.call_later)
-            scene = FaultScope(node.parts, self._door, later, vhost)
-            self._scenes[vhost] = scene
-        return scene
+            later = process.timers(self._runtime.clock.call_later)
+            scope = FaultScope(node.parts, self._acceptor, later, vhost)
+            self._scopes[vhost] = scope
+        return scope
 
     @property
     def faults(self) -> CrossThreadProxy:
         """`Faults` for the clients of this node."""
-        return CrossThreadProxy(Faults(self.scene()), self._in_it)
+        return CrossThreadProxy(Faults(self.scope()), self._in_it)
 
     @property
     def clients(self) -> CrossThreadProxy:
         """`Clients` of this node."""
-        return CrossThreadProxy(Clients(self.scene()), self._in_it)
+        return CrossThreadProxy(Clients(self.scope()), self._in_it)
 
     def _in_it(self, work: Work) -> Work:
         """Done in its process."""
@@ -199,9 +199,11 @@ class ClusterNode:
         if self._now is not None:
             raise RuntimeError(f"node {self.number} is {self.state.value}")
         self._config.data_dir.mkdir(parents=True, exist_ok=True)
-        process = Process(self._around.network.dial_from(self.number))
-        self._door, self._scenes = ClientAcceptor(), {}
-        node = Node(self._config, outside=partial(self._environment, process), on_fatal=self._told)
+        process = Process(self._runtime.network.dial_from(self.number))
+        self._acceptor, self._scopes = ClientAcceptor(), {}
+        node = Node(
+            self._config, outside=partial(self._environment, process), on_fatal=self._on_fatal
+        )
         self._now = node, process
         try:
             await process.do(node.start())
@@ -211,18 +213,18 @@ class ClusterNode:
         if not self._listen.port:
             address = replace(self._listen, port=node.addresses["amqp"][1])
             self._config = replace(self._config, listen=address)
-        node.turn.watchers.add(self._around.nodes.changed)
+        node.turn.watchers.add(self._runtime.nodes.changed)
         self.is_wiped = False
 
     async def stop(self) -> None:
-        """In order, as an operator would: others lead first what it leads."""
+        """Stop the node in order, as an operator would: others lead first what it leads."""
         node, process = self.node, self.process
         self._mend()
         await process.do(node.stop("shutdown"))
         self._now = None
 
     async def kill(self) -> None:
-        """As SIGKILL does: it says nothing to anybody, and what is not on disk is lost."""
+        """Kill the node as SIGKILL does: it sends nothing more, and what is not on disk is lost."""
         node, process = self.node, self.process
         self._mend()
         if self._open is not None:
@@ -234,7 +236,7 @@ class ClusterNode:
         self._now = None
 
     def pause(self) -> None:
-        """As SIGSTOP does.  RuntimeError if it does not run."""
+        """Pause the node as SIGSTOP does.  RuntimeError if it does not run."""
         if self.state is not ProcessState.RUNS:
             raise RuntimeError(f"node {self.number} is {self.state.value}")
         self.process.stop()
@@ -246,7 +248,7 @@ class ClusterNode:
         self.process.go_on()
 
     def wipe(self) -> None:
-        """Its disk is replaced by an empty one."""
+        """Replace its disk by an empty one."""
         if self._now is not None:
             raise RuntimeError(f"node {self.number} is {self.state.value}; kill it first")
         self.is_wiped = True
@@ -259,16 +261,15 @@ class ClusterNode:
 
     def forget(self, vhost: str) -> None:
         """A virtual host is about to go: what goes wrong ends with it, and its clients go first."""
-        scenes = self._scenes.pop(vhost, None), self._scenes.get(None)
+        scopes = self._scopes.pop(vhost, None), self._scopes.get(None)
         if self.state in (ProcessState.RUNS, ProcessState.PAUSED):
-            for scene in scenes:
-                if scene is not None:
-                    self.process.run(scene.mend)
+            for scope in scopes:
+                if scope is not None:
+                    self.process.run(scope.mend)
             self.process.run(hang_up, self.parts, vhost)
 
     async def mend(self) -> None:
-        """What goes wrong with its process, its disk and its clients does no more; if it is down,
-        it stays so."""
+        """End the faults of its process, its disk and its clients; if it is down, it stays so."""
         await self.disk.repair()
         if self.state is ProcessState.PAUSED:
             self.resume()
@@ -278,21 +279,21 @@ class ClusterNode:
     # Within
 
     def _mend(self) -> None:
-        for scene in self._scenes.values():
-            self.process.run(scene.mend)
+        for scope in self._scopes.values():
+            self.process.run(scope.mend)
 
-    def _told(self, error: Exception) -> None:
-        """It ends."""
+    def _on_fatal(self, error: Exception) -> None:
+        """Note that the node ends by an error."""
         if not isinstance(error, ProcessKilled):
             event(logger, logging.CRITICAL, "fatal", node=self.name, reason=error)
-        self._around.nodes.changed()
+        self._runtime.nodes.changed()
 
     def _look_for_room(self) -> None:
         if self.state is ProcessState.RUNS and (cluster := self.node.cluster) is not None:
             self.process.run(cluster.room.look)
 
     def _environment(self, process: Process, place: Path) -> NodeEnvironment:
-        return NodeEnvironment(self, self._around, process, place, self._door)
+        return NodeEnvironment(self, self._runtime, process, place, self._acceptor)
 
     def opened(
         self, place: Path, process: Process, on_fatal: Callable[[StorageError], None]
@@ -329,7 +330,7 @@ class NodeEnvironment:
     def __init__(
         self,
         node: ClusterNode,
-        around: ClusterRuntime,
+        runtime: ClusterRuntime,
         process: Process,
         place: Path,
         door: ClientAcceptor,
@@ -337,12 +338,12 @@ class NodeEnvironment:
         self._node = node
         self._process = process
         self._place = place
-        self._door = door
-        self._recorder = around.recorder
-        self.clock = around.clock
-        self.call_later = process.timers(around.clock.call_later)
-        self.clients_call_later = process.timers(around.clients_clock.call_later)
-        self.observers = (around.recorder,)
+        self._acceptor = door
+        self._recorder = runtime.recorder
+        self.clock = runtime.clock
+        self.call_later = process.timers(runtime.clock.call_later)
+        self.clients_call_later = process.timers(runtime.clients_clock.call_later)
+        self.observers = (runtime.recorder,)
 
     def open_store(self, on_fatal: Callable[[StorageError], None]) -> Store:
         return self._node.opened(self._place, self._process, on_fatal)
@@ -350,7 +351,7 @@ class NodeEnvironment:
     async def accept(
         self, make: Callable[[], asyncio.Protocol], listening: socket.socket
     ) -> ListeningServer:
-        return await self._door.accept(make, listening)
+        return await self._acceptor.accept(make, listening)
 
     def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
         return seen_dead(self._recorder.of, inner)

@@ -103,7 +103,7 @@ class ClusterVhost:
             raise AssertionError(str(error)) from None
 
     async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
-        """As `Vhost.messages`, from its leader."""
+        """Return messages as `Vhost.messages` does, from the queue's leader."""
         return await (await self._where_led(queue)).messages(queue, count=count)
 
     async def publish(
@@ -115,7 +115,7 @@ class ClusterVhost:
         headers: Mapping[str, Any] | None = None,
         **properties: Any,
     ) -> None:
-        """As `Vhost.publish`, at a node that sees a majority."""
+        """Publish as `Vhost.publish` does, at a node that sees a majority."""
         await self._anywhere().publish(exchange, routing_key, body, headers=headers, **properties)
 
     async def explain(
@@ -125,23 +125,23 @@ class ClusterVhost:
         headers: Mapping[str, Any] | None = None,
         **properties: Any,
     ) -> Explanation:
-        """As `Vhost.explain`."""
+        """Explain routing as `Vhost.explain` does."""
         return await self._anywhere().explain(exchange, routing_key, headers, **properties)
 
     async def get(self, queue: str, *, within: float = 5.0) -> HeldMessage:
-        """As `Vhost.get`, at its leader."""
+        """Get a message as `Vhost.get` does, at the queue's leader."""
         return await (await self._where_led(queue)).get(queue, within=within)
 
     async def consume(self, queue: str, *, count: int = 1, within: float = 5.0) -> list[Message]:
-        """As `Vhost.consume`, at its leader."""
+        """Consume as `Vhost.consume` does, at the queue's leader."""
         return await (await self._where_led(queue)).consume(queue, count=count, within=within)
 
     async def purge(self, queue: str) -> int:
-        """Drop ready messages; how many there were.  NotFound."""
+        """Drop ready messages; return how many there were.  NotFound."""
         return await self._anywhere().purge(queue)
 
     def _counts(self, queue: str) -> Counts | None:
-        """None while nobody leads it."""
+        """Return the counts of a queue; None while it has no leader."""
         led = self._leaders.led(self.name, queue)
         if led is None:
             return None

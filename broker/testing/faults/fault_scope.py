@@ -40,22 +40,22 @@ class FaultScope:
         self._in_effect: dict[object, tuple[str, Callable[[], None]]] = {}
         """In words, with what ends it; by what it is done to, or is called."""
 
-    def lines(self) -> Iterator[TappedConnection]:
+    def taps(self) -> Iterator[TappedConnection]:
         """Return those of the clients that have opened the virtual host."""
-        return (line for line in self.acceptor.lines() if self.has(line))
+        return (tap for tap in self.acceptor.taps() if self.has(tap))
 
-    def has(self, line: TappedConnection) -> bool:
-        session = line.connection.session
+    def has(self, tap: TappedConnection) -> bool:
+        session = tap.connection.session
         return self.vhost_name is None or (
             session is not None and session.vhost.name == self.vhost_name
         )
 
-    def line(self, name: str) -> TappedConnection:
+    def tap(self, name: str) -> TappedConnection:
         """That of a connection, by its name or the one that its client has given it.  NotFound."""
-        for line in self.lines():
-            if name in (line.connection.name, line.connection.handshake.client_name):
-                return line
-        there = ", ".join(repr(line.connection.name) for line in self.lines()) or "none"
+        for tap in self.taps():
+            if name in (tap.connection.name, tap.connection.handshake.client_name):
+                return tap
+        there = ", ".join(repr(tap.connection.name) for tap in self.taps()) or "none"
         raise NotFound(f"no connection '{name}', but: {there}")
 
     def vhost(self) -> VirtualHost:
@@ -72,18 +72,18 @@ class FaultScope:
         self._in_effect.setdefault(key, (what, end))
 
     def end(self, key: object) -> None:
-        """It does no more; nothing if it did not."""
+        """End a fault; nothing if it is not in effect."""
         if key in self._in_effect:
             _what, end = self._in_effect.pop(key)
             end()
 
     @property
     def in_effect(self) -> list[str]:
-        """What goes wrong now, in words."""
+        """Faults that are in effect, in words."""
         return [what for what, _end in self._in_effect.values()]
 
     def mend(self) -> None:
-        """Nothing does any more.  What the end of one raises comes once all have ended."""
+        """End all faults.  What the end of one raises comes once all have ended."""
         with ExitStack() as ending:
             for _what, end in self._in_effect.values():
                 ending.callback(end)
@@ -91,7 +91,7 @@ class FaultScope:
 
     @property
     def place(self) -> str:
-        """What it is of, in words."""
+        """Name of the virtual host, or of all, in words."""
         return f"vhost '{self.vhost_name}'" if self.vhost_name is not None else "the broker"
 
     def __repr__(self) -> str:

@@ -15,39 +15,39 @@ from fluffle.broker.testing.faults.fault_scope import FaultScope
 class Faults:
     """Faults of a broker or virtual host, called in the loop of the broker."""
 
-    __slots__ = ("_scene",)
+    __slots__ = ("_scope",)
 
     def __init__(self, scope: FaultScope) -> None:
-        self._scene = scope
+        self._scope = scope
 
     # The broker, for all its virtual hosts
 
     async def block(self, reason: str = "low on memory") -> None:
         """Raise a resource alarm: who publishes hears connection.blocked, and is not read."""
-        do(self._scene, "block", reason=reason)
+        do(self._scope, "block", reason=reason)
 
     async def unblock(self) -> None:
         """Clear the alarm."""
-        do(self._scene, "unblock")
+        do(self._scope, "unblock")
 
     async def refuse_logins(self) -> None:
-        """Whatever the password: 403 ACCESS_REFUSED."""
-        do(self._scene, "logins.refuse")
+        """Refuse logins, whatever the password: 403 ACCESS_REFUSED."""
+        do(self._scope, "logins.refuse")
 
     async def allow_logins(self) -> None:
         """Let new connections log in again."""
-        do(self._scene, "logins.allow")
+        do(self._scope, "logins.allow")
 
     async def refuse_connections(self, *, silently: bool = False) -> None:
-        """As if there were no broker at its address; connections that are open stay.
+        """Refuse connections as if there were no broker at its address; those that are open stay.
 
         `silently`: new ones are accepted, and nothing is said on them.
         """
-        do(self._scene, "connections.refuse", silently=silently)
+        do(self._scope, "connections.refuse", silently=silently)
 
     async def accept_connections(self) -> None:
         """Accept connections again, and talk to them; those that were met with silence stay so."""
-        do(self._scene, "connections.accept")
+        do(self._scope, "connections.accept")
 
     # This virtual host
 
@@ -56,13 +56,13 @@ class Faults:
         later by the clock that can be moved."""
         if time:
             ms = round(timedelta(**time) / timedelta(milliseconds=1))
-            do(self._scene, "confirms.delay", ms=ms)
+            do(self._scope, "confirms.delay", ms=ms)
         else:
-            do(self._scene, "confirms.hold")
+            do(self._scope, "confirms.hold")
 
     async def release_confirms(self) -> None:
         """Say what has been held back, and hold back nothing more."""
-        do(self._scene, "confirms.release")
+        do(self._scope, "confirms.release")
 
     async def nack_next(
         self, count: int = 1, *, queue: str | None = None, exchange: str | None = None
@@ -73,7 +73,7 @@ class Faults:
         NotFound for an exchange that is not there.
         """
         where = {"queue": queue, "exchange": exchange}
-        do(self._scene, "publishes.nack_next", count=count, **where)
+        do(self._scope, "publishes.nack_next", count=count, **where)
 
     async def unkind(
         self, seed: int | str, *, redelivered_percent: int = 25, cancelled_percent: int = 1
@@ -84,7 +84,7 @@ class Faults:
         more, and so many when a consumer of their channel is cancelled.
         """
         do(
-            self._scene,
+            self._scope,
             "unkind",
             seed=seed,
             redelivered_percent=redelivered_percent,
@@ -94,16 +94,16 @@ class Faults:
     # All of them
 
     async def mend(self) -> None:
-        """Nothing goes wrong any more.  What has been cut stays so."""
-        self._scene.mend()
+        """End all faults.  What has been cut stays so."""
+        self._scope.mend()
 
     @property
     def in_effect(self) -> list[str]:
-        """What goes wrong now, in words."""
-        return self._scene.in_effect
+        """Faults that are in effect, in words."""
+        return self._scope.in_effect
 
     def __repr__(self) -> str:
-        return repr(self._scene)
+        return repr(self._scope)
 
 
 NEAR = (Clients, Connection, Consumer, Faults, NextConnection)

@@ -77,7 +77,7 @@ class RedeliveredMarker:
         return sum(len(delivery_batch.contents) for delivery_batch in self._handouts)
 
     def end(self) -> Deferred[None] | None:
-        """All goes back, in order, as if nobody had been sent it."""
+        """Requeue all, in order, as if nothing had been sent."""
         for delivery_batch in self._handouts:
             self._queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)
         self._queue.detach(self._consumer)
@@ -107,7 +107,7 @@ class RedeliveredMarker:
         self.is_cancelled = True
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It alone is served, always."""
+        """Do nothing: this consumer alone is served, always."""
 
 
 PORTION_MESSAGES = 500
@@ -126,7 +126,7 @@ class CopyBatch(NamedTuple):
 
 
 def portion(stocks: Sequence[ReadyMessages], offset: int) -> list[StoredMessage]:
-    """Those behind the first `offset`.  Raises `UnreadableMessages`."""
+    """Return messages behind the first `offset`.  Raises `UnreadableMessages`."""
     messages: list[StoredMessage] = []
     size_bytes = 0
     for message in messages_from(stocks, offset):
@@ -148,7 +148,8 @@ def first_of(stocks: Sequence[ReadyMessages]) -> int | None:
 
 
 def runs_of(messages: Sequence[StoredMessage], now_ms: int) -> Iterator[CopyBatch]:
-    """The same in order; what has expired may wait no more.  `now_ms`: in the time of the queue."""
+    """Divide messages into runs, in order; what has expired may wait no more.  `now_ms`: in the
+    time of the queue."""
     for (_priority, persistent, expires_at_ms), alike in groupby(messages, likeness):
         together = list(alike)
         expiration_ms = None if expires_at_ms == NEVER_MS else max(0, expires_at_ms - now_ms)
@@ -202,8 +203,21 @@ class Conversion:
     """
 
     __slots__ = (
-        "_first", "_heir", "_is_asked", "_is_scheduled", "_last_ms", "_metadata", "_on_end",
-        "_pause", "_queue", "_runtime", "_time", "_unconfirmed", "_vhost", "_work", "successor",
+        "_first",
+        "_is_proposed",
+        "_is_scheduled",
+        "_last_ms",
+        "_metadata",
+        "_on_end",
+        "_pause",
+        "_queue",
+        "_runtime",
+        "_target",
+        "_time",
+        "_unconfirmed",
+        "_vhost",
+        "_work",
+        "successor",
         "why",
     )  # fmt: skip
 
@@ -221,7 +235,7 @@ class Conversion:
         assert successor is not None
         self._vhost = vhost
         self._queue = queue
-        self._heir = vhost.successors[queue.name]
+        self._target = vhost.successors[queue.name]
         self.successor = successor.id
         """The id of the other queue."""
         self._runtime, self._time, self._metadata = runtime, time, metadata
@@ -233,7 +247,7 @@ class Conversion:
         """Messages that are on their way to the other queue, and not known to be safe there."""
         self._last_ms = time.now_ms()
         """When it got on."""
-        self._is_asked = False
+        self._is_proposed = False
         """Whether the change that ends it is asked for."""
         self._is_scheduled = False
         self.why: str | None = None
@@ -249,7 +263,7 @@ class Conversion:
         return self._queue.pause is not self._pause
 
     def look(self) -> None:
-        """What do definitions say?"""
+        """Compare with the definitions, and end if they no longer ask for this conversion."""
         if self.is_over:
             return
         vhost, queue, standstill = self._vhost, self._queue, self._pause.standstill
@@ -257,26 +271,27 @@ class Conversion:
         if vhost.has(queue) and successor is not None and successor.id == self.successor:
             return
         queue.pause = None
-        if not vhost.has(self._heir):
+        if not vhost.has(self._target):
             self.why = self.why or (ENDED if vhost.has(queue) else DELETED)
         if vhost.has(queue):
-            vhost.lead_in(queue.name, None)
+            vhost.redirect(queue.name, None)
             self._runtime.turn.touch_queue(queue)
         if standstill is not None and self.why is None:
-            standstill.pass_on(self._heir)
+            standstill.pass_on(self._target)
         elif standstill is not None:
             standstill.give_back(queue)  # or nowhere, if it is deleted
         self._on_end(self)
 
     def give_up(self, why: str) -> None:
-        """Nothing, if that is too late."""
-        if not (self._is_asked or self.is_over):
-            self._is_asked = True
+        """Give up, unless it is too late for that."""
+        if not (self._is_proposed or self.is_over):
+            self._is_proposed = True
             self.why = why
             self._settle(give_up)
 
     def _settle(self, decide: Callable[[VirtualHost, str, int], Change]) -> None:
-        """Have it come true, and `look`; the catalogue tells who asked for anything else."""
+        """Have a change made, and `look`; the catalogue notifies whatever asked for anything
+        else."""
         decided = partial(decide, self._vhost, self._queue.name, self.successor)
         self._metadata.settle(decided, self.look)
 
@@ -296,7 +311,7 @@ class Conversion:
         self._wake()
 
     def _wake(self) -> None:
-        if not (self._is_scheduled or self._is_asked):
+        if not (self._is_scheduled or self._is_proposed):
             self._is_scheduled = True
             self._runtime.background_tasks.add(
                 self._piece(), lambda error: self.give_up(repr(error))
@@ -305,7 +320,7 @@ class Conversion:
     def _piece(self) -> Task:
         self._is_scheduled = False
         self.look()
-        if not (self.is_over or self._is_asked):
+        if not (self.is_over or self._is_proposed):
             try:
                 if next(self._work, LATER):
                     self._wake()
@@ -328,7 +343,7 @@ class Conversion:
             yield from self._mark_seen(seen)
         yield from self._copy_rest(0 if self._is_spread else seen)
         if self._is_as_it_was():
-            self._is_asked = self._pause.is_decided = True
+            self._is_proposed = self._pause.is_decided = True
             self._settle(finish)
 
     @property
@@ -337,13 +352,13 @@ class Conversion:
         return self._queue.spec.max_priority is not None
 
     def _hold(self) -> None:
-        """From now on nothing comes in."""
+        """Hold what comes in from now on in a buffer."""
         standstill = ConversionBuffer(self._queue, partial(when_safe, self._runtime.commits))
         self._pause.standstill = standstill
-        self._vhost.lead_in(self._queue.name, standstill)
+        self._vhost.redirect(self._queue.name, standstill)
 
     def _copy_seen(self) -> Steps[int]:
-        """Those that were handed out before; how many they are."""
+        """Copy the messages that were delivered before; return how many they are."""
         offset = seen_count = 0
         while messages := self._portion(offset):
             seen = [message for message in messages if message.redelivered]
@@ -355,16 +370,16 @@ class Conversion:
         return seen_count
 
     def _mark_seen(self, count: int) -> Steps[None]:
-        """They have been handed out before: so they are once more, to somebody who gives them back.
+        """Mark messages as delivered before: deliver them to a consumer that requeues them.
 
         Those that have expired meanwhile have not been.
         """
         yield from self._safe()
-        seeing = RedeliveredMarker(self._heir)
+        seeing = RedeliveredMarker(self._target)
         yield from self._answered(seeing.begin())
         while seeing.count < count:
             before = seeing.count
-            queue_counts = yield from self._answered(self._heir.queue_counts)
+            queue_counts = yield from self._answered(self._target.queue_counts)
             if (
                 isinstance(queue_counts, QueueCounts)
                 and not queue_counts.ready
@@ -377,7 +392,7 @@ class Conversion:
         yield from self._answered(seeing.end())
 
     def _copy_rest(self, offset: int) -> Steps[None]:
-        """All others, and what comes in meanwhile as long as that is allowed."""
+        """Copy all others, and what comes in meanwhile as long as that is allowed."""
         goal = 2 * self._queue.ready_count
         while True:
             left = self._queue.ready_count - offset
@@ -408,7 +423,7 @@ class Conversion:
         """Into the other queue."""
         for run in runs_of(messages, self._time.now_ms()):
             count = len(run.contents)
-            fate = self._heir.enqueue(
+            fate = self._target.enqueue(
                 run.origins,
                 run.contents,
                 sum(map(len, run.contents)),
@@ -417,11 +432,11 @@ class Conversion:
             )
             if isinstance(fate, PublishReceipt):
                 self._unconfirmed += count
-                fate.then(self._told)
+                fate.then(self._on_outcome)
             elif fate is EnqueueResult.REFUSED:
                 self.give_up(REFUSED)
 
-    def _told(self, start: int, stop: int, *, is_taken: bool) -> None:
+    def _on_outcome(self, start: int, stop: int, *, is_taken: bool) -> None:
         self._unconfirmed -= stop - start
         self._got_on()
         if not is_taken:
@@ -434,7 +449,7 @@ class Conversion:
     def _room(self) -> Steps[None]:
         """Let others have their turn, and no more be on its way than may be."""
         yield SOON
-        while self._unconfirmed >= WINDOW_MESSAGES or self._heir.is_full:
+        while self._unconfirmed >= WINDOW_MESSAGES or self._target.is_full:
             yield LATER
 
     def _safe(self) -> Steps[None]:

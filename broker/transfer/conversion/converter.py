@@ -45,7 +45,7 @@ class Converter:
         """By the id of a successor: why it has come to nothing."""
 
     def open(self, boot: int, metadata: Metadata, vhosts: Iterable[VirtualHost]) -> None:
-        """From now on what definitions say is done.  `boot`: 0 for a node that is alone."""
+        """Begin to do what definitions ask for.  `boot`: 0 for a single node."""
         self._boot = boot
         self._metadata = metadata
         for vhost in vhosts:
@@ -57,7 +57,8 @@ class Converter:
         return self._reasons.get(successor)
 
     def changing(self, vhost: VirtualHost, name: str) -> None:
-        """A queue has another successor, or none any more, or has become what it was to be."""
+        """Note that a queue has another successor, or none any more, or has become what it was to
+        be."""
         running = self._running.get((vhost.name, name))
         if running is not None:
             running.look()

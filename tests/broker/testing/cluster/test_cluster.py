@@ -159,12 +159,12 @@ async def test_what_goes_wrong_in_a_virtual_host_ends_with_it() -> None:
     async with Cluster(nodes=2) as cluster:
         await cluster.add_vhost("more")
         first, second = cluster[0], cluster[1]
-        do(first.scene("more"), "unkind", seed=1)
-        do(first.scene("more"), "block")
-        do(second.scene(), "logins.refuse")
+        do(first.scope("more"), "unkind", seed=1)
+        do(first.scope("more"), "block")
+        do(second.scope(), "logins.refuse")
         with pytest.raises(NotFound):
             await cluster.delete_vhost("missing")
-        assert second.scene().in_effect
+        assert second.scope().in_effect
         async with await aio_pika.connect(cluster.url_of("more")) as connection:
             closed = asyncio.get_running_loop().create_future()
             connection.close_callbacks.add(lambda _of, why: closed.set_result(why))
@@ -172,8 +172,8 @@ async def test_what_goes_wrong_in_a_virtual_host_ends_with_it() -> None:
             assert "the test is over" in str(await closed)
         await cluster.settle()
         await cluster.add_vhost("more")
-        assert not first.scene("more").in_effect
-        assert not second.scene().in_effect
+        assert not first.scope("more").in_effect
+        assert not second.scope().in_effect
         for node in range(2):
             async with await aio_pika.connect(cluster.url_of("more", node)) as connection:
                 channel = await connection.channel()
