@@ -28,7 +28,7 @@ from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.disk_full import DiskFullHandover
 from fluffle.broker.cluster.drain import await_settled_sessions, drain_leaderships
 from fluffle.broker.cluster.formation import Formation, Founders
-from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch, log_refused
+from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
 from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
 from fluffle.broker.cluster.join import ClusterJoin
 from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE, READS_SINCE
@@ -47,18 +47,15 @@ from fluffle.broker.cluster.membership import (
 from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.peer_views import PeerViews
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
-from fluffle.broker.cluster.queue_sessions.messages import Boot as StreamBoot
+from fluffle.broker.cluster.queue_sessions.messages import Boot as SessionBoot
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.log_positions import LogPositions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers
-from fluffle.broker.cluster.queues.quorum_members import (
-    QuorumMembersEnvironment as HostingSurroundings,
-)
-from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueuesEnvironment
-from fluffle.broker.cluster.queues.session_router import RouterEnvironment as HubSurroundings
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.rpc_client import RpcClient
 from fluffle.broker.cluster.rpc_server import Begin, RpcServer
 from fluffle.broker.cluster.single_node_quorum import LONE
@@ -151,6 +148,7 @@ class Cluster:
         "room",
         "running",
         "sightings",
+        "view",
     )  # fmt: skip
 
     def __init__(self, life: BootRecord, config: ClusterConfig, around: ClusterEnvironment) -> None:
@@ -178,6 +176,7 @@ class Cluster:
         self.everywhere = AppliedBarrier(self.metadata, sender(FrameKind.REVISION), loop)
         self.errands = RpcClient(sender(FrameKind.ERRAND, since=ERRANDS_SINCE), loop)
         self.deletions = Deletions(self.metadata.reads, around.vhosts)
+        self.view = NodeClusterView(self)
         self.hub = self._made_hub(around)
         self.hosting = self._made_hosting(around)
         self._queues = around.queues
@@ -294,68 +293,17 @@ class Cluster:
         self._telling = self._loop.call_later(TELL_S, self._tell_for_ever)
 
     def _made_hub(self, around: ClusterEnvironment) -> SessionRouter:
-        def boot_of(node: NodeId) -> StreamBoot | None:
-            boot = self.links.boots.latest(node)
-            return session_boot(boot) if boot is not None else None
-
-        surroundings = HubSurroundings(
-            node=self.name,
-            boot=session_boot(self.boot),
-            links=self.links,
-            boot_of=boot_of,
-            touch=around.turn.touch_consensus,
-            call_later=self._loop.call_later,
-            clock=around.clock,
-            refused=log_refused,
-            is_nobody_there=self._is_nobody_there,
-            hasten=self._hasten,
-            speaks=lambda node: self.links.speaks.get(node, 0),
-        )
-        return SessionRouter(surroundings)
-
-    def _hasten(self, queue: QueueId) -> None:
-        self.running.hasten(queue)
-
-    def _is_nobody_there(self, node: NodeId) -> bool:
-        """Whether its host has said so last.  Nor is anybody where this node was when alone."""
-        return node == LONE or self.links.is_nobody_there(node)
+        transport = SessionTransport(self.view, self.links, around.turn, self._loop, around.clock)
+        return SessionRouter(transport)
 
     def _made_hosting(self, around: ClusterEnvironment) -> QuorumMembers:
         """What makes queues is given what it makes them with."""
-        surroundings = HostingSurroundings(
-            node=self.name, boot=session_boot(self.boot), hub=self.hub,
-            clock=around.moved(self.common_time),
-            call_later=self._loop.call_later, life=self._life,
-            dead_letter=around.queues.dead_letter,
-            aging=around.aging,
-            settings=around.queues.settings,
-            dead_letter_patience_ms=around.queues.dead_letter_patience_ms,
-            revision=lambda: CLUSTER_REVISIONS + self.metadata.revision,
-            consumer_timeout_ms=around.queues.config.consumer_timeout_ms,
-            on_duplicates=around.queues.on_duplicates,
-            reads_of=lambda node: self.links.reads.get(node, 0),
+        hosting = QuorumMembers(
+            self.hub, self.view, around.moved(self.common_time), self._loop,
+            aging=around.aging, services=around.queues.services,
         )  # fmt: skip
-        hosting = QuorumMembers(surroundings)
-        around.queues.connect(
-            QuorumQueuesEnvironment(
-                self.hub, hosting, self._lives, self.absent.is_alive, self._may_lead,
-                self.metadata.settle, self._loop.call_later, self.deletions,
-            )
-        )  # fmt: skip
+        around.queues.connect(hosting, self.deletions)
         return hosting
-
-    def _lives(self) -> dict[NodeId, int]:
-        """The nodes of the cluster, each in its incarnation there: none that is on its way out."""
-        nodes = self._registry.entries
-        members = self.metadata_config.members
-        return {member.node: member.incarnation for member in members if member.node in nodes}
-
-    def _may_lead(self, node: NodeId) -> bool:
-        return self.room.may_lead(node)
-
-    def _life(self) -> int:
-        """That of this node."""
-        return self.running.host.group(METADATA_GROUP).incarnation
 
     def _deciding(self) -> Collection[NodeId]:
         """On definitions, as far as is known: who was let in may not have been started yet."""
@@ -563,6 +511,58 @@ class Cluster:
         for timer in (self._looking, self._telling):
             if timer is not None:
                 timer.cancel()
+
+
+class NodeClusterView:
+    """The `ClusterView` of a node of a cluster."""
+
+    __slots__ = ("_cluster", "boot", "node")
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.node = cluster.name
+        self.boot = session_boot(cluster.boot)
+
+    @property
+    def incarnations(self) -> dict[NodeId, int]:
+        nodes = self._cluster.registered
+        members = self._cluster.metadata_config.members
+        return {member.node: member.incarnation for member in members if member.node in nodes}
+
+    @property
+    def own_incarnation(self) -> int:
+        return self._cluster.running.host.group(METADATA_GROUP).incarnation
+
+    @property
+    def metadata(self) -> ReplicatedMetadata:
+        return self._cluster.metadata
+
+    @property
+    def revision(self) -> int:
+        return CLUSTER_REVISIONS + self._cluster.metadata.revision
+
+    def boot_of(self, node: NodeId) -> SessionBoot | None:
+        boot = self._cluster.links.boots.latest(node)
+        return session_boot(boot) if boot is not None else None
+
+    def is_alive(self, node: NodeId) -> bool:
+        return self._cluster.absent.is_alive(node)
+
+    def may_lead(self, node: NodeId) -> bool:
+        return self._cluster.room.may_lead(node)
+
+    def is_nobody_there(self, node: NodeId) -> bool:
+        """Whether its host has said so last.  Nor is anybody where this node was when alone."""
+        return node == LONE or self._cluster.links.is_nobody_there(node)
+
+    def speaks(self, node: NodeId) -> int:
+        return self._cluster.links.speaks.get(node, 0)
+
+    def reads_of(self, node: NodeId) -> int:
+        return self._cluster.links.reads.get(node, 0)
+
+    def hasten(self, queue: QueueId) -> None:
+        self._cluster.running.hasten(queue)
 
 
 class RememberedProgress:

@@ -26,6 +26,7 @@ from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.links.links import LinkSender
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment
+from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.usage import SharedUsage
 from fluffle.broker.cluster_port import NodeServices
@@ -82,10 +83,10 @@ class ClusteredNode:
         self._homes = ClassicQueues(
             node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits
         )
-        self._quorum_queues = QuorumQueues(
-            node, secrets.randbits, around.dead_letter, around.config.quorum, around.settings,
-            on_duplicates=around.runtime.traffic.dropped_duplicates,
-        )  # fmt: skip
+        services = QuorumServices(
+            around.dead_letter, around.settings, around.runtime.traffic, around.config.quorum
+        )
+        self._quorum_queues = QuorumQueues(node, secrets.randbits, services)
         self.maker: QueueFactory = FactoryByType(
             {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
         )

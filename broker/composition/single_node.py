@@ -11,7 +11,7 @@ from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.metadata.metadata import Decide, LocalMetadata, Metadata
+from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_factory import FactoryByType, QueueFactory
@@ -56,40 +56,29 @@ class SingleNode:
     def begin(self, catalogue: Catalogue) -> Metadata:
         self._metadata = LocalMetadata(catalogue.apply, self._around.durability.facts)
         if self._lone is not None:
-            self._lone.start()
+            self._lone.start(self._metadata)
         return self._metadata
 
     def _quorum_queues(self) -> QueueFactory:
         """The first one is declared, or was there when the process before this ended."""
-        from fluffle.broker.cluster.single_node_quorum import (  # noqa: PLC0415  slow, and rarely used
-            SingleNodeEnvironment,
-            SingleNodeQuorum,
-        )
+        # These are slow to import, and rarely used.
+        from fluffle.broker.cluster.queues.quorum_member import QuorumServices  # noqa: PLC0415
+        from fluffle.broker.cluster.single_node_quorum import SingleNodeQuorum  # noqa: PLC0415
 
         around = self._around
         self._lone = lone = SingleNodeQuorum(
-            SingleNodeEnvironment(
-                store=around.durability.store,
-                turn=around.runtime.turn,
-                clock=around.runtime.clock,
-                known_peers=around.durability.known_peers,
-                settle=self._settle,
-                dead_letter=around.dead_letter,
-                on_duplicates=around.runtime.traffic.dropped_duplicates,
-                aging=around.aging,
-                settings=around.settings,
-                config=around.config.quorum,
-                on_fatal=around.runtime.on_fatal,
-            )
+            around.runtime,
+            around.durability.store,
+            around.durability.known_peers,
+            services=QuorumServices(
+                around.dead_letter, around.settings, around.runtime.traffic, around.config.quorum
+            ),
+            aging=around.aging,
         )
         lone.running.host.space.on_no_room = self._no_room
         if self._metadata is not None:
-            lone.start()
+            lone.start(self._metadata)
         return lone.queues
-
-    def _settle(self, decide: Decide, done: Callable[[], None]) -> None:
-        assert self._metadata is not None, "queues lead once all are there"
-        self._metadata.settle(decide, done)
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
         """There is nobody."""

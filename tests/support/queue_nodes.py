@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
+from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues import quorum_members, session_router
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
 from fluffle.broker.cluster.queues.placement import draw_id
+from fluffle.broker.cluster.queues.quorum_member import QuorumServices
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
+from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.encoding import VERSION
-from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.queues.settings import QueueSettings, by_arguments
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.deaths import DeathReason
@@ -24,6 +28,7 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
+from tests.support.cluster_view import FakeClusterView
 from tests.support.fakes import Timer
 from tests.support.queue_arguments import queue_arguments
 from tests.support.raft_hosts import HostCluster, Node
@@ -55,6 +60,23 @@ class ObservedMembers(quorum_members.QuorumMembers):
         return ObservedMember(super().make_machine(group), lambda entry: self.told(group, entry))
 
 
+class QueueNodeView(FakeClusterView):
+    """The cluster of such a node, which all its nodes are of."""
+
+    def __init__(self, node: QueueNode) -> None:
+        super().__init__(node.name, Boot(node.boot, NONCE))
+        self.queue_node = node
+
+    def boot_of(self, node: NodeId) -> Boot:
+        return Boot(self.queue_node.cluster.nodes[node].boot, NONCE)
+
+    def is_nobody_there(self, node: NodeId) -> bool:
+        return node in self.queue_node.refusing
+
+    def reads_of(self, node: NodeId) -> int:
+        return self.queue_node.reads_of(node)
+
+
 class QueueNode(Node):
     """With what it takes to host and serve queues."""
 
@@ -63,7 +85,6 @@ class QueueNode(Node):
     """The newest version of logs that the fluffle on it reads."""
 
     def make_owner(self) -> GroupOwner:
-        cluster = self.cluster
         self.dead: list[tuple[str, str, DeathReason, bytes]] = []
         """What was to be republished here: virtual host, queue, reason, content."""
         self.disused: list[str] = []
@@ -76,37 +97,20 @@ class QueueNode(Node):
         clock = self.common_time
         timers = Timers(clock.now_ms, self.call_later, raise_it)
         timers.start()
-        own = Boot(self.boot, NONCE)
-        around = session_router.RouterEnvironment(
-            node=self.name,
-            boot=own,
-            links=self.links,
-            boot_of=lambda node: Boot(cluster.nodes[node].boot, NONCE),
-            touch=self.touch,
-            call_later=self.call_later,
-            clock=clock,
-            refused=self.told.refused,
-            is_nobody_there=self.refusing.__contains__,
-            queue_failed=self._queue_failed,
+        view = QueueNodeView(self)
+        transport = SessionTransport(view, self.links, self, self, clock)
+        self.hub = session_router.SessionRouter(transport, queue_failed=self._queue_failed)
+        services = QuorumServices(
+            self._dead_letter, by_arguments, Traffic(), QuorumConfig(consumer_timeout_ms=None)
         )
-        self.hub = session_router.SessionRouter(around)
         self.hosting = ObservedMembers(
-            quorum_members.QuorumMembersEnvironment(
-                self.name,
-                own,
-                self.hub,
-                clock,
-                self.call_later,
-                lambda: 1,
-                self._dead_letter,
-                QueueTiming(timers, self._disused),
-                reads_of=self._reads_of,
-            )
-        )
+            self.hub, view, clock, self,
+            aging=QueueTiming(timers, self._disused), services=services,
+        )  # fmt: skip
         self.hosting.told = self.applied
         return self.hosting
 
-    def _reads_of(self, node: NodeId) -> int:
+    def reads_of(self, node: NodeId) -> int:
         """As far as there has been a link with it."""
         other = self.cluster.nodes.get(node, self)
         assert isinstance(other, QueueNode)
@@ -149,12 +153,15 @@ class QueueNode(Node):
         self.host.link_changed(node, is_up)
         self.hub.link_changed(node, is_up)
 
+    def call_soon(self, act: Callable[[], None]) -> None:
+        self.call_later(0.0, act)
+
     def call_later(self, delay_s: float, act: Callable[[], None]) -> Timer:
         timer = Timer(act)
         self._later.append((self.cluster.now_ms + round(delay_s * 1_000), timer))
         return timer
 
-    def touch(self) -> None:
+    def touch_consensus(self) -> None:
         if not self._is_turn_due:
             self._is_turn_due = True
             self._soon.append(self._take_turn)
@@ -162,7 +169,7 @@ class QueueNode(Node):
     def turn_soon(self) -> None:
         self._is_host_due = True
         if not self._is_host_coming:
-            self.touch()
+            self.touch_consensus()
 
     def _take_turn(self) -> None:
         self._is_turn_due = False

@@ -16,15 +16,17 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
+from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.ports import (
     HostedQueue,
-    KnownLeader,
     LeaderCounts,
     OnCounts,
     OnPeeked,
     QueueId,
     Reachability,
 )
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.queues.queue_view import peek
 from fluffle.raft.config import NodeId
@@ -41,22 +43,6 @@ TRIES_OF_FEW = round(FEW_GIVE_UP_S / AGAIN_S)
 
 Done: TypeAlias = Callable[[Any], None]
 """Told the answer, or None: nobody could be asked."""
-
-
-class LeaderQueryCallbacks(NamedTuple):
-    """Functions that reach the leader of a queue."""
-
-    leader_of: Callable[[QueueId], KnownLeader]
-    """As far as it is known."""
-    search: Callable[[QueueId], None]
-    """Find out."""
-    reachable: Callable[[QueueId], Reachability]
-    send: Callable[[NodeId, bytes], None]
-    """To the `receive` of another node; may be lost."""
-    led_here: Callable[[QueueId], HostedQueue | None]
-    """A queue that is led by this node."""
-    call_later: Callable[[float, Callable[[], None]], object]
-    """After so many seconds."""
 
 
 class QueryKind(NamedTuple):
@@ -86,10 +72,14 @@ class PendingQuery(NamedTuple):
 class LeaderQueries:
     """Queries of one node without an answer yet, and the answers to others."""
 
-    __slots__ = ("_number", "_ports", "_questions")
+    __slots__ = ("_leading", "_number", "_questions", "_routes", "_transport")
 
-    def __init__(self, ports: LeaderQueryCallbacks) -> None:
-        self._ports = ports
+    def __init__(
+        self, transport: SessionTransport, leading: LocalLeaders, routes: LeaderRoutes
+    ) -> None:
+        self._transport = transport
+        self._leading = leading
+        self._routes = routes
         self._questions: dict[int, PendingQuery] = {}
         self._number = 0
 
@@ -104,13 +94,13 @@ class LeaderQueries:
     def _ask(self, queue: QueueId, kind: int, arguments: Sequence[int], done: Done) -> None:
         self._number = number = self._number + 1
         self._questions[number] = PendingQuery(queue, kind, arguments, done, TRIES)
-        self._ports.call_later(0.0, partial(self._try, number))
+        self._transport.loop.call_later(0.0, partial(self._try, number))
 
     def changed(self, queue: QueueId) -> None:
         """Somebody else may lead a queue: whoever waits asks again at once."""
         for number, question in self._questions.items():
             if question.queue == queue:
-                self._ports.call_later(0.0, partial(self._put, number))
+                self._transport.loop.call_later(0.0, partial(self._put, number))
 
     def _put(self, number: int) -> None:
         """To whoever leads the queue, if it is known."""
@@ -118,29 +108,29 @@ class LeaderQueries:
         if question is None:
             return
         queue, kind, arguments, *_ = question
-        served = self._ports.led_here(queue)
+        served = led_here(self._leading, queue)
         if served is not None:
             ask(served, kind, arguments, partial(self._found, number))
-        elif leader := self._ports.leader_of(queue).node:
-            self._ports.send(leader, pack(kind, number, queue, *arguments))
+        elif leader := self._routes.leader_of(queue).node:
+            self._transport.query(leader, pack(kind, number, queue, *arguments))
 
     def _try(self, number: int) -> None:
         question = self._questions.get(number)
         if question is None:
             return
-        reachable, tries = self._ports.reachable(question.queue), question.tries
+        reachable, tries = self._routes.reachable(question.queue), question.tries
         if tries <= 0 or reachable is Reachability.NONE:
             self._answered(number, None)
             return
         tries -= TRIES // TRIES_OF_FEW if reachable is Reachability.TOO_FEW else 1
         self._questions[number] = question._replace(tries=tries)
-        self._ports.call_later(AGAIN_S, partial(self._try_again, number))
+        self._transport.loop.call_later(AGAIN_S, partial(self._try_again, number))
         self._put(number)
 
     def _try_again(self, number: int) -> None:
         """Whoever was asked is down, or does not lead."""
         if (question := self._questions.get(number)) is not None:
-            self._ports.search(question.queue)
+            self._routes.search(question.queue)
             self._try(number)
 
     def _found(self, number: int, answer: object) -> None:
@@ -164,7 +154,7 @@ class LeaderQueries:
         if kind not in KINDS or len(rest) != 1 + KINDS[kind].arguments or not are_numbers(*rest):
             raise BadFrame("neither a question nor an answer")
         tell = partial(self._tell, node, kind, number)
-        served = self._ports.led_here(rest[0])
+        served = led_here(self._leading, rest[0])
         if served is not None:
             ask(served, kind, rest[1:], tell)
         else:
@@ -172,7 +162,7 @@ class LeaderQueries:
 
     def _tell(self, node: NodeId, kind: int, number: int, answer: object) -> None:
         fields = KINDS[kind].write(answer) if answer is not None else ()
-        self._ports.send(node, pack(ANSWERED, number, *fields))
+        self._transport.query(node, pack(ANSWERED, number, *fields))
 
 
 def ask(served: HostedQueue, kind: int, arguments: Sequence[int], done: Done) -> None:

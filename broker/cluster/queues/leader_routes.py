@@ -23,8 +23,8 @@ from fluffle.broker.cluster.queues.ports import (
     OnEvents,
     QueueId,
     Reachability,
-    SessionEnvironment,
 )
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId
@@ -114,13 +114,15 @@ class LeaderRoutes:
     """Routes of this node's sessions, by the id of the queue."""
 
     __slots__ = (
-        "_around", "_beat", "_is_beating", "_known", "_lines", "_lost", "_members", "_missed",
-        "_on_rest", "_on_touch", "_touched", "_unheard", "_untold", "_waiting",
+        "_beat", "_is_beating", "_known", "_lines", "_lost", "_members", "_missed",
+        "_on_rest", "_on_touch", "_touched", "_transport", "_unheard", "_untold", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, around: SessionEnvironment, known: Callable[[QueueId], KnownLeader]) -> None:
+    def __init__(
+        self, transport: SessionTransport, known: Callable[[QueueId], KnownLeader]
+    ) -> None:
         """`known`: who leads a queue, as far as it is known here without asking."""
-        self._around = around
+        self._transport = transport
         self._known = known
         self._lines: dict[QueueId, LeaderRoute] = {}
         self._members: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
@@ -146,7 +148,7 @@ class LeaderRoutes:
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> LeaderRoute:
         line = LeaderRoute(
-            SessionClient(definition.id, self._around.boot), on_events, self._on_touch
+            SessionClient(definition.id, self._transport.boot), on_events, self._on_touch
         )
         self._lines[definition.id] = line
         self.redefine(definition)
@@ -188,7 +190,7 @@ class LeaderRoutes:
         line = self._lines.get(queue)
         if line is None or line.home:
             return Reachability.NONE if line is not None and line.is_away else Reachability.ENOUGH
-        here = sum(node in self._around.lives for node in line.members)
+        here = sum(node in self._transport.lives for node in line.members)
         return (
             Reachability.ENOUGH if here >= majority_of(len(line.members)) else Reachability.TOO_FEW
         )
@@ -207,7 +209,7 @@ class LeaderRoutes:
     def _look_whether_at_rest(self) -> None:
         """In the next turn, if somebody waits: what was pending may have ended without a leader."""
         if self._on_rest is not do_nothing:
-            self._around.touch()
+            self._transport.turn.touch_consensus()
 
     def _see_whether_at_rest(self) -> None:
         """What is pending was sent, or is to be, or waits for somebody to whom it can be."""
@@ -219,7 +221,7 @@ class LeaderRoutes:
 
     def _is_under_way(self, line: LeaderRoute) -> bool:
         """Whether anything is pending, and there is somebody who may answer or know who does."""
-        lives, own = self._around.lives, self._around.node
+        lives, own = self._transport.lives, self._transport.node
         return bool(len(line.edge.pending)) and (
             line.edge.leader is not None
             or any(node in lives and node != own for node in line.members)
@@ -253,11 +255,11 @@ class LeaderRoutes:
             if line.is_wanted:
                 self._hear(line)
         if self._unheard:
-            self._around.touch()
+            self._transport.turn.touch_consensus()
 
     def _hear(self, line: LeaderRoute) -> None:
         """What there is to hear of links, each of which is now there or not."""
-        lives = self._around.lives
+        lives = self._transport.lives
         for node in dict.fromkeys(self._unheard.take(line)):
             leader = line.edge.leader
             if leader is None:
@@ -271,7 +273,7 @@ class LeaderRoutes:
 
     def _find_home(self, line: LeaderRoute) -> None:
         """Its home leads for as long as it lives; whatever an earlier life was asked is lost."""
-        life = self._around.lives.get(line.home)
+        life = self._transport.lives.get(line.home)
         if life is None:
             self._miss(line.home)
             return
@@ -288,12 +290,12 @@ class LeaderRoutes:
             self._look_later(home, AWAY_S)
 
     def _look_later(self, home: NodeId, since_s: float) -> None:
-        self._around.call_later(AWAY_S, lambda: self._look(home, since_s))
+        self._transport.loop.call_later(AWAY_S, lambda: self._look(home, since_s))
 
     def _look(self, home: NodeId, since_s: float) -> None:
         """Clients of its queues are told, unless it is back, or may be soon."""
-        is_back = home in self._around.lives
-        if not is_back and since_s < AWAY_S_MAX and not self._around.is_nobody_there(home):
+        is_back, cluster = home in self._transport.lives, self._transport.cluster
+        if not is_back and since_s < AWAY_S_MAX and not cluster.is_nobody_there(home):
             self._look_later(home, since_s + AWAY_S)
             return
         self._missed.discard(home)
@@ -317,7 +319,7 @@ class LeaderRoutes:
         if edge.leader is not None and edge.leader.reign >= best[:2]:
             return
         edge.connect(None)
-        boot = self._around.lives.get(best.node)
+        boot = self._transport.lives.get(best.node)
         if not line.is_wanted and not (edge.is_remembered and boot is not None):
             self._lost.pop(line, None)
             return
@@ -329,10 +331,10 @@ class LeaderRoutes:
             self._lost.pop(line, None)
 
     def _search_later(self, line: LeaderRoute) -> None:
-        self._around.hasten(line.edge.group)
+        self._transport.cluster.hasten(line.edge.group)
         if line not in self._lost:
             self._lost[line] = None
-            self._around.call_later(line.search_s, lambda: self._search(line))
+            self._transport.loop.call_later(line.search_s, lambda: self._search(line))
 
     def _search(self, line: LeaderRoute) -> None:
         """Nobody has come of himself: others are asked, and so is again who does not lead yet."""
@@ -346,12 +348,12 @@ class LeaderRoutes:
 
     def _ask_next(self, line: LeaderRoute) -> None:
         """Ask a member that can be reached who leads: each says what it knows."""
-        lives = self._around.lives
-        members = [each for each in line.members if each in lives and each != self._around.node]
+        lives = self._transport.lives
+        members = [each for each in line.members if each in lives and each != self._transport.node]
         if members:
             node = members[line.asked % len(members)]
             line.asked += 1
-            self._around.send(node, question(line.edge, lives[node]))
+            self._transport.send(node, question(line.edge, lives[node]))
 
     # What leaders say
 
@@ -386,7 +388,7 @@ class LeaderRoutes:
 
     def _tell_later(self, line: LeaderRoute) -> None:
         if not self._untold:
-            self._around.call_later(TELL_S, self._tell_received)
+            self._transport.loop.call_later(TELL_S, self._tell_received)
         self._untold[line] = None
 
     def _tell_received(self) -> None:
@@ -404,7 +406,7 @@ class LeaderRoutes:
 
         Of whatever node: it may have become a member so lately that it is not known here.
         """
-        if frame.receiver == self._around.boot:
+        if frame.receiver == self._transport.boot:
             for message in frame.messages:
                 if isinstance(message, m.NotLeader):
                     known = KnownLeader(message.term, message.leadership, message.leader)
@@ -437,7 +439,7 @@ class LeaderRoutes:
             self._tell_later(line)
             return
         self._touched[line] = None
-        self._around.touch()
+        self._transport.turn.touch_consensus()
 
     def output(self) -> Iterator[tuple[NodeId, m.ClientFrame]]:
         """What is to be sent, and to which node.
@@ -448,7 +450,7 @@ class LeaderRoutes:
             for line in self._unheard.first(TOLD_MAX):
                 self._hear(line)
             if self._unheard:
-                self._around.touch()
+                self._transport.turn.touch_consensus()
         touched, self._touched = self._touched, {}
         for line in touched:
             self._hear(line)
@@ -456,7 +458,7 @@ class LeaderRoutes:
             if edge.leader is None:
                 self._connect(line)
             while edge.leader is not None and edge.has_output:
-                if not self._around.has_room(edge.leader.node):  # mutant: L1
+                if not self._transport.has_room(edge.leader.node):  # mutant: L1
                     self._touched[line] = None
                     break
                 if (sent := edge.output()) is not None:
@@ -472,14 +474,14 @@ class LeaderRoutes:
             self._waiting.setdefault(line, self._beat)
             if not self._is_beating:
                 self._is_beating = True
-                self._around.call_later(BEAT_S, self._on_beat)
+                self._transport.loop.call_later(BEAT_S, self._on_beat)
 
     def _on_beat(self) -> None:
         """Begin anew where nothing was heard for too long, while anything is asked for."""
         self._beat += 1
         self._is_beating = bool(self._waiting)
         if self._is_beating:
-            self._around.call_later(BEAT_S, self._on_beat)
+            self._transport.loop.call_later(BEAT_S, self._on_beat)
         for line, since in list(self._waiting.items()):
             if self._beat - since < line.patience_beats:
                 continue
@@ -492,7 +494,7 @@ class LeaderRoutes:
                 line.edge.connect(leader)
                 self._touch(line)
             elif line.edge.consumers:
-                self._around.send(leader.node, question(line.edge, leader.boot))
+                self._transport.send(leader.node, question(line.edge, leader.boot))
                 self._wait(line)
 
 

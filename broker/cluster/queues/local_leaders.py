@@ -15,9 +15,10 @@ from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
     HostedQueue,
     KnownLeader,
+    OnFailure,
     QueueId,
-    SessionEnvironment,
 )
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.raft.config import NodeId
 from fluffle.raft.pending_news import PendingNews
 
@@ -36,12 +37,12 @@ class LocalLeaders:
     """Queues that may be led on this node, by id."""
 
     __slots__ = (
-        "_around", "_held", "_held_up", "_is_ticking", "_speaking", "_timed", "_touched",
+        "_held", "_held_up", "_is_ticking", "_speaking", "_timed", "_touched", "_transport",
         "_untold", "guard", "is_output_coming", "is_pump_coming", "parting", "queues",
     )  # fmt: skip
 
-    def __init__(self, around: SessionEnvironment) -> None:
-        self._around = around
+    def __init__(self, transport: SessionTransport, queue_failed: OnFailure) -> None:
+        self._transport = transport
         self.queues: dict[QueueId, HostedQueue] = {}
         self._touched: dict[QueueId, None] = {}
         """To be pumped."""
@@ -61,7 +62,7 @@ class LocalLeaders:
         self._is_ticking = False
         self.is_pump_coming = self.is_output_coming = False
         """In this turn, whose beginning whoever calls them says, without being asked for."""
-        self.guard = FaultGuard(self.queues, around.call_later, around.queue_failed)
+        self.guard = FaultGuard(self.queues, transport.loop.call_later, queue_failed)
 
     def known(self, queue: QueueId) -> KnownLeader:
         """Who leads a queue, as far as it is known without asking."""
@@ -75,13 +76,13 @@ class LocalLeaders:
         self._touched[queue] = None
         self._speaking[queue] = None
         if not self.is_pump_coming:
-            self._around.touch()
+            self._transport.turn.touch_consensus()
 
     def speak(self, queue: QueueId) -> None:
         """Edges are to be told something."""
         self._speaking[queue] = None
         if not self.is_output_coming:
-            self._around.touch()
+            self._transport.turn.touch_consensus()
 
     def hold(self, queue: QueueId) -> None:
         """What it has to propose waits for the disk, whose commit ends with a turn."""
@@ -95,7 +96,7 @@ class LocalLeaders:
     def greet(self, queue: QueueId, sessions: SessionServer) -> None:
         """A leadership begins: it is told which links there are."""
         self._untold.take(queue)
-        for node, boot in self._around.lives.items():
+        for node, boot in self._transport.lives.items():
             sessions.linked(node, boot)
         if sessions.silent:
             self._time(queue)
@@ -104,15 +105,15 @@ class LocalLeaders:
 
     def take(self, node: NodeId, frame: ClientFrame) -> None:
         """From an edge, maybe of this node."""
-        if frame.receiver != self._around.boot:
+        if frame.receiver != self._transport.boot:
             return  # it was for an earlier life
         self._tell(frame.group)
         served = self.queues.get(frame.group)
         sessions = served.sessions if served is not None else None
         if served is None or sessions is None or not frame.term:
             known = self.known(frame.group)
-            hint = Leader(known.node, self._around.boot, known.term, known.leadership)
-            self._around.send(node, not_leading(frame, hint))
+            hint = Leader(known.node, self._transport.boot, known.term, known.leadership)
+            self._transport.send(node, not_leading(frame, hint))
         else:
             self.guard.run(frame.group, partial(sessions.take, node, frame))
             self.touch(frame.group)
@@ -131,7 +132,7 @@ class LocalLeaders:
     def _tell_later(self, node: NodeId, boot: Boot | None) -> None:
         """All that are led here are to hear of it: some in each turn, those first that speak."""
         self._untold.add((queue for queue, _sessions in self._sessions()), (node, boot))
-        self._around.touch()
+        self._transport.turn.touch_consensus()
 
     def _tell(self, queue: QueueId) -> None:
         """One of them now, if there is anything to tell."""
@@ -144,14 +145,14 @@ class LocalLeaders:
                 sessions.linked(node, boot)
                 self.touch(queue)
             else:
-                sessions.unlinked(node, self._around.now_ms())
+                sessions.unlinked(node, self._transport.clock.now_ms())
                 self._end_dead(sessions)
                 self._time(queue)
 
     def _end_dead(self, sessions: SessionServer) -> None:
         """What clients of a node hold whose process has ended comes back at once."""
         for node in sessions.silent:
-            if self._around.is_nobody_there(node):
+            if self._transport.cluster.is_nobody_there(node):
                 sessions.ended(node)
 
     def removed(self, node: NodeId) -> None:
@@ -173,7 +174,7 @@ class LocalLeaders:
         """Look at the clock, and again while the time of anybody runs."""
         if not self._is_ticking:
             self._is_ticking = True
-            self._around.call_later(TICK_S, self._tick)
+            self._transport.loop.call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._is_ticking = False
@@ -184,7 +185,7 @@ class LocalLeaders:
 
     def _tick_some(self, queues: Iterator[QueueId]) -> None:
         """The next ones; all again after a while whose time still runs."""
-        now_ms, looked = self._around.now_ms(), 0
+        now_ms, looked = self._transport.clock.now_ms(), 0
         for looked, queue in enumerate(islice(queues, TOLD_MAX), start=1):  # noqa: B007
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
@@ -194,7 +195,7 @@ class LocalLeaders:
             if sessions is None or not sessions.tick(now_ms):
                 self._timed.pop(queue, None)
         if looked:
-            self._around.call_later(0, partial(self._tick_some, queues))
+            self._transport.loop.call_later(0, partial(self._tick_some, queues))
         elif self._timed:
             self._tick_later()
 
@@ -206,7 +207,7 @@ class LocalLeaders:
             for queue in self._untold.first(TOLD_MAX):
                 self._tell(queue)
             if self._untold:
-                self._around.touch()
+                self._transport.turn.touch_consensus()
         self.is_pump_coming = False
         touched, self._touched, self._held = self._held | self._touched, {}, {}
         for queue in touched:
@@ -224,6 +225,12 @@ class LocalLeaders:
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
             if sessions is not None:
-                yield from sessions.output(self._around.has_room)
+                yield from sessions.output(self._transport.has_room)
                 if sessions.is_held_up:
                     self._speaking[queue] = None
+
+
+def led_here(leading: LocalLeaders, queue: QueueId) -> HostedQueue | None:
+    """A queue that is led by this node; None if it is not."""
+    served = leading.queues.get(queue)
+    return served if served is not None and served.sessions is not None else None

@@ -13,19 +13,21 @@ node that is of the cluster no more comes another, once there is one; maybe of t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
+from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.proposal_outcome import Fate, ProposalLost
+from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.placement import choose_added, choose_grown
-from fluffle.broker.cluster.queues.ports import QueueId, named
+from fluffle.broker.cluster.queues.ports import ClusterView, QueueId, named
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.settings import SettingsFrom, by_arguments
 from fluffle.broker.vhosts.queue_changes import redefinition
@@ -55,22 +57,23 @@ seconds."""
 logger = logging.getLogger(__name__)
 
 
-class MembershipCallbacks(NamedTuple):
-    """Functions of the node that membership changes call."""
+class LedGroups:
+    """The groups of quorum queues that are led on this node."""
 
-    node: NodeId
-    led: Callable[[QueueId], HostedGroup | None]
-    """The group of a queue, while it is led here."""
-    leader: Callable[[QueueId], NodeId | None]
-    """Who leads it, as its member here knows; empty: nobody.  None: there is no member here."""
-    lives: Callable[[], Mapping[NodeId, int]]
-    """The nodes of the cluster, each with its incarnation there."""
-    is_alive: Callable[[NodeId], bool]
-    may_lead: Callable[[NodeId], bool]
-    """Whether another is, and its disk has room."""
-    settle: Callable[[Decide, Callable[[], None]], None]
-    """Has definitions changed, for as long as it takes."""
-    call_later: Callable[[float, Callable[[], None]], object]
+    __slots__ = ("_leading",)
+
+    def __init__(self, leading: LocalLeaders) -> None:
+        self._leading = leading
+
+    def led(self, queue: QueueId) -> HostedGroup | None:
+        """The group of a queue, while it is led here."""
+        served = led_here(self._leading, queue)
+        return served.hosted if isinstance(served, QuorumQueueMember) else None
+
+    def leader(self, queue: QueueId) -> NodeId | None:
+        """Who leads it, as its member here knows; empty: nobody.  None: there is no member here."""
+        leading = self._leading
+        return leading.known(queue).node if queue in leading.queues else None
 
 
 class LeadershipHandover:
@@ -124,14 +127,18 @@ class QueueMembership:
     """Membership changes of all queues that are led here."""
 
     __slots__ = (
-        "_due", "_handing", "_loads", "_looking", "_ports", "_settling", "_unknown",
-        "_wishes", "defined",
+        "_cluster", "_due", "_groups", "_handing", "_looking", "_loop", "_settling", "_unknown",
+        "_wishes", "defined", "loads",
     )  # fmt: skip
 
-    def __init__(self, ports: MembershipCallbacks, loads: Mapping[NodeId, int]) -> None:
-        """`loads`: how many members each node is to have."""
-        self._ports = ports
-        self._loads = loads
+    def __init__(
+        self, cluster: ClusterView, groups: LedGroups, loop: EventLoop, loads: Mapping[NodeId, int]
+    ) -> None:
+        self._cluster = cluster
+        self._groups = groups
+        self._loop = loop
+        self.loads = loads
+        """How many members each node is to have."""
         self.defined: dict[QueueId, tuple[str, QueueDefinition]] = {}
         """With their virtual hosts."""
         self._settling: set[QueueId] = set()
@@ -188,11 +195,11 @@ class QueueMembership:
             del self._due[queue]
             self.look(queue)
         if self._due:
-            self._ports.call_later(0, self._look_at_some)
+            self._loop.call_later(0, self._look_at_some)
 
     def unknown(self, node: NodeId, queue: QueueId) -> None:
         """A node says that it has no member of this queue."""
-        hosted = self._ports.led(queue)
+        hosted = self._groups.led(queue)
         if hosted is None:
             return
         progress = hosted.raft.progress.get(node)
@@ -203,7 +210,7 @@ class QueueMembership:
 
     def leader_changed(self, queue: QueueId) -> None:
         """Maybe this node leads it from now on, and goes on where another has stopped."""
-        if self._ports.led(queue) is not None:
+        if self._groups.led(queue) is not None:
             self._look_later(queue)
         else:
             self._forget_unknown(queue)
@@ -212,9 +219,11 @@ class QueueMembership:
 
     def look(self, queue: QueueId) -> None:
         """Take the next step, if one is due."""
-        hosted = self._ports.led(queue)
+        hosted = self._groups.led(queue)
         known = self.defined.get(queue)
-        if hosted is None or known is None or queue in self._settling or not self._ports.lives():
+        if hosted is None or known is None or queue in self._settling:
+            return
+        if not self._cluster.incarnations:
             return
         definition = known[1]
         configs = hosted.configs
@@ -239,9 +248,9 @@ class QueueMembership:
         """A leader does not remove itself, nor anybody without whom the others could agree on
         nothing, and nobody is added who is not there."""
         if isinstance(step, AddLearner):
-            return step.node in self._ports.lives() and self._ports.is_alive(step.node)
+            return step.node in self._cluster.incarnations and self._cluster.is_alive(step.node)
         if isinstance(step, Remove):
-            return step.node != self._ports.node and self._can_do_without(step.node, active, lost)
+            return step.node != self._cluster.node and self._can_do_without(step.node, active, lost)
         return True
 
     def _can_do_without(self, node: NodeId, active: Config, lost: Collection[NodeId]) -> bool:
@@ -251,7 +260,7 @@ class QueueMembership:
         return 2 * len(there) > len(others)
 
     def _is_there(self, node: NodeId) -> bool:
-        return node == self._ports.node or self._ports.is_alive(node)
+        return node == self._cluster.node or self._cluster.is_alive(node)
 
     def _heed_answers(self, queue: QueueId, hosted: HostedGroup) -> None:
         """QueueMembership that answer are there, whatever their nodes have said before."""
@@ -261,7 +270,7 @@ class QueueMembership:
 
     def _lost(self, definition: QueueDefinition) -> set[NodeId]:
         """QueueMembership that are not there any more, though their nodes are."""
-        lives = self._ports.lives()
+        lives = self._cluster.incarnations
         lost = {node for node, life in definition.lives if lives.get(node) != life}
         for (queue, node), said in self._unknown.items():
             if queue == definition.id and said.times > UNKNOWN_MAX:
@@ -270,7 +279,7 @@ class QueueMembership:
 
     def _agreed(self, definition: QueueDefinition, committed: Config) -> QueueDefinition:
         """What is to be known of a queue, as its group and the cluster are now."""
-        lives = self._ports.lives()
+        lives = self._cluster.incarnations
         members = tuple(sorted((member.node, member.incarnation) for member in committed.members))
         before = dict(definition.members)
         known = dict(definition.lives)
@@ -288,18 +297,18 @@ class QueueMembership:
         wanted = list(definition.wanted)
         others = [*filter(self._is_there, lives)]
         for node in definition.wanted:
-            added = choose_added(wanted, others, self._loads) if node not in lives else None
+            added = choose_added(wanted, others, self.loads) if node not in lives else None
             if added is not None:
                 wanted[wanted.index(node)] = added
         return tuple(sorted(wanted))
 
     def _settle(self, queue: QueueId) -> None:
         self._settling.add(queue)
-        self._ports.settle(partial(self._decide, queue), partial(self._settled, queue))
+        self._cluster.metadata.settle(partial(self._decide, queue), partial(self._settled, queue))
 
     def _decide(self, queue: QueueId) -> Change:
         """Have all know it, while this node leads."""
-        known, hosted = self.defined.get(queue), self._ports.led(queue)
+        known, hosted = self.defined.get(queue), self._groups.led(queue)
         if known is None or hosted is None:
             return NOTHING
         vhost, definition = known
@@ -327,7 +336,7 @@ class QueueMembership:
     def _look_later(self, queue: QueueId) -> None:
         if queue not in self._looking:
             self._looking.add(queue)
-            self._ports.call_later(LOOK_S, partial(self._look_again, queue))
+            self._loop.call_later(LOOK_S, partial(self._look_again, queue))
 
     def _look_again(self, queue: QueueId) -> None:
         self._looking.discard(queue)
@@ -340,34 +349,34 @@ class QueueMembership:
 
         Whether it is to go, and there is somebody who may come to lead some day.
         """
-        if self._ports.node in wanted:
+        if self._cluster.node in wanted:
             return False
         heirs = [each for each in self._heirs(hosted) if each in wanted]
         heir = self._handing.setdefault(queue, LeadershipHandover()).heir(heirs) if heirs else None
         if heir is not None:
             hosted.transfer(heir, refused)
         voters = hosted.configs[-1].voters
-        return any(each.node in wanted and self._ports.is_alive(each.node) for each in voters)
+        return any(each.node in wanted and self._cluster.is_alive(each.node) for each in voters)
 
     def _hand_over(self, queue: QueueId) -> None:
         """Somebody wants another member to lead."""
         wish, known = self._wishes.pop(queue, None), self.defined.get(queue)
-        leader = self._ports.leader(queue)
+        leader = self._groups.leader(queue)
         if wish is None or known is None or leader in (None, known[1].leader):
             return
-        hosted, heir = self._ports.led(queue), known[1].leader
+        hosted, heir = self._groups.led(queue), known[1].leader
         if hosted is not None and heir in self._heirs(hosted) and wish.handing.heir([heir]):
             hosted.transfer(heir, refused)
         if wish.looks_left:
             self._wishes[queue] = wish._replace(looks_left=wish.looks_left - 1)
-            self._ports.call_later(LOOK_S, partial(self._hand_over, queue))
+            self._loop.call_later(LOOK_S, partial(self._hand_over, queue))
 
     def _heirs(self, hosted: HostedGroup) -> list[NodeId]:
         """Who may lead a group from now on, those first that have most of the log.
 
         Whoever has no room on its disk would hand it back at once.
         """
-        return [*filter(self._ports.may_lead, hosted.raft.transfer_targets)]
+        return [*filter(self._cluster.may_lead, hosted.raft.transfer_targets)]
 
 
 def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) -> list[Step]:
@@ -388,9 +397,6 @@ def refused(_refused: ProposalRefused) -> None:
 SOON_S = 10
 """Who has come may go again, and others may come.  As RabbitMQ."""
 
-Defined = Mapping[QueueId, tuple[str, QueueDefinition]]
-"""All quorum queues, with their virtual hosts."""
-
 
 class MembershipReconciliation:
     """Reconciliation of the members of all queues that one node leads.
@@ -399,20 +405,19 @@ class MembershipReconciliation:
     members.
     """
 
-    __slots__ = ("_config", "_defined", "_due_ms", "_loads", "_ports", "_settings")
+    __slots__ = ("_cluster", "_config", "_due_ms", "_groups", "_members", "_settings")
 
     def __init__(
         self,
-        ports: MembershipCallbacks,
-        defined: Defined,
-        loads: Mapping[NodeId, int],
+        cluster: ClusterView,
+        groups: LedGroups,
+        members: QueueMembership,
         config: QuorumConfig,
         settings: SettingsFrom = by_arguments,
     ) -> None:
-        """`loads`: how many members each node is to have."""
-        self._ports = ports
-        self._defined = defined
-        self._loads = loads
+        self._cluster = cluster
+        self._groups = groups
+        self._members = members
         self._config = config
         self._settings = settings
         self._due_ms: int | None = None
@@ -433,29 +438,30 @@ class MembershipReconciliation:
         self._due_ms = soon_ms if self._due_ms is None else min(self._due_ms, soon_ms)
 
     def _reconcile(self) -> None:
-        for queue, known in tuple(self._defined.items()):
-            if self._ports.led(queue) is not None and self._wanted(*known) is not None:
-                self._ports.settle(partial(self._decide, queue), ignore_outcome)  # mutant: D5
+        for queue, known in tuple(self._members.defined.items()):
+            if self._groups.led(queue) is not None and self._wanted(*known) is not None:
+                decide = partial(self._decide, queue)
+                self._cluster.metadata.settle(decide, ignore_outcome)  # mutant: D5
 
     def _decide(self, queue: QueueId) -> Change:
-        known = self._defined.get(queue)
+        known = self._members.defined.get(queue)
         wanted = self._wanted(*known) if known is not None else None
-        if known is None or wanted is None or self._ports.led(queue) is None:
+        if known is None or wanted is None or self._groups.led(queue) is None:
             return NOTHING
         return redefinition(known[0], known[1]._replace(wanted=wanted))
 
     def _wanted(self, vhost: str, definition: QueueDefinition) -> tuple[NodeId, ...] | None:
         """More members than now; None while one of these is away, or if there are enough."""
-        here = [*filter(self._is_here, self._ports.lives())]
+        here = [*filter(self._is_here, self._cluster.incarnations)]
         if not set(definition.wanted) <= set(here):
             return None
         said = self._settings(vhost, definition.spec).target_group_size
         size = max(self._config.target_group_size or 0, said or 0)
-        wanted = choose_grown(definition.wanted, here, size, self._loads)
+        wanted = choose_grown(definition.wanted, here, size, self._members.loads)
         return wanted if wanted != definition.wanted else None
 
     def _is_here(self, node: NodeId) -> bool:
-        return node == self._ports.node or self._ports.is_alive(node)
+        return node == self._cluster.node or self._cluster.is_alive(node)
 
 
 def ignore_outcome() -> None:

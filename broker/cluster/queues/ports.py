@@ -7,9 +7,10 @@ from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import Boot, Frame
+from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
+from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
@@ -153,25 +154,50 @@ class HostedQueue(Protocol):
         """With nothing but what is on record."""
 
 
-class SessionEnvironment(NamedTuple):
-    """The parts of a node that its sessions share."""
+class ClusterView(Protocol):
+    """The nodes of a cluster, as the queues on one of them see them."""
 
-    node: NodeId
-    boot: Boot
-    lives: Mapping[NodeId, Boot]
-    """The nodes to which there is a link, and this one: each in the life in which it is there."""
-    send: Callable[[NodeId, Frame], None]
-    """To such a node; may be lost."""
-    has_room: Callable[[NodeId], bool]
-    """Whether more may be sent there now; if not, a turn is taken when it may."""
-    touch: Callable[[], None]
-    """Has a turn taken."""
-    call_later: Callable[[float, Callable[[], None]], object]
-    """After so many seconds."""
-    now_ms: Callable[[], int]
-    is_nobody_there: Callable[[NodeId], bool]
-    """Whether the process of a node to which there is no link is known not to run."""
-    queue_failed: OnFailure
-    """An error has ended the leadership of a queue."""
-    hasten: Callable[[QueueId], None] = lambda _queue: None
-    """Clients wait for a leader of this queue."""
+    @property
+    def node(self) -> NodeId:
+        """This one."""
+
+    @property
+    def boot(self) -> Boot:
+        """This life of it."""
+
+    @property
+    def incarnations(self) -> Mapping[NodeId, int]:
+        """The nodes of the cluster, each in its incarnation there: none that is on its way out."""
+
+    @property
+    def own_incarnation(self) -> int:
+        """That of this node, which may not be known to all."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Where definitions are changed."""
+
+    @property
+    def revision(self) -> int | None:
+        """Of the definitions that this node has; None where a node is alone."""
+
+    def boot_of(self, node: NodeId) -> Boot | None:
+        """The life in which a node to which there is a link is there."""
+
+    def is_alive(self, node: NodeId) -> bool:
+        """Whether another node is believed to be."""
+
+    def may_lead(self, node: NodeId) -> bool:
+        """Whether it is, and its disk has room."""
+
+    def is_nobody_there(self, node: NodeId) -> bool:
+        """Whether the process of a node to which there is no link is known not to run."""
+
+    def speaks(self, node: NodeId) -> int:
+        """The newest version of links that another node and this one both speak."""
+
+    def reads_of(self, node: NodeId) -> int:
+        """The newest version of logs that a node says it reads; 0 if it has said nothing yet."""
+
+    def hasten(self, queue: QueueId) -> None:
+        """Clients wait for a leader of a queue that may have a member here."""

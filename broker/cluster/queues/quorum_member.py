@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.proposal_outcome import Fate
-from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
+from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
+from fluffle.broker.cluster.queues.defined_queues import DefinedQueues
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders
 from fluffle.broker.cluster.queues.log_compaction import LogCompaction
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
+    ClusterView,
     KnownLeader,
     LeaderCounts,
     QueueId,
     named,
 )
 from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
-from fluffle.broker.queues.deduplication import OnDuplicates
 from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMessages
 from fluffle.broker.queues.queue_view import ReadyView
@@ -34,7 +37,7 @@ from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
 from fluffle.broker.queues.quorum.leader_host import KnownQueues
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
-from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
 from fluffle.broker.queues.volume import KeptDead
 from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import Member as Voter
@@ -54,40 +57,57 @@ HELD_BYTES_MAX = 1 << 20
 """Of messages that may wait for the disk to be one entry."""
 
 
-class MemberEnvironment(NamedTuple):
-    """The parts of a node that a queue's member uses."""
+class QuorumServices(NamedTuple):
+    """The services of a node that its quorum queues use."""
 
-    node: NodeId
-    boot: Boot
-    leading: LocalLeaders
-    leader_changed: Callable[[QueueId], None]
-    """Whoever leads a queue is known otherwise than before."""
-    host: Callable[[], RaftHost]
-    clock: Clock
     dead_letter: DeadLetterFrom
-    dead_letter_patience_ms: int
-    """For how long who is given what must arrive there may say nothing."""
-    aging: QueueTiming
-    slimming: LogCompaction
-    settings: Callable[[str, QueueDefinition], QueueSettings]
-    """By what a queue of a virtual host is to go now."""
-    revision: Callable[[], int | None]
-    consumer_timeout_ms: int | None
-    on_duplicates: OnDuplicates
-    queues: KnownQueues
-    reads_of: Callable[[NodeId], int]
-    """The newest version of logs that a node says it reads; 0 if it has said nothing yet."""
+    """Republishes what has died in those that are led here."""
+    settings: SettingsFrom
+    """By what each is to go."""
+    traffic: Traffic
+    config: QuorumConfig
+
+
+class LocalMembers(Protocol):
+    """The members of quorum queues on one node, as each of them uses what they share."""
+
+    @property
+    def cluster(self) -> ClusterView: ...
+
+    @property
+    def leading(self) -> LocalLeaders: ...
+
+    @property
+    def host(self) -> RaftHost: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def services(self) -> QuorumServices: ...
+
+    @property
+    def aging(self) -> QueueTiming: ...
+
+    @property
+    def compaction(self) -> LogCompaction: ...
+
+    @property
+    def defined(self) -> DefinedQueues: ...
+
+    def leader_changed(self, queue: QueueId) -> None:
+        """Whoever leads a queue is known otherwise than before."""
 
 
 class GroupLog:
     """The log of one quorum queue on this node: a `QueueLog`."""
 
-    __slots__ = ("_group", "_owner", "_place", "_proposed_after", "is_closed")
+    __slots__ = ("_group", "_members", "_owner", "_proposed_after", "is_closed")
 
-    def __init__(self, owner: QuorumQueueMember, place: MemberEnvironment) -> None:
+    def __init__(self, owner: QuorumQueueMember, members: LocalMembers) -> None:
         self._owner = owner
         self._group = owner.group
-        self._place = place
+        self._members = members
         self.is_closed = False
         """Whether it did not take an entry when it was last asked."""
         self._proposed_after = -1
@@ -95,10 +115,10 @@ class GroupLog:
 
     @property
     def hosted(self) -> HostedGroup:
-        return self._place.host().group(self._group)
+        return self._members.host.group(self._group)
 
     def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
-        self._proposed_after = self._place.host().durable
+        self._proposed_after = self._members.host.durable
         hosted = self.hosted
 
         def told(fate: Fate) -> None:
@@ -106,7 +126,7 @@ class GroupLog:
                 member = self._owner.member
                 member.followed(member.reign[0], None)
             act = partial(on_fate, isinstance(fate, Position))
-            self._place.leading.guard.run(self._group, act)
+            self._members.leading.guard.run(self._group, act)
 
         hosted.propose(payload, told)
 
@@ -114,12 +134,12 @@ class GroupLog:
         """If not, the queue is pumped again when something was applied, it leads no more, or in a
         while: where the disk is full nothing is applied, and others make room."""
         if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
-            self._place.leading.hold(self._group)
-            self._place.host().is_disk_awaited = True
+            self._members.leading.hold(self._group)
+            self._members.host.is_disk_awaited = True
             return False
         self.is_closed = not self.hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
         if self.is_closed:
-            self._place.leading.touch_later(self._group)
+            self._members.leading.touch_later(self._group)
         return not self.is_closed
 
     @property
@@ -129,31 +149,31 @@ class GroupLog:
         What is decided meanwhile would wait for the next, here and where its followers are, so all
         of it becomes one entry; while a disk is idle nothing waits.
         """
-        host = self._place.host()
+        host = self._members.host
         return self._proposed_after == host.durable < host.submitted
 
     def may_grow(self) -> bool:
-        return self._place.host().space.may_grow
+        return self._members.host.space.may_grow
 
     def read_entry(self, index: int) -> bytes:
         try:
-            return self._place.host().read_entry(self._group, index)
+            return self._members.host.read_entry(self._group, index)
         except DamagedLog as error:
             place = f"group {self._group}, entry {error.index}"
             raise UnreadableMessages(Damage(place, "it cannot be read")) from error
 
     def damaged(self, index: int) -> None:
-        self._place.host().feed(self._find_damaged, index)
+        self._members.host.feed(self._find_damaged, index)
 
     def _find_damaged(self, index: int) -> None:
         """From within a turn."""
-        if self._group in self._place.host():
+        if self._group in self._members.host:
             self.hosted.raft.damaged(index)
 
     def readers(self) -> dict[str, int]:
         """A node that comes as another member has announced nothing as that."""
         return {
-            f"{member.node} {member.incarnation}": self._place.reads_of(member.node)
+            f"{member.node} {member.incarnation}": self._members.cluster.reads_of(member.node)
             for member in self.hosted.status.config.members
         }
 
@@ -161,11 +181,11 @@ class GroupLog:
 class QuorumLeaderHost:
     """The `LeaderHost` of one quorum queue."""
 
-    __slots__ = ("_member", "_place", "log")
+    __slots__ = ("_member", "_members", "log")
 
-    def __init__(self, member: QuorumQueueMember, log: GroupLog, place: MemberEnvironment) -> None:
+    def __init__(self, member: QuorumQueueMember, log: GroupLog, members: LocalMembers) -> None:
         self._member = member
-        self._place = place
+        self._members = members
         self.log = log
 
     @property
@@ -179,19 +199,19 @@ class QuorumLeaderHost:
 
     @property
     def clock(self) -> Clock:
-        return self._place.clock
+        return self._members.clock
 
     @property
     def queues(self) -> KnownQueues:
-        return self._place.queues
+        return self._members.defined
 
     @property
     def dead_letter_patience_ms(self) -> int:
-        return self._place.dead_letter_patience_ms
+        return self._members.services.config.dead_letter_timeout_s * 1_000
 
     @property
     def consumer_timeout_ms(self) -> int | None:
-        return self._place.consumer_timeout_ms
+        return self._members.services.config.consumer_timeout_ms
 
     def room(self, holder: Key) -> int:
         sessions = self._member.sessions
@@ -200,7 +220,7 @@ class QuorumLeaderHost:
     def release(self, effects: list[Effect]) -> None:
         if (sessions := self._member.sessions) is not None:
             sessions.release(effects)
-            self._place.leading.speak(self._member.group)
+            self._members.leading.speak(self._member.group)
 
     def touch(self) -> None:
         self._member.changed()
@@ -209,7 +229,7 @@ class QuorumLeaderHost:
         self._member.changed()
 
     def wake(self, delay_ms: int) -> None:
-        self._place.aging.timers.wake(self._member.group, delay_ms, self._place.leading.touch)
+        self._members.aging.timers.wake(self._member.group, delay_ms, self._members.leading.touch)
 
     def disused(self) -> None:
         """If another leads by now, it knows better who uses the queue."""
@@ -222,46 +242,46 @@ class QuorumLeaderHost:
             if index is None and led.queue.disuse is not None:
                 led.queue.disuse.used()
             elif not led.is_over:
-                self._place.aging.disused(vhost, definition, lambda: led.is_disused)
+                self._members.aging.disused(vhost, definition, lambda: led.is_disused)
 
         self.log.hosted.read_index(confirmed)
 
     def dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         dead.hasten = self._hasten_dead
-        self._place.dead_letter(self._member.vhost, queue, settings, dead)
+        self._members.services.dead_letter(self._member.vhost, queue, settings, dead)
 
     def _hasten_dead(self) -> None:
         if (led := self._member.member.leadership) is not None:
             led.outbox.hasten()
 
     def dropped_duplicates(self, count: int) -> None:
-        self._place.on_duplicates(QueueType.QUORUM, count)
+        self._members.services.traffic.dropped_duplicates(QueueType.QUORUM, count)
 
 
 class QuorumQueueMember:
     """A `Machine`, and a `HostedQueue`, of one quorum queue."""
 
     __slots__ = (
-        "_follows", "_led", "_log", "_place", "_sessions", "_waits_in_term", "definition",
+        "_follows", "_led", "_log", "_members", "_sessions", "_waits_in_term", "definition",
         "group", "member", "vhost",
     )  # fmt: skip
 
-    def __init__(self, group: GroupId, place: MemberEnvironment) -> None:
+    def __init__(self, group: GroupId, members: LocalMembers) -> None:
         self.group = group
         self.definition: QueueDefinition | None = None
         """None until it is known here; nothing is led before."""
         self.vhost = ""
         """KnownLeader with the definition."""
-        self._place = place
+        self._members = members
         self._follows = NO_LEADER
         self._waits_in_term: int | None = None
         """In which it may lead once the definition is known."""
-        self._log = GroupLog(self, place)
+        self._log = GroupLog(self, members)
         self._sessions: SessionServer | None = None
         self._led: Leadership | None = None
         """Whose those are."""
-        reads = place.reads_of(place.node)
-        self.member = Member(QuorumLeaderHost(self, self._log, place), reads=reads)
+        reads = members.cluster.reads_of(members.cluster.node)
+        self.member = Member(QuorumLeaderHost(self, self._log, members), reads=reads)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """What the queue is, which may change in its members only."""
@@ -275,7 +295,12 @@ class QuorumQueueMember:
     @property
     def node(self) -> NodeId:
         """The one that this is on."""
-        return self._place.node
+        return self._members.cluster.node
+
+    @property
+    def hosted(self) -> HostedGroup:
+        """The group of the queue."""
+        return self._log.hosted
 
     @property
     def named(self) -> dict[str, object]:
@@ -285,7 +310,7 @@ class QuorumQueueMember:
     def known(self) -> KnownLeader:
         if self.sessions is None:
             return self._follows
-        return KnownLeader(*self.member.reign, self._place.node)
+        return KnownLeader(*self.member.reign, self._members.cluster.node)
 
     @property
     def sessions(self) -> SessionServer | None:
@@ -302,26 +327,26 @@ class QuorumQueueMember:
                 self._part(former)
             if self._sessions is not None:
                 # It may end some, and touch this.
-                self._place.leading.greet(self.group, self._sessions)
+                self._members.leading.greet(self.group, self._sessions)
                 self.renew()  # mutant: R17d
-            self._place.leader_changed(self.group)
+            self._members.leader_changed(self.group)
 
     def renew(self) -> None:
         """If it leads, it goes by what definitions say now, which may not be what is on record."""
         if self._led is not None and self.definition is not None:
-            settings = self._place.settings(self.vhost, self.definition)
-            self._led.change_settings(self._place.revision(), settings)
+            settings = self._members.defined.settings_of(self.vhost, self.definition)
+            self._led.change_settings(self._members.cluster.revision, settings)
 
     def _part(self, former: SessionServer) -> None:
         """Edges are told that this does not lead any more, and who does if that is known."""
         follows = self._follows
-        hint = Leader(follows.node, self._place.boot, follows.term, follows.leadership)
-        self._place.leading.parting += former.farewell(hint)
+        hint = Leader(follows.node, self._members.cluster.boot, follows.term, follows.leadership)
+        self._members.leading.parting += former.farewell(hint)
 
     def _begun(self, led: Leadership) -> SessionServer:
-        place = self._place
-        own = Leader(place.node, place.boot, *self.member.reign)
-        return SessionServer(self.group, own, self.member.image.state, led, place.clock.now_ms())
+        cluster, now_ms = self._members.cluster, self._members.clock.now_ms()
+        own = Leader(cluster.node, cluster.boot, *self.member.reign)
+        return SessionServer(self.group, own, self.member.image.state, led, now_ms)
 
     @property
     def counts(self) -> LeaderCounts:
@@ -357,7 +382,7 @@ class QuorumQueueMember:
         def confirmed(index: int | None) -> None:
             done(index is not None and self.sessions is not None)
 
-        self._log.hosted.read_index(confirmed)
+        self.hosted.read_index(confirmed)
 
     @property
     def disuse(self) -> QueueExpiry | None:
@@ -372,7 +397,7 @@ class QuorumQueueMember:
         self.member.fail()
 
     def lead_again(self) -> None:
-        self._place.leading.guard.run(self.group, self.member.lead_again)
+        self._members.leading.guard.run(self.group, self.member.lead_again)
         self.changed()
 
     # `Machine`
@@ -385,7 +410,7 @@ class QuorumQueueMember:
         before = messages.buried_bytes
         self.member.apply(entries)
         if messages.buried_bytes > before:
-            self._place.host().snapshots.freed(self.group, messages.buried_bytes - before)
+            self._members.host.snapshots.freed(self.group, messages.buried_bytes - before)
         if self._log.is_closed:
             self.changed()
 
@@ -393,26 +418,26 @@ class QuorumQueueMember:
         if self.definition is None:
             self._waits_in_term = term
         else:
-            self._place.leading.guard.run(self.group, partial(self.member.led, term))
+            self._members.leading.guard.run(self.group, partial(self.member.led, term))
             self.changed()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
         self._waits_in_term = None
-        is_other = leader not in (None, self._place.node)
+        is_other = leader not in (None, self._members.cluster.node)
         self._follows = KnownLeader(term, 1, leader) if leader and is_other else KnownLeader(term)
         self.member.followed(term, leader)
         self.changed()
-        self._place.leader_changed(self.group)
+        self._members.leader_changed(self.group)
 
     def snapshot(self) -> tuple[Ranges, bytes]:
-        self._place.slimming.note(self.group, self.member.image)
+        self._members.compaction.note(self.group, self.member.image)
         return self.member.snapshot()
 
     # For the leadership
 
     def changed(self) -> None:
         """Something is to be done for it, or whether there is one has changed."""
-        self._place.leading.touch(self.group)
+        self._members.leading.touch(self.group)
         self._look()
 
 

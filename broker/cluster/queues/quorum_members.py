@@ -9,27 +9,20 @@ What is defined while a start reads its log may be over since: nothing is made o
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
 
-from fluffle.broker.base.clock import Clock
+from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queues.defined_queues import DefinedQueues
 from fluffle.broker.cluster.queues.log_compaction import DEAD_BYTES_MIN, LogCompaction
 from fluffle.broker.cluster.queues.membership import QueueMembership
 from fluffle.broker.cluster.queues.placement import first_leader
-from fluffle.broker.cluster.queues.ports import KnownLeader, QueueId, named
-from fluffle.broker.cluster.queues.quorum_member import MemberEnvironment, QuorumQueueMember
+from fluffle.broker.cluster.queues.ports import ClusterView, KnownLeader, QueueId
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, QuorumServices
 from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.raft_host import RaftHost
-from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
-from fluffle.broker.queues.deduplication import OnDuplicates, ignore_duplicates
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
-from fluffle.broker.queues.quorum.encoding import VERSION
-from fluffle.broker.queues.settings import QueueSettings, SettingsFrom, by_arguments
 from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import Config, NodeId
@@ -99,9 +92,6 @@ class LeaderLog:
 SWEPT_MAX = 64
 """Queues that are taken up in one turn after a start: some milliseconds, if all are led here."""
 
-GONE_MAX = 4096
-"""Queues of which it is known that they are deleted: the last ones."""
-
 CLUSTER_REVISIONS = 1 << 32
 """Where those of a cluster begin, so that they are higher than any of the node that founded it with
 the queues that it had when it was alone: it has counted these one by one."""
@@ -109,111 +99,56 @@ the queues that it had when it was alone: it has counted these one by one."""
 logger = logging.getLogger(__name__)
 
 
-class QuorumMembersEnvironment(NamedTuple):
-    """The parts of a node that its queue members share."""
-
-    node: NodeId
-    boot: Boot
-    hub: SessionRouter
-    clock: Clock
-    call_later: Callable[[float, Callable[[], None]], object]
-    """After so many seconds."""
-    life: Callable[[], int]
-    """The incarnation of this node in the cluster."""
-    dead_letter: DeadLetterFrom
-    aging: QueueTiming
-    settings: SettingsFrom = by_arguments
-    revision: Callable[[], int | None] = lambda: None
-    """Of the definitions from which these come; None where a node is alone."""
-    dead_letter_patience_ms: int = PATIENCE_MS
-    """As `MemberEnvironment.dead_letter_patience_ms`."""
-    dead_bytes_min: int = DEAD_BYTES_MIN
-    """Of an entry, before it is made smaller."""
-    consumer_timeout_ms: int | None = None
-    """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
-    on_duplicates: OnDuplicates = ignore_duplicates
-    reads_of: Callable[[NodeId], int] = lambda _node: VERSION
-    """As `MemberEnvironment.reads_of`."""
-
-
-class DefinedQueues:
-    """The quorum queues that are defined, wherever they are, and the last that were deleted."""
-
-    __slots__ = ("_gone", "known")
-
-    def __init__(self) -> None:
-        self.known: dict[QueueId, tuple[QueueDefinition, str]] = {}
-        """With their virtual hosts."""
-        self._gone: dict[QueueId, None] = {}
-        """Deleted while this node was there, the last of them."""
-
-    def define(self, definition: QueueDefinition, vhost: str) -> None:
-        self.known[definition.id] = definition, vhost
-
-    def forget(self, queue: QueueId) -> None:
-        """It is deleted."""
-        self.known.pop(queue, None)
-        self._gone[queue] = None
-        if len(self._gone) > GONE_MAX:
-            del self._gone[next(iter(self._gone))]
-
-    def is_there(self, group: QueueId) -> bool:
-        """Whether a queue is defined."""
-        return group in self.known
-
-    def is_gone(self, group: QueueId) -> bool:
-        """Whether one was, in this life of the node, and is no more."""
-        return group in self._gone
-
-    def named(self, queue: QueueId) -> dict[str, object]:
-        """What people call it, as far as that is known."""
-        definition, vhost = self.known.get(queue, (None, ""))
-        return named(queue, vhost, definition)
-
-
 class QuorumMembers:
     """The `GroupOwner` of the groups of queues."""
 
     __slots__ = (
         "_after_sweep",
-        "_around",
         "_coming",
-        "_defined",
-        "_groups",
+        "_expired",
         "_is_current",
         "_is_swept",
         "_lost",
         "_news",
-        "_place",
+        "aging",
+        "clock",
+        "cluster",
+        "compaction",
+        "defined",
         "force_single_member",
+        "groups",
         "host",
+        "hub",
+        "leading",
+        "loop",
         "members",
-        "successors",
+        "services",
     )  # fmt: skip
 
-    def __init__(self, around: QuorumMembersEnvironment) -> None:
-        self._around = around
-        hub = around.hub
-        self._defined = defined = DefinedQueues()
-        self._place = MemberEnvironment(
-            node=around.node,
-            boot=around.boot,
-            leading=hub.leading,
-            leader_changed=self._leader_changed,
-            host=lambda: self.host,
-            clock=around.clock,
-            dead_letter=around.dead_letter,
-            dead_letter_patience_ms=around.dead_letter_patience_ms,
-            aging=QueueTiming(around.aging.timers, self._disused),
-            settings=self._settings,
-            revision=around.revision,
-            slimming=LogCompaction(
-                lambda: self.host, self._feed_later, self._unfit, around.dead_bytes_min
-            ),
-            consumer_timeout_ms=around.consumer_timeout_ms,
-            on_duplicates=around.on_duplicates,
-            queues=defined,
-            reads_of=around.reads_of,
+    def __init__(
+        self,
+        hub: SessionRouter,
+        cluster: ClusterView,
+        clock: Clock,
+        loop: EventLoop,
+        *,
+        aging: QueueTiming,
+        services: QuorumServices,
+        dead_bytes_min: int = DEAD_BYTES_MIN,
+    ) -> None:
+        """`clock`: that of the machine, with the time of day that all nodes go by.
+        `dead_bytes_min`: of an entry, before it is made smaller."""
+        self.hub = hub
+        self.leading = hub.leading
+        self.cluster = cluster
+        self.clock = clock
+        self.loop = loop
+        self.services = services
+        self.defined = DefinedQueues(services.settings)
+        self.aging = QueueTiming(aging.timers, self._disused)
+        self._expired = aging.disused
+        self.compaction = LogCompaction(
+            lambda: self.host, self._feed_later, self._unfit, dead_bytes_min
         )
         self.host: RaftHost
         """Set before it starts."""
@@ -221,10 +156,8 @@ class QuorumMembers:
         """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
         self.members: QueueMembership | None = None
         """Who changes them; None if nobody does."""
-        self._groups: dict[QueueId, QuorumQueueMember] = {}
-        self.successors: set[QueueId] = set()
-        """Those that are to take the place of another queue, and are nobody's yet; whoever defines
-        them knows."""
+        self.groups: dict[QueueId, QuorumQueueMember] = {}
+        """The members on this node."""
         self._coming: dict[QueueId, int] = {}
         """Those of which this node is a member with the next turn, and in which incarnation."""
         self._is_current = False
@@ -236,30 +169,26 @@ class QuorumMembers:
         self._lost: dict[QueueId, int] = {}
         """Those whose data here cannot be read, and the incarnation that this node has had there:
         it must not be that member again."""
-        self._news = LeaderLog(defined.named, around.call_later)
+        self._news = LeaderLog(self.defined.named, loop.call_later)
 
     def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have the host do it after so many seconds, unless it has ended by then."""
-        self._around.call_later(seconds, lambda: self.host.feed(call))
+        self.loop.call_later(seconds, lambda: self.host.feed(call))
 
     # Definitions
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """A queue is defined, or defined anew with other members."""
-        self._defined.define(definition, vhost)
+        self.defined.define(definition, vhost)
         if not self._is_current:
             return  # it may be over, or with other members: nobody leads here before
-        if (group := self._groups.get(definition.id)) is not None:
+        if (group := self.groups.get(definition.id)) is not None:
             group.define(definition, vhost)
         self._settle(definition)
 
-    def _settings(self, vhost: str, definition: QueueDefinition) -> QueueSettings:
-        settings = self._around.settings(vhost, definition.spec)
-        return settings.of_successor if definition.id in self.successors else settings
-
     def _settle(self, definition: QueueDefinition) -> None:
         """Be the member that this node is to be, and none that it is not any more."""
-        queue, node = definition.id, self._around.node
+        queue, node = definition.id, self.cluster.node
         before = self._incarnation_of(queue)
         incarnation = dict(definition.members).get(node, 0)
         if not incarnation and self._lost.pop(queue, None) is not None:
@@ -267,7 +196,7 @@ class QuorumMembers:
             return
         if before == incarnation:
             return
-        is_mine = dict(definition.lives).get(node) == self._around.life()
+        is_mine = dict(definition.lives).get(node) == self.cluster.own_incarnation
         is_here = before and queue not in self._coming
         if is_here and is_mine and before < incarnation and len(definition.members) == 1:
             self._go_on_alone(definition, incarnation)
@@ -280,7 +209,7 @@ class QuorumMembers:
 
     def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
         """Nobody joins a group that nobody is in: an operator has given the others up."""
-        event(logger, logging.WARNING, "queue_goes_on_alone", **self._defined.named(definition.id))
+        event(logger, logging.WARNING, "queue_goes_on_alone", **self.defined.named(definition.id))
         self.force_single_member(definition.id, incarnation)
 
     def _incarnation_of(self, queue: QueueId) -> int:
@@ -301,8 +230,7 @@ class QuorumMembers:
 
     def forget(self, queue: QueueId) -> None:
         """A queue is defined no more: that is the tombstone of its group."""
-        self._defined.forget(queue)
-        self.successors.discard(queue)
+        self.defined.forget(queue)
         was_lost = self._lost.pop(queue, None) is not None
         if was_lost or self._incarnation_of(queue):
             self._leave(queue)
@@ -315,9 +243,9 @@ class QuorumMembers:
             self.host.feed(self._drop, queue)
 
     def _drop(self, queue: QueueId) -> None:
-        self._groups.pop(queue, None)
-        self._around.aging.timers.forget(queue)
-        self._around.hub.leading.queues.pop(queue, None)
+        self.groups.pop(queue, None)
+        self.aging.timers.forget(queue)
+        self.hub.leading.queues.pop(queue, None)
         self._news.forget(queue)
 
     def sweep(self) -> Iterator[None]:
@@ -327,17 +255,17 @@ class QuorumMembers:
         """
         self._is_current = True
         for queue in self._lost:
-            if queue in self._defined.known:
-                members = dict(self._defined.known[queue][0].members)
-                self._lost[queue] = members.get(self._around.node, 0)
-                event(logger, logging.ERROR, "member_lost", **self._defined.named(queue))
-        for piece in in_pieces(list(self._defined.known), SWEPT_MAX):
+            if queue in self.defined.known:
+                members = dict(self.defined.known[queue][0].members)
+                self._lost[queue] = members.get(self.cluster.node, 0)
+                event(logger, logging.ERROR, "member_lost", **self.defined.named(queue))
+        for piece in in_pieces(list(self.defined.known), SWEPT_MAX):
             for queue in piece:
-                if queue in self._defined.known:
-                    self.define(*self._defined.known[queue])
+                if queue in self.defined.known:
+                    self.define(*self.defined.known[queue])
             yield
-        for queue in [*self._groups, *self._lost]:
-            if queue not in self._defined.known:
+        for queue in [*self.groups, *self._lost]:
+            if queue not in self.defined.known:
                 event(logger, logging.INFO, "group_without_queue", group=queue)
                 self.forget(queue)
         self._is_swept = True
@@ -349,26 +277,19 @@ class QuorumMembers:
         """What the disk has of these cannot be read."""
         self._lost.update(dict.fromkeys(groups, 0))
 
-    def leads(self) -> Counter[NodeId]:
-        """How many queues each node leads, or is to lead as far as is known.  Looks at all."""
-        known = {queue: group.known.node for queue, group in self._groups.items()}
-        return Counter(
-            known.get(queue) or definition.leader
-            for queue, (definition, _vhost) in self._defined.known.items()
-        )
-
     # To lead
 
     def _disused(
         self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
     ) -> None:
         """Not from within a turn of the host, from which groups are not deleted."""
-        disused = partial(self._around.aging.disused, vhost, definition, is_disused)
-        self._around.call_later(0.0, disused)
+        disused = partial(self._expired, vhost, definition, is_disused)
+        self.loop.call_later(0.0, disused)
 
-    def _leader_changed(self, queue: QueueId) -> None:
-        self._around.hub.leader_changed(queue)
-        self._news.heard(queue, self._around.hub.leading.known(queue))
+    def leader_changed(self, queue: QueueId) -> None:
+        """Whoever leads a queue is known otherwise than before."""
+        self.hub.leader_changed(queue)
+        self._news.heard(queue, self.hub.leading.known(queue))
         if self.members is not None:
             self.members.leader_changed(queue)
 
@@ -376,10 +297,10 @@ class QuorumMembers:
 
     def make_machine(self, group: GroupId) -> QuorumQueueMember:
         self._coming.pop(group, None)
-        made = self._groups[group] = QuorumQueueMember(group, self._place)
-        self._around.hub.leading.queues[group] = made
-        if self._is_current and group in self._defined.known:
-            made.define(*self._defined.known[group])
+        made = self.groups[group] = QuorumQueueMember(group, self)
+        self.hub.leading.queues[group] = made
+        if self._is_current and group in self.defined.known:
+            made.define(*self.defined.known[group])
         return made
 
     def configured(self, change: ConfigChange) -> None:
@@ -408,16 +329,16 @@ class QuorumMembers:
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
         """It is repaired from its peers, if it has any."""
-        told = self._defined.named(group) | {"index": index, "wrong": wrong}
+        told = self.defined.named(group) | {"index": index, "wrong": wrong}
         event(logger, logging.ERROR, "log_damaged", **told)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         """Its log is a copy all the same, and others lead, if there are any."""
-        event(logger, logging.ERROR, "log_rejected", **self._defined.named(group), wrong=wrong)
+        event(logger, logging.ERROR, "log_rejected", **self.defined.named(group), wrong=wrong)
 
     def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
         """What is live in that entry cannot be served from here."""
-        told = self._defined.named(group) | {"index": index, "wrong": wrong}
+        told = self.defined.named(group) | {"index": index, "wrong": wrong}
         event(logger, logging.ERROR, "entry_rejected", **told)
 
     def refused(self, node: NodeId, reason: str) -> None:

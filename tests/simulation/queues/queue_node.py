@@ -6,16 +6,18 @@ All of it is production code, composed as a node of a cluster composes it, but f
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
-from fluffle.broker.base.traffic import Deaths
+from fluffle.broker.base.traffic import Deaths, Traffic
 from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.disk_full import DiskFullHandover
 from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
 from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.membership import created_as
 from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.peer_views import PeerViews
@@ -23,14 +25,19 @@ from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode
-from fluffle.broker.cluster.queues import quorum_members, session_router
 from fluffle.broker.cluster.queues.deletions import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import LeaderCounts
-from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
-from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues, QuorumQueuesEnvironment
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, QuorumServices
+from fluffle.broker.cluster.queues.quorum_members import (
+    CLUSTER_REVISIONS,
+    QuorumMembers,
+    sweep_all,
+)
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
-from fluffle.broker.cluster.queues.session_router import WAITING_BYTES_MAX
+from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, SessionTransport
 from fluffle.broker.cluster.storage_progress import TELL_S, DiskPutBack, StorageProgress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.policy_renewal import renew_at_once
@@ -114,29 +121,22 @@ class QueueNode:
         self.metadata = self._made_metadata()
         self.everywhere = self._made_everywhere()
         self.defining = DefinitionRequests(self.catalogue, self.metadata, self.everywhere)
-        self.absent = AbsentNodes(process.node, clock.now_ms, self._is_nobody_there)
+        self.absent = AbsentNodes(process.node, clock.now_ms, self.is_nobody_there)
         send = partial(self._send, FrameKind.SIGHTING)
         self.sightings = PeerViews(self.absent, send, self.call_later)
         self.progress = self._made_progress()
         self.connections = NodeConnections(self)
+        self.view = SimulatedClusterView(self, queue_cluster)
         self.hub = self._made_hub()
         self.peer_nodes = self._made_peer_nodes()
-        self.hosting = quorum_members.QuorumMembers(
-            quorum_members.QuorumMembersEnvironment(
-                process.node,
-                boot,
-                self.hub,
-                self.day,
-                self.call_later,
-                self._life,
-                self._hand_on,
-                self._made_timing(),
-                dead_bytes_min=1,
-                settings=self.catalogue.policies.settings_of,
-                revision=lambda: quorum_members.CLUSTER_REVISIONS + self.metadata.revision,
-                reads_of=self.peer_versions.reads_of,
-            )
-        )
+        self.services = QuorumServices(
+            self._hand_on, self.catalogue.policies.settings_of, Traffic(),
+            replace(queue_cluster.quorum, consumer_timeout_ms=None),
+        )  # fmt: skip
+        self.hosting = QuorumMembers(
+            self.hub, self.view, self.day, self,
+            aging=self._made_timing(), services=self.services, dead_bytes_min=1,
+        )  # fmt: skip
         self.hosting.host = process.host
         self.queues = self._made_queues()
         self.room = self._made_room()
@@ -193,7 +193,7 @@ class QueueNode:
             raise Violation(f"{self.process.node} ends for nothing: {found}")
         self._queue_cluster.cluster.found_put_back(self.process)
 
-    def _is_nobody_there(self, node: NodeId) -> bool:
+    def is_nobody_there(self, node: NodeId) -> bool:
         return self._queue_cluster.cluster.network.is_nobody_there(self.process.node, node)
 
     def _made_metadata(self) -> ReplicatedMetadata:
@@ -232,56 +232,21 @@ class QueueNode:
         assert isinstance(network, LinkedNetwork)
         network.hang_up(self.process.node, node)
 
-    def _made_hub(self) -> session_router.SessionRouter:
-        process, queue_cluster = self.process, self._queue_cluster
-        around = session_router.RouterEnvironment(
-            node=process.node,
-            boot=self.boot,
-            links=TappedLinks(self._links, self._overhear),
-            boot_of=queue_cluster.boot_of,
-            touch=self._touch,
-            call_later=self.call_later,
-            clock=self.clock,
-            refused=_refused,
-            is_nobody_there=self._is_nobody_there,
-            queue_failed=_queue_failed,
-        )
-        return session_router.SessionRouter(around)
+    def _made_hub(self) -> SessionRouter:
+        links = TappedLinks(self._links, self._overhear)
+        transport = SessionTransport(self.view, links, self, self, self.clock)
+        return SessionRouter(transport, queue_failed=_queue_failed)
 
     def _made_queues(self) -> QuorumQueues:
-        queue_cluster = self._queue_cluster
         queues = QuorumQueues(
-            self.process.node,
-            queue_cluster.chance.getrandbits,
-            self._hand_on,
-            queue_cluster.quorum,
-            self.catalogue.policies.settings_of,
+            self.process.node, self._queue_cluster.chance.getrandbits, self.services
         )
-        queues.connect(
-            QuorumQueuesEnvironment(
-                self.hub,
-                self.hosting,
-                self.peer_nodes.lives,
-                self.absent.is_alive,
-                self._may_lead,
-                self.metadata.settle,
-                self.call_later,
-                Deletions(self.metadata.reads, self.catalogue.vhosts),
-            )
-        )
+        queues.connect(self.hosting, Deletions(self.metadata.reads, self.catalogue.vhosts))
         return queues
-
-    def _may_lead(self, node: NodeId) -> bool:
-        return self.room.may_lead(node)
 
     def _made_room(self) -> DiskFullHandover:
         sender = self._sender(FrameKind.ROOM)
         return DiskFullHandover(self.process.node, self.process.host, self.absent, sender)
-
-    def _life(self) -> int:
-        """Of this node in the cluster."""
-        host = self.process.host
-        return host.group(METADATA_GROUP).incarnation if METADATA_GROUP in host else 0
 
     def _hand_on(self, vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         """Messages of a queue that is led here have died."""
@@ -369,7 +334,7 @@ class QueueNode:
                     self.hub.leading.touch(queue)
         self.call_later(IMPATIENCE_S, self._give_up)
 
-    def _touch(self) -> None:
+    def touch_consensus(self) -> None:
         self.process.feed(_nothing)
 
     def _entered(self) -> None:
@@ -379,7 +344,7 @@ class QueueNode:
     def _begin(self) -> None:
         self.peer_nodes.enter()
         self.connections.enter()
-        quorum_members.sweep_all(self.hosting)
+        sweep_all(self.hosting)
         self.process.multi.scheduler.wake()
 
     # As services
@@ -541,6 +506,54 @@ class QueueNode:
             raise Violation(f"{self.process.node} is told {counts}")
 
 
+class SimulatedClusterView:
+    """The `ClusterView` of a simulated node."""
+
+    def __init__(self, queue_node: QueueNode, queue_cluster: QueueCluster) -> None:
+        self._queue_node = queue_node
+        self._queue_cluster = queue_cluster
+        self.node = queue_node.process.node
+        self.boot = queue_node.boot
+
+    @property
+    def incarnations(self) -> Mapping[NodeId, int]:
+        return self._queue_node.peer_nodes.lives()
+
+    @property
+    def own_incarnation(self) -> int:
+        host = self._queue_node.process.host
+        return host.group(METADATA_GROUP).incarnation if METADATA_GROUP in host else 0
+
+    @property
+    def metadata(self) -> ReplicatedMetadata:
+        return self._queue_node.metadata
+
+    @property
+    def revision(self) -> int:
+        return CLUSTER_REVISIONS + self._queue_node.metadata.revision
+
+    def boot_of(self, node: NodeId) -> m.Boot | None:
+        return self._queue_cluster.boot_of(node)
+
+    def is_alive(self, node: NodeId) -> bool:
+        return self._queue_node.absent.is_alive(node)
+
+    def may_lead(self, node: NodeId) -> bool:
+        return self._queue_node.room.may_lead(node)
+
+    def is_nobody_there(self, node: NodeId) -> bool:
+        return self._queue_node.is_nobody_there(node)
+
+    def speaks(self, _node: NodeId) -> int:
+        return COUNTS_SINCE
+
+    def reads_of(self, node: NodeId) -> int:
+        return self._queue_node.peer_versions.reads_of(node)
+
+    def hasten(self, queue: GroupId) -> None:
+        """Members stand for it by themselves."""
+
+
 class JoiningMetadataLog(HostedMetadataLog):
     """The log of the metadata group, if this node has a part of it already."""
 
@@ -558,10 +571,6 @@ class JoiningMetadataLog(HostedMetadataLog):
 def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:
     """What a node outlives ends a run."""
     raise error
-
-
-def _refused(node: NodeId, reason: str) -> None:
-    raise AssertionError(f"a frame of {node} is refused: {reason}")
 
 
 def _nothing() -> None:

@@ -30,7 +30,7 @@ def parted(timeout_ms: int | None) -> QueueCluster:
 
 def held_and_ready(cluster: QueueCluster) -> tuple[int, int]:
     """As all of the majority have it on record."""
-    groups = (cluster.nodes[name].hosting._groups[cluster.queue] for name in "ab")
+    groups = (cluster.nodes[name].hosting.groups[cluster.queue] for name in "ab")
     states = [group.member.image.state for group in groups]
     (told,) = {(state.held_count, state.waiting_count) for state in states}
     return told

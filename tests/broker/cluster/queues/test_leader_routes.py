@@ -6,14 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.leader_routes import TELL_S, LeaderRoute, LeaderRoutes
-from fluffle.broker.cluster.queues.ports import KnownLeader, SessionEnvironment
+from fluffle.broker.cluster.queues.ports import KnownLeader
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
 from tests.broker.cluster.queues.test_session_router import cluster
+from tests.support.cluster_view import FakeClusterView, NoLinks
+from tests.support.fakes import Timer
 from tests.support.queue_nodes import QueueCluster
 
 __all__ = ["cluster"]
@@ -29,28 +33,23 @@ class Desk:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.is_touched = False
         self.lives = {"a": OWN, "b": OTHER}
-        around = SessionEnvironment(
-            node="a",
-            boot=OWN,
-            lives=self.lives,
-            send=self._send,
-            has_room=lambda _node: True,
-            touch=self._touch,
-            call_later=lambda delay_s, act: self.timers.append((delay_s, act)),
-            now_ms=lambda: 0,
-            is_nobody_there=lambda _node: False,
-            queue_failed=lambda _queue, _error: None,
-            hasten=lambda _queue: None,
+        transport = SessionTransport(
+            FakeClusterView("a", OWN), NoLinks(), self, self, ManualClock()
         )
-        self.lines = LeaderRoutes(around, lambda _queue: KnownLeader(1, 1, "b"))
+        transport.lives = self.lives
+        self.lines = LeaderRoutes(transport, lambda _queue: KnownLeader(1, 1, "b"))
         definition = QueueDefinition(QueueSpec("q"), id=1, members=(("b", 1), ("c", 1)))
         self.line: LeaderRoute = self.lines.open(definition, lambda _events: None)
 
-    def _send(self, node: NodeId, frame: m.Frame) -> None:
-        raise AssertionError(f"nobody need be asked, and {node} is sent {frame}")
-
-    def _touch(self) -> None:
+    def touch_consensus(self) -> None:
         self.is_touched = True
+
+    def call_soon(self, act: Callable[[], None]) -> None:
+        self.call_later(0.0, act)
+
+    def call_later(self, delay_s: float, act: Callable[[], None]) -> Timer:
+        self.timers.append((delay_s, act))
+        return Timer(act)
 
     def ack(self, sequence: int) -> None:
         self.line.edge.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(sequence, sequence + 1))])

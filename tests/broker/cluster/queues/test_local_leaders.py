@@ -7,22 +7,25 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
 
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Frame, Leader
 from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
 from fluffle.broker.cluster.queues.leader_routes import TOLD_MAX as LINES_MAX
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.queues.local_leaders import TOLD_MAX, LocalLeaders
-from fluffle.broker.cluster.queues.membership import LOOKS_MAX, MembershipCallbacks, QueueMembership
+from fluffle.broker.cluster.queues.membership import LOOKS_MAX, LedGroups, QueueMembership
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
     HostedQueue,
     KnownLeader,
     QueueId,
-    SessionEnvironment,
 )
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
+from tests.support.cluster_view import FakeClusterView, NoLinks
+from tests.support.fakes import Timer
 
 OWN, OTHER = Boot(1, 11), Boot(7, 77)
 QUEUES = range(1, 501)
@@ -38,22 +41,31 @@ class Node:
     hastened: list[QueueId] = field(default_factory=list)
     touches: int = 0
 
-    def around(self) -> SessionEnvironment:
-        return SessionEnvironment(
-            node="a", boot=OWN, lives=self.lives, send=self._send, has_room=lambda _node: True,
-            touch=self._touch, call_later=self._call_later, now_ms=lambda: 0,
-            is_nobody_there=lambda _node: False, queue_failed=_failed,
-            hasten=self.hastened.append,
-        )  # fmt: skip
+    def transport(self) -> SessionTransport:
+        transport = SessionTransport(HastenedView(self), NoLinks(), self, self, ManualClock())
+        transport.lives = self.lives
+        return transport
 
-    def _send(self, node: NodeId, _frame: Frame) -> None:
-        self.sent.append(node)
-
-    def _touch(self) -> None:
+    def touch_consensus(self) -> None:
         self.touches += 1
 
-    def _call_later(self, _delay_s: float, act: Callable[[], None]) -> None:
+    def call_soon(self, act: Callable[[], None]) -> None:
         self.timers.append(act)
+
+    def call_later(self, _delay_s: float, act: Callable[[], None]) -> Timer:
+        self.timers.append(act)
+        return Timer(act)
+
+
+class HastenedView(FakeClusterView):
+    """The cluster of such a node, which is asked for leaders."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__("a", OWN, {"a": 1})
+        self.hastened = node.hastened
+
+    def hasten(self, queue: QueueId) -> None:
+        self.hastened.append(queue)
 
 
 def _failed(named: Mapping[str, object], error: Exception) -> None:
@@ -97,7 +109,7 @@ class Told:
 
 
 def led(node: Node) -> tuple[LocalLeaders, dict[QueueId, Told]]:
-    leading, told = LocalLeaders(node.around()), {queue: Told() for queue in QUEUES}
+    leading, told = LocalLeaders(node.transport(), _failed), {queue: Told() for queue in QUEUES}
     leading.queues.update(cast("dict[QueueId, HostedQueue]", told))
     return leading, told
 
@@ -151,7 +163,7 @@ def test_the_clock_is_looked_at_for_some_in_each_turn() -> None:
 
 def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_something() -> None:
     node = Node(lives={"a": OWN, "b": OTHER})
-    lines = LeaderRoutes(node.around(), lambda _queue: KnownLeader(1, 1, "b"))
+    lines = LeaderRoutes(node.transport(), lambda _queue: KnownLeader(1, 1, "b"))
     opened = []
     for queue in QUEUES:
         definition = QueueDefinition(QueueSpec(f"q{queue}"), id=queue, members=(("b", 1),))
@@ -170,23 +182,22 @@ def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_some
         assert heard == min(turns * LINES_MAX + 1, len(QUEUES))
 
 
-def members_of(node: Node, looked: list[QueueId]) -> QueueMembership:
-    def led_by_nobody(queue: QueueId) -> None:
-        looked.append(queue)
+class LedByNobody(LedGroups):
+    """Groups that are looked at, and led elsewhere."""
 
-    ports = MembershipCallbacks(
-        node="a", led=led_by_nobody, leader=lambda _queue: None, lives=dict, settle=_settle,
-        is_alive=lambda _node: True, may_lead=lambda _node: True,
-        call_later=node.around().call_later,
-    )  # fmt: skip
-    members = QueueMembership(ports, {})
+    def __init__(self, node: Node, looked: list[QueueId]) -> None:
+        super().__init__(LocalLeaders(node.transport(), _failed))
+        self.looked = looked
+
+    def led(self, queue: QueueId) -> None:
+        self.looked.append(queue)
+
+
+def members_of(node: Node, looked: list[QueueId]) -> QueueMembership:
+    members = QueueMembership(HastenedView(node), LedByNobody(node, looked), node, {})
     for queue in QUEUES:
         members.define("/", QueueDefinition(QueueSpec(f"q{queue}"), id=queue))
     return members
-
-
-def _settle(_decide: object, _done: object) -> None:
-    raise AssertionError("nobody leads")
 
 
 def test_members_are_looked_at_some_in_each_turn_when_nodes_change() -> None:

@@ -87,7 +87,7 @@ def test_what_cannot_be_rewritten_is_left_after_a_while(
         monkeypatch.setattr(node.host, "rewrite", lambda *_: False)
     take_snapshots(cluster, PATIENCE + 5)
     assert all(body_bytes(node, cluster.queue) > 3 * COUNT * BODY_BYTES for node in nodes)
-    assert not any(node.hosting._place.slimming._due for node in nodes)
+    assert not any(node.hosting.compaction._due for node in nodes)
     monkeypatch.undo()
     cluster.ask("b").publish(1)
     cluster.hosts.advance(100)

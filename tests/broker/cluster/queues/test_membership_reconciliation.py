@@ -8,21 +8,63 @@ from typing import cast
 import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues.membership import (
     SOON_S,
-    MembershipCallbacks,
+    LedGroups,
     MembershipReconciliation,
+    QueueMembership,
 )
 from fluffle.broker.config.config import QuorumConfig
-from fluffle.broker.metadata.metadata import Decide
+from fluffle.broker.metadata.metadata import Decide, OnLateError, ignore_done
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.settings import QueueSettings, settings_of
 from fluffle.protocol.wire import to_table
+from fluffle.raft.config import NodeId
+from tests.support.cluster_view import FakeClusterView, NoChanges
+from tests.support.fakes import Scheduler
 
 HOUR_MS = 3_600_000
 A_GROUP = cast("HostedGroup", object())
 """Nobody looks into it."""
+
+
+class SceneView(FakeClusterView):
+    """The cluster of a scene."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__("a", Boot(1, 1), scene.lives, SceneMetadata(scene))
+        self.scene = scene
+
+    def is_alive(self, node: NodeId) -> bool:
+        return node in self.scene.alive
+
+
+class SceneMetadata(NoChanges):
+    """Its definitions: what is to change is so at once."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def settle(
+        self,
+        decide: Decide,
+        done: Callable[[], None] = ignore_done,
+        late: OnLateError | None = None,
+    ) -> None:
+        del late
+        self.scene.settle(decide, done)
+
+
+class LedByScene(LedGroups):
+    """Queue 7, as long as node a leads it."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def led(self, queue: int) -> HostedGroup | None:
+        return A_GROUP if self.scene.leads and queue == 7 else None
 
 
 class Scene:
@@ -34,26 +76,19 @@ class Scene:
         self.leads = True
         spec = QueueSpec("q", durable=True, queue_type=QueueType.QUORUM)
         self.defined = {7: ("/", QueueDefinition(spec, id=7, wanted=tuple(wanted)))}
-        ports = MembershipCallbacks(
-            "a",
-            lambda queue: A_GROUP if self.leads and queue == 7 else None,
-            lambda _queue: None,
-            lambda: self.lives,
-            self.alive.__contains__,
-            self.alive.__contains__,
-            self._settle,
-            lambda _after, _call: None,
-        )
+        cluster, groups = SceneView(self), LedByScene(self)
+        members = QueueMembership(cluster, groups, Scheduler(), {})
+        members.defined = self.defined
         config = QuorumConfig(reconciliation=reconciles, target_group_size=target)
         self.settings = QueueSettings()
         self.reconciling = MembershipReconciliation(
-            ports, self.defined, {}, config, self._settings_of
+            cluster, groups, members, config, self._settings_of
         )
 
     def _settings_of(self, _vhost: str, _spec: QueueSpec) -> QueueSettings:
         return self.settings
 
-    def _settle(self, decide: Decide, done: Callable[[], None]) -> None:
+    def settle(self, decide: Decide, done: Callable[[], None]) -> None:
         for fact in decide().puts:
             assert isinstance(fact.value, QueueDefinition)
             self.defined[7] = "/", fact.value

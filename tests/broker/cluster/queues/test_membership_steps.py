@@ -9,19 +9,21 @@ import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.proposal_outcome import OnFate
+from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues.membership import (
     LOOKS_APART_MAX,
     UNKNOWN_MAX,
     WISH_LOOKS,
-    MembershipCallbacks,
+    LedGroups,
     QueueMembership,
 )
-from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 from fluffle.raft.progress import ProgressState
 from fluffle.raft.rejection import ProposalRefused
+from tests.support.cluster_view import FakeClusterView
+from tests.support.fakes import Timer
 
 
 class Asked:
@@ -44,11 +46,46 @@ class Asked:
         """Itself, to be looked at."""
         return self
 
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.looks.append(call)
+
+    def call_later(self, _after_s: float, call: Callable[[], None]) -> Timer:
+        self.looks.append(call)
+        return Timer(call)
+
     def change(self, step: Change, _on_fate: OnFate) -> None:
         self.steps.append(step)
 
     def transfer(self, node: NodeId, _refused: Callable[[ProposalRefused], None]) -> None:
         self.to.append(node)
+
+
+class FiveNodes(FakeClusterView):
+    """The cluster of node a, which is there, and of b to e."""
+
+    def __init__(self, incarnations: dict[NodeId, int], away: str, full: str) -> None:
+        super().__init__("a", Boot(1, 1), incarnations)
+        self.there = set("bcde") - {*away}
+        self.full = full
+
+    def is_alive(self, node: NodeId) -> bool:
+        return node in self.there
+
+    def may_lead(self, node: NodeId) -> bool:
+        return node in self.there and node not in self.full
+
+
+class LedHere(LedGroups):
+    """One group, as long as it is led here."""
+
+    def __init__(self, group: Asked) -> None:
+        self.group = group
+
+    def led(self, _queue: int) -> HostedGroup | None:
+        return cast("HostedGroup", self.group) if self.group.is_led else None
+
+    def leader(self, _queue: int) -> NodeId:
+        return "a"
 
 
 def asked(
@@ -79,24 +116,11 @@ def asked(
         lives=members,
         wanted=tuple(wanted),
     )
-    ports = MembershipCallbacks(
-        "a",
-        lambda _queue: cast("HostedGroup", group) if group.is_led else None,
-        lambda _queue: "a",
-        lambda: {node: 2 if node in lost else 1 for node in "abcde"},
-        lambda node: node in set("bcde") - {*away},
-        lambda node: node in set("bcde") - {*away, *full},
-        settle,
-        lambda _after, call: group.looks.append(call),
-    )
-    group.members = QueueMembership(ports, {})
+    cluster = FiveNodes({node: 2 if node in lost else 1 for node in "abcde"}, away, full)
+    group.members = QueueMembership(cluster, LedHere(group), group, {})
     group.members.define("/", definition)
     group.members.look(7)
     return group
-
-
-def settle(_decide: Decide, _done: Callable[[], None]) -> None:
-    raise AssertionError("all is as it is known")
 
 
 @pytest.mark.parametrize(

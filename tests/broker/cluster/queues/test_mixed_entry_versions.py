@@ -54,12 +54,12 @@ class Mixed(QueueCluster):
 
     def announced(self, name: str) -> dict[str, int]:
         """As a member has it on record."""
-        group = self.nodes[name].hosting._groups[self.queue]
+        group = self.nodes[name].hosting.groups[self.queue]
         return group.member.image.state.versions
 
     def brought(self, name: str) -> list[Counts]:
         """What messages have brought along, as a member has it on record."""
-        group = self.nodes[name].hosting._groups[self.queue]
+        group = self.nodes[name].hosting.groups[self.queue]
         return [run.counts for run in group.member.image.state.carried.runs]
 
     def wrong(self, name: str) -> str:

@@ -69,14 +69,14 @@ def born() -> QueueCluster:
     made = QueueCluster()
     made.declare(expires=EXPIRES_MS)
     for node in made.nodes.values():
-        node.hosting.successors.add(made.queue)
+        node.hosting.defined.successors.add(made.queue)
     made.hosts.settle()
     return made
 
 
 def promote(cluster: QueueCluster) -> None:
     for node in cluster.nodes.values():
-        node.hosting.successors.discard(cluster.queue)
+        node.hosting.defined.successors.discard(cluster.queue)
         group = node.hub.leading.queues[cluster.queue]
         assert isinstance(group, QuorumQueueMember)
         group.renew()

@@ -32,7 +32,7 @@ class Watched:
         """Of an entry that is written now."""
         self.cluster.ask(self.cluster.leader()).publish(1)
         self.cluster.hosts.settle()
-        machine = self.cluster.nodes[self.cluster.leader()].hosting._groups[self.cluster.queue]
+        machine = self.cluster.nodes[self.cluster.leader()].hosting.groups[self.cluster.queue]
         assert isinstance(machine, QuorumQueueMember)
         return machine.member.image.state.queue_time_ms
 

@@ -104,7 +104,7 @@ async def test_a_node_that_was_forgotten_is_not_among_them(scene: Scene) -> None
 def hosted_on(node: QueueNode, group: int) -> HostedGroup:
     """Of a queue; nobody watches it any more."""
     hosted = node.host.group(group)
-    hosted.machine = node.hosting._groups[group]
+    hosted.machine = node.hosting.groups[group]
     return hosted
 
 

@@ -19,12 +19,15 @@ from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader, Publish
 from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms, QueueRequests
 from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
-from fluffle.broker.cluster.queues.session_router import RouterEnvironment, SessionRouter
+from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.runtime.commits import CommitWaiter
+from tests.support.cluster_view import FakeClusterView
+from tests.support.fakes import Timer
 from tests.support.queue_host import FakeQueueHost
 
 BODY = bytes(16 << 10)
@@ -76,6 +79,21 @@ class SlowLinks:
             self._spent_bytes = 0
 
 
+class ViewOfOther(FakeClusterView):
+    """One of two nodes, and the life and version of the other."""
+
+    def __init__(self, nodes: TwoNodes, name: str, other: Boot) -> None:
+        super().__init__(name, BOOTS[name])
+        self.nodes = nodes
+        self.other = other
+
+    def boot_of(self, _node: str) -> Boot:
+        return self.other
+
+    def speaks(self, _node: str) -> int:
+        return self.nodes.speaks
+
+
 class TwoNodes:
     """Clients at a, and queues that live on b."""
 
@@ -94,22 +112,18 @@ class TwoNodes:
             self.hubs[name].link_changed(other, True)
 
     def _hub(self, name: str, other: str) -> SessionRouter:
-        def call_later(delay_s: float, act: Callable[[], None]) -> None:
-            self.timers.append((self.clock.now_ms() + round(1_000 * delay_s), act))
+        view = ViewOfOther(self, name, BOOTS[other])
+        return SessionRouter(SessionTransport(view, self.links[name], self, self, self.clock))
 
-        return SessionRouter(
-            RouterEnvironment(
-                node=name,
-                boot=BOOTS[name],
-                links=self.links[name],
-                boot_of=lambda _node: BOOTS[other],
-                touch=lambda: None,
-                call_later=call_later,
-                clock=self.clock,
-                refused=lambda _node, why: pytest.fail(why),
-                speaks=lambda _node: self.speaks,
-            )
-        )
+    def touch_consensus(self) -> None:
+        """Turns are taken by hand."""
+
+    def call_soon(self, act: Callable[[], None]) -> None:
+        self.call_later(0.0, act)
+
+    def call_later(self, delay_s: float, act: Callable[[], None]) -> Timer:
+        self.timers.append((self.clock.now_ms() + round(1_000 * delay_s), act))
+        return Timer(act)
 
     def _queue(self, number: int) -> LeaderRoute:
         definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")

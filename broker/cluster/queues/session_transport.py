@@ -1,0 +1,124 @@
+"""Transport of the sessions of a node: frames to the sessions of other nodes, and to its own.
+
+edges here ---+--> leaders here       what stays on this node is passed on as it is
+              +--> other nodes        only what leaves it becomes bytes
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fluffle.broker.base.clock import Clock, EventLoop
+from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
+from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
+from fluffle.broker.cluster.queue_sessions.codec import encode
+from fluffle.broker.cluster.queue_sessions.messages import (
+    Boot,
+    ClientFrame,
+    Frame,
+    LeaderFrame,
+    without_counts,
+)
+from fluffle.broker.cluster.queues.ports import ClusterView
+from fluffle.raft.config import NodeId
+
+WAITING_BYTES_MAX = 16 << 20
+"""In a lane, when a frame is put behind it: a quarter of what a lane takes.  With a frame as large
+as messages are by default that is half of it, and the rest is for consensus."""
+LOOK_S = 0.01
+
+
+class TurnOfConsensus(Protocol):
+    """The turn of a node, as `Turn` is one."""
+
+    def touch_consensus(self) -> None:
+        """Have `before_consensus` and `after_consensus` called, in this turn."""
+
+
+class LeadersHere(Protocol):
+    """The leaders on this node."""
+
+    def take(self, node: NodeId, frame: ClientFrame) -> None:
+        """An edge has said something, maybe of this node."""
+
+
+class EdgesHere(Protocol):
+    """The edges on this node."""
+
+    def hear(self, frame: LeaderFrame) -> None:
+        """A leader has said something, maybe of this node."""
+
+
+class SessionTransport:
+    """Frames from one node to all others, and what its sessions need of the node.
+
+    A link drops what there is no room for, and a session would wait for ever for a frame that is
+    lost while its link is up.  So a sender asks first, keeps the frame if too much waits there,
+    and is asked for it again when little does.
+    """
+
+    __slots__ = (
+        "_full", "_links", "boot", "clock", "cluster", "leading", "lines", "lives", "loop", "node",
+        "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        cluster: ClusterView,
+        links: Links,
+        turn: TurnOfConsensus,
+        loop: EventLoop,
+        clock: Clock,
+    ) -> None:
+        self.cluster = cluster
+        self.node = cluster.node
+        self.boot = cluster.boot
+        """This life of the node."""
+        self.lives: dict[NodeId, Boot] = {cluster.node: cluster.boot}
+        """The nodes to which there is a link, and this one: each in the life in which it is
+        there."""
+        self.turn = turn
+        self.loop = loop
+        self.clock = clock
+        self.leading: LeadersHere
+        self.lines: EdgesHere
+        """Both are set before anything is sent."""
+        self._links = links
+        self._full: set[NodeId] = set()
+        """Nodes for which somebody has something; while there are any, a timer runs."""
+
+    def has_room(self, node: NodeId) -> bool:
+        """Whether something may be sent there now; if not, a turn is taken when it may."""
+        if node == self.node or self._waiting(node) < WAITING_BYTES_MAX:
+            return True
+        if not self._full:
+            self.loop.call_later(LOOK_S, self._look)
+        self._full.add(node)
+        return False
+
+    def send(self, node: NodeId, frame: Frame) -> None:
+        """Send a frame to a node to which there is a link; it may be lost."""
+        if node != self.node:
+            if isinstance(frame, ClientFrame) and self.cluster.speaks(node) < COUNTS_SINCE:
+                frame = without_counts(frame)
+            self._links.send(node, FrameKind.STREAM, encode(frame), lane=TrafficClass.NORMAL)
+        elif isinstance(frame, ClientFrame):
+            self.leading.take(node, frame)
+        else:
+            self.lines.hear(frame)
+
+    def query(self, node: NodeId, payload: bytes) -> None:
+        """Send a frame of `LeaderQueries`; it may be lost."""
+        self._links.send(node, FrameKind.QUESTION, payload, lane=TrafficClass.NORMAL)
+
+    def _waiting(self, node: NodeId) -> int:
+        return self._links.waiting_bytes(node, TrafficClass.NORMAL)
+
+    def _look(self) -> None:
+        """Nothing waits for a node to which there is no link any more."""
+        free = {node for node in self._full if self._waiting(node) <= WAITING_BYTES_MAX // 2}
+        self._full -= free
+        if free:
+            self.turn.touch_consensus()
+        if self._full:
+            self.loop.call_later(LOOK_S, self._look)
