@@ -133,7 +133,7 @@ class Getter(NoTimeoutHolder):
         raise AssertionError
 
 
-class Rig:
+class Harness:
     def __init__(self) -> None:
         self.edge = Edge()
         self.queue = SlowQueue("q")
@@ -171,245 +171,247 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_what_came_behind_a_question_waits_for_its_answer(rig: Rig) -> None:
-    rig.client.send(
+def test_what_came_behind_a_question_waits_for_its_answer(harness: Harness) -> None:
+    harness.client.send(
         encode_method(1, make(Queue.Purge, queue="q")),
         publish_frames(b"1"),
         encode_method(1, make(Queue.Purge, queue="q")),
     )
-    rig.client.expect_nothing()
-    assert (len(rig.queue.asked), rig.queue.ready_count) == (1, 0)
-    rig.answer(5)
-    assert rig.client.expect(Queue.PurgeOk).message_count == 5
-    assert (len(rig.queue.asked), rig.queue.ready_count) == (1, 1)
-    rig.answer(1)
-    assert rig.client.expect(Queue.PurgeOk).message_count == 1
+    harness.client.expect_nothing()
+    assert (len(harness.queue.asked), harness.queue.ready_count) == (1, 0)
+    harness.answer(5)
+    assert harness.client.expect(Queue.PurgeOk).message_count == 5
+    assert (len(harness.queue.asked), harness.queue.ready_count) == (1, 1)
+    harness.answer(1)
+    assert harness.client.expect(Queue.PurgeOk).message_count == 1
 
 
-def test_other_channels_go_on(rig: Rig) -> None:
-    rig.client.open_channel(2)
-    rig.send(make(Queue.Purge, queue="q"))
-    rig.client.declare("r", channel=2)
-    rig.answer(0)
-    rig.client.expect(Queue.PurgeOk)
+def test_other_channels_go_on(harness: Harness) -> None:
+    harness.client.open_channel(2)
+    harness.send(make(Queue.Purge, queue="q"))
+    harness.client.declare("r", channel=2)
+    harness.answer(0)
+    harness.client.expect(Queue.PurgeOk)
 
 
-def test_a_purge_that_is_done_to_the_next_queue_of_that_name_is_seen_once(rig: Rig) -> None:
+def test_a_purge_that_is_done_to_the_next_queue_of_that_name_is_seen_once(harness: Harness) -> None:
     seen = Count()
-    set_tracer(rig.edge.vhost, "count", seen)
-    rig.send(make(Queue.Purge, queue="q"))
-    rig.queue.asked.popleft().fail(QueueDeleted("no queue 'q' in vhost '/'"))
-    rig.edge.run()
-    assert (len(rig.queue.asked), seen.purged_count) == (1, 0)
-    rig.answer(3)
-    assert rig.client.expect(Queue.PurgeOk).message_count == 3
+    set_tracer(harness.edge.vhost, "count", seen)
+    harness.send(make(Queue.Purge, queue="q"))
+    harness.queue.asked.popleft().fail(QueueDeleted("no queue 'q' in vhost '/'"))
+    harness.edge.run()
+    assert (len(harness.queue.asked), seen.purged_count) == (1, 0)
+    harness.answer(3)
+    assert harness.client.expect(Queue.PurgeOk).message_count == 3
     assert seen.purged_count == 1
 
 
 def test_a_new_queue_need_not_be_asked_what_is_in_it(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has to be elected first."""
     slow = SlowQueue("new")
-    maker = type(rig.edge.vhost.maker)
+    maker = type(harness.edge.vhost.maker)
     monkeypatch.setattr(maker, "make", lambda _maker, _definition, _vhost: slow)
-    rig.send(make(Queue.Declare, queue="new"))
-    declared = rig.client.expect(Queue.DeclareOk)
+    harness.send(make(Queue.Declare, queue="new"))
+    declared = harness.client.expect(Queue.DeclareOk)
     assert (declared.queue, declared.message_count, declared.consumer_count) == ("new", 0, 0)
     assert not slow.asked
-    rig.send(make(Queue.Declare, queue="new"))
-    rig.client.expect_nothing()
+    harness.send(make(Queue.Declare, queue="new"))
+    harness.client.expect_nothing()
     assert len(slow.asked) == 1
 
 
-def test_a_passive_declaration_asks_for_counts(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q", passive=True))
-    rig.client.expect_nothing()
-    rig.answer(QueueCounts(3, 4, 5))
-    declared = rig.client.expect(Queue.DeclareOk)
+def test_a_passive_declaration_asks_for_counts(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="q", passive=True))
+    harness.client.expect_nothing()
+    harness.answer(QueueCounts(3, 4, 5))
+    declared = harness.client.expect(Queue.DeclareOk)
     assert (declared.message_count, declared.consumer_count) == (3, 5)
 
 
-def test_a_deletion_asks_first_and_waits_twice(rig: Rig) -> None:
+def test_a_deletion_asks_first_and_waits_twice(harness: Harness) -> None:
     """What came behind it waits for both."""
-    rig.send(make(Queue.Delete, queue="q", if_empty=True), make(Queue.Purge, queue="q"))
-    rig.queue.ready_count = 7
-    rig.answer(QueueCounts(7, 0, 0))
-    rig.client.expect_channel_closed(406, "not empty")
-    assert not rig.queue.asked
+    harness.send(make(Queue.Delete, queue="q", if_empty=True), make(Queue.Purge, queue="q"))
+    harness.queue.ready_count = 7
+    harness.answer(QueueCounts(7, 0, 0))
+    harness.client.expect_channel_closed(406, "not empty")
+    assert not harness.queue.asked
 
 
-def test_a_consumer_is_told_before_it_is_delivered(rig: Rig) -> None:
-    rig.send(make(Basic.Consume, queue="q", consumer_tag="c"))
-    rig.client.expect_nothing()
-    assert [consumer.tag for consumer in rig.queue.consumers] == ["c"]
-    rig.answer(None)
-    assert rig.client.expect(Basic.ConsumeOk).consumer_tag == "c"
+def test_a_consumer_is_told_before_it_is_delivered(harness: Harness) -> None:
+    harness.send(make(Basic.Consume, queue="q", consumer_tag="c"))
+    harness.client.expect_nothing()
+    assert [consumer.tag for consumer in harness.queue.consumers] == ["c"]
+    harness.answer(None)
+    assert harness.client.expect(Basic.ConsumeOk).consumer_tag == "c"
 
 
-def test_a_consumer_whose_channel_ends_meanwhile_is_detached(rig: Rig) -> None:
-    rig.send(make(Basic.Consume, queue="q", consumer_tag="c"))
-    rig.client.transport.lose()
-    rig.edge.run()
-    assert rig.queue.consumers == ()
-    rig.answer(None)
+def test_a_consumer_whose_channel_ends_meanwhile_is_detached(harness: Harness) -> None:
+    harness.send(make(Basic.Consume, queue="q", consumer_tag="c"))
+    harness.client.transport.lose()
+    harness.edge.run()
+    assert harness.queue.consumers == ()
+    harness.answer(None)
 
 
-def test_what_is_got_too_late_goes_back(rig: Rig) -> None:
-    rig.send(make(Basic.Get, queue="q"))
-    rig.client.transport.lose()
-    rig.answer(DeliveryBatch(Getter(rig.queue), [Origin("", "q")], [b"m"], [1], redelivered=False))
-    assert rig.queue.settled == [(0, 1, Outcome.UNSENT)]
+def test_what_is_got_too_late_goes_back(harness: Harness) -> None:
+    harness.send(make(Basic.Get, queue="q"))
+    harness.client.transport.lose()
+    harness.answer(
+        DeliveryBatch(Getter(harness.queue), [Origin("", "q")], [b"m"], [1], redelivered=False)
+    )
+    assert harness.queue.settled == [(0, 1, Outcome.UNSENT)]
 
 
-def test_a_question_that_fails_closes_as_its_error_says(rig: Rig) -> None:
-    rig.send(make(Basic.Get, queue="q"))
-    rig.fail()
-    rig.client.expect_closed(541, "nobody leads it", (60, 70))
+def test_a_question_that_fails_closes_as_its_error_says(harness: Harness) -> None:
+    harness.send(make(Basic.Get, queue="q"))
+    harness.fail()
+    harness.client.expect_closed(541, "nobody leads it", (60, 70))
 
 
-def test_a_close_of_the_channel_waits_too(rig: Rig) -> None:
+def test_a_close_of_the_channel_waits_too(harness: Harness) -> None:
     """What is asked is bounded in time, and so is this."""
-    rig.send(make(Basic.Get, queue="q"), Channel.Close(200, "", 0, 0))
-    rig.client.expect_nothing()
-    rig.answer(None)
-    rig.client.expect(Basic.GetEmpty)
-    rig.client.expect(Channel.CloseOk)
+    harness.send(make(Basic.Get, queue="q"), Channel.Close(200, "", 0, 0))
+    harness.client.expect_nothing()
+    harness.answer(None)
+    harness.client.expect(Basic.GetEmpty)
+    harness.client.expect(Channel.CloseOk)
 
 
 # Publishing
 
 
-def test_messages_are_confirmed_when_their_queue_has_answered(rig: Rig) -> None:
-    rig.client.confirm_select()
-    first, second = rig.publish(b"1", b"2"), rig.publish(b"3")
-    rig.client.expect_nothing()
-    rig.know(second, 0, 1)
-    assert rig.told() == [("Ack", 3, False)]
-    rig.know(first, 0, 2)
-    assert rig.told() == [("Ack", 2, True)]
+def test_messages_are_confirmed_when_their_queue_has_answered(harness: Harness) -> None:
+    harness.client.confirm_select()
+    first, second = harness.publish(b"1", b"2"), harness.publish(b"3")
+    harness.client.expect_nothing()
+    harness.know(second, 0, 1)
+    assert harness.told() == [("Ack", 3, False)]
+    harness.know(first, 0, 2)
+    assert harness.told() == [("Ack", 2, True)]
 
 
-def test_what_several_queues_answer_in_one_turn_is_one_confirm(rig: Rig) -> None:
-    rig.client.confirm_select()
-    receipts = [rig.publish(b"%d" % at) for at in range(3)]
+def test_what_several_queues_answer_in_one_turn_is_one_confirm(harness: Harness) -> None:
+    harness.client.confirm_select()
+    receipts = [harness.publish(b"%d" % at) for at in range(3)]
     for receipt in receipts:
         receipt.known(0, 1, is_taken=True)
-    rig.edge.run()
-    assert rig.told() == [("Ack", 3, True)]
+    harness.edge.run()
+    assert harness.told() == [("Ack", 3, True)]
 
 
-def test_refused_messages_are_nacked(rig: Rig) -> None:
-    rig.client.confirm_select()
-    rig.know(rig.publish(b"1", b"2"), 0, 2, is_taken=False)
-    assert rig.told() == [("Nack", 2, True)]
+def test_refused_messages_are_nacked(harness: Harness) -> None:
+    harness.client.confirm_select()
+    harness.know(harness.publish(b"1", b"2"), 0, 2, is_taken=False)
+    assert harness.told() == [("Nack", 2, True)]
 
 
-def test_messages_of_a_run_may_fare_differently(rig: Rig) -> None:
-    rig.client.confirm_select()
-    receipt = rig.publish(*[b"m"] * 5)
-    rig.know(receipt, 1, 3, is_taken=False)
-    assert rig.told() == [("Nack", 2, False), ("Nack", 3, False)]
-    rig.know(receipt, 0, 1)
-    assert rig.told() == [("Ack", 1, False)]
-    rig.know(receipt, 3, 5)
-    assert rig.told() == [("Ack", 5, True)]
+def test_messages_of_a_run_may_fare_differently(harness: Harness) -> None:
+    harness.client.confirm_select()
+    receipt = harness.publish(*[b"m"] * 5)
+    harness.know(receipt, 1, 3, is_taken=False)
+    assert harness.told() == [("Nack", 2, False), ("Nack", 3, False)]
+    harness.know(receipt, 0, 1)
+    assert harness.told() == [("Ack", 1, False)]
+    harness.know(receipt, 3, 5)
+    assert harness.told() == [("Ack", 5, True)]
 
 
-def test_a_message_is_confirmed_once_all_its_queues_have_it(rig: Rig) -> None:
+def test_a_message_is_confirmed_once_all_its_queues_have_it(harness: Harness) -> None:
     """One elsewhere, one that is transient, and one with a commit."""
-    rig.client.declare("here")
-    rig.client.declare("disk", durable=True)
+    harness.client.declare("here")
+    harness.client.declare("disk", durable=True)
     for queue in ("q", "here", "disk"):
-        rig.client.bind(queue, "amq.fanout")
-    rig.client.confirm_select()
-    receipt = rig.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
-    rig.client.expect_nothing()
-    rig.know(receipt, 0, 1)
-    assert rig.told() == [("Ack", 1, False)]
-    assert rig.client.ready_count("disk") == 1
+        harness.client.bind(queue, "amq.fanout")
+    harness.client.confirm_select()
+    receipt = harness.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
+    harness.client.expect_nothing()
+    harness.know(receipt, 0, 1)
+    assert harness.told() == [("Ack", 1, False)]
+    assert harness.client.ready_count("disk") == 1
 
 
-def test_one_queue_that_refuses_is_enough(rig: Rig) -> None:
-    rig.client.declare("disk", durable=True)
+def test_one_queue_that_refuses_is_enough(harness: Harness) -> None:
+    harness.client.declare("disk", durable=True)
     for queue in ("q", "disk"):
-        rig.client.bind(queue, "amq.fanout")
-    rig.client.confirm_select()
-    receipt = rig.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
-    rig.know(receipt, 0, 1, is_taken=False)
-    assert rig.told() == [("Nack", 1, False)]
+        harness.client.bind(queue, "amq.fanout")
+    harness.client.confirm_select()
+    receipt = harness.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
+    harness.know(receipt, 0, 1, is_taken=False)
+    assert harness.told() == [("Nack", 1, False)]
 
 
-def test_messages_of_one_read_to_many_queues_are_confirmed_apart(rig: Rig) -> None:
-    rig.client.declare("here")
-    rig.edge.vhost.queues["r"] = other = SlowQueue("r")
-    rig.client.confirm_select()
+def test_messages_of_one_read_to_many_queues_are_confirmed_apart(harness: Harness) -> None:
+    harness.client.declare("here")
+    harness.edge.vhost.queues["r"] = other = SlowQueue("r")
+    harness.client.confirm_select()
     keys = ["q", "r", "here", "q", "r", "r"]
     for _ in range(2):  # the second time all routes are known
-        rig.client.send(*(publish_frames(b"m", key) for key in keys))
-    told = rig.told()
+        harness.client.send(*(publish_frames(b"m", key) for key in keys))
+    told = harness.told()
     assert ("Ack", 3, False) in told
     assert ("Ack", 9, False) in told
     while other.receipts:
         receipt = other.receipts.popleft()
-        rig.know(receipt, 0, receipt.count)
-    assert {tag for _, tag, _ in rig.told()} == {2, 5, 6, 8, 11, 12}
-    while rig.queue.receipts:
-        receipt = rig.queue.receipts.popleft()
-        rig.know(receipt, 0, receipt.count)
-    assert rig.told()[-1] == ("Ack", 10, True)
+        harness.know(receipt, 0, receipt.count)
+    assert {tag for _, tag, _ in harness.told()} == {2, 5, 6, 8, 11, 12}
+    while harness.queue.receipts:
+        receipt = harness.queue.receipts.popleft()
+        harness.know(receipt, 0, receipt.count)
+    assert harness.told()[-1] == ("Ack", 10, True)
 
 
-def test_an_answer_for_a_channel_that_is_gone_is_swallowed(rig: Rig) -> None:
-    rig.client.confirm_select()
-    receipt = rig.publish(b"m")
-    rig.client.call(Channel.Close(200, "", 0, 0), Channel.CloseOk)
-    rig.know(receipt, 0, 1)
-    rig.client.expect_nothing()
+def test_an_answer_for_a_channel_that_is_gone_is_swallowed(harness: Harness) -> None:
+    harness.client.confirm_select()
+    receipt = harness.publish(b"m")
+    harness.client.call(Channel.Close(200, "", 0, 0), Channel.CloseOk)
+    harness.know(receipt, 0, 1)
+    harness.client.expect_nothing()
 
 
-def test_a_transaction_waits_until_all_is_taken(rig: Rig) -> None:
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    rig.client.publish(b"1", b"2")
-    rig.client.publish(b"3")
-    assert not rig.queue.receipts
-    rig.send(Tx.Commit())
-    rig.client.expect_nothing()
-    rig.know(rig.queue.receipts[0], 0, 2)
-    rig.client.expect_nothing()
-    rig.know(rig.queue.receipts[1], 0, 1)
-    rig.client.expect(Tx.CommitOk)
+def test_a_transaction_waits_until_all_is_taken(harness: Harness) -> None:
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    harness.client.publish(b"1", b"2")
+    harness.client.publish(b"3")
+    assert not harness.queue.receipts
+    harness.send(Tx.Commit())
+    harness.client.expect_nothing()
+    harness.know(harness.queue.receipts[0], 0, 2)
+    harness.client.expect_nothing()
+    harness.know(harness.queue.receipts[1], 0, 1)
+    harness.client.expect(Tx.CommitOk)
 
 
-def test_a_transaction_fails_if_anything_is_refused(rig: Rig) -> None:
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    rig.client.publish(b"1", b"2")
-    rig.send(Tx.Commit())
-    rig.know(rig.queue.receipts[0], 0, 1, is_taken=False)
-    rig.know(rig.queue.receipts[0], 1, 2)
-    rig.client.expect_channel_closed(406, "partial tx completion")
+def test_a_transaction_fails_if_anything_is_refused(harness: Harness) -> None:
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    harness.client.publish(b"1", b"2")
+    harness.send(Tx.Commit())
+    harness.know(harness.queue.receipts[0], 0, 1, is_taken=False)
+    harness.know(harness.queue.receipts[0], 1, 2)
+    harness.client.expect_channel_closed(406, "partial tx completion")
 
 
-def test_a_publisher_is_not_read_while_a_queue_is_full(rig: Rig) -> None:
-    rig.client.consume("amq.rabbitmq.reply-to", no_ack=True)  # consumers do not change that
-    rig.queue.is_full = True
-    rig.publish(b"1")
-    assert not rig.client.transport.is_reading()
-    rig.edge.advance(60)
-    assert not rig.client.transport.is_reading()
-    rig.queue.is_full = False
-    for debtor in tuple(rig.queue.blocked_publishers):
-        debtor.paid(rig.queue, 1)
-    assert rig.client.transport.is_reading()
-    assert not rig.queue.blocked_publishers
+def test_a_publisher_is_not_read_while_a_queue_is_full(harness: Harness) -> None:
+    harness.client.consume("amq.rabbitmq.reply-to", no_ack=True)  # consumers do not change that
+    harness.queue.is_full = True
+    harness.publish(b"1")
+    assert not harness.client.transport.is_reading()
+    harness.edge.advance(60)
+    assert not harness.client.transport.is_reading()
+    harness.queue.is_full = False
+    for debtor in tuple(harness.queue.blocked_publishers):
+        debtor.paid(harness.queue, 1)
+    assert harness.client.transport.is_reading()
+    assert not harness.queue.blocked_publishers
 
 
-def test_a_full_queue_forgets_who_is_gone(rig: Rig) -> None:
-    rig.queue.is_full = True
-    rig.publish(b"1")
-    rig.client.transport.lose()
-    assert not rig.queue.blocked_publishers
+def test_a_full_queue_forgets_who_is_gone(harness: Harness) -> None:
+    harness.queue.is_full = True
+    harness.publish(b"1")
+    harness.client.transport.lose()
+    assert not harness.queue.blocked_publishers

@@ -13,11 +13,11 @@ from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.methods import Basic, Connection, Exchange, Method, Queue, encode_method, make
-from tests.broker.protocols.amqp091.test_durable_order import Rig
+from tests.broker.protocols.amqp091.test_durable_order import Harness
 from tests.support.store import open_store
 
 
-class DefinitionsRig(Rig):
+class DefinitionsRig(Harness):
     """With durable exchanges, a bound queue, and one that goes with its consumer."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class DefinitionsRig(Rig):
 
 
 @pytest.fixture
-def rig() -> DefinitionsRig:
+def harness() -> DefinitionsRig:
     return DefinitionsRig()
 
 
@@ -99,16 +99,16 @@ DURABLE: list[tuple[Method, str, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("method", "reply", "change"), DURABLE, ids=[row[1] for row in DURABLE])
 def test_an_answer_comes_once_what_it_says_is_on_disk(
-    rig: DefinitionsRig, method: Method, reply: str, change: dict[str, object]
+    harness: DefinitionsRig, method: Method, reply: str, change: dict[str, object]
 ) -> None:
     before = {"exchanges": EXCHANGES, "queues": QUEUES, "bindings": BINDINGS}
-    assert rig.found() == before
-    rig.send(method)
-    rig.client.expect_nothing()
-    assert rig.found() == before
-    rig.commit()
-    assert rig.client.names() == [reply]
-    assert rig.found() == before | change
+    assert harness.found() == before
+    harness.send(method)
+    harness.client.expect_nothing()
+    assert harness.found() == before
+    harness.commit()
+    assert harness.client.names() == [reply]
+    assert harness.found() == before | change
 
 
 TRANSIENT: list[Method] = [
@@ -127,45 +127,45 @@ TRANSIENT: list[Method] = [
 
 @pytest.mark.parametrize("method", TRANSIENT, ids=lambda method: method.name)
 def test_what_changes_nothing_durable_is_answered_at_once(
-    rig: DefinitionsRig, method: Method
+    harness: DefinitionsRig, method: Method
 ) -> None:
-    rig.send(method)
-    assert len(rig.client.names()) == 1
-    assert not rig.is_writing
+    harness.send(method)
+    assert len(harness.client.names()) == 1
+    assert not harness.is_writing
 
 
 def test_a_transient_queue_with_bindings_comes_and_goes_without_the_disk(
-    rig: DefinitionsRig,
+    harness: DefinitionsRig,
 ) -> None:
-    rig.send(make(Queue.Declare, queue="s", exclusive=True))
-    rig.send(make(Queue.Bind, queue="s", exchange="x", routing_key="k"))
-    rig.send(make(Queue.Delete, queue="s"))
-    assert rig.client.names() == ["Queue.DeclareOk", "Queue.BindOk", "Queue.DeleteOk"]
-    assert not rig.is_writing
+    harness.send(make(Queue.Declare, queue="s", exclusive=True))
+    harness.send(make(Queue.Bind, queue="s", exchange="x", routing_key="k"))
+    harness.send(make(Queue.Delete, queue="s"))
+    assert harness.client.names() == ["Queue.DeclareOk", "Queue.BindOk", "Queue.DeleteOk"]
+    assert not harness.is_writing
 
 
-def test_who_asks_about_it_waits_too(rig: DefinitionsRig) -> None:
-    other = rig.edge.connect()
-    rig.send(make(Queue.Declare, queue="s", durable=True))
+def test_who_asks_about_it_waits_too(harness: DefinitionsRig) -> None:
+    other = harness.edge.connect()
+    harness.send(make(Queue.Declare, queue="s", durable=True))
     other.send(encode_method(1, make(Queue.Declare, queue="s", passive=True)))
     other.expect_nothing()
-    rig.commit()
+    harness.commit()
     assert other.names() == ["Queue.DeclareOk"]
 
 
-def test_declarations_that_come_together_share_a_commit(rig: DefinitionsRig) -> None:
-    rig.send(*(make(Queue.Declare, queue=f"s{number}", durable=True) for number in range(100)))
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.names() == ["Queue.DeclareOk"] * 100
-    assert not rig.is_writing
+def test_declarations_that_come_together_share_a_commit(harness: DefinitionsRig) -> None:
+    harness.send(*(make(Queue.Declare, queue=f"s{number}", durable=True) for number in range(100)))
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.names() == ["Queue.DeclareOk"] * 100
+    assert not harness.is_writing
 
 
-def test_a_connection_that_closes_waits_for_what_it_declared(rig: DefinitionsRig) -> None:
-    rig.send(make(Queue.Declare, queue="s", durable=True, nowait=True))
+def test_a_connection_that_closes_waits_for_what_it_declared(harness: DefinitionsRig) -> None:
+    harness.send(make(Queue.Declare, queue="s", durable=True, nowait=True))
     close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
-    rig.send(close, channel=0)
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.names() == ["Connection.CloseOk"]
-    assert "s" in rig.found()["queues"]
+    harness.send(close, channel=0)
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.names() == ["Connection.CloseOk"]
+    assert "s" in harness.found()["queues"]

@@ -1,7 +1,7 @@
 """No answer before what it vouches for is on disk: confirms, tx.commit-ok, replies after an ack.
 
-The disk is moved by hand: nothing is durable before `Rig.commit`, and `Rig.on_disk` is what a node
-would find that starts now.
+The disk is moved by hand: nothing is durable before `Harness.commit`, and `Harness.on_disk` is
+what a node would find that starts now.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.support.store import open_store
 PERSISTENT = Properties(delivery_mode=2)
 
 
-class Rig:
+class Harness:
     """A node whose disk is moved by hand, with a client that has durable queues q and r."""
 
     def __init__(self) -> None:
@@ -106,119 +106,121 @@ def bodies_on(disk: MemoryDisk, groups: tuple[int, ...]) -> list[bytes]:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
 # Confirms
 
 
-def test_a_confirm_comes_after_the_commit(rig: Rig) -> None:
-    rig.client.confirm_select()
-    rig.publish(b"1", b"2")
-    assert (rig.client.names(), rig.on_disk()) == ([], [])
-    rig.commit()
-    ack = rig.client.expect(Basic.Ack)
-    assert (ack.delivery_tag, ack.multiple, rig.on_disk()) == (2, True, [b"1", b"2"])
+def test_a_confirm_comes_after_the_commit(harness: Harness) -> None:
+    harness.client.confirm_select()
+    harness.publish(b"1", b"2")
+    assert (harness.client.names(), harness.on_disk()) == ([], [])
+    harness.commit()
+    ack = harness.client.expect(Basic.Ack)
+    assert (ack.delivery_tag, ack.multiple, harness.on_disk()) == (2, True, [b"1", b"2"])
 
 
-def test_what_comes_during_a_commit_is_confirmed_by_the_next(rig: Rig) -> None:
-    rig.client.confirm_select()
-    rig.publish(b"1")
-    rig.publish(b"2")
-    rig.commit()
-    assert rig.client.expect(Basic.Ack).delivery_tag == 1
-    rig.client.expect_nothing()
-    assert rig.on_disk() == [b"1"]
-    rig.commit()
-    assert rig.client.expect(Basic.Ack).delivery_tag == 2
+def test_what_comes_during_a_commit_is_confirmed_by_the_next(harness: Harness) -> None:
+    harness.client.confirm_select()
+    harness.publish(b"1")
+    harness.publish(b"2")
+    harness.commit()
+    assert harness.client.expect(Basic.Ack).delivery_tag == 1
+    harness.client.expect_nothing()
+    assert harness.on_disk() == [b"1"]
+    harness.commit()
+    assert harness.client.expect(Basic.Ack).delivery_tag == 2
 
 
 @pytest.mark.parametrize(
     ("queue", "properties"), [("q", Properties()), ("transient", PERSISTENT)], ids=["q", "message"]
 )
 def test_what_no_restart_brings_back_is_confirmed_at_once(
-    rig: Rig, queue: str, properties: Properties
+    harness: Harness, queue: str, properties: Properties
 ) -> None:
-    rig.client.declare("transient")
-    rig.client.confirm_select()
-    rig.client.publish(b"1", queue=queue, properties=properties)
-    assert rig.client.expect(Basic.Ack).delivery_tag == 1
-    assert not rig.is_writing
+    harness.client.declare("transient")
+    harness.client.confirm_select()
+    harness.client.publish(b"1", queue=queue, properties=properties)
+    assert harness.client.expect(Basic.Ack).delivery_tag == 1
+    assert not harness.is_writing
 
 
-def test_one_confirm_for_a_durable_and_a_transient_queue(rig: Rig) -> None:
+def test_one_confirm_for_a_durable_and_a_transient_queue(harness: Harness) -> None:
     """The transient queue hands the message out meanwhile: that needs no disk."""
-    rig.client.declare("transient")
-    rig.client.declare_exchange("fan")
+    harness.client.declare("transient")
+    harness.client.declare_exchange("fan")
     for queue in ("q", "transient"):
-        rig.client.bind(queue, "fan")
-    rig.settle()
-    rig.client.consume("transient", no_ack=True)
-    rig.client.confirm_select()
-    rig.publish(b"1", exchange="fan")
-    assert rig.client.bodies() == [b"1"]
-    rig.commit()
-    assert rig.client.names() == ["Basic.Ack"]
-    assert rig.settle() == []
-    assert rig.on_disk() == [b"1"]
+        harness.client.bind(queue, "fan")
+    harness.settle()
+    harness.client.consume("transient", no_ack=True)
+    harness.client.confirm_select()
+    harness.publish(b"1", exchange="fan")
+    assert harness.client.bodies() == [b"1"]
+    harness.commit()
+    assert harness.client.names() == ["Basic.Ack"]
+    assert harness.settle() == []
+    assert harness.on_disk() == [b"1"]
 
 
-def test_one_confirm_for_two_durable_queues_after_the_commit_of_both(rig: Rig) -> None:
-    rig.client.declare_exchange("fan")
+def test_one_confirm_for_two_durable_queues_after_the_commit_of_both(harness: Harness) -> None:
+    harness.client.declare_exchange("fan")
     for queue in ("q", "r"):
-        rig.client.bind(queue, "fan")
-    rig.settle()
-    rig.client.confirm_select()
-    rig.publish(b"1", exchange="fan")
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.names() == ["Basic.Ack"]
-    assert (rig.on_disk("q"), rig.on_disk("r")) == ([b"1"], [b"1"])
+        harness.client.bind(queue, "fan")
+    harness.settle()
+    harness.client.confirm_select()
+    harness.publish(b"1", exchange="fan")
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.names() == ["Basic.Ack"]
+    assert (harness.on_disk("q"), harness.on_disk("r")) == ([b"1"], [b"1"])
 
 
-def test_a_message_that_is_acknowledged_before_it_was_written_is_confirmed(rig: Rig) -> None:
-    rig.client.confirm_select()
-    rig.publish(b"1")
-    rig.publish(b"2")
-    rig.client.consume()
-    rig.client.ack(2, multiple=True)
-    assert rig.settle().count("Basic.Ack") == 2
-    assert rig.on_disk() == []
+def test_a_message_that_is_acknowledged_before_it_was_written_is_confirmed(
+    harness: Harness,
+) -> None:
+    harness.client.confirm_select()
+    harness.publish(b"1")
+    harness.publish(b"2")
+    harness.client.consume()
+    harness.client.ack(2, multiple=True)
+    assert harness.settle().count("Basic.Ack") == 2
+    assert harness.on_disk() == []
 
 
 # Transactions
 
 
-def test_commit_ok_comes_after_the_commit(rig: Rig) -> None:
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    rig.publish(b"1", b"2")
-    rig.send(Tx.Commit())
-    assert (rig.client.names(), rig.on_disk()) == ([], [])
-    rig.commit()
-    assert rig.client.names() == ["Tx.CommitOk"]
-    assert rig.on_disk() == [b"1", b"2"]
+def test_commit_ok_comes_after_the_commit(harness: Harness) -> None:
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    harness.publish(b"1", b"2")
+    harness.send(Tx.Commit())
+    assert (harness.client.names(), harness.on_disk()) == ([], [])
+    harness.commit()
+    assert harness.client.names() == ["Tx.CommitOk"]
+    assert harness.on_disk() == [b"1", b"2"]
 
 
-def test_commit_ok_vouches_for_acknowledgements(rig: Rig) -> None:
-    rig.fill(b"1", b"2")
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    rig.client.ack(rig.get())
-    rig.send(Tx.Commit())
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.names() == ["Tx.CommitOk"]
-    assert rig.on_disk() == [b"2"]
+def test_commit_ok_vouches_for_acknowledgements(harness: Harness) -> None:
+    harness.fill(b"1", b"2")
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    harness.client.ack(harness.get())
+    harness.send(Tx.Commit())
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.names() == ["Tx.CommitOk"]
+    assert harness.on_disk() == [b"2"]
 
 
-def test_a_transaction_that_is_rolled_back_waits_for_nothing(rig: Rig) -> None:
-    rig.fill(b"1")
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    rig.publish(b"2")
-    rig.client.ack(rig.get())
-    rig.send(Tx.Rollback())
-    assert rig.client.names() == ["Tx.RollbackOk"]
-    assert rig.on_disk() == [b"1"]
+def test_a_transaction_that_is_rolled_back_waits_for_nothing(harness: Harness) -> None:
+    harness.fill(b"1")
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    harness.publish(b"2")
+    harness.client.ack(harness.get())
+    harness.send(Tx.Rollback())
+    assert harness.client.names() == ["Tx.RollbackOk"]
+    assert harness.on_disk() == [b"1"]
 
 
 # Replies vouch for what was done before them on their channel
@@ -236,132 +238,134 @@ REPLIED: dict[str, Method] = {
 
 
 @pytest.mark.parametrize("answer", REPLIED)
-def test_a_later_reply_vouches_for_an_acknowledgement(rig: Rig, answer: str) -> None:
-    rig.publish(b"r", queue="r")
-    rig.fill(b"1")
-    rig.client.ack(rig.get())
-    rig.send(REPLIED[answer])
-    assert (rig.client.names(), rig.on_disk()) == ([], [b"1"])
-    rig.commit()
-    assert rig.client.names() == [answer]
-    assert rig.on_disk() == []
+def test_a_later_reply_vouches_for_an_acknowledgement(harness: Harness, answer: str) -> None:
+    harness.publish(b"r", queue="r")
+    harness.fill(b"1")
+    harness.client.ack(harness.get())
+    harness.send(REPLIED[answer])
+    assert (harness.client.names(), harness.on_disk()) == ([], [b"1"])
+    harness.commit()
+    assert harness.client.names() == [answer]
+    assert harness.on_disk() == []
 
 
 @pytest.mark.parametrize("how", [Basic.Ack, Basic.Nack, Basic.Reject])
-def test_it_vouches_for_every_kind_of_end(rig: Rig, how: type[Method]) -> None:
-    rig.fill(b"1")
+def test_it_vouches_for_every_kind_of_end(harness: Harness, how: type[Method]) -> None:
+    harness.fill(b"1")
     more = {} if how is Basic.Ack else {"requeue": False}
-    rig.send(make(how, delivery_tag=rig.get(), **more), make(Basic.Qos))
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.names() == ["Basic.QosOk"]
-    assert rig.on_disk() == []
+    harness.send(make(how, delivery_tag=harness.get(), **more), make(Basic.Qos))
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.names() == ["Basic.QosOk"]
+    assert harness.on_disk() == []
 
 
-def test_the_end_of_the_connection_vouches_for_all_its_channels(rig: Rig) -> None:
-    rig.fill(b"1")
-    rig.client.ack(rig.get())
-    rig.client.send(encode_method(0, Connection.Close(200, "bye", 0, 0)))
-    rig.client.expect_nothing()
-    rig.commit()
-    rig.client.expect(Connection.CloseOk, channel=0)
-    assert rig.on_disk() == []
+def test_the_end_of_the_connection_vouches_for_all_its_channels(harness: Harness) -> None:
+    harness.fill(b"1")
+    harness.client.ack(harness.get())
+    harness.client.send(encode_method(0, Connection.Close(200, "bye", 0, 0)))
+    harness.client.expect_nothing()
+    harness.commit()
+    harness.client.expect(Connection.CloseOk, channel=0)
+    assert harness.on_disk() == []
 
 
-def test_what_another_channel_did_holds_nothing_up(rig: Rig) -> None:
-    rig.fill(b"1")
-    rig.client.open_channel(2)
-    rig.client.ack(rig.get())
-    rig.client.call(make(Basic.Qos), Basic.QosOk, channel=2)
+def test_what_another_channel_did_holds_nothing_up(harness: Harness) -> None:
+    harness.fill(b"1")
+    harness.client.open_channel(2)
+    harness.client.ack(harness.get())
+    harness.client.call(make(Basic.Qos), Basic.QosOk, channel=2)
 
 
-def test_an_error_comes_after_what_it_vouches_for(rig: Rig) -> None:
+def test_an_error_comes_after_what_it_vouches_for(harness: Harness) -> None:
     """A client may take the end of the channel for an answer to all before it."""
-    rig.fill(b"1")
-    rig.client.ack(rig.get())
-    rig.client.ack(99)
-    rig.client.expect_nothing()
-    rig.commit()
-    rig.client.expect_channel_closed(406)
-    assert rig.on_disk() == []
+    harness.fill(b"1")
+    harness.client.ack(harness.get())
+    harness.client.ack(99)
+    harness.client.expect_nothing()
+    harness.commit()
+    harness.client.expect_channel_closed(406)
+    assert harness.on_disk() == []
 
 
 # Purge and delete
 
 
-def test_purge_ok_comes_after_the_commit(rig: Rig) -> None:
-    rig.fill(b"1", b"2")
-    rig.send(make(Queue.Purge, queue="q"))
-    assert (rig.client.names(), rig.on_disk()) == ([], [b"1", b"2"])
-    rig.commit()
-    assert rig.client.expect(Queue.PurgeOk).message_count == 2
-    assert rig.on_disk() == []
+def test_purge_ok_comes_after_the_commit(harness: Harness) -> None:
+    harness.fill(b"1", b"2")
+    harness.send(make(Queue.Purge, queue="q"))
+    assert (harness.client.names(), harness.on_disk()) == ([], [b"1", b"2"])
+    harness.commit()
+    assert harness.client.expect(Queue.PurgeOk).message_count == 2
+    assert harness.on_disk() == []
 
 
-def test_a_purge_of_what_is_being_written_waits_for_its_own_commit(rig: Rig) -> None:
-    rig.publish(b"1")
-    rig.send(make(Queue.Purge, queue="q"))
-    rig.commit()
-    assert (rig.client.names(), rig.on_disk()) == ([], [b"1"])
-    rig.commit()
-    assert rig.client.names() == ["Queue.PurgeOk"]
-    assert rig.on_disk() == []
+def test_a_purge_of_what_is_being_written_waits_for_its_own_commit(harness: Harness) -> None:
+    harness.publish(b"1")
+    harness.send(make(Queue.Purge, queue="q"))
+    harness.commit()
+    assert (harness.client.names(), harness.on_disk()) == ([], [b"1"])
+    harness.commit()
+    assert harness.client.names() == ["Queue.PurgeOk"]
+    assert harness.on_disk() == []
 
 
-def test_delete_ok_comes_after_the_commit(rig: Rig) -> None:
-    rig.fill(b"1", b"2")
-    journal = engine_of(rig.edge.vhost, "q").journal
+def test_delete_ok_comes_after_the_commit(harness: Harness) -> None:
+    harness.fill(b"1", b"2")
+    journal = engine_of(harness.edge.vhost, "q").journal
     assert journal is not None
-    rig.send(make(Queue.Delete, queue="q"))
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.expect(Queue.DeleteOk).message_count == 2
-    assert bodies_on(rig.disk, journal.groups) == []
+    harness.send(make(Queue.Delete, queue="q"))
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.expect(Queue.DeleteOk).message_count == 2
+    assert bodies_on(harness.disk, journal.groups) == []
 
 
 def test_of_a_mixed_batch_nothing_is_confirmed_before_what_is_recorded() -> None:
     """One message in two goes to a queue without a disk; they have numbers in between."""
-    rig = Rig()
-    rig.client.declare("t")
-    rig.client.confirm_select()
+    harness = Harness()
+    harness.client.declare("t")
+    harness.client.confirm_select()
     frames = [publish_frames(b"x", queue, properties=PERSISTENT) for queue in "tq"]
     for _ in range(2):  # the second time both routes are known, and the two are sorted
-        rig.client.send(*frames)
-        rig.commit()
-        rig.client.arrivals()
-    rig.client.send(*frames, *frames)
-    assert rig.is_writing
-    assert rig.client.names() == []
-    rig.commit()
-    assert [(a.method["delivery_tag"], a.method["multiple"]) for a in rig.client.arrivals()] == [
-        (8, True)
-    ]
+        harness.client.send(*frames)
+        harness.commit()
+        harness.client.arrivals()
+    harness.client.send(*frames, *frames)
+    assert harness.is_writing
+    assert harness.client.names() == []
+    harness.commit()
+    assert [
+        (a.method["delivery_tag"], a.method["multiple"]) for a in harness.client.arrivals()
+    ] == [(8, True)]
 
 
-def test_delete_ok_vouches_for_what_goes_with_a_queue_that_is_not_durable(rig: Rig) -> None:
+def test_delete_ok_vouches_for_what_goes_with_a_queue_that_is_not_durable(harness: Harness) -> None:
     """Its last binding takes along an exchange that deletes itself, and that is on disk."""
     exchange = make(
         Exchange.Declare, exchange="x", exchange_type="fanout", durable=True, auto_delete=True
     )
-    rig.send(exchange, make(Queue.Declare, queue="t"), make(Queue.Bind, queue="t", exchange="x"))
-    rig.settle()
-    rig.send(make(Queue.Delete, queue="t"))
-    assert rig.edge.vhost.topology.find("x") is None
-    rig.client.expect_nothing()
-    rig.commit()
-    rig.client.expect(Queue.DeleteOk)
+    harness.send(
+        exchange, make(Queue.Declare, queue="t"), make(Queue.Bind, queue="t", exchange="x")
+    )
+    harness.settle()
+    harness.send(make(Queue.Delete, queue="t"))
+    assert harness.edge.vhost.topology.find("x") is None
+    harness.client.expect_nothing()
+    harness.commit()
+    harness.client.expect(Queue.DeleteOk)
 
 
 # What waits is bounded
 
 
-def test_messages_that_were_asked_for_do_not_pile_up_behind_a_slow_disk(rig: Rig) -> None:
+def test_messages_that_were_asked_for_do_not_pile_up_behind_a_slow_disk(harness: Harness) -> None:
     """Each get-ok vouches for the ack before it: what cannot be sent is not taken either."""
-    rig.fill(*[b"x" * 600_000] * 8)
-    rig.send(make(Basic.Ack, delivery_tag=rig.get()))
-    rig.send(*[make(Basic.Get, queue="q")] * 7)
-    rig.edge.run()
-    assert rig.is_writing
-    assert rig.client.names() == []
-    assert rig.edge.vhost.queues["q"].in_flight == 2
-    assert rig.settle() == ["Basic.GetOk"] * 7
+    harness.fill(*[b"x" * 600_000] * 8)
+    harness.send(make(Basic.Ack, delivery_tag=harness.get()))
+    harness.send(*[make(Basic.Get, queue="q")] * 7)
+    harness.edge.run()
+    assert harness.is_writing
+    assert harness.client.names() == []
+    assert harness.edge.vhost.queues["q"].in_flight == 2
+    assert harness.settle() == ["Basic.GetOk"] * 7

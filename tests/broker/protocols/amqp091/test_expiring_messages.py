@@ -20,7 +20,7 @@ def declare(client: Client, name: str, **arguments: PlainValue) -> None:
     client.expect(Queue.DeclareOk)
 
 
-class Rig:
+class Harness:
     """A queue whose messages expire, and one where they go then."""
 
     def __init__(self) -> None:
@@ -44,28 +44,28 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_messages_expire_and_are_dead_lettered(rig: Rig) -> None:
-    rig.declare(x_message_ttl=5_000)
-    assert features_not_in_effect(rig.edge.vhost.queues["q"].spec) == ()
-    rig.client.publish(b"a", b"b")
-    rig.edge.advance(4.99)
-    assert rig.counts() == (2, 0)
-    rig.edge.advance(0.02)
-    assert rig.counts() == (0, 2)
+def test_messages_expire_and_are_dead_lettered(harness: Harness) -> None:
+    harness.declare(x_message_ttl=5_000)
+    assert features_not_in_effect(harness.edge.vhost.queues["q"].spec) == ()
+    harness.client.publish(b"a", b"b")
+    harness.edge.advance(4.99)
+    assert harness.counts() == (2, 0)
+    harness.edge.advance(0.02)
+    assert harness.counts() == (0, 2)
 
 
-def test_an_expiration_is_kept_in_the_death_and_gone_from_the_properties(rig: Rig) -> None:
-    rig.declare()
-    rig.client.publish(b"a", properties=Properties(expiration="3000"))
-    rig.client.publish(b"b", properties=Properties(expiration="+9000"))
-    rig.edge.advance(3.01)
-    assert rig.counts() == (1, 1)
-    rig.client.consume("dead", no_ack=True)
-    arrival = rig.client.take()
+def test_an_expiration_is_kept_in_the_death_and_gone_from_the_properties(harness: Harness) -> None:
+    harness.declare()
+    harness.client.publish(b"a", properties=Properties(expiration="3000"))
+    harness.client.publish(b"b", properties=Properties(expiration="+9000"))
+    harness.edge.advance(3.01)
+    assert harness.counts() == (1, 1)
+    harness.client.consume("dead", no_ack=True)
+    arrival = harness.client.take()
     properties = decode_properties(arrival.header[PROPERTIES_AT:])
     assert properties.expiration is None
     _tag, deaths = (properties.headers or {})["x-death"]
@@ -74,59 +74,59 @@ def test_an_expiration_is_kept_in_the_death_and_gone_from_the_properties(rig: Ri
     assert isinstance(death, dict)
     assert death["reason"] == ("S", b"expired")
     assert death["original-expiration"] == ("S", b"3000")
-    rig.edge.advance(10)
-    assert rig.client.take().body == b"b"
+    harness.edge.advance(10)
+    assert harness.client.take().body == b"b"
 
 
-def test_a_batch_with_expirations_of_its_own_is_not_one_with_others(rig: Rig) -> None:
-    rig.declare()
+def test_a_batch_with_expirations_of_its_own_is_not_one_with_others(harness: Harness) -> None:
+    harness.declare()
     expirations = ("1000", None, "1000", "5000")
-    rig.client.send(
+    harness.client.send(
         *(publish_frames(b"m", properties=Properties(expiration=each)) for each in expirations)
     )
-    rig.edge.advance(2)
-    assert rig.counts() == (3, 1)
+    harness.edge.advance(2)
+    assert harness.counts() == (3, 1)
 
 
-def test_each_message_of_a_batch_has_its_own_expiration(rig: Rig) -> None:
-    rig.declare()
+def test_each_message_of_a_batch_has_its_own_expiration(harness: Harness) -> None:
+    harness.declare()
     expirations = ("5000", "1000", "+01000", "200", "9000")
-    rig.client.send(
+    harness.client.send(
         *(publish_frames(b"m", properties=Properties(expiration=each)) for each in expirations)
     )
-    rig.edge.advance(4)
-    assert rig.counts() == (5, 0)  # what is behind another goes with it
-    rig.edge.advance(2)
-    assert rig.counts() == (1, 4)
+    harness.edge.advance(4)
+    assert harness.counts() == (5, 0)  # what is behind another goes with it
+    harness.edge.advance(2)
+    assert harness.counts() == (1, 4)
 
 
-def test_what_stands_before_an_expiration_that_is_none_is_published(rig: Rig) -> None:
-    rig.declare()
+def test_what_stands_before_an_expiration_that_is_none_is_published(harness: Harness) -> None:
+    harness.declare()
     expirations = ("60000", "70000", "soon", "80000")
-    rig.client.send(
+    harness.client.send(
         *(publish_frames(b"m", properties=Properties(expiration=each)) for each in expirations)
     )
-    rig.client.expect_channel_closed(406, "invalid expiration 'soon': no_integer")
-    assert rig.counts() == (2, 0)
+    harness.client.expect_channel_closed(406, "invalid expiration 'soon': no_integer")
+    assert harness.counts() == (2, 0)
 
 
-def test_a_transaction_counts_from_its_commit(rig: Rig) -> None:
-    rig.declare(x_message_ttl=1_000)
-    rig.client.call(Tx.Select(), Tx.SelectOk)
-    rig.client.publish(b"a", properties=Properties(expiration="500"))
-    rig.edge.advance(5)
-    rig.client.call(Tx.Commit(), Tx.CommitOk)
-    assert rig.counts() == (1, 0)
-    rig.edge.advance(0.6)
-    assert rig.counts() == (0, 1)
+def test_a_transaction_counts_from_its_commit(harness: Harness) -> None:
+    harness.declare(x_message_ttl=1_000)
+    harness.client.call(Tx.Select(), Tx.SelectOk)
+    harness.client.publish(b"a", properties=Properties(expiration="500"))
+    harness.edge.advance(5)
+    harness.client.call(Tx.Commit(), Tx.CommitOk)
+    assert harness.counts() == (1, 0)
+    harness.edge.advance(0.6)
+    assert harness.counts() == (0, 1)
 
 
-def test_without_a_time_to_live_it_is_delivered_at_once_or_never(rig: Rig) -> None:
-    rig.declare(x_message_ttl=0)
-    rig.client.publish(b"a")
-    assert rig.counts() == (0, 1)
-    rig.client.consume("q", prefetch=1)
-    rig.client.publish(b"b", b"c")
-    rig.client.take()
-    assert rig.counts() == (0, 2)
-    rig.client.call(make(Basic.Get, queue="q"), Basic.GetEmpty)
+def test_without_a_time_to_live_it_is_delivered_at_once_or_never(harness: Harness) -> None:
+    harness.declare(x_message_ttl=0)
+    harness.client.publish(b"a")
+    assert harness.counts() == (0, 1)
+    harness.client.consume("q", prefetch=1)
+    harness.client.publish(b"b", b"c")
+    harness.client.take()
+    assert harness.counts() == (0, 2)
+    harness.client.call(make(Basic.Get, queue="q"), Basic.GetEmpty)

@@ -16,7 +16,7 @@ def send(client: Client, *methods: Method) -> None:
     client.send(*(encode_method(1, method) for method in methods))
 
 
-class Rig:
+class Harness:
     """A queue that is to go after a while, and a client who may use it."""
 
     def __init__(self) -> None:
@@ -53,50 +53,50 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_a_queue_that_nobody_uses_goes_with_its_messages(rig: Rig) -> None:
-    rig.client.declare("dead")
-    send(rig.client, make(Queue.Bind, queue="dead", exchange="amq.fanout"))
-    rig.client.expect(Queue.BindOk)
-    rig.client.publish(b"m")
-    assert features_not_in_effect(rig.edge.vhost.queues["q"].spec) == ()
-    rig.expect_gone_after(EXPIRES_S)
-    assert rig.client.declare("dead").message_count == 0, "it is not dead-lettered"
+def test_a_queue_that_nobody_uses_goes_with_its_messages(harness: Harness) -> None:
+    harness.client.declare("dead")
+    send(harness.client, make(Queue.Bind, queue="dead", exchange="amq.fanout"))
+    harness.client.expect(Queue.BindOk)
+    harness.client.publish(b"m")
+    assert features_not_in_effect(harness.edge.vhost.queues["q"].spec) == ()
+    harness.expect_gone_after(EXPIRES_S)
+    assert harness.client.declare("dead").message_count == 0, "it is not dead-lettered"
 
 
 @pytest.mark.parametrize("use", ["declare", "declare passively", "get"])
-def test_who_uses_it_has_it_stay(rig: Rig, use: str) -> None:
-    rig.edge.advance(EXPIRES_S - 1)
+def test_who_uses_it_has_it_stay(harness: Harness, use: str) -> None:
+    harness.edge.advance(EXPIRES_S - 1)
     if use == "get":
-        send(rig.client, make(Basic.Get, queue="q"))
-        rig.client.expect(Basic.GetEmpty)
+        send(harness.client, make(Basic.Get, queue="q"))
+        harness.client.expect(Basic.GetEmpty)
     else:
-        rig.declare(passive=use == "declare passively")
-    rig.expect_gone_after(EXPIRES_S)
+        harness.declare(passive=use == "declare passively")
+    harness.expect_gone_after(EXPIRES_S)
 
 
-def test_who_declares_it_without_waiting_does_not_ask_for_it(rig: Rig) -> None:
-    rig.edge.advance(EXPIRES_S - 1)
-    rig.declare(nowait=True)
-    rig.client.publish(b"m")
-    rig.expect_gone_after(1)
+def test_who_declares_it_without_waiting_does_not_ask_for_it(harness: Harness) -> None:
+    harness.edge.advance(EXPIRES_S - 1)
+    harness.declare(nowait=True)
+    harness.client.publish(b"m")
+    harness.expect_gone_after(1)
 
 
-def test_it_stays_as_long_as_it_has_consumers(rig: Rig) -> None:
-    rig.client.consume(tag="c")
-    rig.edge.advance(3 * EXPIRES_S)
-    assert rig.is_there
-    send(rig.client, make(Basic.Cancel, consumer_tag="c"))
-    rig.client.expect(Basic.CancelOk)
-    rig.expect_gone_after(EXPIRES_S)
+def test_it_stays_as_long_as_it_has_consumers(harness: Harness) -> None:
+    harness.client.consume(tag="c")
+    harness.edge.advance(3 * EXPIRES_S)
+    assert harness.is_there
+    send(harness.client, make(Basic.Cancel, consumer_tag="c"))
+    harness.client.expect(Basic.CancelOk)
+    harness.expect_gone_after(EXPIRES_S)
 
 
-def test_a_queue_that_is_gone_is_not_waited_for(rig: Rig) -> None:
-    send(rig.client, make(Queue.Delete, queue="q"))
-    rig.client.expect(Queue.DeleteOk)
-    rig.edge.advance(1)
-    rig.declare()
-    rig.expect_gone_after(EXPIRES_S)
+def test_a_queue_that_is_gone_is_not_waited_for(harness: Harness) -> None:
+    send(harness.client, make(Queue.Delete, queue="q"))
+    harness.client.expect(Queue.DeleteOk)
+    harness.edge.advance(1)
+    harness.declare()
+    harness.expect_gone_after(EXPIRES_S)

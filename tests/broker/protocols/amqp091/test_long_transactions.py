@@ -285,7 +285,7 @@ def test_what_a_commit_has_done_is_not_counted_as_open_any_more(edge: Edge) -> N
     assert (transaction.message_count, transaction.settled_count) == (0, 0)
 
 
-class Rig:
+class Harness:
     """An edge whose disk is moved by hand."""
 
     def __init__(self) -> None:
@@ -317,32 +317,32 @@ class Rig:
 
 
 def test_commit_ok_comes_once_the_last_of_it_is_on_disk() -> None:
-    rig = Rig()
-    client = rig.publisher()
+    harness = Harness()
+    client = harness.publisher()
     client.send(messages(PUBLISHED, durable=True))
     client.feed(encode_method(1, Tx.Commit()))
-    rig.edge.run()
-    commits = rig.edge.services.runtime.commits
-    assert counts(rig.edge) == IN_EACH
+    harness.edge.run()
+    commits = harness.edge.services.runtime.commits
+    assert counts(harness.edge) == IN_EACH
     ticket = commits.ticket
     assert commits.durable < ticket - 1, "the first of it is being written, the last is not"
     while commits.durable < ticket:
         client.expect_nothing()
-        assert rig.writer.step()
-        rig.edge.run()
+        assert harness.writer.step()
+        harness.edge.run()
     assert client.names() == ["Tx.CommitOk"]
 
 
 def test_a_small_transaction_is_in_one_commit_of_the_disk() -> None:
-    rig = Rig()
-    client = rig.publisher()
+    harness = Harness()
+    client = harness.publisher()
     client.send(messages(COST_IN_ONE_GO // 2, durable=True))
-    before = rig.edge.services.runtime.commits.ticket
+    before = harness.edge.services.runtime.commits.ticket
     client.feed(encode_method(1, Tx.Commit()))
-    assert sum(counts(rig.edge).values()) == COST_IN_ONE_GO
-    rig.write_all()
+    assert sum(counts(harness.edge).values()) == COST_IN_ONE_GO
+    harness.write_all()
     assert client.names() == ["Tx.CommitOk"]
-    assert rig.edge.services.runtime.commits.durable == before
+    assert harness.edge.services.runtime.commits.durable == before
 
 
 # Rollbacks, and ends

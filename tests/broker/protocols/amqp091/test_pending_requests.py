@@ -30,7 +30,7 @@ from tests.support.edge import Client, Edge, publish_frames
 from tests.support.metadata import ManualMetadata
 
 
-class Rig:
+class Harness:
     """A node in whose cluster nothing is committed before `commit`."""
 
     def __init__(self, *, announces: bool = False) -> None:
@@ -61,22 +61,22 @@ class Rig:
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def harness() -> Harness:
+    return Harness()
 
 
-def test_a_declaration_is_answered_when_it_has_come_true(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q"))
-    rig.client.expect_nothing()
-    assert "q" not in rig.edge.vhost.queues
-    rig.commit()
-    assert rig.client.expect(Queue.DeclareOk).queue == "q"
-    rig.send(make(Queue.Declare, queue="q"))
-    rig.client.expect(Queue.DeclareOk)  # it is there already
+def test_a_declaration_is_answered_when_it_has_come_true(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="q"))
+    harness.client.expect_nothing()
+    assert "q" not in harness.edge.vhost.queues
+    harness.commit()
+    assert harness.client.expect(Queue.DeclareOk).queue == "q"
+    harness.send(make(Queue.Declare, queue="q"))
+    harness.client.expect(Queue.DeclareOk)  # it is there already
 
 
-def test_what_came_behind_it_waits_and_finds_it(rig: Rig) -> None:
-    rig.client.send(
+def test_what_came_behind_it_waits_and_finds_it(harness: Harness) -> None:
+    harness.client.send(
         encode_method(1, make(Exchange.Declare, exchange="x", exchange_type="fanout")),
         encode_method(1, make(Queue.Declare, queue="q")),
         encode_method(1, make(Queue.Bind, queue="", exchange="x")),
@@ -84,60 +84,60 @@ def test_what_came_behind_it_waits_and_finds_it(rig: Rig) -> None:
         encode_method(1, Basic.Get(queue="q")),
     )
     for name in ("Exchange.DeclareOk", "Queue.DeclareOk", "Queue.BindOk"):
-        rig.client.expect_nothing()
-        rig.commit()
+        harness.client.expect_nothing()
+        harness.commit()
         if name != "Queue.BindOk":
-            assert rig.client.names() == [name]
-    assert rig.client.names() == ["Queue.BindOk", "Basic.GetOk"]
+            assert harness.client.names() == [name]
+    assert harness.client.names() == ["Queue.BindOk", "Basic.GetOk"]
 
 
-def test_what_comes_later_waits_as_well(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q", nowait=True))
-    rig.client.publish(b"1")
-    rig.send(make(Queue.Declare, queue="q", passive=True))
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.expect(Queue.DeclareOk).message_count == 1
+def test_what_comes_later_waits_as_well(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="q", nowait=True))
+    harness.client.publish(b"1")
+    harness.send(make(Queue.Declare, queue="q", passive=True))
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.expect(Queue.DeclareOk).message_count == 1
 
 
-def test_other_channels_and_connections_go_on(rig: Rig) -> None:
-    rig.declare("r")
-    rig.client.open_channel(2)
-    rig.client.confirm_select(2)
-    other = rig.edge.connect()
-    rig.client.send(
+def test_other_channels_and_connections_go_on(harness: Harness) -> None:
+    harness.declare("r")
+    harness.client.open_channel(2)
+    harness.client.confirm_select(2)
+    other = harness.edge.connect()
+    harness.client.send(
         encode_method(1, make(Queue.Declare, queue="q")),
         publish_frames(b"1", "r", channel=2),
         encode_method(2, Basic.Get(queue="r")),
     )
-    assert rig.client.names() == ["Basic.GetOk", "Basic.Ack"]
+    assert harness.client.names() == ["Basic.GetOk", "Basic.Ack"]
     assert other.ready_count("r") == 0
-    rig.commit()
-    assert rig.client.names() == ["Queue.DeclareOk"]
+    harness.commit()
+    assert harness.client.names() == ["Queue.DeclareOk"]
 
 
-def test_two_channels_wait_each_for_its_own(rig: Rig) -> None:
-    rig.client.open_channel(2)
+def test_two_channels_wait_each_for_its_own(harness: Harness) -> None:
+    harness.client.open_channel(2)
     for channel, name in ((1, "a"), (2, "b")):
-        rig.client.send(
+        harness.client.send(
             encode_method(channel, make(Queue.Declare, queue=name)),
             encode_method(channel, make(Queue.Declare, queue=name, passive=True)),
         )
     for channel in (1, 2):
-        rig.client.expect_nothing()
-        rig.commit()
+        harness.client.expect_nothing()
+        harness.commit()
         for _ in range(2):
-            rig.client.expect(Queue.DeclareOk, channel)
+            harness.client.expect(Queue.DeclareOk, channel)
 
 
-def test_of_two_who_declare_the_same_both_have_it(rig: Rig) -> None:
-    other = rig.edge.connect()
-    rig.send(make(Queue.Declare, queue="q"))
+def test_of_two_who_declare_the_same_both_have_it(harness: Harness) -> None:
+    other = harness.edge.connect()
+    harness.send(make(Queue.Declare, queue="q"))
     other.send(encode_method(1, make(Queue.Declare, queue="q")))
-    rig.commit()
-    rig.commit()
-    assert rig.metadata.stale_count == 1
-    assert [rig.client.names(), other.names()] == [["Queue.DeclareOk"]] * 2
+    harness.commit()
+    harness.commit()
+    assert harness.metadata.stale_count == 1
+    assert [harness.client.names(), other.names()] == [["Queue.DeclareOk"]] * 2
 
 
 class ToldLater(ManualMetadata):
@@ -183,10 +183,10 @@ def test_a_queue_that_is_deleted_before_its_declare_is_answered_was_there() -> N
     assert (ok.queue, ok.message_count, ok.consumer_count) == ("q", 0, 0)
 
 
-def test_who_declares_something_else_in_between_is_refused(rig: Rig) -> None:
+def test_who_declares_something_else_in_between_is_refused(harness: Harness) -> None:
     """And what came behind on his channel does not count, until he opens it anew."""
-    other = rig.edge.connect()
-    rig.send(make(Queue.Declare, queue="q"))
+    other = harness.edge.connect()
+    harness.send(make(Queue.Declare, queue="q"))
     other.send(
         encode_method(1, make(Queue.Declare, queue="q", durable=True)),
         encode_method(1, make(Queue.Declare, queue="never")),
@@ -194,97 +194,97 @@ def test_who_declares_something_else_in_between_is_refused(rig: Rig) -> None:
         encode_method(1, Channel.Open()),
     )
     other.expect_nothing()
-    rig.settle()
+    harness.settle()
     close = other.expect_channel_closed(406, "inequivalent arg 'durable' for queue 'q'")
     assert (close.class_id, close.method_id) == (50, 10)
     other.expect(Channel.OpenOk)
-    assert list(rig.edge.vhost.queues) == ["q"]
+    assert list(harness.edge.vhost.queues) == ["q"]
 
 
-def test_a_deletion_in_between_is_found_out(rig: Rig) -> None:
-    rig.declare("q")
-    other = rig.edge.connect()
+def test_a_deletion_in_between_is_found_out(harness: Harness) -> None:
+    harness.declare("q")
+    other = harness.edge.connect()
     other.send(encode_method(1, make(Queue.Delete, queue="q")))
-    rig.send(make(Queue.Bind, queue="q", exchange="amq.fanout"))
-    rig.settle()
+    harness.send(make(Queue.Bind, queue="q", exchange="amq.fanout"))
+    harness.settle()
     other.expect(Queue.DeleteOk)
-    rig.client.expect_channel_closed(404, "no queue 'q' in vhost '/'")
+    harness.client.expect_channel_closed(404, "no queue 'q' in vhost '/'")
 
 
-def test_consumers_are_cancelled_behind_the_answer(rig: Rig) -> None:
-    rig.declare("q")
-    rig.client.consume("q")
-    rig.send(make(Queue.Delete, queue="q"))
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.names() == ["Queue.DeleteOk", "Basic.Cancel"]
+def test_consumers_are_cancelled_behind_the_answer(harness: Harness) -> None:
+    harness.declare("q")
+    harness.client.consume("q")
+    harness.send(make(Queue.Delete, queue="q"))
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.names() == ["Queue.DeleteOk", "Basic.Cancel"]
 
 
-def test_the_end_of_a_connection_waits_for_all_its_channels(rig: Rig) -> None:
-    rig.client.open_channel(2)
+def test_the_end_of_a_connection_waits_for_all_its_channels(harness: Harness) -> None:
+    harness.client.open_channel(2)
     close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
-    rig.client.send(
+    harness.client.send(
         encode_method(1, make(Queue.Declare, queue="a", nowait=True)),
         encode_method(2, make(Queue.Declare, queue="b", nowait=True)),
         encode_method(0, close),
     )
-    rig.client.expect_nothing()
-    rig.commit()
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.names() == ["Connection.CloseOk"]
-    assert list(rig.edge.vhost.queues) == ["a", "b"]
+    harness.client.expect_nothing()
+    harness.commit()
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.names() == ["Connection.CloseOk"]
+    assert list(harness.edge.vhost.queues) == ["a", "b"]
 
 
-def test_what_was_the_connections_own_goes_before_it_hears_of_its_end(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q", exclusive=True))
-    rig.settle()
-    rig.client.expect(Queue.DeclareOk)
+def test_what_was_the_connections_own_goes_before_it_hears_of_its_end(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="q", exclusive=True))
+    harness.settle()
+    harness.client.expect(Queue.DeclareOk)
     close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
-    rig.send(close, channel=0)
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.edge.vhost.queues == {}
-    assert rig.client.names() == ["Connection.CloseOk"]
+    harness.send(close, channel=0)
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.edge.vhost.queues == {}
+    assert harness.client.names() == ["Connection.CloseOk"]
 
 
-def test_who_closes_a_connection_hears_that_its_own_may_not_have_gone(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q", exclusive=True))
-    rig.settle()
-    rig.client.expect(Queue.DeclareOk)
+def test_who_closes_a_connection_hears_that_its_own_may_not_have_gone(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="q", exclusive=True))
+    harness.settle()
+    harness.client.expect(Queue.DeclareOk)
     close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
-    rig.send(close, channel=0)
-    assert rig.metadata.late is not None
-    rig.metadata.late(InternalError("the operation timed out"))
-    rig.edge.run()
-    rig.client.expect_closed(541, "the operation timed out")
+    harness.send(close, channel=0)
+    assert harness.metadata.late is not None
+    harness.metadata.late(InternalError("the operation timed out"))
+    harness.edge.run()
+    harness.client.expect_closed(541, "the operation timed out")
 
 
-def test_who_hangs_up_meanwhile_is_not_answered(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q", exclusive=True))
-    rig.settle()
+def test_who_hangs_up_meanwhile_is_not_answered(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="q", exclusive=True))
+    harness.settle()
     close = make(Connection.Close, reply_code=200, reply_text="", class_id=0, method_id=0)
-    rig.send(close, channel=0)
-    rig.client.transport.lose()
-    rig.settle()
-    assert rig.edge.vhost.queues == {}
+    harness.send(close, channel=0)
+    harness.client.transport.lose()
+    harness.settle()
+    assert harness.edge.vhost.queues == {}
 
 
-def test_an_exclusive_queue_that_comes_too_late_goes_again(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q", exclusive=True))
-    rig.client.transport.lose()
-    rig.commit()
-    assert list(rig.edge.vhost.queues) == ["q"]
-    rig.settle()
-    assert rig.edge.vhost.queues == {}
-    statistics = rig.edge.statistics
+def test_an_exclusive_queue_that_comes_too_late_goes_again(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="q", exclusive=True))
+    harness.client.transport.lose()
+    harness.commit()
+    assert list(harness.edge.vhost.queues) == ["q"]
+    harness.settle()
+    assert harness.edge.vhost.queues == {}
+    statistics = harness.edge.statistics
     assert not statistics.observer.connections, "its end was counted, and once"
 
 
 def test_the_end_of_a_connection_is_announced_once_however_late_its_queue_comes() -> None:
-    rig = Rig(announces=True)
-    rig.settle()
-    events = rig.edge.connect()
+    harness = Harness(announces=True)
+    harness.settle()
+    events = harness.edge.connect()
     for method in (
         make(Queue.Declare, queue="events"),
         make(
@@ -293,132 +293,138 @@ def test_the_end_of_a_connection_is_announced_once_however_late_its_queue_comes(
         ),
     ):  # fmt: skip
         events.send(encode_method(1, method))
-        rig.settle()
-    rig.send(make(Queue.Declare, queue="q", exclusive=True))
-    rig.client.transport.lose()
-    rig.settle()
-    assert rig.edge.vhost.queues["events"].ready_count == 1
+        harness.settle()
+    harness.send(make(Queue.Declare, queue="q", exclusive=True))
+    harness.client.transport.lose()
+    harness.settle()
+    assert harness.edge.vhost.queues["events"].ready_count == 1
 
 
-def test_an_exclusive_queue_that_comes_after_its_client_was_given_up_goes_again(rig: Rig) -> None:
-    rig.edge.count()
-    rig.client = rig.edge.connect()
-    rig.client.open_channel(2)
-    rig.send(make(Queue.Declare, queue="q", exclusive=True))
-    rig.send(make(Queue.Declare, queue="r", exclusive=True), channel=2)
-    rig.metadata.give_up()
-    rig.edge.run()
-    rig.client.expect_closed(541, "the operation timed out")
-    rig.client.transport.lose()
-    rig.commit()
-    assert list(rig.edge.vhost.queues) == ["q"]
-    rig.settle()
-    assert rig.edge.vhost.queues == {}
+def test_an_exclusive_queue_that_comes_after_its_client_was_given_up_goes_again(
+    harness: Harness,
+) -> None:
+    harness.edge.count()
+    harness.client = harness.edge.connect()
+    harness.client.open_channel(2)
+    harness.send(make(Queue.Declare, queue="q", exclusive=True))
+    harness.send(make(Queue.Declare, queue="r", exclusive=True), channel=2)
+    harness.metadata.give_up()
+    harness.edge.run()
+    harness.client.expect_closed(541, "the operation timed out")
+    harness.client.transport.lose()
+    harness.commit()
+    assert list(harness.edge.vhost.queues) == ["q"]
+    harness.settle()
+    assert harness.edge.vhost.queues == {}
 
 
-def test_what_is_bound_to_such_a_queue_goes_with_it(rig: Rig) -> None:
-    rig.send(
+def test_what_is_bound_to_such_a_queue_goes_with_it(harness: Harness) -> None:
+    harness.send(
         make(Queue.Declare, queue="q", exclusive=True, nowait=True),
         make(Queue.Bind, queue="q", exchange="amq.topic", routing_key="k", nowait=True),
     )
-    rig.commit()
-    rig.client.transport.lose()
-    rig.settle()
-    topology = rig.edge.vhost.topology
-    assert rig.edge.vhost.queues == {}
+    harness.commit()
+    harness.client.transport.lose()
+    harness.settle()
+    topology = harness.edge.vhost.topology
+    assert harness.edge.vhost.queues == {}
     assert not list(topology.bindings_to(DestinationKind.QUEUE, "q"))
 
 
-def test_a_connection_that_goes_on_keeps_the_exclusive_queue_that_came_late(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="q", exclusive=True))
-    channels = rig.client.connection.open_channels
+def test_a_connection_that_goes_on_keeps_the_exclusive_queue_that_came_late(
+    harness: Harness,
+) -> None:
+    harness.send(make(Queue.Declare, queue="q", exclusive=True))
+    channels = harness.client.connection.open_channels
     assert channels is not None
     channels._end(1)
-    rig.settle()
-    assert list(rig.edge.vhost.queues) == ["q"]
+    harness.settle()
+    assert list(harness.edge.vhost.queues) == ["q"]
 
 
-def test_what_nobody_waits_for_is_not_decided_anew(rig: Rig) -> None:
-    other = rig.edge.connect()
+def test_what_nobody_waits_for_is_not_decided_anew(harness: Harness) -> None:
+    other = harness.edge.connect()
     other.send(encode_method(1, make(Queue.Declare, queue="q")))
-    rig.send(make(Queue.Declare, queue="q", durable=True))
-    rig.client.transport.lose()
-    rig.settle()
-    assert rig.metadata.stale_count == 1
-    assert not rig.edge.vhost.queues["q"].spec.durable
+    harness.send(make(Queue.Declare, queue="q", durable=True))
+    harness.client.transport.lose()
+    harness.settle()
+    assert harness.metadata.stale_count == 1
+    assert not harness.edge.vhost.queues["q"].spec.durable
 
 
-def test_a_channel_that_is_gone_takes_no_queue_of_its_connection_along(rig: Rig) -> None:
-    rig.send(make(Queue.Declare, queue="mine", exclusive=True))
-    rig.settle()
-    rig.send(make(Queue.Declare, queue="q"))
-    channels = rig.client.connection.open_channels
+def test_a_channel_that_is_gone_takes_no_queue_of_its_connection_along(harness: Harness) -> None:
+    harness.send(make(Queue.Declare, queue="mine", exclusive=True))
+    harness.settle()
+    harness.send(make(Queue.Declare, queue="q"))
+    channels = harness.client.connection.open_channels
     assert channels is not None
     channels._end(1)
-    rig.settle()
-    assert list(rig.edge.vhost.queues) == ["mine", "q"]
+    harness.settle()
+    assert list(harness.edge.vhost.queues) == ["mine", "q"]
 
 
-def test_a_violation_does_not_wait(rig: Rig) -> None:
-    rig.client.send(encode_method(1, make(Queue.Declare, queue="q")), b"\x07garbage")
-    rig.client.expect_closed(501)
-    rig.settle()
-    rig.client.expect_nothing()
+def test_a_violation_does_not_wait(harness: Harness) -> None:
+    harness.client.send(encode_method(1, make(Queue.Declare, queue="q")), b"\x07garbage")
+    harness.client.expect_closed(501)
+    harness.settle()
+    harness.client.expect_nothing()
 
 
-def test_a_bug_behind_a_wait_ends_one_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_behind_a_wait_ends_one_connection(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_arguments: object, **_flags: object) -> None:
         raise RuntimeError("a bug")
 
-    other = rig.edge.connect()
-    rig.send(make(Queue.Declare, queue="q"))
+    other = harness.edge.connect()
+    harness.send(make(Queue.Declare, queue="q"))
     with monkeypatch.context() as patch:
         patch.setattr(topology_methods, "answer_declare", fail)
-        rig.commit()
-    rig.client.expect_closed(541, "the broker failed")
+        harness.commit()
+    harness.client.expect_closed(541, "the broker failed")
     assert other.ready_count("q") == 0
 
 
 def test_who_sends_much_behind_a_declaration_is_not_read(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending_requests, "KEPT_BYTES_MAX", 10_000)
-    rig.client.open_channel(2)
-    rig.send(make(Queue.Declare, queue="q", nowait=True))
+    harness.client.open_channel(2)
+    harness.send(make(Queue.Declare, queue="q", nowait=True))
     for number in range(30):
-        rig.client.publish(bytes([number]) * 1_000)
-    assert not rig.client.transport.is_reading()
-    rig.send(make(Queue.Declare, queue="q", passive=True), channel=2)
-    rig.client.expect_nothing()
-    rig.commit()
-    assert rig.client.transport.is_reading()
-    assert rig.client.expect(Queue.DeclareOk, 2).message_count == 30
+        harness.client.publish(bytes([number]) * 1_000)
+    assert not harness.client.transport.is_reading()
+    harness.send(make(Queue.Declare, queue="q", passive=True), channel=2)
+    harness.client.expect_nothing()
+    harness.commit()
+    assert harness.client.transport.is_reading()
+    assert harness.client.expect(Queue.DeclareOk, 2).message_count == 30
 
 
 def test_who_waits_is_not_read_when_all_together_have_sent_much(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are; each by itself has sent little."""
     monkeypatch.setattr(pending_requests, "ALL_KEPT_BYTES_MAX", 10_000)
-    clients = [rig.edge.connect() for _ in range(30)]
+    clients = [harness.edge.connect() for _ in range(30)]
     for number, client in enumerate(clients):
         client.send(encode_method(1, make(Queue.Declare, queue=f"q{number}", nowait=True)))
     for _ in range(5):
         for number, client in enumerate(clients):
             client.publish(b"x" * 1_000, queue=f"q{number}")
-    deferred = rig.edge.services.connections.deferred
+    deferred = harness.edge.services.connections.deferred
     assert 10_000 < deferred.total < 10_000 + 2_000 * len(clients)
     assert not any(client.transport.is_reading() for client in clients)
     clients.pop().transport.lose()
-    rig.settle()
+    harness.settle()
     assert all(client.transport.is_reading() for client in clients)
     assert deferred.total == 0
     for number, client in enumerate(clients):
         assert client.ready_count(f"q{number}") == 5
 
 
-def test_a_transaction_and_a_confirm_wait_in_order(rig: Rig) -> None:
-    client: Client = rig.client
+def test_a_transaction_and_a_confirm_wait_in_order(harness: Harness) -> None:
+    client: Client = harness.client
     client.confirm_select()
     client.send(
         encode_method(1, make(Queue.Declare, queue="q")),
@@ -426,5 +432,5 @@ def test_a_transaction_and_a_confirm_wait_in_order(rig: Rig) -> None:
         encode_method(1, Confirm.Select()),
     )
     client.expect_nothing()
-    rig.commit()
+    harness.commit()
     assert client.names() == ["Queue.DeclareOk", "Confirm.SelectOk", "Basic.Ack"]
