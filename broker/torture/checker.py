@@ -23,7 +23,6 @@ later than that.  How far back this reaches is a channel's *floor*.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -161,8 +160,9 @@ class Checker:
         self._unconfirmed: set[Message] = set()
         self._refused: set[Message] = set()
         self._returned: set[Message] = set()
-        self._settled: deque[tuple[int, Message]] = deque()
-        """Messages that are over, by when that was vouched for; the oldest are forgotten."""
+        self._settled: dict[Message, int] = {}
+        """Messages that are over, and when that was vouched for; the oldest are forgotten.
+        Invariant: rising times."""
         self._forgotten: dict[str, NumberSet] = {}
         """By publisher: they were acknowledged, and that was vouched for before ..."""
         self._forgotten_until = 0
@@ -451,9 +451,11 @@ class Checker:
         published = self._published_messages[message]
         if message in self._unconfirmed or not all(state.vouched_at for state in published.states):
             return
-        self._settled.append((self._now, message))
+        self._settled.pop(message, None)  # a copy that was on its way was acknowledged, too
+        self._settled[message] = self._now
         while len(self._settled) > self._settled_max:
-            self._forgotten_until, old = self._settled.popleft()
+            old = next(iter(self._settled))
+            self._forgotten_until = self._settled.pop(old)
             self._forgotten.setdefault(old.publisher, NumberSet()).add(old.number)
             for state in self._published_messages.pop(old).states:
                 self._in_queue[state.queue].pop(old, None)

@@ -146,6 +146,18 @@ def test_what_is_over_is_forgotten_and_may_still_not_come_back() -> None:
     assert report.duplicated == 2
 
 
+def test_what_comes_again_before_it_is_over_is_over_once() -> None:
+    report = Findings()
+    checker = Checker(report, settled_max=1)
+    checker.read([*PUBLISHED, RECEIVED, ACKED, *answered("a"), AGAIN])
+    checker.read([Acked("b", "q", FIRST), *answered("b")])
+    second = Received("a", "q", SECOND, redelivered=False)
+    checker.read([Published(SECOND, ("q",)), Confirmed(SECOND)])
+    checker.read([second, Acked("a", "q", SECOND), *answered("a")])
+    assert report.is_clean
+    assert (report.received, report.duplicated) == (2, 1)
+
+
 # What is read late
 
 
