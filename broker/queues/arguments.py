@@ -105,7 +105,7 @@ class ArgumentRule(NamedTuple):
 
 # A new argument is written in these places, too: a check in `argument_checks`; its setting and its
 # default in `settings.SETTING_RULES`; the key of policies in `validation.POLICY_KEYS`, and in
-# `OPERATOR_POLICY_KEYS` if operators may set it; which of two values counts, in `merge.MERGED`;
+# `OPERATOR_POLICY_KEYS` if operators may set it; which of two values counts, in `policies.MERGED`;
 # its badge in the page views/queues.js.
 ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-expires": ArgumentRule(check.positive_duration, _QUEUES),
