@@ -88,11 +88,12 @@ class Topology:
                 self.epoch += 1
 
     def put_binding(self, binding: Binding) -> None:
-        """There is a binding, where there was none; its ends are there."""
-        self._exchanges[binding.source].add(binding)
-        end = binding.destination_kind, binding.destination
-        self._inbound[end] = with_binding(self._inbound.get(end, ()), binding)
-        self.epoch += 1
+        """There is a binding; its ends are there.  Two nodes that make the same at once put it
+        twice: the second time nothing changes."""
+        if self._exchanges[binding.source].add(binding):
+            end = binding.destination_kind, binding.destination
+            self._inbound[end] = with_binding(self._inbound.get(end, ()), binding)
+            self.epoch += 1
 
     def remove_binding(self, binding: Binding) -> None:
         """It is gone."""

@@ -58,6 +58,17 @@ def test_binding_twice_is_binding_once() -> None:
     assert len(list(made.bindings_to(QUEUE, "q"))) == 1
 
 
+def test_a_binding_that_two_nodes_made_at_once_is_there_once() -> None:
+    """Both have decided before either was applied."""
+    binding = to_queue("amq.direct", "q", "a")
+    made = topology(binding)
+    epoch = made.epoch
+    made.put_binding(binding)
+    assert (list(made.bindings_to(QUEUE, "q")), made.epoch) == ([binding], epoch)
+    made.remove_binding(binding)
+    assert list(made.bindings_to(QUEUE, "q")) == []
+
+
 def test_the_order_of_arguments_does_not_tell_bindings_apart() -> None:
     made = topology(to_queue("amq.headers", "q", "", {"a": ("I", 1), "b": ("I", 2)}))
     unbind(made, to_queue("amq.headers", "q", "", {"b": ("I", 2), "a": ("I", 1)}))
