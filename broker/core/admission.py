@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import LimitedResource, is_reached
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import ConnectionForced, NotAllowed
@@ -15,8 +16,6 @@ from fluffle.broker.core.forced_closes import close_connection
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.errors import ProtocolError
-from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientConnection
@@ -47,15 +46,13 @@ def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
     return vhost
 
 
-def check_channel_limit(session: Session) -> None:
-    """NOT_ALLOWED when the user has all the channels he may have; about no method."""
-    name = session.user.name
-    limit = session.user.limits.max_channels
-    if is_reached(limit, session.access.usage.in_all(LimitedResource.CHANNELS_OF_USER, name)):
-        raise ProtocolError(
-            ReplyCode.NOT_ALLOWED,
-            f"number of channels opened for user '{name}' has reached the maximum allowed user "
-            f"limit of ({limit})",
+def check_channel_limit(access: Access, user: User) -> None:
+    """NotAllowed when the user has all the channels he may have."""
+    limit = user.limits.max_channels
+    if is_reached(limit, access.usage.in_all(LimitedResource.CHANNELS_OF_USER, user.name)):
+        raise NotAllowed(
+            f"number of channels opened for user '{user.name}' has reached the maximum allowed "
+            f"user limit of ({limit})"
         )
 
 

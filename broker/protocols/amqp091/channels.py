@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-from fluffle.broker.base.errors import BrokerError, ChannelError, NotImplementedHere
+from fluffle.broker.base.errors import BrokerError, ChannelError, NotAllowed, NotImplementedHere
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
 from fluffle.broker.core.consumer import deliver_ready
@@ -189,7 +189,10 @@ class Channels:
                 f"number of channels opened ({count}) has reached the negotiated channel_max "
                 f"({self._limit})",
             )
-        check_channel_limit(self._session)
+        try:
+            check_channel_limit(self._session.access, self._session.user)
+        except NotAllowed as refused:  # about no method, too
+            raise ProtocolError(ReplyCode.NOT_ALLOWED, refused.explanation) from None
         self._late.pop(number, None)
         self._session.access.usage.channel_opened(self._session.user.name)
         channel = self._open[number] = Channel(number, self._session, self)

@@ -14,7 +14,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.admin.local_client import in_time
 from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted
 from fluffle.broker.base.message import Origin
-from fluffle.broker.core.admission import admitted
+from fluffle.broker.core.admission import admitted, check_channel_limit
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer_timeout import log_timeout, requeue_timed_out, timeout_error
 from fluffle.broker.core.enqueue import RoutedBatch
@@ -251,7 +251,9 @@ class MessageChannel(RequestChannel):
         )
 
     async def settle_all(self, outcome: Outcome) -> None:
-        """Settle all that was got, and return once that is so and safe."""
+        """Settle all that was got, and return once that is so and safe.  PreconditionFailed for
+        messages that were held too long, which are back in their queues."""
+        self.refresh()
         async with in_time("Basic.Ack"):
             await self._do(self.settlements.settle_all(outcome))
             pending = self.settlements.pending
@@ -271,7 +273,7 @@ async def settled(queue: QueueHandle, status: SettlementStatus) -> None:
 
 
 async def admit(services: Services, user: User, vhost_name: str) -> None:
-    """Find that a user may open a virtual host as a client now.  NotAllowed."""
+    """Find that a user may open a virtual host, and a channel, as a client now.  NotAllowed."""
     read_barrier = services.read_barrier
     try:
         admitted(services, user, vhost_name)
@@ -280,3 +282,4 @@ async def admit(services: Services, user: User, vhost_name: str) -> None:
             raise
         await knowledge_of(read_barrier)
         admitted(services, user, vhost_name)
+    check_channel_limit(services.access, user)

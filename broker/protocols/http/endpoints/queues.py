@@ -253,7 +253,8 @@ async def get(call: Call) -> list[Row]:
     bytes_max = max(0, integer(body["truncate"])) if "truncate" in body else None
     async with call.messages(get_refusal) as channel:
         messages = await taken(channel, name, count, encoding, bytes_max=bytes_max)
-        await channel.settle_all(outcome)
+        if messages:
+            await channel.settle_all(outcome)
     return messages
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from fluffle.broker.access.limits import UserLimits
 from fluffle.broker.base.errors import NotAllowed, PreconditionFailed
 from fluffle.broker.config.config import OVERWRITE, InterceptorConfig, Limits
 from fluffle.broker.core.firehose import Firehose
@@ -126,6 +127,11 @@ async def test_limits_are_those_of_clients() -> None:
     await admit(services, user, "/")
     with pytest.raises(NotAllowed, match="vhost no not found"):
         await admit(services, user, "no")
+    limited = replace(user, limits=UserLimits(max_channels=0))
+    node.edge.access.users["guest"] = limited
+    with pytest.raises(NotAllowed, match="reached the maximum allowed user limit of"):
+        await admit(services, limited, "/")
+    node.edge.access.users["guest"] = user
     full = replace(services, limits=Limits(connections_max=0))
     with pytest.raises(NotAllowed, match=r"node connection limit \(0\) is reached"):
         await admit(full, user, "/")
