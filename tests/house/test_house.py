@@ -22,7 +22,7 @@ FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
 LOOSE_COUNT_MAX = 35
 LOOSE_LINES_MAX = 130
-BUNDLE_COUNT_MAX = 21
+BUNDLE_COUNT_MAX = 13
 CYCLE_SIZES_MAX = (7, 6, 4, 3, 2, 2, 2, 2)
 """Imports for types count.  In the order of their sizes."""
 TESTED_ELSEWHERE = {
