@@ -135,13 +135,13 @@ def cluster_row(context: NodeContext, cluster: Cluster) -> Row:
 
 
 def link_problems(nodes: Iterable[str], cluster: Cluster) -> list[Row]:
-    """Why there is no link to others, and what helps, as far as somebody has refused it."""
+    """List the refused links to other nodes, each with its reason and advice."""
     found = (cluster.links.split, *(cluster.links.hindrance(node) for node in nodes))
     return [each._asdict() for each in found if each is not None and each.advice]
 
 
 def ping(_parts: NodeContext) -> Row:
-    """Nothing, at once: that somebody answers is all it says."""
+    """Answer with nothing, at once: an answer is all that a caller needs."""
     return {}
 
 

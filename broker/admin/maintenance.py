@@ -180,7 +180,7 @@ def limit_bytes(share: float | None, size_bytes: int | None) -> int:
 
 
 def set_log_level(_parts: NodeContext, *, level: str) -> Row:
-    """Of all that this process logs."""
+    """Set the level of all that this process logs."""
     if level not in LEVELS:
         raise PreconditionFailed(f"there is no level '{level}'; there are {', '.join(LEVELS)}")
     set_level(LEVELS[level])

@@ -160,7 +160,7 @@ def held(context: NodeContext, *, name: str, vhost: str) -> Rows:
 def runs_of(
     context: NodeContext, vhost: str, name: str
 ) -> Iterator[tuple[ClientConnection, ClientChannel, DeliveryBatch]]:
-    """Those of the queue, with whose they are; what is settled while they are shown is left out."""
+    """Yield the unsettled runs of a queue, each with its connection and channel."""
     for connection in context.connections:
         for channel in tuple(connection.channels):
             if channel.session.vhost.name == vhost:
@@ -172,9 +172,9 @@ def runs_of(
 
 
 def since_of(context: NodeContext, queue: QueueHandle) -> Callable[[DeliveryBatch], int]:
-    """Since when a run is held; 0 where that is not on record.
+    """Return a function that says since when a run is held; 0 where that is not on record.
 
-    A quorum queue has it in its image, for whoever leads it next.
+    A quorum queue has it in its image, for its next leader.
     """
     hosted = context.company.groups.get(queue.definition.id)
     if hosted is None:
@@ -185,7 +185,7 @@ def since_of(context: NodeContext, queue: QueueHandle) -> Callable[[DeliveryBatc
 
 
 def run_row(run: DeliveryBatch, since_ms: int, now_ms: int) -> Row:
-    """`held_ms`: None where no timeout counts, so that nobody has noted it."""
+    """Show a run; `held_ms` is None where no timeout counts, so that no time was noted."""
     holder = run.holder
     return {
         "consumer_tag": holder.tag if isinstance(holder, Consumer) else None,
@@ -198,7 +198,7 @@ def run_row(run: DeliveryBatch, since_ms: int, now_ms: int) -> Row:
 
 
 def routing_keys(run: DeliveryBatch) -> Iterator[str]:
-    """Of the first few that are held."""
+    """Yield the routing keys of the first few messages that are held."""
     held = (at for at in range(run.head, len(run.origins)) if run.holds(at))
     for at, _ in zip(held, range(5), strict=False):
         yield run.origins[at].routing_key

@@ -79,7 +79,7 @@ def counted(
     names: list[str] | None = None,
     ages: dict[str, Any] | None = None,
 ) -> Rows:
-    """What clients of this node have done with each, as far as they have done anything."""
+    """Yield the counts of each object that clients of this node have used."""
     past, hosts = ages_asked(ages), context.vhosts(vhost)
     statistics = context.statistics
     if statistics is None:
@@ -91,7 +91,7 @@ def counted(
 
 
 def wanted(known: Iterator[str], name: str | None, names: list[str] | None) -> Iterable[str]:
-    """One, or some, or all that there are."""
+    """Return the one name, the names, or all known ones."""
     if name is not None:
         return (name,)
     return known if names is None else names
@@ -125,7 +125,7 @@ def added_up(
 def deliveries(
     context: NodeContext, *, vhost: str, name: str, ages: dict[str, Any] | None = None
 ) -> Rows:
-    """What each channel of this node has got from a queue.  NotFound, SyntaxFailure."""
+    """Yield the deliveries of a queue by channel of this node.  NotFound, SyntaxFailure."""
     past, statistics = ages_asked(ages), context.statistics
     context.vhost(vhost)
     told = statistics.deliveries(vhost, name, past) if statistics is not None else ()
@@ -135,7 +135,7 @@ def deliveries(
 def publishes(
     context: NodeContext, *, vhost: str, name: str, ages: dict[str, Any] | None = None
 ) -> Rows:
-    """What each channel of this node has published to an exchange.  NotFound, SyntaxFailure."""
+    """Yield the publishes to an exchange by channel of this node.  NotFound, SyntaxFailure."""
     past, statistics = ages_asked(ages), context.statistics
     context.vhost(vhost)
     told = statistics.publishes(vhost, name, past) if statistics is not None else ()

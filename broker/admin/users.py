@@ -185,7 +185,7 @@ def usable_hash(password_hash: str, hashing_algorithm: str) -> PasswordHash | No
 def list_permissions(
     context: NodeContext, *, user: str | None = None, vhost: str | None = None
 ) -> Rows:
-    """Those of a user, in a virtual host, or all."""
+    """List the permissions of a user, in a virtual host, or all."""
     check_exist(context, user, vhost)
     return (
         {
@@ -227,7 +227,7 @@ def clear_permission(context: NodeContext, *, user: str, vhost: str) -> Result:
 def list_topic_permissions(
     context: NodeContext, *, user: str | None = None, vhost: str | None = None
 ) -> Rows:
-    """Those of a user, in a virtual host, or all."""
+    """List the topic permissions of a user, in a virtual host, or all."""
     check_exist(context, user, vhost)
     return (
         {

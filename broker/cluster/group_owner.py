@@ -34,7 +34,7 @@ class NodesListener(Protocol):
 
 
 class GroupOwnerDispatch:
-    """An `GroupOwner` that asks the one whose group it is."""
+    """A `GroupOwner` that asks the one whose group it is."""
 
     __slots__ = ("_hosting", "_metadata", "_nodes", "_read_barrier")
 

@@ -176,7 +176,6 @@ class StorageProgress:
         """The last frames to each node over the link that is up: beginnings, and rows."""
         self._found: dict[NodeId, tuple[int, int]] = {}
         """Nodes whose disks were put back, with the incarnation and life in which that was said."""
-
         self._of_itself: dict[NodeId, list[DurableCommit]] = {}
         """All that each other node has said last of this one."""
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
-from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, DeduplicationWindow
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import DeduplicationKeys
@@ -39,13 +38,6 @@ KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"
 
 NONE: AbstractSet[bytes] = frozenset()
-
-OnDuplicates: TypeAlias = Callable[[QueueType, int], None]
-"""Is told how many messages a queue of some type has dropped."""
-
-
-def ignore_duplicates(_queue_type: QueueType, _count: int) -> None:
-    """Where duplicates are not counted."""
 
 
 class MessageKey(NamedTuple):
