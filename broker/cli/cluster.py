@@ -1,36 +1,319 @@
-"""`fluffle cluster`."""
+"""`fluffle cluster`: members, and a cluster on this machine for trials.
+
+Who founded the latter is kept beside its data: all nodes are given these as `--peers`, however many
+are asked for later, and who is no founder is let in by those that are.
+"""
 
 from __future__ import annotations
 
+import os
+import secrets
+import select
+import shlex
+import signal
+import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, Self, TypeAlias
 
 import click
 
-from fluffle.broker.cli.client import Client
-from fluffle.broker.cli.cluster_up import (
-    BASE_PORT_MAX,
-    HOST,
-    NAMES,
-    SECRET_FILE,
-    JoinApproval,
-    ProcessGroup,
-    check_ended,
-    client_port,
-    cluster_address,
-    keep_founders,
-    keep_secret,
-    member_of,
-    pages_of,
-    taken,
-    why_not_ready,
-)
-from fluffle.broker.cli.completion import node_names
-from fluffle.broker.cli.options import on_node, prints_rows
-from fluffle.broker.cli.status import nodes_of, shown_cluster
-from fluffle.broker.cli.tables import Row, counted
+from fluffle.broker.cli.client import Client, LocalClient, running_pid
+from fluffle.broker.cli.node import nodes_of, shown_cluster
+from fluffle.broker.cli.options import node_names, on_node, prints_rows
+from fluffle.broker.cli.output import Row, counted
+from fluffle.broker.process.data_directory import LOCK_FILE, NODE_FILE, lock, node_pid
+
+POLL_INTERVAL_S = 0.05
+"""How often it is looked whether a node has said that it is ready."""
+LOOKS_PATIENT = 200
+"""After so many seconds the nodes that are not ready are named, once."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LAST_LINES = 5
+
+Echo: TypeAlias = Callable[[str], None]
+Explain: TypeAlias = Callable[[Path], str]
+"""Returns why the node with that data directory is not ready, or nothing."""
+
+
+class NodeProcess(NamedTuple):
+    """Command line and files of one node that is started."""
+
+    name: str
+    words: Sequence[str]
+    data_dir: Path
+    log: Path
+
+
+class Signals:
+    """A block in which signals wake `wait` up and do nothing else."""
+
+    def __enter__(self) -> Self:
+        self._wakeup_read_fd, self._wakeup_write_fd = os.pipe()
+        os.set_blocking(self._wakeup_write_fd, False)
+        self._former_fd = signal.set_wakeup_fd(self._wakeup_write_fd)
+        numbers = (*STOPPING, signal.SIGCHLD)
+        self._former = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._former_fd)
+        os.close(self._wakeup_read_fd)
+        os.close(self._wakeup_write_fd)
+
+    def wait(self, timeout_s: float | None) -> bytes:
+        """Return the numbers of those that came; none when it took too long."""
+        ready, _, _ = select.select([self._wakeup_read_fd], [], [], timeout_s)
+        return os.read(self._wakeup_read_fd, 1024) if ready else b""
+
+
+class ProcessGroup:
+    """Node processes that are started, watched and ended together."""
+
+    def __init__(
+        self,
+        members: Sequence[NodeProcess],
+        echo: Echo,
+        on_ready: Callable[[str], None],
+        explain: Explain,
+    ) -> None:
+        """`on_ready` is called with the name of each that is."""
+        self._explain = explain
+        self._members = {member.name: member for member in members}
+        self._echo = echo
+        self._on_ready = on_ready
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._starting = set(self._members)
+        self._looks_left = LOOKS_PATIENT
+        self._is_stopping = False
+        self._has_failed = False
+
+    def run(self, when_ready: str) -> int:
+        """Wait until none of the nodes runs any more; return the exit code, 0 if the last ended in
+        order.
+
+        A node that ends while others start is the end of all; later, they go on without it: it was
+        named, may have been started again by hand, and says nothing of how the rest ends.
+        """
+        with Signals() as signals, ExitStack() as stack:
+            stack.callback(self._kill)
+            for member in self._members.values():
+                self._start(member)
+            while self._running:
+                came = signals.wait(POLL_INTERVAL_S if self._starting else None)
+                if any(number in came for number in STOPPING):
+                    self._stop()
+                self._reap()
+                if self._starting and not self._is_stopping:
+                    self._look(when_ready)
+        return int(self._has_failed)
+
+    def _start(self, member: NodeProcess) -> None:
+        with member.log.open("ab") as log:
+            self._running[member.name] = subprocess.Popen(
+                member.words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
+    def _look(self, when_ready: str) -> None:
+        for name in sorted(self._starting):
+            if node_pid(self._members[name].data_dir / NODE_FILE) == self._running[name].pid:
+                self._starting.remove(name)
+                self._on_ready(name)
+        self._looks_left -= 1
+        if not self._starting:
+            self._echo(when_ready)
+        elif not self._looks_left:
+            for name in sorted(self._starting):
+                data_dir = self._members[name].data_dir
+                command = f"fluffle status --data-dir {shlex.quote(str(data_dir))}"
+                self._echo(f"{name} is not ready yet: {self._explain(data_dir) or command}")
+
+    def _reap(self) -> None:
+        """Say who has ended, and what follows."""
+        for name, process in [*self._running.items()]:
+            code = process.poll()
+            if code is None:
+                continue
+            del self._running[name]
+            if self._is_stopping and code == 0:
+                self._echo(f"{name} has stopped")
+                continue
+            is_the_end = self._is_stopping or bool(self._starting) or not self._running
+            self._has_failed = self._has_failed or is_the_end
+            self._echo(f"{name} {how_it_ended(code)}; the end of its log:")
+            for line in last_lines(self._members[name].log):
+                self._echo(f"    {line}")
+            if self._is_stopping:
+                continue
+            if self._starting:
+                self._stop()
+            elif self._running:
+                self._echo(f"start it again: {shlex.join(self._members[name].words)}")
+
+    def _stop(self) -> None:
+        """Stop all in order at first; a node that gets the signal again ends where it stands."""
+        self._is_stopping = True
+        self._echo(f"stopping {', '.join(self._running)}")
+        for process in self._running.values():
+            process.terminate()
+
+    def _kill(self) -> None:
+        """Kill the nodes that are left, after an error of ours."""
+        for process in self._running.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def how_it_ended(code: int) -> str:
+    """`code` as `Popen` gives it: below 0 it is the signal."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+
+
+def last_lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+
+
+HOST = "127.0.0.1"
+NAMES = "abcdefghi"
+CLUSTER_PORT_OFFSET = 20_000
+"""From the port for clients to that for the other nodes, as with RabbitMQ."""
+BASE_PORT_MAX = 65_535 - CLUSTER_PORT_OFFSET - len(NAMES)
+SECRET_FILE = "secret"
+FOUNDERS_FILE = "founders"
+FORMER_NODE = "former_node"
+"""In the reason for which others refuse a node that was forgotten."""
+NO_PAGES: Mapping[str, str] = {}
+
+
+def taken(data_dir: Path) -> BinaryIO:
+    """Return the directory, ours until what is returned is closed.  OSError, ClickException."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return lock(data_dir / LOCK_FILE)
+    except BlockingIOError as error:
+        raise click.ClickException(
+            f"another `fluffle cluster up` is at work in {data_dir}; end that one first, or start "
+            "a node that it has lost by the command that it has printed"
+        ) from error
+
+
+def check_ended(data_dir: Path, names: Iterable[str]) -> None:
+    """ClickException if one of these runs, such as one that was started by hand."""
+    for name in names:
+        if (pid := running_pid(data_dir / name)) is not None:
+            raise click.ClickException(
+                f"node {name} runs already in {data_dir / name} (process {pid}); end it first"
+            )
+
+
+def keep_secret(file: Path) -> Path:
+    """Draw one if there is none yet.  OSError."""
+    if not file.exists():
+        file.touch(0o600)
+        file.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+    return file
+
+
+def keep_founders(data_dir: Path, names: Sequence[str]) -> Sequence[str]:
+    """Return those of the cluster in a directory: of a new one `names`.  OSError."""
+    file = data_dir / FOUNDERS_FILE
+    if not file.exists():
+        there = [name for name in NAMES if (data_dir / name).exists()]
+        file.write_text(" ".join(there or names) + "\n", encoding="ascii")
+    return file.read_text(encoding="ascii").split()
+
+
+def cluster_address(name: str, base_port: int) -> str:
+    """Return where it listens for the others."""
+    return f"{HOST}:{client_port(name, base_port) + CLUSTER_PORT_OFFSET}"
+
+
+def client_port(name: str, base_port: int) -> int:
+    return base_port + NAMES.index(name)
+
+
+def pages_of(name: str, base_ports: Mapping[str, int | None]) -> dict[str, str]:
+    """Return where a node has its management API and metrics, by the options that are wanted."""
+    return {
+        option: f"{HOST}:{base_port + NAMES.index(name)}"
+        for option, base_port in base_ports.items()
+        if base_port is not None
+    }
+
+
+def member_of(
+    name: str,
+    founders: Iterable[str],
+    data_dir: Path,
+    base_port: int,
+    pages: Mapping[str, str] = NO_PAGES,
+) -> NodeProcess:
+    """Return one of the nodes, each of which gets the same options of all."""
+    peers = (f"{node}={cluster_address(node, base_port)}" for node in founders)
+    words = {
+        "node": name,
+        "data-dir": str(data_dir / name),
+        "listen": f"{HOST}:{client_port(name, base_port)}",
+        "cluster-listen": cluster_address(name, base_port),
+        "peers": ",".join(peers),
+        "cluster-secret-file": str(data_dir / SECRET_FILE),
+        **pages,
+    }
+    options = [word for option, value in words.items() for word in (f"--{option}", value)]
+    command = [sys.executable, "-m", "fluffle.broker", "serve", *options]
+    return NodeProcess(name, command, data_dir / name, Path(f"{data_dir / name}.log"))
+
+
+def why_not_ready(data_dir: Path) -> str:
+    """Why a node of this machine does not take clients yet; nothing if it does not say."""
+    with LocalClient(data_dir) as client:
+        try:
+            row = client.call("status")["cluster"]
+        except click.ClickException:
+            return ""
+    if row is None or not row["awaited"]:
+        return ""
+    if any(FORMER_NODE in each for each in row["awaited"]["hindered"]):
+        return (
+            f"the cluster was told to forget it; stop all, remove {data_dir}, and start again: it "
+            "joins anew"
+        )
+    return shown_cluster(row)
+
+
+class JoinApproval:
+    """Approval of the nodes that join, given through the first node that is ready."""
+
+    __slots__ = ("_addresses", "_data_dir", "_echo")
+
+    def __init__(self, addresses: dict[str, str], data_dir: Path, echo: Echo) -> None:
+        """`addresses`: where each of them listens for the others."""
+        self._addresses = addresses
+        self._data_dir = data_dir
+        self._echo = echo
+
+    def ready(self, node: str) -> None:
+        """Note that a node is part of the cluster, so it can let others in."""
+        addresses, self._addresses = self._addresses, {}
+        if not addresses:
+            return
+        with LocalClient(self._data_dir / node) as client:
+            try:
+                known = {row["node"] for row in client.rows("cluster.status")}
+                for name in addresses.keys() - known:
+                    client.call("cluster.add", name=name, address=addresses[name])
+            except click.ClickException as error:
+                self._echo(f"not let in: {', '.join(addresses)} ({error.message})")
+
 
 GOING_SHOWN_MAX = 10
 """Queues that are named of those that go with a node."""

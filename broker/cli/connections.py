@@ -6,11 +6,16 @@ from collections.abc import Iterable
 
 import click
 
-from fluffle.broker.cli.all_nodes import close_everywhere, rows_everywhere
-from fluffle.broker.cli.client import Client
-from fluffle.broker.cli.completion import connection_names, user_names, vhost_names
-from fluffle.broker.cli.options import on_node, only_vhost, prints_rows
-from fluffle.broker.cli.tables import Row
+from fluffle.broker.cli.client import Client, close_everywhere, rows_everywhere
+from fluffle.broker.cli.options import (
+    connection_names,
+    on_node,
+    only_vhost,
+    prints_rows,
+    user_names,
+    vhost_names,
+)
+from fluffle.broker.cli.output import Row
 
 
 @click.group()

@@ -11,10 +11,9 @@ from typing import Any, TextIO
 import click
 
 from fluffle.broker.access.passwords import ARGON2, SHA256
-from fluffle.broker.cli.client import Client, RequestRefused, Row
+from fluffle.broker.cli.client import Client, RequestRefused
 from fluffle.broker.cli.options import on_node
-from fluffle.broker.cli.progress import Progress
-from fluffle.broker.cli.tables import shown
+from fluffle.broker.cli.output import Progress, Row, shown
 from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE, ORDER, is_single
 
 BYTES_PER_REQUEST = 1 << 18

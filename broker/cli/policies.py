@@ -7,9 +7,15 @@ from collections.abc import Callable, Iterable
 import click
 
 from fluffle.broker.cli.client import Client
-from fluffle.broker.cli.completion import policy_names
-from fluffle.broker.cli.options import Command, in_vhost, on_node, only_vhost, prints_rows
-from fluffle.broker.cli.tables import Row
+from fluffle.broker.cli.options import (
+    Command,
+    in_vhost,
+    on_node,
+    only_vhost,
+    policy_names,
+    prints_rows,
+)
+from fluffle.broker.cli.output import Row
 
 COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", "priority")
 

@@ -8,20 +8,19 @@ from collections.abc import Iterable
 
 import click
 
-from fluffle.broker.cli.all_nodes import MORE_VOLUMES, VOLUMES, with_volumes
-from fluffle.broker.cli.client import Client, RequestRefused
-from fluffle.broker.cli.completion import node_names, queue_names
+from fluffle.broker.cli.client import MORE_VOLUMES, VOLUMES, Client, RequestRefused, with_volumes
 from fluffle.broker.cli.options import (
     MeasuredColumns,
     as_json,
     in_vhost,
+    node_names,
     on_node,
     only_vhost,
     print_row,
     prints_rows,
+    queue_names,
 )
-from fluffle.broker.cli.progress import Progress
-from fluffle.broker.cli.tables import Row, counted
+from fluffle.broker.cli.output import Progress, Row, counted
 
 FORCE_SHRINK = """\
 What those have confirmed that are given up and this node never got is lost; what was acknowledged

@@ -17,8 +17,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 
-from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, RequestRefused, Row, Unreachable
-from fluffle.broker.cli.tables import shown
+from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, RequestRefused, Unreachable
+from fluffle.broker.cli.output import Row, shown
 
 URL_VARIABLE = "FLUFFLE_URL"
 PASSWORD_VARIABLE = "FLUFFLE_PASSWORD_FILE"

@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from fluffle.broker.cli.client import Client
-from fluffle.broker.cli.completion import vhost_names
-from fluffle.broker.cli.options import limit_options, on_node, prints_rows
-from fluffle.broker.cli.tables import Row
+from fluffle.broker.cli.options import limit_options, on_node, prints_rows, vhost_names
+from fluffle.broker.cli.output import Row
 
 MORE = (
     "description", "tags", "default_queue_type", "metadata", "max_connections", "max_queues",

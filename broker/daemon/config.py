@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fluffle.broker.cli.tables import Row, json_lines, table
+from fluffle.broker.cli.output import Row, json_lines, table
 from fluffle.broker.config.config import Config
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.options import CONFIG, resolve

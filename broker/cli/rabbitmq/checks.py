@@ -1,4 +1,4 @@
-"""Health checks: alarms, listeners, virtual hosts, whether it runs."""
+"""Health checks: alarms, listeners, virtual hosts, quorum, whether a node runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from time import ctime
 
-from fluffle.broker.cli.client import Row
+from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.nodes import alarm_text, is_up, listener_line, listeners_of
 from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
@@ -209,5 +209,33 @@ VERBS: Mapping[str, Verb] = {
     ),
     "check_virtual_hosts": Verb(
         check_virtual_hosts, "", "Checking if all vhosts are running on node {node} ..."
+    ),
+}  # fmt: skip
+
+
+def check_if_node_is_quorum_critical(call: Invocation) -> Report:
+    row = call.client.call("status")
+    node, cluster = row["node"], row["cluster"]
+    if cluster is None or cluster["nodes"] == 1:
+        return Report(
+            [
+                f"Node {node} seems to be the only one in a single node cluster, the check does "
+                "not apply"
+            ]
+        )
+    found = list(call.client.rows("queues.critical"))
+    if found:
+        names = ", ".join(each["readable_name"] for each in found)
+        raise Failure(
+            f"Node {node} reported queues/streams with minimum online quorum: {names}",
+            content={"result": "error", "queues": found},
+        )
+    return Report([f"Node {node} reported no queues/streams with minimum online quorum"])
+
+
+BEFORE_STOP: Mapping[str, Verb] = {
+    "check_if_node_is_quorum_critical": Verb(
+        check_if_node_is_quorum_critical, "",
+        "Checking if node {node} is critical for quorum of any queues/streams ...",
     ),
 }  # fmt: skip

@@ -1,15 +1,21 @@
-"""Status of a node and its cluster, listeners and alarms in RabbitMQ's words."""
+"""Nodes: status of one and of its cluster, its process, and settings that change while it runs."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from operator import itemgetter
 
 from fluffle.broker.base.features import FEATURES
-from fluffle.broker.cli.client import Client, RequestRefused, Row, Unreachable
-from fluffle.broker.cli.rabbitmq.plugins import PLUGINS
+from fluffle.broker.cli.client import Client, RequestRefused, Unreachable
+from fluffle.broker.cli.node import LEVELS, ShareOrSize, nodes_of, size_of
+from fluffle.broker.cli.output import Row
+from fluffle.broker.cli.rabbitmq.features import PLUGINS
 from fluffle.broker.cli.rabbitmq.verb import (
+    DATA,
+    FLAG,
+    TEXT,
     Failure,
     Invocation,
     Report,
@@ -17,7 +23,6 @@ from fluffle.broker.cli.rabbitmq.verb import (
     UsageFailure,
     Verb,
 )
-from fluffle.broker.cli.status import nodes_of
 
 PROTOCOLS: Mapping[str, tuple[str, str]] = {
     "amqp": ("amqp", "AMQP 0-9-1"),
@@ -316,4 +321,188 @@ VERBS: Mapping[str, Verb] = {
     "server_version": Verb(
         server_version, "", "Asking node {node} for its RabbitMQ version..."
     ),
+}  # fmt: skip
+
+
+UNITS_BYTES: Mapping[str, int] = {
+    "bytes": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+}  # fmt: skip
+PREFIXES = ("FLUFFLE_", "RABBITMQ_")
+SECRETS = ("PASS", "SECRET", "COOKIE", "URL", "_USER")
+"""What the value of a variable with one of these in its name is hidden for."""
+
+
+def memory_breakdown(call: Invocation) -> Report:
+    """Resident memory as one: Python does not tell whose it is."""
+    unit = call.options.get("unit", "gb").lower()
+    if unit not in UNITS_BYTES:
+        raise UsageFailure(f"unit '{unit}' is not supported; there are {', '.join(UNITS_BYTES)}")
+    used = call.client.call("status")["memory_bytes"] or 0
+    text = f"{used}" if unit == "bytes" else f"{used / UNITS_BYTES[unit]:.4f}"
+    content = {"resident": {"bytes": used, "percentage": 100.0}}
+    return Report([f"resident: {text} {unit} (100.0%)"], content)
+
+
+def os_env(_call: Invocation) -> Report:
+    """Report the environment of this command, which is mostly that of the node."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(PREFIXES)}
+    shown = {
+        name: "***" if any(secret in name for secret in SECRETS) else value
+        for name, value in sorted(found.items())
+    }
+    return Report([f"{name}={value}" for name, value in shown.items()], shown)
+
+
+def cipher_suites(call: Invocation) -> Report:
+    names = [row["name"] for row in call.client.rows("node.ciphers")]
+    return Report(names, names)
+
+
+def tls_versions(_call: Invocation) -> Report:
+    return Report(["tlsv1.3", "tlsv1.2"], {"versions": ["tlsv1.3", "tlsv1.2"]})
+
+
+def log_location(_call: Invocation) -> Report:
+    return Report(["<stderr>"], {"log_files": ["<stderr>"]})
+
+
+def log_tail(_call: Invocation) -> Report:
+    raise Failure(
+        "the node logs to its standard error, which whoever has started it keeps: journalctl -u "
+        "fluffle, docker logs, kubectl logs"
+    )
+
+
+DIAGNOSTICS: Mapping[str, Verb] = {
+    "memory_breakdown": Verb(
+        memory_breakdown, "", "Reporting memory breakdown on node {node}...",
+        options={"unit": TEXT}, note="one number: resident memory",
+    ),
+    "os_env": Verb(
+        os_env, "", "Listing RabbitMQ-specific environment variables defined on node {node}...",
+        note="variables of the command, FLUFFLE_* and RABBITMQ_*; those with secrets are hidden",
+    ),
+    "cipher_suites": Verb(
+        cipher_suites, "", "Listing available cipher suites in OpenSSL format",
+        options={"format": TEXT, "all": FLAG}, note="of OpenSSL, whatever --format says",
+    ),
+    "tls_versions": Verb(tls_versions, "", "Listing all TLS versions supported by the runtime..."),
+    "log_location": Verb(
+        log_location, "", "Log file location(s) on node {node} ...", options={"all": FLAG},
+        note="a node logs to its standard error",
+    ),
+    "log_tail": Verb(
+        log_tail, "", options={"number": TEXT},
+        note="refused: a node logs to its standard error, and has no file",
+    ),
+}  # fmt: skip
+
+
+NAMED: Mapping[str, str] = {
+    "emergency": "critical", "alert": "critical", "notice": "warning",
+}  # fmt: skip
+"""Levels of RabbitMQ that we have not."""
+
+
+def share_of(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def watermark(call: Invocation) -> ShareOrSize:
+    """`0.4`, or `absolute 2GB`.  Misused."""
+    if call.words[0] == "absolute":
+        try:
+            return ShareOrSize(size_bytes=size_of(call.word(1)))
+        except ValueError as error:
+            raise UsageFailure(f"Invalid format, {error}", DATA) from error
+    share = share_of(call.words[0])
+    if share is None or not 0 <= share <= 1:
+        raise UsageFailure(
+            "Bad argument: The threshold should be a fraction between 0.0 and 1.0", DATA
+        )
+    return ShareOrSize(share=share)
+
+
+def free_limit(call: Invocation) -> ShareOrSize:
+    """`50MB`, or `mem_relative 1.5`.  Misused."""
+    if call.words[0] == "mem_relative":
+        share = share_of(call.word(1))
+        if share is None or share < 0:
+            raise UsageFailure("Bad argument: the ratio should be a number", DATA)
+        return ShareOrSize(share=share)
+    try:
+        return ShareOrSize(size_bytes=size_of(call.words[0]))
+    except ValueError as error:
+        raise UsageFailure(str(error), DATA) from error
+
+
+def set_memory_watermark(call: Invocation) -> None:
+    call.client.call("node.memory_watermark", **watermark(call).argument())
+
+
+def set_disk_free_limit(call: Invocation) -> None:
+    call.client.call("node.disk_free_limit", **free_limit(call).argument())
+
+
+def level_of(call: Invocation) -> str:
+    """Return a level of logging.  Failure."""
+    level = NAMED.get(call.words[-1], call.words[-1])
+    if level not in LEVELS:
+        raise Failure(f"level {level} is not supported. Try one of {', '.join(LEVELS)}")
+    return level
+
+
+def set_log_level(call: Invocation) -> None:
+    call.client.call("node.log_level", level=level_of(call))
+
+
+def rotate_logs(_call: Invocation) -> None:
+    raise Failure("This command does not rotate logs anymore [deprecated]")
+
+
+def set_cluster_name(call: Invocation) -> None:
+    """Set the cluster's name as RabbitMQ keeps it, for those who read it there."""
+    call.client.call("global_parameters.set", name="cluster_name", value=f'"{call.words[0]}"')
+
+
+def suspend_listeners(_call: Invocation) -> Report:
+    raise Failure("listeners are not closed alone; use rabbitmq-upgrade drain")
+
+
+def watermark_banner(call: Invocation) -> str:
+    absolute = call.word(0) == "absolute"
+    threshold = f"{call.word(1)} bytes" if absolute else call.word(0)
+    return f"Setting memory threshold on {call.node} to {threshold} ..."
+
+
+def disk_banner(call: Invocation) -> str:
+    is_share = call.word(0) == "mem_relative"
+    limit = f"{call.word(1)} times the total RAM" if is_share else f"{call.word(0)} bytes"
+    return f"Setting disk free limit on {call.node} to {limit} ..."
+
+
+SETTINGS: Mapping[str, Verb] = {
+    "set_vm_memory_high_watermark": Verb(
+        set_memory_watermark, "<fraction> | absolute <value>", watermark_banner, (1, 2),
+        check=watermark,
+    ),
+    "set_disk_free_limit": Verb(
+        set_disk_free_limit, "<limit> | mem_relative <ratio>", disk_banner, (1, 2),
+        check=free_limit,
+    ),
+    "set_log_level": Verb(
+        set_log_level, "[<category>] <level>",
+        lambda call: f'Setting log level to "{call.words[-1]}" ...', (1, 2),
+        check=level_of,
+        note="of everything: a category is accepted",
+    ),
+    "rotate_logs": Verb(rotate_logs),
+    "set_cluster_name": Verb(
+        set_cluster_name, "<name>", "Setting cluster name to {0} ...", (1, 1),
+        note="kept as the global parameter cluster_name; nodes know each other by --cluster-name",
+    ),
+    "suspend_listeners": Verb(suspend_listeners, note="refused: drain closes them, and all else"),
 }  # fmt: skip

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from fluffle.broker.cli.client import Row
+from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.verb import (
     NOT_FOUND,
     TEXT,

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from fluffle.broker.cli.client import Row
+from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
     NOT_FOUND,

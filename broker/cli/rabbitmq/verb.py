@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol, TypeAlias
 
-from fluffle.broker.cli.client import Client, Row
+from fluffle.broker.cli.client import Client
+from fluffle.broker.cli.output import Row
 
 USAGE = 64
 DATA = 65

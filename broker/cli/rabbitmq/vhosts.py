@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluffle.broker.cli.client import Row
+from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.verb import (
     DATA,
     NOT_FOUND,

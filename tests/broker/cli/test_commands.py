@@ -15,9 +15,10 @@ import pytest
 from fluffle.broker.__main__ import COMMANDS, RABBITMQCTL, main
 from fluffle.broker.access.passwords import SHA512, hashed
 from fluffle.broker.cli import users
-from fluffle.broker.cli.client import LocalClient, Row, Unreachable
+from fluffle.broker.cli.client import LocalClient, Unreachable
 from fluffle.broker.cli.definitions import write_file
-from fluffle.broker.cli.status import duration, size
+from fluffle.broker.cli.node import duration, size
+from fluffle.broker.cli.output import Row
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP, NAMES, QUORUM_NAMES
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cli.running_node import RunningNode, run

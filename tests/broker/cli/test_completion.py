@@ -7,7 +7,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.cli.completion import SHELLS
+from fluffle.broker.cli.options import SHELLS
 from tests.broker.cli.running_node import RunningNode, run
 
 

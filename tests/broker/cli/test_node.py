@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from fluffle.broker.cli.sizes import ShareOrSize, amount_of
+from fluffle.broker.cli.node import ShareOrSize, amount_of
 from tests.broker.cli.running_node import RunningNode
 
 

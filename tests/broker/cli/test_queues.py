@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pika
 import pytest
 
-from fluffle.broker.cli.client import LocalClient, Row
+from fluffle.broker.cli.client import LocalClient
+from fluffle.broker.cli.output import Row
 from tests.broker.cli.running_node import RunningNode, run
 
 

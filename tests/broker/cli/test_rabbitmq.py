@@ -14,7 +14,8 @@ import pytest
 from click.testing import Result
 
 from fluffle.broker.access.passwords import SHA256, PasswordHash, why_unusable
-from fluffle.broker.cli.client import Client, Row
+from fluffle.broker.cli.client import Client
+from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.nodes import cluster_status
 from fluffle.broker.cli.rabbitmq.tool import TOOLS, is_meant, verbs_of
 from fluffle.broker.cli.rabbitmq.verb import (

@@ -16,7 +16,7 @@ from pamqp.common import FieldTable
 
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cli.status import shown_cluster
+from fluffle.broker.cli.node import shown_cluster
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed

@@ -10,7 +10,7 @@ import pytest
 
 from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cli.status import for_people
+from fluffle.broker.cli.node import for_people
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import MetadataMembership, steps
 from fluffle.broker.cluster.ports import FrameKind

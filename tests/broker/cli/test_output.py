@@ -1,14 +1,15 @@
 """Rows as people and programs read them."""
 
 import json
+import sys
 from collections.abc import Iterator
 
 import click
 import pytest
 
-from fluffle.broker.cli import tables
+from fluffle.broker.cli import output
 from fluffle.broker.cli.options import chosen_columns
-from fluffle.broker.cli.tables import counted, json_lines, pairs, shown, table
+from fluffle.broker.cli.output import ERASE_LINE, Progress, counted, json_lines, pairs, shown, table
 
 ROWS = [
     {"name": "a", "count": 5, "on": True, "tags": ["x", "y"]},
@@ -42,7 +43,7 @@ def test_no_rows_are_a_header() -> None:
 
 
 def test_rows_are_printed_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MEASURED_ROWS", 2)
+    monkeypatch.setattr(output, "MEASURED_ROWS", 2)
     taken = []
 
     def rows() -> Iterator[dict[str, object]]:
@@ -89,3 +90,26 @@ def test_a_row_alone() -> None:
 def test_one_is_not_many() -> None:
     said = [counted(count, "is", "are") for count in (0, 1, 2)]
     assert said == ["no queues are", "1 queue is", "2 queues are"]
+
+
+def test_nobody_sits_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("moved") as progress:
+        progress.at(1, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_is_written_over_and_gone_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress("moved") as progress:
+        for done in (0, 1, 1, 2):
+            progress.at(done, 2)
+        progress.at(0, 0)
+    shown = capsys.readouterr().err
+    assert [line.split("]")[-1] for line in shown.split(ERASE_LINE)[1:-1]] == [
+        "   0 %  0 of 2 moved",
+        "  50 %  1 of 2 moved",
+        " 100 %  2 of 2 moved",
+    ]
+    assert shown.endswith(ERASE_LINE)

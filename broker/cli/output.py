@@ -1,4 +1,4 @@
-"""Rows as people read them, or as JSON; both while they come.
+"""Rows as people read them, or as JSON, both while they come; and how far long work is.
 
 Names are what clients chose: control characters are escaped, so that no client writes to the
 terminal of an operator.
@@ -7,9 +7,13 @@ terminal of an operator.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import click
 
 Row: TypeAlias = dict[str, Any]
 
@@ -77,3 +81,39 @@ def pairs(row: Row) -> Iterator[str]:
     width = max(map(len, row))
     for name, value in row.items():
         yield f"{name.ljust(width)}{GAP}{shown(value)}".rstrip()
+
+
+WIDTH = 30
+ERASE_LINE = "\r\x1b[K"
+
+
+class Progress:
+    """A bar on standard error, gone at the end; nothing where that is no terminal."""
+
+    __slots__ = ("_is_shown", "_percent", "_unit")
+
+    def __init__(self, unit: str) -> None:
+        """`unit` is done to those that are counted: moved, imported."""
+        self._unit = unit
+        self._is_shown = sys.stderr.isatty()
+        self._percent = -1
+
+    def at(self, done: int, total: int) -> None:
+        """Show that so many of so many are done."""
+        percent = min(100, 100 * done // total) if total else 100
+        if not self._is_shown or percent == self._percent:
+            return
+        self._percent = percent
+        filled = WIDTH * percent // 100
+        bar = "#" * filled + "." * (WIDTH - filled)
+        text = f"{ERASE_LINE}[{bar}] {percent:3} %  {done} of {total} {self._unit}"
+        click.echo(text, nl=False, err=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _k: type[BaseException] | None, _e: BaseException | None, _t: TracebackType | None
+    ) -> None:
+        if self._percent >= 0:
+            click.echo(ERASE_LINE, nl=False, err=True)
