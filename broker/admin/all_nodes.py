@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.admin.arguments import check_arguments
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
-from fluffle.broker.admin.dispatch import Dispatcher, Verb, audit, error_row, line_of
+from fluffle.broker.admin.dispatch import VERBS, Dispatcher, Verb, audit, error_row, line_of
 from fluffle.broker.admin.dispatch import RowPage as Rendered
-from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
 from fluffle.broker.cluster.rpc_client import Page, RequestRefused
 from fluffle.broker.cluster.rpc_server import Tell
@@ -116,7 +115,7 @@ def read(told: Told) -> tuple[list[Row], bool]:
 
 def verb_of_a_node(name: str) -> Verb:
     """CommandInvalid for one that is no business of other nodes."""
-    from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  which has this one, too
+    from fluffle.broker.admin.dispatch import VERBS  # noqa: PLC0415  which has this one, too
 
     if name not in OF_A_NODE:
         raise CommandInvalid(f"'{name}' is not asked of every node")

@@ -8,9 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.admin.context import NodeContext, PendingRow, Result, Row, Rows, RowWait
-from fluffle.broker.admin.member_changes import run
+from fluffle.broker.admin.member_changes import VoteReports, collect_votes, needs, run
 from fluffle.broker.admin.members import quorum_queues
-from fluffle.broker.admin.voters import VoteReports, collect_votes, needs
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.config.option_values import parse_name, parse_peer_address

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.access.access import Access
+from fluffle.broker.admin.maintenance import Maintenance
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, NotFound
 from fluffle.broker.cluster_port import ClusterView
@@ -20,7 +21,6 @@ from fluffle.broker.transfer.conversion.converter import Converter
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.admin.maintenance import Maintenance
     from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.observability.statistics.statistics import Statistics
 

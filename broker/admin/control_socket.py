@@ -62,8 +62,7 @@ class ControlSocket:
 
     def _new_connection(self) -> ControlConnection:
         from fluffle.broker.admin.connection import ControlConnection  # noqa: PLC0415  slow, and
-        from fluffle.broker.admin.dispatch import Dispatcher  # noqa: PLC0415  most nodes of
-        from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  tests are asked nothing
+        from fluffle.broker.admin.dispatch import VERBS, Dispatcher  # noqa: PLC0415  seldom asked
 
         dispatcher = Dispatcher(self._parts, VERBS, self._on_fatal)
         return ControlConnection(dispatcher, self._services, self._open)

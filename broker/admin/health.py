@@ -1,5 +1,7 @@
-"""status, ping, alarms.list, queues.critical: how a node is, what is low, and what it is needed
-for."""
+"""How a node is, what is low, what it is needed for, and how its member of a quorum queue stands.
+
+status, ping, node.certificates, node.ciphers, alarms.list, queues.critical and queues.raft.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.access.limits import LimitedResource
 from fluffle.broker.admin.context import NodeContext, Row, Rows
-from fluffle.broker.admin.members import quorum_queues
+from fluffle.broker.admin.members import quorum_queue, quorum_queues
 from fluffle.broker.admin.queues import voters_of
 from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
+from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.raft.quorum import majority_of
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.raft.group import Status
 
+NO_SNAPSHOT = -1
+"""The index of the snapshot of a member that has none."""
 
 DEFINITIONS = "definitions"
 """The name of the metadata group in lists, as RabbitMQ names its metadata store."""
@@ -145,11 +151,47 @@ def ping(_parts: NodeContext) -> Row:
     return {}
 
 
+def raft(context: NodeContext, *, name: str, vhost: str) -> Rows:
+    """One row, or none if there is no member here."""
+    definition = quorum_queue(context, name, vhost)
+    hosted = context.company.groups.get(definition.id)
+    if hosted is not None:
+        status = hosted.status
+        yield raft_row(context, status.role.value, status)
+    elif context.cluster is None:  # it leads without a log
+        yield raft_row(context, "leader", None)
+
+
+def raft_row(context: NodeContext, role: str, status: Status | None) -> Row:
+    """Of a member here."""
+    node = context.config.node_name
+    return {
+        "Node Name": node,
+        "Raft State": role.replace("-", "_"),
+        "Membership": membership(context, status),
+        "Last Log Index": None if status is None else status.last,
+        "Last Written": None if status is None else status.durable,
+        "Last Applied": None if status is None else status.applied,
+        "Commit Index": None if status is None else status.commit,
+        "Snapshot Index": NO_SNAPSHOT if status is None else status.floor or NO_SNAPSHOT,
+        "Term": None if status is None else status.term,
+        "Machine Version": VERSION,
+    }
+
+
+def membership(context: NodeContext, status: Status | None) -> str:
+    """Whether it votes."""
+    member = context.company.known(context.config.node_name)
+    is_voter = status is None or member in {voter.node for voter in status.config.voters}
+    return "voter" if is_voter else "promotable"
+
+
 READS: Mapping[str, Callable[..., Any]] = {
     "alarms.list": list_alarms,
     "node.certificates": list_certificates,
     "node.ciphers": list_ciphers,
     "queues.critical": list_critical,
+    "queues.raft": raft,
     "ping": ping,
     "status": status,
 }

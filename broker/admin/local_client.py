@@ -19,7 +19,7 @@ caller from another thread has."""
 
 async def ask(context: NodeContext, verb: str, **arguments: Any) -> Row:
     """Do one thing, and return once it is done.  BrokerError, TimeoutError."""
-    from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  slow, and many ask nothing
+    from fluffle.broker.admin.dispatch import VERBS  # noqa: PLC0415  slow, and many ask nothing
 
     result = VERBS[verb].act(context, **arguments)
     if isinstance(result, DeferredRow):
@@ -30,7 +30,7 @@ async def ask(context: NodeContext, verb: str, **arguments: Any) -> Row:
 
 async def rows(context: NodeContext, verb: str, **arguments: Any) -> list[Row]:
     """All that a list has.  BrokerError, TimeoutError."""
-    from fluffle.broker.admin.verbs import VERBS  # noqa: PLC0415  as above
+    from fluffle.broker.admin.dispatch import VERBS  # noqa: PLC0415  as above
 
     found: list[Row] = []
     listed: Rows = VERBS[verb].act(context, **arguments)

@@ -1,4 +1,4 @@
-"""Verbs node.*: maintenance of a node, and settings that change while it runs.
+"""Maintenance mode of a node: drained, and revived.
 
 Others lead what it has led, its clients go elsewhere and new ones find nobody; it remains a member
 of its groups.  That is over with `node.revive`, or with the process.
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
-from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
 from fluffle.broker.base.errors import (
     BrokerError,
     BrokerFailed,
     ConnectionForced,
     PreconditionFailed,
 )
-from fluffle.broker.base.logs import event, set_level
+from fluffle.broker.base.logs import event
 from fluffle.broker.cluster_port import ClusterView
-from fluffle.broker.config.config import memory_bytes
 from fluffle.broker.core.connections import Connections
 from fluffle.broker.core.forced_closes import PIECE, close_connection
 from fluffle.broker.runtime.background import in_pieces
 
 REASON = "Node was put into maintenance mode"
+
+Outcome: TypeAlias = dict[str, Any]
+"""A row of what was done, as verbs answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +53,14 @@ class Maintenance:
         self._listener = listener
         self._connections = connections
         self._company = company
-        self._tasks: set[asyncio.Task[Row]] = set()
+        self._tasks: set[asyncio.Task[Outcome]] = set()
         self._alone = asyncio.Lock()
         """Held by whoever drains or revives: what is asked for meanwhile comes after it, or those
         would be sent away who were let in again."""
         self.is_draining = False
         """From the moment that it was asked for until it is taken back."""
 
-    async def drain(self) -> Row:
+    async def drain(self) -> Outcome:
         """Let nobody in, have others lead, and close what is open; how many connections."""
         async with self._alone:
             self.is_draining = True
@@ -81,7 +82,7 @@ class Maintenance:
             await asyncio.sleep(0)
         return closed
 
-    async def revive(self) -> Row:
+    async def revive(self) -> Outcome:
         """Take part again; PreconditionFailed where it cannot listen."""
         async with self._alone:
             try:
@@ -97,11 +98,11 @@ class Maintenance:
         return {}
 
     def do(
-        self, work: Coroutine[Any, Any, Row], answer: Callable[[Row | BrokerError], None]
+        self, work: Coroutine[Any, Any, Outcome], answer: Callable[[Outcome | BrokerError], None]
     ) -> None:
         """One of these, from now on."""
 
-        def done(task: asyncio.Task[Row]) -> None:
+        def done(task: asyncio.Task[Outcome]) -> None:
             self._tasks.discard(task)
             answer(outcome_of(task))
 
@@ -110,7 +111,7 @@ class Maintenance:
         task.add_done_callback(done)
 
 
-def outcome_of(task: asyncio.Task[Row]) -> Row | BrokerError:
+def outcome_of(task: asyncio.Task[Outcome]) -> Outcome | BrokerError:
     """Of one that is done."""
     if task.cancelled():
         return BrokerFailed()
@@ -121,76 +122,3 @@ def outcome_of(task: asyncio.Task[Row]) -> Row | BrokerError:
         logger.error("maintenance has failed", exc_info=error)
         return BrokerFailed()
     return task.result()
-
-
-def maintenance_of(context: NodeContext) -> Maintenance:
-    """PreconditionFailed where nobody listens."""
-    if context.maintenance is None:
-        raise PreconditionFailed("this node has no clients to be kept from")
-    return context.maintenance
-
-
-def drain(context: NodeContext) -> DeferredRow:
-    """Serve nobody any more; the node stays a member of what it is a member of."""
-    maintenance = maintenance_of(context)
-    return DeferredRow(lambda answer: maintenance.do(maintenance.drain(), answer))
-
-
-def revive(context: NodeContext) -> DeferredRow:
-    """Take that back."""
-    maintenance = maintenance_of(context)
-    return DeferredRow(lambda answer: maintenance.do(maintenance.revive(), answer))
-
-
-LEVELS: Mapping[str, int] = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-    "critical": logging.CRITICAL,
-    "none": logging.CRITICAL + 10,
-}
-"""RabbitMQ's words, as far as there is a difference here."""
-
-
-def set_memory_watermark(
-    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
-) -> Row:
-    """A share of the memory that there is for this process, or so many bytes."""
-    context.alarms.watermarks.memory_bytes_max = limit = limit_bytes(share, size_bytes)
-    return {"memory_bytes_max": limit}
-
-
-def set_disk_free_limit(
-    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
-) -> Row:
-    """So many bytes, or as many as a share of the memory."""
-    context.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
-    return {"disk_free_bytes_min": limit}
-
-
-def limit_bytes(share: float | None, size_bytes: int | None) -> int:
-    """PreconditionFailed for both, for neither, and for what is below zero."""
-    if (share is None) == (size_bytes is None):
-        raise PreconditionFailed("give a number of bytes, or a share of the memory")
-    limit = size_bytes if size_bytes is not None else int((share or 0) * memory_bytes())
-    if limit < 0:
-        raise PreconditionFailed("a limit is not below zero")
-    return limit
-
-
-def set_log_level(_parts: NodeContext, *, level: str) -> Row:
-    """Set the level of all that this process logs."""
-    if level not in LEVELS:
-        raise PreconditionFailed(f"there is no level '{level}'; there are {', '.join(LEVELS)}")
-    set_level(LEVELS[level])
-    return {}
-
-
-CHANGES: Mapping[str, Callable[..., Any]] = {
-    "node.drain": drain,
-    "node.revive": revive,
-    "node.memory_watermark": set_memory_watermark,
-    "node.disk_free_limit": set_disk_free_limit,
-    "node.log_level": set_log_level,
-}

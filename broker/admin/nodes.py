@@ -1,4 +1,4 @@
-"""nodes.*: each node of the cluster, by RabbitMQ's names, whichever node is asked.
+"""nodes.*: each node of the cluster by RabbitMQ's names; node.*: what changes of the node asked.
 
 `nodes.row`, `nodes.memory` and `nodes.listeners` are of the node that is asked; `nodes.list` has
 the rows of all.  What RabbitMQ tells of the insides of Erlang is left out, unless something here
@@ -8,21 +8,28 @@ for its queue of those that may run.
 
 from __future__ import annotations
 
+import gc
+import logging
 import os
+import resource
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from fluffle.broker.admin import process_stats
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
+from fluffle.broker.admin.maintenance import Maintenance
 from fluffle.broker.admin.threads import in_thread
 from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
+from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.logs import set_level
 from fluffle.broker.cluster.links.limits import LinkLimits
-from fluffle.broker.config.config import AUTH_MECHANISMS
+from fluffle.broker.config.config import AUTH_MECHANISMS, memory_bytes
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES
 
@@ -90,7 +97,7 @@ def row(context: NodeContext) -> Row:
         "being_drained": context.maintenance is not None and context.maintenance.is_draining,
         "os_pid": str(os.getpid()),
         "uptime": context.runtime.clock.now_ms() - context.started_ms,
-        "processors": process_stats.processors(),
+        "processors": processors(),
         "run_queue": len(context.connections.busy),
         **limits(context),
         **work(context),
@@ -120,12 +127,12 @@ def limits(context: NodeContext) -> Row:
         "disk_free": free_bytes(context.config.data_dir) or 0,
         "disk_free_limit": marks.disk_free_bytes_min,
         "disk_free_alarm": alarms.is_raised("disk"),
-        "fd_used": process_stats.open_files(),
-        "fd_total": process_stats.open_files_max(),
+        "fd_used": open_files(),
+        "fd_total": open_files_max(),
         "sockets_used": len(context.connections),
-        "sockets_total": context.config.limits.connections_max or process_stats.open_files_max(),
-        "proc_used": process_stats.threads(),
-        "proc_total": process_stats.threads_max(),
+        "sockets_total": context.config.limits.connections_max or open_files_max(),
+        "proc_used": threads(),
+        "proc_total": threads_max(),
     }
 
 
@@ -133,8 +140,8 @@ def work(context: NodeContext) -> Row:
     """What it has done since it started."""
     done = context.runtime.commits.done
     return {
-        "gc_num": process_stats.collections(),
-        "context_switches": process_stats.context_switches(),
+        "gc_num": garbage_collections(),
+        "context_switches": context_switches(),
         "io_sync_count": done.commits,
         "io_sync_avg_time": done.seconds * 1000 / done.commits if done.commits else 0.0,
         "io_write_count": done.changes,
@@ -246,7 +253,7 @@ def memory(context: NodeContext) -> DeferredRow:
 
     The system walks through all pages to tell that, which takes long where there are many.
     """
-    return in_thread(process_stats.resident_by_file, partial(memory_row, context))
+    return in_thread(resident_by_file, partial(memory_row, context))
 
 
 def memory_row(context: NodeContext, by_file: Mapping[str, int]) -> Row:
@@ -254,7 +261,7 @@ def memory_row(context: NodeContext, by_file: Mapping[str, int]) -> Row:
     limit counts; `binary` are messages that wait for the disk."""
     data_dir = str(context.config.data_dir.absolute())
     rss = sum(by_file.values())
-    own = by_file.get(process_stats.NOTHING, 0)
+    own = by_file.get(NOTHING, 0)
     store = sum(size for name, size in by_file.items() if name.startswith(f"{data_dir}/"))
     binary = min(context.runtime.commits.waiting_bytes, own)
     return {
@@ -267,9 +274,154 @@ def memory_row(context: NodeContext, by_file: Mapping[str, int]) -> Row:
     }
 
 
+def maintenance_of(context: NodeContext) -> Maintenance:
+    """PreconditionFailed where nobody listens."""
+    if context.maintenance is None:
+        raise PreconditionFailed("this node has no clients to be kept from")
+    return context.maintenance
+
+
+def drain(context: NodeContext) -> DeferredRow:
+    """Serve nobody any more; the node stays a member of what it is a member of."""
+    maintenance = maintenance_of(context)
+    return DeferredRow(lambda answer: maintenance.do(maintenance.drain(), answer))
+
+
+def revive(context: NodeContext) -> DeferredRow:
+    """Take that back."""
+    maintenance = maintenance_of(context)
+    return DeferredRow(lambda answer: maintenance.do(maintenance.revive(), answer))
+
+
+LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "none": logging.CRITICAL + 10,
+}
+"""RabbitMQ's words, as far as there is a difference here."""
+
+
+def set_memory_watermark(
+    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
+) -> Row:
+    """A share of the memory that there is for this process, or so many bytes."""
+    context.alarms.watermarks.memory_bytes_max = limit = limit_bytes(share, size_bytes)
+    return {"memory_bytes_max": limit}
+
+
+def set_disk_free_limit(
+    context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
+) -> Row:
+    """So many bytes, or as many as a share of the memory."""
+    context.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
+    return {"disk_free_bytes_min": limit}
+
+
+def limit_bytes(share: float | None, size_bytes: int | None) -> int:
+    """PreconditionFailed for both, for neither, and for what is below zero."""
+    if (share is None) == (size_bytes is None):
+        raise PreconditionFailed("give a number of bytes, or a share of the memory")
+    limit = size_bytes if size_bytes is not None else int((share or 0) * memory_bytes())
+    if limit < 0:
+        raise PreconditionFailed("a limit is not below zero")
+    return limit
+
+
+def set_log_level(_parts: NodeContext, *, level: str) -> Row:
+    """Set the level of all that this process logs."""
+    if level not in LEVELS:
+        raise PreconditionFailed(f"there is no level '{level}'; there are {', '.join(LEVELS)}")
+    set_level(LEVELS[level])
+    return {}
+
+
+PROCESS = Path("/proc/self")
+THREADS_MAX = Path("/proc/sys/kernel/threads-max")
+NOTHING = ""
+"""The name of memory that is of no file."""
+
+
+def open_files(process: Path = PROCESS) -> int:
+    """0 where the system does not tell.  Linux does from 6.2 on without listing them."""
+    folder = process / "fd"
+    try:
+        return folder.stat().st_size or sum(1 for _ in folder.iterdir())
+    except OSError:
+        return 0
+
+
+def open_files_max() -> int:
+    """How many there may be."""
+    limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit
+
+
+def threads_max(file: Path = THREADS_MAX) -> int:
+    """Of the machine; 0 where the system does not tell."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def threads() -> int:
+    """Those that Python knows of."""
+    return threading.active_count()
+
+
+def processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def context_switches() -> int:
+    """Since the process began."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_nvcsw + used.ru_nivcsw
+
+
+def garbage_collections() -> int:
+    """Of garbage, likewise."""
+    return sum(each["collections"] for each in gc.get_stats())
+
+
+def resident_by_file(process: Path = PROCESS) -> dict[str, int]:
+    """Bytes that are in memory, by the file that they are of; of none: `NOTHING`."""
+    found: dict[str, int] = {}
+    try:
+        lines = (process / "smaps").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return found
+    for name, size_bytes in mappings(lines):
+        found[name] = found.get(name, 0) + size_bytes
+    return found
+
+
+def mappings(lines: list[str]) -> Iterator[tuple[str, int]]:
+    """The file of each, and how much of it is resident.  See proc(5)."""
+    name = NOTHING
+    for line in lines:
+        first, _, rest = line.partition(" ")
+        if not first.endswith(":"):
+            *_, path = ["", *rest.split(None, 4)[4:]]
+            name = path.strip() if path.strip().startswith("/") else NOTHING
+        elif first == "Rss:":
+            yield name, int(rest.split()[0]) * 1024
+
+
 READS: Mapping[str, Callable[..., Any]] = {
     "nodes.list": list_nodes,
     "nodes.row": row,
     "nodes.memory": memory,
     "nodes.listeners": listeners,
+}
+CHANGES: Mapping[str, Callable[..., Any]] = {
+    "node.drain": drain,
+    "node.revive": revive,
+    "node.memory_watermark": set_memory_watermark,
+    "node.disk_free_limit": set_disk_free_limit,
+    "node.log_level": set_log_level,
 }

@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import repeat
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fluffle.broker.access.limits import LimitedResource
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
-from fluffle.broker.admin.clients import channel_details
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import SyntaxFailure
+from fluffle.broker.core.client import channel_name
 from fluffle.broker.observability.statistics.report import (
     SAMPLES_MAX,
     SampleWindow,
@@ -32,6 +32,9 @@ from fluffle.broker.observability.statistics.statistics import ByChannel, Statis
 from fluffle.broker.observability.statistics.volumes import NOTHING, Held, note_held, volume_row
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.vhost import VirtualHost
+
+if TYPE_CHECKING:
+    from fluffle.broker.core.client import Client, SessionChannel
 
 Key: TypeAlias = tuple[str, str]
 """Virtual host and name."""
@@ -236,6 +239,19 @@ def age_of(numbers: list[int] | None) -> SampleWindow | None:
     if not is_age or numbers[0] // numbers[1] > SAMPLES_MAX:
         raise SyntaxFailure(f"a past is so many seconds, and seconds apart, not {numbers}")
     return SampleWindow(*numbers)
+
+
+def channel_details(context: NodeContext, client: Client, channel: SessionChannel) -> Row:
+    """Which channel it is, and whose."""
+    return {
+        "name": channel_name(client, channel),
+        "number": channel.number,
+        "node": context.config.node_name,
+        "user": channel.session.user.name,
+        "connection_name": client.name,
+        "peer_host": client.ends[0][0],
+        "peer_port": client.ends[0][1],
+    }
 
 
 READS: Mapping[str, Callable[..., Any]] = {

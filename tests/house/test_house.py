@@ -26,7 +26,6 @@ BUNDLE_COUNT_MAX = 13
 CYCLE_SIZES_MAX = (7, 6, 4, 3, 2, 2, 2, 2)
 """Imports for types count.  In the order of their sizes."""
 TESTED_ELSEWHERE = {
-    "broker.admin.": ("tests/broker/admin", "verbs, of which tests ask by their names"),
     "broker.cli.": ("tests/broker/cli/test_commands.py", "commands, run as an operator does"),
     "broker.cli.rabbitmq.": ("tests/broker/cli/test_rabbitmq.py", "commands, run as scripts do"),
     "broker.daemon.": ("tests/broker/cli/test_end_to_end.py", "the process that is started"),

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.admin.context import DeferredRow
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.base.coroutines import answer_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster import host_loop

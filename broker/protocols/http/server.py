@@ -24,8 +24,7 @@ from aiohttp.web import RequestPayloadError
 
 from fluffle.broker.access.users import User
 from fluffle.broker.admin.context import NodeContext, Row
-from fluffle.broker.admin.dispatch import Dispatcher
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS, Dispatcher
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.peer_addresses import address_of, is_loopback, plain_host

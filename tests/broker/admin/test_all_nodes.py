@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from fluffle.broker.admin.all_nodes import OF_A_NODE, rows
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.queues.queue_api import Deferred
 from tests.broker.admin.verb_harness import VerbHarness
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.admin.clients import consumer_timeout_ms
+from fluffle.broker.admin.connections import consumer_timeout_ms
 from fluffle.broker.admin.context import Row
-from fluffle.broker.admin.dispatch import Dispatcher
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS, Dispatcher
 from fluffle.broker.core.forced_closes import PIECE
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED

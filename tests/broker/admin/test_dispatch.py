@@ -1,24 +1,28 @@
 """From lines to results: bad ones, unknown ones, broken ones."""
 
+from __future__ import annotations
+
 import json
 import logging
 
 import pytest
 
-from fluffle.broker.admin.context import NodeContext, Row
+from fluffle.broker.admin.context import DeferredRow, NodeContext, PendingRow, Row
 from fluffle.broker.admin.dispatch import (
     PAGE_BYTES,
     PAGE_ROWS,
+    VERBS,
     Dispatcher,
     answer_line,
+    certain_result,
     page_line,
     page_of,
     verbs_of,
 )
-from fluffle.broker.admin.verbs import VERBS
-from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.errors import BrokerError, NotFound, QueueDeleted
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from tests.broker.admin.verb_harness import VerbHarness
+from tests.support.read_barrier import ManualReadBarrier
 
 
 def no_error(error: Exception) -> None:
@@ -143,3 +147,22 @@ def test_a_page_ends_after_so_many_rows_or_bytes() -> None:
 
 def test_every_verb_has_a_sentence() -> None:
     assert [name for name, verb in VERBS.items() if not verb.act.__doc__] == []
+
+
+def test_a_queue_that_was_deleted_again_is_asked_for_again() -> None:
+    read_barrier, asked, told = ManualReadBarrier(), list[PendingRow](), list[Row | BrokerError]()
+
+    def make() -> Row | DeferredRow:
+        if len(asked) == 3:
+            raise NotFound("no queue 'q' in vhost '/'")
+        asked.append(PendingRow())
+        return asked[-1].result
+
+    result = certain_result(read_barrier, make)
+    assert isinstance(result, DeferredRow)
+    result.begin(told.append)
+    for deleted in range(1, 4):
+        asked[-1].answer(QueueDeleted("no queue 'q' in vhost '/'"))
+        assert (len(asked), told) == (deleted, [])
+        read_barrier.confirm()
+    assert [type(outcome) for outcome in told] == [NotFound]

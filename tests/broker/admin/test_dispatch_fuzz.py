@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.broker.admin.context import DeferredRow, Result
-from fluffle.broker.admin.dispatch import RowPage
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS, RowPage
 from fluffle.broker.base.errors import BrokerError, InternalError
 from tests.broker.admin.verb_harness import VerbHarness
 

@@ -11,7 +11,8 @@ import pytest
 
 from fluffle.broker.admin.context import DeferredRow, Row
 from fluffle.broker.admin.health import list_certificates
-from fluffle.broker.admin.maintenance import REASON, Maintenance, drain, maintenance_of, revive
+from fluffle.broker.admin.maintenance import REASON, Maintenance
+from fluffle.broker.admin.nodes import drain, maintenance_of, revive
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.config.config import Config, ListenAddress, memory_bytes
 from fluffle.broker.node import Node

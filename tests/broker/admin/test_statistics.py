@@ -8,9 +8,8 @@ import pytest
 
 from fluffle.broker import Cluster
 from fluffle.broker.admin.context import NodeContext, Row
-from fluffle.broker.admin.dispatch import Dispatcher
+from fluffle.broker.admin.dispatch import VERBS, Dispatcher
 from fluffle.broker.admin.local_client import rows
-from fluffle.broker.admin.verbs import VERBS
 from fluffle.broker.observability.statistics.report import NO_PAST, SampleWindows
 from fluffle.broker.runtime.turn import raise_it
 from tests.broker.admin.verb_harness import VerbHarness

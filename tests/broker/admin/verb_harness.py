@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
-from fluffle.broker.admin.dispatch import Dispatcher, answer_line
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS, Dispatcher, answer_line
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.config.config import Config

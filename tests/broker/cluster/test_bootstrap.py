@@ -14,7 +14,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cli.node import shown_cluster
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember

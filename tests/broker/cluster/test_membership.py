@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.admin.verbs import VERBS
+from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cli.node import for_people
 from fluffle.broker.cluster.links.identity import Reason

@@ -24,7 +24,7 @@ QUEUE = "connection.call(50, 10, bytes(2) + b'\\x01q' + bytes(5), 11)"
 """queue.declare"""
 
 UNUSED = {
-    "management": ("fluffle.broker.admin.dispatch", "fluffle.broker.admin.verbs"),
+    "management": ("fluffle.broker.admin.dispatch", "fluffle.broker.admin.nodes"),
     "commands": ("click", "fluffle.broker.cli", "fluffle.broker.__main__"),
     "options": ("fluffle.broker.config.options", "tomllib", "difflib", "shlex"),
     "metrics": ("fluffle.broker.observability.metrics", "prometheus_client", "aiohttp"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.admin.voters import ReplicaVote, has_vote, needs
+from fluffle.broker.admin.member_changes import ReplicaVote, has_vote, needs
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import Member
