@@ -24,7 +24,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.runtime.background import in_pieces
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientChannel, ClientConnection, ClientConsumer
+    from fluffle.broker.core.client import ClientChannel, ClientConsumer, ListedClient
 
 REASON = "closed by the operator"
 
@@ -33,7 +33,7 @@ ONE_CHANNEL_ONLY = ("publishes", "deliveries")
 
 
 def full_connection_row(
-    context: NodeContext, connection: ClientConnection, windows: SampleWindows
+    context: NodeContext, connection: ListedClient, windows: SampleWindows
 ) -> Row:
     """With what has gone over it, where that is counted."""
     row = connection_row(context.config.node_name, connection)
@@ -49,7 +49,7 @@ def full_connection_row(
 
 def full_channel_row(
     context: NodeContext,
-    connection: ClientConnection,
+    connection: ListedClient,
     channel: ClientChannel,
     windows: SampleWindows,
     *,
@@ -75,7 +75,7 @@ def full_channel_row(
 
 
 def consumers_of(
-    context: NodeContext, connection: ClientConnection, channel: ClientChannel
+    context: NodeContext, connection: ListedClient, channel: ClientChannel
 ) -> list[Row]:
     """Those of a channel."""
     subscriptions = tuple(channel.subscriptions.values())
@@ -84,7 +84,7 @@ def consumers_of(
 
 def full_consumer_row(
     context: NodeContext,
-    connection: ClientConnection,
+    connection: ListedClient,
     channel: ClientChannel,
     subscription: ClientConsumer,
 ) -> Row:
@@ -111,7 +111,7 @@ def consumer_timeout_ms(context: NodeContext, vhost: str, spec: QueueSpec) -> in
     return context.config.quorum.consumer_timeout_ms
 
 
-def connection_details(connection: ClientConnection) -> Row:
+def connection_details(connection: ListedClient) -> Row:
     """Whose channel it is."""
     (peer_host, peer_port), _here = connection.ends
     return {"name": connection.name, "peer_host": peer_host, "peer_port": peer_port}
@@ -132,7 +132,7 @@ def list_connections(
     wanted, past = given(name=name, user=user, vhost=vhost), ages_asked(ages)
     return (
         full_connection_row(context, connection, past)
-        for connection in context.connections
+        for connection in context.connections.listed
         if not wanted or wanted.items() <= whose(connection).items()
     )
 
@@ -195,9 +195,9 @@ def list_channels(
     )
 
 
-def channels(context: NodeContext) -> Iterator[tuple[ClientConnection, ClientChannel]]:
+def channels(context: NodeContext) -> Iterator[tuple[ListedClient, ClientChannel]]:
     """All, each with its connection."""
-    for connection in context.connections:
+    for connection in context.connections.listed:
         for channel in tuple(connection.channels):
             yield connection, channel
 

@@ -21,7 +21,7 @@ from fluffle.broker.vhosts.vhost import existing_queue
 from fluffle.protocol.properties import Properties, decode_properties
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientChannel, ClientConnection
+    from fluffle.broker.core.client import ClientChannel, ListedClient
     from fluffle.broker.queues.delivery import DeliveryBatch
     from fluffle.broker.queues.queue_api import QueueHandle
 
@@ -159,9 +159,9 @@ def held(context: NodeContext, *, name: str, vhost: str) -> Rows:
 
 def runs_of(
     context: NodeContext, vhost: str, name: str
-) -> Iterator[tuple[ClientConnection, ClientChannel, DeliveryBatch]]:
+) -> Iterator[tuple[ListedClient, ClientChannel, DeliveryBatch]]:
     """Yield the unsettled runs of a queue, each with its connection and channel."""
-    for connection in context.connections:
+    for connection in context.connections.listed:
         for channel in tuple(connection.channels):
             if channel.session.vhost.name == vhost:
                 yield from (

@@ -157,7 +157,7 @@ def volumes_here(
     """The volumes that this node has of each queue, or of some.  NotFound."""
     hosts = context.vhosts(vhost)
     held: Held = {}
-    for connection in context.connections:
+    for connection in context.connections.listed:
         note_held(connection, held)
     for host in hosts:
         for name in tuple(host.queues) if names is None else names:
@@ -223,7 +223,7 @@ def logins(context: NodeContext) -> Row:
 def clients_of(context: NodeContext) -> tuple[Counter[str], Counter[str]]:
     """Channels and consumers by virtual host."""
     channels, consumers = Counter[str](), Counter[str]()
-    for connection in context.connections:
+    for connection in context.connections.listed:
         for channel in connection.channels:
             vhost = channel.session.vhost.name
             channels[vhost] += 1

@@ -52,6 +52,10 @@ class Client(Protocol):
     """Client that has been accepted, from its first byte to its end."""
 
     @property
+    def kind(self) -> str:
+        """RabbitMQ's word: "network" for a connection, "direct" for a request."""
+
+    @property
     def name(self) -> str:
         """Both its ends, as RabbitMQ shows them."""
 
@@ -88,12 +92,12 @@ class Client(Protocol):
         """Messages of it were recorded, and the disk is behind."""
 
 
-class ClientConnection(Client, Protocol):
-    """Client that stays until it or the broker ends it."""
+class ListedClient(Client, Protocol):
+    """Client as far as lists show it, with its channels."""
 
-    output: OutputBuffer
-    certificate: PeerCertificate
-    """The client's, if it has been verified."""
+    @property
+    def certificate(self) -> PeerCertificate:
+        """The client's, if it has been verified."""
 
     @property
     def protocol(self) -> str:
@@ -116,14 +120,6 @@ class ClientConnection(Client, Protocol):
         """What knows how it is encrypted, if it is."""
 
     @property
-    def is_publisher(self) -> bool:
-        """Whether it has published."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is acted on, and what is left is to close the socket."""
-
-    @property
     def reads(self) -> int:
         """How often something came from it."""
 
@@ -134,6 +130,20 @@ class ClientConnection(Client, Protocol):
     @property
     def unwritten_bytes(self) -> int:
         """What its socket has not taken yet."""
+
+
+class ClientConnection(ListedClient, Protocol):
+    """Client that stays until it or the broker ends it."""
+
+    output: OutputBuffer
+
+    @property
+    def is_publisher(self) -> bool:
+        """Whether it has published."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is acted on, and what is left is to close the socket."""
 
     def close(self, error: BrokerError) -> None:
         """Close it in order, and say why."""

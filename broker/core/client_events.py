@@ -29,6 +29,16 @@ UNKNOWN_OF_TLS = (
 )
 """What RabbitMQ has of connections with TLS alone, and here is empty."""
 
+DIRECT = "direct"
+"""The kind of clients that have no connection of their own: requests."""
+
+DIRECT_CLIENT: Mapping[str, object] = {
+    **dict.fromkeys(("host", "port", "peer_host", "peer_port"), "unknown"),
+    "client_properties": [],
+    "protocol": "{'Direct',{0,9,1}}",
+}
+"""What RabbitMQ tells of all of them."""
+
 
 class ClientEvents:
     """An `Observer` of one node.  `find` gives the value of a fact that there is."""
@@ -57,28 +67,18 @@ class ClientEvents:
         self.announcer.tell("user.authentication.failure", headers)
 
     def opened(self, connection: Client, session: Session) -> None:
-        handshake = connection.handshake
-        _peer, (_host, port) = connection.ends
-        named = {"user_provided_name": handshake.client_name} if handshake.client_name else {}
         closing = self._closings[session.owner] = {
             "pid": pid(session.owner),
             "name": session.name,
             "node": self.announcer.node,
-            "client_properties": listed(handshake.client_properties),
-            **named,
+            **({} if connection.kind == DIRECT else said_by(connection)),
         }
         headers = {
             **closing,
-            **ends(connection),
-            **dict.fromkeys(UNKNOWN_OF_TLS, ""),
-            "port": port,
+            **(DIRECT_CLIENT if connection.kind == DIRECT else agreed_with(connection)),
             "user": session.user.name,
             "vhost": session.vhost.name,
-            "type": "network",
-            "auth_mechanism": handshake.mechanism,
-            "timeout": connection.heartbeat_s,
-            "frame_max": handshake.frame_bytes_max,
-            "channel_max": handshake.channels_max,
+            "type": connection.kind,
             "connected_at": self.announcer.now_ms(),
             ACTOR: session.user.name,
         }
@@ -166,12 +166,36 @@ class AlarmEvents:
                     self._announcer.tell(what, {"source": source, "node": self._announcer.node})
 
 
+def said_by(connection: Client) -> EventHeaders:
+    """What a client says of itself, which is told again when its connection is closed."""
+    handshake = connection.handshake
+    named = {"user_provided_name": handshake.client_name} if handshake.client_name else {}
+    return {"client_properties": listed(handshake.client_properties), **named}
+
+
+def agreed_with(connection: Client) -> EventHeaders:
+    """Where a connection comes in, and what was agreed on it."""
+    handshake = connection.handshake
+    _peer, (_host, port) = connection.ends
+    return {
+        **ends(connection),
+        **dict.fromkeys(UNKNOWN_OF_TLS, ""),
+        "port": port,
+        "auth_mechanism": handshake.mechanism,
+        "timeout": connection.heartbeat_s,
+        "frame_max": handshake.frame_bytes_max,
+        "channel_max": handshake.channels_max,
+    }
+
+
 def login(connection: Client, mechanism: str, name: str) -> EventHeaders:
+    if connection.kind == DIRECT:
+        return {"name": name, "connection_type": DIRECT}
     return {
         "name": name,
         "auth_mechanism": mechanism,
         "connection_name": connection.name,
-        "connection_type": "network",
+        "connection_type": connection.kind,
         **ends(connection),
     }
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from fluffle.broker.metadata.metadata import Metadata
@@ -16,7 +16,7 @@ from fluffle.broker.vhosts.queue_changes import delete_owned
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientConnection
+    from fluffle.broker.core.client import ClientConnection, ListedClient
 
 
 SHARE_S = 0.002
@@ -132,6 +132,7 @@ class Connections:
         "busy",
         "deferred",
         "next_number",
+        "requests",
         "shares",
         "strangers_max",
     )
@@ -150,6 +151,8 @@ class Connections:
         self.busy: set[ClientConnection] = set()
         """Those that have more to do than fitted into their turn."""
         self._open: dict[ClientConnection, None] = {}
+        self.requests: set[ListedClient] = set()
+        """Clients of requests that publish or get messages now; they have no connection here."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -164,6 +167,11 @@ class Connections:
 
     def __iter__(self) -> Iterator[ClientConnection]:
         return iter(tuple(self._open))
+
+    @property
+    def listed(self) -> Iterator[ListedClient]:
+        """All that lists show: connections, and clients of requests."""
+        return chain(self, tuple(self.requests))
 
     def add(self, connection: ClientConnection) -> None:
         """There is one more, on which nobody has logged in."""

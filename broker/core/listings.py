@@ -8,10 +8,10 @@ from fluffle.broker.core.client import channel_name
 from fluffle.broker.queues.consumers import Consumer
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientChannel, ClientConnection
+    from fluffle.broker.core.client import ClientChannel, ListedClient
 
 
-def whose(connection: ClientConnection) -> dict[str, str]:
+def whose(connection: ListedClient) -> dict[str, str]:
     """What it is looked for by, which is far less than the row."""
     session, user = connection.session, connection.handshake.user
     return {
@@ -21,7 +21,7 @@ def whose(connection: ClientConnection) -> dict[str, str]:
     }
 
 
-def connection_row(node: str, connection: ClientConnection) -> dict[str, Any]:
+def connection_row(node: str, connection: ListedClient) -> dict[str, Any]:
     """What a connection is and what it is doing; before the login it has no user."""
     (peer_host, peer_port), (host, port) = connection.ends
     handshake = connection.handshake
@@ -36,7 +36,7 @@ def connection_row(node: str, connection: ClientConnection) -> dict[str, Any]:
         "host": host,
         "port": port,
         "ssl": connection.is_encrypted,
-        "type": "network",
+        "type": connection.kind,
         "protocol": connection.protocol,
         "auth_mechanism": handshake.mechanism,
         "connected_at": handshake.connected_at_ms,
@@ -46,7 +46,7 @@ def connection_row(node: str, connection: ClientConnection) -> dict[str, Any]:
     }
 
 
-def channel_row(node: str, connection: ClientConnection, channel: ClientChannel) -> dict[str, Any]:
+def channel_row(node: str, connection: ListedClient, channel: ClientChannel) -> dict[str, Any]:
     """What a channel is for, and what is unsettled on it."""
     return {
         "name": channel_name(connection, channel),
@@ -66,7 +66,7 @@ def channel_row(node: str, connection: ClientConnection, channel: ClientChannel)
 
 
 def consumer_row(
-    connection: ClientConnection, channel: ClientChannel, consumer: Consumer
+    connection: ListedClient, channel: ClientChannel, consumer: Consumer
 ) -> dict[str, Any]:
     """What a consumer takes from where."""
     return {

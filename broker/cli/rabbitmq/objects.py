@@ -130,6 +130,8 @@ def shown(inventory: ListingVerb, call: Invocation, rows: Iterator[Row]) -> Iter
         is_down = row.get("state") in ("down", "minority", "crashed")
         if (call.has("online") and is_down) or (call.has("offline") and not is_down):
             continue
+        if inventory is CONNECTIONS and row["type"] == "direct":
+            continue  # RabbitMQ's lists have those of sockets
         if row.get("type") == "classic" and row["members"] is None:
             row |= {"leader": row["node"], "members": [row["node"]]}
         yield {**row, **{name: row[ours] for name, ours in inventory.renamed.items()}}

@@ -29,7 +29,7 @@ from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import Client, ClientConnection, ObservedChannel
+    from fluffle.broker.core.client import Client, ListedClient, ObservedChannel
 
 ByChannel: TypeAlias = tuple["Client", "ObservedChannel", Row]
 """What a channel has done with one queue or exchange."""
@@ -157,7 +157,7 @@ class Statistics:
             ],
         }
 
-    def of_connection(self, connection: ClientConnection, windows: SampleWindows = NO_PAST) -> Row:
+    def of_connection(self, connection: ListedClient, windows: SampleWindows = NO_PAST) -> Row:
         """`recv_oct`, `recv_cnt`, `send_oct`, `send_cnt`, `send_pend`."""
         on_connection, looks = self.observer.connections.get(connection), self._sampler.looks
         counts = on_connection.counts if on_connection is not None else NO_BYTES

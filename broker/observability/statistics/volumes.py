@@ -22,7 +22,7 @@ from fluffle.broker.queues.volume import (
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.queues.ports import HostedQueue
-    from fluffle.broker.core.client import ClientConnection
+    from fluffle.broker.core.client import ListedClient
     from fluffle.broker.queues.delivery import DeliveryBatch
 
 QUEUE_BYTES = 2_000
@@ -48,7 +48,7 @@ Held: TypeAlias = dict[tuple[str, str], list["DeliveryBatch"]]
 NOTHING: list[DeliveryBatch] = []
 
 
-def note_held(connection: ClientConnection, held: Held) -> None:
+def note_held(connection: ListedClient, held: Held) -> None:
     """Add what a client has in hands."""
     for channel in tuple(connection.channels):
         vhost = channel.session.vhost.name

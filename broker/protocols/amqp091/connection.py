@@ -84,6 +84,7 @@ logger = logging.getLogger(__name__)
 class Connection(asyncio.Protocol):
     """A socket and everything that lives and dies with it: a `ClientConnection`."""
 
+    kind = "network"
     protocol = "AMQP 0-9-1"
 
     def __init__(self, services: Services, forwarded: ForwardedConnection | None = None) -> None:

@@ -47,11 +47,17 @@ def integer(value: object) -> int:
     raise bad_request(["not_integer", value])
 
 
-def short(value: object, name: str) -> str:
-    """What AMQP has for names and routing keys.  Refusal."""
+def text_in(value: object, name: str) -> str:
+    """A text, or a number as one.  Refusal."""
     text = str(value) if isinstance(value, int | float) else value
     if not isinstance(text, str):
         raise bad_request(["not_string", name])
+    return text
+
+
+def short(value: object, name: str) -> str:
+    """What AMQP has for names and routing keys.  Refusal."""
+    text = text_in(value, name)
     size = len(text.encode(errors="surrogateescape"))
     if size > SHORTSTR_BYTES_MAX:
         raise bad_request(

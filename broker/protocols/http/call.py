@@ -132,15 +132,18 @@ class Call:
         services, vhost = self.verbs.services, self.vhost()
         try:
             await admit(services, self.user, vhost.name)
-            client = HttpClient(self.user, self.ends)
-            channel = MessageChannel(services, client, self.user, vhost)
-            channel.begin()
-            try:
-                yield channel
-            finally:
-                channel.end()
         except BrokerError as error:
+            raise declaration_refusal(error) from None
+        client = HttpClient(self.user, self.ends)
+        channel = MessageChannel(services, client, self.user, vhost)
+        channel.begin()
+        try:
+            yield channel
+        except BrokerError as error:
+            channel.refused(error)
             raise refusal(error) from None
+        finally:
+            channel.end()
 
     def visible_vhosts(self) -> tuple[str, ...]:
         """Names of those that he may look at."""

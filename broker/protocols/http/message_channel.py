@@ -6,8 +6,10 @@ For observers, limits and counts it is a channel of a connection, as it is with 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fluffle.broker.access.users import User
@@ -15,10 +17,11 @@ from fluffle.broker.admin.local_client import in_time
 from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core.admission import admitted, check_channel_limit
+from fluffle.broker.core.client import ClientConsumer
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer_timeout import log_timeout, requeue_timed_out, timeout_error
 from fluffle.broker.core.enqueue import RoutedBatch
-from fluffle.broker.core.observer import ChannelObserver, observe_channel
+from fluffle.broker.core.observer import ChannelObserver, ChannelObservers
 from fluffle.broker.core.publisher import Publisher, oversized
 from fluffle.broker.core.queue_get import count_got, get_message, requeue
 from fluffle.broker.core.services import Services
@@ -33,6 +36,7 @@ from fluffle.broker.protocols.http.request_channel import (
     knowledge_of,
 )
 from fluffle.broker.protocols.http.responses import bad_request
+from fluffle.broker.queues.consumers import SharedCredit
 from fluffle.broker.queues.delivery import (
     DeliveryBatch,
     Outcome,
@@ -118,12 +122,28 @@ class Getter:
 class MessageChannel(RequestChannel):
     """Channel of one request that publishes a message, or gets some."""
 
-    __slots__ = ("_observer", "_outcome", "_publisher", "error", "settlements")
+    __slots__ = (
+        "_client",
+        "_closing",
+        "_observer",
+        "_outcome",
+        "_publisher",
+        "error",
+        "settlements",
+        "shared_credit",
+    )
+    transaction = None
+    subscriptions: Mapping[str, ClientConsumer] = MappingProxyType({})
+    prefetch = 0
 
     def __init__(
         self, services: Services, client: HttpClient, user: User, vhost: VirtualHost
     ) -> None:
         super().__init__(services, client, user, vhost)
+        self._client = client
+        self._closing = ExitStack()
+        """What ends with the channel."""
+        self.shared_credit = SharedCredit()
         self.settlements = Settlements(self.session)
         self._outcome = PublishOutcome()
         self._publisher = Publisher(self.session, self._outcome, number=self.number)
@@ -140,37 +160,57 @@ class MessageChannel(RequestChannel):
         return self._publisher.mode.confirms
 
     def begin(self) -> None:
-        """The client has opened a connection and a channel, for whoever counts or observes."""
+        """Open a connection and a channel, for all that counts or observes them.
+
+        If an observer fails, what has been opened is closed again.
+        """
         session, access, traffic = self.session, self.session.access, self.session.traffic
         user, vhost = session.user.name, session.vhost.name
-        access.usage.opened(user, vhost)
-        access.usage.channel_opened(user)
-        traffic.connections_opened += 1
-        traffic.channels_opened += 1
-        for observer in session.observers:
-            observer.opened(session.client, session)
-        self._observer = observe_channel(session.observers, self)
-        self._publisher.observer = self.settlements.observer = self._observer
+        requests = self._services.connections.requests
+        self._client.open(session, self, self._services.runtime.clock.wall_ms())
+        with ExitStack() as closing:
+            requests.add(self._client)
+            closing.callback(requests.discard, self._client)
+            for observer in session.observers:
+                observer.logged_in(session.client, "", user)
+                observer.opened(session.client, session)
+                closing.callback(observer.closed, session)
+            closing.callback(super().end)
+            access.usage.opened(user, vhost)
+            closing.callback(access.usage.closed, user, vhost)
+            access.usage.channel_opened(user)
+            closing.callback(access.usage.channel_closed, user)
+            traffic.connections_opened += 1
+            traffic.channels_opened += 1
+            closing.callback(self._count_closed)
+            found = []
+            for observer in session.observers:
+                found.append(observer.channel_opened(self))
+                closing.callback(observer.channel_closed, self, 0)
+            channel_observers = [each for each in found if each is not None]
+            if channel_observers:
+                self._observer = ChannelObservers(channel_observers)
+            self._publisher.observer = self.settlements.observer = self._observer
+            self._closing = closing.pop_all()
+
+    def _count_closed(self) -> None:
+        self.session.traffic.connections_closed += 1
+        self.session.traffic.channels_closed += 1
+
+    def refused(self, error: BrokerError) -> None:
+        """Something was wrong, as that which closes the channel of another client."""
+        for observer in self.session.observers:
+            observer.channel_refused(self, error)
 
     def end(self) -> None:
-        """Give back what is not settled; the channel and the connection are closed."""
-        session, access, traffic = self.session, self.session.access, self.session.traffic
-        user, vhost = session.user.name, session.vhost.name
-        with self.turn():
+        """Give back what is not settled, and close what `begin` has opened, even if an observer
+        fails."""
+        with self.turn(), self._closing:
             steps = self.settlements.settle_all(Outcome.LOST)
             for _ in steps:
-                session.background_tasks.finish(steps)
+                self.session.background_tasks.finish(steps)
                 break
             self._publisher.end()
-            for observer in session.observers:
-                observer.channel_closed(self, 0)
-            traffic.channels_closed += 1
-            traffic.connections_closed += 1
-            access.usage.channel_closed(user)
-            access.usage.closed(user, vhost)
-            super().end()
-            for observer in session.observers:
-                observer.closed(session)
 
     def refresh(self) -> None:
         if self.error is not None:
@@ -180,10 +220,12 @@ class MessageChannel(RequestChannel):
     async def publish(
         self, exchange: str, routing_key: str, raw_properties: bytes, body: bytes
     ) -> bool:
-        """Publish a message and wait until it is safe; whether it led to a queue.
+        """Publish the one message of this channel and wait until it is safe; whether it led to a
+        queue.
 
         Refusal for one that some queue did not take, or that is not safe in time.
         """
+        assert self.confirms is None, "a channel of a request publishes one message"
         limit_bytes = self._services.limits.message_bytes_max
         if len(body) > limit_bytes:
             raise oversized(len(body), limit_bytes)

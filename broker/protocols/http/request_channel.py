@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from fluffle.broker.access.users import User
@@ -21,12 +22,13 @@ from fluffle.broker.base.coroutines import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError, QueueDeleted
 from fluffle.broker.core import topology
 from fluffle.broker.core.admission import ask_again, expulsion
-from fluffle.broker.core.client import Handshake
+from fluffle.broker.core.client import ClientChannel, Handshake
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS, ReadBarrier
+from fluffle.broker.process.encryption import PeerCertificate
 from fluffle.broker.process.peer_addresses import shown_address
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.queue_api import Deferred, PublishTarget, QueueCounts
@@ -48,13 +50,17 @@ class Addresses(NamedTuple):
 
 
 class HttpClient:
-    """Client that has sent one request and waits for its answer: a `core.client.Client`."""
+    """Client that has sent one request and waits for its answer: a `core.client.ListedClient`."""
 
-    __slots__ = ("close_reason", "ends", "handshake", "name")
+    __slots__ = ("channels", "close_reason", "ends", "handshake", "name", "session")
+    kind = "direct"
     protocol = "Direct 0-9-1"
     is_encrypted = False
-    """Both as RabbitMQ says of those who ask its management."""
-    heartbeat_s = read_bytes = written_bytes = 0
+    """All as RabbitMQ says of those who ask its management."""
+    tls = None
+    certificate: PeerCertificate = MappingProxyType({})
+    state = "running"
+    heartbeat_s = read_bytes = written_bytes = reads = writes = unwritten_bytes = 0
 
     def __init__(self, user: User, ends: Addresses) -> None:
         self.ends = ends
@@ -62,6 +68,13 @@ class HttpClient:
         self.handshake = Handshake()
         self.handshake.user = user
         self.close_reason = "done"
+        self.session: Session | None = None
+        self.channels: tuple[ClientChannel, ...] = ()
+
+    def open(self, session: Session, channel: ClientChannel, now_ms: int) -> None:
+        """It has opened a connection with a channel; `now_ms` by the time of day."""
+        self.session, self.channels = session, (channel,)
+        self.handshake.connected_at_ms = now_ms
 
     def on_behind(self, target: PublishTarget, count: int) -> None:
         """Who waits for each answer needs not be held up."""

@@ -16,6 +16,7 @@ from fluffle.broker.protocols.http.amqp_json import (
     payload_of,
     raw_properties,
     short,
+    text_in,
 )
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Endpoint
@@ -120,7 +121,7 @@ async def put(call: Call) -> Created | None:
     is_there = vhost.topology.find(exchange_name(name)) is not None
     spec = ExchangeSpec(
         name=without_line_breaks(exchange_name(name)),
-        type=short(body.get("type", "direct"), "type"),
+        type=text_in(body.get("type", "direct"), "type"),
         durable=boolean(body, "durable"),
         auto_delete=boolean(body, "auto_delete"),
         internal=boolean(body, "internal"),

@@ -9,8 +9,11 @@ import pytest
 from fluffle.broker.access.limits import UserLimits
 from fluffle.broker.base.errors import NotAllowed, PreconditionFailed
 from fluffle.broker.config.config import OVERWRITE, InterceptorConfig, Limits
+from fluffle.broker.core.client import Client, ObservedChannel
 from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors
+from fluffle.broker.core.listings import channel_row, connection_row
+from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.http.message_channel import Getter, MessageChannel, admit
 from fluffle.broker.protocols.http.request_channel import HttpClient
 from fluffle.broker.queues.delivery import Outcome, OverdueDeliveries
@@ -139,3 +142,97 @@ async def test_limits_are_those_of_clients() -> None:
     node.edge.services = small
     with pytest.raises(PreconditionFailed, match="message size 4 is larger"):
         await publish(node, opened(node))
+
+
+ALL_STEPS = ["opened", "channel opened", "channel closed", "closed"]
+
+
+class FailingObserver(NodeRecorder):
+    """An observer that fails at one of the steps of a channel, and notes those that it was told."""
+
+    def __init__(self, fails_at: str) -> None:
+        super().__init__(None)
+        self._fails_at = fails_at
+        self.steps: list[str] = []
+
+    def _note(self, step: str) -> None:
+        self.steps.append(step)
+        if step == self._fails_at:
+            raise RuntimeError(step)
+
+    def opened(self, connection: Client, session: Session) -> None:
+        self._note("opened")
+
+    def channel_opened(self, channel: ObservedChannel) -> None:
+        self._note("channel opened")
+
+    def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
+        self._note("channel closed")
+
+    def closed(self, session: Session) -> None:
+        self._note("closed")
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "behind"),
+    [
+        ("opened", ["opened", "closed"], ["opened"]),
+        (
+            "channel opened",
+            ["opened", "channel opened", "channel closed", "closed"],
+            ["opened", "channel opened", "closed"],
+        ),
+        ("channel closed", ALL_STEPS, ALL_STEPS),
+        ("closed", ALL_STEPS, ALL_STEPS),
+    ],
+)
+async def test_an_observer_that_fails_leaves_nothing_open(
+    step: str, before: list[str], behind: list[str]
+) -> None:
+    """Neither counts of what is open, nor an observer that was told of a beginning and no end."""
+    node, first, failing = Node(), FailingObserver(""), FailingObserver(step)
+    services, usage = node.edge.services, node.edge.access.usage
+    node.edge.services = replace(services, observers=(first, failing))
+    counts = sum(map(len, usage.here.values()))
+    with pytest.raises(RuntimeError, match=step):
+        opened(node).end()
+    assert sum(map(len, usage.here.values())) == counts
+    traffic = services.runtime.traffic
+    assert (traffic.connections_opened, traffic.channels_opened) == (
+        traffic.connections_closed,
+        traffic.channels_closed,
+    )
+    assert not services.connections.requests
+    assert (first.steps, failing.steps) == (before, behind)
+
+
+async def test_a_channel_publishes_one_message() -> None:
+    node = Node()
+    node.edge.connect().declare("q")
+    channel = opened(node)
+    await publish(node, channel)
+    with pytest.raises(AssertionError, match="one message"):
+        await publish(node, channel)
+
+
+async def test_it_is_listed_as_a_direct_connection_while_it_lasts() -> None:
+    node = Node()
+    services = node.edge.services
+    channel = opened(node)
+    (client,) = services.connections.requests
+    row = connection_row("node", client)
+    assert (row["name"], row["type"], row["protocol"]) == (
+        "10.0.0.1:4711 -> 10.0.0.2:15672",
+        "direct",
+        "Direct 0-9-1",
+    )
+    assert (row["user"], row["vhost"], row["channels"], row["state"]) == (
+        "guest",
+        "/",
+        1,
+        "running",
+    )
+    (listed,) = client.channels
+    assert channel_row("node", client, listed)["name"] == f"{row['name']} (1)"
+    channel.end()
+    assert not services.connections.requests
