@@ -7,7 +7,7 @@ of the next (thesis §4.1); a member becomes a voter only by way of learner.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -186,3 +186,21 @@ class ConfigHistory:
         if self._history[-1][0] <= after:
             return []
         return [(at, config) for at, config in self._history if after < at <= through]
+
+
+def majority_of(count: int) -> int:
+    """Return how many of so many voters are a majority."""
+    return count // 2 + 1
+
+
+def committed_index(durable: Sequence[int]) -> int:
+    """Return the greatest index that a majority holds on disk: one number a voter, at least one.
+
+    Of rounds it is the greatest that a majority has confirmed.
+    """
+    return sorted(durable, reverse=True)[len(durable) // 2]
+
+
+def is_majority(agreeing: Set[Member], voters: Sequence[Member]) -> bool:
+    """Tell whether those who agree are a majority of the voters; others among them do not count."""
+    return sum(voter in agreeing for voter in voters) >= majority_of(len(voters))

@@ -12,8 +12,7 @@ from fluffle.raft import leadership_transfer
 from fluffle.raft.messages import RepairRequest
 from fluffle.raft.output import Role
 from fluffle.raft.records import Quarantine
-from fluffle.raft.role_state import RepairState
-from fluffle.raft.state import GroupState
+from fluffle.raft.state import GroupState, RepairState
 
 
 def resume(state: GroupState, quarantine: Quarantine) -> None:

@@ -7,16 +7,22 @@
 No timer runs while the leader's node is alive.  When it is not, every voter knows its rank for the
 group, from the group's id: the first stands at once, the next only if that has come to nothing, and
 since ranks differ from group to group, leaders end up balanced.
+
+A leader may stop to lead without its followers hearing of it: removed from the group, or cut off
+for a while.  Its node is alive, so they would cling to it.  They ask it (`send_leader_query`) when
+another member would like to be elected, and when its node has come back.
 """
 
 from __future__ import annotations
 
 from zlib import crc32
 
-from fluffle.raft import leader, leader_query, quorum
-from fluffle.raft.config import Member, NodeId
+from fluffle.raft import leader
+from fluffle.raft.config import Member, NodeId, is_majority
 from fluffle.raft.log import Log
 from fluffle.raft.messages import (
+    LeaderQuery,
+    NotLeading,
     PreVoteRequest,
     PreVoteResponse,
     TimeoutNow,
@@ -25,8 +31,7 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.output import Role
 from fluffle.raft.records import GroupId
-from fluffle.raft.role_state import Campaign
-from fluffle.raft.state import GroupState
+from fluffle.raft.state import Campaign, GroupState
 
 # When to stand
 
@@ -117,7 +122,7 @@ def start_pre_vote(state: GroupState) -> None:
     state.campaign = Campaign(is_transfer=False)
     state.campaign.granted.add(state.me)
     state.touch()
-    if quorum.is_majority(state.campaign.granted, state.voters):
+    if is_majority(state.campaign.granted, state.voters):
         start_election(state, is_transfer=False)
         return
     log, me = state.log, state.me
@@ -194,7 +199,7 @@ def on_pre_vote_request(state: GroupState, node: NodeId, request: PreVoteRequest
     if state.leading is not None:
         leader.announce(state, node)
     elif not is_granted:
-        leader_query.send_leader_query(state)
+        send_leader_query(state)
         if not is_new_enough(state.log, request.last_index, request.last_term):
             campaign_soon(state)
 
@@ -217,7 +222,7 @@ def on_vote_request(state: GroupState, node: NodeId, request: VoteRequest) -> No
     """Vote or refuse.  Raft §5.2, §5.4.1; the candidate need not be in our configuration (§4.1)."""
     if request.term > state.term:
         if keeps_leader(state, node) and not request.is_transfer:
-            leader_query.send_leader_query(state)
+            send_leader_query(state)
             return
         state.become_follower(request.term, None)
     candidate = Member(node, request.sender)
@@ -302,7 +307,7 @@ def on_pre_vote_response(state: GroupState, node: NodeId, response: PreVoteRespo
     assert campaign is not None
     if response.is_granted and response.term == state.term + 1:
         campaign.granted.add(Member(node, response.sender))
-        if quorum.is_majority(campaign.granted, state.voters):
+        if is_majority(campaign.granted, state.voters):
             start_election(state, is_transfer=False)
 
 
@@ -316,7 +321,7 @@ def count_vote(state: GroupState, voter: Member) -> None:
     campaign = state.campaign
     assert campaign is not None
     campaign.granted.add(voter)  # mutant: M13
-    if quorum.is_majority(campaign.granted, state.voters):
+    if is_majority(campaign.granted, state.voters):
         leader.begin(state)
 
 
@@ -324,3 +329,38 @@ def on_timeout_now(state: GroupState, node: NodeId, message: TimeoutNow) -> None
     """Start an election at once, without pre-vote: the leader hands over.  Thesis §3.10."""
     if is_electable(state) and state.leader in (None, node) and message.term == state.term:
         start_election(state, is_transfer=True)
+
+
+# Whether the known leader still leads
+
+
+def send_leader_query(state: GroupState) -> None:
+    """Ask the known leader whether it still leads."""
+    if state.role is Role.FOLLOWER and state.leader is not None:
+        query = LeaderQuery(
+            state.group, state.term, state.me.incarnation, state.leader_incarnation
+        )  # fmt: skip
+        state.node.send(state.leader, query)
+
+
+def on_leader_query(state: GroupState, node: NodeId, query: LeaderQuery) -> None:
+    """Answer by an append if this member leads, else with the term in which it does not."""
+    if query.term > state.term:
+        state.become_follower(query.term, None)
+    if state.leading is not None:
+        leader.announce(state, node)
+    else:
+        answer = NotLeading(state.group, state.term, state.me.incarnation, query.sender)
+        state.node.send(node, answer)
+
+
+def on_not_leading(state: GroupState, node: NodeId, answer: NotLeading) -> None:
+    """Drop a leader that does not lead in this term: it will not again."""
+    if state.leader == node and answer.term == state.term:
+        state.follow(None)
+
+
+def on_group_unknown(state: GroupState, node: NodeId, incarnation: int) -> None:
+    """Drop a leader whose node does not have the group."""
+    if state.leader == node and state.leader_incarnation == incarnation:
+        state.follow(None)  # mutant: M45

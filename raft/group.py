@@ -1,24 +1,25 @@
-"""Interface of one group to its users.  All of it takes effect with the output of the turn."""
+"""Raft group as its users see it, and its turn: what came in becomes what goes out.
+
+`Group` is the interface.  All that is asked of it takes effect when the turn ends: `end_turn`
+decides what to send, `take_write` says what to write, `on_write_durable` what follows once that is
+on disk.
+
+`become_single_member` is for an operator who gives up all other members, most of which are lost for
+good.  No majority agrees to this, so the others may be alive, and lead.  What keeps them from
+counting: the member is another from now on, of a greater incarnation, and what they say is for the
+one that it was.  What keeps them from being believed by those who compare terms: its own is far
+greater.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
-from fluffle.raft import (
-    corruption,
-    election,
-    leader,
-    leadership_transfer,
-    peers,
-    quorum,
-    read_index,
-    replication,
-    snapshot_sender,
-    turn,
-)
+from fluffle.raft import corruption, election, leader, leadership_transfer, replication, snapshots
 from fluffle.raft.config import (
     AddLearner,
     Change,
@@ -27,16 +28,47 @@ from fluffle.raft.config import (
     Member,
     NodeId,
     Promote,
+    majority_of,
     with_change,
 )
-from fluffle.raft.log_store import NewSnapshot
-from fluffle.raft.output import Apply, Role
+from fluffle.raft.log_store import NewSnapshot, Write
+from fluffle.raft.output import Apply, ReadEntries, Role, RoleChange
 from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, DATA, Entry, SnapshotMeta
-from fluffle.raft.rejection import ProposalRefused, RefusalReason
-from fluffle.raft.role_state import LeaderState
-from fluffle.raft.state import GroupState
+from fluffle.raft.state import GroupState, LeaderState
+
+TERM_STEP = 1 << 20
+"""The others hold far fewer elections until they hear of it."""
+
+
+class RefusalReason(Enum):
+    """Reason of a refusal.  All but the last two pass by themselves."""
+
+    NOT_LEADER = "not the leader"
+    TRANSFERRING = "leadership is being handed over"
+    BEHIND = "too much is not committed yet"
+    NO_ROOM = "the disk is nearly full"
+    NOT_READY = "no entry of this leader is committed yet"
+    CHANGE_UNDER_WAY = "another change of membership is not committed yet"
+    NOT_CAUGHT_UP = "the member lacks too much of the log"
+    NO_MAJORITY = "too few of those who would vote have answered"
+    SENDING = "the snapshot is being sent"
+    NOT_ALIVE = "the node is not reachable"
+    BAD_CHANGE = "the change makes no sense"
+    OUT_OF_DATE = "there is a newer snapshot, or the index is not applied"
+
+
+class ProposalRefused(Exception):
+    """Refusal of a request to a group; nothing was done."""
+
+    def __init__(
+        self, reason: RefusalReason, *, leader: NodeId | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.leader = leader
+        """For `NOT_LEADER`: who is, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +193,7 @@ class Group:
         """Ask for a `Readable` with this context: always answered, with an index or without."""
         if self._state.leading is None:
             raise ProposalRefused(RefusalReason.NOT_LEADER, leader=self._state.leader)
-        read_index.begin(self._state, self._state.leading, context)
+        leader.begin_read(self._state, self._state.leading, context)
 
     def _leading(self) -> LeaderState:
         leading = self._state.leading
@@ -187,10 +219,10 @@ class Group:
         if not log.applied < index <= log.handed:
             return False
         log.applied = index
-        if turn.waits_for_applied(state):
+        if waits_for_applied(state):
             state.touch()
             return True
-        turn.evict(state)
+        evict(state)
         return False
 
     def compact(self, index: int, live: Ranges, state_bytes: bytes) -> None:
@@ -203,7 +235,7 @@ class Group:
         # mutant: M24
         if not log.floor < index <= log.applied or state.restore_due or state.quarantine:
             raise ProposalRefused(RefusalReason.OUT_OF_DATE)
-        if state.compacting is not None or snapshot_sender.is_holding(state):
+        if state.compacting is not None or snapshots.is_holding(state):
             raise ProposalRefused(RefusalReason.SENDING)
         term = log.term_at(index)
         assert term is not None
@@ -229,14 +261,14 @@ class Group:
                 state.node.output.applies.append(Apply(state.group, entries))
         elif (peer := self._reading(number)) is not None:
             if peer.flow is ProgressState.SNAPSHOT:
-                snapshot_sender.on_entries_read(state, peer, entries)
+                snapshots.on_entries_read(state, peer, entries)
             else:
                 replication.on_entries_read(state, peer, entries)
 
     def state_read(self, number: int, data: bytes) -> None:
         """Take the result of a `ReadState`."""
         if (peer := self._reading(number)) is not None:
-            snapshot_sender.on_state_read(self._state, peer, data)
+            snapshots.on_state_read(self._state, peer, data)
 
     def _reading(self, number: int) -> Progress | None:
         peers = self._state.leading.peers if self._state.leading is not None else {}
@@ -256,9 +288,12 @@ def has_proposal_room(state: GroupState, leading: LeaderState, payload_bytes: in
     )
 
 
+# Membership
+
+
 def propose_change(state: GroupState, leading: LeaderState, change: Change) -> Entry:
     """Append a configuration.  Raises `ProposalRefused`."""
-    if not has_committed_own_term(state, leading):
+    if not leader.has_committed_own_term(state, leading):  # mutant: M17
         raise ProposalRefused(RefusalReason.NOT_READY)
     if not state.is_config_committed:
         raise ProposalRefused(RefusalReason.CHANGE_UNDER_WAY)
@@ -270,15 +305,9 @@ def propose_change(state: GroupState, leading: LeaderState, change: Change) -> E
     if not is_followed(state, leading, config.voters):
         raise ProposalRefused(RefusalReason.NO_MAJORITY)
     entry = leader.append(state, leading, CONFIG, config.encode())
-    peers.sync_peers(state, leading)
+    replication.sync_peers(state, leading)
     leader.check_quorum(state, leading)
     return entry
-
-
-def has_committed_own_term(state: GroupState, leading: LeaderState) -> bool:
-    """Tell whether an entry of the leader's own term is committed: before, two leaders could
-    each change the configuration in their way (Ongaro, 2015)."""
-    return state.log.commit >= leading.first_index  # mutant: M17
 
 
 def check_change(state: GroupState, leading: LeaderState, change: Change) -> None:
@@ -300,7 +329,7 @@ def is_followed(state: GroupState, leading: LeaderState, voters: Sequence[Member
     """
     others = [leading.peers[voter.node] for voter in voters if voter != state.me]
     following = [peer for peer in others if peer.is_alive and peer.flow is ProgressState.REPLICATE]
-    if len(following) + (state.me in voters) >= quorum.majority_of(len(voters)):
+    if len(following) + (state.me in voters) >= majority_of(len(voters)):
         return True
     for peer in others:
         if peer.flow is ProgressState.PROBE and not peer.is_waiting:
@@ -320,3 +349,152 @@ def has_caught_up(state: GroupState, learner: Progress) -> bool:
         state.node.tuning.promotion_lag_entries if learner.flow is ProgressState.REPLICATE else 1
     )
     return learner.is_alive and learner.match + lag_max > state.log.commit
+
+
+def may_become_single_member(state: GroupState) -> bool:
+    """Tell whether this member can read what it has, and its leader has told it who the members
+    are."""
+    return state.quarantine is None and state.me in state.configs.active.members
+
+
+def become_single_member(state: GroupState, incarnation: int) -> None:
+    """Commit all that this member has, by its own vote alone."""
+    state.become_follower(state.term + TERM_STEP, None)
+    state.drop_receiver()
+    state.me = Member(state.node.name, incarnation)
+    state.pending().new_incarnation = incarnation
+    single_member = Config((state.me,), (), incarnation)
+    state.append([Entry(state.log.last_index + 1, state.term, CONFIG, single_member.encode())])
+    election.start_pre_vote(state)
+
+
+def was_forced(before: int, since: int) -> bool:
+    """Whether so much lies between two terms of a group: then entries of the first may be lost, and
+    others be in their place."""
+    return since - before >= TERM_STEP // 2
+
+
+# The turn
+
+
+def end_turn(state: GroupState) -> None:
+    """Decide what to send; what is to be written follows in `take_write`."""
+    if state.quarantine is not None:
+        corruption.flush(state)
+    election.flush(state)
+    if state.leading is not None:
+        leader.flush(state)
+    else:
+        replication.acknowledge(state)
+        if state.receiver is not None:
+            snapshots.report_progress(state, state.receiver)
+        election.update_deadline(state)
+        if state.repair is not None:
+            corruption.request_repair(state, state.repair)
+    restore_and_apply(state)
+    evict(state)
+    report_role(state)
+
+
+def restore_and_apply(state: GroupState) -> None:
+    """Hand out what may be applied, one page at a time."""
+    if state.restore_due:
+        state.restore_if_due()
+        if state.restore_due:
+            return
+    log = state.log
+    first, stop = log.handed + 1, applicable_index(state) + 1
+    if first >= stop or log.applied < log.handed or state.apply_read is not None:
+        return
+    bytes_max = state.apply_bytes_max
+    if log.is_in_memory(first):
+        entries = log.slice(first, stop, bytes_max)
+        log.handed = entries[-1].index
+        state.node.output.applies.append(Apply(state.group, entries))
+    else:
+        state.apply_read = state.node.take_number()
+        stop = min(stop, log.tail_first)
+        read = ReadEntries(state.group, first, stop, bytes_max, state.apply_read)
+        state.node.output.reads.append(read)
+
+
+def applicable_index(state: GroupState) -> int:
+    """Return up to where entries are committed, and durable here: what is applied is never lost
+    by a restart."""
+    return min(state.log.commit, state.sound_index)  # mutant: M27
+
+
+def waits_for_applied(state: GroupState) -> bool:
+    """Tell whether anything can be done now that what was handed out is applied."""
+    if state.restore_due or applicable_index(state) > state.log.handed:
+        return True
+    return state.leading is not None and leader.waits_for_applied(state, state.leading)
+
+
+def evict(state: GroupState) -> None:
+    """Evict entries that nothing will ask for; those a follower needs soon are kept a while."""
+    log = state.log
+    through = min(log.applied, state.durable.index)
+    if through < log.tail_first:
+        return
+    if state.leading is not None and log.tail_bytes <= state.node.tuning.cached_bytes:
+        for peer in state.leading.peers.values():
+            if peer.is_alive and peer.match < through:
+                through = peer.match
+    log.evict(through)
+
+
+def report_role(state: GroupState) -> None:
+    if state.campaign is not None and state.campaign.is_first_term:
+        return  # it leads as soon as that is on disk
+    role_change = (state.role, state.term, state.leader)
+    if role_change != state.reported_role:
+        state.reported_role = role_change
+        state.node.output.roles.append(RoleChange(state.group, *role_change))
+
+
+def take_write(state: GroupState, token: int) -> Write | None:
+    """Return what the group has to write under this token, if anything."""
+    entries = state.log.submit() if state.log.submitted < state.log.last_index else []
+    is_voting = state.hard_state != state.submitted_hard_state
+    if state.write is None and not entries and not is_voting:
+        return None
+    found, state.write = state.write or Write(state.group), None
+    found.entries = entries
+    if entries and state.truncate_due is not None:
+        found.truncate_from = min(state.truncate_due, found.truncate_from or state.truncate_due)
+        state.truncate_due = None
+    if is_voting:
+        found.hard_state = state.submitted_hard_state = state.hard_state
+    state.durable.submit(token, state.log.submitted, state.hard_state)
+    if found.snapshot is not None:
+        state.compacting = (token, found.snapshot.meta)
+    if found.install is not None and state.installing is not None:
+        state.installing = token
+    if state.receiver is not None:
+        snapshots.on_written(state.receiver, token)
+    return found
+
+
+def on_write_durable(state: GroupState, token: int) -> None:
+    """Note that the group's oldest write under way is on disk.
+
+    A leader has its turn only if something follows from it: mostly a follower has to say so, too.
+    """
+    state.durable.finish(token)
+    if state.leading is not None:
+        replication.wake_if_committable(state, state.leading)
+    if state.installing == token:
+        state.installing = None
+        corruption.on_installed(state)
+        state.touch()
+    if state.compacting is not None and state.compacting[0] == token:
+        meta, state.compacting = state.compacting[1], None
+        if meta.index > state.log.floor:
+            state.log.compact(meta)
+            state.configs.prune(meta.index)
+        state.touch()
+    if state.receiver is not None:
+        snapshots.on_durable(state, state.receiver, token)
+    if state.leading is None or applicable_index(state) > state.log.handed:
+        state.touch()

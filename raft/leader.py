@@ -1,19 +1,22 @@
-"""Leader of a group: takes proposals, and commits them.
+"""Leader of a group: takes proposals, has them replicated and committed, and answers reads.
 
-A leader appends, sends, and counts who has what on disk, itself included (`committing`).  It never
-changes or removes an entry of its own log (Raft §5.3).
+A leader never changes or removes an entry of its own log (Raft §5.3).
+
+A read writes nothing: it is answered with the commit index of the moment, once that is applied, if
+(1) an entry of the leader's own term is committed, so that the commit index is not behind, and
+(2) a majority answers a round that began after the read was asked for, so that no other member led
+at that moment.  Thesis §6.4.
 """
 
 from __future__ import annotations
 
-from fluffle.raft import commit_index, leadership_transfer, peers, read_index, replication
-from fluffle.raft.config import NodeId
+from fluffle.raft import leadership_transfer, replication
+from fluffle.raft.config import Member, NodeId, committed_index
 from fluffle.raft.messages import NotLeading
-from fluffle.raft.output import LeaderReady, Role
+from fluffle.raft.output import LeaderReady, Readable, Role
 from fluffle.raft.progress import UNHEARD
 from fluffle.raft.records import NOOP, Entry, size_of
-from fluffle.raft.role_state import LeaderState
-from fluffle.raft.state import GroupState
+from fluffle.raft.state import GroupState, LeaderState, PendingReads
 
 
 def begin(state: GroupState) -> None:
@@ -30,8 +33,8 @@ def begin(state: GroupState) -> None:
     state.leader = state.node.name
     state.tries = 0
     leading = state.leading = LeaderState(0 if is_first_term else log.last_index + 1)
-    leading.uncommitted_bytes = commit_index.bytes_between(log, log.commit, log.last_index)
-    peers.sync_peers(state, leading)
+    leading.uncommitted_bytes = replication.bytes_between(log, log.commit, log.last_index)
+    replication.sync_peers(state, leading)
     check_quorum(state, leading)  # some who voted may be lost by now
     if not is_first_term:
         append(state, leading, NOOP, b"")
@@ -45,6 +48,31 @@ def append(state: GroupState, leading: LeaderState, kind: int, payload: bytes) -
     return entry
 
 
+def has_committed_own_term(state: GroupState, leading: LeaderState) -> bool:
+    """Tell whether an entry of this term is committed: before, the commit index may be behind
+    that of the leader before."""
+    return state.log.commit >= leading.first_index
+
+
+def announce(state: GroupState, node: NodeId) -> None:
+    """Send an empty append to a node that does not know its leader."""
+    leading = state.leading
+    if leading is not None and (peer := leading.peers.get(node)) is not None:
+        replication.ask_again(state, leading, peer)
+
+
+def on_deleted(state: GroupState) -> None:
+    """Tell followers that would wait for a leader that is deleted, as far as messages reach
+    them."""
+    for peer in state.leading.peers.values() if state.leading is not None else ():
+        if peer.is_alive:
+            member = peer.member
+            message = NotLeading(
+                state.group, state.term, state.me.incarnation, member.incarnation
+            )  # fmt: skip
+            state.node.send(member.node, message)
+
+
 # The turn
 
 
@@ -53,12 +81,12 @@ def flush(state: GroupState) -> None:
     leading = state.leading
     assert leading is not None
     if leading.commit_due:
-        commit_index.advance(state, leading)
+        replication.advance_commit(state, leading)
     if leading.reads is not None:
-        read_index.flush(state, leading)
+        flush_reads(state, leading)
     if leading.transfer is not None:
         leadership_transfer.flush(state, leading)
-    replication.flush(state, leading)
+    replication.send_to_peers(state, leading)
     if not leading.is_led_reported and state.log.applied >= leading.first_index:
         leading.is_led_reported = True
         state.node.output.led.append(LeaderReady(state.group, state.term))
@@ -134,20 +162,52 @@ def check_quorum(state: GroupState, leading: LeaderState) -> None:
         state.touch()
 
 
-def on_deleted(state: GroupState) -> None:
-    """Tell followers that would wait for a leader that is deleted, as far as messages reach
-    them."""
-    for peer in state.leading.peers.values() if state.leading is not None else ():
-        if peer.is_alive:
-            member = peer.member
-            message = NotLeading(
-                state.group, state.term, state.me.incarnation, member.incarnation
-            )  # fmt: skip
-            state.node.send(member.node, message)
+# Reads
 
 
-def announce(state: GroupState, node: NodeId) -> None:
-    """Send an empty append to a node that does not know its leader."""
-    leading = state.leading
-    if leading is not None and (peer := leading.peers.get(node)) is not None:
+def begin_read(state: GroupState, leading: LeaderState, context: int) -> None:
+    """Register a read that is asked for."""
+    if leading.reads is None:
+        leading.reads = PendingReads()
+    leading.reads.fresh.append(context)
+    state.touch()
+
+
+def flush_reads(state: GroupState, leading: LeaderState) -> None:
+    """Begin a round for new reads, and answer those whose round is confirmed and index applied."""
+    reads = leading.reads
+    assert reads is not None
+    if reads.fresh and has_committed_own_term(state, leading):  # mutant: M29a
+        begin_read_round(state, leading, reads)
+    round_ = confirmed_round(state, leading)
+    reads.confirmed += [
+        (index, context) for at, index, context in reads.unconfirmed if at <= round_
+    ]
+    reads.unconfirmed = [item for item in reads.unconfirmed if item[0] > round_]
+    for index, context in reads.confirmed:
+        if index <= state.log.applied:
+            state.node.output.readable.append(Readable(state.group, context, index))
+    reads.confirmed = [item for item in reads.confirmed if item[0] > state.log.applied]
+    if not (reads.fresh or reads.unconfirmed or reads.confirmed):
+        leading.reads = None
+
+
+def begin_read_round(state: GroupState, leading: LeaderState, reads: PendingReads) -> None:
+    """Begin a round: whatever is sent from here on, with it or a later one, confirms these
+    reads."""
+    leading.round += 1
+    # mutant: M29b
+    reads.unconfirmed += [(leading.round, state.log.commit, context) for context in reads.fresh]
+    reads.fresh = []
+    for peer in leading.peers.values():
         replication.ask_again(state, leading, peer)
+
+
+def confirmed_round(state: GroupState, leading: LeaderState) -> int:
+    """Return the greatest round that a majority of voters has confirmed, ourselves included if
+    we are one."""
+    return committed_index([round_of(state, leading, voter) for voter in state.voters])
+
+
+def round_of(state: GroupState, leading: LeaderState, voter: Member) -> int:
+    return leading.round if voter == state.me else leading.peers[voter.node].confirmed_round

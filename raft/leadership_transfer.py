@@ -11,8 +11,7 @@ from __future__ import annotations
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import TimeoutNow
 from fluffle.raft.progress import Progress, ProgressState
-from fluffle.raft.role_state import LeaderState, Transfer
-from fluffle.raft.state import GroupState
+from fluffle.raft.state import GroupState, LeaderState, Transfer
 
 
 def begin(state: GroupState, leading: LeaderState, target: NodeId) -> None:

@@ -7,30 +7,33 @@ start, that idle ones are looked at.
 Groups for which something comes in have their turn at once; of those that have only news to hear,
 or whose time has come, so many as `Tuning.groups_max` has room for: the others are for the next
 turn, which is wanted at once then, so that pings go out in between.
+
+    asleep --- something comes for it, or the host wakes all ---> has begun <--- verdicts on nodes
+                                                                      |
+                                              its deadline comes -----+---> dirty
+
+A group for which something else comes up has heard all news before that, so that each sees what
+happens in the order in which it does.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from fluffle.raft import (
-    corruption,
-    election,
-    follower,
-    force_single_member,
-    leader,
-    leader_query,
-    replication,
-    snapshot_receiver,
-    snapshot_sender,
-    turn,
-)
+from fluffle.raft import corruption, election, leader, replication, snapshots
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.failure_detector import FailureDetector
-from fluffle.raft.group import Group
-from fluffle.raft.group_scheduler import GroupScheduler, NodeNews
+from fluffle.raft.group import (
+    Group,
+    become_single_member,
+    end_turn,
+    may_become_single_member,
+    on_write_durable,
+    take_write,
+)
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
 from fluffle.raft.messages import (
@@ -53,33 +56,44 @@ from fluffle.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
-from fluffle.raft.node import Node
 from fluffle.raft.output import AbsentMember, Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Chance, GroupId, HardState, SnapshotMeta
-from fluffle.raft.state import GroupState
+from fluffle.raft.records import GroupId, HardState, SnapshotMeta
+from fluffle.raft.state import Chance, GroupState, Node
 from fluffle.raft.tuning import Tuning
+
+Receiver = TypeVar("Receiver")
+
+
+News = TypeVar("News")
+
+
+# Messages
+
 
 Handler = Callable[[GroupState, NodeId, Any], None]
 
+
 FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
-    AppendRequest: follower.on_append_request,
-    SnapshotOffer: snapshot_receiver.on_snapshot_offer,
-    SnapshotChunk: snapshot_receiver.on_snapshot_chunk,
+    AppendRequest: replication.on_append_request,
+    SnapshotOffer: snapshots.on_snapshot_offer,
+    SnapshotChunk: snapshots.on_snapshot_chunk,
 }
+
 
 ANY_ROLE: dict[type[GroupMessage], Handler] = {
     PreVoteRequest: election.on_pre_vote_request,
     VoteRequest: election.on_vote_request,
-    LeaderQuery: leader_query.on_leader_query,
+    LeaderQuery: election.on_leader_query,
 }
 """For every role; the terms of the first two are those of elections that may never be held."""
+
 
 HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
     Role.FOLLOWER: {
         **FROM_A_LEADER,
         TimeoutNow: election.on_timeout_now,
-        NotLeading: leader_query.on_not_leading,
+        NotLeading: election.on_not_leading,
     },
     Role.PRE_CANDIDATE: {
         **FROM_A_LEADER,
@@ -94,7 +108,7 @@ HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
         AppendAccepted: replication.on_append_accepted,
         AppendRejected: replication.on_append_rejected,
         RepairRequest: replication.on_repair_request,
-        SnapshotProgress: snapshot_sender.on_snapshot_progress,
+        SnapshotProgress: snapshots.on_snapshot_progress,
     },
 }
 """For each role; a message that is not in the table of a role means nothing to it."""
@@ -129,7 +143,180 @@ def on_old_term(state: GroupState, node: NodeId, message: GroupMessage) -> None:
     By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
     """
     if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:  # mutant: M14a M14b M42
-        follower.send_term(state, node, message.sender)
+        replication.send_term(state, node, message.sender)
+
+
+# News and deadlines
+
+
+class PendingNews(Generic[Receiver, News]):
+    """News not delivered yet, by receiver, oldest first.  Falsy while there is none."""
+
+    __slots__ = ("_news",)
+
+    def __init__(self) -> None:
+        self._news: dict[Receiver, tuple[News, ...]] = {}
+        """News by receiver, in the order in which receivers are informed."""
+
+    def __bool__(self) -> bool:
+        return bool(self._news)
+
+    def add(self, receivers: Iterable[Receiver], news: News) -> None:
+        """Add news for all these receivers, in this order, behind those that wait already."""
+        pending = self._news
+        for receiver in receivers:
+            pending[receiver] = (*pending.get(receiver, ()), news)
+
+    def first(self, count: int) -> list[Receiver]:
+        """Return the receivers to be served next, so many at most; `take` returns the news of
+        each."""
+        return list(islice(self._news, count))
+
+    def take(self, receiver: Receiver) -> tuple[News, ...]:
+        """Take the news of one receiver; nothing if there is none."""
+        return self._news.pop(receiver, ())
+
+
+class NodeNews(NamedTuple):
+    """News about a node: alive, perhaps in a new life, or suspected."""
+
+    node: NodeId
+    is_alive: bool
+    is_new_life: bool
+
+
+class LinkNews(NamedTuple):
+    """News that the link from or to a node is another one."""
+
+    node: NodeId
+
+
+class GroupScheduler:
+    """Scheduler of the groups of one node that have news or deadlines."""
+
+    __slots__ = ("_asleep", "_groups", "_news", "_node")
+
+    def __init__(self, node: Node, groups: Mapping[GroupId, GroupState]) -> None:
+        """`groups`: all that are here, as they change."""
+        self._node = node
+        self._groups = groups
+        self._asleep: dict[GroupState, None] = {}
+        """Those that have not begun: they do once something comes for them."""
+        self._news: PendingNews[GroupState, NodeNews | LinkNews | None] = PendingNews()
+        """What others have not heard yet; None: that the node has begun."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any group has news to take."""
+        return bool(self._news)
+
+    def found(self) -> None:
+        """Put all groups that were found on the disk to sleep."""
+        self._asleep = dict.fromkeys(self._groups.values())
+
+    def wake(self) -> None:
+        """Begin all groups that are still asleep."""
+        self._news.add(self._asleep, None)
+        self._asleep = {}
+
+    def forget(self, state: GroupState) -> None:
+        """Forget a group that is deleted."""
+        self._news.take(state)
+        self._asleep.pop(state, None)
+
+    def add_node_news(self, news: NodeNews) -> None:
+        """Add news about a node for all groups, first for those that have lost their leader.
+
+        Those that are asleep see who is alive when they begin.
+        """
+        groups = [state for state in self._groups.values() if state not in self._asleep]
+        self._news.add([state for state in groups if state.leader == news.node], news)
+        self._news.add([state for state in groups if state.leader != news.node], news)
+
+    def add_link_news(self, node: NodeId) -> None:
+        """Add news of a new link with a node, for groups that wait for its answers."""
+        groups = self._groups.values()
+        awaiting = [state for state in groups if leader.awaits_answer_of(state, node)]
+        self._news.add(awaiting, LinkNews(node))
+
+    def deliver_news(self, state: GroupState) -> None:
+        """Deliver all pending news to one group."""
+        if state in self._asleep:
+            del self._asleep[state]
+            state.touch()
+        for news in self._news.take(state):
+            if news is None:
+                state.touch()
+            elif isinstance(news, LinkNews):
+                leader.on_new_link(state, news.node)
+            else:
+                on_verdict(state, news)
+
+    def attend(self, group: GroupId) -> None:
+        """Have a group run at once, as a caller waits for it."""
+        state = self._groups.get(group)
+        if state is None:
+            return
+        self.deliver_news(state)
+        if state.deadline_ms is not None and state.deadline_ms <= self._node.now_ms:
+            on_alarm(state)
+
+    def run_some(self) -> None:
+        """Run groups whose deadline has come or that have news, as far as a turn goes.
+
+        What has come in meanwhile counts first, as in `FailureDetector.suspect`: after a long turn
+        many would else stand again whose votes are there already.
+        """
+        if self._node.is_alarm_due:
+            for group in self._node.due(self._left):
+                state = self._groups.get(group)
+                if state is not None:
+                    self.deliver_news(state)
+                    on_alarm(state)
+        if self._news:
+            for state in self._news.first(self._left):
+                self.deliver_news(state)
+
+    @property
+    def _left(self) -> int:
+        """Return how many more groups this turn has time for: always some, lest they wait for
+        ever."""
+        most = self._node.tuning.groups_max
+        return max(most - len(self._node.dirty), most // 4, 1)
+
+
+def on_alarm(state: GroupState) -> None:
+    """Act on a deadline that has come; mostly it was put off meanwhile, or is not meant any
+    more."""
+    state.alarm_ms = None
+    if state.deadline_ms is None:
+        return
+    if state.deadline_ms > state.node.now_ms:
+        state.set_deadline(state.deadline_ms)
+        return
+    state.deadline_ms = None
+    if state.role is Role.LEADER:
+        leader.on_deadline(state)
+    else:
+        election.on_deadline(state)
+    state.touch()
+
+
+def on_verdict(state: GroupState, news: NodeNews) -> None:
+    """Act on a node that is alive, perhaps in a new life, or suspected."""
+    node, is_alive, is_new_life = news
+    if state.leading is not None:
+        leader.on_verdict(state, node, is_alive=is_alive, is_new_life=is_new_life)
+        return
+    if is_new_life and state.leader == node:
+        state.follow(None)
+    elif is_alive and state.leader == node:
+        election.send_leader_query(state)
+    if state.leader == node or not election.sees_leader(state):
+        state.touch()  # it may be the one that a majority lacked
+
+
+# All groups of a node
 
 
 class MultiRaft:
@@ -179,7 +366,7 @@ class MultiRaft:
             if found.quarantine is not None:
                 corruption.resume(state, found.quarantine)
             if found.staged is not None:
-                state.receiver = snapshot_receiver.resume(found.staged)
+                state.receiver = snapshots.resume(found.staged)
                 if found.quarantine is not None:
                     state.drop_receiver()  # it may not have been asked for what is damaged
             self._groups[found.group] = state
@@ -231,8 +418,8 @@ class MultiRaft:
         what is here is damaged, or nothing, no member will lead.
         """
         state = self._groups.get(group)
-        if state is not None and force_single_member.may_force(state):
-            force_single_member.force(state, incarnation)
+        if state is not None and may_become_single_member(state):
+            become_single_member(state, incarnation)
 
     def group(self, group: GroupId) -> Group:
         """Return the group.  Raises `KeyError` if it is not here."""
@@ -287,7 +474,7 @@ class MultiRaft:
     def _on_group_unknown(self, node: NodeId, message: GroupUnknown) -> None:
         state = self._groups.get(message.group)
         if state is not None:
-            leader_query.on_group_unknown(state, node, message.incarnation)
+            election.on_group_unknown(state, node, message.incarnation)
         self._node.output.unknown.append((node, message.group))
 
     def link_up(self, node: NodeId) -> None:
@@ -314,7 +501,7 @@ class MultiRaft:
             at, states = self._under_way.popleft()
             for state in states:
                 if self._groups.get(state.group) is state:
-                    turn.on_durable(state, at)
+                    on_write_durable(state, at)
 
     @property
     def has_room(self) -> bool:
@@ -368,9 +555,9 @@ class MultiRaft:
         writers: list[GroupState] = []
         while node.dirty:
             state = next(iter(node.dirty))
-            turn.flush(state)
+            end_turn(state)
             del node.dirty[state]
-            if (write := turn.write(state, node.token)) is not None:
+            if (write := take_write(state, node.token)) is not None:
                 persist.writes.append(write)
                 writers.append(state)
         if persist.writes:

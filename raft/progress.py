@@ -179,6 +179,10 @@ class Progress:
         self._in_flight = [sent for sent in self._in_flight if sent[0] < self.next]
         self.in_flight_bytes = sum(size_bytes for _, size_bytes in self._in_flight)
 
+    def confirm_round(self, answered_round: int) -> None:
+        """Note an answer of this term: the follower followed us after that round had begun."""
+        self.confirmed_round = max(self.confirmed_round, answered_round)
+
     def need_snapshot(self) -> None:
         self.flow = ProgressState.SNAPSHOT
         self.is_waiting = False

@@ -4,7 +4,7 @@ Indexes of a group's log begin with 1; index 0 is the empty log, of term 0.  Ter
 """
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from fluffle.raft.config import Config, Member
 from fluffle.raft.ranges import Ranges
@@ -98,10 +98,3 @@ class Quarantine(NamedTuple):
             max(self.term, found.term),
             self.needs_snapshot or found.needs_snapshot,
         )
-
-
-class Chance(Protocol):
-    """Source of random numbers: `random.Random` fits."""
-
-    def randrange(self, stop: int, /) -> int:
-        """Return a number from 0 up to, not including, `stop`."""

@@ -1,22 +1,30 @@
-"""Replication from a leader's log to its followers: what to send, and what their answers mean."""
+"""Replication of a leader's log: what it sends, what followers answer, and what that commits.
+
+A leader sends to each follower what it lacks, counts who has what on disk, itself included, and
+commits what a majority of the active voters has.  A follower takes entries, and acknowledges those
+that are durable.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fluffle.raft import commit_index, peers, snapshot_sender
-from fluffle.raft.config import NodeId
+from fluffle.raft import corruption, leadership_transfer, snapshots
+from fluffle.raft.config import Member, NodeId, committed_index
+from fluffle.raft.log import Log
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
-from fluffle.raft.output import ReadEntries
+from fluffle.raft.output import ReadEntries, Role
 from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.records import Entry, size_of
-from fluffle.raft.role_state import LeaderState
-from fluffle.raft.state import GroupState
+from fluffle.raft.state import GroupState, LeaderState
+
+UNLIMITED = 1 << 62
+
 
 # Sending
 
 
-def flush(state: GroupState, leading: LeaderState) -> None:
+def send_to_peers(state: GroupState, leading: LeaderState) -> None:
     """Send to each follower the entries it lacks, as far as its window lets."""
     sent = False
     for peer in leading.peers.values():
@@ -37,7 +45,7 @@ def send_to_peer(state: GroupState, leading: LeaderState, peer: Progress) -> boo
     if peer.flow is not ProgressState.SNAPSHOT and is_behind_floor(state, peer):
         peer.need_snapshot()
     if peer.flow is ProgressState.SNAPSHOT:
-        return snapshot_sender.send_next(state, leading, peer)
+        return snapshots.send_next(state, leading, peer)
     if peer.flow is ProgressState.PROBE:
         if peer.is_waiting or not is_unfinished(state, leading, peer):
             return False
@@ -215,7 +223,7 @@ def ask_again(state: GroupState, leading: LeaderState, peer: Progress) -> None:
     if not peer.is_alive:
         return
     if peer.flow is ProgressState.SNAPSHOT:
-        snapshot_sender.ask_again(state, leading, peer)
+        snapshots.ask_again(state, leading, peer)
     elif not is_behind_floor(state, peer):
         if peer.flow is ProgressState.PROBE and not peer.is_waiting:
             peer.is_waiting = True
@@ -234,16 +242,18 @@ def on_append_accepted(state: GroupState, node: NodeId, answer: AppendAccepted) 
     The group has its turn only if something follows from it.  Mostly that is one of three: one that
     comes before a majority has the entry changes nothing, nor does one that comes after.
     """
-    leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
-    if leading is None or peer is None or answer.round < peer.first_valid_round:
+    leading = state.leading
+    assert leading is not None
+    peer = leading.peer_of(node, answer.sender)
+    if peer is None or answer.round < peer.first_valid_round:
         return
-    peers.confirm_round(peer, answer.round)
+    peer.confirm_round(answer.round)
     peer.commit = max(peer.commit, answer.commit)
     if answer.durable > peer.match:
         assert answer.durable <= state.log.last_index
         peer.advance(answer.durable)
         if answer.durable > state.log.commit:
-            commit_index.wake_if_committable(state, leading)
+            wake_if_committable(state, leading)
     if (
         leading.needs_answers
         or peer.flow is not ProgressState.REPLICATE
@@ -274,10 +284,12 @@ def reset_retry(state: GroupState, leading: LeaderState, peer: Progress) -> None
 def on_append_rejected(state: GroupState, node: NodeId, answer: AppendRejected) -> None:
     """Go back to where the logs may meet, in one step a term: the follower's differs at
     `previous`."""
-    leading, peer = state.leading, peers.peer_of(state, node, answer.sender)
-    if leading is None or peer is None:
+    leading = state.leading
+    assert leading is not None
+    peer = leading.peer_of(node, answer.sender)
+    if peer is None:
         return
-    peers.confirm_round(peer, answer.round)
+    peer.confirm_round(answer.round)
     state.touch()
     if peer.flow is ProgressState.SNAPSHOT or is_stale(peer, answer):
         return
@@ -300,8 +312,10 @@ def is_stale(peer: Progress, answer: AppendRejected) -> bool:
 
 def on_repair_request(state: GroupState, node: NodeId, request: RepairRequest) -> None:
     """Send again what the follower cannot read: what it said of it does not count any more."""
-    leading, peer = state.leading, peers.peer_of(state, node, request.sender)
-    if leading is None or peer is None:
+    leading = state.leading
+    assert leading is not None
+    peer = leading.peer_of(node, request.sender)
+    if peer is None:
         return
     peer.repaired_at = state.log.last_index
     # A snapshot may be under way for another reason, and be too old for this one.
@@ -321,3 +335,172 @@ def on_repair_request(state: GroupState, node: NodeId, request: RepairRequest) -
         peer.probe(request.first)
         peer.probe_round = leading.round
     state.touch()
+
+
+# Committing
+
+
+def wake_if_committable(state: GroupState, leading: LeaderState) -> None:
+    """Touch the group if what is on disk now commits anything."""
+    if index_of_majority(state, leading) > state.log.commit:
+        leading.commit_due = True
+        state.touch()
+
+
+def advance_commit(state: GroupState, leading: LeaderState) -> None:
+    """Commit what a majority of the active voters has on disk, if `is_committable`."""
+    leading.commit_due = False
+    index, before = index_of_majority(state, leading), state.log.commit
+    if index > before and is_committable(state, index):
+        leading.uncommitted_bytes -= bytes_between(state.log, before, index)
+        state.commit_to(index)
+        if before < state.configs.last_index <= index:
+            on_config_committed(state, leading)
+
+
+def index_of_majority(state: GroupState, leading: LeaderState) -> int:
+    """Return the index up to which a majority of the active voters has everything on disk."""
+    voters = state.voters  # mutant: M22
+    return committed_index([durable_of(state, leading, voter) for voter in voters])
+
+
+def durable_of(state: GroupState, leading: LeaderState, voter: Member) -> int:
+    """Return a voter's durable index.  The leader's own vote is its disk too: thesis §10.2.1."""
+    if voter == state.me:
+        return state.durable.index if state.quarantine is None else 0  # mutant: M2
+    return leading.peers[voter.node].match
+
+
+def is_committable(state: GroupState, index: int) -> bool:
+    """Tell whether an entry may be committed by counting: only one of the leader's own term.
+    Raft §5.4.2, Figure 8."""
+    return state.log.term_at(index) == state.term  # mutant: M6
+
+
+def bytes_between(log: Log, after: int, through: int) -> int:
+    """Sum up the sizes, as `size_of` counts, of entries in memory behind one index, up to
+    another."""
+    first = max(after + 1, log.tail_first)
+    return sum(map(size_of, log.slice(first, through + 1, UNLIMITED)))
+
+
+def on_config_committed(state: GroupState, leading: LeaderState) -> None:
+    """Stop feeding members that have left; a leader that has left hands over.  Thesis §4.2.2."""
+    sync_peers(state, leading)
+    if state.me not in state.voters:
+        leadership_transfer.resign(state, leading)
+
+
+def sync_peers(state: GroupState, leading: LeaderState) -> None:
+    """Feed the members of the active configuration, and those that are to hear that they have
+    left."""
+    members = {
+        member.node: member
+        for config in state.configs.in_use(state.log.commit)
+        for member in config.members
+        if member.node != state.me.node
+    }
+    for node in [node for node in leading.peers if leading.peers[node].member != members.get(node)]:
+        del leading.peers[node]
+    for node, member in members.items():
+        if node not in leading.peers:
+            is_alive = node in state.node.alive
+            retry_ms = state.node.tuning.retry_ms
+            leading.peers[node] = Progress(
+                member, state.log.last_index + 1, is_alive=is_alive, retry_ms=retry_ms
+            )
+
+
+# A follower
+
+
+def on_append_request(state: GroupState, node: NodeId, request: AppendRequest) -> None:
+    """Take entries of the leader.  Raft §5.3.  Duplicates and old requests change nothing."""
+    state.accept_leader(node, request.sender)
+    state.round = max(state.round, request.round)
+    previous, entries = request.previous_index, request.entries
+    log = state.log
+    if previous < log.commit:
+        # What is committed here is in the log of every later leader: nothing to compare.
+        previous, entries = log.commit, entries[log.commit - previous :]
+    elif log.term_at(previous) != request.previous_term:
+        reject(state, node, request)
+        return
+    fresh = conflicting(state, entries)
+    if fresh:
+        state.append(fresh)
+    else:
+        state.answer_due = True
+    state.matched = max(state.matched, previous + len(entries))
+    state.commit_to(committed_by(state, request))
+    state.touch()
+
+
+def conflicting(state: GroupState, entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries that the log lacks; whatever is in their place is truncated.
+
+    Only a conflict truncates: another term at the same index.  A request that is old, or came
+    twice, must not make the log shorter.
+    """
+    log = state.log
+    for at, entry in enumerate(entries):
+        if entry.index > log.last_index:
+            return list(entries[at:])
+        if log.term_at(entry.index) != entry.term:  # mutant: M9 M10
+            state.truncate(entry.index)
+            return list(entries[at:])
+    return []
+
+
+def committed_by(state: GroupState, request: AppendRequest) -> int:
+    """Return the new commit index: no more than what was shown to equal the leader's log."""
+    return min(request.commit, state.matched)  # mutant: M8
+
+
+def reject(state: GroupState, node: NodeId, request: AppendRequest) -> None:
+    """Reject a request, with the last entry not newer than what was compared: where the logs may
+    meet."""
+    repair = corruption.repair_request(state, request.sender)
+    # What is there and differs was never damaged: asking from behind it would be asking for ever.
+    if repair is not None and (repair.floor or request.previous_index > state.log.last_index):
+        state.node.send(node, repair)
+        return
+    before = request.previous_index - 1
+    hint_index, hint_term = state.log.last_not_newer(before, request.previous_term)
+    answer = AppendRejected(
+        state.group, state.term, state.me.incarnation, request.sender,
+        request.previous_index, hint_index, hint_term, request.round,
+    )  # fmt: skip
+    state.node.send(node, answer)
+
+
+def acknowledge(state: GroupState) -> None:
+    """Acknowledge, when more is durable than was reported or when an answer is due."""
+    if state.leader is None or state.role is not Role.FOLLOWER or not state.is_term_durable:
+        return
+    if state.repair is not None and state.repair.repairing is not None:
+        return  # what was damaged is here again as soon as the snapshot is on disk
+    index = state.acknowledged_index
+    if index <= state.acknowledged and not state.answer_due:
+        return
+    state.acknowledged = index
+    incarnation = state.leader_incarnation
+    if state.answer_due and state.needs_snapshot:
+        repair = corruption.repair_request(state, incarnation)
+        assert repair is not None
+        state.node.send(state.leader, repair)
+    else:
+        answer = AppendAccepted(
+            state.group, state.term, state.me.incarnation, incarnation,
+            index, state.matched, state.log.commit, state.round,
+        )  # fmt: skip
+        state.node.send(state.leader, answer)
+    state.answer_due = False
+
+
+def send_term(state: GroupState, node: NodeId, incarnation: int) -> None:
+    """Send our term to a leader of an old one, in a rejection that means nothing else."""
+    answer = AppendRejected(
+        state.group, state.term, state.me.incarnation, incarnation, 0, 0, 0, 0
+    )  # fmt: skip
+    state.node.send(node, answer)

@@ -1,18 +1,280 @@
-"""State of one group on one node, and the steps that every role shares.
+"""State of the groups of a node: what they share, what each has, and what goes with its role.
 
+`Node` is shared by all groups; `GroupState` is one of them, with the steps that every role shares.
 What only one role needs is an object of its own that goes with the role: `Campaign`, `LeaderState`,
 `SnapshotReceiver`, `RepairState`.  An idle follower has none of them.
 """
 
 from __future__ import annotations
 
-from fluffle.raft.config import Config, ConfigHistory, Member, NodeId
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+from typing import Protocol
+
+from fluffle.raft.config import Config, ConfigHistory, Member, NodeId, majority_of
 from fluffle.raft.log import Log
 from fluffle.raft.log_store import Write
-from fluffle.raft.node import Node
-from fluffle.raft.output import ConfigChange, Readable, Restore, Role
+from fluffle.raft.messages import Message
+from fluffle.raft.output import ConfigChange, Output, Readable, Restore, Role
+from fluffle.raft.progress import Progress
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
-from fluffle.raft.role_state import Campaign, LeaderState, RepairState, SnapshotReceiver
+from fluffle.raft.tuning import Tuning
+
+ALARMS_PER_MS = 2
+"""An election takes each of the nodes about so long."""
+
+
+class Chance(Protocol):
+    """Source of random numbers: `random.Random` fits."""
+
+    def randrange(self, stop: int, /) -> int:
+        """Return a number from 0 up to, not including, `stop`."""
+
+
+class Node:
+    """State shared by all groups of a node.  Owns no group."""
+
+    __slots__ = (
+        "_alarms", "_quorums", "alive", "chance", "dirty", "has_room", "name", "next_number",
+        "now_ms", "output", "token", "tuning",
+    )  # fmt: skip
+
+    def __init__(self, name: NodeId, tuning: Tuning, chance: Chance) -> None:
+        self.name = name
+        self.tuning = tuning
+        self.chance = chance
+        self.now_ms = 0
+        self.has_room = True
+        """Whether the disk admits proposals."""
+        self.alive: set[NodeId] = {name}
+        """Nodes that are not suspected, this one among them.  Changed by `set_alive` only."""
+        self.dirty: dict[GroupState, None] = {}
+        """Groups to be flushed before the turn ends, in the order they were touched."""
+        self.output = Output()
+        """Of the turn that runs."""
+        self.token = 1
+        """Of the next `Persist`."""
+        self.next_number = 1
+        """Of the next read."""
+        self._alarms: list[tuple[int, GroupId]] = []
+        """A heap; some are no longer meant."""
+        self._quorums: dict[Sequence[Member], bool] = {}
+        """Whether these voters have a majority that is alive: asked once for each set of them."""
+
+    def send(self, node: NodeId, message: Message) -> None:
+        """Add a message to the output; nothing is ever sent to oneself."""
+        self.output.messages.setdefault(node, []).append(message)
+
+    def set_alive(self, node: NodeId, *, is_alive: bool) -> None:
+        """Note a verdict."""
+        if is_alive:
+            self.alive.add(node)
+        else:
+            self.alive.discard(node)
+        self._quorums.clear()
+
+    def has_quorum(self, voters: Sequence[Member]) -> bool:
+        """Tell whether a majority of the voters is alive."""
+        known = self._quorums.get(voters)
+        if known is None:
+            count = sum(voter.node in self.alive for voter in voters)
+            known = self._quorums[voters] = count >= majority_of(len(voters))
+        return known
+
+    def take_number(self) -> int:
+        self.next_number += 1
+        return self.next_number - 1
+
+    def set_alarm(self, group: GroupId, at_ms: int) -> None:
+        """Have the group looked at by then."""
+        heappush(self._alarms, (at_ms, group))
+
+    @property
+    def backlog_ms(self) -> int:
+        """Return how much longer whatever a group waits for may take, since many have something to
+        do."""
+        return min(len(self._alarms) // ALARMS_PER_MS, self.tuning.retry_ms_max)
+
+    @property
+    def next_alarm_ms(self) -> int | None:
+        return self._alarms[0][0] if self._alarms else None
+
+    @property
+    def is_alarm_due(self) -> bool:
+        """Whether the time of any group has come."""
+        return bool(self._alarms) and self._alarms[0][0] <= self.now_ms
+
+    def due(self, most: int) -> list[GroupId]:
+        """Return groups whose alarm has come: not too many at once, the others are for the next
+        turn."""
+        found: dict[GroupId, None] = {}
+        alarms = self._alarms
+        while alarms and alarms[0][0] <= self.now_ms and len(found) < most:
+            found[heappop(alarms)[1]] = None
+        return list(found)
+
+
+# States of roles
+
+
+class Campaign:
+    """Votes and pre-votes that a candidate, or a member about to be one, has received."""
+
+    __slots__ = ("granted", "is_first_term", "is_transfer", "requests_sent")
+
+    def __init__(self, *, is_transfer: bool) -> None:
+        self.granted: set[Member] = set()
+        """A set of voters: an answer that comes twice counts once."""
+        self.requests_sent = False
+        """Whether the requests for votes have left."""
+        self.is_transfer = is_transfer
+        """Whether the leader asked for this."""
+        self.is_first_term = False
+        """Whether it is to lead the first term of a new group: see `start_first_term`."""
+
+
+class LeaderState:
+    """State that only a leader has; it goes when the leadership does."""
+
+    __slots__ = (
+        "commit_due",
+        "first_index",
+        "is_led_reported",
+        "peers",
+        "quorum_lost_at_ms",
+        "reads",
+        "round",
+        "send_commit_at_ms",
+        "transfer",
+        "uncommitted_bytes",
+    )
+
+    def __init__(self, first_index: int) -> None:
+        self.peers: dict[NodeId, Progress] = {}
+        """All members but itself: of the active configuration, and of the last committed one."""
+        self.first_index = first_index
+        """Of the first entry of its own term.  Until that is committed nothing else counts as.  0:
+        there is nothing of earlier terms."""
+        self.round = 1
+        """Of the requests of this turn; one more each turn in which any was sent."""
+        self.uncommitted_bytes = 0
+        """Of entries behind the commit index that are in memory, as `size_of` counts."""
+        self.commit_due = False
+        """A majority may have more on disk than is committed."""
+        self.send_commit_at_ms: int | None = None
+        """When followers are to hear of the commit index, if no append has told them."""
+        self.quorum_lost_at_ms: int | None = None
+        self.is_led_reported = False
+        self.reads: PendingReads | None = None
+        self.transfer: Transfer | None = None
+        """While there is one, proposals are refused."""
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether each answer of a follower may be one that something waits for."""
+        return self.reads is not None or self.transfer is not None
+
+    def peer_of(self, node: NodeId, incarnation: int) -> Progress | None:
+        """Return the follower that speaks; None if it is no member, or an earlier incarnation of
+        one."""
+        peer = self.peers.get(node)
+        # mutant: M35
+        return peer if peer is not None and peer.member.incarnation == incarnation else None
+
+    def waiting_contexts(self) -> Iterator[int]:
+        """Return the contexts of reads that have no answer."""
+        return iter(()) if self.reads is None else self.reads.contexts()
+
+
+class Transfer:
+    """Leadership transfer that is under way."""
+
+    __slots__ = ("ends_at_ms", "is_resignation", "target", "timeout_now_sent", "tries")
+
+    def __init__(self, target: NodeId | None, ends_at_ms: int) -> None:
+        self.target = target
+        """None while a leader that resigns has found nobody."""
+        self.ends_at_ms = ends_at_ms
+        self.is_resignation = False
+        self.tries = 0
+        self.timeout_now_sent = False
+        """Whether the target was asked to stand."""
+
+
+class PendingReads:
+    """Reads that have no answer yet, oldest first.  There is no object while there are none."""
+
+    __slots__ = ("confirmed", "fresh", "unconfirmed")
+
+    def __init__(self) -> None:
+        self.fresh: list[int] = []
+        """Contexts for which no round has begun."""
+        self.unconfirmed: list[tuple[int, int, int]] = []
+        """Round that must be confirmed, index, context."""
+        self.confirmed: list[tuple[int, int]] = []
+        """Index that must be applied, context."""
+
+    def contexts(self) -> Iterator[int]:
+        yield from (context for _, context in self.confirmed)
+        yield from (context for *_, context in self.unconfirmed)
+        yield from self.fresh
+
+
+class SnapshotReceiver:
+    """Parts of one snapshot that have arrived from the leader."""
+
+    __slots__ = (
+        "crc",
+        "leader_round",
+        "meta",
+        "offset",
+        "position_due",
+        "progress_due",
+        "stored",
+        "through",
+        "writes",
+    )  # fmt: skip
+
+    def __init__(self, meta: SnapshotMeta, through: int) -> None:
+        self.meta = meta
+        self.through = through
+        """All live entries up to here are staged, or are in the log."""
+        self.offset = 0
+        """So many bytes of the state are staged."""
+        self.crc = 0
+        """zlib.crc32 of those."""
+        self.stored = (through, 0)
+        """The two as they are on disk."""
+        self.writes: list[tuple[int, tuple[int, int]]] = []
+        """Token, and the two with it, of each write under way; token 0: of this turn."""
+        self.leader_round = 0
+        self.progress_due = False
+        """The leader is to hear how far we are."""
+        self.position_due = False
+        """It wants to know where to go on: told once nothing is under way to the disk."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.through >= self.meta.index and self.offset == self.meta.state_bytes
+
+
+class RepairState:
+    """Progress of the repair of a quarantined member."""
+
+    __slots__ = ("ask_at_ms", "cut_at", "repairing", "requested_round")
+
+    def __init__(self) -> None:
+        self.cut_at = 0
+        """The quarantine's first index, once everything from there on is to be received anew."""
+        self.ask_at_ms: int | None = None
+        """When to ask the leader again."""
+        self.requested_round = 0
+        """The greatest of its requests seen, when it was asked last."""
+        self.repairing: Quarantine | None = None
+        """What is damaged and will not be, once the snapshot under way to the disk is there."""
+
+
+# One group
 
 
 class DurableState:
@@ -184,6 +446,17 @@ class GroupState:
         return self.configs.last_index <= self.log.commit  # mutant: M18
 
     @property
+    def is_term_durable(self) -> bool:
+        """Whether an answer may leave: a member that forgot the term could follow an older
+        leader."""
+        return self.durable.hard_state.term == self.hard_state.term  # mutant: M43
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Whether something is damaged that only a snapshot can repair."""
+        return self.quarantine is not None and self.quarantine.needs_snapshot
+
+    @property
     def acknowledged_index(self) -> int:
         """Index to report to the leader: durable *and* shown to equal its log; and not damaged."""
         return min(self.sound_index, self.matched)  # mutant: M1 M12
@@ -252,9 +525,9 @@ class GroupState:
         assert index <= log.last_index, f"commit {index} behind {log.last_index}"
         log.commit = index
         self.touch()
-        self.report_configs()
+        self._report_configs()
 
-    def report_configs(self) -> None:
+    def _report_configs(self) -> None:
         """Report configurations that were committed."""
         for index, config in self.configs.between(self.reported_config, self.log.commit):
             self.reported_config = index
@@ -273,6 +546,15 @@ class GroupState:
         self.role = Role.FOLLOWER
         self.leading = self.campaign = None
         self.follow(leader)
+
+    def accept_leader(self, node: NodeId, incarnation: int) -> None:
+        """Follow the leader of this term, whatever we were, as a message of it came.  Raft §5.2."""
+        assert self.role is not Role.LEADER, f"two leaders of term {self.term}"
+        if self.role is not Role.FOLLOWER:
+            self.become_follower(self.term, node)
+        elif self.leader != node:
+            self.follow(node)
+        self.leader_incarnation = incarnation
 
     def follow(self, leader: NodeId | None) -> None:
         """Follow a leader anew: what was shown to equal one leader's log says nothing of
@@ -297,4 +579,4 @@ class GroupState:
             self.restore_due = False
             self.log.rewind()
             self.node.output.restores.append(Restore(self.group, self.log.snapshot))
-            self.report_configs()
+            self._report_configs()

@@ -16,7 +16,7 @@ from fluffle.broker.admin.queues import voters_of
 from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
 from fluffle.broker.queues.quorum.encoding import VERSION
-from fluffle.raft.quorum import majority_of
+from fluffle.raft.config import majority_of
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster

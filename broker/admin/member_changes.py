@@ -30,8 +30,7 @@ from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 from fluffle.broker.runtime.background import in_pieces
-from fluffle.raft.config import Member
-from fluffle.raft.quorum import majority_of
+from fluffle.raft.config import Member, majority_of
 
 Key: TypeAlias = tuple[str, str]
 """Virtual host and name."""

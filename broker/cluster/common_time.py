@@ -21,9 +21,8 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.logs import event
-from fluffle.raft.config import NodeId
+from fluffle.raft.config import NodeId, majority_of
 from fluffle.raft.output import Echo
-from fluffle.raft.quorum import majority_of
 
 SKEW_MS_MAX = 1_000
 """Beyond this a clock is said to be wrong, and a count of common time is put right at once."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, encoded, store_owner_of
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.force_single_member import TERM_STEP
+from fluffle.raft.group import TERM_STEP
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
 from fluffle.storage.batch import Batch

@@ -32,10 +32,9 @@ from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.runtime.turn import do_nothing
-from fluffle.raft.config import NodeId
+from fluffle.raft.config import NodeId, majority_of
 from fluffle.raft.output import Role
 from fluffle.raft.progress import ProgressState
-from fluffle.raft.quorum import majority_of
 from fluffle.raft.records import GroupId
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.raft.config import NodeId
+from fluffle.raft.group import ProposalRefused
 from fluffle.raft.output import Role
-from fluffle.raft.rejection import ProposalRefused
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.scrubber import Scrubber
 from fluffle.broker.cluster.snapshots import FULL_BYTES, SnapshotSchedule
 from fluffle.broker.cluster.traffic_class import TrafficClasses
+from fluffle.raft.group import ProposalRefused, RefusalReason
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ReadEntries, ReadState
 from fluffle.raft.records import GroupId, size_of
-from fluffle.raft.rejection import ProposalRefused, RefusalReason
 
 SNAPSHOT_BYTES = 1 << 16
 """As which a snapshot counts beside its state: it costs something even if that is small."""

@@ -20,7 +20,8 @@ from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.records import Chance, GroupId
+from fluffle.raft.records import GroupId
+from fluffle.raft.state import Chance
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import Store

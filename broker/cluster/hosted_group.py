@@ -14,11 +14,10 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.ports import Machine
 from fluffle.broker.cluster.proposal_outcome import OnFate, PendingProposals, ProposalLost
 from fluffle.raft.config import Change, Config, NodeId
-from fluffle.raft.group import Group, Status
+from fluffle.raft.group import Group, ProposalRefused, RefusalReason, Status
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Readable, Role, RoleChange
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.raft.rejection import ProposalRefused, RefusalReason
 
 OnReadable = Callable[[int | None], None]
 """Told the index that is applied here, at least; None: ask elsewhere."""

@@ -9,8 +9,7 @@ import logging
 from collections.abc import Callable
 
 from fluffle.broker.base.logs import event
-from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.quorum import is_majority, majority_of
+from fluffle.raft.config import Config, Member, NodeId, is_majority, majority_of
 
 SEEN_AFTER_MS = 5_000
 """Links with all that are there are up long before: a second try included."""

@@ -8,9 +8,8 @@ proposed --> refused                              it never was in any log
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fluffle.raft.group import Position
+from fluffle.raft.group import Position, ProposalRefused
 from fluffle.raft.records import Entry
-from fluffle.raft.rejection import ProposalRefused
 
 
 @dataclass(frozen=True, slots=True)

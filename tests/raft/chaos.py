@@ -11,12 +11,11 @@ from contextlib import suppress
 from functools import partial
 from random import Random
 
-from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
+from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, majority_of
+from fluffle.raft.group import ProposalRefused
 from fluffle.raft.messages import AppendAccepted, VoteRequest, VoteResponse
 from fluffle.raft.output import Output, Role
-from fluffle.raft.quorum import majority_of
 from fluffle.raft.records import Entry
-from fluffle.raft.rejection import ProposalRefused
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 

@@ -51,9 +51,9 @@ from typing import Any
 
 from fluffle.raft import messages
 from fluffle.raft.config import AddLearner, Change, Config, Promote, Remove
+from fluffle.raft.group import ProposalRefused, RefusalReason
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Output, Role
-from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host, Sent
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from functools import partial
 
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Config, Member, Remove
 from fluffle.raft.messages import Ping, PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
 from fluffle.raft.output import Output, Readable, Role
 from tests.raft.cluster import GROUP, Cluster, Host
@@ -189,3 +189,43 @@ def test_a_founder_in_a_new_life_hears_who_leads_before_it_stands() -> None:
     cluster.on_output = lambda _host, output: stood.append(output.messages)
     cluster["a"].do()
     assert stood == [{}]
+
+
+def test_nobody_clings_to_a_leader_whose_node_has_the_group_no_more() -> None:
+    """Its node is alive; the others are not told that it has left."""
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    a.do(partial(a.group().change, Remove("a")))
+    last = a.status().last
+    for _ in range(100):
+        if a.status().commit == last:
+            break
+        if cluster.network:
+            cluster.deliver()
+        else:
+            assert any(host.sync() for host in cluster.up)
+    assert a.status().commit == last
+    a.do(partial(a.raft.delete, GROUP))
+    cluster.network.clear()
+    b = cluster["b"]
+    b.do(b.group().campaign)
+    cluster.advance(5_000)
+    assert cluster.led().name in "bc"
+
+
+def test_a_leader_that_has_left_hears_that_others_lead() -> None:
+    """It asks on and on for a successor, which there is, in a term that nobody tells it."""
+    cluster = Cluster()
+    cluster.create()
+    a = cluster.elect("a")
+    cluster.partition("a", "bc")
+    cluster.advance(300)
+    b = cluster["b"]
+    b.do(partial(b.raft.receive, "a", [TimeoutNow(GROUP, a.status().term, 1, 1)]))
+    cluster.settle()
+    assert b.status().term > a.status().term
+    cluster.heal()
+    b.do(partial(b.raft.receive, "a", [TimeoutNow(GROUP, a.status().term, 1, 1)]))
+    cluster.deliver(len(cluster.network) - 1)
+    assert a.status().term == b.status().term

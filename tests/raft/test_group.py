@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
+from fluffle.raft.group import ProposalRefused, RefusalReason
 from fluffle.raft.messages import PreVoteResponse, VoteResponse
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster
 from tests.raft.single import Single, entry

@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 
-from fluffle.raft import turn
+from fluffle.raft import multiraft
 from fluffle.raft.config import Config
+from fluffle.raft.group import ProposalRefused, end_turn
 from fluffle.raft.messages import (
     AppendRequest,
     GroupUnknown,
@@ -16,9 +17,9 @@ from fluffle.raft.messages import (
     PreVoteRequest,
     PreVoteResponse,
 )
-from fluffle.raft.multiraft import MultiRaft
+from fluffle.raft.multiraft import MultiRaft, PendingNews
 from fluffle.raft.output import AbsentMember, Output, ReadEntries, Role
-from fluffle.raft.rejection import ProposalRefused
+from fluffle.raft.records import GroupId
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
@@ -116,19 +117,19 @@ class Turns:
     def __init__(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         self.host = host
         self.flushed: list[int] = []
-        flush, groups = turn.flush, []
+        groups: list[GroupId] = []
 
         def counted(state: GroupState) -> None:
             if state.node is host.raft._node:
                 groups.append(state.group)
-            flush(state)
+            end_turn(state)
 
         def note(who: Host, _output: Output) -> None:
             if who is host:
                 self.flushed.append(len(groups))
                 groups.clear()
 
-        monkeypatch.setattr(turn, "flush", counted)
+        monkeypatch.setattr(multiraft, "end_turn", counted)
         host.cluster.on_output = note
 
     def until_done(self) -> None:
@@ -442,3 +443,17 @@ def test_votes_that_are_there_count_however_late_the_turn_is() -> None:
     cluster.now_ms += 2 * cluster.tuning.election_timeout_ms
     a.do(partial(hear, votes))
     assert a.status(77).role is Role.LEADER
+
+
+def test_each_group_is_given_all_news_once_and_in_order() -> None:
+    pending: PendingNews[str, int] = PendingNews()
+    pending.add("abc", 1)
+    pending.add("bd", 2)
+    assert len(pending.first(9)) == 4
+    assert pending.first(2) == ["a", "b"]
+    assert pending.take("b") == (1, 2)
+    assert pending.take("b") == ()
+    pending.add("b", 3)
+    assert pending.first(9) == ["a", "c", "d", "b"]
+    assert [pending.take(each) for each in "acdb"] == [(1,), (1,), (2,), (3,)]
+    assert not pending

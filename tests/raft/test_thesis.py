@@ -6,6 +6,7 @@ What it repeats from the paper is in `test_paper.py`.
 import pytest
 
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, with_change
+from fluffle.raft.group import ProposalRefused, RefusalReason
 from fluffle.raft.messages import (
     AppendAccepted,
     AppendRequest,
@@ -16,7 +17,6 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.output import Role
 from fluffle.raft.records import CONFIG, Entry
-from fluffle.raft.rejection import ProposalRefused, RefusalReason
 from tests.raft.cluster import GROUP
 from tests.raft.single import Single, entry, vote_request
 

@@ -18,12 +18,12 @@ from fluffle.broker.cluster.msgpack_parts import Payload, joined
 from fluffle.broker.cluster.ports import FrameKind, GroupOwner, OnFrame, OnLink, TrafficClass
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.group import ProposalRefused
 from fluffle.raft.log_store import Persist
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Role, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.raft.rejection import ProposalRefused
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
 from tests.simulation.toy import Toy

@@ -27,9 +27,8 @@ from fluffle.broker.cluster.queues.ports import (
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.runtime.turn import do_nothing
-from fluffle.raft.config import NodeId
-from fluffle.raft.pending_news import PendingNews
-from fluffle.raft.quorum import majority_of
+from fluffle.raft.config import NodeId, majority_of
+from fluffle.raft.multiraft import PendingNews
 
 TOLD_MAX = 64
 """Unused routes that learn in one turn that a link has come or gone."""

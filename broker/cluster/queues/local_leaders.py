@@ -20,7 +20,7 @@ from fluffle.broker.cluster.queues.ports import (
 )
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.raft.config import NodeId
-from fluffle.raft.pending_news import PendingNews
+from fluffle.raft.multiraft import PendingNews
 
 TOLD_MAX = 64
 """Queues that are told of a link in one turn, of those for which nothing else comes up.  Likewise

@@ -33,8 +33,8 @@ from fluffle.broker.queues.settings import SettingsFrom, by_arguments
 from fluffle.broker.vhosts.queue_changes import redefinition
 from fluffle.raft.config import AddLearner, Config, NodeId, Promote, Remove
 from fluffle.raft.config import Change as Step
+from fluffle.raft.group import ProposalRefused
 from fluffle.raft.progress import ProgressState
-from fluffle.raft.rejection import ProposalRefused
 
 LOOK_S = 0.5
 """Between two looks at a queue that is not on the nodes that are wanted."""

@@ -35,7 +35,7 @@ from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, SourceGon
 from fluffle.broker.queues.quorum.leader_host import KnownQueues
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, Source, State
-from fluffle.raft.force_single_member import was_forced
+from fluffle.raft.group import was_forced
 
 
 class ArrivalKind(Enum):

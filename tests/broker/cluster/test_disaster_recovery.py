@@ -15,7 +15,7 @@ from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table
-from fluffle.raft.force_single_member import TERM_STEP
+from fluffle.raft.group import TERM_STEP
 from tests.broker.cluster.test_cluster import define, has
 from tests.broker.cluster.test_membership import are_voters, let_in
 from tests.support.cluster_nodes import make_cluster, until

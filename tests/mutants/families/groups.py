@@ -63,7 +63,7 @@ RAFT = [
     Mutant(
         "M17",
         "changes members before an entry of its own term is committed",
-        Swap("A >= B", "True"),
+        Swap("A.B(C, D)", "True"),
     ),
     Mutant("M18", "changes members while another change is not committed", Swap("A <= B", "True")),
     Mutant("M19", "a configuration outlives the truncation of its entry", Swap("A > 1", "A > 99")),
@@ -101,7 +101,7 @@ RAFT = [
         Swap("A(B)", "A(Ranges.of(*((f + (n == 0), s) for n, (f, s) in enumerate(B))))"),
     ),
     Mutant("M27", "applies what is committed and not durable here", Swap("min(A, B)", "A")),
-    Mutant("M29a", "reads before an entry of its own term is committed", Swap("A >= B", "True")),
+    Mutant("M29a", "reads before an entry of its own term is committed", Swap("A and B", "A")),
     Mutant(
         "M29b", "reads by a round that began before the question", Swap("(A, B, C)", "(0, B, C)")
     ),

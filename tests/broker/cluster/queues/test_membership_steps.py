@@ -20,8 +20,8 @@ from fluffle.broker.cluster.queues.membership import (
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
+from fluffle.raft.group import ProposalRefused
 from fluffle.raft.progress import ProgressState
-from fluffle.raft.rejection import ProposalRefused
 from tests.support.cluster_view import FakeClusterView
 from tests.support.fakes import Timer
 

@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.encoding import (
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.raft.force_single_member import TERM_STEP
+from fluffle.raft.group import TERM_STEP
 from tests.broker.queues.quorum.entry_harness import EntryHarness
 from tests.broker.queues.quorum.leader_harness import PLAIN, full
 from tests.broker.queues.quorum.sample_facts import ORIGIN
