@@ -15,8 +15,11 @@ from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
-from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms, QueueRequests
-from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queue_sessions.session_client import (
+    ConsumerTerms,
+    SessionClient,
+    SessionRequests,
+)
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome
@@ -45,7 +48,7 @@ class Served(FakeLeaderHost):
         self.sessions = SessionServer(GROUP, own, image.state, self.led, 0)
         self.sessions.linked("b", far)
         self.edge = SessionClient(GROUP, far)
-        self.asking = QueueRequests(self.edge)
+        self.asking = SessionRequests(self.edge)
         self.edge.connect(own)
         self.asking.attach(1, ConsumerTerms("c"), CREDIT)
         self.delivers: list[m.Deliver] = []

@@ -22,7 +22,7 @@ from fluffle.broker.vhosts.queue_changes import redefinition
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
     from fluffle.broker.cluster.hosted_group import HostedGroup
-    from fluffle.broker.cluster.queues.log_positions import LogPosition
+    from fluffle.broker.cluster.queues.queue_queries import LogPosition
     from fluffle.raft.config import Config, NodeId
 
 INCARNATIONS = 1 << 20

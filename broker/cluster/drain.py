@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
+from fluffle.broker.cluster.queues.session_router import LeaderRoutes
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.raft.config import NodeId
 from fluffle.raft.group import ProposalRefused

@@ -20,11 +20,10 @@ from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
 from fluffle.broker.cluster.queue_sessions.messages import Boot as SessionBoot
-from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
-from fluffle.broker.cluster.queues.quorum_members import QuorumMembers, sweep_all
-from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
+from fluffle.broker.cluster.queues.quorum_queues import QuorumMembers, QuorumQueues, sweep_all
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.durability.definitions.known_peers import KnownPeer, KnownPeers

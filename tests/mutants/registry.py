@@ -68,8 +68,10 @@ FAMILIES = {
         Family("outbox", tuple(OUTBOX), IN_QUORUM_QUEUES, also=("R14f",)),
         Family("waiting", tuple(WAITING), "tests/broker/queues/test_ready_list_mutants.py"),
         Family("order", tuple(ORDER), "tests/broker/queues/test_engine_mutants.py"),
-        Family("batches", tuple(BATCHES), "tests/broker/cluster/queues/test_batch_mutants.py"),
-        Family("home", tuple(HOME), "tests/broker/cluster/queues/test_classic_host_mutants.py"),
+        Family(
+            "batches", tuple(BATCHES), "tests/broker/cluster/queues/test_session_queue_mutants.py"
+        ),
+        Family("home", tuple(HOME), "tests/broker/cluster/queues/test_classic_queues_mutants.py"),
         Family("links", tuple(LINKS), "tests/broker/cluster/links/test_link_mutants.py", ("R20",)),
         Family(
             "streams",

@@ -9,10 +9,10 @@ from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import Boot
-from fluffle.broker.cluster.queues import quorum_members, session_router
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
+from fluffle.broker.cluster.queues import quorum_queues, session_router
 from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
+from fluffle.broker.cluster.queues.session_router import LeaderRoute
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -51,7 +51,7 @@ class ObservedMember:
         self._apply(entries)
 
 
-class ObservedMembers(quorum_members.QuorumMembers):
+class ObservedMembers(quorum_queues.QuorumMembers):
     """Members whose machines a test looks at."""
 
     told: Callable[[GroupId, Entry], None]

@@ -183,7 +183,7 @@ def _message(table: tuple[type, ...], item: object) -> Any:
 
 def _check_publish(publish: m.Publish) -> None:
     count = len(publish.contents)
-    _counted(publish.first + count - 1, NUMBER_MAX)
+    _counted(publish.number + count - 1, NUMBER_MAX)
     if not count or len(publish.origins) != count:
         raise BadFrame("a publish of another number of messages")
     if isinstance(publish.expiration_ms, list) and len(publish.expiration_ms) != count:

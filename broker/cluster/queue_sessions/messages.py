@@ -17,7 +17,7 @@ late, and dropped.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, NewType, TypeAlias
+from typing import ClassVar, NamedTuple, NewType, TypeAlias
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery import Outcome
@@ -61,9 +61,9 @@ class Open:
 
 @dataclass(slots=True)
 class Publish:
-    """Operations `first`, `first + 1` ... are a message each."""
+    """Operations `number`, `number + 1` ... are a message each."""
 
-    first: int
+    number: int
     origins: list[Origin]
     contents: list[bytes]
     is_persistent: bool
@@ -75,11 +75,16 @@ class Publish:
     counts: Counts = NEW
     """What each of them has brought along."""
 
+    @property
+    def count(self) -> int:
+        return len(self.contents)
+
 
 @dataclass(slots=True)
 class Settle:
     """Hand-outs end: settled, or given back."""
 
+    count: ClassVar[int] = 1
     number: int
     outcome: Outcome
     tokens: list[Token]
@@ -90,6 +95,7 @@ class Settle:
 class Attach:
     """A consumer; the answer is its key, or `IN_EXCLUSIVE_USE`."""
 
+    count: ClassVar[int] = 1
     number: int
     channel: int
     tag: str
@@ -104,6 +110,7 @@ class Attach:
 class Detach:
     """A consumer or getter gets nothing more; with an outcome, all that it holds comes back."""
 
+    count: ClassVar[int] = 1
     number: int
     holder: Key
     outcome: Outcome | None
@@ -113,6 +120,7 @@ class Detach:
 class Get:
     """The next message for a channel, if there is one; it is answered by a `GetAnswer`."""
 
+    count: ClassVar[int] = 1
     number: int
     channel: int
     no_ack: bool
@@ -122,6 +130,7 @@ class Get:
 class Purge:
     """The answer is how many messages waited."""
 
+    count: ClassVar[int] = 1
     number: int
 
 
@@ -285,7 +294,7 @@ FromClient: TypeAlias = (
     Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | NeverArrived | Forget
 )
 Operation: TypeAlias = Publish | Settle | Attach | Detach | Get | Purge
-"""What is numbered."""
+"""What is numbered: `number`, and as many from there on as its `count`."""
 FromLeader: TypeAlias = (
     Done
     | Rejected
@@ -366,16 +375,6 @@ class Leader(NamedTuple):
     def reign(self) -> tuple[int, int]:
         """Later ones are higher."""
         return self.term, self.leadership
-
-
-def count_of(operation: Operation) -> int:
-    """How many numbers it takes."""
-    return len(operation.contents) if isinstance(operation, Publish) else 1
-
-
-def first_of(operation: Operation) -> int:
-    """Its number, or the first of them."""
-    return operation.first if isinstance(operation, Publish) else operation.number
 
 
 def tokens_of(deliver: Deliver) -> list[Token]:

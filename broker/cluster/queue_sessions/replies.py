@@ -12,8 +12,8 @@ from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAMES_UNREPORTED_MAX,
     SessionClient,
+    Unacked,
 )
-from fluffle.broker.cluster.queue_sessions.unacked import Unacked
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.facts import Key
 

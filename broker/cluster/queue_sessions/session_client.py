@@ -1,8 +1,12 @@
-"""The client's end of a session: what clients of this node ask of one queue, until it is known.
+"""The client's end of a session: requests of this node's clients to one queue, until their outcome
+is known.
 
-    asked --> pending --> sent to the leader --> its outcome is on record: known
-                 ^                |
-                 +----------------+    another leader, or another link: again, in order
+    `SessionRequests` --> pending --> `output`: sent to the leader --> its reply: outcome known
+                             ^                     |                      (`replies`)
+                             +---------------------+    another leader or link: again, in order
+
+An operation stays in `PendingOperations` until every number that it takes has an outcome, and is
+asked for again of each leader until then.  Outcomes may come more than once and in any order.
 
 A settlement stays here though its channel, its connection and its consumer are gone, and goes in
 front of the detachment that came after it.  Acknowledgements may wait: they go with what is asked
@@ -15,14 +19,28 @@ is committed counts.  What a new leader has on record is compared with what clie
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
 from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.pending_operations import PendingOperations
-from fluffle.broker.cluster.queue_sessions.unacked import Unacked, join
+from fluffle.broker.cluster.queue_sessions.messages import (
+    Operation,
+    Token,
+    content_bytes_of,
+)
 from fluffle.broker.queues.delivery import FINAL, Outcome
-from fluffle.broker.queues.quorum.facts import Key
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.quorum.facts import NOBODY, Key
+from fluffle.broker.queues.quorum.runs import MarkedRuns, without
+from fluffle.raft.ranges import Ranges
 
 OPERATIONS_MAX = 4_096
 PENDING_BYTES_MAX = 2 << 20
@@ -37,6 +55,200 @@ FRAME_BYTES_MAX = 4 << 20
 """Of contents in one frame, if it has more than one message."""
 TOKENS_MAX = 1_000
 """About so many are settled with one operation."""
+
+
+class KnownOutcome(NamedTuple):
+    """Numbers of an operation whose outcome has just become known."""
+
+    operation: Operation
+    first: int
+    how_many: int
+
+
+NONE: deque[Operation] = deque()
+"""Never changed: a deque of one's own takes 600 bytes, and most queues are idle."""
+
+
+class PendingOperations:
+    """Operations of one session without an outcome."""
+
+    __slots__ = ("_known", "_operations", "content_bytes", "next")
+
+    def __init__(self) -> None:
+        self._operations = NONE
+        self._known = Ranges()
+        """Numbers above the first unknown one."""
+        self.next = 1
+        """The number of the next operation."""
+        self.content_bytes = 0
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._operations)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    @property
+    def first(self) -> int:
+        """The lowest number whose outcome is not known: that of the next operation, if all are."""
+        if not self._operations:
+            return self.next
+        first = self._operations[0].number
+        known = self._known.next_from(first) if self._known else None
+        return known[1] if known is not None and known[0] == first else first
+
+    def add(self, operation: Operation) -> None:
+        """Its number is `next`."""
+        assert operation.number == self.next
+        if self._operations is NONE:
+            self._operations = deque()
+        self._operations.append(operation)
+        self.next += operation.count
+        self.content_bytes += content_bytes_of(operation)
+
+    def find(self, number: int) -> Operation | None:
+        """The operation of a number whose outcome is not known."""
+        if number in self._known:
+            return None
+        for operation in self._operations:
+            if operation.number <= number < operation.number + operation.count:
+                return operation
+        return None
+
+    def replace(self, operation: Operation) -> bool:
+        """Another is asked in the place of that of the same number, if its outcome is not known.
+
+        Each takes one number.
+        """
+        before = self.find(operation.number)
+        if before is None:
+            return False
+        self._operations[self._operations.index(before)] = operation
+        return True
+
+    def from_number(self, number: int) -> list[Operation]:
+        """All from the one on that takes a number."""
+        return [each for each in self._operations if each.number + each.count > number]
+
+    def of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[KnownOutcome]:
+        """Numbers have an outcome, if they are of operations of these kinds: which had none."""
+        found: list[KnownOutcome] = []
+        operations = self._operations
+        while operations and count and not self._known:
+            # Mostly they are the first ones, and all that one takes have the same.
+            operation = operations[0]
+            length = operation.count
+            if operation.number != first or count < length or not isinstance(operation, kinds):
+                break
+            found.append(KnownOutcome(operation, first, length))
+            self._drop_first()
+            first, count = first + length, count - length
+        return found + self._of_kinds(first, count, kinds) if count and operations else found
+
+    def _of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[KnownOutcome]:
+        """Wherever they are."""
+        found: list[KnownOutcome] = []
+        for operation in self._operations:
+            start = operation.number
+            if start >= first + count:
+                break
+            if isinstance(operation, kinds):
+                low, high = max(start, first), min(start + operation.count, first + count)
+                new = self._known.gaps(low, high)
+                found += [KnownOutcome(operation, one, stop - one) for one, stop in new]
+        for _operation, start, length in found:
+            self._known = self._known.plus(Ranges.of((start, start + length)))
+        self._forget()
+        return found
+
+    def clear(self) -> list[KnownOutcome]:
+        """None of them will be asked for again: what had no outcome of any."""
+        kinds = tuple({type(operation) for operation in self._operations})
+        return self.of_kinds(0, self.next, kinds) if kinds else []
+
+    def _forget(self) -> None:
+        """Operations in front of which everything is known."""
+        operations = self._operations
+        while operations:
+            start = operations[0].number
+            stop = start + operations[0].count
+            if self._known.gaps(start, stop):
+                break
+            self._drop_first()
+            self._known = self._known.within(stop, self.next)
+
+    def _drop_first(self) -> None:
+        self.content_bytes -= content_bytes_of(self._operations.popleft())
+        if not self._operations:
+            self._operations = NONE
+
+
+def join(tokens: list[Token], others: list[Token]) -> None:
+    """Put tokens of the same holder behind others; what goes on where one ends is one with it."""
+    for token in others:
+        holder, ordinal, run = token
+        last = tokens[-1]
+        goes_on = last.run.step == run.step == 1 and last.run.stop == run.start
+        if goes_on and last.ordinal == ordinal:
+            tokens[-1] = Token(holder, ordinal, range(last.run.start, run.stop))
+        else:
+            tokens.append(token)
+
+
+class Unacked:
+    """Unsettled deliveries of all holders."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: dict[Key, MarkedRuns[int]] = EMPTY_DICT
+
+    def __iter__(self) -> Iterator[Token]:
+        """Everything, by holder, in the order in which it came."""
+        for holder, held in self._held.items():
+            for run, ordinal in held:
+                yield Token(holder, ordinal, run)
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def count(self, holder: Key) -> int:
+        """How many messages somebody has."""
+        held = self._held.get(holder)
+        return held.count if held is not None else 0
+
+    def put(self, token: Token) -> None:
+        """Messages that nobody has."""
+        if self._held is EMPTY_DICT:
+            self._held = {}
+        self._held.setdefault(token.holder, MarkedRuns()).put(token.run, token.ordinal)
+
+    def found(self, token: Token) -> list[range]:
+        """What of a hand-out is in its holder's hands."""
+        held = self._held.get(token.holder)
+        pieces = held.found(token.run) if held is not None else ()
+        return [run for run, ordinal in pieces if ordinal == token.ordinal]
+
+    def rest(self, token: Token) -> list[Token]:
+        """What of a hand-out is not."""
+        holder, ordinal, run = token
+        return [Token(holder, ordinal, part) for part in without(run, self.found(token))]
+
+    def take(self, tokens: Iterable[Token]) -> list[Token]:
+        """What of these is in hands, which it is not any more then."""
+        taken = []
+        for token in tokens:
+            for run in self.found(token):
+                held = self._held[token.holder]
+                held.take(run)
+                taken.append(Token(token.holder, token.ordinal, run))
+                if not held:
+                    del self._held[token.holder]
+        return taken
+
+    def take_all(self, holder: Key | None = None) -> list[Token]:
+        """All that one has, or everybody has."""
+        return self.take([token for token in self if holder in (None, token.holder)])
 
 
 class SessionClient:
@@ -118,7 +330,7 @@ class SessionClient:
         pending = self.pending
         return len(pending) * 2 < OPERATIONS_MAX and pending.content_bytes * 2 < PENDING_BYTES_MAX
 
-    # What is asked for: see `QueueRequests`
+    # What is asked for: see `SessionRequests`
 
     def ask(self, operation: m.Operation) -> int:
         """An operation more; its first number."""
@@ -356,3 +568,102 @@ def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool
             return [happened.Purged(first, 0)]
         case _:
             return [happened.AnswerLost(first)]
+
+
+class ConsumerTerms(NamedTuple):
+    """The arguments a consumer is attached with."""
+
+    tag: str
+    prefetch: int = 0
+    priority: int = 0
+    no_ack: bool = False
+    is_exclusive: bool = False
+    arguments: bytes = b""
+
+
+class SessionRequests:
+    """Most return the number of their operation, by which its outcome will be known."""
+
+    __slots__ = ("_edge",)
+
+    def __init__(self, edge: SessionClient) -> None:
+        self._edge = edge
+
+    def publish(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        *,
+        persistent: bool = True,
+        expiration_ms: Lifetimes = None,
+        posted: DeadLetterIds | None = None,
+        counts: Counts = NEW,
+    ) -> int:
+        """A message each; the number of the first."""
+        assert 0 < len(contents) <= MESSAGES_MAX
+        number = self._edge.pending.next
+        publish = m.Publish(number, origins, contents, persistent, expiration_ms, posted, counts)
+        return self._edge.ask(publish)
+
+    def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:
+        """End hand-outs.  What of them is in no hands any more is asked of nobody.
+
+        Calls of a turn may share an operation.
+        """
+        by_holder: dict[Key, list[m.Token]] = {}
+        for token in self._edge.hands.take(tokens):
+            by_holder.setdefault(token.holder, []).append(token)
+        for of_it in by_holder.values():
+            self._edge.settle(outcome, of_it)
+
+    def attach(self, channel: int, terms: ConsumerTerms, credit: int) -> int:
+        """Its number, by which it is known from now on; `credit` as for `set_credit`."""
+        number = self._edge.pending.next
+        if self._edge.credits is EMPTY_DICT:
+            self._edge.credits = {}
+        self._edge.credits[number] = credit
+        tag, prefetch, priority, no_ack, is_exclusive, arguments = terms
+        return self._edge.ask(
+            m.Attach(
+                number,
+                channel,
+                tag,
+                prefetch,
+                m.Signed(priority),
+                no_ack,
+                is_exclusive,
+                arguments,
+            )
+        )
+
+    def detach(self, consumer: int) -> None:
+        """It gets nothing more than what is on its way: then it is said to be cancelled.
+
+        What it has stays in its client's hands.  One that is not attached yet never will be.
+        """
+        key = self._edge.keys.get(consumer)
+        if key is not None:
+            self._edge.leave(key, None)
+        elif self._edge.pending.find(consumer) is not None:
+            if self._edge.unwanted is EMPTY_DICT:
+                self._edge.unwanted = {}
+            self._edge.unwanted[consumer] = None
+
+    def get(self, channel: int, *, no_ack: bool) -> int:
+        """One at a time of a channel."""
+        return self._edge.ask(m.Get(self._edge.pending.next, channel, no_ack))
+
+    def purge(self) -> int:
+        return self._edge.ask(m.Purge(self._edge.pending.next))
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for a get or a purge any more: unless it is on record, it is never done.
+
+        What a get has taken comes back.
+        """
+        edge, nothing = self._edge, m.Detach(number, NOBODY, None)
+        if edge.pending.replace(nothing):
+            edge.unsent = [
+                nothing if isinstance(each, m.Get | m.Purge) and each.number == number else each
+                for each in edge.unsent
+            ]

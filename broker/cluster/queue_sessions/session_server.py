@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.backpressure import SessionBackpressure
-from fluffle.broker.cluster.queue_sessions.request_handlers import (
+from fluffle.broker.cluster.queue_sessions.opened_session import (
     EFFECT_MESSAGES,
     REQUEST_HANDLERS,
     LedQueue,
     OpenedSession,
+    SessionBackpressure,
     room_of,
     send_record,
 )
@@ -212,7 +212,7 @@ class SessionServer:
             if isinstance(message, m.Operation):
                 is_deaf = is_deaf or self._is_deaf(stream)
                 if is_deaf:
-                    stream.unheard = stream.unheard or m.first_of(message)
+                    stream.unheard = stream.unheard or message.number
                     continue
                 if isinstance(message, m.Attach | m.Purge):
                     stream.answers(message.number)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 
-from fluffle.broker.base.logs import event
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, event
 from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Leader, LeaderFrame
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer, not_leading
-from fluffle.broker.cluster.queues.fault_guard import FaultGuard
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
     HostedQueue,
@@ -29,8 +29,51 @@ for which it is looked at the clock."""
 TICK_S = 1.0
 """How long consumers of a node without a link keep what they hold is a matter of a minute."""
 
+AGAIN_S_MAX = 60
+"""A queue that cannot be led is tried again after two seconds, and then after twice as long."""
+
 
 logger = logging.getLogger(__name__)
+
+
+def log_failure(named: Mapping[str, object], error: Exception) -> None:
+    """With where it was raised."""
+    logger.error("queue_failed", exc_info=error, extra={FIELDS_ATTRIBUTE: named})
+
+
+class FaultGuard:
+    """Guard of leaderships: an error in one queue ends its leadership, and no other."""
+
+    __slots__ = ("_call_later", "_failures", "_on_failure", "_queues")
+
+    def __init__(
+        self,
+        queues: Mapping[QueueId, HostedQueue],
+        call_later: Callable[[float, Callable[[], None]], object],
+        on_failure: OnFailure,
+    ) -> None:
+        self._queues = queues
+        self._on_failure = on_failure
+        self._call_later = call_later
+        self._failures: Counter[QueueId] = Counter()
+
+    def run(self, queue: QueueId, act: Callable[[], None]) -> None:
+        """Do something for a queue; if it fails, the queue is led anew after a while.
+
+        Also if something that was believed is not so: nothing of it was told to anybody that is not
+        on record, and with that the next leadership begins.
+        """
+        try:
+            act()
+        except Exception as error:
+            served = self._queues.get(queue)
+            if served is None:
+                raise
+            self._on_failure(served.named, error)
+            self._failures[queue] += 1
+            again_s = min(2 ** self._failures[queue], AGAIN_S_MAX)
+            served.fail()
+            self._call_later(again_s, served.lead_again)
 
 
 class LocalLeaders:

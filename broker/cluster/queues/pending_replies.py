@@ -1,33 +1,84 @@
-"""Requests of this node's channels to one queue led elsewhere, until their outcome is known."""
+"""Requests of this node's channels to the leader of one queue, until their replies are known.
+
+A request fails with the text of its queue type (`ErrorTexts`) when no reply comes in time.  What
+becomes of publishes that had no outcome when their queue was deleted, `Deletions` decides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from enum import Enum
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from fluffle.broker.base.clock import CallLater, Timer
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.base.errors import BrokerError, PreconditionFailed
-from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
-from fluffle.broker.cluster.queue_sessions.messages import Publish
-from fluffle.broker.cluster.queue_sessions.pending_operations import PendingOperations
-from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
+from fluffle.broker.base.errors import BrokerError, InternalError, PreconditionFailed, Unreachable
+from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.ports import SessionPort
+from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder
-from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import (
-    DeadLetterIds,
     Deferred,
     EnqueueResult,
-    PublishReceipt,
-    QueueTarget,
     SettlementStatus,
-    enqueue_again,
 )
+from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.raft.config import NodeId
+
+
+class ClientRequest(Enum):
+    """The kind of request that a client waits for."""
+
+    CONSUMING = "consuming from"
+    GETTING = "getting from"
+    PURGING = "purging"
+    SETTLING = "settling messages of"
+    ASKING = "asking"
+
+
+class ErrorTexts(Protocol):
+    """Error texts of one queue type, where the types differ."""
+
+    tells_counts: bool
+    """Whether messages say in their headers how often they were handed out in vain."""
+
+    def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
+        """Nobody has led the queue for too long."""
+
+
+class ClassicErrorTexts:
+    """Error texts of classic queues, which live on one node."""
+
+    tells_counts = False
+
+    __slots__ = ("_home", "_is_durable")
+
+    def __init__(self, home: NodeId, *, is_durable: bool) -> None:
+        self._home = home
+        self._is_durable = is_durable
+        """One that is not ends with its home."""
+
+    def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
+        """RabbitMQ finds other words for this, and takes a minute, while it still hopes."""
+        del doing
+        if not self._is_durable:
+            return Unreachable(f"no {where}")
+        return Unreachable(f"home node '{self._home}' of durable {where} is down or inaccessible")
+
+
+class QuorumErrorTexts:
+    """Error texts of quorum queues, which a Raft group leads."""
+
+    tells_counts = True
+
+    def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
+        """Nobody has led the queue for too long, or nobody knows what became of a consumer."""
+        if doing is ClientRequest.GETTING:
+            return InternalError(f"Cannot get a message from queue '{where}': timeout")
+        return InternalError(f"timed out {doing.value} quorum {where}: no leader has answered")
+
 
 ANSWER_S_MAX = 30
 """For so long a leader is waited for.  RabbitMQ: 65 s, which is longer than most clients wait."""
@@ -104,7 +155,7 @@ class PendingGets:
     __slots__ = ("_answers", "_asking", "_begun", "_slots", "_unanswered")
 
     def __init__(
-        self, asking: QueueRequests, call_later: CallLater, unanswered: Callable[[], BrokerError]
+        self, asking: SessionRequests, call_later: CallLater, unanswered: Callable[[], BrokerError]
     ) -> None:
         self._asking = asking
         self._unanswered = unanswered
@@ -298,104 +349,39 @@ class Settlements:
             self._begin()
 
 
-RUN_BYTES_MAX = 1 << 20
-"""Of an operation of more than one message, so that others come between."""
+OnFate = Callable[[EnqueueResult], None]
 
 
-@dataclass(slots=True)
-class PublishRun:
-    """Operations with consecutive numbers, a message each."""
+class Deletions:
+    """Deletions of queues that one node has heard of: they decide what had no outcome until then.
 
-    first: int
-    count: int
-    receipt: PublishReceipt
-    offset: int
-    """Of the first message, among those of the receipt."""
-    left: int
-    """How many have no outcome."""
+    It has gone with the queue, as with RabbitMQ, and is confirmed.  But a node may hear late that a
+    queue was deleted and another declared in its place: what came after that was for the other one,
+    which does not have it.  So messages are confirmed only by a node that knows all that was
+    answered before they came, and refused if there is another queue of that name, or if that cannot
+    be known.
+    """
 
+    __slots__ = ("_read_barrier", "_vhosts")
 
-class PublishReceipts:
-    """PublishReceipts of unconfirmed publishes, by the numbers of their operations."""
+    def __init__(self, read_barrier: ReadBarrier, vhosts: Mapping[str, VirtualHost]) -> None:
+        self._read_barrier = read_barrier
+        self._vhosts = vhosts
 
-    __slots__ = ("_runs",)
+    def decide(self, queue: QueueDefinition, vhost: str, tell: OnFate) -> None:
+        """Answer for messages that had no outcome when that queue was deleted."""
 
-    def __init__(self) -> None:
-        self._runs: dict[int, PublishRun] = EMPTY_DICT
-        """By the number of the first operation."""
+        def known() -> None:
+            is_replaced = self._is_replaced(queue, vhost)
+            tell(EnqueueResult.REFUSED if is_replaced else EnqueueResult.ACCEPTED)
 
-    def __len__(self) -> int:
-        return len(self._runs)
+        def unknown(_error: BrokerError) -> None:
+            tell(EnqueueResult.REFUSED)
 
-    def ask(
-        self,
-        asking: QueueRequests,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        *,
-        persistent: bool,
-        expiration_ms: Lifetimes,
-        posted: DeadLetterIds | None = None,
-        counts: Counts = NEW,
-    ) -> PublishReceipt:
-        """Have messages published, so many in a run that others come between."""
-        count = len(contents)
-        receipt = PublishReceipt(count)
-        step = min(MESSAGES_MAX, count)
-        if content_bytes > RUN_BYTES_MAX:
-            step = max(1, min(step, count * RUN_BYTES_MAX // content_bytes))
-        if self._runs is EMPTY_DICT:
-            self._runs = {}
-        for start in range(0, count, step):  # mutant: BA21
-            stop = min(start + step, count)
-            first = asking.publish(  # mutant: BA18 BA19
-                origins[start:stop],
-                contents[start:stop],
-                persistent=persistent,
-                expiration_ms=lifetimes_in(expiration_ms, slice(start, stop)),  # mutant: BA16 BA17
-                posted=posted.part(start, stop) if posted is not None else None,
-                counts=counts,  # mutant: BA20
-            )
-            # mutant: BA22
-            self._runs[first] = PublishRun(first, stop - start, receipt, start, stop - start)
-        return receipt
+        self._read_barrier.ask(known, unknown)  # mutant: I7 I9
 
-    def pass_on(self, pending: PendingOperations, successor: QueueTarget) -> None:
-        """What has no outcome is for another queue, which has all that has one."""
-        publishes = pending.of_kinds(0, pending.next, (Publish,))  # mutant: BA23
-        for operation, first, count in publishes:
-            assert isinstance(operation, Publish)
-            start, posted = first - operation.first, operation.posted  # mutant: BA24
-            part = slice(start, start + count)
-            contents = operation.contents[part]
-            posted = posted.part(start, part.stop) if posted is not None else None  # mutant: BA26
-            put = enqueue_again(successor, posted, operation.counts)  # mutant: BA27
-            fate = put(
-                operation.origins[part],
-                contents,
-                sum(map(len, contents)),
-                persistent=operation.is_persistent,
-                expiration_ms=lifetimes_in(operation.expiration_ms, part),  # mutant: BA25
-            )
-            if isinstance(fate, PublishReceipt):
-                fate.then(partial(self._passed, first))
-            else:
-                self.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)  # mutant: BA28
-
-    def _passed(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
-        self.known(first + start, stop - start, is_taken=is_taken)
-
-    def known(self, first: int, count: int, *, is_taken: bool) -> None:
-        """Numbers of one run have this outcome: all of it, mostly."""
-        run = self._runs.get(first) or self._find(first)
-        run.left -= count
-        if not run.left:
-            del self._runs[run.first]
-        start = run.offset + first - run.first
-        run.receipt.known(start, start + count, is_taken=is_taken)
-
-    def _find(self, number: int) -> PublishRun:
-        return next(
-            run for run in self._runs.values() if run.first <= number < run.first + run.count
-        )
+    def _is_replaced(self, queue: QueueDefinition, vhost: str) -> bool:
+        """Whether another has its name."""
+        there = self._vhosts.get(vhost)
+        found = there.queues.get(queue.spec.name) if there is not None else None
+        return found is not None and found.definition.id != queue.id  # mutant: I8

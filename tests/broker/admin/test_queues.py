@@ -9,7 +9,7 @@ from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.methods import Basic, pamqp_table
 from fluffle.protocol.wire import to_table
 from tests.broker.admin.verb_harness import VerbHarness
-from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
+from tests.broker.cluster.queues.session_queue_harness import QueueHarness
 from tests.broker.protocols.amqp091.test_deferred_answers import SlowQueue
 
 HERE = {"vhost": "/"}
@@ -103,7 +103,7 @@ def test_a_deletion_cancels_consumers() -> None:
 @pytest.mark.parametrize("is_away", [True, False])
 def test_nobody_takes_a_queue_for_empty_that_nobody_counts(*, is_away: bool) -> None:
     """Its home is known to be away, or only does not answer."""
-    rig = RemoteQueueHarness(QueueType.CLASSIC)
+    rig = QueueHarness(QueueType.CLASSIC)
     rig.client.publish(b"1")
     rig.far.cut()
     rig.far.is_away = is_away
@@ -117,7 +117,7 @@ def test_nobody_takes_a_queue_for_empty_that_nobody_counts(*, is_away: bool) -> 
 
 def test_what_was_not_asked_shows_no_earlier_counts() -> None:
     """It was down when others of the list were asked, and runs when it is shown."""
-    rig = RemoteQueueHarness(QueueType.CLASSIC)
+    rig = QueueHarness(QueueType.CLASSIC)
     rig.client.publish(b"1")
     assert rig.client.declare(passive=True).message_count == 1
     other = rig.node.vhost.queues["other"] = SlowQueue("other")

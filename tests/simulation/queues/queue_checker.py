@@ -8,7 +8,7 @@ from itertools import chain, cycle
 
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.ports import SessionPort
-from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
@@ -88,7 +88,7 @@ class QueueChecker:
         self.sources: list[GroupId] = []
         """From where dead letters have just come that must arrive."""
 
-    def clients(self, node: str, queue: RemoteQueue, port: SessionPort) -> QueueClients:
+    def clients(self, node: str, queue: SessionQueue, port: SessionPort) -> QueueClients:
         return QueueClients(node, queue, port, self.model, self._names, self._dead_letter_checks)
 
     # The log

@@ -1,4 +1,4 @@
-"""All clients of one queue at one node, as channels use an `RemoteQueue`.
+"""All clients of one queue at one node, as channels use an `SessionQueue`.
 
 What they ask for goes through the queue that the node has; the model hears of what its stream is
 asked, and of what it is told before the queue is.
@@ -14,10 +14,9 @@ from fluffle.broker.base.errors import AccessRefused, BrokerError
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
-from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient, SessionRequests
 from fluffle.broker.cluster.queues.ports import SessionPort
-from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
 from fluffle.broker.queues.delivery import (
     FINAL,
@@ -46,7 +45,7 @@ Message = tuple[int, int]
 """A sequence number, and under which ordinal it is in a client's hands."""
 
 
-class RecordedRequests(QueueRequests):
+class RecordedRequests(SessionRequests):
     """Requests of a queue to its session, which the model hears of."""
 
     __slots__ = ("_clients",)
@@ -130,7 +129,7 @@ class Getter:
     """Client that gets one message: a `Holder`."""
 
     clients: QueueClients
-    queue: RemoteQueue
+    queue: SessionQueue
     number: int
     channel: int
     no_ack: bool
@@ -180,7 +179,7 @@ class QueueClients:
     """Those of one life of a node."""
 
     node: str
-    queue: RemoteQueue
+    queue: SessionQueue
     port: SessionPort
     model: ReferenceModel
     names: UniqueNames

@@ -25,17 +25,17 @@ from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode
-from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import LeaderCounts
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, QuorumServices
-from fluffle.broker.cluster.queues.quorum_members import (
+from fluffle.broker.cluster.queues.quorum_queues import (
     CLUSTER_REVISIONS,
     QuorumMembers,
+    QuorumQueues,
     sweep_all,
 )
-from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
-from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, SessionTransport
 from fluffle.broker.cluster.storage_progress import TELL_S, DiskPutBack, StorageProgress
@@ -467,14 +467,14 @@ class QueueNode:
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
         self.queues.redefine(queue, definition)
 
-    def reopen(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
+    def reopen(self, definition: QueueDefinition, vhost: str) -> SessionQueue:
         raise AssertionError("nothing but the log is read at a start")
 
     def renew(self, queue: QueueHandle, vhost: str) -> None:
         if is_quorum(queue.definition):
             self.queues.renew(queue, vhost)
 
-    def create_successor(self, definition: QueueDefinition, vhost: str) -> RemoteQueue:
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> SessionQueue:
         raise AssertionError("all queues are quorum queues from the beginning")
 
     def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:

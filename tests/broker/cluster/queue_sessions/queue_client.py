@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
-from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms, QueueRequests
-from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
+from fluffle.broker.cluster.queue_sessions.session_client import (
+    ConsumerTerms,
+    SessionClient,
+    SessionRequests,
+)
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, numbers
@@ -50,8 +53,8 @@ class QueueClient:
     """Everything that they were told."""
 
     @property
-    def asking(self) -> QueueRequests:
-        return QueueRequests(self.edge)
+    def asking(self) -> SessionRequests:
+        return SessionRequests(self.edge)
 
     def room_of(self, consumer: int) -> int | None:
         return self.edge.credits.get(consumer)
@@ -150,6 +153,6 @@ def end_channel(edge: SessionClient, channel: int) -> None:
         if isinstance(operation, m.Attach) and operation.channel == channel:
             edge.unwanted = {**edge.unwanted, operation.number: None}
         elif isinstance(operation, m.Get) and operation.channel == channel:
-            QueueRequests(edge).give_up(operation.number)
+            SessionRequests(edge).give_up(operation.number)
     if channel in edge.getters:
         edge.leave(edge.getters.pop(channel), Outcome.LOST)

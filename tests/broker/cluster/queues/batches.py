@@ -21,11 +21,10 @@ from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
-from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost, ClassicQueueLeader
-from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.error_texts import QuorumErrorTexts
+from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost, ClassicQueueLeader
+from fluffle.broker.cluster.queues.pending_replies import Deletions, QuorumErrorTexts
 from fluffle.broker.cluster.queues.ports import OnEvents, SessionDirectory
-from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
@@ -350,7 +349,7 @@ class Batches:
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
         hub, deletions = cast(SessionDirectory, self.line), Deletions(LOCAL_READ_BARRIER, {})
-        self.edge = RemoteQueue(
+        self.edge = SessionQueue(
             definition, "/", hub, later, QuorumErrorTexts(), deletions=deletions
         )
         self.sent: list[Sent] = []

@@ -9,9 +9,7 @@ from typing import cast
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Frame, Leader
-from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
-from fluffle.broker.cluster.queues.leader_routes import TOLD_MAX as LINES_MAX
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
+from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.local_leaders import TOLD_MAX, LocalLeaders
 from fluffle.broker.cluster.queues.membership import LOOKS_MAX, LedGroups, QueueMembership
 from fluffle.broker.cluster.queues.ports import (
@@ -20,6 +18,8 @@ from fluffle.broker.cluster.queues.ports import (
     KnownLeader,
     QueueId,
 )
+from fluffle.broker.cluster.queues.session_router import TOLD_MAX as LINES_MAX
+from fluffle.broker.cluster.queues.session_router import LeaderRoutes
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
@@ -170,7 +170,7 @@ def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_some
         line = lines.open(definition, lambda _events: None)
         line.edge.connect(Leader("b", OTHER, 1))
         opened.append(line)
-    QueueRequests(opened[-1].edge).purge()
+    SessionRequests(opened[-1].edge).purge()
     del node.lives["b"]
     lines.unlinked("b")
     assert node.hastened == [QUEUES[-1]]

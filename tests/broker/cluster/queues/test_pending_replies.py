@@ -16,15 +16,15 @@ from fluffle.protocol.methods import (
     encode_method,
     make,
 )
-from tests.broker.cluster.queues.remote_queue_harness import CAME_BACK, RemoteQueueHarness, get
+from tests.broker.cluster.queues.session_queue_harness import CAME_BACK, QueueHarness, get
 
 
 @pytest.fixture
-def harness() -> RemoteQueueHarness:
-    return RemoteQueueHarness()
+def harness() -> QueueHarness:
+    return QueueHarness()
 
 
-def acked(harness: RemoteQueueHarness) -> None:
+def acked(harness: QueueHarness) -> None:
     """A message is acknowledged, and nothing is committed."""
     harness.client.publish(b"1", b"2")
     assert get(harness.client) is not None
@@ -41,7 +41,7 @@ def acked(harness: RemoteQueueHarness) -> None:
     ],
 )
 def test_an_answer_waits_until_what_was_acked_is_committed(
-    harness: RemoteQueueHarness, method: Method, answer: type[Method]
+    harness: QueueHarness, method: Method, answer: type[Method]
 ) -> None:
     acked(harness)
     harness.client.send(encode_method(1, method))
@@ -54,7 +54,7 @@ def test_an_answer_waits_until_what_was_acked_is_committed(
 
 
 def test_the_end_of_a_connection_waits_for_what_was_acked_on_its_channels(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     harness.client.open_channel(2)
     acked(harness)
@@ -67,13 +67,15 @@ def test_the_end_of_a_connection_waits_for_what_was_acked_on_its_channels(
     assert harness.counts() == (1, 0, 0)
 
 
-def test_what_is_acked_waits_for_nothing_that_was_acked_before(harness: RemoteQueueHarness) -> None:
+def test_what_is_acked_waits_for_nothing_that_was_acked_before(
+    harness: QueueHarness,
+) -> None:
     acked(harness)
     harness.client.send(encode_method(1, Basic.Nack(2, False, True)))
     harness.client.expect_channel_closed(406, "unknown delivery tag 2")
 
 
-def test_a_get_waits_where_it_is_answered(harness: RemoteQueueHarness) -> None:
+def test_a_get_waits_where_it_is_answered(harness: QueueHarness) -> None:
     acked(harness)
     harness.client.send(encode_method(1, Basic.Get(queue="q")))
     harness.client.expect_nothing()
@@ -82,7 +84,9 @@ def test_a_get_waits_where_it_is_answered(harness: RemoteQueueHarness) -> None:
     assert harness.client.take().body == b"2"
 
 
-def test_a_commit_of_a_transaction_vouches_for_what_it_settles(harness: RemoteQueueHarness) -> None:
+def test_a_commit_of_a_transaction_vouches_for_what_it_settles(
+    harness: QueueHarness,
+) -> None:
     harness.client.publish(b"m")
     harness.client.call(Tx.Select(), Tx.SelectOk)
     assert get(harness.client) is not None
@@ -94,7 +98,7 @@ def test_a_commit_of_a_transaction_vouches_for_what_it_settles(harness: RemoteQu
     harness.client.expect(Tx.CommitOk)
 
 
-def test_nothing_is_vouched_for_without_a_leader(harness: RemoteQueueHarness) -> None:
+def test_nothing_is_vouched_for_without_a_leader(harness: QueueHarness) -> None:
     acked(harness)
     harness.far.cut()
     harness.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
@@ -102,7 +106,7 @@ def test_nothing_is_vouched_for_without_a_leader(harness: RemoteQueueHarness) ->
     harness.client.expect_closed(541, "settling messages of quorum queue 'q' in vhost '/'")
 
 
-def test_nothing_is_vouched_for_in_a_session_that_is_lost(harness: RemoteQueueHarness) -> None:
+def test_nothing_is_vouched_for_in_a_session_that_is_lost(harness: QueueHarness) -> None:
     acked(harness)
     harness.far.cut()
     harness.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
@@ -114,7 +118,7 @@ def test_nothing_is_vouched_for_in_a_session_that_is_lost(harness: RemoteQueueHa
     harness.client.expect_channel_closed(406, CAME_BACK)
 
 
-def lost(harness: RemoteQueueHarness) -> None:
+def lost(harness: QueueHarness) -> None:
     """A client acknowledges what it has got, nobody hears of it, and it comes back."""
     harness.client.publish(b"1")
     assert get(harness.client) is not None
@@ -136,7 +140,7 @@ ENDS = [
 
 @pytest.mark.parametrize(("channel", "method", "_answer"), ENDS)
 def test_nothing_is_vouched_for_that_came_back(
-    harness: RemoteQueueHarness, channel: int, method: Method, _answer: type[Method]
+    harness: QueueHarness, channel: int, method: Method, _answer: type[Method]
 ) -> None:
     lost(harness)
     harness.client.send(encode_method(channel, method))
@@ -148,7 +152,7 @@ def test_nothing_is_vouched_for_that_came_back(
 
 @pytest.mark.parametrize(("channel", "method", "answer"), ENDS)
 def test_what_came_back_before_is_acknowledged_in_vain(
-    harness: RemoteQueueHarness, channel: int, method: Method, answer: type[Method]
+    harness: QueueHarness, channel: int, method: Method, answer: type[Method]
 ) -> None:
     """RabbitMQ says nothing of that either (rule 15)."""
     harness.client.publish(b"1")
@@ -161,7 +165,7 @@ def test_what_came_back_before_is_acknowledged_in_vain(
     harness.client.expect(answer, channel)
 
 
-def test_a_transaction_of_what_came_back_before_is_committed(harness: RemoteQueueHarness) -> None:
+def test_a_transaction_of_what_came_back_before_is_committed(harness: QueueHarness) -> None:
     harness.client.publish(b"1")
     assert get(harness.client) is not None
     harness.client.call(Tx.Select(), Tx.SelectOk)
@@ -172,14 +176,14 @@ def test_a_transaction_of_what_came_back_before_is_committed(harness: RemoteQueu
     assert harness.counts() == (1, 0, 0)
 
 
-def test_what_came_back_is_told_to_whoever_settled_it(harness: RemoteQueueHarness) -> None:
+def test_what_came_back_is_told_to_whoever_settled_it(harness: QueueHarness) -> None:
     harness.client.open_channel(2)
     lost(harness)
     harness.client.send(encode_method(2, Basic.Qos(prefetch_count=1)))
     harness.client.expect(Basic.QosOk, 2)
 
 
-def test_who_gives_back_what_came_back_has_what_it_wants(harness: RemoteQueueHarness) -> None:
+def test_who_gives_back_what_came_back_has_what_it_wants(harness: QueueHarness) -> None:
     harness.client.publish(b"1")
     assert get(harness.client) is not None
     harness.far.forget_node()
@@ -188,7 +192,7 @@ def test_who_gives_back_what_came_back_has_what_it_wants(harness: RemoteQueueHar
     harness.client.call(Basic.Qos(prefetch_count=1), Basic.QosOk)
 
 
-def test_what_the_leader_took_back_is_not_vouched_for(harness: RemoteQueueHarness) -> None:
+def test_what_the_leader_took_back_is_not_vouched_for(harness: QueueHarness) -> None:
     """It had not heard of the node for too long, when the acknowledgement arrived."""
     harness.client.publish(b"1")
     assert get(harness.client) is not None
@@ -202,7 +206,7 @@ def test_what_the_leader_took_back_is_not_vouched_for(harness: RemoteQueueHarnes
     harness.client.expect_channel_closed(406, CAME_BACK)
 
 
-def test_what_nobody_knows_of_a_get_or_a_purge_is_said(harness: RemoteQueueHarness) -> None:
+def test_what_nobody_knows_of_a_get_or_a_purge_is_said(harness: QueueHarness) -> None:
     purging = harness.node.connect()
     harness.client.publish(b"1")
     harness.far.cut()
@@ -215,7 +219,7 @@ def test_what_nobody_knows_of_a_get_or_a_purge_is_said(harness: RemoteQueueHarne
     assert harness.counts() == (1, 0, 0)
 
 
-def test_a_queue_that_is_deleted_has_settled_everything(harness: RemoteQueueHarness) -> None:
+def test_a_queue_that_is_deleted_has_settled_everything(harness: QueueHarness) -> None:
     acked(harness)
     harness.client.send(encode_method(1, Basic.Qos(prefetch_count=1)))
     harness.delete()

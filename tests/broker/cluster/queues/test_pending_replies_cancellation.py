@@ -7,8 +7,8 @@ import pytest
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queues import pending_replies
 from fluffle.protocol.methods import Basic, Queue, encode_method, make
-from tests.broker.cluster.queues.remote_queue_harness import (
-    RemoteQueueHarness,
+from tests.broker.cluster.queues.session_queue_harness import (
+    QueueHarness,
     get,
     get_with_headers,
 )
@@ -16,14 +16,14 @@ from tests.support.edge import publish_frames
 
 
 @pytest.fixture
-def harness() -> RemoteQueueHarness:
-    return RemoteQueueHarness()
+def harness() -> QueueHarness:
+    return QueueHarness()
 
 
 # What takes too long
 
 
-def test_without_a_leader_a_get_fails_in_time(harness: RemoteQueueHarness) -> None:
+def test_without_a_leader_a_get_fails_in_time(harness: QueueHarness) -> None:
     harness.far.cut()
     harness.client.send(encode_method(1, Basic.Get(queue="q")))
     harness.node.advance(pending_replies.ANSWER_S_MAX - 1)
@@ -32,7 +32,7 @@ def test_without_a_leader_a_get_fails_in_time(harness: RemoteQueueHarness) -> No
     harness.client.expect_closed(541, "Cannot get a message from queue 'queue 'q' in vhost '/''")
 
 
-def test_a_get_from_a_queue_that_has_crashed_fails(harness: RemoteQueueHarness) -> None:
+def test_a_get_from_a_queue_that_has_crashed_fails(harness: QueueHarness) -> None:
     harness.far.cut()
     harness.client.send(encode_method(1, Basic.Get(queue="q")))
     harness.queue.hear([happened.Got(1, 2, None, is_crashed=True)])
@@ -41,7 +41,7 @@ def test_a_get_from_a_queue_that_has_crashed_fails(harness: RemoteQueueHarness) 
     harness.client.expect_channel_closed(404, text)
 
 
-def give_up_getting(harness: RemoteQueueHarness, *, no_ack: bool) -> None:
+def give_up_getting(harness: QueueHarness, *, no_ack: bool) -> None:
     late = harness.node.connect()
     late.send(encode_method(1, Basic.Get(queue="q", no_ack=no_ack)))
     harness.far.cut()
@@ -51,7 +51,7 @@ def give_up_getting(harness: RemoteQueueHarness, *, no_ack: bool) -> None:
 
 @pytest.mark.parametrize("no_ack", [False, True])
 def test_what_could_not_be_got_in_time_is_not_got_later(
-    harness: RemoteQueueHarness, *, no_ack: bool
+    harness: QueueHarness, *, no_ack: bool
 ) -> None:
     harness.client.publish(b"m")
     harness.far.cut()
@@ -66,7 +66,7 @@ def test_what_could_not_be_got_in_time_is_not_got_later(
 @pytest.mark.parametrize("no_ack", [False, True])
 @pytest.mark.parametrize("how", ["answered late", "answered by the next leader"])
 def test_what_was_got_and_not_told_in_time_comes_back(
-    harness: RemoteQueueHarness, how: str, *, no_ack: bool
+    harness: QueueHarness, how: str, *, no_ack: bool
 ) -> None:
     harness.client.publish(b"m")
     harness.far.is_committing = False
@@ -85,7 +85,7 @@ def test_what_was_got_and_not_told_in_time_comes_back(
 
 @pytest.mark.parametrize("is_known", [False, True])
 def test_what_could_not_be_purged_in_time_is_not_purged_later(
-    harness: RemoteQueueHarness, *, is_known: bool
+    harness: QueueHarness, *, is_known: bool
 ) -> None:
     late = harness.node.connect()
     if is_known:
@@ -106,7 +106,7 @@ def test_what_could_not_be_purged_in_time_is_not_purged_later(
 
 
 def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     harness.client.publish(b"m")
     harness.far.cut()
@@ -118,7 +118,9 @@ def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(
     assert harness.counts() == (1, 0, 0)
 
 
-def test_of_what_was_got_without_acknowledgement_nothing_stays(harness: RemoteQueueHarness) -> None:
+def test_of_what_was_got_without_acknowledgement_nothing_stays(
+    harness: QueueHarness,
+) -> None:
     for _ in range(3):
         client = harness.node.connect()
         client.publish(b"m")
@@ -129,7 +131,7 @@ def test_of_what_was_got_without_acknowledgement_nothing_stays(harness: RemoteQu
 
 
 def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     harness.client.publish(b"m")
     going = harness.node.connect()
@@ -144,7 +146,7 @@ def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(
 # Consumers that cancel
 
 
-def test_what_comes_behind_a_cancel_stays(harness: RemoteQueueHarness) -> None:
+def test_what_comes_behind_a_cancel_stays(harness: QueueHarness) -> None:
     harness.client.consume()
     harness.client.feed(encode_method(1, make(Basic.Cancel, consumer_tag="c")))
     harness.client.feed(publish_frames(b"m"))
@@ -153,7 +155,7 @@ def test_what_comes_behind_a_cancel_stays(harness: RemoteQueueHarness) -> None:
     assert get_with_headers(harness.client) == (False, None)
 
 
-def cancel_while_messages_come(harness: RemoteQueueHarness, *, no_ack: bool) -> None:
+def cancel_while_messages_come(harness: QueueHarness, *, no_ack: bool) -> None:
     harness.client.consume(no_ack=no_ack)
     harness.far.is_committing = False
     harness.client.publish(b"1", b"2")
@@ -161,14 +163,14 @@ def cancel_while_messages_come(harness: RemoteQueueHarness, *, no_ack: bool) -> 
     harness.client.expect_nothing()
 
 
-def commit(harness: RemoteQueueHarness) -> None:
+def commit(harness: QueueHarness) -> None:
     harness.far.is_committing = True
     harness.run()
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
 def test_what_is_on_its_way_to_who_cancels_comes_before_the_answer(
-    harness: RemoteQueueHarness, *, no_ack: bool
+    harness: QueueHarness, *, no_ack: bool
 ) -> None:
     cancel_while_messages_come(harness, no_ack=no_ack)
     commit(harness)
@@ -183,7 +185,7 @@ def test_what_is_on_its_way_to_who_cancels_comes_before_the_answer(
 
 
 def test_who_cancels_and_is_gone_gives_back_what_was_on_its_way(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     cancel_while_messages_come(harness, no_ack=False)
     harness.client.transport.lose()
@@ -193,9 +195,7 @@ def test_who_cancels_and_is_gone_gives_back_what_was_on_its_way(
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
-def test_a_cancel_is_answered_by_the_next_leader(
-    harness: RemoteQueueHarness, *, no_ack: bool
-) -> None:
+def test_a_cancel_is_answered_by_the_next_leader(harness: QueueHarness, *, no_ack: bool) -> None:
     cancel_while_messages_come(harness, no_ack=no_ack)
     harness.far.cut()
     harness.far.elect()
@@ -206,7 +206,7 @@ def test_a_cancel_is_answered_by_the_next_leader(
 
 
 def test_who_cancels_hears_nothing_else_when_the_queue_is_deleted(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     cancel_while_messages_come(harness, no_ack=True)
     harness.delete()
@@ -214,7 +214,7 @@ def test_who_cancels_hears_nothing_else_when_the_queue_is_deleted(
 
 
 def test_without_a_leader_a_cancel_fails_in_time_and_comes_true_later(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     harness.client.consume()
     harness.far.cut()

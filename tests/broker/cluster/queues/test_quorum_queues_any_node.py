@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError, QueueEmpty
 
-from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import soon
@@ -198,7 +198,7 @@ async def test_without_a_majority_a_message_waits_and_is_confirmed_when_it_heals
 def pending(scene: Scene, name: str) -> int:
     """Operations of a node's stream to the queue whose outcome it does not know."""
     queue = scene.nodes[name].node.catalogue.vhosts["/"].queues["q"]
-    assert isinstance(queue, RemoteQueue)
+    assert isinstance(queue, SessionQueue)
     return len(queue._port.edge.pending)
 
 

@@ -21,8 +21,8 @@ from fluffle.broker.cluster.restored_data import accept_moved
 from fluffle.broker.metadata.nodes import dismiss
 from fluffle.raft.config import Config, Member
 from fluffle.raft.records import GroupId
-from tests.broker.cluster.queues.test_log_positions import is_lost
 from tests.broker.cluster.queues.test_membership import drained, is_on
+from tests.broker.cluster.queues.test_queue_queries_positions import is_lost
 from tests.broker.cluster.queues.test_quorum_queues import Scene, leads, publish
 from tests.broker.cluster.test_boots import refusals
 from tests.broker.cluster.test_membership import is_seen_by_nobody

@@ -8,8 +8,7 @@ from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.messages import Boot
-from fluffle.broker.cluster.queues.leader_routes import TELL_S
-from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queues.session_router import TELL_S, SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
 from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.quorum.leadership import Leadership

@@ -16,10 +16,9 @@ from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClas
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Delivered, Event, PublishConfirmed
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader, Publish
-from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms, QueueRequests
-from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
-from fluffle.broker.cluster.queues.session_router import SessionRouter
+from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms, SessionRequests
+from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
+from fluffle.broker.cluster.queues.session_router import LeaderRoute, SessionRouter
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
@@ -163,7 +162,7 @@ class TwoNodes:
 
 def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
     nodes = TwoNodes()
-    asking = [QueueRequests(line.edge) for line in nodes.lines]
+    asking = [SessionRequests(line.edge) for line in nodes.lines]
     origin = Origin("", "k")
     for _ in range(200):
         for line, asked, queue in zip(nodes.lines, asking, nodes.queues, strict=True):
@@ -186,7 +185,7 @@ def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
 def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: Counts) -> None:
     nodes = TwoNodes()
     nodes.speaks = speaks
-    asking = QueueRequests(nodes.lines[0].edge)
+    asking = SessionRequests(nodes.lines[0].edge)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
     nodes.lines[0].touch()
     nodes.hubs["a"].before_consensus()
@@ -203,7 +202,7 @@ def test_consumers_of_all_queues_get_their_share() -> None:
     nodes = TwoNodes()
     origin = Origin("", "k")
     for line in nodes.lines:
-        QueueRequests(line.edge).attach(0, ConsumerTerms("t", no_ack=True), credit=100_000)
+        SessionRequests(line.edge).attach(0, ConsumerTerms("t", no_ack=True), credit=100_000)
         line.touch()
     for _ in range(200):
         for queue in nodes.queues:

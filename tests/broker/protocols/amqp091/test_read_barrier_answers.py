@@ -10,7 +10,7 @@ from fluffle.broker.access.permissions import EVERYTHING
 from fluffle.broker.protocols.amqp091 import pending_requests
 from fluffle.protocol.methods import Basic, Channel, Connection, Method, Queue, encode_method, make
 from fluffle.protocol.spec import PROTOCOL_HEADER
-from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness, get
+from tests.broker.cluster.queues.session_queue_harness import QueueHarness, get
 from tests.support.edge import Edge, publish_frames, start_ok
 from tests.support.read_barrier import ManualReadBarrier
 
@@ -62,7 +62,7 @@ def test_what_came_behind_a_question_is_answered_behind_it(
 def test_a_question_behind_an_ack_that_is_under_way_is_no_less_in_doubt(
     edge: Edge, read_barrier: ManualReadBarrier, method: Method
 ) -> None:
-    rig = RemoteQueueHarness(node=edge)
+    rig = QueueHarness(node=edge)
     rig.client.publish(b"1")
     assert get(rig.client) is not None
     rig.client.ack(1)
@@ -150,7 +150,7 @@ def test_a_channel_that_waits_no_more_lets_no_other_keep_more(
     edge: Edge, read_barrier: ManualReadBarrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending_requests, "KEPT_BYTES_MAX", 10_000)
-    rig = RemoteQueueHarness(node=edge)
+    rig = QueueHarness(node=edge)
     client = rig.client
     client.open_channel(2)
     rig.far.is_committing = False

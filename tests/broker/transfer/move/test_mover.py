@@ -30,7 +30,7 @@ from fluffle.storage.disk import Disk
 from fluffle.storage.memory import MemoryDisk
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queue_sessions.session_harness import LeaderWithSessions
-from tests.broker.cluster.queues.remote_queue_harness import LEADER, NODE, RemoteQueueHarness
+from tests.broker.cluster.queues.session_queue_harness import LEADER, NODE, QueueHarness
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import seeds
 from tests.support.edge import Client, Edge
@@ -264,9 +264,9 @@ def test_what_cannot_be_moved() -> None:
 # Queues elsewhere
 
 
-def far_desk() -> tuple[RemoteQueueHarness, VerbHarness]:
+def far_desk() -> tuple[QueueHarness, VerbHarness]:
     """Queue `q` is led elsewhere, `w` is here."""
-    rig = RemoteQueueHarness(QueueType.QUORUM)
+    rig = QueueHarness(QueueType.QUORUM)
     rig.client.declare("w", durable=True)
     return rig, VerbHarness(edge=rig.node)
 
@@ -361,7 +361,7 @@ class Crashing:
     def __init__(self, seed: int, *, is_from_here: bool) -> None:
         self.chance = Random(seed)
         self.disk = MemoryDisk()
-        self.rig = RemoteQueueHarness(node=Edge(store=open_store(self.disk, self.writer_on)))
+        self.rig = QueueHarness(node=Edge(store=open_store(self.disk, self.writer_on)))
         self.far = self.rig.far
         self.rig.client.send(encode_method(1, make(Queue.Declare, queue="w", durable=True)))
         self.complete()

@@ -11,7 +11,7 @@ from fluffle.broker.cluster.msgpack_parts import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
-from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
+from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit

@@ -6,16 +6,16 @@ import pytest
 
 from fluffle.broker.core.read_control import OWED_MESSAGES_MAX, SECONDS_PER_MESSAGE
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
-from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
+from tests.broker.cluster.queues.session_queue_harness import QueueHarness
 from tests.support.edge import Client
 
 
 @pytest.fixture
-def harness() -> RemoteQueueHarness:
-    return RemoteQueueHarness()
+def harness() -> QueueHarness:
+    return QueueHarness()
 
 
-def behind(harness: RemoteQueueHarness) -> Client:
+def behind(harness: QueueHarness) -> Client:
     """A consumer with all that it takes at a time, and a publisher that has put in far more."""
     consumer = harness.node.connect()
     consumer.consume(prefetch=1_000)
@@ -26,7 +26,7 @@ def behind(harness: RemoteQueueHarness) -> Client:
 
 
 def test_a_publisher_waits_until_the_queue_has_handed_out_what_it_put_in(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     consumer = behind(harness)
     assert not harness.client.transport.is_reading()
@@ -42,14 +42,14 @@ def test_a_publisher_waits_until_the_queue_has_handed_out_what_it_put_in(
     )
 
 
-def test_a_publisher_waits_for_a_time_in_proportion_at_most(harness: RemoteQueueHarness) -> None:
+def test_a_publisher_waits_for_a_time_in_proportion_at_most(harness: QueueHarness) -> None:
     behind(harness)
     harness.node.advance(OWED_MESSAGES_MAX * SECONDS_PER_MESSAGE)
     assert harness.client.transport.is_reading()
 
 
 def test_a_publisher_need_not_wait_when_nobody_consumes_any_more(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     consumer = behind(harness)
     consumer.arrivals()
@@ -60,14 +60,14 @@ def test_a_publisher_need_not_wait_when_nobody_consumes_any_more(
     assert harness.client.transport.is_reading()
 
 
-def test_what_waits_at_another_leader_is_nobodys_debt(harness: RemoteQueueHarness) -> None:
+def test_what_waits_at_another_leader_is_nobodys_debt(harness: QueueHarness) -> None:
     behind(harness)
     harness.far.elect()
     harness.run()
     assert not harness.queue.is_behind
 
 
-def test_whose_session_has_ended_owes_nothing(harness: RemoteQueueHarness) -> None:
+def test_whose_session_has_ended_owes_nothing(harness: QueueHarness) -> None:
     behind(harness)
     blocked_publishers = harness.far.led.leadership.queue.blocked_publishers
     assert len(blocked_publishers) == 1

@@ -11,6 +11,7 @@ for a bounded time where a client waits for an answer, else as long as it takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,24 +20,25 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
+from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
-from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
-from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.error_texts import ClientRequest, ErrorTexts
+from fluffle.broker.cluster.queue_sessions.messages import Deliver, Publish, Token, tokens_of
+from fluffle.broker.cluster.queue_sessions.session_client import PendingOperations, SessionRequests
 from fluffle.broker.cluster.queues.pending_replies import (
     NO_PENDING_REPLIES,
+    ClientRequest,
     DeferredRequests,
+    Deletions,
+    ErrorTexts,
     PendingGets,
     PendingReplies,
-    PublishReceipts,
     Settlements,
     answered,
 )
 from fluffle.broker.cluster.queues.ports import LeaderCounts, QueueId, SessionDirectory, SessionPort
-from fluffle.broker.cluster.queues.remote_consumers import (
+from fluffle.broker.cluster.queues.session_consumers import (
     ConsumerSlot,
-    RemoteConsumer,
+    SessionConsumer,
     delivery_of,
     losers_of,
     terms_of,
@@ -46,7 +48,7 @@ from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.conversion_buffer import conversion_in_progress
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import (
     BlockedPublisher,
@@ -59,6 +61,7 @@ from fluffle.broker.queues.queue_api import (
     QueueCounts,
     QueueTarget,
     SettlementStatus,
+    enqueue_again,
 )
 from fluffle.broker.queues.quorum.runs import runs_of
 
@@ -66,7 +69,110 @@ UNKNOWN = QueueCounts(0, 0, 0)
 """What is told, as RabbitMQ does, of a queue that cannot be asked."""
 
 
-class RemoteCounts:
+RUN_BYTES_MAX = 1 << 20
+"""Of an operation of more than one message, so that others come between."""
+
+
+@dataclass(slots=True)
+class PublishRun:
+    """Operations with consecutive numbers, a message each."""
+
+    first: int
+    count: int
+    receipt: PublishReceipt
+    offset: int
+    """Of the first message, among those of the receipt."""
+    left: int
+    """How many have no outcome."""
+
+
+class PublishReceipts:
+    """PublishReceipts of unconfirmed publishes, by the numbers of their operations."""
+
+    __slots__ = ("_runs",)
+
+    def __init__(self) -> None:
+        self._runs: dict[int, PublishRun] = EMPTY_DICT
+        """By the number of the first operation."""
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def ask(
+        self,
+        asking: SessionRequests,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes,
+        posted: DeadLetterIds | None = None,
+        counts: Counts = NEW,
+    ) -> PublishReceipt:
+        """Have messages published, so many in a run that others come between."""
+        count = len(contents)
+        receipt = PublishReceipt(count)
+        step = min(MESSAGES_MAX, count)
+        if content_bytes > RUN_BYTES_MAX:
+            step = max(1, min(step, count * RUN_BYTES_MAX // content_bytes))
+        if self._runs is EMPTY_DICT:
+            self._runs = {}
+        for start in range(0, count, step):  # mutant: BA21
+            stop = min(start + step, count)
+            first = asking.publish(  # mutant: BA18 BA19
+                origins[start:stop],
+                contents[start:stop],
+                persistent=persistent,
+                expiration_ms=lifetimes_in(expiration_ms, slice(start, stop)),  # mutant: BA16 BA17
+                posted=posted.part(start, stop) if posted is not None else None,
+                counts=counts,  # mutant: BA20
+            )
+            # mutant: BA22
+            self._runs[first] = PublishRun(first, stop - start, receipt, start, stop - start)
+        return receipt
+
+    def pass_on(self, pending: PendingOperations, successor: QueueTarget) -> None:
+        """What has no outcome is for another queue, which has all that has one."""
+        publishes = pending.of_kinds(0, pending.next, (Publish,))  # mutant: BA23
+        for operation, first, count in publishes:
+            assert isinstance(operation, Publish)
+            start, posted = first - operation.number, operation.posted  # mutant: BA24
+            part = slice(start, start + count)
+            contents = operation.contents[part]
+            posted = posted.part(start, part.stop) if posted is not None else None  # mutant: BA26
+            put = enqueue_again(successor, posted, operation.counts)  # mutant: BA27
+            fate = put(
+                operation.origins[part],
+                contents,
+                sum(map(len, contents)),
+                persistent=operation.is_persistent,
+                expiration_ms=lifetimes_in(operation.expiration_ms, part),  # mutant: BA25
+            )
+            if isinstance(fate, PublishReceipt):
+                fate.then(partial(self._passed, first))
+            else:
+                self.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)  # mutant: BA28
+
+    def _passed(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+        self.known(first + start, stop - start, is_taken=is_taken)
+
+    def known(self, first: int, count: int, *, is_taken: bool) -> None:
+        """Numbers of one run have this outcome: all of it, mostly."""
+        run = self._runs.get(first) or self._find(first)
+        run.left -= count
+        if not run.left:
+            del self._runs[run.first]
+        start = run.offset + first - run.first
+        run.receipt.known(start, start + count, is_taken=is_taken)
+
+    def _find(self, number: int) -> PublishRun:
+        return next(
+            run for run in self._runs.values() if run.first <= number < run.first + run.count
+        )
+
+
+class ReportedCounts:
     """Message and consumer counts of a queue led elsewhere, as its leader last reported them."""
 
     __slots__ = ("_hub", "_is_whole", "_port", "_queue", "last")
@@ -114,7 +220,7 @@ class RemoteCounts:
 T = TypeVar("T")
 
 
-class RemoteQueue:
+class SessionQueue:
     """A `QueueHandle` that is led elsewhere, or by a Raft group."""
 
     damage: Damage | None = None
@@ -136,16 +242,16 @@ class RemoteQueue:
         self._vhost, self._hub, self._manners, self._call_later = vhost, hub, manners, call_later
         self._deletions = deletions
         self._port = hub.open(definition, self.hear)
-        self._asking = QueueRequests(self._port.edge)
+        self._asking = SessionRequests(self._port.edge)
         self._is_over = False
         """Whether it has been deleted."""
-        self._counted = RemoteCounts(definition.id, hub, self._port)
+        self._counted = ReportedCounts(definition.id, hub, self._port)
         self._paid = 0
         """Messages that were handed out of a queue that is behind, which debtors wait for."""
         self._receipts = PublishReceipts()
         self._seats: dict[Holder, ConsumerSlot] = EMPTY_DICT
-        self._takers: dict[Consumer, RemoteConsumer] = EMPTY_DICT
-        self._by_number: dict[int, RemoteConsumer] = EMPTY_DICT
+        self._takers: dict[Consumer, SessionConsumer] = EMPTY_DICT
+        self._by_number: dict[int, SessionConsumer] = EMPTY_DICT
         self._gets: PendingGets | None = None
         self._settlements: Settlements | None = None
         """Each made with the first."""
@@ -286,7 +392,7 @@ class RemoteQueue:
             self._takers, self._by_number = {}, {}
             self._attaching = PendingReplies(self._call_later, self._attached_too_late)
         seat = self._seat(consumer, ConsumerSlot())
-        taker = self._takers[consumer] = RemoteConsumer(consumer, seat)
+        taker = self._takers[consumer] = SessionConsumer(consumer, seat)
         taker.limit = taker.first_limit
         taker.number = self._asking.attach(0, terms_of(consumer), taker.limit)
         self._by_number[taker.number] = taker
@@ -308,7 +414,7 @@ class RemoteQueue:
         self._port.touch()
         self._attaching.answer(taker.number, None)  # whoever asked is there no more
 
-    def _leave(self, taker: RemoteConsumer) -> None:
+    def _leave(self, taker: SessionConsumer) -> None:
         """A consumer gets nothing more; what it has it keeps."""
         consumer = taker.consumer
         self._take_back(taker)
@@ -317,7 +423,7 @@ class RemoteQueue:
         taker.seat.is_left = True
         self._clear(consumer, taker.seat)
 
-    def _take_back(self, taker: RemoteConsumer) -> None:
+    def _take_back(self, taker: SessionConsumer) -> None:
         """What waits for it is not delivered to it."""
         if tokens := taker.taken_back():
             self._asking.settle(tokens, Outcome.UNSENT)
@@ -362,11 +468,11 @@ class RemoteQueue:
         if taker is not None and consumer.parked:
             taker.take_turn(partial(self._serve, taker), self._call_later)
 
-    def _serve(self, taker: RemoteConsumer) -> None:
+    def _serve(self, taker: SessionConsumer) -> None:
         self._deliver(taker, taker.admitted())
         self._credit(taker)
 
-    def _credit(self, taker: RemoteConsumer) -> None:
+    def _credit(self, taker: SessionConsumer) -> None:
         """Tell the leader how much it may send, if that has changed much."""
         if not taker.is_served:
             return
@@ -460,7 +566,7 @@ class RemoteQueue:
             self._take_back(taker)
         self._credit(taker)
 
-    def _deliver(self, taker: RemoteConsumer, delivers: Iterator[Deliver]) -> None:
+    def _deliver(self, taker: SessionConsumer, delivers: Iterator[Deliver]) -> None:
         for deliver in delivers:
             delivery_batch = delivery_of(
                 taker.consumer, deliver, tells_counts=self._manners.tells_counts
@@ -559,27 +665,27 @@ class RemoteQueue:
         self._postponed.end(self._gone)
 
 
-def ignore_event(_queue: RemoteQueue, _event: Event) -> None:
+def ignore_event(_queue: SessionQueue, _event: Event) -> None:
     """What no channel need know."""
 
 
-EVENT_HANDLERS: Mapping[type[Event], Callable[[RemoteQueue, Any], None]] = {
-    happened.PublishConfirmed: RemoteQueue._on_confirmed,
-    happened.PublishRefused: RemoteQueue._on_refused,
-    happened.PublishUndecided: RemoteQueue._on_undecided,
+EVENT_HANDLERS: Mapping[type[Event], Callable[[SessionQueue, Any], None]] = {
+    happened.PublishConfirmed: SessionQueue._on_confirmed,
+    happened.PublishRefused: SessionQueue._on_refused,
+    happened.PublishUndecided: SessionQueue._on_undecided,
     happened.OperationsDone: ignore_event,
-    happened.Attached: RemoteQueue._on_attached,
-    happened.NotAttached: RemoteQueue._on_not_attached,
-    happened.Purged: RemoteQueue._on_purged,
-    happened.NotPurged: RemoteQueue._on_not_purged,
-    happened.AnswerLost: RemoteQueue._on_unanswered,
-    happened.SettleFailed: RemoteQueue._on_unsettled,
-    happened.Delivered: RemoteQueue._on_delivered,
-    happened.Got: RemoteQueue._on_got,
-    happened.Cancelled: RemoteQueue._on_cancelled,
-    happened.Revoked: RemoteQueue._on_revoked,
+    happened.Attached: SessionQueue._on_attached,
+    happened.NotAttached: SessionQueue._on_not_attached,
+    happened.Purged: SessionQueue._on_purged,
+    happened.NotPurged: SessionQueue._on_not_purged,
+    happened.AnswerLost: SessionQueue._on_unanswered,
+    happened.SettleFailed: SessionQueue._on_unsettled,
+    happened.Delivered: SessionQueue._on_delivered,
+    happened.Got: SessionQueue._on_got,
+    happened.Cancelled: SessionQueue._on_cancelled,
+    happened.Revoked: SessionQueue._on_revoked,
     happened.WrongLeader: ignore_event,
-    happened.BacklogReduced: RemoteQueue._on_paid,
-    happened.ActiveConsumerChanged: RemoteQueue._on_activity,
-    happened.DeliveryTimedOut: RemoteQueue._on_timed_out,
+    happened.BacklogReduced: SessionQueue._on_paid,
+    happened.ActiveConsumerChanged: SessionQueue._on_activity,
+    happened.DeliveryTimedOut: SessionQueue._on_timed_out,
 }

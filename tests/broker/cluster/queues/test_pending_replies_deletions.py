@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from fluffle.broker.base.errors import BrokerError, InternalError
-from fluffle.broker.cluster.queues.deletions import Deletions
+from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import EnqueueResult

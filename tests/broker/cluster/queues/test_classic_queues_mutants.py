@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.broker.cluster.queues.test_classic_host import whatever
+from tests.broker.cluster.queues.test_classic_queues_host import whatever
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 

@@ -6,14 +6,14 @@ import gc
 from collections import Counter
 from pathlib import Path
 
-from fluffle.broker.cluster.queues.classic_host import ClassicQueueHost
-from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
+from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.vhosts.queue_changes import declare_queue, delete_queue
 from tests.support.cluster_nodes import ClusterNode, running_cluster
 
-PARTS = (Queue, RemoteQueue, ClassicQueueHost)
+PARTS = (Queue, SessionQueue, ClassicQueueHost)
 
 
 def parts_there() -> Counter[str]:

@@ -8,8 +8,8 @@ import pytest
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queues.leader_routes import TELL_S, LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.ports import KnownLeader
+from fluffle.broker.cluster.queues.session_router import TELL_S, LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery import Outcome

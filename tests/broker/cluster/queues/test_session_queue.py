@@ -10,7 +10,7 @@ from fluffle.broker.base.errors import NotFound
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import session_client as streams
 from fluffle.broker.cluster.queue_sessions.replies import on_not_taken
-from fluffle.broker.cluster.queues import pending_replies, remote_consumers
+from fluffle.broker.cluster.queues import pending_replies, session_consumers
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueCounts
 from fluffle.protocol.methods import (
@@ -22,19 +22,19 @@ from fluffle.protocol.methods import (
     make,
     pamqp_table,
 )
-from tests.broker.cluster.queues.remote_queue_harness import (
-    RemoteQueueHarness,
+from tests.broker.cluster.queues.session_queue_harness import (
+    QueueHarness,
     get,
     get_with_headers,
 )
 
 
 @pytest.fixture
-def harness() -> RemoteQueueHarness:
-    return RemoteQueueHarness()
+def harness() -> QueueHarness:
+    return QueueHarness()
 
 
-def test_what_is_published_is_delivered(harness: RemoteQueueHarness) -> None:
+def test_what_is_published_is_delivered(harness: QueueHarness) -> None:
     harness.client.consume()
     harness.client.publish(b"1", b"2")
     assert harness.client.bodies() == [b"1", b"2"]
@@ -43,7 +43,7 @@ def test_what_is_published_is_delivered(harness: RemoteQueueHarness) -> None:
     assert harness.counts() == (0, 0, 1)
 
 
-def test_confirms_come_once_it_is_committed(harness: RemoteQueueHarness) -> None:
+def test_confirms_come_once_it_is_committed(harness: QueueHarness) -> None:
     harness.client.confirm_select()
     harness.far.is_committing = False
     harness.client.publish(b"1", b"2")
@@ -54,7 +54,7 @@ def test_confirms_come_once_it_is_committed(harness: RemoteQueueHarness) -> None
     assert (ack.delivery_tag, ack.multiple) == (2, True)
 
 
-def test_get_empties_it_message_by_message(harness: RemoteQueueHarness) -> None:
+def test_get_empties_it_message_by_message(harness: QueueHarness) -> None:
     harness.client.publish(b"1", b"2")
     first = get(harness.client)
     assert first is not None
@@ -68,7 +68,7 @@ def test_get_empties_it_message_by_message(harness: RemoteQueueHarness) -> None:
     assert harness.counts() == (0, 0, 0)
 
 
-def test_channels_get_at_once_and_each_gets_one(harness: RemoteQueueHarness) -> None:
+def test_channels_get_at_once_and_each_gets_one(harness: QueueHarness) -> None:
     harness.client.open_channel(2)
     harness.client.publish(b"1", b"2")
     harness.client.send(
@@ -78,7 +78,7 @@ def test_channels_get_at_once_and_each_gets_one(harness: RemoteQueueHarness) -> 
     assert got == {1: b"1", 2: b"2"}
 
 
-def test_purge_declare_and_delete_tell_counts(harness: RemoteQueueHarness) -> None:
+def test_purge_declare_and_delete_tell_counts(harness: QueueHarness) -> None:
     harness.client.publish(b"1", b"2", b"3")
     get(harness.client)
     declared = harness.client.declare(passive=True)
@@ -88,7 +88,7 @@ def test_purge_declare_and_delete_tell_counts(harness: RemoteQueueHarness) -> No
     assert harness.client.declare(passive=True).message_count == 0
 
 
-def test_a_purge_that_is_refused_can_be_repeated(harness: RemoteQueueHarness) -> None:
+def test_a_purge_that_is_refused_can_be_repeated(harness: QueueHarness) -> None:
     harness.client.publish(b"1")
     harness.far.cut()
     harness.client.send(encode_method(1, Queue.Purge(queue="q")))
@@ -103,7 +103,7 @@ def test_a_purge_that_is_refused_can_be_repeated(harness: RemoteQueueHarness) ->
     assert again.call(make(Queue.Purge, queue="q"), Queue.PurgeOk).message_count == 1
 
 
-def test_counts_of_what_cannot_be_asked_are_0(harness: RemoteQueueHarness) -> None:
+def test_counts_of_what_cannot_be_asked_are_0(harness: QueueHarness) -> None:
     harness.client.publish(b"1")
     harness.far.cut()
     assert harness.client.declare(passive=True).message_count == 0
@@ -111,7 +111,7 @@ def test_counts_of_what_cannot_be_asked_are_0(harness: RemoteQueueHarness) -> No
 
 def test_what_has_not_been_counted_is_not_deleted_under_a_condition() -> None:
     """Its home does not answer, and is not known to be away."""
-    harness = RemoteQueueHarness(QueueType.CLASSIC)
+    harness = QueueHarness(QueueType.CLASSIC)
     harness.client.publish(b"1")
     assert get(harness.client) is not None
     harness.far.cut()
@@ -126,7 +126,7 @@ def test_what_has_not_been_counted_is_not_deleted_under_a_condition() -> None:
 
 
 def test_nobody_uses_a_queue_whose_home_is_away_but_it_may_hold_messages() -> None:
-    harness = RemoteQueueHarness(QueueType.CLASSIC)
+    harness = QueueHarness(QueueType.CLASSIC)
     harness.far.is_away = True
     host = harness.node.vhost
     assert harness.queue.queue_counts == QueueCounts(0, 0, 0)
@@ -135,7 +135,7 @@ def test_nobody_uses_a_queue_whose_home_is_away_but_it_may_hold_messages() -> No
     host.check_deletable(harness.queue, unused=True, empty=False)
 
 
-def test_what_a_get_and_a_purge_tell_is_no_count(harness: RemoteQueueHarness) -> None:
+def test_what_a_get_and_a_purge_tell_is_no_count(harness: QueueHarness) -> None:
     """They say nothing of consumers, and of messages in hands."""
     harness.client.publish(b"1", b"2")
     assert get(harness.client) is not None
@@ -146,7 +146,7 @@ def test_what_a_get_and_a_purge_tell_is_no_count(harness: RemoteQueueHarness) ->
     assert harness.queue.counts_error is None
 
 
-def test_what_is_given_back_says_how_often(harness: RemoteQueueHarness) -> None:
+def test_what_is_given_back_says_how_often(harness: QueueHarness) -> None:
     harness.client.publish(b"m")
     headers: list[Any] = []
     for method in (Basic.Nack(0, True, True), Basic.Reject(2, True), Basic.Recover(True)):
@@ -162,7 +162,7 @@ def test_what_is_given_back_says_how_often(harness: RemoteQueueHarness) -> None:
     ]
 
 
-def test_a_consumer_gets_no_more_than_its_prefetch(harness: RemoteQueueHarness) -> None:
+def test_a_consumer_gets_no_more_than_its_prefetch(harness: QueueHarness) -> None:
     harness.client.consume(prefetch=2)
     harness.client.publish(*(b"%d" % n for n in range(5)))
     assert harness.client.bodies() == [b"0", b"1"]
@@ -172,8 +172,8 @@ def test_a_consumer_gets_no_more_than_its_prefetch(harness: RemoteQueueHarness) 
     assert harness.client.bodies() == [b"3", b"4"]
 
 
-def test_a_consumer_without_prefetch_gets_everything(harness: RemoteQueueHarness) -> None:
-    count = 5 * remote_consumers.WINDOW_MAX
+def test_a_consumer_without_prefetch_gets_everything(harness: QueueHarness) -> None:
+    count = 5 * session_consumers.WINDOW_MAX
     harness.client.consume()
     for _ in range(5):
         harness.client.publish(*[b"m"] * (count // 5))
@@ -183,9 +183,7 @@ def test_a_consumer_without_prefetch_gets_everything(harness: RemoteQueueHarness
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
-def test_a_client_that_does_not_read_is_sent_little(
-    harness: RemoteQueueHarness, *, no_ack: bool
-) -> None:
+def test_a_client_that_does_not_read_is_sent_little(harness: QueueHarness, *, no_ack: bool) -> None:
     harness.client.consume(no_ack=no_ack)
     harness.client.transport.is_stuck = True
     content = b"m" * 100_000
@@ -201,7 +199,7 @@ def test_a_client_that_does_not_read_is_sent_little(
 
 
 def test_consumers_take_turns_and_the_higher_priority_comes_first(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     other = harness.node.connect()
     for client, tag, priority in ((harness.client, "low", 0), (other, "high", 5)):
@@ -215,7 +213,7 @@ def test_consumers_take_turns_and_the_higher_priority_comes_first(
 
 
 def test_after_a_cancel_nothing_is_delivered_and_what_was_can_be_acked(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     harness.client.consume(prefetch=1)
     harness.client.publish(b"1", b"2")
@@ -228,9 +226,7 @@ def test_after_a_cancel_nothing_is_delivered_and_what_was_can_be_acked(
 
 
 @pytest.mark.parametrize("how", ["channel", "connection", "socket"])
-def test_an_end_gives_back_what_is_in_hands_and_counts(
-    harness: RemoteQueueHarness, how: str
-) -> None:
+def test_an_end_gives_back_what_is_in_hands_and_counts(harness: QueueHarness, how: str) -> None:
     ending = harness.node.connect()
     ending.publish(b"1", b"2", b"3")
     get(ending)
@@ -249,7 +245,7 @@ def test_an_end_gives_back_what_is_in_hands_and_counts(
     assert sorted(lost, key=str) == [(False, None), (True, counts), (True, counts)]
 
 
-def test_a_deleted_queue_confirms_and_cancels(harness: RemoteQueueHarness) -> None:
+def test_a_deleted_queue_confirms_and_cancels(harness: QueueHarness) -> None:
     harness.client.confirm_select()
     harness.client.consume()
     harness.far.is_committing = False
@@ -258,7 +254,7 @@ def test_a_deleted_queue_confirms_and_cancels(harness: RemoteQueueHarness) -> No
     assert sorted(harness.client.names()) == ["Basic.Ack", "Basic.Cancel"]
 
 
-def test_a_deleted_queue_ends_whoever_waits_for_it(harness: RemoteQueueHarness) -> None:
+def test_a_deleted_queue_ends_whoever_waits_for_it(harness: QueueHarness) -> None:
     waiting = harness.node.connect()
     harness.far.cut()
     harness.client.send(encode_method(1, Basic.Get(queue="q")))
@@ -269,7 +265,7 @@ def test_a_deleted_queue_ends_whoever_waits_for_it(harness: RemoteQueueHarness) 
 
 
 def test_without_a_leader_a_consumer_fails_in_time_and_is_not_attached_later(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     harness.far.cut()
     harness.client.send(encode_method(1, make(Basic.Consume, queue="q")))
@@ -280,7 +276,9 @@ def test_without_a_leader_a_consumer_fails_in_time_and_is_not_attached_later(
     assert harness.counts() == (0, 0, 0)
 
 
-def test_without_a_leader_messages_wait_and_are_confirmed_once(harness: RemoteQueueHarness) -> None:
+def test_without_a_leader_messages_wait_and_are_confirmed_once(
+    harness: QueueHarness,
+) -> None:
     harness.client.confirm_select()
     harness.far.cut()
     harness.client.publish(b"1")
@@ -292,7 +290,7 @@ def test_without_a_leader_messages_wait_and_are_confirmed_once(harness: RemoteQu
     assert harness.counts() == (1, 0, 0)
 
 
-def test_publishers_stop_while_too_much_waits_and_go_on(harness: RemoteQueueHarness) -> None:
+def test_publishers_stop_while_too_much_waits_and_go_on(harness: QueueHarness) -> None:
     harness.far.cut()
     body = b"m" * 1_000_000
     sent = 0
@@ -308,7 +306,7 @@ def test_publishers_stop_while_too_much_waits_and_go_on(harness: RemoteQueueHarn
     assert harness.counts() == (sent, 0, 0)
 
 
-def fill(harness: RemoteQueueHarness) -> int:
+def fill(harness: QueueHarness) -> int:
     """Nobody leads the queue, and so much is pending that publishers stop; how many operations."""
     publisher = harness.node.connect()
     harness.far.cut()
@@ -318,7 +316,7 @@ def fill(harness: RemoteQueueHarness) -> int:
 
 
 def test_who_gets_purges_or_consumes_waits_while_too_much_is_pending(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     before = fill(harness)
     purging, consuming = harness.node.connect(), harness.node.connect()
@@ -338,7 +336,7 @@ def test_who_gets_purges_or_consumes_waits_while_too_much_is_pending(
 
 
 def test_what_waits_like_that_is_given_up_in_time_and_never_asked(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     before = fill(harness)
     for _ in range(3):
@@ -355,7 +353,7 @@ def test_what_waits_like_that_is_given_up_in_time_and_never_asked(
     assert harness.counts() == (before, 0, 0)
 
 
-def test_what_waits_like_that_ends_with_the_queue(harness: RemoteQueueHarness) -> None:
+def test_what_waits_like_that_ends_with_the_queue(harness: QueueHarness) -> None:
     fill(harness)
     harness.client.send(encode_method(1, Basic.Get(queue="q")))
     harness.delete()
@@ -363,7 +361,7 @@ def test_what_waits_like_that_ends_with_the_queue(harness: RemoteQueueHarness) -
 
 
 def test_what_a_client_holds_takes_no_room_here_nor_where_it_is_led(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     harness.client.consume()
     harness.client.publish(b"1", b"2")
@@ -385,7 +383,7 @@ def test_what_a_client_holds_takes_no_room_here_nor_where_it_is_led(
     assert sorted(harness.client.bodies()) == [b"1", b"2", b"3"]
 
 
-def test_a_new_leader_changes_nothing_for_who_holds_messages(harness: RemoteQueueHarness) -> None:
+def test_a_new_leader_changes_nothing_for_who_holds_messages(harness: QueueHarness) -> None:
     harness.client.consume(prefetch=2)
     harness.client.publish(b"1", b"2", b"3")
     assert harness.client.bodies() == [b"1", b"2"]
@@ -399,7 +397,7 @@ def test_a_new_leader_changes_nothing_for_who_holds_messages(harness: RemoteQueu
 
 
 def test_acks_reach_the_next_leader_also_after_the_connection_is_gone(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     ending = harness.node.connect()
     harness.client.publish(b"1", b"2")
@@ -416,7 +414,7 @@ def test_acks_reach_the_next_leader_also_after_the_connection_is_gone(
     assert got[0] == b"2"
 
 
-def test_a_lost_session_cancels_and_takes_no_late_acks(harness: RemoteQueueHarness) -> None:
+def test_a_lost_session_cancels_and_takes_no_late_acks(harness: QueueHarness) -> None:
     harness.client.consume()
     harness.client.publish(b"1")
     assert harness.client.bodies() == [b"1"]
@@ -431,7 +429,7 @@ def test_a_lost_session_cancels_and_takes_no_late_acks(harness: RemoteQueueHarne
     assert harness.client.bodies() == [b"1"]
 
 
-def test_what_was_published_in_a_lost_session_is_nacked(harness: RemoteQueueHarness) -> None:
+def test_what_was_published_in_a_lost_session_is_nacked(harness: QueueHarness) -> None:
     harness.client.confirm_select()
     harness.client.publish(b"0")
     harness.client.arrivals()
@@ -444,7 +442,7 @@ def test_what_was_published_in_a_lost_session_is_nacked(harness: RemoteQueueHarn
     assert harness.client.names() == ["Basic.Ack"]
 
 
-def test_a_transaction_is_committed_with_the_queue(harness: RemoteQueueHarness) -> None:
+def test_a_transaction_is_committed_with_the_queue(harness: QueueHarness) -> None:
     harness.client.call(Tx.Select(), Tx.SelectOk)
     harness.client.publish(b"1", b"2")
     harness.far.is_committing = False
@@ -460,7 +458,7 @@ def test_a_transaction_is_committed_with_the_queue(harness: RemoteQueueHarness) 
 
 
 def test_a_limit_that_consumers_share_is_refused_when_one_begins(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     other = harness.node.connect()
     harness.client.consume()
@@ -474,7 +472,7 @@ def test_a_limit_that_consumers_share_is_refused_when_one_begins(
     other.expect_closed(540, "queue 'q' in vhost '/' does not support global qos", (60, 20))
 
 
-def test_a_shared_limit_counts_nothing_of_quorum_queues(harness: RemoteQueueHarness) -> None:
+def test_a_shared_limit_counts_nothing_of_quorum_queues(harness: QueueHarness) -> None:
     harness.client.declare("classic")
     harness.client.consume()
     harness.client.call(Basic.Qos(prefetch_count=2, global_=True), Basic.QosOk)
@@ -485,7 +483,9 @@ def test_a_shared_limit_counts_nothing_of_quorum_queues(harness: RemoteQueueHarn
     assert harness.client.bodies() == [b"4"]
 
 
-def test_what_is_delivered_is_counted_by_the_type_of_its_queue(harness: RemoteQueueHarness) -> None:
+def test_what_is_delivered_is_counted_by_the_type_of_its_queue(
+    harness: QueueHarness,
+) -> None:
     harness.client.publish(b"1", b"2")
     harness.client.consume(prefetch=1)
     assert harness.client.bodies() == [b"1"]

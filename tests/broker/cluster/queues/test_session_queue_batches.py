@@ -9,12 +9,11 @@ from typing import Any, cast
 import pytest
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.queue_sessions import requests
+from fluffle.broker.cluster.queue_sessions import session_client
 from fluffle.broker.cluster.queue_sessions.messages import Publish
-from fluffle.broker.cluster.queue_sessions.requests import QueueRequests
-from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
-from fluffle.broker.cluster.queues import pending_replies
-from fluffle.broker.cluster.queues.pending_replies import PublishReceipts
+from fluffle.broker.cluster.queue_sessions.session_client import SessionClient, SessionRequests
+from fluffle.broker.cluster.queues import session_queue
+from fluffle.broker.cluster.queues.session_queue import PublishReceipts
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
@@ -53,9 +52,9 @@ SPECS: list[tuple[QueueType, dict[str, Any]]] = [
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_replies, "MESSAGES_MAX", RUN_MAX)
-    monkeypatch.setattr(requests, "MESSAGES_MAX", RUN_MAX)
-    monkeypatch.setattr(pending_replies, "RUN_BYTES_MAX", RUN_BYTES_MAX)
+    monkeypatch.setattr(session_queue, "MESSAGES_MAX", RUN_MAX)
+    monkeypatch.setattr(session_client, "MESSAGES_MAX", RUN_MAX)
+    monkeypatch.setattr(session_queue, "RUN_BYTES_MAX", RUN_BYTES_MAX)
 
 
 @pytest.fixture(autouse=True)
@@ -380,7 +379,7 @@ def passes_on(seed: int) -> None:
         told = Told(contents)
         publishers.append(told)
         given.ask(
-            QueueRequests(edge), [Origin("", each.decode()) for each in contents],
+            SessionRequests(edge), [Origin("", each.decode()) for each in contents],
             contents, sum(map(len, contents)),
             persistent=persistent, expiration_ms=cast(Any, said), posted=posted,
             counts=BROUGHT if posted is not None else NEW,
@@ -426,7 +425,7 @@ def test_a_run_is_no_larger_than_its_bytes_or_one_message(
 ) -> None:
     given, edge = PublishReceipts(), SessionClient(GROUP, BOOT)
     given.ask(
-        QueueRequests(edge), [ALIVE] * count, [bytes(size)] * count, count * size,
+        SessionRequests(edge), [ALIVE] * count, [bytes(size)] * count, count * size,
         persistent=True, expiration_ms=None,
     )  # fmt: skip
     asked = [each for each in edge.pending if isinstance(each, Publish)]

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from fluffle.protocol.methods import Basic, Channel, Confirm, Queue, encode_method, make
-from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
+from tests.broker.cluster.queues.session_queue_harness import QueueHarness
 from tests.suite.seeds import seeds
 from tests.support.edge import Arrival, Client
 
@@ -41,7 +41,7 @@ class Person:
 class Harness:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.harness = RemoteQueueHarness()
+        self.harness = QueueHarness()
         self.people = [self.newcomer() for _ in range(CLIENTS)]
         self.published: set[bytes] = set()
         self.gone: set[bytes] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.broker.cluster.queues.test_batches import (
+from tests.broker.cluster.queues.test_session_queue_batches import (
     asks_again,
     asks_home_again,
     make_small,

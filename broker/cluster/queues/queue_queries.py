@@ -1,25 +1,33 @@
-"""Queries to the leader of a queue that change nothing: its counts, and its next messages.
+"""Queries between nodes about a queue, which change nothing.
 
-question  [kind, number, queue, argument ...]
-answer    [1, number, field ...]    or [1, number]: it is not led there
+`LeaderQueries` ask its leader for its counts and its next messages:
+
+    question  [kind, number, queue, argument ...]
+    answer    [1, number, field ...]    or [1, number]: it is not led there
 
     kind  arguments                      answer
     0     none                           ready, unacked, consumers
     2     none                           the same, and somebody uses the queue by asking
     3     offset, count, body bytes      damage, then the fields of each message that is seen
+
+`LogPositions` ask its members how far their logs are, before one goes on alone:
+
+    question  [0, number, queue]
+    answer    [1, number, term, last]    its last entry; or [1, number]: nothing that can be used
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
+from fluffle.broker.cluster.gather import Gather, OnAnswers
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.ports import (
     HostedQueue,
+    KnownLeader,
     LeaderCounts,
     OnCounts,
     OnPeeked,
@@ -27,6 +35,7 @@ from fluffle.broker.cluster.queues.ports import (
     Reachability,
 )
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
+from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.queues.queue_view import peek
 from fluffle.raft.config import NodeId
@@ -69,13 +78,26 @@ class PendingQuery(NamedTuple):
     """How many are left."""
 
 
+class LeaderDirectory(Protocol):
+    """The leaders of queues, as far as this node has heard."""
+
+    def leader_of(self, queue: QueueId) -> KnownLeader:
+        """Who leads a queue, or `NO_LEADER`."""
+
+    def search(self, queue: QueueId) -> None:
+        """Ask a member that can be reached who leads."""
+
+    def reachable(self, queue: QueueId) -> Reachability:
+        """Whom one reaches of those who may lead."""
+
+
 class LeaderQueries:
     """Queries of one node without an answer yet, and the answers to others."""
 
     __slots__ = ("_leading", "_number", "_questions", "_routes", "_transport")
 
     def __init__(
-        self, transport: SessionTransport, leading: LocalLeaders, routes: LeaderRoutes
+        self, transport: SessionTransport, leading: LocalLeaders, routes: LeaderDirectory
     ) -> None:
         self._transport = transport
         self._leading = leading
@@ -239,3 +261,53 @@ def unpacked(payload: bytes) -> list[int]:
     if not are_numbers(*row):
         raise BadFrame(f"{row!r:.40} for numbers")
     return row
+
+
+class LogPosition(NamedTuple):
+    """The position of a log's last entry; the greater of two has more that may be committed."""
+
+    term: int
+    last: int
+
+
+class LogPositions:
+    """Requests of one node for positions, without an answer yet, and the answers to others."""
+
+    __slots__ = ("_host", "_node", "_polls", "_send")
+
+    def __init__(
+        self,
+        node: NodeId,
+        host: RaftHost,
+        send: Callable[[NodeId, bytes], None],
+        call_later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        """`send`: to the `receive` of another node; may be lost."""
+        self._node = node
+        self._host = host
+        self._send = send
+        self._polls: Gather[LogPosition] = Gather(send, call_later)
+
+    def here(self, queue: QueueId) -> LogPosition | None:
+        """That of the member on this node; None if it has nothing to go on with."""
+        if queue not in self._host:
+            return None
+        hosted = self._host.group(queue)
+        status = hosted.status
+        if status.is_quarantined or status.config.member_on(self._node) is None:
+            return None
+        return LogPosition(status.last_term, status.last)
+
+    def ask(self, queue: QueueId, nodes: Collection[NodeId], done: OnAnswers[LogPosition]) -> None:
+        """Told once, within seconds and not before this returns, of those that have answered."""
+        self._polls.ask(nodes, lambda number: pack(0, number, queue), done)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """A question or an answer.  Raises `BadFrame`."""
+        kind, number, *rest = unpacked(payload)
+        if kind == 0 and len(rest) == 1:
+            self._send(node, pack(1, number, *(self.here(rest[0]) or ())))
+        elif kind == 1 and len(rest) in (0, len(LogPosition._fields)):
+            self._polls.answered(node, number, LogPosition(*rest) if rest else None)
+        else:
+            raise BadFrame("neither a question nor an answer")

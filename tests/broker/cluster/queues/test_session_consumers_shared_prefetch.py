@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues.remote_consumers import TURN_S
+from fluffle.broker.cluster.queues.session_consumers import TURN_S
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.protocol.methods import Basic, encode_method
-from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
+from tests.broker.cluster.queues.session_queue_harness import QueueHarness
 
 
 @pytest.fixture(params=[QueueType.CLASSIC, QueueType.QUORUM])
-def harness(request: pytest.FixtureRequest) -> RemoteQueueHarness:
+def harness(request: pytest.FixtureRequest) -> QueueHarness:
     """Consumers of quorum queues have a part in it if they are told to."""
-    harness = RemoteQueueHarness(request.param)
+    harness = QueueHarness(request.param)
     session = harness.client.connection.session
     assert session is not None
     session.quorum_global_qos = True
     return harness
 
 
-def share(harness: RemoteQueueHarness, limit: int) -> None:
+def share(harness: QueueHarness, limit: int) -> None:
     harness.client.call(Basic.Qos(prefetch_count=limit, global_=True), Basic.QosOk)
 
 
-def consume(harness: RemoteQueueHarness) -> None:
+def consume(harness: QueueHarness) -> None:
     for tag in ("first", "second"):
         harness.client.consume(tag=tag)
 
 
-def nack_all(harness: RemoteQueueHarness) -> None:
+def nack_all(harness: QueueHarness) -> None:
     harness.client.send(encode_method(1, Basic.Nack(0, True, True)))
 
 
-def came(harness: RemoteQueueHarness) -> list[bytes]:
+def came(harness: QueueHarness) -> list[bytes]:
     """What is delivered by now, and answers beside it."""
     harness.run()
     harness.node.advance(TURN_S)
@@ -42,7 +42,7 @@ def came(harness: RemoteQueueHarness) -> list[bytes]:
     ]
 
 
-def test_no_more_is_delivered_than_all_may_have_together(harness: RemoteQueueHarness) -> None:
+def test_no_more_is_delivered_than_all_may_have_together(harness: QueueHarness) -> None:
     share(harness, 3)
     consume(harness)
     harness.client.publish(*(b"%d" % number for number in range(9)))
@@ -54,7 +54,7 @@ def test_no_more_is_delivered_than_all_may_have_together(harness: RemoteQueueHar
     assert harness.counts() == (0, 0, 2)
 
 
-def test_each_message_comes_once_and_in_order_to_each(harness: RemoteQueueHarness) -> None:
+def test_each_message_comes_once_and_in_order_to_each(harness: QueueHarness) -> None:
     share(harness, 2)
     consume(harness)
     harness.client.publish(*(b"%02d" % number for number in range(20)))
@@ -71,7 +71,7 @@ def test_each_message_comes_once_and_in_order_to_each(harness: RemoteQueueHarnes
         assert len(bodies) > 5
 
 
-def test_a_limit_that_is_raised_counts_at_once(harness: RemoteQueueHarness) -> None:
+def test_a_limit_that_is_raised_counts_at_once(harness: QueueHarness) -> None:
     share(harness, 1)
     consume(harness)
     harness.client.publish(b"1", b"2", b"3", b"4")
@@ -82,7 +82,7 @@ def test_a_limit_that_is_raised_counts_at_once(harness: RemoteQueueHarness) -> N
 
 
 def test_what_waits_for_a_consumer_comes_back_when_it_is_cancelled(
-    harness: RemoteQueueHarness,
+    harness: QueueHarness,
 ) -> None:
     share(harness, 2)
     consume(harness)
@@ -95,7 +95,9 @@ def test_what_waits_for_a_consumer_comes_back_when_it_is_cancelled(
     assert len(came(harness)) == 2
 
 
-def test_what_waits_for_a_channel_comes_back_when_it_is_closed(harness: RemoteQueueHarness) -> None:
+def test_what_waits_for_a_channel_comes_back_when_it_is_closed(
+    harness: QueueHarness,
+) -> None:
     share(harness, 1)
     consume(harness)
     harness.client.publish(b"1", b"2")
@@ -106,7 +108,7 @@ def test_what_waits_for_a_channel_comes_back_when_it_is_closed(harness: RemoteQu
     assert sorted(other.bodies()) == [b"1", b"2"]
 
 
-def test_what_waits_is_not_delivered_when_it_has_come_back(harness: RemoteQueueHarness) -> None:
+def test_what_waits_is_not_delivered_when_it_has_come_back(harness: QueueHarness) -> None:
     share(harness, 1)
     consume(harness)
     harness.client.publish(b"1", b"2")
@@ -121,7 +123,7 @@ def test_what_waits_is_not_delivered_when_it_has_come_back(harness: RemoteQueueH
     assert harness.counts() == (2, 0, 0)
 
 
-def test_queues_of_several_nodes_take_turns(harness: RemoteQueueHarness) -> None:
+def test_queues_of_several_nodes_take_turns(harness: QueueHarness) -> None:
     share(harness, 1)
     harness.client.declare("near")
     harness.client.consume(tag="far")

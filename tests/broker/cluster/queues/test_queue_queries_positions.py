@@ -15,7 +15,7 @@ from click.testing import Result
 
 from fluffle.broker.admin.force_shrink import newer
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster.queues.log_positions import LogPosition
+from fluffle.broker.cluster.queues.queue_queries import LogPosition
 from tests.broker.cli.running_node import run
 from tests.broker.cluster.queues.test_membership import Q, drained, is_on
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish

@@ -14,10 +14,13 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient as StreamEdge
-from fluffle.broker.cluster.queues.deletions import Deletions
-from fluffle.broker.cluster.queues.error_texts import ClassicErrorTexts, QuorumErrorTexts
+from fluffle.broker.cluster.queues.pending_replies import (
+    ClassicErrorTexts,
+    Deletions,
+    QuorumErrorTexts,
+)
 from fluffle.broker.cluster.queues.ports import LeaderCounts, OnEvents
-from fluffle.broker.cluster.queues.remote_queue import RemoteQueue
+from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
@@ -176,7 +179,7 @@ class ManualSessionDirectory:
         return LeaderCounts(queue.ready_count, queue.in_flight, queue.consumer_count)
 
 
-class RemoteQueueHarness:
+class QueueHarness:
     """A node with a queue `q` that is led elsewhere, and clients of it."""
 
     def __init__(
@@ -186,7 +189,7 @@ class RemoteQueueHarness:
         self.hub = ManualSessionDirectory(self.node.scheduler.call_soon)
         spec = QueueSpec("q", durable=True, queue_type=queue_type)
         is_quorum = queue_type is QueueType.QUORUM
-        self.queue = RemoteQueue(
+        self.queue = SessionQueue(
             QueueDefinition(spec, id=GROUP),
             "/",
             self.hub,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.queues.remote_consumers import (
+from fluffle.broker.cluster.queues.session_consumers import (
     PREFETCH_BYTES,
     WINDOW_BYTES,
     WINDOW_FIRST,
     WINDOW_MAX,
     ConsumerSlot,
-    RemoteConsumer,
+    SessionConsumer,
 )
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import Consumer, SharedCredit
@@ -55,7 +55,7 @@ class Scene:
         self.consumer = Consumer(
             "c", queue, self.socket, shared=credit, prefetch=prefetch, no_ack=no_ack
         )
-        self.taker = RemoteConsumer(self.consumer, ConsumerSlot(), limit=WINDOW_FIRST)
+        self.taker = SessionConsumer(self.consumer, ConsumerSlot(), limit=WINDOW_FIRST)
 
     def limit(self) -> int:
         """What the leader knows by now."""

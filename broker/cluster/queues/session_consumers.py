@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.events import DeliveryTimedOut
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
-from fluffle.broker.cluster.queue_sessions.requests import ConsumerTerms
+from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms
 from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.delivery import DeliveryBatch, Holder, TimedOutDeliveries
 from fluffle.broker.queues.delivery_counts import Counts
@@ -61,7 +61,7 @@ class ConsumerSlot:
 
 
 @dataclass(slots=True)
-class RemoteConsumer:
+class SessionConsumer:
     """A consumer of this node at a queue led elsewhere."""
 
     consumer: Consumer
@@ -208,7 +208,7 @@ def terms_of(consumer: Consumer) -> ConsumerTerms:
 
 
 def losers_of(
-    event: DeliveryTimedOut, seats: Mapping[Holder, ConsumerSlot], taker: RemoteConsumer | None
+    event: DeliveryTimedOut, seats: Mapping[Holder, ConsumerSlot], taker: SessionConsumer | None
 ) -> list[tuple[Holder, TimedOutDeliveries]]:
     """What was taken from whom: from the consumer that it is about, if that is there, or from who
     had it in hands."""

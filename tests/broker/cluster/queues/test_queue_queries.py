@@ -7,15 +7,15 @@ import pytest
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.codec import BadFrame, pack
-from fluffle.broker.cluster.queues import leader_queries
-from fluffle.broker.cluster.queues.leader_queries import KINDS, PEEKED
+from fluffle.broker.cluster.queues import queue_queries
+from fluffle.broker.cluster.queues.queue_queries import KINDS, PEEKED
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.queues.queue_view import peek
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.admin.verb_harness import VerbHarness
-from tests.broker.cluster.queues.remote_queue_harness import RemoteQueueHarness
+from tests.broker.cluster.queues.session_queue_harness import QueueHarness
 from tests.broker.cluster.queues.test_quorum_queues import Scene, publish, scene
 from tests.broker.cluster.queues.test_quorum_queues_any_node import counts
 from tests.broker.cluster.queues.test_session_router import cluster
@@ -96,7 +96,7 @@ async def test_what_came_back_is_seen_so_by_whoever_leads_next(scene: Scene) -> 
 
 
 def test_who_asks_in_vain_is_told() -> None:
-    harness = RemoteQueueHarness()
+    harness = QueueHarness()
     harness.far.cut()
     desk = VerbHarness(edge=harness.node)
     asked = desk.dispatcher.act(
@@ -120,7 +120,7 @@ def test_what_is_seen_is_the_same_behind_a_link() -> None:
     seen = PeekedMessage("e\udcff", "key", b"\x00\x00", b"body", 4, True, 2, 1, NEVER_MS)
     peeked = PeekResult([seen, seen], "group 3: gone")
     kind = KINDS[PEEKED]
-    fields = leader_queries.fields_of(pack(1, 2, *kind.write(peeked)))[2:]
+    fields = queue_queries.fields_of(pack(1, 2, *kind.write(peeked)))[2:]
     assert kind.read(fields) == peeked
     for bad in ([], [7], ["", [1]], ["", [b"e", b"k", b"", b"", 0, 1, 0, 0, 0]]):
         with pytest.raises((BadFrame, ValueError)):
