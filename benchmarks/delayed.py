@@ -1,8 +1,9 @@
 """`python -m benchmarks.delayed [live] [COUNT]`: millions of messages that are to be routed later.
 
-In the leader of one calendar whose entries lie in a file, each due at another moment, a hundred in
-an entry, with 100 bytes.  Memory is that of the process, before and after.  A turn is what the node
-does for the queue between two others: the longest is how long anybody else may have to wait.
+In the leader of one delayed queue whose entries lie in a file, each due at another moment, a
+hundred in an entry, with 100 bytes. Memory is that of the process, before and after. A turn is what
+the node does for the queue between two others: the longest is how long anybody else may have to
+wait.
 
 With `live`, a million through a client to a whole node, in transactions of a thousand; and some of
 them are due together, with all others still waiting.
@@ -29,8 +30,8 @@ from benchmarks.report import markdown_table
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.daemon.daemon import GC_THRESHOLDS
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delayed_queue_spec import delayed_queue_spec
+from fluffle.broker.queues.arguments import delayed_queue_spec
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
@@ -73,7 +74,7 @@ class Log:
 
 
 class Lead(FakeLeaderHost):
-    """A calendar that is led, and what is due arrives at once."""
+    """A delayed queue that is led, and what is due arrives at once."""
 
     def __init__(self, log: Log, image: Image) -> None:
         self._time = ManualClock(now_ms=1_000, wall_ms=1_000)

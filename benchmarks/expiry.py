@@ -15,8 +15,8 @@ from benchmarks.report import markdown_table
 from fluffle.broker.base.clock import Timer
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.timers import Timers
 from tests.support.queue_host import FakeQueueHost, ignore

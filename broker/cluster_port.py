@@ -13,8 +13,8 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.process.environment import Environment
-from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
-from fluffle.broker.queues.queue_factory import QueueFactory
+from fluffle.broker.queues.dead_letters import DeadLetterFrom
+from fluffle.broker.queues.queue_api import QueueFactory
 from fluffle.broker.queues.settings import SettingsFrom
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import QueueTiming

@@ -27,8 +27,8 @@ from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.events import Publishes

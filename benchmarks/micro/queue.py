@@ -10,15 +10,17 @@ from itertools import count
 from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import (
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import (
+    UNLIMITED,
+    Consumer,
     DeliveryBatch,
     DeliverySource,
     Outcome,
     OverdueDeliveries,
+    SharedCredit,
     TimedOutDeliveries,
 )
-from fluffle.broker.queues.engine import Queue
 from fluffle.broker.runtime.timers import Timers
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.wire import to_table

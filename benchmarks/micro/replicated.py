@@ -12,7 +12,7 @@ from collections.abc import Callable
 from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import Delivery, Effect
 from fluffle.broker.queues.quorum.encoding import FactBatch, encode

@@ -22,7 +22,7 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
 )
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.image import Image

@@ -14,16 +14,20 @@ from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
 from fluffle.broker.core.client import channel_name
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.expiry_times import NEVER_MS
-from fluffle.broker.queues.queue_api import Deferred, PeekedMessage, PeekRequest, QueueHandle
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    Deferred,
+    PeekedMessage,
+    PeekRequest,
+    QueueHandle,
+)
 from fluffle.broker.vhosts.vhost import existing_queue
 from fluffle.protocol.properties import Properties, decode_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientChannel, ListedClient
-    from fluffle.broker.queues.delivery import DeliveryBatch
-    from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
 
 
 MESSAGES_MAX = 10_000

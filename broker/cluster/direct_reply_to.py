@@ -25,8 +25,12 @@ from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.queues.queue_api import (
+        DeliveryBatch,
+        OverdueDeliveries,
+        QueueHandle,
+        TimedOutDeliveries,
+    )
 
 ANSWERS, QUESTION, IT_IS = range(3)
 

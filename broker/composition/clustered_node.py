@@ -42,7 +42,7 @@ from fluffle.broker.definitions.ended_queues import (
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_factory import FactoryByType, QueueFactory
+from fluffle.broker.queues.queue_api import FactoryByType, QueueFactory
 from fluffle.broker.vhosts.vhost import OnKept
 from fluffle.raft.config import NodeId
 from fluffle.storage.environment import data_file

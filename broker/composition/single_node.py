@@ -14,7 +14,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_factory import FactoryByType, QueueFactory
+from fluffle.broker.queues.queue_api import FactoryByType, QueueFactory
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.broker.vhosts.vhost import OnKept, ignore_kept
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fluffle.broker.core.settlement import Settlements
     from fluffle.broker.core.unacked import Unacked
     from fluffle.broker.process.encryption import PeerCertificate
-    from fluffle.broker.queues.consumers import Consumer, SharedCredit
-    from fluffle.broker.queues.queue_api import PublishTarget
+    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.broker.queues.queue_api import Consumer, SharedCredit
     from fluffle.protocol.proxy import Address
 
 

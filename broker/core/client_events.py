@@ -11,8 +11,8 @@ from fluffle.broker.events.change_events import PublishingMetadata, pid
 from fluffle.broker.events.event_publisher import ACTOR, EventHeaders, EventPublisher, listed
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:

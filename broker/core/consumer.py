@@ -18,7 +18,7 @@ from fluffle.broker.base.errors import NotImplementedHere
 from fluffle.broker.core.client import ObservedChannel
 from fluffle.broker.core.queue_get import check_running, described
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
-from fluffle.broker.queues.consumers import Consumer, SharedCredit, Sink
+from fluffle.broker.queues.queue_api import Consumer, SharedCredit, Sink
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.queues.delivery import (
+from fluffle.broker.queues.queue_api import (
     DeliveryBatch,
     Outcome,
     OverdueDeliveries,

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import BlockedPublisher, Deferred, EnqueueResult
+from fluffle.broker.queues.publish_target import BlockedPublisher, EnqueueResult
+from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Holder
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 
 PREFIX = DIRECT_REPLY_TO + "."

@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias, cast
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core.direct_reply_to import ReplyTarget
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     EnqueueResult,
     PartialResult,
     PublishReceipt,

@@ -13,8 +13,7 @@ from operator import itemgetter
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.metadata.metadata import ignore_done
-from fluffle.broker.queues.delivery import DeliveryBatch
-from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, TRACE_EXCHANGE
 from fluffle.broker.transfer.own_messages import publish_own
 from fluffle.broker.transfer.republish import routing_keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.core.client import channel_name
-from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.queue_api import Consumer
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientChannel, ListedClient

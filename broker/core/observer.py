@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.session import Session
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.queues.consumers import Consumer
-    from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
-    from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, QueueHandle
 
 
 class ChangedBy(NamedTuple):

@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch
 
 BURST_BYTES = 1_048_576
 """Deliveries to one connection in one turn: about the kernel's largest socket buffer."""

@@ -59,7 +59,7 @@ from fluffle.broker.core.route_lookup import (
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     EnqueueResult,
     PartialResult,
     PublishReceipt,

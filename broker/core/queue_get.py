@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.base.errors import NotFound, ResourceLocked
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
-from fluffle.broker.queues.queue_api import Deferred, QueueHandle
+from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Holder, Outcome, QueueHandle
 
 if TYPE_CHECKING:
     from fluffle.broker.core.session import Session

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fluffle.broker.base.clock import Timer
-from fluffle.broker.queues.queue_api import BlockedPublisher
+from fluffle.broker.queues.publish_target import BlockedPublisher
 
 SECONDS_PER_MESSAGE = 20e-6
 """A publisher in debt waits no longer than this for each message it owes, so that consumers

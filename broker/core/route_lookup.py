@@ -19,7 +19,7 @@ from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core.direct_reply_to import PREFIX, ReplyTargets
 from fluffle.broker.core.property_facts import PropertyFacts
-from fluffle.broker.queues.queue_api import PublishTarget
+from fluffle.broker.queues.publish_target import PublishTarget
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import KEYS_SUFFICE, RouteInputs
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -17,7 +17,7 @@ from fluffle.broker.core.services import Services
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.vhosts.queue_changes import (
     compare,
     compare_relaxed,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.delivery import BY_CLIENT, Outcome
+from fluffle.broker.queues.queue_api import BY_CLIENT, Outcome
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:

@@ -17,21 +17,15 @@ from fluffle.broker.core.property_facts import read_expiration
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
-from fluffle.broker.queues.argument_checks import DEAD_LETTER_EXCHANGE
 from fluffle.broker.queues.arguments import (
+    DEAD_LETTER_EXCHANGE,
     DEFAULT_QUEUE_TYPE,
     Declaration,
     check_server_named,
     with_type,
 )
-from fluffle.broker.queues.queue_api import (
-    Deferred,
-    EnqueueResult,
-    PartialResult,
-    QueueCounts,
-    QueueHandle,
-    QueueTarget,
-)
+from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult, QueueTarget
+from fluffle.broker.queues.queue_api import Deferred, QueueCounts, QueueHandle
 from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import (

@@ -8,7 +8,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.protocol.steps import Steps
 
 RUN_COST = COST_WITH_HOLES = 4

@@ -22,9 +22,9 @@ from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.policies.policy import OPERATOR_POLICY, read_policy
-from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE
 from fluffle.broker.vhosts.vhost import VirtualHost
 

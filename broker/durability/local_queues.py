@@ -8,19 +8,22 @@ from functools import partial
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
+from fluffle.broker.queues.dead_letters import DeadLetterFrom
 from fluffle.broker.queues.deduplication import (
     DuplicateFilter,
 )
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
-from fluffle.broker.queues.delivery import deliver_all
-from fluffle.broker.queues.engine import Queue, QueueTurn
+from fluffle.broker.queues.engine import Queue, QueueStores, QueueTurn
 from fluffle.broker.queues.journal import Journal, JournalFactory, Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import Enqueue, QueueHandle
-from fluffle.broker.queues.queue_factory import OnQueueExpired
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.publish_target import Enqueue
+from fluffle.broker.queues.queue_api import (
+    STOPPED_CLOCK,
+    OnQueueExpired,
+    QueueClock,
+    QueueHandle,
+    deliver_all,
+)
 from fluffle.broker.queues.settings import DeduplicationCache, SettingsFrom, by_arguments
-from fluffle.broker.queues.timer_port import STOPPED_CLOCK, QueueClock
 from fluffle.broker.runtime.timers import LocalQueueClock
 
 logger = logging.getLogger(__name__)

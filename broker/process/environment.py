@@ -19,7 +19,7 @@ from fluffle.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from fluffle.broker.core.observer import Observer
-    from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
+    from fluffle.broker.queues.dead_letters import DeadLetterFrom
 
 OpenStore: TypeAlias = Callable[[Callable[[StorageError], None]], Store]
 """Given whom to tell that the disk has failed.  Raises `StorageError`."""

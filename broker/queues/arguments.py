@@ -5,28 +5,29 @@ rest of the broker reads, so whoever holds one need check nothing.  For a queue 
 compares first and checks the values not at all: `check_equivalent` takes the declaration.
 
 The table `ARGUMENTS` has a row for each argument that RabbitMQ 4.3 knows, in the order in which
-it checks them, and ours behind; all others are kept, and never looked at.
+it checks them, and ours behind; all others are kept, and never looked at.  The check of a row is
+given the argument and the table it stands in, returns the value as the broker keeps it, and raises
+`InvalidArgument` with the reason that RabbitMQ gives.
 """
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from fluffle.broker.base.delayed_queues import is_delayed_queue
+from fluffle.broker.base.delayed_queues import delayed_queue_of, is_delayed_queue
 from fluffle.broker.base.errors import NotImplementedHere, PreconditionFailed
 from fluffle.broker.base.inequivalent import check_same, inequivalent, plain
-from fluffle.broker.queues import argument_checks as check
-from fluffle.broker.queues.argument_checks import (
-    DEAD_LETTER_EXCHANGE,
-    Check,
-    InvalidArgument,
-)
-from fluffle.protocol.terms import text
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.terms import escaped, text
+from fluffle.protocol.types import Field, FieldTable, FieldValue
+from fluffle.protocol.wire import TYPE_NAMES, to_table
 
 QUEUE_TYPE = "x-queue-type"
+
+DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 
 COMPARED_ACROSS_TYPES = (
     *(DEAD_LETTER_EXCHANGE, "x-dead-letter-routing-key", "x-expires", "x-max-length"),
@@ -36,6 +37,20 @@ COMPARED_ACROSS_TYPES = (
 
 DEFAULT_QUEUE_TYPE = "default_queue_type"
 """What the metadata of a virtual host call the type of queues that name none."""
+
+DURATION_MS_MAX = 315_360_000_000
+"""Ten years: RabbitMQ's limit for what becomes a timer."""
+
+CACHE_SIZE_MAX = 100_000
+"""x-cache-size: all of it is in each snapshot of a quorum queue."""
+
+MAX_PRIORITY_MAX = 255
+"""x-max-priority: a priority is one octet of the wire."""
+
+DEFAULT_DELIVERY_LIMIT = 20
+"""RabbitMQ's, of a quorum queue that is declared without one."""
+
+INTEGER_TAGS = frozenset("bBsuIilL")
 
 
 class QueueType(StrEnum):
@@ -87,10 +102,120 @@ class ConsumerArguments:
     """How long it may hold a message; None: as its queue says."""
 
 
+class InvalidArgument(Exception):
+    """Why a value is refused, as the Erlang term that RabbitMQ prints."""
+
+
+Check = Callable[[Field, FieldTable], object]
+"""(the argument, all of them) -> its value; raises `InvalidArgument`."""
+
+
+def integer(argument: Field, _table: FieldTable) -> int:
+    tag, value = argument
+    if not isinstance(value, int) or tag not in INTEGER_TAGS:
+        raise InvalidArgument(f'"expected integer, got {TYPE_NAMES[tag]}"')
+    return value
+
+
+def non_negative(argument: Field, table: FieldTable) -> int:
+    value = integer(argument, table)
+    if value < 0:
+        raise InvalidArgument(f"{{value_negative,{value}}}")
+    return value
+
+
+def positive(argument: Field, table: FieldTable) -> int:
+    value = non_negative(argument, table)
+    if value == 0:
+        raise InvalidArgument("{value_zero,0}")
+    return value
+
+
+def duration(argument: Field, table: FieldTable) -> int:
+    value = non_negative(argument, table)
+    if value > DURATION_MS_MAX:
+        raise InvalidArgument(f"{{value_too_large,{value}}}")
+    return value
+
+
+def positive_duration(argument: Field, table: FieldTable) -> int:
+    positive(argument, table)
+    return duration(argument, table)
+
+
+def cache_size(argument: Field, table: FieldTable) -> int:
+    value = positive(argument, table)
+    if value > CACHE_SIZE_MAX:
+        raise InvalidArgument(f"{{value_too_large,{value}}}")
+    return value
+
+
+def max_priority(argument: Field, table: FieldTable) -> int:
+    value = non_negative(argument, table)
+    if value > MAX_PRIORITY_MAX:
+        raise InvalidArgument(f"{{max_value_exceeded,{value}}}")
+    return value
+
+
+def queue_version(argument: Field, table: FieldTable) -> int:
+    value = non_negative(argument, table)
+    if value != 2:
+        raise InvalidArgument(f"\"unsupported queue version '{value}'\"")
+    return value
+
+
+def boolean(argument: Field, _table: FieldTable) -> bool:
+    tag, value = argument
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{{unacceptable_type,{TYPE_NAMES[tag]}}}")
+    return value
+
+
+def string(argument: Field, _table: FieldTable) -> str:
+    tag, value = argument
+    if not isinstance(value, bytes) or tag != "S":
+        raise InvalidArgument(f"{{unacceptable_type,{TYPE_NAMES[tag]}}}")
+    return value.decode(errors="surrogateescape")
+
+
+def dead_letter_routing_key(argument: Field, table: FieldTable) -> str:
+    value = string(argument, table)
+    if DEAD_LETTER_EXCHANGE not in table:
+        raise InvalidArgument("routing_key_but_no_dlx_defined")
+    return value
+
+
+def max_age(argument: Field, table: FieldTable) -> str:
+    value = string(argument, table)
+    if re.fullmatch("0*[1-9][0-9]*[YMDhms]", value) is None:
+        raise InvalidArgument("invalid_max_age")
+    return value
+
+
+def one_of(*words: str, refusal: str) -> Check:
+    """One of `words`; a `{}` in the refusal stands for the word that came."""
+
+    def check(argument: Field, table: FieldTable) -> str:
+        value = string(argument, table)
+        if value not in words:
+            raise InvalidArgument(refusal.format(escaped(text(argument[1]))))
+        return value
+
+    return check
+
+
+def anything(argument: Field, _table: FieldTable) -> FieldValue:
+    return argument[1]
+
+
 _CLASSIC = frozenset({QueueType.CLASSIC})
+
 _QUORUM = frozenset({QueueType.QUORUM})
+
 _STREAM = frozenset({QueueType.STREAM})
+
 _QUEUES = _CLASSIC | _QUORUM
+
 _ALL = _QUEUES | _STREAM
 
 
@@ -103,51 +228,47 @@ class ArgumentRule(NamedTuple):
     spec_field: str | None = None
 
 
-# A new argument is written in these places, too: a check in `argument_checks`; its setting and its
+# A new argument is written in these places, too: its check; its setting and its
 # default in `settings.SETTING_RULES`; the key of policies in `validation.POLICY_KEYS`, and in
 # `OPERATOR_POLICY_KEYS` if operators may set it; which of two values counts, in `policies.MERGED`;
 # its badge in the page views/queues.js.
 ARGUMENTS: Mapping[str, ArgumentRule] = {
-    "x-expires": ArgumentRule(check.positive_duration, _QUEUES),
-    "x-message-ttl": ArgumentRule(check.duration, _QUEUES),
-    DEAD_LETTER_EXCHANGE: ArgumentRule(check.string, _QUEUES),
-    "x-dead-letter-routing-key": ArgumentRule(check.dead_letter_routing_key, _QUEUES),
+    "x-expires": ArgumentRule(positive_duration, _QUEUES),
+    "x-message-ttl": ArgumentRule(duration, _QUEUES),
+    DEAD_LETTER_EXCHANGE: ArgumentRule(string, _QUEUES),
+    "x-dead-letter-routing-key": ArgumentRule(dead_letter_routing_key, _QUEUES),
     "x-dead-letter-strategy": ArgumentRule(
-        check.one_of("at-most-once", "at-least-once", refusal="invalid_dlx_strategy"), _QUORUM
+        one_of("at-most-once", "at-least-once", refusal="invalid_dlx_strategy"), _QUORUM
     ),
-    "x-max-length": ArgumentRule(check.non_negative, _QUEUES),
-    "x-max-length-bytes": ArgumentRule(check.non_negative, _ALL),
-    "x-max-in-memory-length": ArgumentRule(check.non_negative, _QUORUM),
-    "x-max-in-memory-bytes": ArgumentRule(check.non_negative, _QUORUM),
-    "x-max-priority": ArgumentRule(check.max_priority, _CLASSIC, "max_priority"),
+    "x-max-length": ArgumentRule(non_negative, _QUEUES),
+    "x-max-length-bytes": ArgumentRule(non_negative, _ALL),
+    "x-max-in-memory-length": ArgumentRule(non_negative, _QUORUM),
+    "x-max-in-memory-bytes": ArgumentRule(non_negative, _QUORUM),
+    "x-max-priority": ArgumentRule(max_priority, _CLASSIC, "max_priority"),
     "x-overflow": ArgumentRule(
-        check.one_of(
-            "drop-head", "reject-publish", "reject-publish-dlx", refusal="invalid_overflow"
-        ),
+        one_of("drop-head", "reject-publish", "reject-publish-dlx", refusal="invalid_overflow"),
         _QUEUES,
     ),
     "x-queue-mode": ArgumentRule(
-        check.one_of("default", "lazy", refusal="\"unsupported queue mode '{}'\""), _CLASSIC
+        one_of("default", "lazy", refusal="\"unsupported queue mode '{}'\""), _CLASSIC
     ),
-    "x-queue-version": ArgumentRule(check.queue_version, _CLASSIC),
-    "x-single-active-consumer": ArgumentRule(check.boolean, _QUEUES, "single_active_consumer"),
-    QUEUE_TYPE: ArgumentRule(
-        check.one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL
-    ),
-    "x-quorum-initial-group-size": ArgumentRule(check.positive, _QUORUM),
-    "x-delivery-limit": ArgumentRule(check.anything, _QUORUM),
-    "x-consumer-timeout": ArgumentRule(check.non_negative, _QUEUES),
-    "x-consumer-disconnected-timeout": ArgumentRule(check.non_negative, _QUORUM),
-    "x-delayed-retry-type": ArgumentRule(check.anything, _QUORUM),
-    "x-delayed-retry-min": ArgumentRule(check.anything, _QUORUM),
-    "x-delayed-retry-max": ArgumentRule(check.anything, _QUORUM),
-    "x-max-age": ArgumentRule(check.max_age, _STREAM),
-    "x-stream-max-segment-size-bytes": ArgumentRule(check.non_negative, _STREAM),
-    "x-stream-filter-size-bytes": ArgumentRule(check.non_negative, _STREAM),
-    "x-initial-cluster-size": ArgumentRule(check.positive, _STREAM),
-    "x-queue-master-locator": ArgumentRule(check.anything, _CLASSIC),
+    "x-queue-version": ArgumentRule(queue_version, _CLASSIC),
+    "x-single-active-consumer": ArgumentRule(boolean, _QUEUES, "single_active_consumer"),
+    QUEUE_TYPE: ArgumentRule(one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL),
+    "x-quorum-initial-group-size": ArgumentRule(positive, _QUORUM),
+    "x-delivery-limit": ArgumentRule(anything, _QUORUM),
+    "x-consumer-timeout": ArgumentRule(non_negative, _QUEUES),
+    "x-consumer-disconnected-timeout": ArgumentRule(non_negative, _QUORUM),
+    "x-delayed-retry-type": ArgumentRule(anything, _QUORUM),
+    "x-delayed-retry-min": ArgumentRule(anything, _QUORUM),
+    "x-delayed-retry-max": ArgumentRule(anything, _QUORUM),
+    "x-max-age": ArgumentRule(max_age, _STREAM),
+    "x-stream-max-segment-size-bytes": ArgumentRule(non_negative, _STREAM),
+    "x-stream-filter-size-bytes": ArgumentRule(non_negative, _STREAM),
+    "x-initial-cluster-size": ArgumentRule(positive, _STREAM),
+    "x-queue-master-locator": ArgumentRule(anything, _CLASSIC),
     "x-queue-leader-locator": ArgumentRule(
-        check.one_of(
+        one_of(
             "client-local",
             "balanced",
             "random",
@@ -157,9 +278,9 @@ ARGUMENTS: Mapping[str, ArgumentRule] = {
         ),
         _ALL,
     ),
-    "x-message-deduplication": ArgumentRule(check.boolean, _QUEUES),
-    "x-cache-size": ArgumentRule(check.cache_size, _QUEUES),
-    "x-cache-ttl": ArgumentRule(check.positive_duration, _QUEUES),
+    "x-message-deduplication": ArgumentRule(boolean, _QUEUES),
+    "x-cache-size": ArgumentRule(cache_size, _QUEUES),
+    "x-cache-ttl": ArgumentRule(positive_duration, _QUEUES),
 }
 
 COMPARED: Mapping[QueueType, Sequence[str]] = {
@@ -179,11 +300,11 @@ COMPARED: Mapping[QueueType, Sequence[str]] = {
 RabbitMQ compares them, which is not always that of its checks."""
 
 CONSUMER_ARGUMENTS: Mapping[str, ArgumentRule] = {
-    "x-priority": ArgumentRule(check.integer, _ALL, "priority"),
-    "x-consumer-timeout": ArgumentRule(check.non_negative, _QUEUES, "timeout_ms"),
-    "x-stream-offset": ArgumentRule(check.anything, _STREAM),
-    "x-stream-filter": ArgumentRule(check.anything, _STREAM),
-    "x-stream-match-unfiltered": ArgumentRule(check.anything, _STREAM),
+    "x-priority": ArgumentRule(integer, _ALL, "priority"),
+    "x-consumer-timeout": ArgumentRule(non_negative, _QUEUES, "timeout_ms"),
+    "x-stream-offset": ArgumentRule(anything, _STREAM),
+    "x-stream-filter": ArgumentRule(anything, _STREAM),
+    "x-stream-match-unfiltered": ArgumentRule(anything, _STREAM),
 }
 
 NOT_IN_EFFECT = frozenset[str]()
@@ -329,3 +450,17 @@ def _queue_type(table: FieldTable) -> Field:
 
 def _where(name: str, vhost: str) -> str:
     return f"queue '{name}' in vhost '{vhost}'"
+
+
+def delayed_queue_spec(exchange: str, vhost: str, *, durable: bool) -> QueueSpec:
+    """Of an exchange, which it leads back to; it lasts as long as that."""
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    declared = Declaration(
+        delayed_queue_of(exchange), durable=durable, arguments=to_table(arguments)
+    )
+    return queue_spec(declared, vhost)

@@ -1,18 +1,18 @@
-"""How many bytes wait in a lane, for the few queues that go by that.
+"""Count of the bytes that wait in a ready list, for the few queues that have a limit of them.
 
 What comes in together is taken for all its bytes, headers and frames included, until that may be
-too much or it leaves memory: then each message is weighed, and from then on what is added and what
+too much or it leaves memory: then each message is measured, and from then on what is added and what
 is taken off.  Most limits are far from what waits, and most messages are gone before anybody has to
-know.  What was there before, or came back and is on disk only, is weighed by and by, the newest
-first: until then it counts nothing, so that less may be on the scale than waits, never more.
+know.  What was there before, or came back and is on disk only, is measured by and by, the newest
+first: until then it counts nothing, so that the count may be less than what waits, never more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from fluffle.broker.queues.journal import Journal, PageStore, UnreadableMessages
-from fluffle.broker.queues.limits import Sizes
 from fluffle.broker.queues.requeue import FETCH_BYTES_MAX, RequeuedRun, RequeueOrder
 from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Segment, SegmentLocation
 
@@ -22,6 +22,9 @@ WEIGHED_MAX = 16
 RETURNED_WEIGHED_MAX = 64
 """And so many messages that came back, each of which may lie elsewhere; or fewer, if they are more
 than is read at once."""
+
+Sizes: TypeAlias = Callable[[list[bytes]], Sequence[int]]
+"""What each of some messages counts, in bytes."""
 
 
 class ByteSum:
@@ -54,16 +57,16 @@ class ByteSum:
 
     def _settle(self) -> None:
         """Weigh what is taken for all its bytes."""
-        for segment, scale in list(self._rough.items()):
-            scale.settle(segment)
+        for segment, byte_count in list(self._rough.items()):
+            byte_count.settle(segment)
 
     def add(self, size_bytes: int) -> None:
         """So much has been weighed that comes, or, below 0, goes."""
         self._weighed_bytes += size_bytes
 
-    def put_roughly(self, segment: Segment, scale: ByteCount, content_bytes: int) -> None:
+    def put_roughly(self, segment: Segment, byte_count: ByteCount, content_bytes: int) -> None:
         """These come into a segment, nobody knows what they count."""
-        self._rough[segment] = scale
+        self._rough[segment] = byte_count
         self._rough_bytes += content_bytes
 
     def took_rough(self, segment: Segment) -> None:
@@ -71,9 +74,9 @@ class ByteSum:
         del self._rough[segment]
         self._rough_bytes -= segment.content_bytes
 
-    def forget_rough(self, scale: ByteCount) -> None:
+    def forget_rough(self, byte_count: ByteCount) -> None:
         """Begin anew with what is on this one."""
-        for segment in [each for each, of_it in self._rough.items() if of_it is scale]:
+        for segment in [each for each, of_it in self._rough.items() if of_it is byte_count]:
             self.took_rough(segment)
 
 
@@ -102,7 +105,7 @@ class ByteCount:
         self._unweighed_returned = 0
         """So many messages of runs that came back and are, or were, on disk only."""
         self._size_bytes = 0
-        """Of all in this lane that is weighed."""
+        """Of all in this ready list that is weighed."""
         self.sum = of_all
 
     def _add(self, size_bytes: int) -> None:
@@ -142,7 +145,7 @@ class ByteCount:
         try:
             contents = self._contents(segment)
         except UnreadableMessages:
-            return  # the lane will come upon it, and the queue stops there
+            return  # the ready list will come upon it, and the queue stops there
         self._put_exactly(segment, contents[segment.head :])
 
     def _contents(self, segment: Segment) -> list[bytes]:

@@ -1,204 +1,38 @@
-"""Whose turn it is: the consumers of one queue, by priority and then in turn.
+"""Consumers of one queue: who is served next, and who has held messages for too long.
 
-A consumer that has no room is parked, so that a turn costs nothing for those that are full;
-whoever makes room for it (a settlement, a drained socket) wakes it.
+They are served by priority and then in turn.  A consumer that has no room is parked, so that a turn
+costs nothing for those that are full; whoever makes room for it (a settlement, a drained socket)
+wakes it.
+
+The time of a delivery begins when it is handed out, and nothing is kept of it here but one entry,
+until its last message is settled.  No holder is looked at before the first delivery may be due.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from operator import attrgetter
+from typing import TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    DeliveryBatch,
+    DeliverySource,
+    Holder,
+    OverdueDeliveries,
+    QueueClock,
+)
 
-if TYPE_CHECKING:
-    from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.queue_api import QueueHandle
+GAP_MS = 50
+"""Between two looks at all who hold something."""
 
-
-UNLIMITED = 1 << 62
-
-
-class SharedCredit:
-    """The limit that all consumers of one channel share (basic.qos with global).
-
-    They may be of several queues, none of which must starve: room that comes back is offered to
-    all, and first to the consumer that has taken nothing for longest.
-    """
-
-    __slots__ = ("_takers", "_takes", "in_flight", "limit")
-
-    def __init__(self) -> None:
-        self.limit = 0
-        """How many messages may be unsettled at once; 0 means no limit."""
-        self.in_flight = 0
-        self._takers: dict[Consumer, int] = EMPTY_DICT
-        """The consumers that have asked for room under a limit, and when each has taken last."""
-        self._takes = 0
-        """How often one has: their time."""
-
-    @property
-    def is_full(self) -> bool:
-        return 0 < self.limit <= self.in_flight
-
-    def room(self, consumer: Consumer) -> int:
-        """How many messages `consumer` may take; at 0 it is woken when there is room."""
-        if not self.limit:
-            return UNLIMITED
-        if consumer not in self._takers:
-            if self._takers is EMPTY_DICT:
-                self._takers = {}
-            self._takers[consumer] = 0
-        return max(self.limit - self.in_flight, 0)
-
-    def took(self, consumer: Consumer, count: int) -> None:
-        """`consumer` has taken messages, of which `count` are to be settled."""
-        self.in_flight += count
-        if consumer in self._takers:
-            self._takes += 1
-            self._takers[consumer] = self._takes
-
-    def settled(self, count: int) -> None:
-        """Make room, and offer it if there was none."""
-        was_full = self.is_full
-        self.in_flight -= count
-        if was_full:
-            self.wake()
-
-    def wake(self) -> None:
-        """There may be room, which whoever is woken may take at once."""
-        for consumer in sorted(self._takers, key=self._takers.__getitem__):
-            if self.is_full:
-                break
-            consumer.queue.wake(consumer)
-
-    def forget(self, consumer: Consumer) -> None:
-        """A consumer has ended."""
-        self._takers.pop(consumer, None)
-
-
-class Sink(Protocol):
-    """The place where the client of a consumer is, as a queue needs it."""
-
-    def room(self, consumer: Consumer) -> int:
-        """How many messages it takes now.  A sink that answers 0 wakes the consumer later."""
-
-    def reserve(self, delivery_batch: DeliveryBatch) -> None:
-        """A run is handed out and will be delivered: from now on it takes its room."""
-
-    def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """Take a run of messages; `delivery_batch.holder` is the consumer they are for."""
-
-    def cancelled(self, consumer: Consumer) -> None:
-        """The queue is gone, and this consumer with it."""
-
-    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
-        """It has had these for too long: see `Holder`."""
-
-    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
-        """These have been taken from it, and it is served no more."""
-
-    def activity_changed(self, consumer: Consumer) -> None:
-        """It alone is served from now on, or another is: see `Consumer.is_active`."""
-
-
-class Consumer:
-    """Consumer of one basic.consume, as the queue sees it."""
-
-    __slots__ = (
-        "exclusive",
-        "in_flight",
-        "is_active",
-        "no_ack",
-        "parked",
-        "prefetch",
-        "priority",
-        "queue",
-        "shared",
-        "sink",
-        "tag",
-        "timeout_ms",
-    )
-
-    def __init__(
-        self,
-        tag: str,
-        queue: QueueHandle,
-        sink: Sink,
-        *,
-        shared: SharedCredit,
-        prefetch: int = 0,
-        priority: int = 0,
-        no_ack: bool = False,
-        exclusive: bool = False,
-        timeout_ms: int | None = None,
-    ) -> None:
-        self.tag = tag
-        self.queue = queue
-        self.sink = sink
-        self.shared = shared
-        self.prefetch = prefetch
-        """How many of its messages may be unsettled at once; 0 means no limit."""
-        self.priority = priority
-        self.no_ack = no_ack
-        self.exclusive = exclusive
-        self.timeout_ms = timeout_ms
-        """See `Holder`."""
-        self.in_flight = 0
-        """Invariant: 0 for a consumer with no_ack."""
-        self.parked = False
-        self.is_active = True
-        """Whether it is served: not while another is the single active consumer of its queue."""
-
-    @property
-    def is_single_step(self) -> bool:
-        """Whether what it takes lessens the room of others, so that it must go one by one."""
-        return self.shared.limit > 0 and not self.no_ack
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it would take a message now, as far as is known without asking its sink."""
-        shared = self.shared
-        if self.parked or not self.is_active:
-            return False
-        return not shared.is_full and (self.no_ack or not 0 < self.prefetch <= self.in_flight)
-
-    def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """Pass on a run that the queue has handed out."""
-        self.sink.deliver(delivery_batch)
-
-    def room(self) -> int:
-        """How many messages can be handed to it now."""
-        room = self.shared.room(self)
-        if self.no_ack:  # what it takes needs no room, and yet it gets nothing while there is none
-            return self.sink.room(self) if room > 0 else 0
-        if self.prefetch:
-            room = min(room, self.prefetch - self.in_flight)
-        return min(room, self.sink.room(self)) if room > 0 else 0
-
-    def took(self, delivery_batch: DeliveryBatch) -> None:
-        """Account for messages that are handed to it."""
-        count = 0 if self.no_ack else len(delivery_batch.contents)
-        self.in_flight += count
-        self.shared.took(self, count)
-        self.sink.reserve(delivery_batch)
-
-    def settled(self, count: int) -> None:
-        """Count messages of its own that are settled, which may make room."""
-        self.in_flight -= count
-        self.shared.settled(count)
-        if self.parked:
-            self.queue.wake(self)
-
-    def overdue(self, late: OverdueDeliveries) -> None:
-        self.sink.overdue(self, late)
-
-    def timed_out(self, lost: TimedOutDeliveries) -> None:
-        self.sink.timed_out(self, lost)
-
+SWEEP_MIN = 64
+"""Deliveries of one holder beyond which the ended ones before the first open one are removed."""
 
 Turn: TypeAlias = "OrderedDict[Consumer, None]"
 """Consumers in the order in which they are served.  Not a dict: taking the first of one again and
@@ -382,3 +216,136 @@ def schedule_of(spec: QueueSpec) -> ConsumerSchedule | SingleActive:
     if not spec.single_active_consumer:
         return ConsumerSchedule()
     return SingleActive(gives_way=spec.queue_type is QueueType.QUORUM)
+
+
+class HeldDeliveries:
+    """Delivery batches of one holder in the order of their deliveries, as far as that is on
+    record."""
+
+    __slots__ = ("_sweep_at", "runs")
+
+    def __init__(self) -> None:
+        self.runs: deque[DeliveryBatch] = deque()
+        self._sweep_at = SWEEP_MIN
+
+    def add(self, delivery_batch: DeliveryBatch) -> None:
+        is_in_order = (
+            not self.runs or self.runs[-1].delivered_at_ms <= delivery_batch.delivered_at_ms
+        )
+        self.runs.append(delivery_batch)
+        if not is_in_order:  # mutant: WA9
+            self.runs = deque(sorted(self.runs, key=attrgetter("delivered_at_ms")))
+        if len(self.runs) >= self._sweep_at:
+            self.runs = deque(run for run in self.runs if run.left)  # mutant: WA10
+            self._sweep_at = max(SWEEP_MIN, 2 * len(self.runs))
+
+    def drop_ended(self) -> None:
+        """Those in front of which nothing is held any more."""
+        while self.runs and not self.runs[0].left:
+            self.runs.popleft()
+
+    def take_until(self, delivered_at_ms: int) -> list[DeliveryBatch]:
+        """Those handed out by then, of which something is held; they are kept here no more."""
+        late = []
+        while self.runs and self.runs[0].delivered_at_ms <= delivered_at_ms:  # mutant: WA11 WA12
+            late.append(self.runs.popleft())
+        return [run for run in late if run.left]  # mutant: WA13
+
+
+class ConsumerTimeouts:
+    """Timeouts of the consumers of one queue, which each call names: neither keeps the other
+    alive."""
+
+    __slots__ = ("_default_ms", "_held", "_time", "_timeout_ms", "due_ms")
+
+    def __init__(self, time: QueueClock, default_ms: int | None) -> None:
+        """`default_ms`: how long anything may be held if nobody says so; None: for ever."""
+        self._timeout_ms = self._default_ms = default_ms
+        """Of holders that have none of their own."""
+        self._time = time
+        self._held: dict[Holder, HeldDeliveries] = EMPTY_DICT
+        """Invariant: nobody without runs."""
+        self.due_ms = NEVER_MS
+        """When something may have been held for too long: its queue is woken then."""
+
+    def _timeout_of(self, holder: Holder) -> int:
+        own = holder.timeout_ms
+        timeout_ms = own if own is not None else self._timeout_ms  # mutant: WA14
+        return NEVER_MS if timeout_ms is None else timeout_ms
+
+    def handed(self, queue: DeliverySource, delivery_batch: DeliveryBatch) -> None:
+        """Somebody who acknowledges has been handed messages: now, if the run does not say."""
+        holder = delivery_batch.holder
+        timeout_ms = self._timeout_of(holder)
+        if timeout_ms == NEVER_MS:
+            delivery_batch.delivered_at_ms = 0
+            return
+        delivery_batch.delivered_at_ms = (
+            delivery_batch.delivered_at_ms or self._time.now_ms()
+        )  # mutant: WA15
+        if (held := self._held.get(holder)) is None:
+            if self._held is EMPTY_DICT:
+                self._held = {}
+            held = self._held[holder] = HeldDeliveries()
+        held.add(delivery_batch)
+        self._ask(queue, delivery_batch.delivered_at_ms + timeout_ms)  # mutant: WA16
+
+    def settled(self, delivery_batch: DeliveryBatch, count: int) -> bool:
+        """Some of a run is in hands no more; False if none of it was, for it had been there too
+        long."""
+        if not delivery_batch.left:
+            return False
+        delivery_batch.left -= count  # mutant: WA17
+        held = None if delivery_batch.left else self._held.get(delivery_batch.holder)
+        if held is not None:
+            held.drop_ended()
+            if not held.runs:  # mutant: WA18
+                del self._held[delivery_batch.holder]
+        return True
+
+    def go_by(self, queue: DeliverySource, timeout_ms: int | None) -> None:
+        """Whoever has none of his own has another; None: the one that he had at first."""
+        timeout_ms = timeout_ms if timeout_ms is not None else self._default_ms  # mutant: WA19
+        if timeout_ms == self._timeout_ms:
+            return
+        self._timeout_ms, self.due_ms = timeout_ms, NEVER_MS
+        self._ask_again(queue, 0)  # mutant: WA20
+
+    def look(self, queue: DeliverySource) -> None:
+        """Tell those who have had something for too long; of each run once.
+
+        Who looks too soon asks again: it was woken for something else, or by another clock.
+        """
+        if self.due_ms == NEVER_MS:
+            return
+        if (now_ms := self._time.now_ms()) < self.due_ms:
+            self._time.wake(queue, self.due_ms)
+            return
+        for holder, late in self._take(queue, now_ms):
+            holder.overdue(late)
+
+    def _take(self, queue: DeliverySource, now_ms: int) -> list[tuple[Holder, OverdueDeliveries]]:
+        self.due_ms, taken = NEVER_MS, []
+        for holder, held in list(self._held.items()):
+            timeout_ms = self._timeout_of(holder)
+            late = held.take_until(now_ms - timeout_ms)  # mutant: H2 WA21
+            held.drop_ended()
+            if not held.runs:
+                del self._held[holder]
+            if late:
+                # mutant: WA22
+                taken.append(
+                    (holder, OverdueDeliveries(late, now_ms - late[0].delivered_at_ms, timeout_ms))
+                )
+        self._ask_again(queue, now_ms + GAP_MS)  # mutant: WA23 WA24
+        return taken
+
+    def _ask_again(self, queue: DeliverySource, at_least_ms: int) -> None:
+        for holder, held in self._held.items():
+            due_ms = held.runs[0].delivered_at_ms + self._timeout_of(holder)  # mutant: WA25
+            self._ask(queue, max(at_least_ms, due_ms))
+
+    def _ask(self, queue: DeliverySource, due_ms: int) -> None:
+        if due_ms < self.due_ms:
+            self.due_ms = due_ms
+            self._time.wake(queue, due_ms)

@@ -16,7 +16,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     BlockedPublisher,
     DeadLetterIds,
     EnqueueResult,

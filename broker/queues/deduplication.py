@@ -18,21 +18,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
-from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
+from fluffle.broker.queues.arguments import DURATION_MS_MAX
 from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, DeduplicationWindow
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import DeduplicationKeys
-from fluffle.broker.queues.queue_api import Enqueue, EnqueueResult, PartialResult
+from fluffle.broker.queues.length_limit import LengthLimit
+from fluffle.broker.queues.publish_target import Enqueue, EnqueueResult, PartialResult
+from fluffle.broker.queues.queue_api import QueueClock
 from fluffle.broker.queues.settings import DeduplicationCache
-from fluffle.broker.queues.timer_port import QueueClock
 from fluffle.protocol.properties import headers_of
 from fluffle.protocol.types import FieldValue
-
-if TYPE_CHECKING:
-    from fluffle.broker.queues.length_limit import LengthLimit
 
 KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"

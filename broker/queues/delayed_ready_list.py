@@ -1,40 +1,159 @@
-"""The lane of a calendar: who is due first is first, whenever it came, and nobody is handed any.
+"""Ready list of a delayed queue: who is due first is first, and no consumer is handed any message.
 
-    put, due at t ------------------------------> agenda --> expired, in the order of time
+    put, due at t -----------------------------> due index --> expired, in the order of time
     found in the log, none of a stretch is due before t --> when t has come: read what is due when
 
 A message is a number and a time here, and no more: its content is in the log until it is due.  Of
 those that were there when this was made not even that is known before it has to be: so to begin
 costs as little as with any other queue.
+
+The due index has numbers in the order of their times, and of one time in that of their arrival:
+
+    comes one by one ---> leaves, in order: its place is looked for, and a few kilobytes are moved
+    found many at once -> a row of its own, sorted; a heap says which is next
+
+Sixteen octets a number, in two arrays.  No call takes longer because there are many.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol, TypeAlias
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.due_index import DueIndex
+from fluffle.broker.queues.byte_count import Sizes
 from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS, Deadlines, Expiries
 from fluffle.broker.queues.journal import Journal, Recovery
-from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.priorities import SequenceNumbers
 from fluffle.broker.queues.queue_view import ReadyMessages
-from fluffle.broker.queues.ready_list import NO_MESSAGE
+from fluffle.broker.queues.ready_list import NO_MESSAGE, SequenceNumbers
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
 from fluffle.broker.queues.segment import TakenMessages, on_disk_only, unread_ones
+
+LEAF = 1024
 
 TAKEN_MAX, LOOKED_MAX = 16, 1024
 """Messages that are taken off together, and those that are looked at together of which it is not
 known yet when they are due.  A queue does either several times a turn: each that is taken off is
 handed on soon, and that costs fifty times what it costs to look at one."""
 
-
 FIRST_LOOKED_MAX = 8
 """Stretches of which it is looked together when the first of each is due."""
+
+
+class Leaf:
+    """Some numbers that follow on each other in time."""
+
+    __slots__ = ("numbers", "times_ms")
+
+    def __init__(self, times_ms: array[int], numbers: array[int]) -> None:
+        self.times_ms = times_ms
+        self.numbers = numbers
+
+    def parted(self, at: int) -> Leaf:
+        """What is from there on, which is not in this one any more."""
+        behind = Leaf(self.times_ms[at:], self.numbers[at:])
+        del self.times_ms[at:], self.numbers[at:]
+        return behind
+
+
+Row: TypeAlias = "tuple[int, int, array[int], array[int]]"
+"""When the next is due and its number; and the same of all others, the last of them in front."""
+
+
+class DueIndex:
+    """Index of the due times of one queue."""
+
+    __slots__ = ("_lasts_ms", "_leaves", "_rows", "count")
+
+    def __init__(self) -> None:
+        self._leaves: list[Leaf] = []
+        """None is empty."""
+        self._lasts_ms: list[int] = []
+        """The last time of each leaf."""
+        self._rows: list[Row] = []
+        """A heap."""
+        self.count = 0
+        """How many numbers there are."""
+
+    @property
+    def due_ms(self) -> int:
+        """When the first is due; `NEVER_MS` if there is none."""
+        first_ms = self._leaves[0].times_ms[0] if self._leaves else NEVER_MS
+        return min(first_ms, self._rows[0][0]) if self._rows else first_ms
+
+    def add(self, due_ms: int, numbers: Sequence[int]) -> None:
+        """These are due then, one behind the other, behind those that are due then already."""
+        for start in range(0, len(numbers), LEAF):
+            self._add(due_ms, array("Q", numbers[start : start + LEAF]))
+        self.count += len(numbers)
+
+    def _add(self, due_ms: int, numbers: array[int]) -> None:
+        times_ms = array("Q", (due_ms,)) * len(numbers)
+        at = bisect_right(self._lasts_ms, due_ms)
+        if at < len(self._leaves):
+            leaf = self._leaves[at]
+            place = bisect_right(leaf.times_ms, due_ms)
+            leaf.times_ms[place:place] = times_ms
+            leaf.numbers[place:place] = numbers
+        elif self._leaves and len(self._leaves[-1].numbers) + len(numbers) <= LEAF:
+            at, leaf = at - 1, self._leaves[-1]
+            leaf.times_ms += times_ms
+            leaf.numbers += numbers
+            self._lasts_ms[at] = due_ms
+        else:
+            self._leaves.append(Leaf(times_ms, numbers))
+            self._lasts_ms.append(due_ms)
+            return
+        if len(leaf.numbers) > LEAF:
+            self._leaves.insert(at + 1, leaf.parted(len(leaf.numbers) // 2))
+            self._lasts_ms.insert(at, leaf.times_ms[-1])
+
+    def add_found(self, times_ms: Expiries, numbers: Sequence[int]) -> None:
+        """Each of these is due at its time, in front of all that was added one by one.
+
+        The numbers rise, and some are found together, for each such row is looked at alone."""
+        last_first = sorted(range(len(numbers) - 1, -1, -1), key=times_ms.__getitem__, reverse=True)
+        own_ms = array("Q", map(times_ms.__getitem__, last_first))
+        own = array("Q", map(numbers.__getitem__, last_first))
+        if own:
+            heappush(self._rows, (own_ms.pop(), own.pop(), own_ms, own))
+        self.count += len(numbers)
+
+    def take(self, until_ms: int, most: int) -> list[int]:
+        """The first numbers that are due until then, at most so many; they are here no more."""
+        taken: list[int] = []
+        while self._rows and self._rows[0][0] <= until_ms and len(taken) < most:
+            before_ms = self._rows[0][0] - 1
+            taken += self._take_from_leaves(before_ms, most - len(taken))
+            if len(taken) < most:
+                taken.append(self._take_from_row())
+        taken += self._take_from_leaves(until_ms, most - len(taken))
+        self.count -= len(taken)
+        return taken
+
+    def _take_from_row(self) -> int:
+        _due_ms, number, times_ms, numbers = self._rows[0]
+        if numbers:
+            heapreplace(self._rows, (times_ms.pop(), numbers.pop(), times_ms, numbers))
+        else:
+            heappop(self._rows)
+        return number
+
+    def _take_from_leaves(self, until_ms: int, most: int) -> list[int]:
+        taken: list[int] = []
+        while self._leaves and len(taken) < most:
+            leaf = self._leaves[0]
+            stop = min(bisect_right(leaf.times_ms, until_ms), most - len(taken))
+            taken += leaf.numbers[:stop]
+            del leaf.times_ms[:stop], leaf.numbers[:stop]
+            if leaf.numbers:
+                break
+            del self._leaves[0], self._lasts_ms[0]
+        return taken
 
 
 class DueTimes(Protocol):
@@ -62,7 +181,7 @@ class Stretch(NamedTuple):
 class DelayedReadyList:
     """Used like a `ReadyList`, by a queue that has neither consumers nor a limit."""
 
-    damage = scale = None
+    damage = byte_count = None
     """It reads no contents, and nobody asks how many bytes wait."""
     is_timed = True
 
@@ -113,7 +232,7 @@ class DelayedReadyList:
         size_bytes: int | None,
     ) -> None:
         """Messages come in that are due then; at once, if that is 0."""
-        assert is_recorded, "a calendar is replicated"
+        assert is_recorded, "a delayed queue is replicated"
         assert size_bytes is None, "it has no limit"
         first, due_ms = self.numbers.next, expires_at_ms or INSTANT_MS
         self.numbers.next = first + len(contents)
@@ -208,9 +327,9 @@ class DelayedReadyList:
         """Of no use where nobody is handed anything."""
         return []
 
-    def weigh_by(self, sizes: Sizes | None) -> None:
+    def count_bytes_by(self, sizes: Sizes | None) -> None:
         """No limit counts in bytes."""
-        assert sizes is None, "a calendar has no limit"
+        assert sizes is None, "a delayed queue has no limit"
 
     # What nobody asks of it
 
@@ -220,13 +339,13 @@ class DelayedReadyList:
         return 0
 
     def take(self, count: int) -> NoReturn:
-        raise AssertionError(f"nobody takes {count} messages from a calendar")
+        raise AssertionError(f"nobody takes {count} messages from a delayed queue")
 
     def ahead(self, count: int) -> NoReturn:
-        raise AssertionError(f"nobody asks for the next {count} messages of a calendar")
+        raise AssertionError(f"nobody asks for the next {count} messages of a delayed queue")
 
     def drop_damaged(self) -> NoReturn:
-        raise AssertionError("a calendar reads nothing that could be damaged")
+        raise AssertionError("a delayed queue reads nothing that could be damaged")
 
     def give_back(self, run: RequeuedRun) -> NoReturn:
-        raise AssertionError(f"{run.sequences} were handed out by a calendar")
+        raise AssertionError(f"{run.sequences} were handed out by a delayed queue")

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol, cast
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import ConsumerTimeouts
-from fluffle.broker.queues.consumers import Consumer, schedule_of
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.consumers import ConsumerTimeouts, schedule_of
 from fluffle.broker.queues.conversion_buffer import ConversionHold
-from fluffle.broker.queues.dead_letter_port import (
+from fluffle.broker.queues.dead_letters import (
     AtMostOnceDeadLettering,
     Bury,
     RepublishDeadLetters,
 )
 from fluffle.broker.queues.deduplication import DuplicateFilter, EnqueueFilter
-from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Holder, Outcome
+from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
+from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import (
     NEVER_MS,
     Deadlines,
@@ -31,27 +31,48 @@ from fluffle.broker.queues.expiry_times import (
     deadlines_of,
     is_instant,
 )
-from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
-from fluffle.broker.queues.length_limit import LengthLimit, length_limit_of
-from fluffle.broker.queues.limits import limit_of
-from fluffle.broker.queues.priorities import PriorityLevels
-from fluffle.broker.queues.priority_ready_lists import initial_ready_list, spread
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.journal import (
+    Damage,
+    Journal,
+    Owner,
+    PageStore,
+    QueueDefinition,
+)
+from fluffle.broker.queues.length_limit import LengthLimit, length_limit_of, limit_of
+from fluffle.broker.queues.priority_ready_list import (
+    AnyReadyList,
+    PriorityLevels,
+    PriorityReadyList,
+    levels_of,
+    spread,
+)
+from fluffle.broker.queues.publish_target import (
     BlockedPublisher,
     Enqueue,
     EnqueueResult,
     PartialResult,
-    PeekRequest,
-    PeekResult,
-    QueueCounts,
     release_publishers,
 )
-from fluffle.broker.queues.queue_stores import NO_STORES, QueueStores
+from fluffle.broker.queues.queue_api import (
+    FINAL,
+    Consumer,
+    DeliveryBatch,
+    Holder,
+    Outcome,
+    PeekRequest,
+    PeekResult,
+    QueueClock,
+    QueueCounts,
+)
 from fluffle.broker.queues.queue_view import ReadyView, peek
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
+from fluffle.broker.queues.requeue import (
+    NO_DELAYS,
+    DelayedRetries,
+    RequeueOrder,
+)
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DEFAULTS, DeduplicationCache, QueueSettings, settings_of
-from fluffle.broker.queues.timer_port import QueueClock
 from fluffle.protocol.deaths import DeathReason
 
 BURST_BYTES = 1_048_576
@@ -110,6 +131,27 @@ class QueueHost(Protocol):
 
     def on_disused(self, queue: Queue) -> None:
         """Nobody has used the queue for as long as it is to be there without: said by `pump`."""
+
+
+class QueueStores(NamedTuple):
+    """Where the messages of one queue are kept that it does not have in memory, or not as ready."""
+
+    journal: Journal | None = None
+    """Told of persistent messages; None if they end with the process."""
+    spill: PageStore | None = None
+    """Takes others while memory is short."""
+    returned: RequeueOrder | None = None
+    """What came back; None: by age."""
+    delays: DelayedRetries = NO_DELAYS
+    """What came back and must wait."""
+    delayed_list: DelayedReadyList | None = None
+    """Where all that is ready waits, in a delayed queue."""
+    delivery_counts: DeliveryCountIndex | None = None
+    """What ready messages have brought along; None where none is asked for."""
+
+
+NO_STORES = QueueStores()
+"""All is in memory."""
 
 
 class QueueExpiry:
@@ -660,3 +702,28 @@ class Queue:
             self._turns.wake(consumer)
         if self._ready_list.count:
             self._host.turn.touch_queue_last(self)
+
+
+class InitialReadyList(NamedTuple):
+    """With what a queue begins."""
+
+    ready_list: AnyReadyList
+    journal: Journal | None
+    unspread: PriorityLevels | None
+    """The ready lists to be made once a message comes whose priority is not that of most."""
+
+
+def initial_ready_list(spec: QueueSpec, stores: QueueStores) -> InitialReadyList:
+    """A queue pays for no ready list that it does not need."""
+    journal, spill, returned, _delays, delayed_list, delivery_counts = stores
+    if delayed_list is not None:
+        return InitialReadyList(delayed_list, journal, None)
+    levels = levels_of(spec)
+    if levels is None or spec.queue_type is QueueType.QUORUM:
+        return InitialReadyList(
+            ReadyList(journal, spill, returned, delivery_counts=delivery_counts), journal, levels
+        )
+    by_level = journal.by_level if journal is not None else None
+    return InitialReadyList(
+        PriorityReadyList(levels, by_level, spill), cast("Journal | None", by_level), None
+    )

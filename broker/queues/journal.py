@@ -1,9 +1,9 @@
-"""The port to what remembers a durable queue's messages when the process does not.
+"""Journal of a durable queue: the port to what remembers its messages when the process does not.
 
 The engine tells it what happened, in batches, and asks for what it no longer holds in memory.
 Nothing is durable when a method returns: it is once the commit with the number `ticket`, as it was
 then, has been done.  Sequence numbers are the queue's; a stretch is from `first` up to, not
-including, `stop`.
+including, `stop`.  Here is also what all nodes know of a queue: its `QueueDefinition`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, part_of
+
+
+def comb(count: int, step: int) -> int:
+    """A number with `count` bits, `step` apart, from bit 0 on."""
+    if step == 1:
+        return (1 << count) - 1
+    if count == 1:  # of a step that may be as long as a queue
+        return 1
+    return ((1 << count * step) - 1) // ((1 << step) - 1)
 
 
 class Owner(NamedTuple):
@@ -97,7 +106,7 @@ class LoadedMessages:
     """Messages read back from disk."""
 
     sequences: Sequence[int]
-    """Rising; those between any two of them are of other lanes."""
+    """Rising; those between any two of them are of other ready lists."""
     origins: list[Origin]
     contents: list[bytes]
     expiries: Expiries | None = None
@@ -227,17 +236,17 @@ class Journal(Protocol):
 
 
 class JournalByPriority(Protocol):
-    """A journal of which each lane has a part, all of which are recovered together."""
+    """A journal of which each ready list has a part, all of which are recovered together."""
 
     @property
     def levels(self) -> Sequence[int]:
         """Of the messages that it holds and nobody has been handed."""
 
     def recover_all(self) -> Mapping[int, Recovery]:
-        """What is in each lane, before anything else happens."""
+        """What is in each ready list, before anything else happens."""
 
     def at(self, level: int) -> Journal:
-        """The part of one lane."""
+        """The part of one ready list."""
 
 
 class PagedOutMessages(NamedTuple):

@@ -1,4 +1,11 @@
-"""A queue that may not grow as it likes: what is refused or dropped so that it does not.
+"""Length limit of a queue, x-max-length and x-max-length-bytes: what is refused or dropped for it.
+
+Whichever is reached first counts, and only what waits: messages in consumers' hands are in nobody's
+way.  A classic queue counts bodies, a quorum queue properties and bodies, as RabbitMQ 4.3 does.
+
+A *hard* limit is never passed: what does not fit is refused.  A quorum queue has a *soft* one, as
+RabbitMQ shows it to a publisher that waits for each confirm: the message that passes it is taken,
+those behind it are refused until no more than four fifths of the limit wait.
 
 Consumers come first: what they have room for is handed out before anything is refused or dropped
 for those that wait.  But what comes back to a classic queue is not handed out if it is too much, as
@@ -11,11 +18,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.byte_count import Sizes
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.limits import NO_LIMIT, Limit, reaching
-from fluffle.broker.queues.priority_ready_lists import AnyReadyList
-from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
+from fluffle.broker.queues.priority_ready_list import AnyReadyList
+from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult
 from fluffle.broker.queues.segment import TakenMessages
+from fluffle.broker.queues.settings import Overflow, QueueSettings
+from fluffle.protocol.properties import body_sizes, content_sizes
+
+NO_LIMIT = 1 << 63
+"""More than ever waits."""
 
 LOOK_BYTES = 1_048_576
 """Of messages that are dropped together."""
@@ -28,6 +41,79 @@ NOTHING = 0, 0
 
 MESSAGE_COST_BYTES = 1024
 """To drop a message takes about as long as to copy so much."""
+
+
+class Limit:
+    """Maximum length of one queue, in messages and in bytes."""
+
+    __slots__ = (
+        "bytes_max", "count_max", "is_dead_lettered", "is_soft", "refuses", "sizes",
+        "spares_returned",
+    )  # fmt: skip
+
+    def __init__(self, settings: QueueSettings, queue_type: QueueType) -> None:
+        self.count_max = NO_LIMIT if settings.max_length is None else settings.max_length
+        self.bytes_max = NO_LIMIT
+        self.sizes: Sizes | None = None
+        """None if only messages are counted."""
+        is_quorum = queue_type is QueueType.QUORUM
+        if settings.max_length_bytes is not None:
+            self.bytes_max = settings.max_length_bytes
+            self.sizes = content_sizes if is_quorum else body_sizes
+        self.refuses = settings.overflow is not Overflow.DROP_HEAD
+        """Whether what does not fit is refused; else it pushes out what is in front."""
+        self.is_dead_lettered = settings.overflow is Overflow.REJECT_PUBLISH_DLX
+        """Whether what is refused is dead-lettered."""
+        self.is_soft = self.refuses and is_quorum
+        self.spares_returned = self.refuses or is_quorum
+        """Whether consumers come first when messages come back; else too many go first."""
+
+    def is_passed(self, count: int, size_bytes: int) -> bool:
+        """Whether more waits than may."""
+        return count > self.count_max or size_bytes > self.bytes_max
+
+    def is_freed(self, count: int, size_bytes: int) -> bool:
+        """Whether so little waits that a soft limit that was passed counts anew."""
+        return count <= self.count_max * 4 // 5 and size_bytes <= self.bytes_max * 4 // 5
+
+    def fitting(self, sizes: Sequence[int], wanted: int, count: int, size_bytes: int) -> int:
+        """How many of `wanted` messages, from the first one on, may be put to what waits.
+
+        `sizes` are theirs, empty if only messages are counted.
+        """
+        if self.is_soft and self.is_passed(count, size_bytes):
+            return 0
+        fit = max(0, min(wanted, self.count_max + self.is_soft - count))
+        if not sizes or size_bytes + sum(sizes) <= self.bytes_max:
+            return fit
+        for place in range(fit):
+            size_bytes += sizes[place]
+            if size_bytes > self.bytes_max:
+                return place + self.is_soft
+        return fit
+
+    def misfits(self, sizes: Sequence[int], wanted: int, count: int, size_bytes: int) -> int:
+        """The first one does not fit: how many more do not, one behind the other, with it."""
+        if self.is_soft or count >= self.count_max:
+            return wanted
+        room_bytes = self.bytes_max - size_bytes
+        return next((place for place in range(wanted) if sizes[place] <= room_bytes), wanted)
+
+
+def limit_of(settings: QueueSettings, queue_type: QueueType) -> Limit | None:
+    """None if as much may wait as likes."""
+    if settings.max_length is None and settings.max_length_bytes is None:
+        return None
+    return Limit(settings, queue_type)
+
+
+def reaching(sizes: Sequence[int], wanted_bytes: int) -> int:
+    """How many of some messages have together at least so many bytes; all, if they have not."""
+    for place, size in enumerate(sizes):
+        wanted_bytes -= size
+        if wanted_bytes <= 0:
+            return place + 1
+    return len(sizes)
 
 
 class LimitedQueue(Protocol):
@@ -88,24 +174,24 @@ class LengthLimit:
     @property
     def _waiting(self) -> tuple[int, int]:
         """How many messages count, and how many bytes."""
-        scale = self._ready_list.scale
+        byte_count = self._ready_list.byte_count
         count = self._ready_list.count + self._queue.besides()
-        return count, 0 if scale is None else scale.sum.size_bytes
+        return count, 0 if byte_count is None else byte_count.sum.size_bytes
 
     def _is_passed(self, count: int = 0, content_bytes: int = 0) -> bool:
         """Whether more waits than may, or would with so much more: for that not each is weighed."""
         ready_list, limit = self._ready_list, self._limit
         if ready_list.count + self._queue.besides() > limit.count_max - count:
             return True
-        return ready_list.scale is not None and ready_list.scale.sum.exceeds(
+        return ready_list.byte_count is not None and ready_list.byte_count.sum.exceeds(
             limit.bytes_max - content_bytes
         )
 
     @property
     def may_be_passed(self) -> bool:
         """Whether more waits than may, or nobody knows yet."""
-        scale = self._ready_list.scale
-        return self._is_passed() or (scale is not None and scale.sum.is_unsure)
+        byte_count = self._ready_list.byte_count
+        return self._is_passed() or (byte_count is not None and byte_count.sum.is_unsure)
 
     def refuse(
         self,
@@ -218,7 +304,7 @@ class LengthLimit:
 
     def _surplus(self, available: int, excess: int, excess_bytes: int) -> int:
         """How many of the messages in front are too many."""
-        surplus = min(available, max(0, excess))  # some may not be in the lane
+        surplus = min(available, max(0, excess))  # some may not be in the ready list
         sizes, (count, size_bytes) = self._limit.sizes, self._waiting
         if sizes is None or excess_bytes <= 0:
             return surplus
@@ -229,13 +315,13 @@ class LengthLimit:
     def move(self, ready_list: AnyReadyList) -> None:
         """What waits is there from now on."""
         self._ready_list = ready_list
-        ready_list.weigh_by(self._limit.sizes)
+        ready_list.count_bytes_by(self._limit.sizes)
 
     def _weigh(self) -> None:
         """Come to know more of how much waits."""
-        scale = self._ready_list.scale
-        if scale is not None and scale.sum.is_unsure:
-            scale.go_on()
+        byte_count = self._ready_list.byte_count
+        if byte_count is not None and byte_count.sum.is_unsure:
+            byte_count.go_on()
             self._queue.touch()
 
     def judge(self) -> None:
@@ -251,5 +337,5 @@ def length_limit_of(
     limit: Limit | None, ready_list: AnyReadyList, queue: LimitedQueue
 ) -> LengthLimit | None:
     """None where there is no limit; bytes are counted where there is one of them."""
-    ready_list.weigh_by(limit.sizes if limit is not None else None)
+    ready_list.count_bytes_by(limit.sizes if limit is not None else None)
     return LengthLimit(limit, ready_list, queue) if limit is not None else None

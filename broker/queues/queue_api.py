@@ -1,122 +1,38 @@
-"""A queue as the rest of a node sees it, wherever it is led.
+"""A queue as the rest of a node sees it, wherever it is led: handle, consumers and deliveries.
 
 The engine's `Queue` answers at once.  One that is led elsewhere has to ask: where the return type
 allows it, it gives a `Deferred`, which is answered or fails some turns afterwards, within a bounded
 time.  So whoever can only meet the engine's may go on without looking.
+
+A `DeliveryBatch` is the engine's answer to "deliver what can be delivered", and the same object is
+the channel's record of what is unacknowledged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import partial
-from operator import itemgetter
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import (
+    Generic,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+)
 
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.expiry_times import Lifetimes
-
-if TYPE_CHECKING:
-    from fluffle.broker.queues.consumers import Consumer
-    from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
-    from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+from fluffle.broker.queues.expiry_times import Expiries, part_of
+from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
+from fluffle.broker.queues.publish_target import QueueTarget
+from fluffle.broker.queues.requeue import RequeuedRun
+from fluffle.protocol.properties import BODY_SIZE_STOP
 
 T = TypeVar("T")
-
-
-class EnqueueResult(Enum):
-    """Result of publishing a run of messages to a queue of this node: the same for all of them."""
-
-    ACCEPTED = auto()
-    """They are in the queue."""
-    RECORDED = auto()
-    """They are in the queue, and safe once the commit that collects has been done."""
-    REFUSED = auto()
-    """They are not, and the publisher must know."""
-
-
-class PartialResult:
-    """Result of publishing a run of messages of which a queue of this node takes some."""
-
-    __slots__ = ("count", "duplicates", "refused", "taken")
-
-    def __init__(
-        self,
-        count: int,
-        taken: EnqueueResult,
-        refused: list[tuple[int, int]],
-        duplicates: Sequence[tuple[int, int]] = (),
-    ) -> None:
-        self.count = count
-        self.taken = taken
-        """Of all others: `ACCEPTED` or `RECORDED`."""
-        self.refused = refused
-        """Which are not in the queue: from where to where, rising."""
-        self.duplicates = duplicates
-        """Which are not either, for the queue has had them before: they count as taken."""
-
-    def then(self, tell: OnPublishResult) -> None:
-        """Tell of each at once, as a `PublishReceipt` does later."""
-        for start, stop, is_taken in taken_spans(self, self.count):
-            tell(start, stop, is_taken=is_taken)
-
-
-class MessageResult(Enum):
-    """Result of publishing some messages of a run."""
-
-    TAKEN = auto()
-    REFUSED = auto()
-    DUPLICATE = auto()
-    """They are dropped, for the queue has had them before."""
-
-
-def results_of(
-    fate: EnqueueResult | PartialResult, count: int
-) -> list[tuple[int, int, MessageResult]]:
-    """From where to where the same becomes of messages, in order."""
-    if not isinstance(fate, PartialResult):
-        return [
-            (
-                0,
-                count,
-                MessageResult.REFUSED if fate is EnqueueResult.REFUSED else MessageResult.TAKEN,
-            )
-        ]
-    others = [(*span, MessageResult.REFUSED) for span in fate.refused]
-    if fate.duplicates:
-        others += [(*span, MessageResult.DUPLICATE) for span in fate.duplicates]
-        others.sort(key=itemgetter(0))
-    parts, at = [], 0
-    for start, stop, part in others:
-        parts += [(at, start, MessageResult.TAKEN), (start, stop, part)]
-        at = stop
-    parts.append((at, count, MessageResult.TAKEN))
-    return [(start, stop, part) for start, stop, part in parts if start < stop]
-
-
-def taken_spans(fate: EnqueueResult | PartialResult, count: int) -> list[tuple[int, int, bool]]:
-    """From where to where messages are taken, or not, in order."""
-    parts = results_of(fate, count)
-    return [(start, stop, part is not MessageResult.REFUSED) for start, stop, part in parts]
-
-
-class BlockedPublisher(Protocol):
-    """A publisher that waits until the queue has handed out what it put in."""
-
-    def paid(self, queue: PublishTarget, count: int) -> int:
-        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
-
-
-def release_publishers(queue: QueueHandle, count: int) -> None:
-    """Tell the publishers that wait for it, in turn, that `count` messages have left."""
-    for debtor in tuple(queue.blocked_publishers):
-        count = debtor.paid(queue, count)
-        if not count:
-            break
 
 
 class QueueCounts(NamedTuple):
@@ -169,49 +85,6 @@ class PeekResult(NamedTuple):
     """Where and why what comes next cannot be read."""
 
 
-class OnPublishResult(Protocol):
-    """Hears of the messages of a run from `start` up to `stop`, of each once."""
-
-    def __call__(self, start: int, stop: int, *, is_taken: bool) -> None: ...
-
-
-class PublishReceipt:
-    """Messages of a run that a queue elsewhere was asked to take.
-
-    It says of each whether it has, or of several together, once that is known: a leader may have to
-    be found first, and what nobody can tell counts as not taken.
-    """
-
-    __slots__ = ("_early", "_tell", "count")
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._early: list[tuple[int, int, bool]] | None = None
-        """Outcomes that became known before `then`: from where to where, and whether they were
-        taken."""
-        self._tell: OnPublishResult | None = None
-
-    def then(self, tell: OnPublishResult) -> None:
-        """Have `tell` called with each outcome; with those that are known already, at once.
-
-        No outcome is known before the call that gave this receipt returns.  A message for thousands
-        of queues is put in over several turns, so that some are known before this is called.
-        """
-        self._tell = tell
-        early, self._early = self._early, None
-        for start, stop, is_taken in early or ():
-            tell(start, stop, is_taken=is_taken)
-
-    def known(self, start: int, stop: int, *, is_taken: bool) -> None:
-        """These messages are in the queue and safe, or they are not."""
-        if self._tell is not None:
-            self._tell(start, stop, is_taken=is_taken)
-            return
-        if self._early is None:
-            self._early = []
-        self._early.append((start, stop, is_taken))  # mutant: PU1
-
-
 class Deferred(Generic[T]):
     """An answer that has yet to come, or the error that comes in its place."""
 
@@ -249,125 +122,459 @@ class SettlementStatus:
     """Some of it has not come true, and never will: what was acknowledged may come again."""
 
 
-class DeadLetterIds(NamedTuple):
-    """Dead letters of a quorum queue that must arrive, as it knows them: one that comes again is
-    not taken again, whoever leads that queue by then."""
+class Outcome(Enum):
+    """How a message left its holder's hands: gone for good, or back to its place in the queue."""
 
-    source: int
-    """Its group."""
-    term: int
-    """In which it is led.  Who leads in a later one is believed, and nobody before it any more."""
-    below: int
-    """None of those below is kept there as dead."""
-    settled: list[int]
-    """These are not kept any more, either."""
-    sequences: list[int]
-    """Its numbers of the messages, one for each."""
-
-    def part(self, start: int, stop: int) -> DeadLetterIds:
-        """Of some of them, which go in parts: the first says what is settled."""
-        settled = [] if start else self.settled
-        return self._replace(settled=settled, sequences=self.sequences[start:stop])
-
-    def after(self, count: int) -> DeadLetterIds:
-        """Of those that are left when so many at the front are known."""
-        return self._replace(sequences=self.sequences[count:])
+    ACKED = auto()
+    REJECTED = auto()
+    """basic.reject or basic.nack, and not wanted back: what dead-lettering will ask for."""
+    NACK_REQUEUED = auto()
+    """Given back by the client: basic.nack with requeue, basic.recover."""
+    REJECT_REQUEUED = auto()
+    """Given back by basic.reject with requeue."""
+    LOST = auto()
+    """Unsettled when its channel ended."""
+    SUSPECTED = auto()
+    """Unsettled when the node of its channel had not been heard of for too long."""
+    UNSENT = auto()
+    """Its consumer had ended before it could be sent."""
+    TIMED_OUT = auto()
+    """Held for too long."""
 
 
-class PublishTarget(Protocol):
-    """Where messages go: a queue, or a requester of direct reply-to."""
+FINAL = (Outcome.ACKED, Outcome.REJECTED)
+"""After these the queue is done with a message."""
 
-    blocked_publishers: list[BlockedPublisher]
+BY_CLIENT = (*FINAL, Outcome.NACK_REQUEUED, Outcome.REJECT_REQUEUED)
+"""These a client has asked for."""
+
+FAILED = (Outcome.REJECT_REQUEUED, Outcome.LOST)
+"""After these handing it out counts as failed."""
+
+
+class OverdueDeliveries(NamedTuple):
+    """Deliveries that a consumer or getter has held for too long."""
+
+    delivery_batches: list[DeliveryBatch]
+    """Something of each is in hands still."""
+    held_ms: int
+    """For how long, the first of them."""
+    timeout_ms: int
+
+
+class TimedOutDeliveries(NamedTuple):
+    """Deliveries that were taken from their holder because it held them for too long."""
+
+    messages: int
+    first: int
+    """The sequence number of one of them, the lowest."""
+    held_ms: int
+    timeout_ms: int
+
+
+class Holder(Protocol):
+    """Holder of unsettled messages: a consumer, or a basic.get."""
+
+    @property
+    def queue(self) -> QueueHandle: ...
+
+    @property
+    def no_ack(self) -> bool:
+        """Whether a message counts as settled once it is handed out."""
+
+    @property
+    def timeout_ms(self) -> int | None:
+        """How long it may hold a message; None: as its queue says."""
+
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        """Pass on to the client what was handed out."""
+
+    def took(self, delivery_batch: DeliveryBatch) -> None:
+        """Account for messages that are handed to it: what room it has left depends on them."""
+
+    def settled(self, count: int) -> None:
+        """Count messages of its own that are settled."""
+
+    def overdue(self, late: OverdueDeliveries) -> None:
+        """Have it give back what it still holds of these, and know why: see `timed_out`."""
+
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
+        """Messages have been taken from it, for it has held them for too long.  A consumer is
+        served no more."""
+
+
+class DeliveryBatch:
+    """Messages handed to one holder at one time."""
+
+    __slots__ = (
+        "content_bytes",
+        "contents",
+        "counts",
+        "delivered_at_ms",
+        "expiries",
+        "first",
+        "first_tag",
+        "head",
+        "holder",
+        "holes",
+        "is_recorded",
+        "left",
+        "origins",
+        "redelivered",
+        "sequences",
+    )
+
+    def __init__(
+        self,
+        holder: Holder,
+        origins: list[Origin],
+        contents: list[bytes],
+        sequences: Sequence[int],
+        *,
+        redelivered: bool,
+        is_recorded: bool = False,
+        counts: Counts = NEW,
+        expiries: Expiries | None = None,
+        content_bytes: int | None = None,
+        delivered_at_ms: int = 0,
+    ) -> None:
+        self.holder = holder
+        self.origins = origins
+        """None at all if the messages are on disk, and `contents` only stand for theirs."""
+        self.contents = contents
+        """Invariant: nobody else's list, so that `release` may change it."""
+        self.content_bytes = sum(map(len, contents)) if content_bytes is None else content_bytes
+        """The length of all contents as they were handed out."""
+        self.first: tuple[int, bytes] | None = None
+        """The length and the begin of the first content, once all are forgotten."""
+        self.sequences = sequences
+        """The queue's sequence number of each message.  Invariant: rising; one a content, as
+        there is one origin a content."""
+        self.redelivered = redelivered
+        self.is_recorded = is_recorded
+        """Whether the queue's journal must hear when they are settled."""
+        self.counts = counts
+        """Of each of them, before this hand-out."""
+        self.expiries = expiries
+        """When each of them expires, once it has come back; None if none ever does."""
+        self.delivered_at_ms = delivered_at_ms
+        """When, in the time of its queue; 0 if it may be held for ever, or until it is known."""
+        self.left = len(contents)
+        """How many of them are in hands, as its queue knows, if they may not be for ever."""
+        self.first_tag = 0
+        """The delivery tag of `contents[0]`, given by the channel; 0 until then."""
+        self.head = 0
+        """Everything before this index is settled."""
+        self.holes: set[int] | None = None
+        """Indices at or after `head` that are settled out of order; None while there are none."""
+
+    @property
+    def has_gone_back(self) -> bool:
+        """Whether it was all settled, or taken from its holder, though it may not be held for ever:
+        if it has not left for its client, it must not."""
+        return self.delivered_at_ms > 0 and not self.left
+
+    @property
+    def is_settled(self) -> bool:
+        return self.head == len(self.contents)
+
+    def holds(self, index: int) -> bool:
+        """Whether the message at `index` is not settled yet."""
+        return self.head <= index < len(self.contents) and (
+            self.holes is None or index not in self.holes
+        )
+
+    def unsettled(self) -> Iterator[tuple[int, int]]:
+        """The stretches of messages that are not settled yet."""
+        start = self.head
+        for stop in (*sorted(self.holes or ()), len(self.contents)):
+            if start < stop:
+                yield start, stop
+            start = stop + 1
+
+    def settle(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Mark the messages at `start` to `stop` settled; the stretches that were not before."""
+        if self.holes is None and start <= self.head:
+            start, self.head = self.head, max(self.head, stop)
+            return [(start, stop)] if start < stop else []
+        stretches: list[tuple[int, int]] = []
+        holes = self.holes = self.holes or set()
+        for index in range(max(start, self.head), stop):
+            if index in holes:
+                continue
+            holes.add(index)
+            if stretches and stretches[-1][1] == index:
+                stretches[-1] = (stretches[-1][0], index + 1)
+            else:
+                stretches.append((index, index + 1))
+        while self.head in holes:
+            holes.remove(self.head)
+            self.head += 1
+        if not holes:
+            self.holes = None
+        return stretches
+
+    def unsettle(self, start: int, stop: int) -> None:
+        """Undo `settle` for messages that were settled (tx.rollback)."""
+        holes = self.holes or set()
+        holes.update(range(stop, self.head))
+        holes.difference_update(range(start, stop))
+        self.head = min(self.head, start)
+        self.holes = holes or None
+
+    def back(self, start: int, stop: int, outcome: Outcome) -> RequeuedRun:
+        """The messages at `start` to `stop` as they come back to their queue."""
+        part = slice(start, stop)
+        return RequeuedRun(
+            self.origins[part],
+            self.contents[part] if self.origins else [],
+            self.sequences[part],
+            counts=Counts(self.counts.acquired + 1, self.counts.failed + (outcome in FAILED)),
+            is_recorded=self.is_recorded,
+            expiries=part_of(self.expiries, part),  # mutant: X3
+        )
+
+    def forget(self) -> None:
+        """Keep no contents: they are on their way, and where they came from."""
+        if first := self.contents[0]:
+            self.first = len(first), first[:BODY_SIZE_STOP]
+        self.origins = []
+        self.contents = [b""] * len(self.contents)
+
+    def release(self, start: int, stop: int) -> None:
+        """Forget the contents of messages whose settlement is final, so that none outlive it.
+
+        The run itself lasts until all of it is settled: one message that is kept for long must
+        not keep a thousand others in memory.
+        """
+        if stop - start == 1:
+            self.contents[start] = b""
+        else:
+            self.contents[start:stop] = [b""] * (stop - start)
+
+
+class DeliverySource(Protocol):
+    """Queue that hands out messages when it is pumped, as turns and clocks know it."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def name(self) -> str: ...
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether who publishes should wait."""
+    def pump(self) -> list[DeliveryBatch]:
+        """Hand out what there is room for: see `engine.Queue.pump`."""
+
+
+def deliver_all(delivery_batches: list[DeliveryBatch]) -> None:
+    """To those who were handed them."""
+    for delivery_batch in delivery_batches:
+        delivery_batch.holder.deliver(delivery_batch)
+
+
+class QueueClock(Protocol):
+    """The time of a queue, in which all is measured that is to happen there later."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 in UTC, more or less: what is written down in it holds after a
+        restart, and on other nodes.  It seldom jumps."""
+
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
+        """Have `pump` called then, or somewhat later; earlier wishes are not taken back."""
+
+
+class StoppedClock:
+    """Clock of a queue in which nothing is ever due: its time stands still."""
+
+    __slots__ = ()
+
+    def now_ms(self) -> int:
+        return 0
+
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
+        """Nobody looks."""
+
+
+STOPPED_CLOCK = StoppedClock()
+
+UNLIMITED = 1 << 62
+
+
+class SharedCredit:
+    """The limit that all consumers of one channel share (basic.qos with global).
+
+    They may be of several queues, none of which must starve: room that comes back is offered to
+    all, and first to the consumer that has taken nothing for longest.
+    """
+
+    __slots__ = ("_takers", "_takes", "in_flight", "limit")
+
+    def __init__(self) -> None:
+        self.limit = 0
+        """How many messages may be unsettled at once; 0 means no limit."""
+        self.in_flight = 0
+        self._takers: dict[Consumer, int] = EMPTY_DICT
+        """The consumers that have asked for room under a limit, and when each has taken last."""
+        self._takes = 0
+        """How often one has: their time."""
 
     @property
     def is_full(self) -> bool:
-        """Whether he must, until it tells its debtors."""
+        return 0 < self.limit <= self.in_flight
 
-    def enqueue(
+    def room(self, consumer: Consumer) -> int:
+        """How many messages `consumer` may take; at 0 it is woken when there is room."""
+        if not self.limit:
+            return UNLIMITED
+        if consumer not in self._takers:
+            if self._takers is EMPTY_DICT:
+                self._takers = {}
+            self._takers[consumer] = 0
+        return max(self.limit - self.in_flight, 0)
+
+    def took(self, consumer: Consumer, count: int) -> None:
+        """`consumer` has taken messages, of which `count` are to be settled."""
+        self.in_flight += count
+        if consumer in self._takers:
+            self._takes += 1
+            self._takers[consumer] = self._takes
+
+    def settled(self, count: int) -> None:
+        """Make room, and offer it if there was none."""
+        was_full = self.is_full
+        self.in_flight -= count
+        if was_full:
+            self.wake()
+
+    def wake(self) -> None:
+        """There may be room, which whoever is woken may take at once."""
+        for consumer in sorted(self._takers, key=self._takers.__getitem__):
+            if self.is_full:
+                break
+            consumer.queue.wake(consumer)
+
+    def forget(self, consumer: Consumer) -> None:
+        """A consumer has ended."""
+        self._takers.pop(consumer, None)
+
+
+class Sink(Protocol):
+    """The place where the client of a consumer is, as a queue needs it."""
+
+    def room(self, consumer: Consumer) -> int:
+        """How many messages it takes now.  A sink that answers 0 wakes the consumer later."""
+
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        """A run is handed out and will be delivered: from now on it takes its room."""
+
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        """Take a run of messages; `delivery_batch.holder` is the consumer they are for."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The queue is gone, and this consumer with it."""
+
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
+        """It has had these for too long: see `Holder`."""
+
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
+        """These have been taken from it, and it is served no more."""
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """It alone is served from now on, or another is: see `Consumer.is_active`."""
+
+
+class Consumer:
+    """Consumer of one basic.consume, as the queue sees it."""
+
+    __slots__ = (
+        "exclusive",
+        "in_flight",
+        "is_active",
+        "no_ack",
+        "parked",
+        "prefetch",
+        "priority",
+        "queue",
+        "shared",
+        "sink",
+        "tag",
+        "timeout_ms",
+    )
+
+    def __init__(
         self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
+        tag: str,
+        queue: QueueHandle,
+        sink: Sink,
         *,
-        persistent: bool,
-        expiration_ms: Lifetimes = None,
-    ) -> EnqueueResult | PartialResult | PublishReceipt:
-        """Add messages at the end, which all name a priority or do not.  The caller may keep the
-        lists, and must not change them.
-
-        `expiration_ms`: for how long they may wait at most.
-        """
-
-
-class EnqueueFunction(Protocol):
-    """Function with the signature of `PublishTarget.enqueue`."""
-
-    def __call__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        *,
-        persistent: bool,
-        expiration_ms: Lifetimes = None,
-    ) -> EnqueueResult | PartialResult | PublishReceipt: ...
-
-
-class Enqueue(Protocol):
-    """The `enqueue` of a queue that is led here, or what calls it with less."""
-
-    def __call__(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        *,
-        persistent: bool,
-        expiration_ms: Lifetimes,
-    ) -> EnqueueResult | PartialResult: ...
-
-
-@runtime_checkable
-class AcceptsDeadLetters(Protocol):
-    """A queue that others may lead."""
-
-    def post(
-        self,
-        origins: list[Origin],
-        contents: list[bytes],
-        content_bytes: int,
-        *,
-        persistent: bool,
-        expiration_ms: Lifetimes = None,
-        posted: DeadLetterIds | None = None,
-        counts: Counts = NEW,
-    ) -> EnqueueResult | PublishReceipt:
-        """`enqueue` dead letters, which bring along such counts."""
-
-
-class QueueTarget(PublishTarget, Protocol):
-    """A queue, or what takes messages in its place."""
+        shared: SharedCredit,
+        prefetch: int = 0,
+        priority: int = 0,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        timeout_ms: int | None = None,
+    ) -> None:
+        self.tag = tag
+        self.queue = queue
+        self.sink = sink
+        self.shared = shared
+        self.prefetch = prefetch
+        """How many of its messages may be unsettled at once; 0 means no limit."""
+        self.priority = priority
+        self.no_ack = no_ack
+        self.exclusive = exclusive
+        self.timeout_ms = timeout_ms
+        """See `Holder`."""
+        self.in_flight = 0
+        """Invariant: 0 for a consumer with no_ack."""
+        self.parked = False
+        self.is_active = True
+        """Whether it is served: not while another is the single active consumer of its queue."""
 
     @property
-    def definition(self) -> QueueDefinition:
-        """Of the queue."""
+    def is_single_step(self) -> bool:
+        """Whether what it takes lessens the room of others, so that it must go one by one."""
+        return self.shared.limit > 0 and not self.no_ack
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it would take a message now, as far as is known without asking its sink."""
+        shared = self.shared
+        if self.parked or not self.is_active:
+            return False
+        return not shared.is_full and (self.no_ack or not 0 < self.prefetch <= self.in_flight)
 
-def enqueue_again(
-    target: QueueTarget, posted: DeadLetterIds | None, counts: Counts
-) -> EnqueueFunction:
-    """How messages that were for another queue get into this one: those with numbers or counts keep
-    them, if it is one that knows them."""
-    if (posted is not None or counts is not NEW) and isinstance(target, AcceptsDeadLetters):
-        return partial(target.post, posted=posted, counts=counts)
-    return target.enqueue
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        """Pass on a run that the queue has handed out."""
+        self.sink.deliver(delivery_batch)
+
+    def room(self) -> int:
+        """How many messages can be handed to it now."""
+        room = self.shared.room(self)
+        if self.no_ack:  # what it takes needs no room, and yet it gets nothing while there is none
+            return self.sink.room(self) if room > 0 else 0
+        if self.prefetch:
+            room = min(room, self.prefetch - self.in_flight)
+        return min(room, self.sink.room(self)) if room > 0 else 0
+
+    def took(self, delivery_batch: DeliveryBatch) -> None:
+        """Account for messages that are handed to it."""
+        count = 0 if self.no_ack else len(delivery_batch.contents)
+        self.in_flight += count
+        self.shared.took(self, count)
+        self.sink.reserve(delivery_batch)
+
+    def settled(self, count: int) -> None:
+        """Count messages of its own that are settled, which may make room."""
+        self.in_flight -= count
+        self.shared.settled(count)
+        if self.parked:
+            self.queue.wake(self)
+
+    def overdue(self, late: OverdueDeliveries) -> None:
+        self.sink.overdue(self, late)
+
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
+        self.sink.timed_out(self, lost)
 
 
 class QueueHandle(QueueTarget, Protocol):
@@ -476,3 +683,83 @@ class QueueHandle(QueueTarget, Protocol):
 
     def wake(self, consumer: Consumer) -> None:
         """A consumer may have room again, mostly one that is parked."""
+
+
+OnQueueExpired: TypeAlias = Callable[[str, QueueDefinition, Callable[[], bool]], None]
+"""Has a queue deleted that nobody has used for long enough: its virtual host, what it is, and
+whether that is still so."""
+
+
+class QueueFactory(Protocol):
+    """Makes the queues of all virtual hosts of a node, or those of one type."""
+
+    def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
+        """Where a queue that is about to be declared will live."""
+
+    def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        """For a definition that has just become true."""
+
+    def reopen(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        """For one that was true when the process before this ended.  Raises `StorageError`."""
+
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
+        """It is the same queue, in other places."""
+
+    def renew(self, queue: QueueHandle, vhost: str) -> None:
+        """It may fall under other policies than it did."""
+
+    def end(self, queue: QueueHandle) -> None:
+        """It is defined no more: its messages are gone, and so are its consumers."""
+
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        """One that is to take the place of another, and is nobody's before."""
+
+    def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
+        """One that was born has taken that place."""
+
+    def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
+        """`end`, of one whose messages its heir has; what was asked for and has come to nothing
+        yet is for the heir, too."""
+
+
+class FactoryByType:
+    """A `QueueFactory` that asks the one of the type, each made when it is first asked."""
+
+    __slots__ = ("_made", "_makers")
+
+    def __init__(self, makers: Mapping[QueueType, Callable[[], QueueFactory]]) -> None:
+        self._makers = makers
+        self._made: dict[QueueType, QueueFactory] = {}
+
+    def _of(self, spec: QueueSpec) -> QueueFactory:
+        kind = spec.queue_type
+        if kind not in self._made:
+            self._made[kind] = self._makers[kind]()
+        return self._made[kind]
+
+    def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
+        return self._of(spec).define(spec, owner, vhost)
+
+    def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        return self._of(definition.spec).make(definition, vhost)
+
+    def reopen(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        return self._of(definition.spec).reopen(definition, vhost)
+
+    def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
+        self._of(queue.spec).redefine(queue, definition)
+
+    def renew(self, queue: QueueHandle, vhost: str) -> None:
+        self._of(queue.spec).renew(queue, vhost)
+
+    def end(self, queue: QueueHandle) -> None:
+        self._of(queue.spec).end(queue)
+
+    def create_successor(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
+        return self._of(definition.spec).create_successor(definition, vhost)
+
+    def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
+        self._of(successor.spec).promote(successor, definition, vhost)
+
+    def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
+        self._of(queue.spec).part(queue, successor)

@@ -3,7 +3,7 @@
     returned  ->  ready                                the head is at the left; returned messages
                   (segments: memory | disk | memory)   go first, in an order of their own
 
-A segment holds messages with consecutive sequence numbers, unless other lanes share them.  In
+A segment holds messages with consecutive sequence numbers, unless other ready lists share them.  In
 memory a message costs its bytes and two pointers, to them and to its origin; the segment around it
 is shared by a thousand.  A segment that is on disk can leave memory: those in the journal do,
 except for the first few, which consumers will want soon, and the last; these, and messages that no
@@ -15,107 +15,41 @@ Rule 2: a segment begins an entry of the journal, so that it is read and forgott
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby, islice
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.byte_count import ByteCount, ByteSum
-from fluffle.broker.queues.delivery_counts import NEW
+from fluffle.broker.queues.byte_count import ByteCount, ByteSum, Sizes
+from fluffle.broker.queues.delivery_counts import NEW, DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import (
     INSTANT_MS,
     NEVER_MS,
     Deadlines,
-    joined,
     part_of,
-    span_of,
 )
-from fluffle.broker.queues.inherited_counts import InheritedCounts, equal_counts_in
 from fluffle.broker.queues.journal import (
     Damage,
     Journal,
-    LoadedMessages,
     PageStore,
     Recovery,
     UnreadableMessages,
-    part_of_loaded,
 )
-from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.priorities import SequenceNumbers
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun, RequeueOrder
 from fluffle.broker.queues.segment import (
+    PageOut,
     Segment,
     SegmentLocation,
     TakenMessages,
+    equal_counts_in,
+    load_segment,
     on_disk_only,
     unread,
 )
 
-
-class PageOut:
-    """Paging of the segments of one ready list."""
-
-    __slots__ = ("_segments", "_spill", "journal")
-
-    def __init__(self, journal: Journal | None, spill: PageStore | None) -> None:
-        self.journal = journal
-        """That of the lane, which may come to have but a part of it."""
-        self._spill = spill
-        self._segments: deque[Segment] = deque()
-        """In memory until they are durable, and perhaps some that changed their mind; tickets
-        rise."""
-
-    def add(self, segment: Segment) -> bool:
-        """It is to leave, if it may: whether it does."""
-        if not leaves(segment, self._spill):
-            return False
-        self._segments.append(segment)
-        return True
-
-    def shed(self, segments: Iterable[Segment]) -> bool:
-        """Memory is short: these are to leave.
-
-        Whether that was all: while the disk is behind, no more is added to what it has to write.
-        """
-        self.forget_durable()
-        for segment in segments:
-            if self._spill is not None and self._spill.is_behind:
-                return False
-            self.add(segment)
-        self.forget_durable()
-        return True
-
-    def forget_durable(self) -> None:
-        """What the disk has."""
-        port = self.journal or self._spill
-        durable = port.commits.durable if port is not None else 0
-        while self._segments and self._segments[0].ticket <= durable:
-            segment = self._segments.popleft()
-            if segment.place is SegmentLocation.LEAVING:
-                if segment.is_recorded and self.journal is not None:
-                    self.journal.evicted(segment.first_sequence, segment.stop_sequence)
-                segment.forget()
-                segment.place = SegmentLocation.DISK
-
-
-def leaves(segment: Segment, spill: PageStore | None) -> bool:
-    """Have a segment leave memory if it is on disk, will be, or may go there now; whether it
-    does."""
-    if segment.place is not SegmentLocation.MEMORY:
-        return False
-    if not (segment.is_recorded or segment.spilled_at):
-        if spill is None or not spill.is_wanted:
-            return False
-        segment.ticket = spill.commits.ticket
-        segment.spilled_at = spill.write(segment.origins, segment.contents, segment.expiries)
-    segment.place = SegmentLocation.LEAVING
-    return True
-
-
 SEGMENT_MESSAGES_MAX = 1024
+
 SEGMENT_BYTES_MAX = 1_048_576
 """A segment is not extended beyond these, because its memory goes when all of it has been read."""
 
@@ -125,9 +59,8 @@ FRONT_SEGMENTS = 8
 RECENT_SEGMENTS = 2
 """And of those behind them the last ones, of which the very last still grows."""
 
-
 OF_MANY_SEGMENTS = 2
-"""So many stay in memory of a lane that is not alone: there may be hundreds."""
+"""So many stay in memory of a ready list that is not alone: there may be hundreds."""
 
 NO_MESSAGE = 1 << 63
 """A number that none has."""
@@ -136,13 +69,34 @@ NO_SEGMENTS: deque[Segment] = deque()
 """Never changed: a deque of one's own takes 600 bytes, and most queues are empty for long."""
 
 
+class SequenceNumbers:
+    """Gives out sequence numbers, to one ready list or to several."""
+
+    __slots__ = ("next",)
+
+    def __init__(self, first: int = 1) -> None:
+        self.next = first
+
+
 class ReadyList:
     """Messages in order, and those that came back."""
 
     __slots__ = (
-        "_is_one_of_many", "_journal", "_leaving", "_ready", "_redelivered_below", "_returned",
-        "_spill", "carried", "count", "damage", "is_timed", "new_from", "now_ms", "numbers",
-        "scale",
+        "_is_one_of_many",
+        "_journal",
+        "_leaving",
+        "_ready",
+        "_redelivered_below",
+        "_returned",
+        "_spill",
+        "byte_count",
+        "count",
+        "damage",
+        "delivery_counts",
+        "is_timed",
+        "new_from",
+        "now_ms",
+        "numbers",
     )  # fmt: skip
 
     def __init__(
@@ -152,22 +106,22 @@ class ReadyList:
         returned: RequeueOrder | None = None,
         *,
         numbers: SequenceNumbers | None = None,
-        carried: InheritedCounts | None = None,
+        delivery_counts: DeliveryCountIndex | None = None,
         is_one_of_many: bool = False,
     ) -> None:
-        """`numbers` are given to what comes in: to messages of this lane alone, if that is None."""
-        self.carried = carried
-        """Of all lanes of the queue; None where what comes in brings along nothing."""
+        """`numbers` are given to what comes in: to messages of this list alone, if that is None."""
+        self.delivery_counts = delivery_counts
+        """Of all ready lists of the queue; None where what comes in brings along nothing."""
         self.numbers = numbers if numbers is not None else SequenceNumbers()
         self._is_one_of_many = is_one_of_many
-        """Whether messages of other lanes may have numbers between those of its own."""
+        """Whether messages of other ready lists may have numbers between those of its own."""
         self._journal = journal
         self._spill = spill
         self._ready = NO_SEGMENTS
         self._leaving: PageOut | None = None
         """None where none ever had to."""
         self._returned = returned if returned is not None else RequeueByPosition()
-        self.scale: ByteCount | None = None
+        self.byte_count: ByteCount | None = None
         """None where nobody asks how many bytes wait."""
         self._redelivered_below = 0
         """Messages with lower numbers were there before the node last ended."""
@@ -185,7 +139,7 @@ class ReadyList:
         live have not expired before it ends."""
 
     def recover(self, recovery: Recovery) -> None:
-        """Begin with what a journal holds; the lane must be empty."""
+        """Begin with what a journal holds; the ready list must be empty."""
         self.numbers.next = max(self.numbers.next, recovery.next_sequence)
         self._redelivered_below = recovery.redelivered_below
         self.damage = recovery.damage
@@ -194,8 +148,8 @@ class ReadyList:
             self.is_timed |= stored.earliest_ms < NEVER_MS
             self._ready.append(on_disk_only(stored))
             self.count += stored.count
-        if self.scale is not None:
-            self.scale.begin(self._ready, ())
+        if self.byte_count is not None:
+            self.byte_count.begin(self._ready, ())
         for sequences, counts, expiries in recovery.returned:
             back = RequeuedRun(
                 [], [], sequences, counts=counts, is_recorded=True, expiries=expiries
@@ -218,8 +172,8 @@ class ReadyList:
         """
         first, journal = self.numbers.next, self._journal if is_recorded else None
         self.numbers.next = first + len(contents)
-        if self.carried is not None and self.carried.coming is not NEW:
-            self.carried.put(first, first + len(contents), self.carried.coming)
+        if self.delivery_counts is not None and self.delivery_counts.coming is not NEW:
+            self.delivery_counts.put(first, first + len(contents), self.delivery_counts.coming)
         apart = self.append(
             origins,
             contents,
@@ -277,8 +231,8 @@ class ReadyList:
             tail.count += count
             tail.stop_sequence = first_sequence + count
             tail.ticket = ticket
-            if self.scale is not None:
-                self.scale.put(tail, contents, content_bytes, size_bytes)
+            if self.byte_count is not None:
+                self.byte_count.put(tail, contents, content_bytes, size_bytes)
             return False
         segment = Segment(origins[:], contents[:], content_bytes, first_sequence, ticket=ticket)
         if expires_at_ms:
@@ -286,8 +240,8 @@ class ReadyList:
         if self._ready is NO_SEGMENTS:
             self._ready = deque()
         self._ready.append(segment)
-        if self.scale is not None:
-            self.scale.put(segment, contents, content_bytes, size_bytes)
+        if self.byte_count is not None:
+            self.byte_count.put(segment, contents, content_bytes, size_bytes)
         self._let_one_go()
         return True
 
@@ -298,17 +252,17 @@ class ReadyList:
         elif self._is_one_of_many and len(self._ready) > OF_MANY_SEGMENTS:
             self._let_go(self._ready[-OF_MANY_SEGMENTS])
 
-    def weigh_by(self, sizes: Sizes | None, of_all: ByteSum | None = None) -> None:
+    def count_bytes_by(self, sizes: Sizes | None, of_all: ByteSum | None = None) -> None:
         """From now on it is known how many bytes wait, by these sizes; or it need not be.
 
-        `of_all`: the sum that all lanes of its queue make up, if there are others.
+        `of_all`: the sum that all ready lists of its queue make up, if there are others.
         """
-        self.scale = None
+        self.byte_count = None
         if sizes is not None:
-            self.scale = ByteCount(
+            self.byte_count = ByteCount(
                 sizes, self._journal, self._spill, self._returned, of_all or ByteSum()
             )
-            self.scale.begin(self._ready, self._returned.runs)
+            self.byte_count.begin(self._ready, self._returned.runs)
 
     def ahead(self, count: int) -> list[bytes]:
         """The contents of the next messages; `available` must have said that there are so many."""
@@ -320,9 +274,9 @@ class ReadyList:
 
         Whether that was all: while the disk is behind, no more is added to what it has to write.
         """
-        if self.scale is not None:
+        if self.byte_count is not None:
             for segment in self._ready:
-                self.scale.settle(segment)
+                self.byte_count.settle(segment)
         return self._on_their_way.shed(islice(self._ready, 1, None))
 
     @property
@@ -334,15 +288,15 @@ class ReadyList:
     def _let_go(self, segment: Segment) -> None:
         """Have a segment leave memory if it may, and those that the disk has by now."""
         on_their_way = self._on_their_way
-        if on_their_way.add(segment) and self.scale is not None:
-            self.scale.settle(segment)
+        if on_their_way.add(segment) and self.byte_count is not None:
+            self.byte_count.settle(segment)
         on_their_way.forget_durable()
 
     def give_back(self, run: RequeuedRun) -> None:
         """Messages come back; they may be on disk only."""
         self.is_timed |= run.expiries is not None
-        if self.scale is not None:
-            self.scale.came_back(run)
+        if self.byte_count is not None:
+            self.byte_count.came_back(run)
         self._returned.add(run)
         self.count += len(run.sequences)
 
@@ -363,8 +317,8 @@ class ReadyList:
             return 0
         mean_bytes = segment.content_bytes // segment.count + 1
         available = min(segment.count - segment.head, bytes_max // mean_bytes or 1)
-        if self.carried is not None and self.carried.has_any:
-            stop, _counts = equal_counts_in(segment, segment.head + available, self.carried)
+        if self.delivery_counts is not None and self.delivery_counts.has_any:
+            stop, _counts = equal_counts_in(segment, segment.head + available, self.delivery_counts)
             available = stop - segment.head
         if segment.expiries is None:
             return available
@@ -392,7 +346,9 @@ class ReadyList:
                 segment.latest_ms <= self.now_ms
                 and is_on_disk
                 and not are_read
-                and not (self.carried is not None and self.carried.has_any)  # mutant: CA10
+                and not (
+                    self.delivery_counts is not None and self.delivery_counts.has_any
+                )  # mutant: CA10
                 and (segment.is_whole or not self._is_one_of_many)
             ):
                 return self._take_unread()
@@ -408,8 +364,8 @@ class ReadyList:
         segment = self._ready.popleft()
         self.count -= segment.count
         segment.head = segment.count
-        if self.scale is not None:
-            self.scale.took(segment, [])
+        if self.byte_count is not None:
+            self.byte_count.took(segment, [])
         if segment.spilled_at:
             assert self._spill is not None
             self._spill.forget(segment.spilled_at)
@@ -429,9 +385,9 @@ class ReadyList:
         segment = self._front()
         start = segment.head
         stop, counts = min(start + count, segment.count), NEW
-        if self.carried is not None and self.carried.has_any:
-            stop, counts = equal_counts_in(segment, stop, self.carried)  # mutant: CA7
-            self.carried.take(segment.sequences(start, stop))  # mutant: CA6
+        if self.delivery_counts is not None and self.delivery_counts.has_any:
+            stop, counts = equal_counts_in(segment, stop, self.delivery_counts)  # mutant: CA7
+            self.delivery_counts.take(segment.sequences(start, stop))  # mutant: CA6
         sequences = segment.sequences(start, stop)
         origins, contents, expiries = segment.origins, segment.contents, segment.expiries
         content_bytes: int | None = segment.content_bytes
@@ -441,8 +397,8 @@ class ReadyList:
             if expiries is not None:
                 expiries = expiries[start:stop]
         segment.head = stop
-        if self.scale is not None:
-            self.scale.took(segment, contents)
+        if self.byte_count is not None:
+            self.byte_count.took(segment, contents)
         if stop == segment.count:
             self._ready.popleft()
             segment.origins, segment.contents = [], []  # it may still be among those that leave
@@ -479,11 +435,11 @@ class ReadyList:
         elif segment.place is SegmentLocation.DISK:
             assert self._journal is not None
             below, many = self._redelivered_below, self._is_one_of_many
-            parts = loaded(segment, self._journal, below, is_one_of_many=many)
+            parts = load_segment(segment, self._journal, below, is_one_of_many=many)
             self._ready.popleft()
             self._ready.extendleft(reversed(parts))
-            if self.scale is not None:
-                self.scale.loaded(segment, parts)
+            if self.byte_count is not None:
+                self.byte_count.loaded(segment, parts)
             return
         segment.place = SegmentLocation.MEMORY
 
@@ -491,8 +447,8 @@ class ReadyList:
         run, start, stop = self._returned.take(count)
         self.count -= stop - start
         contents = run.contents[start:stop]
-        if self.scale is not None:
-            self.scale.took_back(run, start, stop)
+        if self.byte_count is not None:
+            self.byte_count.took_back(run, start, stop)
         return TakenMessages(
             run.origins[start:stop],
             contents,
@@ -526,8 +482,8 @@ class ReadyList:
             self._journal.discarded(damage.first, damage.stop)
             segment.first_sequence = damage.stop
         segment.count -= dropped
-        if self.scale is not None:
-            self.scale.weigh_again(segment)
+        if self.byte_count is not None:
+            self.byte_count.weigh_again(segment)
         if not segment.count:
             self._ready.popleft()
         self.count -= dropped
@@ -546,7 +502,11 @@ class ReadyList:
         """All that lies here, for who looks at it now."""
         returned, below, damage = self._returned, self._redelivered_below, self.damage
         journal, spill = self._journal, self._spill
-        return [ReadyMessages(returned, self._ready, below, damage, journal, spill, self.carried)]
+        return [
+            ReadyMessages(
+                returned, self._ready, below, damage, journal, spill, self.delivery_counts
+            )
+        ]
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
@@ -565,10 +525,10 @@ class ReadyList:
             settle_all(self._journal, self._returned.runs, self._ready)
         self._ready, self._leaving = NO_SEGMENTS, None
         self._returned.clear()
-        if self.carried is not None:
-            self.carried.clear()  # mutant: CA9
-        if self.scale is not None:
-            self.scale.begin((), ())
+        if self.delivery_counts is not None:
+            self.delivery_counts.clear()  # mutant: CA9
+        if self.byte_count is not None:
+            self.byte_count.begin((), ())
         self.is_timed = False
         return dropped
 
@@ -579,85 +539,10 @@ class ReadyList:
         self.damage = None
 
 
-def loaded(
-    segment: Segment, journal: Journal, redelivered_below: int, *, is_one_of_many: bool
-) -> list[Segment]:
-    """What is to be in the place of a segment of a lane.  Raises `UnreadableMessages`.
-
-    Where some is settled it becomes several.  What lies behind damage stays on disk, as a segment
-    that begins with it.
-    """
-    found = journal.load(segment.first_sequence, segment.stop_sequence)
-    count = sum(len(part.contents) for part in found)
-    assert 0 < count <= segment.count, f"{segment.count} messages stored, {count} there"
-    parts = [piece for part in found for piece in split_at(part, redelivered_below)]
-    together = [[part] for part in parts]
-    if is_one_of_many:  # messages of other lanes lie between any two of them
-        by_past = groupby(parts, lambda part: part.sequences[0] < redelivered_below)
-        together = [list(same) for _is_seen, same in by_past]
-    is_whole = len(parts) == 1 and segment.is_whole
-    again = [of_loaded(part, segment.ticket) for part in together]
-    for each in again:
-        each.redelivered = each.first_sequence < redelivered_below
-        each.place = SegmentLocation.MEMORY if is_whole else SegmentLocation.KEPT
-    if count < segment.count:
-        again.append(behind(segment, found[-1], count))
-    return again
-
-
-def of_loaded(parts: Sequence[LoadedMessages], ticket: int) -> Segment:
-    """Stretches that were read, as one segment."""
-    first, *others = parts
-    sequences = first.sequences
-    segment = Segment(
-        first.origins,
-        first.contents,
-        sum(sum(map(len, part.contents)) for part in parts),
-        sequences[0],
-        ticket=ticket,
-        expiries=first.expiries,
-    )
-    segment.stop_sequence = sequences[-1] + 1
-    if not segment.is_whole:
-        segment.numbers = array("Q", sequences)
-    for part in others:
-        count = len(part.contents)
-        segment.number(part.sequences)
-        segment.expiries = joined(segment.expiries, segment.count, part.expiries, count)
-        segment.origins += part.origins
-        segment.contents += part.contents
-        segment.count += count
-        segment.stop_sequence = part.sequences[-1] + 1
-    segment.earliest_ms, segment.latest_ms = span_of(segment.expiries)
-    return segment
-
-
-def behind(segment: Segment, last: LoadedMessages, found: int) -> Segment:
-    """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
-    first = last.sequences[-1] + 1
-    rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
-    rest.count = segment.count - found
-    rest.stop_sequence = segment.stop_sequence
-    rest.place = SegmentLocation.DISK
-    rest.earliest_ms, rest.latest_ms = segment.earliest_ms, segment.latest_ms
-    return rest
-
-
-def split_at(part: LoadedMessages, sequence: int) -> list[LoadedMessages]:
-    """A stretch as what lies before a sequence number and what does not, if there is both."""
-    count = bisect_left(part.sequences, sequence)
-    if not 0 < count < len(part.contents):
-        return [part]
-    return [
-        part_of_loaded(part, 0, count),
-        part_of_loaded(part, count, len(part.contents)),
-    ]
-
-
 def settle_all(
     journal: Journal, returned: Iterable[RequeuedRun], segments: Iterable[Segment]
 ) -> None:
-    """Nothing of a lane is wanted any more."""
+    """Nothing of a ready list is wanted any more."""
     for run in returned:
         if run.is_recorded:
             journal.settled(run.sequences[run.head :])

@@ -1,16 +1,20 @@
-"""Messages that lie together in a lane, and those that are taken off it together."""
+"""Segments of a ready list: messages that lie together in memory or on disk.
+
+Those that are taken off a ready list together are `TakenMessages`; `PageOut` has segments leave
+memory once the disk has them.
+"""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from itertools import groupby
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
-from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import (
     NEVER_MS,
     Deadlines,
@@ -18,18 +22,23 @@ from fluffle.broker.queues.expiry_times import (
     alike,
     due_count,
     grown,
+    joined,
     part_of,
     span_of,
     undue_count,
 )
-
-if TYPE_CHECKING:
-    from fluffle.broker.queues.journal import Stored
+from fluffle.broker.queues.journal import (
+    Journal,
+    LoadedMessages,
+    PageStore,
+    Stored,
+    part_of_loaded,
+)
+from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 
 LOOK_MAX = 64
 """So many messages are looked at where some are due behind others that are not: they may be looked
 at again when fewer were taken."""
-
 
 UNWEIGHED = -1
 """Nobody has counted the bytes of a segment."""
@@ -93,7 +102,7 @@ class Segment:
         self.first_sequence = first_sequence
         self.stop_sequence = first_sequence + self.count
         """Invariant: `count` more than the first, unless it was recovered and not yet read, or
-        messages of other lanes are between its own."""
+        messages of other ready lists are between its own."""
         self.numbers: array[int] | None = None
         """The sequence number of each; None if they are consecutive, or while they are on disk
         only."""
@@ -206,8 +215,152 @@ def on_disk_only(stored: Stored) -> Segment:
     return segment
 
 
+def load_segment(
+    segment: Segment, journal: Journal, redelivered_below: int, *, is_one_of_many: bool
+) -> list[Segment]:
+    """What is to be in the place of a segment of a ready list.  Raises `UnreadableMessages`.
+
+    Where some is settled it becomes several.  What lies behind damage stays on disk, as a segment
+    that begins with it.
+    """
+    found = journal.load(segment.first_sequence, segment.stop_sequence)
+    count = sum(len(part.contents) for part in found)
+    assert 0 < count <= segment.count, f"{segment.count} messages stored, {count} there"
+    parts = [piece for part in found for piece in split_at(part, redelivered_below)]
+    together = [[part] for part in parts]
+    if is_one_of_many:  # messages of other ready lists lie between any two of them
+        by_past = groupby(parts, lambda part: part.sequences[0] < redelivered_below)
+        together = [list(same) for _is_seen, same in by_past]
+    is_whole = len(parts) == 1 and segment.is_whole
+    again = [segment_of_loaded(part, segment.ticket) for part in together]
+    for each in again:
+        each.redelivered = each.first_sequence < redelivered_below
+        each.place = SegmentLocation.MEMORY if is_whole else SegmentLocation.KEPT
+    if count < segment.count:
+        again.append(unread_rest(segment, found[-1], count))
+    return again
+
+
+def segment_of_loaded(parts: Sequence[LoadedMessages], ticket: int) -> Segment:
+    """Stretches that were read, as one segment."""
+    first, *others = parts
+    sequences = first.sequences
+    segment = Segment(
+        first.origins,
+        first.contents,
+        sum(sum(map(len, part.contents)) for part in parts),
+        sequences[0],
+        ticket=ticket,
+        expiries=first.expiries,
+    )
+    segment.stop_sequence = sequences[-1] + 1
+    if not segment.is_whole:
+        segment.numbers = array("Q", sequences)
+    for part in others:
+        count = len(part.contents)
+        segment.number(part.sequences)
+        segment.expiries = joined(segment.expiries, segment.count, part.expiries, count)
+        segment.origins += part.origins
+        segment.contents += part.contents
+        segment.count += count
+        segment.stop_sequence = part.sequences[-1] + 1
+    segment.earliest_ms, segment.latest_ms = span_of(segment.expiries)
+    return segment
+
+
+def unread_rest(segment: Segment, last: LoadedMessages, found: int) -> Segment:
+    """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
+    first = last.sequences[-1] + 1
+    rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
+    rest.count = segment.count - found
+    rest.stop_sequence = segment.stop_sequence
+    rest.place = SegmentLocation.DISK
+    rest.earliest_ms, rest.latest_ms = segment.earliest_ms, segment.latest_ms
+    return rest
+
+
+def split_at(part: LoadedMessages, sequence: int) -> list[LoadedMessages]:
+    """A stretch as what lies before a sequence number and what does not, if there is both."""
+    count = bisect_left(part.sequences, sequence)
+    if not 0 < count < len(part.contents):
+        return [part]
+    return [
+        part_of_loaded(part, 0, count),
+        part_of_loaded(part, count, len(part.contents)),
+    ]
+
+
+def equal_counts_in(
+    segment: Segment, stop: int, delivery_counts: DeliveryCountIndex
+) -> tuple[int, Counts]:
+    """Up to where in a segment messages have the counts of the next one, at most up to `stop`."""
+    sequences = segment.sequences(segment.head, stop)
+    alike = delivery_counts.alike(sequences[0], sequences[-1] + 1)
+    return segment.head + bisect_left(sequences, alike.stop), alike.counts
+
+
+def leaves(segment: Segment, spill: PageStore | None) -> bool:
+    """Have a segment leave memory if it is on disk, will be, or may go there now; whether it
+    does."""
+    if segment.place is not SegmentLocation.MEMORY:
+        return False
+    if not (segment.is_recorded or segment.spilled_at):
+        if spill is None or not spill.is_wanted:
+            return False
+        segment.ticket = spill.commits.ticket
+        segment.spilled_at = spill.write(segment.origins, segment.contents, segment.expiries)
+    segment.place = SegmentLocation.LEAVING
+    return True
+
+
+class PageOut:
+    """Paging of the segments of one ready list."""
+
+    __slots__ = ("_segments", "_spill", "journal")
+
+    def __init__(self, journal: Journal | None, spill: PageStore | None) -> None:
+        self.journal = journal
+        """That of the ready list, which may come to have but a part of it."""
+        self._spill = spill
+        self._segments: deque[Segment] = deque()
+        """In memory until they are durable, and perhaps some that changed their mind; tickets
+        rise."""
+
+    def add(self, segment: Segment) -> bool:
+        """It is to leave, if it may: whether it does."""
+        if not leaves(segment, self._spill):
+            return False
+        self._segments.append(segment)
+        return True
+
+    def shed(self, segments: Iterable[Segment]) -> bool:
+        """Memory is short: these are to leave.
+
+        Whether that was all: while the disk is behind, no more is added to what it has to write.
+        """
+        self.forget_durable()
+        for segment in segments:
+            if self._spill is not None and self._spill.is_behind:
+                return False
+            self.add(segment)
+        self.forget_durable()
+        return True
+
+    def forget_durable(self) -> None:
+        """What the disk has."""
+        port = self.journal or self._spill
+        durable = port.commits.durable if port is not None else 0
+        while self._segments and self._segments[0].ticket <= durable:
+            segment = self._segments.popleft()
+            if segment.place is SegmentLocation.LEAVING:
+                if segment.is_recorded and self.journal is not None:
+                    self.journal.evicted(segment.first_sequence, segment.stop_sequence)
+                segment.forget()
+                segment.place = SegmentLocation.DISK
+
+
 class TakenMessages:
-    """Messages taken off the head of a lane together."""
+    """Messages taken off the head of a ready list together."""
 
     __slots__ = (
         "_unread_count", "content_bytes", "contents", "counts", "expiries", "is_exact",

@@ -12,12 +12,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.queues.argument_checks import (
+from fluffle.broker.queues.arguments import (
     CACHE_SIZE_MAX,
     DEFAULT_DELIVERY_LIMIT,
     DURATION_MS_MAX,
+    QueueSpec,
+    QueueType,
 )
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.protocol.types import FieldValue
 
 EffectivePolicy: TypeAlias = Mapping[str, object]

@@ -17,8 +17,7 @@ from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
-from fluffle.broker.queues.delivery import DeliverySource
-from fluffle.broker.queues.queue_factory import OnQueueExpired
+from fluffle.broker.queues.queue_api import DeliverySource, OnQueueExpired
 
 DUE_MAX = 64
 """So many are looked at in one turn of the loop: thousands may be due at the same moment."""

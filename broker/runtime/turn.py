@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.delivery import DeliveryBatch, DeliverySource
+from fluffle.broker.queues.queue_api import DeliveryBatch, DeliverySource
 
 logger = logging.getLogger(__name__)
 

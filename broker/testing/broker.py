@@ -37,7 +37,7 @@ from fluffle.broker.process.environment import (
     MachineEnvironment,
     OpenStore,
 )
-from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
+from fluffle.broker.queues.dead_letters import DeadLetterFrom
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
 from fluffle.broker.testing.faults.fault_scope import FaultScope

@@ -17,8 +17,7 @@ from fluffle.broker.admin.messages import shown_properties
 from fluffle.broker.base.errors import ResourceLocked
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
-from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Outcome
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.testing.message import Message
 from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep
@@ -29,8 +28,7 @@ from fluffle.protocol.properties import body_of, decode_properties, raw_properti
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.queues.delivery import OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
 
 
 TEST = Actor("the test")

@@ -14,7 +14,7 @@ from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EventHeaders
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.testing.message_traces import Actor
 from fluffle.broker.testing.tapped import SettlementTap, TimelineTap, short, who_on
 from fluffle.broker.testing.timeline import Timeline

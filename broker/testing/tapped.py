@@ -9,9 +9,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fluffle.broker.core.firehose import in_order
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
+from fluffle.broker.queues.dead_letters import DeadLetterFrom, DeadMessages
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.testing.faults.redelivery import FormerHolder
 from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep

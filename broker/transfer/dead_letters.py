@@ -25,10 +25,9 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.conversion_buffer import WhenSafe
-from fluffle.broker.queues.dead_letter_port import DeadMessages, Stamp
+from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter, Stamp
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     AcceptsDeadLetters,
     EnqueueFunction,
     EnqueueResult,

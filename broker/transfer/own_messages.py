@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from fluffle.broker.queues.queue_api import PublishTarget
+from fluffle.broker.queues.publish_target import PublishTarget
 from fluffle.broker.routing.recent_history import HistoryMessage
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import (

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
-from fluffle.broker.queues.queue_api import QueueTarget
+from fluffle.broker.queues.dead_letters import PendingDeadLetter
+from fluffle.broker.queues.publish_target import QueueTarget
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -19,10 +19,10 @@ from fluffle.broker.queues.arguments import (
     QueueSpec,
     check_close,
     check_equivalent,
+    delayed_queue_spec,
     queue_spec,
     takes_for_classic,
 )
-from fluffle.broker.queues.delayed_queue_spec import delayed_queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.routing import changes

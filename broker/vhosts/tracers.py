@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import DeliveryBatch
-from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
+from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
 
 
 class TracedClient(NamedTuple):

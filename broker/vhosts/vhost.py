@@ -20,11 +20,10 @@ from fluffle.broker.metadata.change import Fact
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same_or_changing
-from fluffle.broker.queues.queue_api import Deferred, QueueHandle, QueueTarget
-from fluffle.broker.queues.queue_factory import QueueFactory
+from fluffle.broker.queues.publish_target import QueueTarget
+from fluffle.broker.queues.queue_api import Consumer, Deferred, QueueFactory, QueueHandle
 from fluffle.broker.routing.exchange_host import ExchangeHost, at_once, first
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router

@@ -21,9 +21,8 @@ from fluffle.broker.core.services import CAPABILITIES, server_properties
 from fluffle.broker.definitions.parser import DefinitionsError
 from fluffle.broker.node import Node, NodeFailed, random_name
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import Consumer, Outcome, SharedCredit
 from fluffle.protocol.methods import Basic, Channel, Confirm, encode_method, make
 from fluffle.protocol.methods import Queue as Methods
 from fluffle.protocol.properties import Properties

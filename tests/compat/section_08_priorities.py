@@ -1,7 +1,7 @@
 """Section 8: priorities of classic queues.
 
 RabbitMQ 4.0 has two in quorum queues and serves them in turn.  The 32 of 4.3 are fluffle's:
-`tests/broker/queues/test_priorities.py`.
+`tests/broker/queues/test_priority_ready_list.py`.
 """
 
 from collections.abc import Iterator

@@ -16,8 +16,8 @@ import pytest
 
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import Event, Looked, Received, RunEnded, Strange

@@ -47,7 +47,7 @@ from fluffle.broker.metadata.change import Change, CountLimit, Fact
 from fluffle.broker.metadata.facts import NO_FACTS, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.metadata.state import Proposal, State
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.encoding import decode as decode_entry
 from fluffle.broker.queues.quorum.encoding import encode as encode_entry
 from fluffle.broker.queues.quorum.encoding import read_messages

@@ -18,10 +18,9 @@ from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.facts import NO_FACTS, Facts, Key, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner
-from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.queue_api import Consumer, QueueHandle
 from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import UNLIMITED
-from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.dead_letters import DeadMessages
+from fluffle.broker.queues.queue_api import UNLIMITED
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.leader_host import KnownQueues

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fluffle.broker.queues.consumers import Consumer
-    from fluffle.broker.queues.delivery import OverdueDeliveries, TimedOutDeliveries
+    from fluffle.broker.queues.queue_api import Consumer, OverdueDeliveries, TimedOutDeliveries
 
 
 class NoTimeoutSink:

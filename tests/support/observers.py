@@ -9,9 +9,7 @@ from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.unacked import Stretch
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
-from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, QueueHandle
 from fluffle.protocol.types import FieldTable
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fluffle.broker.queues.dead_letter_port import RepublishDeadLetters
+from fluffle.broker.queues.dead_letters import RepublishDeadLetters
 from fluffle.broker.queues.deduplication import DuplicateFilter, FilterFactory
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
-from fluffle.broker.queues.delivery import DeliveryBatch, deliver_all
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import Enqueue
+from fluffle.broker.queues.publish_target import Enqueue
+from fluffle.broker.queues.queue_api import STOPPED_CLOCK, DeliveryBatch, QueueClock, deliver_all
 from fluffle.broker.queues.settings import DeduplicationCache
-from fluffle.broker.queues.timer_port import STOPPED_CLOCK, QueueClock
 
 Act = Callable[[Queue], None]
 

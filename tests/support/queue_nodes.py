@@ -16,7 +16,7 @@ from fluffle.broker.cluster.queues.session_router import LeaderRoute
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.broker.queues.settings import QueueSettings, by_arguments

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fluffle.broker.access.users import User
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.session import Session
-from fluffle.broker.queues.queue_api import PublishTarget
+from fluffle.broker.queues.publish_target import PublishTarget
 from tests.support.edge import Edge
 
 

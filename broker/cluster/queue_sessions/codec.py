@@ -26,11 +26,11 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.msgpack_parts import APART_BYTES_MIN, TEXT_ERRORS, Payload, pack_apart
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
+from fluffle.broker.queues.publish_target import DeadLetterIds
+from fluffle.broker.queues.queue_api import Outcome
 
 NUMBER_MAX = (1 << 63) - 1
 """So that a number and a count may be added."""

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, NewType, TypeAlias
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.publish_target import DeadLetterIds
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.facts import Key
 
 IN_EXCLUSIVE_USE = 0

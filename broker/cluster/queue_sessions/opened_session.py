@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Done, FromLeader, GetAnswer
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import DeadLetterIds, PublishTarget
+from fluffle.broker.queues.publish_target import DeadLetterIds, PublishTarget
+from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.facts import NOBODY, GetterAttached, Key, SessionId

@@ -14,7 +14,7 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
     SessionClient,
     Unacked,
 )
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.facts import Key
 
 COMMITTED = (m.Done, m.Rejected, m.Answer)

@@ -34,10 +34,10 @@ from fluffle.broker.cluster.queue_sessions.messages import (
     Token,
     content_bytes_of,
 )
-from fluffle.broker.queues.delivery import FINAL, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.publish_target import DeadLetterIds
+from fluffle.broker.queues.queue_api import FINAL, Outcome
 from fluffle.broker.queues.quorum.facts import NOBODY, Key
 from fluffle.broker.queues.quorum.runs import MarkedRuns, without
 from fluffle.raft.ranges import Ranges

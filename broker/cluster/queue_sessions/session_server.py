@@ -24,7 +24,7 @@ from fluffle.broker.cluster.queue_sessions.opened_session import (
     room_of,
     send_record,
 )
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import Key, SessionId
 from fluffle.broker.queues.quorum.state import State

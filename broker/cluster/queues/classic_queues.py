@@ -33,27 +33,27 @@ from fluffle.broker.durability.journals.cluster_journals import ClusterJournals
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import (
-    BY_CLIENT,
-    FINAL,
-    DeliveryBatch,
-    Outcome,
-    OverdueDeliveries,
-)
 from fluffle.broker.queues.delivery_counts import Counts as Brought
 from fluffle.broker.queues.engine import Queue, QueueExpiry
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     DeadLetterIds,
     EnqueueResult,
     PartialResult,
     PublishReceipt,
-    QueueHandle,
     taken_spans,
 )
-from fluffle.broker.queues.queue_view import ReadyView
+from fluffle.broker.queues.queue_api import (
+    BY_CLIENT,
+    FINAL,
+    Consumer,
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    QueueHandle,
+)
+from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import (
     Activity,
@@ -74,7 +74,6 @@ from fluffle.broker.queues.quorum.facts import (
 )
 from fluffle.broker.queues.quorum.holders import Getter, HolderNotifications, Holders, HolderState
 from fluffle.broker.queues.quorum.state import State
-from fluffle.broker.queues.volume import KeptDead
 from fluffle.broker.runtime.commits import Commits, CommitWaiter
 from fluffle.broker.vhosts.queue_changes import delete_unused
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -17,13 +17,9 @@ from fluffle.broker.base.errors import BrokerError, InternalError, PreconditionF
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.ports import SessionPort
 from fluffle.broker.metadata.read_barrier import ReadBarrier
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import (
-    Deferred,
-    EnqueueResult,
-    SettlementStatus,
-)
+from fluffle.broker.queues.publish_target import EnqueueResult
+from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Holder, SettlementStatus
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
 

@@ -14,8 +14,7 @@ from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
-from fluffle.broker.queues.queue_view import ReadyView
-from fluffle.broker.queues.volume import KeptDead
+from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.raft.config import NodeId
 
 QueueId: TypeAlias = int

@@ -26,10 +26,10 @@ from fluffle.broker.cluster.queues.ports import (
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.dead_letter_port import DeadLetterFrom, DeadMessages
+from fluffle.broker.queues.dead_letters import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.engine import QueueExpiry
 from fluffle.broker.queues.journal import Damage, QueueDefinition, UnreadableMessages
-from fluffle.broker.queues.queue_view import ReadyView
+from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entries import content_bytes_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
@@ -37,7 +37,6 @@ from fluffle.broker.queues.quorum.leader_host import KnownQueues
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.quorum.member import Member
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
-from fluffle.broker.queues.volume import KeptDead
 from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import Member as Voter
 from fluffle.raft.config import NodeId

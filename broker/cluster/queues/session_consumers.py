@@ -18,9 +18,8 @@ from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.events import DeliveryTimedOut
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
 from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder, TimedOutDeliveries
 from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Holder, TimedOutDeliveries
 from fluffle.broker.queues.quorum.consumer_terms import arguments_of
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.protocol.headers import counted

@@ -44,24 +44,28 @@ from fluffle.broker.cluster.queues.session_consumers import (
     terms_of,
 )
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.conversion_buffer import conversion_in_progress
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
 from fluffle.broker.queues.journal import Damage, Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     BlockedPublisher,
     DeadLetterIds,
-    Deferred,
     EnqueueResult,
+    PublishReceipt,
+    QueueTarget,
+    enqueue_again,
+)
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    Deferred,
+    DeliveryBatch,
+    Holder,
+    Outcome,
     PeekRequest,
     PeekResult,
-    PublishReceipt,
     QueueCounts,
-    QueueTarget,
     SettlementStatus,
-    enqueue_again,
 )
 from fluffle.broker.queues.quorum.runs import runs_of
 

@@ -19,7 +19,7 @@ from struct import error as StructError  # noqa: N812  it is an exception
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import Expiries
 from fluffle.broker.queues.journal import PagedOutMessages
-from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
+from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
 from fluffle.storage.errors import StorageError
 
 SHAPE = 1

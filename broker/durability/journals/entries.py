@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import NamedTuple
 
-from fluffle.broker.queues.bits import comb
+from fluffle.broker.queues.journal import comb
 
 COMPACT_ENTRIES = 512
 """Entries that are dead are swept out once there are so many, and they are half."""

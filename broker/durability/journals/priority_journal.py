@@ -14,7 +14,7 @@ from struct import error as StructError  # noqa: N812  it is an exception
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import Deadlines
 from fluffle.broker.queues.journal import Journal, JournalByPriority, LoadedMessages, Recovery
-from fluffle.broker.queues.priorities import level_of
+from fluffle.broker.queues.priority_ready_list import level_of
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import INDEX_END

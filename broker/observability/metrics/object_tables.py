@@ -23,7 +23,7 @@ from fluffle.broker.observability.statistics.volumes import (
 )
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.queues.volume import head_timestamp
+from fluffle.broker.queues.queue_view import head_timestamp
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE
 from fluffle.broker.vhosts.vhost import VirtualHost
 

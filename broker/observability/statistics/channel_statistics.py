@@ -35,7 +35,7 @@ from fluffle.broker.observability.statistics.counts import (
     Counts,
 )
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.properties import body_size
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.queues.delivery import DeliveryBatch
-    from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
+    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
     from fluffle.broker.routing.exchange import Exchange
 
 DELIVERED_AT = len(PUBLISHED)

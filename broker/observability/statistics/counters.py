@@ -19,7 +19,8 @@ from fluffle.broker.observability.statistics.counts import (
     OF_QUEUE,
     Counts,
 )
-from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
+from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.routing.exchange import Exchange
 from fluffle.broker.vhosts.vhost import VirtualHost
 

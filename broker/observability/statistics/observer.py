@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.client import Client, ObservedChannel
     from fluffle.broker.core.session import Session
-    from fluffle.broker.queues.consumers import Consumer
+    from fluffle.broker.queues.queue_api import Consumer
 
 
 class ConnectionStatistics:

@@ -13,9 +13,9 @@ from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.queues.volume import (
-    Volume,
-    VolumeMeter,
+from fluffle.broker.queues.queue_view import (
+    MessageMeter,
+    MessageTotals,
     head_timestamp,
     ready_counts,
 )
@@ -23,7 +23,7 @@ from fluffle.broker.queues.volume import (
 if TYPE_CHECKING:
     from fluffle.broker.cluster.queues.ports import HostedQueue
     from fluffle.broker.core.client import ListedClient
-    from fluffle.broker.queues.delivery import DeliveryBatch
+    from fluffle.broker.queues.queue_api import DeliveryBatch
 
 QUEUE_BYTES = 2_000
 MESSAGE_BYTES = 80
@@ -90,11 +90,11 @@ def volume_row(
         return None
     shelf = led.shelf if led is not None else None
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
-    measure = VolumeMeter()
-    ready = measure.ready(shelf) if shelf is not None else Volume()
+    measure = MessageMeter()
+    ready = measure.ready(shelf) if shelf is not None else MessageTotals()
     held = measure.held(runs, is_persistent=is_quorum)
     served = None if isinstance(led, Queue) else led
-    dead = measure.dead(served.kept_dead) if served is not None else Volume()
+    dead = measure.dead(served.kept_dead) if served is not None else MessageTotals()
     ram_bytes, ram_count = ready.ram_bytes + held.ram_bytes, ready.ram_count + held.ram_count
     parts = ready, held, dead
     size_bytes = sum(part.size_bytes for part in parts)

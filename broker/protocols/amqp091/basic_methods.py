@@ -30,7 +30,7 @@ from fluffle.broker.core.queue_get import (
 from fluffle.broker.core.settlement import SETTLED_AT_ONCE
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
 from fluffle.protocol.properties import split_content
@@ -39,8 +39,12 @@ from fluffle.protocol.steps import Steps, Unfinished
 
 if TYPE_CHECKING:
     from fluffle.broker.core.unacked import Stretch
-    from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.queues.queue_api import (
+        DeliveryBatch,
+        OverdueDeliveries,
+        QueueHandle,
+        TimedOutDeliveries,
+    )
 
 
 class Getter:

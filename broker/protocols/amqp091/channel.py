@@ -18,9 +18,7 @@ from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
-from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.delivery import Outcome
-from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.queues.queue_api import Deferred, Outcome, SharedCredit
 from fluffle.protocol.methods import Basic, Method, encode_method
 from fluffle.protocol.steps import Steps
 
@@ -29,8 +27,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.session import AmqpSession
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.tx_methods import Transaction
-    from fluffle.broker.queues.delivery import OverdueDeliveries, TimedOutDeliveries
-    from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
 
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.core.consumer import consumer_lost
 from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import (
+from fluffle.broker.queues.queue_api import (
+    Consumer,
     DeliveryBatch,
     Outcome,
     OverdueDeliveries,

@@ -28,13 +28,8 @@ from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
-from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
-from fluffle.broker.queues.queue_api import (
-    Deferred,
-    EnqueueResult,
-    PartialResult,
-    PublishReceipt,
-)
+from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult, PublishReceipt
+from fluffle.broker.queues.queue_api import FINAL, Deferred, DeliveryBatch, Outcome
 from fluffle.protocol.methods import Method, Tx, make
 from fluffle.protocol.steps import Steps, Unfinished
 

@@ -36,14 +36,16 @@ from fluffle.broker.protocols.http.request_channel import (
     knowledge_of,
 )
 from fluffle.broker.protocols.http.responses import bad_request
-from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.delivery import (
+from fluffle.broker.queues.queue_api import (
+    Deferred,
     DeliveryBatch,
     Outcome,
     OverdueDeliveries,
+    QueueHandle,
+    SettlementStatus,
+    SharedCredit,
     TimedOutDeliveries,
 )
-from fluffle.broker.queues.queue_api import Deferred, QueueHandle, SettlementStatus
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import build_content
 from fluffle.protocol.steps import Steps

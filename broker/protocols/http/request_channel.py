@@ -31,7 +31,8 @@ from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS, ReadBarrier
 from fluffle.broker.process.encryption import PeerCertificate
 from fluffle.broker.process.peer_addresses import shown_address
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.queue_api import Deferred, PublishTarget, QueueCounts
+from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.queue_api import Deferred, QueueCounts
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.vhosts.tracers import TracedClient

@@ -100,7 +100,7 @@ def on_enqueued(state: State, index: int, new: Enqueued) -> None:
     state.next_sequence += new.count
     state.entries.add(index, new)
     for start, stop, counts in new.columns.counts:
-        state.carried.put(new.first + start, new.first + stop, counts)  # mutant: IM19
+        state.delivery_counts.put(new.first + start, new.first + stop, counts)  # mutant: IM19
 
 
 # Sessions

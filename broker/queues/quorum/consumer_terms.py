@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.wire import encode_table, read_table

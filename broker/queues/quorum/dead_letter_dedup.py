@@ -27,7 +27,7 @@ from enum import Enum, auto
 from itertools import groupby
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_version import EntryVersions

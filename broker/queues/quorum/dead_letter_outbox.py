@@ -27,12 +27,11 @@ from typing import NamedTuple
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.dead_letter_port import DeadMessages, RepublishDeadLetters
+from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter, RepublishDeadLetters
 from fluffle.broker.queues.delivery_counts import Counts, brought_along
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum.effects import Dead
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.facts import DEATH_REASONS, DeadLettered, Purged, Reason

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fluffle.broker.queues.deduplication import DuplicateFilter
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
-from fluffle.broker.queues.queue_api import Enqueue
+from fluffle.broker.queues.publish_target import Enqueue
 from fluffle.broker.queues.quorum.encoding import REMEMBERS
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_version import EntryVersions

@@ -11,7 +11,7 @@ from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import Stored
-from fluffle.broker.queues.queue_api import Enqueue, EnqueueResult, PartialResult
+from fluffle.broker.queues.publish_target import Enqueue, EnqueueResult, PartialResult
 from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX
 from fluffle.broker.queues.quorum.entries import Entries
 from fluffle.broker.queues.quorum.message_reader import LogJournal
@@ -41,7 +41,7 @@ class ImageDueTimes:
 def delayed_list_of(
     spec: QueueSpec, contents: LogJournal, due_count: Callable[[], int]
 ) -> DelayedReadyList | None:
-    """Where the messages of a calendar wait; `due_count`: how many have died and not arrived."""
+    """Where messages of a delayed queue wait; `due_count`: how many have died and not arrived."""
     if not is_delayed_queue(spec.name):
         return None
     return DelayedReadyList(contents, ImageDueTimes(contents), due_count, DUE_MAX)
@@ -53,7 +53,7 @@ def stored_of(spec: QueueSpec) -> Callable[[Entries], list[Stored]]:
 
 
 def intake_of(queue: Queue) -> Enqueue:
-    """What takes messages into a queue: one that is a calendar reads how long each has to wait."""
+    """What takes messages into a queue: a delayed one reads how long each has to wait."""
     if not is_delayed_queue(queue.name):
         return queue.enqueue
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.broker.queues.quorum.facts import Key, Reason
 
 

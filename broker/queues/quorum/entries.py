@@ -23,8 +23,8 @@ from re import finditer
 from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.queues.bits import comb
 from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries, alike, joined
+from fluffle.broker.queues.journal import comb
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.broker.queues.quorum.messages import Enqueued
 from fluffle.broker.queues.quorum.runs import common

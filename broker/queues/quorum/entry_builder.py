@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, grown
-from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.quorum.encoding import FactBatch
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
@@ -48,8 +47,8 @@ class EntryBuilder:
 
     __slots__ = (
         "_active",
-        "_carried",
         "_contents",
+        "_delivery_counts",
         "_expiries",
         "_facts",
         "_first",
@@ -74,7 +73,7 @@ class EntryBuilder:
         self._expiries: Expiries | None = None
         self._priorities: bytearray | None = None
         """One a message, or None while all have the same as most."""
-        self._carried: InheritedCounts | None = None
+        self._delivery_counts: DeliveryCountIndex | None = None
         """By place among the messages; None while none has brought along anything."""
         self.content_bytes = 0
         self._first = 0
@@ -136,8 +135,8 @@ class EntryBuilder:
         if self._priorities is not None:
             self._priorities += bytes((priority,)) * len(contents)
         if counts is not NEW:  # mutant: CA1
-            self._carried = self._carried or InheritedCounts()
-            self._carried.put(before, before + len(contents), counts)  # mutant: CA2
+            self._delivery_counts = self._delivery_counts or DeliveryCountIndex()
+            self._delivery_counts.put(before, before + len(contents), counts)  # mutant: CA2
         self._origins += origins
         self._contents += contents
 
@@ -149,13 +148,13 @@ class EntryBuilder:
             if isinstance(fact, SpecChanged):
                 self._revision = fact.revision
         self._facts, self._numbers, self._origins, self._contents = [], [], [], []
-        self._expiries = self._priorities = self._carried = None
+        self._expiries = self._priorities = self._delivery_counts = None
         self.content_bytes = 0
         return batch
 
     def _enqueued(self) -> Enqueued:
         columns = PLAIN
-        counts = self._carried.runs if self._carried is not None else ()
+        counts = self._delivery_counts.runs if self._delivery_counts is not None else ()
         if counts or self._expiries is not None or self._priorities is not None:
             columns = columns_of(bytes(self._priorities or b""), times_of(self._expiries), counts)
         return enqueued(self._first, self._origins, self._contents, columns)

@@ -12,9 +12,14 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    DeliveryBatch,
+    OverdueDeliveries,
+    SharedCredit,
+    TimedOutDeliveries,
+)
 from fluffle.broker.queues.quorum.consumer_terms import timeout_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, GetterAttached, Key
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without

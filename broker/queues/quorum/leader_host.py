@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import Key
 from fluffle.broker.queues.quorum.message_reader import EntrySource

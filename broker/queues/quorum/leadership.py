@@ -23,16 +23,19 @@ from functools import partial
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer
 from fluffle.broker.queues.deduplication import DuplicateFilter
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
-from fluffle.broker.queues.delayed_retry import DelayedRetries
-from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome, OverdueDeliveries
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.engine import Queue, QueueTurn
+from fluffle.broker.queues.engine import Queue, QueueStores, QueueTurn
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import DeadLetterIds, Enqueue
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.publish_target import DeadLetterIds, Enqueue
+from fluffle.broker.queues.queue_api import (
+    FINAL,
+    Consumer,
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+)
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.dead_letter_dedup import DeadLetterDedup
 from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox
@@ -77,7 +80,7 @@ from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.session_table import SessionTable
 from fluffle.broker.queues.quorum.settlement import Settlement
 from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
-from fluffle.broker.queues.requeue import RequeueByReturn
+from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DeduplicationCache, QueueSettings
 from fluffle.protocol.deaths import DeathReason
@@ -289,13 +292,13 @@ class Leadership:
         self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
             image.state.window, self._builder, self._versions, time, host.dropped_duplicates
         )
-        calendar = delayed_list_of(spec, contents, self._besides)
-        self.queue = self._engine(spec, calendar)
+        delayed_list = delayed_list_of(spec, contents, self._besides)
+        self.queue = self._engine(spec, delayed_list)
         """The engine: to be looked at, and used through this alone."""
-        carried = contents.carried if calendar is None else None
+        delivery_counts = contents.delivery_counts if delayed_list is None else None
         arrivals = DeadLetterDedup(image.state, builder, self._versions, host.queues)
         self._publisher = Publisher(
-            intake_of(self.queue), self.sessions, self._effects, arrivals, carried,
+            intake_of(self.queue), self.sessions, self._effects, arrivals, delivery_counts,
             self._versions, host.log.may_grow,
         )  # fmt: skip
         notifications = BufferedNotifications(self, self._builder, self._effects)
@@ -315,14 +318,14 @@ class Leadership:
         )  # fmt: skip
         self._take_up()
 
-    def _engine(self, spec: QueueSpec, calendar: DelayedReadyList | None) -> Queue:
+    def _engine(self, spec: QueueSpec, delayed_list: DelayedReadyList | None) -> Queue:
         """Make the queue that this leadership decides with."""
         stores = QueueStores(  # mutant: LE28
             self._contents,
             returned=RequeueByReturn(self._contents.fetch),
             delays=DelayedRetries(self._builder.mature),
-            calendar=calendar,
-            carried=self._contents.carried,
+            delayed_list=delayed_list,
+            delivery_counts=self._contents.delivery_counts,
         )
         # mutant: R17b
         settings = settings_on_record(self._image.state.spec, spec)

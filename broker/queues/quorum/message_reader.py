@@ -16,8 +16,8 @@ from operator import attrgetter
 from typing import Protocol
 
 from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, alike
-from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import (
     Damage,
     DiskProgress,
@@ -98,7 +98,14 @@ class LogJournal:
     """A `Journal`.  Whatever is on disk only is in the image, too, and ready or returned there."""
 
     __slots__ = (
-        "_builder", "_stored", "carried", "commits", "gone", "groups", "log", "state",
+        "_builder",
+        "_stored",
+        "commits",
+        "delivery_counts",
+        "gone",
+        "groups",
+        "log",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -115,7 +122,7 @@ class LogJournal:
         """Hears what the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
-        self.carried = InheritedCounts(state.carried.runs)  # mutant: CA5
+        self.delivery_counts = DeliveryCountIndex(state.delivery_counts.runs)  # mutant: CA5
         """What ready messages have brought along, those under way included."""
         self.log = ReadableLog(source)
         self._stored = stored
@@ -154,7 +161,7 @@ class LogJournal:
     ) -> None:
         self._builder.add_messages(
             origins, contents, content_bytes, first_sequence, expires_at_ms=expires_at_ms,
-            counts=self.carried.coming,
+            counts=self.delivery_counts.coming,
         )  # fmt: skip
 
     def settled(self, sequences: Sequence[int]) -> None:
@@ -330,7 +337,7 @@ class PriorityLogJournal:
 
 
 class LevelLogJournal:
-    """The part of a `LogJournal` that one lane has."""
+    """The part of a `LogJournal` that one ready list has."""
 
     __slots__ = ("_builder", "_contents", "_entries", "_level", "groups")
 
@@ -348,7 +355,7 @@ class LevelLogJournal:
         return self._contents.commits
 
     def recover(self) -> Recovery:
-        raise AssertionError("what is ready is recovered for all lanes together")
+        raise AssertionError("what is ready is recovered for all ready lists together")
 
     def enqueued(
         self,
@@ -367,7 +374,7 @@ class LevelLogJournal:
             first_sequence,
             expires_at_ms=expires_at_ms,
             priority=self._level,
-            counts=self._contents.carried.coming,
+            counts=self._contents.delivery_counts.coming,
         )
 
     def settled(self, sequences: Sequence[int]) -> None:
@@ -380,7 +387,7 @@ class LevelLogJournal:
         """The log has it."""
 
     def load(self, first: int, stop: int) -> list[LoadedMessages]:
-        """Entries with nothing of this lane are not read."""
+        """Entries with nothing of this ready list are not read."""
         loaded: list[LoadedMessages] = []
         for entry in self._entries.between(first, stop):
             runs = runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)

@@ -28,10 +28,9 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.delivery_counts import Counts, EqualCountsRun
 from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries
-from fluffle.broker.queues.inherited_counts import EqualCountsRun
-from fluffle.broker.queues.origin_runs import pack_origins, unpack_origins
+from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 
 HEAD = Struct(">QIIII")

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
-from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.inherited_counts import InheritedCounts
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     DeadLetterIds,
     Enqueue,
     EnqueueResult,
@@ -34,8 +33,8 @@ class Publisher(NamedTuple):
     sessions: SessionTable
     gate: EffectBuffer
     arrivals: DeadLetterDedup
-    carried: InheritedCounts | None
-    """None in a calendar, where messages wait and are handed to nobody."""
+    delivery_counts: DeliveryCountIndex | None
+    """None in a delayed queue, where messages wait and are handed to nobody."""
     announcing: EntryVersions
     may_grow: Callable[[], bool]
     """See `LeaderHost`."""
@@ -59,12 +58,12 @@ class Publisher(NamedTuple):
             posted = posted.after(done) if posted is not None else None  # mutant: BA3
         if not contents:
             return
-        carried = self.carried
-        if counts is not NEW and carried is not None and self.announcing.version >= CARRIES:
-            carried.coming = counts  # mutant: BA4 CA3
+        delivery_counts = self.delivery_counts
+        if counts is not NEW and delivery_counts is not None and self.announcing.version >= CARRIES:
+            delivery_counts.coming = counts  # mutant: BA4 CA3
         self._take(session, first, origins, contents, expiration_ms=expiration_ms, posted=posted)
-        if carried is not None:
-            carried.coming = NEW  # mutant: BA5 CA4
+        if delivery_counts is not None:
+            delivery_counts.coming = NEW  # mutant: BA5 CA4
 
     def _take(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from fluffle.broker.queues.delivery import DeliverySource
+from fluffle.broker.queues.queue_api import DeliverySource
 
 STEP_MS = 10
 """It gains no more on what the machine counts, between two looks, while the clock is behind it."""

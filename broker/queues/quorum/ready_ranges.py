@@ -102,7 +102,7 @@ def counts_of(entries: Entries, first: int) -> list[tuple[int, int]]:
 
 
 def stretches(rows: Rows) -> Iterator[range]:
-    """Which entries, of all that are live, make up a segment of a lane at most."""
+    """Which entries, of all that are live, make up a segment of a ready list at most."""
     firsts, ready, means = rows["firsts"], rows["ready"], rows["means"]
     at = 0
     while at < len(firsts):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.expiry_times import Expiries
 from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import Key

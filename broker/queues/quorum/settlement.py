@@ -22,12 +22,11 @@ from functools import partial
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.dead_letter_port import DeadMessages, RepublishDeadLetters
-from fluffle.broker.queues.delayed_retry import delay_ms
-from fluffle.broker.queues.delivery import FAILED, Outcome, OverdueDeliveries
+from fluffle.broker.queues.dead_letters import DeadMessages, RepublishDeadLetters
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.queue_api import FAILED, Outcome, OverdueDeliveries
 from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox, counts_along
 from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Dead, TimedOut
@@ -50,6 +49,7 @@ from fluffle.broker.queues.quorum.message_reader import LogJournal
 from fluffle.broker.queues.quorum.queue_time import QueueTime
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.requeue import delay_ms
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DelayedRetry
 from fluffle.protocol.deaths import DeathReason

@@ -108,7 +108,7 @@ def dump(state: State, version: int) -> bytes:
         _dump_head(state),
         [[member, version] for member, version in sorted(state.versions.items())],
         _dump_entries(state.entries),
-        [[first, stop, *counts] for first, stop, counts in state.carried.runs],
+        [[first, stop, *counts] for first, stop, counts in state.delivery_counts.runs],
         _dump_marked(state.returned, lambda counts: [*counts]),
         _dump_marked(state.delayed, lambda delayed: [delayed.ready_at_ms, *delayed.counts]),
         _dump_marked(state.pending, lambda dead: [dead.reason, dead.time_ms, *dead.counts]),
@@ -126,18 +126,20 @@ def dump(state: State, version: int) -> bytes:
 def _load(tables: object, version: int) -> State:
     count = TABLES + (version >= ARRIVALS) + (version >= REMEMBERS)
     rows = _row(tables, *[list] * count)
-    head, versions, entries, carried, returned, delayed, pending, holders, sessions = rows[:TABLES]
+    head, versions, entries, delivery_counts, returned, delayed, pending, holders, sessions = rows[
+        :TABLES
+    ]
     state = _load_head(head)
     for row in versions:
         member, read = _row(row, str, int)
         state.versions[member] = read
     state.entries = _load_entries(entries)
-    for row in carried:
+    for row in delivery_counts:
         first, stop, *counts = _row(row, *[int] * 4)
-        before = state.carried.stop
+        before = state.delivery_counts.stop
         if not max(before, 1) <= first < stop <= state.next_sequence:
             raise ValueError(f"counts from {first} to {stop} behind {before}")
-        state.carried.put(first, stop, Counts(*counts))  # mutant: IM42
+        state.delivery_counts.put(first, stop, Counts(*counts))  # mutant: IM42
     state.returned = _load_marked(returned, 2, Counts._make)
     state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
     state.pending = _load_marked(  # mutant: IM40

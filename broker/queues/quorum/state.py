@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
-from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.inherited_counts import InheritedCounts
+from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
 from fluffle.broker.queues.quorum.encoding import NUMBER_MAX
 from fluffle.broker.queues.quorum.entries import Entries
 from fluffle.broker.queues.quorum.errors import InvalidEntry
@@ -143,7 +142,7 @@ class State:
     """By member: what it can read."""
     entries: Entries = field(default_factory=Entries)
     """Which messages are ready, and in which entry of the log each live one is."""
-    carried: InheritedCounts = field(default_factory=InheritedCounts)
+    delivery_counts: DeliveryCountIndex = field(default_factory=DeliveryCountIndex)
     """Of ready messages that came with counts from another queue."""
     returned: MarkedRuns[Counts] = field(default_factory=MarkedRuns)
     delayed: MarkedRuns[Delayed] = field(default_factory=MarkedRuns)
@@ -194,7 +193,7 @@ class State:
 
     def take_waiting(self, run: range) -> list[tuple[range, Counts]]:
         """Messages that may be handed out now leave their place, with their counts."""
-        if self.carried.has_any:
+        if self.delivery_counts.has_any:
             return self._take_both(run)
         if self.returned.count and run.start in self.returned:
             return self.returned.take(run)
@@ -209,13 +208,13 @@ class State:
         for part in without(run, found):
             self.entries.take(part)
             pieces += self._carried_of(part)
-            self.carried.take(part)  # mutant: IM21
+            self.delivery_counts.take(part)  # mutant: IM21
         return sorted(pieces, key=_first)
 
     def _carried_of(self, run: range) -> Iterator[tuple[range, Counts]]:
         """Pieces of messages that are ready no more, so that those of one have equal counts."""
         while run:
-            alike = self.carried.alike(run.start, run.stop)
+            alike = self.delivery_counts.alike(run.start, run.stop)
             count = -((run.start - alike.stop) // run.step)
             yield run[:count], alike.counts  # mutant: IM22
             run = run[count:]

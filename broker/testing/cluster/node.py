@@ -19,7 +19,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.process.environment import ListeningServer
-from fluffle.broker.queues.dead_letter_port import DeadLetterFrom
+from fluffle.broker.queues.dead_letters import DeadLetterFrom
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
     DiskFaults,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from fluffle.broker.admin.messages import shown_properties
 from fluffle.broker.definitions.values import plain
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.testing.counts import Counts, is_met, shown, wanted_counts
 from fluffle.broker.testing.direct_consumers import HeldMessage, SettleOnce
 from fluffle.broker.testing.external.client import Client, ReceivedMethod

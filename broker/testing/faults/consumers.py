@@ -11,9 +11,14 @@ from fluffle.broker.core.listings import consumer_row
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.subscription import Subscription
-from fluffle.broker.queues.consumers import Consumer, Sink
-from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries, TimedOutDeliveries
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    DeliveryBatch,
+    OverdueDeliveries,
+    Sink,
+    TimedOutDeliveries,
+)
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.redelivery import give_back
 

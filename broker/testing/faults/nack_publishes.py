@@ -13,7 +13,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.deduplication import spans_of
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     BlockedPublisher,
     EnqueueResult,
     PartialResult,

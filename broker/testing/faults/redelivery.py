@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import cast
 
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.queues.delivery import (
+from fluffle.broker.queues.queue_api import (
     DeliveryBatch,
     Holder,
     Outcome,
     OverdueDeliveries,
+    QueueHandle,
     TimedOutDeliveries,
 )
-from fluffle.broker.queues.queue_api import QueueHandle
 
 
 class FormerHolder:

@@ -26,8 +26,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch
 from fluffle.broker.testing.faults.consumers import end_consumer
 from fluffle.broker.testing.faults.fault_scope import FaultScope
 from fluffle.broker.testing.faults.frames import (

@@ -21,7 +21,7 @@ from fluffle.broker.queues.arguments import (
     queue_spec,
 )
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.priorities import QUORUM_LEVELS
+from fluffle.broker.queues.priority_ready_list import QUORUM_LEVELS
 from fluffle.broker.queues.settings import Overflow, SettingsFrom
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.routing.exchange import LOCAL_RANDOM, routes_as

@@ -21,26 +21,24 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import Origin
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
-from fluffle.broker.queues.delivery import (
-    DeliveryBatch,
-    Outcome,
-    OverdueDeliveries,
-    TimedOutDeliveries,
-)
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS
 from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.publish_target import EnqueueResult, PublishReceipt
 from fluffle.broker.queues.queue_api import (
+    Consumer,
     Deferred,
-    EnqueueResult,
-    PublishReceipt,
+    DeliveryBatch,
+    Outcome,
+    OverdueDeliveries,
+    QueueClock,
     QueueCounts,
     QueueHandle,
+    SharedCredit,
+    TimedOutDeliveries,
 )
 from fluffle.broker.queues.queue_view import ReadyMessages, StoredMessage, messages_from
-from fluffle.broker.queues.timer_port import QueueClock
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.runtime import Runtime

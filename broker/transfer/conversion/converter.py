@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fluffle.broker.base.logs import event
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.timer_port import QueueClock
+from fluffle.broker.queues.queue_api import QueueClock
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 

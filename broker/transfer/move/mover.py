@@ -18,19 +18,15 @@ from typing import NamedTuple
 
 from fluffle.broker.base.errors import BrokerError, SyntaxFailure
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery import (
+from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult, PublishReceipt
+from fluffle.broker.queues.queue_api import (
+    Deferred,
     DeliveryBatch,
     Outcome,
     OverdueDeliveries,
-    TimedOutDeliveries,
-)
-from fluffle.broker.queues.expiry_times import NEVER_MS
-from fluffle.broker.queues.queue_api import (
-    Deferred,
-    EnqueueResult,
-    PartialResult,
-    PublishReceipt,
     QueueHandle,
+    TimedOutDeliveries,
 )
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic import TopicMatcher

@@ -23,8 +23,7 @@ from fluffle.broker.cluster.direct_reply_to import (
     RemoteReplies,
     mark_of,
 )
-from fluffle.broker.queues.delivery import DeliveryBatch
-from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 from tests.support.fakes import Scheduler
 from tests.support.frames import FakeSender

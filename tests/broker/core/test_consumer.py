@@ -21,9 +21,8 @@ from fluffle.broker.core.consumer import (
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.metadata.metadata import ignore_done, never
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, SharedCredit
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from fluffle.protocol.steps import whole
 from fluffle.protocol.types import FieldTable

@@ -6,8 +6,8 @@ from fluffle.broker.core.direct_reply_to import (
     ReplyInbox,
     ReplyTargets,
 )
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import DeliveryBatch
 from tests.broker.queues.queue_harness import ORIGIN, messages
 from tests.support.no_timeout import NoTimeoutHolder
 

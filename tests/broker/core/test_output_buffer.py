@@ -11,8 +11,7 @@ from fluffle.broker.core.output_buffer import (
     OutputBuffer,
     burst_bytes,
 )
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit
 from tests.broker.queues.queue_harness import QueueHarness
 from tests.support.no_timeout import NoTimeoutSink
 

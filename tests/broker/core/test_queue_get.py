@@ -11,7 +11,7 @@ import pytest
 from fluffle.broker.base.errors import NotFound, ResourceLocked
 from fluffle.broker.core.queue_get import count_got, get_message, requeue
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
+from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 from tests.support.edge import Edge
 from tests.support.sessions import session_of
 

@@ -9,9 +9,9 @@ from fluffle.broker.core.read_control import (
     ReadControl,
 )
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import BlockedPublisher
+from fluffle.broker.queues.publish_target import BlockedPublisher
+from fluffle.broker.queues.queue_api import Consumer, SharedCredit
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink
 from tests.support.fakes import Scheduler
 from tests.support.queue_host import FakeQueueHost

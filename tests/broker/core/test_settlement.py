@@ -13,8 +13,7 @@ from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.unacked import Stretch
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
-from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
+from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome, QueueHandle, SettlementStatus
 from fluffle.protocol.steps import whole
 from tests.broker.queues.queue_harness import ORIGIN, numbered
 from tests.support.no_timeout import NoTimeoutHolder

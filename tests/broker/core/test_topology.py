@@ -24,8 +24,7 @@ from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.metadata.metadata import Decide, ignore_done, never
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.delivery import Holder
-from fluffle.broker.queues.queue_api import QueueCounts
+from fluffle.broker.queues.queue_api import Holder, QueueCounts
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.recent_history import HistoryMessage

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.core import unacked as unackeds
 from fluffle.broker.core.unacked import COMPACT_AT, FRONT_RUNS_MAX, Stretch, Unacked
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.protocol.steps import whole
 from tests.broker.queues.queue_harness import ORIGIN, QueueHarness, numbered
 from tests.support.no_timeout import NoTimeoutHolder

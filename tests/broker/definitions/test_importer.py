@@ -19,7 +19,7 @@ from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE
 from fluffle.broker.definitions.importer import import_definitions
 from fluffle.broker.definitions.parser import Definitions, DefinitionsError, read
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
+from fluffle.broker.queues.arguments import DURATION_MS_MAX
 from fluffle.broker.queues.settings import settings_of
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.broker.vhosts.vhost import VirtualHost

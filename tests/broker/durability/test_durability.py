@@ -25,9 +25,9 @@ from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.process.environment import store_in
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import Declaration, QueueSpec
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.runtime import commits

@@ -11,9 +11,8 @@ from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.durability.page_out import PageOut
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.engine import Queue, QueueStores
+from fluffle.broker.queues.queue_api import Consumer, SharedCredit
 from fluffle.broker.runtime import commits as group_commit
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn

@@ -20,8 +20,8 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.queues.queue_api import Consumer, SharedCredit
 from fluffle.broker.routing import changes, topology
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import DeliveryBatch, DeliverySource
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.dead_letters import DeadMessages
+from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.expiry_times import Expiries, Lifetimes
 from fluffle.broker.queues.journal import PagedOutMessages, PageStore
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.queue_api import (
+    UNLIMITED,
+    Consumer,
+    DeliveryBatch,
+    DeliverySource,
+    SharedCredit,
+)
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.settings import QueueSettings

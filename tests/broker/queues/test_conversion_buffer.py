@@ -10,7 +10,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.conversion_buffer import FULL_BYTES, HELD_BYTES_MAX, ConversionBuffer
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     AcceptsDeadLetters,
     DeadLetterIds,
     EnqueueResult,

@@ -10,15 +10,15 @@ from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.deduplication import DuplicateFilter, key_of
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
-from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import (
+from fluffle.broker.queues.publish_target import (
     Enqueue,
     EnqueueResult,
     MessageResult,
     PartialResult,
     results_of,
 )
+from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import (
     DEFAULT_CACHE_SIZE,

@@ -2,10 +2,9 @@
 
 import pytest
 
-from fluffle.broker.queues.consumers import SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
-from fluffle.broker.queues.queue_api import PublishTarget
+from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome, SharedCredit
 from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, QueueHarness
 
 

@@ -25,9 +25,14 @@ from hypothesis.stateful import (
 
 from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import (
+    UNLIMITED,
+    Consumer,
+    DeliveryBatch,
+    Outcome,
+    SharedCredit,
+)
 from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, FakeSink
 from tests.suite.seeds import machine_settings
 from tests.support.no_timeout import NoTimeoutHolder

@@ -27,14 +27,20 @@ import fluffle.broker.queues.length_limit as bounds
 import fluffle.broker.queues.ready_list as ready_lists
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.consumer_timeout import GAP_MS
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import DeliveryBatch, DeliverySource, Outcome, OverdueDeliveries
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.consumers import GAP_MS
+from fluffle.broker.queues.dead_letters import DeadMessages
+from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.queue_api import taken_spans
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.publish_target import taken_spans
+from fluffle.broker.queues.queue_api import (
+    UNLIMITED,
+    Consumer,
+    DeliveryBatch,
+    DeliverySource,
+    Outcome,
+    OverdueDeliveries,
+    SharedCredit,
+)
 from fluffle.broker.queues.requeue import RequeueByReturn
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
@@ -303,8 +309,12 @@ class EverythingMachine(RuleBasedStateMachine):
     @rule()
     def weigh(self) -> None:
         """Not after each step: that would be another way to weigh."""
-        scale = self.queue._ready_list.scale
-        assert scale is None or scale.sum.is_unsure or scale.sum.size_bytes == self.naive.size_bytes
+        byte_count = self.queue._ready_list.byte_count
+        assert (
+            byte_count is None
+            or byte_count.sum.is_unsure
+            or byte_count.sum.size_bytes == self.naive.size_bytes
+        )
 
     @rule()
     def shed(self) -> None:
@@ -390,11 +400,11 @@ class EverythingMachine(RuleBasedStateMachine):
         assert sorted(self.dead) == sorted(message.content for message in self.naive.died)
         assert self.queue.ready_count == len(self.naive.ready)
         assert self.queue.in_flight == len(self.held)
-        scale = self.queue._ready_list.scale
-        assert (scale is None) == (self.naive.settings.max_length_bytes is None)
-        if scale is not None:
-            most_bytes = scale.sum._weighed_bytes + scale.sum._rough_bytes
-            assert scale.sum.is_unsure or most_bytes >= self.naive.size_bytes
+        byte_count = self.queue._ready_list.byte_count
+        assert (byte_count is None) == (self.naive.settings.max_length_bytes is None)
+        if byte_count is not None:
+            most_bytes = byte_count.sum._weighed_bytes + byte_count.sum._rough_bytes
+            assert byte_count.sum.is_unsure or most_bytes >= self.naive.size_bytes
 
     @invariant()
     def all_are_somewhere(self) -> None:

@@ -11,9 +11,9 @@ import pytest
 import fluffle.broker.queues.ready_list as ready_lists
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
 from fluffle.broker.queues.expiry_times import NEVER_MS, Spread, deadlines_of
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.ready_list import FRONT_SEGMENTS, RECENT_SEGMENTS
 from fluffle.broker.queues.segment import LOOK_MAX
 from fluffle.protocol.wire import PlainValue

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import pytest
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues import limits
+from fluffle.broker.queues import length_limit
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.conversion_buffer import ConversionHold
-from fluffle.broker.queues.delivery import Outcome
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.length_limit import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES
-from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.holders import Getter
 from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
 from fluffle.broker.queues.settings import Overflow, QueueSettings
@@ -129,7 +128,7 @@ def test_messages_are_weighed_once_they_might_be_too_many(
         weighed.append(len(contents))
         return body_sizes(contents)
 
-    monkeypatch.setattr(limits, "body_sizes", sizes)
+    monkeypatch.setattr(length_limit, "body_sizes", sizes)
     harness = QueueHarness()
     harness.consume("a", prefetch=20)
     far = 10 * len(CONTENT)
@@ -159,7 +158,7 @@ def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
         weighed.append(len(contents))
         return body_sizes(contents)
 
-    monkeypatch.setattr(limits, "body_sizes", sizes)
+    monkeypatch.setattr(length_limit, "body_sizes", sizes)
     harness, spill = QueueHarness(), MemorySpill()
     spec = QueueSpec("q", max_priority=max_priority)
     harness.queue = Queue(spec, FakeQueueHost(harness.touch), QueueStores(spill=spill))
@@ -171,9 +170,9 @@ def test_a_backlog_is_weighed_before_it_leaves_memory_and_not_if_it_stays(
     put(harness, BACKLOG)
     left = sum(len(held.contents) for held in spill.held.values())
     assert BACKLOG - 11 * 1024 < left <= sum(weighed) < 2 * BACKLOG
-    scale = harness.queue._ready_list.scale
-    assert scale is not None
-    assert (scale.sum.size_bytes, sum(weighed)) == (2 * BACKLOG, 2 * BACKLOG)
+    byte_count = harness.queue._ready_list.byte_count
+    assert byte_count is not None
+    assert (byte_count.sum.size_bytes, sum(weighed)) == (2 * BACKLOG, 2 * BACKLOG)
 
 
 def test_nothing_leaves_a_queue_that_somebody_changes_because_something_comes_back() -> None:

@@ -8,13 +8,29 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues import queue_view
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import NEVER_MS
-from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
-from fluffle.broker.queues.queue_view import ReadyView, peek
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    DeliveryBatch,
+    Outcome,
+    PeekRequest,
+    PeekResult,
+    SharedCredit,
+)
+from fluffle.broker.queues.queue_view import (
+    KeptDead,
+    MessageMeter,
+    MessageTotals,
+    ReadyCounts,
+    ReadyView,
+    head_timestamp,
+    peek,
+    ready_counts,
+)
 from fluffle.broker.queues.ready_list import ReadyList
+from fluffle.broker.queues.segment import SegmentLocation
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, FakeSink
 from tests.broker.queues.test_ready_list_damage import Spill, spilled
@@ -94,3 +110,123 @@ def test_damage_ends_what_is_seen_and_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert peek(Shelved(ready_list), PeekRequest(2, 9, 9)) == ([], "over there: it is missing")
     assert ready_list.damage is None, "nobody has come upon it who is handed anything"
     assert list(spill.held) == [2, 3, 4, 5]
+
+
+def content(size_bytes: int, **properties: int) -> bytes:
+    return build_content(encode_properties(Properties(**properties)), bytes(size_bytes))  # type: ignore[arg-type]
+
+
+def queue_with(*contents: bytes) -> Queue:
+    queue = Queue(QueueSpec("q"), FakeQueueHost())
+    put(queue, *contents)
+    return queue
+
+
+def put(queue: Queue, *contents: bytes) -> None:
+    if contents:
+        queue.enqueue([ORIGIN] * len(contents), [*contents], sum(map(len, contents)))
+
+
+def taken(queue: Queue, prefetch: int) -> list[DeliveryBatch]:
+    shared = SharedCredit()
+    queue.attach(Consumer("c", queue, FakeSink(), shared=shared, prefetch=prefetch))
+    return queue.pump()
+
+
+def of(count: int, size_bytes: int) -> MessageTotals:
+    """All of it in memory, and in no log."""
+    return MessageTotals(count, size_bytes, count, size_bytes)
+
+
+def test_what_is_in_memory_is_measured_to_the_byte() -> None:
+    assert MessageMeter().ready(queue_with().shelf) == of(0, 0)
+    queue = queue_with(content(100, priority=1), content(1), content(0), content(7, timestamp=9))
+    assert MessageMeter().ready(queue.shelf) == of(4, 108)
+
+
+def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return() -> None:
+    queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), FakeQueueHost())
+    assert ready_counts(queue.shelf, 0) == ReadyCounts(0, 0, 0)
+    put(queue, content(1), content(1))
+    (run,) = taken(queue, 2)
+    for consumer in queue.consumers:
+        queue.detach(consumer)
+    queue.settle(run, 1, 2, Outcome.NACK_REQUEUED)
+    for priority in (0, 4, 5, 5, 31, 255):
+        put(queue, content(1, priority=priority))
+    assert ready_counts(queue.shelf, queue.ready_count) == ReadyCounts(4, 2, 1)
+
+
+def test_what_is_dead_and_kept_is_estimated_by_what_lies_beside_it() -> None:
+    kept, size_bytes = KeptDead(3, 3 * 130), len(content(100)) - 100
+    assert MessageMeter().dead(KeptDead()) == MessageTotals()
+    assert MessageMeter().dead(kept) == MessageTotals(3, 300, 0, 0, 3, 300)
+    beside = MessageMeter()
+    beside.ready(queue_with(content(100)).shelf)
+    assert beside.dead(KeptDead(2, 2 * (7 + size_bytes))) == MessageTotals(2, 14, 0, 0, 2, 14)
+
+
+def test_what_somebody_has_in_hands_is_not_ready_and_comes_back() -> None:
+    queue = queue_with(*(content(size) for size in (1, 10, 100, 1_000)))
+    (run,) = taken(queue, 3)
+    assert MessageMeter().ready(queue.shelf) == of(1, 1_000)
+    assert MessageMeter().held([run], is_persistent=False) == of(3, 111)
+    run.settle(1, 2)
+    queue.settle(run, 1, 2, Outcome.ACKED)
+    assert MessageMeter().held([run], is_persistent=True) == MessageTotals(2, 101, 2, 101, 2, 101)
+    for consumer in queue.consumers:
+        queue.detach(consumer)
+    run.settle(0, 1)
+    queue.settle(run, 0, 1, Outcome.NACK_REQUEUED)
+    assert MessageMeter().ready(queue.shelf) == of(2, 1_001)
+
+
+def test_what_was_forgotten_on_its_way_is_taken_for_as_long_as_the_mean() -> None:
+    queue = queue_with(*[content(50)] * 4)
+    (run,) = taken(queue, 3)
+    for _ in range(2):
+        run.forget()
+        assert MessageMeter().held([run], is_persistent=True) == MessageTotals(3, 150, 0, 0, 3, 150)
+
+
+def test_what_is_on_disk_is_estimated() -> None:
+    queue = queue_with(*[content(30)] * 1_024)
+    put(queue, content(30))
+    (stock,) = queue.shelf.stocks
+    first, *_ = stock.segments
+    known = MessageMeter()
+    known.ready(queue_with(content(1)).shelf)
+    first.place, first.contents = SegmentLocation.DISK, []
+    assert known.ready(queue.shelf) == MessageTotals(1_025, 1_025 * 30, 1, 30)
+
+
+def test_no_more_than_so_many_are_measured_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    def counting(contents: list[bytes]) -> list[int]:
+        nonlocal looked_at
+        looked_at += len(contents)
+        return [30] * len(contents)
+
+    monkeypatch.setattr(queue_view, "body_sizes", counting)
+    queue = queue_with()
+    for _ in range(20):
+        put(queue, *[content(30)] * 1_000)
+    assert MessageMeter().ready(queue.shelf) == of(20_000, 600_000)
+    assert looked_at <= queue_view.EXACT_MAX
+
+
+@pytest.mark.parametrize(
+    ("contents", "timestamp"),
+    [((), None), ((content(1),), None), ((content(1, timestamp=7), content(1, timestamp=8)), 7)],
+)
+def test_the_time_of_the_next_message(contents: tuple[bytes, ...], timestamp: int | None) -> None:
+    assert head_timestamp(queue_with(*contents).shelf) == timestamp
+
+
+def test_the_time_of_what_is_on_disk_is_not_known() -> None:
+    queue = queue_with(content(1, timestamp=7))
+    (stock,) = queue.shelf.stocks
+    (segment,) = stock.segments
+    segment.place, segment.contents = SegmentLocation.DISK, []
+    assert head_timestamp(queue.shelf) is None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.queues.journal import Journal
-from fluffle.broker.queues.priority_ready_lists import parted
+from fluffle.broker.queues.priority_ready_list import parted
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX, ReadyList
 from fluffle.broker.queues.requeue import RequeuedRun
 from fluffle.broker.queues.segment import TakenMessages

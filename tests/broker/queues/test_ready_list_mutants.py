@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.broker.queues import test_consumer_timeout_model, test_delayed_retry
+from tests.broker.queues import test_consumers_timeout_model, test_requeue
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 
@@ -20,8 +20,8 @@ def test_it_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fails(seed: int, monkeypatch: pytest.MonkeyPatch) -> bool:
     try:
-        test_delayed_retry.test_each_comes_back_once_at_its_time_as_it_was(seed)
-        test_consumer_timeout_model.test_whatever_happens(seed, monkeypatch)
+        test_requeue.test_each_comes_back_once_at_its_time_as_it_was(seed)
+        test_consumers_timeout_model.test_whatever_happens(seed, monkeypatch)
     except (AssertionError, LookupError, ValueError):
         return True
     return False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from random import Random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -10,14 +13,15 @@ from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues import byte_count, requeue
-from fluffle.broker.queues.delivery import FINAL, Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.engine import Queue, QueueStores
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.journal import Damage, UnreadableMessages
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.queue_api import FINAL, Outcome
 from fluffle.broker.queues.ready_list import ReadyList
-from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
+from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn, RequeuedRun
 from tests.broker.queues.queue_harness import ORIGIN, PLAIN, QueueHarness, messages, numbered
+from tests.suite.seeds import seeds
 from tests.support.queue_host import FakeQueueHost
 
 
@@ -102,28 +106,28 @@ def test_what_is_on_disk_is_weighed_by_and_by(data: st.DataObject, are_taken: li
         for count in data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)):
             on_disk(ready_list, range(first, first + count))
             first += count
-        ready_list.weigh_by(in_full)
-        assert ready_list.scale is not None
+        ready_list.count_bytes_by(in_full)
+        assert ready_list.byte_count is not None
         assert disk.read == []
         left = [b"%d" % number for number in range(1, first)]
         for is_taken in are_taken:
             if not is_taken:
                 disk.read.clear()
-                ready_list.scale.go_on()
+                ready_list.byte_count.go_on()
                 assert sum(map(len, disk.read)) <= 3
             elif ready_list.count:
                 available = ready_list.available(1 << 20)
                 taken = ready_list.take(data.draw(st.integers(1, available)))
                 left = left[len(taken.contents) :]
-            assert 0 <= ready_list.scale.sum.size_bytes <= sum(in_full(left))
+            assert 0 <= ready_list.byte_count.sum.size_bytes <= sum(in_full(left))
         steps = 0
-        while ready_list.scale.is_unsure:
-            ready_list.scale.go_on()
+        while ready_list.byte_count.is_unsure:
+            ready_list.byte_count.go_on()
             steps += 1
         assert steps <= first / 3 + 1
-        assert ready_list.scale.sum.size_bytes == sum(in_full(left))
+        assert ready_list.byte_count.sum.size_bytes == sum(in_full(left))
         drained(ready_list)
-        assert ready_list.scale.sum.size_bytes == 0
+        assert ready_list.byte_count.sum.size_bytes == 0
 
 
 def test_no_more_is_weighed_at_once_than_is_read_at_once() -> None:
@@ -137,12 +141,12 @@ def test_no_more_is_weighed_at_once_than_is_read_at_once() -> None:
     ready_list = ReadyList(returned=RequeueByReturn(fetch))
     on_disk(ready_list, range(1, 5))
     on_disk(ready_list, range(5, 10))
-    ready_list.weigh_by(in_full)
-    assert ready_list.scale is not None
+    ready_list.count_bytes_by(in_full)
+    assert ready_list.byte_count is not None
     for turn in ([9, 8, 7],), ([6, 5], [4]), ([3, 2, 1],):
-        ready_list.scale.go_on()
+        ready_list.byte_count.go_on()
         assert [read.pop(0) for _ in turn] == [*turn]
-    assert (ready_list.scale.sum.size_bytes, ready_list.scale.is_unsure, read) == (
+    assert (ready_list.byte_count.sum.size_bytes, ready_list.byte_count.is_unsure, read) == (
         3_600_000,
         False,
         [],
@@ -199,3 +203,45 @@ def test_what_was_handed_out_before_it_was_in_memory_comes_back_as_that() -> Non
     harness.queue.settle(delivery_batch, 0, 1, Outcome.NACK_REQUEUED)
     (again,) = harness.pump()
     assert (again.contents, disk.read) == ([b"1"], [[1]])
+
+
+class Waiting(NamedTuple):
+    ready_at_ms: int
+    number: int
+    run: range
+    counts: Counts
+    expires_at_ms: int
+
+
+@seeds(30)
+def test_each_comes_back_once_at_its_time_as_it_was(seed: int) -> None:
+    chance, now_ms, following = Random(seed), 0, 1
+    matured, back = list[range](), list[RequeuedRun]()
+    delays, model = DelayedRetries(matured.extend), list[Waiting]()
+    for number in range(80):
+        if chance.random() < 0.5:
+            run = range(following, following := following + chance.randint(1, 5))
+            counts = Counts(number, chance.randrange(number + 1))
+            waiting = Waiting(now_ms + chance.randint(1, 9), number, run, counts, 1_000 + number)
+            model.append(waiting)
+            expiries = array("Q", [waiting.expires_at_ms]) * len(run)
+            delays.add(run, counts, waiting.ready_at_ms, expiries)
+        elif chance.random() < 0.05:
+            assert sorted(delays.clear(), key=lambda run: run[0]) == [each.run for each in model]
+            model.clear()
+        else:
+            now_ms += chance.randint(0, 3)
+            delays.mature(back.append, now_ms)
+            due = sorted(each for each in model if each.ready_at_ms <= now_ms)
+            model = [each for each in model if each.ready_at_ms > now_ms]
+            assert matured == [each.run for each in due]
+            assert [(each.sequences, each.counts) for each in back] == [
+                (each.run, each.counts) for each in due
+            ]
+            for each, waited in zip(back, due, strict=True):
+                assert each.expiries is not None
+                assert [*each.expiries] == [waited.expires_at_ms] * len(waited.run)
+            matured.clear()
+            back.clear()
+        assert delays.count == sum(len(each.run) for each in model)
+        assert delays.due_ms == min((each.ready_at_ms for each in model), default=NEVER_MS)

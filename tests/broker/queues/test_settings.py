@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
-from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.arguments import DURATION_MS_MAX, QueueSpec, QueueType
 from fluffle.broker.queues.settings import (
     DEFAULTS,
     SETTING_RULES,

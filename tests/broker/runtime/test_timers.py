@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.runtime.timers import DUE_MAX, REST_S_MAX, STALE_MIN, LocalQueueClock, Timers
 from tests.support.fakes import ScheduledClock, Scheduler
 from tests.support.queue_arguments import queue_arguments

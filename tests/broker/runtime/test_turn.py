@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import UNLIMITED, Consumer, DeliveryBatch, SharedCredit
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX
 from fluffle.broker.runtime.turn import LARGE_READ_BYTES, Turn
 from tests.broker.queues.queue_harness import ORIGIN, FakeSink, messages

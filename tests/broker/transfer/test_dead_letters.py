@@ -19,12 +19,10 @@ from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration, QueueType
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
+from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
-from fluffle.broker.queues.queue_api import EnqueueResult, PublishReceipt
+from fluffle.broker.queues.publish_target import EnqueueResult, PublishReceipt
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, SharedCredit
 from fluffle.broker.queues.settings import DeadLetterStrategy, QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.dead_letters import PendingDeadLetter
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.transfer.republish import DeathHeaders, RepublishedMessage
 from fluffle.broker.vhosts.vhost import VirtualHost

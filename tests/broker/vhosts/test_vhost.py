@@ -16,9 +16,9 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.queues.queue_api import Consumer, SharedCredit
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.members import lead_steps, with_member, without_member
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.types import FieldTable
 from tests.broker.cluster.queue_sessions.random_steps import OUTCOMES
 from tests.simulation.queues.queue_clients import QueueClients

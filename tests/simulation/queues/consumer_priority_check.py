@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from tests.simulation.facts import Violation
 from tests.simulation.queues.queue_clients import ConsumerSink, QueueClients
 

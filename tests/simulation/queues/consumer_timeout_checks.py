@@ -8,7 +8,7 @@ which its leader could see it: also if another leader has handed it out.
 from __future__ import annotations
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumer_timeout import GAP_MS
+from fluffle.broker.queues.consumers import GAP_MS
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.consumer_terms import timeout_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fluffle.broker.base.message import MessageAnnotations
-from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.broker.queues.settings import QueueSettings

@@ -9,7 +9,7 @@ from itertools import chain, cycle
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.ports import SessionPort
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.queues.inherited_counts import InheritedCounts
+from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FactBatch, decode, read_messages
@@ -175,7 +175,7 @@ class QueueChecker:
         contents: list[bytes] = []
         if batch.enqueued is not None:
             read = read_messages(payload)
-            contents, brought = read.contents, InheritedCounts(batch.enqueued.columns.counts)
+            contents, brought = read.contents, DeliveryCountIndex(batch.enqueued.columns.counts)
             for place, (sequence, origin, content) in enumerate(zip(*read, strict=True)):
                 record = MessageRecord(content, origin.exchange, origin.routing_key, index)
                 record.acquired, record.failed = counts = brought.alike(place, place + 1).counts

@@ -17,21 +17,20 @@ from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient, SessionRequests
 from fluffle.broker.cluster.queues.ports import SessionPort
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import (
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.publish_target import DeadLetterIds, PublishReceipt
+from fluffle.broker.queues.queue_api import (
     FINAL,
+    UNLIMITED,
+    Consumer,
+    Deferred,
     DeliveryBatch,
     Outcome,
     OverdueDeliveries,
-    TimedOutDeliveries,
-)
-from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import (
-    DeadLetterIds,
-    Deferred,
-    PublishReceipt,
     SettlementStatus,
+    SharedCredit,
+    TimedOutDeliveries,
 )
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames

@@ -16,8 +16,8 @@ from fluffle.broker.durability.definitions.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import ProposalOutcome, State
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.group import ProposalRefused

@@ -44,10 +44,9 @@ from fluffle.broker.definitions.policy_renewal import renew_at_once
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.queue_api import Outcome, QueueHandle
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it

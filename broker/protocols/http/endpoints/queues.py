@@ -53,7 +53,7 @@ from fluffle.broker.protocols.http.responses import (
 )
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, Declaration, QueueType
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import raw_properties
 from fluffle.protocol.types import FieldTable

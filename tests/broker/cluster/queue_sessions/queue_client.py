@@ -15,8 +15,8 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
     SessionClient,
     SessionRequests,
 )
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.queue_api import Outcome
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, numbers
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from tests.broker.cluster.queue_sessions.session_harness import PLAIN, SessionHarness
 from tests.broker.queues.quorum.leader_harness import full
 

@@ -20,7 +20,7 @@ from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership

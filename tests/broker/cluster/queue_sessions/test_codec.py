@@ -16,8 +16,8 @@ from fluffle.broker.cluster.msgpack_parts import APART_BYTES_MIN, joined
 from fluffle.broker.cluster.queue_sessions import codec
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, decode
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.queue_api import Outcome
 
 NUMBER = st.integers(0, 1 << 40)
 RUN = st.builds(

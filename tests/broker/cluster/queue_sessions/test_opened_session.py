@@ -24,8 +24,8 @@ from fluffle.broker.cluster.queue_sessions.session_client import (
     UNREPORTED_BYTES_MAX,
 )
 from fluffle.broker.cluster.queue_sessions.session_server import SESSIONS_MAX
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import BURST_BYTES
+from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.holders import Getter

@@ -8,7 +8,7 @@ from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import replies, session_client
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, SessionHarness
 from tests.broker.queues.quorum.leader_harness import full, quorum

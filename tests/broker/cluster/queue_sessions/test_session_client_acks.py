@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from tests.broker.cluster.queue_sessions.session_harness import SessionHarness
 
 

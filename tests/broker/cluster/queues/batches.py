@@ -30,12 +30,12 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
-from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import NEVER_MS, Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import DeadLetterIds, PublishReceipt
+from fluffle.broker.queues.publish_target import DeadLetterIds, PublishReceipt
+from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.encoding import VERSION

@@ -14,13 +14,18 @@ from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import UNLIMITED, Consumer, SharedCredit
-from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import EnqueueResult, PartialResult
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult
+from fluffle.broker.queues.queue_api import (
+    FINAL,
+    UNLIMITED,
+    Consumer,
+    DeliveryBatch,
+    Outcome,
+    SharedCredit,
+)
 from fluffle.broker.queues.quorum.settlement import HOW
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.disk import Disk

@@ -11,8 +11,8 @@ from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
 from fluffle.broker.queues.conversion_buffer import ConversionHold
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import Damage
+from fluffle.broker.queues.queue_api import Outcome
 from tests.broker.cluster.queue_sessions.random_steps import OUTCOMES
 from tests.broker.cluster.queues.classic_queue_harness import ClassicHostHarness
 from tests.suite.seeds import seeds

@@ -9,9 +9,9 @@ from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.cluster.queues.session_router import AWAY_S, AWAY_S_MAX
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.runtime.commits import CommitWaiter
 from tests.broker.cluster.queues.classic_queue_harness import ObservedQueue
 from tests.support.queue_host import FakeQueueHost

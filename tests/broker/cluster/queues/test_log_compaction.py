@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.cluster import group_background
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.log_compaction import LOOK_S, PATIENCE
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.raft.records import DATA
 from fluffle.storage.raft_memory import MemoryRaftLog
 from tests.support.queue_nodes import QueueCluster, QueueNode

@@ -60,7 +60,7 @@ class Mixed(QueueCluster):
     def brought(self, name: str) -> list[Counts]:
         """What messages have brought along, as a member has it on record."""
         group = self.nodes[name].hosting.groups[self.queue]
-        return [run.counts for run in group.member.image.state.carried.runs]
+        return [run.counts for run in group.member.image.state.delivery_counts.runs]
 
     def wrong(self, name: str) -> str:
         """Why a member has stopped; empty if it has not."""

@@ -11,7 +11,7 @@ from fluffle.broker.base.errors import BrokerError, InternalError
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.queue_api import EnqueueResult
+from fluffle.broker.queues.publish_target import EnqueueResult
 
 
 class Asked:

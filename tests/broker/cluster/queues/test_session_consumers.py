@@ -14,9 +14,8 @@ from fluffle.broker.cluster.queues.session_consumers import (
     SessionConsumer,
 )
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit
 from tests.support.no_timeout import NoTimeoutSink
 from tests.support.queue_host import FakeQueueHost
 

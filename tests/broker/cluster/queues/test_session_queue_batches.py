@@ -18,7 +18,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import lifetimes_at
-from fluffle.broker.queues.queue_api import DeadLetterIds, EnqueueResult, PublishReceipt
+from fluffle.broker.queues.publish_target import DeadLetterIds, EnqueueResult, PublishReceipt
 from fluffle.broker.queues.quorum.effects import Done, Expected, NotTaken
 from fluffle.broker.queues.quorum.facts import SessionId
 from tests.broker.cluster.queues.batches import (

@@ -10,7 +10,7 @@ from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues.session_router import TELL_S, SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.protocol.deaths import DeathReason
 from tests.support.queue_nodes import NONCE, QueueCluster

@@ -12,8 +12,8 @@ from fluffle.broker.cluster.queues.ports import KnownLeader
 from fluffle.broker.cluster.queues.session_router import TELL_S, LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.raft.config import NodeId
 from tests.broker.cluster.queues.test_session_router import cluster
 from tests.support.cluster_view import FakeClusterView, NoLinks

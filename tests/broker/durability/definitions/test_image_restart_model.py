@@ -32,9 +32,8 @@ from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.queues.arguments import Declaration
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch
 from fluffle.broker.queues.journal import Owner
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
 from fluffle.broker.runtime import commits

@@ -18,9 +18,9 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.deduplication import key_of
 from fluffle.broker.queues.deduplication_window import KEY
-from fluffle.broker.queues.delivery import DeliverySource
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import EnqueueResult, MessageResult, results_of
+from fluffle.broker.queues.publish_target import EnqueueResult, MessageResult, results_of
+from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.wire import PlainValue

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
-from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.engine import Queue, QueueStores
+from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import StorageError

@@ -7,11 +7,10 @@ import pytest
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.journals.local_journal import LocalJournals, of_tag
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import DeliverySource
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.dead_letters import DeadMessages
+from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.expiry_times import NEVER_MS
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn

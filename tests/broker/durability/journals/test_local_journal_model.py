@@ -26,13 +26,10 @@ from fluffle.broker.durability.journals.priority_journal import LEVEL
 from fluffle.broker.durability.page_out import SPILL, delete_spilled
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
-from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.expiry_times import NEVER_MS, Lifetimes, lifetimes_in
-from fluffle.broker.queues.priorities import level_of
-from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
-from fluffle.broker.queues.queue_stores import QueueStores
+from fluffle.broker.queues.priority_ready_list import PriorityReadyList, level_of
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, SharedCredit
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
@@ -230,7 +227,7 @@ class JournalMachine(RuleBasedStateMachine):
     def next_number(self, priority: int | None) -> int:
         """Of a message with this priority."""
         ready_list = self.queue._ready_list
-        if isinstance(ready_list, PriorityReadyLists):
+        if isinstance(ready_list, PriorityReadyList):
             ready_list = ready_list._at(priority or 0)
         return ready_list.numbers.next
 

@@ -16,8 +16,7 @@ from fluffle.broker.core.unacked import FRONT_RUNS_MAX
 from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.consumers import Consumer, SharedCredit
-from fluffle.broker.queues.delivery import DeliveryBatch
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit
 from fluffle.broker.queues.settings import DeadLetterStrategy
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.methods import Basic, make

@@ -10,16 +10,17 @@ import pytest
 from fluffle.broker.base.errors import InternalError, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
+from fluffle.broker.queues.publish_target import BlockedPublisher, PublishReceipt
 from fluffle.broker.queues.queue_api import (
-    BlockedPublisher,
+    Consumer,
     Deferred,
+    DeliveryBatch,
+    Holder,
+    Outcome,
     PeekRequest,
     PeekResult,
-    PublishReceipt,
     QueueCounts,
     QueueHandle,
 )

@@ -20,7 +20,7 @@ from fluffle.broker.observability.statistics.channel_statistics import ChannelSt
 from fluffle.broker.observability.statistics.observer import ConnectionStatistics
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.subscription import Subscription
-from fluffle.broker.queues.consumers import Consumer
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.protocol.methods import Basic, Connection, Queue, Tx, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames

@@ -20,7 +20,8 @@ from fluffle.broker.core.enqueue import TARGETS_AT_ONCE
 from fluffle.broker.core.output_buffer import BURST_BYTES, RUN_BYTES_MIN
 from fluffle.broker.protocols.amqp091 import basic_methods
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.queues.queue_api import PublishTarget, QueueHandle
+from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.methods import (
     Basic,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.queue_api import EnqueueResult
+from fluffle.broker.queues.publish_target import EnqueueResult
 from fluffle.protocol.methods import Basic, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table

@@ -14,7 +14,7 @@ from fluffle.broker.protocols.amqp091 import publish_methods
 from fluffle.broker.queues import engine
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiry_times import Lifetimes
-from fluffle.broker.queues.queue_api import EnqueueResult
+from fluffle.broker.queues.publish_target import EnqueueResult
 from fluffle.protocol.methods import Basic, Confirm, Exchange, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
 from fluffle.protocol.steps import Steps

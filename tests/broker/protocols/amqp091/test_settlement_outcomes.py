@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.protocol.methods import Basic, Channel, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
 from tests.support.queue_host import FakeQueueHost

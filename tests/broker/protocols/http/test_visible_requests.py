@@ -16,7 +16,7 @@ from fluffle.broker.core.listings import channel_row, connection_row
 from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.http.message_channel import Getter, MessageChannel, admit
 from fluffle.broker.protocols.http.request_channel import HttpClient
-from fluffle.broker.queues.delivery import Outcome, OverdueDeliveries
+from fluffle.broker.queues.queue_api import Outcome, OverdueDeliveries
 from fluffle.broker.vhosts.tracers import set_tracer
 from fluffle.protocol.properties import decode_properties, raw_properties
 from tests.broker.protocols.http.test_request_channel import ENDS, Node

@@ -5,9 +5,8 @@ The model is a list: who was taken, when he is due, and who has come out, in whi
 
 from __future__ import annotations
 
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delayed_queue_spec import delayed_queue_spec
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.arguments import delayed_queue_spec
+from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.settings import QueueSettings

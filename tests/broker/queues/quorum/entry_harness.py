@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.dead_letter_port import DeadMessages
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import decode

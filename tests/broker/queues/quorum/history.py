@@ -11,8 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.deduplication_window import KEY
-from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.inherited_counts import InheritedCounts
+from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, SINCE, FactBatch, encode
 from fluffle.broker.queues.quorum.messages import (
@@ -48,7 +47,7 @@ class History:
         self._origins: list[Origin] = []
         self._decided_by = 0
         """The revision of the specification when the entry was begun."""
-        self._carried = InheritedCounts()
+        self._carried = DeliveryCountIndex()
         self._boots = 0
 
     def entry(self) -> bytes:
@@ -69,7 +68,7 @@ class History:
         payload = encode(batch, version_for(self._facts))
         self.index += 1
         self._facts, self._origins, self._decided_by = [], [], model.revision
-        self._carried = InheritedCounts()
+        self._carried = DeliveryCountIndex()
         return payload
 
     def _say(self, fact: f.Fact) -> None:

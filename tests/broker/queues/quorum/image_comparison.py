@@ -77,9 +77,9 @@ class MemberImage:
             state.check()
             entries = list(state.entries)
             assert state.entries.ready_count == sum(entry.ready for entry in entries)
-            brought = {number for run in state.carried.runs for number in range(*run[:2])}
+            brought = {number for run in state.delivery_counts.runs for number in range(*run[:2])}
             assert brought <= {*model.at("ready")}
-            bounds = [bound for run in state.carried.runs for bound in run[:2]]
+            bounds = [bound for run in state.delivery_counts.runs for bound in run[:2]]
             assert bounds == sorted(bounds)
             assert state.queue_time_ms == model.time_ms
             assert state.entries.content_bytes == sum(e.mean_bytes * e.live for e in entries)
@@ -212,7 +212,10 @@ def records_of(image: Image) -> dict[int, tuple[Any, ...]]:
     for entry in state.entries:
         for run in state.entries.ready_of(entry):
             for number in run:
-                places[number] = (("ready",), *state.carried.alike(number, number + 1).counts)
+                places[number] = (
+                    ("ready",),
+                    *state.delivery_counts.alike(number, number + 1).counts,
+                )
     for run, counts in state.returned:
         places |= dict.fromkeys(run, (("returned",), *counts))
     for run, delayed in state.delayed:

@@ -14,11 +14,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.consumers import UNLIMITED
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.delivery import FINAL, DeliveryBatch, Outcome
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.queue_api import FINAL, UNLIMITED, DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.encoding import VERSION, decode
@@ -519,7 +518,7 @@ class LeaderHarness:
         assert queue.in_flight == state.held_count
         assert queue.waiting_count == state.waiting_count + state.delayed.count
         assert state.delayed.count == 0 or min(at for _, (at, _) in state.delayed) > self.now_ms
-        assert self.led._contents.carried.runs == state.carried.runs
+        assert self.led._contents.delivery_counts.runs == state.delivery_counts.runs
         assert list(waiting_again(queue)) == [(n, c) for run, c in state.returned for n in run]
         for edge in self.edges:
             assert edge.pending == {}

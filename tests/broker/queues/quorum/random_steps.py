@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from tests.broker.queues.quorum.leader_harness import LeaderHarness
 
 COMES_BACK = [Outcome.NACK_REQUEUED, Outcome.REJECT_REQUEUED, Outcome.LOST]

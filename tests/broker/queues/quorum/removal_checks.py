@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
+from fluffle.broker.queues.priority_ready_list import PriorityReadyList
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.entries import Entries, Entry
 from fluffle.broker.queues.quorum.facts import (
@@ -71,7 +71,7 @@ def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
     """What has come back, in the order in which the engine hands it out."""
     ready_list = (
         queue._ready_list._front
-        if isinstance(queue._ready_list, PriorityReadyLists)
+        if isinstance(queue._ready_list, PriorityReadyList)
         else queue._ready_list
     )
     assert isinstance(ready_list, ReadyList)

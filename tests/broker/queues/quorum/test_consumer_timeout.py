@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.consumer_terms import TIMEOUT, timeout_of
 from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.entry_version import EntryVersions

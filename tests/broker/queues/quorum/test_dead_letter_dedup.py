@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.encoding import (
     ARRIVALS,

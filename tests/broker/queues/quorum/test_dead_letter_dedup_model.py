@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.encoding import ARRIVALS
 from fluffle.broker.queues.quorum.image import Image

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
-from fluffle.broker.queues.queue_api import DeadLetterIds
+from fluffle.broker.queues.publish_target import DeadLetterIds
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.dead_letter_outbox import (
     PATIENCE_MS,

@@ -7,8 +7,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.dead_letter_port import DeadMessages
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from fluffle.broker.queues.quorum.facts import Reason
 from fluffle.broker.queues.settings import QueueSettings

@@ -10,12 +10,12 @@ from itertools import chain
 
 import pytest
 
-from fluffle.broker.queues.argument_checks import DURATION_MS_MAX
-from fluffle.broker.queues.delayed_retry import delay_ms
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.arguments import DURATION_MS_MAX
 from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.facts import DelayElapsed, Purged, Requeued, RequeueReason
+from fluffle.broker.queues.requeue import delay_ms
 from fluffle.broker.queues.settings import DelayedRetry, QueueSettings
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.delivery_counts import Counts
-from fluffle.broker.queues.inherited_counts import EqualCountsRun
+from fluffle.broker.queues.delivery_counts import Counts, EqualCountsRun
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.encoding import (
     HEAD,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
@@ -106,7 +106,9 @@ def test_who_looks_sees_it_and_a_purge_forgets_it() -> None:
     harness.led.purge(harness.key, harness.next)
     harness.next += 1
     harness.settle_down()
-    assert harness.image.state.carried.runs == harness.led._contents.carried.runs == []
+    assert (
+        harness.image.state.delivery_counts.runs == harness.led._contents.delivery_counts.runs == []
+    )
 
 
 def test_what_does_not_fit_leaves_nothing_to_what_does() -> None:
@@ -147,9 +149,9 @@ def test_many_that_were_rejected_once_are_one_row_of_a_snapshot() -> None:
     harness = Next()
     for _ in range(300):
         harness.put(2, Counts(1, 1))
-    assert harness.image.state.carried.runs == [(1, 601, (1, 1))]
+    assert harness.image.state.delivery_counts.runs == [(1, 601, (1, 1))]
     taken = harness.image.snapshot()[1]
-    assert Image.restored(taken).state.carried.runs == [(1, 601, (1, 1))]
+    assert Image.restored(taken).state.delivery_counts.runs == [(1, 601, (1, 1))]
     assert len(taken) < 500
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from fluffle.broker.queues import ready_list, requeue
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import Counts
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum import entries, leadership, message_reader, ready_ranges
 from fluffle.broker.queues.quorum.consumer_terms import Terms

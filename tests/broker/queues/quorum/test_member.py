@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.proposal_outcome import Fate
 from fluffle.broker.queues.arguments import QueueSpec
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.facts import SessionId

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.queues.delivery import Outcome
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum import leadership, message_reader
 from fluffle.broker.queues.quorum.encoding import decode

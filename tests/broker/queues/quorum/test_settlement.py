@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
-from fluffle.broker.queues.delivery import Outcome
 from fluffle.broker.queues.delivery_counts import NEW
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import (
     NOBODY,

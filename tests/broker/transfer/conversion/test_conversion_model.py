@@ -19,15 +19,21 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.metadata.metadata import Decide, LocalMetadata
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType, queue_spec
-from fluffle.broker.queues.consumers import Consumer
-from fluffle.broker.queues.delivery import DeliveryBatch, Outcome, deliver_all
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import Owner, QueueDefinition
-from fluffle.broker.queues.queue_api import EnqueueResult, PublishReceipt, QueueCounts, QueueHandle
-from fluffle.broker.queues.queue_factory import FactoryByType
+from fluffle.broker.queues.publish_target import EnqueueResult, PublishReceipt
+from fluffle.broker.queues.queue_api import (
+    STOPPED_CLOCK,
+    Consumer,
+    DeliveryBatch,
+    FactoryByType,
+    Outcome,
+    QueueCounts,
+    QueueHandle,
+    deliver_all,
+)
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import by_arguments
-from fluffle.broker.queues.timer_port import STOPPED_CLOCK
 from fluffle.broker.transfer.conversion.changes import begin, give_up
 from fluffle.broker.transfer.conversion.converter import Converter
 from fluffle.broker.transfer.move.mover import MoveGetter

@@ -16,8 +16,8 @@ from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue as Engine
+from fluffle.broker.queues.engine import QueueStores
 from fluffle.broker.queues.queue_api import Deferred, PeekRequest
-from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.queues.pending_dead_letter import PendingDeadLetter
+from fluffle.broker.queues.dead_letters import PendingDeadLetter
 
 
 class Heard:

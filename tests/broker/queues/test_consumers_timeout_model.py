@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues import consumer_timeout
-from fluffle.broker.queues.consumer_timeout import GAP_MS, ConsumerTimeouts
-from fluffle.broker.queues.delivery import DeliveryBatch, OverdueDeliveries
+from fluffle.broker.queues import consumers
+from fluffle.broker.queues.consumers import GAP_MS, ConsumerTimeouts
 from fluffle.broker.queues.expiry_times import NEVER_MS
+from fluffle.broker.queues.queue_api import DeliveryBatch, OverdueDeliveries
 from tests.suite.seeds import seeds
 
 QUEUE: Any = None
@@ -129,7 +129,7 @@ class Holding:
 
 @seeds(40)
 def test_whatever_happens(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_timeout, "SWEEP_MIN", 3)
+    monkeypatch.setattr(consumers, "SWEEP_MIN", 3)
     chance = Random(seed)
     holding = Holding(chance)
     for _ in range(120):

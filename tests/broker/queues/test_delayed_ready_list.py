@@ -8,15 +8,15 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.queues import due_index
-from fluffle.broker.queues.due_index import DueIndex
+from fluffle.broker.queues import delayed_ready_list
+from fluffle.broker.queues.delayed_ready_list import DueIndex
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from tests.suite.seeds import seeds
 
 
 @seeds(20)
 def test_whatever_comes_leaves_in_order(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(due_index, "LEAF", 4)
+    monkeypatch.setattr(delayed_ready_list, "LEAF", 4)
     chance, found, expected, number = Random(seed), DueIndex(), list[tuple[int, int]](), 0
     for _ in range(chance.randrange(20)):  # all that is found was there before
         times_ms = array("Q", [chance.randrange(40) for _ in range(chance.randrange(9))])
@@ -44,7 +44,7 @@ def test_whatever_comes_leaves_in_order(seed: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_leaf_is_larger_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(due_index, "LEAF", 4)
+    monkeypatch.setattr(delayed_ready_list, "LEAF", 4)
     chance, found = Random(1), DueIndex()
     for number in range(500):
         found.add(chance.randrange(50), range(3 * number, 3 * number + 3))

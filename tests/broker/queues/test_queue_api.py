@@ -6,7 +6,7 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.queues.delivery import DeliveryBatch, Holder
+from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 from tests.broker.queues.queue_harness import ORIGIN, numbered
 
 NOBODY = cast(Holder, SimpleNamespace(no_ack=False))

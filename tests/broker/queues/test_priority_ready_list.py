@@ -6,9 +6,8 @@ import pytest
 
 import fluffle.broker.queues.ready_list as ready_lists
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.delivery import Outcome
-from fluffle.broker.queues.priorities import first_of, level_of
-from fluffle.broker.queues.priority_ready_lists import PriorityReadyLists
+from fluffle.broker.queues.priority_ready_list import PriorityReadyList, first_of, level_of
+from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.ready_list import ReadyList
 from tests.broker.queues.priority_harness import QUORUM, PriorityHarness, up_to
 from tests.broker.queues.queue_harness import PLAIN, MemorySpill
@@ -84,7 +83,7 @@ def test_a_quorum_queue_has_one_lane_until_another_priority_comes() -> None:
     harness.enqueue("c", priority=4)
     assert isinstance(harness.queue._ready_list, ReadyList)
     harness.enqueue("d", priority=0)
-    assert isinstance(harness.queue._ready_list, PriorityReadyLists)
+    assert isinstance(harness.queue._ready_list, PriorityReadyList)
     assert order_of(harness) == "abcd"
 
 

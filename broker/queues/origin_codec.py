@@ -1,4 +1,4 @@
-"""The origins of messages that lie together, as bytes.  Integers are big-endian.
+"""Codec of the origins of messages that lie together.  Integers are big-endian.
 
     for each run      messages:4  exchange_size:1  key_size:1  exchange  key
 

@@ -1,12 +1,12 @@
-"""Several lanes of a queue, one for each priority that has come: the highest is served first.
+"""Ready lists of a queue by priority, one for each that has come: the highest is served first.
 
     returned (of quorum queues)  ->  31  ->  30  ->  ...  ->  0
 
 Used like a `ReadyList`.  Which lists have something in them is a number with a bit for each, so
 that nothing here costs more for there being many.
 
-In a classic queue each lane has numbers and a log of its own, and what comes back goes to its place
-in the lane that its number tells.  In a quorum queue all have the same numbers and the same log,
+In a classic queue each list has numbers and a log of its own, and what comes back goes to its place
+in the list that its number tells.  In a quorum queue all have the same numbers and the same log,
 and what comes back comes before all others.
 """
 
@@ -14,33 +14,80 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from functools import cache
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
-from fluffle.broker.queues.byte_count import ByteSum
+from fluffle.broker.queues.byte_count import ByteSum, Sizes
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
+from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, is_instant, spread_over
-from fluffle.broker.queues.inherited_counts import InheritedCounts
 from fluffle.broker.queues.journal import Damage, Journal, JournalByPriority, PageStore, Recovery
-from fluffle.broker.queues.limits import Sizes
-from fluffle.broker.queues.priorities import (
-    PriorityLevels,
-    SequenceNumbers,
-    first_of,
-    level_of,
-    levels_of,
-)
-from fluffle.broker.queues.queue_stores import QueueStores
 from fluffle.broker.queues.queue_view import ReadyMessages
-from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
+from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList, SequenceNumbers
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
 from fluffle.broker.queues.segment import TakenMessages
-from fluffle.protocol.columns import PriorityColumn, kinds_of
+from fluffle.protocol.columns import PriorityColumn, kinds_of, priorities_of
+
+LEVEL_BITS = 54
+"""Of the sequence numbers of a classic queue: those above say in which ready list a message is.
+With 256 of these all numbers are less than 2 ** 62."""
+
+CLASSIC_HIGHEST_MIN = 1
+"""RabbitMQ 4.0.5 tells two apart where x-max-priority is 0."""
+
+
+class PriorityLevels(NamedTuple):
+    """From 0 up to the highest."""
+
+    highest: int
+    """What is beyond counts as this."""
+    missing: int
+    """Of messages that name none."""
+
+    def of(self, contents: list[bytes]) -> int | PriorityColumn:
+        """Where each of some messages waits, or where all of them do."""
+        named = priorities_of(contents)  # mutant: P1
+        if named is None:
+            return self.missing
+        octets = named.octets
+        if octets.count(octets[0]) == len(octets):
+            return min(octets[0], self.highest)
+        return PriorityColumn(octets.translate(_capped(self.highest)), named.content_bytes)
+
+
+QUORUM_LEVELS = PriorityLevels(highest=31, missing=4)
+"""RabbitMQ 4.3: rabbit_fifo.  4.0 has two, of which the higher begins at 5."""
+
+
+@cache
+def _capped(highest: int) -> bytes:
+    """For `bytes.translate`: what is beyond counts as this."""
+    return bytes(min(priority, highest) for priority in range(256))
+
+
+def levels_of(spec: QueueSpec) -> PriorityLevels | None:
+    """None if all messages of such a queue are alike."""
+    if spec.queue_type is QueueType.QUORUM:
+        return QUORUM_LEVELS
+    if spec.max_priority is None:
+        return None
+    return PriorityLevels(max(spec.max_priority, CLASSIC_HIGHEST_MIN), missing=0)
+
+
+def first_of(level: int) -> int:
+    """The lowest sequence number of a ready list of a classic queue."""
+    return (level << LEVEL_BITS) + 1
+
+
+def level_of(sequence: int) -> int:
+    """In which ready list of a classic queue the message with this number is."""
+    return sequence >> LEVEL_BITS
 
 
 class PriorityByteCounts:
-    """How many bytes wait in some lanes: each of these adds to one sum."""
+    """How many bytes wait in some ready lists: each of these adds to one sum."""
 
     __slots__ = ("_ready_lists", "sum")
 
@@ -51,21 +98,34 @@ class PriorityByteCounts:
     def go_on(self) -> None:
         """As each does."""
         scales = [
-            ready_list.scale
+            ready_list.byte_count
             for ready_list in self._ready_lists.values()
-            if ready_list.scale is not None
+            if ready_list.byte_count is not None
         ]
-        for scale in scales:
-            scale.go_on()
-        self.sum.is_unsure = any(scale.is_unsure for scale in scales)
+        for byte_count in scales:
+            byte_count.go_on()
+        self.sum.is_unsure = any(byte_count.is_unsure for byte_count in scales)
 
 
-class PriorityReadyLists:
-    """The lanes of one queue."""
+class PriorityReadyList:
+    """The ready lists of one queue."""
 
     __slots__ = (
-        "_carried", "_due_ms", "_filled", "_front", "_in_turn", "_journal", "_levels", "_numbers",
-        "_ready_lists", "_sizes", "_spill", "count", "is_timed", "now_ms", "scale",
+        "_delivery_counts",
+        "_due_ms",
+        "_filled",
+        "_front",
+        "_in_turn",
+        "_journal",
+        "_levels",
+        "_numbers",
+        "_ready_lists",
+        "_sizes",
+        "_spill",
+        "byte_count",
+        "count",
+        "is_timed",
+        "now_ms",
     )  # fmt: skip
 
     def __init__(
@@ -76,10 +136,10 @@ class PriorityReadyLists:
     ) -> None:
         self._levels = levels
         self._numbers: SequenceNumbers | None = None
-        """Of all lanes, if they share them."""
-        self._carried: InheritedCounts | None = None
+        """Of all ready lists, if they share them."""
+        self._delivery_counts: DeliveryCountIndex | None = None
         self._sizes: Sizes | None = None
-        self.scale: PriorityByteCounts | None = None
+        self.byte_count: PriorityByteCounts | None = None
         """None where nobody asks how many bytes wait."""
         self._journal = journal
         self._spill = spill
@@ -90,7 +150,7 @@ class PriorityReadyLists:
         self._filled = 0
         """Bit `i` if there is anything at level `i`."""
         self._due_ms = NEVER_MS
-        """Nothing in front of any lane expires before this."""
+        """Nothing in front of any ready list expires before this."""
         self._in_turn: list[ReadyList] = []
         """Those with messages of this turn that have no time to live."""
         self.count = 0
@@ -100,15 +160,15 @@ class PriorityReadyLists:
     @classmethod
     def around(
         cls, ready_list: ReadyList, levels: PriorityLevels, journal: JournalByPriority | None
-    ) -> PriorityReadyLists:
+    ) -> PriorityReadyList:
         """The first message of another priority comes to a quorum queue, in which there was one."""
         ready_lists = cls(levels, journal)
         part = journal.at(levels.missing) if journal is not None else None
         ready_lists._front = ready_lists._ready_lists[levels.highest + 1] = parted(ready_list, part)
         ready_lists._ready_lists[levels.missing] = ready_list
-        ready_lists._numbers, ready_lists._carried, ready_lists.now_ms = (
+        ready_lists._numbers, ready_lists._delivery_counts, ready_lists.now_ms = (
             ready_list.numbers,
-            ready_list.carried,
+            ready_list.delivery_counts,
             ready_list.now_ms,
         )
         if ready_list.new_from != NO_MESSAGE:
@@ -124,20 +184,24 @@ class PriorityReadyLists:
 
     @property
     def _top(self) -> ReadyList:
-        """The lane that is served; there must be something in one."""
+        """The ready list that is served; there must be something in one."""
         return self._ready_lists[self._filled.bit_length() - 1]
 
     def _at(self, level: int) -> ReadyList:
-        """A lane, which may be new."""
+        """A ready list, which may be new."""
         ready_list = self._ready_lists.get(level)
         if ready_list is None:
             journal = self._journal
             part = journal.at(level) if journal is not None else None
             numbers = self._numbers or SequenceNumbers(first_of(level))
             ready_list = ReadyList(
-                part, self._spill, numbers=numbers, carried=self._carried, is_one_of_many=True
+                part,
+                self._spill,
+                numbers=numbers,
+                delivery_counts=self._delivery_counts,
+                is_one_of_many=True,
             )
-            ready_list.weigh_by(self._sizes, self._sum)
+            ready_list.count_bytes_by(self._sizes, self._sum)
             self._ready_lists[level] = ready_list
         return ready_list
 
@@ -186,7 +250,7 @@ class PriorityReadyLists:
                 self._timed(ready_list, own_expires_at_ms)
 
     def _timed(self, ready_list: ReadyList, expires_at_ms: Deadlines) -> None:
-        """Messages that expire have come into a lane."""
+        """Messages that expire have come into a ready list."""
         self.is_timed = True
         self._due_ms = min(self._due_ms, ready_list.due_ms)
         if is_instant(expires_at_ms):
@@ -208,13 +272,13 @@ class PriorityReadyLists:
     # What is next
 
     def available(self, bytes_max: int) -> int:
-        """As of the lane that is served."""
+        """As of the ready list that is served."""
         ready_list = self._top
         ready_list.now_ms = self.now_ms
         return ready_list.available(bytes_max)
 
     def take(self, count: int) -> TakenMessages:
-        """The next messages, all of one lane; `available` must have said that there are some."""
+        """The next messages, all of one list; `available` must have said that there are some."""
         level = self._filled.bit_length() - 1  # mutant: P4
         return self._took(level, self._ready_lists[level].take(count))
 
@@ -228,7 +292,7 @@ class PriorityReadyLists:
         return taken
 
     def expire(self, *, are_read: bool) -> TakenMessages | None:
-        """Take off messages in front of a lane that have expired; None if there are none."""
+        """Take off messages in front of a ready list that have expired; None if there are none."""
         if self._due_ms > self.now_ms:
             return None
         filled, due_ms = self._filled, NEVER_MS
@@ -247,7 +311,7 @@ class PriorityReadyLists:
 
     @property
     def due_ms(self) -> int:
-        """When a message in front of a lane expires, or some time before that."""
+        """When a message in front of a ready list expires, or some time before that."""
         return self._due_ms
 
     @property
@@ -262,25 +326,25 @@ class PriorityReadyLists:
             ready_list.new_from = sequence
         self._in_turn.clear()
 
-    def weigh_by(self, sizes: Sizes | None) -> None:
-        """As of all lanes."""
+    def count_bytes_by(self, sizes: Sizes | None) -> None:
+        """As of all ready lists."""
         self._sizes = sizes
-        self.scale = PriorityByteCounts(self._ready_lists) if sizes is not None else None
+        self.byte_count = PriorityByteCounts(self._ready_lists) if sizes is not None else None
         for ready_list in self._ready_lists.values():
-            ready_list.weigh_by(sizes, self._sum)
+            ready_list.count_bytes_by(sizes, self._sum)
 
     @property
     def _sum(self) -> ByteSum | None:
-        return self.scale.sum if self.scale is not None else None
+        return self.byte_count.sum if self.byte_count is not None else None
 
     def ahead(self, count: int) -> list[bytes]:
-        """As of the lane that is served."""
+        """As of the ready list that is served."""
         return self._top.ahead(count)
 
     # All of it
 
     def _changed(self, level: int) -> None:
-        """A lane has been filled beside this."""
+        """A ready list has been filled beside this."""
         ready_list = self._ready_lists[level]
         self.count += ready_list.count
         self._filled |= (ready_list.count > 0) << level
@@ -296,7 +360,7 @@ class PriorityReadyLists:
         return dropped
 
     def drop_damaged(self) -> int:
-        """Give up what is damaged in the lane that is served."""
+        """Give up what is damaged in the ready list that is served."""
         level = self._filled.bit_length() - 1
         ready_list = self._ready_lists[level]
         dropped = ready_list.drop_damaged()
@@ -312,7 +376,7 @@ class PriorityReadyLists:
 
     @property
     def stocks(self) -> list[ReadyMessages]:
-        """As of all lanes, in the order in which they are served."""
+        """As of all ready lists, in the order in which they are served."""
         levels = sorted(self._ready_lists, reverse=True)
         return [
             stock._replace(priority=level)
@@ -322,7 +386,7 @@ class PriorityReadyLists:
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
-        """As of all lanes."""
+        """As of all ready lists."""
         return [unseen for ready_list in self._ready_lists.values() for unseen in ready_list.unseen]
 
 
@@ -362,22 +426,22 @@ def dealt(levels: bytes, kinds: bytes, values: Sequence[T]) -> dict[int, list[T]
     return by_level
 
 
-AnyReadyList: TypeAlias = ReadyList | PriorityReadyLists | DelayedReadyList
+AnyReadyList: TypeAlias = ReadyList | PriorityReadyList | DelayedReadyList
 
 
 def spread(
     ready_list: AnyReadyList, levels: PriorityLevels, journal: Journal | None
-) -> PriorityReadyLists:
-    """The lanes of a quorum queue that had one."""
+) -> PriorityReadyList:
+    """The ready lists of a quorum queue that had one."""
     assert isinstance(ready_list, ReadyList)
-    return PriorityReadyLists.around(
+    return PriorityReadyList.around(
         ready_list, levels, journal.by_level if journal is not None else None
     )
 
 
 def parted(ready_list: ReadyList, journal: Journal | None) -> ReadyList:
-    """A lane is one of many from now on, with a part of its journal; who comes back does so to the
-    lane that is returned, which is to be served first."""
+    """Make a ready list one of many, with a part of its journal; messages that come back go to the
+    list that is returned, which is to be served first."""
     front = ReadyList(ready_list._journal, None, ready_list._returned, numbers=ready_list.numbers)
     front.count = sum(len(run.sequences) - run.head for run in ready_list._returned.runs)
     front.is_timed = ready_list.is_timed
@@ -390,28 +454,3 @@ def parted(ready_list: ReadyList, journal: Journal | None) -> ReadyList:
     if ready_list._leaving is not None:
         ready_list._leaving.journal = journal
     return front
-
-
-class InitialReadyList(NamedTuple):
-    """With what a queue begins."""
-
-    ready_list: AnyReadyList
-    journal: Journal | None
-    unspread: PriorityLevels | None
-    """The lanes to be made once a message comes whose priority is not that of most."""
-
-
-def initial_ready_list(spec: QueueSpec, stores: QueueStores) -> InitialReadyList:
-    """A queue pays for no lane that it does not need."""
-    journal, spill, returned, _delays, calendar, carried = stores
-    if calendar is not None:
-        return InitialReadyList(calendar, journal, None)
-    levels = levels_of(spec)
-    if levels is None or spec.queue_type is QueueType.QUORUM:
-        return InitialReadyList(
-            ReadyList(journal, spill, returned, carried=carried), journal, levels
-        )
-    by_level = journal.by_level if journal is not None else None
-    return InitialReadyList(
-        PriorityReadyLists(levels, by_level, spill), cast("Journal | None", by_level), None
-    )

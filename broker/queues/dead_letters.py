@@ -1,0 +1,225 @@
+"""Dead letters: messages that die in a queue are dropped, or handed to what republishes them.
+
+A `DeadMessages` is published once and forgotten, unless its messages must arrive: then each is a
+`PendingDeadLetter`, which its queue keeps until every queue has it where it leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.journal import Journal
+from fluffle.broker.queues.publish_target import DeadLetterIds
+from fluffle.broker.queues.segment import TakenMessages
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.protocol.deaths import DeathReason
+
+
+class OnDeadLetterResult(Protocol):
+    """Hears of a try whether the parcel has arrived, or must be tried again."""
+
+    def __call__(self, *, is_there: bool) -> None: ...
+
+
+NOBODY: frozenset[object] = frozenset()
+NO_HEIRS: Mapping[object, object] = MappingProxyType({})
+
+
+class PendingDeadLetter:
+    """Arrives once every queue has it where it leads, and one at least.
+
+    It is kept until then, and tried again; where it is known to have arrived, or is sure to, it is
+    not put again.
+    Queues are told apart by anything but their names: one that is made anew has nothing yet.
+    """
+
+    __slots__ = (
+        "_awaited", "_heirs", "_sure", "_tell", "doubt", "is_refused", "reached", "sequence",
+        "tries",
+    )  # fmt: skip
+
+    def __init__(self, tell: OnDeadLetterResult, sequence: int = 0) -> None:
+        """`sequence`: its number in its queue, if it has one there.
+
+        `tell` may be called before a try is over, and after the next has begun: queues may say
+        something late.  Or never: then nothing is heard."""
+        self._tell = tell
+        self._awaited = NOBODY
+        self._sure = NOBODY
+        """Who has it, and will say so, or end with this process."""
+        self._heirs = NO_HEIRS
+        """Who has taken the place of whom of these, before it has said so."""
+        self.reached = NOBODY
+        """Who has it, as far as is known."""
+        self.sequence = sequence
+        self.tries = 0
+        self.doubt = 0
+        """Which confirmation has to be there before it can be let go of; 0 if it has always led
+        somewhere."""
+        self.is_refused = False
+        """Whether it is known that it will not arrive with this try."""
+
+    def lead(self, queues: Iterable[object]) -> frozenset[object]:
+        """Where it leads now: to which of them it has to be put with this try."""
+        self.tries += 1
+        self._awaited = frozenset(queues) - self.reached
+        self.is_refused = False
+        return self._awaited - self._sure
+
+    def recorded(self, queue: object) -> None:
+        """A queue has it, and says so by `known` once it is on disk."""
+        self._sure |= {queue}
+
+    def succeed(self, successor: object, queue: object) -> None:
+        """A queue has taken the place of another, with its messages."""
+        if queue in self.reached:
+            self.reached |= {successor}
+        elif queue in self._sure:
+            self._sure |= {successor}
+            self._heirs = {**self._heirs, queue: successor}
+
+    @property
+    def is_there(self) -> bool:
+        """Nothing is missing, by where it leads now; what leads nowhere has not arrived."""
+        return bool(self.reached) and not self._awaited
+
+    def known(self, queue: object, *, is_taken: bool) -> bool:
+        """A queue has it, or has it not; of whatever try that was.  Whether it arrives so.
+
+        What it says is true of its heir."""
+        while queue in self._heirs:
+            queue = self._heirs[queue]
+        was_there = self.is_there
+        if is_taken:  # mutant: R14e
+            self.reached |= {queue}
+            self._awaited -= {queue}
+        elif queue in self._awaited:
+            self._refuse()
+        if was_there or not self.is_there:
+            return False
+        self._tell(is_there=True)
+        return True
+
+    @property
+    def leads_nowhere(self) -> bool:
+        return not (self._awaited or self.reached)
+
+    def settle(self) -> None:
+        """Nothing more is put anywhere with this try."""
+        if self.is_there:
+            self._tell(is_there=True)
+        elif self.leads_nowhere:
+            self._refuse()
+
+    def let_go(self) -> None:
+        """It leads nowhere, and need not arrive."""
+        self._tell(is_there=True)
+
+    def _refuse(self) -> None:
+        if not self.is_refused:
+            self.is_refused = True
+            self._tell(is_there=False)
+
+
+Stamp: TypeAlias = Callable[[object, list[PendingDeadLetter]], DeadLetterIds | None]
+"""What a queue, told apart from others as parcels do, is told of some that it is given."""
+
+
+def do_nothing() -> None:
+    """Of those that nobody keeps."""
+
+
+def unstamped(_queue: object, _parcels: list[PendingDeadLetter]) -> None:
+    """Nobody tries again but who does now."""
+
+
+@dataclass(slots=True)
+class DeadMessages:
+    """Messages of one queue that have died together, in order; one origin a content."""
+
+    reason: DeathReason
+    origins: list[Origin]
+    contents: list[bytes]
+    time_ms: int | None = None
+    """When, if it is on record."""
+    counts: Counts = NEW
+    """What each of them brings along to the next quorum queue."""
+    queue_type: QueueType = QueueType.CLASSIC
+    """Of the queue."""
+    parcels: list[PendingDeadLetter] | None = None
+    """Of those that must arrive, one each; None: they are to be published once, and that is all."""
+    hasten: Callable[[], None] = do_nothing
+    """Called when something has changed since they could not arrive."""
+    stamp: Stamp = unstamped
+    unwanted: int = 0
+    """If there are none: so many have died of which nobody wants to know more."""
+
+
+class RepublishDeadLetters(Protocol):
+    """Publishes them where the settings of the queue say, and is done with them when it returns,
+    but for parcels: those hear what becomes of them, maybe before."""
+
+    def __call__(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None: ...
+
+
+DeadLetterFrom: TypeAlias = Callable[[str, str, QueueSettings, DeadMessages], None]
+"""A `RepublishDeadLetters` for queues of the virtual host with a name."""
+
+Bury: TypeAlias = Callable[[DeathReason, TakenMessages], None]
+"""Is given what has died in front of a queue, and why."""
+
+
+class AtMostOnceDeadLettering:
+    """Dead-lettering of a queue whose journal, if it has one, is notified and not asked."""
+
+    __slots__ = ("_dead_letter", "_journal", "_name", "settings")
+
+    def __init__(
+        self,
+        name: str,
+        settings: QueueSettings,
+        journal: Journal | None,
+        dead_letter: RepublishDeadLetters | None,
+    ) -> None:
+        """`dead_letter` is None where nobody republishes what has died."""
+        self._name = name
+        self._journal = journal
+        self._dead_letter = dead_letter
+        self.settings = settings
+        """They say where the dead go, if they do."""
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether somebody wants the dead."""
+        return self._dead_letter is not None and self.settings.dead_letter_exchange is not None
+
+    def bury(self, reason: DeathReason, taken: TakenMessages) -> None:
+        """Messages that nobody held are dead: see `Bury`."""
+        if taken.is_recorded and self._journal is not None:
+            if taken.contents:
+                self._journal.settled(taken.sequences)
+            else:
+                self._journal.discarded(taken.sequences[0], taken.sequences[-1] + 1)
+        if self.are_wanted:
+            self.hand_on(reason, taken.origins, taken.contents)
+        else:
+            self._count(reason, taken.count)
+
+    def hand_on(self, reason: DeathReason, origins: list[Origin], contents: list[bytes]) -> None:
+        """Messages are dead, and the journal knows."""
+        if self._dead_letter is not None and self.are_wanted:
+            died = DeadMessages(reason, origins, contents)
+            self._dead_letter(self._name, self.settings, died)
+        else:
+            self._count(reason, len(contents))
+
+    def _count(self, reason: DeathReason, count: int) -> None:
+        if self._dead_letter is not None:
+            died = DeadMessages(reason, [], [], unwanted=count)
+            self._dead_letter(self._name, self.settings, died)

@@ -1,0 +1,273 @@
+"""Targets of publishes, and what becomes of the messages there.
+
+A queue of this node answers at once, with an `EnqueueResult` or a `PartialResult`.  One that is led
+elsewhere gives a `PublishReceipt`, which says of each message later whether it was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from functools import partial
+from operator import itemgetter
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.delivery_counts import NEW, Counts
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.broker.queues.journal import QueueDefinition
+
+
+class EnqueueResult(Enum):
+    """Result of publishing a run of messages to a queue of this node: the same for all of them."""
+
+    ACCEPTED = auto()
+    """They are in the queue."""
+    RECORDED = auto()
+    """They are in the queue, and safe once the commit that collects has been done."""
+    REFUSED = auto()
+    """They are not, and the publisher must know."""
+
+
+class PartialResult:
+    """Result of publishing a run of messages of which a queue of this node takes some."""
+
+    __slots__ = ("count", "duplicates", "refused", "taken")
+
+    def __init__(
+        self,
+        count: int,
+        taken: EnqueueResult,
+        refused: list[tuple[int, int]],
+        duplicates: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.count = count
+        self.taken = taken
+        """Of all others: `ACCEPTED` or `RECORDED`."""
+        self.refused = refused
+        """Which are not in the queue: from where to where, rising."""
+        self.duplicates = duplicates
+        """Which are not either, for the queue has had them before: they count as taken."""
+
+    def then(self, tell: OnPublishResult) -> None:
+        """Tell of each at once, as a `PublishReceipt` does later."""
+        for start, stop, is_taken in taken_spans(self, self.count):
+            tell(start, stop, is_taken=is_taken)
+
+
+class MessageResult(Enum):
+    """Result of publishing some messages of a run."""
+
+    TAKEN = auto()
+    REFUSED = auto()
+    DUPLICATE = auto()
+    """They are dropped, for the queue has had them before."""
+
+
+def results_of(
+    fate: EnqueueResult | PartialResult, count: int
+) -> list[tuple[int, int, MessageResult]]:
+    """From where to where the same becomes of messages, in order."""
+    if not isinstance(fate, PartialResult):
+        return [
+            (
+                0,
+                count,
+                MessageResult.REFUSED if fate is EnqueueResult.REFUSED else MessageResult.TAKEN,
+            )
+        ]
+    others = [(*span, MessageResult.REFUSED) for span in fate.refused]
+    if fate.duplicates:
+        others += [(*span, MessageResult.DUPLICATE) for span in fate.duplicates]
+        others.sort(key=itemgetter(0))
+    parts, at = [], 0
+    for start, stop, part in others:
+        parts += [(at, start, MessageResult.TAKEN), (start, stop, part)]
+        at = stop
+    parts.append((at, count, MessageResult.TAKEN))
+    return [(start, stop, part) for start, stop, part in parts if start < stop]
+
+
+def taken_spans(fate: EnqueueResult | PartialResult, count: int) -> list[tuple[int, int, bool]]:
+    """From where to where messages are taken, or not, in order."""
+    parts = results_of(fate, count)
+    return [(start, stop, part is not MessageResult.REFUSED) for start, stop, part in parts]
+
+
+class BlockedPublisher(Protocol):
+    """A publisher that waits until the queue has handed out what it put in."""
+
+    def paid(self, queue: PublishTarget, count: int) -> int:
+        """Take what it owes of `count` messages that left `queue`; how many are left of them."""
+
+
+def release_publishers(queue: PublishTarget, count: int) -> None:
+    """Tell the publishers that wait for it, in turn, that `count` messages have left."""
+    for debtor in tuple(queue.blocked_publishers):
+        count = debtor.paid(queue, count)
+        if not count:
+            break
+
+
+class OnPublishResult(Protocol):
+    """Hears of the messages of a run from `start` up to `stop`, of each once."""
+
+    def __call__(self, start: int, stop: int, *, is_taken: bool) -> None: ...
+
+
+class PublishReceipt:
+    """Messages of a run that a queue elsewhere was asked to take.
+
+    It says of each whether it has, or of several together, once that is known: a leader may have to
+    be found first, and what nobody can tell counts as not taken.
+    """
+
+    __slots__ = ("_early", "_tell", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._early: list[tuple[int, int, bool]] | None = None
+        """Outcomes that became known before `then`: from where to where, and whether they were
+        taken."""
+        self._tell: OnPublishResult | None = None
+
+    def then(self, tell: OnPublishResult) -> None:
+        """Have `tell` called with each outcome; with those that are known already, at once.
+
+        No outcome is known before the call that gave this receipt returns.  A message for thousands
+        of queues is put in over several turns, so that some are known before this is called.
+        """
+        self._tell = tell
+        early, self._early = self._early, None
+        for start, stop, is_taken in early or ():
+            tell(start, stop, is_taken=is_taken)
+
+    def known(self, start: int, stop: int, *, is_taken: bool) -> None:
+        """These messages are in the queue and safe, or they are not."""
+        if self._tell is not None:
+            self._tell(start, stop, is_taken=is_taken)
+            return
+        if self._early is None:
+            self._early = []
+        self._early.append((start, stop, is_taken))  # mutant: PU1
+
+
+class DeadLetterIds(NamedTuple):
+    """Dead letters of a quorum queue that must arrive, as it knows them: one that comes again is
+    not taken again, whoever leads that queue by then."""
+
+    source: int
+    """Its group."""
+    term: int
+    """In which it is led.  Who leads in a later one is believed, and nobody before it any more."""
+    below: int
+    """None of those below is kept there as dead."""
+    settled: list[int]
+    """These are not kept any more, either."""
+    sequences: list[int]
+    """Its numbers of the messages, one for each."""
+
+    def part(self, start: int, stop: int) -> DeadLetterIds:
+        """Of some of them, which go in parts: the first says what is settled."""
+        settled = [] if start else self.settled
+        return self._replace(settled=settled, sequences=self.sequences[start:stop])
+
+    def after(self, count: int) -> DeadLetterIds:
+        """Of those that are left when so many at the front are known."""
+        return self._replace(sequences=self.sequences[count:])
+
+
+class PublishTarget(Protocol):
+    """Where messages go: a queue, or a requester of direct reply-to."""
+
+    blocked_publishers: list[BlockedPublisher]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether who publishes should wait."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether he must, until it tells its debtors."""
+
+    def enqueue(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+    ) -> EnqueueResult | PartialResult | PublishReceipt:
+        """Add messages at the end, which all name a priority or do not.  The caller may keep the
+        lists, and must not change them.
+
+        `expiration_ms`: for how long they may wait at most.
+        """
+
+
+class EnqueueFunction(Protocol):
+    """Function with the signature of `PublishTarget.enqueue`."""
+
+    def __call__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+    ) -> EnqueueResult | PartialResult | PublishReceipt: ...
+
+
+class Enqueue(Protocol):
+    """The `enqueue` of a queue that is led here, or what calls it with less."""
+
+    def __call__(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes,
+    ) -> EnqueueResult | PartialResult: ...
+
+
+@runtime_checkable
+class AcceptsDeadLetters(Protocol):
+    """A queue that others may lead."""
+
+    def post(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+        posted: DeadLetterIds | None = None,
+        counts: Counts = NEW,
+    ) -> EnqueueResult | PublishReceipt:
+        """`enqueue` dead letters, which bring along such counts."""
+
+
+class QueueTarget(PublishTarget, Protocol):
+    """A queue, or what takes messages in its place."""
+
+    @property
+    def definition(self) -> QueueDefinition:
+        """Of the queue."""
+
+
+def enqueue_again(
+    target: QueueTarget, posted: DeadLetterIds | None, counts: Counts
+) -> EnqueueFunction:
+    """How messages that were for another queue get into this one: those with numbers or counts keep
+    them, if it is one that knows them."""
+    if (posted is not None or counts is not NEW) and isinstance(target, AcceptsDeadLetters):
+        return partial(target.post, posted=posted, counts=counts)
+    return target.enqueue
