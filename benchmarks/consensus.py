@@ -17,7 +17,7 @@ from time import process_time_ns
 
 from benchmarks.report import markdown_table
 from fluffle.broker.cluster.codec import decode, encode
-from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.ports import joined
 from fluffle.raft.config import Config
 from fluffle.raft.messages import AppendRequest, Message
 from fluffle.raft.multiraft import MultiRaft

@@ -20,9 +20,8 @@ from typing import Protocol
 from benchmarks.report import markdown_table
 from fluffle.broker.base.clock import SystemClock
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_limits import HostLimits
-from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.group_background import HostLimits
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import LogStore

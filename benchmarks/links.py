@@ -20,7 +20,7 @@ import uvloop
 from benchmarks.report import markdown_table
 from fluffle.broker.alarms.memory import keep_buffers
 from fluffle.broker.cluster.links.identity import Boot, Identity
-from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from benchmarks.micro.hot import content, ns_per_message
 from benchmarks.micro.replicated import ORIGIN, TURNS
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode

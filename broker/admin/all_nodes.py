@@ -21,8 +21,7 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, 
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher, Verb, audit, error_row, line_of
 from fluffle.broker.admin.dispatch import RowPage as Rendered
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
-from fluffle.broker.cluster.rpc_client import Page, RequestRefused
-from fluffle.broker.cluster.rpc_server import Tell
+from fluffle.broker.cluster.rpc import Page, RequestRefused, Tell
 from fluffle.broker.core.services import Services
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.commits import WaitingCall
@@ -30,7 +29,7 @@ from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
-    from fluffle.broker.cluster.rpc_client import RpcRequest, Told
+    from fluffle.broker.cluster.rpc import RpcRequest, Told
 
 
 OF_A_NODE = frozenset(
@@ -100,7 +99,7 @@ def rows_of_another(errand: RpcRequest) -> Rows:
 
 def read(told: Told) -> tuple[list[Row], bool]:
     """Return the rows of one answer of a node, and whether the node has more of them."""
-    from fluffle.broker.cluster.rpc_client import Page, RequestRefused  # noqa: PLC0415  of clusters alone
+    from fluffle.broker.cluster.rpc import Page, RequestRefused  # noqa: PLC0415  of clusters alone
 
     try:
         if isinstance(told, Page):

@@ -20,7 +20,7 @@ from fluffle.broker.process.data_directory import SOCKET_NAME, control_address
 if TYPE_CHECKING:
     from fluffle.broker.admin.all_nodes import PeerRequest
     from fluffle.broker.admin.connection import ControlConnection
-    from fluffle.broker.cluster.rpc_server import Tell
+    from fluffle.broker.cluster.rpc import Tell
 
 ALL_BUT_OWNER = 0o177
 """The umask under which a socket has mode 0600 from its first moment."""

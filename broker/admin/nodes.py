@@ -28,7 +28,7 @@ from fluffle.broker.alarms.disk import free_bytes
 from fluffle.broker.alarms.memory import resident_bytes
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import set_level
-from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.config.config import AUTH_MECHANISMS, memory_bytes
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fluffle.broker.cluster.disaster_recovery import alone_from_here
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.data_directory import alone_from_here
 from fluffle.broker.cluster.links.identity import MARK_LETTERS, marked
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.config.config import ClusterConfig

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from random import Random
 from secrets import randbits
@@ -20,33 +21,36 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import Clock, SystemClock
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.absent_nodes import AbsentNodes
-from fluffle.broker.cluster.admission import Admission
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
-from fluffle.broker.cluster.boots import BootRecord
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.disk_full import DiskFullHandover
-from fluffle.broker.cluster.drain import await_settled_sessions, drain_leaderships
-from fluffle.broker.cluster.formation import Formation, Founders
-from fluffle.broker.cluster.group_owner import METADATA_GROUP, GroupOwnerDispatch
-from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
-from fluffle.broker.cluster.join import ClusterJoin
-from fluffle.broker.cluster.links.handshake import ERRANDS_SINCE, PROGRESS_SINCE, READS_SINCE
-from fluffle.broker.cluster.links.identity import Boot, PeerBoots, mark_of
+from fluffle.broker.cluster.formation import FOUNDED_AS, Formation, Founders, Promise, promise_of
+from fluffle.broker.cluster.host_loop import GroupOwnerDispatch, HostIdentity, RunningHost
+from fluffle.broker.cluster.join import Admission, BootRecord, ClusterJoin
+from fluffle.broker.cluster.leadership_transfer import (
+    DiskFullHandover,
+    await_settled_sessions,
+    drain_leaderships,
+)
+from fluffle.broker.cluster.links.handshake import (
+    ERRANDS_SINCE,
+    FORMATION_SINCE,
+    PROGRESS_SINCE,
+    READS_SINCE,
+)
+from fluffle.broker.cluster.links.identity import MARK_LETTERS, Boot, PeerBoots, mark_of, marked
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
 from fluffle.broker.cluster.links.links import ClusterLinks, LinkSender
 from fluffle.broker.cluster.links.tls import LinkCertificates
-from fluffle.broker.cluster.local_node import LocalClusterNode, promise_of
-from fluffle.broker.cluster.majority import MajorityMonitor
 from fluffle.broker.cluster.membership import (
     HostIncarnations,
     MetadataMembership,
     NodeRemoved,
+    begun_as,
     created_as,
 )
 from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
-from fluffle.broker.cluster.peer_views import PeerViews
-from fluffle.broker.cluster.ports import FrameKind, TrafficClass
+from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, PeerViews
+from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
 from fluffle.broker.cluster.queue_sessions.messages import Boot as SessionBoot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
@@ -59,15 +63,9 @@ from fluffle.broker.cluster.queues.quorum_queues import (
 )
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
-from fluffle.broker.cluster.rpc_client import RpcClient
-from fluffle.broker.cluster.rpc_server import Begin, RpcServer
+from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
 from fluffle.broker.cluster.single_node_quorum import LONE
-from fluffle.broker.cluster.storage_progress import (
-    TELL_S,
-    Beginnings,
-    DurableCommit,
-    StorageProgress,
-)
+from fluffle.broker.cluster.storage_progress import TELL_S, RememberedProgress, StorageProgress
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.config.start_error import StartFailed, cannot_listen
 from fluffle.broker.durability.definitions.known_peers import KnownPeers
@@ -86,6 +84,9 @@ ANY_HOSTS = ("", "0.0.0.0", "::")
 
 LOOK_S = 1.0
 """Between two looks whether the members of the metadata group are the nodes of the cluster."""
+
+UNKNOWN_MARK = "?"
+"""In the place of the mark of a cluster that knew this node before it had lost its disk."""
 
 logger = logging.getLogger(__name__)
 
@@ -568,26 +569,87 @@ class NodeClusterView:
         self._cluster.running.hasten(queue)
 
 
-class RememberedProgress:
-    """How far others have come, as this node remembers it with all else of them."""
+class LocalClusterNode:
+    """The `LocalNode` of a daemon."""
 
-    __slots__ = ("_known_peers",)
+    __slots__ = ("_cluster", "_kept")
 
-    def __init__(self, known_peers: KnownPeers) -> None:
-        self._known_peers = known_peers
+    def __init__(self, cluster: Cluster, kept: NodeIdentity) -> None:
+        self._cluster = cluster
+        self._kept = kept
 
     @property
-    def known(self) -> Collection[NodeId]:
-        return self._known_peers.known.keys()
+    def is_begun(self) -> bool:
+        return begun_as(self._cluster.running.host) > 0
 
-    def reached(self, node: NodeId) -> Sequence[DurableCommit]:
-        known = self._known_peers.known.get(node)
-        return [DurableCommit(*row) for row in known.reached] if known is not None else []
+    @property
+    def members(self) -> Founders | None:
+        if not self._cluster.entering.is_over:
+            return None
+        return {node: known.address for node, known in self._cluster.registered.items()}
 
-    def began(self, node: NodeId) -> Beginnings:
-        known = self._known_peers.known.get(node)
-        return Beginnings(*known.began) if known is not None else Beginnings()
+    def is_founder(self, node: NodeId) -> bool:
+        member = self._cluster.metadata_config.member_on(node)
+        return member is not None and member.incarnation == FOUNDED_AS
 
-    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit], began: Beginnings) -> None:
-        if node in self._known_peers.known:
-            self._known_peers.has_reached(node, rows, began)
+    @property
+    def linked(self) -> Collection[NodeId]:
+        links = self._cluster.links
+        spoken = links.speaks.items()
+        return [node for node, speaks in spoken if speaks >= FORMATION_SINCE and links.is_up(node)]
+
+    @property
+    def marks_nearby(self) -> Collection[str]:
+        links = self._cluster.links
+        hindrances = map(links.hindrance, links.peers)
+        if any(each is not None and each.is_remembered for each in hindrances):
+            return {UNKNOWN_MARK}
+        return {mark_of(each.cluster) for each in links.heard if each.is_begun}
+
+    def send(self, node: NodeId, payload: bytes) -> None:
+        links = self._cluster.links
+        if links.speaks.get(node, 0) >= FORMATION_SINCE:
+            links.send(node, FrameKind.FORMATION, payload, lane=TrafficClass.URGENT)
+
+    def draw_mark(self) -> str:
+        return secrets.token_hex(MARK_LETTERS // 2)
+
+    def keep(self, promise: Promise, done: Callable[[], None]) -> None:
+        owned = self._kept.owned
+        assert owned is not None, "the life that goes on is on disk"
+        cluster = self._cluster
+        name = marked(cluster.config.name, promise.mark)
+        founders = tuple((node, at.host, at.port) for node, at in promise.founders.items())
+
+        def kept() -> None:
+            if cluster.running.is_running:
+                cluster.links.cluster = name
+                done()
+
+        owned = owned._replace(cluster=name, founders=founders, left=promise.left)
+        self._kept.put(owned, kept)
+
+    def go_by(self, promise: Promise) -> None:
+        """See `LocalNode.go_by`.  The leader tells a node that joins as which member it may begin,
+        and that begins without a configuration.  A group that has a configuration and no entry is
+        of a founding that came to nothing."""
+        host = self._cluster.running.host
+        voters = {member.node for member in self._cluster.metadata_config.voters}
+        is_there = METADATA_GROUP in host
+        if is_there and voters and voters != set(promise.founders) and not self.is_begun:
+            host.delete(METADATA_GROUP)
+            is_there = False
+        if promise.founders and not is_there and self._cluster.progress.may_begin_as(FOUNDED_AS):
+            host.create(METADATA_GROUP, FOUNDED_AS, Config.initial(promise.founders))
+            self._cluster.running.hasten(METADATA_GROUP)
+        self._cluster.entering.look_again()
+
+    def reach(self, node: NodeId, address: ListenAddress) -> None:
+        if node not in self._cluster.links.peers:
+            self._cluster.set_peer(node, address)
+
+    def admit(self, node: NodeId, address: ListenAddress) -> None:
+        cluster = self._cluster
+        host = address.host or cluster.links.hosts.get(node, "")
+        if cluster.config.admit and host:
+            cluster.admission.admit(node, ListenAddress(host, address.port))

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.message import Origin, Origins
-from fluffle.broker.cluster.codec import BadFrame, pack, unpack
-from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
+from fluffle.broker.cluster.codec import TEXT_ERRORS, BadFrame, pack, unpack
 from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId

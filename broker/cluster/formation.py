@@ -23,6 +23,7 @@ another mark than its own heeds no vote from there.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
@@ -30,9 +31,11 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
-from fluffle.raft.config import NodeId
+from fluffle.broker.durability.definitions.node_identity import StoreOwner
+from fluffle.raft.config import Config, NodeId
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,9 @@ Founders: TypeAlias = Mapping[NodeId, ListenAddress]
 """Nodes and where they listen, the one that draws the mark in front."""
 
 ASK, TELL, INVITE = 0, 1, 2
+
+FOUNDED_AS = 1
+"""The incarnation of all founders: see `Config.initial`."""
 
 
 class Stage(IntEnum):
@@ -366,3 +372,22 @@ def read_rows(rows: list[Any]) -> Founders:
             case _:
                 raise BadFrame(f"{row!r:.40} for a node and its address")
     return read
+
+
+def promise_of(owned: StoreOwner, config: Config, addresses: Founders) -> Promise:
+    """The promise on disk.
+
+    Earlier versions kept no founders, and made the mark of their names: they are known by that, as
+    long as all of them are members in `config`, so that the last can be helped to begin.
+    """
+    mark = mark_of(owned.cluster)
+    founders = {node: ListenAddress(host, port) for node, host, port in owned.founders}
+    first = {each.node for each in config.members if each.incarnation == FOUNDED_AS}
+    if not founders and first <= addresses.keys() and mark == mark_of_names(first):
+        founders = {node: addresses[node] for node in sorted(first)}
+    return Promise(mark, founders, owned.left)
+
+
+def mark_of_names(founders: Collection[NodeId]) -> str:
+    """The mark of a cluster that an earlier version has founded."""
+    return hashlib.sha256("\0".join(sorted(founders)).encode()).hexdigest()[:MARK_LETTERS]

@@ -1,29 +1,81 @@
-"""Background work of a host, a slice at a time: reads, snapshots, scrubbing.
+"""Background work of a host, a slice at a time: reads, snapshots, scrubbing; and its limits.
 
 In this order: a follower, or this node's own image, waits for what is read; space and the length of
 the next start depend on snapshots; nobody waits for scrubbing.  All of it is done from within a
 turn, where disk and consensus agree on what there is.  So are entries rewritten, which is cheap and
 rare: whoever knows what is live in them says when.
+
+**Snapshots.**  A snapshot holds an image without bodies, so it is cheap; until it is taken, what
+died in the log stays on disk, and a start reads all of it.  So a group owes one as soon as what it
+has applied since its last is worth it, or what has died of that: `bytes_min`, or as much as the
+state itself, whichever is more.  And since ten thousand groups may each stay just below that, the
+node has a limit for all of them together; beyond it the one that has waited longest goes first.
+Where there is little room on the disk all take theirs, for only then is free what consumers have
+taken.  Where there is room for votes only, just those are taken that free more than they need, as
+far as is known before the state is made; what that needs then is seen, and it is not written if it
+is too much.
+
+**Scrubbing** reads what is on disk and nobody asks for, so that damage is found while others have a
+copy.  Everything above a floor is read when a node starts; what is live at or below it is read
+later, and so is the state of the snapshot: group by group, in small pieces with pauses between
+them, then from the beginning after a rest.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from fluffle.broker.cluster.host_limits import HostLimits
+from fluffle.broker.cluster.codec import TrafficClasses
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.scrubber import Scrubber
-from fluffle.broker.cluster.snapshots import FULL_BYTES, SnapshotSchedule
-from fluffle.broker.cluster.traffic_class import TrafficClasses
 from fluffle.raft.group import ProposalRefused, RefusalReason
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ReadEntries, ReadState
-from fluffle.raft.records import GroupId, size_of
+from fluffle.raft.records import Entry, GroupId, SnapshotMeta, size_of
 
 SNAPSHOT_BYTES = 1 << 16
 """As which a snapshot counts beside its state: it costs something even if that is small."""
+
+RETRY_MS = 1_000
+"""The former is on its way to the disk, or to a follower: asked again after this."""
+
+ROUND_MS = 2_000
+"""So often all take one where there is little room."""
+
+FULL_BYTES = 1 << 16
+"""Where there is room for votes only a snapshot writes no more than this, and frees more."""
+
+GROUPS_PER_STEP = 256
+"""So many that have nothing to be read are passed over in one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubLimits:
+    """How fast the disk is read for the sake of reading."""
+
+    piece_bytes: int = 128 << 10
+    pause_ms: int = 50
+    """Between two pieces: together 2.5 MB a second, a tenth of what a slow disk can."""
+    rest_ms: int = 6 * 3_600_000
+    """After a round over everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """Limits of one host, each with its unit in its name."""
+
+    slice_bytes: int = 1 << 20
+    """Read for followers, or written as snapshots, before everything else has its turn again."""
+    snapshot_bytes_min: int = 4 << 20
+    """Applied since its last snapshot, by one group, before it takes another: some entries of a
+    busy queue, so that it costs little beside them."""
+    snapshot_node_bytes_max: int = 16 << 20
+    """By all groups together, beyond what their states have: half of the hot window of the log, so
+    that most of what dies young is never moved."""
+    scrub: ScrubLimits | None = field(default_factory=ScrubLimits)
+    """None: nothing is read but for a reason."""
 
 
 class GroupBackground:
@@ -161,3 +213,245 @@ class GroupBackground:
 
 def _nobody(group: GroupId, index: int) -> None:
     """Nothing is read before the start."""
+
+
+class SnapshotDebt:
+    """Bytes and entries that a group has applied since its last snapshot."""
+
+    __slots__ = ("bytes", "freed_bytes", "made_bytes", "state_bytes", "tried_bytes")
+
+    def __init__(self, state_bytes: int) -> None:
+        self.bytes = 0
+        self.freed_bytes = 0
+        """By which its log would be smaller: acknowledgements are small, what they free is not."""
+        self.state_bytes = state_bytes
+        """Of the last snapshot."""
+        self.made_bytes = state_bytes
+        """Of the state as it was made last, written or not."""
+        self.tried_bytes = 0
+        """What was freed when its state was last found too large to be written."""
+
+    @property
+    def is_worth_its_room(self) -> bool:
+        """Where there is room for votes only.
+
+        What it has applied since says nothing of how large the state is by now; but making it costs
+        as much as it is large, so that one that was large is worth it more rarely.
+        """
+        return self.freed_bytes - self.tried_bytes > max(FULL_BYTES, self.made_bytes)
+
+
+class SnapshotSchedule:
+    """The books of one node.  No clock: whoever knows the time says it."""
+
+    __slots__ = (
+        "_bytes_min", "_debts", "_due", "_node_bytes_max", "_postponed", "_round_ms", "_sizes",
+        "_worth_its_room", "is_full", "is_short", "owed_bytes", "states_bytes",
+    )  # fmt: skip
+
+    def __init__(self, bytes_min: int, node_bytes_max: int) -> None:
+        self._bytes_min = bytes_min
+        self._node_bytes_max = node_bytes_max
+        self._sizes: dict[GroupId, int] = {}
+        """Of the last snapshot of each group that is here and has applied anything."""
+        self._debts: dict[GroupId, SnapshotDebt] = {}
+        """The one that has waited longest first."""
+        self._due: dict[GroupId, None] = {}
+        """Those that owe one by themselves, likewise."""
+        self._worth_its_room: dict[GroupId, None] = {}
+        """Those that are to take one even where there is room for votes only, likewise."""
+        self._postponed: deque[tuple[int, GroupId]] = deque()
+        """Until when, and who; it is in `_debts` all the same, maybe no more."""
+        self.is_short = False
+        """Whether there is little room on the disk."""
+        self.is_full = False
+        """Whether there is room for votes only."""
+        self._round_ms = 0
+        """When all are to take one if there is; what they owe after that is for the next time."""
+        self.owed_bytes = 0
+        """Of all debts."""
+        self.states_bytes = 0
+        """Of the last snapshots of all groups: rewriting them must not cost more than logs do."""
+
+    def applied(self, group: GroupId, size_bytes: int) -> None:
+        """An image has so much more in it."""
+        debt = self._debt(group)
+        debt.bytes += size_bytes
+        self.owed_bytes += size_bytes
+        if debt.bytes >= max(self._bytes_min, debt.state_bytes):
+            self._due[group] = None
+
+    def freed(self, group: GroupId, size_bytes: int) -> None:
+        """Of what it has applied so much is of no use any more."""
+        debt = self._debt(group)
+        debt.freed_bytes += size_bytes
+        if debt.freed_bytes >= max(self._bytes_min, debt.state_bytes):
+            self._due[group] = None
+        if debt.is_worth_its_room:
+            self._worth_its_room[group] = None
+
+    def _debt(self, group: GroupId) -> SnapshotDebt:
+        debt = self._debts.get(group)
+        if debt is None:
+            debt = self._debts[group] = SnapshotDebt(self._sizes.get(group, 0))
+        return debt
+
+    def taken(self, group: GroupId, state_bytes: int) -> None:
+        """It has a new snapshot of its own, or from a leader, or was just restored from one."""
+        self.forget(group)
+        self._sizes[group] = state_bytes
+        self.states_bytes += state_bytes
+
+    def forget(self, group: GroupId) -> None:
+        """It is gone, or its image is."""
+        debt = self._debts.pop(group, None)
+        self.owed_bytes -= debt.bytes if debt is not None else 0
+        self.states_bytes -= self._sizes.pop(group, 0)
+        self._due.pop(group, None)
+        self._worth_its_room.pop(group, None)
+
+    def too_large(self, group: GroupId, state_bytes: int) -> None:
+        """There is no room for its state as it is now: not before more is of no use any more."""
+        debt = self._debts[group]
+        debt.tried_bytes, debt.made_bytes = debt.freed_bytes, state_bytes
+        self._worth_its_room.pop(group)
+
+    def postpone(self, group: GroupId, now_ms: int) -> None:
+        """It cannot take one now."""
+        debt = self._debts.pop(group, None)
+        self._due.pop(group, None)
+        self._worth_its_room.pop(group, None)
+        if debt is not None:
+            self._debts[group] = debt
+            self._postponed.append((now_ms + RETRY_MS, group))
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When to ask again, for one that was postponed or for all."""
+        postponed_ms = self._postponed[0][0] if self._postponed else None
+        if self.is_full or not (self.is_short and self._debts):
+            return postponed_ms
+        return self._round_ms if postponed_ms is None else min(postponed_ms, self._round_ms)
+
+    def next(self, now_ms: int) -> GroupId | None:
+        """Whose snapshot is to be taken now, if anybody's."""
+        while self._postponed and self._postponed[0][0] <= now_ms:
+            group = self._postponed.popleft()[1]
+            debt = self._debts.get(group)
+            if debt is not None:
+                self._due[group] = None
+                if debt.is_worth_its_room:
+                    self._worth_its_room[group] = None
+        if self.is_full:
+            return next(iter(self._worth_its_room), None)
+        if self.is_short and self._debts and self._round_ms <= now_ms:
+            self._round_ms = now_ms + ROUND_MS
+            waiting = {group for _, group in self._postponed}
+            self._due.update(dict.fromkeys(each for each in self._debts if each not in waiting))
+        if self._due:
+            return next(iter(self._due))
+        if self.owed_bytes > self._node_bytes_max + self.states_bytes:
+            return self._oldest()
+        return None
+
+    def _oldest(self) -> GroupId | None:
+        """Who has waited longest, and was not told to wait."""
+        waiting = {group for _, group in self._postponed}
+        return next((group for group in self._debts if group not in waiting), None)
+
+
+class Scrubber:
+    """`step` from within a turn, when `due_ms` has come."""
+
+    __slots__ = (
+        "_group", "_groups", "_multi", "_next_index", "_offset", "_settings", "_snapshot", "_store",
+        "due_ms",
+    )  # fmt: skip
+
+    def __init__(
+        self, multi: MultiRaft, store: LogStore, settings: ScrubLimits, now_ms: int
+    ) -> None:
+        self._multi = multi
+        self._store = store
+        self._settings = settings
+        self.due_ms = now_ms + settings.pause_ms
+        self._groups: deque[GroupId] = deque()
+        """Those of this round that are yet to come."""
+        self._group: GroupId | None = None
+        """The one that is being read."""
+        self._snapshot: SnapshotMeta | None = None
+        """Its snapshot.  If it has another by now, only the state is begun anew: a backlog may be
+        long, and snapshots come often."""
+        self._next_index = 1
+        self._offset = 0
+        """Of the state."""
+
+    def step(self, now_ms: int, groups: Iterable[GroupId]) -> DamagedLog | None:
+        """Read the next piece, of `groups` if a new round begins; what cannot be read."""
+        self.due_ms = now_ms + self._settings.pause_ms
+        if self._group is None and not self._groups:
+            self._groups.extend(groups)
+        for _ in range(GROUPS_PER_STEP):
+            snapshot = self._snapshot_to_read()
+            if snapshot is not None:
+                return self._read(snapshot)
+            if not self._groups:
+                self._group = None
+                self.due_ms = now_ms + self._settings.rest_ms
+                return None
+            self._begin(self._groups.popleft())
+        return None
+
+    def _begin(self, group: GroupId) -> None:
+        self._group, self._snapshot = group, None
+        self._next_index, self._offset = 1, 0
+
+    def _snapshot_to_read(self) -> SnapshotMeta | None:
+        """That of the group which is being read, if there is anything left of it."""
+        group = self._group
+        if group is None or group not in self._multi:
+            return None
+        snapshot = self._multi.group(group).settled_snapshot
+        if snapshot is None:
+            return None  # something is on its way to the disk: the next round will see it
+        if self._snapshot is not snapshot:
+            self._snapshot, self._offset = snapshot, 0
+        has_entries = snapshot.live.next_from(self._next_index) is not None
+        return snapshot if has_entries or self._offset < snapshot.state_bytes else None
+
+    def _read(self, snapshot: SnapshotMeta) -> DamagedLog | None:
+        live = snapshot.live.next_from(self._next_index)
+        try:
+            if live is None:
+                self._read_state(snapshot)
+            else:
+                self._read_entries(*live)
+        except DamagedLog as damage:
+            self._group = None
+            return damage
+        return None
+
+    def _read_entries(self, first: int, stop: int) -> None:
+        """All of these are needed."""
+        assert self._group is not None
+        entries = self._store.read(self._group, first, stop, self._settings.piece_bytes)
+        hole = first_hole(entries, first)
+        if hole is not None:
+            raise DamagedLog(self._group, hole)
+        self._next_index = entries[-1].index + 1
+
+    def _read_state(self, snapshot: SnapshotMeta) -> None:
+        assert self._group is not None
+        size = min(self._settings.piece_bytes, snapshot.state_bytes - self._offset)
+        data = self._store.read_state(self._group, self._offset, size)
+        if not data:
+            raise DamagedLog(self._group, snapshot.index)
+        self._offset += len(data)
+
+
+def first_hole(entries: list[Entry], first: int) -> int | None:
+    """The first index from `first` on that is missing before the last; `first` if all are."""
+    if not entries:
+        return first
+    places = enumerate(entries, first)
+    return next((place for place, entry in places if entry.index != place), None)

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
-from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.codec import TEXT_ERRORS, BadFrame, pack, unpack
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost

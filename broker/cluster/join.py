@@ -1,8 +1,13 @@
-"""How a node comes to be one of several: all know in which life it is, and it knows what they do.
+"""How a node becomes one of a cluster: its boot, its join, and its admission by the others.
 
-no node is known yet            --> whoever is to found the cluster has all founders known
-this node is known, remembered  --> its life is put there
-else                            --> others have to let it in first: it waits, and says so
+    boot       this life is counted on the disk, unless the data there are not the node's own
+    join       no node is known yet            --> whoever founds the cluster has all founders known
+               this node is known, remembered  --> its life is put there
+               else                            --> others have to admit it first: it waits, and
+                                                   says so
+    admission  a node that knows the secret, has no data and asks is put into the registry
+
+A node has joined once all know in which life it is, and it knows what they know.
 """
 
 from __future__ import annotations
@@ -10,27 +15,97 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import EventLoop, Timer
 from fluffle.broker.base.coroutines import answer_of, completion_of
-from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.boots import BootRecord
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.links.identity import Boot
-from fluffle.broker.cluster.links.refusals import LinkFailure
-from fluffle.broker.config.config import ClusterConfig, ListenAddress
+from fluffle.broker.cluster.links.connection import LinkFailure
+from fluffle.broker.cluster.links.identity import Boot, Boots, Identity
+from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.known_peers import KnownPeers
-from fluffle.broker.metadata.change import Change
+from fluffle.broker.durability.definitions.node_identity import NodeIdentity, StoreOwner
+from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.nodes import NodeRegistry, RegisteredNode, enter, found
+from fluffle.broker.metadata.nodes import NodeRegistry, RegisteredNode, admit, enter, found
+from fluffle.broker.queues.quorum.encoding import VERSION
 from fluffle.raft.config import NodeId
+from fluffle.storage.file_mark import FileMark
 
 FIRST_S = 2.0
 """Who waits for the others says so after this, …"""
+
 AGAIN_S = 10.0
 """… and again each time this has passed."""
+
+logger = logging.getLogger(__name__)
+
+
+class BootRecord(NamedTuple):
+    """The present boot of a node, as its data directory records it."""
+
+    identity: Identity
+    lives: Boots
+    """Those that its disk remembers, this one at the end."""
+
+
+class DiskAtStart(NamedTuple):
+    """The state of a disk before anything is written to it in a life."""
+
+    commit: int
+    """The number of the last commit on it."""
+    mark: FileMark | None
+    """The mark that sets its file apart; None where there is no file, as in memory."""
+
+
+def begin_boot(
+    kept: NodeIdentity, config: Config, cluster: ClusterConfig, nonce: bytes, disk: DiskAtStart
+) -> BootRecord:
+    """The identity of a node in the life that begins, for which `nonce` was drawn; it is not on
+    disk yet.
+
+    Of which cluster it is says its disk alone.  StartFailed if the data are another's, or not those
+    that the node has written but a copy.
+    """
+    node = config.node_name
+    owned = kept.owned or StoreOwner(node, cluster.name, 0, ())
+    if owned.node != node:
+        raise StartFailed(
+            f"{config.data_dir} holds the data of node '{owned.node}', not of '{node}'; correct "
+            "--node, or name another place with --data-dir"
+        )
+    name = owned.cluster.partition(" ")[0]
+    if name != cluster.name:
+        raise StartFailed(
+            f"{config.data_dir} holds the data of a node of cluster '{name}', not of "
+            f"'{cluster.name}'; correct --cluster-name, or name another place with --data-dir"
+        )
+    if owned.mark is not None and disk.mark is not None and owned.mark.is_other(disk.mark):
+        raise StartFailed(copied(config.data_dir, node))
+    if disk.mark is not None and not disk.mark.is_conclusive:
+        event(logger, logging.WARNING, "copies_not_recognised", data_dir=config.data_dir)
+    lives = Boots(owned.boot, owned.nonces, owned.began).followed_by(nonce, disk.commit)
+    kept.put(
+        owned._replace(boot=lives.count, nonces=lives.nonces, began=lives.began, mark=disk.mark)
+    )
+    return BootRecord(Identity(owned.cluster, node, Boot(lives.count, nonce), VERSION), lives)
+
+
+def copied(data_dir: Path, node: NodeId) -> str:
+    """Advice for the operator where there is a copy of what a node has written."""
+    return (
+        f"{data_dir} holds a copy of what node '{node}' has written, not the file itself. If it "
+        "may lack anything that the node did later (a backup, a copy made while it ran), run "
+        f"`fluffle data restored --data-dir {data_dir}`: the node joins with nothing, and gets "
+        "definitions and quorum queues from the others; its classic queues, and all others that "
+        "are on it alone, are lost with that, unless you save them as that command says. Only if "
+        "the node was stopped and its data moved here since, run "
+        f"`fluffle data moved --data-dir {data_dir}`"
+    )
 
 
 class LinkView(Protocol):
@@ -97,9 +172,6 @@ def log_join_status(status: JoinStatus) -> None:
         linked=",".join(status.linked) or "none", of=",".join(status.of),
         hindered="; ".join(status.hindered) or None, advice=status.advice,
     )  # fmt: skip
-
-
-logger = logging.getLogger(__name__)
 
 
 class ClusterJoin:
@@ -224,3 +296,59 @@ class ClusterJoin:
             is_let_in=known is not None or self._config.admit or self._name in self._config.peers,
             forgotten_start=0 if is_remembered or known is None else known.boot,
         )
+
+
+class Admission:
+    """The nodes that this one lets in, one change of the registry each."""
+
+    __slots__ = ("_draw", "_going", "_metadata", "_refused", "_registry", "_what_is_left")
+
+    def __init__(
+        self,
+        registry: NodeRegistry,
+        metadata: Metadata,
+        what_is_left: Callable[[NodeId], bool],
+        draw: Callable[[], int],
+    ) -> None:
+        """`what_is_left`: whether a former node of a name still counts anywhere; `draw`: see
+        `RegisteredNode.id`."""
+        self._registry = registry
+        self._metadata = metadata
+        self._what_is_left = what_is_left
+        self._draw = draw
+        self._going: set[NodeId] = set()
+        """The nodes whose change has been asked for, and has no outcome yet."""
+        self._refused: dict[NodeId, str] = {}
+        """Why it was not done, as it was logged last."""
+
+    def admit(self, node: NodeId, address: ListenAddress) -> None:
+        """Have it let in; it asks again if that comes to nothing."""
+        if node in self._going:
+            return
+        self._going.add(node)
+
+        def done() -> None:
+            self._going.discard(node)
+            if node in self._registry.entries:
+                self._refused.pop(node, None)
+                event(logger, logging.INFO, "node_admitted", node=node, address=address)
+
+        def failed(error: BrokerError) -> None:
+            self._going.discard(node)
+            if self._refused.get(node) != error.explanation:
+                self._refused[node] = error.explanation
+                event(
+                    logger, logging.WARNING, "node_not_admitted", node=node, address=address,
+                    reason=error.explanation,
+                )  # fmt: skip
+
+        self._metadata.change(lambda: self._decide(node, address), done, failed)
+
+    def _decide(self, node: NodeId, address: ListenAddress) -> Change:
+        """Several may be asked by one node at once."""
+        nodes = self._registry.entries
+        if node in nodes:
+            return NOTHING
+        if self._what_is_left(node):
+            raise PreconditionFailed(f"what is left of a former node '{node}' is being removed")
+        return admit(nodes, node, address, self._draw())

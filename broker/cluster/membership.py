@@ -16,9 +16,9 @@ from collections.abc import Callable, Collection
 
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.hosted_group import Fate, ProposalLost
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
-from fluffle.broker.cluster.proposal_outcome import Fate, ProposalLost
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.broker.metadata.nodes import NodeRegistry

@@ -22,11 +22,9 @@ from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, InternalError
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.cluster.hosted_group import OnReadable
-from fluffle.broker.cluster.ports import FrameSender
-from fluffle.broker.cluster.proposal_outcome import Fate as EntryFate
-from fluffle.broker.cluster.proposal_outcome import OnFate
+from fluffle.broker.cluster.hosted_group import Fate as EntryFate
+from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
+from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.cluster.read_index import MetadataLog, ReadIndex
 from fluffle.broker.durability.definitions.change_codec import (

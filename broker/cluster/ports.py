@@ -8,13 +8,32 @@ between them and knows neither; nor does it know an event loop (`Schedule`), or 
 
 from collections.abc import Callable, Collection, Sequence
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from fluffle.broker.cluster.msgpack_parts import Payload
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import ConfigChange, Echo, Verdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
+
+Payload: TypeAlias = bytes | Sequence[bytes]
+"""Of a frame: in one, or in parts."""
+
+METADATA_GROUP: GroupId = 1
+"""The same in every cluster; no queue has it."""
+
+
+def parts_of(payload: Payload) -> Sequence[bytes]:
+    return (payload,) if isinstance(payload, bytes) else payload
+
+
+def size_of(payload: Payload) -> int:
+    """In bytes."""
+    return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+
+
+def joined(payload: Payload) -> bytes:
+    """In one."""
+    return payload if isinstance(payload, bytes) else b"".join(payload)
 
 
 class TrafficClass(IntEnum):

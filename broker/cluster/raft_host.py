@@ -28,13 +28,10 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from fluffle.broker.cluster.codec import BadFrame, decode, encode
-from fluffle.broker.cluster.group_background import GroupBackground
-from fluffle.broker.cluster.host_limits import HostLimits
+from fluffle.broker.cluster.codec import BadFrame, TrafficClasses, check, decode, encode
+from fluffle.broker.cluster.group_background import GroupBackground, HostLimits
 from fluffle.broker.cluster.hosted_group import HostedGroup, RejectedLog
 from fluffle.broker.cluster.ports import ClockExchange, FrameKind, GroupOwner, Links, Schedule
-from fluffle.broker.cluster.traffic_class import TrafficClasses
-from fluffle.broker.cluster.validate import check
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import DamagedLog, LogStore

@@ -19,9 +19,8 @@ from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
 from fluffle.broker.cluster.ports import FrameSender
-from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 

@@ -17,8 +17,7 @@ from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.host_loop import HostIdentity, RunningHost
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
-from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
 from fluffle.broker.cluster.queue_sessions.messages import Boot as SessionBoot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId

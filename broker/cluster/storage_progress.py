@@ -26,13 +26,14 @@ So who has had no link to a node for many of its lives keeps no more rows than a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import Boots
 from fluffle.broker.config.start_error import NodeMustStop
+from fluffle.broker.durability.definitions.known_peers import KnownPeers
 from fluffle.raft.config import NodeId
 
 BEGINNINGS_MAX = 64
@@ -142,6 +143,31 @@ class ProgressMemory(Protocol):
         proved by the beginning of the next life, as the disk of that node had it.  So whoever lacks
         any of them contradicts a row, and no number of lives takes it away.
         """
+
+
+class RememberedProgress:
+    """How far others have come, as this node remembers it with all else of them."""
+
+    __slots__ = ("_known_peers",)
+
+    def __init__(self, known_peers: KnownPeers) -> None:
+        self._known_peers = known_peers
+
+    @property
+    def known(self) -> Collection[NodeId]:
+        return self._known_peers.known.keys()
+
+    def reached(self, node: NodeId) -> Sequence[DurableCommit]:
+        known = self._known_peers.known.get(node)
+        return [DurableCommit(*row) for row in known.reached] if known is not None else []
+
+    def began(self, node: NodeId) -> Beginnings:
+        known = self._known_peers.known.get(node)
+        return Beginnings(*known.began) if known is not None else Beginnings()
+
+    def has_reached(self, node: NodeId, rows: Sequence[DurableCommit], began: Beginnings) -> None:
+        if node in self._known_peers.known:
+            self._known_peers.has_reached(node, rows, began)
 
 
 class StorageProgress:

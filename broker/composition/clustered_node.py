@@ -13,14 +13,13 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.boots import DiskAtStart, begin_boot
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.cluster import ClusterEnvironment as ClusterAround
-from fluffle.broker.cluster.cluster_alarms import SharedAlarms
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
-from fluffle.broker.cluster.group_owner import log_refused
 from fluffle.broker.cluster.history_replication import HistoryReplication
+from fluffle.broker.cluster.host_loop import log_refused
 from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.join import DiskAtStart, begin_boot
 from fluffle.broker.cluster.links.handshake import REPLIES_SINCE, USAGE_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.links.links import LinkSender
@@ -28,7 +27,7 @@ from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQueuesEnvironment
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
-from fluffle.broker.cluster.usage import SharedUsage
+from fluffle.broker.cluster.resources import SharedAlarms, SharedUsage
 from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.core.direct_reply_to import ReplyTargets

@@ -136,7 +136,7 @@ class SingleNode:
 
     async def stop(self) -> None:
         if self._lone is not None and self._lone.running.is_running:
-            from fluffle.broker.cluster.drain import await_settled_sessions  # noqa: PLC0415  as above
+            from fluffle.broker.cluster.leadership_transfer import await_settled_sessions  # noqa: PLC0415  as above
 
             await await_settled_sessions(self._lone.hub.lines)
         self.cut_off()

@@ -11,10 +11,15 @@ from pathlib import Path
 import click
 
 from fluffle.broker.cli.options import stopped_data_dir_option
-from fluffle.broker.cluster.disaster_recovery import NothingToRecover, force_single_node
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.data_directory import (
+    NotACopy,
+    NothingToRecover,
+    accept_moved,
+    force_single_node,
+    set_aside_restored,
+)
 from fluffle.broker.cluster.links.identity import MARK_LETTERS
-from fluffle.broker.cluster.restored_data import NotACopy, accept_moved, set_aside_restored
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.storage.errors import StorageError
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from random import Random, randrange
 from typing import NamedTuple
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.cluster.restored_data import NotACopy, accept_moved
+from fluffle.broker.cluster.data_directory import NotACopy, accept_moved
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import Event, Looked, RunEnded, Strange
 from fluffle.broker.torture.online_checker import OnlineChecker

@@ -22,8 +22,7 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.chunks import HEARTBEAT_CHUNK, ChunkDecoder, OutgoingFrame
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, LinkRefused, PeerBoots
-from fluffle.broker.cluster.msgpack_parts import joined
-from fluffle.broker.cluster.ports import FrameKind
+from fluffle.broker.cluster.ports import FrameKind, joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode as decode_frame
 from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.raft.config import Config, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.cluster import Cluster

@@ -16,9 +16,8 @@ import zlib
 from collections.abc import Callable
 from random import Random
 
-from fluffle.broker.cluster.links.chunks import ChunkDecoder
+from fluffle.broker.cluster.links.chunks import ChunkDecoder, LinkSendQueue
 from fluffle.broker.cluster.links.connection import KINDS, NO_KINDS, WRITE_BYTES
-from fluffle.broker.cluster.links.send_queue import LinkSendQueue
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import NodeId
 from tests.simulation.facts import Violation

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol, TypeAlias
 
-from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import NodeId
 from tests.simulation.virtual_time import MS_US, VirtualTime

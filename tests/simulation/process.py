@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-from fluffle.broker.cluster.host_limits import HostLimits
-from fluffle.broker.cluster.msgpack_parts import Payload, joined
+from fluffle.broker.cluster.group_background import HostLimits
 from fluffle.broker.cluster.ports import (
     ClockExchange,
     FrameKind,
@@ -21,7 +20,9 @@ from fluffle.broker.cluster.ports import (
     Machine,
     OnFrame,
     OnLink,
+    Payload,
     TrafficClass,
+    joined,
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.cluster.links.send_queue import LinkSendQueue
+from fluffle.broker.cluster.links.chunks import LinkSendQueue
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from tests.mutants.registry import mutant
 from tests.simulation.facts import Violation

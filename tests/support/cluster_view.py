@@ -7,8 +7,7 @@ from types import MappingProxyType
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
-from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
 from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.metadata.metadata import Decide, Metadata, OnLateError, ignore_done

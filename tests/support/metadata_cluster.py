@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster.hosted_group import OnReadable
+from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
-from fluffle.broker.cluster.proposal_outcome import OnFate
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.durability.local_queues import LocalQueues

@@ -12,10 +12,17 @@ from dataclasses import dataclass, field
 from random import Random
 
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.host_limits import HostLimits
+from fluffle.broker.cluster.group_background import HostLimits
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, GroupOwner, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.ports import (
+    FrameKind,
+    GroupOwner,
+    OnFrame,
+    OnLink,
+    Payload,
+    TrafficClass,
+    joined,
+)
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.group import ProposalRefused

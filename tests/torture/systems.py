@@ -13,7 +13,7 @@ from random import Random
 from secrets import token_hex
 from typing import TypeAlias
 
-from fluffle.broker.cluster.restored_data import SET_ASIDE
+from fluffle.broker.cluster.data_directory import SET_ASIDE
 from fluffle.broker.torture.connection import ClientOptions, NodeAddress
 from fluffle.broker.torture.run import await_serving
 from fluffle.broker.torture.system import (

@@ -1,41 +1,69 @@
-"""Frames as pieces on the wire, and back.
+"""Frames as chunks on the wire and back, and the queue in which they wait to be sent.
 
-    WHOLE   tag, kind, size (4)               a frame that fits into one piece
+    WHOLE   tag, kind, size (4)               a frame that fits into one chunk
     FIRST   tag, kind, size (4), total (4)    the beginning of one that does not
-    MORE    tag, kind, size (4), offset (4)   what follows, from that offset, on the same lane
-    HEARTBEAT    tag, 0, 0 (4)                     nothing: a sign of life
-    ACK     tag, 0, count (4)                 so many bytes of that lane have been read
+    MORE    tag, kind, size (4), offset (4)   what follows, from that offset, of the same class
+    HEARTBEAT    tag, 0, 0 (4)                nothing: a sign of life
+    ACK     tag, 0, count (4)                 so many bytes of that class have been read
 
 The first three are followed by `size` bytes of the frame.  A tag is the shape in its high half, the
-lane in the low one.  The end that receives frames sends nothing but the last two.
-Each lane has at most one frame that is not whole yet, so pieces of three frames may alternate, and
+traffic class in the low one.  The end that receives frames sends nothing but the last two.  Each
+class has at most one frame that is not whole yet, so chunks of three frames may alternate, and
 whoever sends can put something urgent between any two.
 
 Decoding believes nothing: what is not exactly such a sequence is a fault, behind which nothing is
 read.  It holds no more than has come: a claimed total reserves nothing.
+
+**Order.**  URGENT goes before everything, so what waits in it is behind one chunk at most.  NORMAL
+goes before BULK, but a quarter of what both send is BULK, so that a node that is catching up gets
+there while others work.  A frame is cut as it goes out; until then it is the payload as it was
+given.
+
+**Bounds.**  What is under way of NORMAL and of BULK, given out and not acknowledged, is bounded: an
+urgent frame has no more than that before it, wherever it lies and however busy the other end is.
+Without, it would be the megabytes that the kernels at both ends take (benchmarks.links).  What
+waits is bounded, too: what does not fit is not taken, and its caller sees to that.  No frame counts
+for more than half of its class: one of which less waits takes any frame, however large an operator
+lets messages be, and who looks first is never refused.
 """
 
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Mapping
 from struct import Struct
 
-from fluffle.broker.cluster.msgpack_parts import Payload, parts_of
-from fluffle.broker.cluster.ports import TrafficClass
+from fluffle.broker.cluster.ports import Payload, TrafficClass, parts_of
 
 CHUNK_BYTES_MAX = 262_144
 """Of a frame in one piece: at 1 Gbit/s an urgent frame waits two milliseconds behind it."""
 
 SMALL_CHUNK_BYTES = 4_096
 """Parts of a frame that come one after the other and are smaller are kept as one."""
+
 ACK_BYTES = 256 << 10
-"""Read of a lane before that is said; a small part of what may be under way (`send_queue.py`)."""
+"""Read of a class before that is said; a small part of what may be under way (`WINDOW_BYTES`)."""
+
+URGENT, NORMAL, BULK = TrafficClass
+
+WINDOW_BYTES = {NORMAL: 4 << 20, BULK: 1 << 20}
+"""Under way, or a piece more.  1 MiB keeps 1 GB/s busy if there and back takes a millisecond."""
+
+NORMAL_SHARE_BYTES = 3 * CHUNK_BYTES_MAX
+"""Of NORMAL to a piece of BULK, while both wait."""
+
+FRAME_COST_BYTES = 128
+"""What a frame that waits costs beside its payload, so that empty ones are bounded, too."""
 
 WHOLE, FIRST, MORE, HEARTBEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
 """Shapes."""
+
 _SHAPE, _LANE = 0xF0, 0x0F
+
 _SIGNS = frozenset((HEARTBEAT, ACK))
 
 _short = Struct(">BBI")
+
 _long = Struct(">BBII")
+
 _HEADS = {
     HEARTBEAT: _short,
     **{shape | lane: _short for shape in (WHOLE, ACK) for lane in TrafficClass},
@@ -265,3 +293,89 @@ class ChunkDecoder:
             frames.append((frame.kind, frame.payload()))
             del self._unfinished[self._lane]
         return stop
+
+
+class LinkSendQueue:
+    """Send queue of a link: frames in, chunks out."""
+
+    __slots__ = (
+        "_bytes_max", "_frames", "_normal_bytes", "_under_way", "waiting_bytes",
+    )  # fmt: skip
+
+    def __init__(self, bytes_max: Mapping[TrafficClass, int]) -> None:
+        self._bytes_max = [bytes_max[lane] for lane in TrafficClass]
+        self._frames: list[deque[OutgoingFrame]] = [deque() for _ in TrafficClass]
+        """By lane."""
+        self._normal_bytes = 0
+        """Taken of NORMAL since the last piece of BULK."""
+        self._under_way = [0 for _ in TrafficClass]
+        """Taken and not acknowledged, by lane."""
+        self.waiting_bytes = [0 for _ in TrafficClass]
+        """What was put and not taken, by lane; each frame with its cost."""
+
+    def put(self, lane: TrafficClass, kind: int, payload: Payload) -> bool:
+        """Whether there is room for it, in which case it has been taken."""
+        frame, waiting = OutgoingFrame(kind, payload), self.waiting_bytes[lane]
+        size = frame.total + FRAME_COST_BYTES
+        limit = self._bytes_max[lane]
+        if waiting and waiting + min(size, limit // 2) > limit:
+            return False
+        self._frames[lane].append(frame)
+        self.waiting_bytes[lane] = waiting + size
+        return True
+
+    def take(self, enough_bytes: int) -> list[bytes | memoryview]:
+        """What goes out next: until it is enough, or nothing is left.
+
+        The last piece may exceed `enough_bytes` by all but one byte of it.
+        """
+        taken: list[bytes | memoryview] = []
+        taken_bytes = 0
+        while taken_bytes < enough_bytes and (lane := self._next_lane()) is not None:
+            taken_bytes += self._take_piece(lane, taken)
+        return taken
+
+    def acknowledge(self, lane: TrafficClass, size: int) -> None:
+        """So much has been read.  ValueError if so much was not under way."""
+        if size > self._under_way[lane]:
+            raise ValueError(f"{size} bytes are acknowledged of {self._under_way[lane]}")
+        self._under_way[lane] -= size
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether something waits for an acknowledgement."""
+        return any(self._frames[lane] and not self._may_go(lane) for lane in WINDOW_BYTES)
+
+    def _may_go(self, lane: TrafficClass) -> bool:
+        return self._under_way[lane] < WINDOW_BYTES[lane]  # mutant: LI2
+
+    def _next_lane(self) -> TrafficClass | None:
+        urgent, normal, bulk = self._frames
+        if urgent:  # mutant: R20
+            return URGENT
+        may_bulk = bool(bulk) and self._may_go(BULK)
+        if (
+            normal
+            and self._may_go(NORMAL)
+            and not (may_bulk and self._normal_bytes >= NORMAL_SHARE_BYTES)  # mutant: LI3
+        ):
+            return NORMAL
+        return BULK if may_bulk else None
+
+    def _take_piece(self, lane: TrafficClass, taken: list[bytes | memoryview]) -> int:
+        frames = self._frames[lane]
+        frame = frames[0]
+        before = frame.gone
+        piece = frame.piece(lane)
+        taken += piece
+        size = frame.gone - before
+        self._under_way[lane] += size
+        self.waiting_bytes[lane] -= size
+        if frame.gone == frame.total:
+            frames.popleft()
+            self.waiting_bytes[lane] -= FRAME_COST_BYTES
+        if lane is NORMAL:
+            self._normal_bytes += size
+        elif lane is BULK:
+            self._normal_bytes = 0
+        return len(piece[0]) + size

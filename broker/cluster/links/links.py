@@ -1,26 +1,41 @@
-"""`ClusterLinks`: the port `Links` over TCP.
+"""`ClusterLinks`: the port `Links` over TCP, with the links that are dialled and those accepted.
 
 Each node dials each of its peers and sends over what it dialled; a link is up while that one is.
 What peers send comes over what they dialled, and is handed on whether or not our own link to them
 is up.
 
-    send --> Peer --> Connection ==== TCP ====> Connection --> Inbound --> on_frame
+    send --> Peer --> Connection ==== TCP ====> Connection --> InboundLinks --> on_frame
                          ^  beats  <-----------------'
+
+Strangers who dial are few and have little time.  A node that dials again is known by its proof, so
+the connection that it had before is ended: one of the two is dead, and it knows which.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fluffle.broker.base.clock import Clock, SystemClock
-from fluffle.broker.cluster.links.connection import LinkConnection, LinkContext, LinkCounters
-from fluffle.broker.cluster.links.handshake import Credentials
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.links.connection import (
+    LinkConnection,
+    LinkContext,
+    LinkCounters,
+    LinkFailure,
+    establish,
+    link_failure,
+)
+from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Credentials, Handshake
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
     NONE_FORGOTTEN,
@@ -31,20 +46,28 @@ from fluffle.broker.cluster.links.identity import (
     Reason,
     check_name,
 )
-from fluffle.broker.cluster.links.inbound import InboundLinks
-from fluffle.broker.cluster.links.limits import LinkLimits
-from fluffle.broker.cluster.links.peer import Peer
-from fluffle.broker.cluster.links.refusals import LinkFailure
-from fluffle.broker.cluster.links.tls import LinkCertificates
-from fluffle.broker.cluster.msgpack_parts import Payload, size_of
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.links.keepalive import LinkLimits, ReconnectBackoff
+from fluffle.broker.cluster.links.tls import LinkCertificates, accept, binding_seen
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, size_of
 from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.process.sockets import Acceptor, listening_socket
 from fluffle.raft.config import NodeId
 
 TICKS_A_BEAT = 2
 
 APART_MS = 300_000
 """How long a node of another cluster is shown after it was met; it is dialled more often."""
+
+CLOSE_WAIT_S = 1.0
+"""For what was sent last, and for TLS to say that it ends."""
+
+OnUp = Callable[[Identity], None]
+"""A new link is open to this one."""
+
+OnDown = Callable[[NodeId], None]
+"""The link is gone and could not be opened again at once."""
+
+logger = logging.getLogger(__name__)
 
 
 class LinkTraffic(NamedTuple):
@@ -54,10 +77,6 @@ class LinkTraffic(NamedTuple):
     here: tuple[str, int]
     bytes_in: int
     bytes_out: int
-
-
-CLOSE_WAIT_S = 1.0
-"""For what was sent last, and for TLS to say that it ends."""
 
 
 class ClusterLinks:
@@ -375,3 +394,262 @@ def traffic_of(dialled: LinkConnection, accepted: LinkConnection | None) -> Link
     both = [dialled] if accepted is None else [dialled, accepted]
     bytes_in, bytes_out = (sum(map(attrgetter(name), both)) for name in ("bytes_in", "bytes_out"))
     return LinkTraffic(*dialled.ends, bytes_in, bytes_out)
+
+
+class Peer:
+    """Dials for as long as it exists; at most one connection at a time."""
+
+    def __init__(
+        self,
+        ground: LinkContext,
+        node: NodeId,
+        address: ListenAddress,
+        *,
+        on_up: OnUp,
+        on_down: OnDown,
+    ) -> None:
+        self._ground = ground
+        self._node = node
+        self._address = address
+        self._on_up = on_up
+        self._on_down = on_down
+        self._redial = ReconnectBackoff(ground.tuning, ground.chance.random)
+        self._connection: LinkConnection | None = None
+        """The last that was open."""
+        self._hurry = asyncio.Event()
+        """There is a reason to dial now."""
+        self.is_up = False
+        """What was said last: it stays up while the link is opened again at once."""
+        self.is_nobody_there = False
+        """Whether its host has said so when it was dialled last: its process is not running."""
+        self.hindrance: LinkFailure | None = None
+        """What came of dialling it last, if that was no link."""
+        self._dialling = self._start(ground.tuning.handshake_ms)
+
+    def send(self, kind: FrameKind, payload: Payload, lane: TrafficClass) -> None:
+        """As `Links.send`."""
+        connection, counters = self._connection, self._ground.counters
+        if connection is None or not connection.is_open:
+            counters.frames_dropped += 1
+        elif not connection.send(kind, payload, lane):
+            counters.frames_without_room += 1
+
+    @property
+    def connection(self) -> LinkConnection | None:
+        """That which is open, if one is."""
+        connection = self._connection
+        return connection if connection is not None and connection.is_open else None
+
+    def waiting_bytes(self, lane: TrafficClass) -> int:
+        """As `Links.waiting_bytes`."""
+        return 0 if self._connection is None else self._connection.waiting_bytes(lane)
+
+    def tick(self) -> None:
+        if self._connection is not None and self._connection.is_open:
+            self._connection.tick()
+
+    def move(self, address: ListenAddress) -> None:
+        """It is at another address from now on."""
+        if address != self._address:
+            self._address = address
+            self._dialling.cancel()
+            self._ground.refusals.forget(self._node)
+            self.hindrance = None
+            self.reset("it has moved")
+            self._dialling = self._start(self._ground.tuning.reopen_ms)
+
+    def heard_from(self, identity: Identity) -> None:
+        """It has dialled us, so it can be reached; maybe in another life than we knew it in."""
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            self._hurry.set()
+        elif connection.identity != identity:
+            connection.reset("it was started anew")
+
+    def reset(self, reason: str) -> None:
+        """End the link, if there is one; another is dialled."""
+        if self._connection is not None:
+            self._connection.reset(reason)
+
+    def stop(self, reason: str) -> asyncio.Task[None]:
+        """Dial no more, once this is done; what was sent goes as far as the network takes it."""
+        self._dialling.cancel()
+        self._ground.refusals.forget(self._node)
+        if self._connection is not None:
+            self._connection.close(reason)
+        return self._dialling
+
+    # As the owner of connections
+
+    def on_open(self, connection: LinkConnection, identity: Identity) -> None:
+        self._connection = connection
+        self._redial.opened(self._ground.clock.now_ms())
+        self._ground.counters.opened += 1
+        self._ground.refusals.forget(self._node)
+        self.is_up, self.is_nobody_there, self.hindrance = True, False, None
+        event(
+            logger, logging.INFO, "link_up",
+            node=self._node, address=self._address, boot=identity.boot.count,
+        )  # fmt: skip
+        self._on_up(identity)
+
+    def on_frame(self, connection: LinkConnection, kind: FrameKind, payload: bytes) -> None:
+        raise AssertionError("frames come over links that others dialled")
+
+    # Within
+
+    def _start(self, within_ms: int) -> asyncio.Task[None]:
+        dialling = asyncio.get_running_loop().create_task(self._dial_for_ever(within_ms))
+        dialling.add_done_callback(_surface)
+        return dialling
+
+    async def _dial_for_ever(self, within_ms: int) -> None:
+        """`within_ms`: how long the first connection may take to be a link."""
+        tuning = self._ground.tuning
+        while True:
+            delay_ms = await self._dial(within_ms)
+            within_ms = tuning.handshake_ms if delay_ms else tuning.reopen_ms
+            if delay_ms:
+                await self._rest(delay_ms)
+
+    async def _rest(self, delay_ms: int) -> None:
+        """Wait that long, unless there is a reason to hurry."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_ms / 1000):
+                await self._hurry.wait()
+
+    async def _dial(self, within_ms: int) -> int:
+        """One connection, from dialling to its end; how long to wait before the next."""
+        self._hurry.clear()
+        connection = LinkConnection(self._ground, self, self._begin, takes_frames=False)
+        certificates, address = self._ground.certificates, self._address
+        connecting = asyncio.get_running_loop().create_connection(
+            lambda: connection,
+            address.host,
+            address.port,
+            ssl=certificates.current().dialling if certificates else None,
+        )
+        if await establish(connection, connecting, within_ms=within_ms):
+            await asyncio.wait([connection.ended])
+            delay_ms = self._redial.lost(self._ground.clock.now_ms())
+            reason = connection.ended.result()
+            event(logger, logging.WARNING, "link_lost", node=self._node, reason=reason)
+        else:
+            delay_ms = self._redial.failed()
+            self.is_nobody_there = connection.found_nobody
+            reason = connection.ended.result()
+            self.hindrance = link_failure(self._node, reason, connection.refused)
+            self._ground.refusals.dialled(self._node, address, reason, connection.refused)
+        if delay_ms and self.is_up:
+            self.is_up = False
+            event(logger, logging.WARNING, "link_down", node=self._node, reason=reason)
+            self._on_down(self._node)
+        return delay_ms
+
+    def _begin(self, transport: asyncio.Transport) -> Handshake:
+        return Handshake(
+            self._ground.credentials,
+            self._node,
+            challenge=self._ground.draw(CHALLENGE_BYTES),
+            binding=binding_seen(transport),
+        )
+
+
+def _surface(dialling: asyncio.Task[None]) -> None:
+    """What whoever was told of a link raised is not swallowed."""
+    if not dialling.cancelled():
+        dialling.result()
+
+
+class InboundLinks:
+    """Accepts, lets in, and hands on what comes."""
+
+    def __init__(
+        self, ground: LinkContext, *, on_open: Callable[[Identity], None], on_frame: OnFrame
+    ) -> None:
+        self._ground = ground
+        self._on_open = on_open
+        self._on_frame = on_frame
+        self._strangers = Acceptor(self._let_in, clients_max=ground.tuning.strangers_max)
+        self._connections: dict[NodeId, LinkConnection] = {}
+        """Those that are open."""
+
+    def listen(self, host: str, port: int) -> ListenAddress:
+        """Accept on an address; what was bound.  OSError when it is taken."""
+        listening = listening_socket(host, port)
+        self._strangers.open(listening)
+        return ListenAddress(*listening.getsockname()[:2])
+
+    def tick(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.tick()
+
+    @property
+    def nodes(self) -> Collection[NodeId]:
+        """From whom there is a link."""
+        return self._connections.keys()
+
+    def connection(self, node: NodeId) -> LinkConnection | None:
+        """That which is open from it, if one is."""
+        return self._connections.get(node)
+
+    def reset(self, node: NodeId, reason: str) -> None:
+        """End the link from it, if there is one; it will dial again."""
+        connection = self._connections.get(node)
+        if connection is not None:
+            connection.reset(reason)
+
+    def outlived(self, identity: Identity) -> None:
+        """It is known in this life: a link from another ends."""
+        connection = self._connections.get(identity.node)
+        if connection is not None and connection.identity != identity:
+            connection.reset("it was started anew")
+
+    def stop(self, reason: str) -> set[asyncio.Task[None]]:
+        """Accept no more, and end all links; strangers are gone once these are done."""
+        for connection in list(self._connections.values()):
+            connection.close(reason)
+        return self._strangers.close()
+
+    # As the owner of connections
+
+    def on_open(self, connection: LinkConnection, identity: Identity) -> None:
+        self.reset(identity.node, "it has dialled again")
+        self._connections[identity.node] = connection
+        connection.ended.add_done_callback(partial(self._on_end, connection, identity))
+        self._ground.counters.accepted += 1
+        event(logger, logging.INFO, "link_accepted", node=identity.node, boot=identity.boot.count)
+        self._on_open(identity)
+
+    def on_frame(self, connection: LinkConnection, kind: FrameKind, payload: bytes) -> None:
+        assert connection.identity is not None
+        self._on_frame(connection.identity.node, kind, payload)
+
+    # Within
+
+    async def _let_in(self, client: socket.socket, address: tuple[Any, ...]) -> None:
+        tuning, certificates = self._ground.tuning, self._ground.certificates
+        contexts = certificates.current() if certificates else None
+        begin = partial(self._begin, contexts.binding if contexts else b"")
+        connection = LinkConnection(self._ground, self, begin, takes_frames=True)
+        connecting = accept(client, contexts.listening if contexts else None, lambda: connection)
+        host = str(address[0])
+        if await establish(connection, connecting, within_ms=tuning.handshake_ms):
+            assert connection.identity is not None
+            self._ground.refusals.let_in(host, connection.identity.node)
+        else:
+            if not connection.is_begun:
+                client.close()  # else it is the transport's, which may still have to say something
+            reason = connection.ended.result()
+            self._ground.refusals.accepted(host, reason, connection.refused, connection.handshake)
+
+    def _begin(self, binding: bytes, transport: asyncio.Transport) -> Handshake:
+        challenge = self._ground.draw(CHALLENGE_BYTES)
+        return Handshake(self._ground.credentials, None, challenge=challenge, binding=binding)
+
+    def _on_end(
+        self, connection: LinkConnection, identity: Identity, ended: asyncio.Future[str]
+    ) -> None:
+        if self._connections.get(identity.node) is connection:
+            del self._connections[identity.node]
+        event(logger, logging.INFO, "link_ended", node=identity.node, reason=ended.result())

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 import msgpack
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.codec import BadFrame, unpack
-from fluffle.broker.cluster.msgpack_parts import APART_BYTES_MIN, TEXT_ERRORS, Payload, pack_apart
+from fluffle.broker.cluster.codec import APART_BYTES_MIN, TEXT_ERRORS, BadFrame, pack_apart, unpack
+from fluffle.broker.cluster.ports import Payload
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes

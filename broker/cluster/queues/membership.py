@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.proposal_outcome import Fate, ProposalLost
+from fluffle.broker.cluster.hosted_group import Fate, HostedGroup, ProposalLost
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.placement import choose_added, choose_grown
 from fluffle.broker.cluster.queues.ports import ClusterView, QueueId, named

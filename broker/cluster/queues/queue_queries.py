@@ -23,7 +23,6 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
-from fluffle.broker.cluster.gather import Gather, OnAnswers
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.ports import (
     HostedQueue,
@@ -36,6 +35,7 @@ from fluffle.broker.cluster.queues.ports import (
 )
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.raft_host import RaftHost
+from fluffle.broker.cluster.rpc import Gather, OnAnswers
 from fluffle.broker.queues.queue_api import PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.queues.queue_view import peek
 from fluffle.raft.config import NodeId

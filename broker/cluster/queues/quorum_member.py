@@ -9,8 +9,7 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.proposal_outcome import Fate
+from fluffle.broker.cluster.hosted_group import Fate, HostedGroup
 from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.cluster.ports import TrafficClass
+from fluffle.broker.cluster.ports import METADATA_GROUP, TrafficClass
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.observability.metrics.tables import (
     RAFT,
@@ -34,8 +33,8 @@ from fluffle.raft.output import Role
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.common_time import CommonTime
-    from fluffle.broker.cluster.disk_full import DiskFullHandover
     from fluffle.broker.cluster.hosted_group import HostedGroup
+    from fluffle.broker.cluster.leadership_transfer import DiskFullHandover
     from fluffle.broker.cluster.links.links import ClusterLinks
     from fluffle.raft.config import NodeId
     from fluffle.raft.records import GroupId

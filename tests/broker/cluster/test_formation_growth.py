@@ -12,10 +12,10 @@ import pytest
 from pamqp.common import FieldTable
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.formation import Promise, Stage
+from fluffle.broker.cluster.cluster import LocalClusterNode
+from fluffle.broker.cluster.data_directory import owner_of
+from fluffle.broker.cluster.formation import Promise, Stage, mark_of_names, promise_of
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.cluster.local_node import LocalClusterNode, mark_of_names, promise_of
-from fluffle.broker.cluster.restored_data import owner_of
 from fluffle.broker.config.config import Config as NodeConfig
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, StoreOwner, encoded

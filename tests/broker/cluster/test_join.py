@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.join import join_status_of, log_join_status
-from fluffle.broker.cluster.links.refusals import LinkFailure
+from fluffle.broker.cluster.links.connection import LinkFailure
 
 REFUSED = LinkFailure("refused by a: secret", "the secrets differ")
 ABSENT = LinkFailure("connect call failed", None)

@@ -20,8 +20,8 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
-from tests.broker.cluster.test_boots import declare, queues
 from tests.broker.cluster.test_cluster import define, has
+from tests.broker.cluster.test_join_boots import declare, queues
 from tests.support.cluster_nodes import (
     ClusterNode,
     ClusterNodes,

@@ -16,7 +16,7 @@ from fluffle.broker.base.errors import InternalError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster import applied_barrier, cluster, metadata_group
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.metadata_group import GIVE_UP_MS
 from fluffle.broker.config.config import ListenAddress

@@ -6,10 +6,9 @@ from itertools import pairwise
 import pytest
 
 from fluffle.broker.cluster.codec import encode
-from fluffle.broker.cluster.host_limits import HostLimits
-from fluffle.broker.cluster.msgpack_parts import joined
-from fluffle.broker.cluster.ports import TrafficClass
-from fluffle.broker.cluster.proposal_outcome import UNKNOWN_OUTCOME, ProposalLost
+from fluffle.broker.cluster.group_background import HostLimits
+from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, ProposalLost
+from fluffle.broker.cluster.ports import TrafficClass, joined
 from fluffle.broker.cluster.raft_host import STEPS_MAX
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
 from fluffle.raft.group import Position, ProposalRefused, RefusalReason

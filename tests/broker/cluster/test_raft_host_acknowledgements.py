@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.broker.cluster.codec import encode
-from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.ports import joined
 from fluffle.raft.group import Position
 from fluffle.raft.messages import AppendAccepted, LeaderQuery
 from fluffle.raft.progress import ProgressState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from fluffle.broker.cluster.host_limits import HostLimits, ScrubLimits
-from fluffle.broker.cluster.proposal_outcome import UNKNOWN_OUTCOME, ProposalLost
+from fluffle.broker.cluster.group_background import HostLimits, ScrubLimits
+from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, ProposalLost
 from fluffle.raft.group import Position
 from fluffle.raft.records import DATA, Entry
 from fluffle.raft.tuning import Tuning

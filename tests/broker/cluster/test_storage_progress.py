@@ -12,8 +12,8 @@ import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.codec import BadFrame, pack
+from fluffle.broker.cluster.data_directory import accept_moved
 from fluffle.broker.cluster.links.identity import Boots
-from fluffle.broker.cluster.restored_data import accept_moved
 from fluffle.broker.cluster.storage_progress import (
     ROWS_KEPT,
     Beginnings,
@@ -24,8 +24,8 @@ from fluffle.broker.cluster.storage_progress import (
 from fluffle.broker.node import NodeFailed
 from tests.broker.cluster.queues.test_membership import drained
 from tests.broker.cluster.queues.test_quorum_queues import Scene, publish
+from tests.broker.cluster.test_data_directory import copied, put_back
 from tests.broker.cluster.test_membership import let_in, only_by_hand
-from tests.broker.cluster.test_restored_data import copied, put_back
 from tests.support.cluster_nodes import ClusterNode, make_cluster, running_cluster, until
 
 pytestmark = pytest.mark.usefixtures("hasty")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.cluster.absent_nodes import DEAD_AFTER_MS, AbsentNodes
+from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import EndedQueues
 from fluffle.broker.durability.local_queues import LocalQueues

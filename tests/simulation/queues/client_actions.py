@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.members import lead_steps, with_member, without_member
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.queues.queue_api import Outcome
 from tests.simulation.facts import Violation
 from tests.simulation.queues.queue_clients import ConsumerSink, QueueClients

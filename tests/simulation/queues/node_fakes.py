@@ -6,8 +6,16 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
-from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, Links, Machine, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.ports import (
+    FrameKind,
+    Links,
+    Machine,
+    OnFrame,
+    OnLink,
+    Payload,
+    TrafficClass,
+    joined,
+)
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import Entry, SnapshotMeta

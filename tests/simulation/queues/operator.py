@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import count_on
 from fluffle.raft.config import NodeId

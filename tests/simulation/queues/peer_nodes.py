@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fluffle.broker.cluster.common_time import CommonTime
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.membership import MetadataMembership
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import Config, NodeId

@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
-from fluffle.broker.cluster.ports import Links
+from fluffle.broker.cluster.ports import METADATA_GROUP, Links
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.durability.definitions.change_codec import decode_proposals

@@ -13,7 +13,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import Member, NodeId
 from fluffle.storage.raft_memory import Image

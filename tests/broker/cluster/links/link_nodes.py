@@ -10,7 +10,7 @@ from ssl import SSLContext
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster.links.identity import Boot, Identity, PeerBoots, Reason
-from fluffle.broker.cluster.links.limits import LinkLimits
+from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass

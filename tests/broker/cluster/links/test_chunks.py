@@ -21,8 +21,7 @@ from fluffle.broker.cluster.links.chunks import (
     ChunkDecoder,
     OutgoingFrame,
 )
-from fluffle.broker.cluster.msgpack_parts import Payload
-from fluffle.broker.cluster.ports import FrameKind
+from fluffle.broker.cluster.ports import FrameKind, Payload
 
 KINDS = frozenset(FrameKind)
 FRAME_BYTES_MAX = 1 << 20

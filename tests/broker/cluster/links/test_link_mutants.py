@@ -12,14 +12,14 @@ from itertools import chain
 
 from hypothesis import is_hypothesis_test
 
-from tests.broker.cluster.links import test_chunks, test_keepalive, test_send_queue
+from tests.broker.cluster.links import test_chunks, test_chunks_send_queue, test_keepalive
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 
 EXAMPLES: list[Callable[[], None]] = [
     example
     for name, example in chain(
-        *(vars(each).items() for each in (test_send_queue, test_chunks, test_keepalive))
+        *(vars(each).items() for each in (test_chunks_send_queue, test_chunks, test_keepalive))
     )
     if name.startswith("test_") and not signature(example).parameters
     if not is_hypothesis_test(example)

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from fluffle.broker.cluster.links.chunks import CHUNK_BYTES_MAX
+from fluffle.broker.cluster.links.chunks import CHUNK_BYTES_MAX, WINDOW_BYTES
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from tests.broker.cluster.links.link_nodes import (
     SECRET,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.msgpack_parts import APART_BYTES_MIN, joined
+from fluffle.broker.cluster.codec import APART_BYTES_MIN, BadFrame
+from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import codec
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, decode

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, cast
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import MessageAnnotations, Origin
-from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame

@@ -7,7 +7,7 @@ messages are durable when the test says so.
 from __future__ import annotations
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient

@@ -7,8 +7,7 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.proposal_outcome import OnFate
+from fluffle.broker.cluster.hosted_group import HostedGroup, OnFate
 from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues.membership import (
     LOOKS_APART_MAX,

@@ -18,7 +18,6 @@ from aio_pika.exceptions import (
     PublishError,
 )
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
 from fluffle.broker.cluster.links.handshake import VERSIONS, Credentials, Handshake
 from fluffle.broker.cluster.links.identity import (
     BOOT_NONCE_BYTES,
@@ -29,6 +28,7 @@ from fluffle.broker.cluster.links.identity import (
     PeerBoots,
     Reason,
 )
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.config.config import Config, Limits, ListenAddress
 from tests.broker.cluster.links.raw_sockets import raw_to
 from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene, publish, scene

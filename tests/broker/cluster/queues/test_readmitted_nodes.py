@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.data_directory import accept_moved
 from fluffle.broker.cluster.links.identity import ADVICE, UNPROVED, Reason
 from fluffle.broker.cluster.membership import INCARNATION_BYTES, NodeRemoved, begun_as, is_former
-from fluffle.broker.cluster.restored_data import accept_moved
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.metadata.nodes import dismiss
 from fluffle.raft.config import Config, Member
 from fluffle.raft.records import GroupId
 from tests.broker.cluster.queues.test_membership import drained, is_on
 from tests.broker.cluster.queues.test_queue_queries_positions import is_lost
 from tests.broker.cluster.queues.test_quorum_queues import Scene, leads, publish
-from tests.broker.cluster.test_boots import refusals
+from tests.broker.cluster.test_join_boots import refusals
 from tests.broker.cluster.test_membership import is_seen_by_nobody
 from tests.support.cluster_nodes import running_cluster, until
 

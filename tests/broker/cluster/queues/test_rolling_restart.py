@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from fluffle.broker.cluster.group_owner import METADATA_GROUP
+from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.queues.ports import LeaderCounts
 from tests.broker.cluster.queues.test_membership import is_led_as_wanted
 from tests.broker.cluster.queues.test_quorum_queues import Scene, publish

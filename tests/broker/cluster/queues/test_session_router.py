@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.msgpack_parts import joined
+from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.messages import Boot

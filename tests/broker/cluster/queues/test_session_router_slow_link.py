@@ -11,8 +11,7 @@ import pytest
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
-from fluffle.broker.cluster.msgpack_parts import Payload, joined
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, TrafficClass
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Delivered, Event, PublishConfirmed
 from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader, Publish

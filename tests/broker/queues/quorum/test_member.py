@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.cluster.proposal_outcome import Fate
+from fluffle.broker.cluster.hosted_group import Fate
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.cluster.codec import BadFrame, decode, encode
-from fluffle.broker.cluster.msgpack_parts import joined
-from fluffle.broker.cluster.validate import NUMBER_MAX, check
+from fluffle.broker.cluster.codec import NUMBER_MAX, BadFrame, check, decode, encode
+from fluffle.broker.cluster.ports import joined
 from fluffle.raft.config import Config, Member
 from fluffle.raft.messages import (
     AppendRequest,

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.majority import SEEN_AFTER_MS, MajorityMonitor
+from fluffle.broker.cluster.node_monitor import SEEN_AFTER_MS, MajorityMonitor
 from fluffle.raft.config import Config
 from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.broker.observability.metrics.test_groups import of, scrape

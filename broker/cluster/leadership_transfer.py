@@ -1,13 +1,14 @@
-"""A node whose disk is full has others lead what it leads, and leads it again when there is room.
+"""Transfer of leaderships: by a node that stops, and by a node whose disk is full.
 
+    stops                --> has others lead what it leads, with no pause for an election
     full, and leads      --> hands over, group by group, to whoever has room
     has room again       --> says so to all, with what it has led
     leads what another   --> hands it back once that one has all of it again
     has handed over
 
-frame   [0]               this node has no room
-        [0, 1]            it has, but an operator wants it to lead nothing
-        [1, group ...]    it has, and has led these
+    frame   [0]               this node has no room
+            [0, 1]            it has, but an operator wants it to lead nothing
+            [1, group ...]    it has, and has led these
 
 A member takes entries of leaders elsewhere as long as logs may grow (`DiskSpace.may_grow`), then it
 does without, and is fed what it lacks once there is room: see `without_entries`.
@@ -19,25 +20,85 @@ longer, wherever it is led: so consumers can empty a cluster of which all disks 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgpack
 
+from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.codec import BadFrame, unpack
-from fluffle.broker.cluster.drain import ignore_refusal, led_here, successors
 from fluffle.broker.cluster.hosted_group import HostedGroup
+from fluffle.broker.cluster.node_monitor import AbsentNodes
 from fluffle.broker.cluster.ports import FrameSender
+from fluffle.broker.cluster.queues.session_router import LeaderRoutes
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId, majority_of
+from fluffle.raft.group import ProposalRefused
 from fluffle.raft.output import Role
 from fluffle.raft.progress import ProgressState
 from fluffle.raft.records import GroupId
 
+ROUNDS = 4
+"""With another successor each, if there is one."""
+
+LOOK_S = 0.01
+
+LOOKS = 50
+"""A round: an election timeout, after which a transfer is given up, and a bit."""
+
+REST_S = 2.0
+"""So long an answer is waited for that may never come."""
+
 logger = logging.getLogger(__name__)
+
+
+class DrainReport(NamedTuple):
+    """Numbers of groups that were handed over: quorum queues, and the metadata group."""
+
+    groups: int
+    """Others lead them now."""
+    still_led_here: int
+    """Nobody else could: they have no other member that is there."""
+
+
+async def drain_leaderships(
+    host: RaftHost, name: NodeId, is_alive: Callable[[NodeId], bool]
+) -> DrainReport:
+    """Return once others lead all that they could."""
+    before = len(led_here(host))
+    for round_ in range(ROUNDS):
+        asked = []
+        for number, hosted in enumerate(led_here(host)):
+            willing = [node for node in successors(hosted, name) if is_alive(node)]
+            if willing:
+                hosted.transfer(willing[(number + round_) % len(willing)], ignore_refusal)
+                asked.append(hosted)
+        if await are_led_elsewhere(asked):
+            break
+    after = len(led_here(host))
+    return DrainReport(max(before - after, 0), after)
+
+
+async def are_led_elsewhere(groups: list[HostedGroup]) -> bool:
+    """Whether that has come so, within a round."""
+    for _ in range(LOOKS):
+        if not any(hosted.status.role is Role.LEADER for hosted in groups):
+            return True
+        await asyncio.sleep(LOOK_S)
+    return False
+
+
+async def await_settled_sessions(lines: LeaderRoutes) -> None:
+    """Wait until leaders have answered what was asked of them, if they do."""
+    try:
+        async with asyncio.timeout(REST_S):
+            await completion_of(lines.rest)
+    except TimeoutError:
+        event(logger, logging.WARNING, "stop_timed_out")
 
 
 class DiskFullHandover:
@@ -204,3 +265,16 @@ def unpacked(payload: bytes) -> tuple[bool, list[GroupId]]:
     ):
         raise BadFrame(f"{row!r:.40} for whether there is room")
     return bool(row[0]), row[1:]
+
+
+def led_here(host: RaftHost) -> list[HostedGroup]:
+    return [hosted for hosted in host.groups.values() if hosted.status.role is Role.LEADER]
+
+
+def successors(hosted: HostedGroup, name: NodeId) -> list[NodeId]:
+    """Whoever else may lead a group."""
+    return [voter.node for voter in hosted.status.config.voters if voter.node != name]
+
+
+def ignore_refusal(_refused: ProposalRefused) -> None:
+    """The next round asks another."""

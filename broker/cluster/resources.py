@@ -1,25 +1,74 @@
-"""Limits of users and virtual hosts count for a cluster: each node knows what the others have.
+"""Resources of all nodes: alarms hold publishers back everywhere, and usage counts against limits.
 
-    [is all, is asking, [[what, name, how many], ...]]
+    alarm   [resource, ...]                                        what a node is low on
+    usage   [is all, is asking, [[what, name, how many], ...]]     of users and virtual hosts
 
-What has changed is said once a turn, and everything over each new link, which asks for the same.
-Urgently: a frame that does not fit resets the link, and is not lost with it.  Of a node to which
-there is no link nothing counts.  Two clients that come to two nodes at once may both be let in.
+A message that is published at one node is kept by others, so that only all together can hold it
+back; RabbitMQ does the same.  Alarms are sent when they change, changed usage once a turn, and
+everything over each new link.  Urgently: a frame that does not fit resets the link, and is not lost
+with it.  A node to which there is no link holds nobody back, and nothing of it counts.  Two clients
+that come to two nodes at once may both be let in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import msgpack
+
 from fluffle.broker.access.limits import LimitedResource, Usage
+from fluffle.broker.alarms.alarms import RESOURCES, Alarms
 from fluffle.broker.base.clock import EventLoop
-from fluffle.broker.cluster.codec import BadFrame, pack, unpack
-from fluffle.broker.cluster.msgpack_parts import TEXT_ERRORS
-from fluffle.broker.cluster.ports import FrameSender
+from fluffle.broker.cluster.codec import TEXT_ERRORS, BadFrame, pack, unpack
+from fluffle.broker.cluster.links.links import ClusterLinks
+from fluffle.broker.cluster.ports import FrameKind, FrameSender, TrafficClass
 from fluffle.raft.config import NodeId
 
+Refused = Callable[[NodeId, str], None]
+
 Key: TypeAlias = tuple[LimitedResource, str]
+
+
+class SharedAlarms:
+    """Those of one node, and what it hears of the others."""
+
+    __slots__ = ("_alarms", "_links", "_refused", "_said")
+
+    def __init__(self, links: ClusterLinks, alarms: Alarms, refused: Refused) -> None:
+        """`refused` hears what was not one of ours."""
+        self._links = links
+        self._alarms = alarms
+        self._refused = refused
+        self._said: tuple[str, ...] = ()
+        alarms.listen(self._changed)
+
+    def _changed(self) -> None:
+        if self._said != self._alarms.raised:
+            self._said = self._alarms.raised
+            for node in tuple(self._links.peers):
+                self._say(node)
+
+    def _say(self, node: NodeId) -> None:
+        """Urgently: a frame that does not fit resets the link, and is not lost with it."""
+        payload = msgpack.packb(self._said)
+        self._links.send(node, FrameKind.ALARM, payload, lane=TrafficClass.URGENT)
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        self._alarms.set_elsewhere(node, ())
+        if is_up and self._said:
+            self._say(node)
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node is low on."""
+        try:
+            resources = msgpack.unpackb(payload)
+        except (ValueError, msgpack.exceptions.UnpackException):
+            resources = None
+        if type(resources) is list and all(each in RESOURCES for each in resources):
+            self._alarms.set_elsewhere(node, resources)
+        else:
+            self._refused(node, "it is low on what nobody knows")
 
 
 class SharedUsage:

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from fluffle.broker.cluster.links.connection import LinkFailure, link_failure
 from fluffle.broker.cluster.links.handshake import Credentials, Handshake
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
@@ -15,10 +16,9 @@ from fluffle.broker.cluster.links.identity import (
     PeerBoots,
     Reason,
 )
-from fluffle.broker.cluster.links.refusals import LinkFailure, link_failure
 from tests.broker.cluster.links.link_nodes import SECRET, Node, identity, stopping
 from tests.broker.cluster.links.raw_sockets import raw_to
-from tests.broker.cluster.links.test_inbound import logged
+from tests.broker.cluster.links.test_links_inbound import logged
 from tests.broker.conftest import Run
 from tests.support.loop_turns import turns_until
 

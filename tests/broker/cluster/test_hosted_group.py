@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.cluster.proposal_outcome import UNKNOWN_OUTCOME, Fate, PendingProposals
+from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, Fate, PendingProposals
 from fluffle.raft.group import Position
 from fluffle.raft.records import DATA, Entry
 

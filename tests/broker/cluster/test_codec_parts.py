@@ -6,14 +6,13 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.cluster.msgpack_parts import (
+from fluffle.broker.cluster.codec import (
     APART_BYTES_MIN,
     BIN_16_BYTES_MAX,
     TEXT_ERRORS,
-    joined,
     pack_apart,
-    size_of,
 )
+from fluffle.broker.cluster.ports import joined, size_of
 
 SIZES = [APART_BYTES_MIN - 1, APART_BYTES_MIN, BIN_16_BYTES_MAX, BIN_16_BYTES_MAX + 1]
 PLAIN = st.one_of(

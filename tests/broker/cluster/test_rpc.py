@@ -9,15 +9,19 @@ import msgpack
 import pytest
 
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.rpc_client import (
+from fluffle.broker.cluster.rpc import (
+    OPEN_MAX,
+    UNREAD_S_MAX,
+    Listing,
     NoReply,
     Page,
     RequestRefused,
     RpcClient,
     RpcRequest,
+    RpcServer,
+    Tell,
     Told,
 )
-from fluffle.broker.cluster.rpc_server import OPEN_MAX, UNREAD_S_MAX, Listing, RpcServer, Tell
 from tests.suite.seeds import seeds
 from tests.support.frames import FakeSender
 

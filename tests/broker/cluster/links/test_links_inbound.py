@@ -13,6 +13,7 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.links.chunks import (
     CHUNK_BYTES_MAX,
     HEARTBEAT_CHUNK,
+    WINDOW_BYTES,
     ChunkDecoder,
     OutgoingFrame,
 )
@@ -32,7 +33,6 @@ from fluffle.broker.cluster.links.identity import (
     Reason,
 )
 from fluffle.broker.cluster.links.keepalive import Keepalive
-from fluffle.broker.cluster.links.send_queue import WINDOW_BYTES
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from tests.broker.cluster.links.link_nodes import (
     SECRET,

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fluffle.broker.cluster.links.chunks import ACK_BYTES, CHUNK_BYTES_MAX, ChunkDecoder
-from fluffle.broker.cluster.links.send_queue import (
+from fluffle.broker.cluster.links.chunks import (
+    ACK_BYTES,
+    CHUNK_BYTES_MAX,
     FRAME_COST_BYTES,
     NORMAL_SHARE_BYTES,
     WINDOW_BYTES,
+    ChunkDecoder,
     LinkSendQueue,
 )
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass

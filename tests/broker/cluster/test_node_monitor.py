@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 import msgpack
 import pytest
 
-from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.gather import GIVE_UP_S
-from fluffle.broker.cluster.peer_views import PeerViews
+from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
+from fluffle.broker.cluster.rpc import GIVE_UP_S
 from fluffle.raft.output import Verdict
 
 Told = list[Mapping[str, frozenset[str]]]

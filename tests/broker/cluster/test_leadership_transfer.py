@@ -1,4 +1,4 @@
-"""Who leads when disks are full: hosts on disks in memory, with rooms that hear each other."""
+"""Who leads when disks are full, on disks in memory, and when a node is drained."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.cluster.absent_nodes import AbsentNodes
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.disk_full import DiskFullHandover, unpacked
+from fluffle.broker.cluster.leadership_transfer import DiskFullHandover, unpacked
+from fluffle.broker.cluster.node_monitor import AbsentNodes
 from fluffle.raft.config import NodeId
 from fluffle.raft.output import Verdict
+from tests.broker.cluster.queues.test_membership import is_led_as_wanted
+from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.simulation.toy import put
+from tests.support.cluster_nodes import make_calm, until
 from tests.support.frames import FakeSender
 from tests.support.raft_hosts import HostCluster
+
+__all__ = ["scene"]
 
 GROUP = 7
 
 
-class Scene:
+class DiskScene:
     """Three nodes, their groups, and what each says of its disk."""
 
     def __init__(self, groups: int = 1) -> None:
@@ -69,7 +74,7 @@ class Scene:
 
 
 def test_who_has_no_room_leads_nothing_and_leads_again_when_it_has() -> None:
-    scene = Scene(groups=12)
+    scene = DiskScene(groups=12)
     before = scene.leaders()
     (full, *_others) = set(before.values())
     scene.fill(full)
@@ -87,7 +92,7 @@ def test_who_has_no_room_leads_nothing_and_leads_again_when_it_has() -> None:
 
 
 def test_who_has_no_room_either_is_not_asked() -> None:
-    scene = Scene()
+    scene = DiskScene()
     leader = scene.leaders()[GROUP]
     second, third = sorted({*"abc"} - {leader})
     scene.fill(second)
@@ -102,7 +107,7 @@ def test_who_has_no_room_either_is_not_asked() -> None:
 
 def test_what_has_no_place_is_dropped_and_comes_again() -> None:
     """A follower whose disk is nearly full does without; it does not stand for elections."""
-    scene = Scene()
+    scene = DiskScene()
     full = scene.leaders()[GROUP]
     scene.fill(full, takes_entries=False)
     scene.cluster.propose(GROUP, put(1, 0), put(2, 0))
@@ -123,7 +128,7 @@ def test_what_has_no_place_is_dropped_and_comes_again() -> None:
 
 
 def test_a_majority_without_room_commits_nothing_and_goes_on_later() -> None:
-    scene = Scene()
+    scene = DiskScene()
     leader = scene.leaders()[GROUP]
     followers = {*"abc"} - {leader}
     for name in followers:
@@ -140,7 +145,7 @@ def test_a_majority_without_room_commits_nothing_and_goes_on_later() -> None:
 
 def test_who_is_needed_takes_what_makes_room_and_is_told() -> None:
     """Once there is no majority with room without it."""
-    scene = Scene()
+    scene = DiskScene()
     leader = scene.leaders()[GROUP]
     second, third = sorted({*"abc"} - {leader})
     needed: list[NodeId] = []
@@ -167,7 +172,7 @@ def test_who_is_needed_takes_what_makes_room_and_is_told() -> None:
 
 
 def test_who_comes_is_told() -> None:
-    scene = Scene()
+    scene = DiskScene()
     leader = scene.leaders()[GROUP]
     second, third = sorted({*"abc"} - {leader})
     scene.fill(second)
@@ -198,7 +203,7 @@ def test_rows_that_are_none(row: object) -> None:
 
 def test_no_snapshot_is_written_where_there_is_room_for_votes_only() -> None:
     """Not even one that a follower needs."""
-    cluster = Scene().cluster
+    cluster = DiskScene().cluster
     cluster.propose(GROUP, *(put(number, 10) for number in range(5)))
     cluster.advance(100)
     hurt, leader = cluster.followers(GROUP)[0], cluster.leader(GROUP)
@@ -222,7 +227,7 @@ def test_no_snapshot_is_written_where_there_is_room_for_votes_only() -> None:
 
 
 def test_who_is_set_aside_leads_nothing_and_has_it_again_afterwards() -> None:
-    scene = Scene(groups=12)
+    scene = DiskScene(groups=12)
     before = scene.leaders()
     aside, *_others = set(before.values())
     room = scene.rooms[aside]
@@ -245,7 +250,7 @@ def test_who_is_set_aside_leads_nothing_and_has_it_again_afterwards() -> None:
 
 def test_who_has_forgotten_it_with_a_link_is_told_again() -> None:
     """Its end of the link was dialled anew, and the other end has noticed nothing."""
-    scene = Scene()
+    scene = DiskScene()
     scene.rooms["a"].set_aside()
     scene.fill("b")
     for name in "ab":
@@ -257,8 +262,46 @@ def test_who_has_forgotten_it_with_a_link_is_told_again() -> None:
 
 
 def test_who_is_set_aside_has_room_for_what_a_full_node_cannot_take() -> None:
-    scene = Scene()
+    scene = DiskScene()
     aside, full, _other = sorted("abc")
     scene.rooms[aside].set_aside()
     scene.fill(full)
     assert not scene.cluster.nodes[full].host.space.is_needed
+
+
+@pytest.fixture
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_calm(monkeypatch)
+
+
+async def maintained(scene: Scene, asked: str) -> set[str]:
+    rows = [row async for row in scene.nodes[asked].listed("cluster.status")]
+    return {row["node"] for row in rows if row["maintenance"]}
+
+
+@pytest.mark.usefixtures("_calm")
+async def test_others_lead_what_a_drained_node_led_until_it_is_revived(scene: Scene) -> None:
+    await scene.declare("a")
+    assert await is_led_as_wanted(scene) == "a"
+    drained = scene.nodes["a"]
+    assert await drained.ask("node.drain") == {"closed": 1}
+    await until(lambda: scene.nodes["b"].cluster.room.is_set_aside("a"))
+    await until(lambda: scene.leader() in ("b", "c"))
+    assert await maintained(scene, "a") == await maintained(scene, "b") == {"a"}
+    assert await drained.ask("node.revive") == {}
+    await until(lambda: not scene.nodes["b"].cluster.room.is_set_aside("a"))
+    await scene.is_led_by("a")
+
+
+@pytest.mark.usefixtures("_calm")
+async def test_what_a_majority_needs_is_critical(scene: Scene) -> None:
+    await scene.declare("a")
+    await is_led_as_wanted(scene)
+
+    async def critical(name: str) -> list[str]:
+        return [row["name"] async for row in scene.nodes[name].listed("queues.critical")]
+
+    assert await critical("a") == []
+    await scene.nodes["c"].stop()
+    await until(lambda: not scene.nodes["a"].cluster.absent.is_alive("c"))
+    assert await critical("a") == ["definitions", "q"]

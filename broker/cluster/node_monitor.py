@@ -1,0 +1,179 @@
+"""Which nodes run: as this node sees them, as the others do, and whether they are a majority.
+
+Suspected is not gone: a node that cannot be reached may go on serving its clients.  It is *dead*
+if its host says that it does not run, or if nobody has seen it for long.  That a link between two
+nodes is cut says nothing of either, so the others are asked before a node is forgotten:
+
+    question  [0, number]
+    answer    [1, number, node ...]    those that the node which is asked sees
+
+Without a majority of the metadata group nothing fails at once: what is asked for waits, and
+clients do not know why.  So each loss of the majority, and each return, is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+from fluffle.broker.base.logs import event
+from fluffle.broker.cluster.codec import BadFrame, pack, unpack
+from fluffle.broker.cluster.rpc import Gather, OnAnswers
+from fluffle.raft.config import Config, Member, NodeId, is_majority, majority_of
+from fluffle.raft.output import Verdict
+
+DEAD_AFTER_MS = 60_000
+"""As RabbitMQ's consumer_disconnected_timeout."""
+
+SEEN_AFTER_MS = 5_000
+"""Links with all that are there are up long before: a second try included."""
+
+logger = logging.getLogger(__name__)
+
+
+class AbsentNodes:
+    """Nodes of the cluster to which there is no link, and what is known of each."""
+
+    __slots__ = ("_alive", "_away_since_ms", "_began_ms", "_is_nobody_there", "_node", "_now_ms")
+
+    def __init__(
+        self, node: NodeId, now_ms: Callable[[], int], is_nobody_there: Callable[[NodeId], bool]
+    ) -> None:
+        """`node` is this one; `is_nobody_there`: whether the host of a node has said so last."""
+        self._node = node
+        self._now_ms = now_ms
+        self._is_nobody_there = is_nobody_there
+        self._began_ms = now_ms()
+        self._alive: set[NodeId] = set()
+        self._away_since_ms: dict[NodeId, int] = {}
+
+    def judged(self, verdict: Verdict) -> None:
+        """Of a node that was never heard of it is not known whether it was ever there."""
+        if verdict.is_alive:
+            self._alive.add(verdict.node)
+            self._away_since_ms.pop(verdict.node, None)
+        else:
+            self._alive.discard(verdict.node)
+            self._away_since_ms.setdefault(verdict.node, self._now_ms())
+
+    @property
+    def alive(self) -> Collection[NodeId]:
+        """Those that are believed to be."""
+        return self._alive
+
+    def is_alive(self, node: NodeId) -> bool:
+        """Whether it is believed to be."""
+        return node in self._alive
+
+    def is_dead(self, node: NodeId) -> bool:
+        """Whether nothing that ends with its process is of any use any more.
+
+        A node sends no pings to itself, so this one is not among those that are seen.
+        """
+        if node == self._node or node in self._alive:
+            return False
+        since_ms = self._away_since_ms.get(node, self._began_ms)
+        return self._is_nobody_there(node) or self._now_ms() - since_ms >= DEAD_AFTER_MS
+
+
+class PeerViews:
+    """The questions of one node that have no answer yet, and the answers to others."""
+
+    __slots__ = ("_absent", "_polls", "_send")
+
+    def __init__(
+        self,
+        absent: AbsentNodes,
+        send: Callable[[NodeId, bytes], None],
+        call_later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        """`send`: to the `receive` of another node; may be lost."""
+        self._absent = absent
+        self._send = send
+        self._polls: Gather[frozenset[NodeId]] = Gather(send, call_later)
+
+    def ask(self, nodes: Collection[NodeId], done: OnAnswers[frozenset[NodeId]]) -> None:
+        """Told once, within seconds and not before this returns, whom those see that answered."""
+        self._polls.ask(nodes, lambda number: pack(0, number), done)
+
+    @property
+    def asked(self) -> int:
+        """How often."""
+        return self._polls.asked
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """A question or an answer.  Raises `BadFrame`."""
+        kind, number, seen = unpacked(payload)
+        if kind == 1:
+            self._polls.answered(node, number, seen)
+        else:
+            self._send(node, pack(1, number, *sorted(self._absent.alive)))
+
+
+def unpacked(payload: bytes) -> tuple[int, int, frozenset[NodeId]]:
+    """Raises `BadFrame`."""
+    row = unpack(payload)
+    if (
+        type(row) is not list
+        or row[:1] not in ([0], [1])
+        or [type(each) for each in row] != [int, int, *[str] * (len(row) - 2)]
+    ):
+        raise BadFrame(f"{row!r:.40} for who is seen")
+    return row[0], row[1], frozenset(row[2:])
+
+
+class MajorityMonitor:
+    """Majority as one node sees it, from its join on: there was one then, perhaps seen through its
+    link with the leader alone.
+    """
+
+    __slots__ = ("_config", "_is_alive", "_is_seen", "_now_ms", "_since_ms", "_voters", "is_there")
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        is_alive: Callable[[NodeId], bool],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`config`: of the metadata group.  `is_alive`: of this node, too."""
+        self._config = config
+        self._is_alive = is_alive
+        self._now_ms = now_ms
+        self._since_ms: int | None = None
+        """When it has looked first, since there were voters whom it had not seen as such."""
+        self._is_seen = False
+        """Whether this node has ever seen all that make one, or should have by now."""
+        self._voters: frozenset[Member] = frozenset()
+        """The voters at the last look."""
+        self.is_there = True
+        """Whether there was a majority at the last look."""
+
+    def look(self) -> None:
+        """Say what is otherwise than at the last look."""
+        voters = self._config().voters
+        alive = {voter for voter in voters if self._is_alive(voter.node)}
+        is_there = not voters or is_majority(alive, voters)
+        if not self._voters.issuperset(voters):  # who has just joined may not have been heard yet
+            self._is_seen, self._since_ms = False, None
+        self._voters = frozenset(voters)
+        self._is_seen = self._is_seen or is_there or self._has_looked_for_long()
+        if is_there == self.is_there or not self._is_seen:
+            return
+        self.is_there = is_there
+        up = ",".join(sorted(voter.node for voter in alive))
+        if is_there:
+            event(logger, logging.INFO, "majority_regained", up=up)
+            return
+        away = ",".join(sorted(voter.node for voter in voters if voter not in alive))
+        advice = (
+            f"until {majority_of(len(voters))} of {len(voters)} nodes see each other nothing is "
+            "defined or changed: start those that are away, or look why there is no link to them; "
+            "if their disks are lost for good, `fluffle salvage`"
+        )
+        event(logger, logging.WARNING, "majority_lost", up=up, away=away, advice=advice)
+
+    def _has_looked_for_long(self) -> bool:
+        now_ms = self._now_ms()
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        return now_ms - self._since_ms >= SEEN_AFTER_MS

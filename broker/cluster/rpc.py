@@ -1,0 +1,370 @@
+"""Requests between nodes: a client, a server, and questions to several nodes at once.
+
+    begin     [0, number, request]               say the first page
+    go on     [1, number]                        and the next
+    give up   [2, number]                        nobody reads it any more
+    page      [3, number, has_more, rows]
+    refusal   [4, number, code, text]            there is nothing behind it
+
+What a request and rows are is for those to know who write and read them.  A page comes when it is
+asked for, so that neither end holds more of a list than two, however long it is; and within some
+seconds, or the node is *silent*: it is not there, it is paused, it is of an older version.  The
+server keeps a list open until its last page is sent, its reader gives up, or its next page is not
+asked for in time; another node may have some open and no more, so that it cannot make this one hold
+much.
+
+`Gather` is for small questions with frames of their own: whoever asks goes on when all nodes have
+answered, or after a while with the answers that have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from fluffle.broker.base.clock import EventLoop, Timer
+from fluffle.broker.base.errors import ResourceError
+from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
+from fluffle.broker.cluster.ports import FrameSender
+from fluffle.broker.queues.queue_api import Deferred
+from fluffle.raft.config import NodeId
+
+BEGIN, GO_ON, GIVE_UP, PAGE, REFUSAL = range(5)
+
+PATIENCE_S = 5.0
+"""For a page: longer than a link needs to be given up, which is better to be told."""
+
+OPEN_MAX = 64
+"""Of one node that asks."""
+
+UNREAD_S_MAX = 60.0
+"""A page that is not asked for by then never is."""
+
+GIVE_UP_S = 2.0
+"""Who can be reached has answered by then."""
+
+
+class Page(NamedTuple):
+    """Some rows of a list."""
+
+    rows: bytes
+    has_more: bool
+
+
+class RequestRefused(NamedTuple):
+    """The reason of a node that does not answer, or no further."""
+
+    code: int
+    """Of AMQP."""
+    text: str
+
+
+class NoReply(NamedTuple):
+    """A node that does not answer, or no further."""
+
+    why: str
+
+
+Told: TypeAlias = Page | RequestRefused | NoReply
+
+
+class RpcRequest:
+    """A request to one node.  `take` when there is something; `stop` it in the end."""
+
+    __slots__ = ("_awaited", "_errands", "_told", "_waiting", "node", "number")
+
+    def __init__(self, errands: RpcClient, node: NodeId, number: int) -> None:
+        self._errands = errands
+        self.node = node
+        self.number = number
+        self._told: Told | None = None
+        self._awaited: Deferred[None] | None = None
+        self._waiting: Timer | None = None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is something to take."""
+        return self._told is not None
+
+    def wait(self) -> Deferred[None]:
+        """Answered as soon as there is."""
+        self._awaited = awaited = Deferred[None]()
+        return awaited
+
+    def take(self) -> Told:
+        """What the node has said.  Of a list it then says what is next."""
+        told, self._told = self._told, None
+        assert told is not None, "it was waited for"
+        if isinstance(told, Page) and told.has_more:
+            self._errands.send(self, GO_ON)
+        return told
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self._awaited = None
+        self._errands.end(self)
+
+    # Called by the errands
+
+    def wait_at_most(self, waiting: Timer | None) -> None:
+        """Whoever gives the node time for its next word."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._waiting = waiting
+
+    def tell(self, told: Told) -> None:
+        self.wait_at_most(None)
+        self._told = told
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.answer(None)
+
+
+class RpcClient:
+    """Requests of one node to others that have not been answered."""
+
+    __slots__ = ("_begun", "_loop", "_number", "_sender", "on_asked", "patience_s")
+
+    def __init__(
+        self, sender: FrameSender, loop: EventLoop, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._sender = sender
+        self._loop = loop
+        self.patience_s = patience_s
+        """For a page, in seconds."""
+        self._begun: dict[int, RpcRequest] = {}
+        self._number = 0
+        self.on_asked: Callable[[NodeId, list[Any]], None] = _nothing
+        """What others ask of this node: see `RpcServer`."""
+
+    def begin(self, node: NodeId, request: bytes) -> RpcRequest:
+        """Whatever comes of it is there to be taken at once, or in a bounded time."""
+        self._number = number = self._number + 1
+        errand = RpcRequest(self, node, number)
+        if hindrance := self._sender.hindrance(node):
+            errand.tell(NoReply(hindrance))
+        else:
+            self._begun[number] = errand
+            self.send(errand, BEGIN, request)
+        return errand
+
+    def send(self, errand: RpcRequest, kind: int, *fields: object) -> None:
+        """Have it say something, in time."""
+        silent = partial(self._silent, errand, f"it has said nothing for {self.patience_s:g} s")
+        errand.wait_at_most(self._loop.call_later(self.patience_s, silent))
+        self._sender.send(errand.node, pack(kind, errand.number, *fields))
+
+    def end(self, errand: RpcRequest) -> None:
+        """Unless it has ended: who does it may stop, too, if it is not of an older version now."""
+        errand.wait_at_most(None)
+        is_begun = self._begun.pop(errand.number, None) is not None
+        if is_begun and not self._sender.hindrance(errand.node):
+            self._sender.send(errand.node, pack(GIVE_UP, errand.number))
+
+    def _silent(self, errand: RpcRequest, why: str) -> None:
+        self.end(errand)
+        errand.tell(NoReply(why))
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """What was under way over the link before is lost, also if there is another."""
+        del is_up
+        for errand in [each for each in self._begun.values() if each.node == node]:
+            self._silent(errand, "the link to it was lost")
+
+    def receive(self, node: NodeId, payload: bytes) -> None:
+        """What another node asks or says.  Raises `BadFrame`."""
+        match unpack(payload):
+            case [0 | 1 | 2 as kind, int(number), *rest] if are_numbers(kind, number):
+                self.on_asked(node, [kind, number, *rest])
+            case [3 as kind, int(number), bool(has_more), bytes(rows)] if are_numbers(kind, number):
+                self._tell(node, number, Page(rows, has_more))
+            case [4 as kind, int(number), int(code), str(text)] if are_numbers(kind, number, code):
+                self._tell(node, number, RequestRefused(code, text))
+            case _:
+                raise BadFrame("no errand, and nothing that is said to one")
+
+    def _tell(self, node: NodeId, number: int, told: Told) -> None:
+        """Not what is late, and not what nobody has asked."""
+        errand = self._begun.get(number)
+        if errand is None or errand.node != node:
+            return
+        if not (isinstance(told, Page) and told.has_more):
+            del self._begun[number]
+        errand.tell(told)
+
+
+def _nothing(_node: NodeId, _row: list[Any]) -> None:
+    """It is asked too early: who asks gives up."""
+
+
+class Listing(Protocol):
+    """Something that is told page by page."""
+
+    def go_on(self) -> None:
+        """Have the next page told, not before this returns."""
+
+    def close(self) -> None:
+        """Nobody reads it any more: tell nothing, and end what is done for it."""
+
+
+Tell: TypeAlias = Callable[[Page | RequestRefused], None]
+
+Begin: TypeAlias = Callable[[bytes, Tell], Listing]
+"""Looks at a request; what comes of it is told to that function, when it is asked to go on."""
+
+
+class OpenListing:
+    """A listing that another node reads."""
+
+    __slots__ = ("listing", "unread")
+
+    def __init__(self) -> None:
+        self.listing: Listing
+        self.unread: Timer | None = None
+        """While it is for the other to ask."""
+
+    def read(self) -> None:
+        if self.unread is not None:
+            self.unread.cancel()
+            self.unread = None
+
+
+class RpcServer:
+    """Answers to all requests of other nodes."""
+
+    __slots__ = ("_begin_listing", "_loop", "_open", "_sender")
+
+    def __init__(self, sender: FrameSender, loop: EventLoop, begin: Begin) -> None:
+        self._sender = sender
+        self._loop = loop
+        self._begin_listing = begin
+        self._open: dict[NodeId, dict[int, OpenListing]] = {}
+
+    def asked(self, node: NodeId, row: list[Any]) -> None:
+        """See `RpcClient.receive`.  Raises `BadFrame`."""
+        match row:
+            case [0, number, bytes(request)]:
+                self._begin(node, number, request)
+            case [1, number]:
+                self._go_on(node, number)
+            case [2, number]:
+                self._close(node, number)
+            case _:
+                raise BadFrame("no errand")
+
+    def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
+        """Whoever is at its end now has asked nothing yet."""
+        del is_up
+        for number in tuple(self._open.get(node, ())):
+            self._close(node, number)
+
+    def _begin(self, node: NodeId, number: int, request: bytes) -> None:
+        self._close(node, number)  # of another life
+        of_it = self._open.setdefault(node, {})
+        if len(of_it) >= OPEN_MAX:
+            text = f"{OPEN_MAX} lists are read by '{node}' already"
+            self._sender.send(node, pack(REFUSAL, number, int(ResourceError.code), text))
+            return
+        of_it[number] = begun = OpenListing()
+        begun.listing = self._begin_listing(request, partial(self._tell, node, number))
+        begun.listing.go_on()
+
+    def _go_on(self, node: NodeId, number: int) -> None:
+        """Nothing of one that has been closed: who asks gives up."""
+        begun = self._open.get(node, {}).get(number)
+        if begun is not None and begun.unread is not None:
+            begun.read()
+            begun.listing.go_on()
+
+    def _tell(self, node: NodeId, number: int, told: Page | RequestRefused) -> None:
+        begun = self._open[node][number]
+        if isinstance(told, RequestRefused):
+            self._forget(node, number)
+            self._sender.send(node, pack(REFUSAL, number, *told))
+            return
+        if told.has_more:
+            close = partial(self._close, node, number)
+            begun.unread = self._loop.call_later(UNREAD_S_MAX, close)
+        else:
+            self._forget(node, number)
+        self._sender.send(node, pack(PAGE, number, told.has_more, told.rows))
+
+    def _close(self, node: NodeId, number: int) -> None:
+        begun = self._forget(node, number)
+        if begun is not None:
+            begun.read()
+            begun.listing.close()
+
+    def _forget(self, node: NodeId, number: int) -> OpenListing | None:
+        of_it = self._open.get(node, {})
+        begun = of_it.pop(number, None)
+        if not of_it:
+            self._open.pop(node, None)
+        return begun
+
+
+Answer = TypeVar("Answer")
+
+OnAnswers: TypeAlias = Callable[[Mapping[NodeId, Answer]], None]
+
+
+class PendingGather(Generic[Answer]):
+    """A request that waits for the answers of these nodes."""
+
+    __slots__ = ("done", "found", "missing")
+
+    def __init__(self, nodes: Collection[NodeId], done: OnAnswers[Answer]) -> None:
+        self.missing = set(nodes)
+        self.found: dict[NodeId, Answer] = {}
+        self.done = done
+
+
+class Gather(Generic[Answer]):
+    """Requests of one node to several, without all answers yet."""
+
+    __slots__ = ("_call_later", "_polls", "_send", "asked")
+
+    def __init__(
+        self,
+        send: Callable[[NodeId, bytes], None],
+        call_later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        """`send`: to another node; may be lost."""
+        self._send = send
+        self._call_later = call_later
+        self._polls: dict[int, PendingGather[Answer]] = {}
+        self.asked = 0
+        """How many there were; the number of the last."""
+
+    def ask(
+        self,
+        nodes: Collection[NodeId],
+        question: Callable[[int], bytes],
+        done: OnAnswers[Answer],
+    ) -> None:
+        """Told once, within seconds and not before this returns, of those that have answered.
+
+        `question`: what is sent, with the number that comes back with the answer.
+        """
+        self.asked = number = self.asked + 1
+        self._polls[number] = PendingGather(nodes, done)
+        for node in nodes:
+            self._send(node, question(number))
+        self._call_later(GIVE_UP_S if nodes else 0.0, partial(self._end, number))
+
+    def answered(self, node: NodeId, number: int, answer: Answer | None) -> None:
+        """None: there is nothing that it can say."""
+        poll = self._polls.get(number)
+        if poll is None or node not in poll.missing:
+            return
+        poll.missing.discard(node)
+        if answer is not None:
+            poll.found[node] = answer
+        if not poll.missing:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        poll = self._polls.pop(number, None)
+        if poll is not None:
+            poll.done(poll.found)
