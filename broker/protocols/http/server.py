@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from ssl import SSLContext
 from urllib.parse import urlsplit
@@ -29,14 +29,18 @@ from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.peer_addresses import address_of, is_loopback, plain_host
 from fluffle.broker.process.sockets import listening_socket
-from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import Endpoint, NoSuchMethod, NoSuchPath
+from fluffle.broker.protocols.http.call import Call, VerbClient
+from fluffle.broker.protocols.http.endpoint_table import (
+    LONG_BODY_BYTES_MAX,
+    Endpoint,
+    NoSuchMethod,
+    NoSuchPath,
+)
 from fluffle.broker.protocols.http.endpoints import ENDPOINTS, TABLE
 from fluffle.broker.protocols.http.files import StaticFiles
 from fluffle.broker.protocols.http.idle_clients import ConnectionGuard
 from fluffle.broker.protocols.http.openapi import reference
 from fluffle.broker.protocols.http.pagination import listed, shown
-from fluffle.broker.protocols.http.request_bodies import RequestBodies
 from fluffle.broker.protocols.http.request_channel import Addresses, knowledge_of
 from fluffle.broker.protocols.http.responses import (
     Answer,
@@ -58,7 +62,67 @@ from fluffle.broker.protocols.http.rights import (
     login_failed,
     refusal_reason,
 )
-from fluffle.broker.protocols.http.verb_client import VerbClient
+
+BODY_TIMEOUT_S = 60.0
+"""Until a request that has begun is whole."""
+BODIES_BYTES_MAX = 4 * LONG_BODY_BYTES_MAX
+"""Of all requests together: what is read of a body takes several times its size."""
+
+
+class RequestBodies:
+    """Bodies of all requests that are being answered."""
+
+    __slots__ = ("_left_bytes",)
+
+    def __init__(self, bytes_max: int = BODIES_BYTES_MAX) -> None:
+        self._left_bytes = bytes_max
+
+    @asynccontextmanager
+    async def of(self, request: web.BaseRequest, endpoint: Endpoint) -> AsyncIterator[bytes]:
+        """That of a request, in memory as long as the block lasts; empty where none is read.
+
+        Refusal for what is too long, comes too slowly, or is encoded wrongly; ConnectionError.
+        """
+        body = bytearray()
+        try:
+            if endpoint.body is not None:
+                await self._read(request, endpoint.body_bytes_max, body)
+            yield bytes(body)
+        finally:
+            self._left_bytes += len(body)
+
+    async def _read(self, request: web.BaseRequest, bytes_max: int, body: bytearray) -> None:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                await self._take(request, bytes_max, body)
+        except web.RequestPayloadError:
+            raise Refusal(
+                close_after(HTTPStatus.BAD_REQUEST, "the body cannot be decoded")
+            ) from None
+        except TimeoutError:
+            raise Refusal(
+                close_after(HTTPStatus.REQUEST_TIMEOUT, "the body has not come")
+            ) from None
+
+    async def _take(self, request: web.BaseRequest, bytes_max: int, body: bytearray) -> None:
+        """Piece by piece."""
+        if request.transport is None:
+            raise ConnectionResetError
+        while piece := await request.content.readany():
+            body += piece
+            self._left_bytes -= len(piece)
+            if len(body) > bytes_max:
+                reason = f"a body may have {bytes_max} bytes"
+                raise Refusal(close_after(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason))
+            if self._left_bytes < 0:
+                reason = "too much is being sent by others"
+                raise Refusal(close_after(HTTPStatus.SERVICE_UNAVAILABLE, reason))
+
+
+def close_after(status: HTTPStatus, reason: str) -> Reply:
+    """An answer after which nothing more is read."""
+    return error_reply(status, "bad_request", reason, connection="close")
+
 
 OF_CLIENTS = HttpProcessingError, RequestPayloadError, ConnectionError
 GONE = "Connection closed."

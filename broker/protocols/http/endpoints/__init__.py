@@ -2,20 +2,14 @@
 
 from fluffle.broker.protocols.http.endpoint_table import EndpointTable
 from fluffle.broker.protocols.http.endpoints import (
-    bindings,
     clients,
     definitions,
     exchanges,
     extensions,
-    features,
     health,
-    limits,
-    nodes,
     overview,
-    permissions,
     policies,
     queues,
-    quorum,
     users,
     vhosts,
 )
@@ -23,19 +17,19 @@ from fluffle.broker.protocols.http.openapi import describing
 
 ENDPOINTS = (
     *overview.ENDPOINTS,
-    *nodes.ENDPOINTS,
+    *overview.NODE_ENDPOINTS,
     *vhosts.ENDPOINTS,
     *users.ENDPOINTS,
-    *permissions.ENDPOINTS,
+    *users.PERMISSION_ENDPOINTS,
     *policies.ENDPOINTS,
     *definitions.ENDPOINTS,
-    *limits.ENDPOINTS,
+    *users.LIMIT_ENDPOINTS,
     *health.ENDPOINTS,
-    *features.ENDPOINTS,
+    *overview.FEATURE_ENDPOINTS,
     *exchanges.ENDPOINTS,
     *queues.ENDPOINTS,
-    *quorum.ENDPOINTS,
-    *bindings.ENDPOINTS,
+    *queues.QUORUM_ENDPOINTS,
+    *exchanges.BINDING_ENDPOINTS,
     *clients.ENDPOINTS,
     *extensions.ENDPOINTS,
 )

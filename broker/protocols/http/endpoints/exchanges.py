@@ -1,28 +1,35 @@
-"""exchanges: what there is, and what leads to and from each."""
+"""exchanges and bindings: what there is, what leads where, and messages that are published."""
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
+from typing import NamedTuple
+from urllib.parse import quote, unquote_plus
 
 from fluffle.broker.admin.context import Row
+from fluffle.broker.admin.topology import binding_row, bindings_in
 from fluffle.broker.core.topology import (
     declare_exchange,
     delete_exchange,
     without_line_breaks,
 )
-from fluffle.broker.protocols.http.amqp_json import (
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.protocols.http.call import Call
+from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Endpoint
+from fluffle.broker.protocols.http.endpoints.totals import AGES, by_channel, with_counts
+from fluffle.broker.protocols.http.objects import (
     arguments,
+    binding_object,
     boolean,
+    exchange_name,
+    exchange_object,
     payload_of,
+    properties_key,
     raw_properties,
     short,
     text_in,
 )
-from fluffle.broker.protocols.http.call import Call
-from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, MESSAGE_BODY_BYTES_MAX, Endpoint
-from fluffle.broker.protocols.http.endpoints.bindings import list_with
-from fluffle.broker.protocols.http.endpoints.totals import AGES, by_channel, with_counts
-from fluffle.broker.protocols.http.objects import exchange_name, exchange_object
 from fluffle.broker.protocols.http.pagination import LISTED, YES
 from fluffle.broker.protocols.http.responses import (
     Created,
@@ -33,7 +40,9 @@ from fluffle.broker.protocols.http.responses import (
     unavailable,
 )
 from fluffle.broker.protocols.http.rights import Right
+from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.runtime.background import in_pieces
 
 NO_EXCHANGE = "exchange_not_found"
 STATISTICS = "exchanges.statistics"
@@ -105,13 +114,13 @@ async def existing_row(call: Call) -> Row:
 
 async def list_from(call: Call) -> Listing:
     """Bindings of which it is the source."""
-    return await list_with(call, source_name=(await existing(call))["name"])
+    return await bindings_with(call, source_name=(await existing(call))["name"])
 
 
 async def list_to(call: Call) -> Listing:
     """Bindings that lead to it."""
     name = (await existing(call))["name"]
-    return await list_with(call, destination_kind="exchange", destination_name=name)
+    return await bindings_with(call, destination_kind="exchange", destination_name=name)
 
 
 async def put(call: Call) -> Created | None:
@@ -207,4 +216,143 @@ ENDPOINTS = (
         body=MESSAGE,
         body_bytes_max=MESSAGE_BODY_BYTES_MAX,
     ),
+)
+
+
+LOOKED_AT_ONCE = 2000
+"""Bindings, in a turn of the loop."""
+
+BINDING = {
+    "type": "object",
+    "properties": {"routing_key": {"type": ["string", "null"]}, "arguments": ARGUMENTS},
+}
+
+
+async def list_bindings(call: Call) -> Listing:
+    """Of the virtual hosts that he may look at."""
+    rows = call.visible(await call.rows("bindings.list"))
+    return Listing([binding_object(row) for row in rows])
+
+
+async def list_bindings_of_vhost(call: Call) -> Listing:
+    return await bindings_with(call)
+
+
+async def bindings_with(call: Call, **ends: str) -> Listing:
+    """Of the virtual host in the path, those with these ends."""
+    rows = await call.rows("bindings.list", vhost=call.vhost().name)
+    return Listing([binding_object(row) for row in rows if ends.items() <= row.items()])
+
+
+class BindingKind(NamedTuple):
+    """Kind of bindings: to queues, or to exchanges."""
+
+    letter: str
+    """In paths."""
+    of: DestinationKind
+
+
+KINDS = (BindingKind("q", DestinationKind.QUEUE), BindingKind("e", DestinationKind.EXCHANGE))
+
+
+def ends_in(call: Call, kind: BindingKind) -> tuple[str, str]:
+    """Source and destination in the path."""
+    source, destination = exchange_name(call.path["source"]), call.path["destination"]
+    is_exchange = kind.of is DestinationKind.EXCHANGE
+    return source, exchange_name(destination) if is_exchange else destination
+
+
+async def between(call: Call, kind: BindingKind) -> list[Binding]:
+    """Those of the two ends in the path."""
+    wanted = *ends_in(call, kind), kind.of
+    found: list[Binding] = []
+    for piece in in_pieces(bindings_in(call.vhost()), LOOKED_AT_ONCE):
+        found += (
+            each
+            for each in piece
+            if (each.source, each.destination, each.destination_kind) == wanted
+        )
+        await asyncio.sleep(0)
+    return found
+
+
+async def existing_binding(call: Call, kind: BindingKind) -> Binding:
+    """That in the path: clients quote the key once more, or forget to, or quote a blank of it as
+    `%20`.  Refusal."""
+    props = call.path["props"]
+    every = [(key_of(each), each) for each in await between(call, kind)]
+    for read, said in ((str, props), (unquote_plus, unquote_plus(props)), (unquote_plus, props)):
+        for key, binding in every:
+            if read(key) == said:
+                return binding
+    raise not_found()
+
+
+def key_of(binding: Binding) -> str:
+    return properties_key(binding.routing_key, plain(binding.arguments))
+
+
+def object_of(call: Call, binding: Binding) -> Row:
+    return binding_object(binding_row(call.vhost(), binding))
+
+
+async def list_between(kind: BindingKind, call: Call) -> Listing:
+    return Listing([object_of(call, each) for each in await between(call, kind)])
+
+
+async def show_binding(kind: BindingKind, call: Call) -> Row:
+    return object_of(call, await existing_binding(call, kind))
+
+
+async def bind(kind: BindingKind, call: Call) -> Created:
+    """Have one more."""
+    call.vhost_to_change()
+    source, destination = ends_in(call, kind)
+    short(source, "source")
+    short(destination, "destination")
+    body = call.json()
+    said = body.get("routing_key")
+    routing_key = "" if said is None else short(said, "routing_key")
+    source, destination = without_line_breaks(source), without_line_breaks(destination)
+    binding = Binding(source, destination, kind.of, routing_key, arguments(body))
+    with call.declarations() as channel:
+        await channel.bind(binding)
+    return Created(f"{quote(call.path['destination'], safe='')}/{quote(key_of(binding), safe='')}")
+
+
+async def unbind(kind: BindingKind, call: Call) -> None:
+    binding = await existing_binding(call, kind)
+    with call.declarations() as channel:
+        await channel.unbind(binding)
+
+
+def endpoints_of(kind: BindingKind) -> tuple[Endpoint, ...]:
+    """Of bindings to queues, or to exchanges."""
+    path, to = f"bindings/{{vhost}}/e/{{source}}/{kind.letter}/{{destination}}", kind.of.value
+    one = f"{path}/{{props}}"
+    summaries = {
+        "list": f"The bindings of an exchange to the {to} of a name.",
+        "bind": f"Bind a {to} to an exchange." if to == "queue" else "Bind two exchanges.",
+        "show": f"One binding to a {to}, by its properties_key.",
+        "unbind": f"Delete a binding to a {to}.",
+    }
+    return (
+        Endpoint("GET", path, Right.VHOST, partial(list_between, kind), summaries["list"], LISTED),
+        Endpoint("POST", path, Right.VHOST, partial(bind, kind), summaries["bind"], body=BINDING),
+        Endpoint("GET", one, Right.VHOST, partial(show_binding, kind), summaries["show"]),
+        Endpoint("DELETE", one, Right.VHOST, partial(unbind, kind), summaries["unbind"]),
+    )
+
+
+BINDING_ENDPOINTS = (
+    Endpoint("GET", "bindings", Right.MANAGEMENT, list_bindings, "All bindings.", LISTED),
+    Endpoint(
+        "GET",
+        "bindings/{vhost}",
+        Right.VHOST,
+        list_bindings_of_vhost,
+        "The bindings of a virtual host.",
+        LISTED,
+    ),
+    *(each for kind in KINDS for each in endpoints_of(kind)),
 )

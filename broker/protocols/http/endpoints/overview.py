@@ -1,20 +1,27 @@
-"""whoami, overview, cluster-name, version, extensions: the user, and the cluster as a whole."""
+"""whoami, overview, nodes, and what nodes agree on: the user, and the cluster as a whole.
+
+feature-flags, deprecated-features, reset, auth/attempts, shovels and federation-links are
+RabbitMQ's: a cluster of ours needs no flags, for what is here is on, and nothing is deprecated.  It
+moves nothing from or to other brokers, so that the lists of what does so are empty.
+"""
 
 from __future__ import annotations
 
 import sys
 from http import HTTPStatus
 from json import dumps
+from math import ceil
 from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.nodes import exchange_types
+from fluffle.broker.base.features import FEATURES
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.observability.statistics.counts import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, texts
 from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
-from fluffle.broker.protocols.http.responses import Reply, bad_request
+from fluffle.broker.protocols.http.responses import Listing, Reply, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import QueueType
 
@@ -118,4 +125,153 @@ ENDPOINTS = (
     Endpoint("GET", "version", Right.ANYBODY, version, "The version of RabbitMQ it behaves like."),
     Endpoint("GET", "extensions", Right.MANAGEMENT, extensions, "Scripts for RabbitMQ's pages."),
     Endpoint("GET", "auth", Right.ANYBODY, oauth, "How users may log in."),
+)
+
+
+UNMEASURED = "not_available"
+"""What RabbitMQ says of the memory of a node that does not answer."""
+
+
+async def list_nodes(call: Call) -> Listing:
+    windows_asked(call)
+    return Listing(await call.rows("nodes.list"))
+
+
+async def show_node(call: Call) -> Row:
+    windows_asked(call)
+    return await node_of(call)
+
+
+async def node_of(call: Call) -> Row:
+    """That in the path.  Refusal."""
+    for row in await call.rows("nodes.list"):
+        if row["name"] == call.path["node"]:
+            return row
+    raise not_found()
+
+
+async def memory(call: Call) -> Row:
+    """In bytes."""
+    return {"memory": await memory_of(call) or UNMEASURED}
+
+
+async def relative_memory(call: Call) -> Row:
+    """In percent, rounded up."""
+    parts = await memory_of(call)
+    if parts is None:
+        return {"memory": UNMEASURED}
+    whole = parts.pop("total")["rss"] or 1
+    sizes = {name: size for name, size in parts.items() if isinstance(size, int)}
+    return {"memory": {"total": 100, **{n: ceil(100 * size / whole) for n, size in sizes.items()}}}
+
+
+async def memory_of(call: Call) -> Row | None:
+    """None of a node that says nothing.  Refusal if there is none of that name."""
+    name = (await node_of(call))["name"]
+    asked = {"what": "nodes.memory", "node": name}
+    for told in await call.rows("everywhere.rows", **asked):
+        if "row" in told:
+            return dict(told["row"])
+    return None
+
+
+NODE_ENDPOINTS = (
+    Endpoint("GET", "nodes", Right.MONITORING, list_nodes, "The nodes of the cluster."),
+    Endpoint("GET", "nodes/{node}", Right.MONITORING, show_node, "One of them."),
+    Endpoint("GET", "nodes/{node}/memory", Right.MONITORING, memory, "What takes its memory."),
+    Endpoint(
+        "GET",
+        "nodes/{node}/memory/relative",
+        Right.MONITORING,
+        relative_memory,
+        "The same in percent.",
+    ),
+)
+
+
+async def feature_flags(_call: Call) -> Listing:
+    return Listing(
+        [
+            {
+                "name": name,
+                "desc": description,
+                "doc_url": "",
+                "state": "enabled",
+                "stability": "required",
+                "provided_by": "fluffle",
+            }
+            for name, description in FEATURES.items()
+        ]
+    )
+
+
+async def enable(call: Call) -> None:
+    """It is on already.  Refusal for what there is not."""
+    if call.path["name"] not in FEATURES:
+        raise bad_request("unsupported")
+
+
+async def deprecated(_call: Call) -> Listing:
+    return Listing([])
+
+
+async def reset(call: Call) -> None:
+    """RabbitMQ forgets its statistics; ours are of this moment, so there is nothing to forget."""
+    if "node" in call.path:
+        await node_of(call)
+
+
+async def attempts(call: Call) -> Listing:
+    """How many have logged in by AMQP, and could not, since a node has started."""
+    name = (await node_of(call))["name"]
+    told = await call.rows("everywhere.rows", what="statistics.logins", node=name)
+    return Listing([each["row"] for each in told if "row" in each])
+
+
+async def attempts_by_source(call: Call) -> list[Row]:
+    """Nobody counts by address, as RabbitMQ does not unless it is told to."""
+    await node_of(call)
+    return []
+
+
+async def forget_attempts(call: Call) -> None:
+    """Counters only grow here, since metrics are made of them."""
+    await node_of(call)
+
+
+async def movers(call: Call) -> Listing:
+    """There is no shovel and no link.  Refusal for a virtual host that is not there."""
+    if "vhost" in call.path:
+        call.vhost()
+    return Listing([])
+
+
+ATTEMPTS = "auth/attempts/{node}"
+FEATURE_ENDPOINTS = (
+    Endpoint("GET", "feature-flags", Right.MANAGEMENT, feature_flags, "What there is."),
+    Endpoint(
+        "PUT",
+        "feature-flags/{name}/enable",
+        Right.ADMINISTRATOR,
+        enable,
+        "Nothing: all of them are enabled.",
+    ),
+    Endpoint("GET", "deprecated-features", Right.MANAGEMENT, deprecated, "What will go."),
+    Endpoint("GET", "deprecated-features/used", Right.MANAGEMENT, deprecated, "And is used."),
+    Endpoint("DELETE", "reset", Right.ADMINISTRATOR, reset, "Nothing: counts are of now."),
+    Endpoint("DELETE", "reset/{node}", Right.ADMINISTRATOR, reset, "The same of a node."),
+    Endpoint("GET", ATTEMPTS, Right.MONITORING, attempts, "How many have logged in."),
+    Endpoint("DELETE", ATTEMPTS, Right.MONITORING, forget_attempts, "Nothing: they are counters."),
+    Endpoint(
+        "GET", f"{ATTEMPTS}/source", Right.MONITORING, attempts_by_source, "The same by address."
+    ),
+    Endpoint(
+        "DELETE", f"{ATTEMPTS}/source", Right.MONITORING, forget_attempts, "Nothing, likewise."
+    ),
+    Endpoint("GET", "shovels", Right.MONITORING, movers, "None: there are no shovels."),
+    Endpoint("GET", "shovels/{vhost}", Right.MONITORING, movers, "None in a virtual host."),
+    Endpoint("GET", "federation-links", Right.MONITORING, movers, "None: nothing is federated."),
+    Endpoint(
+        "GET", "federation-links/{vhost}", Right.MONITORING, movers, "None in a virtual host."
+    ),
 )

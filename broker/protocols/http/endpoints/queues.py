@@ -1,28 +1,26 @@
-"""queues: what there is, and what is in each."""
+"""queues: what there is, what is in each, on which nodes quorum queues are, and who leads them."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 
 from fluffle.broker.admin.context import Row
+from fluffle.broker.admin.members import quorum_queues
+from fluffle.broker.base.errors import NotFound
 from fluffle.broker.core.topology import without_line_breaks
 from fluffle.broker.observability.statistics.counts import TICK_MS
 from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
-from fluffle.broker.protocols.http.amqp_json import (
-    ENCODINGS,
-    arguments,
-    boolean,
-    integer,
-    message_object,
-    short,
-)
+from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import ARGUMENTS, Endpoint
-from fluffle.broker.protocols.http.endpoints.bindings import list_with
 from fluffle.broker.protocols.http.endpoints.clients import consumer_object
+from fluffle.broker.protocols.http.endpoints.exchanges import bindings_with
 from fluffle.broker.protocols.http.endpoints.totals import (
     AGES,
     by_channel,
@@ -30,29 +28,39 @@ from fluffle.broker.protocols.http.endpoints.totals import (
     with_counts,
     with_volumes,
 )
-from fluffle.broker.protocols.http.message_channel import MessageChannel
 from fluffle.broker.protocols.http.objects import (
+    ENCODINGS,
     EXCLUSIVE_TAG,
     QUEUE_OR_NULL,
+    arguments,
+    boolean,
+    integer,
+    message_object,
     queue_basics,
     queue_object,
     queue_totals,
+    short,
     with_capacity,
     with_idleness,
     with_publishers,
 )
-from fluffle.broker.protocols.http.pagination import LISTED, YES
+from fluffle.broker.protocols.http.pagination import LISTED, YES, fitting
+from fluffle.broker.protocols.http.request_channel import MessageChannel
 from fluffle.broker.protocols.http.responses import (
     Created,
     Listing,
     Refusal,
+    Reply,
+    as_json,
     bad_request,
     get_refusal,
     not_found,
     not_there,
+    unavailable,
 )
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, Declaration, QueueType
+from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import raw_properties
@@ -178,7 +186,7 @@ async def list_bindings(call: Call) -> Listing:
     """What leads to it."""
     name = call.path["name"]
     await call.result("queues.show", vhost=call.vhost().name, name=name)
-    return await list_with(call, destination_kind="queue", destination_name=name)
+    return await bindings_with(call, destination_kind="queue", destination_name=name)
 
 
 def queue_in(vhost: VirtualHost, name: str, refusal: Refusal) -> str:
@@ -336,5 +344,195 @@ ENDPOINTS = (
         act,
         "Refused: there is nothing that a queue could be told to do.",
         body=ACTION,
+    ),
+)
+
+
+ACCEPTED = Reply(HTTPStatus.ACCEPTED)
+CLASSIC = "classic_queue_not_supported"
+STRATEGIES = ("all", "even")
+
+NODE = {"type": "object", "required": ["node"], "properties": {"node": {"type": "string"}}}
+GROWTH = {
+    "type": "object",
+    "required": ["strategy"],
+    "properties": {
+        "vhost_pattern": {"type": "string", "default": ".*"},
+        "queue_pattern": {"type": "string", "default": ".*"},
+        "strategy": {"enum": list(STRATEGIES)},
+    },
+}
+
+
+async def member_status(call: Call) -> list[Row] | Reply:
+    """What each member says of itself; `noproc` of who says nothing."""
+    definition = defined_queue(call)
+    if definition is None:
+        raise not_found()
+    if not is_quorum(definition):
+        body = json.dumps({"status": "failed", "reason": CLASSIC}).encode()
+        return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body)
+    spec, company = definition.spec, call.context.company
+    rows = await call.rows_everywhere("queues.raft", name=spec.name, vhost=call.vhost().name)
+    told = [{name: value for name, value in row.items() if name != "node"} for row in rows]
+    names = {row["Node Name"] for row in told}
+    members = {company.shown(node) for node in dict(definition.members)}
+    return told + [
+        {"Node Name": node, "Raft State": "noproc", "Membership": ""}
+        for node in sorted(members - names)
+    ]
+
+
+def defined_queue(call: Call) -> QueueDefinition | None:
+    """That in the path, if it is there."""
+    queue = call.vhost().queues.get(call.path["name"])
+    return queue.definition if queue is not None else None
+
+
+def is_quorum(definition: QueueDefinition) -> bool:
+    return definition.spec.queue_type is QueueType.QUORUM
+
+
+async def add_member(call: Call) -> None:
+    """Have the queue on one node more."""
+    node, definition = node_wanted(call), defined_queue(call)
+    if definition is None:
+        raise unavailable("not_found")
+    try:
+        await change_members(call, "queues.add_member", definition, node)
+    except NotFound:
+        raise unavailable("node_not_running") from None
+
+
+async def delete_member(call: Call) -> Reply:
+    """Have the queue on one node less, if it is there."""
+    node, definition = node_wanted(call), defined_queue(call)
+    if definition is None:
+        raise not_found()
+    with suppress(NotFound):
+        await change_members(call, "queues.delete_member", definition, node)
+    return ACCEPTED
+
+
+async def change_members(call: Call, verb: str, definition: QueueDefinition, node: str) -> None:
+    """NotFound; Refusal."""
+    if not is_quorum(definition):
+        raise unavailable(CLASSIC)
+    await call.result(verb, name=definition.spec.name, vhost=call.path["vhost"], node=node)
+
+
+def node_wanted(call: Call) -> str:
+    """Refusal."""
+    node = call.json("node")["node"]
+    if not isinstance(node, str):
+        raise bad_request(["not_string", "node"])
+    return node
+
+
+async def grow(call: Call) -> Reply | None:
+    """Have quorum queues on one node more: all, or those with an even number of members."""
+    body, node = call.json("strategy"), call.path["node"]
+    if body["strategy"] not in STRATEGIES:
+        raise bad_request(["unknown_strategy", body["strategy"]])
+    if call.context.company.known(node) is None:
+        return None  # as RabbitMQ, which finds no queue that could be there
+    is_even = body["strategy"] == "even"
+    queues = [
+        {"vhost": vhost, "name": definition.spec.name}
+        for vhost, definition in await matching_queues(call, body)
+        if not (is_even and len(definition.wanted or definition.members) % 2)
+    ]
+    return unfinished(await call.rows_of_many("queues.grow", node=node, queues=queues))
+
+
+def unfinished(rows: list[Row]) -> Reply | None:
+    """202 with the queues whose members are not as was asked for, by what became of that, and why;
+    None if all are."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["error"]:
+            queue = {"vhost": row["vhost"], "name": row["name"], "reason": row["error"]}
+            found.setdefault(row["result"], []).append(queue)
+    return Reply(HTTPStatus.ACCEPTED, as_json(found)) if found else None
+
+
+async def matching_queues(call: Call, body: Row) -> list[tuple[str, QueueDefinition]]:
+    """Quorum queues whose names fit the patterns.  Refusal."""
+    patterns = (body.get(name, ".*") for name in ("vhost_pattern", "queue_pattern"))
+    try:
+        fits_vhost, fits_queue = (compiled_once(str(pattern)) for pattern in patterns)
+    except UnusablePattern as error:
+        raise bad_request(str(error)) from None
+
+    def fits(found: tuple[str, QueueDefinition]) -> bool:
+        names = found[0], found[1].spec.name
+        octets = (name.encode(errors="surrogateescape") for name in names)
+        return fits_vhost(next(octets)) and fits_queue(next(octets))
+
+    return await fitting(tuple(quorum_queues(call.context)), fits, "queue_pattern")
+
+
+async def shrink(call: Call) -> Reply:
+    """Have all quorum queues on one node less, but those that are nowhere else."""
+    rows: list[Row] = []
+    with suppress(NotFound):
+        rows = await call.rows_of_many("queues.shrink", node=call.path["node"])
+    return unfinished(rows) or ACCEPTED
+
+
+async def rebalance(call: Call) -> None:
+    """Have all nodes lead about as many queues; what takes long goes on by itself."""
+    with suppress(TimeoutError):
+        await call.result("queues.rebalance")
+
+
+REPLICAS = "queues/quorum/{vhost}/{name}/replicas"
+
+QUORUM_ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "queues/quorum/{vhost}/{name}/status",
+        Right.VHOST,
+        member_status,
+        "How each member of a quorum queue stands.",
+    ),
+    Endpoint(
+        "POST",
+        f"{REPLICAS}/add",
+        Right.ADMINISTRATOR,
+        add_member,
+        "Add a member on a node.",
+        body=NODE,
+    ),
+    Endpoint(
+        "DELETE",
+        f"{REPLICAS}/delete",
+        Right.ADMINISTRATOR,
+        delete_member,
+        "Delete the member on a node.",
+        body=NODE,
+    ),
+    Endpoint(
+        "POST",
+        "queues/quorum/replicas/on/{node}/grow",
+        Right.ADMINISTRATOR,
+        grow,
+        "Add members of many quorum queues on a node.",
+        body=GROWTH,
+    ),
+    Endpoint(
+        "DELETE",
+        "queues/quorum/replicas/on/{node}/shrink",
+        Right.ADMINISTRATOR,
+        shrink,
+        "Delete the members of all quorum queues on a node.",
+    ),
+    Endpoint(
+        "POST",
+        "rebalance/queues",
+        Right.ADMINISTRATOR,
+        rebalance,
+        "Have all nodes lead about as many quorum queues.",
+        body={},
     ),
 )

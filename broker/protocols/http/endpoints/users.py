@@ -1,4 +1,8 @@
-"""users: who may log in, with which password and tags."""
+"""users, permissions, topic-permissions, vhost-limits and user-limits.
+
+Who may log in, with which password and tags, what users may do in virtual hosts, and how much there
+may be of what.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,8 @@ from fluffle.broker.access.passwords import SHA256, hashed
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.users import LIMITS
-from fluffle.broker.definitions.exporter import user_entry
+from fluffle.broker.definitions.exporter import user_entry, vhost_limits
 from fluffle.broker.definitions.importer import tags_of
-from fluffle.broker.protocols.http.amqp_json import boolean
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import (
     NUMBER,
@@ -21,9 +24,11 @@ from fluffle.broker.protocols.http.endpoint_table import (
     TEXTS,
     YES_OR_NO,
     Endpoint,
+    Handler,
     fields,
     texts,
 )
+from fluffle.broker.protocols.http.objects import boolean
 from fluffle.broker.protocols.http.responses import Created, Listing, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
 
@@ -178,4 +183,245 @@ ENDPOINTS = (
         hash_password,
         "What would be stored of a password.",
     ),
+)
+
+
+NO_SUCH_USER = "vhost_or_user_not_found"
+
+
+async def list_permissions(call: Call) -> Listing:
+    return Listing(await call.rows("permissions.list"))
+
+
+async def list_topics(call: Call) -> Listing:
+    return Listing(await call.rows("permissions.topic_list"))
+
+
+async def list_permissions_in_vhost(call: Call) -> Listing:
+    return Listing(await call.rows("permissions.list", vhost=call.vhost().name))
+
+
+async def list_topics_in_vhost(call: Call) -> Listing:
+    return Listing(await call.rows("permissions.topic_list", vhost=call.vhost().name))
+
+
+async def list_permissions_of_user(call: Call) -> Listing:
+    return Listing(await call.rows("permissions.list", user=user_in_path(call).name))
+
+
+async def list_topics_of_user(call: Call) -> Listing:
+    return Listing(await call.rows("permissions.topic_list", user=user_in_path(call).name))
+
+
+def in_path(call: Call) -> Row:
+    """The user and the virtual host.  Refusal."""
+    return {"user": user_in_path(call).name, "vhost": call.vhost().name}
+
+
+async def permissions_found(call: Call, verb: str) -> list[Row]:
+    """What the user in the path may do in that virtual host.  Refusal if that is nothing."""
+    rows = await call.rows(verb, **in_path(call))
+    if not rows:
+        raise not_found()
+    return rows
+
+
+async def show_permissions(call: Call) -> Row:
+    return (await permissions_found(call, "permissions.list"))[0]
+
+
+async def show_topic_permissions(call: Call) -> Listing:
+    return Listing(await permissions_found(call, "permissions.topic_list"))
+
+
+async def put_permissions(call: Call) -> Created | None:
+    body = call.json("configure", "write", "read")
+    where = asked_where(call)
+    is_new = (where["user"], where["vhost"]) not in call.context.access.permissions
+    rights = {name: body[name] for name in ("configure", "write", "read")}
+    await call.result("permissions.set", **where, **rights)
+    return Created() if is_new else None
+
+
+def asked_where(call: Call) -> Row:
+    """Refusal, with RabbitMQ's words where something is to be set."""
+    vhost, user = call.path["vhost"], call.path["user"]
+    context = call.context
+    if vhost not in context.catalogue.vhosts or user not in context.access.users:
+        raise bad_request(NO_SUCH_USER)
+    return {"user": user, "vhost": vhost}
+
+
+async def clear_permissions(call: Call) -> None:
+    await permissions_found(call, "permissions.list")
+    await call.result("permissions.clear", **in_path(call))
+
+
+async def put_topic_permission(call: Call) -> Created | None:
+    body = call.json("exchange", "write", "read")
+    where = asked_where(call)
+    is_new = not await call.rows("permissions.topic_list", **where)
+    rights = {name: body[name] for name in ("exchange", "write", "read")}
+    await call.result("permissions.topic_set", **where, **rights)
+    return Created() if is_new else None
+
+
+async def clear_topics(call: Call) -> None:
+    await permissions_found(call, "permissions.topic_list")
+    await call.result("permissions.topic_clear", **in_path(call))
+
+
+async def clear_topic(call: Call) -> None:
+    """For one exchange."""
+    await permissions_found(call, "permissions.topic_list")
+    await call.result("permissions.topic_clear", **in_path(call), exchange=call.path["exchange"])
+
+
+def administrators(method: str, path: str, act: Handler, summary: str) -> Endpoint:
+    """What they alone may."""
+    return Endpoint(method, path, Right.ADMINISTRATOR, act, summary)
+
+
+OF_USER = "permissions/{vhost}/{user}"
+TOPICS_OF_USER = "topic-permissions/{vhost}/{user}"
+TOPIC_OF_USER = "topic-permissions/{vhost}/{user}/{exchange}"
+
+PERMISSION_ENDPOINTS = (
+    administrators("GET", "permissions", list_permissions, "What users may do."),
+    administrators(
+        "GET", "vhosts/{vhost}/permissions", list_permissions_in_vhost, "In one virtual host."
+    ),
+    administrators(
+        "GET", "users/{user}/permissions", list_permissions_of_user, "What one user may do."
+    ),
+    administrators("GET", OF_USER, show_permissions, "What a user may do in a virtual host."),
+    Endpoint(
+        "PUT",
+        OF_USER,
+        Right.ADMINISTRATOR,
+        put_permissions,
+        "Let a user do this and no more there.",
+        body=texts("configure", "write", "read"),
+    ),
+    administrators("DELETE", OF_USER, clear_permissions, "Let a user do nothing there."),
+    administrators("GET", "topic-permissions", list_topics, "Which routing keys users may use."),
+    administrators(
+        "GET", "vhosts/{vhost}/topic-permissions", list_topics_in_vhost, "In one virtual host."
+    ),
+    administrators(
+        "GET", "users/{user}/topic-permissions", list_topics_of_user, "Those of one user."
+    ),
+    administrators(
+        "GET", TOPICS_OF_USER, show_topic_permissions, "Those of a user in a virtual host."
+    ),
+    Endpoint(
+        "PUT",
+        TOPICS_OF_USER,
+        Right.ADMINISTRATOR,
+        put_topic_permission,
+        "Let a user use these routing keys of an exchange and no others.",
+        body=texts("exchange", "write", "read"),
+    ),
+    administrators("DELETE", TOPICS_OF_USER, clear_topics, "Let him use all."),
+    administrators(
+        "GET", TOPIC_OF_USER, show_topic_permissions, "Those of a user in a virtual host."
+    ),
+    administrators("DELETE", TOPIC_OF_USER, clear_topic, "Let him use all of one exchange."),
+)
+
+
+VALUE = fields({"value": NUMBER})
+OF_VHOSTS = ("max-connections", "max-queues")
+OF_USERS = ("max-connections", "max-channels")
+
+
+def vhost_limit_rows(call: Call, names: tuple[str, ...]) -> list[Row]:
+    """Of those of these virtual hosts that have any."""
+    vhosts = call.context.catalogue.vhosts
+    limits = {name: vhost_limits(vhosts[name]) for name in names}
+    return [{"vhost": name, "value": value} for name, value in limits.items() if value]
+
+
+async def list_vhost_limits(call: Call) -> Listing:
+    return Listing(vhost_limit_rows(call, call.visible_vhosts()))
+
+
+async def list_limits_of_vhost(call: Call) -> Listing:
+    return Listing(vhost_limit_rows(call, (call.vhost().name,)))
+
+
+async def put_vhost_limit(call: Call) -> None:
+    name = call.vhost_to_change().name
+    value = limit_in(call, OF_VHOSTS, "in limits")
+    await call.result("vhosts.limits", name=name, limits={call.path["name"]: value})
+
+
+def limit_in(call: Call, names: tuple[str, ...], where: str) -> int:
+    """That in the body.  Refusal, in words of RabbitMQ's."""
+    name, value = call.path["name"], call.json("value")["value"]
+    if name not in names:
+        raise bad_request(f"Unrecognised term {name} {where}")
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise bad_request(f"{name} should be a number")
+    return value
+
+
+async def delete_vhost_limit(call: Call) -> None:
+    """One that there is not is gone already, as with RabbitMQ."""
+    vhost, name = call.vhost_to_change(), call.path["name"]
+    if name in OF_VHOSTS:
+        await call.result("vhosts.limits", name=vhost.name, limits={name: None})
+
+
+def user_limit_rows(call: Call, *names: str) -> list[Row]:
+    """Of those of these users that have any."""
+    users = [call.context.access.users[name] for name in names]
+    limits = {user.name: user_entry(user)["limits"] for user in users}
+    return [{"user": name, "value": value} for name, value in limits.items() if value]
+
+
+async def list_user_limits(call: Call) -> Listing:
+    return Listing(user_limit_rows(call, *call.context.access.users))
+
+
+async def list_limits_of_user(call: Call) -> Listing:
+    return Listing(user_limit_rows(call, user_in_path(call).name))
+
+
+async def put_user_limit(call: Call) -> None:
+    value = limit_in(call, OF_USERS, "in user-limits")
+    name = call.path["user"]
+    if name not in call.context.access.users:
+        raise bad_request(f"no_such_user: {name}")
+    await call.result("users.limits", name=name, limits={call.path["name"]: value})
+
+
+async def delete_user_limit(call: Call) -> None:
+    """As of a virtual host."""
+    user, name = user_in_path(call), call.path["name"]
+    if name in OF_USERS:
+        await call.result("users.limits", name=user.name, limits={name: None})
+
+
+VHOST_LIMIT = "vhost-limits/{vhost}/{name}"
+USER_LIMIT = "user-limits/{user}/{name}"
+LIMIT_ENDPOINTS = (
+    Endpoint(
+        "GET", "vhost-limits", Right.MANAGEMENT, list_vhost_limits, "Limits of virtual hosts."
+    ),
+    Endpoint(
+        "GET",
+        "vhost-limits/{vhost}",
+        Right.VHOST_VISIBLE,
+        list_limits_of_vhost,
+        "Those of one of them.",
+    ),
+    Endpoint("PUT", VHOST_LIMIT, Right.ADMINISTRATOR, put_vhost_limit, "Set one.", body=VALUE),
+    Endpoint("DELETE", VHOST_LIMIT, Right.ADMINISTRATOR, delete_vhost_limit, "Have none."),
+    Endpoint("GET", "user-limits", Right.MANAGEMENT, list_user_limits, "Limits of users."),
+    Endpoint(
+        "GET", "user-limits/{user}", Right.MANAGEMENT, list_limits_of_user, "Those of one of them."
+    ),
+    Endpoint("PUT", USER_LIMIT, Right.ADMINISTRATOR, put_user_limit, "Set one.", body=VALUE),
+    Endpoint("DELETE", USER_LIMIT, Right.ADMINISTRATOR, delete_user_limit, "Have none."),
 )

@@ -7,7 +7,7 @@ import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE
-from fluffle.broker.protocols.http import call, json_bodies
+from fluffle.broker.protocols.http import call
 from fluffle.broker.protocols.http.endpoints.definitions import checked
 from tests.support.loop_turns import TurnCounter
 from tests.support.management import Api
@@ -545,7 +545,7 @@ async def test_definitions_are_read_beside_the_loop(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    read = json_bodies.parsed
+    read = call.parsed
 
     def noted(body: bytes) -> Any:
         threads.append(current_thread())

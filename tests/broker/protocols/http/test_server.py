@@ -16,8 +16,8 @@ from aiohttp import ClientSession
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.users import User
 from fluffle.broker.protocols.http import server
+from fluffle.broker.protocols.http.call import STRETCH_BYTES_MAX, VALUES_MAX
 from fluffle.broker.protocols.http.idle_clients import ClientLimits, ConnectionGuard
-from fluffle.broker.protocols.http.json_bodies import STRETCH_BYTES_MAX, VALUES_MAX
 from fluffle.broker.protocols.http.responses import Refusal, Reply
 from fluffle.broker.protocols.http.rights import Peer, authenticated
 from fluffle.broker.protocols.http.server import SHORT_BYTES, ResponseBudget

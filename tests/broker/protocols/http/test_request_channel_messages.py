@@ -14,8 +14,7 @@ from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors
 from fluffle.broker.core.listings import channel_row, connection_row
 from fluffle.broker.core.session import Session
-from fluffle.broker.protocols.http.message_channel import Getter, MessageChannel, admit
-from fluffle.broker.protocols.http.request_channel import HttpClient
+from fluffle.broker.protocols.http.request_channel import Getter, HttpClient, MessageChannel, admit
 from fluffle.broker.queues.queue_api import Outcome, OverdueDeliveries
 from fluffle.broker.vhosts.tracers import set_tracer
 from fluffle.protocol.properties import decode_properties, raw_properties

@@ -10,7 +10,7 @@ from fluffle.broker.access.passwords import hashed
 from fluffle.broker.admin import local_client
 from fluffle.broker.base.message import Origin
 from fluffle.broker.protocols.http.endpoints import queues
-from fluffle.broker.protocols.http.message_channel import GotMessage, MessageChannel
+from fluffle.broker.protocols.http.request_channel import GotMessage, MessageChannel
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.support.loop_turns import TurnCounter
 from tests.support.management import Api

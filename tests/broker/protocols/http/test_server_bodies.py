@@ -9,9 +9,9 @@ from aiohttp import web
 
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.request_bodies import RequestBodies
 from fluffle.broker.protocols.http.responses import Refusal
 from fluffle.broker.protocols.http.rights import Right
+from fluffle.broker.protocols.http.server import RequestBodies
 
 
 async def nothing(_call: Call) -> None:

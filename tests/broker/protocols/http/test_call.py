@@ -1,25 +1,33 @@
 """JSON as it comes in bodies: what is none, and what is too much to be read in one turn."""
 
+import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fluffle.broker.protocols.http.json_bodies import (
+from fluffle.broker.admin import local_client as module
+from fluffle.broker.admin.dispatch import RequestOutcome
+from fluffle.broker.protocols.http.call import (
     NESTED_MAX,
     STRETCH_BYTES_MAX,
     VALUES_MAX,
     InvalidJson,
     TooManyValues,
+    VerbClient,
     check_stretches,
     check_values,
     parsed,
 )
+from fluffle.broker.queues.queue_api import Deferred
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -116,3 +124,58 @@ def test_no_stretch_without_objects_is_longer_than_may_be(before: int, behind: i
     for stretch in (b"1" * (STRETCH_BYTES_MAX + 1), b"1" * (STRETCH_BYTES_MAX + 1) + b"}"):
         with pytest.raises(TooManyValues):
             check_stretches(front + stretch + back.replace(b"}", b"{"))
+
+
+async def test_what_does_not_become_safe_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.0)
+    runtime = SimpleNamespace(
+        turn=SimpleNamespace(begin=lambda: False),
+        commits=SimpleNamespace(ticket=2, durable=1, wait=lambda _waiting, _ticket: None),
+    )
+    services: Any = SimpleNamespace(runtime=runtime)
+    context: Any = None
+    dispatcher: Any = SimpleNamespace(ask=lambda _verb, _: RequestOutcome(None, {}, is_change=True))
+    with pytest.raises(TimeoutError, match="has not done 'vhosts"):
+        await VerbClient(context, services, dispatcher).result("vhosts.add")
+
+
+class SlowSteps:
+    """A verb that takes most of the time of a request for each of its steps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._now_s = self._loop.time()
+        monkeypatch.setattr(self._loop, "time", lambda: self._now_s)
+
+    def rows(self) -> Iterator[dict[str, int] | Deferred[None]]:
+        for number in range(4):
+            self._now_s += module.ANSWER_TIMEOUT_S * 0.75
+            step = Deferred[None]()
+            self._loop.call_soon(step.answer, None)
+            yield step
+            yield {"number": number}
+
+    @property
+    def asking(self) -> VerbClient:
+        runtime = SimpleNamespace(
+            turn=SimpleNamespace(begin=lambda: False),
+            commits=SimpleNamespace(ticket=1, durable=1),
+        )
+        services: Any = SimpleNamespace(runtime=runtime)
+        dispatcher: Any = SimpleNamespace(
+            ask=lambda _verb, _: RequestOutcome(None, self.rows(), is_change=True),
+            guarded=lambda make: make(),
+        )
+        context: Any = None
+        return VerbClient(context, services, dispatcher)
+
+
+async def test_what_changes_many_things_has_its_time_for_each_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = SlowSteps(monkeypatch)
+    assert len(await steps.asking.rows_of_many("queues.grow")) == 4
+    with pytest.raises(TimeoutError, match=r"has not done 'queues\.list'"):
+        await steps.asking.rows("queues.list")
