@@ -98,9 +98,10 @@ class RowCodec:
     __slots__ = ("_count", "_kind", "_may_end", "_numbers", "_others", "_values_of", "_written")
 
     def __init__(
-        self, kind: Callable[..., Any], values_of: ValuesOf, forms: list[FieldCodec]
+        self, kind: Callable[..., Any], values_of: ValuesOf | None, forms: list[FieldCodec]
     ) -> None:
-        """`values_of`: all values of one, in the order of `forms`, which `kind` is called with."""
+        """`values_of`: all values of one, in the order of `forms`, which `kind` is called with;
+        None of a tuple."""
         self._kind = kind
         self._values_of = values_of
         self._count = len(forms)
@@ -108,10 +109,17 @@ class RowCodec:
         """Whether the last value is left out where it is None."""
         self._written = [(at, form.write) for at, form in enumerate(forms) if form.write != _same]
         self._numbers = [at for at, form in enumerate(forms) if form is _NUMBER]
-        self._others = [(at, form.read) for at, form in enumerate(forms) if form is not _NUMBER]
+        self._others = [
+            (at, form.read) for at, form in enumerate(forms) if form.read not in (_number, _same)
+        ]
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether what is written of a value is anything else than its values."""
+        return bool(self._written)
 
     def write(self, value: Any) -> Sequence[Any]:
-        row = self._values_of(value)
+        row = self._values_of(value) if self._values_of is not None else value
         if self._written:
             row = list(row)
             for at, write in self._written:
@@ -283,8 +291,8 @@ def _plain_list_of(kind: type) -> FieldCodec:
 
 def _row_of(kind: Callable[..., Any], *forms: FieldCodec) -> FieldCodec:
     """Of a tuple with names or without."""
-    shape = RowCodec(kind, _same, list(forms))
-    return FieldCodec(shape.write, shape.read)
+    shape = RowCodec(kind, None, list(forms))
+    return FieldCodec(shape.write if shape.is_rewritten else _same, shape.read)
 
 
 def _run(first: int, step: int, count: int) -> range:

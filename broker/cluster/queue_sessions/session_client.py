@@ -72,10 +72,10 @@ NONE: deque[Operation] = deque()
 class PendingOperations:
     """Operations of one session without an outcome."""
 
-    __slots__ = ("_known", "_operations", "content_bytes", "next")
+    __slots__ = ("_known", "content_bytes", "next", "operations")
 
     def __init__(self) -> None:
-        self._operations = NONE
+        self.operations = NONE
         self._known = Ranges()
         """Numbers above the first unknown one."""
         self.next = 1
@@ -83,26 +83,26 @@ class PendingOperations:
         self.content_bytes = 0
 
     def __iter__(self) -> Iterator[Operation]:
-        return iter(self._operations)
+        return iter(self.operations)
 
     def __len__(self) -> int:
-        return len(self._operations)
+        return len(self.operations)
 
     @property
     def first(self) -> int:
         """The lowest number whose outcome is not known: that of the next operation, if all are."""
-        if not self._operations:
+        if not self.operations:
             return self.next
-        first = self._operations[0].number
+        first = self.operations[0].number
         known = self._known.next_from(first) if self._known else None
         return known[1] if known is not None and known[0] == first else first
 
     def add(self, operation: Operation) -> None:
         """Its number is `next`."""
         assert operation.number == self.next
-        if self._operations is NONE:
-            self._operations = deque()
-        self._operations.append(operation)
+        if self.operations is NONE:
+            self.operations = deque()
+        self.operations.append(operation)
         self.next += operation.count
         self.content_bytes += content_bytes_of(operation)
 
@@ -110,7 +110,7 @@ class PendingOperations:
         """The operation of a number whose outcome is not known."""
         if number in self._known:
             return None
-        for operation in self._operations:
+        for operation in self.operations:
             if operation.number <= number < operation.number + operation.count:
                 return operation
         return None
@@ -123,17 +123,17 @@ class PendingOperations:
         before = self.find(operation.number)
         if before is None:
             return False
-        self._operations[self._operations.index(before)] = operation
+        self.operations[self.operations.index(before)] = operation
         return True
 
     def from_number(self, number: int) -> list[Operation]:
         """All from the one on that takes a number."""
-        return [each for each in self._operations if each.number + each.count > number]
+        return [each for each in self.operations if each.number + each.count > number]
 
     def of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[KnownOutcome]:
         """Numbers have an outcome, if they are of operations of these kinds: which had none."""
         found: list[KnownOutcome] = []
-        operations = self._operations
+        operations = self.operations
         while operations and count and not self._known:
             # Mostly they are the first ones, and all that one takes have the same.
             operation = operations[0]
@@ -148,7 +148,7 @@ class PendingOperations:
     def _of_kinds(self, first: int, count: int, kinds: tuple[type, ...]) -> list[KnownOutcome]:
         """Wherever they are."""
         found: list[KnownOutcome] = []
-        for operation in self._operations:
+        for operation in self.operations:
             start = operation.number
             if start >= first + count:
                 break
@@ -163,12 +163,12 @@ class PendingOperations:
 
     def clear(self) -> list[KnownOutcome]:
         """None of them will be asked for again: what had no outcome of any."""
-        kinds = tuple({type(operation) for operation in self._operations})
+        kinds = tuple({type(operation) for operation in self.operations})
         return self.of_kinds(0, self.next, kinds) if kinds else []
 
     def _forget(self) -> None:
         """Operations in front of which everything is known."""
-        operations = self._operations
+        operations = self.operations
         while operations:
             start = operations[0].number
             stop = start + operations[0].count
@@ -178,9 +178,9 @@ class PendingOperations:
             self._known = self._known.within(stop, self.next)
 
     def _drop_first(self) -> None:
-        self.content_bytes -= content_bytes_of(self._operations.popleft())
-        if not self._operations:
-            self._operations = NONE
+        self.content_bytes -= content_bytes_of(self.operations.popleft())
+        if not self.operations:
+            self.operations = NONE
 
 
 def join(tokens: list[Token], others: list[Token]) -> None:
@@ -322,13 +322,18 @@ class SessionClient:
         """Whether clients must be paused.  Settlements are taken all the same."""
         pending = self.pending
         # mutant: ST12
-        return len(pending) >= OPERATIONS_MAX or pending.content_bytes >= PENDING_BYTES_MAX
+        return (
+            len(pending.operations) >= OPERATIONS_MAX or pending.content_bytes >= PENDING_BYTES_MAX
+        )
 
     @property
     def has_room(self) -> bool:
         """Whether those that were paused go on: not for one message each."""
         pending = self.pending
-        return len(pending) * 2 < OPERATIONS_MAX and pending.content_bytes * 2 < PENDING_BYTES_MAX
+        return (
+            len(pending.operations) * 2 < OPERATIONS_MAX
+            and pending.content_bytes * 2 < PENDING_BYTES_MAX
+        )
 
     # What is asked for: see `SessionRequests`
 

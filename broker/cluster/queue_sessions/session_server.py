@@ -324,7 +324,8 @@ class SessionServer:
         """What is to be sent, and to which node; what there is no room for stays."""
         aside, self._aside = self._aside, []
         yield from aside
-        self._tell_owing()
+        if self._owing:
+            self._tell_owing()
         talking, self._talking = self._talking, {}
         for stream in talking.values():
             if self._is_open(stream):

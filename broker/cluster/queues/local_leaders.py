@@ -150,7 +150,8 @@ class LocalLeaders:
         """From an edge, maybe of this node."""
         if frame.receiver != self._transport.boot:
             return  # it was for an earlier life
-        self._tell(frame.group)
+        if self._untold:
+            self._tell(frame.group)
         served = self.queues.get(frame.group)
         sessions = served.sessions if served is not None else None
         if served is None or sessions is None or not frame.term:
@@ -257,18 +258,22 @@ class LocalLeaders:
             if (served := self.queues.get(queue)) is not None:
                 self.guard.run(queue, served.pump)
 
-    def output(self) -> Iterator[tuple[NodeId, LeaderFrame]]:
-        """Behind it: what edges are told."""
+    def send(self) -> None:
+        """Behind it: send replies to sessions of this node and of others."""
         self.is_output_coming = False
+        transport = self._transport
         parting, self.parting = self.parting, []
-        yield from parting
+        for node, frame in parting:
+            transport.send(node, frame)
         speaking, self._speaking = self._speaking, {}
         for queue in speaking:
-            self._tell(queue)
+            if self._untold:
+                self._tell(queue)
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
             if sessions is not None:
-                yield from sessions.output(self._transport.has_room)
+                for node, frame in sessions.output(transport.has_room):
+                    transport.send(node, frame)
                 if sessions.is_held_up:
                     self._speaking[queue] = None
 

@@ -211,15 +211,12 @@ class DeferredRequests:
     back as publishers are held back.  What is given up here was never asked for.
     """
 
-    __slots__ = ("_call_later", "_requests")
+    __slots__ = ("_call_later", "requests")
 
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
-        self._requests: dict[object, DeferredRequest] = EMPTY_DICT
+        self.requests: dict[object, DeferredRequest] = EMPTY_DICT
         """By who asks."""
-
-    def __bool__(self) -> bool:
-        return bool(self._requests)
 
     def add(
         self, who: object, ask: Callable[[], Deferred[T]], too_late: BrokerError
@@ -227,33 +224,33 @@ class DeferredRequests:
         """Have something asked later; `too_late` is what it fails with, if that takes too long."""
         later: Deferred[T] = Deferred()
         timer = self._call_later(ANSWER_S_MAX, lambda: self._fail(who, too_late))
-        if self._requests is EMPTY_DICT:
-            self._requests = {}
-        self._requests[who] = DeferredRequest(ask, later, timer)
+        if self.requests is EMPTY_DICT:
+            self.requests = {}
+        self.requests[who] = DeferredRequest(ask, later, timer)
         return later
 
     def ask(self) -> None:
         """The next is asked for now."""
-        request = self._take(next(iter(self._requests)))
+        request = self._take(next(iter(self.requests)))
         request.ask().then(request.later.answer, request.later.fail)
 
     def give_up(self, who: object, answer: object) -> bool:
         """Somebody does not want it any more, if he has asked: he is told this."""
-        if who not in self._requests:
+        if who not in self.requests:
             return False
         self._take(who).later.answer(answer)
         return True
 
     def end(self, error: BrokerError) -> None:
         """Nothing can be asked any more."""
-        for who in tuple(self._requests):
+        for who in tuple(self.requests):
             self._fail(who, error)
 
     def _fail(self, who: object, error: BrokerError) -> None:
         self._take(who).later.fail(error)
 
     def _take(self, who: object) -> DeferredRequest:
-        request = self._requests.pop(who)
+        request = self.requests.pop(who)
         request.timer.cancel()
         return request
 
@@ -341,7 +338,7 @@ class Settlements:
             if mark.session == edge.session and edge.pending.first <= mark.last:
                 break
             self._questions.answer(self._marks.pop(0).question, None)
-        if self._is_current and not len(edge.pending):
+        if self._is_current and not edge.pending.operations:
             self._begin()
 
 

@@ -360,7 +360,8 @@ class QuorumQueueMember:
 
     @property
     def sessions(self) -> SessionServer | None:
-        self._look()
+        if self.member.leadership is not self._led:
+            self._look()
         return self._sessions
 
     def _look(self) -> None:

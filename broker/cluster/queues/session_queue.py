@@ -335,7 +335,8 @@ class SessionQueue:
 
     @property
     def is_behind(self) -> bool:
-        return self.is_full or self._port.edge.owing > 0
+        edge = self._port.edge
+        return edge.is_full or edge.owing > 0
 
     @property
     def is_full(self) -> bool:
@@ -371,7 +372,7 @@ class SessionQueue:
         self, who: object, ask: Callable[[], Deferred[T]], doing: ClientRequest
     ) -> Deferred[T]:
         """Now, unless others wait or so much is pending that they must."""
-        if not (self._postponed or self.is_full):
+        if not (self._postponed.requests or self.is_full):
             return ask()
         return self._postponed.add(who, ask, self._not_done(doing))
 
@@ -524,7 +525,7 @@ class SessionQueue:
             EVENT_HANDLERS[type(event)](self, event)
         if self._settlements is not None:
             self._settlements.look()
-        while self._postponed and self._port.edge.has_room and not self._is_over:
+        while self._postponed.requests and self._port.edge.has_room and not self._is_over:
             self._postponed.ask()
         if self.blocked_publishers and self._port.edge.has_room:
             count, self._paid = self._paid, 0

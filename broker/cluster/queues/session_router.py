@@ -14,7 +14,7 @@ cost nothing when a node goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
@@ -85,16 +85,14 @@ class LeaderRoute:
     """A session of this node, and the leader its frames go to: a `SessionPort`."""
 
     __slots__ = (
-        "_on_touch", "asked", "denied", "edge", "home", "is_away", "life", "members", "on_events",
+        "_routes", "asked", "denied", "edge", "home", "is_away", "life", "members", "on_events",
         "patience_beats", "search_s", "told",
     )  # fmt: skip
 
-    def __init__(
-        self, edge: SessionClient, on_events: OnEvents, on_touch: Callable[[LeaderRoute], None]
-    ) -> None:
+    def __init__(self, edge: SessionClient, on_events: OnEvents, routes: LeaderRoutes) -> None:
         self.edge = edge
         self.on_events = on_events
-        self._on_touch = on_touch
+        self._routes = routes
         self.members: tuple[NodeId, ...] = ()
         """Whoever may lead."""
         self.home: NodeId = ""
@@ -113,7 +111,13 @@ class LeaderRoute:
         self.patience_beats = PATIENCE_BEATS
 
     def touch(self) -> None:
-        self._on_touch(self)
+        """Have what the session has to say sent before this turn ends, or in a while if it may."""
+        edge, routes = self.edge, self._routes
+        if edge.put_off and not edge.has_output:
+            routes._tell_later(self)
+            return
+        routes.touched[self] = None
+        routes.transport.turn.touch_consensus()
 
     def is_of(self, node: NodeId) -> bool:
         """Whether a link to that node matters: it talks to it, or to nobody that it looks for."""
@@ -126,7 +130,7 @@ class LeaderRoute:
     def is_wanted(self) -> bool:
         """Whether anything is asked for, or held."""
         edge = self.edge
-        return bool(len(edge.pending) or edge.consumers or edge.hands)
+        return bool(edge.pending.operations or edge.consumers or edge.hands)
 
 
 class LeaderRoutes:
@@ -134,19 +138,19 @@ class LeaderRoutes:
 
     __slots__ = (
         "_beat", "_is_beating", "_known", "_lines", "_lost", "_members", "_missed",
-        "_on_rest", "_on_touch", "_touched", "_transport", "_unheard", "_untold", "_waiting",
+        "_on_rest", "_unheard", "_untold", "_waiting", "touched", "transport",
     )  # fmt: skip
 
     def __init__(
         self, transport: SessionTransport, known: Callable[[QueueId], KnownLeader]
     ) -> None:
         """`known`: who leads a queue, as far as it is known here without asking."""
-        self._transport = transport
+        self.transport = transport
         self._known = known
         self._lines: dict[QueueId, LeaderRoute] = {}
         self._members: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
         """Each that there is or was once, for all queues that have them."""
-        self._touched: dict[LeaderRoute, None] = {}
+        self.touched: dict[LeaderRoute, None] = {}
         self._lost: dict[LeaderRoute, None] = {}
         """Those that want something and reach nobody; each has a timer."""
         self._waiting: dict[LeaderRoute, int] = {}
@@ -162,13 +166,9 @@ class LeaderRoutes:
         self._is_beating = False
         self._on_rest: Callable[[], None] = do_nothing
         """Told when nothing is pending, if somebody waits for that."""
-        self._on_touch = self._touch
-        """For all: a method is another object each time that it is looked up."""
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> LeaderRoute:
-        line = LeaderRoute(
-            SessionClient(definition.id, self._transport.boot), on_events, self._on_touch
-        )
+        line = LeaderRoute(SessionClient(definition.id, self.transport.boot), on_events, self)
         self._lines[definition.id] = line
         self.redefine(definition)
         if not definition.members:
@@ -185,7 +185,7 @@ class LeaderRoutes:
 
     def close(self, queue: QueueId) -> None:
         line = self._lines.pop(queue)
-        self._touched.pop(line, None)
+        self.touched.pop(line, None)
         self._lost.pop(line, None)
         self._waiting.pop(line, None)
         self._untold.pop(line, None)
@@ -209,7 +209,7 @@ class LeaderRoutes:
         line = self._lines.get(queue)
         if line is None or line.home:
             return Reachability.NONE if line is not None and line.is_away else Reachability.ENOUGH
-        here = sum(node in self._transport.lives for node in line.members)
+        here = sum(node in self.transport.lives for node in line.members)
         return (
             Reachability.ENOUGH if here >= majority_of(len(line.members)) else Reachability.TOO_FEW
         )
@@ -222,17 +222,17 @@ class LeaderRoutes:
         self._on_rest = done
         for line in self._untold:
             line.edge.put_off = 0
-            self._touch(line)
+            line.touch()
         self._see_whether_at_rest()
 
     def _look_whether_at_rest(self) -> None:
         """In the next turn, if somebody waits: what was pending may have ended without a leader."""
         if self._on_rest is not do_nothing:
-            self._transport.turn.touch_consensus()
+            self.transport.turn.touch_consensus()
 
     def _see_whether_at_rest(self) -> None:
         """What is pending was sent, or is to be, or waits for somebody to whom it can be."""
-        concerned = chain(self._waiting, self._touched, self._lost, self._untold)
+        concerned = chain(self._waiting, self.touched, self._lost, self._untold)
         if any(map(self._is_under_way, concerned)):
             return
         on_rest, self._on_rest = self._on_rest, do_nothing
@@ -240,8 +240,8 @@ class LeaderRoutes:
 
     def _is_under_way(self, line: LeaderRoute) -> bool:
         """Whether anything is pending, and there is somebody who may answer or know who does."""
-        lives, own = self._transport.lives, self._transport.node
-        return bool(len(line.edge.pending)) and (
+        lives, own = self.transport.lives, self.transport.node
+        return bool(line.edge.pending.operations) and (
             line.edge.leader is not None
             or any(node in lives and node != own for node in line.members)
         )
@@ -274,11 +274,11 @@ class LeaderRoutes:
             if line.is_wanted:
                 self._hear(line)
         if self._unheard:
-            self._transport.turn.touch_consensus()
+            self.transport.turn.touch_consensus()
 
     def _hear(self, line: LeaderRoute) -> None:
         """What there is to hear of links, each of which is now there or not."""
-        lives = self._transport.lives
+        lives = self.transport.lives
         for node in dict.fromkeys(self._unheard.take(line)):
             leader = line.edge.leader
             if leader is None:
@@ -292,7 +292,7 @@ class LeaderRoutes:
 
     def _find_home(self, line: LeaderRoute) -> None:
         """Its home leads for as long as it lives; whatever an earlier life was asked is lost."""
-        life = self._transport.lives.get(line.home)
+        life = self.transport.lives.get(line.home)
         if life is None:
             self._miss(line.home)
             return
@@ -309,11 +309,11 @@ class LeaderRoutes:
             self._look_later(home, AWAY_S)
 
     def _look_later(self, home: NodeId, since_s: float) -> None:
-        self._transport.loop.call_later(AWAY_S, lambda: self._look(home, since_s))
+        self.transport.loop.call_later(AWAY_S, lambda: self._look(home, since_s))
 
     def _look(self, home: NodeId, since_s: float) -> None:
         """Clients of its queues are told, unless it is back, or may be soon."""
-        is_back, cluster = home in self._transport.lives, self._transport.cluster
+        is_back, cluster = home in self.transport.lives, self.transport.cluster
         if not is_back and since_s < AWAY_S_MAX and not cluster.is_nobody_there(home):
             self._look_later(home, since_s + AWAY_S)
             return
@@ -330,7 +330,7 @@ class LeaderRoutes:
     def _turn_to_leader(self, line: LeaderRoute) -> None:
         self._connect(line)
         if line.edge.has_output:
-            self._touch(line)
+            line.touch()
 
     def _connect(self, line: LeaderRoute) -> None:
         """Talk to whoever leads; look for it, if there is something to say."""
@@ -338,7 +338,7 @@ class LeaderRoutes:
         if edge.leader is not None and edge.leader.reign >= best[:2]:
             return
         edge.connect(None)
-        boot = self._transport.lives.get(best.node)
+        boot = self.transport.lives.get(best.node)
         if not line.is_wanted and not (edge.is_remembered and boot is not None):
             self._lost.pop(line, None)
             return
@@ -350,10 +350,10 @@ class LeaderRoutes:
             self._lost.pop(line, None)
 
     def _search_later(self, line: LeaderRoute) -> None:
-        self._transport.cluster.hasten(line.edge.group)
+        self.transport.cluster.hasten(line.edge.group)
         if line not in self._lost:
             self._lost[line] = None
-            self._transport.loop.call_later(line.search_s, lambda: self._search(line))
+            self.transport.loop.call_later(line.search_s, lambda: self._search(line))
 
     def _search(self, line: LeaderRoute) -> None:
         """Nobody has come of himself: others are asked, and so is again who does not lead yet."""
@@ -367,12 +367,12 @@ class LeaderRoutes:
 
     def _ask_next(self, line: LeaderRoute) -> None:
         """Ask a member that can be reached who leads: each says what it knows."""
-        lives = self._transport.lives
-        members = [each for each in line.members if each in lives and each != self._transport.node]
+        lives = self.transport.lives
+        members = [each for each in line.members if each in lives and each != self.transport.node]
         if members:
             node = members[line.asked % len(members)]
             line.asked += 1
-            self._transport.send(node, question(line.edge, lives[node]))
+            self.transport.send(node, question(line.edge, lives[node]))
 
     # What leaders say
 
@@ -390,16 +390,18 @@ class LeaderRoutes:
         events = apply_frame(line.edge, frame)
         self._waiting.pop(line, None)
         self._wait(line)
-        others: list[Event] = [event for event in events if not isinstance(event, WrongLeader)]
+        others: list[Event] = []
         for event in events:
-            if isinstance(event, WrongLeader) and asked is not None:
+            if not isinstance(event, WrongLeader):
+                others.append(event)
+            elif asked is not None:
                 line.denied = KnownLeader(*asked.reign, asked.node)
                 self._told(line, KnownLeader(event.term, event.leadership, event.leader))
         if len(others) == len(events):
             line.search_s = SEARCH_S
         self._tell(line, others)
         if line.edge.has_output:
-            self._touch(line)
+            line.touch()
         elif line.edge.untold_bytes:
             self._tell_later(line)
         if self._on_rest is not do_nothing:
@@ -407,7 +409,7 @@ class LeaderRoutes:
 
     def _tell_later(self, line: LeaderRoute) -> None:
         if not self._untold:
-            self._transport.loop.call_later(TELL_S, self._tell_received)
+            self.transport.loop.call_later(TELL_S, self._tell_received)
         self._untold[line] = None
 
     def _tell_received(self) -> None:
@@ -418,14 +420,14 @@ class LeaderRoutes:
                 line.edge.owes = True
             line.edge.put_off = 0  # mutant: R6b
             if line.edge.has_output:
-                self._touch(line)
+                line.touch()
 
     def _learn(self, line: LeaderRoute, frame: m.LeaderFrame) -> None:
         """The answer to who leads, or the word of who does.
 
         Of whatever node: it may have become a member so lately that it is not known here.
         """
-        if frame.receiver == self._transport.boot:
+        if frame.receiver == self.transport.boot:
             for message in frame.messages:
                 if isinstance(message, m.NotLeader):
                     known = KnownLeader(message.term, message.leadership, message.leader)
@@ -453,15 +455,8 @@ class LeaderRoutes:
 
     # A turn
 
-    def _touch(self, line: LeaderRoute) -> None:
-        if line.edge.put_off and not line.edge.has_output:
-            self._tell_later(line)
-            return
-        self._touched[line] = None
-        self._transport.turn.touch_consensus()
-
-    def output(self) -> Iterator[tuple[NodeId, m.ClientFrame]]:
-        """What is to be sent, and to which node.
+    def send(self) -> None:
+        """Send what was asked for, to leaders on this node and on others.
 
         What there is no room for waits, in front of what is asked for later: each has its turn.
         """
@@ -469,38 +464,39 @@ class LeaderRoutes:
             for line in self._unheard.first(TOLD_MAX):
                 self._hear(line)
             if self._unheard:
-                self._transport.turn.touch_consensus()
-        touched, self._touched = self._touched, {}
+                self.transport.turn.touch_consensus()
+        touched, self.touched = self.touched, {}
         for line in touched:
-            self._hear(line)
+            if self._unheard:
+                self._hear(line)
             edge = line.edge
             if edge.leader is None:
                 self._connect(line)
             while edge.leader is not None and edge.has_output:
-                if not self._transport.has_room(edge.leader.node):  # mutant: L1
-                    self._touched[line] = None
+                if not self.transport.has_room(edge.leader.node):  # mutant: L1
+                    self.touched[line] = None
                     break
                 if (sent := edge.output()) is not None:
                     self._wait(line)
-                    yield sent
+                    self.transport.send(*sent)
         if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
     def _wait(self, line: LeaderRoute) -> None:
         """From now on, if not for long already, while there is anything without an outcome, or
         anybody who waits for messages."""
-        if len(line.edge.pending) or (line.edge.consumers and not line.home):
+        if line.edge.pending.operations or (line.edge.consumers and not line.home):
             self._waiting.setdefault(line, self._beat)
             if not self._is_beating:
                 self._is_beating = True
-                self._transport.loop.call_later(BEAT_S, self._on_beat)
+                self.transport.loop.call_later(BEAT_S, self._on_beat)
 
     def _on_beat(self) -> None:
         """Begin anew where nothing was heard for too long, while anything is asked for."""
         self._beat += 1
         self._is_beating = bool(self._waiting)
         if self._is_beating:
-            self._transport.loop.call_later(BEAT_S, self._on_beat)
+            self.transport.loop.call_later(BEAT_S, self._on_beat)
         for line, since in list(self._waiting.items()):
             if self._beat - since < line.patience_beats:
                 continue
@@ -509,11 +505,11 @@ class LeaderRoutes:
             leader = line.edge.leader
             if leader is None:
                 continue
-            if len(line.edge.pending):
+            if line.edge.pending.operations:
                 line.edge.connect(leader)
-                self._touch(line)
+                line.touch()
             elif line.edge.consumers:
-                self._transport.send(leader.node, question(line.edge, leader.boot))
+                self.transport.send(leader.node, question(line.edge, leader.boot))
                 self._wait(line)
 
 
@@ -541,7 +537,16 @@ def session_boot(boot: LinkBoot) -> Boot:
 class SessionRouter:
     """A `SessionDirectory` that passes frames on.  Called from one thread."""
 
-    __slots__ = ("_early", "_queries", "_transport", "boot", "leading", "lines", "peek")
+    __slots__ = (
+        "_early",
+        "_queries",
+        "_transport",
+        "after_consensus",
+        "boot",
+        "leading",
+        "lines",
+        "peek",
+    )
 
     def __init__(
         self, transport: SessionTransport, *, queue_failed: OnFailure = log_failure
@@ -554,6 +559,8 @@ class SessionRouter:
         self._early: dict[NodeId, list[ClientFrame]] = {}
         self.leading = transport.leading = LocalLeaders(transport, queue_failed)
         """The queues that may be led here."""
+        self.after_consensus = self.leading.send
+        """What is known now is told."""
         self.lines = transport.lines = LeaderRoutes(transport, self.leading.known)
         """The edges of this node."""
         self._queries = LeaderQueries(transport, self.leading, self.lines)
@@ -627,11 +634,5 @@ class SessionRouter:
     def before_consensus(self) -> None:
         """What was asked for goes to leaders; those that are here propose."""
         self.leading.is_pump_coming = self.leading.is_output_coming = True
-        for node, frame in self.lines.output():
-            self._transport.send(node, frame)
+        self.lines.send()
         self.leading.pump()
-
-    def after_consensus(self) -> None:
-        """What is known now is told."""
-        for node, frame in self.leading.output():
-            self._transport.send(node, frame)

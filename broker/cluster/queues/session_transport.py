@@ -89,7 +89,9 @@ class SessionTransport:
 
     def has_room(self, node: NodeId) -> bool:
         """Whether something may be sent there now; if not, a turn is taken when it may."""
-        if node == self.node or self._waiting(node) < WAITING_BYTES_MAX:
+        if node == self.node:
+            return True
+        if self._links.waiting_bytes(node, TrafficClass.NORMAL) < WAITING_BYTES_MAX:
             return True
         if not self._full:
             self.loop.call_later(LOOK_S, self._look)
@@ -111,12 +113,13 @@ class SessionTransport:
         """Send a frame of `LeaderQueries`; it may be lost."""
         self._links.send(node, FrameKind.QUESTION, payload, lane=TrafficClass.NORMAL)
 
-    def _waiting(self, node: NodeId) -> int:
-        return self._links.waiting_bytes(node, TrafficClass.NORMAL)
-
     def _look(self) -> None:
         """Nothing waits for a node to which there is no link any more."""
-        free = {node for node in self._full if self._waiting(node) <= WAITING_BYTES_MAX // 2}
+        free = {
+            node
+            for node in self._full
+            if self._links.waiting_bytes(node, TrafficClass.NORMAL) <= WAITING_BYTES_MAX // 2
+        }
         self._full -= free
         if free:
             self.turn.touch_consensus()

@@ -122,7 +122,7 @@ def test_queues_that_are_led_here_hear_of_a_link_some_in_each_turn() -> None:
         assert node.touches
         node.touches = 0
         leading.pump()
-        assert [*leading.output()] == []
+        leading.send()  # nothing: `NoLinks` would fail
         assert sum(map(bool, (each.heard for each in told.values()))) == min(
             turns * TOLD_MAX, len(QUEUES)
         )
@@ -177,7 +177,7 @@ def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_some
     for turns in range(1, len(QUEUES) // LINES_MAX + 2):
         assert node.touches
         node.touches = 0
-        assert [*lines.output()] == []
+        lines.send()
         heard = sum(line.edge.leader is None for line in opened)
         assert heard == min(turns * LINES_MAX + 1, len(QUEUES))
 

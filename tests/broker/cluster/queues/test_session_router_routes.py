@@ -26,6 +26,16 @@ OWN, OTHER = m.Boot(1, 100), m.Boot(1, 200)
 HOLDER = 7
 
 
+class RecordedTransport(SessionTransport):
+    """A transport that keeps what sessions of this node ask for."""
+
+    asked: list[m.ClientFrame]
+
+    def send(self, node: NodeId, frame: m.Frame) -> None:
+        assert isinstance(frame, m.ClientFrame), node
+        self.asked.append(frame)
+
+
 class Desk:
     """The lines of a node with one queue, which another leads: whatever they ask for is by hand."""
 
@@ -33,11 +43,11 @@ class Desk:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.is_touched = False
         self.lives = {"a": OWN, "b": OTHER}
-        transport = SessionTransport(
+        self.transport = RecordedTransport(
             FakeClusterView("a", OWN), NoLinks(), self, self, ManualClock()
         )
-        transport.lives = self.lives
-        self.lines = LeaderRoutes(transport, lambda _queue: KnownLeader(1, 1, "b"))
+        self.transport.lives = self.lives
+        self.lines = LeaderRoutes(self.transport, lambda _queue: KnownLeader(1, 1, "b"))
         definition = QueueDefinition(QueueSpec("q"), id=1, members=(("b", 1), ("c", 1)))
         self.line: LeaderRoute = self.lines.open(definition, lambda _events: None)
 
@@ -67,8 +77,10 @@ class Desk:
     def turn(self) -> list[range]:
         """What is said to be acknowledged in this turn, if one was asked for."""
         is_touched, self.is_touched = self.is_touched, False
-        frames = [frame for _node, frame in self.lines.output()] if is_touched else []
-        settled = [each for frame in frames for each in frame.messages if type(each) is m.Settle]
+        asked = self.transport.asked = []
+        if is_touched:
+            self.lines.send()
+        settled = [each for frame in asked for each in frame.messages if type(each) is m.Settle]
         return [token.run for each in settled for token in each.tokens]
 
     def wait(self, delay_s: float) -> None:
