@@ -213,7 +213,7 @@ def logins(context: NodeContext) -> Row:
     traffic = context.runtime.traffic
     right, wrong = traffic.logins_succeeded, traffic.logins_failed
     return {
-        "protocol": "amqp091",
+        "protocol": traffic.protocol,
         "auth_attempts": right + wrong,
         "auth_attempts_failed": wrong,
         "auth_attempts_succeeded": right,

@@ -99,8 +99,12 @@ class Deliveries:
         )
 
 
+AMQP_091 = "amqp091"
+"""AMQP 0-9-1 in RabbitMQ's metrics; clients of its HTTP API are counted so, too."""
+
+
 class Traffic:
-    """All counters of a node."""
+    """All counters of a node, for the clients of one protocol."""
 
     __slots__ = (
         "channels_closed",
@@ -115,6 +119,7 @@ class Traffic:
         "ledgers",
         "logins_failed",
         "logins_succeeded",
+        "protocol",
         "received",
         "received_confirm",
         "replies",
@@ -124,7 +129,9 @@ class Traffic:
         "unroutable_returned",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: str = AMQP_091) -> None:
+        self.protocol = protocol
+        """Its label in metrics."""
         self.connections_opened = 0
         """Connections that got as far as connection.open-ok."""
         self.connections_closed = 0

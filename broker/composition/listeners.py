@@ -103,8 +103,7 @@ class NodeListeners:
         if address is None:
             return
         from fluffle.broker.observability.metrics.collector import NodeCollector  # noqa: PLC0415  only if used
-        from fluffle.broker.observability.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415
-        from fluffle.broker.observability.metrics.health import Readiness  # noqa: PLC0415
+        from fluffle.broker.observability.metrics.endpoint import MetricsEndpoint, Readiness  # noqa: PLC0415
 
         parts, services = self._parts, self._services
         collector = NodeCollector(

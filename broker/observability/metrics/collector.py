@@ -19,9 +19,11 @@ from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import ClientChannel, channel_name
 from fluffle.broker.core.connections import Connections
 from fluffle.broker.core.services import Services
-from fluffle.broker.observability.metrics.counted_tables import CountedTables
-from fluffle.broker.observability.metrics.node_tables import PROTOCOL, NodeTables
-from fluffle.broker.observability.metrics.object_tables import ObjectTables
+from fluffle.broker.observability.metrics.families import (
+    CountedTables,
+    NodeTables,
+    ObjectTables,
+)
 from fluffle.broker.observability.metrics.tables import (
     RAFT,
     Step,
@@ -309,7 +311,7 @@ class NodeCollector:
             labelled(
                 gauge("global_consumers", "Current number of consumers"),
                 consumers,
-                protocol=PROTOCOL,
+                protocol=traffic.protocol,
             ),
             GaugeMetricFamily(
                 "fluffle_queues_crashed",
@@ -348,12 +350,12 @@ class NodeCollector:
             ),
         ):
             family = counter(f"global_messages_{name}", f"Total number of messages {text}")
-            yield labelled(family, value, protocol=PROTOCOL)
+            yield labelled(family, value, protocol=traffic.protocol)
         yield histogram(
             "rabbitmq_message_size_bytes",
             "Size of messages received from publishers",
             traffic.sizes,
-            protocol=PROTOCOL,
+            protocol=traffic.protocol,
         )
         dropped = CounterMetricFamily(
             "fluffle_dead_letters_dropped",
@@ -389,7 +391,7 @@ class NodeCollector:
             family = counter(f"global_messages_{name}", text)
             for queue_type, deliveries in by_type:
                 value = getattr(deliveries, attribute)
-                labelled(family, value, protocol=PROTOCOL, queue_type=queue_type)
+                labelled(family, value, protocol=traffic.protocol, queue_type=queue_type)
             yield family
 
     def _alarms(self) -> Iterator[Metric]:
@@ -435,18 +437,24 @@ class NodeCollector:
 
     def _connections(self, view: TableView) -> Iterator[Step]:
         """Who publishes; who is not read, and why, for which RabbitMQ has no name."""
-        publishers = 0
+        publishers = Counter({self._services.runtime.traffic.protocol: 0})
         states: Counter[str] = Counter()
         if view.has_rows:
             yield [blocked()]
         for piece in pieces(self._services.connections):
-            publishers += sum(connection.is_publisher for connection in piece)
+            publishers.update(
+                connection.session.traffic.protocol
+                for connection in piece
+                if connection.is_publisher and connection.session is not None
+            )
             by_state = [(connection.state, connection.name) for connection in piece]
             states.update(state for state, _ in by_state)
             names = [name for state, name in by_state if state == "blocked"]
             yield [blocked(*names)] if view.has_rows else []
         family = gauge("global_publishers", "Current number of connections that have published")
-        yield [labelled(family, publishers, protocol=PROTOCOL)]
+        for protocol, count in publishers.items():
+            labelled(family, count, protocol=protocol)
+        yield [family]
         family = GaugeMetricFamily(
             "fluffle_connections_by_state", "Connections, by what they do or wait for"
         )

@@ -1,24 +1,31 @@
-"""GET /metrics and the pages below it, in the formats of Prometheus; /health; the memory
-breakdown."""
+"""GET /metrics and the pages below it, in the formats of Prometheus; /health; the memory breakdown.
+
+GET /health/live and /health/ready are what Kubernetes asks a node.  It lives as long as its loop
+answers.  It is ready once it has taken up what was there, has entered its cluster, and takes
+clients, and as long as nobody has taken it out of service; else 503 says why not.  Who ends does
+not answer any more.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.health import Readiness, live
 from fluffle.broker.observability.metrics.http import PLAIN, HttpConnection, Page, Pages, Request
 from fluffle.broker.observability.metrics.tables import (
     InvalidQuery,
@@ -30,6 +37,45 @@ from fluffle.broker.observability.metrics.tables import (
 )
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.runtime.background import BackgroundTasks
+
+JSON = "application/json"
+CLIENTS = frozenset({"amqp", "amqps"})
+
+
+def live(_request: Request) -> Page:
+    return health_page(HTTPStatus.OK, "live", ())
+
+
+class Readiness(NamedTuple):
+    """Reasons why a node is not ready for clients, if there are any."""
+
+    addresses: Mapping[str, object]
+    """What it has bound by now: the addresses of its clients come last."""
+    company: ClusterView
+    is_draining: Callable[[], bool]
+    """Whether it has been taken out of service."""
+
+    def page(self, _request: Request) -> Page:
+        found = tuple(self._hindrances())
+        if found:
+            return health_page(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", found)
+        return health_page(HTTPStatus.OK, "ready", ())
+
+    def _hindrances(self) -> Iterator[str]:
+        if self.is_draining():
+            yield "it is in maintenance"
+        if CLIENTS.isdisjoint(self.addresses):
+            yield "it is starting, and takes no clients yet"
+            if self.company.cluster is not None:
+                links = self.company.cluster.links
+                away = sorted(node for node in links.peers if not links.is_up(node))
+                yield from (f"there is no link to {node}" for node in away)
+
+
+def health_page(status: HTTPStatus, word: str, reasons: tuple[str, ...]) -> Page:
+    body = json.dumps({"status": word, "reasons": list(reasons)}) + "\n"
+    return Page(JSON, iter((body.encode(),)), status)
+
 
 STATUS = Path("/proc/self/status")
 KINDS = {"Anon": "own", "File": "mapped", "Shmem": "shared"}

@@ -1,21 +1,410 @@
-"""Observer of connections and channels that has what they do counted."""
+"""Observer of connections and channels that has what they do counted.
+
+The methods of `ChannelStatistics` are all that a message meets: they count a run in one or two
+steps.  What it means is found out later (`counters`).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from fluffle.broker.base.message import Origin
+from fluffle.broker.core.direct_reply_to import ReplyTarget
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
-from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
-from fluffle.broker.observability.statistics.counts import OF_BYTES, Counts
+from fluffle.broker.observability.statistics.counters import (
+    ACK,
+    CONFIRM,
+    DELIVER,
+    DELIVER_GET,
+    DELIVER_NO_ACK,
+    DELIVERED,
+    DROP,
+    GET,
+    GET_EMPTY,
+    GET_NO_ACK,
+    OF_BYTES,
+    OF_CHANNEL,
+    OF_DELIVERIES,
+    OF_PUBLISHES,
+    PUBLISH,
+    PUBLISHED,
+    REDELIVER,
+    RETURN,
+    Counts,
+    NodeCounters,
+    VhostCounters,
+)
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.queue_api import Outcome
+from fluffle.protocol.properties import body_size
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.client import Client, ObservedChannel
+    from fluffle.broker.core.confirms import Confirms
+    from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.session import Session
-    from fluffle.broker.queues.queue_api import Consumer
+    from fluffle.broker.core.unacked import Stretch
+    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, QueueHandle
+    from fluffle.broker.routing.exchange import Exchange
+
+
+DELIVERED_AT = len(PUBLISHED)
+"""Where these begin in the counts of a channel, a virtual host and a node."""
+
+OF_QUEUE_DELIVERED_AT = 1
+
+ACKED, LOST = Outcome.ACKED, Outcome.LOST
+
+exchange_of = attrgetter("exchange")
+
+ORIGINS_MAX = 1_024
+"""So many different ways of one channel are entered together."""
+
+
+class PublishCounts:
+    """Counts of what one channel published to one exchange."""
+
+    __slots__ = ("counts", "exchange")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.counts = Counts(OF_PUBLISHES)
+
+
+class DeliveryCounts:
+    """Counts of what one channel got from one queue."""
+
+    __slots__ = (
+        "_channel",
+        "_counters",
+        "_queue",
+        "_vhost_counters",
+        "counted",
+        "counts",
+        "is_touched",
+    )
+
+    def __init__(
+        self,
+        counters: NodeCounters,
+        vhost_counters: VhostCounters,
+        channel: Counts,
+        queue: QueueHandle,
+    ) -> None:
+        """`channel`: the counts of that."""
+        self._counters = counters
+        self._vhost_counters = vhost_counters
+        self._channel = channel
+        self._queue = queue
+        self.counts = Counts(OF_DELIVERIES)
+        self.counted = [0] * len(DELIVERED)
+        """What is yet to be entered."""
+        self.is_touched = False
+        """Whether there may be something there."""
+
+    def touch(self) -> None:
+        """Somebody is about to count."""
+        self.is_touched = True
+        self._counters.touch(self)
+
+    def enter(self) -> None:
+        self.is_touched = False
+        counted, self.counted = self.counted, [0] * len(DELIVERED)
+        counted[DELIVER_GET] = sum(counted[at] for at in (DELIVER, DELIVER_NO_ACK, GET, GET_NO_ACK))
+        counters, vhost_counters = self._counters, self._vhost_counters
+        counters.enter(DELIVERED_AT, counted, (self._channel, vhost_counters.counts, counters.node))
+        counters.enter(0, counted, (self.counts,))
+        of_queue = vhost_counters.of_queue(self._queue)
+        if of_queue is not None:
+            counters.enter(OF_QUEUE_DELIVERED_AT, counted, (of_queue,))
+
+
+class OriginCounts:
+    """Messages of one origin that went the same way and are yet to be entered."""
+
+    __slots__ = ("count", "mandatory", "origin", "targets")
+
+    def __init__(
+        self, origin: Origin, targets: tuple[PublishTarget, ...] | None, *, mandatory: bool
+    ) -> None:
+        self.origin = origin
+        self.targets = targets
+        """None where they went nowhere."""
+        self.mandatory = mandatory
+        self.count = 0
+
+
+NO_ORIGIN = OriginCounts(Origin("", ""), None, mandatory=False)
+"""What is looked at before there is one."""
+
+
+class ChannelStatistics:
+    """Counts of one channel: a `ChannelObserver`."""
+
+    __slots__ = (
+        "_acked",
+        "_acked_queue",
+        "_by_origin",
+        "_channel",
+        "_confirmed",
+        "_confirms",
+        "_counters",
+        "_epoch",
+        "_full",
+        "_latest",
+        "_published_to",
+        "_sizes",
+        "_topology",
+        "_unconfirmed",
+        "counts",
+        "published",
+        "taken",
+        "vhost_counters",
+    )  # fmt: skip
+
+    def __init__(self, counters: NodeCounters, channel: ObservedChannel) -> None:
+        self._counters = counters
+        self._channel: ObservedChannel | None = channel
+        """None once it has ended."""
+        vhost = channel.session.vhost
+        self.vhost_counters = counters.of(vhost)
+        self._topology = vhost.topology
+        self._epoch = vhost.topology.epoch
+        """Of the topology when the exchanges in `published` were those of their names."""
+        self._sizes = channel.session.traffic.sizes
+        self._confirms: Confirms | None = None
+        """Those of the channel when it ended."""
+        self._confirmed = 0
+        """How many of them are entered."""
+        self._published_to: set[QueueHandle] = set()
+        """The quorum queues that it counts as a publisher of."""
+        self._unconfirmed: dict[str, int] = {}
+        """Publishes that are not known to be confirmed, by exchange."""
+        self._acked_queue: QueueHandle | None = None
+        self._acked = 0
+        """How many messages of it were acknowledged and are yet to be counted."""
+        self._latest = NO_ORIGIN
+        """The one of the last messages."""
+        self._by_origin: dict[Origin, OriginCounts] = {}
+        """Messages that are yet to be entered; several origins of an exchange may share one."""
+        self._full: list[OriginCounts] = []
+        """As many of those that went other ways before."""
+        self.counts = Counts(OF_CHANNEL)
+        self.published: dict[str, PublishCounts] = {}
+        """By exchange."""
+        self.taken: dict[QueueHandle, DeliveryCounts] = {}
+
+    # A `ChannelObserver`
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        first, body_bytes = routed.contents[0], routed.content_bytes
+        origins, cell = routed.origins, self._latest
+        origin, count = origins[0], len(origins)
+        if cell.origin is not origin or cell.targets is not routed.targets:
+            cell = self._latest = self._counts_of(origin, routed)
+        if count == 1 or origins.count(origin) == count:
+            cell.count += count
+        else:
+            self._count_mixed(cell, routed)
+        body_bytes -= count * (len(first) - body_size(first))
+        self._sizes.add(max(body_bytes, 0), count)
+
+    def delivered(self, delivery_batch: DeliveryBatch) -> None:
+        holder, count = delivery_batch.holder, len(delivery_batch.contents)
+        taken = self.taken.get(holder.queue)
+        if taken is not None and taken.is_touched:
+            counted = taken.counted
+        else:
+            counted = self.counted_of(holder.queue)
+        counted[DELIVER_NO_ACK if holder.no_ack else DELIVER] += count
+        if delivery_batch.redelivered:
+            counted[REDELIVER] += count
+
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        if outcome is ACKED:
+            for delivery_batch, start, stop in stretches:
+                queue = delivery_batch.holder.queue
+                if queue is not self._acked_queue:
+                    self._turn_to(queue)
+                self._acked += stop - start
+        elif outcome is LOST and self._channel is not None:
+            self._confirms = self._channel.confirms  # it ends, and will not have them any more
+
+    def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+        counted = self.counted_of(queue)
+        if delivery_batch is None:
+            counted[GET_EMPTY] += 1
+            return
+        counted[GET_NO_ACK if delivery_batch.holder.no_ack else GET] += 1
+        counted[REDELIVER] += delivery_batch.redelivered
+
+    def counted_of(self, queue: QueueHandle) -> list[int]:
+        """Where what is got from it is counted: `DELIVERED`, until it is entered."""
+        taken = self.taken.get(queue)
+        if taken is None:
+            taken = self.taken[queue] = DeliveryCounts(
+                self._counters, self.vhost_counters, self.counts, queue
+            )
+        if not taken.is_touched:
+            taken.touch()
+        return taken.counted
+
+    # What is rare
+
+    def _turn_to(self, queue: QueueHandle | None) -> None:
+        """From now on acknowledgements are of another queue, or of none that is known."""
+        if self._acked_queue is not None:
+            self.counted_of(self._acked_queue)[ACK] += self._acked
+        elif not self._by_origin:
+            self._counters.touch(self)
+        self._acked_queue, self._acked = queue, 0
+
+    def _counts_of(self, origin: Origin, routed: RoutedBatch) -> OriginCounts:
+        """Where messages that are like the first of these are counted.  While what exchanges lead
+        to is what it was, the same targets are the same object, unless they are none."""
+        if self._topology.epoch != self._epoch:
+            self._leave_behind()
+        cell = self._by_origin.get(origin)
+        if cell is None or cell.targets != (routed.targets or None):
+            return self._begin(origin, routed)
+        return cell if cell.mandatory is routed.mandatory else self._begin(origin, routed)
+
+    def _begin(self, origin: Origin, routed: RoutedBatch) -> OriginCounts:
+        if len(self._by_origin) + len(self._full) >= ORIGINS_MAX:
+            self._enter_publishes()
+        elif not self._by_origin and self._acked_queue is None:
+            self._counters.touch(self)
+        if origin in self._by_origin:
+            self._full.append(self._by_origin[origin])
+        exchange = origin.exchange
+        found = self._topology.find(exchange)
+        if exchange not in self.published and found is not None:
+            self.published[exchange] = PublishCounts(found)
+        targets = routed.targets or None
+        cell = self._by_origin[origin] = OriginCounts(origin, targets, mandatory=routed.mandatory)
+        return cell
+
+    def _count_mixed(self, cell: OriginCounts, routed: RoutedBatch) -> None:
+        """Messages of several origins, which mostly are those of one exchange."""
+        exchanges = Counter(map(exchange_of, routed.origins))
+        cell.count += exchanges.pop(cell.origin.exchange)
+        for origin in dict.fromkeys(routed.origins) if exchanges else ():
+            self._begin(origin, routed).count += exchanges.pop(origin.exchange, 0)
+
+    def _leave_behind(self) -> None:
+        """Names may be those of other exchanges from now on."""
+        self._enter_publishes()
+        self.forget_gone()
+        self._epoch = self._topology.epoch
+
+    def forget_gone(self) -> None:
+        """Queues and exchanges that are not there any more."""
+        vhost_counters = self.vhost_counters
+        self.published = {
+            name: published
+            for name, published in self.published.items()
+            if vhost_counters.has(published.exchange)
+        }
+        vhost = vhost_counters.vhost
+        self.taken = {
+            queue: taken
+            for queue, taken in self.taken.items()
+            if taken.is_touched or vhost.has(queue)
+        }
+        self._published_to = {queue for queue in self._published_to if vhost.has(queue)}
+
+    def end(self) -> None:
+        """The channel has ended.  What it has not entered yet it will, and then is forgotten."""
+        self._channel = None
+        self.vhost_counters.remove_publishers(self._published_to)
+        self._published_to.clear()
+
+    # Into the book
+
+    def enter(self) -> None:
+        if self._acked_queue is not None:
+            self._turn_to(None)
+        self._enter_publishes()
+        self._enter_confirms()
+
+    def _enter_publishes(self) -> None:
+        cells, self._by_origin, self._full = (*self._full, *self._by_origin.values()), {}, []
+        self._latest = NO_ORIGIN
+        for cell in cells:
+            exchange, count = cell.origin.exchange, cell.count
+            counted = [0] * len(PUBLISHED)
+            counted[PUBLISH] = count
+            if not cell.targets:
+                counted[RETURN if cell.mandatory else DROP] = count
+            self._enter_published(exchange, counted)
+            self._unconfirmed[exchange] = self._unconfirmed.get(exchange, 0) + count
+            targets = cell.targets or ()
+            queues = tuple(each for each in targets if not isinstance(each, ReplyTarget))
+            self._enter_routed(exchange, queues, count)
+
+    def _enter_published(self, exchange: str, counted: list[int]) -> None:
+        counters, published = self._counters, self.published.get(exchange)
+        counters.enter(0, counted, (self.counts, self.vhost_counters.counts, counters.node))
+        if published is not None:
+            counters.enter(0, counted, (published.counts,))
+
+    def _enter_routed(self, exchange: str, queues: tuple[PublishTarget, ...], count: int) -> None:
+        """Messages went through an exchange into queues, if it is still there, and they are."""
+        counters, vhost_counters, published = (
+            self._counters,
+            self.vhost_counters,
+            self.published.get(exchange),
+        )
+        of_exchange = (
+            vhost_counters.of_exchange(published.exchange) if published is not None else None
+        )
+        if of_exchange is not None:
+            counters.enter(0, (count, count * len(queues)), (of_exchange,))
+        there = [queue for queue in map(vhost_counters.queue_of, queues) if queue is not None]
+        counters.enter(0, (count,), map(vhost_counters.counts_of, there))
+        if self._channel is not None:
+            self._note_publisher(there)
+
+    def _note_publisher(self, queues: Iterable[QueueHandle]) -> None:
+        """The channel is open and has published to some queues; RabbitMQ counts who has, of quorum
+        queues."""
+        for queue in queues:
+            is_quorum = queue.spec.queue_type is QueueType.QUORUM
+            if is_quorum and queue not in self._published_to:
+                self._published_to.add(queue)
+                self.vhost_counters.add_publisher(queue)
+
+    def _enter_confirms(self) -> None:
+        """Which publishes they are of is not said: of those that are open the first exchange's
+        count first, and it comes out even when all are confirmed."""
+        confirms = self._confirms
+        if self._channel is not None and confirms is None:
+            confirms = self._channel.confirms
+        if confirms is None:
+            self._unconfirmed.clear()
+            return
+        new = confirms.accepted_count - self._confirmed
+        self._confirmed += new
+        for exchange, count in tuple(self._unconfirmed.items()):
+            if not new:
+                break
+            some = min(new, count)
+            new -= some
+            counted = [0] * len(PUBLISHED)
+            counted[CONFIRM] = some
+            self._enter_published(exchange, counted)
+            self._unconfirmed[exchange] -= some
+            if some == count:
+                del self._unconfirmed[exchange]
+        if self._channel is not None and confirms.open_count:
+            self._counters.confirming[self] = None
 
 
 class ConnectionStatistics:

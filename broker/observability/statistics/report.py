@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.observability.statistics.counts import Counts
+from fluffle.broker.observability.statistics.counters import Counts
 
 SAMPLES_MAX = 500
 """So many are answered at once, and one more: that of now."""

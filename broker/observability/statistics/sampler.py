@@ -12,13 +12,14 @@ from operator import attrgetter
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
-from fluffle.broker.observability.statistics.counts import (
+from fluffle.broker.observability.statistics.counters import (
     OF_ALL_LENGTHS,
     OF_CHURN,
     OF_LENGTHS,
     TICK_MS,
     Counts,
+    NodeCounters,
+    VhostCounters,
 )
 from fluffle.broker.observability.statistics.observer import StatisticsObserver
 from fluffle.broker.observability.statistics.report import Row, SampleTimes, time_of

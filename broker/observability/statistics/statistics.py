@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.clock import CallLater, Clock
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.observability.statistics.counters import NodeCounters, VhostCounters
-from fluffle.broker.observability.statistics.counts import OF_BYTES, OF_LENGTHS, TICK_MS, Counts
+from fluffle.broker.observability.statistics.counters import (
+    OF_BYTES,
+    OF_LENGTHS,
+    TICK_MS,
+    Counts,
+    NodeCounters,
+    VhostCounters,
+)
 from fluffle.broker.observability.statistics.observer import StatisticsObserver, bytes_of
 from fluffle.broker.observability.statistics.report import (
     NO_PAST,

@@ -13,7 +13,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.core.topology import without_line_breaks
-from fluffle.broker.observability.statistics.counts import TICK_MS
+from fluffle.broker.observability.statistics.counters import TICK_MS
 from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once

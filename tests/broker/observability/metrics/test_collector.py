@@ -110,7 +110,7 @@ rabbitmq_resident_memory_limit_bytes
 
 def test_every_name_of_the_overview_is_there(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "fluffle.broker.observability.metrics.node_tables.free_bytes", lambda _folder: 1
+        "fluffle.broker.observability.metrics.families.free_bytes", lambda _folder: 1
     )
     assert set(OVERVIEW.split()) <= names(node.scrape())
 

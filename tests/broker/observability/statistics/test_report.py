@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.observability.statistics.counts import (
+from fluffle.broker.observability.statistics.counters import (
     ACK,
     OF_CHANNEL,
     OF_LENGTHS,

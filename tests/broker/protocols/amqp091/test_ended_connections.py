@@ -16,8 +16,7 @@ import pytest
 
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.session import Session
-from fluffle.broker.observability.statistics.channel_statistics import ChannelStatistics
-from fluffle.broker.observability.statistics.observer import ConnectionStatistics
+from fluffle.broker.observability.statistics.observer import ChannelStatistics, ConnectionStatistics
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.broker.queues.queue_api import Consumer
