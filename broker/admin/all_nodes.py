@@ -73,7 +73,7 @@ def rows(
 def rows_of_some(
     context: NodeContext, cluster: Cluster, question: tuple[str, Mapping[str, Any]], nodes: set[str]
 ) -> Rows:
-    """All are asked at once, and told of one after the other."""
+    """All are asked at once, and answer one after the other."""
     what, given = question
     request = line_of({"verb": what, "arguments": given})
     errands = [cluster.errands.begin(each, request) for each in sorted(nodes - {cluster.name})]
@@ -97,19 +97,19 @@ def rows_of_another(errand: RpcRequest) -> Rows:
         yield from ({"node": node, **row} for row in rows)
 
 
-def read(told: Told) -> tuple[list[Row], bool]:
+def read(reply: Told) -> tuple[list[Row], bool]:
     """Return the rows of one answer of a node, and whether the node has more of them."""
     from fluffle.broker.cluster.rpc import Page, RequestRefused  # noqa: PLC0415  of clusters alone
 
     try:
-        if isinstance(told, Page):
-            return [{"row": dict(row)} for row in json.loads(told.rows)], told.has_more
-        if isinstance(told, RequestRefused):
-            name = ReplyCode(told.code).name
-            return [{"error": {"code": told.code, "name": name, "text": told.text}}], False
+        if isinstance(reply, Page):
+            return [{"row": dict(row)} for row in json.loads(reply.rows)], reply.has_more
+        if isinstance(reply, RequestRefused):
+            name = ReplyCode(reply.code).name
+            return [{"error": {"code": reply.code, "name": name, "text": reply.text}}], False
     except (ValueError, TypeError):
         return [{"silent": "nobody understands what it says"}], False
-    return [{"silent": told.why}], False
+    return [{"silent": reply.why}], False
 
 
 def verb_of_a_node(name: str) -> Verb:

@@ -137,7 +137,7 @@ def forget(context: NodeContext, *, name: str) -> Result:
         check_unneeded(context, name, reports)
         return dismiss(nodes, name)
 
-    def told(sights: Mapping[str, frozenset[str]]) -> None:
+    def on_sightings(sights: Mapping[str, frozenset[str]]) -> None:
         others = nodes.keys() - {cluster.name}
         try:
             check_unseen(name, asked, {node: seen & others for node, seen in sights.items()})
@@ -162,7 +162,7 @@ def forget(context: NodeContext, *, name: str) -> Result:
         removed = partial(cluster.membership.when_left, name, answer)
         remove_ended(context.catalogue, context.metadata, is_its, removed)
 
-    cluster.sightings.ask(asked, told)
+    cluster.sightings.ask(asked, on_sightings)
     return going.result
 
 

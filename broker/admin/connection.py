@@ -2,8 +2,8 @@
 
 One thing is done in a turn of the loop, a request or a page of a list, so that no script holds up
 clients.  While there is something to do the socket is not read, and nothing is done for who does
-not read.  An answer leaves when what it says is safe: after a change, once all that was told to the
-store has been written; else once every declaration has that it may speak of.
+not read.  An answer leaves when what it says is safe: after a change, once all that the store was
+given has been written; else once every declaration has that it may speak of.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REASON = "closed by the operator"
 
 ONE_CHANNEL_ONLY = ("publishes", "deliveries")
-"""What of a channel is told by exchange and by queue: of one that is asked for alone."""
+"""Counts of a channel by exchange and by queue: only of one that is asked for alone."""
 
 
 def full_connection_row(

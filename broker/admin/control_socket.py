@@ -38,7 +38,7 @@ class ControlSocket:
         services: Services,
         on_fatal: Callable[[Exception], None],
     ) -> None:
-        """`on_fatal` is told of a broken assertion."""
+        """`on_fatal` gets a broken assertion."""
         self._path = data_dir / SOCKET_NAME
         self._parts = context
         self._services = services

@@ -100,7 +100,7 @@ class RowPage:
 
 
 class Dispatcher:
-    """Acts on requests.  `on_fatal` is told of a broken assertion."""
+    """Acts on requests.  `on_fatal` gets a broken assertion."""
 
     __slots__ = ("_by", "_on_fatal", "_parts", "_verbs")
 

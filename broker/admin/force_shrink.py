@@ -51,7 +51,7 @@ def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
         hosted = check(cluster, queue)
         return redefinition(vhost, force_single_member(cluster, queue.definition, hosted.configs))
 
-    def told(extents: Mapping[NodeId, LogPosition]) -> None:
+    def on_extents(extents: Mapping[NodeId, LogPosition]) -> None:
         try:
             queue = found()
             hosted = check(cluster, queue)
@@ -63,7 +63,7 @@ def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
 
     queue = found()
     check(cluster, queue)
-    cluster.extents.ask(queue.definition.id, reachable(cluster, queue.definition), told)
+    cluster.extents.ask(queue.definition.id, reachable(cluster, queue.definition), on_extents)
     return going.result
 
 
@@ -100,14 +100,14 @@ def collect_lags(
     cluster: Cluster, definition: QueueDefinition, extents: dict[NodeId, LogPosition]
 ) -> Deferred[None]:
     """To be waited for: fills in how far the others are that can be reached."""
-    told: Deferred[None] = Deferred()
+    answered_later: Deferred[None] = Deferred()
 
     def answer(found: Mapping[NodeId, LogPosition]) -> None:
         extents.update(found)
-        told.answer(None)
+        answered_later.answer(None)
 
     cluster.extents.ask(definition.id, reachable(cluster, definition), answer)
-    return told
+    return answered_later
 
 
 def reachable(cluster: Cluster, definition: QueueDefinition) -> list[NodeId]:

@@ -92,7 +92,7 @@ def list_certificates(context: NodeContext) -> Rows:
 
 
 def status(context: NodeContext) -> Row:
-    """Everything that can be told without a search."""
+    """Everything that is known without a search."""
     config, usage, marks = context.config, context.access.usage, context.alarms.watermarks
     return {
         "node": config.node_name,

@@ -313,7 +313,7 @@ def of_one(
     """The result of a change of one queue, once that has settled.  PreconditionFailed if it has not
     in time."""
 
-    def told() -> Rows:
+    def outcome_rows() -> Rows:
         yield from awaited(later, context)
         for row in settled():
             if not isinstance(row, dict):
@@ -323,7 +323,7 @@ def of_one(
                     f"queue '{row['name']}' in vhost '{row['vhost']}' {row['error']}"
                 )
 
-    return DeferredRow(partial(run, told()))
+    return DeferredRow(partial(run, outcome_rows()))
 
 
 def run(rows: Rows, answer: Callable[[Row | BrokerError], None]) -> None:

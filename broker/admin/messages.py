@@ -86,11 +86,11 @@ def answered(asked: T | Deferred[T]) -> Generator[Deferred[None], None, T]:
     errors: list[BrokerError] = []
 
     def then(note: Callable[[Any], None]) -> Callable[[Any], None]:
-        def told(answer: Any) -> None:
+        def on_answer(answer: Any) -> None:
             note(answer)
             come.answer(None)
 
-        return told
+        return on_answer
 
     asked.then(then(answers.append), then(errors.append))
     yield come

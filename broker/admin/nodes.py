@@ -66,11 +66,11 @@ LIBRARIES = ("lmdb", "msgpack", "pamqp", "aiohttp", "uvloop")
 def list_nodes(context: NodeContext) -> Rows:
     """All of the cluster, by name; those that say nothing with no more than that."""
     rows: list[Row] = []
-    for told in rows_everywhere(context, what="nodes.row"):
-        if isinstance(told, Deferred):
-            yield told
+    for answer in rows_everywhere(context, what="nodes.row"):
+        if isinstance(answer, Deferred):
+            yield answer
         else:
-            rows.append(told["row"] if "row" in told else away(context, told["node"]))
+            rows.append(answer["row"] if "row" in answer else away(context, answer["node"]))
     yield from sorted(rows, key=lambda row: str(row["name"]))
 
 

@@ -132,7 +132,7 @@ def group_of(queue: QueueHandle) -> int | None:
 
 
 def counts_row(company: ClusterView, queue: QueueHandle, state: str, *, was_asked: bool) -> Row:
-    """None for what nobody has told, who could know."""
+    """None for what no node that could know has said."""
     counts: tuple[int, int, int] | None = None
     consumers: int | None = None
     if state in UNLED:

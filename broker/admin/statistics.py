@@ -115,11 +115,11 @@ def added_up(
     arguments = {"vhost": vhost, "name": name, "names": names, "ages": ages}
     given = {word: value for word, value in arguments.items() if value is not None}
     found: dict[Key, Row] = {}
-    for told in rows_everywhere(context, what=what, arguments=given):
-        if isinstance(told, Deferred):
-            yield told
-        elif "row" in told:
-            row = told["row"]
+    for answer in rows_everywhere(context, what=what, arguments=given):
+        if isinstance(answer, Deferred):
+            yield answer
+        elif "row" in answer:
+            row = answer["row"]
             key = row["vhost"], row["name"]
             found[key] = added((found[key], row)) if key in found else row
     yield from found.values()
@@ -131,8 +131,8 @@ def deliveries(
     """Yield the deliveries of a queue by channel of this node.  NotFound, SyntaxFailure."""
     past, statistics = ages_asked(ages), context.statistics
     context.vhost(vhost)
-    told = statistics.deliveries(vhost, name, past) if statistics is not None else ()
-    return by_channel(context, told)
+    counted_rows = statistics.deliveries(vhost, name, past) if statistics is not None else ()
+    return by_channel(context, counted_rows)
 
 
 def publishes(
@@ -141,12 +141,12 @@ def publishes(
     """Yield the publishes to an exchange by channel of this node.  NotFound, SyntaxFailure."""
     past, statistics = ages_asked(ages), context.statistics
     context.vhost(vhost)
-    told = statistics.publishes(vhost, name, past) if statistics is not None else ()
-    return by_channel(context, told)
+    counted_rows = statistics.publishes(vhost, name, past) if statistics is not None else ()
+    return by_channel(context, counted_rows)
 
 
-def by_channel(context: NodeContext, told: Iterable[ByChannel]) -> Rows:
-    for connection, channel, stats in told:
+def by_channel(context: NodeContext, counted_rows: Iterable[ByChannel]) -> Rows:
+    for connection, channel, stats in counted_rows:
         details = channel_details(context, connection, channel)
         yield {"stats": stats, "channel_details": details}
 

@@ -184,7 +184,7 @@ class GroupTotals:
         return values
 
     def sums(self, view: TableView) -> Iterator[Metric]:
-        """What is told where there are no rows: of latencies the mean, and the most."""
+        """What stands where there are no rows: of latencies the mean, and the most."""
         metadata = self.metadata or (0,) * len(INDEXES)
         together = [
             total + (value or 0) for total, value in zip(self._totals, metadata, strict=True)

@@ -26,7 +26,7 @@ PIECE = 500
 """Queues, connections or samples of one step: two milliseconds or so."""
 
 RAFT = "ra_metrics"
-"""RabbitMQ's family of what is told of Raft groups."""
+"""RabbitMQ's family of metrics of Raft groups."""
 
 T = TypeVar("T")
 
@@ -113,11 +113,11 @@ class TableView(NamedTuple):
     endpoint: str
     prefix: str = "rabbitmq_"
     has_rows: bool = False
-    """Whether each row is told, and not their sum."""
+    """Whether each row is shown, and not their sum."""
     families: frozenset[str] | None = None
     """None: all."""
     takes: Callable[[Labels], bool] = anything
-    """Whether a row with these labels is told of."""
+    """Whether a row with these labels is shown."""
     read_at_once: int | None = None
     """Rows; None: as many as a step tells of."""
 
@@ -147,10 +147,10 @@ def table_steps(table: Table, view: TableView) -> Iterator[Step]:
 
 def sum_steps(table: Table, columns: list[tuple[int, Column]], view: TableView) -> Iterator[Step]:
     if table.together is not None:
-        told = table.together()
+        sums = table.together()
         families = [made(column, view) for _, column in columns]
         yield (
-            [labelled(made(column, view), told[at]) for at, column in columns] if told else families
+            [labelled(made(column, view), sums[at]) for at, column in columns] if sums else families
         )
         return
     totals = dict.fromkeys((at for at, _ in columns), 0.0)

@@ -72,7 +72,7 @@ def time_of(at_ms: int) -> str:
 def added(rows: Iterable[Row]) -> Row:
     """What several nodes say of one thing, as one: counts and rates add, and samples of the same
     time.  What only some of them have counts as nothing with the others; of texts the
-    one that sorts last is told, and so of times the latest."""
+    one that sorts last counts, and so of times the latest."""
     total: Row = {}
     for row in rows:
         for name, value in row.items():

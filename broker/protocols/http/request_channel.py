@@ -134,7 +134,7 @@ class RequestChannel:
 
     @property
     def traced(self) -> TracedClient:
-        """The client, as tracers are told of it."""
+        """The client, as tracers see it."""
         return TracedClient(self.session.name, self.number, self.session.user.name)
 
     async def change(
@@ -462,13 +462,13 @@ class MessageChannel(RequestChannel):
         requests = self._services.connections.requests
         self._client.open(session, self, self._services.runtime.clock.wall_ms())
         with ExitStack() as closing:
+            closing.callback(super().end)
             requests.add(self._client)
             closing.callback(requests.discard, self._client)
             for observer in session.observers:
                 observer.logged_in(session.client, "", user)
                 observer.opened(session.client, session)
                 closing.callback(observer.closed, session)
-            closing.callback(super().end)
             access.usage.opened(user, vhost)
             closing.callback(access.usage.closed, user, vhost)
             access.usage.channel_opened(user)

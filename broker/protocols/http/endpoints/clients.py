@@ -28,7 +28,7 @@ CONSUMER = (
     "consumer_timeout", "exclusive", "prefetch_count", "queue",
 )  # fmt: skip
 BARE_CONNECTION = ("name", "vhost", "user", "node")
-"""What is told of a connection without what it does."""
+"""Columns of a connection without what it does."""
 
 AGES = {
     **LISTED,

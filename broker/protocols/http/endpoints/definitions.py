@@ -67,7 +67,7 @@ def field(form: bytes, boundary: str, name: str) -> bytes | None:
 
 
 REASONS_MAX = 10
-"""Of what was not taken, that are told."""
+"""Entries that were not taken and are named in the answer."""
 
 
 async def export_all(call: Call) -> Row | Reply:
@@ -112,7 +112,7 @@ def product(call: Call) -> Row:
 
 async def exported(call: Call, **arguments: str) -> Row:
     """The rows of the verb as one object.  Here RabbitMQ says of exchanges what its commands do
-    not: none that is internal is told of."""
+    not: none that is internal is shown."""
     first, *rows = await call.rows("definitions.export", **arguments)
     found: Row = {**first["head"], **{category: [] for category in first["categories"]}}
     for row in rows:

@@ -41,7 +41,7 @@ def check(call: Call, needed: tuple[Needed, Kind], name: str) -> None:
 
 
 def queue_in(call: Call) -> dict[str, Any]:
-    """That in the path, as verbs are told of it.  NotFound."""
+    """That in the path, as verbs name it.  NotFound."""
     queue = existing_queue(call.vhost(), call.path["name"])
     return {"vhost": call.vhost().name, "name": queue.name}
 

@@ -169,9 +169,9 @@ async def memory_of(call: Call) -> Row | None:
     """None of a node that says nothing.  Refusal if there is none of that name."""
     name = (await node_of(call))["name"]
     asked = {"what": "nodes.memory", "node": name}
-    for told in await call.rows("everywhere.rows", **asked):
-        if "row" in told:
-            return dict(told["row"])
+    for answer in await call.rows("everywhere.rows", **asked):
+        if "row" in answer:
+            return dict(answer["row"])
     return None
 
 
@@ -224,12 +224,12 @@ async def reset(call: Call) -> None:
 async def attempts(call: Call) -> Listing:
     """How many have logged in by AMQP, and could not, since a node has started."""
     name = (await node_of(call))["name"]
-    told = await call.rows("everywhere.rows", what="statistics.logins", node=name)
-    return Listing([each["row"] for each in told if "row" in each])
+    answers = await call.rows("everywhere.rows", what="statistics.logins", node=name)
+    return Listing([each["row"] for each in answers if "row" in each])
 
 
 async def attempts_by_source(call: Call) -> list[Row]:
-    """Nobody counts by address, as RabbitMQ does not unless it is told to."""
+    """Nobody counts by address, as RabbitMQ does not by default."""
     await node_of(call)
     return []
 

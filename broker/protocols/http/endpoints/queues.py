@@ -374,10 +374,10 @@ async def member_status(call: Call) -> list[Row] | Reply:
         return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body)
     spec, company = definition.spec, call.context.company
     rows = await call.rows_everywhere("queues.raft", name=spec.name, vhost=call.vhost().name)
-    told = [{name: value for name, value in row.items() if name != "node"} for row in rows]
-    names = {row["Node Name"] for row in told}
+    known = [{name: value for name, value in row.items() if name != "node"} for row in rows]
+    names = {row["Node Name"] for row in known}
     members = {company.shown(node) for node in dict(definition.members)}
-    return told + [
+    return known + [
         {"Node Name": node, "Raft State": "noproc", "Membership": ""}
         for node in sorted(members - names)
     ]

@@ -58,7 +58,7 @@ def check_windows(call: Call) -> None:
 async def objects_and_counts(call: Call, windows: SampleWindows) -> Row:
     """`message_stats`, `queue_totals`, `churn_rates` and `object_totals`.
 
-    Who does not monitor is told of the virtual hosts that he may look at.
+    A user who does not monitor gets those of the virtual hosts that he may look at.
     """
     visible = set(call.visible_vhosts())
     vhosts = [row for row in await counts_of_vhosts(call, windows) if row["name"] in visible]
@@ -123,8 +123,8 @@ def are_wanted(call: Call, words: Iterable[str]) -> bool:
 
 async def by_channel(call: Call, verb: str, vhost: str, name: str) -> list[Row]:
     """What each channel, of whichever node, has done with a queue or an exchange."""
-    told = await call.rows_everywhere(verb, vhost=vhost, name=name, ages=past_asked(call))
-    return [{"stats": row["stats"], "channel_details": row["channel_details"]} for row in told]
+    answers = await call.rows_everywhere(verb, vhost=vhost, name=name, ages=past_asked(call))
+    return [{"stats": row["stats"], "channel_details": row["channel_details"]} for row in answers]
 
 
 async def with_counts(call: Call, verb: str, rows: Iterable[Row]) -> list[Row]:
@@ -153,7 +153,7 @@ async def joined(call: Call, verb: str, rows: Iterable[Row], **more: Any) -> lis
         names = [row["name"] for row in some]
         counts: dict[str, Row] = {}
         with suppress(NotFound):  # the virtual host is gone since its rows were made
-            told = await call.rows(verb, vhost=vhost, names=names, **more)
-            counts = {row["name"]: row for row in told}
+            answers = await call.rows(verb, vhost=vhost, names=names, **more)
+            counts = {row["name"]: row for row in answers}
         found += ({**row, **counts.get(row["name"], {})} for row in some)
     return found

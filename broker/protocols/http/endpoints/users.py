@@ -81,12 +81,12 @@ def user_in_path(call: Call) -> User:
 async def put_user(call: Call) -> Created | None:
     """Make one, or give him another password and other tags."""
     name, body = call.path["user"], call.json()
-    told = {"tags": tags_in(body), "limits": body.get("limits"), **hash_of(body)}
+    changes = {"tags": tags_in(body), "limits": body.get("limits"), **hash_of(body)}
     if permissions := body.get("permissions"):
-        told["permissions"] = permissions
+        changes["permissions"] = permissions
         check_by_vhost(call, permissions)
     is_new = name not in call.context.access.users
-    await call.result("users.put", name=name, **told)
+    await call.result("users.put", name=name, **changes)
     return Created() if is_new else None
 
 

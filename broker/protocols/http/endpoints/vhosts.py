@@ -96,7 +96,7 @@ async def put_vhost(call: Call) -> Created | None:
     As with RabbitMQ what is not said of description and tags is blank afterwards.
     """
     body, name = call.json(), call.path["vhost"]
-    told = {
+    changes = {
         "name": name,
         "description": body.get("description", ""),
         "tags": tags_of(body.get("tags", [])),
@@ -107,7 +107,7 @@ async def put_vhost(call: Call) -> Created | None:
     if tracing is not None and not isinstance(tracing, bool):
         raise bad_request("'tracing' must be true or false")
     is_new = name not in call.context.catalogue.vhosts
-    await call.result("vhosts.add" if is_new else "vhosts.metadata", **told)
+    await call.result("vhosts.add" if is_new else "vhosts.metadata", **changes)
     if is_new:
         every = {"configure": ".*", "write": ".*", "read": ".*"}
         await call.result("permissions.set", user=call.user.name, vhost=name, **every)

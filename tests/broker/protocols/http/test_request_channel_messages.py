@@ -22,9 +22,18 @@ from tests.broker.protocols.http.test_request_channel import ENDS, Node
 from tests.support.observers import ChannelRecorder, NodeRecorder
 
 
-def opened(node: Node) -> MessageChannel:
+def channel_of(node: Node) -> MessageChannel:
     user = node.edge.access.users["guest"]
-    channel = MessageChannel(node.edge.services, HttpClient(user, ENDS), user, node.edge.vhost)
+    return MessageChannel(node.edge.services, HttpClient(user, ENDS), user, node.edge.vhost)
+
+
+def begin_and_end(channel: MessageChannel) -> None:
+    channel.begin()
+    channel.end()
+
+
+def opened(node: Node) -> MessageChannel:
+    channel = channel_of(node)
     channel.begin()
     return channel
 
@@ -193,8 +202,10 @@ async def test_an_observer_that_fails_leaves_nothing_open(
     services, usage = node.edge.services, node.edge.access.usage
     node.edge.services = replace(services, observers=(first, failing))
     counts = sum(map(len, usage.here.values()))
+    channel = channel_of(node)
     with pytest.raises(RuntimeError, match=step):
-        opened(node).end()
+        begin_and_end(channel)
+    assert services.owners.has_ended(channel.session.owner)
     assert sum(map(len, usage.here.values())) == counts
     traffic = services.runtime.traffic
     assert (traffic.connections_opened, traffic.channels_opened) == (
