@@ -199,10 +199,7 @@ def test_the_product_does_not_import_its_tests() -> None:
     found = {str(path): OUTSIDE & measured(path).imported for path in SOURCES}
     assert {path: names for path, names in found.items() if names} == {
         "broker/testing/celery.py": {"pytest"},
-        "broker/testing/cluster/plugin.py": {"pytest"},
         "broker/testing/plugin.py": {"pytest"},
-        "broker/testing/timeline_plugin.py": {"pytest"},
-        "broker/testing/unkind_plugin.py": {"pytest"},
     }
 
 

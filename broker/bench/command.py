@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 if TYPE_CHECKING:
-    from fluffle.broker.bench.figures import Tally
-    from fluffle.broker.bench.load import Plan
+    from fluffle.broker.bench.load import Plan, Tally
 
 AMQP_PORT = 5672
 UNAVAILABLE = 69

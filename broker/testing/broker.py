@@ -4,6 +4,8 @@
         connection = await aio_pika.connect(broker.url)
 
 Its messages are in memory, and its clock can be moved: `await broker.clock.advance(minutes=30)`.
+`create_vhost` makes a fresh virtual host with what is wanted in it; `delete_vhost` deletes it with
+its users.
 """
 
 from __future__ import annotations
@@ -11,17 +13,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from fluffle.broker.admin.local_client import in_time
+from fluffle.broker.access.passwords import hashed
+from fluffle.broker.admin.context import NodeContext
+from fluffle.broker.admin.local_client import ask, in_time
 from fluffle.broker.base.clock import CallLater, SystemClock
+from fluffle.broker.base.errors import ConnectionForced, PreconditionFailed
 from fluffle.broker.config.config import (
     DEFAULT_PASSWORD,
     DEFAULT_USER,
@@ -38,15 +43,19 @@ from fluffle.broker.process.environment import (
     OpenStore,
 )
 from fluffle.broker.queues.dead_letters import DeadLetterFrom
+from fluffle.broker.testing.arguments import (
+    NOTHING_SPECIAL,
+    PathArgument,
+    VhostRequirements,
+    amqp_url,
+    names_of,
+    path_of,
+    socket_path_of,
+)
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
-from fluffle.broker.testing.faults.fault_scope import FaultScope
-from fluffle.broker.testing.path_args import PathArgument, names_of, path_of, socket_path_of
-from fluffle.broker.testing.provision import create_vhost, delete_vhost, hang_up
-from fluffle.broker.testing.recorder import Recorder
-from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
-from fluffle.broker.testing.tapped import seen_dead
-from fluffle.broker.testing.urls import amqp_url
+from fluffle.broker.testing.faults.faults import FaultScope
+from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor
+from fluffle.broker.testing.recorder import Recorder, seen_dead
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
 from fluffle.storage.memory import MemoryDisk
@@ -54,9 +63,9 @@ from fluffle.storage.store import Store
 from fluffle.storage.writer import InstantWriter, Writer
 
 if TYPE_CHECKING:
-    from fluffle.broker.testing.faults.clients import Clients
-    from fluffle.broker.testing.faults.faults import Faults
+    from fluffle.broker.testing.faults.faults import Clients, Faults
     from fluffle.broker.testing.vhost import Vhost
+
 
 LOOPBACK = ListenAddress("127.0.0.1", 0)
 
@@ -132,7 +141,7 @@ class Broker:
             entering.push_async_callback(node.stop, "shutdown")
             entering.push_async_callback(self.mend)
             if self._unkind is not None:  # for as long as there is a broker
-                from fluffle.broker.testing.faults.clients import do  # noqa: PLC0415  if it is used
+                from fluffle.broker.testing.faults.faults import do  # noqa: PLC0415  if it is used
 
                 do(self._made_scope(None), "unkind", seed=self._unkind)
             self._entered = entering.pop_all()
@@ -217,7 +226,7 @@ class Broker:
     @property
     def clients(self) -> Clients:
         """Clients of all virtual hosts, and those that have not logged in yet."""
-        from fluffle.broker.testing.faults.clients import Clients  # noqa: PLC0415  if it is used
+        from fluffle.broker.testing.faults.faults import Clients  # noqa: PLC0415  if it is used
 
         return Clients(self.scope())
 
@@ -302,3 +311,53 @@ def in_memory(disk: Disk) -> OpenStore:
         return Store(disk, writer, on_fatal=on_fatal)
 
     return opened
+
+
+async def create_vhost(
+    parts: NodeContext, name: str, wanted: VhostRequirements, users: Iterable[str]
+) -> None:
+    """Create a virtual host, for `users` of the broker and those that are wanted beside them, or
+    nothing.
+
+    BrokerError, DefinitionsError, OSError, ValueError.
+    """
+    entries, rights = wanted.entries(), wanted.rights(users)
+    if there := wanted.users.keys() & parts.access.users.keys():
+        raise PreconditionFailed(f"the broker has users of these names: {', '.join(sorted(there))}")
+    await ask(parts, "vhosts.add", name=name, queue_type=wanted.default_queue_type)
+    try:
+        for user, password in wanted.users.items():
+            stored = hashed(password.encode())
+            await ask(
+                parts, "users.add", name=user, password_hash=stored.hash,
+                hashing_algorithm=stored.algorithm,
+            )  # fmt: skip
+        for user, right in rights.items():
+            await ask(parts, "permissions.set", vhost=name, user=user, **right._asdict())
+        await make(parts, name, entries)
+    except BaseException:
+        await delete_vhost(parts, name, wanted)
+        raise
+
+
+async def make(parts: NodeContext, name: str, entries: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Make what definitions name.  PreconditionFailed for what is skipped."""
+    for category, made in entries.items():
+        row = await ask(parts, "definitions.import", category=category, entries=made, home=name)
+        if row["skipped"]:
+            raise PreconditionFailed(f"of the definitions is skipped: {'; '.join(row['skipped'])}")
+
+
+def hang_up(parts: NodeContext, name: str) -> None:
+    """Close the connections of all clients of a virtual host."""
+    for connection in parts.connections:
+        if connection.session is not None and connection.session.vhost.name == name:
+            connection.close(ConnectionForced("the test is over"))  # which is no error to log
+
+
+async def delete_vhost(parts: NodeContext, name: str, wanted: VhostRequirements) -> None:
+    """Delete a virtual host with all that is in it, and those users that it came with.
+    NotFound."""
+    await ask(parts, "vhosts.delete", name=name)
+    for user in wanted.users.keys() & parts.access.users.keys():
+        await ask(parts, "users.delete", name=user, force=True)

@@ -1,6 +1,6 @@
-"""Taking messages without a client: what `get` and `consume` of a `Vhost` do.
+"""Direct consumers, which take messages without a client: `get` and `consume` of a `Vhost`.
 
-Who takes has no connection and no channel: it is a holder of the queue's own, as that of a
+Such a consumer has no connection and no channel: it is a holder of the queue's own, as that of a
 basic.get, and what it holds lasts until it is settled, has been held for too long, or the virtual
 host goes.
 """
@@ -8,8 +8,7 @@ host goes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,10 +18,16 @@ from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Outcome
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.testing.message import Message
-from fluffle.broker.testing.message_traces import Actor, StepKind, TraceStep
-from fluffle.broker.testing.timeline import RoutedMessage, Timeline, listed
-from fluffle.broker.testing.timeline_events import origin_of
+from fluffle.broker.testing.messages import HeldMessage, SettleOnce
+from fluffle.broker.testing.timeline import (
+    Actor,
+    RoutedMessage,
+    StepKind,
+    Timeline,
+    TraceStep,
+    listed,
+    origin_of,
+)
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
 
@@ -58,40 +63,6 @@ def taken(timeline: Timeline, delivery_batch: DeliveryBatch) -> None:
     timeline.delivered(queue, sequence, message, step, origin_of(content))
     suffix = f", {again}" if again else ""
     timeline.note(TEST, f"takes {listed([body_of(content)])} of queue {queue!r}{suffix}")
-
-
-class SettleOnce:
-    """Settlement of one message, at most once, from any thread; as in AMQP, there is no answer."""
-
-    __slots__ = ("_is_empty", "_loop", "_settle")
-
-    def __init__(self, settle: Callable[[Outcome], object]) -> None:
-        """`settle` is called in the running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._settle = settle
-        self._is_empty = False
-
-    def empty(self, outcome: Outcome) -> None:
-        """RuntimeError if it is empty."""
-        if self._is_empty:
-            raise RuntimeError("the message has been settled already")
-        self._is_empty = True
-        self._loop.call_soon_threadsafe(self._settle, outcome)
-
-
-@dataclass(frozen=True, slots=True)
-class HeldMessage(Message):
-    """Message that the test holds until it settles it; settling is not awaited."""
-
-    hand: SettleOnce
-
-    def ack(self) -> None:
-        """It is done with.  RuntimeError if it is settled already."""
-        self.hand.empty(Outcome.ACKED)
-
-    def reject(self, *, requeue: bool = False) -> None:
-        """It is dropped or dead-lettered, or goes back.  RuntimeError if it is settled already."""
-        self.hand.empty(Outcome.NACK_REQUEUED if requeue else Outcome.REJECTED)
 
 
 class DirectConsumer(NamedTuple):

@@ -1,33 +1,47 @@
 """`Recorder`: puts what a node does into timelines, one for each virtual host.
 
-It is an `Observer` of connections; what happens to messages is seen by `tapped`.  A daemon has
-neither.
+It is an `Observer` of connections.  `TimelineTap` and `SettlementTap` see what happens to messages,
+`DefinitionListener` what is declared and deleted.  A daemon has none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
+from fluffle.broker.core.firehose import in_order
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EventHeaders
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.queues.queue_api import Consumer
-from fluffle.broker.testing.message_traces import Actor
-from fluffle.broker.testing.tapped import SettlementTap, TimelineTap, short, who_on
-from fluffle.broker.testing.timeline import Timeline
-from fluffle.broker.testing.timeline_events import changed
+from fluffle.broker.queues.dead_letters import DeadLetterFrom, DeadMessages
+from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Holder, Outcome
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.broker.testing.timeline import Actor, StepKind, Timeline, TraceStep, listed, origin_of
 from fluffle.broker.vhosts.tracers import set_tracer
+from fluffle.protocol.properties import body_of
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ObservedChannel
+    from fluffle.broker.core.client import Client, ObservedChannel, SessionChannel
+    from fluffle.broker.core.enqueue import RoutedBatch
     from fluffle.broker.core.session import Session
+    from fluffle.broker.core.unacked import Stretch
+    from fluffle.broker.queues.queue_api import QueueHandle
+    from fluffle.broker.vhosts.tracers import TracedBatch, TracedClient
 
-TAP = "timeline"
+
+TRACER = "timeline"
+"""The name under which a `TimelineTap` traces a virtual host."""
+
+ARGUMENT = re.compile(r'\{<<"(.+?)">>,\w+,(?:<<"(.*)">>|<<>>|(.*))\}', re.DOTALL)
+BY_ITSELF = "amq."
+"""So begin names of what comes with a virtual host."""
 
 
 class Recorder:
@@ -76,7 +90,7 @@ class Recorder:
         self._connections[session] = connection
         timeline, who = self._seen(session)
         timeline.channels[session] = set()
-        set_tracer(session.vhost, TAP, TimelineTap(timeline))
+        set_tracer(session.vhost, TRACER, TimelineTap(timeline))
         name = connection.handshake.client_name
         named = f", named {name!r}" if name else ""
         timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
@@ -145,3 +159,202 @@ class DefinitionListener:
         if what == "queue.deleted":
             timeline.queue_gone(str(headers["name"]))
         timeline.note(self._who, text)
+
+
+def changed(what: str, headers: EventHeaders) -> str:
+    """Return in words what headers of an event describe; empty for what goes without saying."""
+    if "vhost" not in headers or what.startswith(("vhost.", "permission.")):
+        return ""
+    describe = DESCRIPTIONS.get(what)
+    if describe is not None:
+        return describe(dict(headers))
+    return f"{what} {headers.get('name', '')}".rstrip()
+
+
+def queue_declared(headers: Mapping[str, Any]) -> str:
+    words = [headers["type"].removeprefix("rabbit_").removesuffix("_queue")]
+    words += [name for name in ("durable", "exclusive", "auto_delete") if headers[name]]
+    return f"declares queue {headers['name']!r} ({', '.join([*words, *arguments_in(headers)])})"
+
+
+def exchange_declared(headers: Mapping[str, Any]) -> str:
+    if not headers["name"] or headers["name"].startswith(BY_ITSELF):
+        return ""
+    words = [headers["type"]]
+    words += [name for name in ("durable", "internal", "auto_delete") if headers[name]]
+    return f"declares exchange {headers['name']!r} ({', '.join([*words, *arguments_in(headers)])})"
+
+
+def exchange_deleted(headers: Mapping[str, Any]) -> str:
+    if not headers["name"] or headers["name"].startswith(BY_ITSELF):
+        return ""
+    return f"exchange {headers['name']!r} is deleted"
+
+
+def bound(headers: Mapping[str, Any]) -> str:
+    return f"binds {ends(headers, 'to')}"
+
+
+def unbound(headers: Mapping[str, Any]) -> str:
+    return f"unbinds {ends(headers, 'from')}"
+
+
+def ends(headers: Mapping[str, Any], way: str) -> str:
+    text = f"{headers['destination_kind']} {headers['destination_name']!r}"
+    text += f" {way} exchange {headers['source_name']!r} by {headers['routing_key']!r}"
+    return f"{text} ({', '.join(arguments_in(headers))})" if headers["arguments"] else text
+
+
+def arguments_in(headers: Mapping[str, Any]) -> list[str]:
+    """Return arguments without their types, as people write them; the event exchange has Erlang
+    terms."""
+    pairs = (ARGUMENT.fullmatch(each) for each in headers["arguments"])
+    return [f"{pair[1]}={pair[2] or pair[3] or ''}" for pair in pairs if pair is not None]
+
+
+DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "queue.created": queue_declared,
+    "queue.deleted": lambda headers: f"queue {headers['name']!r} is deleted",
+    "exchange.created": exchange_declared,
+    "exchange.deleted": exchange_deleted,
+    "binding.created": bound,
+    "binding.deleted": unbound,
+}
+
+
+class TimelineTap:
+    """A `Tracer` of one virtual host."""
+
+    __slots__ = ("_timeline",)
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    def published(
+        self,
+        client: TracedClient,
+        routed_batches: Sequence[TracedBatch],
+        more_routing_keys: Sequence[str],
+    ) -> None:
+        del more_routing_keys
+        timeline, who = self._timeline, actor_of(client)
+        within = "in a transaction" if client.is_transactional else ""
+        publishes = list[tuple[str, bytes]]()
+        for origin, content, routed in in_order(routed_batches):
+            message = origin.exchange, origin.routing_key, content
+            names = [each.name for each in routed.targets]
+            queues = [name for name in names if not name.startswith(DIRECT_REPLY_TO)]
+            if not names:
+                timeline.led_nowhere(who, message, is_returned=routed.mandatory)
+            timeline.published(who, message, queues, within)
+            lost = "nowhere and is returned" if routed.mandatory else "nowhere and is dropped"
+            where = f"to {' and '.join(map(repr, names))}" if names else lost
+            key = f"to exchange {origin.exchange!r} with key {origin.routing_key!r}"
+            publishes.append(
+                (f"{key}{', ' if within else ''}{within}: it goes {where}", body_of(content))
+            )
+        for where, same in groupby(publishes, lambda each: each[0]):
+            timeline.note(who, f"publishes {listed([body for _, body in same])} {where}")
+
+    def delivered(
+        self, client: TracedClient, delivery_batch: DeliveryBatch, first_tag: int
+    ) -> None:
+        timeline, who = self._timeline, actor_of(client)
+        holder, first = delivery_batch.holder, first_tag
+        tag = holder.tag if isinstance(holder, Consumer) else ""
+        what = StepKind.TAKEN if holder.no_ack else StepKind.DELIVERED
+        again = ", redelivered" if delivery_batch.redelivered else ""
+        tags = f"delivery tag {first}"
+        if len(delivery_batch.contents) > 1:
+            tags = f"delivery tags {first} to {first + len(delivery_batch.contents) - 1}"
+        verb = f"{tag!r} is given" if tag else "gets"
+        bodies = [body_of(content) for content in delivery_batch.contents]
+        timeline.note(who, f"{verb} {listed(bodies)} of queue {holder.queue.name!r}, {tags}{again}")
+        for at, (sequence, origin, content) in enumerate(
+            zip(
+                delivery_batch.sequences,
+                delivery_batch.origins,
+                delivery_batch.contents,
+                strict=True,
+            )
+        ):
+            message = origin.exchange, origin.routing_key, content
+            step = TraceStep(what, timeline.at_ms, who, tag, f"tag {first + at}{again}")
+            found = origin_of(content)
+            timeline.delivered(holder.queue.name, sequence, message, step, found)
+
+    def purging(self, client: TracedClient, queue: QueueHandle) -> Callable[[], None]:
+        return self._timeline.purging(actor_of(client), queue.name)
+
+
+class SettlementTap:
+    """Settlements of one channel, put into a timeline: a `ChannelObserver`."""
+
+    __slots__ = ("_channel", "_timeline")
+
+    def __init__(self, timeline: Timeline, channel: ObservedChannel) -> None:
+        self._timeline = timeline
+        self._channel = channel
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        """`TimelineTap` sees what is published."""
+
+    def delivered(self, delivery_batch: DeliveryBatch) -> None:
+        """`TimelineTap` sees it, before it has tags."""
+
+    def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+        """`TimelineTap` sees it, if it is a message."""
+
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        timeline, channel = self._timeline, self._channel
+        known = [each for each in stretches if is_there(channel, each.delivery_batch.holder)]
+        for queue, same in groupby(known, lambda each: each.delivery_batch.holder.queue.name):
+            timeline.settled(who_on(channel), queue, sequences_of(same), outcome)
+
+
+def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLetterFrom:
+    """Return a port that publishes dead letters by `inner`, and records them; `of` gives the
+    timeline of a virtual host."""
+
+    def dead_letter(vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        timeline = of(vhost)
+        parcels = dead.parcels or (None,) * len(dead.contents)
+        pairs = zip(dead.contents, parcels, strict=True)
+        new = [content for content, pending in pairs if pending is None or not pending.tries]
+        if new:
+            key = settings.dead_letter_routing_key
+            where = f"to exchange {settings.dead_letter_exchange!r}"
+            where += f" with key {key!r}" if key is not None else ""
+            timeline.died(queue, dead.reason, new, where)
+        if dead.unwanted:
+            timeline.dropped(queue, dead.reason, dead.unwanted)
+        inner(vhost, queue, settings, dead)
+
+    return dead_letter
+
+
+def is_there(channel: ObservedChannel, holder: Holder) -> bool:
+    """Whether the queue of which it holds messages can hear of them; another of its name gives the
+    same numbers to others, and a `FormerHolder` has none."""
+    return channel.session.vhost.has(holder.queue)
+
+
+def actor_of(client: TracedClient) -> Actor:
+    return Actor(short(client.connection), client.channel)
+
+
+def who_on(channel: SessionChannel) -> Actor:
+    return Actor(short(channel.session.name), channel.number)
+
+
+def short(connection: str) -> str:
+    """Return the client's end of a connection."""
+    return connection.partition(" -> ")[0]
+
+
+def sequences_of(stretches: Iterable[Stretch]) -> list[int]:
+    return [
+        sequence
+        for delivery_batch, start, stop in stretches
+        for sequence in delivery_batch.sequences[start:stop]
+    ]

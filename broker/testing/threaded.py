@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fluffle.broker.config.config import DEFAULT_VHOST, Config
 from fluffle.broker.node import NodeFailed
+from fluffle.broker.testing.arguments import NOTHING_SPECIAL, PathArgument, VhostRequirements
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.testing.calls import Callee, Calls, blocking, in_coroutine
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.faults import CrossThreadProxy
-from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
-from fluffle.broker.testing.path_args import PathArgument
-from fluffle.broker.testing.requirements import NOTHING_SPECIAL, VhostRequirements
+from fluffle.broker.testing.loop_thread import (
+    PATIENCE_S,
+    Callee,
+    Calls,
+    LoopThread,
+    blocking,
+    in_coroutine,
+)
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.vhost import Vhost

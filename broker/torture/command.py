@@ -101,8 +101,11 @@ def torture(**options: Any) -> None:
     Prints what was attempted, confirmed, received, lost and so on, and a last line for scripts.
     Exit code 0: nothing that is promised was broken.  1: something was.  2: it could not be tried.
     """
-    from fluffle.broker.torture.run import RunOptions  # noqa: PLC0415  slow, and --help needs none
-    from fluffle.broker.torture.run_command import check_file, run_and_report  # noqa: PLC0415  asyncio is
+    from fluffle.broker.torture.run import (  # noqa: PLC0415  asyncio is
+        RunOptions,
+        check_file,
+        run_and_report,
+    )
 
     if options["check"]:
         sys.exit(check_file(options["check"], click.echo))

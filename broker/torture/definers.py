@@ -42,9 +42,13 @@ from fluffle.broker.torture.history import (
     Received,
     ShortLived,
 )
-from fluffle.broker.torture.publisher import PROPERTIES, Target
-from fluffle.broker.torture.recording_client import RecordingClient
-from fluffle.broker.torture.roles import EMPTY_PAUSE_S, Role
+from fluffle.broker.torture.recording_client import (
+    EMPTY_PAUSE_S,
+    PROPERTIES,
+    RecordingClient,
+    Role,
+    Target,
+)
 from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import (
     Basic,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fluffle.broker.torture.findings import Breach, Findings
+from fluffle.broker.torture.checker import Breach, Findings
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TextIO
 
-from fluffle.broker.torture.checker import Checker
-from fluffle.broker.torture.findings import Breach, Findings
+from fluffle.broker.torture.checker import Breach, Checker, Findings
 from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,

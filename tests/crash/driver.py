@@ -17,12 +17,11 @@ from random import Random
 from typing import TypeAlias
 
 from fluffle.broker.cli.client import Unreachable
+from fluffle.broker.torture.checker import Breach, Findings
 from fluffle.broker.torture.connection import ConnectionEnded, NodeAddress
-from fluffle.broker.torture.findings import Breach, Findings
 from fluffle.broker.torture.history import Event, RunEnded, Strange
 from fluffle.broker.torture.online_checker import OnlineChecker
-from fluffle.broker.torture.recording_client import RecordingClient
-from fluffle.broker.torture.roles import Role
+from fluffle.broker.torture.recording_client import RecordingClient, Role
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import Heads
 from fluffle.storage.store import Store

@@ -23,8 +23,7 @@ from fluffle.broker.torture.history import (
     Event,
     Note,
 )
-from fluffle.broker.torture.publisher import Target
-from fluffle.broker.torture.recording_client import RecordingClient
+from fluffle.broker.torture.recording_client import RecordingClient, Target
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
 from fluffle.protocol.types import FieldTable

@@ -19,18 +19,8 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
-from fluffle.broker.torture.history import (
-    Clearing,
-    ClearingAsked,
-    ClearingDone,
-    DeclareAsked,
-    Declared,
-)
-from fluffle.broker.torture.publisher import Target, to
-from fluffle.broker.torture.recording_client import RecordingClient
-from fluffle.broker.torture.roles import (
+from fluffle.broker.torture.client_group import (
     NOWHERE,
-    Role,
     batches,
     in_order,
     large,
@@ -39,6 +29,14 @@ from fluffle.broker.torture.roles import (
     polled,
     shuffled,
 )
+from fluffle.broker.torture.history import (
+    Clearing,
+    ClearingAsked,
+    ClearingDone,
+    DeclareAsked,
+    Declared,
+)
+from fluffle.broker.torture.recording_client import RecordingClient, Role, Target, to
 from fluffle.protocol.methods import Exchange, Queue, make, pamqp_table
 from fluffle.protocol.wire import to_table
 from tests.crash.transactions import Transactions

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fluffle.broker.torture.history import Confirmed, Published
-from fluffle.broker.torture.publisher import Target
-from fluffle.broker.torture.recording_client import RecordingClient
+from fluffle.broker.torture.recording_client import RecordingClient, Target
 from fluffle.protocol.methods import Basic, Tx, make
 
 

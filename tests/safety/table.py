@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from fluffle.broker.torture.findings import NOT_PROMISED, Breach
+from fluffle.broker.torture.checker import NOT_PROMISED, Breach
 
 TITLES = (
     "command", "commit, date", "took", "faults by kind", "work", "lost", "unexpected",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fluffle.broker.torture.checker import Breach
 from fluffle.broker.torture.faults import Fault
-from fluffle.broker.torture.findings import Breach
 from fluffle.broker.torture.online_checker import HistoryWriter
-from fluffle.broker.torture.run import RunOptions, RunResult
-from fluffle.broker.torture.run_command import lines
+from fluffle.broker.torture.run import RunOptions, RunResult, lines
 from tests.safety.table import TITLES, simulation_row, table, torture_row
 from tests.simulation.seeds import Summary
 

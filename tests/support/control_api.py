@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fluffle.broker.testing.server.dispatch import Dispatcher
+from fluffle.broker.testing.server.operations import Dispatcher
 
 
 class Api:

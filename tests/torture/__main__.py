@@ -14,8 +14,7 @@ from random import randrange
 
 from fluffle.broker.torture.faults import possible
 from fluffle.broker.torture.online_checker import HistoryWriter
-from fluffle.broker.torture.run import RunOptions
-from fluffle.broker.torture.run_command import run_in_loop
+from fluffle.broker.torture.run import RunOptions, run_in_loop
 from tests.torture.systems import SYSTEMS
 
 

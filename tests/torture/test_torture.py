@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.torture.online_checker import HistoryWriter
-from fluffle.broker.torture.run import RunOptions
-from fluffle.broker.torture.run_command import run_in_loop
+from fluffle.broker.torture.run import RunOptions, run_in_loop
 from tests.support.daemon import Daemon
 from tests.torture.systems import SYSTEMS
 

@@ -20,6 +20,7 @@ from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.process.environment import ListeningServer
 from fluffle.broker.queues.dead_letters import DeadLetterFrom
+from fluffle.broker.testing.broker import hang_up
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
     DiskFaults,
@@ -30,13 +31,9 @@ from fluffle.broker.testing.cluster.disk import (
 )
 from fluffle.broker.testing.cluster.network import Address, Network
 from fluffle.broker.testing.cluster.process import Process
-from fluffle.broker.testing.faults.acceptor import CLOSE_WAIT_S, ClientAcceptor
-from fluffle.broker.testing.faults.clients import Clients
-from fluffle.broker.testing.faults.fault_scope import FaultScope
-from fluffle.broker.testing.faults.faults import CrossThreadProxy, Faults, Work
-from fluffle.broker.testing.provision import hang_up
-from fluffle.broker.testing.recorder import Recorder
-from fluffle.broker.testing.tapped import seen_dead
+from fluffle.broker.testing.faults.faults import Clients, CrossThreadProxy, Faults, FaultScope, Work
+from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor
+from fluffle.broker.testing.recorder import Recorder, seen_dead
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.errors import StorageError

@@ -15,16 +15,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from fluffle.broker.config.config import DEFAULT_VHOST, Config
-from fluffle.broker.testing.calls import Calls, blocking, in_coroutine
+from fluffle.broker.testing.arguments import PathArgument
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.cluster.cluster import Cluster
+from fluffle.broker.testing.cluster.cluster import Cluster, ClusterVhost
 from fluffle.broker.testing.cluster.disk import DiskFaults
 from fluffle.broker.testing.cluster.network import Network
 from fluffle.broker.testing.cluster.node import ClusterNode
-from fluffle.broker.testing.cluster.vhost import ClusterVhost
 from fluffle.broker.testing.faults.faults import CrossThreadProxy
-from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread
-from fluffle.broker.testing.path_args import PathArgument
+from fluffle.broker.testing.loop_thread import PATIENCE_S, Calls, LoopThread, blocking, in_coroutine
 from fluffle.broker.testing.threaded import closed
 
 NEAR = (Cluster, ClusterNode, ClusterVhost, DiskFaults, MovableClock, Network, CrossThreadProxy)

@@ -1,144 +1,328 @@
-"""Clients of a broker as a test holds them: their connections and consumers."""
+"""Connections and consumers of clients: who is there, and what goes wrong with them.
+
+A connection is named by its name, by the one that its client has given it, or by `next`: then the
+next client that comes, to whichever virtual host, has it so from its first byte on.  A consumer is
+named by its tag, or by the queue that it alone consumes from.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, cast
+
 from fluffle.broker.admin.context import Row
-from fluffle.broker.testing.faults.fault_scope import NEXT, REASON, FaultScope
+from fluffle.broker.base.errors import ConnectionForced, NotFound, PreconditionFailed, SyntaxFailure
+from fluffle.broker.core.forced_closes import close_connection
+from fluffle.broker.core.listings import channel_row, connection_row, consumer_row
+from fluffle.broker.definitions.values import plain
+from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.subscription import Subscription
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    DeliveryBatch,
+    Holder,
+    Outcome,
+    OverdueDeliveries,
+    QueueHandle,
+    Sink,
+    TimedOutDeliveries,
+)
+from fluffle.broker.testing.faults.faults import NEXT, REASON, FaultScope
+from fluffle.broker.testing.faults.frames import HEADER_BYTES, START_OK, frames_of
+from fluffle.broker.testing.faults.tapped_transport import TappedConnection
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.methods import Connection as ConnectionMethods
+from fluffle.protocol.methods import decode_method, field_table
 
 
-def do(scope: FaultScope, name: str, **arguments: object) -> Row:
-    """One of `operations`.  BrokerError."""
-    from fluffle.broker.testing.faults.operations import perform  # noqa: PLC0415  if it is used
-
-    return perform(scope, name, arguments)
-
-
-class Consumer:
-    """Consumer as it was when the test asked for it."""
-
-    __slots__ = ("_scope", "is_auto_ack", "prefetch", "queue", "tag", "unacked")
-
-    def __init__(self, scope: FaultScope, row: Row) -> None:
-        self._scope = scope
-        self.tag: str = row["consumer_tag"]
-        self.queue: str = row["queue_name"]
-        self.prefetch: int = row["prefetch_count"]
-        self.is_auto_ack: bool = not row["ack_required"]
-        self.unacked: int = row["messages_unacknowledged"]
-        """Messages that it held."""
-
-    async def cancel(self) -> None:
-        """End it from the server's side; what it holds stays unacknowledged."""
-        do(self._scope, "consumers.cancel", consumer=self.tag)
-
-    async def freeze(self) -> None:
-        """Deliver nothing more to it."""
-        do(self._scope, "consumers.freeze", consumer=self.tag)
-
-    async def thaw(self) -> None:
-        """Deliver to it again."""
-        do(self._scope, "consumers.thaw", consumer=self.tag)
-
-    async def redeliver(self) -> int:
-        """Deliver again what it holds, though it may be about to acknowledge it; how many."""
-        return int(do(self._scope, "consumers.redeliver", consumer=self.tag)["messages"])
-
-    def __repr__(self) -> str:
-        return f"<consumer '{self.tag}' of queue '{self.queue}', which held {self.unacked}>"
+def client_properties(data: bytes) -> dict[str, Any]:
+    """Of connection.start-ok, in what a client has sent from the protocol header on."""
+    for frame in frames_of(data[HEADER_BYTES:]):
+        if frame.method == START_OK:
+            try:
+                method = decode_method(frame.payload)
+            except ProtocolError:
+                return {}  # the connection says what is wrong with it
+            assert isinstance(method, ConnectionMethods.StartOk)
+            return plain(field_table(method.client_properties))
+    return {}
 
 
-class NextConnection:
-    """The next one that comes to the broker, and that after it, with each call."""
+def list_connections(scope: FaultScope) -> Row:
+    """Those that are open, with their channels and consumers, as `fluffle` shows them."""
+    return {"connections": [row_of(tap) for tap in scope.taps()]}
 
-    __slots__ = ("_scope", "name")
 
-    def __init__(self, scope: FaultScope, name: str = NEXT) -> None:
-        self._scope = scope
+def row_of(tap: TappedConnection) -> Row:
+    connection, node = tap.connection, tap.connection.services.owners.node
+    channels = tuple(connection.channels)
+    return {
+        **connection_row(node, connection),
+        "client_properties": client_properties(tap.introduction),
+        "channels": [channel_row(node, connection, channel) for channel in channels],
+        "consumers": [
+            consumer_row(connection, channel, subscription.consumer)
+            for channel in channels
+            for subscription in channel.subscriptions.values()
+        ],
+        "frozen": tap.is_frozen,
+    }
+
+
+def close(scope: FaultScope, *, connection: str, text: str = REASON) -> Row:
+    """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
+    close_connection(scope.tap(connection).connection, ConnectionForced(text))
+    return {}
+
+
+def reset(scope: FaultScope, *, connection: str) -> Row:
+    """No goodbye: the client is told by TCP that there is nobody any more."""
+    return on(scope, connection, "is reset", TappedConnection.reset)
+
+
+def freeze_connection(scope: FaultScope, *, connection: str) -> Row:
+    """Read and write nothing; the socket stays open, and heartbeats stop."""
+    return on(scope, connection, "is frozen", partial(freeze_tap, scope))
+
+
+def freeze_tap(scope: FaultScope, tap: TappedConnection) -> None:
+    """Until that ends, or its client is gone."""
+    tap.freeze(scope)
+    what = f"connection '{tap.connection.name}' is frozen"
+    scope.begin(tap, what, partial(tap.thaw, scope))
+    tap.when_lost.append(partial(scope.end, tap))
+
+
+def thaw_connection(scope: FaultScope, *, connection: str) -> Row:
+    """Go on where it stopped."""
+    scope.end(scope.tap(connection))
+    return {}
+
+
+def cut_after(scope: FaultScope, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:
+    """Cut it once so many more bytes have passed, though that is in the midst of a frame.
+
+    Those that are counted are sent by the `broker` or by the `client`.
+    """
+    if sent_by not in ("broker", "client") or bytes < 0:
+        raise SyntaxFailure("'sent_by' must be broker or client, and 'bytes' not negative")
+    what = f"is cut after {bytes} bytes of the {sent_by}"
+    return on(
+        scope, connection, what, partial(TappedConnection.cut_after, count=bytes, sent_by=sent_by)
+    )
+
+
+def on(scope: FaultScope, name: str, what: str, plan: Callable[[TappedConnection], None]) -> Row:
+    """Do it to a connection, or to the next."""
+    if name != NEXT:
+        plan(scope.tap(name))
+        return {}
+    plans = scope.acceptor.plans
+
+    def come(tap: TappedConnection) -> None:
+        scope.end(come)
+        plan(tap)
+
+    def drop() -> None:
+        if come in plans:
+            plans.remove(come)
+
+    plans.append(come)
+    scope.begin(come, f"connection {len(plans)} from now {what}", drop)
+    return {}
+
+
+class FoundConsumer(NamedTuple):
+    """A consumer, and where it is."""
+
+    connection: Connection
+    channel: Channel
+    subscription: Subscription
+
+    @property
+    def consumer(self) -> Consumer:
+        return self.subscription.consumer
+
+    @property
+    def row(self) -> Row:
+        return consumer_row(self.connection, self.channel, self.consumer)
+
+
+def find_consumer(scope: FaultScope, name: str) -> FoundConsumer:
+    """NotFound; PreconditionFailed if there are several."""
+    everybody = [
+        FoundConsumer(tap.connection, channel, subscription)
+        for tap in scope.taps()
+        for channel in tap.connection.channels
+        for subscription in channel.subscriptions.values()
+    ]
+    found = [each for each in everybody if name in (each.consumer.tag, each.consumer.queue.name)]
+    if not found:
+        there = ", ".join(repr(each.consumer.tag) for each in everybody) or "none"
+        raise NotFound(f"no consumer '{name}', but: {there}")
+    if len(found) > 1:
+        tags = ", ".join(repr(each.consumer.tag) for each in found)
+        raise PreconditionFailed(f"'{name}' means several consumers: {tags}")
+    return found[0]
+
+
+class FrozenSink:
+    """A `Sink` that takes nothing: what has been handed out before goes on to the other."""
+
+    __slots__ = ("sink",)
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+
+    def room(self, _consumer: Consumer) -> int:
+        return 0
+
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self.sink.reserve(delivery_batch)
+
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        self.sink.deliver(delivery_batch)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        self.sink.cancelled(consumer)
+
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
+        self.sink.overdue(consumer, late)
+
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
+        self.sink.timed_out(consumer, lost)
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        self.sink.activity_changed(consumer)
+
+
+def show_consumer(scope: FaultScope, *, consumer: str) -> Row:
+    """Where it is and what it holds, as `fluffle` shows it."""
+    return find_consumer(scope, consumer).row
+
+
+def cancel_consumer(scope: FaultScope, *, consumer: str) -> Row:
+    """End it as if its queue had moved: a client that understands that hears basic.cancel.
+
+    What it holds stays unacknowledged.
+    """
+    found = find_consumer(scope, consumer)
+    end_consumer(found.channel, found.subscription)
+    return {}
+
+
+def end_consumer(channel: Channel, subscription: Subscription) -> None:
+    channel.session.detach(subscription.consumer)
+    subscription.cancelled(subscription.consumer)
+
+
+def freeze_consumer(scope: FaultScope, *, consumer: str) -> Row:
+    """Deliver nothing more to it."""
+    consumer_ = find_consumer(scope, consumer).consumer
+    sink = consumer_.sink
+    if isinstance(sink, FrozenSink):
+        return {}
+    consumer_.sink = FrozenSink(sink)
+    if not isinstance(consumer_.queue, Queue):
+        consumer_.parked = True  # else it need not be woken, and its leader must know
+        consumer_.queue.wake(consumer_)
+
+    def end() -> None:
+        consumer_.sink = sink
+        if consumer_.parked:
+            consumer_.queue.wake(consumer_)
+
+    what = f"consumer '{consumer_.tag}' of queue '{consumer_.queue.name}' is frozen"
+    scope.begin(consumer_, what, end)
+    return {}
+
+
+def thaw_consumer(scope: FaultScope, *, consumer: str) -> Row:
+    """Deliver to it again."""
+    scope.end(find_consumer(scope, consumer).consumer)
+    return {}
+
+
+def redeliver_consumer(scope: FaultScope, *, consumer: str) -> Row:
+    """Deliver again what it holds; how many messages that are.
+
+    So a quorum queue of a cluster does when it has not heard for a while of the node where the
+    consumer is.  That client does not know of it: what it still acknowledges counts for nothing.
+    """
+    found = find_consumer(scope, consumer)
+    count = give_back(found.channel, lambda delivery_batch: delivery_batch.holder is found.consumer)
+    return {"messages": count}
+
+
+class FormerHolder:
+    """Holds what its queue has given to others: a `Holder`, and of the queue what settles."""
+
+    __slots__ = ("name",)
+
+    no_ack = False
+    timeout_ms = None
+
+    def __init__(self, name: str) -> None:
         self.name = name
+        """That of the queue: the timeline tells where an acknowledgement was in vain."""
 
-    async def reset(self) -> None:
-        """Reset it without a closing handshake: by TCP the client learns that the peer is gone."""
-        do(self._scope, "connections.reset", connection=self.name)
+    @property
+    def queue(self) -> QueueHandle:
+        return cast(QueueHandle, self)
 
-    async def freeze(self) -> None:
-        """Read and write nothing on it; the socket stays open, and heartbeats stop."""
-        do(self._scope, "connections.freeze", connection=self.name)
+    def deliver_ready(self) -> None:
+        """Do nothing: this consumer is sent nothing new."""
 
-    async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
-        """Cut it once so many more bytes have passed, though that is in the midst of a frame.
+    def settle(
+        self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
+    ) -> None:
+        """Do nothing: the outcome does not matter any more."""
 
-        Those that are counted are sent by the `broker` or by the `client`.
-        """
-        do(self._scope, "connections.cut_after", connection=self.name, bytes=count, sent_by=sent_by)
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        raise AssertionError("this consumer is sent nothing")
 
-    def __repr__(self) -> str:
-        return "<the next connection>"
+    def took(self, delivery_batch: DeliveryBatch) -> None:
+        raise AssertionError("this consumer is sent nothing")
 
+    def settled(self, count: int) -> None:
+        """Do nothing: no delivery waits for room."""
 
-class Connection:
-    """Connection as it was when the test asked for it."""
+    def overdue(self, late: OverdueDeliveries) -> None:
+        raise AssertionError("it holds nothing")
 
-    __slots__ = (
-        "_same", "_scope", "channels", "client_properties", "consumers", "is_frozen", "name",
-        "user", "vhost",
-    )  # fmt: skip
-
-    def __init__(self, scope: FaultScope, row: Row) -> None:
-        self._scope = scope
-        self.name: str = row["name"]
-        self.user: str = row["user"]
-        """Empty before the login, as `vhost`."""
-        self.vhost: str = row["vhost"]
-        self.client_properties: Row = row["client_properties"]
-        self.channels: list[int] = [each["number"] for each in row["channels"]]
-        self.consumers = [Consumer(scope, each) for each in row["consumers"]]
-        self.is_frozen: bool = row["frozen"]
-        self._same = NextConnection(scope, self.name)
-
-    async def close(self, text: str = REASON) -> None:
-        """Close it as an operator would: connection.close with 320 CONNECTION_FORCED and this
-        text."""
-        do(self._scope, "connections.close", connection=self.name, text=text)
-
-    async def reset(self) -> None:
-        """Reset it without a closing handshake: by TCP the client learns that the peer is gone."""
-        await self._same.reset()
-
-    async def freeze(self) -> None:
-        """Read and write nothing on it; the socket stays open, and heartbeats stop."""
-        await self._same.freeze()
-
-    async def thaw(self) -> None:
-        """Go on where it stopped."""
-        do(self._scope, "connections.thaw", connection=self.name)
-
-    async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
-        """Cut it as `NextConnection.cut_after` does."""
-        await self._same.cut_after(count, sent_by=sent_by)
-
-    def __repr__(self) -> str:
-        count = len(self.channels)
-        return f"<connection '{self.name}' of '{self.user}' to '{self.vhost}', {count} channels>"
+    def timed_out(self, lost: TimedOutDeliveries) -> None:
+        raise AssertionError("it holds nothing")
 
 
-class Clients:
-    """Those of a broker, or of one virtual host of it."""
+def give_back(channel: Channel, is_meant: Callable[[DeliveryBatch], bool]) -> int:
+    """Have queues hand out again what is unacknowledged on a channel; how many messages.
 
-    __slots__ = ("_scope",)
+    `is_meant` is asked of each run, which goes back whole; its tags stay known to the channel.
+    """
+    runs = channel.unacked.open_runs()
+    meant = [run for run in runs if not isinstance(run.holder, FormerHolder) and is_meant(run)]
+    count = 0
+    for delivery_batch in meant:
+        for start, stop in tuple(delivery_batch.unsettled()):
+            delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.SUSPECTED)
+            count += stop - start
+        delivery_batch.holder = cast(Holder, FormerHolder(delivery_batch.holder.queue.name))
+    return count
 
-    def __init__(self, scope: FaultScope) -> None:
-        self._scope = scope
 
-    async def connections(self) -> list[Connection]:
-        """Those that are open, in the order in which they came."""
-        rows = do(self._scope, "connections.list")["connections"]
-        return [Connection(self._scope, row) for row in rows]
-
-    async def next_connection(self) -> NextConnection:
-        """What is done to it happens once it is there, to whichever virtual host it goes."""
-        return NextConnection(self._scope)
-
-    async def consumer(self, name: str) -> Consumer:
-        """Return a consumer by its tag, or by its queue if that has no other.  NotFound,
-        PreconditionFailed."""
-        return Consumer(self._scope, do(self._scope, "consumers.show", consumer=name))
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "connections.list": list_connections,
+    "connections.close": close,
+    "connections.reset": reset,
+    "connections.freeze": freeze_connection,
+    "connections.thaw": thaw_connection,
+    "connections.cut_after": cut_after,
+    "consumers.show": show_consumer,
+    "consumers.cancel": cancel_consumer,
+    "consumers.freeze": freeze_consumer,
+    "consumers.thaw": thaw_consumer,
+    "consumers.redeliver": redeliver_consumer,
+}

@@ -1,15 +1,243 @@
-"""`Faults`: what goes wrong at a broker, or for one virtual host of it, as a test calls it."""
+"""`Faults` and `Clients`: what goes wrong at a broker or for one virtual host, as a test calls it.
+
+`FaultScope` is what they act on; it remembers those that last, so that each of them ends with the
+test at the latest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
-from fluffle.broker.testing.faults.clients import Clients, Connection, Consumer, NextConnection, do
-from fluffle.broker.testing.faults.fault_scope import FaultScope
+from fluffle.broker.admin.context import NodeContext, Row
+from fluffle.broker.base.clock import CallLater
+from fluffle.broker.base.errors import NotFound
+from fluffle.broker.testing.faults.tapped_transport import ClientAcceptor, TappedConnection
+from fluffle.broker.vhosts.vhost import VirtualHost
+
+REASON = "closed by the operator"
+NEXT = "next"
+"""The name of the connection that is yet to come."""
+
+
+class FaultScope:
+    """Used in the loop of the broker."""
+
+    __slots__ = ("_in_effect", "acceptor", "call_later", "parts", "vhost_name")
+
+    def __init__(
+        self,
+        parts: NodeContext,
+        acceptor: ClientAcceptor,
+        call_later: CallLater,
+        vhost_name: str | None,
+    ) -> None:
+        """`call_later` goes by the clock that can be moved; None: all virtual hosts."""
+        self.parts = parts
+        self.acceptor = acceptor
+        self.call_later = call_later
+        self.vhost_name = vhost_name
+        self._in_effect: dict[object, tuple[str, Callable[[], None]]] = {}
+        """In words, with what ends it; by what it is done to, or is called."""
+
+    def taps(self) -> Iterator[TappedConnection]:
+        """Return those of the clients that have opened the virtual host."""
+        return (tap for tap in self.acceptor.taps() if self.has(tap))
+
+    def has(self, tap: TappedConnection) -> bool:
+        session = tap.connection.session
+        return self.vhost_name is None or (
+            session is not None and session.vhost.name == self.vhost_name
+        )
+
+    def tap(self, name: str) -> TappedConnection:
+        """That of a connection, by its name or the one that its client has given it.  NotFound."""
+        for tap in self.taps():
+            if name in (tap.connection.name, tap.connection.handshake.client_name):
+                return tap
+        there = ", ".join(repr(tap.connection.name) for tap in self.taps()) or "none"
+        raise NotFound(f"no connection '{name}', but: {there}")
+
+    def vhost(self) -> VirtualHost:
+        """Return the virtual host, or the first of the broker."""
+        return self.parts.vhost(self.vhost_name or self.parts.config.vhosts[0])
+
+    # Faults that last
+
+    def begin(self, key: object, what: str, end: Callable[[], None]) -> None:
+        """Something goes wrong from now on, until `end` is called; what was so before goes on.
+
+        `key` tells it from all else, and `what` says it in words, which may be those of another.
+        """
+        self._in_effect.setdefault(key, (what, end))
+
+    def end(self, key: object) -> None:
+        """End a fault; nothing if it is not in effect."""
+        if key in self._in_effect:
+            _what, end = self._in_effect.pop(key)
+            end()
+
+    @property
+    def in_effect(self) -> list[str]:
+        """Faults that are in effect, in words."""
+        return [what for what, _end in self._in_effect.values()]
+
+    def mend(self) -> None:
+        """End all faults.  What the end of one raises comes once all have ended."""
+        with ExitStack() as ending:
+            for _what, end in self._in_effect.values():
+                ending.callback(end)
+            self._in_effect.clear()
+
+    @property
+    def place(self) -> str:
+        """Name of the virtual host, or of all, in words."""
+        return f"vhost '{self.vhost_name}'" if self.vhost_name is not None else "the broker"
+
+    def __repr__(self) -> str:
+        return f"<faults of {self.place}: {', '.join(self.in_effect) or 'none'}>"
+
+
+def do(scope: FaultScope, name: str, **arguments: object) -> Row:
+    """One of `operations`.  BrokerError."""
+    from fluffle.broker.testing.faults.operations import perform  # noqa: PLC0415  if it is used
+
+    return perform(scope, name, arguments)
+
+
+class Consumer:
+    """Consumer as it was when the test asked for it."""
+
+    __slots__ = ("_scope", "is_auto_ack", "prefetch", "queue", "tag", "unacked")
+
+    def __init__(self, scope: FaultScope, row: Row) -> None:
+        self._scope = scope
+        self.tag: str = row["consumer_tag"]
+        self.queue: str = row["queue_name"]
+        self.prefetch: int = row["prefetch_count"]
+        self.is_auto_ack: bool = not row["ack_required"]
+        self.unacked: int = row["messages_unacknowledged"]
+        """Messages that it held."""
+
+    async def cancel(self) -> None:
+        """End it from the server's side; what it holds stays unacknowledged."""
+        do(self._scope, "consumers.cancel", consumer=self.tag)
+
+    async def freeze(self) -> None:
+        """Deliver nothing more to it."""
+        do(self._scope, "consumers.freeze", consumer=self.tag)
+
+    async def thaw(self) -> None:
+        """Deliver to it again."""
+        do(self._scope, "consumers.thaw", consumer=self.tag)
+
+    async def redeliver(self) -> int:
+        """Deliver again what it holds, though it may be about to acknowledge it; how many."""
+        return int(do(self._scope, "consumers.redeliver", consumer=self.tag)["messages"])
+
+    def __repr__(self) -> str:
+        return f"<consumer '{self.tag}' of queue '{self.queue}', which held {self.unacked}>"
+
+
+class NextConnection:
+    """The next one that comes to the broker, and that after it, with each call."""
+
+    __slots__ = ("_scope", "name")
+
+    def __init__(self, scope: FaultScope, name: str = NEXT) -> None:
+        self._scope = scope
+        self.name = name
+
+    async def reset(self) -> None:
+        """Reset it without a closing handshake: by TCP the client learns that the peer is gone."""
+        do(self._scope, "connections.reset", connection=self.name)
+
+    async def freeze(self) -> None:
+        """Read and write nothing on it; the socket stays open, and heartbeats stop."""
+        do(self._scope, "connections.freeze", connection=self.name)
+
+    async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
+        """Cut it once so many more bytes have passed, though that is in the midst of a frame.
+
+        Those that are counted are sent by the `broker` or by the `client`.
+        """
+        do(self._scope, "connections.cut_after", connection=self.name, bytes=count, sent_by=sent_by)
+
+    def __repr__(self) -> str:
+        return "<the next connection>"
+
+
+class Connection:
+    """Connection as it was when the test asked for it."""
+
+    __slots__ = (
+        "_same", "_scope", "channels", "client_properties", "consumers", "is_frozen", "name",
+        "user", "vhost",
+    )  # fmt: skip
+
+    def __init__(self, scope: FaultScope, row: Row) -> None:
+        self._scope = scope
+        self.name: str = row["name"]
+        self.user: str = row["user"]
+        """Empty before the login, as `vhost`."""
+        self.vhost: str = row["vhost"]
+        self.client_properties: Row = row["client_properties"]
+        self.channels: list[int] = [each["number"] for each in row["channels"]]
+        self.consumers = [Consumer(scope, each) for each in row["consumers"]]
+        self.is_frozen: bool = row["frozen"]
+        self._same = NextConnection(scope, self.name)
+
+    async def close(self, text: str = REASON) -> None:
+        """Close it as an operator would: connection.close with 320 CONNECTION_FORCED and this
+        text."""
+        do(self._scope, "connections.close", connection=self.name, text=text)
+
+    async def reset(self) -> None:
+        """Reset it without a closing handshake: by TCP the client learns that the peer is gone."""
+        await self._same.reset()
+
+    async def freeze(self) -> None:
+        """Read and write nothing on it; the socket stays open, and heartbeats stop."""
+        await self._same.freeze()
+
+    async def thaw(self) -> None:
+        """Go on where it stopped."""
+        do(self._scope, "connections.thaw", connection=self.name)
+
+    async def cut_after(self, count: int, *, sent_by: str = "broker") -> None:
+        """Cut it as `NextConnection.cut_after` does."""
+        await self._same.cut_after(count, sent_by=sent_by)
+
+    def __repr__(self) -> str:
+        count = len(self.channels)
+        return f"<connection '{self.name}' of '{self.user}' to '{self.vhost}', {count} channels>"
+
+
+class Clients:
+    """Those of a broker, or of one virtual host of it."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: FaultScope) -> None:
+        self._scope = scope
+
+    async def connections(self) -> list[Connection]:
+        """Those that are open, in the order in which they came."""
+        rows = do(self._scope, "connections.list")["connections"]
+        return [Connection(self._scope, row) for row in rows]
+
+    async def next_connection(self) -> NextConnection:
+        """What is done to it happens once it is there, to whichever virtual host it goes."""
+        return NextConnection(self._scope)
+
+    async def consumer(self, name: str) -> Consumer:
+        """Return a consumer by its tag, or by its queue if that has no other.  NotFound,
+        PreconditionFailed."""
+        return Consumer(self._scope, do(self._scope, "consumers.show", consumer=name))
 
 
 class Faults:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.server.http import HttpResponse, HttpServer, Serve
-from fluffle.broker.testing.server.target import Cluster, parts_of
 
 if TYPE_CHECKING:
-    from fluffle.broker.testing.server.dispatch import Dispatcher
+    from fluffle.broker.testing.cluster.cluster import Cluster
+    from fluffle.broker.testing.server.operations import Dispatcher
 
 
 PASSED_ON = (
@@ -133,6 +133,8 @@ async def run(
 
 async def timelines(served: Broker | Cluster) -> AsyncIterator[str]:
     """Yield the timelines of all virtual hosts."""
+    from fluffle.broker.testing.server.operations import parts_of  # noqa: PLC0415  as below
+
     try:
         for name in parts_of(served).catalogue.vhosts:
             yield f"virtual host '{name}':\n{await served.vhost(name).timeline()}"
@@ -168,13 +170,13 @@ def answering(served: Broker | Cluster) -> Serve:
 
     @cache
     def serving() -> Dispatcher:
-        from fluffle.broker.testing.server.dispatch import Dispatcher  # noqa: PLC0415
+        from fluffle.broker.testing.server.operations import OPERATIONS, Dispatcher  # noqa: PLC0415
 
         if isinstance(served, Broker):
-            from fluffle.broker.testing.server.operations import OPERATIONS  # noqa: PLC0415
-        else:
-            from fluffle.broker.testing.server.cluster_operations import OPERATIONS  # noqa: PLC0415
-        return Dispatcher(served, OPERATIONS)
+            return Dispatcher(served, OPERATIONS)
+        from fluffle.broker.testing.server import cluster_operations  # noqa: PLC0415
+
+        return Dispatcher(served, cluster_operations.OPERATIONS)
 
     async def answer(path: str, body: bytes) -> HttpResponse:
         return await serving().answer(path, body)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.bench.command import lines, plan_of
-from fluffle.broker.bench.figures import Latencies, Tally, percentile
-from fluffle.broker.bench.load import BenchRun, Plan, first_failure
+from fluffle.broker.bench.load import BenchRun, Latencies, Plan, Tally, first_failure, percentile
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from fluffle.broker.torture.findings import Breach
+from fluffle.broker.torture.checker import Breach
 from fluffle.broker.torture.history import (
     Acked,
     Asked,

@@ -4,8 +4,7 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.torture.checker import Checker
-from fluffle.broker.torture.findings import Breach, Findings
+from fluffle.broker.torture.checker import Breach, Checker, Findings
 from fluffle.broker.torture.history import (
     Acked,
     Asked,

@@ -15,6 +15,7 @@ import pytest
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import run
+from fluffle.broker.torture.checker import Breach
 from fluffle.broker.torture.client_group import ClientGroup, type_of_definitions
 from fluffle.broker.torture.connection import BrokerRefusal, NodeAddress
 from fluffle.broker.torture.definers import (
@@ -26,7 +27,6 @@ from fluffle.broker.torture.definers import (
     owned_elsewhere,
     renew,
 )
-from fluffle.broker.torture.findings import Breach
 from fluffle.broker.torture.history import (
     Answered,
     Clearing,
@@ -47,9 +47,7 @@ from fluffle.broker.torture.history import (
     from_line,
 )
 from fluffle.broker.torture.online_checker import HistoryWriter, OnlineChecker
-from fluffle.broker.torture.publisher import to
-from fluffle.broker.torture.recording_client import RecordingClient
-from fluffle.broker.torture.roles import Role
+from fluffle.broker.torture.recording_client import RecordingClient, Role, to
 from fluffle.broker.torture.run import Run, RunOptions
 from fluffle.broker.torture.system import System
 from fluffle.protocol.methods import Queue, make

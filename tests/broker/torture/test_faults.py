@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.torture import history
+from fluffle.broker.torture.checker import Breach
 from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.faults import (
     KINDS,
@@ -24,7 +25,6 @@ from fluffle.broker.torture.faults import (
     possible,
     rejoin_slowly,
 )
-from fluffle.broker.torture.findings import Breach
 from fluffle.broker.torture.history import (
     Event,
     Isolated,

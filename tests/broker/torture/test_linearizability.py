@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluffle.broker.torture.findings import Breach, Findings
+from fluffle.broker.torture.checker import Breach, Findings
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.config.config import Limits
-from fluffle.broker.testing.faults.nack_publishes import NackQueue, NackQuota
+from fluffle.broker.testing.faults.publishes import NackQueue, NackQuota
 from fluffle.protocol.methods import Basic, Channel, Confirm, Method, Tx, encode_method
 from tests.support.edge import Client, Edge
 

@@ -10,12 +10,15 @@ from time import process_time
 
 import aio_pika
 import pytest
+from aio_pika import DeliveryMode, Message
+from pamqp.common import FieldTable
 
 from fluffle.broker import Cluster
 from fluffle.broker.base.errors import NotFound
+from fluffle.broker.core import connections, enqueue
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.cluster.node import ProcessState
-from fluffle.broker.testing.faults.clients import do
+from fluffle.broker.testing.faults.faults import do
 from tests.support.quorum_queue import QUORUM, ChannelAt, bodies, declare, publish
 
 START_S_MAX = 5.0
@@ -255,3 +258,142 @@ async def test_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def is_used(folder: Path) -> bool:
     return any(folder.iterdir())
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_messages_expire_into_queues_that_are_led_elsewhere(
+    queue_type: str, channel_at: ChannelAt
+) -> None:
+    async with Cluster() as cluster:
+        targets = {"first": "second", "second": "third", "third": None}
+        for node, (name, target) in enumerate(targets.items()):
+            arguments: FieldTable = {"x-queue-type": queue_type}
+            if target is not None:
+                arguments |= {
+                    "x-message-ttl": 600_000,
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": target,
+                }
+            channel = await channel_at(cluster, node)
+            await channel.declare_queue(name, durable=True, arguments=arguments)
+            if queue_type == "quorum" and await cluster.leader(name) != node:
+                await cluster.move_leader(name, node)
+        vhost = cluster.vhost()
+        await vhost.publish("", "first", b"late")
+        await vhost.expect("first", count=1)
+        counts = []
+        for minutes in (9, 2, 8, 2):
+            await cluster.clock.advance(minutes=minutes)
+            counts.append([len(await vhost.messages(name)) for name in targets])
+        assert counts == [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]
+
+
+async def test_who_leads_later_goes_by_the_same_time(channel_at: ChannelAt) -> None:
+    async with Cluster() as cluster:
+        channel = await channel_at(cluster, 1)
+        arguments: FieldTable = {"x-queue-type": "quorum", "x-message-ttl": 600_000}
+        await channel.declare_queue("orders", durable=True, arguments=arguments)
+        if await cluster.leader("orders") != 0:
+            await cluster.move_leader("orders", 0)
+        await publish(channel, b"first")
+        await cluster.clock.advance(minutes=9)
+        await cluster.kill(0)
+        await cluster.vhost().expect("orders", count=1)
+        await cluster.clock.advance(minutes=1)
+        await cluster.vhost().expect("orders", count=0)
+
+
+async def test_nodes_do_not_miss_each_other_meanwhile(channel_at: ChannelAt) -> None:
+    async with Cluster() as cluster:
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        terms = [node.parts.company.groups[1].status.term for node in cluster.nodes]
+        for _ in range(10):
+            await cluster.clock.advance(days=1)
+            await asyncio.sleep(0)
+        assert [node.parts.company.groups[1].status.term for node in cluster.nodes] == terms
+        assert await cluster.leader("orders") == 0
+        await publish(channel, b"first")
+
+
+async def test_who_is_started_later_goes_by_the_time_of_all(channel_at: ChannelAt) -> None:
+    async with Cluster() as cluster:
+        await cluster.clock.advance(hours=1)
+        await cluster.restart(0)
+        channel = await channel_at(cluster, 1)
+        arguments: FieldTable = {"x-queue-type": "quorum", "x-message-ttl": 60_000}
+        await channel.declare_queue("orders", durable=True, arguments=arguments)
+        await publish(channel, b"first")
+        await cluster.move_leader("orders", 0)
+        await cluster.vhost().expect("orders", count=1)
+        await cluster.clock.advance(minutes=1)
+        await cluster.vhost().expect("orders", count=0)
+
+
+QUORUM_QUEUES = [f"quorum {number}" for number in range(4)]
+CLASSIC_QUEUES = [f"classic {number}" for number in range(enqueue.TARGETS_AT_ONCE)]
+MESSAGE = Message(b"x", delivery_mode=DeliveryMode.PERSISTENT)
+ANSWER_S_MAX = 30.0
+
+
+@pytest.fixture(autouse=True)
+def some_queues_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that replicas have answered before the last queue is asked."""
+    monkeypatch.setattr(enqueue, "TARGETS_AT_ONCE", 32)
+    monkeypatch.setattr(connections, "SHARE_S", 0.00005)
+    monkeypatch.setattr(connections, "SHARE_S_MIN", 0.00005)
+
+
+async def bind_all(cluster: Cluster, channel_at: ChannelAt) -> None:
+    """The replicated ones come first, each led by one of the nodes, and the others from two."""
+    for number, name in enumerate(QUORUM_QUEUES):
+        channel = await channel_at(cluster, number % 3)
+        queue = await channel.declare_queue(name, durable=True, arguments=QUORUM)
+        await cluster.move_leader(name, number % 3)
+        await queue.bind("amq.fanout")
+    for node in range(2):
+        channel = await channel_at(cluster, node)
+        for name in CLASSIC_QUEUES[node::2]:
+            queue = await channel.declare_queue(name, auto_delete=True)
+            await queue.bind("amq.fanout")
+
+
+@pytest.mark.slow("a cluster is told of hundreds of queues, one after the other")
+async def test_a_publisher_hears_of_hundreds_of_queues_of_which_some_are_replicated(
+    channel_at: ChannelAt,
+) -> None:
+    async with Cluster() as cluster:
+        await bind_all(cluster, channel_at)
+        confirming = await channel_at(cluster, 0)
+        exchange = await confirming.get_exchange("amq.fanout")
+        await asyncio.wait_for(exchange.publish(MESSAGE, ""), ANSWER_S_MAX)
+
+        connection = await aio_pika.connect(cluster.urls[0])
+        async with connection, connection.channel(publisher_confirms=False) as transactional:
+            exchange = await transactional.get_exchange("amq.fanout")
+            transaction = transactional.transaction()
+            await transaction.select()
+            await exchange.publish(MESSAGE, "")
+            await asyncio.wait_for(transaction.commit(), ANSWER_S_MAX)
+
+        for name in (*QUORUM_QUEUES, CLASSIC_QUEUES[0], CLASSIC_QUEUES[-1]):
+            await cluster.vhost().expect(name, ready=2)
+
+
+async def test_the_way_of_a_message_from_one_node_to_another(channel_at: ChannelAt) -> None:
+    async with Cluster() as cluster:
+        vhost = cluster.vhost()
+        await declare(cluster, channel := await channel_at(cluster, 0))
+        await publish(channel, b"first", b"second")
+        queue = await (await channel_at(cluster, 2)).declare_queue("orders", passive=True)
+        await (await queue.get()).ack()
+        await queue.get()
+        first, second = await vhost.history("orders")
+        assert [step.what for step in first.steps] == ["published", "delivered", "acked"]
+        assert first.steps[0].who != first.steps[1].who
+        assert second.state == "unacked"
+        with pytest.raises(AssertionError, match="1 not acknowledged"):
+            await vhost.assert_no_unacked(within=0.1)
+        await cluster.kill(0)
+        assert await cluster.leader("orders") in {1, 2}
+        assert [each.state for each in await vhost.history("orders")] == ["acked", "unacked"]
+        assert "left in queue 'orders': 0 ready, 1 unacknowledged" in await vhost.timeline()

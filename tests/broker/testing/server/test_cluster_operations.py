@@ -10,7 +10,7 @@ import pytest
 
 from fluffle.broker import Cluster
 from fluffle.broker.testing.server.cluster_operations import OPERATIONS
-from fluffle.broker.testing.server.dispatch import Dispatcher
+from fluffle.broker.testing.server.operations import Dispatcher
 from tests.support.control_api import Api
 
 

@@ -14,8 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker import Broker
-from fluffle.broker.testing.server.dispatch import ANSWER_BYTES_MAX, Dispatcher
-from fluffle.broker.testing.server.operations import OPERATIONS, PROPERTIES, Row, itself, operations
+from fluffle.broker.testing.server.operations import (
+    ANSWER_BYTES_MAX,
+    OPERATIONS,
+    PROPERTIES,
+    Dispatcher,
+    Row,
+    itself,
+    operations,
+)
 from tests.support.control_api import Api
 
 

@@ -10,7 +10,7 @@ import pika
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.testing.requirements import VhostRequirements, requirements_of
+from fluffle.broker.testing.arguments import VhostRequirements, requirements_of
 from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 from tests.support.inner_pytest import run_pytest
 

@@ -3,7 +3,7 @@
 import gc
 
 from fluffle.broker.torture import faults
-from fluffle.broker.torture.findings import NOT_PROMISED, Breach
+from fluffle.broker.torture.checker import NOT_PROMISED, Breach
 from fluffle.broker.torture.history import (
     Complained,
     Confirmed,
@@ -13,8 +13,7 @@ from fluffle.broker.torture.history import (
     Received,
 )
 from fluffle.broker.torture.online_checker import HistoryWriter
-from fluffle.broker.torture.run import RunOptions, RunResult
-from fluffle.broker.torture.run_command import during, forget_garbage, lines
+from fluffle.broker.torture.run import RunOptions, RunResult, during, forget_garbage, lines
 from fluffle.broker.torture.stalls import Stall, StallChecker
 
 

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from fluffle.broker import Broker
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.testing import timeline
-from fluffle.broker.testing.message_traces import STEPS_MAX, StepKind
+from fluffle.broker.testing.timeline import STEPS_MAX, StepKind
 from fluffle.broker.testing.vhost import Vhost
 
 TYPES = pytest.mark.parametrize("queue_type", ["classic", "quorum"])

@@ -1,4 +1,4 @@
-"""`VhostRequirements`: what a fresh virtual host is to have, as `@pytest.mark.amqp` says it.
+"""Arguments of brokers and virtual hosts for tests: paths, URLs, and `VhostRequirements`.
 
 @pytest.mark.amqp(users={"app": "secret"}, permissions={"app": ("^app", ".*", ".*")})
 """
@@ -6,11 +6,81 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
+
+from fluffle.broker.config.config import AMQP_PORT, DEFAULT_PASSWORD, DEFAULT_USER, DEFAULT_VHOST
+
+AMQPS_PORT = 5671
+
+
+def amqp_url(user: str, password: str, address: str, vhost: str, *, scheme: str = "amqp") -> str:
+    """Build an AMQP URL; `address` is HOST:PORT, or the path of a unix socket, quoted."""
+    name, secret, place = (quote(each, safe="") for each in (user, password, vhost))
+    return f"{scheme}://{name}:{secret}@{address}/{place}"
+
+
+class AmqpAddress(NamedTuple):
+    """Parts of an AMQP URL."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    vhost: str
+    is_encrypted: bool
+
+
+def address_of(url: str) -> AmqpAddress:
+    """Parse an AMQP URL.  ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise ValueError(f"write amqp://USER:PASSWORD@HOST:PORT or amqps://…, not {url}")
+    is_encrypted = parts.scheme == "amqps"
+    return AmqpAddress(
+        parts.hostname,
+        parts.port or (AMQPS_PORT if is_encrypted else AMQP_PORT),
+        unquote(parts.username or DEFAULT_USER),
+        unquote(parts.password or DEFAULT_PASSWORD),
+        unquote(parts.path[1:]) or DEFAULT_VHOST,
+        is_encrypted,
+    )
+
+
+PathArgument: TypeAlias = "str | PathLike[str]"
+
+
+def path_of(argument: str, value: PathArgument | None) -> Path | None:
+    """Return `value` as a Path; None stays None.  Raises TypeError unless it is a str or
+    PathLike."""
+    if value is None:
+        return None
+    if not isinstance(value, str | PathLike):
+        raise TypeError(f"{argument} is a path, not {value!r}")
+    return Path(value)
+
+
+def socket_path_of(value: PathArgument | None) -> Path | None:
+    """Return an absolute path of a socket.  TypeError for what is meant as an address, and would
+    be a file's name."""
+    path = path_of("listen", value)
+    if isinstance(value, str) and "/" not in value:
+        raise TypeError(
+            f"listen is the path of a unix socket, not {value!r}; without it a free port is taken"
+        )
+    return path and path.absolute()
+
+
+def names_of(argument: str, value: Sequence[str]) -> tuple[str, ...]:
+    """Return names as a list.  TypeError for a string, of which each letter would be one."""
+    if isinstance(value, str):
+        raise TypeError(f"{argument} are names: {argument}=[{value!r}], not {value!r}")
+    return tuple(value)
+
 
 Definitions: TypeAlias = "Mapping[str, Any] | str | PathLike[str]"
 

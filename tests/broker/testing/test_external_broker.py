@@ -12,9 +12,8 @@ from urllib.parse import unquote
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.testing.external.broker import ExternalBroker
-from fluffle.broker.testing.external.management import ManagementError
-from fluffle.broker.testing.requirements import VhostRequirements
+from fluffle.broker.testing.arguments import VhostRequirements
+from fluffle.broker.testing.external_broker import ExternalBroker, ManagementError
 
 URL = "amqp://guest:guest@127.0.0.1:1/"
 

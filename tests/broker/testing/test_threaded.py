@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker import ThreadedBroker
-from fluffle.broker.testing import calls, loop_thread
+from fluffle.broker.testing import loop_thread
 from fluffle.broker.testing.threaded import AwaitedVhost
 from tests.support.inner_pytest import SLOW_PLUGINS, run_pytest
 
@@ -74,7 +74,7 @@ class TestInAClass:
 async def test_nobody_waits_for_long_for_a_thread_that_does_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(calls, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(loop_thread, "PATIENCE_S", 0.02)
     monkeypatch.setattr(loop_thread, "HUNG_PATIENCE_S", 0.01)
     stands, goes_on = threading.Event(), threading.Event()
     with ThreadedBroker() as broker:

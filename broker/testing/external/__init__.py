@@ -1,1 +1,0 @@
-"""A RabbitMQ that runs somewhere, for tests that are written for fluffle."""
