@@ -6,14 +6,12 @@ import json
 import secrets
 import sys
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import click
 
 if TYPE_CHECKING:
     from fluffle.broker.bench.load import Plan, Tally
 
-AMQP_PORT = 5672
 UNAVAILABLE = 69
 AT_LEAST_ONE = click.IntRange(min=1)
 
@@ -71,8 +69,8 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
     """
     import asyncio  # noqa: PLC0415  slow, and --help needs none of it
 
+    from fluffle.broker.amqp_client import ConnectionEnded  # noqa: PLC0415
     from fluffle.broker.bench.load import BenchRun  # noqa: PLC0415
-    from fluffle.broker.torture.connection import ConnectionEnded  # noqa: PLC0415
 
     plan = plan_of(url, options)
 
@@ -92,27 +90,21 @@ def bench(url: str, *, is_json: bool, **options: Any) -> None:
 
 def plan_of(url: str, options: dict[str, Any]) -> Plan:
     """UsageError for what is no such address."""
+    from fluffle.broker.amqp_client import ClientOptions, address_of  # noqa: PLC0415
     from fluffle.broker.bench.load import Plan  # noqa: PLC0415  as above
-    from fluffle.broker.torture.connection import ClientOptions, NodeAddress  # noqa: PLC0415
 
-    wrong = click.UsageError("write amqp://USER:PASSWORD@HOST:PORT/VHOST")
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "localhost", parts.port or AMQP_PORT
-    except ValueError as error:  # a port that is no number, a bracket that is not closed
-        raise wrong from error
-    if parts.scheme != "amqp":
-        raise wrong
+        at = address_of(url)
+    except ValueError as error:
+        raise click.UsageError("write amqp://USER:PASSWORD@HOST:PORT/VHOST") from error
+    if at.is_encrypted:
+        raise click.UsageError("write amqp://USER:PASSWORD@HOST:PORT/VHOST")
     name = options.pop("name") or f"bench.{secrets.token_hex(4)}"
     count = options.pop("queue_count")
     queues = (name,) if count == 1 else tuple(f"{name}.{number}" for number in range(1, count + 1))
-    client_options = ClientOptions(
-        user=unquote(parts.username or "guest"),
-        password=unquote(parts.password or "guest"),
-        vhost=unquote(parts.path.removeprefix("/")) or "/",
-    )
+    client_options = ClientOptions(user=at.user, password=at.password, vhost=at.vhost)
     return Plan(
-        NodeAddress("", host, port),
+        (at.host, at.port),
         client_options,
         queues,
         persistent=not options.pop("transient"),

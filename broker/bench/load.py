@@ -1,4 +1,4 @@
-"""Publishers and consumers at work, in one event loop.
+"""Load of publishers and consumers in one event loop, and its figures: counts, rates, latencies.
 
 A body begins with the time at which it was published, so that its receiver knows how long it
 took: both are in this process, and go by one clock.
@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from fluffle.broker.torture.connection import (
-    FRAME_BYTES_MAX,
-    ClientConnection,
-    ClientOptions,
-    NodeAddress,
-)
+from fluffle.broker.amqp_client import FRAME_BYTES_MAX, AmqpConnection, ClientOptions
 from fluffle.protocol.client_reader import ReceivedMethod
-from fluffle.protocol.methods import Basic, Confirm, Queue, encode_method, make, pamqp_table
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Confirm,
+    Queue,
+    encode_method,
+    make,
+    pamqp_table,
+)
 from fluffle.protocol.properties import Properties, build_content, encode_properties, split_content
 from fluffle.protocol.wire import to_table
 
@@ -103,7 +106,8 @@ LOOK_S = 1.0
 class Plan:
     """Options of a run: target, clients, rates and sizes."""
 
-    to: NodeAddress
+    to: tuple[str, int]
+    """Host and port of the broker."""
     client_options: ClientOptions
     queues: tuple[str, ...]
     queue_type: str = "classic"
@@ -119,10 +123,6 @@ class Plan:
     persistent: bool = True
     keep: bool = False
     """Whether the queues stay."""
-
-
-def ignore_event(_event: object) -> None:
-    """Ignore an event: no history is written."""
 
 
 class BenchRun:
@@ -142,7 +142,7 @@ class BenchRun:
     async def run(self) -> dict[str, Any]:
         """Run the load; return the figures.  Raises `ConnectionEnded`."""
         plan = self._plan
-        async with self._connect("bench.setup") as setup:
+        async with self._connect() as setup:
             for queue in plan.queues:
                 table = pamqp_table(to_table({"x-queue-type": plan.queue_type}))
                 await setup.call(make(Queue.Declare, queue=queue, durable=True, arguments=table))
@@ -187,21 +187,21 @@ class BenchRun:
             self._report(self.tally, self._now() - start)
 
     @asynccontextmanager
-    async def _connect(self, name: str) -> AsyncIterator[ClientConnection]:
-        connection = await ClientConnection.connect(
-            self._plan.to, name, ignore_event, self._plan.client_options
-        )
+    async def _connect(self) -> AsyncIterator[AmqpConnection]:
+        plan = self._plan
+        connection = await AmqpConnection.connect(plan.to, plan.client_options)
         try:
+            await connection.call(make(Channel.Open))
             yield connection
         finally:
-            connection.end(None)
+            connection.abort()
 
     # Publishing
 
     async def _publish(self, number: int) -> None:
         plan = self._plan
         queue = plan.queues[number % len(plan.queues)]
-        async with self._connect(f"bench.publisher.{number}") as connection:
+        async with self._connect() as connection:
             await Publisher(plan, queue, connection, self._now, self.tally).run()
 
     # Consuming
@@ -209,7 +209,7 @@ class BenchRun:
     async def _consume(self, number: int) -> None:
         plan = self._plan
         queue = plan.queues[number % len(plan.queues)]
-        async with self._connect(f"bench.consumer.{number}") as connection:
+        async with self._connect() as connection:
             held = 0
             ack_every = max(1, plan.prefetch // 4)
 
@@ -244,18 +244,18 @@ class BenchRun:
 class Publisher:
     """Publisher of a run: keeps as many publishes unconfirmed as the window and the rate allow."""
 
-    __slots__ = ("_connect", "_head", "_now", "_plan", "_rest", "_sent", "_tally")
+    __slots__ = ("_connection", "_head", "_now", "_plan", "_rest", "_sent", "_tally")
 
     def __init__(
         self,
         plan: Plan,
         queue: str,
-        connection: ClientConnection,
+        connection: AmqpConnection,
         now: Callable[[], float],
         tally: Tally,
     ) -> None:
         self._plan = plan
-        self._connect = connection
+        self._connection = connection
         self._now = now
         self._tally = tally
         self._head = encode_method(1, make(Basic.Publish, 0, "", queue))
@@ -267,7 +267,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until the time is over and all is confirmed."""
-        plan, connection = self._plan, self._connect
+        plan, connection = self._plan, self._connection
         rate = plan.rate / plan.publishers if plan.rate else None
         await connection.call(Confirm.Select())
         start, number = self._now(), 0
@@ -291,7 +291,7 @@ class Publisher:
         stamp = self._now()
         body = STAMP.pack(stamp) + self._rest
         content = split_content(build_content(properties, body), 1, FRAME_BYTES_MAX)
-        self._connect.write((self._head + content) * len(numbers))
+        self._connection.write((self._head + content) * len(numbers))
         self._sent.update(dict.fromkeys(numbers, stamp))
         self._tally.published += len(numbers)
 

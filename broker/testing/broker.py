@@ -53,8 +53,7 @@ from fluffle.broker.testing.arguments import (
     socket_path_of,
 )
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.faults import FaultScope
-from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor
+from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor, FaultScope
 from fluffle.broker.testing.recorder import Recorder, seen_dead
 from fluffle.storage.disk import Disk
 from fluffle.storage.errors import StorageError
@@ -141,7 +140,7 @@ class Broker:
             entering.push_async_callback(node.stop, "shutdown")
             entering.push_async_callback(self.mend)
             if self._unkind is not None:  # for as long as there is a broker
-                from fluffle.broker.testing.faults.faults import do  # noqa: PLC0415  if it is used
+                from fluffle.broker.testing.faults.faults import do  # noqa: PLC0415  if they are used
 
                 do(self._made_scope(None), "unkind", seed=self._unkind)
             self._entered = entering.pop_all()
@@ -219,14 +218,14 @@ class Broker:
     @property
     def faults(self) -> Faults:
         """Faults for all virtual hosts."""
-        from fluffle.broker.testing.faults.faults import Faults  # noqa: PLC0415  if it is used
+        from fluffle.broker.testing.faults.faults import Faults  # noqa: PLC0415  if they are used
 
         return Faults(self.scope())
 
     @property
     def clients(self) -> Clients:
         """Clients of all virtual hosts, and those that have not logged in yet."""
-        from fluffle.broker.testing.faults.faults import Clients  # noqa: PLC0415  if it is used
+        from fluffle.broker.testing.faults.faults import Clients  # noqa: PLC0415  if they are used
 
         return Clients(self.scope())
 

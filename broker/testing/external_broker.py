@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
 from contextlib import asynccontextmanager
@@ -25,13 +24,19 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 from fluffle.broker.admin.messages import shown_properties
+from fluffle.broker.amqp_client import (
+    FRAME_BYTES_MAX,
+    AmqpConnection,
+    BrokerRefusal,
+    ClientOptions,
+    address_of,
+)
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.testing.arguments import (
     NOTHING_SPECIAL,
     VhostRequirements,
-    address_of,
     amqp_url,
 )
 from fluffle.broker.testing.loop_thread import LoopThread
@@ -47,14 +52,13 @@ from fluffle.broker.testing.messages import (
 )
 from fluffle.broker.testing.threaded import BlockingVhost
 from fluffle.broker.testing.vhost import Vhost
+from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import (
     Basic,
     Channel,
     Confirm,
-    Connection,
     Method,
     Queue,
-    decode_method,
     encode_method,
     make,
 )
@@ -66,7 +70,7 @@ from fluffle.protocol.properties import (
     encode_properties,
     split_content,
 )
-from fluffle.protocol.spec import FRAME_BODY, FRAME_HEARTBEAT, PROTOCOL_HEADER
+from fluffle.protocol.spec import ReplyCode
 from fluffle.protocol.wire import to_table
 
 MANAGEMENT_PORT = 15672
@@ -194,6 +198,7 @@ class ExternalBroker:
 
 
 PATIENCE_S = 10.0
+"""A broker that has not answered by then never will."""
 
 
 class ManagementError(Exception):
@@ -292,7 +297,7 @@ class ExternalVhost:
         self.urls = urls
         self._management = management
         self._lacks = lacks
-        self._client = Client(own)
+        self._client = VhostClient(own)
 
     def __getattr__(self, name: str) -> UnsupportedFeature:
         if name.startswith("_"):
@@ -382,7 +387,7 @@ class ExternalVhost:
         """Publish, and wait for the confirm; `properties` by their AMQP names, persistent if not
         said.
 
-        Refused, AssertionError for a message that leads nowhere.
+        BrokerRefusal, AssertionError for a message that leads nowhere.
         """
         __tracebackhide__ = True
         properties.setdefault("delivery_mode", DELIVERY_MODE_PERSISTENT)
@@ -436,7 +441,7 @@ class ExternalVhost:
         return found
 
     def _taken(self, arrival: ReceivedMethod) -> HeldMessage:
-        method, properties = arrival.method, arrival.properties or Properties()
+        method, properties = arrival.method, decode_properties(arrival.properties)
         assert isinstance(method, Basic.GetOk)
         shown_ = dict(shown_properties(properties))
         if properties.priority is not None:
@@ -459,7 +464,7 @@ class ExternalVhost:
             self._client.settle(make(Basic.Reject, delivery_tag=tag, requeue=requeue))
 
     async def purge(self, queue: str) -> int:
-        """Drop ready messages; return how many there were.  Refused."""
+        """Drop ready messages; return how many there were.  BrokerRefusal."""
         return await self._client.purge(queue)
 
     async def close(self) -> None:
@@ -491,39 +496,25 @@ def peek_row(got: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-FRAME_BYTES_MAX = 131_072
-"""A broker that has not answered by then never will."""
+def quoted(names: Set[str]) -> str:
+    return ", ".join(map(repr, sorted(names)))
+
 
 LOOKING, HOLDING = 1, 2
-"""Channels."""
+"""Channels of a `VhostClient`."""
 
 
-class RequestRefused(Exception):
-    """The broker has closed the channel or the connection: its code and text."""
+class VhostClient:
+    """AMQP client for what tests ask of a virtual host that is somewhere else.
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def refused(close: Channel.Close | Connection.Close) -> RequestRefused:
-    return RequestRefused(close.reply_code or 0, close.reply_text or "")
-
-
-class ReceivedMethod(NamedTuple):
-    """A method with its message, if it carries one."""
-
-    method: Method
-    properties: Properties | None = None
-    body: bytes = b""
-
-
-class Client:
-    """In the loop of who uses it."""
+    One connection and two channels: on one it looks and publishes, which may close that, on the
+    other it holds messages, which a close would give back.  It is opened when it is needed, and
+    again after an error.  One thing at a time; each has its time.
+    """
 
     def __init__(self, url: str) -> None:
         self._address = address_of(url)
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._connection: AmqpConnection | None = None
         self._open: set[int] = set()
         self._lock = asyncio.Lock()
 
@@ -531,150 +522,94 @@ class Client:
         """Return how many messages are ready, and how many consumers there are; None without a
         queue."""
         declare = make(Queue.Declare, queue=queue, passive=True)
-        async with self._turn(LOOKING):
-            try:
-                answer = (await self._call(LOOKING, declare)).method
-            except RequestRefused as refused:
-                if refused.code == 404:
-                    return None
-                raise
+        try:
+            async with self._turn(LOOKING) as connection:
+                answer = (await connection.call(declare, LOOKING)).method
+        except BrokerRefusal as refusal:
+            if refusal.code == ReplyCode.NOT_FOUND:
+                return None
+            raise
         assert isinstance(answer, Queue.DeclareOk)
         return answer.message_count or 0, answer.consumer_count or 0
 
     async def publish(
         self, exchange: str, routing_key: str, properties: Properties, body: bytes
     ) -> bool:
-        """Whether it has led somewhere.  Refused, also by a queue."""
+        """Whether it has led somewhere.  BrokerRefusal, also by a queue."""
         method = make(Basic.Publish, exchange=exchange, routing_key=routing_key, mandatory=True)
         content = split_content(
             build_content(encode_properties(properties), body), LOOKING, FRAME_BYTES_MAX
         )
-        async with self._turn(LOOKING):
-            self._write(encode_method(LOOKING, method) + content)
-            arrival, has_led = await self._next(), True
+        async with self._turn(LOOKING) as connection:
+            connection.write(encode_method(LOOKING, method) + content)
+            arrival, has_led = await connection.receive(), True
             if isinstance(arrival.method, Basic.Return):
-                arrival, has_led = await self._next(), False
+                arrival, has_led = await connection.receive(), False
         if isinstance(arrival.method, Basic.Nack):
-            raise RequestRefused(0, "a queue has refused the message")
+            raise BrokerRefusal("a queue has refused the message")
         return has_led
 
     async def purge(self, queue: str) -> int:
-        """Return how many messages there were.  Refused."""
-        async with self._turn(LOOKING):
-            answer = (await self._call(LOOKING, make(Queue.Purge, queue=queue))).method
+        """Return how many messages there were.  BrokerRefusal."""
+        async with self._turn(LOOKING) as connection:
+            answer = (await connection.call(make(Queue.Purge, queue=queue), LOOKING)).method
         assert isinstance(answer, Queue.PurgeOk)
         return answer.message_count or 0
 
     async def get(self, queue: str) -> ReceivedMethod | None:
-        """Return the next message.  Refused."""
-        async with self._turn(HOLDING):
-            arrival = await self._call(HOLDING, make(Basic.Get, queue=queue))
+        """Return the next message.  BrokerRefusal."""
+        async with self._turn(HOLDING) as connection:
+            arrival = await connection.call(make(Basic.Get, queue=queue), HOLDING)
         return arrival if isinstance(arrival.method, Basic.GetOk) else None
 
     def settle(self, method: Method) -> None:
         """Ack or reject what was got; it is in vain if the connection has gone since."""
-        if self._streams is not None and HOLDING in self._open:
-            self._write(encode_method(HOLDING, method))
+        if self._connection is not None and HOLDING in self._open:
+            self._connection.send(method, channel=HOLDING)
 
     async def close(self) -> None:
         """Close; unacknowledged messages are requeued."""
-        if self._streams is not None:
-            writer = self._streams[1]
-            self._drop()
-            try:
-                await asyncio.wait_for(writer.wait_closed(), PATIENCE_S)
-            except (OSError, TimeoutError):
-                return
+        connection, self._connection = self._connection, None
+        self._open.clear()
+        if connection is not None:
+            await connection.close()
 
     @asynccontextmanager
-    async def _turn(self, channel: int) -> AsyncIterator[None]:
+    async def _turn(self, channel: int) -> AsyncIterator[AmqpConnection]:
         """Be alone on an open channel; who is cut short on it leaves no half of a conversation."""
         async with self._lock:
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    await self._opened(channel)
-                    yield
-            except RequestRefused:
+                    yield await self._opened(channel)
+            except BrokerRefusal as refusal:
+                self._end(refusal.channel)
                 raise
             except BaseException:
-                self._drop()
+                self._end(0)
                 raise
 
-    async def _opened(self, channel: int) -> None:
-        if self._streams is None:
-            await self._connect()
+    def _end(self, channel: int) -> None:
+        """Note that the channel is closed, or with 0 the connection, which is aborted."""
+        if self._connection is not None and channel:
+            self._connection.send(make(Channel.CloseOk), channel=channel)
+            self._open.discard(channel)
+        elif self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+            self._open.clear()
+
+    async def _opened(self, channel: int) -> AmqpConnection:
+        """Return the connection, with this channel.  ConnectionEnded."""
+        if self._connection is None:
+            at = self._address
+            # nothing is sent while no test asks for anything, so there are no heartbeats
+            options = ClientOptions(at.user, at.password, at.vhost, beat_s=0, patience_s=PATIENCE_S)
+            self._connection = await AmqpConnection.connect(
+                (at.host, at.port), options, is_encrypted=at.is_encrypted
+            )
         if channel not in self._open:
-            await self._call(channel, make(Channel.Open))
+            await self._connection.call(make(Channel.Open), channel)
             self._open.add(channel)
             if channel == LOOKING:
-                await self._call(channel, make(Confirm.Select))
-
-    async def _connect(self) -> None:
-        """Connect and log in.  OSError; Refused."""
-        at = self._address
-        self._streams = await asyncio.open_connection(at.host, at.port, ssl=at.is_encrypted or None)
-        self._write(PROTOCOL_HEADER)
-        await self._next()
-        start_ok = make(
-            Connection.StartOk,
-            client_properties={},
-            mechanism="PLAIN",
-            response=f"\0{at.user}\0{at.password}",
-        )
-        tune = (await self._call(0, start_ok)).method
-        assert isinstance(tune, Connection.Tune)
-        tune_ok = make(
-            Connection.TuneOk, channel_max=HOLDING, frame_max=FRAME_BYTES_MAX, heartbeat=0
-        )
-        self._write(encode_method(0, tune_ok))
-        await self._call(0, make(Connection.Open, virtual_host=at.vhost))
-
-    async def _call(self, channel: int, method: Method) -> ReceivedMethod:
-        self._write(encode_method(channel, method))
-        return await self._next()
-
-    async def _next(self) -> ReceivedMethod:
-        """Return the next method.  Refused; ConnectionError when the broker has hung up."""
-        channel, payload = await self._frame()
-        method = decode_method(payload)
-        if isinstance(method, Channel.Close):
-            self._write(encode_method(channel, make(Channel.CloseOk)))
-            self._open.discard(channel)
-            raise refused(method)
-        if isinstance(method, Connection.Close):
-            self._write(encode_method(0, make(Connection.CloseOk)))
-            self._drop()
-            raise refused(method)
-        if not isinstance(method, Basic.GetOk | Basic.Return):
-            return ReceivedMethod(method)
-        _channel, header = await self._frame()
-        size, body = struct.unpack_from(">Q", header, 4)[0], b""
-        while len(body) < size:
-            body += (await self._frame())[1]
-        return ReceivedMethod(method, decode_properties(header[12:]), body)
-
-    async def _frame(self) -> tuple[int, bytes]:
-        """Return channel and payload of a frame; heartbeats are passed over."""
-        assert self._streams is not None
-        reader = self._streams[0]
-        try:
-            kind, channel, size = struct.unpack(">BHI", await reader.readexactly(7))
-            payload = (await reader.readexactly(size + 1))[:-1]
-        except asyncio.IncompleteReadError as error:
-            raise ConnectionError("the broker has closed the connection") from error
-        assert kind == FRAME_HEARTBEAT or kind <= FRAME_BODY, kind
-        return await self._frame() if kind == FRAME_HEARTBEAT else (channel, payload)
-
-    def _write(self, data: bytes) -> None:
-        assert self._streams is not None
-        self._streams[1].write(data)
-
-    def _drop(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-        self._streams = None
-        self._open.clear()
-
-
-def quoted(names: Set[str]) -> str:
-    return ", ".join(map(repr, sorted(names)))
+                await self._connection.call(make(Confirm.Select), channel)
+        return self._connection

@@ -198,14 +198,19 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """What goes wrong ends with the test, before its fixtures say goodbye to the broker."""
     try:
-        with ExitStack() as mending:
-            for broker in brokers_of(item):
-                if broker.broker.failure is None:
-                    mending.callback(broker.mend)
-            if (cluster := item.stash.get(CLUSTER_KEY, None)) is not None:
-                mending.callback(cluster.call, cluster.cluster.mend)
+        mend(item)
     finally:
         yield
+
+
+def mend(item: pytest.Item) -> None:
+    """End the faults of the brokers and of the cluster that a test has."""
+    with ExitStack() as mending:
+        for broker in brokers_of(item):
+            if broker.broker.failure is None:
+                mending.callback(broker.mend)
+        if (cluster := item.stash.get(CLUSTER_KEY, None)) is not None:
+            mending.callback(cluster.call, cluster.cluster.mend)
 
 
 @pytest.hookimpl(wrapper=True)

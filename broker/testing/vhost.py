@@ -32,7 +32,8 @@ from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.testing import direct_consumers
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.direct_consumers import DirectConsumer, look_again, take
-from fluffle.broker.testing.faults.faults import Clients, Faults, FaultScope
+from fluffle.broker.testing.faults.faults import Clients, Faults
+from fluffle.broker.testing.faults.tapped_transport import FaultScope
 from fluffle.broker.testing.messages import (
     Counts,
     HeldMessage,

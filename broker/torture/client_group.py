@@ -10,7 +10,7 @@ from itertools import count, cycle
 from random import Random
 from typing import NamedTuple
 
-from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress
+from fluffle.broker.amqp_client import ClientOptions, ConnectionEnded
 from fluffle.broker.torture.definers import (
     OWNERS,
     Definitions,
@@ -22,6 +22,7 @@ from fluffle.broker.torture.definers import (
 )
 from fluffle.broker.torture.history import DeclareAsked, Declared, Homed, Note
 from fluffle.broker.torture.recording_client import EMPTY_PAUSE_S, RecordingClient, Role, Target, to
+from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.methods import Queue, make, pamqp_table
 from fluffle.protocol.wire import to_table
 

@@ -6,15 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from random import randrange
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 
 if TYPE_CHECKING:
-    from fluffle.broker.torture.connection import ClientOptions
+    from fluffle.broker.amqp_client import AmqpAddress, ClientOptions
     from fluffle.broker.torture.system import System
 
-AMQP_PORT = 5672
 COMMANDS = {
     "start": "Start the node {node}, if it does not run.",
     "stop": "Stop it in order.",
@@ -124,17 +122,21 @@ def torture(**options: Any) -> None:
 
 def system_of(options: dict[str, Any]) -> System:
     """Return the nodes, and what can be done to them by commands.  UsageError without a node."""
-    from fluffle.broker.torture.connection import NodeAddress  # noqa: PLC0415
-    from fluffle.broker.torture.system import NodeAction, System, by_command  # noqa: PLC0415
+    from fluffle.broker.torture.system import (  # noqa: PLC0415
+        NodeAction,
+        NodeAddress,
+        System,
+        by_command,
+    )
 
     if not options["nodes"]:
         raise click.UsageError("name the nodes: --node a=amqp://guest:guest@localhost:5672/%2F")
     addresses: dict[str, NodeAddress] = {}
     for text in (*options["nodes"], *options["spares"]):
-        name, url = named(text)
+        name, at = named(text)
         if name in addresses:
             raise click.UsageError(f"two nodes are named '{name}'")
-        addresses[name] = NodeAddress(name, url.hostname or "localhost", url.port or AMQP_PORT)
+        addresses[name] = NodeAddress(name, at.host, at.port)
     every, count = [*addresses.values()], len(options["nodes"])
     given = {name: options[f"{name}_command"] for name in COMMANDS}
     actions = {NodeAction(name): by_command(text) for name, text in given.items() if text}
@@ -162,25 +164,24 @@ def kinds_of(options: dict[str, Any], system: System) -> tuple[str, ...]:
 
 def client_options_of(nodes: Sequence[str]) -> ClientOptions:
     """Return the user of the first address: it is the same on all nodes."""
-    from fluffle.broker.torture.connection import ClientOptions  # noqa: PLC0415
+    from fluffle.broker.amqp_client import ClientOptions  # noqa: PLC0415
 
-    _name, url = named(nodes[0])
-    vhost = unquote(url.path.removeprefix("/")) or "/"
-    user, password = unquote(url.username or "guest"), unquote(url.password or "guest")
-    return ClientOptions(user=user, password=password, vhost=vhost)
+    _name, at = named(nodes[0])
+    return ClientOptions(user=at.user, password=at.password, vhost=at.vhost)
 
 
-def named(text: str) -> tuple[str, SplitResult]:
+def named(text: str) -> tuple[str, AmqpAddress]:
     """`a=amqp://…` in two parts.  UsageError for anything else."""
-    name, _equals, address = text.partition("=")
+    from fluffle.broker.amqp_client import address_of  # noqa: PLC0415
+
+    name, _equals, url = text.partition("=")
     try:
-        url = urlsplit(address)
-        is_named = bool(name) and url.scheme == "amqp" and url.port != 0
+        at = address_of(url)
     except ValueError as error:  # a port that is no number, a bracket that is not closed
         raise no_node(text) from error
-    if not is_named:
+    if not name or at.is_encrypted:
         raise no_node(text)
-    return name, url
+    return name, at
 
 
 def no_node(text: str) -> click.UsageError:

@@ -18,12 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from fluffle.broker.torture.connection import (
-    FRAME_BYTES_MAX,
-    BrokerRefusal,
-    ClientConnection,
-    ConnectionEnded,
-)
+from fluffle.broker.amqp_client import FRAME_BYTES_MAX, BrokerRefusal, ConnectionEnded
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
@@ -45,6 +40,7 @@ from fluffle.broker.torture.history import (
 from fluffle.broker.torture.recording_client import (
     EMPTY_PAUSE_S,
     PROPERTIES,
+    RecordedConnection,
     RecordingClient,
     Role,
     Target,
@@ -206,7 +202,7 @@ class Definitions:
 
 @asynccontextmanager
 async def asking(
-    connection: ClientConnection, thing: str, operation: Operation
+    connection: RecordedConnection, thing: str, operation: Operation
 ) -> AsyncIterator[list[bool]]:
     """Write a question down and what came of it: who asks puts the answer into the list."""
     answers: list[bool] = []
@@ -259,7 +255,7 @@ def looking(definitions: Definitions, *, by_publish: bool) -> Role:
 class Definer:
     """Asks about things over one connection."""
 
-    def __init__(self, connection: ClientConnection, definitions: Definitions) -> None:
+    def __init__(self, connection: RecordedConnection, definitions: Definitions) -> None:
         self._connection = connection
         self._definitions = definitions
         self._published = self._confirmed = 0
@@ -378,13 +374,15 @@ def following(definitions: Definitions) -> Role:
     return follow
 
 
-async def declare_kept(connection: ClientConnection, definitions: Definitions, queue: str) -> None:
+async def declare_kept(
+    connection: RecordedConnection, definitions: Definitions, queue: str
+) -> None:
     await declare_short_lived(connection, definitions, queue)
     definitions.keep(queue)
 
 
 async def declare_short_lived(
-    connection: ClientConnection, definitions: Definitions, queue: str
+    connection: RecordedConnection, definitions: Definitions, queue: str
 ) -> None:
     definitions.left.add(queue)
     connection.note(ShortLived(queue))
@@ -395,7 +393,7 @@ async def declare_short_lived(
     connection.note(Declared(queue))
 
 
-async def renew(connection: ClientConnection, definitions: Definitions, queue: str) -> None:
+async def renew(connection: RecordedConnection, definitions: Definitions, queue: str) -> None:
     """Delete a kept queue with all that is in it, and declare it anew; others publish meanwhile.
     Then it is the one that was declared last."""
     definitions.renewing.add(queue)
@@ -480,7 +478,7 @@ async def empty(client: RecordingClient, queue: str) -> None:
     await client.unacked.make_sure()
 
 
-async def look_for_all(connection: ClientConnection, definitions: Definitions) -> None:
+async def look_for_all(connection: RecordedConnection, definitions: Definitions) -> None:
     """Look for everything at the end, when every node knows all of it."""
     definer = Definer(connection, definitions)
     for thing in definitions.things:
@@ -509,7 +507,7 @@ def owning(definitions: Definitions) -> Role:
     return own
 
 
-async def owned_elsewhere(connection: ClientConnection, queues: list[str]) -> list[str]:
+async def owned_elsewhere(connection: RecordedConnection, queues: list[str]) -> list[str]:
     """Return those of them that another connection owns, or that are there at least."""
     found = []
     for queue in queues:

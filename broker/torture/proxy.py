@@ -1,4 +1,4 @@
-"""A TCP link that can be cut, slowed and reset: one direction at a time.
+"""`Proxy`: a TCP link that can be cut, slowed and reset, one direction at a time; `Mesh`: many.
 
 While a direction is cut, nothing goes through it, not even that an end has closed; what was sent
 meanwhile arrives when it is mended, as after a partition.  To both ends it looks like a network
@@ -12,7 +12,10 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Self
 
 CHUNK_BYTES = 65_536
@@ -188,3 +191,54 @@ def break_off(writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     writer.transport.abort()
+
+
+@dataclass(slots=True)
+class Mesh:
+    """The links between the nodes: from each to each other, the proxy that it connects through."""
+
+    proxies: dict[tuple[str, str], Proxy] = field(default_factory=dict)
+
+    def flows(self, source: str, destination: str) -> tuple[ProxyDirection, ProxyDirection]:
+        """Directions from one node to the other, whichever of them connected."""
+        return self.proxies[source, destination].forth, self.proxies[destination, source].back
+
+    def cut(self, source: str, destination: str) -> None:
+        for flow in self.flows(source, destination):
+            flow.cut()
+
+    def mend(self, source: str, destination: str) -> None:
+        for flow in self.flows(source, destination):
+            flow.mend()
+
+    def delay(self, source: str, destination: str, seconds: float) -> None:
+        for flow in self.flows(source, destination):
+            flow.delay_s = seconds
+
+    def reset(self, one: str, other: str) -> None:
+        for pair in ((one, other), (other, one)):
+            self.proxies[pair].reset()
+
+    async def isolate(self, node: str) -> None:
+        for source, destination in self._pairs_of(node):
+            self.cut(source, destination)
+
+    async def rejoin(self, node: str) -> None:
+        for source, destination in self._pairs_of(node):
+            self.mend(source, destination)
+
+    def _pairs_of(self, node: str) -> list[tuple[str, str]]:
+        return [pair for pair in self.proxies if node in pair]
+
+
+@asynccontextmanager
+async def mesh(ports: Mapping[str, int]) -> AsyncIterator[Mesh]:
+    """Proxies between nodes that listen for each other on these ports of this machine."""
+    async with AsyncExitStack() as stack:
+        proxies = {
+            (source, destination): await stack.enter_async_context(
+                Proxy("127.0.0.1", ports[destination])
+            )
+            for source, destination in permutations(ports, 2)
+        }
+        yield Mesh(proxies)

@@ -1,24 +1,30 @@
-"""Recording client: it writes down all it sends and receives while it publishes, consumes and
-looks."""
+"""`RecordingClient`: writes down all it says and hears while it publishes, consumes and looks."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
 from random import Random
 from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
 
-from fluffle.broker.torture.connection import (
+from fluffle.broker.amqp_client import (
     FRAME_BYTES_MAX,
+    AmqpConnection,
     BrokerRefusal,
-    ClientConnection,
     ClientOptions,
-    NodeAddress,
+    InvalidBytes,
+    open_streams,
 )
 from fluffle.broker.torture.history import (
     Acked,
+    Asked,
+    Closing,
+    Complained,
     Confirmed,
+    Connected,
+    Ended,
     Looked,
     Message,
     Note,
@@ -28,9 +34,20 @@ from fluffle.broker.torture.history import (
     Requeued,
     Returned,
     Strange,
+    Vouched,
 )
+from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.client_reader import ReceivedMethod
-from fluffle.protocol.methods import Basic, Confirm, Queue, encode_method, make
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Confirm,
+    Connection,
+    Method,
+    Queue,
+    encode_method,
+    make,
+)
 from fluffle.protocol.properties import (
     Properties,
     build_content,
@@ -39,6 +56,85 @@ from fluffle.protocol.properties import (
     split_content,
 )
 from fluffle.protocol.spec import ReplyCode
+
+
+class RecordedConnection(AmqpConnection):
+    """Connection to a node with one channel at a time; what both sides say goes into a history."""
+
+    def __init__(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        client_options: ClientOptions,
+        name: str,
+        note: Note,
+    ) -> None:
+        super().__init__(streams, client_options)
+        self.name = name
+        self.note = note
+        self.is_closing = False
+        """What comes on the channel is of no interest any more."""
+        self._channel = 0
+        self.on(Connection.Blocked, self._on_blocked)
+
+    @classmethod
+    async def connect_to(
+        cls, to: NodeAddress, name: str, note: Note, client_options: ClientOptions
+    ) -> Self:
+        """Log in and open a channel.  `ConnectionEnded` if that is refused or takes too long."""
+        streams = await open_streams((to.host, to.port), client_options)
+        note(Connected(name, to.node))
+        connection = cls(streams, client_options, name, note)
+        try:
+            await connection.log_in()
+            await connection.open_channel()
+        except BaseException as error:
+            connection.end(error)
+            raise
+        return connection
+
+    @property
+    def channel(self) -> str:
+        """Name of the channel."""
+        return f"{self.name}#{self._channel}"
+
+    def end(self, error: BaseException | None) -> None:
+        """Hang up, without a word to the broker.  `error` is why; a complaint is written down."""
+        if isinstance(error, BrokerRefusal) and error.code != ReplyCode.CONNECTION_FORCED:
+            self.note(Complained(self.name, " ".join(str(error).split())))
+        if isinstance(error, InvalidBytes):
+            self.note(Strange(f"{self.name} heard {error}"))
+        self.note(Ended(self.channel, str(error or "it is done")))
+        self.abort()
+
+    async def call(self, method: Method, channel: int = 1) -> ReceivedMethod:
+        """Send a method and return its answer, which vouches for everything before."""
+        self.note(Asked(self.channel))
+        reply = await super().call(method, channel)
+        self.note(Vouched(self.channel))
+        return reply
+
+    def _on_blocked(self, reply: ReceivedMethod) -> None:
+        assert isinstance(reply.method, Connection.Blocked)
+        self.note(Complained(self.name, f"{reply.method.name}: {reply.method.reason}"))
+
+    async def open_channel(self) -> None:
+        self._channel += 1
+        self.is_closing = False
+        await self.call(make(Channel.Open))
+
+    async def close_channel(self) -> None:
+        """Close the channel with all unsettled deliveries."""
+        self.note(Closing(self.channel))
+        self.is_closing = True
+        await self.call(make(Channel.Close, 200, "", 0, 0))
+        self.note(Ended(self.channel, "it was closed"))
+
+    async def replace_channel(self, why: str) -> None:
+        """Open another channel for one that the broker has closed."""
+        self.note(Ended(self.channel, why))
+        self.send(make(Channel.CloseOk))
+        await self.open_channel()
+
 
 PROPERTIES = {
     persistent: encode_properties(Properties(delivery_mode=2 if persistent else 1))
@@ -61,7 +157,7 @@ def to(queue: str) -> Target:
 
 
 class Publisher:
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: RecordedConnection) -> None:
         self._connection = connection
         self.unconfirmed: dict[int, Message] = {}
         """By publish sequence number, rising."""
@@ -164,7 +260,7 @@ EMPTY_PAUSE_S = 0.02
 class Unacked:
     """The consumer tag of a consumer is the name of its queue."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: RecordedConnection) -> None:
         self._connection = connection
         self.held: dict[int, tuple[str, Message]] = {}
         """Queue and message, by delivery tag, rising."""
@@ -256,7 +352,7 @@ def delivery_count(properties: bytes) -> int | None:
 class RecordingClient:
     """Its name is used once in a history.  Leaving it as a context hangs up."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: RecordedConnection) -> None:
         self.connection = connection
         self.publisher = Publisher(connection)
         self.unacked = Unacked(connection)
@@ -267,7 +363,7 @@ class RecordingClient:
     ) -> Self:
         """`ConnectionEnded` where that fails."""
         return cls(
-            await ClientConnection.connect(to, name, note, client_options or ClientOptions())
+            await RecordedConnection.connect_to(to, name, note, client_options or ClientOptions())
         )
 
     def __enter__(self) -> Self:

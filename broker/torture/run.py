@@ -13,6 +13,7 @@ from itertools import count
 from random import Random
 from typing import BinaryIO, TextIO
 
+from fluffle.broker.amqp_client import ClientOptions, ConnectionEnded
 from fluffle.broker.torture.checker import Findings
 from fluffle.broker.torture.client_group import (
     ClientGroup,
@@ -22,7 +23,6 @@ from fluffle.broker.torture.client_group import (
     publishing,
     type_of_definitions,
 )
-from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress
 from fluffle.broker.torture.definers import (
     Definitions,
     emptying,
@@ -35,7 +35,7 @@ from fluffle.broker.torture.online_checker import HistoryWriter, OnlineChecker
 from fluffle.broker.torture.proxy import Proxy
 from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.stalls import NOTABLE_NS, TESTER_LATE, Stall, StallChecker
-from fluffle.broker.torture.system import NodeActionFailed, System
+from fluffle.broker.torture.system import NodeActionFailed, NodeAddress, System
 
 READY_S = 120.0
 """How long a node may take until it serves, after its start or after everything was healed."""

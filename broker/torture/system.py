@@ -8,17 +8,22 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import permutations
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.torture.connection import NodeAddress
-from fluffle.broker.torture.proxy import Proxy, ProxyDirection
+from fluffle.broker.torture.proxy import Mesh
 
 COMMAND_TIMEOUT_S = 120.0
+
+
+class NodeAddress(NamedTuple):
+    """Address of a node; several addresses may lead to one."""
+
+    node: str
+    host: str
+    port: int
 
 
 class NodeAction(Enum):
@@ -71,57 +76,6 @@ Doing: TypeAlias = Callable[[str], Awaitable[None]]
 
 class NodeActionFailed(Exception):
     """Something could not be done; why."""
-
-
-@dataclass(slots=True)
-class Mesh:
-    """The links between the nodes: from each to each other, the proxy that it connects through."""
-
-    proxies: dict[tuple[str, str], Proxy] = field(default_factory=dict)
-
-    def flows(self, source: str, destination: str) -> tuple[ProxyDirection, ProxyDirection]:
-        """Directions from one node to the other, whichever of them connected."""
-        return self.proxies[source, destination].forth, self.proxies[destination, source].back
-
-    def cut(self, source: str, destination: str) -> None:
-        for flow in self.flows(source, destination):
-            flow.cut()
-
-    def mend(self, source: str, destination: str) -> None:
-        for flow in self.flows(source, destination):
-            flow.mend()
-
-    def delay(self, source: str, destination: str, seconds: float) -> None:
-        for flow in self.flows(source, destination):
-            flow.delay_s = seconds
-
-    def reset(self, one: str, other: str) -> None:
-        for pair in ((one, other), (other, one)):
-            self.proxies[pair].reset()
-
-    async def isolate(self, node: str) -> None:
-        for source, destination in self._pairs_of(node):
-            self.cut(source, destination)
-
-    async def rejoin(self, node: str) -> None:
-        for source, destination in self._pairs_of(node):
-            self.mend(source, destination)
-
-    def _pairs_of(self, node: str) -> list[tuple[str, str]]:
-        return [pair for pair in self.proxies if node in pair]
-
-
-@asynccontextmanager
-async def mesh(ports: Mapping[str, int]) -> AsyncIterator[Mesh]:
-    """Proxies between nodes that listen for each other on these ports of this machine."""
-    async with AsyncExitStack() as stack:
-        proxies = {
-            (source, destination): await stack.enter_async_context(
-                Proxy("127.0.0.1", ports[destination])
-            )
-            for source, destination in permutations(ports, 2)
-        }
-        yield Mesh(proxies)
 
 
 @dataclass(frozen=True, slots=True)

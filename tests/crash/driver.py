@@ -16,12 +16,13 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
+from fluffle.broker.amqp_client import ConnectionEnded
 from fluffle.broker.cli.client import Unreachable
 from fluffle.broker.torture.checker import Breach, Findings
-from fluffle.broker.torture.connection import ConnectionEnded, NodeAddress
 from fluffle.broker.torture.history import Event, RunEnded, Strange
 from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.recording_client import RecordingClient, Role
+from fluffle.broker.torture.system import NodeAddress
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import Heads
 from fluffle.storage.store import Store

@@ -25,10 +25,10 @@ from typing import NamedTuple
 
 from fluffle.broker.cluster.data_directory import NotACopy, accept_moved
 from fluffle.broker.cluster.ports import METADATA_GROUP
-from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import Event, Looked, RunEnded, Strange
 from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.recording_client import RecordingClient
+from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.wire import to_table
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests.crash.recorded_run import QUEUES, THINGS, Kind, RecordedRun, Recording, happen, recorded

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import (
     Clearing,
     ClearingAsked,
@@ -24,6 +23,7 @@ from fluffle.broker.torture.history import (
     Note,
 )
 from fluffle.broker.torture.recording_client import RecordingClient, Target
+from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
 from fluffle.protocol.types import FieldTable

@@ -19,10 +19,10 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.history import Event, Looked, Received, RunEnded, Strange
 from fluffle.broker.torture.online_checker import OnlineChecker
 from fluffle.broker.torture.recording_client import RecordingClient, message_of
+from fluffle.broker.torture.system import NodeAddress
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import body_of as content_body
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment

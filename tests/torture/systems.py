@@ -13,17 +13,17 @@ from random import Random
 from secrets import token_hex
 from typing import TypeAlias
 
+from fluffle.broker.amqp_client import ClientOptions
 from fluffle.broker.cluster.data_directory import SET_ASIDE
-from fluffle.broker.torture.connection import ClientOptions, NodeAddress
+from fluffle.broker.torture.proxy import Mesh, mesh
 from fluffle.broker.torture.run import await_serving
 from fluffle.broker.torture.system import (
     Doing,
-    Mesh,
     NodeAction,
     NodeActionFailed,
+    NodeAddress,
     System,
     by_command,
-    mesh,
 )
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests import support

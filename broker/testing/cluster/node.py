@@ -31,8 +31,8 @@ from fluffle.broker.testing.cluster.disk import (
 )
 from fluffle.broker.testing.cluster.network import Address, Network
 from fluffle.broker.testing.cluster.process import Process
-from fluffle.broker.testing.faults.faults import Clients, CrossThreadProxy, Faults, FaultScope, Work
-from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor
+from fluffle.broker.testing.faults.faults import Clients, CrossThreadProxy, Faults, Work
+from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor, FaultScope
 from fluffle.broker.testing.recorder import Recorder, seen_dead
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment

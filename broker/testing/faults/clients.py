@@ -30,9 +30,13 @@ from fluffle.broker.queues.queue_api import (
     Sink,
     TimedOutDeliveries,
 )
-from fluffle.broker.testing.faults.faults import NEXT, REASON, FaultScope
 from fluffle.broker.testing.faults.frames import HEADER_BYTES, START_OK, frames_of
-from fluffle.broker.testing.faults.tapped_transport import TappedConnection
+from fluffle.broker.testing.faults.tapped_transport import (
+    NEXT,
+    REASON,
+    FaultScope,
+    TappedConnection,
+)
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as ConnectionMethods
 from fluffle.protocol.methods import decode_method, field_table

@@ -21,7 +21,7 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import CommandInvalid, SyntaxFailure
 from fluffle.broker.testing.faults import clients, publishes, unkind
 from fluffle.broker.testing.faults.clients import freeze_tap
-from fluffle.broker.testing.faults.faults import FaultScope
+from fluffle.broker.testing.faults.tapped_transport import FaultScope
 
 LOW_ON, AND = "low on ", " & "
 BLOCKED = "publishers are blocked"

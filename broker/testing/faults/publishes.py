@@ -27,7 +27,6 @@ from fluffle.broker.queues.publish_target import (
     PublishTarget,
     taken_spans,
 )
-from fluffle.broker.testing.faults.faults import FaultScope
 from fluffle.broker.testing.faults.frames import (
     ACK,
     CHANNEL_CLOSE,
@@ -36,7 +35,7 @@ from fluffle.broker.testing.faults.frames import (
     Frame,
     frames_of,
 )
-from fluffle.broker.testing.faults.tapped_transport import TappedConnection
+from fluffle.broker.testing.faults.tapped_transport import FaultScope, TappedConnection
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 HELD = "confirms are held back"

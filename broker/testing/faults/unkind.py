@@ -28,7 +28,6 @@ from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch
 from fluffle.broker.testing.faults.clients import end_consumer, give_back
-from fluffle.broker.testing.faults.faults import FaultScope
 from fluffle.broker.testing.faults.frames import (
     ACK,
     CHANNEL_CLOSE,
@@ -42,7 +41,7 @@ from fluffle.broker.testing.faults.frames import (
     in_two,
     marked_redelivered,
 )
-from fluffle.broker.testing.faults.tapped_transport import TappedConnection
+from fluffle.broker.testing.faults.tapped_transport import FaultScope, TappedConnection
 from fluffle.protocol.methods import ack_frame, nack_frame
 
 

@@ -39,8 +39,8 @@ from fluffle.broker.node import NodeFailed
 from fluffle.broker.patterns.patterns import UnusablePattern
 from fluffle.broker.testing.arguments import VhostRequirements
 from fluffle.broker.testing.broker import Broker
-from fluffle.broker.testing.faults.faults import FaultScope
 from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
+from fluffle.broker.testing.faults.tapped_transport import FaultScope
 from fluffle.broker.testing.messages import HeldMessage, Message
 from fluffle.broker.testing.server.http import HttpResponse
 from fluffle.broker.testing.timeline import Passage

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.amqp_client import ClientOptions, ConnectionEnded
 from fluffle.broker.bench.command import lines, plan_of
 from fluffle.broker.bench.load import BenchRun, Latencies, Plan, Tally, first_failure, percentile
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
-from fluffle.broker.torture.connection import ClientOptions, ConnectionEnded, NodeAddress
 from tests.broker.cli.running_node import RunningNode, run
 
 
@@ -33,7 +33,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 @pytest.fixture
 def plan(node: Node) -> Plan:
     host, port = node.addresses["amqp"]
-    return Plan(NodeAddress("", host, port), ClientOptions(), ("b",), seconds=0.2)
+    return Plan((host, port), ClientOptions(), ("b",), seconds=0.2)
 
 
 async def test_all_that_is_confirmed_is_received(plan: Plan) -> None:
@@ -60,7 +60,7 @@ async def test_without_consumers_messages_stay(node: Node, plan: Plan) -> None:
 
 
 async def test_nobody_is_there() -> None:
-    plan = Plan(NodeAddress("", "127.0.0.1", 1), ClientOptions(), ("b",))
+    plan = Plan(("127.0.0.1", 1), ClientOptions(), ("b",))
     with pytest.raises(ConnectionEnded):
         await BenchRun(plan, unheeded).run()
 
@@ -100,7 +100,7 @@ def test_figures_for_people() -> None:
 def test_addresses() -> None:
     options = {"name": "q", "queue_count": 2, "transient": True}
     plan = plan_of("amqp://u:p%40@host:1/v%2F", dict(options))
-    assert plan.to == NodeAddress("", "host", 1)
+    assert plan.to == ("host", 1)
     assert (plan.client_options.user, plan.client_options.password, plan.client_options.vhost) == (
         "u",
         "p@",

@@ -9,11 +9,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NoReturn
 from urllib.parse import unquote
 
+import aio_pika
 import pytest
 
+from fluffle.broker import Broker
+from fluffle.broker.amqp_client import BrokerRefusal
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.testing.arguments import VhostRequirements
-from fluffle.broker.testing.external_broker import ExternalBroker, ManagementError
+from fluffle.broker.testing.external_broker import ExternalBroker, ManagementError, VhostClient
+from fluffle.protocol.methods import Basic, make
+from fluffle.protocol.properties import Properties, decode_properties
 
 URL = "amqp://guest:guest@127.0.0.1:1/"
 
@@ -103,3 +108,30 @@ def test_what_was_made_goes_if_the_rest_cannot_be(api: Api) -> None:
     ):
         broker.add_vhost("new", VhostRequirements(users={"app": "secret"}))
     assert api.there == {"vhosts": {"/", "production"}, "users": {"guest"}}
+
+
+async def test_a_client_of_a_virtual_host_looks_publishes_and_takes() -> None:
+    async with Broker() as broker:
+        client = VhostClient(broker.url)
+        assert await client.counts("orders") is None
+        assert not await client.publish("", "orders", Properties(), b"lost")
+        vhost = broker.vhost()
+        async with await aio_pika.connect(broker.url) as connection:
+            await (await connection.channel()).declare_queue("orders")
+        assert await client.publish("", "orders", Properties(message_id="7"), b"first")
+        assert await client.counts("orders") == (1, 0)
+        taken = await client.get("orders")
+        assert taken is not None
+        assert (taken.body, decode_properties(taken.properties).message_id) == (b"first", "7")
+        with pytest.raises(BrokerRefusal, match="no queue 'missing'"):
+            await client.get("missing")  # what was taken goes back
+        await vhost.expect("orders", ready=1)
+        taken = await client.get("orders")
+        assert taken is not None
+        assert isinstance(taken.method, Basic.GetOk)
+        client.settle(make(Basic.Ack, delivery_tag=taken.method.delivery_tag or 0))
+        await vhost.expect("orders", count=0)
+        await client.publish("", "orders", Properties(), b"second")
+        assert await client.purge("orders") == 1
+        await client.close()
+        await vhost.assert_no_leaked_channels()

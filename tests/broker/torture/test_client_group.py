@@ -6,13 +6,14 @@ from random import Random
 
 import pytest
 
+from fluffle.broker.amqp_client import ClientOptions
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import client_group
 from fluffle.broker.torture.client_group import ClientGroup, QueueNames
-from fluffle.broker.torture.connection import ClientOptions, NodeAddress
 from fluffle.broker.torture.history import Message
 from fluffle.broker.torture.recording_client import RecordingClient
+from fluffle.broker.torture.system import NodeAddress
 
 
 async def test_who_closes_its_channel_awaits_no_confirms(

@@ -12,12 +12,12 @@ from random import Random
 
 import pytest
 
+from fluffle.broker.amqp_client import BrokerRefusal
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import run
 from fluffle.broker.torture.checker import Breach
 from fluffle.broker.torture.client_group import ClientGroup, type_of_definitions
-from fluffle.broker.torture.connection import BrokerRefusal, NodeAddress
 from fluffle.broker.torture.definers import (
     CHANGES_MAX,
     Definitions,
@@ -49,7 +49,7 @@ from fluffle.broker.torture.history import (
 from fluffle.broker.torture.online_checker import HistoryWriter, OnlineChecker
 from fluffle.broker.torture.recording_client import RecordingClient, Role, to
 from fluffle.broker.torture.run import Run, RunOptions
-from fluffle.broker.torture.system import System
+from fluffle.broker.torture.system import NodeAddress, System
 from fluffle.protocol.methods import Queue, make
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from fluffle.broker.torture import history
 from fluffle.broker.torture.checker import Breach
-from fluffle.broker.torture.connection import NodeAddress
 from fluffle.broker.torture.faults import (
     KINDS,
     Fault,
@@ -35,8 +34,8 @@ from fluffle.broker.torture.history import (
     TurnedAway,
 )
 from fluffle.broker.torture.online_checker import OnlineChecker
-from fluffle.broker.torture.proxy import Proxy
-from fluffle.broker.torture.system import Mesh, NodeAction, NodeActionFailed, System, mesh
+from fluffle.broker.torture.proxy import Mesh, Proxy, mesh
+from fluffle.broker.torture.system import NodeAction, NodeActionFailed, NodeAddress, System
 from tests.suite.seeds import seeds
 
 NODES, SPARES = ("a", "b", "c"), ("d", "e")

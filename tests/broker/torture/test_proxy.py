@@ -7,8 +7,14 @@ from typing import TypeAlias
 
 import pytest
 
-from fluffle.broker.torture.proxy import CHUNK_BYTES, CHUNKS_UNDER_WAY_MAX, Proxy, ProxyDirection
-from fluffle.broker.torture.system import Mesh, mesh
+from fluffle.broker.torture.proxy import (
+    CHUNK_BYTES,
+    CHUNKS_UNDER_WAY_MAX,
+    Mesh,
+    Proxy,
+    ProxyDirection,
+    mesh,
+)
 
 Link: TypeAlias = tuple[Proxy, asyncio.StreamReader, asyncio.StreamWriter]
 
