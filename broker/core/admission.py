@@ -84,10 +84,15 @@ def check_consumers(connection: ClientConnection, session: Session) -> None:
 def expulsion(services: Services, session: Session) -> ConnectionForced | None:
     """Why a connection has to go, if it has to: its user or its virtual host is gone."""
     if session.user.name not in services.access.users:
-        return ConnectionForced(f"user '{session.user.name}' is deleted")
+        return user_deleted(session.user.name)
     if services.vhosts.get(session.vhost.name) is not session.vhost:
         return ConnectionForced(f"vhost '{session.vhost.name}' is deleted")
     return None
+
+
+def user_deleted(name: str) -> ConnectionForced:
+    """The error that ends what a user has open who is deleted."""
+    return ConnectionForced(f"user '{name}' is deleted")
 
 
 def ask_again(session: Session) -> None:

@@ -45,8 +45,8 @@ class ChannelObserver(Protocol):
         """The client has been answered what it asked of a queue: a message, or that it is empty."""
 
     def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        """Messages are in the client's hands no more, and their queues are about to know.  The end
-        of a channel says so of what was left, even if that is nothing."""
+        """Messages are in the client's hands no more, and their queues know.  The end of a channel
+        says so of what was left, even if that is nothing."""
 
 
 class Observer(Protocol):

@@ -413,7 +413,10 @@ class Publisher:
         *,
         is_certain: bool,
     ) -> Steps[None]:
-        """Publish as `publish_run` does, whatever it takes to find where messages go."""
+        """Publish as `publish_run` does, whatever it takes to find where messages go.
+
+        If the caller gives it up before its end, the publisher has ended.
+        """
         routes_of, contents = self.session.routes, run.contents
         if not route.is_admitted:
             routes_of.admit(route)
@@ -422,21 +425,27 @@ class Publisher:
             routes = yield from routes_of.lookup_each(route, facts, run.outline, len(contents))
         if not is_certain and rest_on_absence(route, routes):
             raise UnconfirmedAbsence
-        if len(routes) > 1:
-            routed_batches = self._sorted(
-                route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms
-            )
-            yield from self._publish_sorted_in_steps(routed_batches, facts)
-            return
-        at_once_max = messages_at_once(routes[0].targets)
-        for start in range(0, len(contents), at_once_max):
-            some = contents[start : start + at_once_max]
-            span = MessageRun(some, sum(map(len, some)), run.outline)
-            these_ms = lifetimes_at(lifetimes_ms, range(start, start + len(some)))
-            routes = [self._there_now(routes[0])]
-            routed_batches = self._sorted(route, facts, span, routes=routes, lifetimes_ms=these_ms)
-            yield from self._publish_sorted_in_steps(routed_batches, facts)
-            yield
+        try:
+            if len(routes) > 1:
+                routed_batches = self._sorted(
+                    route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms
+                )
+                yield from self._publish_sorted_in_steps(routed_batches, facts)
+                return
+            at_once_max = messages_at_once(routes[0].targets)
+            for start in range(0, len(contents), at_once_max):
+                some = contents[start : start + at_once_max]
+                span = MessageRun(some, sum(map(len, some)), run.outline)
+                these_ms = lifetimes_at(lifetimes_ms, range(start, start + len(some)))
+                routes = [self._there_now(routes[0])]
+                routed_batches = self._sorted(
+                    route, facts, span, routes=routes, lifetimes_ms=these_ms
+                )
+                yield from self._publish_sorted_in_steps(routed_batches, facts)
+                yield
+        except GeneratorExit:
+            self.end()
+            raise
 
     def publish_message(
         self, exchange: str, routing_key: str, content: bytes, *, mandatory: bool, is_certain: bool
@@ -543,8 +552,8 @@ class Publisher:
         """Count and publish them: put them into some queues at a time, and answer when all have
         them.
 
-        Should the publisher end meanwhile it sees to the rest: a message that is in some of its
-        queues gets into all of them.
+        If the publisher ends meanwhile, the rest is done in the background: a message that is in
+        some of its queues gets into all of them.
         """
         self._count_published(routed_batches, facts)
         if self.mode.is_immediate:
@@ -552,11 +561,9 @@ class Publisher:
             self._unfinished = enqueue_in_steps(
                 client, vhost, routed_batches, persistent=facts.persistent
             )
-            try:
-                for _ in self._unfinished:  # not `yield from`: it goes on when this is given up
-                    yield
-            finally:
-                self._unfinished = None
+            for _ in self._unfinished:  # not `yield from`: `end` has it go on when this is given up
+                yield
+            self._unfinished = None
         if self.is_open:
             self.mode.publish(self, routed_batches, persistent=facts.persistent)
 

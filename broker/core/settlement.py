@@ -32,7 +32,7 @@ class Settlements:
         self._session = session
         self.unacked = Unacked()
         self.observer: ChannelObserver | None = None
-        """Sees what is settled, before the queues know."""
+        """Sees what is settled, once the queues know."""
         self.ticket = 0
         """Of the last commit that makes a settlement safe."""
         self.pending: dict[QueueHandle, SettlementStatus] = {}
@@ -40,8 +40,6 @@ class Settlements:
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""
-        if self.observer is not None:
-            self.observer.settled(stretches, outcome)
         session, count, of_quorum_queues = self._session, 0, 0
         if session.has_put and outcome in BY_CLIENT:
             for queue in dict.fromkeys(each.delivery_batch.holder.queue for each in stretches):
@@ -61,6 +59,8 @@ class Settlements:
             traffic = session.traffic
             traffic.from_quorum_queues.acknowledged += of_quorum_queues
             traffic.from_queues.acknowledged += count - of_quorum_queues
+        if self.observer is not None:
+            self.observer.settled(stretches, outcome)
 
     def settle_rest(self, outcome: Outcome) -> Steps[None]:
         """Settle what the ledger has left to be taken, too; if it is much, some at a time."""

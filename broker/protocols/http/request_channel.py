@@ -23,7 +23,7 @@ from fluffle.broker.base.coroutines import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core import topology
-from fluffle.broker.core.admission import admitted, ask_again, check_channel_limit, expulsion
+from fluffle.broker.core.admission import admitted, ask_again, check_channel_limit, expulsion, user_deleted
 from fluffle.broker.core.client import ClientChannel, ClientConsumer, Handshake
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer_timeout import log_timeout, requeue_timed_out, timeout_error
@@ -121,7 +121,7 @@ class RequestChannel:
     Whatever is awaited may raise BrokerError for what is refused, and TimeoutError.
     """
 
-    __slots__ = ("_services", "is_certain", "session")
+    __slots__ = ("_has_lost_user", "_services", "is_certain", "session")
     number = 1
 
     def __init__(
@@ -129,6 +129,9 @@ class RequestChannel:
     ) -> None:
         self._services = services
         self.session = Session(user=user, vhost=vhost, services=services, client=client)
+        self._has_lost_user = services.access.users.get(user.name) is not user
+        """Whether the user was deleted, though there may be another of that name by now."""
+        services.access.listen(user.name, self._on_access)
         self.is_certain = services.read_barrier.is_complete
         """Whether what is asked now may be answered by what is not here: see `read_barrier`."""
 
@@ -219,8 +222,14 @@ class RequestChannel:
         finally:
             self.is_certain = False
 
+    def _on_access(self) -> None:
+        """The user has changed, or his rights have: these are asked again where they count."""
+        self._has_lost_user |= self.session.user.name not in self._services.access.users
+
     def refresh(self) -> None:
         """Ask again what the user may.  ConnectionForced if he is gone, or his virtual host."""
+        if self._has_lost_user:
+            raise user_deleted(self.session.user.name)
         why = expulsion(self._services, self.session)
         if why is not None:
             raise why
@@ -300,6 +309,7 @@ class RequestChannel:
 
     def end(self) -> None:
         """The request is answered."""
+        self._services.access.unlisten(self.session.user.name, self._on_access)
         self.session.forget()
         self._services.owners.end(self.session.owner)
 

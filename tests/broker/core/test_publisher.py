@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from fluffle.broker.access.users import User
@@ -163,6 +165,31 @@ def test_a_message_for_very_many_queues_is_published_in_steps() -> None:
     assert request.publish("", exchange="amq.fanout") >= 2
     assert sum(ready(edge, f"q{number}") for number in range(count)) == count
     assert request.outcomes.known == [([(1, 1)], [], 2)]
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "forgotten"])
+def test_a_message_that_is_in_some_of_its_queues_gets_into_all(is_closed: bool) -> None:  # noqa: FBT001 - a case
+    """Even if whoever publishes it does not go on."""
+    edge = Edge()
+    count = 2 * TARGETS_AT_ONCE
+    editor = edge.editor.inside("/")
+    for number in range(count):
+        declare(edge, f"q{number}")
+        editor.bind(Binding("amq.fanout", f"q{number}", DestinationKind.QUEUE, ""))
+    request = Request(edge)
+    content = build_content(encode_properties(Properties()), b"x")
+    steps = request.publisher.publish_message(
+        "amq.fanout", "", content, mandatory=True, is_certain=True
+    )
+    next(steps)
+    if is_closed:
+        steps.close()
+    else:
+        del steps
+        gc.collect()
+    edge.run()
+    assert sum(ready(edge, f"q{number}") for number in range(count)) == count
+    request.publisher.end()
 
 
 def routes_of(publisher: Publisher, *topics: str) -> dict[bytes, CachedRoute]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from fluffle.broker.access.changes import put_user
 from fluffle.broker.base.errors import (
     AccessRefused,
     ConnectionForced,
@@ -153,6 +154,35 @@ async def test_a_right_that_is_lost_counts_at_once() -> None:
     node.edge.editor.delete_user("guest")
     with pytest.raises(ConnectionForced, match="user 'guest' is deleted"):
         await node.outcome(channel.change("Exchange.Delete", decide))
+
+
+async def test_a_namesake_of_the_user_is_another() -> None:
+    """He was never asked for his password."""
+    node = Node()
+    channel = node.request()
+    editor = node.edge.editor
+    editor.delete_user("guest")
+    editor.grant_everything("guest", b"other", ["/"])
+    with pytest.raises(ConnectionForced, match="user 'guest' is deleted"):
+        await node.outcome(declaring(channel, "x"))
+    channel.end()
+    user = replace(node.edge.access.users["guest"])
+    late = RequestChannel(node.edge.services, HttpClient(user, ENDS), user, node.edge.vhost)
+    with pytest.raises(ConnectionForced, match="user 'guest' is deleted"):
+        await node.outcome(declaring(late, "x"))
+    late.end()
+    assert node.edge.vhost.topology.find("x") is None
+
+
+async def test_a_user_who_is_changed_meanwhile_is_the_same() -> None:
+    node = Node()
+    channel = node.request()
+    user = node.edge.access.users["guest"]
+    node.edge.editor.have(partial(put_user, replace(user, tags=("monitoring",))))
+    await node.outcome(declaring(channel, "x"))
+    assert channel.session.user.tags == ("monitoring",)
+    channel.end()
+    assert "guest" not in node.edge.access.listened_to
 
 
 async def test_a_queue_that_is_deleted_before_it_answers_is_looked_for_again() -> None:
