@@ -7,6 +7,7 @@ import base64
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,10 @@ from fluffle.broker.composition.observers import (
     start_watches,
 )
 from fluffle.broker.config.config import Config
-from fluffle.broker.core.connections import Connections, Owners
+from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
-from fluffle.broker.core.forced_closes import ForcedCloses
 from fluffle.broker.core.interceptors import interceptors_of
+from fluffle.broker.core.listener import Listener
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
@@ -37,7 +38,7 @@ from fluffle.broker.events.event_publisher import COMMANDS
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.process.environment import Environment, MachineEnvironment
 from fluffle.broker.process.sockets import unauthenticated_max
-from fluffle.broker.protocols.amqp091.listener import Listener
+from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.runtime import Runtime
@@ -67,25 +68,39 @@ class Node:
     """
 
     __slots__ = (
-        "_closed", "_config", "_definitions", "_durability", "_enders", "_listener", "_listeners",
-        "_make_outside", "_on_fatal", "_outside", "_passwords", "_runtime", "_services",
-        "_watched", "addresses", "failure", "parts",
+        "_closed",
+        "_config",
+        "_definitions",
+        "_durability",
+        "_enders",
+        "_environment",
+        "_listener",
+        "_listeners",
+        "_make_environment",
+        "_node_observers",
+        "_on_fatal",
+        "_passwords",
+        "_runtime",
+        "_services",
+        "addresses",
+        "failure",
+        "parts",
     )  # fmt: skip
 
     def __init__(
         self,
         config: Config,
         *,
-        outside: Callable[[Path], Environment] = MachineEnvironment,
+        environment: Callable[[Path], Environment] = MachineEnvironment,
         on_fatal: Callable[[Exception], None] = log_fatal,
     ) -> None:
-        """`outside` is made at the start, in the loop, for the directory of the node.
+        """`environment` is made at the start, in the loop, for the directory of the node.
 
         `on_fatal` is told when the node fails, before anything else: it may end the process.
         """
         self._config = config
-        self._make_outside = outside
-        self._outside: Environment
+        self._make_environment = environment
+        self._environment: Environment
         self._on_fatal = on_fatal
         self.failure: Exception | None = None
         """Why it has ended by itself, if it has."""
@@ -139,10 +154,10 @@ class Node:
         the rest; NodeFailed if it fails meanwhile.
         """
         config = self._config
-        self._outside = outside = self._make_outside(config.data_dir)
+        self._environment = environment = self._make_environment(config.data_dir)
         turn = Turn(asyncio.get_running_loop().call_soon, self.fail)
-        self._durability = opened_durability(config, outside, turn, self.fail)
-        self._runtime = runtime_of(outside, turn, self._durability, self.fail)
+        self._durability = opened_durability(config, environment, turn, self.fail)
+        self._runtime = runtime_of(environment, turn, self._durability, self.fail)
         self._definitions = definitions = self._restored()
         try:
             definitions.begin()
@@ -172,7 +187,7 @@ class Node:
         try:
             return NodeDefinitions(
                 self._config,
-                self._outside,
+                self._environment,
                 self._runtime,
                 self._durability,
                 passwords=self._passwords,
@@ -187,8 +202,8 @@ class Node:
         config, runtime, company = self._config, self._runtime, definitions.company
         catalogue = definitions.catalogue
         alarms = Alarms(watermarks_of(config))
-        seen = self._watched = node_observers(
-            config, self._outside, catalogue, alarms, runtime.traffic
+        seen = self._node_observers = node_observers(
+            config, self._environment, catalogue, alarms, runtime.traffic
         )
         self._services = Services(
             runtime=runtime,
@@ -203,22 +218,25 @@ class Node:
             random_name=random_name,
             connections=Connections(unauthenticated_max()),
             owners=Owners(config.node_name, company.boot),
-            consequences=ForcedCloses(runtime.background_tasks),
+            forced_closes=ForcedCloses(runtime.background_tasks),
             observers=seen.observers,
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum=config.quorum,
-            interceptors=interceptors_of(config, self._outside.clock),
+            interceptors=interceptors_of(config, self._environment.clock),
             read_barrier=company.read_barrier,
         )
         definitions.share(self._services)
 
     async def _open(self, definitions: NodeDefinitions) -> None:
         """Be as one was before, and let clients in."""
-        config, outside, durability = self._config, self._outside, self._durability
+        config, environment, durability = self._config, self._environment, self._durability
         services, company = self._services, definitions.company
         self._listener = clients = Listener(
-            services, outside.accept, close_wait_s=outside.close_wait_s
+            services.connections,
+            partial(Connection, services),
+            environment.accept,
+            close_wait_s=environment.close_wait_s,
         )
         self.parts = self._made_parts(definitions, clients)
         self._listeners = listeners = NodeListeners(
@@ -238,7 +256,7 @@ class Node:
         await durability.durable()
         self._runtime.timers.start()
         self._enders.append(clients.accept_no_more)
-        self._enders.append(start_sampling(self._watched.statistics, self._runtime))
+        self._enders.append(start_sampling(self._node_observers.statistics, self._runtime))
         self._enders += start_watches(config, services, durability, company, self._queues)
         await listeners.open_clients()
         await listeners.open_management()
@@ -259,7 +277,7 @@ class Node:
             company=company,
             converter=definitions.converter,
             maintenance=Maintenance(clients, services.connections, company),
-            statistics=self._watched.statistics,
+            statistics=self._node_observers.statistics,
         )
 
     def reload(self) -> None:

@@ -9,14 +9,14 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, Wo
 from fluffle.broker.admin.statistics import ages_asked, channel_details
 from fluffle.broker.admin.users import check_exist
 from fluffle.broker.base.errors import ConnectionForced, NotFound, SyntaxFailure
-from fluffle.broker.core.client import channel_name
-from fluffle.broker.core.forced_closes import PIECE, close_connection
-from fluffle.broker.core.listings import (
+from fluffle.broker.core.client import (
+    channel_name,
     channel_row,
     connection_row,
     consumer_row,
     whose,
 )
+from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE, close_connection
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED, encryption_row
@@ -167,7 +167,7 @@ def close(
 def close_those(context: NodeContext, wanted: Row, why: ConnectionForced) -> Work:
     """A few in a turn."""
     closed = 0
-    for piece in in_pieces(context.connections, PIECE):
+    for piece in in_pieces(context.connections, FORCED_CLOSES_AT_ONCE):
         for connection in piece:
             if wanted.items() <= whose(connection).items():
                 close_connection(connection, why)

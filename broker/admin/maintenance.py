@@ -19,8 +19,7 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster_port import ClusterView
-from fluffle.broker.core.connections import Connections
-from fluffle.broker.core.forced_closes import PIECE, close_connection
+from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE, Connections, close_connection
 from fluffle.broker.runtime.background import in_pieces
 
 REASON = "Node was put into maintenance mode"
@@ -75,7 +74,7 @@ class Maintenance:
 
     async def _close_all(self) -> int:
         closed = 0
-        for piece in in_pieces(self._connections, PIECE):
+        for piece in in_pieces(self._connections, FORCED_CLOSES_AT_ONCE):
             for connection in piece:
                 close_connection(connection, ConnectionForced(REASON))
                 closed += 1

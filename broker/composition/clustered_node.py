@@ -13,8 +13,7 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.cluster import Cluster
-from fluffle.broker.cluster.cluster import ClusterEnvironment as ClusterAround
+from fluffle.broker.cluster.cluster import Cluster, ClusterEnvironment
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.history_replication import HistoryReplication
 from fluffle.broker.cluster.host_loop import log_refused
@@ -64,30 +63,36 @@ class ClusteredNode:
     """Implementation of `ClusterPort` for a node of a cluster."""
 
     __slots__ = (
-        "_around", "_catalogue", "_config", "_histories", "_homes", "_life", "_quorum_queues",
-        "boot", "cluster", "kept", "maker",
+        "_catalogue", "_classic_queues", "_config", "_histories", "_life", "_quorum_queues",
+        "_services", "boot", "cluster", "kept", "maker",
     )  # fmt: skip
 
-    def __init__(self, around: NodeServices, config: ClusterConfig) -> None:
+    def __init__(self, services: NodeServices, config: ClusterConfig) -> None:
         """A life of the node begins.  StartFailed."""
-        durability, node = around.durability, around.config.node_name
-        self._around = around
+        durability, node = services.durability, services.config.node_name
+        self._services = services
         self._config = config
         nonce = secrets.token_bytes(BOOT_NONCE_BYTES)
         disk = DiskAtStart(
-            durability.store.disk.commit_number, mark_of(data_file(around.config.data_dir))
+            durability.store.disk.commit_number, mark_of(data_file(services.config.data_dir))
         )
-        self._life = begin_boot(durability.identity, around.config, config, nonce, disk)
+        self._life = begin_boot(durability.identity, services.config, config, nonce, disk)
         self.boot = self._life.identity.boot.count
-        self._homes = ClassicQueues(
-            node, self.boot, around.local, durability.journals_by_id, draw_bits=secrets.randbits
+        self._classic_queues = ClassicQueues(
+            node, self.boot, services.local, durability.journals_by_id, draw_bits=secrets.randbits
         )
-        services = QuorumServices(
-            around.dead_letter, around.settings, around.runtime.traffic, around.config.quorum
+        quorum_services = QuorumServices(
+            services.dead_letter,
+            services.settings,
+            services.runtime.traffic,
+            services.config.quorum,
         )
-        self._quorum_queues = QuorumQueues(node, secrets.randbits, services)
+        self._quorum_queues = QuorumQueues(node, secrets.randbits, quorum_services)
         self.maker: QueueFactory = FactoryByType(
-            {QueueType.CLASSIC: lambda: self._homes, QueueType.QUORUM: lambda: self._quorum_queues}
+            {
+                QueueType.CLASSIC: lambda: self._classic_queues,
+                QueueType.QUORUM: lambda: self._quorum_queues,
+            }
         )
         self._histories = HistoryReplication(log_refused)
         self.kept: OnKept = self._histories.kept
@@ -99,15 +104,15 @@ class ClusteredNode:
         """What all share comes true here from now on."""
         self._catalogue = catalogue
         self._quorum_queues.locator_by_policy = catalogue.policies.locator_of
-        around, durability = self._around, self._around.durability
+        services, durability = self._services, self._services.durability
         self.cluster = cluster = Cluster(
             self._life,
             self._config,
-            ClusterAround(
+            ClusterEnvironment(
                 store=durability.store,
-                turn=around.runtime.turn,
-                clock=around.runtime.clock,
-                moved=around.environment.moved,
+                turn=services.runtime.turn,
+                clock=services.runtime.clock,
+                moved=services.environment.moved,
                 apply=catalogue.apply,
                 vhosts=catalogue.vhosts,
                 registry=catalogue.nodes,
@@ -115,11 +120,11 @@ class ClusteredNode:
                 kept=durability.identity,
                 queues_on=partial(count_on, catalogue),
                 queues=self._quorum_queues,
-                aging=around.aging,
-                on_fatal=around.runtime.on_fatal,
+                aging=services.aging,
+                on_fatal=services.runtime.on_fatal,
             ),
         )
-        self._homes.reach = ClassicQueuesEnvironment(
+        self._classic_queues.reach = ClassicQueuesEnvironment(
             cluster.hub, asyncio.get_running_loop().call_later, durability.commits,
             cluster.everywhere, catalogue.vhosts, cluster.deletions,
         )  # fmt: skip
@@ -127,7 +132,7 @@ class ClusteredNode:
         self._histories.begin(cluster.links, catalogue.vhosts, loop.call_soon)
         self._listen(FrameKind.HISTORY, self._histories)
         switch = cluster.running.switch
-        switch.link_listeners.append(lambda _node, _is_up: around.dead_letters.hasten())
+        switch.link_listeners.append(lambda _node, _is_up: services.dead_letters.hasten())
         return cluster.everywhere
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
@@ -158,8 +163,8 @@ class ClusteredNode:
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
         """Of what earlier lives had nothing is left that has ended with them."""
-        cluster, around = self._begun, self._around
-        await around.durability.durable()  # with the life that begins, before a word is said
+        cluster, services = self._begun, self._services
+        await services.durability.durable()  # with the life that begins, before a word is said
         listening = cluster.start()
         addresses["cluster"] = listening.host, listening.port
         await cluster.enter()
@@ -167,10 +172,10 @@ class ClusteredNode:
         is_ended = ended_before(cluster.name, self.boot)
         await completion_of(partial(remove_ended, catalogue, cluster.everywhere, is_ended))
         queues = {queue.definition.id for queue in queues_here(catalogue)}
-        if count := around.durability.journals_by_id.sweep(queues):
+        if count := services.durability.journals_by_id.sweep(queues):
             event(logger, logging.INFO, "journals_swept", count=count)
         leftovers = EndedQueues(catalogue, cluster, asyncio.get_running_loop().call_later)
-        around.at_end(leftovers.stop)
+        services.at_end(leftovers.stop)
         leftovers.watch()
         self._histories.ask()
 

@@ -127,7 +127,7 @@ class NodeDefinitions:
         config, runtime, durability = self._config, self._runtime, self._durability
         dead_letter = self._environment.seen_dead(self.dead_letters.publish)
         settings = self._warnings.settings_of
-        around = NodeServices(
+        services = NodeServices(
             runtime=runtime,
             config=config,
             environment=self._environment,
@@ -148,10 +148,10 @@ class NodeDefinitions:
             at_end=at_end,
         )
         if config.cluster is None:
-            return SingleNode(around)
+            return SingleNode(services)
         from fluffle.broker.composition.clustered_node import ClusteredNode  # noqa: PLC0415  slow, and only if it is used
 
-        return ClusteredNode(around, config.cluster)
+        return ClusteredNode(services, config.cluster)
 
     def _restored(self, passwords: PasswordThreads) -> Catalogue:
         image = self._durability.image

@@ -13,8 +13,8 @@ from fluffle.broker.admin.control_socket import ControlSocket
 from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.config.config import ListenAddress, listeners_of
 from fluffle.broker.config.start_error import cannot_listen
+from fluffle.broker.core.listener import Listener
 from fluffle.broker.core.services import Services
-from fluffle.broker.protocols.amqp091.listener import Listener
 
 if TYPE_CHECKING:
     from ssl import SSLContext

@@ -42,21 +42,21 @@ class NodeObservers(NamedTuple):
 
 
 def node_observers(
-    config: Config, outside: Environment, catalogue: Catalogue, alarms: Alarms, traffic: Traffic
+    config: Config, environment: Environment, catalogue: Catalogue, alarms: Alarms, traffic: Traffic
 ) -> NodeObservers:
     """As it is configured: what is announced, and counted by object for the management API and
     metrics."""
-    observers = outside.observers
+    observers = environment.observers
     if config.event_exchange:
         from fluffle.broker.core.client_events import begun  # noqa: PLC0415  only if it is used
 
-        clock, known = outside.clock, catalogue.known
+        clock, known = environment.clock, catalogue.known
         observers = *observers, begun(config.node_name, catalogue.vhosts, clock, known, alarms)
     if config.management_listen is None and config.metrics_listen is None:
         return NodeObservers(observers)
     from fluffle.broker.observability.statistics.statistics import Statistics  # noqa: PLC0415  only if it is used
 
-    statistics = Statistics(catalogue.vhosts, traffic, clock=outside.clock)
+    statistics = Statistics(catalogue.vhosts, traffic, clock=environment.clock)
     return NodeObservers((*observers, statistics.observer), statistics)
 
 
@@ -117,10 +117,10 @@ def start_watches(
     `queues`: those in this process, whose messages go to the disk while memory is short.
     """
     loop, alarms = asyncio.get_running_loop(), services.alarms
-    shedding = PageOut(
+    page_out = PageOut(
         queues, durability.journals.spill, durability.commits, services.connections.relieve
     )
-    memory = MemoryWatch(alarms, loop.call_later, shedding)
+    memory = MemoryWatch(alarms, loop.call_later, page_out)
     disk = DiskWatch(alarms, loop.call_later, config.data_dir)
     disk.has_room = company.watch_room(partial(loop.call_soon, disk.look))
     memory.start()

@@ -33,19 +33,19 @@ class SingleNode:
     cluster = None
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER
 
-    __slots__ = ("_around", "_lone", "_metadata", "_on_no_room", "kept", "maker")
+    __slots__ = ("_lone", "_metadata", "_on_no_room", "_services", "kept", "maker")
 
-    def __init__(self, around: NodeServices) -> None:
+    def __init__(self, services: NodeServices) -> None:
         """StartFailed for the data of a node of a cluster."""
-        if owned := around.durability.identity.owned:
+        if owned := services.durability.identity.owned:
             raise StartFailed(
-                f"{around.config.data_dir} holds the data of node '{owned.node}' of a cluster; "
+                f"{services.config.data_dir} holds the data of node '{owned.node}' of a cluster; "
                 "name its nodes with --peers, or another place with --data-dir"
             )
-        self._around = around
+        self._services = services
         self.kept: OnKept = ignore_kept
         self.maker: QueueFactory = FactoryByType(
-            {QueueType.CLASSIC: lambda: around.local, QueueType.QUORUM: self._quorum_queues}
+            {QueueType.CLASSIC: lambda: services.local, QueueType.QUORUM: self._quorum_queues}
         )
         self._metadata: Metadata | None = None
         """Once it has begun."""
@@ -54,7 +54,7 @@ class SingleNode:
         self._on_no_room: Callable[[], object] = do_nothing
 
     def begin(self, catalogue: Catalogue) -> Metadata:
-        self._metadata = LocalMetadata(catalogue.apply, self._around.durability.facts)
+        self._metadata = LocalMetadata(catalogue.apply, self._services.durability.facts)
         if self._lone is not None:
             self._lone.start(self._metadata)
         return self._metadata
@@ -65,15 +65,18 @@ class SingleNode:
         from fluffle.broker.cluster.queues.quorum_member import QuorumServices  # noqa: PLC0415
         from fluffle.broker.cluster.single_node_quorum import SingleNodeQuorum  # noqa: PLC0415
 
-        around = self._around
+        services = self._services
         self._lone = lone = SingleNodeQuorum(
-            around.runtime,
-            around.durability.store,
-            around.durability.known_peers,
+            services.runtime,
+            services.durability.store,
+            services.durability.known_peers,
             services=QuorumServices(
-                around.dead_letter, around.settings, around.runtime.traffic, around.config.quorum
+                services.dead_letter,
+                services.settings,
+                services.runtime.traffic,
+                services.config.quorum,
             ),
-            aging=around.aging,
+            aging=services.aging,
         )
         lone.running.host.space.on_no_room = self._no_room
         if self._metadata is not None:
@@ -109,10 +112,10 @@ class SingleNode:
 
     def shown(self, member: str) -> str:
         del member
-        return self._around.config.node_name
+        return self._services.config.node_name
 
     def known(self, node: str) -> str | None:
-        if node != self._around.config.node_name:
+        if node != self._services.config.node_name:
             return None
         return self._lone.name if self._lone is not None else node
 

@@ -113,7 +113,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     with_first_start(fields)
     with_quorum(fields)
     with_limits(fields)
-    fields["stamps"] = InterceptorConfig(**taken(fields, STAMPS_PREFIX))
+    fields["interceptors"] = InterceptorConfig(**taken(fields, STAMPS_PREFIX))
     try:
         with_cluster(fields)
     except ValueError as error:

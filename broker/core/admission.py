@@ -12,7 +12,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import LimitedResource, is_reached
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import ConnectionForced, NotAllowed
-from fluffle.broker.core.forced_closes import close_connection
+from fluffle.broker.core.connections import close_connection
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -60,7 +60,7 @@ def on_change(services: Services, connection: ClientConnection, session: Session
     """The user of a connection, his rights or the virtual host have changed."""
     why = expulsion(services, session)
     if why is not None:
-        services.consequences.add(partial(close_connection, connection, why))
+        services.forced_closes.add(partial(close_connection, connection, why))
         return
     try:
         ask_again(session)
@@ -68,7 +68,7 @@ def on_change(services: Services, connection: ClientConnection, session: Session
         connection.give_up(error)
         return
     if any(channel.subscriptions for channel in connection.channels):
-        services.consequences.add(partial(check_consumers, connection, session))
+        services.forced_closes.add(partial(check_consumers, connection, session))
 
 
 def check_consumers(connection: ClientConnection, session: Session) -> None:
@@ -99,7 +99,7 @@ def ask_again(session: Session) -> None:
     """The user or his rights may have changed: forget what was true of them."""
     session.user = session.access.users[session.user.name]
     session.rights.forget()
-    session.routes.clear()
+    session.route_cache.clear()
 
 
 def end_forbidden(connection: ClientConnection, session: Session) -> None:

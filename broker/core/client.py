@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from fluffle.broker.queues.queue_api import Consumer
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
@@ -12,14 +13,15 @@ if TYPE_CHECKING:
 
     from fluffle.broker.access.users import User
     from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.base.traffic import Traffic
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.output_buffer import OutputBuffer
-    from fluffle.broker.core.session import Session
-    from fluffle.broker.core.settlement import Settlements
-    from fluffle.broker.core.unacked import Unacked
+    from fluffle.broker.core.settlement import Settlements, Unacked
     from fluffle.broker.process.encryption import PeerCertificate
+    from fluffle.broker.queues.journal import Owner
     from fluffle.broker.queues.publish_target import PublishTarget
-    from fluffle.broker.queues.queue_api import Consumer, SharedCredit
+    from fluffle.broker.queues.queue_api import SharedCredit
+    from fluffle.broker.vhosts.vhost import VirtualHost
     from fluffle.protocol.proxy import Address
 
 
@@ -92,6 +94,29 @@ class Client(Protocol):
         """Messages of it were recorded, and the disk is behind."""
 
 
+class ClientSession(Protocol):
+    """Session of a client, as those see it who observe or list it."""
+
+    @property
+    def name(self) -> str:
+        """That of its client."""
+
+    @property
+    def owner(self) -> Owner:
+        """Owner of the queues that only this client may use."""
+
+    @property
+    def user(self) -> User:
+        """Its user, as he is now."""
+
+    @property
+    def vhost(self) -> VirtualHost: ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """Counters of the node."""
+
+
 class ListedClient(Client, Protocol):
     """Client as far as lists show it, with its channels."""
 
@@ -104,7 +129,7 @@ class ListedClient(Client, Protocol):
         """As RabbitMQ names it: "AMQP 0-9-1"."""
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> ClientSession | None:
         """Its session, from its login until it ends."""
 
     @property
@@ -189,7 +214,7 @@ class SessionChannel(Protocol):
         """Number among the channels of the client, from 1 on."""
 
     @property
-    def session(self) -> Session: ...
+    def session(self) -> ClientSession: ...
 
 
 class ObservedChannel(SessionChannel, Protocol):
@@ -224,3 +249,83 @@ class ClientChannel(ObservedChannel, Protocol):
 def channel_name(client: Client, channel: SessionChannel) -> str:
     """Name of a channel, as RabbitMQ shows it."""
     return f"{client.name} ({channel.number})"
+
+
+def whose(connection: ListedClient) -> dict[str, str]:
+    """What it is looked for by, which is far less than the row."""
+    session, user = connection.session, connection.handshake.user
+    return {
+        "name": connection.name,
+        "user": user.name if user else "",
+        "vhost": session.vhost.name if session else "",
+    }
+
+
+def connection_row(node: str, connection: ListedClient) -> dict[str, Any]:
+    """What a connection is and what it is doing; before the login it has no user."""
+    (peer_host, peer_port), (host, port) = connection.ends
+    handshake = connection.handshake
+    return {
+        **whose(connection),
+        "node": node,
+        "user_provided_name": handshake.client_name,
+        "state": connection.state,
+        "channels": sum(1 for _channel in connection.channels),
+        "peer_host": peer_host,
+        "peer_port": peer_port,
+        "host": host,
+        "port": port,
+        "ssl": connection.is_encrypted,
+        "type": connection.kind,
+        "protocol": connection.protocol,
+        "auth_mechanism": handshake.mechanism,
+        "connected_at": handshake.connected_at_ms,
+        "timeout": connection.heartbeat_s,
+        "channel_max": handshake.channels_max,
+        "frame_max": handshake.frame_bytes_max,
+    }
+
+
+def channel_row(node: str, connection: ListedClient, channel: ClientChannel) -> dict[str, Any]:
+    """What a channel is for, and what is unsettled on it."""
+    return {
+        "name": channel_name(connection, channel),
+        "node": node,
+        "connection": connection.name,
+        "number": channel.number,
+        "user": channel.session.user.name,
+        "vhost": channel.session.vhost.name,
+        "transactional": channel.transaction is not None,
+        "confirm": channel.confirms is not None,
+        "consumer_count": len(channel.subscriptions),
+        "messages_unacknowledged": len(channel.unacked),
+        "messages_unconfirmed": channel.confirms.open_count if channel.confirms else 0,
+        "prefetch_count": channel.prefetch,
+        "global_prefetch_count": channel.shared_credit.limit,
+    }
+
+
+def consumer_row(
+    connection: ListedClient, channel: ClientChannel, consumer: Consumer
+) -> dict[str, Any]:
+    """What a consumer takes from where."""
+    return {
+        "vhost": channel.session.vhost.name,
+        "queue_name": consumer.queue.name,
+        "consumer_tag": consumer.tag,
+        "channel": channel_name(connection, channel),
+        "ack_required": not consumer.no_ack,
+        "exclusive": consumer.exclusive,
+        "priority": consumer.priority,
+        "active": consumer.is_active,
+        "activity_status": activity_of(consumer),
+        "prefetch_count": consumer.prefetch,
+        "messages_unacknowledged": consumer.in_flight,
+    }
+
+
+def activity_of(consumer: Consumer) -> str:
+    """Whether a consumer is served, in RabbitMQ's words."""
+    if not consumer.queue.spec.single_active_consumer:
+        return "up"
+    return "single_active" if consumer.is_active else "waiting"

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
     from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ObservedChannel
-    from fluffle.broker.core.session import Session
+    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 UNKNOWN_OF_TLS = (
@@ -66,7 +65,7 @@ class ClientEvents:
         headers = {**login(connection, mechanism, name), "error": reason}
         self.announcer.tell("user.authentication.failure", headers)
 
-    def opened(self, connection: Client, session: Session) -> None:
+    def opened(self, connection: Client, session: ClientSession) -> None:
         closing = self._closings[session.owner] = {
             "pid": pid(session.owner),
             "name": session.name,
@@ -84,7 +83,7 @@ class ClientEvents:
         }
         self.announcer.tell("connection.created", headers)
 
-    def closed(self, session: Session) -> None:
+    def closed(self, session: ClientSession) -> None:
         self.announcer.tell("connection.closed", self._closings.pop(session.owner))
 
     # Channels and consumers

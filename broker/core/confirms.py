@@ -1,10 +1,16 @@
-"""The ledger of publish sequence numbers of one publisher whose messages are confirmed.
+"""Confirms: the publish sequence numbers of one publisher, and what is known of each.
 
 Every publish is either accepted or refused, once.  What is known is collected in a turn.
 """
 
+from __future__ import annotations
+
 from collections import deque
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from fluffle.broker.queues.publish_target import PartialResult, PublishReceipt
+from fluffle.broker.runtime.commits import Commits
 
 Run: TypeAlias = tuple[int, int]
 """The first and the last of consecutive sequence numbers."""
@@ -126,3 +132,95 @@ class Confirms:
         self.is_ended = True
         self._deferred.clear()
         self.take()
+
+
+class ConfirmOutcomes(Protocol):
+    """Where a publisher says which of its messages are accepted, and which are refused."""
+
+    def settle(self, confirms: Confirms) -> None:
+        """More is known than was taken: take it."""
+
+    def settle_later(self, confirms: Confirms) -> None:
+        """The same, and more may become known before this turn ends: take it by then."""
+
+
+class PendingPublishes:
+    """Messages of a routed batch, until all the queues that were asked to take them have answered.
+
+    Mostly a queue answers for all of them together, and then this costs nothing for each.
+    """
+
+    __slots__ = ("_confirms", "_each", "_left", "_numbers", "_outcomes")
+
+    def __init__(
+        self, confirms: Confirms, outcomes: ConfirmOutcomes, numbers: list[tuple[int, int]]
+    ) -> None:
+        """`numbers`: stretches of publish sequence numbers, each by its first one and length, as
+        they were assigned."""
+        self._confirms = confirms
+        self._outcomes = outcomes
+        self._numbers = numbers
+        self._left = 0
+        """Queues that have not answered yet; 0 once no answer counts any more."""
+        self._each: list[int] = []
+        """The same for each message, once their answers differ; empty until then."""
+
+    def wait(
+        self, receipts: Sequence[PublishReceipt | PartialResult], commits: Commits | None
+    ) -> None:
+        """Wait for these, and for the commit that collects if they are recorded here as well."""
+        self._left = len(receipts) + (commits is not None)
+        for receipt in receipts:
+            receipt.then(self._known)
+        if commits is not None:
+            commits.wait(self, commits.ticket)
+
+    @property
+    def _count(self) -> int:
+        return sum(count for _first, count in self._numbers)
+
+    def on_durable(self, ticket: int) -> None:
+        """Count what is recorded on this node as one more answer."""
+        del ticket
+        self._known(0, self._count, is_taken=True)
+
+    def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
+        """A queue has answered for the messages from `start` up to `stop`."""
+        if self._confirms.is_ended or not self._left:
+            return
+        if self._each or (start, stop) != (0, self._count):
+            self._known_apart(start, stop, is_taken=is_taken)
+        elif is_taken:
+            self._left -= 1
+            if self._left:
+                return
+            self._settle_all(is_taken=True)
+        else:
+            self._left = 0
+            self._settle_all(is_taken=False)
+        self._outcomes.settle_later(self._confirms)
+
+    def _settle_all(self, *, is_taken: bool) -> None:
+        settle = self._confirms.accept if is_taken else self._confirms.refuse
+        for first, _count in self._numbers:
+            settle(first)
+
+    def _known_apart(self, start: int, stop: int, *, is_taken: bool) -> None:
+        """From now on each message by itself."""
+        confirms, each = self._confirms, self._each
+        if not each:
+            each += [self._left] * self._count
+            for first, _count in self._numbers:
+                confirms.split(first)
+            self._numbers = [
+                (number, 1)
+                for first, count in self._numbers
+                for number in range(first, first + count)
+            ]
+        for index in range(start, stop):
+            if not each[index]:
+                continue
+            each[index] = each[index] - 1 if is_taken else 0
+            if not each[index]:
+                settle = confirms.accept if is_taken else confirms.refuse
+                settle(self._numbers[index][0])

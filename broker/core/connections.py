@@ -1,23 +1,32 @@
-"""The open connections of a node, and a way to wait until there are none."""
+"""Connections of a node: which are open, how long each may act, and what ends them.
+
+After a change of users, rights or virtual hosts many may have to be closed: a few are a turn
+(`ForcedCloses`).  A client that misses one of its deadlines (to log in, to be heard, to read its
+answers, to close) is hung up on, since it would not hear what was said to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
+from fluffle.broker.base.clock import Timer
+from fluffle.broker.base.errors import BrokerError, ConnectionForced
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner, QueueDefinition
+from fluffle.broker.runtime.background import BackgroundTasks, Task
 from fluffle.broker.vhosts.queue_changes import delete_owned
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientConnection, ListedClient
-
 
 SHARE_S = 0.002
 """The time that all connections that have more to do than that may take of a turn, together."""
@@ -25,6 +34,14 @@ SHARE_S = 0.002
 SHARE_S_MIN = 0.0002
 """The time that each of them may take, however many they are: less would be spent on the
 changes."""
+
+FORCED_CLOSES_AT_ONCE = 25
+"""Connections that are closed, or whose consumers are looked at, in a turn: each takes 0.1 ms, more
+where there are many channels and messages."""
+
+NOT_LOGGED_IN = "had not logged in when others needed its place"
+
+logger = logging.getLogger(__name__)
 
 
 class Shares:
@@ -115,9 +132,6 @@ class DeferredBytes:
         self.total = 0
 
 
-NOT_LOGGED_IN = "had not logged in when others needed its place"
-
-
 class Connections:
     """A set of connections in the order they came.
 
@@ -206,3 +220,102 @@ class Connections:
         except TimeoutError:
             return False
         return True
+
+
+class ForcedCloses:
+    """Closes of connections that are yet to come, in order."""
+
+    __slots__ = ("_background_tasks", "_due")
+
+    def __init__(self, background_tasks: BackgroundTasks) -> None:
+        self._background_tasks = background_tasks
+        self._due: deque[Callable[[], None]] = deque()
+
+    def add(self, act: Callable[[], None]) -> None:
+        """Call `act`, which raises nothing but bugs, in one of the next turns."""
+        self._due.append(act)
+        if len(self._due) == 1:
+            self._background_tasks.add(self._work(), self._failed)
+
+    def _work(self) -> Task:
+        while self._due:
+            for _ in range(min(FORCED_CLOSES_AT_ONCE, len(self._due))):
+                self._due[0]()
+                self._due.popleft()
+            yield None
+
+    def _failed(self, _error: Exception) -> None:
+        """A bug in one of them keeps the others from nothing."""
+        self._due.popleft()
+        self._background_tasks.add(self._work(), self._failed)
+
+
+def close_connection(connection: ClientConnection, why: BrokerError) -> None:
+    """Close a connection, or cut it off if that cannot be done in order.
+
+    AssertionError if what it believes is wrong.
+    """
+    try:
+        connection.fail(why)
+    except AssertionError:
+        raise
+    except Exception:
+        logger.exception("%s could not be closed in order", connection.name)
+        connection.drop()
+
+
+def forced_close(reason: str) -> ConnectionForced:
+    """The error that clients hear when the node stops."""
+    return ConnectionForced(f"broker forced connection closure with reason '{reason}'")
+
+
+class Deadlines:
+    """Deadlines of one connection, until `end`."""
+
+    __slots__ = ("_call_later", "_hang_up", "_is_over", "_timers")
+
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        hang_up: Callable[[str], None],
+    ) -> None:
+        """`hang_up` is called with what the client has not done."""
+        self._call_later = call_later
+        self._hang_up = hang_up
+        self._timers: dict[str, Timer] = {}
+        self._is_over = False
+
+    def give(self, what: str, seconds: float, failure: str) -> None:
+        """`what` has to be done in `seconds`, or it is a `failure`; what is under way goes on."""
+        if what not in self._timers and not self._is_over:
+            self._timers[what] = self._call_later(seconds, partial(self._hang_up, failure))
+
+    def met(self, what: str) -> None:
+        """The client has done this in time: its deadline ends."""
+        if not self._is_over:
+            self._timers.pop(what).cancel()
+
+    def check_every(
+        self, seconds: float, what: str, is_met: Callable[[], bool], failure: str
+    ) -> None:
+        """Ask so often whether the client still does `what`; a `failure` once it does not."""
+        act = partial(self._check, seconds, what, is_met, failure)
+        self._timers[what] = self._call_later(seconds, act)
+
+    def _check(self, seconds: float, what: str, is_met: Callable[[], bool], failure: str) -> None:
+        if is_met():
+            self.check_every(seconds, what, is_met, failure)
+        else:
+            self._hang_up(failure)
+
+    def end(self) -> None:
+        """The connection is gone, and nothing here keeps it alive."""
+        self._is_over = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._hang_up = no_connection
+
+
+def no_connection(_failure: str) -> None:
+    """Where the connection is gone."""

@@ -1,4 +1,4 @@
-"""Consumers of a client: how they start, stop and end, whatever its protocol.
+"""Consumers of a client, and messages that it gets one by one, whatever its protocol.
 
     attached = start_consumer(channel, queue, sink, ConsumerTerms("tag", prefetch=10))
     consumer_started(channel, "tag", arguments)   # now, or once `attached` is answered
@@ -11,18 +11,42 @@ A channel is what has consumers with tags of their own: that of AMQP, or all of 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
-from fluffle.broker.base.errors import NotImplementedHere
+from fluffle.broker.base.errors import (
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from fluffle.broker.base.logs import event
 from fluffle.broker.core.client import ObservedChannel
-from fluffle.broker.core.queue_get import check_running, described
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
-from fluffle.broker.queues.queue_api import Consumer, SharedCredit, Sink
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    Deferred,
+    DeliveryBatch,
+    Holder,
+    Outcome,
+    OverdueDeliveries,
+    QueueHandle,
+    SharedCredit,
+    Sink,
+    TimedOutDeliveries,
+)
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.client import SessionChannel
+    from fluffle.broker.core.session import Session
     from fluffle.broker.queues.queue_api import Deferred, QueueHandle
+
+logger = logging.getLogger(__name__)
+
+SettledOf: TypeAlias = Callable[[DeliveryBatch], Iterable[tuple[int, int]]]
+"""Messages of a batch that were settled, but not for their queue: from where to where."""
 
 
 class ClientSink(Sink, Protocol):
@@ -39,13 +63,23 @@ class ClientSink(Sink, Protocol):
 S = TypeVar("S", bound=ClientSink)
 
 
-class ConsumerChannel(ObservedChannel, Protocol[S]):
+class DeliveryChannel(ObservedChannel, Protocol):
+    """Channel of a client that is given messages."""
+
+    @property
+    def session(self) -> Session: ...
+
+
+class ConsumerChannel(DeliveryChannel, Protocol[S]):
     """Channel of a client that has consumers."""
 
     shared_credit: SharedCredit
     """Room that they share."""
     subscriptions: dict[str, S]
     """Where their messages go, by their tags."""
+
+    def credit_of(self, queue: QueueHandle) -> SharedCredit:
+        """Room that a consumer of this queue shares with others.  BrokerError if it may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +100,17 @@ def start_consumer(
     """Have a client consume from a queue that it may read.  None if it does so now; else the answer
     of a queue that is led elsewhere.
 
-    NotFound for a queue with damage, NotImplementedHere for shared credit that it knows nothing of,
-    PreconditionFailed for arguments, AccessRefused where one of two consumers is exclusive.
+    NotFound for a queue with damage, PreconditionFailed for arguments, AccessRefused where one of
+    two consumers is exclusive, and what `credit_of` raises.
     """
-    session, credit = channel.session, channel.shared_credit
+    session = channel.session
     check_running(queue, session.vhost.name)
     arguments = consumer_arguments(terms.arguments, queue.spec, session.vhost.name)
-    is_apart = queue.spec.queue_type is QueueType.QUORUM and not session.quorum_global_qos
-    if is_apart and credit.limit:
-        where = described(queue, session.vhost.name)
-        raise NotImplementedHere(f"{where} does not support global qos")
     sink.consumer = Consumer(
         terms.tag,
         queue,
         sink,
-        shared=SharedCredit() if is_apart else credit,
+        shared=channel.credit_of(queue),
         prefetch=terms.prefetch,
         priority=arguments.priority,
         no_ack=terms.no_ack,
@@ -148,7 +178,7 @@ def let_go(channel: ConsumerChannel[S], sink: S) -> Consumer:
     return consumer
 
 
-def tell_ended(channel: ObservedChannel, consumer: Consumer) -> None:
+def tell_ended(channel: DeliveryChannel, consumer: Consumer) -> None:
     """Tell observers that a consumer has ended."""
     for observer in channel.session.observers:
         observer.consumer_ended(channel, consumer)
@@ -158,3 +188,113 @@ def deliver_ready(channel: ConsumerChannel[S]) -> None:
     """Hand out to its consumers what was published before what its client asks for now."""
     for sink in tuple(channel.subscriptions.values()):
         sink.consumer.queue.deliver_ready()
+
+
+# Messages held for too long: with RabbitMQ 4.3, too, a client that understands basic.cancel loses
+# its consumer and no more; of another, and of one that got its messages with basic.get, the channel
+# is closed.
+
+
+def none_settled(_delivery_batch: DeliveryBatch) -> Iterable[tuple[int, int]]:
+    """Where a client settles in no transaction."""
+    return ()
+
+
+def requeue_timed_out(
+    late: OverdueDeliveries, settled_of: SettledOf = none_settled
+) -> TimedOutDeliveries:
+    """Put back messages that are in a client's hands as far as their queue knows, though they may
+    have been settled in a transaction."""
+    count, firsts = 0, []
+    for delivery_batch in late.delivery_batches:
+        for start, stop in (*delivery_batch.unsettled(), *settled_of(delivery_batch)):
+            count += stop - start
+            firsts.append(delivery_batch.sequences[start])
+            delivery_batch.holder.queue.settle(delivery_batch, start, stop, Outcome.TIMED_OUT)
+    return TimedOutDeliveries(count, min(firsts, default=0), late.held_ms, late.timeout_ms)
+
+
+def log_timeout(
+    channel: DeliveryChannel,
+    queue: QueueHandle,
+    lost: TimedOutDeliveries,
+    consumer_tag: str | None = None,
+) -> None:
+    """Log who held what, and for how long, and count it."""
+    session = channel.session
+    session.deliveries_from(queue).timed_out += lost.messages
+    event(
+        logger,
+        logging.WARNING,
+        "consumer_timed_out",
+        connection=session.name,
+        channel=channel.number,
+        consumer_tag=consumer_tag,
+        vhost=session.vhost.name,
+        queue=queue.name,
+        messages=lost.messages,
+        first=lost.first,
+        held_ms=lost.held_ms,
+        timeout_ms=lost.timeout_ms,
+    )
+
+
+def timeout_error(channel: SessionChannel, lost: TimedOutDeliveries) -> PreconditionFailed:
+    """The error for which a channel ends, and all that its client holds comes back."""
+    return PreconditionFailed(
+        f"delivery acknowledgement on channel {channel.number} timed out. Timeout value used: "
+        f"{lost.timeout_ms} ms. This timeout value can be configured, see consumers doc guide to "
+        "learn more"
+    )
+
+
+# Single messages that a client gets from a queue
+
+
+def get_message(
+    holder: Holder, vhost_name: str
+) -> DeliveryBatch | Deferred[DeliveryBatch | None] | None:
+    """Hand out the next message of a queue to the holder, if there is one.
+
+    ResourceLocked for a quorum queue with a single active consumer; NotFound for one with damage.
+    """
+    queue = holder.queue
+    if queue.spec.queue_type is QueueType.QUORUM and queue.spec.single_active_consumer:
+        raise ResourceLocked(
+            f"cannot obtain access to locked {described(queue, vhost_name)}. basic.get operations "
+            "are not supported by quorum queues with single active consumer"
+        )
+    got = queue.get(holder) if queue.damage is None else None
+    check_running(queue, vhost_name)  # it may have come upon damage only now
+    return got
+
+
+def check_running(queue: QueueHandle, vhost_name: str) -> None:
+    """NotFound, as with RabbitMQ, for a queue that came upon damage."""
+    if queue.damage is not None:
+        raise NotFound(f"{described(queue, vhost_name)} has crashed and failed to restart")
+
+
+def described(queue: QueueHandle, vhost_name: str) -> str:
+    """Name of a queue in what clients are told."""
+    return f"queue '{queue.name}' in vhost '{vhost_name}'"
+
+
+def count_got(session: Session, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
+    """Count a message that a client was given of what it asked, or that there was none."""
+    if delivery_batch is None:
+        session.deliveries_from(queue).get_empty += 1
+        return
+    deliveries = session.deliveries_from(delivery_batch.holder.queue)
+    if delivery_batch.holder.no_ack:
+        deliveries.got_auto_ack += 1
+    else:
+        deliveries.got_manual_ack += 1
+    deliveries.redelivered += delivery_batch.redelivered
+
+
+def requeue(delivery_batch: DeliveryBatch | None) -> None:
+    """Put back a message for which whoever wanted it is there no more."""
+    if delivery_batch is not None:
+        queue = delivery_batch.holder.queue
+        queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from operator import itemgetter
 
 from fluffle.broker.base.message import Origin
+from fluffle.broker.core.route_lookup import in_order
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, TRACE_EXCHANGE
@@ -95,19 +95,6 @@ class Firehose:
             (key, Properties(headers=headers), body_of(content)) for key, headers, content in copies
         ]
         publish_own(self._vhost, TRACE_EXCHANGE, messages)
-
-
-def in_order(routed_batches: Sequence[TracedBatch]) -> list[tuple[Origin, bytes, TracedBatch]]:
-    """Messages as they were published, each with the batch that it is in."""
-    placed = [
-        (place, origin, content, routed)
-        for routed in routed_batches
-        for place, origin, content in zip(
-            routed.places, routed.origins, routed.contents, strict=True
-        )
-    ]
-    placed.sort(key=itemgetter(0))
-    return [(origin, content, routed) for _place, origin, content, routed in placed]
 
 
 def table_of(properties: Properties) -> FieldTable:

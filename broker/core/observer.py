@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from fluffle.broker.core.settlement import SettlementObserver
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ObservedChannel
-    from fluffle.broker.core.enqueue import RoutedBatch
-    from fluffle.broker.core.session import Session
-    from fluffle.broker.core.unacked import Stretch
+    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
+    from fluffle.broker.core.route_lookup import RoutedBatch
+    from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, QueueHandle
 
 
@@ -32,7 +32,7 @@ class ChangedBy(NamedTuple):
     """Its name, for a client's."""
 
 
-class ChannelObserver(Protocol):
+class ChannelObserver(SettlementObserver, Protocol):
     """Observer of the messages of one channel."""
 
     def enqueued(self, routed: RoutedBatch) -> None:
@@ -43,10 +43,6 @@ class ChannelObserver(Protocol):
 
     def got(self, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
         """The client has been answered what it asked of a queue: a message, or that it is empty."""
-
-    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        """Messages are in the client's hands no more, and their queues know.  The end of a channel
-        says so of what was left, even if that is nothing."""
 
 
 class Observer(Protocol):
@@ -59,10 +55,10 @@ class Observer(Protocol):
 
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None: ...
 
-    def opened(self, connection: Client, session: Session) -> None:
+    def opened(self, connection: Client, session: ClientSession) -> None:
         """A virtual host, by a client."""
 
-    def closed(self, session: Session) -> None: ...
+    def closed(self, session: ClientSession) -> None: ...
 
     def channel_opened(self, channel: ObservedChannel) -> ChannelObserver | None:
         """A channel is there; what is to see its messages, if anything is."""

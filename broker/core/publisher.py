@@ -1,7 +1,7 @@
 """Publisher: messages of a session on their way into queues, and what becomes of them.  A hot file.
 
     key --> route (`route_lookup`) --> checks --> routed batches --> mode: plain, confirmed, tx
-    outcomes <-- confirms (`confirms`) <-- commit <-- answers of queues (`enqueue`) <--+
+    outcomes <-- confirms (`confirms`) <-- commit <-- answers of queues <-------------+
 
 A batch is sorted by where its messages go, so that each queue is asked once: a key is looked up,
 checked and routed once however many messages came with it.  The order of the checks: write
@@ -23,25 +23,14 @@ or refused.  Who waits no more calls `publisher.end()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Protocol
+from typing import Protocol, cast
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
-from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.enqueue import (
-    TARGETS_AT_ONCE,
-    Answer,
-    PendingEnqueue,
-    RoutedBatch,
-    current_target,
-    enqueue_in_steps,
-    enqueue_into,
-    runs_in_order,
-    waits_for_commit,
-)
+from fluffle.broker.core.confirms import ConfirmOutcomes, Confirms, PendingPublishes
+from fluffle.broker.core.direct_reply_to import ReplyTarget
 from fluffle.broker.core.property_facts import (
     PropertyFacts,
     read_facts_in_steps,
@@ -49,12 +38,19 @@ from fluffle.broker.core.property_facts import (
     with_reply_to,
 )
 from fluffle.broker.core.route_lookup import (
+    Answer,
     CachedRoute,
     LookupTooLong,
+    PendingEnqueue,
     Route,
+    RoutedBatch,
     all_delayed,
+    are_apart,
+    batches_by_key,
+    batches_by_route,
     keep_in_histories,
     rest_on_absence,
+    runs_in_order,
 )
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
@@ -64,9 +60,11 @@ from fluffle.broker.queues.publish_target import (
     PartialResult,
     PublishReceipt,
     PublishTarget,
+    QueueTarget,
 )
-from fluffle.broker.runtime.commits import Commits
+from fluffle.broker.transfer.republish import current_queue
 from fluffle.broker.vhosts.tracers import TracedClient
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import raw_properties, replace_properties
 from fluffle.protocol.steps import Steps
 
@@ -78,6 +76,95 @@ ROUTE_COST = 8
 
 COPIES_MAX = 8192
 """Into so many places in queues messages are put together, for a millisecond or two."""
+
+TARGETS_AT_ONCE = 512
+"""Into so many queues messages are put together, for some milliseconds."""
+
+
+class SlowedPublisher(Protocol):
+    """Client that is slowed where it publishes faster than queues get rid of messages."""
+
+    def on_behind(self, target: PublishTarget, count: int) -> None:
+        """Slow the client, which has just put `count` messages into a queue that is behind."""
+
+
+def enqueue_in_steps(
+    client: SlowedPublisher,
+    vhost: VirtualHost,
+    routed_batches: list[RoutedBatch],
+    *,
+    persistent: bool,
+) -> Steps[bool]:
+    """Put messages into their queues, unless these have gone by then; whether none has."""
+    count, are_there = 0, True
+    for routed in routed_batches:
+        while routed.left:
+            at_once_max = TARGETS_AT_ONCE - count
+            some, routed.left = routed.left[:at_once_max], routed.left[at_once_max:]
+            there = (current_target(vhost, target) for target in some)
+            targets = [target for target in there if target is not None]
+            are_there &= len(targets) == len(some)
+            enqueue_into(client, routed, targets, persistent=persistent)
+            count += len(some)
+            if count == TARGETS_AT_ONCE:
+                count = 0
+                yield
+    return are_there
+
+
+def current_target(vhost: VirtualHost, target: PublishTarget) -> PublishTarget | None:
+    """The target by now, as `current_queue` finds it; a requester need not be there."""
+    return (
+        target
+        if isinstance(target, ReplyTarget)
+        else current_queue(vhost, cast(QueueTarget, target))
+    )
+
+
+def enqueue_into(
+    client: SlowedPublisher,
+    routed: RoutedBatch,
+    targets: Sequence[PublishTarget],
+    *,
+    persistent: bool,
+) -> None:
+    """Put messages into some of their queues, and note the answer."""
+    answer, count = routed.answer, len(routed.contents)
+    origins, contents, content_bytes = routed.origins, routed.contents, routed.content_bytes
+    for target in targets:
+        one = target.enqueue(
+            origins,
+            contents,
+            content_bytes,
+            persistent=persistent,
+            expiration_ms=routed.expiration_ms,
+        )
+        if one is not EnqueueResult.ACCEPTED:
+            answer = combined_answer(answer, one)
+        if target.is_behind:
+            client.on_behind(target, count)
+    routed.answer = answer
+
+
+def combined_answer(answer: Answer, one: EnqueueResult | PartialResult | PublishReceipt) -> Answer:
+    """Combine the answer of some queues with one of a queue that has not simply taken all."""
+    if answer is EnqueueResult.REFUSED or one is EnqueueResult.REFUSED:
+        return EnqueueResult.REFUSED
+    receipts = [*answer.receipts] if isinstance(answer, PendingEnqueue) else []
+    if not isinstance(one, EnqueueResult):
+        receipts.append(one)
+        one = one.taken if isinstance(one, PartialResult) else EnqueueResult.ACCEPTED
+    elif not receipts:
+        return one
+    is_recorded = one is EnqueueResult.RECORDED or waits_for_commit(answer)
+    return PendingEnqueue(receipts, is_recorded=is_recorded)
+
+
+def waits_for_commit(answer: Answer) -> bool:
+    """Whether messages are safe only with the commit that collects."""
+    return answer is EnqueueResult.RECORDED or (
+        isinstance(answer, PendingEnqueue) and answer.is_recorded
+    )
 
 
 class Messages(Protocol):
@@ -100,17 +187,11 @@ class MessageRun:
     outline: bytes
 
 
-class PublishOutcomes(Protocol):
+class PublishOutcomes(ConfirmOutcomes, Protocol):
     """Where a publisher says what became of its messages."""
 
     def returned(self, routed: RoutedBatch) -> None:
         """Messages that were mandatory go to no queue; they count as accepted, too."""
-
-    def settle(self, confirms: Confirms) -> None:
-        """More is known than was taken: take it."""
-
-    def settle_later(self, confirms: Confirms) -> None:
-        """The same, and more may become known before this turn ends: take it by then."""
 
 
 class EnqueueObserver(Protocol):
@@ -238,88 +319,6 @@ class ConfirmMode:
         confirms.end()
 
 
-class PendingPublishes:
-    """Messages of a routed batch, until all the queues that were asked to take them have answered.
-
-    Mostly a queue answers for all of them together, and then this costs nothing for each.
-    """
-
-    __slots__ = ("_confirms", "_each", "_left", "_numbers", "_outcomes")
-
-    def __init__(
-        self, confirms: Confirms, outcomes: PublishOutcomes, numbers: list[tuple[int, int]]
-    ) -> None:
-        """`numbers`: stretches of publish sequence numbers, each by its first one and length, as
-        they were assigned."""
-        self._confirms = confirms
-        self._outcomes = outcomes
-        self._numbers = numbers
-        self._left = 0
-        """Queues that have not answered yet; 0 once no answer counts any more."""
-        self._each: list[int] = []
-        """The same for each message, once their answers differ; empty until then."""
-
-    def wait(
-        self, receipts: Sequence[PublishReceipt | PartialResult], commits: Commits | None
-    ) -> None:
-        """Wait for these, and for the commit that collects if they are recorded here as well."""
-        self._left = len(receipts) + (commits is not None)
-        for receipt in receipts:
-            receipt.then(self._known)
-        if commits is not None:
-            commits.wait(self, commits.ticket)
-
-    @property
-    def _count(self) -> int:
-        return sum(count for _first, count in self._numbers)
-
-    def on_durable(self, ticket: int) -> None:
-        """Count what is recorded on this node as one more answer."""
-        del ticket
-        self._known(0, self._count, is_taken=True)
-
-    def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
-        """A queue has answered for the messages from `start` up to `stop`."""
-        if self._confirms.is_ended or not self._left:
-            return
-        if self._each or (start, stop) != (0, self._count):
-            self._known_apart(start, stop, is_taken=is_taken)
-        elif is_taken:
-            self._left -= 1
-            if self._left:
-                return
-            self._settle_all(is_taken=True)
-        else:
-            self._left = 0
-            self._settle_all(is_taken=False)
-        self._outcomes.settle_later(self._confirms)
-
-    def _settle_all(self, *, is_taken: bool) -> None:
-        settle = self._confirms.accept if is_taken else self._confirms.refuse
-        for first, _count in self._numbers:
-            settle(first)
-
-    def _known_apart(self, start: int, stop: int, *, is_taken: bool) -> None:
-        """From now on each message by itself."""
-        confirms, each = self._confirms, self._each
-        if not each:
-            each += [self._left] * self._count
-            for first, _count in self._numbers:
-                confirms.split(first)
-            self._numbers = [
-                (number, 1)
-                for first, count in self._numbers
-                for number in range(first, first + count)
-            ]
-        for index in range(start, stop):
-            if not each[index]:
-                continue
-            each[index] = each[index] - 1 if is_taken else 0
-            if not each[index]:
-                settle = confirms.accept if is_taken else confirms.refuse
-                settle(self._numbers[index][0])
-
-
 class Publisher:
     """Publisher of a session: checks messages, sorts them by their queues, and enqueues them."""
 
@@ -384,13 +383,13 @@ class Publisher:
         `_prepared`, UnconfirmedAbsence unless it `is_certain` that what is not here is nowhere,
         LookupTooLong for messages that `publish_run_in_steps` must take.
         """
-        routes_of = self.session.routes
+        route_cache = self.session.route_cache
         if not route.is_admitted:
-            routes_of.admit(route)
+            route_cache.admit(route)
         routes: Sequence[Route] = ()
         if facts.more_routing_keys or route.needs is not None:
-            steps = routes_of.lookup_each(route, facts, run.outline, len(run.contents))
-            routes = routes_of.run_at_once(steps)
+            steps = route_cache.lookup_each(route, facts, run.outline, len(run.contents))
+            routes = route_cache.run_at_once(steps)
         if not is_certain and rest_on_absence(route, routes):
             raise UnconfirmedAbsence
         is_too_much = exceed_one_step(routes) if routes else len(route.targets) > TARGETS_AT_ONCE
@@ -417,12 +416,12 @@ class Publisher:
 
         If the caller gives it up before its end, the publisher has ended.
         """
-        routes_of, contents = self.session.routes, run.contents
+        route_cache, contents = self.session.route_cache, run.contents
         if not route.is_admitted:
-            routes_of.admit(route)
+            route_cache.admit(route)
         routes = [Route(route.targets, (), route.misses)]
         if facts.more_routing_keys or route.needs is not None:
-            routes = yield from routes_of.lookup_each(route, facts, run.outline, len(contents))
+            routes = yield from route_cache.lookup_each(route, facts, run.outline, len(contents))
         if not is_certain and rest_on_absence(route, routes):
             raise UnconfirmedAbsence
         try:
@@ -452,7 +451,7 @@ class Publisher:
     ) -> Steps[None]:
         """Publish one message, given as canonical content.  Raises as `publish_run`."""
         raw, contents = raw_properties(content), [content]
-        route = yield from self.session.routes.search(
+        route = yield from self.session.route_cache.search(
             None, exchange, routing_key, mandatory=mandatory
         )
         facts = yield from read_facts_in_steps(raw)
@@ -616,81 +615,6 @@ def exceed_one_step(routes: Collection[Route] | Collection[RoutedBatch]) -> bool
 def messages_at_once(targets: Sequence[PublishTarget]) -> int:
     """Return the number of messages that may go to these queues together."""
     return max(1, COPIES_MAX // (len(targets) or 1))
-
-
-def are_apart(routes: Collection[CachedRoute]) -> bool:
-    """Whether each queue is in the targets of like routes only, and nothing else is to be asked.
-
-    Then messages may be sorted by their targets, and those of each queue stay in order.
-    """
-    kinds = {route.targets for route in routes}
-    return len(set(chain.from_iterable(kinds))) == sum(map(len, kinds)) and not any(
-        route.needs is not None for route in routes
-    )
-
-
-def batches_by_key(
-    keys: Sequence[bytes],
-    contents: Sequence[bytes],
-    routes: Mapping[bytes, CachedRoute],
-    lifetimes_ms: Lifetimes,
-) -> list[RoutedBatch]:
-    """The messages in front of the first whose route is not there, by where they go."""
-    places: dict[object, list[int]] = {}
-    add_place: dict[bytes, Callable[[int], None]] = {}
-    for key, route in routes.items():
-        add_place[key] = places.setdefault(route.targets or route.mandatory, []).append
-    for place, key in enumerate(keys):
-        if key not in add_place:
-            break
-        add_place[key](place)
-    routed_batches = []
-    for found in places.values():
-        of_each = [routes[key] for key in map(keys.__getitem__, found)]
-        taken = list(map(contents.__getitem__, found))
-        routed_batches.append(
-            RoutedBatch(
-                of_each[0].targets,
-                [route.origin for route in of_each],
-                taken,
-                sum(map(len, taken)),
-                places=found,
-                mandatory=of_each[0].mandatory,
-                expiration_ms=lifetimes_at(lifetimes_ms, found),
-            )
-        )
-    return routed_batches
-
-
-def batches_by_route(
-    origin: Origin,
-    contents: list[bytes],
-    routes: Sequence[Route],
-    lifetimes_ms: Lifetimes,
-    *,
-    mandatory: bool,
-) -> list[RoutedBatch]:
-    """Messages of one origin, of which each goes its own way; in every queue they are in order."""
-    places: dict[object, list[int]] = {}
-    kinds = {each.targets for each in routes}
-    are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
-    for place, each in enumerate(routes):
-        places.setdefault(each.targets if are_apart else place, []).append(place)
-    routed_batches = []
-    for found in places.values():
-        taken = [contents[place] for place in found]
-        routed_batches.append(
-            RoutedBatch(
-                routes[found[0]].targets,
-                [origin] * len(found),
-                taken,
-                sum(map(len, taken)),
-                places=found,
-                mandatory=mandatory,
-                expiration_ms=lifetimes_at(lifetimes_ms, found),
-            )
-        )
-    return routed_batches
 
 
 def oversized(body_bytes: int, limit_bytes: int) -> PreconditionFailed:

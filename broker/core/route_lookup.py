@@ -1,4 +1,4 @@
-"""Route lookup: where the messages of a session go, remembered by a key of its protocol.
+"""Routes of messages: looked up, remembered by a key of the protocol, and what sorts messages.
 
 A hot file.  A key is what says an exchange, a routing key and whether messages are mandatory, as it
 came: of AMQP the basic.publish frame.  It does not say it all where messages have more routing
@@ -10,18 +10,26 @@ its routes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import cycle
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain, cycle, groupby
+from operator import itemgetter
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.access.rights import Rights
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core.direct_reply_to import PREFIX, ReplyTargets
 from fluffle.broker.core.property_facts import PropertyFacts
-from fluffle.broker.queues.publish_target import PublishTarget
+from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
+from fluffle.broker.queues.publish_target import (
+    EnqueueResult,
+    PartialResult,
+    PublishReceipt,
+    PublishTarget,
+)
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import KEYS_SUFFICE, RouteInputs
+from fluffle.broker.vhosts.tracers import TracedBatch
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import Properties, decode_properties_in_steps
 from fluffle.protocol.steps import Steps
@@ -29,7 +37,7 @@ from fluffle.protocol.steps import Steps
 REMEMBERED_MAX = 1024
 """Routes a session remembers; beyond, it starts afresh.  Each is as long as its key."""
 
-PATIENCE = 8
+LOOKUP_STOPS_MAX = 8
 """So many stops the searches for the routes of a batch may make before they are too long."""
 
 T = TypeVar("T")
@@ -59,8 +67,8 @@ class CachedRoute:
     """Route of the messages that have the same key, valid while nothing changes."""
 
     __slots__ = (
+        "dependency",
         "epoch",
-        "ground",
         "guards_topics",
         "is_admitted",
         "mandatory",
@@ -74,16 +82,16 @@ class CachedRoute:
         self,
         origin: Origin,
         targets: tuple[PublishTarget, ...],
-        ground: RouteDependency,
+        dependency: RouteDependency,
         *,
         mandatory: bool,
     ) -> None:
         self.origin = origin
         self.targets = targets
         """Where messages go that have no keys in CC or BCC, if keys are all that is needed."""
-        self.ground = ground
+        self.dependency = dependency
         """Source of the epoch: the route is used only while that has not changed."""
-        self.epoch = ground.epoch
+        self.epoch = dependency.epoch
         self.mandatory = mandatory
         self.misses = False
         """Whether `targets` rest on something not being there: see `router.Route.misses`."""
@@ -98,7 +106,7 @@ class CachedRoute:
 class RouteCache:
     """Routes of one session by key, and the search for those that it does not have."""
 
-    __slots__ = ("_replies", "_rights", "_vhost", "by_key", "found_count", "patience")
+    __slots__ = ("_replies", "_rights", "_vhost", "by_key", "found_count", "stops_left")
 
     def __init__(self, vhost: VirtualHost, rights: Rights, replies: ReplyTargets) -> None:
         self._vhost = vhost
@@ -108,12 +116,29 @@ class RouteCache:
         """Until the user's rights change: then it is another one."""
         self.found_count = 0
         """Number of searches: a client can cause thousands in one read.  0 until it publishes."""
-        self.patience = 0
+        self.stops_left = 0
         """Stops that the searches for the routes of a batch may still make."""
 
     def clear(self) -> None:
         """Remember none; a route that is being searched for is not remembered either."""
         self.by_key = {}
+
+    def current(self, key: bytes) -> CachedRoute | None:
+        """Return the remembered route of a key, if it is still valid."""
+        route = self.by_key.get(key)
+        return None if route is None or route.epoch != route.dependency.epoch else route
+
+    def find(
+        self, key: bytes, search: Callable[[RouteCache, bytes], Steps[CachedRoute]]
+    ) -> CachedRoute:
+        """Return the route of a key, which `search` finds if it is not remembered, or not valid.
+
+        Raises as `search`, and LookupTooLong.
+        """
+        route = self.by_key.get(key)
+        if route is None or route.epoch != route.dependency.epoch:
+            route = self.run_at_once(search(self, key))
+        return route
 
     def run_at_once(self, steps: Steps[T]) -> T:
         """Return the result of steps; LookupTooLong if they stop more often than is left."""
@@ -123,8 +148,8 @@ class RouteCache:
             except StopIteration as end:
                 found: T = end.value
                 return found
-            self.patience -= 1
-            if self.patience < 0:
+            self.stops_left -= 1
+            if self.stops_left < 0:
                 raise LookupTooLong
 
     def search(
@@ -134,14 +159,15 @@ class RouteCache:
 
         Raises NotFound and AccessRefused for the exchange.
         """
+        self.found_count += 1
         vhost, by_key = self._vhost, self.by_key
         self._rights.check("write", "exchange", exchange)
         is_topic = vhost.router.publishable(exchange).type == "topic"
-        ground: RouteDependency = vhost.topology if exchange else vhost
-        epoch = ground.epoch
+        dependency: RouteDependency = vhost.topology if exchange else vhost
+        epoch = dependency.epoch
         found = yield from self.lookup(exchange, (routing_key,), None)
         origin = vhost.origin(exchange, routing_key)
-        route = CachedRoute(origin, found.targets, ground, mandatory=mandatory)
+        route = CachedRoute(origin, found.targets, dependency, mandatory=mandatory)
         route.misses, route.epoch = found.misses, epoch
         needs = vhost.router.needs(exchange)
         route.needs = needs if needs != KEYS_SUFFICE else None
@@ -212,3 +238,157 @@ def keep_in_histories(
     for content, each in zip(contents, cycle(routes), strict=False):
         for history in each.histories:
             history.keep(HistoryMessage(origin, content, more, persistent))
+
+
+# Messages sorted by their routes
+
+
+class PendingEnqueue:
+    """Messages of a routed batch that not all of their queues have taken, or not yet."""
+
+    __slots__ = ("is_recorded", "receipts")
+
+    def __init__(
+        self, receipts: list[PublishReceipt | PartialResult], *, is_recorded: bool
+    ) -> None:
+        self.receipts = receipts
+        """At least one."""
+        self.is_recorded = is_recorded
+        """Whether they must be safe here, too."""
+
+
+Answer: TypeAlias = EnqueueResult | PendingEnqueue
+"""Answer of all queues of a routed batch together."""
+
+
+class RoutedBatch:
+    """Messages of one batch that go to the same queues, in order."""
+
+    __slots__ = (
+        "answer", "content_bytes", "contents", "expiration_ms", "left", "mandatory", "origins",
+        "places", "targets",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        targets: tuple[PublishTarget, ...],
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        places: Sequence[int],
+        mandatory: bool,
+        expiration_ms: Lifetimes,
+    ) -> None:
+        self.targets = self.left = targets
+        """And `left`: those into which it has not been put yet."""
+        self.answer: Answer = EnqueueResult.ACCEPTED
+        """The answer of the other queues, together."""
+        self.origins = origins
+        self.contents = contents
+        self.content_bytes = content_bytes
+        """The summed length of `contents`."""
+        self.places = places
+        """Where each message stands among those that are published together."""
+        self.mandatory = mandatory
+        self.expiration_ms = expiration_ms
+        """Times for which they may wait in a queue, if their properties say so."""
+
+
+def are_apart(routes: Collection[CachedRoute]) -> bool:
+    """Whether each queue is in the targets of like routes only, and nothing else is to be asked.
+
+    Then messages may be sorted by their targets, and those of each queue stay in order.
+    """
+    kinds = {route.targets for route in routes}
+    return len(set(chain.from_iterable(kinds))) == sum(map(len, kinds)) and not any(
+        route.needs is not None for route in routes
+    )
+
+
+def batches_by_key(
+    keys: Sequence[bytes],
+    contents: Sequence[bytes],
+    routes: Mapping[bytes, CachedRoute],
+    lifetimes_ms: Lifetimes,
+) -> list[RoutedBatch]:
+    """The messages in front of the first whose route is not there, by where they go."""
+    places: dict[object, list[int]] = {}
+    add_place: dict[bytes, Callable[[int], None]] = {}
+    for key, route in routes.items():
+        add_place[key] = places.setdefault(route.targets or route.mandatory, []).append
+    for place, key in enumerate(keys):
+        if key not in add_place:
+            break
+        add_place[key](place)
+    routed_batches = []
+    for found in places.values():
+        of_each = [routes[key] for key in map(keys.__getitem__, found)]
+        taken = list(map(contents.__getitem__, found))
+        routed_batches.append(
+            RoutedBatch(
+                of_each[0].targets,
+                [route.origin for route in of_each],
+                taken,
+                sum(map(len, taken)),
+                places=found,
+                mandatory=of_each[0].mandatory,
+                expiration_ms=lifetimes_at(lifetimes_ms, found),
+            )
+        )
+    return routed_batches
+
+
+def batches_by_route(
+    origin: Origin,
+    contents: list[bytes],
+    routes: Sequence[Route],
+    lifetimes_ms: Lifetimes,
+    *,
+    mandatory: bool,
+) -> list[RoutedBatch]:
+    """Messages of one origin, of which each goes its own way; in every queue they are in order."""
+    places: dict[object, list[int]] = {}
+    kinds = {each.targets for each in routes}
+    are_apart = len(set(chain.from_iterable(kinds))) == sum(map(len, kinds))
+    for place, each in enumerate(routes):
+        places.setdefault(each.targets if are_apart else place, []).append(place)
+    routed_batches = []
+    for found in places.values():
+        taken = [contents[place] for place in found]
+        routed_batches.append(
+            RoutedBatch(
+                routes[found[0]].targets,
+                [origin] * len(found),
+                taken,
+                sum(map(len, taken)),
+                places=found,
+                mandatory=mandatory,
+                expiration_ms=lifetimes_at(lifetimes_ms, found),
+            )
+        )
+    return routed_batches
+
+
+def runs_in_order(routed_batches: Sequence[RoutedBatch]) -> list[tuple[int, int]]:
+    """Return which batch messages are in, in the order in which they came, and how many follow each
+    other."""
+    if len(routed_batches) == 1:
+        return [(0, len(routed_batches[0].contents))]
+    places = sorted(
+        (place, at) for at, routed in enumerate(routed_batches) for place in routed.places
+    )
+    return [(at, sum(1 for _ in same)) for at, same in groupby(map(itemgetter(1), places))]
+
+
+def in_order(routed_batches: Sequence[TracedBatch]) -> list[tuple[Origin, bytes, TracedBatch]]:
+    """Messages as they were published, each with the batch that it is in."""
+    placed = [
+        (place, origin, content, routed)
+        for routed in routed_batches
+        for place, origin, content in zip(
+            routed.places, routed.origins, routed.contents, strict=True
+        )
+    ]
+    placed.sort(key=itemgetter(0))
+    return [(origin, content, routed) for _place, origin, content, routed in placed]

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, QuorumConfig
-from fluffle.broker.core.connections import Connections, Owners
+from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
-from fluffle.broker.core.forced_closes import ForcedCloses
 from fluffle.broker.core.observer import ChangedBy, Observer
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import Nodes
@@ -41,7 +40,7 @@ class Services:
     """A random, URL-safe name of 22 letters."""
     connections: Connections
     owners: Owners
-    consequences: ForcedCloses
+    forced_closes: ForcedCloses
     observers: tuple[Observer, ...] = ()
     """See what happens, where that is wanted."""
     mechanisms: Collection[str] = AUTH_MECHANISMS

@@ -67,7 +67,7 @@ class Session:
         "read_barrier",
         "replies",
         "rights",
-        "routes",
+        "route_cache",
         "traffic",
         "uncommitted_bytes",
         "user",
@@ -104,7 +104,7 @@ class Session:
         """Whether consumers of quorum queues share the prefetch of their channel."""
         self.compare = compare_relaxed if services.quorum.relaxed_redeclare else compare
         """Whether a queue is as it is declared again."""
-        self.routes = RouteCache(vhost, self.rights, services.replies)
+        self.route_cache = RouteCache(vhost, self.rights, services.replies)
         self.facts: dict[bytes, PropertyFacts] = {}
         """What the broker must know of properties, by their raw bytes."""
         self.uncommitted_bytes = 0
@@ -139,12 +139,12 @@ class Session:
 
     def remember_less(self) -> None:
         """Memory is short: forget what can be found out again, where that is much."""
-        for remembered in (self.routes.by_key, self.facts):
+        for remembered in (self.route_cache.by_key, self.facts):
             if len(remembered) > REMEMBERED_WHEN_SHORT_MAX:
                 remembered.clear()
         self.rights.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
 
     def forget(self) -> None:
         """The connection has ended: keep nothing alive, for the collector may come much later."""
-        self.routes.clear()
+        self.route_cache.clear()
         self.facts.clear()

@@ -1,26 +1,256 @@
-"""Settlement of messages that a client was given: by what it says, or by its end.
+"""Settlement of messages that a client was given: the ledger of them, and what queues are told.
 
-What is unacknowledged is numbered in `unacked`; here is what its queues are told.  A queue that is
-led elsewhere hears of it later, and what vouches for a settlement has to wait for that.
+Delivery tags are consecutive, so that in the ledger (`Unacked`) a run of messages is one entry, and
+an acknowledgement in order moves one number.  Out of order costs a set of holes in the run
+concerned.  A queue that is led elsewhere hears of a settlement later, and what vouches for that has
+to wait until then.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from fluffle.broker.core.unacked import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.queues.queue_api import BY_CLIENT, Outcome
+from fluffle.broker.queues.queue_api import BY_CLIENT, DeliveryBatch, Outcome
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.observer import ChannelObserver
-    from fluffle.broker.core.session import Session
+    from fluffle.broker.base.traffic import Traffic
     from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
+    from fluffle.broker.runtime.commits import Commits
+
+RUN_COST = COST_WITH_HOLES = 4
+"""The cost of a run, and of each of its messages if it has holes, beside a message of another run,
+where many are settled: there it may be that no two follow one another."""
+
+COMPACT_AT = 64
+"""Runs settled in the middle are swept out when they are this many, and half of all."""
+
+FRONT_RUNS_MAX = 512
+"""So many settled in front are passed and swept out, however many there are: to let go of thousands
+together takes long."""
+
+PASSED_COST = 32
+"""The cost of passing so many, where many messages are settled."""
+
+SWEPT_AT_ONCE = 512
+"""So many runs are looked at together once a transaction is over."""
 
 SETTLED_AT_ONCE = 1024
 """So many messages are settled together, which takes a millisecond or two if no two that follow
 one another are among them."""
+
+
+class SettlingSession(Protocol):
+    """Session of a client, as far as settling needs it."""
+
+    has_put: bool
+    commits: Commits
+    traffic: Traffic
+
+
+class SettlementObserver(Protocol):
+    """Sees what a client settles."""
+
+    def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        """Messages are in the client's hands no more, and their queues know.  The end of a channel
+        says so of what was left, even if that is nothing."""
+
+
+def first_tag_of(delivery_batch: DeliveryBatch) -> int:
+    return delivery_batch.first_tag
+
+
+class Stretch(NamedTuple):
+    """The messages `start` to `stop` of a run: consecutive, and settled together."""
+
+    delivery_batch: DeliveryBatch
+    start: int
+    stop: int
+
+
+class Unacked:
+    """Runs of unsettled messages in the order of their tags."""
+
+    __slots__ = ("_front", "_keeps", "_runs", "_settled_runs", "next_tag", "rest")
+
+    def __init__(self) -> None:
+        self._runs: list[DeliveryBatch] = []
+        """Invariant: rising `first_tag`."""
+        self._front = 0
+        """Index of a run before which all are settled: of the first that is not, or the length,
+        unless those in between are so many that it takes some steps to pass them."""
+        self._settled_runs = 0
+        """How many of `_runs` are settled and wait to be swept out, those in front included."""
+        self._keeps = False
+        """Whether they wait until `sweep`."""
+        self.next_tag = 1
+        """That of the next message to be delivered."""
+        self.rest = 0
+        """Up to which tag `take_up_to` has left messages to `take_rest`; 0 if it has not."""
+
+    def keep(self) -> None:
+        """Have what is settled stay until `sweep`: it may be unsettled before."""
+        self._keeps = True
+
+    def __len__(self) -> int:
+        """How many messages are not settled."""
+        return sum(len(run.contents) - run.head - len(run.holes or ()) for run in self._runs)
+
+    @property
+    def oldest_tag(self) -> int | None:
+        """Of what is not settled; None if all is."""
+        while not self.pass_settled():
+            pass
+        if self._front == len(self._runs):
+            return None
+        run = self._runs[self._front]
+        return run.first_tag + run.head
+
+    def pass_settled(self) -> bool:
+        """Pass settled runs in front, so many at once; whether all are: `oldest_tag` then finds the
+        oldest at once."""
+        runs, front = self._runs, self._front
+        stop = min(front + FRONT_RUNS_MAX, len(runs))
+        while front < stop and runs[front].is_settled:
+            front += 1
+        self._front = front
+        return front == len(runs) or not runs[front].is_settled
+
+    def open_runs(self) -> tuple[DeliveryBatch, ...]:
+        """Those in which something is not settled; not to be changed."""
+        return tuple(run for run in self._runs[self._front :] if not run.is_settled)
+
+    def number(self, delivery_batch: DeliveryBatch) -> int:
+        """Give the messages of a run their tags; the first of them."""
+        first = delivery_batch.first_tag = self.next_tag
+        self.next_tag = first + len(delivery_batch.contents)
+        if not delivery_batch.holder.no_ack:
+            self._runs.append(delivery_batch)
+        return first
+
+    def take(self, first: int, last: int) -> tuple[list[Stretch], int | None]:
+        """Settle each of the tags `first` to `last`.
+
+        Returns what was settled and the first tag that is unknown, if one is: everything
+        before an unknown tag is settled, nothing behind it.
+        """
+        stretches: list[Stretch] = []
+        tag = first
+        while tag <= last:
+            run = self._run_of(tag)
+            if run is None:
+                return stretches, tag
+            start = tag - run.first_tag
+            stop = min(last + 1 - run.first_tag, len(run.contents))
+            known = stop if run.holes is None else self._known_until(run, start, stop)
+            if start < known:
+                stretches += [Stretch(run, *part) for part in run.settle(start, known)]
+                self._sweep(run)
+            if known < stop:
+                return stretches, run.first_tag + known
+            tag = run.first_tag + stop
+        return stretches, None
+
+    def take_up_to(
+        self, last: int, messages_max: int = sys.maxsize
+    ) -> tuple[list[Stretch], int | None]:
+        """Settle every tag up to `last`, which must be unsettled; 0 means all there are.
+
+        Returns what was settled, and `last` if it is unknown (then nothing is settled).  If they
+        are more than `messages_max`, there is a `rest`.
+        """
+        if last and self._run_of(last) is None:
+            return [], last
+        self.rest = last or self.next_tag - 1
+        return self.take_rest(messages_max), None
+
+    def take_rest(self, messages_max: int) -> list[Stretch]:
+        """Settle so many of what `take_up_to` has left, if it is still there; fewer of runs that
+        are short or have holes."""
+        stretches: list[Stretch] = []
+        while self._front < len(self._runs):
+            if not self.pass_settled():
+                messages_max -= PASSED_COST
+                if messages_max <= 0:
+                    return stretches
+                continue
+            if self._front == len(self._runs):
+                break
+            run = self._runs[self._front]
+            stop = min(len(run.contents), self.rest + 1 - run.first_tag)
+            if stop <= run.head:
+                break
+            if messages_max <= 0:
+                return stretches
+            cost = 1 if run.holes is None else COST_WITH_HOLES
+            stop = min(stop, run.head + -(-messages_max // cost))
+            messages_max -= RUN_COST + cost * (stop - run.head)
+            stretches += [Stretch(run, *part) for part in run.settle(run.head, stop)]
+            self._sweep(run)
+        self.rest = 0
+        return stretches
+
+    def unsettle(self, run: DeliveryBatch, start: int, stop: int) -> None:
+        """Undo `take` for messages that were settled and are kept: they have the tags they had."""
+        if run.is_settled:
+            self._settled_runs -= 1
+            self._front = bisect_left(self._runs, run.first_tag, hi=self._front, key=first_tag_of)
+        run.unsettle(start, stop)
+
+    def sweep(self) -> Steps[None]:
+        """Let go of settled runs that were kept, where they are many; some at a time."""
+        runs, at = self._runs, 0
+        if self._settled_runs * 2 <= len(runs):
+            return
+        while True:
+            some = runs[at : at + SWEPT_AT_ONCE]
+            left = [run for run in some if not run.is_settled]
+            self._settled_runs -= len(some) - len(left)
+            self._front -= max(0, min(at + len(some), self._front) - at)
+            runs[at : at + SWEPT_AT_ONCE] = left
+            at += len(left)
+            if at >= len(runs):
+                break
+            yield
+
+    def _run_of(self, tag: int) -> DeliveryBatch | None:
+        """The run that holds `tag` unsettled, if there is one."""
+        runs, front = self._runs, self._front
+        if front == len(runs) or tag < runs[front].first_tag:
+            return None
+        run = runs[front]
+        if tag >= run.first_tag + len(run.contents):
+            run = runs[bisect_right(runs, tag, lo=front, key=first_tag_of) - 1]
+        return run if run.holds(tag - run.first_tag) else None
+
+    @staticmethod
+    def _known_until(run: DeliveryBatch, start: int, stop: int) -> int:
+        return next((index for index in range(start, stop) if not run.holds(index)), stop)
+
+    def _sweep(self, run: DeliveryBatch) -> None:
+        """Let go of settled runs once they are many, so that each costs a constant."""
+        if not run.is_settled:
+            return
+        runs = self._runs
+        self._settled_runs += 1
+        self.pass_settled()
+        if self._keeps:
+            return
+        if self._front == len(runs):
+            self._reset([])
+        elif self._front > FRONT_RUNS_MAX:
+            del runs[: self._front]
+            self._settled_runs -= self._front
+            self._front = 0
+        elif self._settled_runs > COMPACT_AT and self._settled_runs * 2 > len(runs):
+            self._reset([other for other in runs if not other.is_settled])
+
+    def _reset(self, runs: list[DeliveryBatch]) -> None:
+        self._runs = runs
+        self._front = self._settled_runs = 0
 
 
 class Settlements:
@@ -28,10 +258,10 @@ class Settlements:
 
     __slots__ = ("_session", "observer", "pending", "ticket", "unacked")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SettlingSession) -> None:
         self._session = session
         self.unacked = Unacked()
-        self.observer: ChannelObserver | None = None
+        self.observer: SettlementObserver | None = None
         """Sees what is settled, once the queues know."""
         self.ticket = 0
         """Of the last commit that makes a settlement safe."""

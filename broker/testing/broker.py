@@ -133,7 +133,9 @@ class Broker:
             data_dir.mkdir(parents=True, exist_ok=True)
             config = replace(self._config, data_dir=data_dir)
             later = asyncio.get_running_loop().call_later
-            self.node = node = Node(config, outside=lambda place: self._outside(place, open_store))
+            self.node = node = Node(
+                config, environment=lambda place: self._environment(place, open_store)
+            )
             self.clock = self._made_clock(later)
             self.clients_clock = self._made_clock(later)
             await node.start()
@@ -264,7 +266,7 @@ class Broker:
     def _made_clock(self, call_later: CallLater) -> MovableClock:
         return MovableClock(SystemClock(), call_later, self.settle)
 
-    def _outside(self, place: Path, open_store: OpenStore | None) -> Environment:
+    def _environment(self, place: Path, open_store: OpenStore | None) -> Environment:
         return BrokerEnvironment(place, self, open_store, self._acceptor)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fluffle.broker.core.firehose import in_order
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
+from fluffle.broker.core.route_lookup import in_order
 from fluffle.broker.events.change_events import PublishingMetadata
 from fluffle.broker.events.event_publisher import EventHeaders
 from fluffle.broker.metadata.change import Name
@@ -28,10 +28,9 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ObservedChannel, SessionChannel
-    from fluffle.broker.core.enqueue import RoutedBatch
-    from fluffle.broker.core.session import Session
-    from fluffle.broker.core.unacked import Stretch
+    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel, SessionChannel
+    from fluffle.broker.core.route_lookup import RoutedBatch
+    from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.tracers import TracedBatch, TracedClient
 
@@ -54,7 +53,7 @@ class Recorder:
         self._now_ms = now_ms
         self._find = find
         self._timelines: dict[str, Timeline] = {}
-        self._connections: dict[Session, Client] = {}
+        self._connections: dict[ClientSession, Client] = {}
         """Those that are open."""
 
     def of(self, vhost: str) -> Timeline:
@@ -86,7 +85,7 @@ class Recorder:
         for timeline in self._timelines.values():
             timeline.note(Actor(short(connection.name)), f"may not log in as {name!r}: {reason}")
 
-    def opened(self, connection: Client, session: Session) -> None:
+    def opened(self, connection: Client, session: ClientSession) -> None:
         self._connections[session] = connection
         timeline, who = self._seen(session)
         timeline.channels[session] = set()
@@ -95,7 +94,7 @@ class Recorder:
         named = f", named {name!r}" if name else ""
         timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
 
-    def closed(self, session: Session) -> None:
+    def closed(self, session: ClientSession) -> None:
         timeline, who = self._seen(session)
         timeline.channels.pop(session, None)
         timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
@@ -132,7 +131,7 @@ class Recorder:
 
     # Who
 
-    def _seen(self, session: Session) -> tuple[Timeline, Actor]:
+    def _seen(self, session: ClientSession) -> tuple[Timeline, Actor]:
         return self.of(session.vhost.name), Actor(short(session.name))
 
     def _at(self, channel: ObservedChannel) -> tuple[Timeline, Actor]:

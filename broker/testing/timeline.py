@@ -23,7 +23,7 @@ from fluffle.protocol.properties import body_of, decode_properties, raw_properti
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.session import Session
+    from fluffle.broker.core.client import ClientSession
 
 LINES_MAX = 2_000
 PASSAGES_MAX = 10_000
@@ -305,7 +305,7 @@ class Timeline:
         self.passages: dict[int, Passage] = {}
         """By their numbers."""
         self.unroutable: deque[Unroutable] = deque(maxlen=UNROUTABLE_MAX)
-        self.channels: dict[Session, set[int]] = {}
+        self.channels: dict[ClientSession, set[int]] = {}
         """Those that are open, by connection: names of connections may be the same."""
         self.forgotten: dict[str, int] = {"lines": 0, "messages": 0, "unroutable messages": 0}
         """What is not remembered any more."""

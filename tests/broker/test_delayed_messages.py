@@ -110,7 +110,7 @@ async def test_messages_come_in_the_order_of_their_times(scene: Scene, kind: str
     channel = await scene.channel()
     exchange = await declare(channel)
     inbox = await inbox_of(await bound(channel, kind=kind))
-    clock = scene.node.node._outside.clock
+    clock = scene.node.node._environment.clock
     began_ms = clock.now_ms()
     await send(exchange, b"later", 400)
     await send(exchange, b"sooner", 150)

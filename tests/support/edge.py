@@ -19,9 +19,8 @@ from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.config.config import Config, Limits
 from fluffle.broker.core.client_events import ClientEvents
-from fluffle.broker.core.connections import Connections, Owners, delete_late
+from fluffle.broker.core.connections import Connections, ForcedCloses, Owners, delete_late
 from fluffle.broker.core.direct_reply_to import ReplyTargets
-from fluffle.broker.core.forced_closes import ForcedCloses
 from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.durability import Durability
@@ -154,7 +153,7 @@ class Edge:
             random_name=lambda: f"{next(names):022}",
             connections=Connections(now_s=lambda: self.scheduler.now_s),
             owners=Owners("a"),
-            consequences=ForcedCloses(runtime.background_tasks),
+            forced_closes=ForcedCloses(runtime.background_tasks),
             observers=(self.announcing(),) if announces else (),
         )
         late = partial(delete_late, self.services.owners, self.services.metadata)

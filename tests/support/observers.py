@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.core.client import Client, ObservedChannel
-from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
-from fluffle.broker.core.session import Session
-from fluffle.broker.core.unacked import Stretch
+from fluffle.broker.core.route_lookup import RoutedBatch
+from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, QueueHandle
 from fluffle.protocol.types import FieldTable
@@ -50,10 +49,10 @@ class NodeRecorder:
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         """Nothing is kept of it."""
 
-    def opened(self, connection: Client, session: Session) -> None:
+    def opened(self, connection: Client, session: ClientSession) -> None:
         """Nothing is kept of it."""
 
-    def closed(self, session: Session) -> None:
+    def closed(self, session: ClientSession) -> None:
         """Nothing is kept of it."""
 
     def channel_opened(self, channel: ObservedChannel) -> ChannelObserver | None:

@@ -45,11 +45,10 @@ from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ObservedChannel
+    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
     from fluffle.broker.core.confirms import Confirms
-    from fluffle.broker.core.enqueue import RoutedBatch
-    from fluffle.broker.core.session import Session
-    from fluffle.broker.core.unacked import Stretch
+    from fluffle.broker.core.route_lookup import RoutedBatch
+    from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.queues.publish_target import PublishTarget
     from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, QueueHandle
     from fluffle.broker.routing.exchange import Exchange
@@ -443,7 +442,7 @@ class StatisticsObserver:
         self._counters = counters
         self.connections: dict[Client, ConnectionStatistics] = {}
         """Those that have opened a virtual host."""
-        self._connections: dict[Session, Client] = {}
+        self._connections: dict[ClientSession, Client] = {}
         self.channels: dict[ObservedChannel, ChannelStatistics] = {}
         """Those that are open."""
 
@@ -458,14 +457,14 @@ class StatisticsObserver:
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         """`Traffic` counts it."""
 
-    def opened(self, connection: Client, session: Session) -> None:
+    def opened(self, connection: Client, session: ClientSession) -> None:
         self._connections[session] = connection
         vhost_counters = self._counters.of(session.vhost)
         self.connections[connection] = ConnectionStatistics(
             self._counters, connection, vhost_counters
         )
 
-    def closed(self, session: Session) -> None:
+    def closed(self, session: ClientSession) -> None:
         self.connections.pop(self._connections.pop(session)).enter()
 
     def connection_of(self, channel: ObservedChannel) -> Client:

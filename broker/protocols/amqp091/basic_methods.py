@@ -15,18 +15,17 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.core.consumer import (
     ConsumerTerms,
     consumer_started,
+    count_got,
     deliver_ready,
     forget_consumer,
+    get_message,
+    log_timeout,
+    requeue,
     start_consumer,
     stop_consumer,
+    timeout_error,
 )
-from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
-from fluffle.broker.core.queue_get import (
-    count_got,
-    get_message,
-    requeue,
-)
 from fluffle.broker.core.settlement import SETTLED_AT_ONCE
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
@@ -38,7 +37,7 @@ from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.steps import Steps, Unfinished
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.unacked import Stretch
+    from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.queues.queue_api import (
         DeliveryBatch,
         OverdueDeliveries,

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fluffle.broker.base.errors import BrokerError, NotFound
+from fluffle.broker.base.errors import BrokerError, NotFound, NotImplementedHere
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.consumer import end_consumers
-from fluffle.broker.core.consumer_timeout import requeue_timed_out
+from fluffle.broker.core.consumer import described, end_consumers, requeue_timed_out
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
+from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, Outcome, SharedCredit
 from fluffle.protocol.methods import Basic, Method, encode_method
 from fluffle.protocol.steps import Steps
@@ -175,6 +175,17 @@ class Channel:
     def readable_queue(self, name: str) -> QueueHandle:
         """The queue of that name, as `topology.readable_queue` finds it."""
         return readable_queue(self.session, self.queue_name(name))
+
+    def credit_of(self, queue: QueueHandle) -> SharedCredit:
+        """The prefetch that consumers of a queue share (basic.qos, global): for quorum queues there
+        is none unless it is switched on, and it is refused.  NotImplementedHere."""
+        credit, session = self.shared_credit, self.session
+        if queue.spec.queue_type is not QueueType.QUORUM or session.quorum_global_qos:
+            return credit
+        if credit.limit:
+            where = described(queue, session.vhost.name)
+            raise NotImplementedHere(f"{where} does not support global qos")
+        return SharedCredit()
 
     def close(self) -> None:
         """Stop all consumers and give back what is unacknowledged; say nothing.

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, cast
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import admission
-from fluffle.broker.core.deadlines import Deadlines
+from fluffle.broker.core.connections import Deadlines
 from fluffle.broker.core.output_buffer import OutputBuffer
-from fluffle.broker.core.read_control import ReadControl
-from fluffle.broker.core.read_holds import UNREAD_BYTES_MAX, ReadHolds
+from fluffle.broker.core.read_control import UNREAD_BYTES_MAX, ReadControl, ReadHolds
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
@@ -552,7 +551,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_publisher(self) -> bool:
         """Whether it has published."""
-        return self._session is not None and self._session.routes.found_count > 0
+        return self._session is not None and self._session.route_cache.found_count > 0
 
     def relieve(self) -> None:
         """Memory is short: forget what can be found out again, where that is much.

@@ -16,15 +16,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused, PasswordChecksOverloaded
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import User, user_name
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import (
     AccessRefused,
     BrokerError,
     ChannelError,
     CommandInvalid,
-    ConnectionForced,
     NotAllowed,
+    SyntaxFailure,
 )
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import admitted
@@ -33,16 +33,17 @@ from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.process.encryption import certified_name
 from fluffle.broker.protocols.amqp091.channel import once_settled
 from fluffle.broker.protocols.amqp091.pending_requests import ids_of
-from fluffle.broker.protocols.amqp091.sasl import EXTERNAL, MECHANISMS
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.protocol.errors import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
 from fluffle.protocol.spec import ReplyCode
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import read_fields
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.connection import Connection
+
 
 HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
 """The header of AMQP 0-9: RabbitMQ takes it for 0-9-1."""
@@ -446,11 +447,6 @@ def unimplemented() -> BrokerError:
     return CommandInvalid("unimplemented method")
 
 
-def forced(reason: str) -> BrokerError:
-    """What clients hear when the node stops."""
-    return ConnectionForced(f"broker forced connection closure with reason '{reason}'")
-
-
 def capabilities_of(client_properties: FieldTable) -> frozenset[str]:
     """The capabilities that a client says it has."""
     _tag, table = client_properties.get("capabilities", ("V", None))
@@ -462,3 +458,44 @@ def capabilities_of(client_properties: FieldTable) -> frozenset[str]:
 def text_of(table: FieldTable, name: str) -> str:
     value = table.get(name, ("V", None))[1]
     return value.decode(errors="replace") if isinstance(value, bytes) else ""
+
+
+EXTERNAL = "EXTERNAL"
+
+Credentials = tuple[str, bytes]
+"""A user name and a password."""
+
+
+def plain(response: bytes) -> Credentials:
+    """RFC 4616: NUL, user name, NUL, password.  SyntaxFailure.
+
+    No one acts for another, so an authorization identity in front is refused, as by RabbitMQ.
+    """
+    identity, *parts = response.split(b"\x00")
+    if identity or len(parts) != 2:
+        raise SyntaxFailure("response is not of the form NUL name NUL password")
+    return user_name(parts[0]), parts[1]
+
+
+def amqplain(response: bytes) -> Credentials:
+    """A field table without its length, with LOGIN and PASSWORD.  SyntaxFailure.
+
+    One that is no string is blank, and so is refused like a wrong one.
+    """
+    try:
+        table = read_fields(response, 0, len(response))
+    except ProtocolError as error:
+        raise SyntaxFailure("AMQPLAIN response is no field table") from error
+    login, password = table.get("LOGIN"), table.get("PASSWORD")
+    if login is None or password is None:
+        raise SyntaxFailure("AMQPLAIN auth info does not contain LOGIN and PASSWORD fields")
+    return user_name(string(login)), string(password)
+
+
+def string(field: Field) -> bytes:
+    """A long string; blank for a value of another type."""
+    value = field[1]
+    return value if isinstance(value, bytes) else b""
+
+
+MECHANISMS: dict[str, Callable[[bytes], Credentials]] = {"PLAIN": plain, "AMQPLAIN": amqplain}

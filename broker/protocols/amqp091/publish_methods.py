@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.errors import BrokerError, NotImplementedHere, PreconditionFailed
 from fluffle.broker.core.confirms import Confirms, Run
-from fluffle.broker.core.enqueue import RoutedBatch
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.property_facts import (
     read_facts_in_steps,
@@ -19,7 +18,13 @@ from fluffle.broker.core.property_facts import (
     remember_facts,
 )
 from fluffle.broker.core.publisher import COPIES_MAX, ROUTE_COST, messages_at_once
-from fluffle.broker.core.route_lookup import PATIENCE, CachedRoute, LookupTooLong, RouteCache
+from fluffle.broker.core.route_lookup import (
+    LOOKUP_STOPS_MAX,
+    CachedRoute,
+    LookupTooLong,
+    RouteCache,
+    RoutedBatch,
+)
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.routing.router import RouteInputs
 from fluffle.protocol.errors import ProtocolError
@@ -61,8 +66,8 @@ def on_publishes(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     One that cannot be sorted, or has too much in it for one turn, is put back in parts.
     LookupTooLong for one that `take_in_steps` must take.
     """
-    routes = channel.session.routes
-    found_count, routes.patience = routes.found_count, PATIENCE
+    routes = channel.session.route_cache
+    found_count, routes.stops_left = routes.found_count, LOOKUP_STOPS_MAX
     cost = take(channel, batch, put_back)
     return cost + ROUTE_COST * (routes.found_count - found_count)
 
@@ -71,7 +76,7 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     """Take a batch as `on_publishes` does, and return the cost without new routes."""
     session = channel.session
     methods = batch.methods
-    route = find_route(session.routes, methods[0])
+    route = session.route_cache.find(methods[0], search_route)
     facts = session.facts.get(batch.outline)
     if facts is None:
         if len(batch.outline) > OUTLINED_BYTES_MAX:
@@ -95,7 +100,7 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     if len(kinds) > KINDS_MAX:
         put_back(spans_of(batch, KINDS_MAX))
         return 1
-    found, refusal = find_routes(session.routes, kinds)
+    found, refusal = find_routes(session.route_cache, kinds)
     if not channel.is_certain and (refusal or any(each.misses for each in found.values())):
         raise UnconfirmedAbsence
     cost = channel.publisher.publish_mixed(methods, found, facts, batch, lifetimes_ms)
@@ -124,9 +129,9 @@ def take_run(
     if len(runs := runs_of(run, repeat(run.outline))) > 1:
         put_back(runs)
         return
-    route = current_route(session.routes, run.methods[0])
+    route = session.route_cache.current(run.methods[0])
     if route is None:
-        route = yield from search_route(session.routes, run.methods[0])
+        route = yield from search_route(session.route_cache, run.methods[0])
     if route.needs is not None and (parts := split_for_routing(route.needs, run)):
         put_back(parts)
         return
@@ -145,26 +150,11 @@ def take_run(
 # The routes that basic.publish frames mean
 
 
-def current_route(routes: RouteCache, method_frame: bytes) -> CachedRoute | None:
-    """Return the remembered route of a basic.publish frame, if it is still valid."""
-    route = routes.by_key.get(method_frame)
-    return None if route is None or route.epoch != route.ground.epoch else route
-
-
-def find_route(routes: RouteCache, method_frame: bytes) -> CachedRoute:
-    """Return the route of a basic.publish frame.  Raises as `search_route`, and LookupTooLong."""
-    route = routes.by_key.get(method_frame)
-    if route is None or route.epoch != route.ground.epoch:
-        route = routes.run_at_once(search_route(routes, method_frame))
-    return route
-
-
 def search_route(routes: RouteCache, method_frame: bytes) -> Steps[CachedRoute]:
     """Decode a basic.publish frame and find where its messages go.
 
     Raises NotImplementedHere for immediate, NotFound and AccessRefused for the exchange.
     """
-    routes.found_count += 1
     method = decode_method(method_frame[METHOD_AT:-1])
     assert isinstance(method, Basic.Publish)
     if method.immediate:
@@ -186,7 +176,7 @@ def find_routes(
     found: dict[bytes, CachedRoute] = {}
     for method in kinds:
         try:
-            route = find_route(routes, method)
+            route = routes.find(method, search_route)
             if not route.is_admitted:
                 routes.admit(route)
         except (BrokerError, ProtocolError) as refusal:

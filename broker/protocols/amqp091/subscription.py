@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Deliveries
-from fluffle.broker.core.consumer import consumer_lost
-from fluffle.broker.core.consumer_timeout import log_timeout, timeout_error
+from fluffle.broker.core.consumer import consumer_lost, log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.queues.queue_api import (
     Consumer,

@@ -16,17 +16,16 @@ from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import PreconditionFailed, ResourceError
-from fluffle.broker.core.enqueue import (
+from fluffle.broker.core.publisher import (
     TARGETS_AT_ONCE,
-    PendingEnqueue,
-    RoutedBatch,
+    Publisher,
     current_target,
     enqueue_in_steps,
     waits_for_commit,
 )
-from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.route_lookup import PendingEnqueue, RoutedBatch
 from fluffle.broker.core.session import Session
-from fluffle.broker.core.unacked import Stretch, Unacked
+from fluffle.broker.core.settlement import Stretch, Unacked
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
 from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult, PublishReceipt
 from fluffle.broker.queues.queue_api import FINAL, Deferred, DeliveryBatch, Outcome

@@ -23,19 +23,30 @@ from fluffle.broker.base.coroutines import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core import topology
-from fluffle.broker.core.admission import admitted, ask_again, check_channel_limit, expulsion, user_deleted
+from fluffle.broker.core.admission import (
+    admitted,
+    ask_again,
+    check_channel_limit,
+    expulsion,
+    user_deleted,
+)
 from fluffle.broker.core.client import ClientChannel, ClientConsumer, Handshake
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.consumer_timeout import log_timeout, requeue_timed_out, timeout_error
-from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.consumer import (
+    count_got,
+    get_message,
+    log_timeout,
+    requeue,
+    requeue_timed_out,
+    timeout_error,
+)
 from fluffle.broker.core.observer import ChannelObserver, ChannelObservers
 from fluffle.broker.core.publisher import Publisher, oversized
-from fluffle.broker.core.queue_get import count_got, get_message, requeue
+from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
-from fluffle.broker.core.settlement import Settlements
+from fluffle.broker.core.settlement import Settlements, Unacked
 from fluffle.broker.core.topology import readable_queue
-from fluffle.broker.core.unacked import Unacked
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Decide, ignore_done
 from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS, ReadBarrier

@@ -199,7 +199,7 @@ class ClusterNode:
         process = Process(self._runtime.network.dial_from(self.number))
         self._acceptor, self._scopes = ClientAcceptor(), {}
         node = Node(
-            self._config, outside=partial(self._environment, process), on_fatal=self._on_fatal
+            self._config, environment=partial(self._environment, process), on_fatal=self._on_fatal
         )
         self._now = node, process
         try:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import ConnectionForced, NotFound, PreconditionFailed, SyntaxFailure
-from fluffle.broker.core.forced_closes import close_connection
-from fluffle.broker.core.listings import channel_row, connection_row, consumer_row
+from fluffle.broker.core.client import channel_row, connection_row, consumer_row
+from fluffle.broker.core.connections import close_connection
 from fluffle.broker.definitions.values import plain
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection import Connection

@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.admin.connections import consumer_timeout_ms
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher
-from fluffle.broker.core.forced_closes import PIECE
+from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED
 from fluffle.broker.protocols.amqp091.connection import Connection
@@ -133,7 +133,7 @@ def crowded(count: int) -> VerbHarness:
 def test_a_turn_closes_a_few_however_many_there_are() -> None:
     turns = [
         crowded(count).most_calls_of_a_turn("connections.close", everybody=True)
-        for count in (2 * PIECE, 10 * PIECE)
+        for count in (2 * FORCED_CLOSES_AT_ONCE, 10 * FORCED_CLOSES_AT_ONCE)
     ]
     assert turns[1] < 1.2 * turns[0]
 
@@ -150,7 +150,7 @@ def test_a_change_costs_a_turn_little_for_each_connection(
     verb: str, arguments: dict[str, Any]
 ) -> None:
     """They hear of it at once; what they have to do for it is spread over many turns."""
-    few, many = 2 * PIECE, 10 * PIECE
+    few, many = 2 * FORCED_CLOSES_AT_ONCE, 10 * FORCED_CLOSES_AT_ONCE
     turns = [crowded(count).most_calls_of_a_turn(verb, **arguments) for count in (few, many)]
     assert turns[1] - turns[0] < 25 * (many - few)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,18 @@ from fluffle.broker.admin.maintenance import REASON, Maintenance
 from fluffle.broker.admin.nodes import drain, maintenance_of, revive
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.config.config import Config, ListenAddress, memory_bytes
+from fluffle.broker.core.listener import Listener
+from fluffle.broker.core.services import Services
 from fluffle.broker.node import Node
 from fluffle.broker.process.certificates import ends_in
-from fluffle.broker.protocols.amqp091.listener import Listener
+from fluffle.broker.protocols.amqp091.connection import Connection
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.certificates import Authority
 from tests.support.no_cluster import NoCluster
+
+
+def amqp_listener(services: Services, kind: type[Listener] = Listener) -> Listener:
+    return kind(services.connections, partial(Connection, services))
 
 
 async def answer_of(later: DeferredRow) -> Row | BrokerError:
@@ -80,7 +87,7 @@ async def test_who_is_let_in_again_is_not_sent_away_by_what_was_asked_for_before
             await others_lead.wait()
             steps.append("handed over")
 
-    maintenance = Maintenance(Listener(services), services.connections, Around())
+    maintenance = Maintenance(amqp_listener(services), services.connections, Around())
     drained, revived = (
         asyncio.ensure_future(each) for each in (maintenance.drain(), maintenance.revive())
     )
@@ -97,7 +104,7 @@ async def test_clients_are_told_why() -> None:
     desk = VerbHarness()
     client = desk.edge.connect()
     services = desk.edge.services
-    maintenance = Maintenance(Listener(services), services.connections, NoCluster())
+    maintenance = Maintenance(amqp_listener(services), services.connections, NoCluster())
     assert await maintenance.drain() == {"closed": 1}
     desk.edge.run()
     client.expect_closed(320, f"CONNECTION_FORCED - {REASON}")
@@ -115,11 +122,11 @@ async def test_what_goes_wrong_is_an_answer(caplog: pytest.LogCaptureFixture) ->
         def suspend(self) -> None:
             raise ZeroDivisionError
 
-    blocked = Maintenance(Blocked(services), services.connections, NoCluster())
+    blocked = Maintenance(amqp_listener(services, Blocked), services.connections, NoCluster())
     refused = await answer_of(DeferredRow(lambda answer: blocked.do(blocked.revive(), answer)))
     assert isinstance(refused, PreconditionFailed)
     assert "Address already in use" in refused.explanation
-    broken = Maintenance(Broken(services), services.connections, NoCluster())
+    broken = Maintenance(amqp_listener(services, Broken), services.connections, NoCluster())
     bug = await answer_of(DeferredRow(lambda answer: broken.do(broken.drain(), answer)))
     assert isinstance(bug, BrokerError)
     assert "ZeroDivisionError" in caplog.text

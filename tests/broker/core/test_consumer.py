@@ -20,9 +20,14 @@ from fluffle.broker.core.consumer import (
 )
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.metadata.metadata import ignore_done, never
-from fluffle.broker.queues.arguments import Declaration, QueueSpec, QueueType
-from fluffle.broker.queues.engine import Queue
-from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, SharedCredit
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.queue_api import (
+    Consumer,
+    DeliveryBatch,
+    Outcome,
+    QueueHandle,
+    SharedCredit,
+)
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from fluffle.protocol.steps import whole
 from fluffle.protocol.types import FieldTable
@@ -80,6 +85,10 @@ class FakeChannel:
         self.settlements = Settlements(self.session)
         self.shared_credit = SharedCredit()
         self.subscriptions: dict[str, FakeSink] = {}
+
+    def credit_of(self, queue: QueueHandle) -> SharedCredit:
+        del queue
+        return self.shared_credit
 
     def start(self, tag: str = "c", queue: str = "q", **terms: int) -> FakeSink:
         sink = FakeSink(self)
@@ -250,13 +259,17 @@ def test_consumers_share_the_credit_of_their_channel(edge: Edge, channel: FakeCh
     assert edge.vhost.queues["q"].ready_count == 1
 
 
-def test_a_quorum_queue_knows_no_shared_credit(
-    edge: Edge, channel: FakeChannel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue = edge.vhost.queues["q"]
-    assert isinstance(queue, Queue)
-    monkeypatch.setattr(Queue, "spec", QueueSpec("q", queue_type=QueueType.QUORUM))
-    channel.shared_credit.limit = 2
-    with pytest.raises(NotImplementedHere, match="does not support global qos"):
-        start_consumer(channel, queue, FakeSink(channel), ConsumerTerms("c"))
+class RefusingChannel(FakeChannel):
+    """A channel whose protocol does not let consumers share what they shall."""
+
+    def credit_of(self, queue: QueueHandle) -> SharedCredit:
+        raise NotImplementedHere(f"not of '{queue.name}'")
+
+
+def test_who_may_not_share_room_does_not_consume(edge: Edge, observer: SeenConsumers) -> None:
+    declare(edge)
+    channel = RefusingChannel(edge)
+    with pytest.raises(NotImplementedHere, match="not of 'q'"):
+        channel.start()
+    assert (edge.vhost.queues["q"].consumer_count, observer.seen) == (0, [])
     assert channel.subscriptions == {}

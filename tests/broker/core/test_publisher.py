@@ -10,10 +10,9 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
 from fluffle.broker.core.confirms import Confirms, Known
-from fluffle.broker.core.enqueue import TARGETS_AT_ONCE, RoutedBatch
 from fluffle.broker.core.property_facts import read_facts
-from fluffle.broker.core.publisher import MessageRun, Publisher
-from fluffle.broker.core.route_lookup import CachedRoute
+from fluffle.broker.core.publisher import TARGETS_AT_ONCE, MessageRun, Publisher
+from fluffle.broker.core.route_lookup import CachedRoute, RoutedBatch
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -168,7 +167,7 @@ def test_a_message_for_very_many_queues_is_published_in_steps() -> None:
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "forgotten"])
-def test_a_message_that_is_in_some_of_its_queues_gets_into_all(is_closed: bool) -> None:  # noqa: FBT001 - a case
+def test_a_message_that_is_in_some_of_its_queues_gets_into_all(is_closed: bool) -> None:
     """Even if whoever publishes it does not go on."""
     edge = Edge()
     count = 2 * TARGETS_AT_ONCE
@@ -194,7 +193,7 @@ def test_a_message_that_is_in_some_of_its_queues_gets_into_all(is_closed: bool) 
 
 def routes_of(publisher: Publisher, *topics: str) -> dict[bytes, CachedRoute]:
     """The routes of topics to `amq.topic`, each under its own bytes."""
-    routes = publisher.session.routes
+    routes = publisher.session.route_cache
     return {
         topic.encode(): routes.run_at_once(
             routes.search(topic.encode(), "amq.topic", topic, mandatory=False)

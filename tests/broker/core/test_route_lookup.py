@@ -10,6 +10,7 @@ from fluffle.broker.core.admission import ask_again
 from fluffle.broker.core.route_lookup import REMEMBERED_MAX, CachedRoute, RouteCache
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.protocol.steps import Steps
 from tests.support.edge import Edge
 from tests.support.sessions import session_of
 
@@ -28,11 +29,11 @@ def bind(edge: Edge, queue: str, routing_key: str) -> None:
 
 def found(routes: RouteCache, topic: str, exchange: str = "amq.topic") -> CachedRoute:
     """The route of a topic, which is its own key."""
-    key = topic.encode()
-    route = routes.by_key.get(key)
-    if route is None or route.epoch != route.ground.epoch:
-        route = routes.run_at_once(routes.search(key, exchange, topic, mandatory=False))
-    return route
+
+    def search(routes: RouteCache, key: bytes) -> Steps[CachedRoute]:
+        return routes.search(key, exchange, topic, mandatory=False)
+
+    return routes.find(topic.encode(), search)
 
 
 def names(route: CachedRoute) -> list[str]:
@@ -41,7 +42,7 @@ def names(route: CachedRoute) -> list[str]:
 
 def test_a_route_is_remembered_under_its_key(edge: Edge) -> None:
     bind(edge, "q", "a.*")
-    routes = session_of(edge).routes
+    routes = session_of(edge).route_cache
     first = found(routes, "a.b")
     assert (names(first), first.misses) == (["q"], False)
     assert found(routes, "a.b") is first
@@ -50,13 +51,13 @@ def test_a_route_is_remembered_under_its_key(edge: Edge) -> None:
 
 def test_without_a_key_it_is_not_remembered(edge: Edge) -> None:
     bind(edge, "q", "a")
-    routes = session_of(edge).routes
+    routes = session_of(edge).route_cache
     route = routes.run_at_once(routes.search(None, "amq.topic", "a", mandatory=True))
     assert (names(route), route.mandatory, routes.by_key) == (["q"], True, {})
 
 
 def test_a_binding_that_comes_counts(edge: Edge) -> None:
-    routes = session_of(edge).routes
+    routes = session_of(edge).route_cache
     assert (names(found(routes, "a")), found(routes, "a").misses) == ([], True)
     bind(edge, "q", "a")
     assert names(found(routes, "a")) == ["q"]
@@ -65,21 +66,21 @@ def test_a_binding_that_comes_counts(edge: Edge) -> None:
 def test_rights_are_asked_once_a_route_and_again_when_they_change(edge: Edge) -> None:
     bind(edge, "q", "a")
     session = session_of(edge)
-    found(session.routes, "a")
+    found(session.route_cache, "a")
     edge.editor.put_permission("guest", "/", Permission(".*", "^q$", ".*"))
     ask_again(session)
     with pytest.raises(AccessRefused):
-        found(session.routes, "a")
-    assert session.routes.by_key == {}
+        found(session.route_cache, "a")
+    assert session.route_cache.by_key == {}
 
 
 def test_no_exchange_has_no_route(edge: Edge) -> None:
     with pytest.raises(NotFound):
-        found(session_of(edge).routes, "a", exchange="none")
+        found(session_of(edge).route_cache, "a", exchange="none")
 
 
 def test_a_bounded_number_is_remembered(edge: Edge) -> None:
-    routes = session_of(edge).routes
+    routes = session_of(edge).route_cache
     for number in range(2 * REMEMBERED_MAX):
         found(routes, f"t{number}")
         assert len(routes.by_key) <= REMEMBERED_MAX

@@ -9,8 +9,8 @@ from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import topology
 from fluffle.broker.core.admission import ask_again
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.enqueue import RoutedBatch
 from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.queues import engine
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.protocol.properties import Properties, build_content, encode_properties

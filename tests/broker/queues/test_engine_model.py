@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fluffle.broker.core.unacked import Stretch, Unacked
+from fluffle.broker.core.settlement import Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import (

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.traffic import DISABLED, Dropped
 from fluffle.broker.config.config import Config
-from fluffle.broker.core.unacked import FRONT_RUNS_MAX
+from fluffle.broker.core.settlement import FRONT_RUNS_MAX
 from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
 from fluffle.broker.queues.arguments import QueueType

@@ -8,6 +8,7 @@ from socket import AF_INET, AF_INET6, AF_UNIX, AddressFamily, socket
 
 import pytest
 
+from fluffle.broker.core.connections import forced_close
 from fluffle.broker.protocols.amqp091 import subscription
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.channels import HANDLERS
@@ -16,7 +17,6 @@ from fluffle.broker.protocols.amqp091.connection import Connection as ServerConn
 from fluffle.broker.protocols.amqp091.connection_methods import (
     BROKEN_WAIT_S,
     CLOSE_WAIT_S_MAX,
-    forced,
 )
 from fluffle.protocol.methods import (
     Basic,
@@ -256,7 +256,7 @@ def test_a_publisher_under_an_alarm_is_read_again_when_it_is_closed() -> None:
     edge.services.alarms.set("memory", low=True)
     client.publish(b"x")
     client.expect(Connection.Blocked, channel=0)
-    client.connection.fail(forced("shutdown"))
+    client.connection.fail(forced_close("shutdown"))
     edge.run()
     client.expect_closed(320, "CONNECTION_FORCED - broker forced connection closure with reason")
     assert client.transport.is_reading()

@@ -16,8 +16,8 @@ from fluffle.broker.access.permissions import Permission
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import settlement
 from fluffle.broker.core.connections import SHARE_S
-from fluffle.broker.core.enqueue import TARGETS_AT_ONCE
 from fluffle.broker.core.output_buffer import BURST_BYTES, RUN_BYTES_MIN
+from fluffle.broker.core.publisher import TARGETS_AT_ONCE
 from fluffle.broker.protocols.amqp091 import basic_methods
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.queues.publish_target import PublishTarget
@@ -245,10 +245,10 @@ def test_what_was_found_is_not_kept_if_rights_change_meanwhile(edge: Edge) -> No
     session = flooder.connection.session
     assert session is not None
     edge.editor.put_permission("guest", "/", Permission(".*", "", ".*"))
-    assert session.routes.by_key == {}
+    assert session.route_cache.by_key == {}
     edge.run()
     assert other.ready_count() == 1
-    assert session.routes.by_key == {}
+    assert session.route_cache.by_key == {}
     flooder.publish(b"x", queue=WORDS, exchange="topics")
     assert flooder.expect(Channel.Close).reply_code == 403
 

@@ -8,9 +8,9 @@ from itertools import count
 import pytest
 
 from fluffle.broker.base.errors import AccessRefused
-from fluffle.broker.core import enqueue
+from fluffle.broker.core import publisher as publisher_module
 from fluffle.broker.core.connections import SHARE_S
-from fluffle.broker.core.enqueue import RoutedBatch
+from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.protocols.amqp091 import tx_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.tx_methods import COST_IN_ONE_GO
@@ -253,7 +253,7 @@ def test_messages_that_are_returned_are_published_in_steps_too(edge: Edge) -> No
 def test_a_queue_that_goes_between_the_steps_of_one_message_counts_like_one_between_messages(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (enqueue, tx_methods):
+    for module in (publisher_module, tx_methods):
         monkeypatch.setattr(module, "TARGETS_AT_ONCE", 1)
     client, other = edge.connect(), edge.connect()
     queues = [f"q{number}" for number in range(40)]

@@ -305,7 +305,7 @@ def test_a_connection_remembers_a_bounded_number() -> None:
     client.arrivals()
     session = client.connection._session
     assert session is not None
-    assert len(session.routes.by_key) <= REMEMBERED_MAX
+    assert len(session.route_cache.by_key) <= REMEMBERED_MAX
     assert len(session.facts) <= REMEMBERED_MAX
     client.publish(b"", queue="k7")
     assert client.names() == ["Basic.Ack"]
@@ -337,7 +337,7 @@ def remembered(client: Client) -> tuple[int, ...]:
     assert connection.session is not None
     session, heads = connection.session, connection._reader._heads
     return (
-        len(session.routes.by_key),
+        len(session.route_cache.by_key),
         len(session.facts),
         len(session.rights._remembered),
         len(heads),

@@ -70,11 +70,11 @@ def test_the_route_of_another_user_is_not_touched() -> None:
     for client in (guest, alice):
         client.declare("q")
         client.publish(b"first")
-    routes = guest.connection._session.routes.by_key  # type: ignore[union-attr]
+    routes = guest.connection._session.route_cache.by_key  # type: ignore[union-attr]
     assert len(routes) == 1
     allow(edge)
     assert len(routes) == 1
-    assert alice.connection._session.routes.by_key == {}  # type: ignore[union-attr]
+    assert alice.connection._session.route_cache.by_key == {}  # type: ignore[union-attr]
 
 
 def test_consumers_that_may_not_read_any_more_are_ended() -> None:

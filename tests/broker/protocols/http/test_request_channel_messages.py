@@ -9,11 +9,15 @@ import pytest
 from fluffle.broker.access.limits import UserLimits
 from fluffle.broker.base.errors import NotAllowed, PreconditionFailed
 from fluffle.broker.config.config import OVERWRITE, InterceptorConfig, Limits
-from fluffle.broker.core.client import Client, ObservedChannel
+from fluffle.broker.core.client import (
+    Client,
+    ClientSession,
+    ObservedChannel,
+    channel_row,
+    connection_row,
+)
 from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors
-from fluffle.broker.core.listings import channel_row, connection_row
-from fluffle.broker.core.session import Session
 from fluffle.broker.protocols.http.request_channel import Getter, HttpClient, MessageChannel, admit
 from fluffle.broker.queues.queue_api import Outcome, OverdueDeliveries
 from fluffle.broker.vhosts.tracers import set_tracer
@@ -168,7 +172,7 @@ class FailingObserver(NodeRecorder):
         if step == self._fails_at:
             raise RuntimeError(step)
 
-    def opened(self, connection: Client, session: Session) -> None:
+    def opened(self, connection: Client, session: ClientSession) -> None:
         self._note("opened")
 
     def channel_opened(self, channel: ObservedChannel) -> None:
@@ -177,7 +181,7 @@ class FailingObserver(NodeRecorder):
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         self._note("channel closed")
 
-    def closed(self, session: Session) -> None:
+    def closed(self, session: ClientSession) -> None:
         self._note("closed")
 
 

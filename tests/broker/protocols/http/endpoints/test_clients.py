@@ -13,7 +13,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.core.listings import whose
+from fluffle.broker.core.client import whose
 from fluffle.broker.protocols.amqp091.connection import Connection
 from tests.support.management import Api
 

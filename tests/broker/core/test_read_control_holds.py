@@ -7,8 +7,11 @@ from itertools import pairwise
 import pytest
 
 from fluffle.broker.core.output_buffer import BURST_BYTES
-from fluffle.broker.core.read_control import SECONDS_PER_MESSAGE
-from fluffle.broker.core.read_holds import UNREAD_BYTES_MAX, UNREAD_WAIT_S_MAX
+from fluffle.broker.core.read_control import (
+    SECONDS_PER_MESSAGE,
+    UNREAD_BYTES_MAX,
+    UNREAD_WAIT_S_MAX,
+)
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames

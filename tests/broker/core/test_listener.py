@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fluffle.broker.core.forced_closes import ForcedCloses
+from fluffle.broker.core import listener as module
+from fluffle.broker.core.connections import ForcedCloses
+from fluffle.broker.core.listener import Listener
 from fluffle.broker.core.services import Services
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.process.environment import ListeningServer, accept
+from fluffle.broker.process.environment import Accept, ListeningServer, accept
 from fluffle.broker.process.sockets import listening_socket
-from fluffle.broker.protocols.amqp091 import listener as module
 from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
-from fluffle.broker.protocols.amqp091.listener import Listener
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
 from tests.support.edge import Edge
@@ -40,13 +41,19 @@ def real_services() -> Services:
         alarms=template.alarms,
         random_name=template.random_name,
         connections=template.connections,
-        consequences=ForcedCloses(runtime.background_tasks),
+        forced_closes=ForcedCloses(runtime.background_tasks),
     )
+
+
+def listener_of(services: Services, accept: Accept = accept, **options: float) -> Listener:
+    """The listener of AMQP."""
+    make = partial(ServerConnection, services)
+    return Listener(services.connections, make, accept, **options)
 
 
 async def test_stopping_says_so_and_waits_for_the_answers() -> None:
     services = real_services()
-    listener = Listener(services)
+    listener = listener_of(services)
     address = await listener.listen("127.0.0.1", 0)
     assert address[0] == "127.0.0.1"
     async with connected_client(address) as peer:
@@ -70,7 +77,7 @@ async def test_stopping_says_so_and_waits_for_the_answers() -> None:
 
 async def test_who_does_not_answer_is_cut_off() -> None:
     services = real_services()
-    listener = Listener(services, close_wait_s=0.01)
+    listener = listener_of(services, close_wait_s=0.01)
     async with connected_client(await listener.listen("127.0.0.1", 0)) as peer:
         await peer.log_in()
         await listener.stop("shutdown")
@@ -80,7 +87,7 @@ async def test_who_does_not_answer_is_cut_off() -> None:
 
 async def test_several_addresses_are_listened_to_and_left_together() -> None:
     services = real_services()
-    listener = Listener(services)
+    listener = listener_of(services)
     addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
     assert addresses[0] != addresses[1]
     for address in addresses:
@@ -93,7 +100,7 @@ async def test_several_addresses_are_listened_to_and_left_together() -> None:
 
 
 async def test_an_address_in_use_cannot_be_bound() -> None:
-    first, second = Listener(real_services()), Listener(real_services())
+    first, second = listener_of(real_services()), listener_of(real_services())
     _host, port = await first.listen("127.0.0.1", 0)
     with pytest.raises(OSError, match="in use"):
         await second.listen("127.0.0.1", port)
@@ -104,7 +111,7 @@ async def test_an_address_in_use_cannot_be_bound() -> None:
 
 async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
     services = real_services()
-    listener = Listener(services)
+    listener = listener_of(services)
     async with connected_client(await listener.listen("127.0.0.1", 0)) as peer:
         await peer.log_in()
     assert await services.connections.wait_empty(10)
@@ -113,7 +120,7 @@ async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
 
 async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
     services = real_services()
-    listener = Listener(services)
+    listener = listener_of(services)
     _host, port = await listener.listen("", 0)
     async with connected_client(("127.0.0.1", port)) as peer:
         await peer.log_in()
@@ -125,7 +132,7 @@ async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
 
 
 async def test_who_is_suspended_lets_nobody_in_and_listens_there_again() -> None:
-    listener = Listener(real_services())
+    listener = listener_of(real_services())
     host, port = await listener.listen("127.0.0.1", 0)
     listener.suspend()
     with pytest.raises(ConnectionRefusedError):
@@ -143,7 +150,7 @@ async def test_who_is_suspended_lets_nobody_in_and_listens_there_again() -> None
 async def test_who_is_suspended_before_it_listens_lets_nobody_in_until_then(
     tmp_path: Path,
 ) -> None:
-    listener, path = Listener(real_services()), tmp_path / "socket"
+    listener, path = listener_of(real_services()), tmp_path / "socket"
     listener.suspend()
     host, port = await listener.listen("127.0.0.1", 0)
     assert await listener.listen(str(path), 0) == (str(path), 0)
@@ -166,7 +173,7 @@ async def test_who_is_suspended_while_it_begins_to_listen_does_not() -> None:
         listener.suspend()
         return await accept(make, listening)
 
-    listener = Listener(real_services(), slow)
+    listener = listener_of(real_services(), slow)
     host, port = await listener.listen("127.0.0.1", 0)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(host, port)
@@ -186,7 +193,7 @@ async def test_who_is_suspended_while_it_begins_again_does_not() -> None:
             listener.accept_no_more()
         return await accept(make, listening)
 
-    listener = Listener(real_services(), slow)
+    listener = listener_of(real_services(), slow)
     addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
     listener.suspend()
     await listener.resume()
@@ -199,7 +206,7 @@ async def test_who_is_suspended_while_it_begins_again_does_not() -> None:
 async def test_who_cannot_listen_again_stays_suspended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    listener = Listener(real_services())
+    listener = listener_of(real_services())
     host, port = await listener.listen("127.0.0.1", 0)
     await listener.listen("127.0.0.1", 0)
     listener.suspend()

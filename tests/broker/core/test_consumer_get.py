@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from fluffle.broker.base.errors import NotFound, ResourceLocked
-from fluffle.broker.core.queue_get import count_got, get_message, requeue
+from fluffle.broker.core.consumer import count_got, get_message, requeue
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 from tests.support.edge import Edge

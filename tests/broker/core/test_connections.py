@@ -1,9 +1,45 @@
-"""What has to be done in time; heartbeats are in test_heartbeat and test_connection."""
+"""What follows from a change: a few in a turn, in order; a bug in one concerns no other."""
 
 from __future__ import annotations
 
-from fluffle.broker.core.deadlines import Deadlines
+from functools import partial
+
+from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE, Deadlines
+from tests.support.edge import Edge
 from tests.support.fakes import Scheduler
+
+
+def test_a_turn_sees_a_few() -> None:
+    edge = Edge()
+    done: list[int] = []
+    for number in range(2 * FORCED_CLOSES_AT_ONCE + 1):
+        edge.services.forced_closes.add(partial(done.append, number))
+    counts = [len(done)]
+    while edge.scheduler.turn():
+        counts.append(len(done))
+    assert counts[:4] == [
+        0,
+        FORCED_CLOSES_AT_ONCE,
+        2 * FORCED_CLOSES_AT_ONCE,
+        2 * FORCED_CLOSES_AT_ONCE + 1,
+    ]
+    assert done == list(range(2 * FORCED_CLOSES_AT_ONCE + 1))
+
+
+def test_one_that_fails_keeps_the_others_from_nothing() -> None:
+    edge = Edge()
+    done: list[str] = []
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    for act in (lambda: done.append("a"), fail, lambda: done.append("b")):
+        edge.services.forced_closes.add(act)
+    edge.run()
+    assert done == ["a", "b"]
+    edge.services.forced_closes.add(lambda: done.append("c"))
+    edge.run()
+    assert done == ["a", "b", "c"]
 
 
 def test_only_what_is_not_done_in_time_is_a_failure() -> None:

@@ -17,8 +17,8 @@ import pytest
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.core import listener
 from fluffle.broker.node import Node
-from fluffle.broker.protocols.amqp091 import accept
 from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
 from fluffle.protocol.methods import Channel, Connection, encode_method
 from fluffle.protocol.proxy import SIGNATURE
@@ -238,7 +238,7 @@ def test_who_takes_too_long_is_turned_away(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(accept, "HANDSHAKE_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(listener, "HANDSHAKE_TIMEOUT_S", 0.02)
 
     async def scenario() -> None:
         async with node_of(replace(config, proxy_protocol=is_proxied)) as node:
@@ -351,7 +351,7 @@ def test_a_proxy_may_pass_tls_on(run: Run, config: Config, authority: Authority)
         ({"tls_ca": Path("/none")}, "cannot read /none .*; name another file with --tls-ca"),
         ({"tls_ca": None, "tls_verify": "require"}, "--tls-verify require needs .* with --tls-ca"),
         ({"tls_key": None}, "there is no key in .*cert.pem; name .* with --tls-key"),
-        ({"tls_ca": Path(__file__)}, "cannot use the authorities in .*test_accept.py"),
+        ({"tls_ca": Path(__file__)}, "cannot use the authorities in .*test_listener_accept.py"),
         ({"tls_listen": ListenAddress("192.0.2.1", 1)}, "cannot listen on .* with --tls-listen"),
     ],
 )

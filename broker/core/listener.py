@@ -1,0 +1,233 @@
+"""Listener of a node: accepts clients of one protocol, and ends their connections.
+
+A PROXY header or a TLS handshake comes first where that is configured, and each has its time.  Who
+does not get through costs one line in the log, and nobody waits for him.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fluffle.broker.base.logs import event, reason_of
+from fluffle.broker.core.connections import Connections, forced_close
+from fluffle.broker.process.environment import (
+    BACKLOG,
+    CLOSE_WAIT_S,
+    Accept,
+    ListeningServer,
+    accept,
+)
+from fluffle.broker.process.peer_addresses import plain_host, shown_address
+from fluffle.broker.process.sockets import Acceptor, bound_address, listening_socket
+from fluffle.protocol.proxy import ForwardedConnection, ProxyError, bytes_missing, parse
+
+if TYPE_CHECKING:
+    from fluffle.broker.process.tls import Certificates
+
+HANDSHAKE_TIMEOUT_S = 5.0
+"""For the PROXY header, and again for the handshake: who connects in earnest needs milliseconds."""
+
+logger = logging.getLogger(__name__)
+
+
+class MakeConnection(Protocol):
+    """Makes the connection of a client that is let in, with what a proxy said of it."""
+
+    def __call__(self, forwarded: ForwardedConnection | None = None, /) -> asyncio.Protocol: ...
+
+
+class Listener:
+    """The addresses on which one node accepts clients."""
+
+    __slots__ = (
+        "_accept", "_again", "_close_wait_s", "_connections", "_is_suspended", "_make", "_paths",
+        "_servers",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connections: Connections,
+        make: MakeConnection,
+        accept: Accept = accept,
+        *,
+        close_wait_s: float = CLOSE_WAIT_S,
+    ) -> None:
+        """`make` adds what it makes to `connections`; `close_wait_s`: how long clients have to
+        answer the close of a node that stops."""
+        self._connections = connections
+        self._make = make
+        self._close_wait_s = close_wait_s
+        self._accept = accept
+        self._servers: list[ListeningServer] = []
+        self._paths: list[Path] = []
+        """Of unix sockets, which last until they are removed."""
+        self._again: list[Callable[[], Awaitable[object]]] = []
+        """What accepts again where clients were accepted before."""
+        self._is_suspended = False
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        *,
+        certificates: Certificates | None = None,
+        is_proxied: bool = False,
+    ) -> tuple[str, int]:
+        """Accept on an address; what was bound (port 0 picks one).  OSError when it is taken.
+
+        With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.  Where
+        this is suspended nobody is accepted before `resume`.
+        """
+        listen = partial(self._listen, host, certificates=certificates, is_proxied=is_proxied)
+        bound = free_end(host, port) if self._is_suspended else await listen(port)
+        self._again.append(partial(listen, bound[1]))
+        return bound
+
+    async def _listen(
+        self, host: str, port: int, *, certificates: Certificates | None, is_proxied: bool
+    ) -> tuple[str, int]:
+        listening = listening_socket(host, port)
+        host, port = bound_address(listening)
+        if not port:
+            self._paths.append(Path(host))
+        if certificates or is_proxied:
+            listening.listen(BACKLOG)
+            self._servers.append(
+                ConnectionAcceptor(
+                    listening,
+                    self._make,
+                    is_proxied=is_proxied,
+                    certificates=certificates,
+                    clients_max=self._connections.arriving_max,
+                )
+            )
+        else:
+            self._servers.append(await self._accept(self._make, listening))
+            if self._is_suspended:  # it may have come to that meanwhile
+                self._close()
+        return host, port
+
+    def accept_no_more(self) -> None:
+        """Close the sockets that listen, for good."""
+        self._again.clear()
+        self.suspend()
+
+    async def resume(self) -> None:
+        """Accept again after `suspend`.  OSError where somebody else does by now."""
+        if not self._is_suspended:
+            return
+        self._is_suspended = False
+        try:
+            for listen in tuple(self._again):
+                if not self._is_suspended:
+                    await listen()
+        except OSError:
+            self.suspend()
+            raise
+
+    def suspend(self) -> None:
+        """Close the sockets that listen, and those that are to listen from now on."""
+        self._is_suspended = True
+        self._close()
+
+    def _close(self) -> None:
+        while self._servers:
+            self._servers.pop().close()
+        while self._paths:
+            self._paths.pop().unlink(missing_ok=True)
+
+    def cut_off(self) -> None:
+        """Accept no more, and hang up on everybody without a word."""
+        self.accept_no_more()
+        for connection in self._connections:
+            connection.drop("the node has failed")
+
+    async def stop(self, reason: str) -> None:
+        """Accept no more, close every connection with 320, and cut off those that do not answer."""
+        self.accept_no_more()
+        for connection in self._connections:
+            if connection.is_over:
+                connection.finish()  # there is nothing more to say, and it may not hang up soon
+            else:
+                connection.fail(forced_close(reason))
+        if not await self._connections.wait_empty(self._close_wait_s):
+            for connection in self._connections:
+                connection.drop()
+            await self._connections.wait_empty(CLOSE_WAIT_S)
+
+
+def free_end(host: str, port: int) -> tuple[str, int]:
+    """Where one could listen.  OSError where somebody else does."""
+    with listening_socket(host, port) as listening:
+        bound = bound_address(listening)
+    if not bound[1]:
+        Path(bound[0]).unlink(missing_ok=True)
+    return bound
+
+
+class ConnectionAcceptor:
+    """Makes connections of those who come and get through."""
+
+    __slots__ = ("_acceptor", "_certificates", "_is_proxied", "_make")
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        make: MakeConnection,
+        *,
+        is_proxied: bool,
+        certificates: Certificates | None,
+        clients_max: int | None = None,
+    ) -> None:
+        """Of more than `clients_max` that are not in yet the one that came first is turned away."""
+        self._make = make
+        self._is_proxied = is_proxied
+        self._certificates = certificates
+        self._acceptor = Acceptor(self._let_in, clients_max=clients_max)
+        self._acceptor.open(listening)
+
+    def close(self) -> None:
+        """Accept no more, and turn away who is not in yet."""
+        self._acceptor.close()
+
+    async def _let_in(self, client: socket.socket, address: tuple[Any, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        context = self._certificates.context() if self._certificates else None
+        try:
+            forwarded = await read_header(client) if self._is_proxied else None
+            await loop.connect_accepted_socket(
+                lambda: self._make(forwarded),
+                client,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if context else None,
+            )
+        except (OSError, ProxyError) as error:
+            client.close()
+            peer = shown_peer(address)
+            event(logger, logging.WARNING, "handshake_failed", peer=peer, reason=reason_of(error))
+
+
+def shown_peer(address: tuple[Any, ...] | str) -> str:
+    """That of a unix socket has no address, or a path."""
+    if isinstance(address, str):
+        return address or "unix"
+    return shown_address(plain_host(address[0]), address[1])
+
+
+async def read_header(client: socket.socket) -> ForwardedConnection | None:
+    """Take the PROXY header off a connection, to the byte.  TimeoutError, OSError, ProxyError."""
+    loop = asyncio.get_running_loop()
+    header = b""
+    async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+        while missing := bytes_missing(header):
+            data = await loop.sock_recv(client, missing)
+            if not data:
+                raise ProxyError(f"closed by peer after {len(header)} bytes of the PROXY header")
+            header += data
+    return parse(header)
