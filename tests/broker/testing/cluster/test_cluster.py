@@ -15,7 +15,7 @@ from pamqp.common import FieldTable
 
 from fluffle.broker import Cluster
 from fluffle.broker.base.errors import NotFound
-from fluffle.broker.core import connections, enqueue
+from fluffle.broker.core import connections, publisher
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.cluster.node import ProcessState
 from fluffle.broker.testing.faults.faults import do
@@ -330,7 +330,7 @@ async def test_who_is_started_later_goes_by_the_time_of_all(channel_at: ChannelA
 
 
 QUORUM_QUEUES = [f"quorum {number}" for number in range(4)]
-CLASSIC_QUEUES = [f"classic {number}" for number in range(enqueue.TARGETS_AT_ONCE)]
+CLASSIC_QUEUES = [f"classic {number}" for number in range(publisher.TARGETS_AT_ONCE)]
 MESSAGE = Message(b"x", delivery_mode=DeliveryMode.PERSISTENT)
 ANSWER_S_MAX = 30.0
 
@@ -338,7 +338,7 @@ ANSWER_S_MAX = 30.0
 @pytest.fixture(autouse=True)
 def some_queues_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that replicas have answered before the last queue is asked."""
-    monkeypatch.setattr(enqueue, "TARGETS_AT_ONCE", 32)
+    monkeypatch.setattr(publisher, "TARGETS_AT_ONCE", 32)
     monkeypatch.setattr(connections, "SHARE_S", 0.00005)
     monkeypatch.setattr(connections, "SHARE_S_MIN", 0.00005)
 
