@@ -147,13 +147,15 @@ class Node:
 
     # As links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
         self._cluster.frames.append((self.name, node, joined(payload)))
 
     def is_up(self, node: NodeId) -> bool:
         return True
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         return 0
 
     # As schedule

@@ -57,8 +57,8 @@ class End:
         self._wanted = 0
         self._changed = asyncio.Event()
 
-    def send(self, payload: bytes, lane: TrafficClass) -> None:
-        self.links.send("b", FrameKind.STREAM, payload, lane=lane)
+    def send(self, payload: bytes, traffic: TrafficClass) -> None:
+        self.links.send("b", FrameKind.STREAM, payload, traffic=traffic)
 
     async def linked(self, node: str) -> None:
         while not self.links.is_up(node):
@@ -76,7 +76,7 @@ class End:
 
     def _on_frame(self, node: str, kind: FrameKind, payload: bytes) -> None:
         if payload == PING:
-            self.links.send(node, kind, PONG, lane=TrafficClass.URGENT)
+            self.links.send(node, kind, PONG, traffic=TrafficClass.URGENT)
         elif payload == PONG:
             self.pongs.put_nowait(perf_counter_ns())
         else:
@@ -135,7 +135,7 @@ async def echo(port: int) -> None:
     other.links.set_peer("a", "127.0.0.1", port)
     print(other.address.port, flush=True)
     await other.linked("a")
-    other.links.send("a", FrameKind.STREAM, b"there", lane=TrafficClass.NORMAL)
+    other.links.send("a", FrameKind.STREAM, b"there", traffic=TrafficClass.NORMAL)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

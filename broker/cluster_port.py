@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.config.config import Config
-from fluffle.broker.durability.durability import Durability
-from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
-from fluffle.broker.process.environment import Environment
-from fluffle.broker.queues.dead_letters import DeadLetterFrom
 from fluffle.broker.queues.queue_api import QueueFactory
-from fluffle.broker.queues.settings import SettingsFrom
-from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.runtime.timers import QueueTiming
-from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.vhost import OnKept
 
 if TYPE_CHECKING:
@@ -26,23 +17,6 @@ if TYPE_CHECKING:
     from fluffle.broker.cluster.hosted_group import HostedGroup
     from fluffle.broker.core.direct_reply_to import ReplyTargets
     from fluffle.broker.definitions.catalogue import Catalogue
-
-
-class NodeServices(NamedTuple):
-    """Services of the node that both kinds of cluster port are made with."""
-
-    runtime: Runtime
-    config: Config
-    environment: Environment
-    durability: Durability
-    local: LocalQueues
-    """Makes queues that are in this process."""
-    dead_letter: DeadLetterFrom
-    dead_letters: DeadLetters
-    aging: QueueTiming
-    settings: SettingsFrom
-    at_end: Callable[[Callable[[], None]], object]
-    """Has something called when the node ends, before it is stopped."""
 
 
 class ClusterView(Protocol):

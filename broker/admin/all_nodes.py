@@ -21,7 +21,7 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, 
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher, Verb, audit, error_row, line_of
 from fluffle.broker.admin.dispatch import RowPage as Rendered
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
-from fluffle.broker.cluster.rpc import Page, RequestRefused, Tell
+from fluffle.broker.cluster.rpc import Page, Reply, RequestRefused
 from fluffle.broker.core.services import Services
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.commits import WaitingCall
@@ -29,7 +29,7 @@ from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
     from fluffle.broker.cluster.cluster import Cluster
-    from fluffle.broker.cluster.rpc import RpcRequest, Told
+    from fluffle.broker.cluster.rpc import RpcReply, RpcRequest
 
 
 OF_A_NODE = frozenset(
@@ -73,31 +73,31 @@ def rows(
 def rows_of_some(
     context: NodeContext, cluster: Cluster, question: tuple[str, Mapping[str, Any]], nodes: set[str]
 ) -> Rows:
-    """All are asked at once, and answer one after the other."""
+    """Ask all at once, and yield their rows one node after the other."""
     what, given = question
-    request = line_of({"verb": what, "arguments": given})
-    errands = [cluster.errands.begin(each, request) for each in sorted(nodes - {cluster.name})]
+    body = line_of({"verb": what, "arguments": given})
+    requests = [cluster.rpc_client.begin(each, body) for each in sorted(nodes - {cluster.name})]
     try:
         if cluster.name in nodes:
             yield from own_rows(context, what, given)
-        for errand in errands:
-            yield from rows_of_another(errand)
+        for request in requests:
+            yield from rows_of_another(request)
     finally:
-        for errand in errands:
-            errand.stop()
+        for request in requests:
+            request.stop()
 
 
-def rows_of_another(errand: RpcRequest) -> Rows:
-    """Until it has said all, or falls silent."""
-    node, has_more = errand.node, True
+def rows_of_another(request: RpcRequest) -> Rows:
+    """Yield the rows of another node until it has sent all, or falls silent."""
+    node, has_more = request.node, True
     while has_more:
-        if not errand.is_told:
-            yield errand.wait()
-        rows, has_more = read(errand.take())
+        if not request.has_reply:
+            yield request.wait()
+        rows, has_more = read(request.take())
         yield from ({"node": node, **row} for row in rows)
 
 
-def read(reply: Told) -> tuple[list[Row], bool]:
+def read(reply: RpcReply) -> tuple[list[Row], bool]:
     """Return the rows of one answer of a node, and whether the node has more of them."""
     from fluffle.broker.cluster.rpc import Page, RequestRefused  # noqa: PLC0415  of clusters alone
 
@@ -182,11 +182,11 @@ class PeerRequest:
     )  # fmt: skip
 
     def __init__(
-        self, dispatcher: Dispatcher, services: Services, request: bytes, reply: Tell
+        self, dispatcher: Dispatcher, services: Services, body: bytes, reply: Reply
     ) -> None:
         self._dispatcher = dispatcher
         self._services = services
-        self._request = request
+        self._request = body
         self._reply = reply
         self._rows: Rows | None = None
         """Once it has been acted on."""

@@ -45,7 +45,7 @@ def cluster_of(context: NodeContext) -> Cluster:
 def joined_cluster(context: NodeContext) -> Cluster:
     """PreconditionFailed where a node does not know yet what all know."""
     cluster = cluster_of(context)
-    if not cluster.entering.is_over:
+    if not cluster.join.is_over:
         raise PreconditionFailed(
             "this node is not one of the cluster yet; ask one that takes clients"
         )
@@ -162,7 +162,7 @@ def forget(context: NodeContext, *, name: str) -> Result:
         removed = partial(cluster.membership.when_left, name, answer)
         remove_ended(context.catalogue, context.metadata, is_its, removed)
 
-    cluster.sightings.ask(asked, on_sightings)
+    cluster.peer_views.ask(asked, on_sightings)
     return going.result
 
 

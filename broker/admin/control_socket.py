@@ -20,7 +20,7 @@ from fluffle.broker.process.data_directory import SOCKET_NAME, control_address
 if TYPE_CHECKING:
     from fluffle.broker.admin.all_nodes import PeerRequest
     from fluffle.broker.admin.connection import ControlConnection
-    from fluffle.broker.cluster.rpc import Tell
+    from fluffle.broker.cluster.rpc import Reply
 
 ALL_BUT_OWNER = 0o177
 """The umask under which a socket has mode 0600 from its first moment."""
@@ -56,7 +56,7 @@ class ControlSocket:
                 "name another place with --data-dir"
             ) from error
         if (cluster := self._parts.cluster) is not None:
-            cluster.oblige(self._answer)
+            cluster.serve_requests(self._answer)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(self._new_connection, sock=listening)
 
@@ -67,7 +67,7 @@ class ControlSocket:
         dispatcher = Dispatcher(self._parts, VERBS, self._on_fatal)
         return ControlConnection(dispatcher, self._services, self._open)
 
-    def _answer(self, request: bytes, tell: Tell) -> PeerRequest:
+    def _answer(self, request: bytes, tell: Reply) -> PeerRequest:
         """What another node asks of this one."""
         from fluffle.broker.admin.all_nodes import PeerRequest, peer_dispatcher  # noqa: PLC0415  as above
 

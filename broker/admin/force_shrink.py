@@ -51,11 +51,11 @@ def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
         hosted = check(cluster, queue)
         return redefinition(vhost, force_single_member(cluster, queue.definition, hosted.configs))
 
-    def on_extents(extents: Mapping[NodeId, LogPosition]) -> None:
+    def answer(log_positions: Mapping[NodeId, LogPosition]) -> None:
         try:
             queue = found()
             hosted = check(cluster, queue)
-            check_others(cluster, queue, hosted, extents)
+            check_others(cluster, queue, hosted, log_positions)
             row = option_row(queue, hosted, cluster)
             context.metadata.change(decide, lambda: going.answer(row), going.answer)
         except BrokerError as error:
@@ -63,7 +63,7 @@ def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
 
     queue = found()
     check(cluster, queue)
-    cluster.extents.ask(queue.definition.id, reachable(cluster, queue.definition), on_extents)
+    cluster.log_positions.ask(queue.definition.id, reachable(cluster, queue.definition), answer)
     return going.result
 
 
@@ -76,9 +76,9 @@ def check_force_shrink(
     for queue in asked_for(context, name, vhost):
         try:
             hosted = check(cluster, queue)
-            extents: dict[NodeId, LogPosition] = {}
-            yield collect_lags(cluster, queue.definition, extents)
-            check_others(cluster, queue, hosted, extents)
+            log_positions: dict[NodeId, LogPosition] = {}
+            yield collect_lags(cluster, queue.definition, log_positions)
+            check_others(cluster, queue, hosted, log_positions)
         except BrokerError as error:
             if name is not None:
                 yield {"vhost": queue.vhost, "name": name, "refused": error.explanation}
@@ -97,16 +97,16 @@ def asked_for(context: NodeContext, name: str | None, vhost: str | None) -> Iter
 
 
 def collect_lags(
-    cluster: Cluster, definition: QueueDefinition, extents: dict[NodeId, LogPosition]
+    cluster: Cluster, definition: QueueDefinition, log_positions: dict[NodeId, LogPosition]
 ) -> Deferred[None]:
     """To be waited for: fills in how far the others are that can be reached."""
     answered_later: Deferred[None] = Deferred()
 
     def answer(found: Mapping[NodeId, LogPosition]) -> None:
-        extents.update(found)
+        log_positions.update(found)
         answered_later.answer(None)
 
-    cluster.extents.ask(definition.id, reachable(cluster, definition), answer)
+    cluster.log_positions.ask(definition.id, reachable(cluster, definition), answer)
     return answered_later
 
 
@@ -145,7 +145,7 @@ def check(cluster: Cluster, queue: NamedQueue) -> HostedGroup:
     hosted = host.group(definition.id)
     if len(members) == 1:
         raise PreconditionFailed(f"{queue} is on this node alone")
-    if cluster.extents.here(definition.id) is None:
+    if cluster.log_positions.here(definition.id) is None:
         raise PreconditionFailed(f"what this node has of {queue} is damaged, or nothing yet")
     leader, config = hosted.status.leader, hosted.status.config
     is_led = leader is not None and (leader == cluster.name or cluster.absent.is_alive(leader))
@@ -173,25 +173,28 @@ def has_majority(cluster: Cluster, config: Config) -> bool:
 
 
 def check_others(
-    cluster: Cluster, queue: NamedQueue, hosted: HostedGroup, extents: Mapping[NodeId, LogPosition]
+    cluster: Cluster,
+    queue: NamedQueue,
+    hosted: HostedGroup,
+    log_positions: Mapping[NodeId, LogPosition],
 ) -> None:
     """PreconditionFailed if others can do without, or one of them has more."""
-    own = cluster.extents.here(queue.definition.id)
-    usable = [each for each in hosted.status.config.voters if each.node in extents]
+    own = cluster.log_positions.here(queue.definition.id)
+    usable = [each for each in hosted.status.config.voters if each.node in log_positions]
     if 2 * (len(usable) + 1) > len(hosted.status.config.voters):
         raise whole(queue)
-    better = newer(own, extents)
+    better = newer(own, log_positions)
     if better is not None:
         raise PreconditionFailed(
-            f"node '{better}' has more of {queue}: up to entry {extents[better].last}, and this "
-            f"one to {own.last if own is not None else 0}; run this there"
+            f"node '{better}' has more of {queue}: up to entry {log_positions[better].last}, "
+            f"and this one to {own.last if own is not None else 0}; run this there"
         )
 
 
-def newer(own: LogPosition | None, extents: Mapping[NodeId, LogPosition]) -> NodeId | None:
+def newer(own: LogPosition | None, log_positions: Mapping[NodeId, LogPosition]) -> NodeId | None:
     """Who has most, if that is more than `own`."""
-    best = max(extents, key=lambda node: (extents[node], node), default=None)
-    return best if best is not None and (own is None or extents[best] > own) else None
+    best = max(log_positions, key=lambda node: (log_positions[node], node), default=None)
+    return best if best is not None and (own is None or log_positions[best] > own) else None
 
 
 def force_single_member(

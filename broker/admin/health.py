@@ -127,11 +127,11 @@ def status(context: NodeContext) -> Row:
 def cluster_row(context: NodeContext, cluster: Cluster) -> Row:
     """How much of it is there, as this node sees it."""
     nodes = context.catalogue.nodes.entries
-    awaited = None if cluster.entering.is_over else cluster.entering.awaited
+    awaited = None if cluster.join.is_over else cluster.join.awaited
     here = [node for node in nodes if node == cluster.name or cluster.absent.is_alive(node)]
     return {
         "name": cluster.config.name,
-        "has_entered": cluster.entering.is_over,
+        "has_entered": cluster.join.is_over,
         "nodes": len(nodes),
         "running": len(here),
         "leader": cluster.leader,

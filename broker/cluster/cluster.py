@@ -4,7 +4,7 @@
                         +--> metadata: proposals of other nodes
 
 A start goes so: `start` takes up what is on disk and lets others dial; `enter` returns once all
-know in which life this node is (`entering`).  Since that is applied here then, so is whatever was
+know in which life this node is (`join`).  Since that is applied here then, so is whatever was
 agreed on before it.  `stop` comes before the store is closed.
 """
 
@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from random import Random
 from secrets import randbits
-from typing import NamedTuple
+from typing import Protocol
 
 from fluffle.broker.base.clock import Clock, SystemClock
 from fluffle.broker.base.logs import event
@@ -32,10 +32,10 @@ from fluffle.broker.cluster.leadership_transfer import (
     drain_leaderships,
 )
 from fluffle.broker.cluster.links.handshake import (
-    ERRANDS_SINCE,
     FORMATION_SINCE,
     PROGRESS_SINCE,
     READS_SINCE,
+    RPC_SINCE,
 )
 from fluffle.broker.cluster.links.identity import MARK_LETTERS, Boot, PeerBoots, mark_of, marked
 from fluffle.broker.cluster.links.identity import Identity as LinkIdentity
@@ -68,12 +68,12 @@ from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.cluster.storage_progress import TELL_S, RememberedProgress, StorageProgress
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.config.start_error import StartFailed, cannot_listen
-from fluffle.broker.durability.definitions.known_peers import KnownPeers
 from fluffle.broker.durability.definitions.node_identity import NodeIdentity
-from fluffle.broker.metadata.metadata import Apply
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import NodeRegistry, Nodes
-from fluffle.broker.runtime.timers import QueueTiming
-from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.node_services import NodeServices
+from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.output import Verdict
@@ -91,28 +91,19 @@ UNKNOWN_MARK = "?"
 logger = logging.getLogger(__name__)
 
 
-class ClusterEnvironment(NamedTuple):
-    """The parts of a node that its cluster uses."""
+class ClusterCatalogue(Protocol):
+    """Definitions of a node, as far as its cluster reads and changes them: a `Catalogue`."""
 
-    store: Store
-    turn: Turn
-    clock: Clock
-    """For messages and queues; what nodes know of each other goes by that of the machine."""
-    moved: Callable[[Clock], Clock]
-    """Such a clock, given one of machines."""
-    apply: Apply
-    """Does what all have agreed on."""
-    vhosts: Mapping[str, VirtualHost]
-    registry: NodeRegistry
-    """In which what is applied puts the nodes."""
-    known_peers: KnownPeers
-    kept: NodeIdentity
-    queues_on: Callable[[NodeId], int]
-    """How many queues are on a node alone."""
-    queues: QuorumQueues
-    """Makes what is replicated; it is given what it makes that with."""
-    aging: QueueTiming
-    on_fatal: Callable[[Exception], None]
+    @property
+    def vhosts(self) -> Mapping[str, VirtualHost]:
+        """The virtual hosts by their names."""
+
+    @property
+    def nodes(self) -> NodeRegistry:
+        """The registry, in which what is applied puts the nodes."""
+
+    def apply(self, change: Change) -> Iterable[Consequence]:
+        """Do what all have agreed on."""
 
 
 class Cluster:
@@ -132,36 +123,46 @@ class Cluster:
         "_telling",
         "absent",
         "admission",
+        "applied_barrier",
         "boot",
         "common_time",
         "config",
         "deletions",
-        "entering",
-        "errands",
-        "everywhere",
-        "extents",
         "formation",
-        "hosting",
-        "hub",
+        "join",
         "links",
+        "log_positions",
         "majority",
         "membership",
         "metadata",
         "name",
+        "peer_views",
         "progress",
+        "quorum_members",
         "room",
+        "rpc_client",
         "running",
-        "sightings",
+        "session_router",
         "view",
     )  # fmt: skip
 
-    def __init__(self, life: BootRecord, config: ClusterConfig, around: ClusterEnvironment) -> None:
-        """`life` is on disk before it starts.  StartFailed."""
+    def __init__(
+        self,
+        life: BootRecord,
+        config: ClusterConfig,
+        services: NodeServices,
+        catalogue: ClusterCatalogue,
+        *,
+        queues: QuorumQueues,
+        queues_on: Callable[[NodeId], int],
+    ) -> None:
+        """StartFailed.  `life` is on disk by the start; `queues_on`: queues on a node alone."""
+        runtime, durability = services.runtime, services.durability
         self.name = name = life.identity.node
         self.config = config
-        self.boot = boot = life.identity.boot
-        self._registry = around.registry
-        self._known_peers = around.known_peers
+        self.boot = life.identity.boot
+        self._registry = catalogue.nodes
+        self._known_peers = durability.known_peers
         self._loop = loop = asyncio.get_running_loop()
         machine = SystemClock()
         self._now_ms = machine.now_ms
@@ -171,40 +172,33 @@ class Cluster:
         self.common_time = CommonTime(name, machine, self._deciding)
         self.absent = AbsentNodes(self.name, machine.now_ms, self.links.is_nobody_there)
         sender = partial(LinkSender, self.links)
-        self.sightings = PeerViews(self.absent, sender(FrameKind.SIGHTING).send, loop.call_later)
-        self.metadata = ReplicatedMetadata(
-            name, boot.count, around.apply, loop=loop, clock=machine,
-            sender=sender(FrameKind.METADATA),
-            read_sender=sender(FrameKind.READ_INDEX, TrafficClass.URGENT, since=READS_SINCE),
-        )  # fmt: skip
-        self.everywhere = AppliedBarrier(self.metadata, sender(FrameKind.REVISION), loop)
-        self.errands = RpcClient(sender(FrameKind.ERRAND, since=ERRANDS_SINCE), loop)
-        self.deletions = Deletions(self.metadata.reads, around.vhosts)
+        self.peer_views = PeerViews(self.absent, sender(FrameKind.PEER_VIEW).send, loop.call_later)
+        self.metadata = self._made_metadata(catalogue, machine)
+        self.applied_barrier = AppliedBarrier(self.metadata, sender(FrameKind.REVISION), loop)
+        self.rpc_client = RpcClient(sender(FrameKind.RPC, since=RPC_SINCE), loop)
+        self.deletions = Deletions(self.metadata.reads, catalogue.vhosts)
         self.view = NodeClusterView(self)
-        self.hub = self._made_hub(around)
-        self.hosting = self._made_hosting(around)
-        self._queues = around.queues
-        self.running = RunningHost(
-            HostIdentity(name, boot.count, Random()), around.store, around.turn, self.links,
-            GroupOwnerDispatch(self.metadata, self.hosting, self, self.metadata.reads),
-            clock=self.common_time, loop=loop, on_fatal=around.on_fatal,
-        )  # fmt: skip
-        self.hosting.host = incarnations.host = host = self.running.host
-        self.metadata.log = HostedMetadataLog(host)
-        self.hosting.force_single_member = self.running.force_single_member
-        self.extents = LogPositions(name, host, sender(FrameKind.EXTENT).send, loop.call_later)
+        transport = SessionTransport(self.view, self.links, runtime.turn, loop, runtime.clock)
+        self.session_router = SessionRouter(transport)
+        self.quorum_members = self._made_quorum_members(services, queues)
+        self._queues = queues
+        self.running = self._made_host(runtime, durability.store)
+        incarnations.host = host = self.running.host
+        self.log_positions = LogPositions(
+            name, host, sender(FrameKind.LOG_POSITION).send, loop.call_later
+        )
         self.room = DiskFullHandover(name, host, self.absent, sender(FrameKind.ROOM))
-        self._on_fatal = around.on_fatal
-        self.progress = self._made_progress(life, around)
+        self._on_fatal = runtime.on_fatal
+        self.progress = self._made_progress(life, durability.store)
         self.membership = self._made_membership(sender(FrameKind.MEMBERSHIP).send)
-        self._queues_on = around.queues_on
+        self._queues_on = queues_on
         self.admission = Admission(
             self._registry, self.metadata, self.has_left_over, lambda: randbits(ID_BITS) or 1
         )
         self.formation: Formation
         """From `start` on: before it is not known where this node listens."""
-        self._kept = around.kept
-        self.entering = self._made_entering(life)
+        self._kept = durability.identity
+        self.join = self._made_join(life)
         self.majority = MajorityMonitor(lambda: self.metadata_config, self._is_here, self._now_ms)
         self._connect()
         self._looking: asyncio.TimerHandle | None = None
@@ -213,25 +207,25 @@ class Cluster:
 
     def _connect(self) -> None:
         """Give each kind of frame to who takes it, and each turn to who works in it."""
-        self.running.before.append(self.hub.before_consensus)
-        self.running.after.append(self.hub.after_consensus)
+        self.running.before.append(self.session_router.before_consensus)
+        self.running.after.append(self.session_router.after_consensus)
         switch = self.running.switch
         switch.takers[FrameKind.METADATA] = self.metadata.receive
         switch.takers[FrameKind.READ_INDEX] = self.metadata.reads.receive
-        switch.takers[FrameKind.REVISION] = self.everywhere.receive
-        switch.takers[FrameKind.STREAM] = self.hub.receive
-        switch.takers[FrameKind.QUESTION] = self.hub.receive_question
+        switch.takers[FrameKind.REVISION] = self.applied_barrier.receive
+        switch.takers[FrameKind.STREAM] = self.session_router.receive
+        switch.takers[FrameKind.QUESTION] = self.session_router.receive_question
         switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
-        switch.takers[FrameKind.EXTENT] = self.extents.receive
+        switch.takers[FrameKind.LOG_POSITION] = self.log_positions.receive
         switch.takers[FrameKind.ROOM] = self.room.receive
-        switch.takers[FrameKind.SIGHTING] = self.sightings.receive
-        switch.takers[FrameKind.ERRAND] = self.errands.receive
+        switch.takers[FrameKind.PEER_VIEW] = self.peer_views.receive
+        switch.takers[FrameKind.RPC] = self.rpc_client.receive
         switch.takers[FrameKind.PROGRESS] = self.progress.receive
         # First: nothing else may be said to a node whose disk was put back.
         switch.link_listeners.insert(0, self.progress.link_changed)
         switch.link_listeners += [
-            self.metadata.link_changed, self.everywhere.link_changed, self.hub.link_changed,
-            self.room.link_changed, self.errands.link_changed,
+            self.metadata.link_changed, self.applied_barrier.link_changed,
+            self.session_router.link_changed, self.room.link_changed, self.rpc_client.link_changed,
         ]  # fmt: skip
 
     def _made_links(self, life: BootRecord, incarnations: HostIncarnations) -> ClusterLinks:
@@ -252,7 +246,36 @@ class Cluster:
         except ValueError as error:
             raise StartFailed(f"this node cannot have links ({error})") from error
 
-    def _made_entering(self, life: BootRecord) -> ClusterJoin:
+    def _made_metadata(self, catalogue: ClusterCatalogue, machine: Clock) -> ReplicatedMetadata:
+        sender = partial(LinkSender, self.links)
+        return ReplicatedMetadata(
+            self.name, self.boot.count, catalogue.apply, loop=self._loop, clock=machine,
+            sender=sender(FrameKind.METADATA),
+            read_sender=sender(FrameKind.READ_INDEX, TrafficClass.URGENT, since=READS_SINCE),
+        )  # fmt: skip
+
+    def _made_quorum_members(self, services: NodeServices, queues: QuorumQueues) -> QuorumMembers:
+        """`queues` makes what is replicated, and is given what it makes that with."""
+        members = QuorumMembers(
+            self.session_router, self.view, services.environment.moved(self.common_time),
+            self._loop, aging=services.aging, services=queues.services,
+        )  # fmt: skip
+        queues.connect(members, self.deletions)
+        return members
+
+    def _made_host(self, runtime: Runtime, store: Store) -> RunningHost:
+        """The host of all groups here, which these are given."""
+        members = self.quorum_members
+        running = RunningHost(
+            HostIdentity(self.name, self.boot.count, Random()), store, runtime.turn, self.links,
+            GroupOwnerDispatch(self.metadata, members, self, self.metadata.reads),
+            clock=self.common_time, loop=self._loop, on_fatal=runtime.on_fatal,
+        )  # fmt: skip
+        self.metadata.log = HostedMetadataLog(running.host)
+        members.host, members.force_single_member = running.host, running.force_single_member
+        return running
+
+    def _made_join(self, life: BootRecord) -> ClusterJoin:
         return ClusterJoin(
             life, self.config, self._registry, self.metadata,
             known_peers=self._known_peers, links=self.links, time=self.common_time,
@@ -281,44 +304,31 @@ class Cluster:
             may_begin_as=self.progress.may_begin_as,
         )  # fmt: skip
 
-    def _made_progress(self, life: BootRecord, around: ClusterEnvironment) -> StorageProgress:
+    def _made_progress(self, life: BootRecord, store: Store) -> StorageProgress:
         """Urgent, before all that waits: the other node may have to end."""
         sender = LinkSender(
             self.links, FrameKind.PROGRESS, TrafficClass.URGENT, since=PROGRESS_SINCE
         )
         return StorageProgress(
-            self.name, life.lives, around.store.disk, RememberedProgress(around.known_peers),
+            self.name, life.lives, store.disk, RememberedProgress(self._known_peers),
             incarnation=lambda: created_as(self.running.host), send=sender.send,
-            on_put_back=around.on_fatal,
+            on_put_back=self._on_fatal,
         )  # fmt: skip
 
     def _tell_for_ever(self) -> None:
         self.progress.look()
         self._telling = self._loop.call_later(TELL_S, self._tell_for_ever)
 
-    def _made_hub(self, around: ClusterEnvironment) -> SessionRouter:
-        transport = SessionTransport(self.view, self.links, around.turn, self._loop, around.clock)
-        return SessionRouter(transport)
-
-    def _made_hosting(self, around: ClusterEnvironment) -> QuorumMembers:
-        """What makes queues is given what it makes them with."""
-        hosting = QuorumMembers(
-            self.hub, self.view, around.moved(self.common_time), self._loop,
-            aging=around.aging, services=around.queues.services,
-        )  # fmt: skip
-        around.queues.connect(hosting, self.deletions)
-        return hosting
-
     def _deciding(self) -> Collection[NodeId]:
         """On definitions, as far as is known: who was let in may not have been started yet."""
         return {each.node for each in self.metadata_config.voters} or {self.name, *self.links.peers}
 
-    def oblige(self, begin: Begin) -> None:
-        """Have other nodes told what they ask of this one: see `errands`."""
-        sender = LinkSender(self.links, FrameKind.ERRAND, TrafficClass.BULK)
-        obliging = RpcServer(sender, self._loop, begin)
-        self.errands.on_asked = obliging.asked
-        self.running.switch.link_listeners.append(obliging.link_changed)
+    def serve_requests(self, begin: Begin) -> None:
+        """Have other nodes told what they ask of this one: see `rpc_client`."""
+        sender = LinkSender(self.links, FrameKind.RPC, TrafficClass.BULK)
+        rpc_server = RpcServer(sender, self._loop, begin)
+        self.rpc_client.on_asked = rpc_server.asked
+        self.running.switch.link_listeners.append(rpc_server.link_changed)
 
     # What the host tells of nodes
 
@@ -364,7 +374,7 @@ class Cluster:
     def _look(self) -> None:
         """What is known of the nodes may be otherwise."""
         self.membership.look()
-        if self.entering.is_over:
+        if self.join.is_over:
             self.majority.look()
 
     # Beginning
@@ -379,7 +389,7 @@ class Cluster:
         """
         lost = self.running.start(are_asleep=True)
         self.running.hasten(METADATA_GROUP)
-        self.hosting.lose(lost)
+        self.quorum_members.lose(lost)
         if METADATA_GROUP in lost:
             raise StartFailed(
                 "the definitions of the cluster are damaged on this disk; have the cluster forget "
@@ -427,9 +437,9 @@ class Cluster:
 
     async def enter(self) -> None:
         """Return once all know that this node is here, and what they know is applied here."""
-        await self.entering.enter()
+        await self.join.enter()
         self._on_registry()
-        for _ in self.hosting.sweep():
+        for _ in self.quorum_members.sweep():
             await asyncio.sleep(0)  # the others hear of this node meanwhile
         self.running.wake()
         self.formation.entered()
@@ -447,7 +457,7 @@ class Cluster:
         others = {n: known for n, known in self._registry.entries.items() if n != self.name}
         for node, known in others.items():
             if node in self._known_peers.known and self._known_peers.id_of(node) != known.id:
-                if not self.entering.is_over:
+                if not self.join.is_over:
                     continue  # one of the two is long gone, and nobody knows yet which
                 if not self._is_joining(node):
                     self._forget(node)
@@ -455,7 +465,7 @@ class Cluster:
             self._known_peers.meet(node, known.address, known.id)
             self.set_peer(node, known.address)
         self._loop.call_soon(self.membership.look)
-        if not self.entering.is_over:
+        if not self.join.is_over:
             return
         for node in self._known_peers.known.keys() - others.keys():
             if not self._is_joining(node):
@@ -472,12 +482,13 @@ class Cluster:
         return known is not None and known.address is None and self.links.is_up(node)
 
     def _forget(self, node: NodeId) -> None:
-        """Whoever comes under this name begins anew."""
+        """Forget a node that was removed: one that comes under its name begins anew."""
         self._known_peers.forget(node)
         self.links.remove_peer(node)
         self.running.forget_node(node)
         self.common_time.forget(node)
-        self.hub.removed(node)
+        self.progress.forget(node)
+        self.session_router.removed(node)
 
     def set_peer(self, node: NodeId, address: ListenAddress) -> None:
         """Have links with it, at the place that this node was told, if it was."""
@@ -500,7 +511,7 @@ class Cluster:
     async def stop(self) -> None:
         """Have leaders know what was asked of them here, end all links, and do nothing any more."""
         if self.running.is_running:
-            await await_settled_sessions(self.hub.lines)
+            await await_settled_sessions(self.session_router.lines)
         self._stop_timers()
         self.running.stop()
         await self.links.stop()
@@ -584,7 +595,7 @@ class LocalClusterNode:
 
     @property
     def members(self) -> Founders | None:
-        if not self._cluster.entering.is_over:
+        if not self._cluster.join.is_over:
             return None
         return {node: known.address for node, known in self._cluster.registered.items()}
 
@@ -609,7 +620,7 @@ class LocalClusterNode:
     def send(self, node: NodeId, payload: bytes) -> None:
         links = self._cluster.links
         if links.speaks.get(node, 0) >= FORMATION_SINCE:
-            links.send(node, FrameKind.FORMATION, payload, lane=TrafficClass.URGENT)
+            links.send(node, FrameKind.FORMATION, payload, traffic=TrafficClass.URGENT)
 
     def draw_mark(self) -> str:
         return secrets.token_hex(MARK_LETTERS // 2)
@@ -642,7 +653,7 @@ class LocalClusterNode:
         if promise.founders and not is_there and self._cluster.progress.may_begin_as(FOUNDED_AS):
             host.create(METADATA_GROUP, FOUNDED_AS, Config.initial(promise.founders))
             self._cluster.running.hasten(METADATA_GROUP)
-        self._cluster.entering.look_again()
+        self._cluster.join.look_again()
 
     def reach(self, node: NodeId, address: ListenAddress) -> None:
         if node not in self._cluster.links.peers:

@@ -303,7 +303,7 @@ class TrafficClasses:
     def __init__(self, links: Links) -> None:
         self._links = links
         self._catching_up: dict[NodeId, set[GroupId]] = {}
-        """Groups whose appends to a node go by the bulk lane."""
+        """Groups whose appends to a node go as BULK."""
         self._pages: set[tuple[GroupId, int]] = set()
         """Group, and index of the first entry, of what was read from the disk in this turn."""
 
@@ -314,16 +314,16 @@ class TrafficClasses:
     def frames(
         self, node: NodeId, messages: Sequence[Message]
     ) -> Iterator[tuple[TrafficClass, list[Message]]]:
-        """What goes to a node in this turn, frame by frame, in order within each lane."""
+        """What goes to a node in this turn, frame by frame, in order within each class."""
         if len(messages) == 1:
-            yield self._lane_of(node, messages[0]), list(messages)
+            yield self._class_of(node, messages[0]), list(messages)
             return
-        lanes: dict[TrafficClass, list[Message]] = {}
+        traffic_classes: dict[TrafficClass, list[Message]] = {}
         for message in messages:
-            lanes.setdefault(self._lane_of(node, message), []).append(message)
-        for lane in sorted(lanes):
-            for frame in _split(lanes[lane]):
-                yield lane, frame
+            traffic_classes.setdefault(self._class_of(node, message), []).append(message)
+        for traffic in sorted(traffic_classes):
+            for frame in _split(traffic_classes[traffic]):
+                yield traffic, frame
 
     def end_turn(self) -> None:
         """All of its messages are sent."""
@@ -333,14 +333,14 @@ class TrafficClasses:
             if not self._links.waiting_bytes(node, TrafficClass.BULK):
                 del self._catching_up[node]
 
-    def _lane_of(self, node: NodeId, message: Message) -> TrafficClass:
+    def _class_of(self, node: NodeId, message: Message) -> TrafficClass:
         if isinstance(message, AppendRequest):
-            return self._lane_of_append(node, message)
+            return self._class_of_append(node, message)
         if isinstance(message, SnapshotOffer | SnapshotChunk):
             return TrafficClass.BULK
         return TrafficClass.URGENT
 
-    def _lane_of_append(self, node: NodeId, append: AppendRequest) -> TrafficClass:
+    def _class_of_append(self, node: NodeId, append: AppendRequest) -> TrafficClass:
         catching_up = self._catching_up.get(node)
         if catching_up is not None and append.group in catching_up:
             return TrafficClass.BULK

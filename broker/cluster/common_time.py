@@ -30,7 +30,7 @@ SKEW_MS_MAX = 1_000
 SLEW = 1_000
 """Common time gains or loses a millisecond in so many, at most."""
 
-PATIENCE_MS = 2_000
+CLOCKS_TIMEOUT_MS = 2_000
 """For how long after a start clocks are waited for that a majority can do without."""
 
 ROUND_TRIPS = 64
@@ -227,7 +227,7 @@ class CommonTime:
 
     def _is_time_to_begin(self, now_ms: int) -> bool:
         is_all = not self._unheard(self._deciding())
-        return is_all or (self._is_majority_known and now_ms - self._began_ms >= PATIENCE_MS)
+        return is_all or (self._is_majority_known and now_ms - self._began_ms >= CLOCKS_TIMEOUT_MS)
 
     def _slew(self, now_ms: int, epoch_ms: int) -> None:
         """Follow the median, in whole milliseconds."""

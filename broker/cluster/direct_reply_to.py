@@ -41,7 +41,7 @@ FRAME_BYTES_MAX = 1 << 20
 LONE_BYTES_MAX = 100 << 20
 """What is larger than this no link takes, and is dropped."""
 
-PATIENCE_S = 5.0
+REPLY_TIMEOUT_S = 5.0
 """After so long nobody is there, for all that is known."""
 
 
@@ -93,7 +93,7 @@ class RemoteReplies:
         later = Deferred[bool]()
         self._asked[number] = node, later
         self._sender.send(node, pack(QUESTION, number, name, text_errors=TEXT_ERRORS))
-        self._loop.call_later(PATIENCE_S, partial(self._answered, number, is_there=False))
+        self._loop.call_later(REPLY_TIMEOUT_S, partial(self._answered, number, is_there=False))
         return later
 
     def send(self, name: str, origins: Sequence[Origin], contents: Sequence[bytes]) -> None:

@@ -82,8 +82,17 @@ class GroupBackground:
     """Background work of one host, done in slices."""
 
     __slots__ = (
-        "_groups", "_is_over", "_lanes", "_multi", "_on_damaged", "_reads", "_scrubber",
-        "_settings", "_store", "_wanted", "snapshots",
+        "_groups",
+        "_is_over",
+        "_multi",
+        "_on_damaged",
+        "_reads",
+        "_scrubber",
+        "_settings",
+        "_store",
+        "_traffic_classes",
+        "_wanted",
+        "snapshots",
     )  # fmt: skip
 
     def __init__(
@@ -91,13 +100,13 @@ class GroupBackground:
         multi: MultiRaft,
         store: LogStore,
         groups: dict[GroupId, HostedGroup],
-        lanes: TrafficClasses,
+        traffic_classes: TrafficClasses,
         settings: HostLimits,
     ) -> None:
         self._multi = multi
         self._store = store
         self._groups = groups
-        self._lanes = lanes
+        self._traffic_classes = traffic_classes
         self._settings = settings
         self._reads: deque[ReadEntries | ReadState] = deque()
         self._wanted: dict[GroupId, None] = {}
@@ -172,7 +181,7 @@ class GroupBackground:
     def _read_entries(self, read: ReadEntries) -> int:
         entries = self._store.read(read.group, read.first, read.stop, read.bytes_max)
         if entries:
-            self._lanes.was_read(read.group, entries[0].index)
+            self._traffic_classes.was_read(read.group, entries[0].index)
         self._multi.group(read.group).entries_read(read.number, entries)
         return sum(map(size_of, entries))
 

@@ -84,7 +84,7 @@ class HistoryReplication:
 
     def _send(self, node: NodeId, frames: Iterable[bytes]) -> None:
         for frame in frames:
-            self._links.send(node, FrameKind.HISTORY, frame, lane=TrafficClass.BULK)
+            self._links.send(node, FrameKind.HISTORY, frame, traffic=TrafficClass.BULK)
 
     def ask(self) -> None:
         """The exchanges that there are are known."""

@@ -120,9 +120,23 @@ class HostedGroup:
     """Made by the host, when the group is found or created; outlived by nothing of the group."""
 
     __slots__ = (
-        "_ask", "_followed", "_multi", "_next_context", "_reads", "_refused", "_timed", "_told",
-        "_waiting", "applied", "commit_ms", "group", "incarnation", "is_gone", "is_restored",
-        "machine", "misfit",
+        "_ask",
+        "_followed",
+        "_multi",
+        "_next_context",
+        "_notified",
+        "_reads",
+        "_refused",
+        "_timed",
+        "_waiting",
+        "applied",
+        "commit_ms",
+        "group",
+        "incarnation",
+        "is_gone",
+        "is_restored",
+        "machine",
+        "misfit",
     )  # fmt: skip
 
     def __init__(
@@ -148,7 +162,7 @@ class HostedGroup:
         self._ask = ask
         self._followed: tuple[int, NodeId | None] = 0, None
         """Term and leader; "followed" as in `Machine`."""
-        self._told: tuple[int, NodeId | None] | None = None
+        self._notified: tuple[int, NodeId | None] | None = None
         """The same as the image was told last."""
         self._waiting = PendingProposals()
         self._refused: ProposalRefused | None = None
@@ -271,8 +285,8 @@ class HostedGroup:
 
     def _tell(self) -> None:
         """Tell the image who leads, once it is one."""
-        if self.is_restored and self._told != self._followed:
-            self._told = self._followed
+        if self.is_restored and self._notified != self._followed:
+            self._notified = self._followed
             self.machine.followed(*self._followed)
 
     def on_led(self, term: int) -> None:

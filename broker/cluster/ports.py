@@ -37,7 +37,7 @@ def joined(payload: Payload) -> bytes:
 
 
 class TrafficClass(IntEnum):
-    """Frames keep their order within a lane; those of a lower number go first."""
+    """Frames keep their order within a class; those of a lower number go first."""
 
     URGENT = 0
     """Pings, votes and answers: small, and never behind bodies."""
@@ -59,17 +59,17 @@ class FrameKind(IntEnum):
     """As which member of the metadata group a node may begin."""
     REVISION = 5
     """Whether a node is as far with definitions, and that it is."""
-    EXTENT = 6
+    LOG_POSITION = 6
     """How far a member of a queue is, and the answer."""
     ROOM = 7
     """Whether the disk of a node has room."""
     ALARM = 8
     """What a node is low on."""
-    SIGHTING = 9
+    PEER_VIEW = 9
     """Which nodes are seen to run, and the answer."""
     HISTORY = 10
     """Messages that an exchange keeps for those who will be bound to it."""
-    ERRAND = 11
+    RPC = 11
     """What a node is to tell or do for somebody who has asked another, and what it says."""
     REPLY = 12
     """Answers to a requester of direct reply-to there, and whether there is one."""
@@ -84,7 +84,7 @@ class FrameKind(IntEnum):
 
 
 OnFrame = Callable[[NodeId, FrameKind, bytes], None]
-"""(from whom, kind, payload), on whichever lane it came."""
+"""(from whom, kind, payload), of whichever class it was."""
 
 OnLink = Callable[[NodeId, bool], None]
 """(other end, is up)."""
@@ -100,13 +100,15 @@ class Links(Protocol):
     """Up: a new link is open, what was sent over an earlier one may be lost.  Down: the link is
     gone, and it could not be opened again at once."""
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
         """To a node whose link is down: dropped.  Consensus repeats, streams resend."""
 
     def is_up(self, node: NodeId) -> bool:
         """Whether `on_link` has last said so; a node that is not known is not up."""
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         """Given to `send` and not yet to the network, for back-pressure; 0 if the link is down."""
 
 

@@ -4,7 +4,7 @@
                                                                      |
          +---------- turn: tick, feed, output once ------------------+
          v
-    messages by lane, persist, roles, restores, applies, configs, led, answers, reads ...
+    messages by class, persist, roles, restores, applies, configs, led, answers, reads ...
 
 The daemon, the embedded cluster and the simulator run this class; what differs is behind the ports.
 
@@ -97,10 +97,31 @@ class RaftHost:
     """Used from one thread.  `start` comes first; frames and link changes may come before it."""
 
     __slots__ = (
-        "_absent", "_asked", "_chores", "_day", "_groups", "_inbox", "_is_over", "_is_turn_asked",
-        "_is_work_asked", "_lanes", "_links", "_multi", "_on_fatal", "_owner", "_schedule",
-        "_steps", "_store", "_wake_at_ms", "durable", "is_disk_awaited", "leader_changes",
-        "rewrite", "snapshots", "space", "submitted",
+        "_absent",
+        "_asked",
+        "_background",
+        "_clock_exchange",
+        "_groups",
+        "_inbox",
+        "_is_over",
+        "_is_turn_asked",
+        "_is_work_asked",
+        "_links",
+        "_multi",
+        "_on_fatal",
+        "_owner",
+        "_schedule",
+        "_steps",
+        "_store",
+        "_traffic_classes",
+        "_wake_at_ms",
+        "durable",
+        "is_disk_awaited",
+        "leader_changes",
+        "rewrite",
+        "snapshots",
+        "space",
+        "submitted",
     )  # fmt: skip
 
     def __init__(self, multi: MultiRaft, ports: RaftHostEnvironment, settings: HostLimits) -> None:
@@ -110,14 +131,16 @@ class RaftHost:
         self._links = ports.links
         self._schedule = ports.schedule
         self._owner = ports.owner
-        self._day = ports.day
+        self._clock_exchange = ports.day
         self._on_fatal = ports.on_fatal
         self._groups: dict[GroupId, HostedGroup] = {}
-        self._lanes = TrafficClasses(ports.links)
-        self._chores = GroupBackground(multi, ports.store, self._groups, self._lanes, settings)
-        self.snapshots = self._chores.snapshots
+        self._traffic_classes = TrafficClasses(ports.links)
+        self._background = GroupBackground(
+            multi, ports.store, self._groups, self._traffic_classes, settings
+        )
+        self.snapshots = self._background.snapshots
         """Which groups owe one."""
-        self.rewrite = self._chores.rewrite
+        self.rewrite = self._background.rewrite
         """See `GroupBackground`."""
         self._absent: set[AbsentMember] = set()
         """Members that are not here, of which that is not said yet."""
@@ -155,7 +178,7 @@ class RaftHost:
         self._multi.load(loaded.groups, are_asleep=are_asleep)
         for found in loaded.groups:
             self._add(found.group, found.incarnation)
-        self._chores.start(self._schedule.now_ms(), self._damaged)
+        self._background.start(self._schedule.now_ms(), self._damaged)
         self.feed(_nothing)
         return loaded.lost
 
@@ -165,7 +188,7 @@ class RaftHost:
         What was submitted is the store's, which can be closed now.
         """
         self._is_over = True
-        self._chores.stop()
+        self._background.stop()
         self._inbox.clear()
         for hosted in self._groups.values():
             hosted.on_gone()
@@ -329,7 +352,7 @@ class RaftHost:
         self.snapshots.is_short = not space.has_room
         self.snapshots.is_full = not space.takes_entries
         now_ms = self._schedule.now_ms()
-        multi.tick(now_ms, self._day.told())
+        multi.tick(now_ms, self._clock_exchange.told())
         self._take(self._inbox)
         unread = {str(args[0]) for call, args in self._inbox if call == self._receive}
         self._take(self._asked)
@@ -337,8 +360,8 @@ class RaftHost:
             self._ask_turn()
         self._steps = 0
         self._do(multi.output(unread))
-        self._lanes.end_turn()
-        work_ms = None if self._is_work_asked else self._chores.due_ms(now_ms)
+        self._traffic_classes.end_turn()
+        work_ms = None if self._is_work_asked else self._background.due_ms(now_ms)
         if work_ms is not None and work_ms <= now_ms:
             self._is_work_asked = True
             self._schedule.work_soon()
@@ -356,7 +379,7 @@ class RaftHost:
             call(*args)
 
     def _work(self) -> None:
-        self._chores.do_slice(self._schedule.now_ms())
+        self._background.do_slice(self._schedule.now_ms())
 
     def _plan_wake(self, turn_ms: int | None, work_ms: int | None) -> None:
         """Be woken for whichever comes first, unless that is going to happen anyway."""
@@ -392,13 +415,13 @@ class RaftHost:
             if (hosted := self._groups.get(readable.group)) is not None:
                 hosted.on_readable(readable)
         for read in output.reads:
-            self._chores.read(read)
+            self._background.read(read)
         for group in output.snapshots_wanted:
-            self._chores.want_snapshot(group)
+            self._background.want_snapshot(group)
         for verdict in output.verdicts:
             self._owner.judged(verdict)
         for echo in output.echoes:
-            self._day.heard(echo)
+            self._clock_exchange.heard(echo)
         for absent in output.absent:
             self._on_absent(absent)
         for node, group in output.unknown:
@@ -416,8 +439,8 @@ class RaftHost:
 
     def _send(self, node: NodeId, messages: list[Message]) -> None:
         if self._links.is_up(node):
-            for lane, frame in self._lanes.frames(node, messages):
-                self._links.send(node, FrameKind.CONSENSUS, encode(frame), lane=lane)
+            for traffic, frame in self._traffic_classes.frames(node, messages):
+                self._links.send(node, FrameKind.CONSENSUS, encode(frame), traffic=traffic)
 
     def _on_role(self, change: RoleChange) -> None:
         """Whoever has no image, and gets none, must not lead."""

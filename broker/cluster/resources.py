@@ -52,7 +52,7 @@ class SharedAlarms:
     def _say(self, node: NodeId) -> None:
         """Urgently: a frame that does not fit resets the link, and is not lost with it."""
         payload = msgpack.packb(self._said)
-        self._links.send(node, FrameKind.ALARM, payload, lane=TrafficClass.URGENT)
+        self._links.send(node, FrameKind.ALARM, payload, traffic=TrafficClass.URGENT)
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         self._alarms.set_elsewhere(node, ())

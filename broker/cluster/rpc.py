@@ -32,8 +32,8 @@ from fluffle.raft.config import NodeId
 
 BEGIN, GO_ON, GIVE_UP, PAGE, REFUSAL = range(5)
 
-PATIENCE_S = 5.0
-"""For a page: longer than a link needs to be given up, which is better to be told."""
+REPLY_TIMEOUT_S = 5.0
+"""Of a page: longer than a link needs to be given up, which is the better reason to report."""
 
 OPEN_MAX = 64
 """Of one node that asks."""
@@ -66,56 +66,57 @@ class NoReply(NamedTuple):
     why: str
 
 
-Told: TypeAlias = Page | RequestRefused | NoReply
+RpcReply: TypeAlias = Page | RequestRefused | NoReply
 
 
 class RpcRequest:
     """A request to one node.  `take` when there is something; `stop` it in the end."""
 
-    __slots__ = ("_awaited", "_errands", "_told", "_waiting", "node", "number")
+    __slots__ = ("_awaited", "_client", "_reply", "_waiting", "node", "number")
 
-    def __init__(self, errands: RpcClient, node: NodeId, number: int) -> None:
-        self._errands = errands
+    def __init__(self, client: RpcClient, node: NodeId, number: int) -> None:
+        self._client = client
         self.node = node
         self.number = number
-        self._told: Told | None = None
+        self._reply: RpcReply | None = None
         self._awaited: Deferred[None] | None = None
         self._waiting: Timer | None = None
 
     @property
-    def is_told(self) -> bool:
+    def has_reply(self) -> bool:
         """Whether there is something to take."""
-        return self._told is not None
+        return self._reply is not None
 
     def wait(self) -> Deferred[None]:
-        """Answered as soon as there is."""
+        """Return what is answered as soon as there is something to take."""
         self._awaited = awaited = Deferred[None]()
         return awaited
 
-    def take(self) -> Told:
-        """What the node has said.  Of a list it then says what is next."""
-        told, self._told = self._told, None
-        assert told is not None, "it was waited for"
-        if isinstance(told, Page) and told.has_more:
-            self._errands.send(self, GO_ON)
-        return told
+    def take(self) -> RpcReply:
+        """Take the reply of the node, and have it send the next page of a list."""
+        reply, self._reply = self._reply, None
+        assert reply is not None, "it was waited for"
+        if isinstance(reply, Page) and reply.has_more:
+            self._client.send(self, GO_ON)
+        return reply
 
     def stop(self) -> None:
-        """Nobody waits for it any more."""
+        """End it: its reply is not waited for any more."""
         self._awaited = None
-        self._errands.end(self)
+        self._client.end(self)
 
-    # Called by the errands
+    # Called by the client
 
     def wait_at_most(self, waiting: Timer | None) -> None:
-        """Whoever gives the node time for its next word."""
+        """Keep the timer of the next reply in the place of the one before."""
         if self._waiting is not None:
             self._waiting.cancel()
         self._waiting = waiting
 
-    def tell(self, told: Told) -> None:
+    def answer(self, reply: RpcReply) -> None:
+        """Have a reply to be taken."""
         self.wait_at_most(None)
-        self._told = told
+        self._reply = reply
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.answer(None)
@@ -124,53 +125,55 @@ class RpcRequest:
 class RpcClient:
     """Requests of one node to others that have not been answered."""
 
-    __slots__ = ("_begun", "_loop", "_number", "_sender", "on_asked", "patience_s")
+    __slots__ = ("_begun", "_loop", "_number", "_sender", "on_asked", "reply_timeout_s")
 
     def __init__(
-        self, sender: FrameSender, loop: EventLoop, *, patience_s: float = PATIENCE_S
+        self, sender: FrameSender, loop: EventLoop, *, reply_timeout_s: float = REPLY_TIMEOUT_S
     ) -> None:
         self._sender = sender
         self._loop = loop
-        self.patience_s = patience_s
+        self.reply_timeout_s = reply_timeout_s
         """For a page, in seconds."""
         self._begun: dict[int, RpcRequest] = {}
         self._number = 0
         self.on_asked: Callable[[NodeId, list[Any]], None] = _nothing
         """What others ask of this node: see `RpcServer`."""
 
-    def begin(self, node: NodeId, request: bytes) -> RpcRequest:
-        """Whatever comes of it is there to be taken at once, or in a bounded time."""
+    def begin(self, node: NodeId, body: bytes) -> RpcRequest:
+        """Send a request; there is a reply to be taken at once, or in a bounded time."""
         self._number = number = self._number + 1
-        errand = RpcRequest(self, node, number)
+        request = RpcRequest(self, node, number)
         if hindrance := self._sender.hindrance(node):
-            errand.tell(NoReply(hindrance))
+            request.answer(NoReply(hindrance))
         else:
-            self._begun[number] = errand
-            self.send(errand, BEGIN, request)
-        return errand
+            self._begun[number] = request
+            self.send(request, BEGIN, body)
+        return request
 
-    def send(self, errand: RpcRequest, kind: int, *fields: object) -> None:
-        """Have it say something, in time."""
-        silent = partial(self._silent, errand, f"it has said nothing for {self.patience_s:g} s")
-        errand.wait_at_most(self._loop.call_later(self.patience_s, silent))
-        self._sender.send(errand.node, pack(kind, errand.number, *fields))
+    def send(self, request: RpcRequest, kind: int, *fields: object) -> None:
+        """Send a frame of a request, which the node has to answer in time."""
+        silent = partial(
+            self._on_silence, request, f"it has said nothing for {self.reply_timeout_s:g} s"
+        )
+        request.wait_at_most(self._loop.call_later(self.reply_timeout_s, silent))
+        self._sender.send(request.node, pack(kind, request.number, *fields))
 
-    def end(self, errand: RpcRequest) -> None:
-        """Unless it has ended: who does it may stop, too, if it is not of an older version now."""
-        errand.wait_at_most(None)
-        is_begun = self._begun.pop(errand.number, None) is not None
-        if is_begun and not self._sender.hindrance(errand.node):
-            self._sender.send(errand.node, pack(GIVE_UP, errand.number))
+    def end(self, request: RpcRequest) -> None:
+        """End a request; the node may stop, too, unless it is of an older version by now."""
+        request.wait_at_most(None)
+        is_begun = self._begun.pop(request.number, None) is not None
+        if is_begun and not self._sender.hindrance(request.node):
+            self._sender.send(request.node, pack(GIVE_UP, request.number))
 
-    def _silent(self, errand: RpcRequest, why: str) -> None:
-        self.end(errand)
-        errand.tell(NoReply(why))
+    def _on_silence(self, request: RpcRequest, why: str) -> None:
+        self.end(request)
+        request.answer(NoReply(why))
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """What was under way over the link before is lost, also if there is another."""
         del is_up
-        for errand in [each for each in self._begun.values() if each.node == node]:
-            self._silent(errand, "the link to it was lost")
+        for request in [each for each in self._begun.values() if each.node == node]:
+            self._on_silence(request, "the link to it was lost")
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """What another node asks or says.  Raises `BadFrame`."""
@@ -178,40 +181,40 @@ class RpcClient:
             case [0 | 1 | 2 as kind, int(number), *rest] if are_numbers(kind, number):
                 self.on_asked(node, [kind, number, *rest])
             case [3 as kind, int(number), bool(has_more), bytes(rows)] if are_numbers(kind, number):
-                self._tell(node, number, Page(rows, has_more))
+                self._on_reply(node, number, Page(rows, has_more))
             case [4 as kind, int(number), int(code), str(text)] if are_numbers(kind, number, code):
-                self._tell(node, number, RequestRefused(code, text))
+                self._on_reply(node, number, RequestRefused(code, text))
             case _:
-                raise BadFrame("no errand, and nothing that is said to one")
+                raise BadFrame("no request, and no reply to one")
 
-    def _tell(self, node: NodeId, number: int, told: Told) -> None:
-        """Not what is late, and not what nobody has asked."""
-        errand = self._begun.get(number)
-        if errand is None or errand.node != node:
+    def _on_reply(self, node: NodeId, number: int, reply: RpcReply) -> None:
+        """Take a reply, unless it is late, or to no request to that node."""
+        request = self._begun.get(number)
+        if request is None or request.node != node:
             return
-        if not (isinstance(told, Page) and told.has_more):
+        if not (isinstance(reply, Page) and reply.has_more):
             del self._begun[number]
-        errand.tell(told)
+        request.answer(reply)
 
 
 def _nothing(_node: NodeId, _row: list[Any]) -> None:
-    """It is asked too early: who asks gives up."""
+    """Do nothing: it is asked before this node serves requests, and will be asked again."""
 
 
 class Listing(Protocol):
-    """Something that is told page by page."""
+    """A list that is sent page by page."""
 
     def go_on(self) -> None:
-        """Have the next page told, not before this returns."""
+        """Have the next page sent, not before this returns."""
 
     def close(self) -> None:
-        """Nobody reads it any more: tell nothing, and end what is done for it."""
+        """End it: it is not read any more, so send nothing."""
 
 
-Tell: TypeAlias = Callable[[Page | RequestRefused], None]
+Reply: TypeAlias = Callable[[Page | RequestRefused], None]
 
-Begin: TypeAlias = Callable[[bytes, Tell], Listing]
-"""Looks at a request; what comes of it is told to that function, when it is asked to go on."""
+Begin: TypeAlias = Callable[[bytes, Reply], Listing]
+"""Looks at a request; calls that function with each page, when it is asked to go on."""
 
 
 class OpenListing:
@@ -244,22 +247,22 @@ class RpcServer:
     def asked(self, node: NodeId, row: list[Any]) -> None:
         """See `RpcClient.receive`.  Raises `BadFrame`."""
         match row:
-            case [0, number, bytes(request)]:
-                self._begin(node, number, request)
+            case [0, number, bytes(body)]:
+                self._begin(node, number, body)
             case [1, number]:
                 self._go_on(node, number)
             case [2, number]:
                 self._close(node, number)
             case _:
-                raise BadFrame("no errand")
+                raise BadFrame("no request")
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """Whoever is at its end now has asked nothing yet."""
+        """Close the lists of a node: over a new link it has asked for none."""
         del is_up
         for number in tuple(self._open.get(node, ())):
             self._close(node, number)
 
-    def _begin(self, node: NodeId, number: int, request: bytes) -> None:
+    def _begin(self, node: NodeId, number: int, body: bytes) -> None:
         self._close(node, number)  # of another life
         of_it = self._open.setdefault(node, {})
         if len(of_it) >= OPEN_MAX:
@@ -267,28 +270,28 @@ class RpcServer:
             self._sender.send(node, pack(REFUSAL, number, int(ResourceError.code), text))
             return
         of_it[number] = begun = OpenListing()
-        begun.listing = self._begin_listing(request, partial(self._tell, node, number))
+        begun.listing = self._begin_listing(body, partial(self._reply, node, number))
         begun.listing.go_on()
 
     def _go_on(self, node: NodeId, number: int) -> None:
-        """Nothing of one that has been closed: who asks gives up."""
+        """Send the next page, unless the list has been closed: whoever asks gives up."""
         begun = self._open.get(node, {}).get(number)
         if begun is not None and begun.unread is not None:
             begun.read()
             begun.listing.go_on()
 
-    def _tell(self, node: NodeId, number: int, told: Page | RequestRefused) -> None:
+    def _reply(self, node: NodeId, number: int, reply: Page | RequestRefused) -> None:
         begun = self._open[node][number]
-        if isinstance(told, RequestRefused):
+        if isinstance(reply, RequestRefused):
             self._forget(node, number)
-            self._sender.send(node, pack(REFUSAL, number, *told))
+            self._sender.send(node, pack(REFUSAL, number, *reply))
             return
-        if told.has_more:
+        if reply.has_more:
             close = partial(self._close, node, number)
             begun.unread = self._loop.call_later(UNREAD_S_MAX, close)
         else:
             self._forget(node, number)
-        self._sender.send(node, pack(PAGE, number, told.has_more, told.rows))
+        self._sender.send(node, pack(PAGE, number, reply.has_more, reply.rows))
 
     def _close(self, node: NodeId, number: int) -> None:
         begun = self._forget(node, number)

@@ -25,14 +25,12 @@ from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_queues import QuorumMembers, QuorumQueues, sweep_all
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
-from fluffle.broker.durability.definitions.known_peers import KnownPeer, KnownPeers
+from fluffle.broker.durability.definitions.known_peers import KnownPeer
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
+from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.quorum.encoding import VERSION
-from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import NodeId
-from fluffle.storage.store import Store
 
 LONE: NodeId = "this node"
 """The only member of each queue.  A node that is alone may be given another name at any start; this
@@ -47,15 +45,17 @@ class NoLinks:
     on_frame: OnFrame
     on_link: OnLink
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
         """It is dropped, as where a link is down."""
 
     def is_up(self, node: NodeId) -> bool:
         del node
         return False
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
-        del node, lane
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
+        del node, traffic
         return 0
 
 
@@ -103,41 +103,41 @@ class SingleNodeQuorum:
 
     name = LONE
 
-    __slots__ = ("hosting", "hub", "queues", "running", "view")
+    __slots__ = ("queues", "quorum_members", "running", "session_router", "view")
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        store: Store,
-        known_peers: KnownPeers,
-        *,
-        services: QuorumServices,
-        aging: QueueTiming,
-    ) -> None:
+    def __init__(self, services: NodeServices) -> None:
         """A life begins: what it writes is on disk no sooner than its number.
 
-        `known_peers` remember in which life the node itself was last, too.
+        Known peers remember in which life the node itself was last, too.
         """
+        runtime, durability = services.runtime, services.durability
+        known_peers = durability.known_peers
+        quorum_services = QuorumServices(
+            services.dead_letter, services.settings, runtime.traffic, services.config.quorum
+        )
         loop = asyncio.get_running_loop()
         known = known_peers.known.get(LONE, KnownPeer())
         boot = Boot(known.boot + 1, secrets.token_bytes(BOOT_NONCE_BYTES))
         known_peers.lives(LONE, boot.count, boot.nonce)
         links, time = NoLinks(), CommonTime(LONE, runtime.clock, lambda: {LONE})
         self.view = view = SingleNodeView(session_boot(boot))
-        self.hub = SessionRouter(SessionTransport(view, links, runtime.turn, loop, runtime.clock))
-        self.hosting = QuorumMembers(self.hub, view, time, loop, aging=aging, services=services)
-        self.queues = QuorumQueues(LONE, secrets.randbits, services)
+        transport = SessionTransport(view, links, runtime.turn, loop, runtime.clock)
+        self.session_router = SessionRouter(transport)
+        self.quorum_members = QuorumMembers(
+            self.session_router, view, time, loop, aging=services.aging, services=quorum_services
+        )
+        self.queues = QuorumQueues(LONE, secrets.randbits, quorum_services)
         """Makes them."""
-        self.queues.connect(self.hosting, Deletions(LOCAL_READ_BARRIER, {}))
+        self.queues.connect(self.quorum_members, Deletions(LOCAL_READ_BARRIER, {}))
         self.running = RunningHost(
-            HostIdentity(LONE, boot.count, Random()), store, runtime.turn, links,
-            self.hosting, clock=time, loop=loop, on_fatal=runtime.on_fatal,
+            HostIdentity(LONE, boot.count, Random()), durability.store, runtime.turn, links,
+            self.quorum_members, clock=time, loop=loop, on_fatal=runtime.on_fatal,
         )  # fmt: skip
         view.running = self.running
-        self.hosting.host = self.running.host
-        self.hosting.force_single_member = self.running.force_single_member
-        self.running.before.append(self.hub.before_consensus)
-        self.running.after.append(self.hub.after_consensus)
+        self.quorum_members.host = self.running.host
+        self.quorum_members.force_single_member = self.running.force_single_member
+        self.running.before.append(self.session_router.before_consensus)
+        self.running.after.append(self.session_router.after_consensus)
 
     def start(self, metadata: Metadata) -> None:
         """Take up what is on disk of the queues that are defined, and of no others.
@@ -145,8 +145,8 @@ class SingleNodeQuorum:
         Raises `StorageError`.
         """
         self.view.metadata = metadata
-        self.hosting.lose(self.running.start())
-        sweep_all(self.hosting)
+        self.quorum_members.lose(self.running.start())
+        sweep_all(self.quorum_members)
         for group, hosted in self.running.host.groups.items():
             if hosted.status.is_quarantined:
-                self.hosting.damaged(group, hosted.status.floor, "since earlier")
+                self.quorum_members.damaged(group, hosted.status.floor, "since earlier")

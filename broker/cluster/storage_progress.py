@@ -174,8 +174,8 @@ class StorageProgress:
     """How far the disk of one node has come, and what it knows of the others' disks."""
 
     __slots__ = (
-        "_found", "_incarnation", "_lives", "_name", "_of_itself", "_on_put_back", "_send", "_sent",
-        "disk", "memory",
+        "_found", "_incarnation", "_lives", "_name", "_on_put_back", "_rows_by_witness", "_send",
+        "_sent", "disk", "memory",
     )  # fmt: skip
 
     def __init__(
@@ -202,8 +202,18 @@ class StorageProgress:
         """The last frames to each node over the link that is up: beginnings, and rows."""
         self._found: dict[NodeId, tuple[int, int]] = {}
         """Nodes whose disks were put back, with the incarnation and life in which that was said."""
-        self._of_itself: dict[NodeId, list[DurableCommit]] = {}
-        """All that each other node has said last of this one."""
+        self._rows_by_witness: dict[NodeId, list[DurableCommit]] = {}
+        """By node of the cluster, all that it has said last of this one."""
+
+    @property
+    def witnesses(self) -> Collection[NodeId]:
+        """The nodes whose last statement of this one is kept."""
+        return self._rows_by_witness.keys()
+
+    def forget(self, node: NodeId) -> None:
+        """Forget what a node has said: it is none of the cluster any more."""
+        self._rows_by_witness.pop(node, None)
+        self._found.pop(node, None)
 
     def may_begin_as(self, incarnation: int) -> bool:
         """Whether this disk has what others know of the member as which it is to begin.
@@ -212,7 +222,7 @@ class StorageProgress:
         this disk lacks the disk was put back to before it had begun, and this node ends.  What is
         known of members that had the name before says nothing of this disk.
         """
-        for sender, rows in self._of_itself.items():
+        for sender, rows in self._rows_by_witness.items():
             for row in rows:
                 if row.incarnation == incarnation and not self._has(row):
                     self._on_put_back(DiskPutBack(put_back(sender, row, self._lives)))
@@ -271,7 +281,7 @@ class StorageProgress:
                     self._compare(node, each)
                 self._learn(node, each)
         if of_itself:
-            self._of_itself[sender] = of_itself
+            self._rows_by_witness[sender] = of_itself
             if ours := self._incarnation():
                 self.may_begin_as(ours)
 

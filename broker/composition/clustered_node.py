@@ -13,7 +13,7 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.cluster import Cluster, ClusterEnvironment
+from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.history_replication import HistoryReplication
 from fluffle.broker.cluster.host_loop import log_refused
@@ -27,7 +27,6 @@ from fluffle.broker.cluster.queues.classic_queues import ClassicQueues, ClassicQ
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.resources import SharedAlarms, SharedUsage
-from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
@@ -39,8 +38,10 @@ from fluffle.broker.definitions.ended_queues import (
 )
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import FactoryByType, QueueFactory
+from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.vhost import OnKept
 from fluffle.raft.config import NodeId
 from fluffle.storage.environment import data_file
@@ -63,14 +64,36 @@ class ClusteredNode:
     """Implementation of `ClusterPort` for a node of a cluster."""
 
     __slots__ = (
-        "_catalogue", "_classic_queues", "_config", "_histories", "_life", "_quorum_queues",
-        "_services", "boot", "cluster", "kept", "maker",
-    )  # fmt: skip
+        "_at_end",
+        "_catalogue",
+        "_classic_queues",
+        "_config",
+        "_dead_letters",
+        "_histories",
+        "_life",
+        "_quorum_queues",
+        "_services",
+        "boot",
+        "cluster",
+        "kept",
+        "maker",
+    )
 
-    def __init__(self, services: NodeServices, config: ClusterConfig) -> None:
-        """A life of the node begins.  StartFailed."""
+    def __init__(
+        self,
+        services: NodeServices,
+        config: ClusterConfig,
+        *,
+        dead_letters: DeadLetters,
+        at_end: Callable[[Callable[[], None]], object],
+    ) -> None:
+        """A life of the node begins.  `at_end` has something called when the node ends, before it
+        is stopped.  StartFailed.
+        """
         durability, node = services.durability, services.config.node_name
         self._services = services
+        self._dead_letters = dead_letters
+        self._at_end = at_end
         self._config = config
         nonce = secrets.token_bytes(BOOT_NONCE_BYTES)
         disk = DiskAtStart(
@@ -108,32 +131,21 @@ class ClusteredNode:
         self.cluster = cluster = Cluster(
             self._life,
             self._config,
-            ClusterEnvironment(
-                store=durability.store,
-                turn=services.runtime.turn,
-                clock=services.runtime.clock,
-                moved=services.environment.moved,
-                apply=catalogue.apply,
-                vhosts=catalogue.vhosts,
-                registry=catalogue.nodes,
-                known_peers=durability.known_peers,
-                kept=durability.identity,
-                queues_on=partial(count_on, catalogue),
-                queues=self._quorum_queues,
-                aging=services.aging,
-                on_fatal=services.runtime.on_fatal,
-            ),
+            services,
+            catalogue,
+            queues=self._quorum_queues,
+            queues_on=partial(count_on, catalogue),
         )
         self._classic_queues.reach = ClassicQueuesEnvironment(
-            cluster.hub, asyncio.get_running_loop().call_later, durability.commits,
-            cluster.everywhere, catalogue.vhosts, cluster.deletions,
+            cluster.session_router, asyncio.get_running_loop().call_later, durability.commits,
+            cluster.applied_barrier, catalogue.vhosts, cluster.deletions,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         self._histories.begin(cluster.links, catalogue.vhosts, loop.call_soon)
         self._listen(FrameKind.HISTORY, self._histories)
         switch = cluster.running.switch
-        switch.link_listeners.append(lambda _node, _is_up: services.dead_letters.hasten())
-        return cluster.everywhere
+        switch.link_listeners.append(lambda _node, _is_up: self._dead_letters.hasten())
+        return cluster.applied_barrier
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
         links, loop = self._begun.links, asyncio.get_running_loop()
@@ -170,12 +182,12 @@ class ClusteredNode:
         await cluster.enter()
         catalogue = self._catalogue
         is_ended = ended_before(cluster.name, self.boot)
-        await completion_of(partial(remove_ended, catalogue, cluster.everywhere, is_ended))
+        await completion_of(partial(remove_ended, catalogue, cluster.applied_barrier, is_ended))
         queues = {queue.definition.id for queue in queues_here(catalogue)}
         if count := services.durability.journals_by_id.sweep(queues):
             event(logger, logging.INFO, "journals_swept", count=count)
         leftovers = EndedQueues(catalogue, cluster, asyncio.get_running_loop().call_later)
-        services.at_end(leftovers.stop)
+        self._at_end(leftovers.stop)
         leftovers.watch()
         self._histories.ask()
 
@@ -208,7 +220,7 @@ class ClusteredNode:
         return member == self._begun.name or self._begun.absent.is_alive(member)
 
     def leader_of(self, queue: int) -> str:
-        return self._begun.hub.lines.leader_of(queue).node
+        return self._begun.session_router.lines.leader_of(queue).node
 
     # Ending
 

@@ -19,7 +19,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.coroutines import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster_port import ClusterPort, NodeServices
+from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.composition.observers import own_exchanges
 from fluffle.broker.composition.single_node import SingleNode
 from fluffle.broker.config.config import Config
@@ -39,6 +39,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.node_services import NodeServices
 from fluffle.broker.process.environment import Environment
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
@@ -142,16 +143,16 @@ class NodeDefinitions:
                 traffic=runtime.traffic,
             ),
             dead_letter=dead_letter,
-            dead_letters=self.dead_letters,
             aging=QueueTiming(runtime.timers, self._delete_disused),
             settings=settings,
-            at_end=at_end,
         )
         if config.cluster is None:
             return SingleNode(services)
         from fluffle.broker.composition.clustered_node import ClusteredNode  # noqa: PLC0415  slow, and only if it is used
 
-        return ClusteredNode(services, config.cluster)
+        return ClusteredNode(
+            services, config.cluster, dead_letters=self.dead_letters, at_end=at_end
+        )
 
     def _restored(self, passwords: PasswordThreads) -> Catalogue:
         image = self._durability.image

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.cluster_port import NodeServices
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
+from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import FactoryByType, QueueFactory
 from fluffle.broker.runtime.turn import do_nothing
@@ -61,23 +61,9 @@ class SingleNode:
 
     def _quorum_queues(self) -> QueueFactory:
         """The first one is declared, or was there when the process before this ended."""
-        # These are slow to import, and rarely used.
-        from fluffle.broker.cluster.queues.quorum_member import QuorumServices  # noqa: PLC0415
-        from fluffle.broker.cluster.single_node_quorum import SingleNodeQuorum  # noqa: PLC0415
+        from fluffle.broker.cluster.single_node_quorum import SingleNodeQuorum  # noqa: PLC0415  slow, and rarely used
 
-        services = self._services
-        self._lone = lone = SingleNodeQuorum(
-            services.runtime,
-            services.durability.store,
-            services.durability.known_peers,
-            services=QuorumServices(
-                services.dead_letter,
-                services.settings,
-                services.runtime.traffic,
-                services.config.quorum,
-            ),
-            aging=services.aging,
-        )
+        self._lone = lone = SingleNodeQuorum(self._services)
         lone.running.host.space.on_no_room = self._no_room
         if self._metadata is not None:
             lone.start(self._metadata)
@@ -124,7 +110,9 @@ class SingleNode:
         return True
 
     def leader_of(self, queue: int) -> str:
-        return self._lone.hub.lines.leader_of(queue).node if self._lone is not None else ""
+        return (
+            self._lone.session_router.lines.leader_of(queue).node if self._lone is not None else ""
+        )
 
     # Nobody else
 
@@ -141,7 +129,7 @@ class SingleNode:
         if self._lone is not None and self._lone.running.is_running:
             from fluffle.broker.cluster.leadership_transfer import await_settled_sessions  # noqa: PLC0415  as above
 
-            await await_settled_sessions(self._lone.hub.lines)
+            await await_settled_sessions(self._lone.session_router.lines)
         self.cut_off()
 
     def cut_off(self) -> None:

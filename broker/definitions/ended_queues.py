@@ -139,7 +139,7 @@ class EndedQueues:
         self._queried.add(node)
         is_alive = self._cluster.absent.is_alive
         others = frozenset(each for each in self._catalogue.nodes.entries if is_alive(each))
-        self._cluster.sightings.ask(others, partial(self._on_sightings, node, boot, others))
+        self._cluster.peer_views.ask(others, partial(self._on_sightings, node, boot, others))
 
     def _on_sightings(
         self, node: str, boot: int, others: Set[str], sights: Mapping[str, Set[str]]

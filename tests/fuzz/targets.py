@@ -379,7 +379,7 @@ def stranger_at(name: str, node: str | None) -> Handshake:
 
 def pieces_seed() -> bytes:
     frames = ((0, 0, b"ping"), (1, 2, b""), (2, 1, bytes(270_000)))
-    pieces = [OutgoingFrame(kind, payload).piece(lane) for lane, kind, payload in frames]
+    pieces = [OutgoingFrame(kind, payload).piece(traffic) for traffic, kind, payload in frames]
     return b"".join(b"".join(piece) for piece in pieces) + HEARTBEAT_CHUNK
 
 

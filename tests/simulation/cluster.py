@@ -272,15 +272,20 @@ class Cluster:
         self.clockwork.after(delay_us, process.feed, call, *args)
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
+        self,
+        sender: NodeId,
+        receiver: NodeId,
+        kind: FrameKind,
+        payload: bytes,
+        traffic: TrafficClass,
     ) -> None:
-        self.network.send(sender, receiver, kind, payload, lane)
+        self.network.send(sender, receiver, kind, payload, traffic)
 
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
         return self.network.is_up(sender, receiver)
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
-        return self.network.waiting_bytes(sender, receiver, lane)
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int:
+        return self.network.waiting_bytes(sender, receiver, traffic)
 
     def founded(self, group: GroupId, first: NodeId) -> None:
         self.watch.founded(group, first)

@@ -45,7 +45,7 @@ class Connection:
     )  # fmt: skip
 
     def __init__(self, profile: LinkProfile) -> None:
-        self.outbox = LinkSendQueue(profile.lane_bytes_max)
+        self.outbox = LinkSendQueue(profile.waiting_bytes_max)
         self.decoder = ChunkDecoder(KINDS, frame_bytes_max=REAL.frame_bytes_max)
         """At the other end."""
         self.acknowledged = ChunkDecoder(NO_KINDS, frame_bytes_max=0)
@@ -131,10 +131,10 @@ class LinkedNetwork:
     def profile(self, profile: NetworkProfile) -> None:
         """What was dropped before is not made good by that."""
         self._profile = profile
-        sizes = self._links.lane_bytes_max
+        sizes = self._links.waiting_bytes_max
         for ends, way in self._ways.items():
             if way.connection is not None:
-                way.connection.outbox._bytes_max = [sizes[lane] for lane in TrafficClass]
+                way.connection.outbox._bytes_max = [sizes[traffic] for traffic in TrafficClass]
                 self._flush(*ends, way.connection)
 
     # Processes
@@ -180,17 +180,22 @@ class LinkedNetwork:
     # As `Links`
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
+        self,
+        sender: NodeId,
+        receiver: NodeId,
+        kind: FrameKind,
+        payload: bytes,
+        traffic: TrafficClass,
     ) -> None:
         connection = self._ways[sender, receiver].connection
         self.frames += 1
         if connection is None:
             self.frames_dropped += 1
-        elif connection.outbox.put(lane, kind, payload):
+        elif connection.outbox.put(traffic, kind, payload):
             self._flush(sender, receiver, connection)
         else:
             self.frames_without_room += 1
-            if lane is TrafficClass.URGENT:
+            if traffic is TrafficClass.URGENT:
                 self.overflows += 1
                 self._break(sender, receiver)
 
@@ -200,9 +205,9 @@ class LinkedNetwork:
     def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
         return self._ways[sender, receiver].is_nobody_there
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int:
         connection = self._ways[sender, receiver].connection
-        waiting = connection.outbox.waiting_bytes[lane] if connection is not None else 0
+        waiting = connection.outbox.waiting_bytes[traffic] if connection is not None else 0
         return waiting * self._links.scale
 
     @property
@@ -384,9 +389,9 @@ class LinkedNetwork:
         if said := decoder.acknowledge():
             acknowledged = connection.acknowledged
             acknowledged.feed(said)
-            for lane in TrafficClass:
-                connection.outbox.acknowledge(lane, acknowledged.acknowledged[lane])
-                acknowledged.acknowledged[lane] = 0
+            for traffic in TrafficClass:
+                connection.outbox.acknowledge(traffic, acknowledged.acknowledged[traffic])
+                acknowledged.acknowledged[traffic] = 0
         if any(connection.outbox.waiting_bytes):
             self._flush(sender, receiver, connection)
 

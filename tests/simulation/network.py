@@ -37,8 +37,8 @@ class LinkProfile:
     """So much may be under way, and not read."""
 
     @property
-    def lane_bytes_max(self) -> dict[TrafficClass, int]:
-        return {lane: size // self.scale for lane, size in REAL.lane_bytes_max.items()}
+    def waiting_bytes_max(self) -> dict[TrafficClass, int]:
+        return {traffic: size // self.scale for traffic, size in REAL.waiting_bytes_max.items()}
 
 
 @dataclass(slots=True)
@@ -161,7 +161,12 @@ class SimNetwork:
                 self._reset(node, other)
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
+        self,
+        sender: NodeId,
+        receiver: NodeId,
+        kind: FrameKind,
+        payload: bytes,
+        traffic: TrafficClass,
     ) -> None:
         """Lanes make no difference."""
         profile, chance = self.profile, self._chance
@@ -194,7 +199,7 @@ class SimNetwork:
     def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
         return False
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int:
         return 0
 
     def pause(self, node: NodeId) -> None:

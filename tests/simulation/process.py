@@ -62,13 +62,18 @@ class World(Protocol):
         """Feed the call to the process after a while: reads, a snapshot."""
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
+        self,
+        sender: NodeId,
+        receiver: NodeId,
+        kind: FrameKind,
+        payload: bytes,
+        traffic: TrafficClass,
     ) -> None: ...
 
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
         """As of `Links`; so is the next."""
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int: ...
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int: ...
 
     def founded(self, group: GroupId, first: NodeId) -> None:
         """A founder says who is to lead the first term."""
@@ -251,18 +256,20 @@ class HostEnvironment:
 
     # As links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
         own = self._process.node
         if node != own:  # to which there is no link
-            self._process.world.send(own, node, kind, joined(payload), lane)
+            self._process.world.send(own, node, kind, joined(payload), traffic)
 
     def is_up(self, node: NodeId) -> bool:
         own = self._process.node
         return node != own and self._process.world.is_up(own, node)
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         own = self._process.node
-        return self._process.world.waiting_bytes(own, node, lane) if node != own else 0
+        return self._process.world.waiting_bytes(own, node, traffic) if node != own else 0
 
     # As schedule
 

@@ -61,9 +61,9 @@ class Wired:
     def pass_(self, seconds: float) -> None:
         self.clockwork.run(self.clockwork.now_us + int(seconds * SECOND_US))
 
-    def send(self, *payloads: bytes, lane: TrafficClass = TrafficClass.NORMAL) -> None:
+    def send(self, *payloads: bytes, traffic: TrafficClass = TrafficClass.NORMAL) -> None:
         for payload in payloads:
-            self.network.send("a", "b", FrameKind.STREAM, payload, lane)
+            self.network.send("a", "b", FrameKind.STREAM, payload, traffic)
 
     def pause(self) -> None:
         self.paused = []
@@ -90,7 +90,7 @@ def test_what_there_is_no_room_for_is_dropped_and_nobody_is_told() -> None:
 
 def test_a_link_ends_that_has_no_room_for_what_is_urgent() -> None:
     wired = Wired()
-    wired.send(*[bytes(ROOM // 16)] * 6, lane=TrafficClass.URGENT)
+    wired.send(*[bytes(ROOM // 16)] * 6, traffic=TrafficClass.URGENT)
     assert wired.network.overflows > 0
     wired.pass_(1)
     assert wired.told[-1] is True
@@ -101,7 +101,7 @@ def test_urgent_frames_overtake_what_the_network_has_not_taken() -> None:
     wired = Wired(network_bytes=100)
     wired.send(b"1" * 200, b"2" * 200)
     wired.pass_(0.0001)
-    wired.send(b"now", lane=TrafficClass.URGENT)
+    wired.send(b"now", traffic=TrafficClass.URGENT)
     wired.pass_(1)
     assert [each[:1] for each in wired.got] == [b"1", b"n", b"2"]
 
@@ -167,7 +167,7 @@ def test_it_is_known_of_a_process_that_its_host_says_that_it_does_not_run() -> N
 
 def test_what_is_urgent_goes_before_bodies() -> None:
     """Rule 20; else it is found."""
-    outbox = LinkSendQueue(LinkProfile(SCALE).lane_bytes_max)
+    outbox = LinkSendQueue(LinkProfile(SCALE).waiting_bytes_max)
     outbox.put(TrafficClass.BULK, FrameKind.CONSENSUS, b"body")
     outbox.put(TrafficClass.URGENT, FrameKind.CONSENSUS, b"ping")
     with mutant("R20").in_place(), pytest.raises(Violation, match="rule 20"):

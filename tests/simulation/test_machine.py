@@ -183,7 +183,12 @@ class ManualWorld:
         process.feed(call, *args)
 
     def send(
-        self, sender: NodeId, receiver: NodeId, kind: FrameKind, payload: bytes, lane: TrafficClass
+        self,
+        sender: NodeId,
+        receiver: NodeId,
+        kind: FrameKind,
+        payload: bytes,
+        traffic: TrafficClass,
     ) -> None:
         if receiver in self.processes:
             self.frames.append((sender, receiver, self.processes[receiver].boot, kind, payload))
@@ -192,7 +197,7 @@ class ManualWorld:
         """Whether one is it decides when a frame arrives."""
         return True
 
-    def waiting_bytes(self, sender: NodeId, receiver: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int:
         return 0
 
     def founded(self, group: GroupId, first: NodeId) -> None:

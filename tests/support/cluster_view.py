@@ -80,12 +80,14 @@ class NoLinks:
     on_frame: OnFrame
     on_link: OnLink
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
         raise AssertionError(f"nobody need be asked, and {node} is sent {payload!r}")
 
     def is_up(self, node: NodeId) -> bool:
         return bool(node)
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
-        del node, lane
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
+        del node, traffic
         return 0

@@ -132,17 +132,19 @@ class MemoryLinks:
         self.normal_waiting: dict[NodeId, int] = {}
         """Likewise; nothing more of it is sent then."""
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
-        has_room = lane is not TrafficClass.NORMAL or not self.normal_waiting.get(node)
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
+        has_room = traffic is not TrafficClass.NORMAL or not self.normal_waiting.get(node)
         if node in self.up and has_room:
-            self._network.send(self._name, node, (kind, joined(payload), lane))
+            self._network.send(self._name, node, (kind, joined(payload), traffic))
 
     def is_up(self, node: NodeId) -> bool:
         return node in self.up
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         waiting = {TrafficClass.BULK: self.bulk_waiting, TrafficClass.NORMAL: self.normal_waiting}
-        return waiting.get(lane, {}).get(node, 0)
+        return waiting.get(traffic, {}).get(node, 0)
 
 
 Frame = tuple[FrameKind, bytes, TrafficClass]

@@ -56,7 +56,7 @@ FRAME_COST_BYTES = 128
 WHOLE, FIRST, MORE, HEARTBEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
 """Shapes."""
 
-_SHAPE, _LANE = 0xF0, 0x0F
+_SHAPE, _TRAFFIC_CLASS = 0xF0, 0x0F
 
 _SIGNS = frozenset((HEARTBEAT, ACK))
 
@@ -66,8 +66,8 @@ _long = Struct(">BBII")
 
 _HEADS = {
     HEARTBEAT: _short,
-    **{shape | lane: _short for shape in (WHOLE, ACK) for lane in TrafficClass},
-    **{shape | lane: _long for shape in (FIRST, MORE) for lane in TrafficClass},
+    **{shape | traffic: _short for shape in (WHOLE, ACK) for traffic in TrafficClass},
+    **{shape | traffic: _long for shape in (FIRST, MORE) for traffic in TrafficClass},
 }
 """Tag -> how the head is laid out; there are no other tags."""
 
@@ -90,17 +90,17 @@ class OutgoingFrame:
         """Bytes of the frame that were taken."""
         self.total = sum(map(len, parts))
 
-    def piece(self, lane: int) -> list[bytes | memoryview]:
+    def piece(self, traffic: int) -> list[bytes | memoryview]:
         """The next piece: its head, and its content in parts."""
         total, start = self.total, self.gone
         if total <= CHUNK_BYTES_MAX:
             self.gone = total
-            return [_short.pack(WHOLE | lane, self._kind, total), *self._parts]
+            return [_short.pack(WHOLE | traffic, self._kind, total), *self._parts]
         size = min(CHUNK_BYTES_MAX, total - start)  # mutant: LI1
         self.gone += size
         if start:
-            return [_long.pack(MORE | lane, self._kind, size, start), *self._cut(size)]
-        return [_long.pack(FIRST | lane, self._kind, size, total), *self._cut(size)]
+            return [_long.pack(MORE | traffic, self._kind, size, start), *self._cut(size)]
+        return [_long.pack(FIRST | traffic, self._kind, size, total), *self._cut(size)]
 
     def _cut(self, size: int) -> list[memoryview]:
         """So many bytes more."""
@@ -160,9 +160,9 @@ class ChunkDecoder:
     __slots__ = (
         "_frame_bytes_max",
         "_kinds",
-        "_lane",
         "_missing",
         "_rest",
+        "_traffic",
         "_unfinished",
         "_unsaid",
         "acknowledged",
@@ -174,15 +174,15 @@ class ChunkDecoder:
         self._kinds = kinds
         self._frame_bytes_max = frame_bytes_max
         self._unfinished: dict[int, IncomingFrame] = {}
-        """By lane."""
-        self._lane = 0
+        """By traffic class."""
+        self._traffic = 0
         """Of the piece that is being read."""
         self._missing = 0
         """Bytes of that piece that are still to come."""
         self._rest = b""
         """Of a head that has not come whole."""
         self._unsaid = [0 for _ in TrafficClass]
-        """Bytes of each lane that were read and not acknowledged."""
+        """Bytes of each class that were read and not acknowledged."""
         self.acknowledged = [0 for _ in TrafficClass]
         """What the other end said that it has read; whoever acts on it sets it back to 0."""
         self.fault: str | None = None
@@ -212,10 +212,10 @@ class ChunkDecoder:
         said = b""
         if max(self._unsaid) < ACK_BYTES:
             return said
-        for lane, size in enumerate(self._unsaid):
+        for traffic, size in enumerate(self._unsaid):
             if size >= ACK_BYTES:
-                said += _short.pack(ACK | lane, 0, size)
-                self._unsaid[lane] = 0
+                said += _short.pack(ACK | traffic, 0, size)
+                self._unsaid[traffic] = 0
         return said
 
     def _read(self, data: bytes, frames: list[tuple[int, bytes]]) -> None:
@@ -232,30 +232,30 @@ class ChunkDecoder:
                 return
             tag, kind, size, *number = head.unpack_from(data, at)
             at += head.size
-            shape, lane = tag & _SHAPE, tag & _LANE
+            shape, traffic = tag & _SHAPE, tag & _TRAFFIC_CLASS
             if shape in _SIGNS:
-                self._on_sign(shape, lane, kind, size)
+                self._on_sign(shape, traffic, kind, size)
                 continue
-            self._check(shape, lane, kind, size, *number)
+            self._check(shape, traffic, kind, size, *number)
             if shape == WHOLE and size <= end - at:
                 # Most frames are whole in a read: a slice of it, because that is faster than to
                 # keep them first (benchmarks.links).
                 frames.append((kind, data[at : at + size]))
-                self._unsaid[lane] += size
+                self._unsaid[traffic] += size
                 at += size
                 continue
             if shape != MORE:
-                self._unfinished[lane] = IncomingFrame(kind, number[0] if number else size)
-            self._lane = lane
+                self._unfinished[traffic] = IncomingFrame(kind, number[0] if number else size)
+            self._traffic = traffic
             self._missing = size
 
-    def _check(self, shape: int, lane: int, kind: int, size: int, number: int = 0) -> None:
+    def _check(self, shape: int, traffic: int, kind: int, size: int, number: int = 0) -> None:
         """Whether this piece can come now.  Raises `BadChunk`."""
         if kind not in self._kinds:
             raise BadChunk(f"a frame of kind {kind}")
         if size > CHUNK_BYTES_MAX:
             raise BadChunk(f"a piece of {size} bytes")
-        frame = self._unfinished.get(lane)
+        frame = self._unfinished.get(traffic)
         if shape == MORE:
             self._check_more(frame, kind, size, number)
         elif frame is not None:
@@ -263,14 +263,14 @@ class ChunkDecoder:
         elif shape == FIRST and not 0 < size < number <= self._frame_bytes_max:
             raise BadChunk(f"the first {size} bytes of a frame of {number}")
 
-    def _on_sign(self, shape: int, lane: int, kind: int, count: int) -> None:
+    def _on_sign(self, shape: int, traffic: int, kind: int, count: int) -> None:
         """What has no content.  Raises `BadChunk`."""
         if kind or (shape == HEARTBEAT and count):
             raise BadChunk("a sign that holds something")
         if shape == ACK:
             if self._kinds:
                 raise BadChunk("an acknowledgement of what was never sent")
-            self.acknowledged[lane] += count
+            self.acknowledged[traffic] += count
 
     def _check_more(self, frame: IncomingFrame | None, kind: int, size: int, offset: int) -> None:
         if frame is None:
@@ -284,14 +284,14 @@ class ChunkDecoder:
 
     def _fill(self, data: bytes, at: int, frames: list[tuple[int, bytes]]) -> int:
         """Take content of the piece that is being read; where what follows it begins."""
-        frame = self._unfinished[self._lane]
+        frame = self._unfinished[self._traffic]
         stop = min(at + self._missing, len(data))
         self._missing -= stop - at
-        self._unsaid[self._lane] += stop - at
+        self._unsaid[self._traffic] += stop - at
         frame.add(data, at, stop)
         if frame.have == frame.total:
             frames.append((frame.kind, frame.payload()))
-            del self._unfinished[self._lane]
+            del self._unfinished[self._traffic]
         return stop
 
 
@@ -303,25 +303,25 @@ class LinkSendQueue:
     )  # fmt: skip
 
     def __init__(self, bytes_max: Mapping[TrafficClass, int]) -> None:
-        self._bytes_max = [bytes_max[lane] for lane in TrafficClass]
+        self._bytes_max = [bytes_max[traffic] for traffic in TrafficClass]
         self._frames: list[deque[OutgoingFrame]] = [deque() for _ in TrafficClass]
-        """By lane."""
+        """By traffic class."""
         self._normal_bytes = 0
         """Taken of NORMAL since the last piece of BULK."""
         self._under_way = [0 for _ in TrafficClass]
-        """Taken and not acknowledged, by lane."""
+        """Taken and not acknowledged, by class."""
         self.waiting_bytes = [0 for _ in TrafficClass]
-        """What was put and not taken, by lane; each frame with its cost."""
+        """What was put and not taken, by class; each frame with its cost."""
 
-    def put(self, lane: TrafficClass, kind: int, payload: Payload) -> bool:
+    def put(self, traffic: TrafficClass, kind: int, payload: Payload) -> bool:
         """Whether there is room for it, in which case it has been taken."""
-        frame, waiting = OutgoingFrame(kind, payload), self.waiting_bytes[lane]
+        frame, waiting = OutgoingFrame(kind, payload), self.waiting_bytes[traffic]
         size = frame.total + FRAME_COST_BYTES
-        limit = self._bytes_max[lane]
+        limit = self._bytes_max[traffic]
         if waiting and waiting + min(size, limit // 2) > limit:
             return False
-        self._frames[lane].append(frame)
-        self.waiting_bytes[lane] = waiting + size
+        self._frames[traffic].append(frame)
+        self.waiting_bytes[traffic] = waiting + size
         return True
 
     def take(self, enough_bytes: int) -> list[bytes | memoryview]:
@@ -331,25 +331,25 @@ class LinkSendQueue:
         """
         taken: list[bytes | memoryview] = []
         taken_bytes = 0
-        while taken_bytes < enough_bytes and (lane := self._next_lane()) is not None:
-            taken_bytes += self._take_piece(lane, taken)
+        while taken_bytes < enough_bytes and (traffic := self._next_class()) is not None:
+            taken_bytes += self._take_piece(traffic, taken)
         return taken
 
-    def acknowledge(self, lane: TrafficClass, size: int) -> None:
+    def acknowledge(self, traffic: TrafficClass, size: int) -> None:
         """So much has been read.  ValueError if so much was not under way."""
-        if size > self._under_way[lane]:
-            raise ValueError(f"{size} bytes are acknowledged of {self._under_way[lane]}")
-        self._under_way[lane] -= size
+        if size > self._under_way[traffic]:
+            raise ValueError(f"{size} bytes are acknowledged of {self._under_way[traffic]}")
+        self._under_way[traffic] -= size
 
     @property
     def is_held_back(self) -> bool:
         """Whether something waits for an acknowledgement."""
-        return any(self._frames[lane] and not self._may_go(lane) for lane in WINDOW_BYTES)
+        return any(self._frames[traffic] and not self._may_go(traffic) for traffic in WINDOW_BYTES)
 
-    def _may_go(self, lane: TrafficClass) -> bool:
-        return self._under_way[lane] < WINDOW_BYTES[lane]  # mutant: LI2
+    def _may_go(self, traffic: TrafficClass) -> bool:
+        return self._under_way[traffic] < WINDOW_BYTES[traffic]  # mutant: LI2
 
-    def _next_lane(self) -> TrafficClass | None:
+    def _next_class(self) -> TrafficClass | None:
         urgent, normal, bulk = self._frames
         if urgent:  # mutant: R20
             return URGENT
@@ -362,20 +362,20 @@ class LinkSendQueue:
             return NORMAL
         return BULK if may_bulk else None
 
-    def _take_piece(self, lane: TrafficClass, taken: list[bytes | memoryview]) -> int:
-        frames = self._frames[lane]
+    def _take_piece(self, traffic: TrafficClass, taken: list[bytes | memoryview]) -> int:
+        frames = self._frames[traffic]
         frame = frames[0]
         before = frame.gone
-        piece = frame.piece(lane)
+        piece = frame.piece(traffic)
         taken += piece
         size = frame.gone - before
-        self._under_way[lane] += size
-        self.waiting_bytes[lane] -= size
+        self._under_way[traffic] += size
+        self.waiting_bytes[traffic] -= size
         if frame.gone == frame.total:
             frames.popleft()
-            self.waiting_bytes[lane] -= FRAME_COST_BYTES
-        if lane is NORMAL:
+            self.waiting_bytes[traffic] -= FRAME_COST_BYTES
+        if traffic is NORMAL:
             self._normal_bytes += size
-        elif lane is BULK:
+        elif traffic is BULK:
             self._normal_bytes = 0
         return len(piece[0]) + size

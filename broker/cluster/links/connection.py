@@ -86,7 +86,7 @@ class LinkCounters:
         self.frames_dropped = 0
         """For nodes whose link was down."""
         self.frames_without_room = 0
-        """Not taken, because too much waits in their lane already."""
+        """Not taken, because too much waits of their class already."""
         self.opened = 0
         """Links that we dialled, once both ends were proved."""
         self.accepted = 0
@@ -225,14 +225,14 @@ class LinkConnection(asyncio.Protocol):
 
     def __init__(
         self,
-        ground: LinkContext,
+        context: LinkContext,
         owner: ConnectionOwner,
         begin: Callable[[asyncio.Transport], Handshake],
         *,
         takes_frames: bool,
     ) -> None:
         """`begin` is called once there is a transport."""
-        self._ground = ground
+        self._context = context
         self._owner = owner
         self._begin = begin
         self._loop = asyncio.get_running_loop()
@@ -241,10 +241,10 @@ class LinkConnection(asyncio.Protocol):
         """Begun as soon as there is a transport."""
         self._takes_frames = takes_frames
         self._decoder = ChunkDecoder(
-            KINDS if takes_frames else NO_KINDS, frame_bytes_max=ground.tuning.frame_bytes_max
+            KINDS if takes_frames else NO_KINDS, frame_bytes_max=context.tuning.frame_bytes_max
         )
-        self._outbox = LinkSendQueue(ground.tuning.lane_bytes_max)
-        self._pulse = Keepalive(ground.clock.now_ms(), ground.tuning)
+        self._send_queue = LinkSendQueue(context.tuning.waiting_bytes_max)
+        self._keepalive = Keepalive(context.clock.now_ms(), context.tuning)
         self.bytes_in = self.bytes_out = 0
         """As `LinkCounters` has them, of this one."""
         self._is_full = False
@@ -258,7 +258,7 @@ class LinkConnection(asyncio.Protocol):
         """Frames may be sent and received: from the proof to the end."""
         self.refused: LinkRefused | None = None
         """Why this never was a link, if a hello or a certificate is to blame."""
-        self.found_nobody = False
+        self.is_connection_refused = False
         """Whether the host that was dialled has said that nobody listens there."""
         self.opened: asyncio.Future[bool] = self._loop.create_future()
         """False: it ended before."""
@@ -269,21 +269,21 @@ class LinkConnection(asyncio.Protocol):
 
     # What its owner calls
 
-    def send(self, kind: FrameKind, payload: Payload, lane: TrafficClass) -> bool:
+    def send(self, kind: FrameKind, payload: Payload, traffic: TrafficClass) -> bool:
         """Whether there was room; an urgent frame for which there is none ends the connection."""
-        if not self._outbox.put(lane, kind, payload):
-            if lane is TrafficClass.URGENT:
+        if not self._send_queue.put(traffic, kind, payload):
+            if traffic is TrafficClass.URGENT:
                 self.reset("too much waits that is urgent")
             return False
-        self._ground.counters.frames_out += 1
+        self._context.counters.frames_out += 1
         if not self._is_flush_due:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
         return True
 
-    def waiting_bytes(self, lane: TrafficClass) -> int:
+    def waiting_bytes(self, traffic: TrafficClass) -> int:
         """As `Links.waiting_bytes`."""
-        return self._outbox.waiting_bytes[lane]
+        return self._send_queue.waiting_bytes[traffic]
 
     @property
     def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
@@ -296,8 +296,8 @@ class LinkConnection(asyncio.Protocol):
         """Several times a beat, while it is open."""
         if self._transport.is_closing():
             return  # it has failed, and says so in a later turn of the loop
-        is_waiting = self._is_full or self._outbox.is_held_back
-        finding = self._pulse.tick(self._ground.clock.now_ms(), is_waiting=is_waiting)
+        is_waiting = self._is_full or self._send_queue.is_held_back
+        finding = self._keepalive.tick(self._context.clock.now_ms(), is_waiting=is_waiting)
         if finding is KeepaliveResult.BEAT_DUE and not self._is_full:
             self._write(HEARTBEAT_CHUNK)
         elif finding in ENDINGS:
@@ -330,10 +330,10 @@ class LinkConnection(asyncio.Protocol):
         """There will be no link; the other end is told why, if it is not the one to say so and can
         understand it."""
         self.refused = refused
-        self._ground.counters.refused[refused.reason] += 1
+        self._context.counters.refused[refused.reason] += 1
         if refused.reason is Reason.OTHER_CLUSTER and refused.is_proved:
             assert self.handshake is not None, "it was proved by this"
-            self._ground.apart_ms[self.handshake.claims or ""] = self._ground.clock.now_ms()
+            self._context.apart_ms[self.handshake.claims or ""] = self._context.clock.now_ms()
         is_told = not refused.by_peer and refused.reason is not Reason.NOT_A_HELLO
         if is_told and self.is_begun and not (self.ended.done() or self._transport.is_closing()):
             self._write(refused.proof + refusal(refused.reason))
@@ -347,7 +347,7 @@ class LinkConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.is_begun = True
-        self._ground.sockets.add(self)
+        self._context.sockets.add(self)
         if self.ended.done():
             self.abort()
             return
@@ -359,9 +359,9 @@ class LinkConnection(asyncio.Protocol):
             self._write(hello)
 
     def data_received(self, data: bytes) -> None:
-        self._ground.counters.bytes_in += len(data)
+        self._context.counters.bytes_in += len(data)
         self.bytes_in += len(data)
-        self._pulse.has_heard = True
+        self._keepalive.has_heard = True
         if self.identity is None and not self.ended.done():
             data = self._greet(data)
         if self.is_open:
@@ -375,7 +375,7 @@ class LinkConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
-        self._pulse.has_moved = True
+        self._keepalive.has_moved = True
         self._fill()
         if self._takes_frames:
             self._acknowledge()
@@ -384,7 +384,7 @@ class LinkConnection(asyncio.Protocol):
         if isinstance(error, ssl.SSLError) and not self.opened.done():
             self.refuse(LinkRefused(Reason.TLS, detail=reason_of(error)))
         self.reset("closed by it" if error is None else reason_of(error))
-        self._ground.sockets.discard(self)
+        self._context.sockets.discard(self)
         self.closed.set_result(None)
 
     # Within
@@ -412,7 +412,7 @@ class LinkConnection(asyncio.Protocol):
         for kind, payload in self._decoder.feed(data):
             if not self.is_open:
                 return
-            self._ground.counters.frames_in += 1
+            self._context.counters.frames_in += 1
             self._owner.on_frame(self, KINDS[kind], payload)
         if self._decoder.fault is not None:
             refused = refusal_in(data)
@@ -428,12 +428,12 @@ class LinkConnection(asyncio.Protocol):
             self._write(said)
 
     def _on_acknowledged(self) -> None:
-        for lane, size in enumerate(self._decoder.acknowledged):
+        for traffic, size in enumerate(self._decoder.acknowledged):
             if size:
-                self._decoder.acknowledged[lane] = 0
-                self._pulse.has_moved = True
+                self._decoder.acknowledged[traffic] = 0
+                self._keepalive.has_moved = True
                 try:
-                    self._outbox.acknowledge(TrafficClass(lane), size)
+                    self._send_queue.acknowledge(TrafficClass(traffic), size)
                 except ValueError as error:
                     self.reset(f"it says what cannot be: {error}")
         self._fill()
@@ -445,7 +445,7 @@ class LinkConnection(asyncio.Protocol):
     def _fill(self) -> None:
         if self._transport.is_closing():
             return
-        while self.is_open and not self._is_full and (parts := self._outbox.take(WRITE_BYTES)):
+        while self.is_open and not self._is_full and (parts := self._send_queue.take(WRITE_BYTES)):
             size = sum(map(len, parts))
             if size <= JOINED_BYTES_MAX:
                 self._write(b"".join(parts))
@@ -460,18 +460,18 @@ class LinkConnection(asyncio.Protocol):
         self._transport.write(data)
 
     def _note_sent(self, size: int) -> None:
-        self._ground.counters.bytes_out += size
+        self._context.counters.bytes_out += size
         self.bytes_out += size
-        self._pulse.has_sent = True
+        self._keepalive.has_sent = True
 
     def _end(self, reason: str) -> None:
         self.is_open = False
         if self.identity is not None:
-            self._ground.counters.resets += 1
+            self._context.counters.resets += 1
         else:
             self.opened.set_result(False)
         self.ended.set_result(reason)
-        self._outbox = LinkSendQueue(self._ground.tuning.lane_bytes_max)
+        self._send_queue = LinkSendQueue(self._context.tuning.waiting_bytes_max)
         self._decoder = ChunkDecoder(NO_KINDS, frame_bytes_max=0)
 
 
@@ -496,7 +496,7 @@ async def establish(
         elif connection.identity is None:
             connection.refuse(LinkRefused(Reason.TOO_SLOW))
     except OSError as error:
-        connection.found_nobody = isinstance(error, ConnectionRefusedError)
+        connection.is_connection_refused = isinstance(error, ConnectionRefusedError)
         connection.reset(reason_of(error))
     except asyncio.CancelledError:
         connection.reset("no longer wanted")

@@ -59,7 +59,7 @@ founded or joined, in 16 asked for the read index, and in 17 hear with which com
 all nodes began, and how far disks have come no more before: who speaks less is not.  One number for
 each form of what goes over links."""
 
-ERRANDS_SINCE, REPLIES_SINCE, USAGE_SINCE, COUNTS_SINCE, PROGRESS_SINCE = 10, 11, 12, 13, 17
+RPC_SINCE, REPLIES_SINCE, USAGE_SINCE, COUNTS_SINCE, PROGRESS_SINCE = 10, 11, 12, 13, 17
 FORMATION_SINCE, READS_SINCE = 15, 16
 """The versions of links in which there are frames of these kinds, and counts in them."""
 

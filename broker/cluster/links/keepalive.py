@@ -57,7 +57,7 @@ class LinkLimits:
     """Connections that have not proved who they are; one more costs the oldest its place."""
 
     @property
-    def lane_bytes_max(self) -> Mapping[TrafficClass, int]:
+    def waiting_bytes_max(self) -> Mapping[TrafficClass, int]:
         return {
             TrafficClass.URGENT: self.urgent_bytes_max,
             TrafficClass.NORMAL: self.normal_bytes_max,

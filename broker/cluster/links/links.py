@@ -117,7 +117,7 @@ class ClusterLinks:
         """Called with the node that has dialled us, before the first frame that comes from
         there."""
         self._boots = boots or PeerBoots()
-        self._ground = LinkContext(
+        self._context = LinkContext(
             credentials=Credentials(
                 identity,
                 secret,
@@ -134,7 +134,7 @@ class ClusterLinks:
             certificates=certificates,
         )
         self._inbound = InboundLinks(
-            self._ground, on_open=self._on_accepted, on_frame=self._on_received
+            self._context, on_open=self._on_accepted, on_frame=self._on_received
         )
         self._loop = asyncio.get_running_loop()
         self._ending: set[asyncio.Task[None]] = set()
@@ -143,7 +143,7 @@ class ClusterLinks:
 
     @property
     def counters(self) -> LinkCounters:
-        return self._ground.counters
+        return self._context.counters
 
     @property
     def peers(self) -> Collection[NodeId]:
@@ -172,27 +172,29 @@ class ClusterLinks:
 
     # Links
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
-        """To a node whose link is down, or of which too much waits in the lane: dropped.
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
+        """To a node whose link is down, or of which too much of the class waits: dropped.
 
         An urgent frame for which there is no room resets the link.  ValueError for a payload above
         `LinkLimits.frame_bytes_max`.
         """
-        if (size := size_of(payload)) > self._ground.tuning.frame_bytes_max:
+        if (size := size_of(payload)) > self._context.tuning.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes is too large for a link")
         peer = self._peers.get(node)
         if peer is None:
             self.counters.frames_dropped += 1
         else:
-            peer.send(kind, payload, lane)
+            peer.send(kind, payload, traffic)
 
     def is_up(self, node: NodeId) -> bool:
         peer = self._peers.get(node)
         return peer is not None and peer.is_up
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         peer = self._peers.get(node)
-        return 0 if peer is None else peer.waiting_bytes(lane)
+        return 0 if peer is None else peer.waiting_bytes(traffic)
 
     def is_nobody_there(self, node: NodeId) -> bool:
         """Whether the host of a node has said, when it was dialled last, that it does not run."""
@@ -209,8 +211,8 @@ class ClusterLinks:
     @property
     def apart(self) -> list[NodeId]:
         """The nodes met in the last minutes of another cluster of this name and secret."""
-        since_ms = self._ground.clock.now_ms() - APART_MS
-        return sorted(node for node, at_ms in self._ground.apart_ms.items() if at_ms >= since_ms)
+        since_ms = self._context.clock.now_ms() - APART_MS
+        return sorted(node for node, at_ms in self._context.apart_ms.items() if at_ms >= since_ms)
 
     @property
     def split(self) -> LinkFailure | None:
@@ -224,12 +226,12 @@ class ClusterLinks:
     @property
     def cluster(self) -> str:
         """The name and mark in the hellos of this node: see `Identity`."""
-        return self._ground.credentials.us.cluster
+        return self._context.credentials.us.cluster
 
     @cluster.setter
     def cluster(self, cluster: str) -> None:
         """Say hello with this name and mark from now on; links that are open stay."""
-        credentials = self._ground.credentials
+        credentials = self._context.credentials
         credentials.us = replace(credentials.us, cluster=cluster)
 
     @property
@@ -254,14 +256,14 @@ class ClusterLinks:
         ValueError for our own name, and for one that is too long.
         """
         check_name(node)
-        if node == self._ground.credentials.us.node:
+        if node == self._context.credentials.us.node:
             raise ValueError(f"{node} is this node")
         address = ListenAddress(host, port)
         if node in self._peers:
             self._peers[node].move(address)
         else:
             self._peers[node] = Peer(
-                self._ground, node, address, on_up=self._on_dialled, on_down=self._on_down
+                self._context, node, address, on_up=self._on_dialled, on_down=self._on_down
             )
 
     def remove_peer(self, node: NodeId) -> None:
@@ -288,14 +290,14 @@ class ClusterLinks:
         if self._ending:
             await asyncio.wait(self._ending)
         if not await self._are_closed():
-            for connection in list(self._ground.sockets):
+            for connection in list(self._context.sockets):
                 connection.abort()
             await self._are_closed()
 
     def cut_off(self) -> None:
         """Hang up on all without a word, at once; `stop` is still to come."""
         self._end("cut off")
-        for connection in list(self._ground.sockets):
+        for connection in list(self._context.sockets):
             connection.abort()
 
     def _end(self, reason: str) -> None:
@@ -314,16 +316,16 @@ class ClusterLinks:
     # Within
 
     def _tick_for_ever(self) -> None:
-        delay_s = self._ground.tuning.beat_ms / 1000 / TICKS_A_BEAT
+        delay_s = self._context.tuning.beat_ms / 1000 / TICKS_A_BEAT
         self._ticking = self._loop.call_later(delay_s, self._tick_for_ever)
         self.tick()
 
     async def _are_closed(self) -> bool:
         """Whether all sockets are, after some time at most."""
-        closing = [connection.closed for connection in self._ground.sockets]
+        closing = [connection.closed for connection in self._context.sockets]
         if closing:
             await asyncio.wait(closing, timeout=CLOSE_WAIT_S)
-        return not self._ground.sockets
+        return not self._context.sockets
 
     def _on_accepted(self, identity: Identity) -> None:
         self.on_met(identity)
@@ -348,20 +350,20 @@ class ClusterLinks:
 class LinkSender:
     """The `FrameSender` of one kind over the links of a node."""
 
-    __slots__ = ("_kind", "_lane", "_links", "_since")
+    __slots__ = ("_kind", "_links", "_since", "_traffic")
 
     def __init__(
         self,
         links: ClusterLinks,
         kind: FrameKind,
-        lane: TrafficClass = TrafficClass.NORMAL,
+        traffic: TrafficClass = TrafficClass.NORMAL,
         *,
         since: int = 0,
     ) -> None:
         """`since`: the first version of links that knows such frames."""
         self._links = links
         self._kind = kind
-        self._lane = lane
+        self._traffic = traffic
         self._since = since
 
     @property
@@ -378,7 +380,7 @@ class LinkSender:
 
     def send(self, node: NodeId, payload: bytes) -> None:
         if self._links.speaks.get(node, 0) >= self._since:
-            self._links.send(node, self._kind, payload, lane=self._lane)
+            self._links.send(node, self._kind, payload, traffic=self._traffic)
 
     def send_all(self, payload: bytes) -> None:
         for node in tuple(self._links.peers):
@@ -401,19 +403,19 @@ class Peer:
 
     def __init__(
         self,
-        ground: LinkContext,
+        context: LinkContext,
         node: NodeId,
         address: ListenAddress,
         *,
         on_up: OnUp,
         on_down: OnDown,
     ) -> None:
-        self._ground = ground
+        self._context = context
         self._node = node
         self._address = address
         self._on_up = on_up
         self._on_down = on_down
-        self._redial = ReconnectBackoff(ground.tuning, ground.chance.random)
+        self._redial = ReconnectBackoff(context.tuning, context.chance.random)
         self._connection: LinkConnection | None = None
         """The last that was open."""
         self._hurry = asyncio.Event()
@@ -424,14 +426,14 @@ class Peer:
         """Whether its host has said so when it was dialled last: its process is not running."""
         self.hindrance: LinkFailure | None = None
         """What came of dialling it last, if that was no link."""
-        self._dialling = self._start(ground.tuning.handshake_ms)
+        self._dialling = self._start(context.tuning.handshake_ms)
 
-    def send(self, kind: FrameKind, payload: Payload, lane: TrafficClass) -> None:
+    def send(self, kind: FrameKind, payload: Payload, traffic: TrafficClass) -> None:
         """As `Links.send`."""
-        connection, counters = self._connection, self._ground.counters
+        connection, counters = self._connection, self._context.counters
         if connection is None or not connection.is_open:
             counters.frames_dropped += 1
-        elif not connection.send(kind, payload, lane):
+        elif not connection.send(kind, payload, traffic):
             counters.frames_without_room += 1
 
     @property
@@ -440,9 +442,9 @@ class Peer:
         connection = self._connection
         return connection if connection is not None and connection.is_open else None
 
-    def waiting_bytes(self, lane: TrafficClass) -> int:
+    def waiting_bytes(self, traffic: TrafficClass) -> int:
         """As `Links.waiting_bytes`."""
-        return 0 if self._connection is None else self._connection.waiting_bytes(lane)
+        return 0 if self._connection is None else self._connection.waiting_bytes(traffic)
 
     def tick(self) -> None:
         if self._connection is not None and self._connection.is_open:
@@ -453,10 +455,10 @@ class Peer:
         if address != self._address:
             self._address = address
             self._dialling.cancel()
-            self._ground.refusals.forget(self._node)
+            self._context.refusals.forget(self._node)
             self.hindrance = None
             self.reset("it has moved")
-            self._dialling = self._start(self._ground.tuning.reopen_ms)
+            self._dialling = self._start(self._context.tuning.reopen_ms)
 
     def heard_from(self, identity: Identity) -> None:
         """It has dialled us, so it can be reached; maybe in another life than we knew it in."""
@@ -474,7 +476,7 @@ class Peer:
     def stop(self, reason: str) -> asyncio.Task[None]:
         """Dial no more, once this is done; what was sent goes as far as the network takes it."""
         self._dialling.cancel()
-        self._ground.refusals.forget(self._node)
+        self._context.refusals.forget(self._node)
         if self._connection is not None:
             self._connection.close(reason)
         return self._dialling
@@ -483,9 +485,9 @@ class Peer:
 
     def on_open(self, connection: LinkConnection, identity: Identity) -> None:
         self._connection = connection
-        self._redial.opened(self._ground.clock.now_ms())
-        self._ground.counters.opened += 1
-        self._ground.refusals.forget(self._node)
+        self._redial.opened(self._context.clock.now_ms())
+        self._context.counters.opened += 1
+        self._context.refusals.forget(self._node)
         self.is_up, self.is_nobody_there, self.hindrance = True, False, None
         event(
             logger, logging.INFO, "link_up",
@@ -505,7 +507,7 @@ class Peer:
 
     async def _dial_for_ever(self, within_ms: int) -> None:
         """`within_ms`: how long the first connection may take to be a link."""
-        tuning = self._ground.tuning
+        tuning = self._context.tuning
         while True:
             delay_ms = await self._dial(within_ms)
             within_ms = tuning.handshake_ms if delay_ms else tuning.reopen_ms
@@ -521,8 +523,8 @@ class Peer:
     async def _dial(self, within_ms: int) -> int:
         """One connection, from dialling to its end; how long to wait before the next."""
         self._hurry.clear()
-        connection = LinkConnection(self._ground, self, self._begin, takes_frames=False)
-        certificates, address = self._ground.certificates, self._address
+        connection = LinkConnection(self._context, self, self._begin, takes_frames=False)
+        certificates, address = self._context.certificates, self._address
         connecting = asyncio.get_running_loop().create_connection(
             lambda: connection,
             address.host,
@@ -531,15 +533,15 @@ class Peer:
         )
         if await establish(connection, connecting, within_ms=within_ms):
             await asyncio.wait([connection.ended])
-            delay_ms = self._redial.lost(self._ground.clock.now_ms())
+            delay_ms = self._redial.lost(self._context.clock.now_ms())
             reason = connection.ended.result()
             event(logger, logging.WARNING, "link_lost", node=self._node, reason=reason)
         else:
             delay_ms = self._redial.failed()
-            self.is_nobody_there = connection.found_nobody
+            self.is_nobody_there = connection.is_connection_refused
             reason = connection.ended.result()
             self.hindrance = link_failure(self._node, reason, connection.refused)
-            self._ground.refusals.dialled(self._node, address, reason, connection.refused)
+            self._context.refusals.dialled(self._node, address, reason, connection.refused)
         if delay_ms and self.is_up:
             self.is_up = False
             event(logger, logging.WARNING, "link_down", node=self._node, reason=reason)
@@ -548,9 +550,9 @@ class Peer:
 
     def _begin(self, transport: asyncio.Transport) -> Handshake:
         return Handshake(
-            self._ground.credentials,
+            self._context.credentials,
             self._node,
-            challenge=self._ground.draw(CHALLENGE_BYTES),
+            challenge=self._context.draw(CHALLENGE_BYTES),
             binding=binding_seen(transport),
         )
 
@@ -565,12 +567,12 @@ class InboundLinks:
     """Accepts, lets in, and hands on what comes."""
 
     def __init__(
-        self, ground: LinkContext, *, on_open: Callable[[Identity], None], on_frame: OnFrame
+        self, context: LinkContext, *, on_open: Callable[[Identity], None], on_frame: OnFrame
     ) -> None:
-        self._ground = ground
+        self._context = context
         self._on_open = on_open
         self._on_frame = on_frame
-        self._strangers = Acceptor(self._let_in, clients_max=ground.tuning.strangers_max)
+        self._strangers = Acceptor(self._let_in, clients_max=context.tuning.strangers_max)
         self._connections: dict[NodeId, LinkConnection] = {}
         """Those that are open."""
 
@@ -617,7 +619,7 @@ class InboundLinks:
         self.reset(identity.node, "it has dialled again")
         self._connections[identity.node] = connection
         connection.ended.add_done_callback(partial(self._on_end, connection, identity))
-        self._ground.counters.accepted += 1
+        self._context.counters.accepted += 1
         event(logger, logging.INFO, "link_accepted", node=identity.node, boot=identity.boot.count)
         self._on_open(identity)
 
@@ -628,24 +630,24 @@ class InboundLinks:
     # Within
 
     async def _let_in(self, client: socket.socket, address: tuple[Any, ...]) -> None:
-        tuning, certificates = self._ground.tuning, self._ground.certificates
+        tuning, certificates = self._context.tuning, self._context.certificates
         contexts = certificates.current() if certificates else None
         begin = partial(self._begin, contexts.binding if contexts else b"")
-        connection = LinkConnection(self._ground, self, begin, takes_frames=True)
+        connection = LinkConnection(self._context, self, begin, takes_frames=True)
         connecting = accept(client, contexts.listening if contexts else None, lambda: connection)
         host = str(address[0])
         if await establish(connection, connecting, within_ms=tuning.handshake_ms):
             assert connection.identity is not None
-            self._ground.refusals.let_in(host, connection.identity.node)
+            self._context.refusals.let_in(host, connection.identity.node)
         else:
             if not connection.is_begun:
                 client.close()  # else it is the transport's, which may still have to say something
             reason = connection.ended.result()
-            self._ground.refusals.accepted(host, reason, connection.refused, connection.handshake)
+            self._context.refusals.accepted(host, reason, connection.refused, connection.handshake)
 
     def _begin(self, binding: bytes, transport: asyncio.Transport) -> Handshake:
-        challenge = self._ground.draw(CHALLENGE_BYTES)
-        return Handshake(self._ground.credentials, None, challenge=challenge, binding=binding)
+        challenge = self._context.draw(CHALLENGE_BYTES)
+        return Handshake(self._context.credentials, None, challenge=challenge, binding=binding)
 
     def _on_end(
         self, connection: LinkConnection, identity: Identity, ended: asyncio.Future[str]

@@ -23,7 +23,7 @@ from fluffle.broker.cluster.queues.ports import ClusterView
 from fluffle.raft.config import NodeId
 
 WAITING_BYTES_MAX = 16 << 20
-"""In a lane, when a frame is put behind it: a quarter of what a lane takes.  With a frame as large
+"""Of a class, when a frame is put behind it: a quarter of what that takes.  With a frame as large
 as messages are by default that is half of it, and the rest is for consensus."""
 LOOK_S = 0.01
 
@@ -103,7 +103,7 @@ class SessionTransport:
         if node != self.node:
             if isinstance(frame, ClientFrame) and self.cluster.speaks(node) < COUNTS_SINCE:
                 frame = without_counts(frame)
-            self._links.send(node, FrameKind.STREAM, encode(frame), lane=TrafficClass.NORMAL)
+            self._links.send(node, FrameKind.STREAM, encode(frame), traffic=TrafficClass.NORMAL)
         elif isinstance(frame, ClientFrame):
             self.leading.take(node, frame)
         else:
@@ -111,7 +111,7 @@ class SessionTransport:
 
     def query(self, node: NodeId, payload: bytes) -> None:
         """Send a frame of `LeaderQueries`; it may be lost."""
-        self._links.send(node, FrameKind.QUESTION, payload, lane=TrafficClass.NORMAL)
+        self._links.send(node, FrameKind.QUESTION, payload, traffic=TrafficClass.NORMAL)
 
     def _look(self) -> None:
         """Nothing waits for a node to which there is no link any more."""

@@ -29,7 +29,7 @@ async def cluster() -> AsyncIterator[Cluster]:
     """In which who can be reached is waited for, however slow the machine is."""
     async with Cluster(nodes=3) as cluster:
         for node in range(3):
-            cluster_of(cluster, node).errands.patience_s = 60.0
+            cluster_of(cluster, node).rpc_client.reply_timeout_s = 60.0
         yield cluster
 
 

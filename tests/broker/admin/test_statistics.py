@@ -94,7 +94,7 @@ async def test_what_all_nodes_have_counted_is_added_up(monkeypatch: pytest.Monke
     async with Cluster(nodes=3) as cluster:
         for each in map(cluster.__getitem__, range(3)):
             assert each.node.cluster is not None
-            each.node.cluster.errands.patience_s = 60.0
+            each.node.cluster.rpc_client.reply_timeout_s = 60.0
         for node in range(3):
             (row,) = await rows(cluster[node].node.parts, "exchanges.statistics", vhost="/")
             stats = {"publish_in": 111, "publish_in_details": {"rate": pytest.approx(22.2)}}

@@ -148,8 +148,8 @@ def append(group: int, first: int, *sizes: int) -> AppendRequest:
     return AppendRequest(group, 1, 1, 1, first - 1, 1, 0, 1, entries)
 
 
-def lanes_of(lanes: TrafficClasses, messages: Sequence[Message]) -> list[TrafficClass]:
-    return [lane for lane, _ in lanes.frames("b", messages)]
+def lanes_of(traffic_classes: TrafficClasses, messages: Sequence[Message]) -> list[TrafficClass]:
+    return [traffic for traffic, _ in traffic_classes.frames("b", messages)]
 
 
 def test_what_is_small_goes_before_bodies_and_those_before_snapshots(links: MemoryLinks) -> None:
@@ -173,23 +173,25 @@ def test_frames_are_of_limited_size_and_a_large_message_goes_alone(links: Memory
 
 
 def test_a_catch_up_takes_the_bulk_lane_and_the_group_stays_there(links: MemoryLinks) -> None:
-    lanes = TrafficClasses(links)
-    lanes.was_read(1, 10)
+    traffic_classes = TrafficClasses(links)
+    traffic_classes.was_read(1, 10)
     links.bulk_waiting["b"] = 1_000
-    assert lanes_of(lanes, [append(1, 10, 5)]) == [TrafficClass.BULK]
-    lanes.end_turn()
+    assert lanes_of(traffic_classes, [append(1, 10, 5)]) == [TrafficClass.BULK]
+    traffic_classes.end_turn()
     # From memory by now, but behind what still waits; other groups and nodes are not held up.
-    assert lanes_of(lanes, [append(1, 11, 5)]) == [TrafficClass.BULK]
-    assert lanes_of(lanes, [append(1, 12)]) == [TrafficClass.BULK]
-    assert lanes_of(lanes, [append(2, 11, 5)]) == [TrafficClass.NORMAL]
-    assert [lane for lane, _ in lanes.frames("c", [append(1, 11, 5)])] == [TrafficClass.NORMAL]
+    assert lanes_of(traffic_classes, [append(1, 11, 5)]) == [TrafficClass.BULK]
+    assert lanes_of(traffic_classes, [append(1, 12)]) == [TrafficClass.BULK]
+    assert lanes_of(traffic_classes, [append(2, 11, 5)]) == [TrafficClass.NORMAL]
+    assert [traffic for traffic, _ in traffic_classes.frames("c", [append(1, 11, 5)])] == [
+        TrafficClass.NORMAL
+    ]
     links.bulk_waiting["b"] = 0
-    lanes.end_turn()
-    assert lanes_of(lanes, [append(1, 13, 5)]) == [TrafficClass.NORMAL]
+    traffic_classes.end_turn()
+    assert lanes_of(traffic_classes, [append(1, 13, 5)]) == [TrafficClass.NORMAL]
 
 
 def test_what_was_read_in_another_turn_is_no_catch_up(links: MemoryLinks) -> None:
-    lanes = TrafficClasses(links)
-    lanes.was_read(1, 10)
-    lanes.end_turn()
-    assert lanes_of(lanes, [append(1, 10, 5)]) == [TrafficClass.NORMAL]
+    traffic_classes = TrafficClasses(links)
+    traffic_classes.was_read(1, 10)
+    traffic_classes.end_turn()
+    assert lanes_of(traffic_classes, [append(1, 10, 5)]) == [TrafficClass.NORMAL]

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.cluster.common_time import PATIENCE_MS, SKEW_MS_MAX, SLEW, CommonTime
+from fluffle.broker.cluster.common_time import CLOCKS_TIMEOUT_MS, SKEW_MS_MAX, SLEW, CommonTime
 from fluffle.raft.failure_detector import FailureDetector
 from fluffle.raft.tuning import Tuning
 
@@ -138,9 +138,9 @@ def test_one_clock_that_is_wrong_is_outvoted(ahead_ms: int) -> None:
 
 def test_before_a_majority_is_heard_nothing_is_common() -> None:
     machines = Machines(a=5, b=0, c=0)
-    machines.advance(2 * PATIENCE_MS)
+    machines.advance(2 * CLOCKS_TIMEOUT_MS)
     machines.passed_ms = 0
-    machines["a"].clock.jump_wall(-2 * PATIENCE_MS)
+    machines["a"].clock.jump_wall(-2 * CLOCKS_TIMEOUT_MS)
     assert not machines["a"].time.is_known
     assert machines["a"].time.told() == (NOON_MS + 5, 0)
     assert machines["a"].time.ahead_ms() == {}
@@ -151,7 +151,7 @@ def test_who_does_not_decide_is_not_waited_for_and_makes_no_majority() -> None:
     machines = Machines(a=0, b=0, c=0, d=0, e=0)
     machines.deciding -= {"d", "e"}
     machines.link("ad")
-    machines.advance(2 * PATIENCE_MS)
+    machines.advance(2 * CLOCKS_TIMEOUT_MS)
     assert not machines["a"].time.is_known
     machines.link("ab")
     machines.advance(STEP_MS)
@@ -162,10 +162,10 @@ def test_who_waits_for_it_is_told_once_it_is_known() -> None:
     machines, told = Machines(a=0, b=0, c=0), []
     machines["a"].time.when_known(lambda: told.append(machines.passed_ms))
     machines.link("ab")
-    machines.advance(PATIENCE_MS // 2)
+    machines.advance(CLOCKS_TIMEOUT_MS // 2)
     machines.link("abc")
-    machines.advance(PATIENCE_MS)
-    assert told == [PATIENCE_MS // 2 + STEP_MS]
+    machines.advance(CLOCKS_TIMEOUT_MS)
+    assert told == [CLOCKS_TIMEOUT_MS // 2 + STEP_MS]
     machines["a"].time.when_known(lambda: told.append(0))
     assert told[1:] == [0]
 
@@ -208,9 +208,9 @@ def test_a_third_that_comes_later_moves_nobody() -> None:
     """Two have begun without it, and its clock would have decided otherwise."""
     machines = Machines(a=0, b=-HOUR_MS, c=0)
     machines.link("ab")
-    machines.advance(PATIENCE_MS // 2)
+    machines.advance(CLOCKS_TIMEOUT_MS // 2)
     assert not machines["a"].time.is_known
-    machines.advance(PATIENCE_MS)
+    machines.advance(CLOCKS_TIMEOUT_MS)
     machines.link("abc")
     machines.advance(1_000)
     assert machines.wrong_ms() == about(*[-HOUR_MS] * 3)

@@ -19,7 +19,7 @@ from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.direct_reply_to import (
     FRAME_BYTES_MAX,
     LONE_BYTES_MAX,
-    PATIENCE_S,
+    REPLY_TIMEOUT_S,
     RemoteReplies,
     mark_of,
 )
@@ -218,7 +218,7 @@ def test_names_of_this_node_and_of_nobody_are_not_sent_anywhere() -> None:
 def test_a_node_that_is_silent_or_away_has_nobody() -> None:
     pair, name = Pair(), f"x.{mark_of('b')}"
     pair.ask(name)
-    pair.loop.advance(PATIENCE_S - 0.001)
+    pair.loop.advance(REPLY_TIMEOUT_S - 0.001)
     assert pair.heard == []
     pair.loop.advance(0.001)
     assert pair.heard == [False]

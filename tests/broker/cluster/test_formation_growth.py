@@ -81,7 +81,7 @@ async def test_who_is_new_joins(tmp_path: Path, sizes: tuple[int, ...]) -> None:
             await scene.start(names[size_before:size], size)
             await scene.is_one()
             size_before = size
-        assert all(node.cluster.entering.is_over for node in scene.nodes.running)
+        assert all(node.cluster.join.is_over for node in scene.nodes.running)
     finally:
         await scene.nodes.stop()
 

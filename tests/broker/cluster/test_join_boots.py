@@ -77,7 +77,7 @@ async def test_a_node_that_another_sees_is_not_dead_for_who_leads(
         lost, other = (node for node in three if node is not leader)
         three.cut(leader.name, lost.name)
         await until(lambda: leader.cluster.absent.is_dead(lost.name))
-        await until(lambda: leader.cluster.sightings.asked > 1)
+        await until(lambda: leader.cluster.peer_views.asked > 1)
         assert leader.cluster.absent.is_dead(lost.name)
         transient = f"transient-{lost.name}"
         assert all(transient in queues(node) for node in three)

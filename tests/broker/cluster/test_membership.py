@@ -171,7 +171,9 @@ async def test_a_node_that_is_gone_is_forgotten_with_its_queues(tmp_path: Path) 
         await nodes["c"].stop()
         await until(lambda: nodes["a"].roles()["c"].startswith("stopped"))
         await is_seen_by_nobody(nodes, "c")
+        await until(lambda: "c" in nodes["b"].cluster.progress.witnesses)
         assert await nodes["b"].ask("cluster.forget", name="c") == {"queues": 2}
+        await until(lambda: "c" not in nodes["b"].cluster.progress.witnesses)
         await are_voters(nodes["a"], "ab")
         left = ["durable-a", "durable-b", "quorum", "quorum-a", "quorum-b"]
         await until(lambda: queues(nodes["a"]) == left)
@@ -263,10 +265,10 @@ async def test_who_does_not_answer_may_see_a_node(tmp_path: Path) -> None:
         await nodes["c"].stop()
         await is_seen_by_nobody(nodes, "c")
         takers = nodes["b"].cluster.running.switch.takers
-        answering = takers.pop(FrameKind.SIGHTING)
+        answering = takers.pop(FrameKind.PEER_VIEW)
         text = await refusal(nodes["a"], "cluster.forget", name="c")
         assert "'b' does not say" in text
-        takers[FrameKind.SIGHTING] = answering
+        takers[FrameKind.PEER_VIEW] = answering
         await nodes["a"].ask("cluster.forget", name="c")
 
 
@@ -338,7 +340,7 @@ async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_pa
         registry.put("a", RegisteredNode(ListenAddress("h", 1)))()
         for _ in range(100):
             await asyncio.sleep(0)
-        assert not joining.cluster.entering.is_over
+        assert not joining.cluster.join.is_over
         assert joining.node.failure is None
         for name in "ac":
             registry.remove(name)()

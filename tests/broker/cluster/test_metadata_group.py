@@ -55,10 +55,11 @@ class Member:
         }
         switch.link_listeners = [node.host.link_changed, self.metadata.link_changed]
 
-    def _sender(self, kind: FrameKind, lane: TrafficClass) -> FakeSender:
+    def _sender(self, kind: FrameKind, traffic: TrafficClass) -> FakeSender:
         links = self.node.links
         return FakeSender(
-            self.node.name, lambda frame: links.send(frame[1], kind, frame[2], lane=lane)
+            self.node.name,
+            lambda frame: links.send(frame[1], kind, frame[2], traffic=traffic),
         )
 
     # As the event loop

@@ -115,7 +115,7 @@ async def test_a_lost_majority_shows(scene: Scene, caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO)
     left, *others = sorted(three.nodes.keys() - {leader})
     node = three[left]
-    hub, queues = node.cluster.hub, node.node.catalogue.vhosts["/"].queues
+    hub, queues = node.cluster.session_router, node.node.catalogue.vhosts["/"].queues
     await until(
         lambda: (
             {hub.lines.leader_of(each.definition.id).node for each in queues.values()} == {leader}

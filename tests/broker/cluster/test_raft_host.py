@@ -403,7 +403,7 @@ def test_what_waits_for_the_disk_leaves_after_it(cluster: HostCluster) -> None:
     assert cluster.network.sent == []
     follower.store.sync()
     follower.step()
-    assert [(sender, lane) for sender, _, lane, _ in cluster.network.sent] == [
+    assert [(sender, traffic) for sender, _, traffic, _ in cluster.network.sent] == [
         (follower.name, TrafficClass.URGENT)
     ]
 
@@ -415,7 +415,7 @@ def test_idle_groups_cost_no_turn_and_no_message() -> None:
     turns = sum(node.turns for node in cluster.running())
     cluster.network.sent.clear()
     cluster.advance(10_000)
-    assert {lane for *_, lane, _ in cluster.network.sent} == {TrafficClass.URGENT}
+    assert {traffic for *_, traffic, _ in cluster.network.sent} == {TrafficClass.URGENT}
     # Four pings a second to each of two others, and those of the others that come in.
     assert sum(node.turns for node in cluster.running()) - turns <= 3 * 40 * 4
 
@@ -479,7 +479,7 @@ def test_who_is_behind_the_floor_gets_a_snapshot_by_the_bulk_lane(cluster: HostC
     behind.start()
     cluster.advance(3_000)
     assert behind.machine(GROUP).calls[-1] == "restore 6"
-    assert TrafficClass.BULK in {lane for *_, lane, _ in cluster.network.sent}
+    assert TrafficClass.BULK in {traffic for *_, traffic, _ in cluster.network.sent}
     assert list(behind.machine(GROUP).toy.live) == [2, 3, 4, 5, 6]
 
 

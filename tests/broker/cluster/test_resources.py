@@ -221,6 +221,6 @@ async def test_what_is_no_alarm_is_refused(
     async with running_cluster(tmp_path, 2) as two:
         links = two["a"].cluster.links
         await until(lambda: links.is_up("b"))
-        links.send("b", FrameKind.ALARM, payload, lane=TrafficClass.URGENT)
+        links.send("b", FrameKind.ALARM, payload, traffic=TrafficClass.URGENT)
         await until(lambda: "frame_rejected" in [each.getMessage() for each in caplog.records])
         assert alarms(two["b"]).reason == ""

@@ -15,12 +15,12 @@ from fluffle.broker.cluster.rpc import (
     Listing,
     NoReply,
     Page,
+    Reply,
     RequestRefused,
     RpcClient,
+    RpcReply,
     RpcRequest,
     RpcServer,
-    Tell,
-    Told,
 )
 from tests.suite.seeds import seeds
 from tests.support.frames import FakeSender
@@ -41,8 +41,8 @@ class Timer:
 class Count:
     """A list of as many pages as the request says; a request that is no number is refused."""
 
-    def __init__(self, harness: Harness, request: bytes, tell: Tell) -> None:
-        self.harness, self.request, self.tell = harness, request, tell
+    def __init__(self, harness: Harness, body: bytes, tell: Reply) -> None:
+        self.harness, self.body, self.tell = harness, body, tell
         self.page = 0
         self.is_closed = False
         harness.listings.append(self)
@@ -53,11 +53,11 @@ class Count:
     def _tell(self) -> None:
         if self.is_closed:
             return
-        if not self.request.isdigit():
+        if not self.body.isdigit():
             self.tell(RequestRefused(404, "nothing of that kind"))
             return
         self.page += 1
-        self.tell(Page(b"page %d" % self.page, has_more=self.page < int(self.request)))
+        self.tell(Page(b"page %d" % self.page, has_more=self.page < int(self.body)))
 
     def close(self) -> None:
         self.is_closed = True
@@ -76,12 +76,12 @@ class Harness:
         """Why a node cannot be asked."""
         self.deaf: set[str] = set()
         """Nodes that hear nothing, though there is a link: they are paused, or it is lossy."""
-        self.errands = {name: self._made(name) for name in nodes}
-        self.obliging = {name: self._made_obliging(name) for name in nodes}
+        self.clients = {name: self._made(name) for name in nodes}
+        self.servers = {name: self._made_obliging(name) for name in nodes}
         self.most_under_way = 0
 
     def _made(self, name: str) -> RpcClient:
-        return RpcClient(self._sender(name), self, patience_s=PATIENCE_S)
+        return RpcClient(self._sender(name), self, reply_timeout_s=PATIENCE_S)
 
     def _sender(self, name: str) -> FakeSender:
         return FakeSender(name, self._put, hindered=self.hindered)
@@ -90,12 +90,12 @@ class Harness:
         self.under_way.append(frame)
 
     def _made_obliging(self, name: str) -> RpcServer:
-        def begin(request: bytes, tell: Tell) -> Listing:
-            return Count(self, request, tell)
+        def begin(body: bytes, tell: Reply) -> Listing:
+            return Count(self, body, tell)
 
-        obliging = RpcServer(self._sender(name), self, begin)
-        self.errands[name].on_asked = obliging.asked
-        return obliging
+        servers = RpcServer(self._sender(name), self, begin)
+        self.clients[name].on_asked = servers.asked
+        return servers
 
     # As the event loop
 
@@ -115,7 +115,7 @@ class Harness:
             if self.under_way:
                 source, target, payload = self.under_way.pop(0)
                 if target not in self.deaf:
-                    self.errands[target].receive(source, payload)
+                    self.clients[target].receive(source, payload)
 
     def pass_time(self, seconds: float) -> None:
         self.now_s += seconds
@@ -129,8 +129,8 @@ class Harness:
         """The link between two, of both directions."""
         self.under_way = [each for each in self.under_way if {one, other} != {*each[:2]}]
         for node, peer in ((one, other), (other, one)):
-            self.errands[node].link_changed(peer, is_up=False)
-            self.obliging[node].link_changed(peer, is_up=False)
+            self.clients[node].link_changed(peer, is_up=False)
+            self.servers[node].link_changed(peer, is_up=False)
 
     @property
     def is_waiting(self) -> bool:
@@ -138,26 +138,26 @@ class Harness:
         return any(not each.is_cancelled for each in self.timers)
 
 
-def all_told(harness: Harness, errand: RpcRequest) -> list[Told]:
+def all_told(harness: Harness, request: RpcRequest) -> list[RpcReply]:
     """Everything, taken as it comes."""
-    told: list[Told] = []
+    told: list[RpcReply] = []
     while not told or (isinstance(told[-1], Page) and told[-1].has_more):
         harness.run()
-        assert errand.is_told, "nothing has come, and nothing will"
-        told.append(errand.take())
+        assert request.has_reply, "nothing has come, and nothing will"
+        told.append(request.take())
     return told
 
 
-def pages(count: int) -> list[Told]:
+def pages(count: int) -> list[RpcReply]:
     return [Page(b"page %d" % page, has_more=page < count) for page in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_a_list_is_told_page_by_page(count: int) -> None:
     harness = Harness()
-    errand = harness.errands["a"].begin("b", b"%d" % count)
-    assert all_told(harness, errand) == pages(count)
-    errand.stop()
+    request = harness.clients["a"].begin("b", b"%d" % count)
+    assert all_told(harness, request) == pages(count)
+    request.stop()
     harness.run()
     assert not harness.is_waiting
     assert harness.most_under_way == 1
@@ -165,37 +165,35 @@ def test_a_list_is_told_page_by_page(count: int) -> None:
 
 def test_no_page_is_made_before_somebody_has_taken_the_one_before() -> None:
     harness = Harness()
-    errand = harness.errands["a"].begin("b", b"9")
+    request = harness.clients["a"].begin("b", b"9")
     for taken in range(3):
         harness.run()
         assert harness.listings[0].page == taken + 1
-        errand.take()
+        request.take()
 
 
 def test_who_waits_is_told_that_there_is_something() -> None:
     harness = Harness()
     told: list[object] = []
-    errand = harness.errands["a"].begin("b", b"1")
-    errand.wait().then(told.append, told.append)
+    request = harness.clients["a"].begin("b", b"1")
+    request.wait().then(told.append, told.append)
     assert told == []
     harness.run()
     assert told == [None]
-    assert errand.is_told
+    assert request.has_reply
 
 
 def test_several_are_asked_at_once_and_none_is_taken_for_another() -> None:
     harness = Harness("abc")
-    errands = [
-        harness.errands["a"].begin(node, request) for node in "bc" for request in (b"2", b"3")
-    ]
-    assert [all_told(harness, each) for each in errands] == [pages(2), pages(3)] * 2
+    clients = [harness.clients["a"].begin(node, body) for node in "bc" for body in (b"2", b"3")]
+    assert [all_told(harness, each) for each in clients] == [pages(2), pages(3)] * 2
 
 
 def test_what_is_refused_is_over() -> None:
     harness = Harness()
-    errand = harness.errands["a"].begin("b", b"?")
-    assert all_told(harness, errand) == [RequestRefused(404, "nothing of that kind")]
-    errand.stop()
+    request = harness.clients["a"].begin("b", b"?")
+    assert all_told(harness, request) == [RequestRefused(404, "nothing of that kind")]
+    request.stop()
     harness.run()
     assert not harness.is_waiting
     assert not harness.listings[0].is_closed
@@ -205,37 +203,37 @@ def test_what_is_refused_is_over() -> None:
 def test_who_cannot_be_asked_is_silent_at_once_and_is_sent_nothing(why: str) -> None:
     harness = Harness()
     harness.hindered["b"] = why
-    assert harness.errands["a"].begin("b", b"1").take() == NoReply(why)
+    assert harness.clients["a"].begin("b", b"1").take() == NoReply(why)
     assert harness.under_way == []
     assert not harness.is_waiting
 
 
 def test_who_says_nothing_in_time_is_silent_and_what_it_says_later_is_nothing() -> None:
     harness = Harness()
-    errand = harness.errands["a"].begin("b", b"1")
+    request = harness.clients["a"].begin("b", b"1")
     late, harness.under_way = harness.under_way, []
     harness.pass_time(PATIENCE_S / 2)
-    assert not errand.is_told
+    assert not request.has_reply
     harness.pass_time(PATIENCE_S / 2)
-    assert errand.take() == SILENT
+    assert request.take() == SILENT
     harness.under_way = late
     harness.run()
-    assert not errand.is_told
+    assert not request.has_reply
     assert not harness.is_waiting
 
 
 def test_each_page_has_its_own_time() -> None:
     harness = Harness()
-    errand = harness.errands["a"].begin("b", b"9")
+    request = harness.clients["a"].begin("b", b"9")
     for _page in range(4):
         harness.run()
-        errand.take()
+        request.take()
         harness.pass_time(PATIENCE_S - 1)
     harness.run()
-    errand.take()
+    request.take()
     harness.under_way.clear()
     harness.pass_time(PATIENCE_S)
-    assert errand.take() == SILENT
+    assert request.take() == SILENT
     harness.run()
     assert harness.listings[0].is_closed
 
@@ -243,30 +241,30 @@ def test_each_page_has_its_own_time() -> None:
 @pytest.mark.parametrize("is_up", [True, False])
 def test_what_was_under_way_is_lost_with_the_link(*, is_up: bool) -> None:
     harness = Harness("abc")
-    lost, other = (harness.errands["a"].begin(node, b"9") for node in "bc")
+    lost, other = (harness.clients["a"].begin(node, b"9") for node in "bc")
     harness.run()
     assert lost.take() == other.take() == pages(9)[0]
     harness.under_way = [each for each in harness.under_way if "b" not in each[:2]]
-    harness.errands["a"].link_changed("b", is_up=is_up)
+    harness.clients["a"].link_changed("b", is_up=is_up)
     assert lost.take() == NoReply("the link to it was lost")
     assert all_told(harness, other) == pages(9)[1:]
 
 
 def test_who_comes_back_in_an_earlier_version_is_not_even_told_that_it_may_stop() -> None:
     harness = Harness()
-    errand = harness.errands["a"].begin("b", b"9")
+    request = harness.clients["a"].begin("b", b"9")
     harness.run()
     harness.hindered["b"] = "it is of an earlier version"
-    harness.errands["a"].link_changed("b", is_up=True)
+    harness.clients["a"].link_changed("b", is_up=True)
     assert harness.under_way == []
-    assert errand.take() == NoReply("the link to it was lost")
-    errand.stop()
+    assert request.take() == NoReply("the link to it was lost")
+    request.stop()
     assert harness.under_way == []
 
 
 def test_of_who_is_gone_nothing_stays_open() -> None:
     harness = Harness()
-    harness.errands["a"].begin("b", b"9")
+    harness.clients["a"].begin("b", b"9")
     harness.run()
     harness.cut("a", "b")
     (listing,) = harness.listings
@@ -276,11 +274,11 @@ def test_of_who_is_gone_nothing_stays_open() -> None:
 
 def test_what_nobody_reads_any_more_is_ended() -> None:
     harness = Harness()
-    errand = harness.errands["a"].begin("b", b"9")
+    request = harness.clients["a"].begin("b", b"9")
     harness.run()
-    errand.take()
-    errand.stop()
-    errand.stop()
+    request.take()
+    request.stop()
+    request.stop()
     harness.run()
     assert harness.listings[0].is_closed
     assert not harness.is_waiting
@@ -288,7 +286,7 @@ def test_what_nobody_reads_any_more_is_ended() -> None:
 
 def test_a_page_that_is_never_asked_for_is_forgotten() -> None:
     harness = Harness()
-    harness.errands["a"].begin("b", b"9")
+    harness.clients["a"].begin("b", b"9")
     harness.run()
     harness.pass_time(UNREAD_S_MAX - 1)
     assert not harness.listings[0].is_closed
@@ -299,28 +297,28 @@ def test_a_page_that_is_never_asked_for_is_forgotten() -> None:
 
 def test_another_node_may_have_so_many_open_and_no_more() -> None:
     harness = Harness("abc")
-    errands = [harness.errands["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
+    clients = [harness.clients["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
     harness.run()
-    assert errands[-1].take() == RequestRefused(506, f"{OPEN_MAX} lists are read by 'a' already")
-    assert all_told(harness, harness.errands["c"].begin("b", b"2")) == pages(2)
-    assert all_told(harness, errands[0]) == pages(2)
-    assert all_told(harness, harness.errands["a"].begin("b", b"2")) == pages(2)
+    assert clients[-1].take() == RequestRefused(506, f"{OPEN_MAX} lists are read by 'a' already")
+    assert all_told(harness, harness.clients["c"].begin("b", b"2")) == pages(2)
+    assert all_told(harness, clients[0]) == pages(2)
+    assert all_told(harness, harness.clients["a"].begin("b", b"2")) == pages(2)
 
 
 def test_a_number_that_comes_again_is_of_another_life() -> None:
     harness = Harness()
-    harness.errands["a"].begin("b", b"9")
+    harness.clients["a"].begin("b", b"9")
     harness.run()
-    harness.errands["a"] = harness._made("a")
-    assert all_told(harness, harness.errands["a"].begin("b", b"2")) == pages(2)
+    harness.clients["a"] = harness._made("a")
+    assert all_told(harness, harness.clients["a"].begin("b", b"2")) == pages(2)
     assert [each.is_closed for each in harness.listings] == [True, False]
 
 
 def test_nobody_else_can_answer() -> None:
     harness = Harness("abc")
-    errand = harness.errands["a"].begin("b", b"1")
-    harness.errands["a"].receive("c", msgpack.packb((3, errand.number, False, b"a lie")))
-    assert all_told(harness, errand) == pages(1)
+    request = harness.clients["a"].begin("b", b"1")
+    harness.clients["a"].receive("c", msgpack.packb((3, request.number, False, b"a lie")))
+    assert all_told(harness, request) == pages(1)
 
 
 @seeds(20)
@@ -333,7 +331,7 @@ def test_whatever_is_lost_all_ends(seed: int) -> None:
         asker, asked = chance.sample("abc", 2)
         what = chance.choice(("ask", "ask", "take", "take", "lose", "cut", "deafen", "time"))
         if what == "ask":
-            running.append(harness.errands[asker].begin(asked, b"%d" % chance.randint(1, 4)))
+            running.append(harness.clients[asker].begin(asked, b"%d" % chance.randint(1, 4)))
         elif what == "lose" and harness.under_way:
             harness.under_way.pop(chance.randrange(len(harness.under_way)))
         elif what == "cut":
@@ -342,19 +340,19 @@ def test_whatever_is_lost_all_ends(seed: int) -> None:
             harness.deaf ^= {asked}
         elif what == "time":
             harness.pass_time(1)
-        for errand in [each for each in running if what == "take" and each.is_told]:
-            told = errand.take()
+        for request in [each for each in running if what == "take" and each.has_reply]:
+            told = request.take()
             if not (isinstance(told, Page) and told.has_more):
-                errand.stop()
-                running.remove(errand)
+                request.stop()
+                running.remove(request)
                 ended += 1
         if chance.random() < 0.5:
             harness.run()
     harness.run()
     harness.pass_time(PATIENCE_S)
-    for errand in running:
-        assert errand.is_told, f"seed {seed}: it would wait for ever"
-        errand.stop()
+    for request in running:
+        assert request.has_reply, f"seed {seed}: it would wait for ever"
+        request.stop()
     harness.run()
     assert ended, f"seed {seed}: nothing has been told"
     harness.pass_time(UNREAD_S_MAX)
@@ -371,4 +369,4 @@ def test_whatever_is_lost_all_ends(seed: int) -> None:
 )  # fmt: skip
 def test_what_is_no_errand_is_refused(row: object) -> None:
     with pytest.raises(BadFrame):
-        Harness().errands["a"].receive("b", msgpack.packb(row))
+        Harness().clients["a"].receive("b", msgpack.packb(row))

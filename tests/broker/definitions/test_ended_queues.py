@@ -41,7 +41,7 @@ class Scene:
             absent=SimpleNamespace(
                 is_dead=self.dead.__contains__, is_alive=lambda node: node in {"b", "c"} - self.dead
             ),
-            sightings=SimpleNamespace(ask=lambda _others, told: self.asked.append(told)),
+            peer_views=SimpleNamespace(ask=lambda _others, told: self.asked.append(told)),
         )
         there: Any = cluster
         self.leftovers = EndedQueues(editor.catalogue, there, unused)

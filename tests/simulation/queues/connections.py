@@ -70,7 +70,7 @@ class NodeConnections:
             name=process.node,
             metadata=queue_node.metadata,
             absent=queue_node.absent,
-            sightings=queue_node.sightings,
+            peer_views=queue_node.peer_views,
         )
         call_later: Any = queue_node.call_later
         self._leftovers = EndedQueues(queue_node.catalogue, around, call_later)
@@ -79,7 +79,9 @@ class NodeConnections:
         """Act as `Clustered.enter` does: what earlier lives have left goes first."""
         process, queue_node = self.queue_node.process, self.queue_node
         is_ended = ended_before(process.node, process.boot)
-        remove_ended(queue_node.catalogue, queue_node.everywhere, is_ended, self._leftovers.watch)
+        remove_ended(
+            queue_node.catalogue, queue_node.applied_barrier, is_ended, self._leftovers.watch
+        )
 
     def declare(self, queue: str, lasts_s: float, *, is_bound: bool) -> None:
         """A client comes, declares a queue, and may bind it once it is there."""

@@ -45,11 +45,11 @@ def failed(_error: BrokerError) -> None:
 class DefinitionRequests:
     """Requests that are made at one node."""
 
-    def __init__(self, catalogue: Catalogue, metadata: Metadata, everywhere: Metadata) -> None:
-        """`everywhere` answers once all have it, `metadata` once it is so here."""
+    def __init__(self, catalogue: Catalogue, metadata: Metadata, applied_barrier: Metadata) -> None:
+        """`applied_barrier` answers once all have it, `metadata` once it is so here."""
         self._catalogue = catalogue
         self._metadata = metadata
-        self._everywhere = everywhere
+        self._everywhere = applied_barrier
 
     @property
     def vhost(self) -> VirtualHost | None:

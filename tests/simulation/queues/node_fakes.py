@@ -85,27 +85,29 @@ class TappedLinks:
         self._links = links
         self._overhear = overhear
 
-    def send(self, node: NodeId, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
+    def send(
+        self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
+    ) -> None:
         if kind is FrameKind.STREAM:
             self._overhear(node, joined(payload))
-        self._links.send(node, kind, payload, lane=lane)
+        self._links.send(node, kind, payload, traffic=traffic)
 
     def is_up(self, node: NodeId) -> bool:
         return self._links.is_up(node)
 
-    def waiting_bytes(self, node: NodeId, lane: TrafficClass) -> int:
-        return self._links.waiting_bytes(node, lane)
+    def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
+        return self._links.waiting_bytes(node, traffic)
 
 
 class SimulatedSender:
     """A `FrameSender` of one kind over simulated links, on which all are of this version."""
 
     def __init__(
-        self, links: Links, kind: FrameKind, lane: TrafficClass, nodes: Collection[NodeId]
+        self, links: Links, kind: FrameKind, traffic: TrafficClass, nodes: Collection[NodeId]
     ) -> None:
         self._links = links
         self._kind = kind
-        self._lane = lane
+        self._lane = traffic
         self._nodes = nodes
 
     @property
@@ -120,7 +122,7 @@ class SimulatedSender:
         return True
 
     def send(self, node: NodeId, payload: bytes) -> None:
-        self._links.send(node, self._kind, payload, lane=self._lane)
+        self._links.send(node, self._kind, payload, traffic=self._lane)
 
     def send_all(self, payload: bytes) -> None:
         for node in self._nodes:

@@ -373,7 +373,7 @@ class QueueCluster:
             each.process.node: each.metadata.state.last_revision for each in self.queue_nodes()
         }
         for queue_node in self.queue_nodes():
-            for node, other in queue_node.everywhere._others.items():
+            for node, other in queue_node.applied_barrier._others.items():
                 if other.reached > revisions.get(node, other.reached):
                     raise Violation(f"everywhere: {node} is taken to be at {other.reached}")
 

@@ -116,11 +116,11 @@ class QueueNode:
         self.dead_letters = DeadLetters(self._vhost, clock, Deaths())
         self.catalogue = self._made_catalogue()
         self.metadata = self._made_metadata()
-        self.everywhere = self._made_everywhere()
-        self.defining = DefinitionRequests(self.catalogue, self.metadata, self.everywhere)
+        self.applied_barrier = self._made_everywhere()
+        self.defining = DefinitionRequests(self.catalogue, self.metadata, self.applied_barrier)
         self.absent = AbsentNodes(process.node, clock.now_ms, self.is_nobody_there)
-        send = partial(self._send, FrameKind.SIGHTING)
-        self.sightings = PeerViews(self.absent, send, self.call_later)
+        send = partial(self._send, FrameKind.PEER_VIEW)
+        self.peer_views = PeerViews(self.absent, send, self.call_later)
         self.progress = self._made_progress()
         self.connections = NodeConnections(self)
         self.view = SimulatedClusterView(self, queue_cluster)
@@ -178,7 +178,7 @@ class QueueNode:
         )  # fmt: skip
 
     def _tell_progress(self, node: NodeId, payload: bytes) -> None:
-        self._links.send(node, FrameKind.PROGRESS, payload, lane=TrafficClass.URGENT)
+        self._links.send(node, FrameKind.PROGRESS, payload, traffic=TrafficClass.URGENT)
 
     def _tell_for_ever(self) -> None:
         self.progress.look()
@@ -293,12 +293,14 @@ class QueueNode:
         kind: FrameKind,
         node: NodeId,
         payload: bytes,
-        lane: TrafficClass = TrafficClass.NORMAL,
+        traffic: TrafficClass = TrafficClass.NORMAL,
     ) -> None:
-        self._links.send(node, kind, payload, lane=lane)
+        self._links.send(node, kind, payload, traffic=traffic)
 
-    def _sender(self, kind: FrameKind, lane: TrafficClass = TrafficClass.NORMAL) -> SimulatedSender:
-        return SimulatedSender(self._links, kind, lane, self._queue_cluster.cluster.names)
+    def _sender(
+        self, kind: FrameKind, traffic: TrafficClass = TrafficClass.NORMAL
+    ) -> SimulatedSender:
+        return SimulatedSender(self._links, kind, traffic, self._queue_cluster.cluster.names)
 
     # As the event loop
 
@@ -391,13 +393,13 @@ class QueueNode:
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         takers = {
             FrameKind.METADATA: self.metadata.receive,
-            FrameKind.REVISION: self.everywhere.receive,
+            FrameKind.REVISION: self.applied_barrier.receive,
             FrameKind.READ_INDEX: self.metadata.reads.receive,
             FrameKind.ROOM: self.room.receive,
             FrameKind.STREAM: self.hub.receive,
             FrameKind.QUESTION: self.hub.receive_question,
             FrameKind.MEMBERSHIP: self._told_who_it_is,
-            FrameKind.SIGHTING: self.sightings.receive,
+            FrameKind.PEER_VIEW: self.peer_views.receive,
             FrameKind.PROGRESS: self.progress.receive,
         }
         takers[kind](node, payload)
@@ -417,7 +419,7 @@ class QueueNode:
             )
         self.progress.link_changed(node, is_up)
         self.metadata.link_changed(node, is_up)
-        self.everywhere.link_changed(node, is_up)
+        self.applied_barrier.link_changed(node, is_up)
         self.hub.link_changed(node, is_up)
         self.room.link_changed(node, is_up)
 

@@ -186,7 +186,7 @@ class TopologyChecks:
             if of is not None and isinstance(error, NotFound):
                 self._told(of, began_us, is_there=False)
 
-        queue_node.everywhere.change(partial(decide, vhost), done, failed)
+        queue_node.applied_barrier.change(partial(decide, vhost), done, failed)
 
     # Questions
 

@@ -174,7 +174,7 @@ def leaderless(context: NodeContext) -> list[Row]:
 async def metadata_store(call: Call) -> Row | Reply:
     """Whether this node knows what the cluster has defined."""
     cluster = call.context.cluster
-    is_there = cluster is None or cluster.entering.is_over
+    is_there = cluster is None or cluster.join.is_over
     return OK if is_there else failed("Metadata store has not yet been initialized")
 
 

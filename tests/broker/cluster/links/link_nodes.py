@@ -62,8 +62,8 @@ class Node:
         where = address or other.address
         self.links.set_peer(other.name, where.host, where.port)
 
-    def send(self, to: NodeId, payload: bytes, lane: TrafficClass = TrafficClass.NORMAL) -> None:
-        self.links.send(to, FrameKind.STREAM, payload, lane=lane)
+    def send(self, to: NodeId, payload: bytes, traffic: TrafficClass = TrafficClass.NORMAL) -> None:
+        self.links.send(to, FrameKind.STREAM, payload, traffic=traffic)
 
     def payloads(self) -> list[bytes]:
         return [payload for _, _, payload in self.frames]

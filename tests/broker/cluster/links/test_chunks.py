@@ -31,12 +31,12 @@ def decoder() -> ChunkDecoder:
     return ChunkDecoder(KINDS, frame_bytes_max=FRAME_BYTES_MAX)
 
 
-def encoded(lane: int, kind: int, payload: Payload) -> bytes:
+def encoded(traffic: int, kind: int, payload: Payload) -> bytes:
     """A frame whose pieces follow one another."""
     frame = OutgoingFrame(kind, payload)
-    wire = b"".join(frame.piece(lane))
+    wire = b"".join(frame.piece(traffic))
     while frame.gone < frame.total:
-        wire += b"".join(frame.piece(lane))
+        wire += b"".join(frame.piece(traffic))
     return wire
 
 
@@ -180,8 +180,8 @@ def test_crumbs_cost_no_more_than_they_are() -> None:
 
 def test_a_claim_reserves_nothing() -> None:
     ours = decoder()
-    for lane in range(3):
-        ours.feed(long(FIRST | lane, 0, FRAME_BYTES_MAX, b"x"))
+    for traffic in range(3):
+        ours.feed(long(FIRST | traffic, 0, FRAME_BYTES_MAX, b"x"))
     assert ours.held_bytes == 3
 
 

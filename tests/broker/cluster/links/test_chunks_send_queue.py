@@ -47,26 +47,26 @@ class OutboxAgainstLists(RuleBasedStateMachine):
         self.outbox = LinkSendQueue(self.bytes_max)
         self.decoder = decoder()
         self.waiting: dict[TrafficClass, deque[tuple[int, bytes]]] = {
-            lane: deque() for lane in TrafficClass
+            traffic: deque() for traffic in TrafficClass
         }
         """By lane, what has not arrived."""
         self.wire = bytearray()
         self.count = 0
 
     @rule(
-        lane=st.sampled_from(TrafficClass),
+        traffic=st.sampled_from(TrafficClass),
         kind=st.sampled_from(FrameKind),
         size=st.sampled_from(SIZES),
     )
-    def put(self, lane: TrafficClass, kind: int, size: int) -> None:
+    def put(self, traffic: TrafficClass, kind: int, size: int) -> None:
         self.count += 1
-        payload = f"{lane}{self.count}".encode().ljust(size, b".")
-        before = self.outbox.waiting_bytes[lane]
-        limit = self.bytes_max[lane]
+        payload = f"{traffic}{self.count}".encode().ljust(size, b".")
+        before = self.outbox.waiting_bytes[traffic]
+        limit = self.bytes_max[traffic]
         fits = before + min(len(payload) + FRAME_COST_BYTES, limit // 2) <= limit
-        assert self.outbox.put(lane, kind, payload) == (fits or not before)
+        assert self.outbox.put(traffic, kind, payload) == (fits or not before)
         if fits or not before:
-            self.waiting[lane].append((kind, payload))
+            self.waiting[traffic].append((kind, payload))
 
     @rule(enough=st.sampled_from([1, 5_000, CHUNK_BYTES_MAX]))
     def take(self, enough: int) -> None:
@@ -85,8 +85,8 @@ class OutboxAgainstLists(RuleBasedStateMachine):
     def arrive(self, share: float) -> None:
         size = round(share * len(self.wire))
         for kind, payload in self.decoder.feed(bytes(self.wire[:size])):
-            lane = TrafficClass(int(payload[:1]))
-            assert self.waiting[lane].popleft() == (kind, payload)
+            traffic = TrafficClass(int(payload[:1]))
+            assert self.waiting[traffic].popleft() == (kind, payload)
         del self.wire[:size]
 
     @rule()
@@ -94,8 +94,8 @@ class OutboxAgainstLists(RuleBasedStateMachine):
         """As the other end does: in portions."""
         sender = ChunkDecoder((), frame_bytes_max=1)
         sender.feed(self.decoder.acknowledge())
-        for lane in TrafficClass:
-            self.outbox.acknowledge(lane, sender.acknowledged[lane])
+        for traffic in TrafficClass:
+            self.outbox.acknowledge(traffic, sender.acknowledged[traffic])
 
     @invariant()
     def nothing_is_wrong(self) -> None:
@@ -133,16 +133,16 @@ def test_a_quarter_of_what_both_send_is_bulk() -> None:
         outbox.put(TrafficClass.NORMAL, 0, bytes(1_000))
     wire = [(head[0] & 0x0F, len(content)) for head, content in zip(
         *[iter(outbox.take(4 * NORMAL_SHARE_BYTES))] * 2, strict=True)]  # fmt: skip
-    sent = {lane: sum(size for at, size in wire if at == lane) for lane in TrafficClass}
+    sent = {traffic: sum(size for at, size in wire if at == traffic) for traffic in TrafficClass}
     assert sent[TrafficClass.BULK] * 3 <= sent[TrafficClass.NORMAL] <= sent[TrafficClass.BULK] * 3.2
 
 
 def test_normal_alone_and_bulk_alone_have_it_all() -> None:
     outbox, count = LinkSendQueue(PLENTY), WINDOW_BYTES[TrafficClass.BULK] // CHUNK_BYTES_MAX
-    for lane in (TrafficClass.NORMAL, TrafficClass.BULK):
+    for traffic in (TrafficClass.NORMAL, TrafficClass.BULK):
         for _ in range(count):
-            outbox.put(lane, 0, bytes(CHUNK_BYTES_MAX))
-        assert lanes_of(outbox.take(count * CHUNK_BYTES_MAX)) == [lane] * count
+            outbox.put(traffic, 0, bytes(CHUNK_BYTES_MAX))
+        assert lanes_of(outbox.take(count * CHUNK_BYTES_MAX)) == [traffic] * count
 
 
 def test_what_is_under_way_of_a_lane_is_bounded() -> None:

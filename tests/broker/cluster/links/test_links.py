@@ -117,16 +117,16 @@ def test_frames_of_all_sizes_arrive_whole_and_in_order_within_their_lane(run: Ru
     async def scenario() -> None:
         a, b = Node("a"), Node("b")
         sizes = [0, 1, 65_536, 65_537, 3_000_000]
-        sent = {lane: [bytes([lane]) * size for size in sizes] for lane in TrafficClass}
+        sent = {traffic: [bytes([traffic]) * size for size in sizes] for traffic in TrafficClass}
         async with stopping(a, b):
             await linked(a, b)
-            for lane in reversed(TrafficClass):
-                for payload in sent[lane]:
-                    a.links.send("b", FrameKind(lane), payload, lane=lane)
+            for traffic in reversed(TrafficClass):
+                for payload in sent[traffic]:
+                    a.links.send("b", FrameKind(traffic), payload, traffic=traffic)
             await b.until(lambda: len(b.frames) == 3 * len(sizes))
-            for lane in TrafficClass:
-                kind = FrameKind(lane)
-                assert [p for _, k, p in b.frames if k is kind] == sent[lane]
+            for traffic in TrafficClass:
+                kind = FrameKind(traffic)
+                assert [p for _, k, p in b.frames if k is kind] == sent[traffic]
             assert b.frames[0][1] is FrameKind(TrafficClass.URGENT)
 
     run(scenario())
@@ -369,7 +369,7 @@ def test_links_need_a_secret_and_other_names(run: Run) -> None:
             with pytest.raises(ValueError, match="a name needs 1 to 255 bytes"):
                 links.set_peer(name, "127.0.0.1", 1)
         with pytest.raises(ValueError, match="too large"):
-            links.send("b", FrameKind.STREAM, bytes((128 << 20) + 1), lane=TrafficClass.BULK)
+            links.send("b", FrameKind.STREAM, bytes((128 << 20) + 1), traffic=TrafficClass.BULK)
         await links.stop()
 
     run(scenario())

@@ -322,7 +322,7 @@ def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(
     async def scenario() -> None:
         a = Node("a")
         a.links.set_peer("b", "127.0.0.1", 1)
-        ground, peer = a.links._ground, a.links._peers["b"]
+        ground, peer = a.links._context, a.links._peers["b"]
         connection = LinkConnection(ground, peer, peer._begin, takes_frames=False)
 
         async def connecting() -> None:
@@ -351,7 +351,7 @@ def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_told(run: 
     async def scenario() -> None:
         a = Node("a")
         a.links.set_peer("b", "127.0.0.1", 1)
-        ground, peer = a.links._ground, a.links._peers["b"]
+        ground, peer = a.links._context, a.links._peers["b"]
         connection = LinkConnection(ground, peer, peer._begin, takes_frames=False)
         transport = Withdrawn()
         connection.connection_made(transport)
@@ -359,8 +359,8 @@ def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_told(run: 
         async with stopping(a):
             transport.is_withdrawn = True
             long_ago_ms = ground.clock.now_ms() - ground.tuning.beat_ms
-            connection._pulse = Keepalive(long_ago_ms, ground.tuning)
-            connection._pulse.has_sent = False
+            connection._keepalive = Keepalive(long_ago_ms, ground.tuning)
+            connection._keepalive.has_sent = False
             connection.tick()
             assert connection.send(FrameKind.METADATA, b"x", TrafficClass.NORMAL)
             connection._flush()
@@ -515,17 +515,17 @@ def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
             await a.told_of(1)
             raw.read_no_more()
             counters = a.links.counters
-            for lane in (TrafficClass.BULK, TrafficClass.NORMAL):
+            for traffic in (TrafficClass.BULK, TrafficClass.NORMAL):
                 refused = counters.frames_without_room
                 while counters.frames_without_room == refused:
                     for _ in range(100):
-                        a.send("b", bytes(100_000), lane)
+                        a.send("b", bytes(100_000), traffic)
                     await asyncio.sleep(0)
-                assert a.links.waiting_bytes("b", lane) <= tuning.lane_bytes_max[lane]
+                assert a.links.waiting_bytes("b", traffic) <= tuning.waiting_bytes_max[traffic]
             assert counters.resets == 0
             while counters.resets == 0:
                 a.send("b", bytes(10_000), TrafficClass.URGENT)
-            assert [a.links.waiting_bytes("b", lane) for lane in TrafficClass] == [0, 0, 0]
+            assert [a.links.waiting_bytes("b", traffic) for traffic in TrafficClass] == [0, 0, 0]
 
     run(scenario())
 

@@ -38,10 +38,10 @@ def test_frames_go_over_tls(run: Run, authority: Authority, verifies: bool) -> N
         a, b = (Node(name, certificates=shown) for name in "ab")
         async with stopping(a, b):
             await linked(a, b)
-            for lane in (TrafficClass.BULK, TrafficClass.URGENT):
-                a.send("b", bytes([lane]) * 1_000_000, lane)
+            for traffic in (TrafficClass.BULK, TrafficClass.URGENT):
+                a.send("b", bytes([traffic]) * 1_000_000, traffic)
             await b.until(lambda: len(b.frames) == 2)
-            assert b.payloads() == [bytes([lane]) * 1_000_000 for lane in (0, 2)]
+            assert b.payloads() == [bytes([traffic]) * 1_000_000 for traffic in (0, 2)]
             assert a.links.waiting_bytes("b", TrafficClass.BULK) == 0
 
     run(scenario())

@@ -61,7 +61,7 @@ async def is_led_as_wanted(scene: Scene, name: str = "q") -> str:
     leader = definition.leader
     await nodes[0].ask("queues.transfer", name=name, vhost="/", node=leader)
     await scene.is_led_by(leader, name)
-    hubs = [node.cluster.hub for node in nodes]
+    hubs = [node.cluster.session_router for node in nodes]
     await until(lambda: {each.lines.leader_of(definition.id).node for each in hubs} == {leader})
     membership = [each.leading for each in hubs if definition.id in each.leading.queues]
     await until(lambda: {each.known(definition.id).node for each in membership} == {leader})
@@ -288,7 +288,7 @@ async def test_what_cannot_be_read_goes_once_its_node_is_no_member_any_more(
     if is_taken_first:
         await c.start()
     await publish(await scene.channel("c"), b"1")
-    await until(lambda: not c.cluster.hosting._lost)
+    await until(lambda: not c.cluster.quorum_members._lost)
     await c.stop()
     assert not has_head(c, definition.id)
 
@@ -447,10 +447,13 @@ async def test_a_node_is_not_forgotten_while_it_is_not_known_who_votes(scene: Sc
     await is_on(scene, "abc")
     await scene.nodes["b"].kill()
     await is_seen_by_nobody(scene.nodes, "b")
-    patience_s, a.cluster.errands.patience_s = a.cluster.errands.patience_s, 0.0
+    reply_timeout_s, a.cluster.rpc_client.reply_timeout_s = (
+        a.cluster.rpc_client.reply_timeout_s,
+        0.0,
+    )
     with pytest.raises(BrokerError, match=r"'c' does not say whether it votes in queue 'q' .* try"):
         await a.ask("cluster.forget", name="b")
-    a.cluster.errands.patience_s = patience_s
+    a.cluster.rpc_client.reply_timeout_s = reply_timeout_s
     await a.ask("cluster.forget", name="b")
     await until(lambda: "b" not in voters(c))
 

@@ -123,7 +123,7 @@ async def test_it_outlives_a_restart_before_anything_was_done(scene: Scene) -> N
     await publish(await scene.channel("d"), b"1")
     await is_lost(scene, "b", "c")
     await until(lambda: scene.leader() == "")
-    hosting = nodes["a"].cluster.hosting
+    hosting = nodes["a"].cluster.quorum_members
     hosting.force_single_member = lambda _queue, _incarnation: None
     await nodes["a"].ask("queues.force_shrink", **Q)
     assert scene.leader() == ""

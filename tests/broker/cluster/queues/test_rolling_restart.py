@@ -126,7 +126,7 @@ async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
     got = [await queue.get() for _ in range(3)]
     node = scene.nodes[name]
     definition = node.node.catalogue.vhosts["/"].queues["q"].definition
-    edge = node.cluster.hub.lines._lines[definition.id].edge
+    edge = node.cluster.session_router.lines._lines[definition.id].edge
     assert got[2] is not None
     await got[2].ack(multiple=True)
     await until(lambda: edge.put_off > 0)
@@ -139,5 +139,5 @@ async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
 def left_of(nodes: list[ClusterNode], queue: str) -> LeaderCounts:
     """As its leader knows it."""
     definition = nodes[0].node.catalogue.vhosts["/"].queues[queue].definition
-    counts = [node.cluster.hub.counts_here(definition.id) for node in nodes]
+    counts = [node.cluster.session_router.counts_here(definition.id) for node in nodes]
     return next(each for each in counts if each is not None)

@@ -55,14 +55,14 @@ class SlowLinks:
         self.sent_bytes = 0
         self._spent_bytes = 0
 
-    def send(self, node: str, kind: FrameKind, payload: Payload, *, lane: TrafficClass) -> None:
-        assert (kind, lane) == (FrameKind.STREAM, TrafficClass.NORMAL)
+    def send(self, node: str, kind: FrameKind, payload: Payload, *, traffic: TrafficClass) -> None:
+        assert (kind, traffic) == (FrameKind.STREAM, TrafficClass.NORMAL)
         self.waiting.append(joined(payload))
 
     def is_up(self, node: str) -> bool:
         return bool(node)
 
-    def waiting_bytes(self, node: str, lane: TrafficClass) -> int:
+    def waiting_bytes(self, node: str, traffic: TrafficClass) -> int:
         return sum(map(len, self.waiting))
 
     def drain(self, budget_bytes: int, receive: Callable[[bytes], None]) -> None:

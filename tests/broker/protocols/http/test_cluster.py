@@ -45,7 +45,7 @@ async def served(directory: Path, config: Config) -> AsyncIterator[tuple[Api, Ap
         ClientSession() as session,
     ):
         for name in "abc":
-            nodes[name].cluster.errands.patience_s = 60.0  # however slow this machine is
+            nodes[name].cluster.rpc_client.reply_timeout_s = 60.0  # however slow this machine is
         at, other, third = (Api(nodes[name].node, session) for name in "abc")
         yield at, other, third
 

@@ -39,7 +39,7 @@ async def scene() -> AsyncIterator[Scene]:
         cluster = await opened.enter_async_context(Cluster(config, nodes=3))
         for node in map(cluster.__getitem__, range(3)):
             assert node.node.cluster is not None
-            node.node.cluster.errands.patience_s = 60.0
+            node.node.cluster.rpc_client.reply_timeout_s = 60.0
         session = await opened.enter_async_context(ClientSession())
         publisher, consumer = [await aio_pika.connect(url) for url in cluster.urls[1:]]
         for connection in (publisher, consumer):
