@@ -47,9 +47,9 @@ class Served(FakeLeaderHost):
         own, far = m.Leader("a", m.Boot(1, 1), 1), m.Boot(1, 2)
         self.sessions = SessionServer(GROUP, own, image.state, self.led, 0)
         self.sessions.linked("b", far)
-        self.edge = SessionClient(GROUP, far)
-        self.asking = SessionRequests(self.edge)
-        self.edge.connect(own)
+        self.session = SessionClient(GROUP, far)
+        self.asking = SessionRequests(self.session)
+        self.session.connect(own)
         self.asking.attach(1, ConsumerTerms("c"), CREDIT)
         self.delivers: list[m.Deliver] = []
         self.confirmed = 0
@@ -78,11 +78,11 @@ class Served(FakeLeaderHost):
         self.turn()
 
     def turn(self) -> None:
-        edge, sessions = self.edge, self.sessions
+        edge, sessions = self.session, self.sessions
         while (sent := edge.output()) is not None:
             frame = self.pass_on(sent[1])
             assert isinstance(frame, m.ClientFrame)
-            sessions.take("b", frame)
+            sessions.receive("b", frame)
         self.led.pump()
         for _node, told in sessions.output(lambda _node: True):
             frame = self.pass_on(told)

@@ -511,7 +511,7 @@ class Cluster:
     async def stop(self) -> None:
         """Have leaders know what was asked of them here, end all links, and do nothing any more."""
         if self.running.is_running:
-            await await_settled_sessions(self.session_router.lines)
+            await await_settled_sessions(self.session_router.routes)
         self._stop_timers()
         self.running.stop()
         await self.links.stop()

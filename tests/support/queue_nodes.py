@@ -252,7 +252,7 @@ class QueueCluster:
             self.clients[name].told(events)
 
         line = self.lines[name] = self.nodes[name].hub.open(self.definition, told)
-        self.clients[name] = QueueClient(name, line.edge, self.model, self.names)
+        self.clients[name] = QueueClient(name, line.session, self.model, self.names)
 
     def ask(self, name: NodeId) -> QueueClient:
         """What its clients ask for is sent in the next turn."""
@@ -268,5 +268,5 @@ class QueueCluster:
 
 
 def serves(node: QueueNode, queue: int) -> bool:
-    served = node.hub.leading.queues.get(queue)
+    served = node.hub.leaders.queues.get(queue)
     return served is not None and served.sessions is not None

@@ -1,6 +1,6 @@
 """Frames of sessions as bytes, and back.
 
-    frame     [0 from an edge, 1 from a leader; fields of the frame's head ...; messages]   msgpack
+    frame     [0 from a client, 1 from a leader; fields of the frame's head ...; messages]   msgpack
     message   [its place in the table of that direction; fields ...]
     run       [first, step, count]          token     [holder, ordinal, run]
     origins   [how many runs; `pack_origins`]

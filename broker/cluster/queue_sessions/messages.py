@@ -1,17 +1,18 @@
 """Messages between a session client and the leader of a queue.
 
-An **edge** is a node that serves clients of the queue.  It has one stream to the queue: a session,
-in which each operation has a number.  Publishes of a run have consecutive ones.
+A **client node** is one that serves clients of the queue.  It has one **session** with the queue,
+in which each request that changes something, an operation, has a number.  Publishes of a run have
+consecutive ones.
 
-    edge --> leader    operations, in order; repeated until their outcome is known, to each leader
-    leader --> edge    frames, numbered from 1 in each leadership; repeated until they have arrived
+    client node --> leader    operations, in order; to each leader until their outcome is known
+    leader --> client node    frames, numbered from 1 in each leadership, until they have arrived
 
 A **leadership** is known by its term and its number in it: whoever leads for a whole term may have
 to begin anew within it, with nothing but what is on record.
 
-Whenever the edge begins to talk to a leader, or a link was opened again, that is an **opening**,
-with a number that rises for the whole life of the edge's process.  Frames of earlier openings are
-late, and dropped.
+Whenever the client node begins to talk to a leader, or a link was opened again, that is an
+**opening**, with a number that rises for the whole life of the client node's process.  Frames of
+earlier openings are late, and dropped.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Token(NamedTuple):
     run: range
 
 
-# From an edge
+# From a client node
 
 
 @dataclass(slots=True)
@@ -151,7 +152,7 @@ class NeverArrived:
 
 @dataclass(slots=True)
 class Forget:
-    """The edge wants nothing more of its sessions below this one: they are over."""
+    """The client node wants nothing more of its sessions below this one: they are over."""
 
     below: int
 
@@ -223,7 +224,7 @@ class GetAnswer:
 
 @dataclass(slots=True)
 class Cancelled:
-    """A consumer is there no more, and its edge has not asked for that."""
+    """A consumer is there no more, and its client node has not asked for that."""
 
     holder: Key
 
@@ -266,7 +267,7 @@ class NotLeader:
 
 @dataclass(slots=True)
 class Backlog:
-    """So many messages that the edge has put into a queue which is behind wait there."""
+    """So many messages that the client node has put into a queue which is behind wait there."""
 
     count: int
 
@@ -315,16 +316,16 @@ FromLeader: TypeAlias = (
 
 @dataclass(slots=True)
 class ClientFrame:
-    """From an edge to the leader of a group."""
+    """From a client node to the leader of a group."""
 
     group: int
     term: int
-    """In which the receiver leads, as far as the edge knows."""
+    """In which the receiver leads, as far as the client node knows."""
     leadership: int
     sender: Boot
     receiver: Boot
     session: int
-    """The sessions of one life of an edge are counted."""
+    """The sessions of one life of a client node are counted."""
     opening: int
     received: int
     """Of the frames of this leadership, all up to this one have arrived."""
@@ -345,7 +346,7 @@ def without_counts(frame: ClientFrame) -> ClientFrame:
 
 @dataclass(slots=True)
 class LeaderFrame:
-    """From the leader of a group to an edge."""
+    """From the leader of a group to a client node."""
 
     group: int
     term: int
@@ -363,7 +364,7 @@ Frame: TypeAlias = ClientFrame | LeaderFrame
 
 
 class Leader(NamedTuple):
-    """Where frames of an edge go."""
+    """Where frames of a client node go."""
 
     node: str
     boot: Boot

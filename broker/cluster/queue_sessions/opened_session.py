@@ -49,11 +49,11 @@ class SessionTable(Protocol):
         """The key of a session, which is opened if it is not open."""
 
     def acknowledge(self, session: Key, below: int) -> None:
-        """The edge knows the outcomes of all operations below `below`."""
+        """The client node knows the outcomes of all operations below `below`."""
 
 
 class LedQueue(Protocol):
-    """A queue that is led here: what edges ask becomes of it what `effects` lists."""
+    """A queue that is led here: what client nodes ask becomes of it what `effects` lists."""
 
     @property
     def queue(self) -> Queue:
@@ -118,18 +118,18 @@ class SessionBackpressure:
     out, as those of the leader's own node do at a queue that is there.
     """
 
-    __slots__ = ("_count", "_queue", "_told")
+    __slots__ = ("_count", "_queue", "_reported")
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._count = 0
         """Invariant: if there are any, this is among the queue's debtors."""
-        self._told = 0
-        """What the edge takes it for."""
+        self._reported = 0
+        """What the client node takes it for."""
 
     def __bool__(self) -> bool:
-        """Whether the edge is to hear of it, now or later."""
-        return bool(self._count or self._told)
+        """Whether the client node is to hear of it, now or later."""
+        return bool(self._count or self._reported)
 
     def add(self, count: int) -> None:
         """So many more were put in."""
@@ -151,16 +151,17 @@ class SessionBackpressure:
             self._count = 0
             self._queue.blocked_publishers.remove(self)
 
-    def news(self) -> int | None:
-        """How many to tell the edge; None if it is not much otherwise than what it was told."""
+    def changed_count(self) -> int | None:
+        """How many to tell the client node; None if it is not much otherwise than what it was
+        told."""
         if not self._queue.is_behind:
             self.forgive()
-        if self._count and self._told < 2 * self._count and self._count < 2 * self._told:
+        if self._count and self._reported < 2 * self._count and self._count < 2 * self._reported:
             return None
-        if self._count == self._told:
+        if self._count == self._reported:
             return None
-        self._told = self._count
-        return self._told
+        self._reported = self._count
+        return self._reported
 
 
 class SentFrame(NamedTuple):
@@ -199,7 +200,7 @@ class SessionSendQueue:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether an edge that does not receive must not be listened to either."""
+        """Whether a client node that does not receive must not be listened to either."""
         return self.size >= 4 * SIZE_MAX
 
     def put(self, message: FromLeader) -> None:
@@ -305,44 +306,44 @@ def _is_of(deliver: Deliver, tokens: list[tuple[int, range]]) -> bool:
 
 @dataclass(slots=True)
 class OpenedSession:
-    """To one session, whose edge has opened it in this leadership."""
+    """A session that its client node has opened in this leadership."""
 
     key: Key
     node: str
     boot: m.Boot
     counter: int
-    owed: SessionBackpressure
-    outbox: SessionSendQueue = field(default_factory=SessionSendQueue)
+    backpressure: SessionBackpressure
+    send_queue: SessionSendQueue = field(default_factory=SessionSendQueue)
     limits: dict[Key, int] = field(default_factory=dict)
     """By consumer: see `Credit`."""
     known: int = 1
-    """The outcome of all operations below is known to its edge."""
+    """The outcome of all operations below is known to its client node."""
     is_served: bool = False
-    """Whether its edge has told what of that on record never arrived."""
-    unheard: int = 0
+    """Whether its client node has told what of that on record never arrived."""
+    first_ignored: int = 0
     """The first operation that was not listened to; 0 if there is none."""
     unknown: deque[int] = field(default_factory=deque)
-    """Operations with answers, of which its edge has not said that it knows them; rising."""
+    """Operations with answers, of which its client node has not said that it knows them; rising."""
 
     def answers(self, number: int) -> None:
-        """An answer is remembered until its edge knows it."""
+        """An answer is remembered until its client node knows it."""
         if not self.unknown or self.unknown[-1] < number:
             self.unknown.append(number)
 
     def knows(self, below: int) -> None:
-        """Its edge knows what became of all operations below this one."""
+        """Its client node knows what became of all operations below this one."""
         self.known = below
         while self.unknown and self.unknown[0] < below:
             self.unknown.popleft()
 
 
-def send_record(stream: OpenedSession, state: State) -> None:
+def send_record(opened: OpenedSession, state: State) -> None:
     """What is applied of a session: answers that it may not have, and all that it holds."""
-    row = state.sessions.get(stream.key)
+    row = state.sessions.get(opened.key)
     holders = {
         key: holder
         for key, holder in state.holders.items()
-        if holder.attached.session == stream.key
+        if holder.attached.session == opened.key
     }
     getters = [
         (key, holder.attached.channel)
@@ -356,35 +357,35 @@ def send_record(stream: OpenedSession, state: State) -> None:
         for run, hold in holder.held
     ]
     for number, answer in sorted(row.answers.items()) if row is not None else ():
-        stream.answers(number)
-        stream.outbox.put(m.Answer(number, answer))
+        opened.answers(number)
+        opened.send_queue.put(m.Answer(number, answer))
     next_number = row.next if row is not None else 1
-    stream.outbox.put(m.SessionRecord(next_number, attached, getters, tokens))
+    opened.send_queue.put(m.SessionRecord(next_number, attached, getters, tokens))
     if state.sac_active != NOBODY:
         for key in attached:
-            stream.outbox.put(m.ActiveConsumerChanged(key, key == state.sac_active))
-    stream.is_served = not tokens
+            opened.send_queue.put(m.ActiveConsumerChanged(key, key == state.sac_active))
+    opened.is_served = not tokens
 
 
-def room_of(stream: OpenedSession, led: LedQueue, holder: Key) -> int:
+def room_of(opened: OpenedSession, led: LedQueue, holder: Key) -> int:
     """How many messages a consumer takes more than it holds, or than are on their way."""
-    if stream.outbox.is_full:  # mutant: ST8
+    if opened.send_queue.is_full:  # mutant: ST8
         return 0
     held = led.holders.get(holder)
     in_hands = held.delivery_batches.count if held is not None else 0
-    return max(0, stream.limits.get(holder, 0) - max(in_hands, stream.outbox.under_way(holder)))
+    return max(0, opened.limits.get(holder, 0) - max(in_hands, opened.send_queue.under_way(holder)))
 
 
-# From an edge
+# From a client node
 
 
-def on_open(_led: LedQueue, stream: OpenedSession, _message: m.Open) -> None:
-    stream.outbox.repeat()
+def on_open(_led: LedQueue, opened: OpenedSession, _message: m.Open) -> None:
+    opened.send_queue.repeat()
 
 
-def on_publish(led: LedQueue, stream: OpenedSession, message: m.Publish) -> None:
+def on_publish(led: LedQueue, opened: OpenedSession, message: m.Publish) -> None:
     led.publish(
-        stream.key,
+        opened.key,
         message.number,
         message.origins,
         message.contents,
@@ -394,29 +395,29 @@ def on_publish(led: LedQueue, stream: OpenedSession, message: m.Publish) -> None
         counts=message.counts,
     )
     if led.queue.is_behind:
-        stream.owed.add(len(message.contents))
+        opened.backpressure.add(len(message.contents))
 
 
-def owned(led: LedQueue, stream: OpenedSession, holder: Key) -> Key:
-    """A holder, if it is one of this life of the edge; else nobody.
+def owned(led: LedQueue, opened: OpenedSession, holder: Key) -> Key:
+    """A holder, if it is one of this life of the client node; else nobody.
 
     It may be one of an earlier session, which gave up all but its settlements.
     """
     held = led.holders.get(holder)
-    if held is None or held.session == stream.key:
+    if held is None or held.session == opened.key:
         return holder
-    life = (stream.node, *stream.boot)
+    life = (opened.node, *opened.boot)
     own = (led.sessions.key_of(each) for each in led.sessions.ids() if each[:3] == life)
     return holder if held.session in own else NOBODY
 
 
-def on_settle(led: LedQueue, stream: OpenedSession, message: m.Settle) -> None:
-    holder = owned(led, stream, message.tokens[0].holder)
+def on_settle(led: LedQueue, opened: OpenedSession, message: m.Settle) -> None:
+    holder = owned(led, opened, message.tokens[0].holder)
     tokens = [(token.ordinal, token.run) for token in message.tokens]
-    led.settle(stream.key, message.number, holder, tokens, outcome=message.outcome)
+    led.settle(opened.key, message.number, holder, tokens, outcome=message.outcome)
 
 
-def on_attach(led: LedQueue, stream: OpenedSession, message: m.Attach) -> None:
+def on_attach(led: LedQueue, opened: OpenedSession, message: m.Attach) -> None:
     terms = Terms(
         message.channel,
         message.tag,
@@ -426,44 +427,44 @@ def on_attach(led: LedQueue, stream: OpenedSession, message: m.Attach) -> None:
         message.is_exclusive,
         message.arguments,
     )
-    led.attach(stream.key, message.number, terms)
+    led.attach(opened.key, message.number, terms)
 
 
-def on_detach(led: LedQueue, stream: OpenedSession, message: m.Detach) -> None:
-    stream.limits.pop(message.holder, None)
-    holder = owned(led, stream, message.holder)
-    led.detach(stream.key, message.number, holder, outcome=message.outcome)
+def on_detach(led: LedQueue, opened: OpenedSession, message: m.Detach) -> None:
+    opened.limits.pop(message.holder, None)
+    holder = owned(led, opened, message.holder)
+    led.detach(opened.key, message.number, holder, outcome=message.outcome)
 
 
-def on_get(led: LedQueue, stream: OpenedSession, message: m.Get) -> None:
-    led.get(stream.key, message.number, message.channel, no_ack=message.no_ack)
+def on_get(led: LedQueue, opened: OpenedSession, message: m.Get) -> None:
+    led.get(opened.key, message.number, message.channel, no_ack=message.no_ack)
 
 
-def on_purge(led: LedQueue, stream: OpenedSession, message: m.Purge) -> None:
-    led.purge(stream.key, message.number)
+def on_purge(led: LedQueue, opened: OpenedSession, message: m.Purge) -> None:
+    led.purge(opened.key, message.number)
 
 
-def on_credit(led: LedQueue, stream: OpenedSession, message: m.Credit) -> None:
+def on_credit(led: LedQueue, opened: OpenedSession, message: m.Credit) -> None:
     held = led.holders.get(message.holder)
-    if held is not None and held.session == stream.key:
-        stream.limits[message.holder] = message.limit
+    if held is not None and held.session == opened.key:
+        opened.limits[message.holder] = message.limit
         led.holders.wake(message.holder)
 
 
-def on_holding(led: LedQueue, stream: OpenedSession, message: m.NeverArrived) -> None:
-    """The first answer counts: an edge repeats it in each opening."""
-    if stream.is_served:
+def on_holding(led: LedQueue, opened: OpenedSession, message: m.NeverArrived) -> None:
+    """The first answer counts: a client node repeats it in each opening."""
+    if opened.is_served:
         return
-    stream.is_served = True
+    opened.is_served = True
     said: dict[tuple[Key, int], MarkedRuns[None]] = {}
     for holder, ordinal, run in message.missing:
-        if (held := led.holders.get(holder)) is None or held.session != stream.key:
+        if (held := led.holders.get(holder)) is None or held.session != opened.key:
             continue
         before = said.setdefault((holder, ordinal), MarkedRuns())
         for part in without(run, [part for part, _mark in before.found(run)]):
             before.put(part, None)
             led.deliver_again(holder, [(ordinal, part)])
-    for holder in led.holders.of_session(stream.key):
+    for holder in led.holders.of_session(opened.key):
         led.holders.wake(holder)
 
 
@@ -480,7 +481,7 @@ REQUEST_HANDLERS: Mapping[type[m.FromClient], Callable[[LedQueue, OpenedSession,
 }
 
 
-# To an edge
+# To a client node
 
 
 def deliver(holder: Key, delivery_batch: DeliveryBatch) -> m.Deliver:

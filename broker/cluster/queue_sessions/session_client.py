@@ -258,25 +258,25 @@ class SessionClient:
     """
 
     __slots__ = (
-        "_last", "_settled", "answer", "awaited", "boot", "consumers", "credits",
-        "getters", "group", "hands", "is_remembered", "keys", "leader", "news", "opening", "owes",
-        "owing", "pending", "put_off", "received", "reign", "session", "told", "unsent",
-        "untold_bytes", "unwanted",
+        "_last", "_settled", "answer", "awaited", "backlog", "boot", "consumers", "counter",
+        "credit_changes", "credits", "deferrable", "getters", "group", "is_remembered", "keys",
+        "leader", "opening", "owes_report", "pending", "received", "reign", "reported", "unacked",
+        "unreported_bytes", "unsent", "unwanted",
     )  # fmt: skip
 
     def __init__(self, group: int, boot: m.Boot) -> None:
         self.group = group
         self.boot = boot
-        self.session = 1
+        self.counter = 1
         self.pending = PendingOperations()
-        self.hands = Unacked()
+        self.unacked = Unacked()
         self.consumers: dict[Key, m.Attach] = EMPTY_DICT
         """Those whose key is known, until it is known that nothing more comes for them."""
         self.keys: dict[int, Key] = EMPTY_DICT
         """Of those that are wanted, by their numbers."""
         self.credits: dict[int, int] = EMPTY_DICT
         """By the number of a consumer that is wanted, which has a key or has none yet."""
-        self.news: dict[Key, int] = EMPTY_DICT
+        self.credit_changes: dict[Key, int] = EMPTY_DICT
         """Credits that the leader has not been told."""
         self.getters: dict[int, Key] = EMPTY_DICT
         """By channel."""
@@ -285,7 +285,7 @@ class SessionClient:
         self.awaited: dict[Key, int] = EMPTY_DICT
         """By getter: the get that is answered by what it holds on record, once that is here."""
         self.unsent: list[m.FromClient] = []
-        self.put_off = 0
+        self.deferrable = 0
         """How many of these may wait, all of them acknowledgements.  Whoever waits for what they
         bring about sets it to 0, and so does who has let them wait for a while."""
         self._settled = 0
@@ -299,18 +299,18 @@ class SessionClient:
         self.opening = 0
         self.received = 0
         """The number of the leader's last frame in this leadership."""
-        self.told = 0
+        self.reported = 0
         """Up to which one the leader knows that."""
         self.answer: m.NeverArrived | None = None
         """To what this leadership has on record."""
         self.is_remembered = False
         """Whether whoever leads may still have a session that was given up, with what it held."""
-        self.owes = False
+        self.owes_report = False
         """Whether the leader waits to hear what was received."""
-        self.untold_bytes = 0
+        self.unreported_bytes = 0
         """Of contents that were received since it was told.  Mostly it is when they are settled."""
-        self.owing = 0
-        """How many messages of this edge wait in a queue that is behind its consumers."""
+        self.backlog = 0
+        """How many messages of this node wait in a queue that is behind its consumers."""
 
     @property
     def term(self) -> int:
@@ -368,7 +368,7 @@ class SessionClient:
         number = self.ask(settlement)
         self._last = settlement
         if outcome is Outcome.ACKED and self.leader is not None:
-            self.put_off += 1
+            self.deferrable += 1
         return number
 
     def _look(self, holder: Key) -> None:
@@ -378,8 +378,8 @@ class SessionClient:
         """
         consumer = self.consumers.get(holder)
         limit = self.credits.get(consumer.number) if consumer is not None else None
-        if limit is not None and 2 * (self.hands.count(holder) + self._settled) > limit:
-            self.put_off = 0
+        if limit is not None and 2 * (self.unacked.count(holder) + self._settled) > limit:
+            self.deferrable = 0
 
     def leave(self, holder: Key, outcome: Outcome | None) -> int:
         """Somebody wants nothing more; with an outcome, nothing stays in its hands.
@@ -390,7 +390,7 @@ class SessionClient:
             self._refuse(holder)
         else:
             self.forget(holder)
-            self.hands.take_all(holder)
+            self.unacked.take_all(holder)
         return self.ask(m.Detach(self.pending.next, holder, outcome))
 
     def set_credit(self, consumer: int, limit: int) -> None:
@@ -400,9 +400,9 @@ class SessionClient:
         self.credits[consumer] = limit
         key = self.keys.get(consumer)
         if key is not None and self.leader is not None:
-            if self.news is EMPTY_DICT:
-                self.news = {}
-            self.news[key] = limit
+            if self.credit_changes is EMPTY_DICT:
+                self.credit_changes = {}
+            self.credit_changes[key] = limit
 
     def know(self, holder: Key, attach: m.Attach) -> None:
         """A consumer has its key."""
@@ -425,16 +425,16 @@ class SessionClient:
         number = self.consumers[consumer].number
         if self.keys.pop(number, None) is not None:
             del self.credits[number]
-            self.news.pop(consumer, None)
+            self.credit_changes.pop(consumer, None)
 
     def keep(self, deliver: m.Deliver) -> None:
         """Messages are in a client's hands: whoever leads need not send them any more."""
         for token in m.tokens_of(deliver):
-            self.hands.put(token)
-        self.untold_bytes += sum(map(len, deliver.contents))
-        if self.untold_bytes >= UNREPORTED_BYTES_MAX:
-            self.owes = True
-        if self.put_off:
+            self.unacked.put(token)
+        self.unreported_bytes += sum(map(len, deliver.contents))
+        if self.unreported_bytes >= UNREPORTED_BYTES_MAX:
+            self.owes_report = True
+        if self.deferrable:
             self._look(deliver.holder)
 
     # Whom to talk to
@@ -445,21 +445,21 @@ class SessionClient:
             return
         self.leader = leader
         self.unsent = []  # mutant: R23
-        self.put_off = self._settled = 0
-        self.news.clear()
+        self.deferrable = self._settled = 0
+        self.credit_changes.clear()
         if leader is None:
             return
         if leader.reign > self.reign:  # mutant: ST4
             self.reign, self.answer = leader.reign, None
-            self.received = self.told = self.untold_bytes = self.owing = 0
+            self.received = self.reported = self.unreported_bytes = self.backlog = 0
             self.awaited.clear()
         self.opening += 1
-        self.owes = False
+        self.owes_report = False
         self.unsent.append(m.Open(self.pending.first))
-        if self.session > 1:
-            self.unsent.append(m.Forget(self.session))
-        news = {key: self.credits[consumer] for consumer, key in self.keys.items()}
-        self.news = news or EMPTY_DICT
+        if self.counter > 1:
+            self.unsent.append(m.Forget(self.counter))
+        credit_changes = {key: self.credits[consumer] for consumer, key in self.keys.items()}
+        self.credit_changes = credit_changes or EMPTY_DICT
         if self.answer is not None:
             self.unsent.append(self.answer)
         self.unsent += self.pending  # mutant: R6a ST1
@@ -467,7 +467,7 @@ class SessionClient:
     @property
     def has_output(self) -> bool:
         """Whether there is anything to be sent, to anybody who can be reached."""
-        is_due = len(self.unsent) > self.put_off or self.news or self.owes
+        is_due = len(self.unsent) > self.deferrable or self.credit_changes or self.owes_report
         return self.leader is not None and bool(is_due)
 
     def output(self) -> tuple[str, m.ClientFrame] | None:
@@ -476,19 +476,19 @@ class SessionClient:
         if leader is None or not self.has_output:
             return None
         messages, self.unsent = self._next_frame()
-        self.owes, self._last = False, None
-        self.put_off = self._settled = 0
-        self.told, self.untold_bytes = self.received, 0
-        if self.news:
-            messages += [m.Credit(key, limit) for key, limit in self.news.items()]
-            self.news.clear()
+        self.owes_report, self._last = False, None
+        self.deferrable = self._settled = 0
+        self.reported, self.unreported_bytes = self.received, 0
+        if self.credit_changes:
+            messages += [m.Credit(key, limit) for key, limit in self.credit_changes.items()]
+            self.credit_changes.clear()
         frame = m.ClientFrame(
             group=self.group,
             term=leader.term,
             leadership=leader.leadership,
             sender=self.boot,
             receiver=leader.boot,
-            session=self.session,
+            session=self.counter,
             opening=self.opening,
             received=self.received,
             known=self.pending.first,
@@ -522,15 +522,15 @@ class SessionClient:
 
     def _renew(self) -> None:
         """Another session, of which nobody has heard."""
-        self.session += 1
+        self.counter += 1
         self.is_remembered = self.opening > 0
         self.pending = PendingOperations()
-        self.received = self.told = self.untold_bytes = self.owing = 0
+        self.received = self.reported = self.unreported_bytes = self.backlog = 0
         self.answer = None
         self.unsent = []
-        self.put_off = self._settled = 0
+        self.deferrable = self._settled = 0
         self._last = None
-        self.news.clear()
+        self.credit_changes.clear()
 
     def _over(self, *, is_known: bool) -> list[Event]:
         """Nothing more comes of anything that is pending or held: what clients must be told.
@@ -541,13 +541,13 @@ class SessionClient:
         for operation, first, count in self.pending.clear():
             if first not in self.unwanted:
                 events += _over_with(operation, first, count, is_known=is_known)
-        if held := self.hands.take_all():
+        if held := self.unacked.take_all():
             events.append(happened.Revoked(held))
         events += [happened.Cancelled(attach.number) for attach in self.consumers.values()]
         self.consumers.clear()
         self.keys.clear()
         self.credits.clear()
-        self.news.clear()
+        self.credit_changes.clear()
         self.getters.clear()
         self.unwanted.clear()
         self.awaited.clear()
@@ -589,10 +589,10 @@ class ConsumerTerms(NamedTuple):
 class SessionRequests:
     """Most return the number of their operation, by which its outcome will be known."""
 
-    __slots__ = ("_edge",)
+    __slots__ = ("_session",)
 
-    def __init__(self, edge: SessionClient) -> None:
-        self._edge = edge
+    def __init__(self, session: SessionClient) -> None:
+        self._session = session
 
     def publish(
         self,
@@ -606,9 +606,9 @@ class SessionRequests:
     ) -> int:
         """A message each; the number of the first."""
         assert 0 < len(contents) <= MESSAGES_MAX
-        number = self._edge.pending.next
+        number = self._session.pending.next
         publish = m.Publish(number, origins, contents, persistent, expiration_ms, posted, counts)
-        return self._edge.ask(publish)
+        return self._session.ask(publish)
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:
         """End hand-outs.  What of them is in no hands any more is asked of nobody.
@@ -616,19 +616,19 @@ class SessionRequests:
         Calls of a turn may share an operation.
         """
         by_holder: dict[Key, list[m.Token]] = {}
-        for token in self._edge.hands.take(tokens):
+        for token in self._session.unacked.take(tokens):
             by_holder.setdefault(token.holder, []).append(token)
         for of_it in by_holder.values():
-            self._edge.settle(outcome, of_it)
+            self._session.settle(outcome, of_it)
 
     def attach(self, channel: int, terms: ConsumerTerms, credit: int) -> int:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""
-        number = self._edge.pending.next
-        if self._edge.credits is EMPTY_DICT:
-            self._edge.credits = {}
-        self._edge.credits[number] = credit
+        number = self._session.pending.next
+        if self._session.credits is EMPTY_DICT:
+            self._session.credits = {}
+        self._session.credits[number] = credit
         tag, prefetch, priority, no_ack, is_exclusive, arguments = terms
-        return self._edge.ask(
+        return self._session.ask(
             m.Attach(
                 number,
                 channel,
@@ -646,29 +646,29 @@ class SessionRequests:
 
         What it has stays in its client's hands.  One that is not attached yet never will be.
         """
-        key = self._edge.keys.get(consumer)
+        key = self._session.keys.get(consumer)
         if key is not None:
-            self._edge.leave(key, None)
-        elif self._edge.pending.find(consumer) is not None:
-            if self._edge.unwanted is EMPTY_DICT:
-                self._edge.unwanted = {}
-            self._edge.unwanted[consumer] = None
+            self._session.leave(key, None)
+        elif self._session.pending.find(consumer) is not None:
+            if self._session.unwanted is EMPTY_DICT:
+                self._session.unwanted = {}
+            self._session.unwanted[consumer] = None
 
     def get(self, channel: int, *, no_ack: bool) -> int:
         """One at a time of a channel."""
-        return self._edge.ask(m.Get(self._edge.pending.next, channel, no_ack))
+        return self._session.ask(m.Get(self._session.pending.next, channel, no_ack))
 
     def purge(self) -> int:
-        return self._edge.ask(m.Purge(self._edge.pending.next))
+        return self._session.ask(m.Purge(self._session.pending.next))
 
     def give_up(self, number: int) -> None:
         """Nobody waits for a get or a purge any more: unless it is on record, it is never done.
 
         What a get has taken comes back.
         """
-        edge, nothing = self._edge, m.Detach(number, NOBODY, None)
-        if edge.pending.replace(nothing):
-            edge.unsent = [
+        session, nothing = self._session, m.Detach(number, NOBODY, None)
+        if session.pending.replace(nothing):
+            session.unsent = [
                 nothing if isinstance(each, m.Get | m.Purge) and each.number == number else each
-                for each in edge.unsent
+                for each in session.unsent
             ]

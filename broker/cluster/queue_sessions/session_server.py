@@ -1,11 +1,11 @@
 """The leader's end of the sessions with one queue, for one leadership.
 
 Operations go to the leadership in order, and what it says of them leaves in frames with numbers,
-which are kept until they have arrived.  The first of each edge says what the log has of its
-session; until the edge has said what of that never arrived, it is given nothing else.
+which are kept until they have arrived.  The first of each client node says what the log has of its
+session; until the client node has said what of that never arrived, it is given nothing else.
 
 A node that cannot be reached is suspected, and its consumers keep what they hold for a time.  Only
-a process that is known to have ended, or a session that its edge has ended, is gone at once.
+a process that is known to have ended, or a session that its client node has ended, is gone at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONSUMER_DISCONNECTED_MS = 60_000
 """For so long consumers of a node that cannot be reached keep what they hold, where the queue does
 not say how long."""
 ANSWERS_MAX = 8_192
-"""So many of a session are remembered for an edge that does not say that it knows them."""
+"""So many of a session are remembered for a client node that does not say that it knows them."""
 HOLDERS_MAX = 65_536
 """Of a session: more consumers and getters than any honest node has of one queue."""
 SESSIONS_MAX = 64
@@ -52,7 +52,7 @@ class PeerNode:
     """The last one."""
     counter: int = 0
     """Of the session of that opening."""
-    stream: OpenedSession | None = None
+    opened: OpenedSession | None = None
     """That of this session, once it is open."""
 
 
@@ -60,8 +60,8 @@ class SessionServer:
     """All sessions of one led queue."""
 
     __slots__ = (
-        "_aside", "_group", "_led", "_nodes", "_owing", "_own", "_state", "_streams", "_talking",
-        "excesses",
+        "_aside", "_group", "_led", "_nodes", "_opened_sessions", "_own", "_state", "_with_backlog",
+        "_with_output", "excesses",
     )  # fmt: skip
 
     def __init__(
@@ -69,23 +69,23 @@ class SessionServer:
     ) -> None:
         """`own`: this node, its boot and which leadership this is.
 
-        `state` is what is on record, and how edges are told of it.  The leadership's `release` and
-        `room` come here.  `linked` is called for each link there is.
+        `state` is what is on record, and how client nodes are told of it.  The leadership's
+        `release` and `room` come here.  `linked` is called for each link there is.
         """
         self._group = group
         self._state = state
         self._own = own
         self._led = leadership
-        self._streams: dict[Key, OpenedSession] = EMPTY_DICT
-        self._talking: dict[Key, OpenedSession] = {}
+        self._opened_sessions: dict[Key, OpenedSession] = EMPTY_DICT
+        self._with_output: dict[Key, OpenedSession] = {}
         """Those that may have something to say."""
-        self._owing: dict[Key, OpenedSession] = EMPTY_DICT
+        self._with_backlog: dict[Key, OpenedSession] = EMPTY_DICT
         """Those that have put in more than the queue's consumers soon take."""
         self._nodes: dict[str, PeerNode] = {
             session.node: PeerNode(silent_since_ms=now_ms) for session in leadership.sessions.ids()
         }
         self._aside: list[tuple[str, m.LeaderFrame]] = []
-        """Answers to those who have no stream."""
+        """Answers to client nodes without an opened session."""
         self.excesses: list[str] = []
         """Nodes that have left too much here, each once; to be said, and taken from here."""
 
@@ -100,17 +100,18 @@ class SessionServer:
         if known.boot != boot:
             self._nodes[node] = known = PeerNode(boot)
         known.silent_since_ms = None
-        if known.stream is not None:
-            known.stream.outbox.repeat()
-            self._talking[known.stream.key] = known.stream
+        if known.opened is not None:
+            known.opened.send_queue.repeat()
+            self._with_output[known.opened.key] = known.opened
         for session in self._of_node(node):
             if (session.boot, session.nonce) != boot:  # mutant: R3
                 self._end(session, Outcome.LOST)  # mutant: ST6
-            elif known.stream is None:  # mutant: ST7
+            elif known.opened is None:  # mutant: ST7
                 self._aside.append((node, leader_notice(self._group, self._own, session)))
 
-    def farewell(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
-        """This leadership is over: what every edge that there is a link to is told of who leads.
+    def leader_notices(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
+        """This leadership is over: what every client node that there is a link to is told of who
+        leads.
 
         Whoever asks for nothing would else wait for messages that nobody hands out.
         """
@@ -150,11 +151,11 @@ class SessionServer:
         Whether the time of anybody runs.
         """
         is_running = False
-        said_ms = self._led.queue.settings.consumer_disconnected_timeout_ms
-        patience_ms = said_ms if said_ms is not None else CONSUMER_DISCONNECTED_MS
+        configured_ms = self._led.queue.settings.consumer_disconnected_timeout_ms
+        timeout_ms = configured_ms if configured_ms is not None else CONSUMER_DISCONNECTED_MS
         for node, known in self._nodes.items():
             since = known.silent_since_ms
-            if since is not None and now_ms - since >= patience_ms:  # mutant: R13
+            if since is not None and now_ms - since >= timeout_ms:  # mutant: R13
                 self._withdraw(node, Outcome.SUSPECTED)
             elif since is not None:
                 is_running = True
@@ -167,14 +168,14 @@ class SessionServer:
         key = self._led.sessions.key_of(session)
         assert key is not None
         self._led.drop_session(key, outcome)
-        stream = self._streams.pop(key, None)
-        self._talking.pop(key, None)
-        self._owing.pop(key, None)
-        if stream is not None:
-            stream.owed.forgive()
+        opened = self._opened_sessions.pop(key, None)
+        self._with_output.pop(key, None)
+        self._with_backlog.pop(key, None)
+        if opened is not None:
+            opened.backpressure.forgive()
         node = self._nodes.get(session.node)
-        if node is not None and node.stream is stream:
-            node.stream = None
+        if node is not None and node.opened is opened:
+            node.opened = None
 
     def _withdraw(self, node: str, outcome: Outcome) -> None:
         for session in self._of_node(node):
@@ -182,9 +183,9 @@ class SessionServer:
             assert key is not None
             self._led.drop_session(key, outcome, keeps_row=True)
 
-    # From edges
+    # From client nodes
 
-    def take(self, node: str, frame: m.ClientFrame) -> None:
+    def receive(self, node: str, frame: m.ClientFrame) -> None:
         """What has come over the link to a node."""
         known = self._nodes.get(node)
         if frame.group != self._group or frame.receiver != self._own.boot:  # mutant: ST10
@@ -198,49 +199,49 @@ class SessionServer:
             if not frame.messages or not isinstance(frame.messages[0], m.Open):
                 return
             known.opening, known.counter = frame.opening, frame.session
-            known.stream = self._opened(SessionId(node, *frame.sender, frame.session), frame)
+            known.opened = self._open_session(SessionId(node, *frame.sender, frame.session), frame)
         if frame.session != known.counter:
             return
-        stream = known.stream
-        if stream is None:
+        opened = known.opened
+        if opened is None:
             self._aside.append((node, _beside(frame, self._own.boot, [m.SessionLost()])))
             return
-        self._talking[stream.key] = stream
-        self._arrived(stream, frame)
-        is_deaf = False
+        self._with_output[opened.key] = opened
+        self._arrived(opened, frame)
+        is_ignored = False
         for message in frame.messages:
             if isinstance(message, m.Operation):
-                is_deaf = is_deaf or self._is_deaf(stream)
-                if is_deaf:
-                    stream.unheard = stream.unheard or message.number
+                is_ignored = is_ignored or self._is_over_limit(opened)
+                if is_ignored:
+                    opened.first_ignored = opened.first_ignored or message.number
                     continue
                 if isinstance(message, m.Attach | m.Purge):
-                    stream.answers(message.number)
+                    opened.answers(message.number)
             if isinstance(message, m.Forget):
                 self._forget(node, min(message.below, frame.session))
             else:
-                REQUEST_HANDLERS[type(message)](self._led, stream, message)
-        if stream.owed:
-            if self._owing is EMPTY_DICT:
-                self._owing = {}
-            self._owing[stream.key] = stream
+                REQUEST_HANDLERS[type(message)](self._led, opened, message)
+        if opened.backpressure:
+            if self._with_backlog is EMPTY_DICT:
+                self._with_backlog = {}
+            self._with_backlog[opened.key] = opened
 
-    def _is_deaf(self, stream: OpenedSession) -> bool:
-        """Whether an edge is not listened to, because of what it leaves here."""
-        is_beyond = len(stream.unknown) >= ANSWERS_MAX
-        is_beyond = is_beyond or self._led.holders.count_of(stream.key) >= HOLDERS_MAX
-        if is_beyond and not stream.unheard:
-            self.excesses.append(stream.node)
-        return is_beyond or stream.outbox.is_overfull
+    def _is_over_limit(self, opened: OpenedSession) -> bool:
+        """Whether a client node is not listened to, because of what it leaves here."""
+        is_beyond = len(opened.unknown) >= ANSWERS_MAX
+        is_beyond = is_beyond or self._led.holders.count_of(opened.key) >= HOLDERS_MAX
+        if is_beyond and not opened.first_ignored:
+            self.excesses.append(opened.node)
+        return is_beyond or opened.send_queue.is_overfull
 
-    def _opened(self, session: SessionId, frame: m.ClientFrame) -> OpenedSession | None:
+    def _open_session(self, session: SessionId, frame: m.ClientFrame) -> OpenedSession | None:
         """That of a session, which is opened with its first operation; None if it is lost."""
         (opening, *_) = frame.messages
         assert isinstance(opening, m.Open)
         key = self._led.sessions.key_of(session)
         row = self._state.sessions.get(key) if key is not None else None
         if row is not None and opening.first > row.next:
-            # Outcomes are known to the edge that the log has not: it goes on with an older one.
+            # The client node knows outcomes that the log has not: it goes on with an older one.
             self._end(session, Outcome.LOST)
             key = None
         elif key is None and opening.first == 1:
@@ -248,33 +249,33 @@ class SessionServer:
             key = self._led.sessions.open(session)
         if key is None:
             return None
-        stream = self._streams.get(key)
-        if stream is None:
+        opened = self._opened_sessions.get(key)
+        if opened is None:
             boot = m.Boot(session.boot, session.nonce)
-            owed = SessionBackpressure(self._led.queue)
-            if self._streams is EMPTY_DICT:
-                self._streams = {}
-            stream = self._streams[key] = OpenedSession(
-                key, session.node, boot, session.counter, owed
+            backpressure = SessionBackpressure(self._led.queue)
+            if self._opened_sessions is EMPTY_DICT:
+                self._opened_sessions = {}
+            opened = self._opened_sessions[key] = OpenedSession(
+                key, session.node, boot, session.counter, backpressure
             )
-            send_record(stream, self._state)
-        return stream
+            send_record(opened, self._state)
+        return opened
 
-    def _arrived(self, stream: OpenedSession, frame: m.ClientFrame) -> None:
-        """An edge has received something, and knows something."""
-        outbox = stream.outbox
-        was_full = outbox.is_full
-        holders: Iterable[Key] = outbox.received(frame.received)
-        if was_full and not outbox.is_full:
-            holders = self._led.holders.of_session(stream.key)
+    def _arrived(self, opened: OpenedSession, frame: m.ClientFrame) -> None:
+        """A client node has received something, and knows something."""
+        send_queue = opened.send_queue
+        was_full = send_queue.is_full
+        holders: Iterable[Key] = send_queue.received(frame.received)
+        if was_full and not send_queue.is_full:
+            holders = self._led.holders.of_session(opened.key)
         for holder in holders:
             self._led.holders.wake(holder)
-        if frame.known > stream.known:
-            stream.knows(frame.known)
-            self._led.sessions.acknowledge(stream.key, frame.known)
-        if stream.unheard and not self._is_deaf(stream):
-            outbox.put(m.Expected(stream.unheard))
-            stream.unheard = 0
+        if frame.known > opened.known:
+            opened.knows(frame.known)
+            self._led.sessions.acknowledge(opened.key, frame.known)
+        if opened.first_ignored and not self._is_over_limit(opened):
+            send_queue.put(m.Expected(opened.first_ignored))
+            opened.first_ignored = 0
 
     def _forget(self, node: str, below: int) -> None:
         for session in self._of_node(node):
@@ -284,82 +285,88 @@ class SessionServer:
     # From the leadership
 
     def room(self, holder: Key) -> int:
-        """How many messages the edge of a consumer takes now."""
+        """How many messages the client node of a consumer takes now."""
         held = self._led.holders.get(holder)
-        stream = self._streams.get(held.session) if held is not None else None
-        if stream is None or not stream.is_served or not self._is_open(stream):
+        opened = self._opened_sessions.get(held.session) if held is not None else None
+        if opened is None or not opened.is_served or not self._is_open(opened):
             return 0
-        return room_of(stream, self._led, holder)
+        return room_of(opened, self._led, holder)
 
-    def _is_open(self, stream: OpenedSession) -> bool:
-        """Whether its edge can be reached, and talks in this session."""
-        node = self._nodes[stream.node]
-        return node.silent_since_ms is None and node.counter == stream.counter
+    def _is_open(self, opened: OpenedSession) -> bool:
+        """Whether its client node can be reached, and talks in this session."""
+        node = self._nodes[opened.node]
+        return node.silent_since_ms is None and node.counter == opened.counter
 
     def release(self, effects: Iterable[e.Effect]) -> None:
         """What is committed and applied, or rests on nothing else."""
         for effect in effects:
-            stream = self._streams.get(effect.session)
-            if stream is not None:
-                self._talking[stream.key] = stream
+            opened = self._opened_sessions.get(effect.session)
+            if opened is not None:
+                self._with_output[opened.key] = opened
                 if isinstance(effect, e.Withdrawn):
-                    stream.outbox.withdraw(effect.holder)
-                    stream.limits.pop(effect.holder, None)
+                    opened.send_queue.withdraw(effect.holder)
+                    opened.limits.pop(effect.holder, None)
                 elif isinstance(effect, e.TimedOut):
-                    stream.outbox.revoke(effect.holder, effect.tokens)
-                    stream.limits.pop(effect.holder, None)
+                    opened.send_queue.revoke(effect.holder, effect.tokens)
+                    opened.limits.pop(effect.holder, None)
                 for message in EFFECT_MESSAGES[type(effect)](self._led, effect):
-                    stream.outbox.put(message)
-                if stream.unheard and stream.unknown and _number_of(effect) == stream.unknown[-1]:
-                    stream.outbox.put(m.Expected(stream.unheard))  # it says then what it knows
+                    opened.send_queue.put(message)
+                if (
+                    opened.first_ignored
+                    and opened.unknown
+                    and _number_of(effect) == opened.unknown[-1]
+                ):
+                    opened.send_queue.put(
+                        m.Expected(opened.first_ignored)
+                    )  # it says then what it knows
 
-    # To edges
+    # To client nodes
 
     @property
     def is_held_up(self) -> bool:
         """Whether there may be something that there was no room for."""
-        return bool(self._talking)
+        return bool(self._with_output)
 
     def output(self, has_room: Callable[[str], bool]) -> Iterator[tuple[str, m.LeaderFrame]]:
         """What is to be sent, and to which node; what there is no room for stays."""
         aside, self._aside = self._aside, []
         yield from aside
-        if self._owing:
-            self._tell_owing()
-        talking, self._talking = self._talking, {}
-        for stream in talking.values():
-            if self._is_open(stream):
-                yield from self._frames_of(stream, has_room)
+        if self._with_backlog:
+            self._report_backlogs()
+        talking, self._with_output = self._with_output, {}
+        for opened in talking.values():
+            if self._is_open(opened):
+                yield from self._frames_of(opened, has_room)
 
     def _frames_of(
-        self, stream: OpenedSession, has_room: Callable[[str], bool]
+        self, opened: OpenedSession, has_room: Callable[[str], bool]
     ) -> Iterator[tuple[str, m.LeaderFrame]]:
-        node, frames = self._nodes[stream.node], stream.outbox.take()
-        while has_room(stream.node):  # mutant: L2
+        node, frames = self._nodes[opened.node], opened.send_queue.take()
+        while has_room(opened.node):  # mutant: L2
             if (frame := next(frames, None)) is None:
                 return
-            yield stream.node, self._numbered(stream, node, frame.number, frame.messages)
-        self._talking[stream.key] = stream
+            yield opened.node, self._numbered(opened, node, frame.number, frame.messages)
+        self._with_output[opened.key] = opened
 
-    def _tell_owing(self) -> None:
-        for stream in list(self._owing.values()):
-            count = stream.owed.news()
+    def _report_backlogs(self) -> None:
+        for opened in list(self._with_backlog.values()):
+            count = opened.backpressure.changed_count()
             if count is not None:
-                stream.outbox.put(m.Backlog(count))
-                self._talking[stream.key] = stream
-            if not stream.owed:
-                del self._owing[stream.key]
+                opened.send_queue.put(m.Backlog(count))
+                self._with_output[opened.key] = opened
+            if not opened.backpressure:
+                del self._with_backlog[opened.key]
 
     def _numbered(
-        self, stream: OpenedSession, node: PeerNode, number: int, messages: list[m.FromLeader]
+        self, opened: OpenedSession, node: PeerNode, number: int, messages: list[m.FromLeader]
     ) -> m.LeaderFrame:
         return m.LeaderFrame(
             group=self._group,
             term=self._own.term,
             leadership=self._own.leadership,
             sender=self._own.boot,
-            receiver=stream.boot,
-            session=stream.counter,
+            receiver=opened.boot,
+            session=opened.counter,
             opening=node.opening,
             number=number,
             messages=messages,
@@ -387,10 +394,10 @@ def _beside(asked: m.ClientFrame, own: m.Boot, messages: list[m.FromLeader]) -> 
 
 
 def leader_notice(group: int, leader: m.Leader, session: SessionId) -> m.LeaderFrame:
-    """To an edge that has a session and does not talk to who leads: it may wait to be served.
+    """To a client node that has a session and does not talk to who leads: it may wait to be served.
 
-    In no term, as whatever an edge hears of who leads without being led by whoever says it; whose
-    life that is stands in `leader.boot`.
+    In no term, as whatever a client node hears of who leads without being led by whoever says it;
+    whose life that is stands in `leader.boot`.
     """
     return m.LeaderFrame(
         group=group,

@@ -87,13 +87,14 @@ class SessionsHost(Protocol):
     """The sessions with a classic queue, as whoever leads it uses them."""
 
     def room(self, holder: Key) -> int:
-        """How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
+        """How many messages the client node of a consumer takes now; it wakes the consumer after a
+        0."""
 
     def release(self, effects: list[Effect]) -> None:
-        """Take what edges must be told."""
+        """Take what client nodes must be told."""
 
     def unused(self, queue: Queue) -> None:
-        """The last consumer has gone, and it was one of an edge."""
+        """The last consumer has gone, and it was one of a client node."""
 
 
 class CommitLog(Protocol):
@@ -104,7 +105,7 @@ class CommitLog(Protocol):
 
 
 class DeletedQueueHost:
-    """The `SessionsHost` of a queue that is deleted: no edge hears of it any more."""
+    """The `SessionsHost` of a queue that is deleted: no client node hears of it any more."""
 
     def room(self, _holder: Key) -> int:
         return 0
@@ -186,14 +187,8 @@ class ClassicQueueLeader:
     """A `LedQueue`, whose term is the boot of this process."""
 
     __slots__ = (
-        "_commits",
-        "_host",
-        "_notifications",
-        "_undurable",
-        "holders",
-        "queue",
-        "sessions",
-    )
+        "_commits", "_host", "_notifications", "_undurable", "holders", "queue", "sessions",
+    )  # fmt: skip
 
     def __init__(self, queue: Queue, host: SessionsHost, commits: CommitLog) -> None:
         """`commits`: those of the queue's journal."""
@@ -206,7 +201,7 @@ class ClassicQueueLeader:
         self._notifications: HolderNotifications = ClassicNotifications(self)
         self.holders = Holders(queue, self._notifications, host.room)
 
-    # What edges ask for
+    # What client nodes ask for
 
     def publish(
         self,
@@ -236,7 +231,7 @@ class ClassicQueueLeader:
         if isinstance(admission, PublishReceipt):
             assert standstill is not None, "the queue answers at once"
             standstill.is_elsewhere(admission)
-            admission.then(partial(self._told, session, first))
+            admission.then(partial(self._admitted, session, first))
             return
         fates = taken_spans(admission, count)
         taken = (
@@ -249,7 +244,7 @@ class ClassicQueueLeader:
             else:
                 self.say(NotTaken(session, first + start, stop - start))  # mutant: BA33
 
-    def _told(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+    def _admitted(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
         """What was held back is in the queue, or is not."""
         say = Done if is_taken else NotTaken  # mutant: BA35
         self.say(say(session, first + start, stop - start))  # mutant: BA36
@@ -356,7 +351,7 @@ class ClassicQueueLeader:
             self._host.release(durable)
 
     def end(self) -> None:
-        """The queue is gone: edges hear nothing more, and nothing here keeps it alive."""
+        """The queue is gone: client nodes hear nothing more, and nothing here keeps it alive."""
         self._undurable.clear()
         self._host = host = DeletedQueueHost()
         self._notifications = gone = DeletedQueueNotifications()
@@ -414,7 +409,7 @@ class ClassicQueueLeader:
 
 
 class ClassicNotifications:
-    """The `HolderNotifications` of a classic queue: edges hear of all at once."""
+    """The `HolderNotifications` of a classic queue: client nodes hear of all at once."""
 
     __slots__ = ("_leader",)
 
@@ -422,7 +417,7 @@ class ClassicNotifications:
         self._leader = leader
 
     def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
-        """A consumer of an edge is handed messages."""
+        """A consumer of a client node is handed messages."""
         self._leader.holders.left(delivery_batch)
         held = self._leader.holders.get(holder)
         assert held is not None, "who is detached gets nothing"
@@ -440,7 +435,7 @@ class ClassicNotifications:
             self._leader.say(Withdrawn(held.session, holder, []))
 
     def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
-        """Somebody at an edge has held messages for too long."""
+        """Somebody at a client node has held messages for too long."""
         held = self._leader.holders.get(holder)
         assert held is not None, "it holds something"
         tokens = []
@@ -473,7 +468,7 @@ class ClassicQueueHost:
         on_unused: Callable[[Queue], None],
         on_told: Callable[[], None],
     ) -> None:
-        """`on_told`: edges are to hear something before this turn ends."""
+        """`on_told`: client nodes are to hear something before this turn ends."""
         self._on_told = on_told
         self._on_unused = on_unused
         self._vhost = vhost
@@ -513,7 +508,7 @@ class ClassicQueueHost:
         """The queue has its own place in each turn."""
 
     def fail(self) -> None:
-        """There is nothing to begin anew with: edges go on with what there is."""
+        """There is nothing to begin anew with: client nodes go on with what there is."""
 
     def lead_again(self) -> None:
         """It has not ended."""
@@ -538,7 +533,7 @@ class ClassicQueueHost:
 class ClassicQueuesEnvironment(NamedTuple):
     """The parts of a node that its classic queues are made with."""
 
-    hub: SessionRouter
+    router: SessionRouter
     call_later: CallLater
     commits: Commits
     metadata: Metadata
@@ -549,7 +544,7 @@ class ClassicQueuesEnvironment(NamedTuple):
 class ClassicQueues:
     """The `QueueFactory` of the classic queues of a node of a cluster."""
 
-    __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node", "reach")
+    __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node", "environment")
 
     def __init__(
         self,
@@ -567,7 +562,7 @@ class ClassicQueues:
         self._local = local
         self._journals = journals
         self._draw_bits = draw_bits
-        self.reach: ClassicQueuesEnvironment
+        self.environment: ClassicQueuesEnvironment
         """Set before anything is made."""
 
     def define(self, spec: QueueSpec, owner: Owner | None, vhost: str) -> QueueDefinition:
@@ -577,31 +572,36 @@ class ClassicQueues:
         return QueueDefinition(spec, owner=owner, id=queue, home=self._node, boot=boot)
 
     def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
-        reach = self.reach
+        environment = self.environment
         if definition.home != self._node:
-            manners = ClassicErrorTexts(definition.home, is_durable=definition.spec.durable)
+            error_texts = ClassicErrorTexts(definition.home, is_durable=definition.spec.durable)
             return SessionQueue(
-                definition, vhost, reach.hub, reach.call_later, manners, deletions=reach.deletions
+                definition,
+                vhost,
+                environment.router,
+                environment.call_later,
+                error_texts,
+                deletions=environment.deletions,
             )
         queue = self._made_here(definition, vhost)
-        leading, id_ = reach.hub.leading, definition.id
-        homed = ClassicQueueHost(
+        leaders, id_ = environment.router.leaders, definition.id
+        host = ClassicQueueHost(
             queue,
-            Leader(self._node, reach.hub.boot, reach.hub.boot.counter),
+            Leader(self._node, environment.router.boot, environment.router.boot.counter),
             vhost=vhost,
-            commits=reach.commits,
+            commits=environment.commits,
             on_unused=partial(self._delete_unused, vhost),
-            on_told=partial(leading.speak, id_),
+            on_told=partial(leaders.touch_output, id_),
         )
-        leading.queues[id_] = homed
-        leading.greet(id_, homed.sessions)
+        leaders.queues[id_] = host
+        leaders.begin_sessions(id_, host.sessions)
         return queue
 
     def _delete_unused(self, vhost: str, queue: Queue) -> None:
         """If it is to go with its last consumer."""
         if queue.spec.auto_delete:
-            decide = partial(delete_unused, self.reach.vhosts[vhost], queue)
-            self.reach.metadata.settle(decide)
+            decide = partial(delete_unused, self.environment.vhosts[vhost], queue)
+            self.environment.metadata.settle(decide)
 
     def _made_here(self, definition: QueueDefinition, vhost: str) -> Queue:
         """It may have been here before: the log of definitions is read again at each start."""
@@ -640,8 +640,8 @@ class ClassicQueues:
         if isinstance(queue, SessionQueue):
             queue.end()
             return
-        homed = self.reach.hub.leading.queues.pop(queue.definition.id, None)
+        host = self.environment.router.leaders.queues.pop(queue.definition.id, None)
         self._local.end(queue)
-        if isinstance(homed, ClassicQueueHost):
-            homed.end()
+        if isinstance(host, ClassicQueueHost):
+            host.end()
         self._journals.forget(queue.definition.id)

@@ -22,7 +22,7 @@ from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import PendingNews
 
-TOLD_MAX = 64
+NOTIFIED_MAX = 64
 """Queues that are told of a link in one turn, of those for which nothing else comes up.  Likewise
 for which it is looked at the clock."""
 
@@ -80,8 +80,8 @@ class LocalLeaders:
     """Queues that may be led on this node, by id."""
 
     __slots__ = (
-        "_held", "_held_up", "_is_ticking", "_speaking", "_timed", "_touched", "_transport",
-        "_untold", "guard", "is_output_coming", "is_pump_coming", "parting", "queues",
+        "_held", "_held_up", "_is_ticking", "_link_news", "_timed", "_touched", "_transport",
+        "_with_output", "farewells", "guard", "is_output_coming", "is_pump_coming", "queues",
     )  # fmt: skip
 
     def __init__(self, transport: SessionTransport, queue_failed: OnFailure) -> None:
@@ -89,15 +89,15 @@ class LocalLeaders:
         self.queues: dict[QueueId, HostedQueue] = {}
         self._touched: dict[QueueId, None] = {}
         """To be pumped."""
-        self._speaking: dict[QueueId, None] = {}
+        self._with_output: dict[QueueId, None] = {}
         """Whose sessions may have something to say."""
         self._held: dict[QueueId, None] = {}
         """To be pumped in the next turn, whoever asks for that."""
         self._held_up: dict[QueueId, None] = {}
         """To be pumped again after a while."""
-        self.parting: list[tuple[NodeId, LeaderFrame]] = []
+        self.farewells: list[tuple[NodeId, LeaderFrame]] = []
         """What is left to be said for leaderships that have ended."""
-        self._untold: PendingNews[QueueId, tuple[NodeId, Boot | None]] = PendingNews()
+        self._link_news: PendingNews[QueueId, tuple[NodeId, Boot | None]] = PendingNews()
         """Links of which queues have not heard yet, each with the life of the node it is to; None:
         there is none any more."""
         self._timed: dict[QueueId, None] = {}
@@ -117,13 +117,13 @@ class LocalLeaders:
     def touch(self, queue: QueueId) -> None:
         """It may have something to hand out or to propose."""
         self._touched[queue] = None
-        self._speaking[queue] = None
+        self._with_output[queue] = None
         if not self.is_pump_coming:
             self._transport.turn.touch_consensus()
 
-    def speak(self, queue: QueueId) -> None:
-        """Edges are to be told something."""
-        self._speaking[queue] = None
+    def touch_output(self, queue: QueueId) -> None:
+        """Its sessions have something to send."""
+        self._with_output[queue] = None
         if not self.is_output_coming:
             self._transport.turn.touch_consensus()
 
@@ -136,22 +136,22 @@ class LocalLeaders:
         self._held_up[queue] = None
         self._tick_later()
 
-    def greet(self, queue: QueueId, sessions: SessionServer) -> None:
+    def begin_sessions(self, queue: QueueId, sessions: SessionServer) -> None:
         """A leadership begins: it is told which links there are."""
-        self._untold.take(queue)
-        for node, boot in self._transport.lives.items():
+        self._link_news.take(queue)
+        for node, boot in self._transport.boots.items():
             sessions.linked(node, boot)
         if sessions.silent:
             self._time(queue)
 
     # What comes over links
 
-    def take(self, node: NodeId, frame: ClientFrame) -> None:
-        """From an edge, maybe of this node."""
+    def receive(self, node: NodeId, frame: ClientFrame) -> None:
+        """Take a frame of a client node, maybe of this one."""
         if frame.receiver != self._transport.boot:
             return  # it was for an earlier life
-        if self._untold:
-            self._tell(frame.group)
+        if self._link_news:
+            self._apply_link_news(frame.group)
         served = self.queues.get(frame.group)
         sessions = served.sessions if served is not None else None
         if served is None or sessions is None or not frame.term:
@@ -159,7 +159,7 @@ class LocalLeaders:
             hint = Leader(known.node, self._transport.boot, known.term, known.leadership)
             self._transport.send(node, not_leading(frame, hint))
         else:
-            self.guard.run(frame.group, partial(sessions.take, node, frame))
+            self.guard.run(frame.group, partial(sessions.receive, node, frame))
             self.touch(frame.group)
             while sessions.excesses:
                 node = sessions.excesses.pop()
@@ -167,20 +167,20 @@ class LocalLeaders:
 
     def linked(self, node: NodeId, boot: Boot) -> None:
         """There is a link to a node, in this life of it."""
-        self._tell_later(node, boot)
+        self._note_link(node, boot)
 
     def unlinked(self, node: NodeId) -> None:
         """There is none any more."""
-        self._tell_later(node, None)
+        self._note_link(node, None)
 
-    def _tell_later(self, node: NodeId, boot: Boot | None) -> None:
+    def _note_link(self, node: NodeId, boot: Boot | None) -> None:
         """All that are led here are to hear of it: some in each turn, those first that speak."""
-        self._untold.add((queue for queue, _sessions in self._sessions()), (node, boot))
+        self._link_news.add((queue for queue, _sessions in self._sessions()), (node, boot))
         self._transport.turn.touch_consensus()
 
-    def _tell(self, queue: QueueId) -> None:
+    def _apply_link_news(self, queue: QueueId) -> None:
         """One of them now, if there is anything to tell."""
-        for node, boot in self._untold.take(queue):
+        for node, boot in self._link_news.take(queue):
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
             if sessions is None:
@@ -230,11 +230,11 @@ class LocalLeaders:
     def _tick_some(self, queues: Iterator[QueueId]) -> None:
         """The next ones; all again after a while whose time still runs."""
         now_ms, looked = self._transport.clock.now_ms(), 0
-        for looked, queue in enumerate(islice(queues, TOLD_MAX), start=1):  # noqa: B007
+        for looked, queue in enumerate(islice(queues, NOTIFIED_MAX), start=1):  # noqa: B007
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
             if sessions is not None:
-                self._tell(queue)
+                self._apply_link_news(queue)
                 self._end_dead(sessions)
             if sessions is None or not sessions.tick(now_ms):
                 self._timed.pop(queue, None)
@@ -247,10 +247,10 @@ class LocalLeaders:
 
     def pump(self) -> None:
         """In front of consensus: what has been decided is proposed."""
-        if self._untold:
-            for queue in self._untold.first(TOLD_MAX):
-                self._tell(queue)
-            if self._untold:
+        if self._link_news:
+            for queue in self._link_news.first(NOTIFIED_MAX):
+                self._apply_link_news(queue)
+            if self._link_news:
                 self._transport.turn.touch_consensus()
         self.is_pump_coming = False
         touched, self._touched, self._held = self._held | self._touched, {}, {}
@@ -262,23 +262,23 @@ class LocalLeaders:
         """Behind it: send replies to sessions of this node and of others."""
         self.is_output_coming = False
         transport = self._transport
-        parting, self.parting = self.parting, []
-        for node, frame in parting:
+        farewells, self.farewells = self.farewells, []
+        for node, frame in farewells:
             transport.send(node, frame)
-        speaking, self._speaking = self._speaking, {}
-        for queue in speaking:
-            if self._untold:
-                self._tell(queue)
+        with_output, self._with_output = self._with_output, {}
+        for queue in with_output:
+            if self._link_news:
+                self._apply_link_news(queue)
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
             if sessions is not None:
                 for node, frame in sessions.output(transport.has_room):
                     transport.send(node, frame)
                 if sessions.is_held_up:
-                    self._speaking[queue] = None
+                    self._with_output[queue] = None
 
 
-def led_here(leading: LocalLeaders, queue: QueueId) -> HostedQueue | None:
+def led_here(leaders: LocalLeaders, queue: QueueId) -> HostedQueue | None:
     """A queue that is led by this node; None if it is not."""
-    served = leading.queues.get(queue)
+    served = leaders.queues.get(queue)
     return served if served is not None and served.sessions is not None else None

@@ -24,7 +24,7 @@ from fluffle.raft.log_store import DamagedLog
 LOOK_S = 0.2
 ENTRIES_MAX = 4
 """In one look: each is read and written as a whole, in one turn."""
-PATIENCE = 50
+LOOKS_MAX = 50
 """A snapshot that was refused never comes; in the hot window most die before they leave it."""
 DEAD_BYTES_MIN = 1 << 14
 """Less is not worth reading and writing an entry."""
@@ -39,7 +39,7 @@ class CompactionCandidate:
     entries: list[tuple[int, list[range]]]
     """Index, and what is live."""
     looks: int = 0
-    is_told: bool = False
+    is_reported: bool = False
     """Whether it was said that one of them cannot be read."""
 
 
@@ -98,7 +98,7 @@ class LogCompaction:
             due = self._due.pop(queue)
             due.looks += 1
             left -= self._slim(queue, due, left)
-            if due.entries and due.looks <= PATIENCE:
+            if due.entries and due.looks <= LOOKS_MAX:
                 self._due[queue] = due
         if self._due:
             self._look_later()
@@ -118,8 +118,8 @@ class LogCompaction:
                 continue  # whoever looks for damage finds it, and has it mended
             except InvalidEntry as unfit:
                 self._unfit.setdefault(queue, set()).add(index)
-                if not due.is_told:
-                    due.is_told = True
+                if not due.is_reported:
+                    due.is_reported = True
                     self._tell(queue, index, str(unfit))
                 continue
             if is_done:

@@ -59,20 +59,20 @@ logger = logging.getLogger(__name__)
 class LedGroups:
     """The groups of quorum queues that are led on this node."""
 
-    __slots__ = ("_leading",)
+    __slots__ = ("_leaders",)
 
-    def __init__(self, leading: LocalLeaders) -> None:
-        self._leading = leading
+    def __init__(self, leaders: LocalLeaders) -> None:
+        self._leaders = leaders
 
     def led(self, queue: QueueId) -> HostedGroup | None:
         """The group of a queue, while it is led here."""
-        served = led_here(self._leading, queue)
+        served = led_here(self._leaders, queue)
         return served.hosted if isinstance(served, QuorumQueueMember) else None
 
     def leader(self, queue: QueueId) -> NodeId | None:
         """Who leads it, as its member here knows; empty: nobody.  None: there is no member here."""
-        leading = self._leading
-        return leading.known(queue).node if queue in leading.queues else None
+        leaders = self._leaders
+        return leaders.known(queue).node if queue in leaders.queues else None
 
 
 class LeadershipHandover:

@@ -148,15 +148,18 @@ def answered(later: Deferred[T], unanswered: BrokerError, answer: T | None) -> N
 class PendingGets:
     """PendingGets without an answer yet, by the numbers of their operations."""
 
-    __slots__ = ("_answers", "_asking", "_begun", "_slots", "_unanswered")
+    __slots__ = ("_answers", "_begun", "_requests", "_slots", "_unanswered")
 
     def __init__(
-        self, asking: SessionRequests, call_later: CallLater, unanswered: Callable[[], BrokerError]
+        self,
+        requests: SessionRequests,
+        call_later: CallLater,
+        unanswered: Callable[[], BrokerError],
     ) -> None:
-        self._asking = asking
+        self._requests = requests
         self._unanswered = unanswered
         self._slots: list[int] = []
-        """Channels of the stream that have had a get, and have none now.  Clients share them."""
+        """Channels of the session that have had a get, and have none now.  Clients share them."""
         self._begun: dict[int, tuple[Holder, int]] = {}
         """For whom, and in which slot."""
         self._answers: PendingReplies[DeliveryBatch | None] = PendingReplies(
@@ -166,7 +169,7 @@ class PendingGets:
     def ask(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         """For the next message, or none."""
         slot = self._slots.pop() if self._slots else len(self._begun) + 1
-        number = self._asking.get(slot, no_ack=False)
+        number = self._requests.get(slot, no_ack=False)
         self._begun[number] = holder, slot
         return self._answers.ask(number)
 
@@ -190,7 +193,7 @@ class PendingGets:
 
     def _give_up(self, number: int) -> BrokerError:
         self.end(number)
-        self._asking.give_up(number)
+        self._requests.give_up(number)
         return self._unanswered()
 
 
@@ -256,7 +259,7 @@ class DeferredRequests:
 
 
 class SettlementMark(NamedTuple):
-    """Where a stream was when somebody asked."""
+    """The last operation of a session when its barrier was set."""
 
     question: int
     session: int
@@ -312,18 +315,18 @@ class Settlements:
 
     def ask(self) -> Deferred[None] | None:
         """None if it is known of everything that was asked for so far."""
-        edge = self._port.edge
-        last = edge.pending.next - 1
-        if edge.pending.first > last:  # mutant: F3
+        session = self._port.session
+        last = session.pending.next - 1
+        if session.pending.first > last:  # mutant: F3
             return None
-        edge.put_off = 0
+        session.deferrable = 0
         self._port.touch()
         self._count += 1
         if self._questions is NO_PENDING_REPLIES:
             self._questions = PendingReplies(self._call_later, self._too_late)
         if self._marks is NO_MARKS:
             self._marks = []
-        self._marks.append(SettlementMark(self._count, edge.session, last))
+        self._marks.append(SettlementMark(self._count, session.counter, last))
         return self._questions.ask(self._count)
 
     def _too_late(self, question: int) -> BrokerError:
@@ -332,13 +335,13 @@ class Settlements:
 
     def look(self) -> None:
         """Tell those for whom enough is known."""
-        edge = self._port.edge
+        session = self._port.session
         while self._marks:
             mark = self._marks[0]
-            if mark.session == edge.session and edge.pending.first <= mark.last:
+            if mark.session == session.counter and session.pending.first <= mark.last:
                 break
             self._questions.answer(self._marks.pop(0).question, None)
-        if self._is_current and not edge.pending.operations:
+        if self._is_current and not session.pending.operations:
             self._begin()
 
 

@@ -18,7 +18,7 @@ from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.raft.config import NodeId
 
 QueueId: TypeAlias = int
-"""As in definitions: the group of a stream, and of a quorum queue that of Raft."""
+"""As in definitions: the group of a session's frames, and of a quorum queue that of Raft."""
 
 OnEvents = Callable[[list[Event]], None]
 
@@ -26,14 +26,14 @@ OnEvents = Callable[[list[Event]], None]
 class SessionPort(Protocol):
     """The connected session of one queue."""
 
-    edge: SessionClient
+    session: SessionClient
 
     @property
     def is_away(self) -> bool:
         """Whether the node that the queue lives on cannot be reached: nothing may be asked."""
 
     def touch(self) -> None:
-        """Something was asked of the edge: its `output` is sent before this turn ends."""
+        """Something was asked of the session: its `output` is sent before this turn ends."""
 
 
 class LeaderCounts(NamedTuple):
@@ -57,13 +57,13 @@ OnPeeked = Callable[[PeekResult | None], None]
 
 
 class SessionDirectory(Protocol):
-    """The edges of a node, by the id of their queue."""
+    """The sessions of a node, by the id of their queue."""
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> SessionPort:
-        """An edge for a queue, which is told what its leader says, from within a turn."""
+        """Open a session with a queue; `on_events` is called from within a turn."""
 
     def close(self, queue: QueueId) -> None:
-        """A queue is gone for good: its edge tells what becomes of what was asked."""
+        """A queue is gone for good: `on_events` gets what becomes of what was asked."""
 
     def counts_here(self, queue: QueueId) -> LeaderCounts | None:
         """If it is led by this node."""

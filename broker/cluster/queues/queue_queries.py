@@ -94,13 +94,13 @@ class LeaderDirectory(Protocol):
 class LeaderQueries:
     """Queries of one node without an answer yet, and the answers to others."""
 
-    __slots__ = ("_leading", "_number", "_questions", "_routes", "_transport")
+    __slots__ = ("_leaders", "_number", "_questions", "_routes", "_transport")
 
     def __init__(
-        self, transport: SessionTransport, leading: LocalLeaders, routes: LeaderDirectory
+        self, transport: SessionTransport, leaders: LocalLeaders, routes: LeaderDirectory
     ) -> None:
         self._transport = transport
-        self._leading = leading
+        self._leaders = leaders
         self._routes = routes
         self._questions: dict[int, PendingQuery] = {}
         self._number = 0
@@ -130,7 +130,7 @@ class LeaderQueries:
         if question is None:
             return
         queue, kind, arguments, *_ = question
-        served = led_here(self._leading, queue)
+        served = led_here(self._leaders, queue)
         if served is not None:
             ask(served, kind, arguments, partial(self._found, number))
         elif leader := self._routes.leader_of(queue).node:
@@ -176,7 +176,7 @@ class LeaderQueries:
         if kind not in KINDS or len(rest) != 1 + KINDS[kind].arguments or not are_numbers(*rest):
             raise BadFrame("neither a question nor an answer")
         tell = partial(self._tell, node, kind, number)
-        served = led_here(self._leading, rest[0])
+        served = led_here(self._leaders, rest[0])
         if served is not None:
             ask(served, kind, rest[1:], tell)
         else:

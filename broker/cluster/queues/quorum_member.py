@@ -1,4 +1,4 @@
-"""A member of a quorum queue on this node, and whom it serves while it leads."""
+"""A member of a quorum queue on this node, and the sessions that it serves while it leads."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class LocalMembers(Protocol):
     def cluster(self) -> ClusterView: ...
 
     @property
-    def leading(self) -> LocalLeaders: ...
+    def leaders(self) -> LocalLeaders: ...
 
     @property
     def host(self) -> RaftHost: ...
@@ -172,7 +172,7 @@ class GroupLog:
                 member = self._owner.member
                 member.followed(member.reign[0], None)
             act = partial(on_fate, isinstance(fate, Position))
-            self._members.leading.guard.run(self._group, act)
+            self._members.leaders.guard.run(self._group, act)
 
         hosted.propose(payload, told)
 
@@ -180,12 +180,12 @@ class GroupLog:
         """If not, the queue is pumped again when something was applied, it leads no more, or in a
         while: where the disk is full nothing is applied, and others make room."""
         if content_bytes < HELD_BYTES_MAX and self._waits_for_disk:
-            self._members.leading.hold(self._group)
+            self._members.leaders.hold(self._group)
             self._members.host.is_disk_awaited = True
             return False
         self.is_closed = not self.hosted.raft.takes(ENTRY_BYTES_MIN + 2 * content_bytes)
         if self.is_closed:
-            self._members.leading.touch_later(self._group)
+            self._members.leaders.touch_later(self._group)
         return not self.is_closed
 
     @property
@@ -266,7 +266,7 @@ class QuorumLeaderHost:
     def release(self, effects: list[Effect]) -> None:
         if (sessions := self._member.sessions) is not None:
             sessions.release(effects)
-            self._members.leading.speak(self._member.group)
+            self._members.leaders.touch_output(self._member.group)
 
     def touch(self) -> None:
         self._member.changed()
@@ -275,7 +275,7 @@ class QuorumLeaderHost:
         self._member.changed()
 
     def wake(self, delay_ms: int) -> None:
-        self._members.aging.timers.wake(self._member.group, delay_ms, self._members.leading.touch)
+        self._members.aging.timers.wake(self._member.group, delay_ms, self._members.leaders.touch)
 
     def disused(self) -> None:
         """If another leads by now, it knows better who uses the queue."""
@@ -374,7 +374,7 @@ class QuorumQueueMember:
                 self._part(former)
             if self._sessions is not None:
                 # It may end some, and touch this.
-                self._members.leading.greet(self.group, self._sessions)
+                self._members.leaders.begin_sessions(self.group, self._sessions)
                 self.renew()  # mutant: R17d
             self._members.leader_changed(self.group)
 
@@ -385,10 +385,10 @@ class QuorumQueueMember:
             self._led.change_settings(self._members.cluster.revision, settings)
 
     def _part(self, former: SessionServer) -> None:
-        """Edges are told that this does not lead any more, and who does if that is known."""
+        """Have client nodes told that this leads no more, and who does if that is known."""
         follows = self._follows
         hint = Leader(follows.node, self._members.cluster.boot, follows.term, follows.leadership)
-        self._members.leading.parting += former.farewell(hint)
+        self._members.leaders.farewells += former.leader_notices(hint)
 
     def _begun(self, led: Leadership) -> SessionServer:
         cluster, now_ms = self._members.cluster, self._members.clock.now_ms()
@@ -444,7 +444,7 @@ class QuorumQueueMember:
         self.member.fail()
 
     def lead_again(self) -> None:
-        self._members.leading.guard.run(self.group, self.member.lead_again)
+        self._members.leaders.guard.run(self.group, self.member.lead_again)
         self.changed()
 
     # `Machine`
@@ -465,7 +465,7 @@ class QuorumQueueMember:
         if self.definition is None:
             self._waits_in_term = term
         else:
-            self._members.leading.guard.run(self.group, partial(self.member.led, term))
+            self._members.leaders.guard.run(self.group, partial(self.member.led, term))
             self.changed()
 
     def followed(self, term: int, leader: NodeId | None) -> None:
@@ -484,7 +484,7 @@ class QuorumQueueMember:
 
     def changed(self) -> None:
         """Something is to be done for it, or whether there is one has changed."""
-        self._members.leading.touch(self.group)
+        self._members.leaders.touch(self.group)
         self._look()
 
 

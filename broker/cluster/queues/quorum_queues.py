@@ -66,7 +66,7 @@ CLUSTER_REVISIONS = 1 << 32
 """Where those of a cluster begin, so that they are higher than any of the node that founded it with
 the queues that it had when it was alone: it has counted these one by one."""
 
-MANNERS = QuorumErrorTexts()
+ERROR_TEXTS = QuorumErrorTexts()
 
 LAST = 1 << 30
 """More members than a node ever has: who is away is chosen if there is nobody else."""
@@ -139,31 +139,14 @@ class QuorumMembers:
     """The `GroupOwner` of the groups of queues."""
 
     __slots__ = (
-        "_after_sweep",
-        "_coming",
-        "_expired",
-        "_is_current",
-        "_is_swept",
-        "_lost",
-        "_news",
-        "aging",
-        "clock",
-        "cluster",
-        "compaction",
-        "defined",
-        "force_single_member",
-        "groups",
-        "host",
-        "hub",
-        "leading",
-        "loop",
-        "members",
-        "services",
+        "_after_sweep", "_coming", "_expired", "_is_current", "_is_swept", "_lost", "_news",
+        "aging", "clock", "cluster", "compaction", "defined", "force_single_member", "groups",
+        "host", "leaders", "loop", "members", "router", "services",
     )  # fmt: skip
 
     def __init__(
         self,
-        hub: SessionRouter,
+        router: SessionRouter,
         cluster: ClusterView,
         clock: Clock,
         loop: EventLoop,
@@ -174,8 +157,8 @@ class QuorumMembers:
     ) -> None:
         """`clock`: that of the machine, with the time of day that all nodes go by.
         `dead_bytes_min`: of an entry, before it is made smaller."""
-        self.hub = hub
-        self.leading = hub.leading
+        self.router = router
+        self.leaders = router.leaders
         self.cluster = cluster
         self.clock = clock
         self.loop = loop
@@ -281,7 +264,7 @@ class QuorumMembers:
     def _drop(self, queue: QueueId) -> None:
         self.groups.pop(queue, None)
         self.aging.timers.forget(queue)
-        self.hub.leading.queues.pop(queue, None)
+        self.router.leaders.queues.pop(queue, None)
         self._news.forget(queue)
 
     def sweep(self) -> Iterator[None]:
@@ -324,8 +307,8 @@ class QuorumMembers:
 
     def leader_changed(self, queue: QueueId) -> None:
         """Whoever leads a queue is known otherwise than before."""
-        self.hub.leader_changed(queue)
-        self._news.heard(queue, self.hub.leading.known(queue))
+        self.router.leader_changed(queue)
+        self._news.heard(queue, self.router.leaders.known(queue))
         if self.members is not None:
             self.members.leader_changed(queue)
 
@@ -334,7 +317,7 @@ class QuorumMembers:
     def make_machine(self, group: GroupId) -> QuorumQueueMember:
         self._coming.pop(group, None)
         made = self.groups[group] = QuorumQueueMember(group, self)
-        self.hub.leading.queues[group] = made
+        self.router.leaders.queues[group] = made
         if self._is_current and group in self.defined.known:
             made.define(*self.defined.known[group])
         return made
@@ -414,7 +397,7 @@ class QuorumQueues:
         """Before anything is made."""
         self._hosting = hosting
         self._deletions = deletions
-        cluster, groups = hosting.cluster, LedGroups(hosting.leading)
+        cluster, groups = hosting.cluster, LedGroups(hosting.leaders)
         self._members = members = QueueMembership(cluster, groups, hosting.loop, self._loads)
         hosting.members = members
         self.reconciling = MembershipReconciliation(
@@ -454,7 +437,7 @@ class QuorumQueues:
             return choose_leader(here, node, locator, {})
         if len(self._members.defined) >= COUNTED_MAX:
             return draw_leader(self._draw_bits, here)
-        return choose_leader(here, node, locator, leaders(self._hosting))
+        return choose_leader(here, node, locator, leader_counts(self._hosting))
 
     def make(self, definition: QueueDefinition, vhost: str) -> SessionQueue:
         self._members.define(vhost, definition)
@@ -471,7 +454,7 @@ class QuorumQueues:
         hosting = self._hosting
         self._loads.update(definition.wanted)
         return SessionQueue(
-            definition, vhost, hosting.hub, hosting.loop.call_later, MANNERS,
+            definition, vhost, hosting.router, hosting.loop.call_later, ERROR_TEXTS,
             deletions=self._deletions,
         )  # fmt: skip
 
@@ -495,12 +478,12 @@ class QuorumQueues:
         self._loads.update(definition.wanted)
         queue.definition = definition
         self._hosting.define(definition, self._members.vhost_of(definition.id))
-        self._hosting.hub.redefined(definition)
+        self._hosting.router.redefined(definition)
         self._members.redefine(definition)
 
     def renew(self, queue: QueueHandle, vhost: str) -> None:
         del vhost
-        group = self._hosting.hub.leading.queues.get(queue.definition.id)
+        group = self._hosting.router.leaders.queues.get(queue.definition.id)
         if isinstance(group, QuorumQueueMember):
             group.renew()  # mutant: R17e
 
@@ -516,7 +499,7 @@ class QuorumQueues:
         self._members.look_at_all()
 
 
-def leaders(hosting: QuorumMembers) -> Counter[NodeId]:
+def leader_counts(hosting: QuorumMembers) -> Counter[NodeId]:
     """How many queues each node leads, or is to lead as far as is known.  Looks at all."""
     known = {queue: member.known.node for queue, member in hosting.groups.items()}
     return Counter(

@@ -64,9 +64,9 @@ class SessionConsumer:
     """A consumer of this node at a queue led elsewhere."""
 
     consumer: Consumer
-    seat: ConsumerSlot
+    slot: ConsumerSlot
     number: int = 0
-    """By which the edge knows it."""
+    """By which the session knows it."""
     window: int = WINDOW_FIRST
     limit: int = 0
     """What the leader was told."""
@@ -78,7 +78,7 @@ class SessionConsumer:
     @property
     def is_served(self) -> bool:
         """Whether it is attached, and wants to be."""
-        return self.seat.key is not None and not self.seat.is_left
+        return self.slot.key is not None and not self.slot.is_left
 
     @property
     def prefetch(self) -> int:
@@ -207,13 +207,13 @@ def terms_of(consumer: Consumer) -> ConsumerTerms:
 
 
 def losers_of(
-    event: DeliveryTimedOut, seats: Mapping[Holder, ConsumerSlot], taker: SessionConsumer | None
+    event: DeliveryTimedOut, slots: Mapping[Holder, ConsumerSlot], attached: SessionConsumer | None
 ) -> list[tuple[Holder, TimedOutDeliveries]]:
     """What was taken from whom: from the consumer that it is about, if that is there, or from who
     had it in hands."""
-    if taker is not None:
-        return [(taker.consumer, lost_of(event, event.tokens))]
-    had = ((holder, seat.of(event.tokens)) for holder, seat in seats.items())
+    if attached is not None:
+        return [(attached.consumer, lost_of(event, event.tokens))]
+    had = ((holder, slot.of(event.tokens)) for holder, slot in slots.items())
     return [(holder, lost_of(event, tokens)) for holder, tokens in had if tokens]
 
 

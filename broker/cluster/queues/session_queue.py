@@ -1,11 +1,11 @@
-"""A queue as channels of this node see it when it is led elsewhere, or by a Raft group.
+"""A queue that channels of this node use through its session: led by a Raft group, or elsewhere.
 
-    channels --> operations --> the edge of this node's stream to the queue --> its leader
-        ^                                                                           |
-        +---- handouts, receipts, answers <---- events of the edge <----------------+
+    channels --> requests --> `SessionClient` --> the leader, on this node or another
+        ^                                             |
+        +---- deliveries, receipts, replies <---- events of the session
 
-Channels see the same as of a queue that is here, later.  What is asked when nobody leads it waits:
-for a bounded time where a client waits for an answer, else as long as it takes.
+Channels see the same as of an engine's queue, later.  A request while nobody leads the queue waits:
+for a bounded time where a client waits for the reply, else as long as it takes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class PublishRun:
     receipt: PublishReceipt
     offset: int
     """Of the first message, among those of the receipt."""
-    left: int
+    set_ready: int
     """How many have no outcome."""
 
 
@@ -104,7 +104,7 @@ class PublishReceipts:
 
     def ask(
         self,
-        asking: SessionRequests,
+        requests: SessionRequests,
         origins: list[Origin],
         contents: list[bytes],
         content_bytes: int,
@@ -124,7 +124,7 @@ class PublishReceipts:
             self._runs = {}
         for start in range(0, count, step):  # mutant: BA21
             stop = min(start + step, count)
-            first = asking.publish(  # mutant: BA18 BA19
+            first = requests.publish(  # mutant: BA18 BA19
                 origins[start:stop],
                 contents[start:stop],
                 persistent=persistent,
@@ -164,8 +164,8 @@ class PublishReceipts:
     def known(self, first: int, count: int, *, is_taken: bool) -> None:
         """Numbers of one run have this outcome: all of it, mostly."""
         run = self._runs.get(first) or self._find(first)
-        run.left -= count
-        if not run.left:
+        run.set_ready -= count
+        if not run.set_ready:
             del self._runs[run.first]
         start = run.offset + first - run.first
         run.receipt.known(start, start + count, is_taken=is_taken)
@@ -179,11 +179,11 @@ class PublishReceipts:
 class ReportedCounts:
     """Message and consumer counts of a queue led elsewhere, as its leader last reported them."""
 
-    __slots__ = ("_hub", "_is_whole", "_port", "_queue", "last")
+    __slots__ = ("_directory", "_is_whole", "_port", "_queue", "last")
 
-    def __init__(self, queue: QueueId, hub: SessionDirectory, port: SessionPort) -> None:
+    def __init__(self, queue: QueueId, directory: SessionDirectory, port: SessionPort) -> None:
         self._queue = queue
-        self._hub = hub
+        self._directory = directory
         self._port = port
         self.last = UNKNOWN
         """What was last heard."""
@@ -198,7 +198,7 @@ class ReportedCounts:
     @property
     def local_counts(self) -> QueueCounts | None:
         """If this node leads the queue."""
-        counts = self._hub.counts_here(self._queue)
+        counts = self._directory.counts_here(self._queue)
         return QueueCounts(*counts) if counts is not None else None
 
     def ask(self, *, in_use: bool) -> QueueCounts | Deferred[QueueCounts]:
@@ -208,15 +208,15 @@ class ReportedCounts:
             return UNKNOWN
         later: Deferred[QueueCounts] = Deferred()
 
-        def told(counts: LeaderCounts | None) -> None:
+        def counted(counts: LeaderCounts | None) -> None:
             self._is_whole = counts is not None
             self.last = QueueCounts(*counts) if counts is not None else UNKNOWN
             later.answer(self.last)
 
-        self._hub.ask_counts(self._queue, told, in_use=in_use)
+        self._directory.ask_counts(self._queue, counted, in_use=in_use)
         return later
 
-    def left(self, ready: int) -> None:
+    def set_ready(self, ready: int) -> None:
         """So many wait now, says whoever has handed one out or dropped all."""
         self.last = self.last._replace(ready=ready)
 
@@ -225,36 +225,38 @@ T = TypeVar("T")
 
 
 class SessionQueue:
-    """A `QueueHandle` that is led elsewhere, or by a Raft group."""
+    """A `QueueHandle` whose requests go through a session to the leader of the queue."""
 
     damage: Damage | None = None
     in_exclusive_use = False
     """Its leader knows both."""
 
     __slots__ = (
-        "_asking", "_attaching", "_by_number", "_call_later", "_counted", "_deletions", "_gets",
-        "_hub", "_is_over", "_manners", "_paid", "_port", "_postponed", "_purging", "_receipts",
-        "_seats", "_settlements", "_takers", "_vhost", "blocked_publishers", "definition",
+        "_attached", "_attaching", "_by_number", "_call_later", "_counted", "_deletions",
+        "_delivered_count", "_directory", "_error_texts", "_gets", "_is_over", "_port",
+        "_postponed", "_purging", "_receipts", "_requests", "_settlements", "_slots", "_vhost",
+        "blocked_publishers", "definition",
     )  # fmt: skip
 
     def __init__(
-        self, definition: QueueDefinition, vhost: str, hub: SessionDirectory, call_later: CallLater,
-        manners: ErrorTexts, *, deletions: Deletions,
+        self, definition: QueueDefinition, vhost: str, directory: SessionDirectory,
+        call_later: CallLater, error_texts: ErrorTexts, *, deletions: Deletions,
     ) -> None:  # fmt: skip
         self.definition = definition
         self.blocked_publishers: list[BlockedPublisher] = []
-        self._vhost, self._hub, self._manners, self._call_later = vhost, hub, manners, call_later
+        self._vhost, self._directory, self._call_later = vhost, directory, call_later
+        self._error_texts = error_texts
         self._deletions = deletions
-        self._port = hub.open(definition, self.hear)
-        self._asking = SessionRequests(self._port.edge)
+        self._port = directory.open(definition, self.on_events)
+        self._requests = SessionRequests(self._port.session)
         self._is_over = False
         """Whether it has been deleted."""
-        self._counted = ReportedCounts(definition.id, hub, self._port)
-        self._paid = 0
+        self._counted = ReportedCounts(definition.id, directory, self._port)
+        self._delivered_count = 0
         """Messages that were handed out of a queue that is behind, which debtors wait for."""
         self._receipts = PublishReceipts()
-        self._seats: dict[Holder, ConsumerSlot] = EMPTY_DICT
-        self._takers: dict[Consumer, SessionConsumer] = EMPTY_DICT
+        self._slots: dict[Holder, ConsumerSlot] = EMPTY_DICT
+        self._attached: dict[Consumer, SessionConsumer] = EMPTY_DICT
         self._by_number: dict[int, SessionConsumer] = EMPTY_DICT
         self._gets: PendingGets | None = None
         self._settlements: Settlements | None = None
@@ -296,7 +298,7 @@ class SessionQueue:
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
-        return tuple(each for each, taker in self._takers.items() if taker.is_served)
+        return tuple(each for each, attached in self._attached.items() if attached.is_served)
 
     @property
     def is_unused(self) -> bool:
@@ -308,7 +310,7 @@ class SessionQueue:
         return self._not_done(ClientRequest.ASKING) if self._port.is_away else None
 
     def _not_done(self, doing: ClientRequest) -> BrokerError:
-        return self._manners.unanswered(doing, self._where)
+        return self._error_texts.unanswered(doing, self._where)
 
     @property
     def queue_counts(self) -> QueueCounts | Deferred[QueueCounts]:
@@ -320,7 +322,7 @@ class SessionQueue:
 
     def peek(self, view: PeekRequest) -> Deferred[PeekResult]:
         later, unanswered = Deferred[PeekResult](), self._not_done(ClientRequest.ASKING)
-        self._hub.peek(self.definition.id, view, partial(answered, later, unanswered))
+        self._directory.peek(self.definition.id, view, partial(answered, later, unanswered))
         return later
 
     @property
@@ -335,12 +337,12 @@ class SessionQueue:
 
     @property
     def is_behind(self) -> bool:
-        edge = self._port.edge
-        return edge.is_full or edge.owing > 0
+        session = self._port.session
+        return session.is_full or session.backlog > 0
 
     @property
     def is_full(self) -> bool:
-        return self._port.edge.is_full
+        return self._port.session.is_full
 
     def enqueue(
         self, origins: list[Origin], contents: list[bytes], content_bytes: int,
@@ -351,7 +353,7 @@ class SessionQueue:
             return EnqueueResult.REFUSED
         self._port.touch()
         return self._receipts.ask(
-            self._asking, origins, contents, content_bytes,
+            self._requests, origins, contents, content_bytes,
             persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
         )  # fmt: skip
 
@@ -379,7 +381,7 @@ class SessionQueue:
     def _get(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
         if self._gets is None:
             unanswered = partial(self._not_done, ClientRequest.GETTING)
-            self._gets = PendingGets(self._asking, self._call_later, unanswered)
+            self._gets = PendingGets(self._requests, self._call_later, unanswered)
         later = self._gets.ask(holder)
         self._port.touch()
         return later
@@ -387,70 +389,70 @@ class SessionQueue:
     def _purge(self) -> Deferred[int]:
         if self._purging is NO_PENDING_REPLIES:
             self._purging = PendingReplies(self._call_later, self._purged_too_late)
-        number = self._asking.purge()
+        number = self._requests.purge()
         self._port.touch()
         return self._purging.ask(number)
 
     def _attach(self, consumer: Consumer) -> Deferred[None]:
         consumer.is_active = not self.spec.single_active_consumer
-        if self._takers is EMPTY_DICT:
-            self._takers, self._by_number = {}, {}
+        if self._attached is EMPTY_DICT:
+            self._attached, self._by_number = {}, {}
             self._attaching = PendingReplies(self._call_later, self._attached_too_late)
-        seat = self._seat(consumer, ConsumerSlot())
-        taker = self._takers[consumer] = SessionConsumer(consumer, seat)
-        taker.limit = taker.first_limit
-        taker.number = self._asking.attach(0, terms_of(consumer), taker.limit)
-        self._by_number[taker.number] = taker
+        slot = self._add_slot(consumer, ConsumerSlot())
+        attached = self._attached[consumer] = SessionConsumer(consumer, slot)
+        attached.limit = attached.first_limit
+        attached.number = self._requests.attach(0, terms_of(consumer), attached.limit)
+        self._by_number[attached.number] = attached
         self._port.touch()
-        return self._attaching.ask(taker.number)
+        return self._attaching.ask(attached.number)
 
     def detach(self, consumer: Consumer) -> None:
         """It gets what is on its way, and is gone then.  Nothing, if it is gone already."""
-        taker = self._takers.get(consumer)
-        if taker is None or taker.seat.is_left:
+        attached = self._attached.get(consumer)
+        if attached is None or attached.slot.is_left:
             self._postponed.give_up(consumer, None)
             return
-        self._take_back(taker)
-        if taker.is_served:
-            taker.seat.is_left = True
+        self._return_waiting(attached)
+        if attached.is_served:
+            attached.slot.is_left = True
         else:
-            self._leave(taker)
-        self._asking.detach(taker.number)
+            self._leave(attached)
+        self._requests.detach(attached.number)
         self._port.touch()
-        self._attaching.answer(taker.number, None)  # whoever asked is there no more
+        self._attaching.answer(attached.number, None)  # whoever asked is there no more
 
-    def _leave(self, taker: SessionConsumer) -> None:
+    def _leave(self, attached: SessionConsumer) -> None:
         """A consumer gets nothing more; what it has it keeps."""
-        consumer = taker.consumer
-        self._take_back(taker)
+        consumer = attached.consumer
+        self._return_waiting(attached)
         consumer.parked = False
-        del self._takers[consumer], self._by_number[taker.number]
-        taker.seat.is_left = True
-        self._clear(consumer, taker.seat)
+        del self._attached[consumer], self._by_number[attached.number]
+        attached.slot.is_left = True
+        self._clear(consumer, attached.slot)
 
-    def _take_back(self, taker: SessionConsumer) -> None:
+    def _return_waiting(self, attached: SessionConsumer) -> None:
         """What waits for it is not delivered to it."""
-        if tokens := taker.taken_back():
-            self._asking.settle(tokens, Outcome.UNSENT)
+        if tokens := attached.taken_back():
+            self._requests.settle(tokens, Outcome.UNSENT)
             self._port.touch()
 
-    def _seat(self, holder: Holder, seat: ConsumerSlot) -> ConsumerSlot:
-        if self._seats is EMPTY_DICT:
-            self._seats = {}
-        self._seats[holder] = seat
-        return seat
+    def _add_slot(self, holder: Holder, slot: ConsumerSlot) -> ConsumerSlot:
+        if self._slots is EMPTY_DICT:
+            self._slots = {}
+        self._slots[holder] = slot
+        return slot
 
-    def _clear(self, holder: Holder, seat: ConsumerSlot) -> None:
-        if seat.is_left and not seat.held:
-            del self._seats[holder]
+    def _clear(self, holder: Holder, slot: ConsumerSlot) -> None:
+        if slot.is_left and not slot.held:
+            del self._slots[holder]
 
     def _purged_too_late(self, number: int) -> BrokerError:
-        self._asking.give_up(number)
+        self._requests.give_up(number)
         return self._not_done(ClientRequest.PURGING)
 
     def _attached_too_late(self, number: int) -> BrokerError:
         self._leave(self._by_number[number])
-        self._asking.detach(number)
+        self._requests.detach(number)
         self._port.touch()
         return self._not_done(ClientRequest.CONSUMING)
 
@@ -469,21 +471,21 @@ class SessionQueue:
         """Its leader does, before it does what it is asked for next."""
 
     def wake(self, consumer: Consumer) -> None:
-        taker = self._takers.get(consumer)
-        if taker is not None and consumer.parked:
-            taker.take_turn(partial(self._serve, taker), self._call_later)
+        attached = self._attached.get(consumer)
+        if attached is not None and consumer.parked:
+            attached.take_turn(partial(self._serve, attached), self._call_later)
 
-    def _serve(self, taker: SessionConsumer) -> None:
-        self._deliver(taker, taker.admitted())
-        self._credit(taker)
+    def _serve(self, attached: SessionConsumer) -> None:
+        self._deliver(attached, attached.admitted())
+        self._credit(attached)
 
-    def _credit(self, taker: SessionConsumer) -> None:
+    def _credit(self, attached: SessionConsumer) -> None:
         """Tell the leader how much it may send, if that has changed much."""
-        if not taker.is_served:
+        if not attached.is_served:
             return
-        if (limit := taker.wanted()) is not None:
-            taker.limit = limit
-            self._port.edge.set_credit(taker.number, limit)
+        if (limit := attached.wanted()) is not None:
+            attached.limit = limit
+            self._port.session.set_credit(attached.number, limit)
             self._port.touch()
 
     def settle(
@@ -495,18 +497,18 @@ class SessionQueue:
         delivery_batch.release(start, stop)
         if holder.no_ack and isinstance(holder, Consumer):
             return None  # it is gone, sent or not
-        seat = self._seats[holder]
-        assert seat.key is not None
-        tokens = [Token(seat.key, ordinal, run) for run in runs_of(sequences)]
-        self._asking.settle(tokens, outcome)
+        slot = self._slots[holder]
+        assert slot.key is not None
+        tokens = [Token(slot.key, ordinal, run) for run in runs_of(sequences)]
+        self._requests.settle(tokens, outcome)
         self._port.touch()
-        seat.held -= count
+        slot.held -= count
         holder.settled(count)
-        taker = self._takers.get(holder) if isinstance(holder, Consumer) else None
-        if taker is not None:
-            self._credit(taker)
+        attached = self._attached.get(holder) if isinstance(holder, Consumer) else None
+        if attached is not None:
+            self._credit(attached)
         else:
-            self._clear(holder, seat)
+            self._clear(holder, slot)
         return (self._settlements or self._made_settlements()).asked()
 
     @property
@@ -518,17 +520,17 @@ class SessionQueue:
         self._settlements = Settlements(self._port, self._call_later, unsettled, where=self._where)
         return self._settlements
 
-    # What the edge tells
+    # Events of the session
 
-    def hear(self, events: list[Event]) -> None:
+    def on_events(self, events: list[Event]) -> None:
         for event in events:
             EVENT_HANDLERS[type(event)](self, event)
         if self._settlements is not None:
             self._settlements.look()
-        while self._postponed.requests and self._port.edge.has_room and not self._is_over:
+        while self._postponed.requests and self._port.session.has_room and not self._is_over:
             self._postponed.ask()
-        if self.blocked_publishers and self._port.edge.has_room:
-            count, self._paid = self._paid, 0
+        if self.blocked_publishers and self._port.session.has_room:
+            count, self._delivered_count = self._delivered_count, 0
             for debtor in tuple(self.blocked_publishers):
                 count = debtor.paid(self, count)
 
@@ -545,15 +547,15 @@ class SessionQueue:
     def _on_decided(self, first: int, count: int, fate: EnqueueResult) -> None:
         self._receipts.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)
 
-    def _on_paid(self, event: happened.BacklogReduced) -> None:
+    def _on_backlog_reduced(self, event: happened.BacklogReduced) -> None:
         if self.blocked_publishers:
-            self._paid += event.count
+            self._delivered_count += event.count
 
     def _on_attached(self, event: happened.Attached) -> None:
-        taker = self._by_number[event.consumer]
-        taker.seat.key = event.holder
+        attached = self._by_number[event.consumer]
+        attached.slot.key = event.holder
         self._attaching.answer(event.consumer, None)
-        self._credit(taker)
+        self._credit(attached)
 
     def _on_not_attached(self, event: happened.NotAttached) -> None:
         self._leave(self._by_number[event.consumer])
@@ -561,42 +563,42 @@ class SessionQueue:
 
     def _on_delivered(self, event: happened.Delivered) -> None:
         """Unless the consumer has gone by what was told just before: then it comes back."""
-        deliver, taker = event.deliver, self._by_number.get(event.consumer)
-        if taker is None:
-            self._asking.settle(tokens_of(deliver), Outcome.UNSENT)
+        deliver, attached = event.deliver, self._by_number.get(event.consumer)
+        if attached is None:
+            self._requests.settle(tokens_of(deliver), Outcome.UNSENT)
             self._port.touch()
             return
-        self._deliver(taker, taker.admit(deliver))
-        if taker.seat.is_left:
-            self._take_back(taker)
-        self._credit(taker)
+        self._deliver(attached, attached.admit(deliver))
+        if attached.slot.is_left:
+            self._return_waiting(attached)
+        self._credit(attached)
 
-    def _deliver(self, taker: SessionConsumer, delivers: Iterator[Deliver]) -> None:
+    def _deliver(self, attached: SessionConsumer, delivers: Iterator[Deliver]) -> None:
         for deliver in delivers:
             delivery_batch = delivery_of(
-                taker.consumer, deliver, tells_counts=self._manners.tells_counts
+                attached.consumer, deliver, tells_counts=self._error_texts.tells_counts
             )
-            if not taker.consumer.no_ack:
-                taker.seat.held += len(delivery_batch.contents)
-            taker.measure(delivery_batch)
-            taker.consumer.deliver(delivery_batch)
+            if not attached.consumer.no_ack:
+                attached.slot.held += len(delivery_batch.contents)
+            attached.measure(delivery_batch)
+            attached.consumer.deliver(delivery_batch)
             delivery_batch.forget()
 
     def _on_activity(self, event: happened.ActiveConsumerChanged) -> None:
-        if (taker := self._by_number.get(event.consumer)) is not None:
-            taker.consumer.is_active = event.is_active
+        if (attached := self._by_number.get(event.consumer)) is not None:
+            attached.consumer.is_active = event.is_active
 
     def _on_revoked(self, event: happened.Revoked) -> None:
         """What clients say of messages that they have lost is swallowed, so they need not know."""
-        for taker in self._takers.values():
-            if taker.waiting:
-                taker.revoke(event.tokens)
+        for attached in self._attached.values():
+            if attached.waiting:
+                attached.revoke(event.tokens)
 
     def _on_got(self, event: happened.Got) -> None:
         """What a client does not acknowledge is settled once it is on its way to it."""
         assert self._gets is not None
         holder = self._gets.end(event.number)
-        self._counted.left(event.ready)
+        self._counted.set_ready(event.ready)
         if event.is_crashed:
             crashed = NotFound(f"{self._where} has crashed and failed to restart")
             self._gets.fail(event.number, crashed)
@@ -607,14 +609,16 @@ class SessionQueue:
         delivery_batch = None
         if event.deliver is not None:
             first = event.deliver.runs[0].start
-            self._seat(holder, ConsumerSlot(event.deliver.holder, 1, is_left=True, sequence=first))
+            self._add_slot(
+                holder, ConsumerSlot(event.deliver.holder, 1, is_left=True, sequence=first)
+            )
             delivery_batch = delivery_of(
-                holder, event.deliver, tells_counts=self._manners.tells_counts
+                holder, event.deliver, tells_counts=self._error_texts.tells_counts
             )
         self._gets.answer(event.number, delivery_batch)
         if delivery_batch is not None:
             delivery_batch.forget()
-            if holder.no_ack and holder in self._seats:
+            if holder.no_ack and holder in self._slots:
                 self.settle(delivery_batch, 0, 1, Outcome.ACKED)
 
     def _on_unanswered(self, event: happened.AnswerLost) -> None:
@@ -627,7 +631,7 @@ class SessionQueue:
         (self._settlements or self._made_settlements()).failed()  # mutant: F2
 
     def _on_purged(self, event: happened.Purged) -> None:
-        self._counted.left(0)
+        self._counted.set_ready(0)
         if not self._is_over:
             self._purging.answer(event.number, event.count)
         elif event.number in self._purging:
@@ -639,34 +643,34 @@ class SessionQueue:
 
     def _on_cancelled(self, event: happened.Cancelled) -> None:
         """Consumers of a queue that is deleted are told of that by whoever deletes it."""
-        taker = self._by_number.get(event.consumer)
-        if taker is None:
+        attached = self._by_number.get(event.consumer)
+        if attached is None:
             return
-        is_asked = taker.seat.is_left
-        self._leave(taker)
+        is_asked = attached.slot.is_left
+        self._leave(attached)
         if event.consumer in self._attaching:
             unanswered = self._not_done(ClientRequest.CONSUMING)
             self._attaching.fail(event.consumer, self._gone if self._is_over else unanswered)
         elif not (self._is_over or is_asked):
-            taker.consumer.sink.cancelled(taker.consumer)
+            attached.consumer.sink.cancelled(attached.consumer)
 
     def _on_timed_out(self, event: happened.DeliveryTimedOut) -> None:
         """What its channel still says of these messages is in vain."""
-        taker = self._by_number.get(event.consumer)
-        losers = losers_of(event, self._seats, taker)
-        if taker is not None:
-            self._leave(taker)
+        attached = self._by_number.get(event.consumer)
+        losers = losers_of(event, self._slots, attached)
+        if attached is not None:
+            self._leave(attached)
         for holder, lost in losers:
             holder.timed_out(lost)
 
     def pass_on(self, successor: QueueTarget) -> None:
         """Another queue takes its place; `end` is to come."""
-        self._receipts.pass_on(self._port.edge.pending, successor)
+        self._receipts.pass_on(self._port.session.pending, successor)
 
     def end(self) -> None:
         """It is deleted."""
         self._is_over = True
-        self._hub.close(self.definition.id)
+        self._directory.close(self.definition.id)
         self._postponed.end(self._gone)
 
 
@@ -690,7 +694,7 @@ EVENT_HANDLERS: Mapping[type[Event], Callable[[SessionQueue, Any], None]] = {
     happened.Cancelled: SessionQueue._on_cancelled,
     happened.Revoked: SessionQueue._on_revoked,
     happened.WrongLeader: ignore_event,
-    happened.BacklogReduced: SessionQueue._on_paid,
+    happened.BacklogReduced: SessionQueue._on_backlog_reduced,
     happened.ActiveConsumerChanged: SessionQueue._on_activity,
     happened.DeliveryTimedOut: SessionQueue._on_timed_out,
 }

@@ -44,7 +44,7 @@ from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId, majority_of
 from fluffle.raft.multiraft import PendingNews
 
-TOLD_MAX = 64
+NOTIFIED_MAX = 64
 """Unused routes that learn in one turn that a link has come or gone."""
 
 SEARCH_S = 0.02
@@ -53,13 +53,13 @@ SEARCH_S_MAX = 1.0
 just won may not serve yet, and in a minority there is none."""
 
 BEAT_S = 1.0
-PATIENCE_BEATS = 5
-PATIENCE_BEATS_MAX = 60
-"""An edge that has heard nothing for so many beats begins to talk anew: an answer that stands
+SILENT_BEATS_MAX = 5
+SILENT_BEATS_MOST = 60
+"""A session that has got no reply for so many beats begins anew: an answer that stands
 beside the others may be lost.  Likewise twice as many each time.  One that has asked for nothing
 and has consumers asks its leader whether it still leads."""
 
-TELL_S = 0.05
+REPORT_S = 0.05
 """A leader is told after this that messages have arrived, if it was not with their settlement, and
 what clients have acknowledged, if nothing else was said before."""
 
@@ -85,60 +85,60 @@ class LeaderRoute:
     """A session of this node, and the leader its frames go to: a `SessionPort`."""
 
     __slots__ = (
-        "_routes", "asked", "denied", "edge", "home", "is_away", "life", "members", "on_events",
-        "patience_beats", "search_s", "told",
+        "_routes", "asked", "denied", "home", "home_boot", "is_away", "members", "on_events",
+        "reported", "search_s", "session", "silent_beats_max",
     )  # fmt: skip
 
-    def __init__(self, edge: SessionClient, on_events: OnEvents, routes: LeaderRoutes) -> None:
-        self.edge = edge
+    def __init__(self, session: SessionClient, on_events: OnEvents, routes: LeaderRoutes) -> None:
+        self.session = session
         self.on_events = on_events
         self._routes = routes
         self.members: tuple[NodeId, ...] = ()
         """Whoever may lead."""
         self.home: NodeId = ""
         """Of a queue that one node leads for as long as it lives."""
-        self.life: m.Boot | None = None
+        self.home_boot: m.Boot | None = None
         """That of its home in which it was asked last."""
         self.is_away = False
         """Whether its home has not been reached for a while."""
-        self.told = NO_LEADER
+        self.reported = NO_LEADER
         """Who leads, as others say."""
         self.denied = NO_LEADER
         """Who has said of itself that it does not: it is not asked again at once."""
         self.asked = 0
         """How many members were asked."""
         self.search_s = SEARCH_S
-        self.patience_beats = PATIENCE_BEATS
+        self.silent_beats_max = SILENT_BEATS_MAX
 
     def touch(self) -> None:
         """Have what the session has to say sent before this turn ends, or in a while if it may."""
-        edge, routes = self.edge, self._routes
-        if edge.put_off and not edge.has_output:
-            routes._tell_later(self)
+        session, routes = self.session, self._routes
+        if session.deferrable and not session.has_output:
+            routes._report_later(self)
             return
         routes.touched[self] = None
         routes.transport.turn.touch_consensus()
 
     def is_of(self, node: NodeId) -> bool:
         """Whether a link to that node matters: it talks to it, or to nobody that it looks for."""
-        edge = self.edge
-        if edge.leader is None:
-            return self.is_wanted or edge.is_remembered
-        return edge.leader.node == node
+        session = self.session
+        if session.leader is None:
+            return self.is_wanted or session.is_remembered
+        return session.leader.node == node
 
     @property
     def is_wanted(self) -> bool:
         """Whether anything is asked for, or held."""
-        edge = self.edge
-        return bool(edge.pending.operations or edge.consumers or edge.hands)
+        session = self.session
+        return bool(session.pending.operations or session.consumers or session.unacked)
 
 
 class LeaderRoutes:
     """Routes of this node's sessions, by the id of the queue."""
 
     __slots__ = (
-        "_beat", "_is_beating", "_known", "_lines", "_lost", "_members", "_missed",
-        "_on_rest", "_unheard", "_untold", "_waiting", "touched", "transport",
+        "_beat", "_by_queue", "_is_beating", "_known", "_link_news", "_lost", "_members", "_missed",
+        "_on_rest", "_unreported", "_waiting", "touched", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -147,7 +147,7 @@ class LeaderRoutes:
         """`known`: who leads a queue, as far as it is known here without asking."""
         self.transport = transport
         self._known = known
-        self._lines: dict[QueueId, LeaderRoute] = {}
+        self._by_queue: dict[QueueId, LeaderRoute] = {}
         self._members: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
         """Each that there is or was once, for all queues that have them."""
         self.touched: dict[LeaderRoute, None] = {}
@@ -156,9 +156,9 @@ class LeaderRoutes:
         self._waiting: dict[LeaderRoute, int] = {}
         """Those that have asked for something that has no outcome, or have consumers: at which
         beat they heard anything last, or asked."""
-        self._untold: dict[LeaderRoute, None] = {}
+        self._unreported: dict[LeaderRoute, None] = {}
         """Those that have received something, and have maybe not told; a timer runs for them."""
-        self._unheard: PendingNews[LeaderRoute, NodeId] = PendingNews()
+        self._link_news: PendingNews[LeaderRoute, NodeId] = PendingNews()
         """Those that have not heard yet that a link has come or gone, and to which node."""
         self._missed: set[NodeId] = set()
         """Homes that cannot be reached, and are waited for."""
@@ -168,50 +168,50 @@ class LeaderRoutes:
         """Told when nothing is pending, if somebody waits for that."""
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> LeaderRoute:
-        line = LeaderRoute(SessionClient(definition.id, self.transport.boot), on_events, self)
-        self._lines[definition.id] = line
+        route = LeaderRoute(SessionClient(definition.id, self.transport.boot), on_events, self)
+        self._by_queue[definition.id] = route
         self.redefine(definition)
         if not definition.members:
-            line.home = definition.home
-            self._find_home(line)
-        return line
+            route.home = definition.home
+            self._find_home(route)
+        return route
 
     def redefine(self, definition: QueueDefinition) -> None:
         """Others may be its members."""
-        if (line := self._lines.get(definition.id)) is not None:
+        if (route := self._by_queue.get(definition.id)) is not None:
             members = tuple(node for node, _incarnation in definition.members)
             members = members or (definition.home,)
-            line.members = self._members.setdefault(members, members)
+            route.members = self._members.setdefault(members, members)
 
     def close(self, queue: QueueId) -> None:
-        line = self._lines.pop(queue)
-        self.touched.pop(line, None)
-        self._lost.pop(line, None)
-        self._waiting.pop(line, None)
-        self._untold.pop(line, None)
-        self._unheard.take(line)
-        self._tell(line, line.edge.deleted())  # mutant: R22
-        line.on_events = ignore_events
+        route = self._by_queue.pop(queue)
+        self.touched.pop(route, None)
+        self._lost.pop(route, None)
+        self._waiting.pop(route, None)
+        self._unreported.pop(route, None)
+        self._link_news.take(route)
+        self._give_events(route, route.session.deleted())  # mutant: R22
+        route.on_events = ignore_events
         self._look_whether_at_rest()
 
     def leader_of(self, queue: QueueId) -> KnownLeader:
         """Who leads a queue, as far as anybody has said."""
-        line = self._lines.get(queue)
-        return max(line.told if line is not None else NO_LEADER, self._known(queue))
+        route = self._by_queue.get(queue)
+        return max(route.reported if route is not None else NO_LEADER, self._known(queue))
 
     def search(self, queue: QueueId) -> None:
         """Somebody wants to know who leads a queue."""
-        if (line := self._lines.get(queue)) is not None:
-            self._ask_next(line)
+        if (route := self._by_queue.get(queue)) is not None:
+            self._ask_next(route)
 
     def reachable(self, queue: QueueId) -> Reachability:
         """Whom one reaches of the members of a queue, or whether its home is there."""
-        line = self._lines.get(queue)
-        if line is None or line.home:
-            return Reachability.NONE if line is not None and line.is_away else Reachability.ENOUGH
-        here = sum(node in self.transport.lives for node in line.members)
+        route = self._by_queue.get(queue)
+        if route is None or route.home:
+            return Reachability.NONE if route is not None and route.is_away else Reachability.ENOUGH
+        here = sum(node in self.transport.boots for node in route.members)
         return (
-            Reachability.ENOUGH if here >= majority_of(len(line.members)) else Reachability.TOO_FEW
+            Reachability.ENOUGH if here >= majority_of(len(route.members)) else Reachability.TOO_FEW
         )
 
     def rest(self, done: Callable[[], None]) -> None:
@@ -220,9 +220,9 @@ class LeaderRoutes:
         What nobody can be asked for is not waited for; an answer may never come all the same.
         """
         self._on_rest = done
-        for line in self._untold:
-            line.edge.put_off = 0
-            line.touch()
+        for route in self._unreported:
+            route.session.deferrable = 0
+            route.touch()
         self._see_whether_at_rest()
 
     def _look_whether_at_rest(self) -> None:
@@ -232,76 +232,76 @@ class LeaderRoutes:
 
     def _see_whether_at_rest(self) -> None:
         """What is pending was sent, or is to be, or waits for somebody to whom it can be."""
-        concerned = chain(self._waiting, self.touched, self._lost, self._untold)
+        concerned = chain(self._waiting, self.touched, self._lost, self._unreported)
         if any(map(self._is_under_way, concerned)):
             return
         on_rest, self._on_rest = self._on_rest, do_nothing
         on_rest()
 
-    def _is_under_way(self, line: LeaderRoute) -> bool:
+    def _is_under_way(self, route: LeaderRoute) -> bool:
         """Whether anything is pending, and there is somebody who may answer or know who does."""
-        lives, own = self.transport.lives, self.transport.node
-        return bool(line.edge.pending.operations) and (
-            line.edge.leader is not None
-            or any(node in lives and node != own for node in line.members)
+        boots, own = self.transport.boots, self.transport.node
+        return bool(route.session.pending.operations) and (
+            route.session.leader is not None
+            or any(node in boots and node != own for node in route.members)
         )
 
     # Whom to talk to
 
     def changed(self, queue: QueueId) -> None:
         """Who leads a queue is known otherwise than before."""
-        if (line := self._lines.get(queue)) is not None:
-            self._turn_to_leader(line)
+        if (route := self._by_queue.get(queue)) is not None:
+            self._turn_to_leader(route)
 
     def linked(self, node: NodeId) -> None:
         """There is a new link to a node: what was sent over an earlier one may be lost."""
-        for line in self._lines.values():
-            if line.home == node:
-                self._find_home(line)
-        self._hear_later(node)
+        for route in self._by_queue.values():
+            if route.home == node:
+                self._find_home(route)
+        self._note_link(node)
 
     def unlinked(self, node: NodeId) -> None:
-        self._hear_later(node)
+        self._note_link(node)
         self._miss(node)
         self._look_whether_at_rest()
 
-    def _hear_later(self, node: NodeId) -> None:
+    def _note_link(self, node: NodeId) -> None:
         """All that talk to a node, or to nobody, hear of its link: those at once that want
         something, the others some in each turn."""
-        concerned = [line for line in self._lines.values() if line.is_of(node)]
-        self._unheard.add(concerned, node)
-        for line in concerned:
-            if line.is_wanted:
-                self._hear(line)
-        if self._unheard:
+        concerned = [route for route in self._by_queue.values() if route.is_of(node)]
+        self._link_news.add(concerned, node)
+        for route in concerned:
+            if route.is_wanted:
+                self._apply_link_news(route)
+        if self._link_news:
             self.transport.turn.touch_consensus()
 
-    def _hear(self, line: LeaderRoute) -> None:
+    def _apply_link_news(self, route: LeaderRoute) -> None:
         """What there is to hear of links, each of which is now there or not."""
-        lives = self.transport.lives
-        for node in dict.fromkeys(self._unheard.take(line)):
-            leader = line.edge.leader
+        boots = self.transport.boots
+        for node in dict.fromkeys(self._link_news.take(route)):
+            leader = route.session.leader
             if leader is None:
-                self._turn_to_leader(line)
+                self._turn_to_leader(route)
             elif leader.node == node:
-                boot = lives.get(node)
-                line.edge.connect(None if boot is None else leader._replace(boot=boot))
-                self._turn_to_leader(line)
+                boot = boots.get(node)
+                route.session.connect(None if boot is None else leader._replace(boot=boot))
+                self._turn_to_leader(route)
 
     # Queues that live on one node
 
-    def _find_home(self, line: LeaderRoute) -> None:
+    def _find_home(self, route: LeaderRoute) -> None:
         """Its home leads for as long as it lives; whatever an earlier life was asked is lost."""
-        life = self.transport.lives.get(line.home)
-        if life is None:
-            self._miss(line.home)
+        home_boot = self.transport.boots.get(route.home)
+        if home_boot is None:
+            self._miss(route.home)
             return
-        line.is_away = False
-        line.told = KnownLeader(life.counter, 1, line.home)
-        if line.life not in (None, life):
-            line.edge.connect(None)
-            self._tell(line, line.edge.lost())
-        line.life = life
+        route.is_away = False
+        route.reported = KnownLeader(home_boot.counter, 1, route.home)
+        if route.home_boot not in (None, home_boot):
+            route.session.connect(None)
+            self._give_events(route, route.session.lost())
+        route.home_boot = home_boot
 
     def _miss(self, home: NodeId) -> None:
         if home not in self._missed:
@@ -313,116 +313,116 @@ class LeaderRoutes:
 
     def _look(self, home: NodeId, since_s: float) -> None:
         """Clients of its queues are told, unless it is back, or may be soon."""
-        is_back, cluster = home in self.transport.lives, self.transport.cluster
+        is_back, cluster = home in self.transport.boots, self.transport.cluster
         if not is_back and since_s < AWAY_S_MAX and not cluster.is_nobody_there(home):
             self._look_later(home, since_s + AWAY_S)
             return
         self._missed.discard(home)
         if is_back:
             return
-        for line in self._lines.values():
-            if line.home == home:
-                line.is_away = True
-                self._tell(line, line.edge.lost())
+        for route in self._by_queue.values():
+            if route.home == home:
+                route.is_away = True
+                self._give_events(route, route.session.lost())
 
     # Connecting
 
-    def _turn_to_leader(self, line: LeaderRoute) -> None:
-        self._connect(line)
-        if line.edge.has_output:
-            line.touch()
+    def _turn_to_leader(self, route: LeaderRoute) -> None:
+        self._connect(route)
+        if route.session.has_output:
+            route.touch()
 
-    def _connect(self, line: LeaderRoute) -> None:
+    def _connect(self, route: LeaderRoute) -> None:
         """Talk to whoever leads; look for it, if there is something to say."""
-        edge, best = line.edge, max(line.told, self._known(line.edge.group))
-        if edge.leader is not None and edge.leader.reign >= best[:2]:
+        session, best = route.session, max(route.reported, self._known(route.session.group))
+        if session.leader is not None and session.leader.reign >= best[:2]:
             return
-        edge.connect(None)
-        boot = self.transport.lives.get(best.node)
-        if not line.is_wanted and not (edge.is_remembered and boot is not None):
-            self._lost.pop(line, None)
+        session.connect(None)
+        boot = self.transport.boots.get(best.node)
+        if not route.is_wanted and not (session.is_remembered and boot is not None):
+            self._lost.pop(route, None)
             return
-        if boot is not None and best != line.denied:
-            edge.connect(m.Leader(best.node, boot, best.term, best.leadership))
-        if edge.leader is None:
-            self._search_later(line)
+        if boot is not None and best != route.denied:
+            session.connect(m.Leader(best.node, boot, best.term, best.leadership))
+        if session.leader is None:
+            self._search_later(route)
         else:
-            self._lost.pop(line, None)
+            self._lost.pop(route, None)
 
-    def _search_later(self, line: LeaderRoute) -> None:
-        self.transport.cluster.hasten(line.edge.group)
-        if line not in self._lost:
-            self._lost[line] = None
-            self.transport.loop.call_later(line.search_s, lambda: self._search(line))
+    def _search_later(self, route: LeaderRoute) -> None:
+        self.transport.cluster.hasten(route.session.group)
+        if route not in self._lost:
+            self._lost[route] = None
+            self.transport.loop.call_later(route.search_s, lambda: self._search(route))
 
-    def _search(self, line: LeaderRoute) -> None:
+    def _search(self, route: LeaderRoute) -> None:
         """Nobody has come of himself: others are asked, and so is again who does not lead yet."""
-        if line not in self._lost:
+        if route not in self._lost:
             return
-        del self._lost[line]
-        line.search_s = min(2 * line.search_s, SEARCH_S_MAX)
-        line.denied = NO_LEADER
-        self._ask_next(line)  # mutant: R11
-        self._turn_to_leader(line)
+        del self._lost[route]
+        route.search_s = min(2 * route.search_s, SEARCH_S_MAX)
+        route.denied = NO_LEADER
+        self._ask_next(route)  # mutant: R11
+        self._turn_to_leader(route)
 
-    def _ask_next(self, line: LeaderRoute) -> None:
+    def _ask_next(self, route: LeaderRoute) -> None:
         """Ask a member that can be reached who leads: each says what it knows."""
-        lives = self.transport.lives
-        members = [each for each in line.members if each in lives and each != self.transport.node]
+        boots = self.transport.boots
+        members = [each for each in route.members if each in boots and each != self.transport.node]
         if members:
-            node = members[line.asked % len(members)]
-            line.asked += 1
-            self.transport.send(node, question(line.edge, lives[node]))
+            node = members[route.asked % len(members)]
+            route.asked += 1
+            self.transport.send(node, question(route.session, boots[node]))
 
     # What leaders say
 
-    def hear(self, frame: m.LeaderFrame) -> None:
-        line = self._lines.get(frame.group)
-        if line is None:
+    def receive(self, frame: m.LeaderFrame) -> None:
+        route = self._by_queue.get(frame.group)
+        if route is None:
             return
-        if self._unheard:
-            self._hear(line)
+        if self._link_news:
+            self._apply_link_news(route)
         if not frame.term:
-            self._learn(line, frame)
+            self._learn(route, frame)
             return
-        line.patience_beats = PATIENCE_BEATS
-        asked = line.edge.leader
-        events = apply_frame(line.edge, frame)
-        self._waiting.pop(line, None)
-        self._wait(line)
+        route.silent_beats_max = SILENT_BEATS_MAX
+        asked = route.session.leader
+        events = apply_frame(route.session, frame)
+        self._waiting.pop(route, None)
+        self._wait(route)
         others: list[Event] = []
         for event in events:
             if not isinstance(event, WrongLeader):
                 others.append(event)
             elif asked is not None:
-                line.denied = KnownLeader(*asked.reign, asked.node)
-                self._told(line, KnownLeader(event.term, event.leadership, event.leader))
+                route.denied = KnownLeader(*asked.reign, asked.node)
+                self._learned(route, KnownLeader(event.term, event.leadership, event.leader))
         if len(others) == len(events):
-            line.search_s = SEARCH_S
-        self._tell(line, others)
-        if line.edge.has_output:
-            line.touch()
-        elif line.edge.untold_bytes:
-            self._tell_later(line)
+            route.search_s = SEARCH_S
+        self._give_events(route, others)
+        if route.session.has_output:
+            route.touch()
+        elif route.session.unreported_bytes:
+            self._report_later(route)
         if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
-    def _tell_later(self, line: LeaderRoute) -> None:
-        if not self._untold:
-            self.transport.loop.call_later(TELL_S, self._tell_received)
-        self._untold[line] = None
+    def _report_later(self, route: LeaderRoute) -> None:
+        if not self._unreported:
+            self.transport.loop.call_later(REPORT_S, self._report_received)
+        self._unreported[route] = None
 
-    def _tell_received(self) -> None:
+    def _report_received(self) -> None:
         """Whatever a leader sends is kept there until it knows that it has arrived."""
-        untold, self._untold = self._untold, {}
-        for line in untold:
-            if line.edge.untold_bytes:
-                line.edge.owes = True
-            line.edge.put_off = 0  # mutant: R6b
-            if line.edge.has_output:
-                line.touch()
+        untold, self._unreported = self._unreported, {}
+        for route in untold:
+            if route.session.unreported_bytes:
+                route.session.owes_report = True
+            route.session.deferrable = 0  # mutant: R6b
+            if route.session.has_output:
+                route.touch()
 
-    def _learn(self, line: LeaderRoute, frame: m.LeaderFrame) -> None:
+    def _learn(self, route: LeaderRoute, frame: m.LeaderFrame) -> None:
         """The answer to who leads, or the word of who does.
 
         Of whatever node: it may have become a member so lately that it is not known here.
@@ -431,27 +431,27 @@ class LeaderRoutes:
             for message in frame.messages:
                 if isinstance(message, m.NotLeader):
                     known = KnownLeader(message.term, message.leadership, message.leader)
-                    self._heed_denial(line, frame.sender, known)
-                    self._told(line, known)
+                    self._heed_denial(route, frame.sender, known)
+                    self._learned(route, known)
 
-    def _heed_denial(self, line: LeaderRoute, sender: m.Boot, known: KnownLeader) -> None:
+    def _heed_denial(self, route: LeaderRoute, sender: m.Boot, known: KnownLeader) -> None:
         """Who is asked leads no more, and says so itself."""
-        asked = line.edge.leader
+        asked = route.session.leader
         if asked is None or asked.boot != sender or known.term < asked.term:
             return
         if known.node != asked.node:
-            line.denied = KnownLeader(*asked.reign, asked.node)
-            line.edge.connect(None)
+            route.denied = KnownLeader(*asked.reign, asked.node)
+            route.session.connect(None)
 
-    def _told(self, line: LeaderRoute, known: KnownLeader) -> None:
+    def _learned(self, route: LeaderRoute, known: KnownLeader) -> None:
         if known.node:
-            line.told = max(line.told, known)
-        self._turn_to_leader(line)
+            route.reported = max(route.reported, known)
+        self._turn_to_leader(route)
 
-    def _tell(self, line: LeaderRoute, events: list[Event]) -> None:
+    def _give_events(self, route: LeaderRoute, events: list[Event]) -> None:
         """What fails there is a bug of a channel: the others go on."""
         if events:
-            call_listener(partial(line.on_events, events))
+            call_listener(partial(route.on_events, events))
 
     # A turn
 
@@ -460,33 +460,33 @@ class LeaderRoutes:
 
         What there is no room for waits, in front of what is asked for later: each has its turn.
         """
-        if self._unheard:
-            for line in self._unheard.first(TOLD_MAX):
-                self._hear(line)
-            if self._unheard:
+        if self._link_news:
+            for route in self._link_news.first(NOTIFIED_MAX):
+                self._apply_link_news(route)
+            if self._link_news:
                 self.transport.turn.touch_consensus()
         touched, self.touched = self.touched, {}
-        for line in touched:
-            if self._unheard:
-                self._hear(line)
-            edge = line.edge
-            if edge.leader is None:
-                self._connect(line)
-            while edge.leader is not None and edge.has_output:
-                if not self.transport.has_room(edge.leader.node):  # mutant: L1
-                    self.touched[line] = None
+        for route in touched:
+            if self._link_news:
+                self._apply_link_news(route)
+            session = route.session
+            if session.leader is None:
+                self._connect(route)
+            while session.leader is not None and session.has_output:
+                if not self.transport.has_room(session.leader.node):  # mutant: L1
+                    self.touched[route] = None
                     break
-                if (sent := edge.output()) is not None:
-                    self._wait(line)
+                if (sent := session.output()) is not None:
+                    self._wait(route)
                     self.transport.send(*sent)
         if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
-    def _wait(self, line: LeaderRoute) -> None:
+    def _wait(self, route: LeaderRoute) -> None:
         """From now on, if not for long already, while there is anything without an outcome, or
         anybody who waits for messages."""
-        if line.edge.pending.operations or (line.edge.consumers and not line.home):
-            self._waiting.setdefault(line, self._beat)
+        if route.session.pending.operations or (route.session.consumers and not route.home):
+            self._waiting.setdefault(route, self._beat)
             if not self._is_beating:
                 self._is_beating = True
                 self.transport.loop.call_later(BEAT_S, self._on_beat)
@@ -497,40 +497,40 @@ class LeaderRoutes:
         self._is_beating = bool(self._waiting)
         if self._is_beating:
             self.transport.loop.call_later(BEAT_S, self._on_beat)
-        for line, since in list(self._waiting.items()):
-            if self._beat - since < line.patience_beats:
+        for route, since in list(self._waiting.items()):
+            if self._beat - since < route.silent_beats_max:
                 continue
-            del self._waiting[line]
-            line.patience_beats = min(2 * line.patience_beats, PATIENCE_BEATS_MAX)
-            leader = line.edge.leader
+            del self._waiting[route]
+            route.silent_beats_max = min(2 * route.silent_beats_max, SILENT_BEATS_MOST)
+            leader = route.session.leader
             if leader is None:
                 continue
-            if line.edge.pending.operations:
-                line.edge.connect(leader)
-                line.touch()
-            elif line.edge.consumers:
-                self.transport.send(leader.node, question(line.edge, leader.boot))
-                self._wait(line)
+            if route.session.pending.operations:
+                route.session.connect(leader)
+                route.touch()
+            elif route.session.consumers:
+                self.transport.send(leader.node, question(route.session, leader.boot))
+                self._wait(route)
 
 
-def question(edge: SessionClient, receiver: m.Boot) -> m.ClientFrame:
+def question(session: SessionClient, receiver: m.Boot) -> m.ClientFrame:
     """Who leads?  In no term, so that it is answered and changes nothing."""
     return m.ClientFrame(
-        group=edge.group,
+        group=session.group,
         term=0,
         leadership=0,
-        sender=edge.boot,
+        sender=session.boot,
         receiver=receiver,
-        session=edge.session,
+        session=session.counter,
         opening=0,
         received=0,
-        known=edge.pending.first,
+        known=session.pending.first,
         messages=[],
     )
 
 
 def session_boot(boot: LinkBoot) -> Boot:
-    """A life of a node, as streams know it."""
+    """The boot of a node, as sessions name it."""
     return Boot(boot.count, int.from_bytes(boot.nonce) >> 8 * len(boot.nonce) - NONCE_BITS)
 
 
@@ -538,15 +538,8 @@ class SessionRouter:
     """A `SessionDirectory` that passes frames on.  Called from one thread."""
 
     __slots__ = (
-        "_early",
-        "_queries",
-        "_transport",
-        "after_consensus",
-        "boot",
-        "leading",
-        "lines",
-        "peek",
-    )
+        "_early", "_queries", "_transport", "after_consensus", "boot", "leaders", "peek", "routes",
+    )  # fmt: skip
 
     def __init__(
         self, transport: SessionTransport, *, queue_failed: OnFailure = log_failure
@@ -557,25 +550,25 @@ class SessionRouter:
         self.boot = transport.boot
         """This life of the node."""
         self._early: dict[NodeId, list[ClientFrame]] = {}
-        self.leading = transport.leading = LocalLeaders(transport, queue_failed)
+        self.leaders = transport.leaders = LocalLeaders(transport, queue_failed)
         """The queues that may be led here."""
-        self.after_consensus = self.leading.send
+        self.after_consensus = self.leaders.send
         """What is known now is told."""
-        self.lines = transport.lines = LeaderRoutes(transport, self.leading.known)
-        """The edges of this node."""
-        self._queries = LeaderQueries(transport, self.leading, self.lines)
+        self.routes = transport.routes = LeaderRoutes(transport, self.leaders.known)
+        """Routes of the sessions of this node."""
+        self._queries = LeaderQueries(transport, self.leaders, self.routes)
         self.peek = self._queries.peek
 
     # For channels
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> LeaderRoute:
-        return self.lines.open(definition, on_events)
+        return self.routes.open(definition, on_events)
 
     def close(self, queue: QueueId) -> None:
-        self.lines.close(queue)
+        self.routes.close(queue)
 
     def counts_here(self, queue: QueueId) -> LeaderCounts | None:
-        served = led_here(self.leading, queue)
+        served = led_here(self.leaders, queue)
         return served.counts if served is not None else None
 
     def ask_counts(self, queue: QueueId, done: OnCounts, *, in_use: bool = False) -> None:
@@ -585,17 +578,17 @@ class SessionRouter:
 
     def redefined(self, definition: QueueDefinition) -> None:
         """A queue has other members."""
-        self.lines.redefine(definition)
+        self.routes.redefine(definition)
 
     def leader_changed(self, queue: QueueId) -> None:
         """What is known here of who leads a queue is otherwise than before."""
-        self.lines.changed(queue)
+        self.routes.changed(queue)
         self._queries.changed(queue)
-        self.leading.speak(queue)
+        self.leaders.touch_output(queue)
 
     def removed(self, node: NodeId) -> None:
         """It is no node of this cluster any more."""
-        self.leading.removed(node)
+        self.leaders.removed(node)
 
     # What comes over links
 
@@ -603,23 +596,23 @@ class SessionRouter:
         transport = self._transport
         boot = transport.cluster.boot_of(node) if is_up else None
         if boot is None:
-            if transport.lives.pop(node, None) is not None:
-                self.leading.unlinked(node)
-                self.lines.unlinked(node)
+            if transport.boots.pop(node, None) is not None:
+                self.leaders.unlinked(node)
+                self.routes.unlinked(node)
             return
-        transport.lives[node] = boot
-        self.leading.linked(node, boot)
+        transport.boots[node] = boot
+        self.leaders.linked(node, boot)
         for frame in self._early.pop(node, ()):
-            self.leading.take(node, frame)
-        self.lines.linked(node)
+            self.leaders.receive(node, frame)
+        self.routes.linked(node)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """A frame of a stream.  Raises `BadFrame`."""
+        """Take a frame of a session from another node.  Raises `BadFrame`."""
         frame = decode(payload)
         if not isinstance(frame, ClientFrame):
-            self.lines.hear(frame)
-        elif node in self._transport.lives:
-            self.leading.take(node, frame)
+            self.routes.receive(frame)
+        elif node in self._transport.boots:
+            self.leaders.receive(node, frame)
         else:
             early = self._early.setdefault(node, [])
             if len(early) < EARLY_MAX:
@@ -633,6 +626,6 @@ class SessionRouter:
 
     def before_consensus(self) -> None:
         """What was asked for goes to leaders; those that are here propose."""
-        self.leading.is_pump_coming = self.leading.is_output_coming = True
-        self.lines.send()
-        self.leading.pump()
+        self.leaders.is_pump_coming = self.leaders.is_output_coming = True
+        self.routes.send()
+        self.leaders.pump()

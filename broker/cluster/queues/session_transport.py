@@ -1,7 +1,7 @@
 """Transport of the sessions of a node: frames to the sessions of other nodes, and to its own.
 
-edges here ---+--> leaders here       what stays on this node is passed on as it is
-              +--> other nodes        only what leaves it becomes bytes
+sessions here ---+--> leaders here    what stays on this node is passed on as it is
+                 +--> other nodes     only what leaves it becomes bytes
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class TurnOfConsensus(Protocol):
         """Have `before_consensus` and `after_consensus` called, in this turn."""
 
 
-class LeadersHere(Protocol):
+class LocalReceiver(Protocol):
     """The leaders on this node."""
 
-    def take(self, node: NodeId, frame: ClientFrame) -> None:
-        """An edge has said something, maybe of this node."""
+    def receive(self, node: NodeId, frame: ClientFrame) -> None:
+        """Take a frame of a client node, maybe of this one."""
 
 
-class EdgesHere(Protocol):
-    """The edges on this node."""
+class ReplyReceiver(Protocol):
+    """The sessions of this node."""
 
-    def hear(self, frame: LeaderFrame) -> None:
-        """A leader has said something, maybe of this node."""
+    def receive(self, frame: LeaderFrame) -> None:
+        """Take a frame of a leader, maybe of this node."""
 
 
 class SessionTransport:
@@ -58,7 +58,7 @@ class SessionTransport:
     """
 
     __slots__ = (
-        "_full", "_links", "boot", "clock", "cluster", "leading", "lines", "lives", "loop", "node",
+        "_full", "_links", "boot", "boots", "clock", "cluster", "leaders", "loop", "node", "routes",
         "turn",
     )  # fmt: skip
 
@@ -74,14 +74,14 @@ class SessionTransport:
         self.node = cluster.node
         self.boot = cluster.boot
         """This life of the node."""
-        self.lives: dict[NodeId, Boot] = {cluster.node: cluster.boot}
+        self.boots: dict[NodeId, Boot] = {cluster.node: cluster.boot}
         """The nodes to which there is a link, and this one: each in the life in which it is
         there."""
         self.turn = turn
         self.loop = loop
         self.clock = clock
-        self.leading: LeadersHere
-        self.lines: EdgesHere
+        self.leaders: LocalReceiver
+        self.routes: ReplyReceiver
         """Both are set before anything is sent."""
         self._links = links
         self._full: set[NodeId] = set()
@@ -105,9 +105,9 @@ class SessionTransport:
                 frame = without_counts(frame)
             self._links.send(node, FrameKind.STREAM, encode(frame), traffic=TrafficClass.NORMAL)
         elif isinstance(frame, ClientFrame):
-            self.leading.take(node, frame)
+            self.leaders.receive(node, frame)
         else:
-            self.lines.hear(frame)
+            self.routes.receive(frame)
 
     def query(self, node: NodeId, payload: bytes) -> None:
         """Send a frame of `LeaderQueries`; it may be lost."""

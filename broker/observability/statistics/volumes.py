@@ -70,7 +70,7 @@ def led_here(company: ClusterView, queue: QueueHandle) -> Queue | HostedQueue | 
 def served_of(company: ClusterView, queue: int) -> HostedQueue | None:
     """A queue that is reached by streams, if it may be led here."""
     if company.cluster is not None:
-        return company.cluster.session_router.leading.queues.get(queue)
+        return company.cluster.session_router.leaders.queues.get(queue)
     hosted = company.groups.get(queue)
     if hosted is None:
         return None

@@ -118,7 +118,7 @@ async def test_a_lost_majority_shows(scene: Scene, caplog: pytest.LogCaptureFixt
     hub, queues = node.cluster.session_router, node.node.catalogue.vhosts["/"].queues
     await until(
         lambda: (
-            {hub.lines.leader_of(each.definition.id).node for each in queues.values()} == {leader}
+            {hub.routes.leader_of(each.definition.id).node for each in queues.values()} == {leader}
         )
     )
     assert of(scrape(node), "fluffle_raft_groups_leaderless") == 0

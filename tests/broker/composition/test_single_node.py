@@ -127,9 +127,9 @@ async def test_what_was_acknowledged_does_not_come_back_after_a_stop(scene: Scen
     company = scene.node.node.parts.company
     assert isinstance(company, SingleNode)
     assert company._lone is not None
-    [line] = company._lone.session_router.lines._lines.values()
+    [line] = company._lone.session_router.routes._by_queue.values()
     await got[1].ack(multiple=True)
-    await until(lambda: line.edge.put_off > 0)
+    await until(lambda: line.session.deferrable > 0)
     await scene.restart(kill=False)
     assert (await scene.declare()).declaration_result.message_count == 0
 

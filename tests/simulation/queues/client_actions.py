@@ -45,10 +45,10 @@ LONG_MS = 2_000
 
 def publish(queue_cluster: QueueCluster, workload: Workload, client: QueueClients) -> None:
     """A client waits while its edge is full, or much is on its way or not consumed."""
-    backlog = queue_cluster.checker(client.edge.group).image.state.live_count + len(
+    backlog = queue_cluster.checker(client.session.group).image.state.live_count + len(
         client.model.pending
     )
-    if not client.edge.is_full and backlog < BACKLOG_MAX:
+    if not client.session.is_full and backlog < BACKLOG_MAX:
         chance, profile = workload.chance, workload.profile
         size = int(chance.random() ** 4 * profile.padding_max)
         expiration_ms = chance.choice((None, None, None, 0, 100, LONG_MS))

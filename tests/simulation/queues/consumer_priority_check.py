@@ -46,7 +46,7 @@ class ConsumerPriorityCheck:
         if not self._begun and not self._begin():
             self._is_over = True
             return None
-        if any(len(client.edge.pending) for client in self._clients):
+        if any(len(client.session.pending) for client in self._clients):
             self._still = 0
         self._still += 1
         if self._still > STILL:
@@ -77,13 +77,13 @@ class ConsumerPriorityCheck:
         return True
 
     def _step(self) -> None:
-        checker = self._queue_cluster.checkers[self._clients[0].edge.group]
+        checker = self._queue_cluster.checkers[self._clients[0].session.group]
         if not self._published:
             self._published = True
             self._first = checker.image.state.next_sequence
             self._chance.choice(self._clients).publish(MESSAGES)
             return
-        high = self._high.clients.edge.keys[self._high.number]
+        high = self._high.clients.session.keys[self._high.number]
         for sequence in range(self._first, self._first + MESSAGES):
             holder = checker.holders.get(sequence)
             if holder not in (None, high):  # or there was no room for it

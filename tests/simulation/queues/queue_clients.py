@@ -50,7 +50,7 @@ class RecordedRequests(SessionRequests):
     __slots__ = ("_clients",)
 
     def __init__(self, clients: QueueClients) -> None:
-        super().__init__(clients.edge)
+        super().__init__(clients.session)
         self._clients = clients
 
     def publish(
@@ -72,7 +72,7 @@ class RecordedRequests(SessionRequests):
 
     def settle(self, tokens: Iterable[m.Token], outcome: Outcome) -> None:
         tokens = list(tokens)
-        hands = self._edge.hands
+        hands = self._session.unacked
         held = [each._replace(run=run) for each in tokens for run in hands.found(each)]
         self._clients.model.settled(self._clients.node, held, outcome)
         super().settle(tokens, outcome)
@@ -202,11 +202,11 @@ class QueueClients:
     redeclared_queues: RedeclaredQueues = field(init=False)
 
     def __post_init__(self) -> None:
-        self.queue._asking = RecordedRequests(self)
+        self.queue._requests = RecordedRequests(self)
 
     @property
-    def edge(self) -> SessionClient:
-        return self.port.edge
+    def session(self) -> SessionClient:
+        return self.port.session
 
     # What they are told
 
@@ -214,7 +214,7 @@ class QueueClients:
         """The model before them: what they then do rests on it."""
         self.model.told(self.node, self, events)
         try:
-            self.queue.hear(events)
+            self.queue.on_events(events)
         except AssertionError:
             raise
         except Exception as error:
@@ -226,7 +226,7 @@ class QueueClients:
         return self.subscribers[consumer].most
 
     def _note_credits(self) -> None:
-        for number, credit in self.edge.credits.items():
+        for number, credit in self.session.credits.items():
             subscriber = self.subscribers[number]
             subscriber.most = max(subscriber.most, credit)
 
@@ -301,7 +301,7 @@ class QueueClients:
         channel: int | None = None,
     ) -> ConsumerSink:
         channel = self.names.channel() if channel is None else channel
-        subscriber = ConsumerSink(self, self.edge.pending.next, channel)
+        subscriber = ConsumerSink(self, self.session.pending.next, channel)
         number = subscriber.number
         subscriber.consumer = Consumer(
             f"tag {number}",
@@ -328,7 +328,7 @@ class QueueClients:
             channel = self.places[place] = self.names.channel()
         if any(getter.channel == channel for getter in self.getters.values()):
             return
-        getter = Getter(self, self.queue, self.edge.pending.next, channel, no_ack)
+        getter = Getter(self, self.queue, self.session.pending.next, channel, no_ack)
         number = getter.number
         self.getters[number] = getter
         got = self.queue.get(getter)
@@ -383,7 +383,9 @@ class QueueClients:
 
     def _is_in_hands(self, message: Message) -> bool:
         sequence, ordinal = message
-        return any(sequence in run and ordinal == each for _holder, each, run in self.edge.hands)
+        return any(
+            sequence in run and ordinal == each for _holder, each, run in self.session.unacked
+        )
 
     def in_hands(self) -> list[Message]:
         """Also what was taken from them, unless they have heard of it."""

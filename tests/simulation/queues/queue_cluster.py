@@ -397,7 +397,7 @@ class QueueCluster:
                 if client.unpaid:
                     return f"{client.unpaid} messages of a queue that was deleted have no receipt"
             for group, client in queue_node.clients.items():
-                if len(client.edge.pending):
+                if len(client.session.pending):
                     return f"{queue_node.process.node} waits for an answer of {group}"
                 if client.model.asked:
                     return f"{client.model.asked} of {group} have no answer"
@@ -419,12 +419,12 @@ class QueueCluster:
         return [
             queue_node
             for queue_node in self.queue_nodes()
-            if group in (queues := queue_node.hub.leading.queues)
+            if group in (queues := queue_node.hub.leaders.queues)
             and queues[group].sessions is not None
         ]
 
     def _led_by(self, queue_node: QueueNode) -> list[QueueDefinition]:
-        queues = queue_node.hub.leading.queues
+        queues = queue_node.hub.leaders.queues
         return [
             clients.queue.definition
             for group, clients in queue_node.clients.items()
@@ -508,7 +508,7 @@ class QueueCluster:
                 continue
             checker = self.checker(spec.group)
             checker.compare()
-            edges = [queue_node.clients[spec.group].edge for queue_node in self.queue_nodes()]
+            edges = [queue_node.clients[spec.group].session for queue_node in self.queue_nodes()]
             check_rest(checker.image.state, edges, self._alive())
             checker.model.at_rest()
             for queue_node in self.queue_nodes():

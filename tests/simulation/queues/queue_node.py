@@ -276,7 +276,7 @@ class QueueNode:
 
     def _time_and_limit_of(self, group: GroupId) -> tuple[int, int | None]:
         """Queue time of one that is led here, and for how long it may be there unused."""
-        served = self.hub.leading.queues[group]
+        served = self.hub.leaders.queues[group]
         assert isinstance(served, QuorumQueueMember)
         leadership = served.member.leadership
         assert leadership is not None
@@ -325,12 +325,12 @@ class QueueNode:
     def _give_up(self) -> None:
         """As `Sessions.tick` does after a minute."""
         now_ms = self.clock.now_ms()
-        for queue, sessions in self.hub.leading._sessions():
+        for queue, sessions in self.hub.leaders._sessions():
             for node, known in sessions._nodes.items():
                 since_ms = known.silent_since_ms
                 if since_ms is not None and now_ms - since_ms > IMPATIENCE_S * 1_000:
                     sessions._withdraw(node, Outcome.SUSPECTED)
-                    self.hub.leading.touch(queue)
+                    self.hub.leaders.touch(queue)
         self.call_later(IMPATIENCE_S, self._give_up)
 
     def touch_consensus(self) -> None:
@@ -437,7 +437,7 @@ class QueueNode:
             is_missed = frame.term > 0
         else:
             is_missed = frame.number > 0
-            served = self.hub.leading.queues.get(frame.group)
+            served = self.hub.leaders.queues.get(frame.group)
             if isinstance(served, QuorumQueueMember):
                 self._queue_cluster.checker(frame.group).said(served.member, node, frame)
         if is_missed and self._links.waiting_bytes(node, TrafficClass.NORMAL) >= WAITING_BYTES_MAX:
@@ -456,7 +456,7 @@ class QueueNode:
             return self._local.make(definition, vhost)
         group = definition.id
         queue = self.queues.make(definition, vhost)
-        line = self.hub.lines._lines[group]
+        line = self.hub.routes._by_queue[group]
         clients = self._queue_cluster.checker(group).clients(self.process.node, queue, line)
         line.on_events = clients.told
         clients.redeclared_queues = self._queue_cluster.redeclared_queues

@@ -102,7 +102,7 @@ class RedeclaredQueues:
             vhost = queue_node.defining.vhost
             found = vhost.queues.get(NAME) if vhost is not None and self._rate else None
             client = queue_node.clients.get(found.definition.id) if found is not None else None
-            if client is None or client.edge.is_full:
+            if client is None or client.session.is_full:
                 continue
             if queue_node.process.node == dark or self._chance.random() < 0.5:
                 client.publish(1)

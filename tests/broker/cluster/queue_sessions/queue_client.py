@@ -43,7 +43,7 @@ class QueueClient:
     """Those of one life of an edge."""
 
     node: str
-    edge: SessionClient
+    session: SessionClient
     model: ReferenceModel
     names: UniqueNames
     consumers: list[int] = field(default_factory=list)
@@ -54,13 +54,13 @@ class QueueClient:
 
     @property
     def asking(self) -> SessionRequests:
-        return SessionRequests(self.edge)
+        return SessionRequests(self.session)
 
     def room_of(self, consumer: int) -> int | None:
-        return self.edge.credits.get(consumer)
+        return self.session.credits.get(consumer)
 
     def hear(self, frame: m.LeaderFrame) -> list[Event]:
-        events = apply_frame(self.edge, frame)
+        events = apply_frame(self.session, frame)
         is_lost = any(isinstance(message, m.SessionLost) for message in frame.messages)
         self.told(events, is_sure=not is_lost)
         return events
@@ -118,9 +118,9 @@ class QueueClient:
         return sorted(asked | attached | {*self.getting.values()})
 
     def end_channel(self, channel: int) -> None:
-        before = set(numbers(self.edge.hands))
-        end_channel(self.edge, channel)
-        left = before - set(numbers(self.edge.hands))
+        before = set(numbers(self.session.unacked))
+        end_channel(self.session, channel)
+        left = before - set(numbers(self.session.unacked))
         channels = self.model.channels
         self.consumers = [n for n in self.consumers if channels[self.node, n] != channel]
         self.getting = {at: name for at, name in self.getting.items() if name != channel}
@@ -133,12 +133,12 @@ class QueueClient:
         self.asking.purge()
 
     def settle(self, tokens: list[m.Token], outcome: Outcome) -> None:
-        held = [token for token in tokens if self.edge.hands.found(token)]
+        held = [token for token in tokens if self.session.unacked.found(token)]
         self.model.settled(self.node, held, outcome)
         self.asking.settle(tokens, outcome)
 
     def in_hands(self) -> list[m.Token]:
-        return list(self.edge.hands)
+        return list(self.session.unacked)
 
 
 def end_channel(edge: SessionClient, channel: int) -> None:

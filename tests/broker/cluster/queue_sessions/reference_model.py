@@ -31,7 +31,7 @@ class Listener(Protocol):
     """Those that are attached, which the model keeps."""
 
     @property
-    def edge(self) -> SessionClient: ...
+    def session(self) -> SessionClient: ...
 
     def room_of(self, consumer: int) -> int | None:
         """How many messages it has room for; None if it wants none any more."""
@@ -67,7 +67,7 @@ class ReferenceModel:
     """Sequence numbers and ordinals that some client has seen."""
     acked: dict[tuple[int, int], str] = field(default_factory=dict)
     """What was acknowledged, and at which node."""
-    hands: dict[int, tuple[str, int]] = field(default_factory=dict)
+    unacked: dict[int, tuple[str, int]] = field(default_factory=dict)
     """By sequence number: the node that has it in hands, and under which ordinal."""
     last: dict[tuple[str, int], dict[int | None, int]] = field(default_factory=dict)
     """By consumer and priority, the last message that came for the first time."""
@@ -144,15 +144,15 @@ class ReferenceModel:
 
     def died(self, node: str) -> None:
         """With all that was promised to it alone."""
-        self.hands = {sequence: who for sequence, who in self.hands.items() if who[0] != node}
+        self.unacked = {sequence: who for sequence, who in self.unacked.items() if who[0] != node}
         self.acked = {token: who for token, who in self.acked.items() if who != node}
         for table in (self.pending, self.asked, self.last):
             for key in [key for key in table if key[0] == node]:
                 del table[key]
 
     def let_go(self, node: str, sequence: int, ordinal: int) -> None:
-        if self.hands.get(sequence) == (node, ordinal):
-            del self.hands[sequence]
+        if self.unacked.get(sequence) == (node, ordinal):
+            del self.unacked[sequence]
         else:
             self.was_taken_away(sequence, ordinal)
 
@@ -228,8 +228,8 @@ class ReferenceModel:
                 self.seen.add(sequence)
                 continue  # it was on its way for too long, and others may have had it since
             assert deliver.redelivered or sequence not in self.seen, "G1: it was seen before"
-            if sequence in self.hands:
-                self.was_taken_away(sequence, self.hands[sequence][1])
+            if sequence in self.unacked:
+                self.was_taken_away(sequence, self.unacked[sequence][1])
             self.check_acked(sequence)
             if not deliver.redelivered:
                 last, priority = self.last.setdefault((node, consumer), {}), priority_of(content)
@@ -237,11 +237,11 @@ class ReferenceModel:
                 last[priority] = sequence
             self.seen.add(sequence)
             if self.acknowledges[node, consumer]:
-                self.hands[sequence] = node, ordinal
+                self.unacked[sequence] = node, ordinal
 
     def has_room(self, client: Listener, consumer: int, key: int) -> None:
         """What a consumer has in hands, of what was sent to it."""
-        count = sum(len(run) for holder, _ordinal, run in client.edge.hands if holder == key)
+        count = sum(len(run) for holder, _ordinal, run in client.session.unacked if holder == key)
         most = client.room_of(consumer)
         assert most is None or count <= most, "it gets more than it has room for"
 
@@ -285,7 +285,7 @@ def check_rest(
     held: dict[int, tuple[int, int]] = {}
     for edge in edges:
         assert list(edge.pending) == []
-        for holder, ordinal, run in edge.hands:
+        for holder, ordinal, run in edge.unacked:
             held |= dict.fromkeys(run, (holder, ordinal))
     on_record = {
         sequence: (key, hold.counts.acquired)

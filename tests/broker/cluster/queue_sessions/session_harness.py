@@ -150,10 +150,10 @@ class SessionHarness:
     def delete(self) -> None:
         """The queue is gone for good, which all hear, and another of its name begins."""
         for client in self.clients.values():
-            client.told(client.edge.deleted())
+            client.told(client.session.deleted())
             assert not client.consumers
         self.model.all_known()
-        assert not self.model.hands
+        assert not self.model.unacked
         self.group += 1
         self.log, self.model, self.follower = [], ReferenceModel(), Image()
         self.term = 0
@@ -164,7 +164,7 @@ class SessionHarness:
     def turn_to_leader(self, node: str) -> None:
         """An edge is told who leads, and has a link there."""
         if node in self.up:
-            self.clients[node].edge.connect(self.led.own)
+            self.clients[node].session.connect(self.led.own)
             self.pump()
 
     def apply(self, payload: bytes, images: list[Image]) -> None:
@@ -195,14 +195,14 @@ class SessionHarness:
             self.wire(node, to_leader=to_leader).reset()
         self.up.add(node)
         self.led.sessions.linked(node, self.boots[node])
-        self.clients[node].edge.connect(self.led.own)
+        self.clients[node].session.connect(self.led.own)
         self.pump()
 
     def cut(self, node: str) -> None:
         """There is no link."""
         self.up.discard(node)
         self.led.sessions.unlinked(node, self.now_ms)
-        self.clients[node].edge.connect(None)
+        self.clients[node].session.connect(None)
 
     def lose_all(self, node: str) -> None:
         """Whatever is on its way to a node, from whoever leads or led."""
@@ -213,8 +213,10 @@ class SessionHarness:
     def pump(self) -> None:
         """Whatever has something to send gives it to the network."""
         for node, client in self.clients.items():
-            while (sent := client.edge.output()) is not None:
-                self.wire(node, to_leader=True, term=client.edge.term).put(joined(encode(sent[1])))
+            while (sent := client.session.output()) is not None:
+                self.wire(node, to_leader=True, term=client.session.term).put(
+                    joined(encode(sent[1]))
+                )
         for term, led in self.leds.items():
             led.turn()
             for node, frame in led.sessions.output(lambda _node: True):
@@ -232,7 +234,7 @@ class SessionHarness:
         if isinstance(frame, m.ClientFrame):
             assert direction == "to"
             led = self.leds.get(term, self.led)  # what was sent to who led a queue that is gone
-            led.sessions.take(node, frame)
+            led.sessions.receive(node, frame)
         else:
             events = self.clients[node].hear(frame)
             if not frame.term or any(isinstance(event, happened.WrongLeader) for event in events):
@@ -302,7 +304,7 @@ class SessionHarness:
 
     def hurry(self, node: str) -> None:
         """What an edge has put off has waited for a while."""
-        self.clients[node].edge.put_off = 0
+        self.clients[node].session.deferrable = 0
         self.pump()
 
     def in_hands(self, node: str) -> list[m.Token]:
@@ -325,7 +327,7 @@ class SessionHarness:
             self.hurry(node)
             if node not in self.up:
                 self.link(node)
-            elif self.clients[node].edge.leader != self.led.own:
+            elif self.clients[node].session.leader != self.led.own:
                 self.turn_to_leader(node)
         for _ in range(10_000):
             self.pump()
@@ -342,5 +344,5 @@ class SessionHarness:
         state = self.led.image.state
         assert self.led.image.digest() == self.follower.digest()
         lives = {(node, *self.boots[node]) for node in self.clients}
-        check_rest(state, [client.edge for client in self.clients.values()], lives)
+        check_rest(state, [client.session for client in self.clients.values()], lives)
         self.model.at_rest()

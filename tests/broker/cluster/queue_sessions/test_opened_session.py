@@ -51,7 +51,7 @@ def from_edge(
     opening: int | None = None,
 ) -> None:
     """A frame of an edge that says whatever it likes, and has received nothing."""
-    edge, own = harness.clients["near"].edge, harness.led.own
+    edge, own = harness.clients["near"].session, harness.led.own
     frame = m.ClientFrame(
         GROUP,
         *own.reign,
@@ -63,7 +63,7 @@ def from_edge(
         known=1,
         messages=messages,
     )
-    harness.led.sessions.take("near", frame)
+    harness.led.sessions.receive("near", frame)
     harness.pump()
     while harness.led.proposals:
         harness.commit()
@@ -80,7 +80,7 @@ def test_an_edge_that_receives_nothing_is_given_so_much_and_no_more() -> None:
     given = sum(len(each.contents) for each in sent(harness, "near", m.Deliver))
     assert given <= SIZE_MAX // BURST_BYTES + 1
     harness.rest()
-    assert len(harness.model.hands) == 3 * SIZE_MAX // BURST_BYTES
+    assert len(harness.model.unacked) == 3 * SIZE_MAX // BURST_BYTES
 
 
 def test_who_asks_and_never_receives_is_not_listened_to_until_it_does(
@@ -171,12 +171,12 @@ def test_a_leader_hears_with_a_settlement_that_what_is_settled_has_arrived() -> 
     for count in (2, 1):
         harness.publish("near", count)
         harness.rest()
-    near = harness.clients["near"].edge
-    assert near.received - near.told == 1
+    near = harness.clients["near"].session
+    assert near.received - near.reported == 1
     harness.settle("near", harness.in_hands("near"))
-    assert near.received > near.told
+    assert near.received > near.reported
     harness.hurry("near")
-    assert near.received == near.told
+    assert near.received == near.reported
 
 
 def test_a_leader_that_keeps_much_hears_at_once_that_it_has_arrived() -> None:
@@ -185,8 +185,8 @@ def test_a_leader_that_keeps_much_hears_at_once_that_it_has_arrived() -> None:
     harness.rest()
     harness.publish("near", 1, UNREPORTED_BYTES_MAX)
     harness.rest()
-    near = harness.clients["near"].edge
-    assert (near.received, near.untold_bytes) == (near.told, 0)
+    near = harness.clients["near"].session
+    assert (near.received, near.unreported_bytes) == (near.reported, 0)
 
 
 def test_what_is_asked_goes_in_frames_that_a_link_takes() -> None:
@@ -262,7 +262,7 @@ def holding() -> SessionHarness:
 def test_a_settlement_costs_no_more_than_what_there_is_of_it() -> None:
     harness = holding()
     (token, *_others) = harness.in_hands("near")
-    number = harness.clients["near"].edge.pending.next
+    number = harness.clients["near"].session.pending.next
     everything = [m.Token(token.holder, 0, EVERYTHING)] * 100
     from_edge(harness, [m.Settle(number, Outcome.ACKED, everything)])
     assert harness.led.image.state.live_count == 0
@@ -270,7 +270,7 @@ def test_a_settlement_costs_no_more_than_what_there_is_of_it() -> None:
 
 def test_a_record_costs_no_more_than_what_is_in_hands() -> None:
     harness = holding()
-    edge, own = harness.clients["near"].edge, harness.led.own
+    edge, own = harness.clients["near"].session, harness.led.own
     (token, *_others) = harness.in_hands("near")
     record = m.SessionRecord(
         edge.pending.next, [token.holder], [], [m.Token(token.holder, 0, EVERYTHING)]
@@ -285,7 +285,7 @@ def test_a_record_costs_no_more_than_what_is_in_hands() -> None:
 def test_what_never_arrived_is_delivered_again_though_others_have_ended_since() -> None:
     harness = holding()
     (token, *_others) = harness.in_hands("near")
-    number = harness.clients["near"].edge.pending.next
+    number = harness.clients["near"].session.pending.next
     harness.change_leader()
     asked: list[m.FromClient] = [
         m.Open(number),
@@ -302,7 +302,7 @@ def test_what_never_arrived_is_delivered_again_once() -> None:
     harness = holding()
     (token, *_others) = harness.in_hands("near")
     harness.change_leader()
-    opening = harness.clients["near"].edge.opening
+    opening = harness.clients["near"].session.opening
     missing = m.Token(token.holder, 0, range(1, 4))
     from_edge(harness, [m.Open(1), m.NeverArrived([missing] * 1_000)], opening=opening)
     given = [content for each in sent(harness, "near", m.Deliver) for content in each.contents]
@@ -325,7 +325,7 @@ def two_hold() -> tuple[SessionHarness, m.Token]:
 
 def held_by(harness: SessionHarness, node: str) -> list[m.Token]:
     """As its leader has it."""
-    stream = harness.led.sessions._nodes[node].stream
+    stream = harness.led.sessions._nodes[node].opened
     assert stream is not None
     return [m.Token(*held) for held in harness.led.leadership.on_record.holds(stream.key)]
 
@@ -333,7 +333,7 @@ def held_by(harness: SessionHarness, node: str) -> list[m.Token]:
 @pytest.mark.parametrize("outcome", [Outcome.ACKED, Outcome.REJECTED])
 def test_nobody_settles_what_is_in_the_hands_of_another_node(outcome: Outcome) -> None:
     harness, token = two_hold()
-    number = harness.clients["near"].edge.pending.next
+    number = harness.clients["near"].session.pending.next
     from_edge(harness, [m.Settle(number, outcome, [token])])
     harness.commit()
     assert sent(harness, "near", m.Rejected) == [m.Rejected(number, 1)]
@@ -342,7 +342,7 @@ def test_nobody_settles_what_is_in_the_hands_of_another_node(outcome: Outcome) -
 
 def test_nobody_gives_back_what_is_in_the_hands_of_another_node() -> None:
     harness, token = two_hold()
-    number = harness.clients["near"].edge.pending.next
+    number = harness.clients["near"].session.pending.next
     from_edge(harness, [m.Settle(number, Outcome.NACK_REQUEUED, [token])])
     harness.commit()
     assert sent(harness, "near", m.Done) == [m.Done(number, 1)]
@@ -351,15 +351,15 @@ def test_nobody_gives_back_what_is_in_the_hands_of_another_node() -> None:
 
 def test_nobody_detaches_or_credits_the_consumer_of_another_node() -> None:
     harness, token = two_hold()
-    stream = harness.led.sessions._nodes["left"].stream
+    stream = harness.led.sessions._nodes["left"].opened
     assert stream is not None
     limits = dict(stream.limits)
-    number = harness.clients["near"].edge.pending.next
+    number = harness.clients["near"].session.pending.next
     from_edge(harness, [m.Credit(token.holder, 99), m.Detach(number, token.holder, Outcome.LOST)])
     assert stream.limits == limits
     assert token in held_by(harness, "left")
     assert harness.led.leadership.queue.consumer_count == 2
-    near = harness.led.sessions._nodes["near"].stream
+    near = harness.led.sessions._nodes["near"].opened
     assert near is not None
     assert token.holder not in near.limits
 
@@ -388,10 +388,10 @@ def test_an_edge_that_hears_its_answers_is_listened_to(monkeypatch: pytest.Monke
     for _ in range(10):
         harness.clients["near"].purge()
     harness.rest()
-    assert len(harness.clients["near"].edge.pending) == 0
+    assert len(harness.clients["near"].session.pending) == 0
     harness.clients["near"].purge()
     harness.rest()
-    assert len(harness.clients["near"].edge.pending) == 0
+    assert len(harness.clients["near"].session.pending) == 0
 
 
 def test_consumers_of_an_edge_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def holding(count: int = 1) -> SessionHarness:
     harness.attach("near")
     harness.publish("near", count)
     harness.rest()
-    assert len(harness.model.hands) == count
+    assert len(harness.model.unacked) == count
     return harness
 
 
@@ -91,7 +91,7 @@ def test_an_end_of_an_earlier_hand_out_ends_no_later_one() -> None:
     harness.rest()
     (token,) = harness.in_hands("near")
     assert token.ordinal == 1
-    asking = harness.clients["near"].edge
+    asking = harness.clients["near"].session
     asking.ask(m.Settle(asking.pending.next, Outcome.ACKED, [token._replace(ordinal=0)]))
     harness.rest()
     assert harness.in_hands("near") == [token]
@@ -154,7 +154,7 @@ def test_a_new_leader_takes_nothing_from_a_consumer_that_is_there() -> None:
     harness = holding(3)
     harness.change_leader()
     harness.rest()
-    assert len(harness.model.hands) == 3
+    assert len(harness.model.unacked) == 3
     assert not harness.model.back
 
 
@@ -167,7 +167,7 @@ def test_what_was_handed_out_and_never_arrived_comes_from_the_next_leader_unflag
     harness.commit()
     harness.change_leader()
     harness.rest()
-    assert len(harness.model.hands) == 2
+    assert len(harness.model.unacked) == 2
     assert not harness.model.back
 
 
@@ -183,19 +183,19 @@ def test_a_consumer_whose_answer_comes_in_front_of_the_record_stays() -> None:
     harness.publish("near")
     harness.rest()
     assert harness.clients["near"].consumers == [consumer]
-    assert len(harness.model.hands) == 1
+    assert len(harness.model.unacked) == 1
 
 
 def test_a_leadership_that_begins_anew_in_its_term_is_heard_from_its_first_frame() -> None:
     harness = holding(2)
-    assert harness.clients["near"].edge.received > 1
+    assert harness.clients["near"].session.received > 1
     harness.publish("near")
     harness.arrive()
     harness.lead_anew()  # the publish is not taken
     harness.turn_to_leader("near")
     harness.rest()
-    assert harness.clients["near"].edge.reign == (1, 2)
-    assert len(harness.model.confirmed) == len(harness.model.hands) == 3
+    assert harness.clients["near"].session.reign == (1, 2)
+    assert len(harness.model.confirmed) == len(harness.model.unacked) == 3
 
 
 def test_what_the_leadership_before_said_does_not_count_as_of_the_next_one() -> None:
@@ -213,7 +213,7 @@ def test_what_the_leadership_before_said_does_not_count_as_of_the_next_one() -> 
     harness.rest()
     harness.publish("near")
     harness.rest()
-    assert len(harness.model.hands) == 3
+    assert len(harness.model.unacked) == 3
 
 
 def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
@@ -225,7 +225,7 @@ def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
     (misled,) = harness.arrive()
     assert misled == happened.WrongLeader(1, "right", 2)
     harness.rest()
-    assert harness.clients["near"].edge.reign == (1, 2)
+    assert harness.clients["near"].session.reign == (1, 2)
 
 
 def test_an_edge_that_waits_to_be_served_hears_who_leads_without_asking() -> None:
@@ -234,7 +234,7 @@ def test_an_edge_that_waits_to_be_served_hears_who_leads_without_asking() -> Non
     harness.rest()
     harness.lead_anew()
     harness.arrive()
-    assert harness.clients["near"].edge.reign == (1, 2)
+    assert harness.clients["near"].session.reign == (1, 2)
 
 
 def test_a_get_does_not_wait_for_a_message_whose_end_is_under_way() -> None:
@@ -281,7 +281,7 @@ def test_a_silent_node_keeps_what_it_holds_for_a_minute_and_its_session_for_good
     harness.now_ms += 1
     harness.tick()
     harness.rest()
-    assert (harness.model.hands, harness.clients["near"].consumers) == ({}, [])
+    assert (harness.model.unacked, harness.clients["near"].consumers) == ({}, [])
     assert len(harness.led.image.state.sessions) == 2
 
 
@@ -299,7 +299,7 @@ def test_a_queue_says_how_long_a_silent_node_keeps_what_it_holds(timeout_ms: int
         harness.now_ms += 1
     harness.tick()
     harness.rest()
-    assert (harness.model.hands, harness.clients["near"].consumers) == ({}, [])
+    assert (harness.model.unacked, harness.clients["near"].consumers) == ({}, [])
 
 
 def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None:
@@ -345,27 +345,27 @@ def test_a_tombstone_says_nothing_of_what_is_pending_and_revokes_what_is_held() 
     harness = holding()
     harness.cut("near")
     first = harness.publish("near", 2)
-    events = harness.clients["near"].edge.deleted()
+    events = harness.clients["near"].session.deleted()
     assert events[0] == happened.PublishUndecided(first, 2)
     assert [type(event) for event in events[1:]] == [happened.Revoked, happened.Cancelled]
 
 
 def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
     harness = holding()
-    own, near = harness.led.own, harness.clients["near"].edge
+    own, near = harness.led.own, harness.clients["near"].session
     first = harness.publish("near")
     lost = m.LeaderFrame(
         GROUP, *own.reign, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
     )
     events = replies.apply_frame(near, lost)
     assert events[0] == happened.PublishRefused(first, 1)
-    assert (near.session, near.pending.next) == (2, 1)
+    assert (near.counter, near.pending.next) == (2, 1)
 
 
 def test_a_queue_without_a_leader_pauses_clients_and_forgets_nothing() -> None:
     harness = holding()
     harness.cut("near")
-    near = harness.clients["near"].edge
+    near = harness.clients["near"].session
     harness.settle("near", harness.in_hands("near"))
     while len(near.pending) < session_client.OPERATIONS_MAX:
         assert not near.is_full

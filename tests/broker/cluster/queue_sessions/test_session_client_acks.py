@@ -35,7 +35,7 @@ def test_an_acknowledgement_waits_for_what_is_said_next() -> None:
     settle(harness, 2)
     assert not on_its_way(harness)
     harness.publish("near")
-    assert harness.clients["near"].edge.put_off == 0
+    assert harness.clients["near"].session.deferrable == 0
     harness.rest()
     assert harness.led.image.state.live_count == 1
 
@@ -77,7 +77,7 @@ def test_what_comes_meanwhile_and_takes_the_room_is_what_it_waits_for() -> None:
     while harness.led.proposals or not on_its_way(harness):
         harness.arrive()
         harness.commit()
-    assert harness.clients["near"].edge.put_off == 0
+    assert harness.clients["near"].session.deferrable == 0
 
 
 def test_what_nobody_consumes_any_more_waits() -> None:

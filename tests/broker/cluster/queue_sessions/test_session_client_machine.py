@@ -80,7 +80,7 @@ class StreamMachine(RuleBasedStateMachine):
     def get(self, node: str, channel: int, *, no_ack: bool) -> None:
         self.harness.get_once(node, channel, no_ack=no_ack)
 
-    @precondition(lambda self: self.harness.model.hands)
+    @precondition(lambda self: self.harness.model.unacked)
     @rule(chance=st.randoms(use_true_random=False), node=NODE)
     def settle(self, chance: Random, node: str) -> None:
         random_steps.settle_some(self.harness, node, chance)

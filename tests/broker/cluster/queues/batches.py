@@ -276,7 +276,7 @@ class BatchSender:
 
     def __init__(self, leading: Leader) -> None:
         self.leading = leading
-        self.edge = SessionClient(GROUP, BOOT)
+        self.session = SessionClient(GROUP, BOOT)
         self.to: deque[bytes] = deque()
         self.back: deque[bytes] = deque()
         self.is_linked = False
@@ -297,8 +297,8 @@ class BatchSender:
         self.back.clear()
         self.is_linked = True
         self.leading.sessions.linked(NODE, BOOT)
-        self.edge.connect(None)
-        self.edge.connect(self.leading.own)
+        self.session.connect(None)
+        self.session.connect(self.leading.own)
 
     def cut(self) -> None:
         """What is on its way is lost."""
@@ -306,11 +306,11 @@ class BatchSender:
         self.to.clear()
         self.back.clear()
         self.leading.sessions.unlinked(NODE, now_ms=0)
-        self.edge.connect(None)
+        self.session.connect(None)
 
     def send(self) -> None:
         self.leading.turn()
-        while self.is_linked and (sent := self.edge.output()) is not None:
+        while self.is_linked and (sent := self.session.output()) is not None:
             self.to.append(joined(encode(sent[1])))
         for _node, frame in self.leading.sessions.output(lambda _node: True):
             self.back.append(joined(encode(frame)))
@@ -322,7 +322,7 @@ class BatchSender:
             return False
         frame = decode(self.to.popleft())
         assert isinstance(frame, m.ClientFrame)
-        self.leading.sessions.take(NODE, frame)
+        self.leading.sessions.receive(NODE, frame)
         return True
 
     def tell(self) -> bool:
@@ -332,7 +332,7 @@ class BatchSender:
             return False
         frame = decode(self.back.popleft())
         assert isinstance(frame, m.LeaderFrame)
-        self.on_events(apply_frame(self.edge, frame))
+        self.on_events(apply_frame(self.session, frame))
         return True
 
 
@@ -349,7 +349,7 @@ class Batches:
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
         hub, deletions = cast(SessionDirectory, self.line), Deletions(LOCAL_READ_BARRIER, {})
-        self.edge = SessionQueue(
+        self.session = SessionQueue(
             definition, "/", hub, later, QuorumErrorTexts(), deletions=deletions
         )
         self.sent: list[Sent] = []
@@ -384,7 +384,7 @@ class Batches:
         posted = DeadLetterIds(SOURCE, 1, 1, [], numbers) if numbers else None
         origins = [DEAD if numbers else ALIVE] * len(run)
         self.sent += run
-        fate = self.edge.post(
+        fate = self.session.post(
             origins, contents, sum(map(len, contents)),
             persistent=persistent, expiration_ms=lifetimes, posted=posted, counts=run[0].counts,
         )  # fmt: skip

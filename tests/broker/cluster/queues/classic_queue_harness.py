@@ -222,7 +222,7 @@ class ClassicHostHarness:
             is_done = sequence in before.gone or sequence < self.queue.purged_below
             assert is_done or content in stored, f"{content!r} was confirmed, and is lost"
         for client in self.clients.values():
-            client.told(client.edge.lost())
+            client.told(client.session.lost())
         self.model = ReferenceModel(
             stored=stored, unknown_below=max(stored.values(), default=0) + 1
         )
@@ -265,19 +265,19 @@ class ClassicHostHarness:
             self.wire(node, direction).reset()
         self.up.add(node)
         self.homed.sessions.linked(node, self.boots[node])
-        self.clients[node].edge.connect(self.own)
+        self.clients[node].session.connect(self.own)
         self.pump()
 
     def cut(self, node: str) -> None:
         """There is no link."""
         self.up.discard(node)
         self.homed.sessions.unlinked(node, self.now_ms)
-        self.clients[node].edge.connect(None)
+        self.clients[node].session.connect(None)
 
     def pump(self) -> None:
         """Whatever has something to send gives it to the network."""
         for node, client in self.clients.items():
-            while (sent := client.edge.output()) is not None:
+            while (sent := client.session.output()) is not None:
                 self.wire(node, "to").put(joined(encode(sent[1])))
         self.scheduler.run()
         for node, frame in self.homed.sessions.output(lambda _node: True):
@@ -292,7 +292,7 @@ class ClassicHostHarness:
         links = [each for each in wire.links if each]
         frame = decode(links[link % len(links)].popleft())
         if isinstance(frame, m.ClientFrame):
-            self.homed.sessions.take(node, frame)
+            self.homed.sessions.receive(node, frame)
         else:
             self.clients[node].hear(frame)
         self.pump()
@@ -330,7 +330,7 @@ class ClassicHostHarness:
     def rest(self) -> None:
         """All links are whole, everything arrives, and everything is durable; nothing waits."""
         for node, client in self.clients.items():
-            client.edge.put_off = 0
+            client.session.deferrable = 0
             if node not in self.up:
                 self.link(node)
         for _ in range(10_000):
@@ -363,12 +363,12 @@ class ClassicHostHarness:
                 on_record |= dict.fromkeys(run, (key, ordinal))
         held_there: dict[int, tuple[int, int]] = {}
         for client in self.clients.values():
-            assert list(client.edge.pending) == []
-            for holder, ordinal, run in client.edge.hands:
+            assert list(client.session.pending) == []
+            for holder, ordinal, run in client.session.unacked:
                 held_there |= dict.fromkeys(run, (holder, ordinal))
         assert held_there == on_record
         assert sorted(served) == sorted(
-            key for client in self.clients.values() for key in client.edge.consumers
+            key for client in self.clients.values() for key in client.session.consumers
         )
         assert self.queue.consumer_count == len(served) + len(self.neighbours)
         self.model.at_rest()

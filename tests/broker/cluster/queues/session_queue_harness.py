@@ -47,7 +47,7 @@ class ManualSessionPort:
     is_away = False
 
     def __init__(self, on_events: OnEvents, call_soon: CallSoon) -> None:
-        self.edge = StreamEdge(GROUP, BOOT)
+        self.session = StreamEdge(GROUP, BOOT)
         self.log: list[bytes] = []
         self.is_committing = True
         self.is_linked = False
@@ -79,14 +79,14 @@ class ManualSessionPort:
     def link(self) -> None:
         self.is_linked = True
         self.led.sessions.linked(NODE, BOOT)
-        self.edge.connect(self.led.own)
+        self.session.connect(self.led.own)
         self.touch()
 
     def cut(self) -> None:
         """Nobody can be reached."""
         self.is_linked = False
         self.led.sessions.unlinked(NODE, now_ms=0)
-        self.edge.connect(None)
+        self.session.connect(None)
 
     def forget_node(self) -> None:
         """The node is taken for dead, for good: its sessions go."""
@@ -116,11 +116,11 @@ class ManualSessionPort:
 
     def _step(self) -> bool:
         has_moved = False
-        while self.is_linked and (sent := self.edge.output()) is not None:
+        while self.is_linked and (sent := self.session.output()) is not None:
             has_moved = True
             frame = decode(joined(encode(sent[1])))
             assert isinstance(frame, m.ClientFrame)
-            self.led.sessions.take(NODE, frame)
+            self.led.sessions.receive(NODE, frame)
         self.led.turn()
         if self.is_committing:
             self.commit()
@@ -130,7 +130,7 @@ class ManualSessionPort:
             has_moved = True
             arrived = decode(joined(encode(sending)))
             assert isinstance(arrived, m.LeaderFrame)
-            self._on_events(apply_frame(self.edge, arrived))
+            self._on_events(apply_frame(self.session, arrived))
         return has_moved
 
 
@@ -151,7 +151,7 @@ class ManualSessionDirectory:
     def close(self, queue: int) -> None:
         assert queue == GROUP
         self.far.is_linked = False
-        self._on_events(self.far.edge.deleted())
+        self._on_events(self.far.session.deleted())
 
     def counts_here(self, queue: int) -> LeaderCounts | None:
         """It is led elsewhere."""
@@ -207,7 +207,7 @@ class QueueHarness:
 
     def counts(self) -> tuple[int, int, int]:
         """As the leader has it soon: ready, in hands, consumers."""
-        self.far.edge.put_off = 0
+        self.far.session.deferrable = 0
         self.run()
         queue = self.far.led.leadership.queue
         return (queue.ready_count, queue.in_flight, queue.consumer_count)

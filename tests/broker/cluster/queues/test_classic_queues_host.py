@@ -215,9 +215,9 @@ def test_what_is_settled_is_known_to_be_so_once_it_is_durable(outcome: Outcome) 
     near.settle(near.in_hands(), outcome)
     near.heard.clear()
     over_links(world)
-    assert (near.heard, len(world.stored()), len(near.edge.pending)) == ([], 3, 1)
+    assert (near.heard, len(world.stored()), len(near.session.pending)) == ([], 3, 1)
     world.rest()
-    assert (len(world.stored()), len(near.edge.pending)) == (0, 0)
+    assert (len(world.stored()), len(near.session.pending)) == (0, 0)
 
 
 def test_what_comes_back_waits_for_no_disk() -> None:
@@ -229,7 +229,7 @@ def test_what_comes_back_waits_for_no_disk() -> None:
     near.settle(near.in_hands(), Outcome.ACKED)
     near.asking.purge()
     over_links(world)
-    assert len(near.edge.pending) == 0
+    assert len(near.session.pending) == 0
 
 
 def test_a_purge_is_answered_once_it_is_durable() -> None:
@@ -259,7 +259,7 @@ def test_a_purge_is_refused_once_the_messages_of_the_queue_are_another_s() -> No
     world.queue.pause = None
     number = near.asking.purge()
     world.rest()
-    assert (near.heard[1:], len(near.edge.pending)) == ([happened.Purged(number, 3)], 0)
+    assert (near.heard[1:], len(near.session.pending)) == ([happened.Purged(number, 3)], 0)
 
 
 def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confirmed() -> None:

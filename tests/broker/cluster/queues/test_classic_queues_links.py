@@ -46,10 +46,10 @@ class HomeCluster(QueueCluster):
             vhost="/",
             commits=NoCommits(),
             on_unused=lambda _queue: None,
-            on_told=lambda: node.hub.leading.speak(self.queue),
+            on_told=lambda: node.hub.leaders.touch_output(self.queue),
         )
-        node.hub.leading.queues[self.queue] = homed
-        node.hub.leading.greet(self.queue, homed.sessions)
+        node.hub.leaders.queues[self.queue] = homed
+        node.hub.leaders.begin_sessions(self.queue, homed.sessions)
 
     def _pump(self, queue: Queue) -> None:
         def pump() -> None:
@@ -201,6 +201,6 @@ def test_it_does_so_though_nobody_asks_it_for_anything(cluster: HomeCluster) -> 
         cluster.hosts.network.connect("a", name)
     cluster.hosts.advance(2_000, step_ms=50)
     assert (cluster.engine.ready_count, cluster.engine.in_flight) == (5, 0)
-    b, c = (cluster.lines[name].edge for name in "bc")
-    assert (b.is_remembered, b.session) == (False, 2)
+    b, c = (cluster.lines[name].session for name in "bc")
+    assert (b.is_remembered, b.counter) == (False, 2)
     assert c.opening == 0

@@ -10,7 +10,7 @@ from typing import cast
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Frame, Leader
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
-from fluffle.broker.cluster.queues.local_leaders import TOLD_MAX, LocalLeaders
+from fluffle.broker.cluster.queues.local_leaders import NOTIFIED_MAX, LocalLeaders
 from fluffle.broker.cluster.queues.membership import LOOKS_MAX, LedGroups, QueueMembership
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.ports import (
     KnownLeader,
     QueueId,
 )
-from fluffle.broker.cluster.queues.session_router import TOLD_MAX as LINES_MAX
+from fluffle.broker.cluster.queues.session_router import NOTIFIED_MAX as LINES_MAX
 from fluffle.broker.cluster.queues.session_router import LeaderRoutes
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
@@ -43,7 +43,7 @@ class Node:
 
     def transport(self) -> SessionTransport:
         transport = SessionTransport(HastenedView(self), NoLinks(), self, self, ManualClock())
-        transport.lives = self.lives
+        transport.boots = self.lives
         return transport
 
     def touch_consensus(self) -> None:
@@ -94,7 +94,7 @@ class Told:
     def unlinked(self, node: NodeId, _now_ms: int) -> None:
         self.heard.append((node, None))
 
-    def take(self, _node: NodeId, _frame: ClientFrame) -> None:
+    def receive(self, _node: NodeId, _frame: ClientFrame) -> None:
         assert self.heard
         self.taken += 1
 
@@ -118,13 +118,13 @@ def test_queues_that_are_led_here_hear_of_a_link_some_in_each_turn() -> None:
     leading, told = led(node := Node())
     leading.linked("b", OTHER)
     leading.unlinked("b")
-    for turns in range(1, len(QUEUES) // TOLD_MAX + 2):
+    for turns in range(1, len(QUEUES) // NOTIFIED_MAX + 2):
         assert node.touches
         node.touches = 0
         leading.pump()
         leading.send()  # nothing: `NoLinks` would fail
         assert sum(map(bool, (each.heard for each in told.values()))) == min(
-            turns * TOLD_MAX, len(QUEUES)
+            turns * NOTIFIED_MAX, len(QUEUES)
         )
     assert all(each.heard == [("b", OTHER), ("b", None)] for each in told.values())
     node.touches = 0
@@ -140,7 +140,7 @@ def test_a_queue_that_is_spoken_to_has_heard_of_the_link_before() -> None:
         group=last, term=1, leadership=1, sender=OTHER, receiver=OWN, session=1, opening=1,
         received=0, known=1, messages=[],
     )  # fmt: skip
-    leading.take("b", frame)
+    leading.receive("b", frame)
     assert told[last].taken == 1
     assert told[last].heard == [("b", OTHER)]
     assert not any(told[queue].heard for queue in QUEUES[:-1])
@@ -158,7 +158,7 @@ def test_the_clock_is_looked_at_for_some_in_each_turn() -> None:
         looked.append(sum(each.ticks for each in told.values()))
     assert looked[-1] == len(QUEUES)
     assert not leading._timed
-    assert max(after - before for before, after in pairwise([0, *looked])) <= TOLD_MAX
+    assert max(after - before for before, after in pairwise([0, *looked])) <= NOTIFIED_MAX
 
 
 def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_something() -> None:
@@ -168,9 +168,9 @@ def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_some
     for queue in QUEUES:
         definition = QueueDefinition(QueueSpec(f"q{queue}"), id=queue, members=(("b", 1),))
         line = lines.open(definition, lambda _events: None)
-        line.edge.connect(Leader("b", OTHER, 1))
+        line.session.connect(Leader("b", OTHER, 1))
         opened.append(line)
-    SessionRequests(opened[-1].edge).purge()
+    SessionRequests(opened[-1].session).purge()
     del node.lives["b"]
     lines.unlinked("b")
     assert node.hastened == [QUEUES[-1]]
@@ -178,7 +178,7 @@ def test_lines_hear_of_a_link_some_in_each_turn_and_those_at_once_that_want_some
         assert node.touches
         node.touches = 0
         lines.send()
-        heard = sum(line.edge.leader is None for line in opened)
+        heard = sum(line.session.leader is None for line in opened)
         assert heard == min(turns * LINES_MAX + 1, len(QUEUES))
 
 

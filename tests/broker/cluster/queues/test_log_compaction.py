@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.cluster import group_background
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queues.log_compaction import LOOK_S, PATIENCE
+from fluffle.broker.cluster.queues.log_compaction import LOOK_S, LOOKS_MAX
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.raft.records import DATA
 from fluffle.storage.raft_memory import MemoryRaftLog
@@ -85,7 +85,7 @@ def test_what_cannot_be_rewritten_is_left_after_a_while(
     nodes = [*cluster.nodes.values()]
     for node in nodes:
         monkeypatch.setattr(node.host, "rewrite", lambda *_: False)
-    take_snapshots(cluster, PATIENCE + 5)
+    take_snapshots(cluster, LOOKS_MAX + 5)
     assert all(body_bytes(node, cluster.queue) > 3 * COUNT * BODY_BYTES for node in nodes)
     assert not any(node.hosting.compaction._due for node in nodes)
     monkeypatch.undo()

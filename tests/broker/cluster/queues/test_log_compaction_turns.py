@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, PATIENCE, LogCompaction
+from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, LOOKS_MAX, LogCompaction
 from fluffle.broker.queues.quorum.errors import InvalidEntry
 from fluffle.raft.log_store import DamagedLog
 
@@ -74,14 +74,14 @@ def scene() -> Scene:
 
 
 def test_a_queue_is_not_forgotten_behind_one_with_many_entries(scene: Scene) -> None:
-    many, few = Image(2 * PATIENCE * ENTRIES_MAX), Image(3)
+    many, few = Image(2 * LOOKS_MAX * ENTRIES_MAX), Image(3)
     scene.note(1, many)
     scene.note(2, few)
     scene.look()
     scene.look()
     assert len(few.slim) == 3, "it has its turn"
     scene.look_until_done()
-    assert len(many.slim) == 2 * PATIENCE * ENTRIES_MAX
+    assert len(many.slim) == 2 * LOOKS_MAX * ENTRIES_MAX
 
 
 def test_no_look_makes_more_entries_smaller_than_it_should(scene: Scene) -> None:
@@ -99,7 +99,7 @@ def test_what_stays_in_the_hot_window_holds_up_nobody_and_is_left(scene: Scene) 
     scene.note(2, cold)
     scene.look_until_done()
     assert (len(hot.slim), len(cold.slim)) == (0, 3)
-    assert PATIENCE <= scene.looks <= PATIENCE + 2
+    assert LOOKS_MAX <= scene.looks <= LOOKS_MAX + 2
 
 
 @pytest.mark.parametrize(

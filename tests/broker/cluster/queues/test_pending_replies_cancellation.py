@@ -35,7 +35,7 @@ def test_without_a_leader_a_get_fails_in_time(harness: QueueHarness) -> None:
 def test_a_get_from_a_queue_that_has_crashed_fails(harness: QueueHarness) -> None:
     harness.far.cut()
     harness.client.send(encode_method(1, Basic.Get(queue="q")))
-    harness.queue.hear([happened.Got(1, 2, None, is_crashed=True)])
+    harness.queue.on_events([happened.Got(1, 2, None, is_crashed=True)])
     harness.node.run()
     text = "queue 'q' in vhost '/' has crashed and failed to restart"
     harness.client.expect_channel_closed(404, text)
@@ -80,7 +80,7 @@ def test_what_was_got_and_not_told_in_time_comes_back(
     harness.node.run()
     assert harness.counts() == (1, 0, 0)
     assert get_with_headers(harness.client) == (True, {"x-acquired-count": ("l", 1)})
-    assert len(harness.far.edge.pending) == 0
+    assert len(harness.far.session.pending) == 0
 
 
 @pytest.mark.parametrize("is_known", [False, True])
@@ -102,7 +102,7 @@ def test_what_could_not_be_purged_in_time_is_not_purged_later(
     harness.far.elect()
     harness.node.run()
     assert harness.counts() == (1, 0, 0)
-    assert len(harness.far.edge.pending) == 0
+    assert len(harness.far.session.pending) == 0
 
 
 def test_a_publisher_before_a_purge_that_was_given_up_keeps_its_messages(
@@ -127,7 +127,7 @@ def test_of_what_was_got_without_acknowledgement_nothing_stays(
         assert get(client, no_ack=True) is not None
         assert harness.counts() == (0, 0, 0)
         client.close()
-    assert harness.queue._seats == {}
+    assert harness.queue._slots == {}
 
 
 def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(
@@ -140,7 +140,7 @@ def test_who_gets_without_acknowledgement_and_is_gone_loses_nothing(
     going.transport.lose()
     harness.far.is_committing = True
     assert harness.counts() == (1, 0, 0)
-    assert harness.queue._seats == {}
+    assert harness.queue._slots == {}
 
 
 # Consumers that cancel
@@ -177,11 +177,11 @@ def test_what_is_on_its_way_to_who_cancels_comes_before_the_answer(
     assert harness.client.names() == ["Basic.Deliver", "Basic.Deliver", "Basic.CancelOk"]
     harness.client.publish(b"3")
     assert harness.counts() == (1, 0 if no_ack else 2, 0)
-    assert (harness.queue._takers, harness.queue._by_number) == ({}, {})
+    assert (harness.queue._attached, harness.queue._by_number) == ({}, {})
     if not no_ack:
         harness.client.ack(2, multiple=True)
     assert harness.counts() == (1, 0, 0)
-    assert harness.queue._seats == {}
+    assert harness.queue._slots == {}
 
 
 def test_who_cancels_and_is_gone_gives_back_what_was_on_its_way(
@@ -191,7 +191,7 @@ def test_who_cancels_and_is_gone_gives_back_what_was_on_its_way(
     harness.client.transport.lose()
     commit(harness)
     assert harness.counts() == (2, 0, 0)
-    assert harness.queue._seats == {}
+    assert harness.queue._slots == {}
 
 
 @pytest.mark.parametrize("no_ack", [False, True])
@@ -202,7 +202,7 @@ def test_a_cancel_is_answered_by_the_next_leader(harness: QueueHarness, *, no_ac
     commit(harness)
     assert harness.client.names() == ["Basic.CancelOk"]
     assert harness.counts() == (2, 0, 0)
-    assert harness.queue._seats == {}
+    assert harness.queue._slots == {}
 
 
 def test_who_cancels_hears_nothing_else_when_the_queue_is_deleted(
@@ -226,4 +226,4 @@ def test_without_a_leader_a_cancel_fails_in_time_and_comes_true_later(
     harness.far.link()
     harness.node.run()
     assert harness.counts() == (0, 0, 0)
-    assert (harness.queue._takers, harness.queue._seats) == ({}, {})
+    assert (harness.queue._attached, harness.queue._slots) == ({}, {})

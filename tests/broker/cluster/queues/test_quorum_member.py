@@ -77,7 +77,7 @@ def born() -> QueueCluster:
 def promote(cluster: QueueCluster) -> None:
     for node in cluster.nodes.values():
         node.hosting.defined.successors.discard(cluster.queue)
-        group = node.hub.leading.queues[cluster.queue]
+        group = node.hub.leaders.queues[cluster.queue]
         assert isinstance(group, QuorumQueueMember)
         group.renew()
 
@@ -104,7 +104,7 @@ def test_a_queue_that_is_deleted_is_not_led_anew() -> None:
     cluster.declare()
     cluster.hosts.settle()
     node = cluster.nodes["a"]
-    group = node.hub.leading.queues[cluster.queue]
+    group = node.hub.leaders.queues[cluster.queue]
     assert isinstance(group, QuorumQueueMember)
     for other in "bc":
         cluster.hosts.network.cut("a", other)

@@ -199,7 +199,7 @@ def pending(scene: Scene, name: str) -> int:
     """Operations of a node's stream to the queue whose outcome it does not know."""
     queue = scene.nodes[name].node.catalogue.vhosts["/"].queues["q"]
     assert isinstance(queue, SessionQueue)
-    return len(queue._port.edge.pending)
+    return len(queue._port.session.pending)
 
 
 async def test_a_slow_client_keeps_nothing_from_others(scene: Scene) -> None:

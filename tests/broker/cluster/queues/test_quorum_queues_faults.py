@@ -186,4 +186,4 @@ async def test_ten_thousand_queues_come_and_go_and_leave_nothing(scene: Scene) -
     await until(lambda: all(groups_of(node) == {METADATA_GROUP} for node in scene.nodes))
     for node in scene.nodes:
         assert not node.node.catalogue.vhosts["/"].queues
-        assert not node.cluster.session_router.leading.queues
+        assert not node.cluster.session_router.leaders.queues

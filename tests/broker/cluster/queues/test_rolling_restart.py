@@ -126,10 +126,10 @@ async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
     got = [await queue.get() for _ in range(3)]
     node = scene.nodes[name]
     definition = node.node.catalogue.vhosts["/"].queues["q"].definition
-    edge = node.cluster.session_router.lines._lines[definition.id].edge
+    edge = node.cluster.session_router.routes._by_queue[definition.id].session
     assert got[2] is not None
     await got[2].ack(multiple=True)
-    await until(lambda: edge.put_off > 0)
+    await until(lambda: edge.deferrable > 0)
     await node.stop()
     others = scene.nodes.running
     await until(lambda: scene.leader() != "")

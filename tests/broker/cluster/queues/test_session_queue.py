@@ -92,8 +92,8 @@ def test_a_purge_that_is_refused_can_be_repeated(harness: QueueHarness) -> None:
     harness.client.publish(b"1")
     harness.far.cut()
     harness.client.send(encode_method(1, Queue.Purge(queue="q")))
-    refused = m.Rejected(harness.far.edge.pending.next - 1, 1)
-    harness.queue.hear(on_not_taken(harness.far.edge, refused))
+    refused = m.Rejected(harness.far.session.pending.next - 1, 1)
+    harness.queue.on_events(on_not_taken(harness.far.session, refused))
     harness.node.run()
     harness.client.expect_channel_closed(
         406, "queue 'q' in vhost '/' is becoming a quorum queue; purge it again"
@@ -312,7 +312,7 @@ def fill(harness: QueueHarness) -> int:
     harness.far.cut()
     while publisher.transport.is_reading():
         publisher.publish(b"m" * 1_000_000)
-    return len(harness.far.edge.pending)
+    return len(harness.far.session.pending)
 
 
 def test_who_gets_purges_or_consumes_waits_while_too_much_is_pending(
@@ -324,7 +324,7 @@ def test_who_gets_purges_or_consumes_waits_while_too_much_is_pending(
     purging.send(encode_method(1, Queue.Purge(queue="q")))
     consuming.send(encode_method(1, make(Basic.Consume, queue="q")))
     harness.node.advance(1)
-    assert len(harness.far.edge.pending) == before
+    assert len(harness.far.session.pending) == before
     for client in (harness.client, purging, consuming):
         client.expect_nothing()
     harness.far.link()
@@ -347,7 +347,7 @@ def test_what_waits_like_that_is_given_up_in_time_and_never_asked(
         leaving.transport.lose()
         harness.node.advance(pending_replies.ANSWER_S_MAX)
         client.expect_closed(541, "Cannot get a message from queue")
-    assert len(harness.far.edge.pending) == before
+    assert len(harness.far.session.pending) == before
     harness.far.link()
     harness.node.run()
     assert harness.counts() == (before, 0, 0)

@@ -215,7 +215,7 @@ class Harness:
             self.look()
         assert len(last.held) == ready
         assert len(self.published) == len(self.gone) + self.purged + ready
-        edge = self.harness.far.edge
+        edge = self.harness.far.session
         assert (len(edge.pending), edge.unwanted) == (0, {})
         assert len(self.harness.queue._receipts) == 0
 

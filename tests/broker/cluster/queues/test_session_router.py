@@ -8,7 +8,7 @@ from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.messages import Boot
-from fluffle.broker.cluster.queues.session_router import TELL_S, SessionRouter
+from fluffle.broker.cluster.queues.session_router import REPORT_S, SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.leadership import Leadership
@@ -76,7 +76,7 @@ def test_what_comes_in_at_one_node_goes_out_at_another(cluster: QueueCluster) ->
     assert contents(cluster, "c") == 5
     client = cluster.ask("c")
     client.settle(client.in_hands(), Outcome.ACKED)
-    cluster.hosts.advance(round(TELL_S * 1_000))
+    cluster.hosts.advance(round(REPORT_S * 1_000))
     assert len(cluster.model.gone) == 5
 
 
@@ -85,11 +85,11 @@ def test_a_leader_soon_keeps_nothing_that_has_arrived(cluster: QueueCluster) -> 
     cluster.ask("b").publish(5, 1_000)
     cluster.ask("c").attach(credit=10, no_ack=False, prefetch=10)
     cluster.hosts.settle()
-    sessions = cluster.nodes["a"].hub.leading.queues[cluster.queue].sessions
+    sessions = cluster.nodes["a"].hub.leaders.queues[cluster.queue].sessions
     assert sessions is not None
-    outboxes = [stream.outbox for stream in sessions._streams.values()]
+    outboxes = [stream.send_queue for stream in sessions._opened_sessions.values()]
     assert sum(outbox.size for outbox in outboxes) > 5 * 1_000
-    cluster.hosts.advance(round(TELL_S * 1_000))
+    cluster.hosts.advance(round(REPORT_S * 1_000))
     assert sum(outbox.size for outbox in outboxes) < 1_000
 
 
@@ -126,7 +126,7 @@ def test_acknowledgements_go_with_the_next_message_or_soon(cluster: QueueCluster
         cluster.hosts.settle()
     assert cluster.nodes["a"].host.group(cluster.queue).applied == before + 4
     assert len(cluster.model.gone) == 0
-    cluster.hosts.advance(round(TELL_S * 1_000))
+    cluster.hosts.advance(round(REPORT_S * 1_000))
     assert cluster.nodes["a"].host.group(cluster.queue).applied == before + 5
     assert len(cluster.model.gone) == 4
 
@@ -266,7 +266,7 @@ def test_edges_that_want_nothing_talk_to_nobody(cluster: QueueCluster) -> None:
     cluster.hosts.advance(3_000)
     cluster.nodes["a"].start()
     cluster.hosts.advance(3_000)
-    assert [line.edge.opening for line in cluster.lines.values()] == [0, 0, 0]
+    assert [line.session.opening for line in cluster.lines.values()] == [0, 0, 0]
 
 
 def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
@@ -365,7 +365,7 @@ def test_what_ends_in_the_turn_in_which_it_began_is_not_there() -> None:
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
     assert not any(node.image.groups for node in cluster.nodes.values())
-    assert not any(node.hub.leading.queues for node in cluster.nodes.values())
+    assert not any(node.hub.leaders.queues for node in cluster.nodes.values())
 
 
 def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueCluster) -> None:
@@ -390,7 +390,7 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
     cluster.nodes["c"].step()
     cluster.hosts.network.frames.clear()
     old = m.LeaderFrame(
-        cluster.queue, *line.edge.reign, Boot(1, NONCE), Boot(1, NONCE), 1, 1, 1, []
+        cluster.queue, *line.session.reign, Boot(1, NONCE), Boot(1, NONCE), 1, 1, 1, []
     )
     cluster.nodes["c"].hub.receive("a", joined(encode(old)))
     cluster.hosts.advance(10_000, step_ms=100)
@@ -433,7 +433,7 @@ def test_what_dies_is_handed_on_where_the_queue_is_led() -> None:
         ("/", "q", DeathReason.DELIVERY_LIMIT),
     ]
     assert not cluster.nodes["b"].dead + cluster.nodes["c"].dead
-    served = cluster.nodes["a"].hub.leading.queues[cluster.queue]
+    served = cluster.nodes["a"].hub.leaders.queues[cluster.queue]
     assert served.counts == (0, 0, 1, 0)
 
 

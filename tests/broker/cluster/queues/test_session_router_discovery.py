@@ -41,7 +41,7 @@ def test_who_is_sent_to_a_node_that_leads_no_more_asks_others() -> None:
     cluster.ask("d").publish(1)
     cluster.hosts.advance(3_000)
     assert len(cluster.model.confirmed) == 2
-    assert cluster.lines["d"].edge.opening < 10
+    assert cluster.lines["d"].session.opening < 10
 
 
 def test_a_consumer_without_a_member_near_it_hears_of_a_leader_that_took_over() -> None:
@@ -106,7 +106,7 @@ def test_who_waits_for_messages_finds_a_leader_that_it_has_not_heard_of(
 
 def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: QueueCluster) -> None:
     consuming_at(cluster, "c")
-    group = cluster.nodes["a"].hub.leading.queues[cluster.queue]
+    group = cluster.nodes["a"].hub.leaders.queues[cluster.queue]
     assert isinstance(group, QuorumQueueMember)
     member = group.member
     before = member.reign

@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.ports import KnownLeader
-from fluffle.broker.cluster.queues.session_router import TELL_S, LeaderRoute, LeaderRoutes
+from fluffle.broker.cluster.queues.session_router import REPORT_S, LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
@@ -46,7 +46,7 @@ class Desk:
         self.transport = RecordedTransport(
             FakeClusterView("a", OWN), NoLinks(), self, self, ManualClock()
         )
-        self.transport.lives = self.lives
+        self.transport.boots = self.lives
         self.lines = LeaderRoutes(self.transport, lambda _queue: KnownLeader(1, 1, "b"))
         definition = QueueDefinition(QueueSpec("q"), id=1, members=(("b", 1), ("c", 1)))
         self.line: LeaderRoute = self.lines.open(definition, lambda _events: None)
@@ -62,7 +62,7 @@ class Desk:
         return Timer(act)
 
     def ack(self, sequence: int) -> None:
-        self.line.edge.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(sequence, sequence + 1))])
+        self.line.session.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(sequence, sequence + 1))])
         self.line.touch()
 
     def open_at_home(self, home: NodeId) -> LeaderRoute:
@@ -106,9 +106,9 @@ def test_what_was_put_off_is_said_after_a_while(desk: Desk) -> None:
         desk.ack(first)
         desk.ack(first + 1)
         assert desk.turn() == []
-        desk.wait(TELL_S)
+        desk.wait(REPORT_S)
         assert desk.turn() == [range(first, first + 2)]
-        desk.wait(TELL_S)
+        desk.wait(REPORT_S)
         assert desk.turn() == [], "it is said once"
 
 
@@ -138,7 +138,7 @@ def test_who_waits_for_rest_hears_of_every_end_of_what_is_pending(desk: Desk, en
 
 def test_who_waits_for_rest_hears_of_a_home_in_a_later_life(desk: Desk) -> None:
     line = desk.open_at_home("b")
-    line.edge.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(1, 2))])
+    line.session.settle(Outcome.ACKED, [m.Token(HOLDER, 0, range(1, 2))])
     line.touch()
     desk.turn()
     desk.lines.close(1)
@@ -167,7 +167,7 @@ def acknowledging(cluster: QueueCluster, name: str) -> None:
 def test_nothing_is_pending_at_rest(cluster: QueueCluster, name: str) -> None:
     acknowledging(cluster, name)
     told: list[int] = []
-    lines = cluster.nodes[name].hub.lines
+    lines = cluster.nodes[name].hub.routes
     lines.rest(lambda: told.append(len(cluster.model.gone)))
     assert not told
     cluster.hosts.settle()
@@ -182,7 +182,7 @@ def test_nobody_waits_for_a_leader_that_is_not_there(cluster: QueueCluster) -> N
     cluster.hosts.settle()
     cluster.ask("b").publish(1)
     told: list[str] = []
-    cluster.nodes["b"].hub.lines.rest(lambda: told.append("rest"))
+    cluster.nodes["b"].hub.routes.rest(lambda: told.append("rest"))
     assert told == ["rest"]
 
 
@@ -191,8 +191,8 @@ def test_a_leader_that_is_not_known_yet_is_waited_for(cluster: QueueCluster) -> 
     refused: list[object] = []
     cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
     told: list[int] = []
-    lines = cluster.nodes["a"].hub.lines
-    cluster.lines["a"].edge.connect(None)
+    lines = cluster.nodes["a"].hub.routes
+    cluster.lines["a"].session.connect(None)
     lines.rest(lambda: told.append(len(cluster.model.gone)))
     assert not told
     cluster.hosts.advance(1_000)

@@ -127,14 +127,14 @@ class TwoNodes:
         definition = QueueDefinition(QueueSpec(f"q{number}"), id=100 + number, home="b")
         queue = Queue(definition.spec, FakeQueueHost(), definition=definition)
         self.queues.append(queue)
-        leading = self.hubs["b"].leading
+        leading = self.hubs["b"].leaders
         leader = Leader("b", BOOTS["b"], 1)
         homed = ClassicQueueHost(
             queue, leader, vhost="/", commits=NoCommits(), on_unused=lambda _queue: None,
-            on_told=lambda: leading.speak(definition.id),
+            on_told=lambda: leading.touch_output(definition.id),
         )  # fmt: skip
         leading.queues[definition.id] = homed
-        leading.greet(definition.id, homed.sessions)
+        leading.begin_sessions(definition.id, homed.sessions)
 
         def told(events: list[Event]) -> None:
             for event in events:
@@ -161,11 +161,11 @@ class TwoNodes:
 
 def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
     nodes = TwoNodes()
-    asking = [SessionRequests(line.edge) for line in nodes.lines]
+    asking = [SessionRequests(line.session) for line in nodes.lines]
     origin = Origin("", "k")
     for _ in range(200):
         for line, asked, queue in zip(nodes.lines, asking, nodes.queues, strict=True):
-            while not line.edge.is_full:
+            while not line.session.is_full:
                 asked.publish([origin] * BATCH, [BODY] * BATCH)
                 line.touch()
             queue.purge()
@@ -184,7 +184,7 @@ def test_each_queue_gets_its_share_of_a_link_that_is_full() -> None:
 def test_who_speaks_an_earlier_version_is_told_of_no_counts(speaks: int, told: Counts) -> None:
     nodes = TwoNodes()
     nodes.speaks = speaks
-    asking = SessionRequests(nodes.lines[0].edge)
+    asking = SessionRequests(nodes.lines[0].session)
     asking.publish([Origin("", "k")], [b"body"], counts=Counts(3, 1))
     nodes.lines[0].touch()
     nodes.hubs["a"].before_consensus()
@@ -201,7 +201,7 @@ def test_consumers_of_all_queues_get_their_share() -> None:
     nodes = TwoNodes()
     origin = Origin("", "k")
     for line in nodes.lines:
-        SessionRequests(line.edge).attach(0, ConsumerTerms("t", no_ack=True), credit=100_000)
+        SessionRequests(line.session).attach(0, ConsumerTerms("t", no_ack=True), credit=100_000)
         line.touch()
     for _ in range(200):
         for queue in nodes.queues:
