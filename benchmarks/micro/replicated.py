@@ -13,9 +13,8 @@ from benchmarks.micro.hot import content, ns_per_message
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import Delivery, Effect
-from fluffle.broker.queues.quorum.encoding import FactBatch, encode
+from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode, pack_enqueued
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     Delivered,
@@ -25,9 +24,9 @@ from fluffle.broker.queues.quorum.facts import (
     SessionOpened,
     Settled,
 )
+from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
-from fluffle.broker.queues.quorum.messages import enqueued
 from tests.support.leader_host import FakeLeaderHost
 
 TURNS = 50
@@ -52,7 +51,7 @@ def busy_turn(turn: int, contents: list[bytes], origins: list[Origin]) -> bytes:
     ]
     if turn:
         facts.append(Settled(CONSUMER, 0, [range(first - count, first)]))
-    return encode(FactBatch(turn, 0, facts, enqueued(first, origins, contents)))
+    return encode(FactBatch(turn, 0, facts, pack_enqueued(first, origins, contents)))
 
 
 def encoding(body_bytes: int) -> Callable[[int], float]:
@@ -150,7 +149,7 @@ def backlog(batch: int) -> Image:
     contents, origins = [content(1, 16)] * batch, [ORIGIN] * batch
     for turn in range(BACKLOG_MESSAGES // batch):
         first = turn * batch + 1
-        new = enqueued(first, origins, contents)
+        new = pack_enqueued(first, origins, contents)
         image.apply(turn + 2, encode(FactBatch(0, 0, [Published(SESSION, first, batch)], new)))
     return image
 

@@ -32,7 +32,7 @@ from fluffle.broker.durability.definitions.node_identity import NodeIdentity, St
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import NodeRegistry, RegisteredNode, admit, enter, found
-from fluffle.broker.queues.quorum.encoding import VERSION
+from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import NodeId
 from fluffle.storage.file_mark import FileMark
 

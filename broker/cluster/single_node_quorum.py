@@ -29,7 +29,7 @@ from fluffle.broker.durability.definitions.known_peers import KnownPeer
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.node_services import NodeServices
-from fluffle.broker.queues.quorum.encoding import VERSION
+from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import NodeId
 
 LONE: NodeId = "this node"

@@ -47,10 +47,10 @@ from fluffle.broker.metadata.facts import NO_FACTS, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.metadata.state import Proposal, State
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.encoding import decode as decode_entry
-from fluffle.broker.queues.quorum.encoding import encode as encode_entry
-from fluffle.broker.queues.quorum.encoding import read_messages
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.entry_codec import decode as decode_entry
+from fluffle.broker.queues.quorum.entry_codec import encode as encode_entry
+from fluffle.broker.queues.quorum.entry_codec import read_messages
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.jms_topic import selector_matcher

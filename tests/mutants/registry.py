@@ -82,7 +82,9 @@ FAMILIES = {
         Family(
             "consuming", tuple(CONSUMING), "tests/broker/protocols/amqp091/test_basic_methods.py"
         ),
-        Family("unused", tuple(UNUSED), "tests/broker/queues/quorum/test_queue_expiry.py"),
+        Family(
+            "unused", tuple(UNUSED), "tests/broker/queues/quorum/test_leadership_queue_expiry.py"
+        ),
         Family("putting", tuple(PUTTING), "tests/broker/protocols/amqp091/test_early_answers.py"),
     )
 }

@@ -68,7 +68,7 @@ def example_that_fails() -> str | None:
     """The first of those of streams, of read indexes, or of dead letters that arrive, if any."""
     from tests.broker.cluster.queue_sessions.test_session_mutants import EXAMPLES
     from tests.broker.cluster.test_read_index import EXAMPLES as OF_READS
-    from tests.broker.queues.quorum.test_dead_letter_dedup import EXAMPLES as OF_ARRIVALS
+    from tests.broker.queues.quorum.test_deduplication import EXAMPLES as OF_ARRIVALS
 
     for example in (*EXAMPLES, *OF_READS, *OF_ARRIVALS):
         try:

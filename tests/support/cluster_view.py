@@ -11,7 +11,7 @@ from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, Tr
 from fluffle.broker.cluster.queue_sessions.messages import Boot
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.metadata.metadata import Decide, Metadata, OnLateError, ignore_done
-from fluffle.broker.queues.quorum.encoding import VERSION
+from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import NodeId
 
 NOBODY: Mapping[NodeId, int] = MappingProxyType({})

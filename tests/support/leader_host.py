@@ -12,8 +12,8 @@ from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.queue_api import UNLIMITED
 from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
 from fluffle.broker.queues.quorum.effects import Effect
-from fluffle.broker.queues.quorum.leader_host import KnownQueues
-from fluffle.broker.queues.quorum.queue_time import NodeClock
+from fluffle.broker.queues.quorum.entry_builder import NodeClock
+from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.settings import QueueSettings
 
 NO_READERS: Mapping[str, int] = MappingProxyType({})

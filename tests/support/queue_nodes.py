@@ -18,7 +18,7 @@ from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.quorum.encoding import VERSION
+from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.broker.queues.settings import QueueSettings, by_arguments
 from fluffle.broker.runtime.timers import QueueTiming, Timers
 from fluffle.broker.runtime.turn import raise_it

@@ -23,9 +23,8 @@ from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds, PublishTarget
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.facts import NOBODY, GetterAttached, Key, SessionId
-from fluffle.broker.queues.quorum.holders import Holders
+from fluffle.broker.queues.quorum.holders import Holders, Terms
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import State
 

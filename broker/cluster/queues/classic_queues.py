@@ -54,7 +54,6 @@ from fluffle.broker.queues.queue_api import (
     QueueHandle,
 )
 from fluffle.broker.queues.queue_view import KeptDead, ReadyView
-from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.effects import (
     Activity,
     Answer,
@@ -72,7 +71,13 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
     SessionId,
 )
-from fluffle.broker.queues.quorum.holders import Getter, HolderNotifications, Holders, HolderState
+from fluffle.broker.queues.quorum.holders import (
+    Getter,
+    HolderNotifications,
+    Holders,
+    HolderState,
+    Terms,
+)
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.runtime.commits import Commits, CommitWaiter
 from fluffle.broker.vhosts.queue_changes import delete_unused

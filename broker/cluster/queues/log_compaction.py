@@ -16,8 +16,8 @@ from functools import partial
 
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.raft_host import RaftHost
-from fluffle.broker.queues.quorum.encoding import slim
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.entry_codec import slim
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.log_store import DamagedLog
 

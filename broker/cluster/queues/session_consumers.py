@@ -20,8 +20,8 @@ from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, token
 from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Holder, TimedOutDeliveries
-from fluffle.broker.queues.quorum.consumer_terms import arguments_of
 from fluffle.broker.queues.quorum.facts import Key
+from fluffle.broker.queues.quorum.holders import arguments_of
 from fluffle.protocol.headers import counted
 
 WINDOW_BYTES = 2 << 20

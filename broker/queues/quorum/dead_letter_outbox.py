@@ -33,10 +33,9 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum.effects import Dead
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import DEATH_REASONS, DeadLettered, Purged, Reason
-from fluffle.broker.queues.quorum.message_reader import EntryReader, LogJournal
-from fluffle.broker.queues.quorum.queue_time import QueueTime
+from fluffle.broker.queues.quorum.log_journal import EntryReader, LogJournal
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.settings import DeadLetterStrategy
 

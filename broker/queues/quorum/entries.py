@@ -25,8 +25,8 @@ from typing import NamedTuple, TypeAlias
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries, alike, joined
 from fluffle.broker.queues.journal import comb
-from fluffle.broker.queues.quorum.errors import InvalidEntry
-from fluffle.broker.queues.quorum.messages import Enqueued
+from fluffle.broker.queues.quorum.entry_codec import Enqueued
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.runs import common
 from fluffle.raft.ranges import Ranges
 

@@ -1,11 +1,39 @@
-"""The entry that a leader is writing: what has been decided in this turn so far."""
+"""Builder of the entry that a leader is writing: its facts, its version and its time.
+
+An entry may be of a version that every member has announced, by a fact:
+
+    hello of a link --> leader --> VersionAnnounced, committed --> all have --> entries of it
+
+What a node says of itself on a link another leader may not have heard.  So it counts only once it
+is in the log, where each leader finds it.
+
+Queue time is what a leader writes down as now, and what every deadline in a log is measured by.
+It goes on where the log ends, and never stands still or falls, whatever the clock does that it is
+read from.  A leader that comes to lead late is no reason for anything to live longer, nor is one
+whose clock is behind a reason for nothing to expire; and when that clock is put right, the time
+that the log already has does not pass once more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import Deadlines, Expiries, grown
-from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.queue_api import DeliverySource
+from fluffle.broker.queues.quorum.entry_codec import (
+    DEFAULT_PRIORITY,
+    FIRST_VERSION,
+    PLAIN,
+    Enqueued,
+    FactBatch,
+    columns_of,
+    pack_enqueued,
+    times_of,
+)
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
     Acted,
@@ -26,20 +54,17 @@ from fluffle.broker.queues.quorum.facts import (
     SessionOpened,
     Settled,
     SpecChanged,
+    VersionAnnounced,
 )
-from fluffle.broker.queues.quorum.messages import (
-    DEFAULT_PRIORITY,
-    PLAIN,
-    Enqueued,
-    columns_of,
-    enqueued,
-    times_of,
-)
+from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.state import State
 
 NUMBERS = (Published, OperationsRefused, Acted, Answered, Acknowledged, SessionClosed)
 """Facts about sessions that stand behind all others: what they answer for is in the same entry, so
 that their place among the others means nothing, and those of many operations become few."""
+
+STEP_MS = 10
+"""It gains no more on what the machine counts, between two looks, while the clock is behind it."""
 
 
 class EntryBuilder:
@@ -157,7 +182,7 @@ class EntryBuilder:
         counts = self._delivery_counts.runs if self._delivery_counts is not None else ()
         if counts or self._expiries is not None or self._priorities is not None:
             columns = columns_of(bytes(self._priorities or b""), times_of(self._expiries), counts)
-        return enqueued(self._first, self._origins, self._contents, columns)
+        return pack_enqueued(self._first, self._origins, self._contents, columns)
 
 
 def _is_continued(last: Fact, fact: Fact) -> bool:
@@ -218,3 +243,104 @@ def _joined(runs: list[range], others: list[range]) -> list[range]:
         else:
             joined.append(run)
     return joined
+
+
+Readers = Mapping[str, int]
+"""The members, those that are being added among them: the newest version that each reads, as its
+node says on its link; 0 if it has said nothing yet."""
+
+
+class EntryVersions:
+    """Version of the entries that one leadership may write."""
+
+    __slots__ = ("_builder", "_image", "_readers", "_said")
+
+    def __init__(self, image: Image, builder: EntryBuilder, readers: Callable[[], Readers]) -> None:
+        self._image = image
+        self._builder = builder
+        self._readers = readers
+        self._said: dict[str, int] = EMPTY_DICT
+        """What is said here, applied or not."""
+
+    @property
+    def version(self) -> int:
+        """What all members read, as is on record; less if one says so that has gone back.
+
+        Asked for each entry: whoever is added counts from then on.
+        """
+        if self._image.reads == FIRST_VERSION:
+            return FIRST_VERSION
+        on_record = self._image.state.versions
+        read = [
+            min(on_record.get(member, FIRST_VERSION), known or self._image.reads)  # mutant: R21b
+            for member, known in self._readers().items()
+        ]
+        return min(read, default=FIRST_VERSION)  # mutant: R21a
+
+    def is_coming(self, version: int) -> bool:
+        """Whether all members say that they read it, and soon that is on record."""
+        on_record = self._image.state.versions
+        said = [
+            known or on_record.get(member, FIRST_VERSION)
+            for member, known in self._readers().items()
+        ]
+        return self.version < version <= min(self._image.reads, min(said, default=FIRST_VERSION))
+
+    def announce(self) -> None:
+        """Say of each member what it reads, if that is news."""
+        if self._image.reads == FIRST_VERSION:
+            return
+        on_record = self._image.state.versions
+        for member, known in self._readers().items():
+            version = min(known, self._image.reads)
+            said = max(self._said.get(member, FIRST_VERSION), on_record.get(member, FIRST_VERSION))
+            if version > said:
+                if self._said is EMPTY_DICT:
+                    self._said = {}
+                self._said[member] = version
+                self._builder.say(VersionAnnounced(version, member))
+
+
+class NodeClock(Protocol):
+    """The clock of a node."""
+
+    def now_ms(self) -> int:
+        """What this machine counts, which nobody sets."""
+
+    def wall_ms(self) -> int:
+        """The time of day that all nodes go by."""
+
+
+class QueueTime:
+    """The `QueueClock` of one leadership: it also stamps entries, and dates the deaths of messages.
+
+    Deadlines that are written down are to be told by it, and by no clock: only so is one that this
+    leader has written true for the next.
+    """
+
+    __slots__ = ("_ahead_ms", "_clock", "_counted_ms", "_last_ms", "_wake")
+
+    def __init__(self, last_stamp_ms: int, clock: NodeClock, wake: Callable[[int], None]) -> None:
+        """`last_stamp_ms`: of the log.  `wake` has the leadership pumped after so many ms."""
+        self._clock = clock
+        self._wake = wake
+        self._last_ms = last_stamp_ms
+        self._counted_ms = clock.now_ms()
+        """When it was last looked at."""
+        self._ahead_ms = 0
+        """How far it is ahead of that time of day."""
+        self.now_ms()
+
+    def now_ms(self) -> int:
+        """Never less than before, nor than in the log."""
+        wall_ms, count_ms = self._clock.wall_ms(), self._clock.now_ms()
+        most_ms = self._last_ms + count_ms - self._counted_ms + STEP_MS
+        ahead_ms = max(self._ahead_ms, self._last_ms - wall_ms)  # mutant: R16
+        self._counted_ms = count_ms
+        self._last_ms = max(wall_ms, min(wall_ms + ahead_ms, most_ms))
+        self._ahead_ms = self._last_ms - wall_ms
+        return self._last_ms
+
+    def wake(self, queue: DeliverySource, at_ms: int) -> None:
+        del queue
+        self._wake(at_ms - self.now_ms())

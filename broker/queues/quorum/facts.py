@@ -26,6 +26,17 @@ NOBODY = 0
 """The key that nobody has."""
 
 
+class InvalidEntry(ValueError):
+    """An entry or a snapshot that cannot be taken for true here; says why.
+
+    Its kind or version is not known, it is damaged, or a fact in it contradicts what all facts
+    before it amount to.  Whoever is given such a thing must not go on as if it had not been: the
+    member is quarantined, and its image thrown away, for it may have been changed in part.
+
+    It is a `ValueError` because the host of a group takes that, from its image, for damage.
+    """
+
+
 class Reason(IntEnum):
     """Why a message is not in the queue any more."""
 
@@ -396,7 +407,6 @@ KINDS: Mapping[int, type[Fact]] = {
     26: Remembered,
 }
 """What is on disk for each.  Numbers are never used again; a new one needs a new version."""
-
 
 DEATH_REASONS = {
     Reason.REJECTED: DeathReason.REJECTED,

@@ -1,28 +1,50 @@
 """Consumers and getters of a led queue: who they are for its engine, and what each holds.
 
 This is what the leader has decided so far, and ahead of the image by what is not applied yet.
+What the log has as delivered and has never arrived is sent again by the `DeliveryResender`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.expiry_times import Expiries
+from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.queue_api import (
     Consumer,
     DeliveryBatch,
+    Holder,
     OverdueDeliveries,
     SharedCredit,
     TimedOutDeliveries,
 )
-from fluffle.broker.queues.quorum.consumer_terms import timeout_of
-from fluffle.broker.queues.quorum.facts import ConsumerAttached, GetterAttached, Key
+from fluffle.broker.queues.quorum.effects import (
+    Effect,
+)
+from fluffle.broker.queues.quorum.facts import (
+    ConsumerAttached,
+    Delivered,
+    DeliveredWithoutAck,
+    GetterAttached,
+    Key,
+)
+from fluffle.broker.queues.quorum.log_journal import LogJournal
+from fluffle.broker.queues.quorum.proposals import (
+    EffectBuffer,
+)
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
+from fluffle.broker.queues.quorum.state import Hold, State
+from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.wire import encode_table, read_table
+
+TIMEOUT = "x-consumer-timeout"
 
 LEAVING_BYTES_MAX = 8 << 20
 """Of one queue."""
@@ -45,6 +67,50 @@ class HolderNotifications(Protocol):
 
     def activity_changed(self, holder: Key, consumer: Consumer) -> None:
         """See `Sink`."""
+
+
+class Terms(NamedTuple):
+    """The properties that a consumer is attached with."""
+
+    channel: int
+    tag: str
+    prefetch: int = 0
+    priority: int = 0
+    no_ack: bool = False
+    is_exclusive: bool = False
+    arguments: bytes = b""
+
+    def attached(self, key: Key, session: Key) -> ConsumerAttached:
+        """What is said of it."""
+        return ConsumerAttached(
+            key,
+            session,
+            self.channel,
+            self.priority,
+            self.prefetch,
+            self.no_ack,
+            self.is_exclusive,
+            self.tag,
+            self.arguments,
+        )
+
+
+def arguments_of(consumer: Consumer) -> bytes:
+    """Those of which whoever leads must know: a field table, or nothing at all."""
+    timeout_ms = consumer.timeout_ms
+    return b"" if timeout_ms is None else encode_table({TIMEOUT: ("l", timeout_ms)})
+
+
+def timeout_of(arguments: bytes) -> int | None:
+    """How long a consumer may hold a message; None if its arguments do not say, or are none."""
+    if not arguments:
+        return None
+    try:
+        table, _end = read_table(arguments, 0)
+    except ProtocolError:
+        return None
+    _tag, value = table.get(TIMEOUT, ("V", None))
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 class Getter:
@@ -323,3 +389,134 @@ class Holders:
             self._counts[held.session] -= 1
             if not self._counts[held.session]:
                 del self._counts[held.session]
+
+
+class DeliveryResender:
+    """Deliveries on record before one leadership began."""
+
+    __slots__ = ("_contents", "_delivery", "_effects", "_holders", "_state")
+
+    def __init__(
+        self,
+        state: State,
+        holders: Holders,
+        contents: LogJournal,
+        effects: EffectBuffer,
+        delivery: Callable[[Key, DeliveryBatch], list[Effect]],
+    ) -> None:
+        """`delivery`: how messages leave for whoever holds them."""
+        self._state = state
+        self._holders = holders
+        self._contents = contents
+        self._effects = effects
+        self._delivery = delivery
+
+    def holds(self, session: Key) -> list[tuple[Key, int, range]]:
+        """What the consumers of a session have in hands: whose, with which ordinal, which messages.
+
+        What is applied, without what is ended meanwhile: so all of it has left.
+        """
+        return [
+            (key, hold.counts.acquired, piece)
+            for key in self._holders.of_session(session)
+            for run, hold in self._of(key)
+            for piece, _handout in self._held_too(key, run, hold.counts.acquired)
+        ]
+
+    def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
+        """It is delivered as if for the first time."""
+        for ordinal, run in tokens:
+            for piece, delivery_batch in self._held_too(holder, run, ordinal):
+                try:
+                    again = self._read_again(piece, delivery_batch)
+                except UnreadableMessages:
+                    return  # whoever owns this has been told that it is damaged
+                self._effects.keep_known(partial(self._repeated, holder, again))
+
+    def _of(self, key: Key) -> list[tuple[range, Hold]]:
+        row = self._state.holders.get(key)
+        return list(row.held) if row is not None else []
+
+    def _held_too(self, key: Key, run: range, ordinal: int) -> list[tuple[range, DeliveryBatch]]:
+        """What of a run is in somebody's hands by the image and by what is decided since."""
+        row, held = self._state.holders.get(key), self._holders.get(key)
+        if row is None or held is None:
+            return []
+        return [
+            part
+            for piece, hold in row.held.found(run)
+            if hold.counts.acquired == ordinal
+            for part in held.holding(piece, ordinal)
+        ]
+
+    def _read_again(self, run: range, delivery_batch: DeliveryBatch) -> DeliveryBatch:
+        origins, contents = self._contents.fetch(run)
+        return DeliveryBatch(
+            delivery_batch.holder,
+            origins,
+            contents,
+            run,
+            redelivered=delivery_batch.redelivered,
+            is_recorded=True,
+            counts=delivery_batch.counts,
+        )
+
+    def _repeated(self, key: Key, again: DeliveryBatch) -> list[Effect]:
+        """Nothing, if any of it has been settled or has come back before this could leave."""
+        runs = runs_of(again.sequences)
+        held = [piece for run in runs for piece in self._held_too(key, run, again.counts.acquired)]
+        if sum(len(piece) for piece, _handout in held) < len(again.sequences):
+            return []
+        return self._delivery(key, again)
+
+
+def on_record_before(
+    holder: Holder, run: range, counts: Counts, since_ms: int, expiries: Expiries | None
+) -> DeliveryBatch:
+    """What was in hands when this leadership began: it has left, or is delivered again."""
+    return DeliveryBatch(
+        holder,
+        [],
+        [b""] * len(run),
+        run,
+        redelivered=counts.acquired > 0,
+        is_recorded=True,
+        counts=counts,
+        expiries=expiries,
+        delivered_at_ms=since_ms,
+    )
+
+
+def facts_of(
+    delivery_batches: Sequence[DeliveryBatch], key_of: Callable[[DeliveryBatch], Key]
+) -> Iterator[Delivered | DeliveredWithoutAck]:
+    """One fact for those between which one run was dealt out in turn, one for each other."""
+    at = 0
+    while at < len(delivery_batches):
+        together = delivery_batches[at : at + dealt_together(delivery_batches, at)]
+        first = together[0]
+        runs = runs_of(first.sequences)
+        if len(together) > 1:
+            start = first.sequences[0]
+            runs = [range(start, start + len(together) * len(first.sequences))]
+        kind = DeliveredWithoutAck if first.holder.no_ack else Delivered
+        # mutant: LE9
+        yield kind(
+            first.counts.acquired, [key_of(delivery_batch) for delivery_batch in together], runs
+        )
+        at += len(together)
+
+
+def dealt_together(delivery_batches: Sequence[DeliveryBatch], at: int) -> int:
+    """How many, from one on, are the shares of one run of consecutive messages."""
+    first = delivery_batches[at]
+    count = first.sequences.step if isinstance(first.sequences, range) else 1
+    others = delivery_batches[at + 1 : at + count]
+    if len(others) + 1 < count:
+        return 1
+    for place, other in enumerate(others, 1):
+        share = range(first.sequences[0] + place, first.sequences[-1] + place + 1, count)
+        is_alike = other.counts == first.counts and other.holder.no_ack == first.holder.no_ack
+        if other.sequences != share or not is_alike:
+            return 1
+    return count

@@ -1,6 +1,6 @@
-"""The leader of a replicated queue, from the first entry of its own term to the end of its lead.
+"""Leadership of a replicated queue by one member, from the first entry of its own term to its end.
 
-    operations of edges --> the engine decides --> facts in a draft, effects at the gate
+    operations of clients --> the engine decides --> facts in an entry, effects in a buffer
                                                         |                     |
                                    once a turn: one entry is proposed         |
                                                         |                     |
@@ -10,17 +10,18 @@ The engine is built from the image and is ahead of it by what is under way.  Whe
 or an entry is not taken, all of this is thrown away: what is not applied may never be, and the
 image is where the next leader begins, here or elsewhere.
 
-Every operation of an edge has a session and a number, one behind the other.  One that was done
+Every operation of a client has a session and a number, one behind the other.  One that was done
 before is answered again from what the image says of it; one that comes too soon is not done.
+
+A `Member` is what the host of the Raft group calls: it applies what is committed, and leads.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.deduplication import DuplicateFilter
@@ -36,12 +37,8 @@ from fluffle.broker.queues.queue_api import (
     Outcome,
     OverdueDeliveries,
 )
-from fluffle.broker.queues.quorum.consumer_terms import Terms
-from fluffle.broker.queues.quorum.dead_letter_dedup import DeadLetterDedup
-from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox
-from fluffle.broker.queues.quorum.deduplication_facts import LoggedDeduplicationKeys
-from fluffle.broker.queues.quorum.delayed_queue import delayed_list_of, intake_of, stored_of
-from fluffle.broker.queues.quorum.effect_buffer import BufferedEffect, EffectBuffer
+from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadLetterOutbox
+from fluffle.broker.queues.quorum.deduplication import DeadLetterDedup, LoggedDeduplicationKeys
 from fluffle.broker.queues.quorum.effects import (
     Activity,
     Answer,
@@ -53,162 +50,64 @@ from fluffle.broker.queues.quorum.effects import (
     NotTaken,
     Withdrawn,
 )
-from fluffle.broker.queues.quorum.encoding import FactBatch, encode
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
-from fluffle.broker.queues.quorum.entry_version import EntryVersions
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
+from fluffle.broker.queues.quorum.entry_codec import (
+    VERSION,
+    encode_settings,
+    settings_on_record,
+)
 from fluffle.broker.queues.quorum.facts import (
     NOBODY,
     Acted,
     Answered,
-    Delivered,
-    DeliveredWithoutAck,
     Detached,
     GetterAttached,
+    InvalidEntry,
     Key,
     OperationsRefused,
     Purged,
     SpecChanged,
 )
-from fluffle.broker.queues.quorum.holders import Getter, Holders, HolderState
+from fluffle.broker.queues.quorum.holders import (
+    DeliveryResender,
+    Getter,
+    Holders,
+    HolderState,
+    Terms,
+    facts_of,
+    on_record_before,
+)
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leader_host import LeaderHost, Proposer
-from fluffle.broker.queues.quorum.message_reader import LogJournal, Purge
-from fluffle.broker.queues.quorum.publisher import Publisher
-from fluffle.broker.queues.quorum.queue_time import QueueTime
-from fluffle.broker.queues.quorum.redelivery import RecordedDeliveries, on_record_before
-from fluffle.broker.queues.quorum.runs import runs_of
-from fluffle.broker.queues.quorum.session_table import SessionTable
+from fluffle.broker.queues.quorum.log_journal import (
+    ImageDueTimes,
+    LogJournal,
+    Purge,
+    stored_of,
+)
+from fluffle.broker.queues.quorum.proposals import (
+    BufferedEffect,
+    EffectBuffer,
+    LeaderHost,
+    Proposals,
+    Proposer,
+)
+from fluffle.broker.queues.quorum.sessions import Publisher, SessionTable, intake_of
 from fluffle.broker.queues.quorum.settlement import Settlement
-from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
 from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DeduplicationCache, QueueSettings
 from fluffle.protocol.deaths import DeathReason
-
-
-@dataclass(slots=True)
-class ProposedEntry:
-    """Entry that waits for the log to take it."""
-
-    payload: bytes
-    content_bytes: int
-    """Of its messages."""
-
-
-@dataclass(slots=True)
-class ProposedPurge:
-    """Entries that are only made when it is their turn."""
-
-    sweep: Purge
-    batch: FactBatch
-    """As each of them begins: made when the purge was decided, like what comes behind it."""
-
-
-class Proposals:
-    """Proposals of one leadership, in order."""
-
-    __slots__ = (
-        "_host",
-        "_log",
-        "_on_fate",
-        "_on_swept",
-        "_proposer",
-        "_versions",
-        "_waiting",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        announcing: EntryVersions,
-        host: LeaderHost,
-        proposer: Proposer,
-        *,
-        on_fate: Callable[[bool], None],
-        on_swept: Callable[[bool], None],
-    ) -> None:
-        """`on_fate` hears what becomes of each entry that was drafted, `on_swept` of each piece of
-        a purge."""
-        self._versions = announcing
-        self._host = host
-        self._log = host.log
-        self._proposer = proposer
-        self._on_fate = on_fate
-        self._on_swept = on_swept
-        self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
-
-    def __bool__(self) -> bool:
-        """Whether any waits."""
-        return bool(self._waiting)
-
-    def add(self, batch: FactBatch, content_bytes: int) -> None:
-        """An entry is drafted."""
-        payload = encode(batch, self._versions.version)
-        self._waiting.append(ProposedEntry(payload, content_bytes))
-
-    def sweep(self, sweep: Purge, batch: FactBatch) -> None:
-        """A purge is to be said before all that comes."""
-        self._waiting.append(ProposedPurge(sweep, batch))
-
-    def propose(self) -> None:
-        """As many as the log takes now, up to a piece of a purge: more is for other turns."""
-        while self._waiting:
-            first = self._waiting[0]
-            content_bytes = first.content_bytes if isinstance(first, ProposedEntry) else 0
-            if not self._log.takes(content_bytes):
-                return
-            if isinstance(first, ProposedPurge):
-                self._sweep(first)
-                return
-            self._waiting.popleft()
-            self._proposer.propose(first.payload, self._on_fate)
-
-    def _sweep(self, swept: ProposedPurge) -> None:
-        if runs := swept.sweep.next():
-            piece = replace(swept.batch, facts=[Purged(runs)])
-            self._proposer.propose(encode(piece, self._versions.version), self._on_swept)
-        if not swept.sweep:
-            self._waiting.popleft()
-        self._host.touch()
-
-
-def facts_of(
-    delivery_batches: Sequence[DeliveryBatch], key_of: Callable[[DeliveryBatch], Key]
-) -> Iterator[Delivered | DeliveredWithoutAck]:
-    """One fact for those between which one run was dealt out in turn, one for each other."""
-    at = 0
-    while at < len(delivery_batches):
-        together = delivery_batches[at : at + dealt_together(delivery_batches, at)]
-        first = together[0]
-        runs = runs_of(first.sequences)
-        if len(together) > 1:
-            start = first.sequences[0]
-            runs = [range(start, start + len(together) * len(first.sequences))]
-        kind = DeliveredWithoutAck if first.holder.no_ack else Delivered
-        # mutant: LE9
-        yield kind(
-            first.counts.acquired, [key_of(delivery_batch) for delivery_batch in together], runs
-        )
-        at += len(together)
-
-
-def dealt_together(delivery_batches: Sequence[DeliveryBatch], at: int) -> int:
-    """How many, from one on, are the shares of one run of consecutive messages."""
-    first = delivery_batches[at]
-    count = first.sequences.step if isinstance(first.sequences, range) else 1
-    others = delivery_batches[at + 1 : at + count]
-    if len(others) + 1 < count:
-        return 1
-    for place, other in enumerate(others, 1):
-        share = range(first.sequences[0] + place, first.sequences[-1] + place + 1, count)
-        is_alike = other.counts == first.counts and other.holder.no_ack == first.holder.no_ack
-        if other.sequences != share or not is_alike:
-            return 1
-    return count
-
+from fluffle.raft.config import NodeId
+from fluffle.raft.ranges import Ranges
+from fluffle.raft.records import DATA, Entry, SnapshotMeta
 
 ENTRY_BYTES = 4 << 20
 """Of the messages of an entry, or one publish of many more: links, logs and readers take an entry
 at once, and it is what one message that stays keeps on the disks."""
+
+DUE_MAX = 2 * UNDER_WAY_MAX
+"""So many that are due may wait for being handed on, and some more; the others stay where they
+are, which costs less."""
 
 
 class BufferedNotifications:
@@ -224,7 +123,7 @@ class BufferedNotifications:
         self._effects = effects
 
     def deliver(self, holder: Key, delivery_batch: DeliveryBatch) -> None:
-        raise AssertionError("a hand-out leaves through the gate")
+        raise AssertionError("a delivery leaves through the effect buffer")
 
     def cancelled(self, holder: Key) -> None:
         """Whoever deletes a queue tells its edges."""
@@ -303,7 +202,7 @@ class Leadership:
         )  # fmt: skip
         notifications = BufferedNotifications(self, self._builder, self._effects)
         self.holders = Holders(self.queue, notifications, host.room)
-        self.on_record = RecordedDeliveries(
+        self.on_record = DeliveryResender(
             image.state, self.holders, contents, self._effects, self._delivery
         )
         self.outbox = DeadLetterOutbox(
@@ -605,7 +504,7 @@ class Leadership:
         """Once a turn: hand out, propose an entry with all that was decided, tell what is known.
 
         There are more if it is much: no entry has many more than `ENTRY_BYTES`.
-        Nothing is to be delivered now: hand-outs leave through the gate.
+        Nothing is to be delivered now: they leave through the effect buffer.
         """
         if self.is_over:
             return []
@@ -730,3 +629,119 @@ class LeaderQueueHost:
 
     def on_disused(self, _queue: Queue) -> None:
         self._leadership._on_disused()
+
+
+def delayed_list_of(
+    spec: QueueSpec, contents: LogJournal, due_count: Callable[[], int]
+) -> DelayedReadyList | None:
+    """Where messages of a delayed queue wait; `due_count`: how many have died and not arrived."""
+    if not is_delayed_queue(spec.name):
+        return None
+    return DelayedReadyList(contents, ImageDueTimes(contents), due_count, DUE_MAX)
+
+
+class Member:
+    """Member of one quorum queue, on one node."""
+
+    __slots__ = (
+        "_host", "_is_failing", "_is_led", "_reads", "_under_way", "image", "leadership", "reign",
+    )  # fmt: skip
+
+    def __init__(self, host: LeaderHost, *, reads: int = VERSION) -> None:
+        """`host` is only used while this leads.  `reads`: the newest version of entries that it
+        understands."""
+        self._reads = reads
+        self.image = Image(reads=reads)
+        self.leadership: Leadership | None = None
+        """While this node leads.  Another object is another leadership: whoever told edges of the
+        one must tell them of the other."""
+        self.reign = 0, 0
+        """Term and number in it, from 1, of the last leadership here."""
+        self._host = host
+        self._is_led = False
+        self._is_failing = False
+        """Whether it leads again only when it is told to."""
+        self._under_way = 0
+        """How many proposals have no fate yet."""
+
+    def restore(self, meta: SnapshotMeta, state: bytes) -> None:
+        """Raises `InvalidEntry`, a ValueError."""
+        self._end()
+        reads = self._reads
+        self.image = Image.restored(state, reads) if meta.index else Image(reads=reads)
+
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Raises `InvalidEntry`: the image is worth nothing then, and nobody leads with it."""
+        for entry in entries:
+            try:
+                self._apply(entry)
+            except InvalidEntry as unfit:
+                self._end()
+                raise InvalidEntry(f"entry {entry.index}: {unfit}") from unfit
+
+    def _apply(self, entry: Entry) -> None:
+        if entry.kind == DATA:
+            self.image.apply(entry.index, entry.payload)
+        else:
+            self.image.pass_over(entry.index)
+
+    def led(self, term: int) -> None:
+        self._is_led = True
+        if term != self.reign[0]:
+            self.reign = term, 0
+        if not self._is_failing:
+            self._lead()
+
+    def followed(self, term: int, leader: NodeId | None) -> None:
+        self._end()  # mutant: M33 R2
+
+    def fail(self) -> None:
+        """Something is wrong with this leadership: it is thrown away.  The image is where the next
+        begins, once `lead_again` is called."""
+        self._is_failing = True
+        if self.leadership is not None:
+            self.leadership.end()
+            self.ended()
+
+    def lead_again(self) -> None:
+        """If this node still leads, or once it does."""
+        self._is_failing = False
+        self._lead_anew()
+
+    def snapshot(self) -> tuple[Ranges, bytes]:
+        return self.image.snapshot()
+
+    def _lead(self) -> None:
+        term, before = self.reign
+        self.reign = term, before + 1
+        self.leadership = Leadership(self.image, self._host, self, term=term)
+
+    def _lead_anew(self) -> None:
+        """Once nothing is under way of the leadership before."""
+        may_lead = self._is_led and not self._is_failing
+        if may_lead and self.leadership is None and not self._under_way:
+            self._lead()
+
+    def _end(self) -> None:
+        """This node does not lead."""
+        self._is_led = False
+        if self.leadership is not None:
+            self.leadership.end()
+            self.ended()
+
+    # For the leadership
+
+    def ended(self) -> None:
+        """Maybe by itself."""
+        self.leadership = None
+        self._host.ended()
+
+    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+        self._under_way += 1
+
+        def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
+            self._under_way -= 1
+            on_fate(is_applied)
+            self._lead_anew()
+
+        self._host.log.propose(payload, told)

@@ -14,7 +14,7 @@ from math import gcd
 from operator import attrgetter, sub
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 
 Mark = TypeVar("Mark")
 

@@ -28,9 +28,8 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.queue_api import FAILED, Outcome, OverdueDeliveries
 from fluffle.broker.queues.quorum.dead_letter_outbox import DeadLetterOutbox, counts_along
-from fluffle.broker.queues.quorum.effect_buffer import EffectBuffer
 from fluffle.broker.queues.quorum.effects import Dead, TimedOut
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import (
     DEATH_REASONS,
     NOBODY,
@@ -45,8 +44,8 @@ from fluffle.broker.queues.quorum.facts import (
     Settled,
 )
 from fluffle.broker.queues.quorum.holders import DeliveryPart, HolderState
-from fluffle.broker.queues.quorum.message_reader import LogJournal
-from fluffle.broker.queues.quorum.queue_time import QueueTime
+from fluffle.broker.queues.quorum.log_journal import LogJournal
+from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.requeue import delay_ms
@@ -75,7 +74,7 @@ class Settlement:
         queue: Queue,
         contents: LogJournal,
         builder: EntryBuilder,
-        gate: EffectBuffer,
+        effects: EffectBuffer,
         *,
         dead_letter: RepublishDeadLetters,
         time: QueueTime,
@@ -84,7 +83,7 @@ class Settlement:
         self._queue = queue
         self._contents = contents
         self._builder = builder
-        self._effects = gate
+        self._effects = effects
         self._dead_letter = dead_letter
         self._time = time
         self._outbox = outbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
-from fluffle.broker.queues.quorum.specification import settings_on_record
+from fluffle.broker.queues.quorum.entry_codec import settings_on_record
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.cluster.queues.test_quorum_queues import Scene, leads, publish, scene
 from tests.support.cluster_nodes import ClusterNode, until

@@ -11,8 +11,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.consumers import GAP_MS
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.consumer_terms import timeout_of
-from fluffle.broker.queues.quorum.encoding import DATED_HOLDS, FactBatch
+from fluffle.broker.queues.quorum.entry_codec import DATED_HOLDS, FactBatch
+from fluffle.broker.queues.quorum.holders import timeout_of
 from fluffle.broker.queues.quorum.runs import dealt
 from fluffle.broker.queues.settings import settings_of
 from fluffle.raft.records import GroupId

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.quorum.encoding import ARRIVALS
+from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import DeathReason, deaths_of, is_cycle, queues_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.quorum.entry_codec import FactBatch
 from fluffle.protocol.properties import decode_properties, raw_properties
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

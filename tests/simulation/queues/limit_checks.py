@@ -6,7 +6,7 @@ from collections import Counter
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.quorum.entry_codec import FactBatch
 from fluffle.broker.queues.quorum.state import State
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.raft.records import GroupId

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.expiry_times import INSTANT_MS
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.quorum.entry_codec import FactBatch
 from fluffle.broker.queues.ready_list import NO_MESSAGE
 from fluffle.broker.queues.settings import settings_of
 from fluffle.raft.records import GroupId

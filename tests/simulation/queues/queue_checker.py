@@ -12,9 +12,9 @@ from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch, decode, read_messages
+from fluffle.broker.queues.quorum.entry_codec import FactBatch, decode, read_messages
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.member import Member
+from fluffle.broker.queues.quorum.leadership import Member
 from fluffle.raft.config import NodeId
 from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames

@@ -17,7 +17,7 @@ from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import ProposalOutcome, State
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.encoding import ARRIVALS
+from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
 from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.group import ProposalRefused
 from fluffle.raft.output import ConfigChange

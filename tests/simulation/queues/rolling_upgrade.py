@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, version_of
+from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.records import CONFIG, DATA, Entry

@@ -15,7 +15,7 @@ from fluffle.broker.metadata.state import State
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.specification import settings_on_record
+from fluffle.broker.queues.quorum.entry_codec import settings_on_record
 from fluffle.broker.queues.settings import QueueSettings, settings_of
 from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation

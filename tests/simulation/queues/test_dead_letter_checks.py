@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.queues.quorum.encoding import ARRIVALS, DATED_HOLDS
+from fluffle.broker.queues.quorum.entry_codec import ARRIVALS, DATED_HOLDS
 from tests.simulation.facts import Violation
 from tests.simulation.queues.dead_letter_checks import DeadLetterChecks
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from fluffle.broker.queues.deduplication import key_of
-from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, REMEMBERS, FactBatch
+from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, REMEMBERS, FactBatch
 from fluffle.broker.queues.quorum.facts import Fact, Purged, Remembered
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.simulation.facts import Violation

@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, FactBatch, encode
+from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, FactBatch, encode
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.config import Config, Member

@@ -9,8 +9,8 @@ from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.state import Proposal, State
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
+from fluffle.broker.queues.quorum.entry_codec import encode_settings
 from fluffle.broker.queues.quorum.facts import SpecChanged
-from fluffle.broker.queues.quorum.specification import encode_settings
 from fluffle.broker.queues.settings import QueueSettings
 from tests.simulation.facts import Violation
 from tests.simulation.queues.settings_checks import PolicyHistory, SettingsChecks

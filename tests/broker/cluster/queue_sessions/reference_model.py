@@ -16,7 +16,7 @@ from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.queues.queue_api import FINAL, Outcome
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import decode, read_messages
+from fluffle.broker.queues.quorum.entry_codec import decode, read_messages
 from fluffle.broker.queues.quorum.state import State
 from fluffle.protocol.properties import priority_of
 

@@ -38,7 +38,7 @@ from fluffle.broker.queues.publish_target import DeadLetterIds, PublishReceipt
 from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum.effects import Effect
-from fluffle.broker.queues.quorum.encoding import VERSION
+from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.runtime.commits import when_safe

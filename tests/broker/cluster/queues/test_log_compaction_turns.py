@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.cluster.queues.log_compaction import ENTRIES_MAX, LOOKS_MAX, LogCompaction
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.raft.log_store import DamagedLog
 
 FLOOR = 100

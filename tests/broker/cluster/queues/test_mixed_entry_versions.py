@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.queues.delivery_counts import NEW, Counts
-from fluffle.broker.queues.quorum.encoding import (
+from fluffle.broker.queues.quorum.entry_codec import (
     FIRST_VERSION,
     REMEMBERS,
     VERSION,

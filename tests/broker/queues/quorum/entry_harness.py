@@ -7,9 +7,9 @@ from typing import Any
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.consumer_terms import Terms
-from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import SessionId
+from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.queues.quorum.leader_harness import PLAIN, LeaderHarness
 from tests.broker.queues.quorum.sample_facts import ORIGIN

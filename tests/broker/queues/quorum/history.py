@@ -13,11 +13,14 @@ from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.deduplication_window import KEY
 from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, SINCE, FactBatch, encode
-from fluffle.broker.queues.quorum.messages import (
+from fluffle.broker.queues.quorum.entry_codec import (
     DEFAULT_PRIORITY,
+    FIRST_VERSION,
+    SINCE,
+    FactBatch,
     columns_of,
-    enqueued,
+    encode,
+    pack_enqueued,
 )
 from fluffle.broker.queues.quorum.runs import runs_of
 from tests.broker.queues.quorum.reference_model import MessageRecord, ReferenceModel
@@ -63,7 +66,9 @@ class History:
                 [record.expires_at_ms for record in records],
                 self._carried.runs,
             )
-            new = enqueued(first, self._origins, [record.content for record in records], columns)
+            new = pack_enqueued(
+                first, self._origins, [record.content for record in records], columns
+            )
         batch = FactBatch(model.time_ms, self._decided_by, self._facts, new)
         payload = encode(batch, version_for(self._facts))
         self.index += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fluffle.broker.queues.quorum import encoding
+from fluffle.broker.queues.quorum import entry_codec
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.runs import MarkedRuns
@@ -37,7 +37,7 @@ class Member:
         live, taken = self.image.snapshot()
         self.log = {index: payload for index, payload in self.log.items() if index in live}
         for index, runs in list(self.image.worth_slimming()):
-            self.log[index] = encoding.slim(self.log[index], runs)
+            self.log[index] = entry_codec.slim(self.log[index], runs)
             self.image.slimmed(index, sum(map(len, runs)))
         again = Image.restored(taken)
         assert again.digest() == self.image.digest()
@@ -58,8 +58,8 @@ class MemberImage:
     def commit(self) -> None:
         """What has been done becomes an entry, which all members apply."""
         index, payload = self.history.index, self.history.entry()
-        batch = encoding.decode(payload)
-        assert encoding.encode(batch, batch.version) == payload
+        batch = entry_codec.decode(payload)
+        assert entry_codec.encode(batch, batch.version) == payload
         for member in self.members:
             member.apply(index, payload)
 
@@ -102,9 +102,9 @@ def check_log(member: Member, model: ReferenceModel) -> None:
     assert member.dead == brought - needed
     found: dict[int, tuple[str, str, bytes]] = {}
     for index in needed:
-        stored = encoding.read_messages(member.log[index])
+        stored = entry_codec.read_messages(member.log[index])
         some = stored.sequences[::-2]
-        picked = encoding.pick_messages(member.log[index], some)
+        picked = entry_codec.pick_messages(member.log[index], some)
         assert (picked.sequences, picked.contents) == (some, stored.contents[::-2])
         keys = [origin.routing_key for origin in stored.origins[::-2]]
         assert [origin.routing_key for origin in picked.origins] == keys

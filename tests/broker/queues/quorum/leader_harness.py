@@ -19,9 +19,9 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import FINAL, UNLIMITED, DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.consumer_terms import Terms
-from fluffle.broker.queues.quorum.encoding import VERSION, decode
+from fluffle.broker.queues.quorum.entry_codec import VERSION, decode
 from fluffle.broker.queues.quorum.facts import Reason, Requeued, SessionId
+from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of

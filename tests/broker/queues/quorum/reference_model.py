@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from fluffle.broker.queues.deduplication_window import KEY
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.messages import DEFAULT_PRIORITY
+from fluffle.broker.queues.quorum.entry_codec import DEFAULT_PRIORITY
 
 Place = tuple[Any, ...]
 """("ready",), ("returned",), ("held", key), ("delayed", time), ("pending", reason, time) or

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.priority_ready_list import PriorityReadyList
-from fluffle.broker.queues.quorum.encoding import decode
 from fluffle.broker.queues.quorum.entries import Entries, Entry
+from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import (
     DeadLettering,
     Delivered,

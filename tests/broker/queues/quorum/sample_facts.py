@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch, encode
+from fluffle.broker.queues.quorum.entry_codec import Enqueued, FactBatch, encode, pack_enqueued
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.messages import Enqueued, enqueued
 from tests.broker.queues.quorum.history import version_for
 
 ORIGIN = Origin("ex", "key")
@@ -16,7 +15,7 @@ ORIGIN = Origin("ex", "key")
 
 def new(first: int, count: int) -> Enqueued:
     contents = [b"message %d" % number for number in range(first, first + count)]
-    return enqueued(first, [ORIGIN] * count, contents)
+    return pack_enqueued(first, [ORIGIN] * count, contents)
 
 
 def consumer(key: int, *, session: int = 1, no_ack: bool = False) -> f.ConsumerAttached:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fluffle.broker.queues.quorum.encoding import decode, read_messages
+from fluffle.broker.queues.quorum.entry_codec import decode, read_messages
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.leadership import Leadership
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.quorum.entry_codec import FactBatch
 from fluffle.broker.queues.quorum.state import State
 
 

@@ -16,7 +16,7 @@ from fluffle.broker.queues.quorum.dead_letter_outbox import (
     UNDER_WAY_BYTES_MAX,
     UNDER_WAY_MAX,
 )
-from fluffle.broker.queues.quorum.encoding import read_messages
+from fluffle.broker.queues.quorum.entry_codec import read_messages
 from fluffle.broker.queues.quorum.facts import DeadLettered, Purged, Reason
 from fluffle.broker.queues.settings import QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
@@ -349,7 +349,7 @@ def test_an_entry_is_read_once_for_all_that_have_died_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read = Mock(wraps=read_messages)
-    monkeypatch.setattr("fluffle.broker.queues.quorum.message_reader.read_messages", read)
+    monkeypatch.setattr("fluffle.broker.queues.quorum.log_journal.read_messages", read)
     monkeypatch.setattr("fluffle.broker.queues.quorum.dead_letter_outbox.UNDER_WAY_MAX", 3)
     harness, _session = with_dead(10)
     read.reset_mock()

@@ -13,10 +13,9 @@ import pytest
 
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.quorum import entries
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from tests.broker.queues.quorum import test_dead_letter_outbox_model
 from tests.broker.queues.quorum.sample_facts import applied, busy
-from tests.broker.queues.quorum.test_apply_facts import REFUSED
 from tests.broker.queues.quorum.test_image_model import tell
 from tests.broker.queues.quorum.test_leadership import (
     BROUGHT,
@@ -24,6 +23,7 @@ from tests.broker.queues.quorum.test_leadership import (
     make_small,
     whatever,
 )
+from tests.broker.queues.quorum.test_state import REFUSED
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES
 

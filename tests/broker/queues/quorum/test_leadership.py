@@ -12,9 +12,8 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum import entries, leadership, message_reader, ready_ranges
-from fluffle.broker.queues.quorum.consumer_terms import Terms
-from fluffle.broker.queues.quorum.encoding import decode, encode
+from fluffle.broker.queues.quorum import entries, leadership, log_journal
+from fluffle.broker.queues.quorum.entry_codec import decode, encode
 from fluffle.broker.queues.quorum.facts import (
     Acknowledged,
     Acted,
@@ -26,6 +25,7 @@ from fluffle.broker.queues.quorum.facts import (
     SessionId,
     Settled,
 )
+from fluffle.broker.queues.quorum.holders import Terms
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies, with_consumer
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, full, quorum
 from tests.broker.queues.quorum.random_steps import rest, step
@@ -36,13 +36,13 @@ from tests.suite.seeds import seeds
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few messages are a backlog that leaves memory."""
-    for module in (ready_list, ready_ranges):
+    for module in (ready_list, log_journal):
         monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 4)
     monkeypatch.setattr(ready_list, "FRONT_SEGMENTS", 1)
     monkeypatch.setattr(ready_list, "RECENT_SEGMENTS", 1)
     monkeypatch.setattr(requeue, "FETCH_MESSAGES_MAX", 2)
     monkeypatch.setattr(entries, "COMPACT_ENTRIES", 2)
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 3)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 3)
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.runs import MarkedRuns, common, dealt, runs_of, without
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch
+from fluffle.broker.queues.quorum.entry_codec import FactBatch
 from tests.broker.queues.quorum.single_active_checks import SingleActiveChecks
 
 LOW, HIGH, LATE = 11, 19, 16

@@ -8,7 +8,7 @@ from random import Random
 
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.encoding import ARRIVALS
+from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
 from fluffle.broker.queues.quorum.image import Image
 from tests.broker.queues.quorum.entry_harness import EntryHarness
 from tests.broker.queues.quorum.leader_harness import PLAIN, full

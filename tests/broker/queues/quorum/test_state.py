@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import FactBatch, encode
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
 from tests.broker.queues.quorum.sample_facts import applied, busy, consumer, new
 

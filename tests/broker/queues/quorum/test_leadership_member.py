@@ -12,10 +12,9 @@ from fluffle.broker.cluster.hosted_group import Fate
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.consumer_terms import Terms
 from fluffle.broker.queues.quorum.facts import SessionId
-from fluffle.broker.queues.quorum.leadership import Leadership
-from fluffle.broker.queues.quorum.member import Member
+from fluffle.broker.queues.quorum.holders import Terms
+from fluffle.broker.queues.quorum.leadership import Leadership, Member
 from fluffle.raft.group import Position
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.support.leader_host import FakeLeaderHost

@@ -10,15 +10,15 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.consumer_terms import TIMEOUT, timeout_of
-from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, VERSION, version_of
-from fluffle.broker.queues.quorum.entry_version import EntryVersions
+from fluffle.broker.queues.quorum.entry_builder import EntryVersions
+from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.facts import Detached, Requeued, RequeueReason
+from fluffle.broker.queues.quorum.holders import TIMEOUT, timeout_of
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.wire import encode_table
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.broker.queues.quorum.session_clients import SessionClients
-from tests.broker.queues.quorum.test_delayed_retry import at, facts
+from tests.broker.queues.quorum.test_settlement_delayed_retry import at, facts
 
 TIMEOUT_MS = 1_000
 

@@ -9,12 +9,12 @@ import pytest
 
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum import leadership, message_reader
-from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum import leadership, log_journal
 from fluffle.broker.queues.quorum.entries import Entry
+from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import Purged, Reason, SessionId
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.message_reader import Purge
+from fluffle.broker.queues.quorum.log_journal import Purge
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.suite.seeds import seeds
@@ -57,7 +57,7 @@ def test_two_purges_say_each_message_once(*, is_turn_between: bool) -> None:
 def test_purges_leave_what_is_dead_and_take_what_is_under_way(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 1 + seed % 3)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 1 + seed % 3)
     chance, harness = Random(seed), DelayedQueueHarness()
     waited = 0
     for _ in range(chance.randrange(1, 12)):
@@ -103,7 +103,7 @@ def holey(harness: DelayedQueueHarness, count: int) -> None:
 
 
 def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
     harness = DelayedQueueHarness()
     holey(harness, 50)
     assert harness.purged() == 150
@@ -127,7 +127,7 @@ def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_purge_is_answered_behind_its_last_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
     harness = DelayedQueueHarness()
     holey(harness, 50)
     harness.purged()
@@ -146,7 +146,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
     kept: int, is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody has heard that it is done, and whoever asked for it asks the next leader."""
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
     harness = DelayedQueueHarness()
     holey(harness, 50)
     harness.purged()
@@ -177,7 +177,7 @@ def test_settings_change_and_time_passes_while_a_purge_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is drafted meanwhile is decided by later settings, at a later time: it is behind."""
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
     monkeypatch.setattr(leadership, "ENTRY_BYTES", 1)
     harness = DelayedQueueHarness()
     holey(harness, 50)
@@ -210,7 +210,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some is in memory, some on disk only, some under way, in somebody's hands, or back."""
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 1 + seed % 6)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 1 + seed % 6)
     chance = Random(seed)
     harness = urgent_bench(chance, chance.randrange(1, 30))
     (edge,) = harness.edges
@@ -239,7 +239,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
 def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(message_reader, "PIECE_RUNS", 8)
+    monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
     harness = urgent_bench(Random(0), 50)
     (edge,) = harness.edges
     held = 50

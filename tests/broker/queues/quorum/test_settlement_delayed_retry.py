@@ -13,7 +13,7 @@ import pytest
 from fluffle.broker.queues.arguments import DURATION_MS_MAX
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import DelayElapsed, Purged, Requeued, RequeueReason
 from fluffle.broker.queues.requeue import delay_ms
 from fluffle.broker.queues.settings import DelayedRetry, QueueSettings

@@ -15,26 +15,24 @@ from hypothesis import strategies as st
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import Counts, EqualCountsRun
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.encoding import (
-    HEAD,
+from fluffle.broker.queues.quorum.entry_codec import (
+    ENTRY_HEAD,
     VERSION,
+    Enqueued,
+    EntryMessages,
     FactBatch,
+    columns_of,
     decode,
     encode,
     fact_of,
+    pack_enqueued,
     pick_messages,
     read_messages,
     row_of,
     slim,
 )
-from fluffle.broker.queues.quorum.errors import InvalidEntry
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.messages import (
-    Enqueued,
-    Stored,
-    columns_of,
-    enqueued,
-)
 from tests.broker.queues.quorum.history import OPERATIONS
 from tests.broker.queues.quorum.image_comparison import MemberImage
 
@@ -74,7 +72,7 @@ def batches(draw: st.DrawFn) -> Enqueued:
         draw(st.sampled_from([[], [2**60] * count, list(range(count))])),
         draw(brought(count)),
     )
-    return enqueued(draw(st.integers(1, 2**60)), of_each, contents, columns)
+    return pack_enqueued(draw(st.integers(1, 2**60)), of_each, contents, columns)
 
 
 counts = st.integers(0, 2**32 - 1)
@@ -144,9 +142,9 @@ def test_messages_are_read_as_they_came(
     published: list[tuple[Origin, bytes]], data: st.DataObject
 ) -> None:
     of_each, contents = [origin for origin, _ in published], [content for _, content in published]
-    entry = encode(FactBatch(0, 0, [], enqueued(5, of_each, contents)))
+    entry = encode(FactBatch(0, 0, [], pack_enqueued(5, of_each, contents)))
     everything = read_messages(entry)
-    assert rows(everything) == rows(Stored(range(5, 5 + len(published)), of_each, contents))
+    assert rows(everything) == rows(EntryMessages(range(5, 5 + len(published)), of_each, contents))
     kept = data.draw(st.sets(st.sampled_from(everything.sequences), min_size=1))
     slimmer = slim(entry, [range(number, number + 1) for number in kept])
     assert rows(read_messages(slimmer)) == [row for row in rows(everything) if row[0] in kept]
@@ -154,7 +152,7 @@ def test_messages_are_read_as_they_came(
     assert rows(read_messages(slim(slimmer, [range(least, least + 1)])))[0][0] == least
 
 
-def rows(stored: Stored) -> list[tuple[int, str, str, bytes]]:
+def rows(stored: EntryMessages) -> list[tuple[int, str, str, bytes]]:
     return [
         (number, origin.exchange, origin.routing_key, content)
         for number, origin, content in zip(*stored, strict=True)
@@ -162,13 +160,13 @@ def rows(stored: Stored) -> list[tuple[int, str, str, bytes]]:
 
 
 def test_what_is_slim_is_not_applied() -> None:
-    entry = encode(FactBatch(0, 0, [], enqueued(1, [Origin("", "q")], [b"body"])))
+    entry = encode(FactBatch(0, 0, [], pack_enqueued(1, [Origin("", "q")], [b"body"])))
     with pytest.raises(InvalidEntry, match="kind 2"):
         Image().apply(1, slim(entry, [range(1, 2)]))
 
 
 def test_slimming_away_everything_is_a_mistake() -> None:
-    entry = encode(FactBatch(0, 0, [], enqueued(1, [Origin("", "q")], [b"body"])))
+    entry = encode(FactBatch(0, 0, [], pack_enqueued(1, [Origin("", "q")], [b"body"])))
     with pytest.raises(InvalidEntry, match="no live message"):
         slim(entry, [range(2, 3)])
 
@@ -176,7 +174,7 @@ def test_slimming_away_everything_is_a_mistake() -> None:
 @pytest.mark.parametrize("change", [1, -1])
 def test_a_content_that_has_changed(change: int) -> None:
     """Sizes may be as they were: each message has a checksum."""
-    new = enqueued(1, [Origin("", "q")] * 2, [b"aa", b"bb"])
+    new = pack_enqueued(1, [Origin("", "q")] * 2, [b"aa", b"bb"])
     entry = bytearray(encode(FactBatch(0, 0, [], new)))
     entry[-2 - change] ^= 1
     with pytest.raises(InvalidEntry, match="content of a message is not what it was"):
@@ -188,7 +186,7 @@ def test_a_content_that_has_changed(change: int) -> None:
 
 
 def test_what_is_not_in_an_entry_is_not_picked_from_it() -> None:
-    entry = encode(FactBatch(0, 0, [], enqueued(3, [Origin("", "q")] * 3, [b"a", b"b", b"c"])))
+    entry = encode(FactBatch(0, 0, [], pack_enqueued(3, [Origin("", "q")] * 3, [b"a", b"b", b"c"])))
     assert pick_messages(entry, [5, 3]).contents == [b"c", b"a"]
     left = slim(entry, [range(3, 4), range(5, 6)])
     assert pick_messages(left, [5, 3]).contents == [b"c", b"a"]
@@ -198,7 +196,7 @@ def test_what_is_not_in_an_entry_is_not_picked_from_it() -> None:
 
 
 def test_an_origin_that_has_changed() -> None:
-    entry = encode(FactBatch(0, 0, [], enqueued(1, [Origin("here", "q")], [b"aa"])))
+    entry = encode(FactBatch(0, 0, [], pack_enqueued(1, [Origin("here", "q")], [b"aa"])))
     with pytest.raises(InvalidEntry, match="content of a message is not what it was"):
         read_messages(entry.replace(b"here", b"herd"))
 
@@ -234,21 +232,24 @@ ROWS: list[tuple[object, str]] = [
 def test_facts_that_nobody_wrote(facts: object, why: str) -> None:
     packed = msgpack.packb(facts)
     with pytest.raises(InvalidEntry, match=why):
-        decode(HEAD.pack(1, 1, 0, 0, len(packed)) + packed)
+        decode(ENTRY_HEAD.pack(1, 1, 0, 0, len(packed)) + packed)
 
 
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
         (b"", "an entry of 0 bytes"),
-        (HEAD.pack(1, 0, 0, 0, 0), "an entry of version 0, which nobody writes"),
-        (HEAD.pack(3, 1, 0, 0, 0), "kind 3"),
-        (HEAD.pack(1, 6, 0, 0, 0), "an entry of version 6; this fluffle reads up to 5"),
-        (HEAD.pack(1, 1, 0, 0, 2), "2 bytes of facts in an entry of"),
-        (HEAD.pack(1, 1, 0, 0, 0), "not msgpack"),
-        (HEAD.pack(1, 1, 0, 0, 2) + b"\x90\x90", "not msgpack"),
-        (HEAD.pack(1, 1, 0, 0, 1) + b"\x90" + bytes(9), "messages of an entry cannot be found"),
-        (HEAD.pack(1, 1, 0, 0, 1) + b"\x90" + bytes(40), "are not 0 messages"),
+        (ENTRY_HEAD.pack(1, 0, 0, 0, 0), "an entry of version 0, which nobody writes"),
+        (ENTRY_HEAD.pack(3, 1, 0, 0, 0), "kind 3"),
+        (ENTRY_HEAD.pack(1, 6, 0, 0, 0), "an entry of version 6; this fluffle reads up to 5"),
+        (ENTRY_HEAD.pack(1, 1, 0, 0, 2), "2 bytes of facts in an entry of"),
+        (ENTRY_HEAD.pack(1, 1, 0, 0, 0), "not msgpack"),
+        (ENTRY_HEAD.pack(1, 1, 0, 0, 2) + b"\x90\x90", "not msgpack"),
+        (
+            ENTRY_HEAD.pack(1, 1, 0, 0, 1) + b"\x90" + bytes(9),
+            "messages of an entry cannot be found",
+        ),
+        (ENTRY_HEAD.pack(1, 1, 0, 0, 1) + b"\x90" + bytes(40), "are not 0 messages"),
     ],
 )
 def test_entries_that_nobody_wrote(entry: bytes, why: str) -> None:

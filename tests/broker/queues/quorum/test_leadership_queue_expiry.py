@@ -6,9 +6,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from fluffle.broker.queues.quorum.consumer_terms import Terms
-from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Detached, GetterAttached
+from fluffle.broker.queues.quorum.holders import Terms
 from tests.broker.queues.quorum.entry_harness import with_consumer
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.broker.queues.quorum.random_steps import change_leader, rest

@@ -1,4 +1,6 @@
-"""Dead letters of other queues that must arrive: those that have are not taken again.
+"""Deduplication by the leader of a quorum queue: what it has on record for the next one.
+
+Dead letters of other queues that must arrive are not taken again:
 
     they die there --> given here, with their numbers there --> Arrived, remembered here
                                 ^                                    |
@@ -19,23 +21,33 @@ Nothing is remembered before it is on record that all members read it.  In a que
 just now that is so after its first entry, which may not bring any: the next leader would not know.
 What is remembered is decided with the message: a member that is added before their entry is written
 changes nothing in it.
+
+The keys of messages (`x-message-deduplication`) that come in with an entry are one fact of it.
+While not all members read such a fact, the leader alone knows; it says all of that as soon as it
+may.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
 from itertools import groupby
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
-from fluffle.broker.queues.publish_target import DeadLetterIds
-from fluffle.broker.queues.quorum.encoding import ARRIVALS
-from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
-from fluffle.broker.queues.quorum.entry_version import EntryVersions
-from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, SourceGone
-from fluffle.broker.queues.quorum.leader_host import KnownQueues
+from fluffle.broker.queues.deduplication import DuplicateFilter
+from fluffle.broker.queues.deduplication_window import DeduplicationWindow
+from fluffle.broker.queues.publish_target import DeadLetterIds, Enqueue
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
+from fluffle.broker.queues.quorum.entry_codec import ARRIVALS, REMEMBERS
+from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, Remembered, SourceGone
+from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, Source, State
+from fluffle.broker.queues.settings import DeduplicationCache
 from fluffle.raft.group import was_forced
+
+NO_WINDOW = DeduplicationWindow()
+"""Never changed: most queues take what comes again."""
 
 
 class ArrivalKind(Enum):
@@ -60,14 +72,14 @@ class DeadLetterDedup:
         self,
         state: State,
         builder: EntryBuilder,
-        announcing: EntryVersions,
+        versions: EntryVersions,
         queues: KnownQueues,
     ) -> None:
         """A leader before may have known queues that are yet to be heard of:
         only what is gone for certain is forgotten."""
         self._sources = dict(state.sources) or EMPTY_DICT  # mutant: R14h
         self._builder = builder
-        self._versions = announcing
+        self._versions = versions
         self._queues = queues
         self._forget_gone()
 
@@ -130,3 +142,80 @@ class DeadLetterDedup:
         """Put a fact on record if all members read it now; whoever is added later must read it."""
         if self._versions.version >= ARRIVALS:
             self._builder.say(fact)
+
+
+class LoggedDeduplicationKeys:
+    """The `DeduplicationKeys` of one leadership."""
+
+    __slots__ = (
+        "_builder",
+        "_is_behind",
+        "_kept",
+        "_known",
+        "_news",
+        "_on_duplicates",
+        "_time",
+        "_versions",
+        "_window",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        known: DeduplicationWindow | None,
+        builder: EntryBuilder,
+        versions: EntryVersions,
+        time: QueueTime,
+        on_duplicates: Callable[[int], None],
+    ) -> None:
+        """`known`: what the image knows, which is not changed here.  `on_duplicates` is told how
+        many messages were dropped."""
+        self._known = known
+        self._builder = builder
+        self._versions = versions
+        self._time = time
+        self._on_duplicates = on_duplicates
+        self._window = NO_WINDOW
+        """Of the filter."""
+        self._news: list[bytes] = []
+        """Keys that are to be said."""
+        self._kept: int | None = None
+        """How many are known with them; None: nothing is to be said."""
+        self._is_behind = False
+        """Whether there are others that could not be said."""
+
+    def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
+        """A `FilterFactory`."""
+        known, self._known = self._known, None
+        self._window = known.copy() if known is not None else DeduplicationWindow()
+        return DuplicateFilter(
+            cache,
+            self._window,
+            enqueue,
+            time=self._time,
+            on_duplicates=self._on_duplicates,
+            record=self,
+        )
+
+    def remembered(self, packed: bytes, kept: int) -> None:
+        if not kept:
+            self._news.clear()
+        self._news.append(packed)
+        self._kept = kept
+
+    @property
+    def may_be_said(self) -> bool:
+        """Whether something that could not be may by now."""
+        return self._is_behind and self._versions.version >= REMEMBERS
+
+    def say(self) -> None:
+        """What came in since this was called last, if all members read it."""
+        if self._kept is None:
+            return
+        if self._versions.version < REMEMBERS:
+            self._news.clear()
+            self._is_behind = True
+            return
+        packed = self._window.packed() if self._is_behind else b"".join(self._news)
+        self._builder.say(Remembered(packed, self._kept))  # mutant: K2
+        self._news.clear()
+        self._kept, self._is_behind = None, False

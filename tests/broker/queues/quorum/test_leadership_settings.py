@@ -7,10 +7,8 @@ from msgpack import packb
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.encoding import decode
-from fluffle.broker.queues.quorum.errors import InvalidEntry
-from fluffle.broker.queues.quorum.facts import Dropped, SpecChanged
-from fluffle.broker.queues.quorum.specification import encode_settings, settings_on_record
+from fluffle.broker.queues.quorum.entry_codec import decode, encode_settings, settings_on_record
+from fluffle.broker.queues.quorum.facts import Dropped, InvalidEntry, SpecChanged
 from fluffle.broker.queues.settings import (
     DeadLetterStrategy,
     DelayedRetry,

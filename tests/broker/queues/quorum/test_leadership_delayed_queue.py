@@ -13,15 +13,15 @@ from fluffle.broker.queues import delayed_ready_list
 from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
 from fluffle.broker.queues.expiry_times import Expiries
 from fluffle.broker.queues.queue_api import PeekRequest
-from fluffle.broker.queues.quorum import dead_letter_outbox, delayed_queue
-from fluffle.broker.queues.quorum.encoding import decode
+from fluffle.broker.queues.quorum import dead_letter_outbox, leadership
 from fluffle.broker.queues.quorum.entries import Entries
+from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import (
     DeadLettered,
     DeadLettering,
     Reason,
 )
-from fluffle.broker.queues.quorum.message_reader import LogJournal
+from fluffle.broker.queues.quorum.log_journal import LogJournal
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
 from tests.broker.queues.quorum.test_leadership import make_small
 from tests.suite.seeds import seeds
@@ -146,7 +146,7 @@ def test_no_turn_takes_off_more_than_are_handed_on_in_one() -> None:
 
 
 def test_no_more_are_dead_than_can_be_handed_on_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delayed_queue, "DUE_MAX", 20)
+    monkeypatch.setattr(leadership, "DUE_MAX", 20)
     monkeypatch.setattr(dead_letter_outbox, "UNDER_WAY_MAX", 8)
     monkeypatch.setattr(delayed_ready_list, "TAKEN_MAX", 10)
     harness = DelayedQueueHarness()

@@ -1,13 +1,17 @@
-"""The journal of a leader's engine: contents that are in entries of the log.
+"""Journal of a leader's engine: contents that are in entries of the log.
 
 The leader writes down itself what it has its engine do, so the engine's journal hears of new
 messages, and for the rest only reads.  What it says is durable is what is applied here.
+
+A leader begins with the ready messages of the image, in pieces that its engine reads one after the
+other.  No message is read for that.  It costs per piece where all messages have one priority, and
+once per entry of the log where they do not, however many priorities there are.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -15,9 +19,17 @@ from itertools import chain
 from operator import attrgetter
 from typing import Protocol
 
+from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
+from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
-from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, alike
+from fluffle.broker.queues.expiry_times import (
+    NEVER_MS,
+    NO_SPAN,
+    Deadlines,
+    Expiries,
+    alike,
+)
 from fluffle.broker.queues.journal import (
     Damage,
     DiskProgress,
@@ -28,14 +40,14 @@ from fluffle.broker.queues.journal import (
     Stored,
     UnreadableMessages,
 )
-from fluffle.broker.queues.quorum.encoding import pick_messages, read_messages
-from fluffle.broker.queues.quorum.entries import Entries, Entry, cut
+from fluffle.broker.queues.quorum.entries import Entries, Entry, Rows, cut
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
-from fluffle.broker.queues.quorum.errors import InvalidEntry
-from fluffle.broker.queues.quorum.messages import Stored as Read
-from fluffle.broker.queues.quorum.ready_ranges import stored_by_level
+from fluffle.broker.queues.quorum.entry_codec import EntryMessages as Read
+from fluffle.broker.queues.quorum.entry_codec import pick_messages, read_messages
+from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.queues.requeue import UNLIMITED_BYTES
 
 PIECE_RUNS = 512
@@ -280,31 +292,6 @@ class EntryReader:
         self._entry, self._index = b"", 0
 
 
-def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
-    """What of some consecutive messages of an entry has a priority."""
-    own = entry.each.priorities if entry.each is not None else b""
-    if not own:
-        return runs if entry.priority == level else []
-    found: list[range] = []
-    wanted = bytes((level,))
-    for run in runs:
-        at, stop = run.start - entry.first, run.stop - entry.first
-        while (start := own.find(wanted, at, stop)) >= 0:
-            at = start + 1
-            while at < stop and own[at] == level:
-                at += 1
-            found.append(range(entry.first + start, entry.first + at))
-    return found
-
-
-def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
-    """When some of its messages expire; None if none of it ever does."""
-    own = entry.each.expiries if entry.each is not None else None
-    if own:
-        return array("Q", [own[number - entry.first] or NEVER_MS for number in wanted])
-    return alike(entry.expires_at_ms, len(wanted)) if entry.expires_at_ms else None
-
-
 class PriorityLogJournal:
     """The `JournalByPriority` of a quorum queue's leader, once messages have several priorities.
 
@@ -425,6 +412,31 @@ class LevelLogJournal:
         return self._contents.by_level
 
 
+def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
+    """What of some consecutive messages of an entry has a priority."""
+    own = entry.each.priorities if entry.each is not None else b""
+    if not own:
+        return runs if entry.priority == level else []
+    found: list[range] = []
+    wanted = bytes((level,))
+    for run in runs:
+        at, stop = run.start - entry.first, run.stop - entry.first
+        while (start := own.find(wanted, at, stop)) >= 0:
+            at = start + 1
+            while at < stop and own[at] == level:
+                at += 1
+            found.append(range(entry.first + start, entry.first + at))
+    return found
+
+
+def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
+    """When some of its messages expire; None if none of it ever does."""
+    own = entry.each.expiries if entry.each is not None else None
+    if own:
+        return array("Q", [own[number - entry.first] or NEVER_MS for number in wanted])
+    return alike(entry.expires_at_ms, len(wanted)) if entry.expires_at_ms else None
+
+
 class Purge:
     """Purge in progress: its facts are proposed in pieces.
 
@@ -520,3 +532,126 @@ def joined(runs: Iterable[range]) -> list[range]:
         else:
             whole.append(run)
     return whole
+
+
+def stored_ranges(entries: Entries) -> list[Stored]:
+    """All of it in order."""
+    return _stored(entries, entries.span_of if entries.has_expiries else _no_span)
+
+
+def undated_ranges(entries: Entries) -> list[Stored]:
+    """The same, and of nothing is said when it expires: nobody looks at each message for that."""
+    return _stored(entries, _any_span)
+
+
+def _no_span(_start: int, _stop: int) -> tuple[int, int]:
+    return NO_SPAN
+
+
+def _any_span(_start: int, _stop: int) -> tuple[int, int]:
+    return 0, NEVER_MS
+
+
+def _stored(entries: Entries, span_of: Callable[[int, int], tuple[int, int]]) -> list[Stored]:
+    rows = entries.live_rows()
+    firsts, counts, ready = rows["firsts"], rows["counts"], rows["ready"]
+    pieces = []
+    for stretch in stretches(rows):
+        at, stop = stretch.start, stretch.stop
+        if count := sum(ready[at:stop]):
+            behind = firsts[stop - 1] + counts[stop - 1]
+            size_bytes = means_of(rows["means"], ready, at, stop)
+            pieces.append(Stored(firsts[at], behind, count, size_bytes, *span_of(at, stop)))
+    return pieces
+
+
+def earliest_ms(entries: Entries, first: int, stop: int) -> int:
+    """No message from `first` up to, not including, `stop` expires before."""
+    firsts = entries.rows["firsts"]
+    start = max(bisect_right(firsts, first) - 1, 0)
+    end = bisect_left(firsts, stop, lo=start)
+    return entries.span_of(start, end)[0] if start < end else NEVER_MS
+
+
+def stored_by_level(entries: Entries) -> dict[int, list[Stored]]:
+    """The same apart by priority: pieces of several priorities may lie within each other."""
+    rows, is_timed = entries.live_rows(), entries.has_expiries
+    pieces: dict[int, list[Stored]] = {}
+    for stretch in stretches(rows):
+        span = entries.span_of(stretch.start, stretch.stop) if is_timed else NO_SPAN
+        for level, piece in in_stretch(entries, rows, stretch, span).items():
+            pieces.setdefault(level, []).append(piece)
+    return pieces
+
+
+def in_stretch(
+    entries: Entries, rows: Rows, stretch: range, span: tuple[int, int]
+) -> dict[int, Stored]:
+    """A piece for each priority."""
+    pieces: dict[int, Stored] = {}
+    part = slice(stretch.start, stretch.stop)
+    columns = (rows[name][part] for name in ("firsts", "counts", "means"))
+    alike = zip(rows["priorities"][part], rows["ready"][part], strict=True)
+    for first, count, mean, one in zip(*columns, alike, strict=True):
+        is_mixed = first in entries.each
+        for level, ready in ready_counts_of(entries, first) if is_mixed else (one,):
+            if not ready:
+                continue
+            piece = pieces.get(level)
+            if piece is None:
+                pieces[level] = Stored(first, first + count, ready, ready * mean, *span)
+            else:
+                piece.stop = first + count
+                piece.count += ready
+                piece.content_bytes += ready * mean
+    return pieces
+
+
+def ready_counts_of(entries: Entries, first: int) -> list[tuple[int, int]]:
+    """How many messages of the entry that begins with that one are ready, by priority."""
+    [entry] = entries.between(first, first + 1)
+    own = entry.each.priorities if entry.each is not None else b""
+    if not own:
+        return [(entry.priority, entry.ready)]
+    if entry.ready < entry.count:
+        runs = entries.ready_of(entry)
+        own = b"".join(own[run.start - first : run.stop - first] for run in runs)
+    return [(level, own.count(level)) for level in {*own}]
+
+
+def stretches(rows: Rows) -> Iterator[range]:
+    """Which entries, of all that are live, make up a segment of a ready list at most."""
+    firsts, ready, means = rows["firsts"], rows["ready"], rows["means"]
+    at = 0
+    while at < len(firsts):
+        stop = bisect_left(firsts, firsts[at] + SEGMENT_MESSAGES_MAX, lo=at + 1)
+        while stop - at > 1 and means_of(means, ready, at, stop) > SEGMENT_BYTES_MAX:
+            stop = (at + stop) // 2
+        yield range(at, stop)
+        at = stop
+
+
+def means_of(means: Sequence[int], ready: Sequence[int], start: int, stop: int) -> int:
+    """About how many bytes the ready messages of some entries have."""
+    return sum(
+        mean * count for mean, count in zip(means[start:stop], ready[start:stop], strict=True)
+    )
+
+
+class ImageDueTimes:
+    """A `DueTimes`: of messages that were there when a leader began."""
+
+    __slots__ = ("_contents", "expiries_of", "ready_within")
+
+    def __init__(self, contents: LogJournal) -> None:
+        self._contents = contents
+        self.ready_within = contents.ready_within
+        self.expiries_of = contents.expiries_of
+
+    def earliest_ms(self, first: int, stop: int) -> int:
+        return earliest_ms(self._contents.state.entries, first, stop)
+
+
+def stored_of(spec: QueueSpec) -> Callable[[Entries], list[Stored]]:
+    """How whoever begins with what is in the image gets to know it."""
+    return undated_ranges if is_delayed_queue(spec.name) else stored_ranges

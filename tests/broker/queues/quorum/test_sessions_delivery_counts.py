@@ -9,8 +9,7 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.consumer_terms import Terms
-from fluffle.broker.queues.quorum.encoding import (
+from fluffle.broker.queues.quorum.entry_codec import (
     CARRIES,
     REMEMBERS,
     VERSION,
@@ -18,8 +17,8 @@ from fluffle.broker.queues.quorum.encoding import (
     encode,
     version_of,
 )
-from fluffle.broker.queues.quorum.errors import InvalidEntry
-from fluffle.broker.queues.quorum.facts import Published
+from fluffle.broker.queues.quorum.facts import InvalidEntry, Published
+from fluffle.broker.queues.quorum.holders import Terms
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness, message

@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 
 from fluffle.broker.queues.deduplication_window import KEY, window_of
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum import snapshot
-from fluffle.broker.queues.quorum.encoding import FIRST_VERSION, REMEMBERS, VERSION
-from fluffle.broker.queues.quorum.errors import InvalidEntry
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, REMEMBERS, VERSION
+from fluffle.broker.queues.quorum.facts import InvalidEntry
+from fluffle.broker.queues.quorum.image import Image, canonical_form, take_snapshot
 from tests.broker.queues.quorum.history import OPERATIONS
 from tests.broker.queues.quorum.image_comparison import MemberImage
 from tests.broker.queues.quorum.sample_facts import applied, busy, new
 
 
 def tables_of(image: Image) -> list[Any]:
-    found = msgpack.unpackb(snapshot.dump(image.state, FIRST_VERSION))
+    found = msgpack.unpackb(canonical_form(image.state, FIRST_VERSION))
     assert isinstance(found, list)
     return found
 
@@ -44,7 +43,7 @@ def test_a_new_queue() -> None:
 
 
 def test_no_content_is_in_it() -> None:
-    assert b"message" not in snapshot.dump(busy().state, VERSION)
+    assert b"message" not in canonical_form(busy().state, VERSION)
 
 
 def test_a_thousand_entries_in_a_row_take_no_room() -> None:
@@ -116,7 +115,7 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
     for operation in (OPERATIONS[0], OPERATIONS[2], *chance.choices(OPERATIONS, k=20)):
         applied.do(operation, chance)
     applied.commit()
-    raw = bytearray(snapshot.dump(applied.members[0].image.state, VERSION))
+    raw = bytearray(canonical_form(applied.members[0].image.state, VERSION))
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -132,8 +131,8 @@ def test_keys_are_copied_and_all_else_is_compressed() -> None:
     image.state.spec = b"x" * 10_000
     packed = b"".join(KEY.pack(chance.randbytes(16), 0) for _ in range(500))
     image.state.window = window_of(packed)
-    taken = snapshot.take(image.state, REMEMBERS)
+    taken = take_snapshot(image.state, REMEMBERS)
     assert packed in taken
-    assert zlib.decompress(taken[1:]) == snapshot.dump(image.state, REMEMBERS)
+    assert zlib.decompress(taken[1:]) == canonical_form(image.state, REMEMBERS)
     assert len(taken) < len(packed) + 1_000
     assert Image.restored(taken).state.window is not None
