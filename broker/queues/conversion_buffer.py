@@ -1,6 +1,6 @@
 """Messages for a queue that takes none for now: held back, until it is known who is to have them.
 
-Whoever publishes them is not told anything before.  What comes from other nodes is kept there, too,
+No publisher hears anything before.  What comes from other nodes is kept there, too,
 until it has an outcome: if another queue takes the place of this one they publish it again.  Dead
 letters that must arrive keep their numbers: who sends them may try again where they are by then.
 """

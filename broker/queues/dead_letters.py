@@ -36,7 +36,7 @@ class PendingDeadLetter:
 
     It is kept until then, and tried again; where it is known to have arrived, or is sure to, it is
     not put again.
-    Queues are told apart by anything but their names: one that is made anew has nothing yet.
+    Queues are distinguished by anything but their names: one that is made anew has nothing yet.
     """
 
     __slots__ = (
@@ -92,7 +92,7 @@ class PendingDeadLetter:
     def known(self, queue: object, *, is_taken: bool) -> bool:
         """A queue has it, or has it not; of whatever try that was.  Whether it arrives so.
 
-        What it says is true of its heir."""
+        What it says is true of its successor."""
         while queue in self._heirs:
             queue = self._heirs[queue]
         was_there = self.is_there
@@ -128,7 +128,7 @@ class PendingDeadLetter:
 
 
 Stamp: TypeAlias = Callable[[object, list[PendingDeadLetter]], DeadLetterIds | None]
-"""What a queue, told apart from others as parcels do, is told of some that it is given."""
+"""Gives the ids by which a queue recognizes some dead letters that come again, if it does."""
 
 
 def do_nothing() -> None:

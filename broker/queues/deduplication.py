@@ -93,7 +93,7 @@ class DuplicateFilter:
     ) -> None:
         """`window`: what is known already; it is changed here alone from now on.
 
-        `on_duplicates` is told how many messages were dropped; `record` is None where the queue
+        `on_duplicates` gets how many messages were dropped; `record` is None where the queue
         ends with the process.
         """
         self.cache = cache

@@ -16,11 +16,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.consumers import ConsumerTimeouts, schedule_of
 from fluffle.broker.queues.conversion_buffer import ConversionHold
-from fluffle.broker.queues.dead_letters import (
-    AtMostOnceDeadLettering,
-    Bury,
-    RepublishDeadLetters,
-)
+from fluffle.broker.queues.dead_letters import AtMostOnceDeadLettering, Bury, RepublishDeadLetters
 from fluffle.broker.queues.deduplication import DuplicateFilter, EnqueueFilter
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
@@ -31,13 +27,7 @@ from fluffle.broker.queues.expiry_times import (
     deadlines_of,
     is_instant,
 )
-from fluffle.broker.queues.journal import (
-    Damage,
-    Journal,
-    Owner,
-    PageStore,
-    QueueDefinition,
-)
+from fluffle.broker.queues.journal import Damage, Journal, Owner, PageStore, QueueDefinition
 from fluffle.broker.queues.length_limit import LengthLimit, length_limit_of, limit_of
 from fluffle.broker.queues.priority_ready_list import (
     AnyReadyList,
@@ -66,11 +56,7 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.queues.queue_view import ReadyView, peek
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList
-from fluffle.broker.queues.requeue import (
-    NO_DELAYS,
-    DelayedRetries,
-    RequeueOrder,
-)
+from fluffle.broker.queues.requeue import NO_DELAYS, DelayedRetries, RequeueOrder
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DEFAULTS, DeduplicationCache, QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
@@ -96,7 +82,7 @@ class QueueTurn(Protocol):
 
 
 class QueueHost(Protocol):
-    """Part of a node that has made a queue: what the queue needs of it, and what it is told."""
+    """Part of a node that has made a queue: what the queue needs of it, and what it hears."""
 
     @property
     def turn(self) -> QueueTurn: ...
@@ -157,13 +143,13 @@ NO_STORES = QueueStores()
 class QueueExpiry:
     """Time since anybody has used a queue that goes without use: x-expires.  Consumers use it."""
 
-    __slots__ = ("_after_ms", "_is_told", "_now_ms", "_since_ms", "_wake")
+    __slots__ = ("_after_ms", "_is_announced", "_now_ms", "_since_ms", "_wake")
 
     def __init__(
         self, after_ms: int, now_ms: Callable[[], int], wake: Callable[[int], None]
     ) -> None:
-        """It begins now, also where the queue was there before the process.  `wake` is told when it
-        is worth while to look whether it is over."""
+        """It begins now, also where the queue was there before the process.  `wake` gets the time
+        when it is worth while to look whether it is over."""
         self._after_ms = after_ms
         self._now_ms = now_ms
         self._wake = wake
@@ -172,24 +158,24 @@ class QueueExpiry:
     def used(self) -> None:
         """Somebody has used it, or its last consumer has gone."""
         self._since_ms = self._now_ms()
-        self._is_told = False
+        self._is_announced = False
         self._wake(self.due_ms)
 
     @property
     def due_ms(self) -> int:
         """When it is to go, if nobody uses it until then."""
-        return NEVER_MS if self._is_told else self._since_ms + self._after_ms
+        return NEVER_MS if self._is_announced else self._since_ms + self._after_ms
 
     @property
     def is_over(self) -> bool:
         """Whether it is to go, if it has no consumers."""
         return self._now_ms() >= self._since_ms + self._after_ms  # mutant: X4
 
-    def is_to_be_told(self) -> bool:
-        """Whether it is over and nobody has been told: who asks tells."""
-        if self._is_told or not self.is_over:  # mutant: X5
+    def is_to_be_announced(self) -> bool:
+        """Whether it is over and not announced yet: who asks announces it."""
+        if self._is_announced or not self.is_over:  # mutant: X5
             return False
-        self._is_told = True
+        self._is_announced = True
         return True
 
 
@@ -231,7 +217,7 @@ class Queue:
         """What is next and cannot be read.  The queue has crashed: it takes messages, as safely as
         ever, and hands out none until `drop_damaged` or `purge`."""
         self._ready_list, self.journal, self._unspread = initial_ready_list(spec, stores)
-        """The journal is told of persistent messages; None if it ends with the process."""
+        """The journal gets persistent messages; None if it ends with the process."""
         self.delays = stores.delays
         """What came back and must wait."""
         self._host, self._touch, self._time = host, host.turn.touch_queue, host.time
@@ -363,7 +349,7 @@ class Queue:
         self._ready_list.recover(self.journal.recover())
         self._ask_to_be_woken()
         if self._ready_list.damage is not None:
-            self._crash(is_told=True)
+            self._crash(is_announced=True)
 
     def enqueue(
         self,
@@ -465,7 +451,7 @@ class Queue:
         self._is_fed, is_timed = False, self._is_timed
         if self.pause is None and self.damage is None and (not is_timed or self._do_due()):
             delivery_batches: list[DeliveryBatch] = []
-            self._deal(delivery_batches, is_timed=is_timed, is_crash_told=False)
+            self._deal(delivery_batches, is_timed=is_timed, is_crash_announced=False)
             self._host.deliver_early(delivery_batches)
 
     @property
@@ -474,7 +460,11 @@ class Queue:
         return self._ready_list.is_timed or self.disuse is not None or self.delays.count > 0
 
     def _deal(
-        self, delivery_batches: list[DeliveryBatch], *, is_timed: bool, is_crash_told: bool = True
+        self,
+        delivery_batches: list[DeliveryBatch],
+        *,
+        is_timed: bool,
+        is_crash_announced: bool = True,
     ) -> bool:
         """Deal out what is ready and there is room for; whether that is all for now."""
         ready_list = self._ready_list
@@ -482,7 +472,7 @@ class Queue:
             available = ready_list.available(BURST_BYTES)
             if not available:
                 if ready_list.damage is not None:
-                    self._crash(is_told=is_crash_told and not delivery_batches)
+                    self._crash(is_announced=is_crash_announced and not delivery_batches)
                     break
                 if self.expire():
                     continue
@@ -506,7 +496,7 @@ class Queue:
     def _do_due(self) -> bool:
         """What time has brought; whether that is all."""
         disuse = self.disuse
-        if disuse is not None and self.is_unused and disuse.is_to_be_told():
+        if disuse is not None and self.is_unused and disuse.is_to_be_announced():
             self._host.on_disused(self)
         now_ms = self._time.now_ms()
         self._ready_list.now_ms = 0 if self._settings.is_still else now_ms
@@ -541,9 +531,9 @@ class Queue:
         if self.disuse is not None:
             self.disuse.used()
 
-    def _crash(self, *, is_told: bool) -> None:
+    def _crash(self, *, is_announced: bool) -> None:
         """What is next is damaged; what was handed out with this call must leave before."""
-        if not is_told:
+        if not is_announced:
             self._touch(self)
         elif self.damage is None:
             self.damage = self._ready_list.damage
@@ -578,17 +568,17 @@ class Queue:
         ready_list = self._ready_list
         if ready_list.is_timed and self.pause is None and not self._settings.is_still:
             ready_list.now_ms, ready_list.new_from = self._time.now_ms(), NO_MESSAGE
-            while not self.expire():  # who asks must not be told that there is none if there is
+            while not self.expire():  # who asks must not hear that there is none if there is
                 pass
         if self.pause is not None or not ready_list.count:
             return None
         if not ready_list.available(1):
-            self._crash(is_told=True)
+            self._crash(is_announced=True)
             return None
         delivery_batch = ready_list.take(1).handed_to(holder)
         release_publishers(self, 1)
         self.account_delivery(delivery_batch)
-        if ready_list.is_timed:  # its client is told how many more there are
+        if ready_list.is_timed:  # its client hears how many more there are
             self._look_ahead()
         return delivery_batch
 

@@ -1,6 +1,6 @@
 """Journal of a durable queue: the port to what remembers its messages when the process does not.
 
-The engine tells it what happened, in batches, and asks for what it no longer holds in memory.
+The engine writes what happened, in batches, and asks for what it no longer holds in memory.
 Nothing is durable when a method returns: it is once the commit with the number `ticket`, as it was
 then, has been done.  Sequence numbers are the queue's; a stretch is from `first` up to, not
 including, `stop`.  Here is also what all nodes know of a queue: its `QueueDefinition`.
@@ -169,7 +169,7 @@ class DiskProgress(Protocol):
     """How far the disk is."""
 
     ticket: int
-    """The number of the commit that what is told now will be part of."""
+    """The number of the commit that what is written now will be part of."""
     durable: int
     """The number of the last commit that has been done."""
 
@@ -182,10 +182,10 @@ class Journal(Protocol):
 
     @property
     def commits(self) -> DiskProgress:
-        """To which what is told goes."""
+        """To which what is written goes."""
 
     def recover(self) -> Recovery:
-        """What is there, before anything else is asked or told."""
+        """What is there, before anything else is asked or written."""
 
     def enqueued(
         self,
@@ -204,7 +204,7 @@ class Journal(Protocol):
         """Messages are done with.  Rising numbers."""
 
     def unsettled(self, sequences: Sequence[int]) -> None:
-        """`settled` was told of them since the last commit began, and is no longer true."""
+        """`settled` was called of them since the last commit began, and is no longer true."""
 
     def evicted(self, first: int, stop: int) -> None:
         """A stretch that began apart, durable and with nothing settled, has left memory."""
@@ -293,7 +293,7 @@ class StoredDeduplicationKeys(DeduplicationKeys, Protocol):
     """The same, of a queue that may have been there before."""
 
     def recover(self) -> DeduplicationWindow:
-        """What is there, before anything else is told; it is known from now on what is in this."""
+        """What is there, before anything else is written; what is in this is known from now on."""
 
 
 class JournalFactory(Protocol):

@@ -6,7 +6,7 @@ Used like a `ReadyList`.  Which lists have something in them is a number with a 
 that nothing here costs more for there being many.
 
 In a classic queue each list has numbers and a log of its own, and what comes back goes to its place
-in the list that its number tells.  In a quorum queue all have the same numbers and the same log,
+in the list that its number says.  In a quorum queue all have the same numbers and the same log,
 and what comes back comes before all others.
 """
 
@@ -35,7 +35,7 @@ LEVEL_BITS = 54
 With 256 of these all numbers are less than 2 ** 62."""
 
 CLASSIC_HIGHEST_MIN = 1
-"""RabbitMQ 4.0.5 tells two apart where x-max-priority is 0."""
+"""RabbitMQ 4.0.5 distinguishes two where x-max-priority is 0."""
 
 
 class PriorityLevels(NamedTuple):

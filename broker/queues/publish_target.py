@@ -191,7 +191,7 @@ class PublishTarget(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether he must, until it tells its debtors."""
+        """Whether he must, until it calls those that wait."""
 
     def enqueue(
         self,

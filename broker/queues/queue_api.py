@@ -13,13 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import (
-    Generic,
-    NamedTuple,
-    Protocol,
-    TypeAlias,
-    TypeVar,
-)
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError
@@ -95,19 +89,19 @@ class Deferred(Generic[T]):
         self._failed: Callable[[BrokerError], None] | None = None
 
     def then(self, answered: Callable[[T], None], failed: Callable[[BrokerError], None]) -> None:
-        """Whom to tell: one of the two, once.  Nothing is told before the call that gave this
+        """Whom to call: one of the two, once.  Neither is called before the call that gave this
         has returned."""
         self._answered, self._failed = answered, failed
 
     def answer(self, value: T) -> None:
         """It is there."""
-        assert self._answered is not None, "nobody waits, or has been told"
+        assert self._answered is not None, "nobody waits, or the answer is there"
         answered, self._answered = self._answered, None
         answered(value)
 
     def fail(self, error: BrokerError) -> None:
         """It will not come."""
-        assert self._answered is not None, "nobody waits, or has been told"
+        assert self._answered is not None, "nobody waits, or the answer is there"
         assert self._failed is not None
         self._answered = None
         self._failed(error)
@@ -645,7 +639,7 @@ class QueueHandle(QueueTarget, Protocol):
 
     @property
     def counts_error(self) -> BrokerError | None:
-        """What is said to who needs the counts, if nobody has told them when asked for last."""
+        """What is said to who needs the counts, if they were not known when asked for last."""
 
     @property
     def local_counts(self) -> QueueCounts | None:
@@ -718,8 +712,8 @@ class QueueFactory(Protocol):
         """One that was born has taken that place."""
 
     def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
-        """`end`, of one whose messages its heir has; what was asked for and has come to nothing
-        yet is for the heir, too."""
+        """Do `end` for one whose messages its successor has; what was asked for and has come to
+        nothing yet is for the successor, too."""
 
 
 class FactoryByType:

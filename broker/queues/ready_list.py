@@ -22,19 +22,8 @@ from itertools import groupby, islice
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.byte_count import ByteCount, ByteSum, Sizes
 from fluffle.broker.queues.delivery_counts import NEW, DeliveryCountIndex
-from fluffle.broker.queues.expiry_times import (
-    INSTANT_MS,
-    NEVER_MS,
-    Deadlines,
-    part_of,
-)
-from fluffle.broker.queues.journal import (
-    Damage,
-    Journal,
-    PageStore,
-    Recovery,
-    UnreadableMessages,
-)
+from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS, Deadlines, part_of
+from fluffle.broker.queues.journal import Damage, Journal, PageStore, Recovery, UnreadableMessages
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun, RequeueOrder
 from fluffle.broker.queues.segment import (
@@ -166,7 +155,7 @@ class ReadyList:
         expires_at_ms: Deadlines,
         size_bytes: int | None = None,
     ) -> None:
-        """Messages come in at the end, and the journal is told if it is to have them.
+        """Messages come in at the end, and go to the journal if it is to have them.
 
         `size_bytes` is what they count, if bytes are counted and somebody knows.
         """

@@ -285,7 +285,7 @@ class DelayedRetries:
     __slots__ = ("_heap", "_next_number", "_on_matured", "count")
 
     def __init__(self, on_matured: Callable[[list[range]], None]) -> None:
-        """`on_matured` is told which messages are ready, in the order in which they are so."""
+        """`on_matured` gets the messages that are ready, in the order in which they are so."""
         self._on_matured = on_matured
         self.count = 0
         """How many messages wait."""

@@ -27,13 +27,7 @@ from fluffle.broker.queues.expiry_times import (
     span_of,
     undue_count,
 )
-from fluffle.broker.queues.journal import (
-    Journal,
-    LoadedMessages,
-    PageStore,
-    Stored,
-    part_of_loaded,
-)
+from fluffle.broker.queues.journal import Journal, LoadedMessages, PageStore, Stored, part_of_loaded
 from fluffle.broker.queues.queue_api import DeliveryBatch, Holder
 
 LOOK_MAX = 64

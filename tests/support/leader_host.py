@@ -10,7 +10,7 @@ from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.queue_api import UNLIMITED
-from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
+from fluffle.broker.queues.quorum.dead_letter_outbox import CONFIRM_TIMEOUT_MS
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entry_builder import NodeClock
 from fluffle.broker.queues.quorum.proposals import KnownQueues
@@ -36,7 +36,7 @@ class FakeLeaderHost:
     """
 
     queues: KnownQueues = AllQueuesThere()
-    dead_letter_patience_ms = PATIENCE_MS
+    dead_letter_confirm_timeout_ms = CONFIRM_TIMEOUT_MS
     consumer_timeout_ms: int | None = None
 
     def __init__(

@@ -251,7 +251,7 @@ class QuorumLeaderHost:
         return self._members.defined
 
     @property
-    def dead_letter_patience_ms(self) -> int:
+    def dead_letter_confirm_timeout_ms(self) -> int:
         return self._members.services.config.dead_letter_timeout_s * 1_000
 
     @property

@@ -49,12 +49,12 @@ TURN_MAX = 128
 """So many are sent in one turn, for some milliseconds: each may have to be read from an entry of
 its own, and may arrive at once."""
 
-PATIENCE_MS = 180_000
+CONFIRM_TIMEOUT_MS = 180_000
 """Who has said nothing for so long is asked again: RabbitMQ's
 dead_letter_worker_publisher_confirm_timeout."""
 
-TOLD_MAX = 128
-"""Queues that are told which of those that they have are kept no more: maybe some are deleted."""
+NOTIFIED_MAX = 128
+"""Queues that hear which of those that they have are kept no more: maybe some are deleted."""
 
 PAUSE_MS, PAUSES_MAX = 250, 6
 """Before what was refused is tried again, if nothing happens before that may help; twice as long
@@ -93,7 +93,7 @@ class DeadLetterOutbox:
         "_under_way",
         "_under_way_bytes",
         "_waiting_count",
-        "patience_ms",
+        "confirm_timeout_ms",
         "under_decision",
         "waiting",
     )  # fmt: skip
@@ -108,7 +108,7 @@ class DeadLetterOutbox:
         source: tuple[int, int],
         time: QueueTime,
         touch: Callable[[], None],
-        patience_ms: int = PATIENCE_MS,
+        confirm_timeout_ms: int = CONFIRM_TIMEOUT_MS,
     ) -> None:
         """`source`: the group of this queue and the term in which it is led.  `touch` asks for
         `post`, once something has arrived."""
@@ -117,13 +117,13 @@ class DeadLetterOutbox:
         self._pending = contents.state.pending
         self._source = source
         self._arrived: dict[object, list[int]] = EMPTY_DICT
-        """Of queues that are told of it, those used last: what each has, and it has not been told
+        """Of queues that hear of it, those used last: what each has, and it has not heard
         yet that it is kept no more.  `DeadLetterIds.below` speaks of those not here any more."""
         self._builder = builder
         self._dead_letter = dead_letter
         self._time = time
         self._touch = touch
-        self.patience_ms = patience_ms
+        self.confirm_timeout_ms = confirm_timeout_ms
         self.under_decision = 0
         """Messages that have died, and it is not on record yet."""
         self.waiting: deque[Dead] = NOTHING_WAITS
@@ -194,7 +194,7 @@ class DeadLetterOutbox:
             while self.waiting and self._has_room and left > 0:
                 left -= self._send_next(now_ms, left)
         except UnreadableMessages:
-            return  # whoever owns this has been told that it is damaged
+            return  # the host has heard that it is damaged
         if not self.waiting:
             self._reading.forget()
         elif self._has_room:
@@ -211,7 +211,7 @@ class DeadLetterOutbox:
         """Those whose time has come."""
         due = [way for way in self._under_way.values() if way.due_ms <= now_ms]  # mutant: R14f
         for _, alike in groupby(due, lambda way: _cause(way.dead)):
-            ways = [way._replace(due_ms=now_ms + self.patience_ms) for way in alike]
+            ways = [way._replace(due_ms=now_ms + self.confirm_timeout_ms) for way in alike]
             self._send(ways, *self._reading.fetch([way.sequence for way in ways]))
 
     def _send_next(self, now_ms: int, most: int) -> int:
@@ -220,12 +220,12 @@ class DeadLetterOutbox:
         left_bytes = UNDER_WAY_BYTES_MAX - self._under_way_bytes
         origins, contents = self._reading.fetch(sequences, left_bytes)
         self._begin(len(contents))
-        due_ms = now_ms + self.patience_ms
+        due_ms = now_ms + self.confirm_timeout_ms
         ways = [
             UnconfirmedDeadLetter(
                 sequence,
                 dead,
-                PendingDeadLetter(partial(self._told, sequence), sequence),
+                PendingDeadLetter(partial(self._on_result, sequence), sequence),
                 len(content),
                 due_ms,
             )
@@ -279,12 +279,12 @@ class DeadLetterOutbox:
         if self._arrived is EMPTY_DICT:
             self._arrived = {}
         self._arrived[queue] = [sequence for sequence in arrived if sequence in pending]
-        if len(self._arrived) > TOLD_MAX:
+        if len(self._arrived) > NOTIFIED_MAX:
             del self._arrived[next(iter(self._arrived))]
         below = pending.first or 0
         return DeadLetterIds(*self._source, below, settled, [parcel.sequence for parcel in parcels])
 
-    def _told(self, sequence: int, *, is_there: bool) -> None:
+    def _on_result(self, sequence: int, *, is_there: bool) -> None:
         """Of one that may have been purged meanwhile."""
         way = self._under_way.get(sequence)
         if way is None:
@@ -298,7 +298,7 @@ class DeadLetterOutbox:
         else:
             pause_ms = PAUSE_MS << min(way.parcel.tries, PAUSES_MAX)
             self._under_way[sequence] = way._replace(
-                due_ms=self._time.now_ms() + min(pause_ms, self.patience_ms)
+                due_ms=self._time.now_ms() + min(pause_ms, self.confirm_timeout_ms)
             )
         self._touch()
 

@@ -125,7 +125,7 @@ class DeadLetterDedup:
         return known
 
     def add(self, posted: DeadLetterIds) -> None:
-        """New ones are taken, with the entry that is drafted."""
+        """New ones are taken, with the entry that is being built."""
         fact = Arrived(posted.source, posted.term, runs_of(sorted(posted.sequences)))
         self._say(fact)
         source = self._sources.get(posted.source, UNKNOWN_SOURCE)
@@ -167,7 +167,7 @@ class LoggedDeduplicationKeys:
         time: QueueTime,
         on_duplicates: Callable[[int], None],
     ) -> None:
-        """`known`: what the image knows, which is not changed here.  `on_duplicates` is told how
+        """`known`: what the image knows, which is not changed here.  `on_duplicates` gets how
         many messages were dropped."""
         self._known = known
         self._builder = builder

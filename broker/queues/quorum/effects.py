@@ -1,7 +1,7 @@
 """Effects of the leader of a quorum queue on its clients: the whole list.
 
 An effect leaves when everything that it rests on is committed and applied, and never if the
-leadership has ended before.  Operations are known by session and number; who repeats one is told
+leadership has ended before.  Operations are known by session and number; who repeats one gets
 its outcome again.
 """
 
@@ -108,12 +108,12 @@ class Activity:
 Effect: TypeAlias = (
     Done | NotTaken | Answer | Expected | Delivery | GetResult | Withdrawn | TimedOut | Activity
 )
-"""For edges."""
+"""For clients."""
 
 
 @dataclass(slots=True)
 class Dead:
-    """Messages are on record as dead, and are to be republished.  For nobody's edge."""
+    """Messages are on record as dead, and are to be republished.  For no client."""
 
     reason: Reason
     time_ms: int

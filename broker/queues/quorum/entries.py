@@ -71,7 +71,7 @@ class PerMessageValues(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """An entry with live messages, as it is seen from outside."""
+    """An entry with live messages, as a value."""
 
     first: int
     index: int

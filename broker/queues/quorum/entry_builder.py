@@ -314,7 +314,7 @@ class NodeClock(Protocol):
 class QueueTime:
     """The `QueueClock` of one leadership: it also stamps entries, and dates the deaths of messages.
 
-    Deadlines that are written down are to be told by it, and by no clock: only so is one that this
+    Deadlines that are written down are measured by it, and by no clock: only so is one that this
     leader has written true for the next.
     """
 

@@ -430,7 +430,7 @@ def columns_of(
 
 
 def times_of(expiries: Expiries | None) -> Sequence[int]:
-    """When messages expire, as `columns_of` is told; they are not changed any more then."""
+    """When messages expire, as `columns_of` takes it; they are not changed any more then."""
     if expiries is None:
         return ()
     if expiries.count(NEVER_MS):

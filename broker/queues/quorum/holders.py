@@ -25,9 +25,7 @@ from fluffle.broker.queues.queue_api import (
     SharedCredit,
     TimedOutDeliveries,
 )
-from fluffle.broker.queues.quorum.effects import (
-    Effect,
-)
+from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     Delivered,
@@ -36,9 +34,7 @@ from fluffle.broker.queues.quorum.facts import (
     Key,
 )
 from fluffle.broker.queues.quorum.log_journal import LogJournal
-from fluffle.broker.queues.quorum.proposals import (
-    EffectBuffer,
-)
+from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import Hold, State
 from fluffle.protocol.errors import ProtocolError
@@ -50,7 +46,7 @@ LEAVING_BYTES_MAX = 8 << 20
 """Of one queue."""
 
 Room = Callable[[Key], int]
-"""How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
+"""How many messages the client of a consumer takes now; it wakes the consumer after a 0."""
 
 
 class HolderNotifications(Protocol):
@@ -146,11 +142,11 @@ class Getter:
         self._on_overdue(late)
 
     def timed_out(self, lost: TimedOutDeliveries) -> None:
-        raise AssertionError("its edge is told")
+        raise AssertionError("its client gets a TimedOut")
 
 
 class UnsentContents:
-    """Contents that are handed out, and have not left for their edges.
+    """Contents that are handed out, and have not left for their clients.
 
     However many the consumers of a queue have room for, there is a limit to them.
     """
@@ -184,19 +180,19 @@ class UnsentContents:
 
 
 class RemoteSink:
-    """The `Sink` of a consumer that is at an edge."""
+    """The `Sink` of a consumer that a session has attached."""
 
-    __slots__ = ("_edges", "_leaving", "_room", "key", "unnoted")
+    __slots__ = ("_leaving", "_notifications", "_room", "key", "unnoted")
 
     def __init__(
-        self, key: Key, edges: HolderNotifications, room: Room, leaving: UnsentContents
+        self, key: Key, notifications: HolderNotifications, room: Room, leaving: UnsentContents
     ) -> None:
         self.key = key
-        self._edges = edges
+        self._notifications = notifications
         self._room = room
         self._leaving = leaving
         self.unnoted = 0
-        """Messages that the engine has handed out, of which whoever tells the room knows nothing
+        """Messages that the engine has handed out, of which whoever says the room knows nothing
         yet: it hands out more than once in a turn."""
 
     def room(self, consumer: Consumer) -> int:
@@ -208,19 +204,19 @@ class RemoteSink:
         self._leaving.add(delivery_batch)
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        self._edges.deliver(self.key, delivery_batch)
+        self._notifications.deliver(self.key, delivery_batch)
 
     def cancelled(self, consumer: Consumer) -> None:
-        self._edges.cancelled(self.key)
+        self._notifications.cancelled(self.key)
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
-        self._edges.overdue(self.key, late)
+        self._notifications.overdue(self.key, late)
 
     def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
-        raise AssertionError("its edge is told")
+        raise AssertionError("its client gets a TimedOut")
 
     def activity_changed(self, consumer: Consumer) -> None:
-        self._edges.activity_changed(self.key, consumer)
+        self._notifications.activity_changed(self.key, consumer)
 
 
 class DeliveryPart(NamedTuple):
@@ -294,16 +290,16 @@ class HolderState:
 class Holders:
     """All of a queue, by key; in the order in which they were attached."""
 
-    __slots__ = ("_counts", "_edges", "_getters", "_held", "_leaving", "_queue", "_room")
+    __slots__ = ("_counts", "_getters", "_held", "_leaving", "_notifications", "_queue", "_room")
 
-    def __init__(self, queue: Queue, edges: HolderNotifications, room: Room) -> None:
+    def __init__(self, queue: Queue, notifications: HolderNotifications, room: Room) -> None:
         self._held: dict[Key, HolderState] = EMPTY_DICT
         self._getters: dict[tuple[Key, int], Key] = EMPTY_DICT
         """By session and channel."""
         self._counts: dict[Key, int] = EMPTY_DICT
         """How many a session has."""
         self._queue = queue
-        self._edges = edges
+        self._notifications = notifications
         self._room = room
         self._leaving = UnsentContents()
 
@@ -339,13 +335,13 @@ class Holders:
         """Somebody is there; a consumer is not served before the engine has it."""
         holder: Consumer | Getter
         if isinstance(attached, GetterAttached):
-            on_overdue = partial(self._edges.overdue, attached.key)
+            on_overdue = partial(self._notifications.overdue, attached.key)
             holder = Getter(self._queue, no_ack=False, on_overdue=on_overdue)
         else:
             holder = Consumer(
                 attached.tag,
                 self._queue,
-                RemoteSink(attached.key, self._edges, self._room, self._leaving),
+                RemoteSink(attached.key, self._notifications, self._room, self._leaving),
                 shared=SharedCredit(),
                 prefetch=attached.prefetch,
                 priority=attached.priority,  # mutant: C1
@@ -368,7 +364,7 @@ class Holders:
         return (key, self._held[key]) if key is not None else None
 
     def wake(self, key: Key) -> None:
-        """The edge of a consumer may have room again."""
+        """The client of a consumer may have room again."""
         held = self._held.get(key)
         if held is not None and isinstance(held.holder, Consumer) and held.holder.parked:
             self._queue.wake(held.holder)
@@ -430,7 +426,7 @@ class DeliveryResender:
                 try:
                     again = self._read_again(piece, delivery_batch)
                 except UnreadableMessages:
-                    return  # whoever owns this has been told that it is damaged
+                    return  # the host has heard that it is damaged
                 self._effects.keep_known(partial(self._repeated, holder, again))
 
     def _of(self, key: Key) -> list[tuple[range, Hold]]:

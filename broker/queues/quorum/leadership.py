@@ -51,11 +51,7 @@ from fluffle.broker.queues.quorum.effects import (
     Withdrawn,
 )
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
-from fluffle.broker.queues.quorum.entry_codec import (
-    VERSION,
-    encode_settings,
-    settings_on_record,
-)
+from fluffle.broker.queues.quorum.entry_codec import VERSION, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import (
     NOBODY,
     Acted,
@@ -78,12 +74,7 @@ from fluffle.broker.queues.quorum.holders import (
     on_record_before,
 )
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.log_journal import (
-    ImageDueTimes,
-    LogJournal,
-    Purge,
-    stored_of,
-)
+from fluffle.broker.queues.quorum.log_journal import ImageDueTimes, LogJournal, Purge, stored_of
 from fluffle.broker.queues.quorum.proposals import (
     BufferedEffect,
     EffectBuffer,
@@ -111,7 +102,7 @@ are, which costs less."""
 
 
 class BufferedNotifications:
-    """The `HolderNotifications` of a leadership: what its queue tells goes on record first."""
+    """The `HolderNotifications` of a leadership: what its queue says goes on record first."""
 
     __slots__ = ("_builder", "_effects", "_leadership")
 
@@ -126,7 +117,7 @@ class BufferedNotifications:
         raise AssertionError("a delivery leaves through the effect buffer")
 
     def cancelled(self, holder: Key) -> None:
-        """Whoever deletes a queue tells its edges."""
+        """Clients hear of it from whoever deletes the queue."""
 
     def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
         self._leadership.time_out(holder, late)
@@ -136,8 +127,8 @@ class BufferedNotifications:
         self._builder.name_active(holder if consumer.is_active else NOBODY)  # mutant: R12a
         held = self._leadership.holders.get(holder)
         if held is not None:
-            told = Activity(held.session, holder, consumer.is_active)
-            self._effects.keep_known(lambda: [told])
+            effect = Activity(held.session, holder, consumer.is_active)
+            self._effects.keep_known(lambda: [effect])
 
 
 class Leadership:
@@ -208,7 +199,7 @@ class Leadership:
         self.outbox = DeadLetterOutbox(
             self.queue, self._contents, self._builder,
             dead_letter=host.dead_letter, source=(host.group, term), time=time, touch=host.touch,
-            patience_ms=host.dead_letter_patience_ms,
+            confirm_timeout_ms=host.dead_letter_confirm_timeout_ms,
         )  # fmt: skip
         """What has died and must arrive."""
         self._settlement = Settlement(
@@ -290,7 +281,7 @@ class Leadership:
         """This node leads no more.  Nothing of it leaves after this."""
         self.is_over = True
 
-    # What edges ask for
+    # What clients ask for
 
     def publish(
         self, session: Key, first: int, origins: list[Origin], contents: list[bytes],
@@ -344,7 +335,7 @@ class Leadership:
         is_shared = not self.queue.spec.single_active_consumer
         delivery_batch = (
             self.queue.get(holder) if is_shared else None
-        )  # as edges know, who ask nothing
+        )  # as clients know, who ask nothing
         if delivery_batch is not None:
             self._handed_out([delivery_batch], lambda _handout: key)
         elif self.queue.damage is not None:
@@ -365,7 +356,7 @@ class Leadership:
         held = self.holders.add(fact)
         assert isinstance(held.holder, Consumer)
         self._answered(session, number, key)
-        self.queue.attach(held.holder)  # behind the answer: an edge knows no key before
+        self.queue.attach(held.holder)  # behind the answer: no client knows the key before
 
     def detach(
         self, session: Key, number: int, holder: Key, *, outcome: Outcome | None = None
@@ -403,7 +394,7 @@ class Leadership:
     def drop_session(self, session: Key, outcome: Outcome, *, keeps_row: bool = False) -> None:
         """A session is over: all that its consumers hold comes back, and they go.
 
-        If the session is kept, with what is known of its operations, its edge is told.
+        If the session is kept, with what is known of its operations, its client gets a `Withdrawn`.
         """
         for key in list(self.holders.of_session(session)):
             if keeps_row:
@@ -579,7 +570,7 @@ class Leadership:
         self._release(self._effects.apply())
 
     def _release(self, kept: list[BufferedEffect]) -> None:
-        """Edges are told what is known, and the dead are handed on."""
+        """Effects leave for the clients, and the dead are handed on."""
         effects = [effect for effect in kept if not isinstance(effect, Dead)]
         if effects:
             self._host.release(effects)
@@ -653,14 +644,14 @@ class Member:
         self._reads = reads
         self.image = Image(reads=reads)
         self.leadership: Leadership | None = None
-        """While this node leads.  Another object is another leadership: whoever told edges of the
-        one must tell them of the other."""
+        """While this node leads.  Another object is another leadership: who announced the
+        one to clients must announce the other."""
         self.reign = 0, 0
         """Term and number in it, from 1, of the last leadership here."""
         self._host = host
         self._is_led = False
         self._is_failing = False
-        """Whether it leads again only when it is told to."""
+        """Whether it leads again only after `lead_again`."""
         self._under_way = 0
         """How many proposals have no fate yet."""
 
@@ -739,9 +730,9 @@ class Member:
     def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
         self._under_way += 1
 
-        def told(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
+        def known(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
             self._under_way -= 1
             on_fate(is_applied)
             self._lead_anew()
 
-        self._host.log.propose(payload, told)
+        self._host.log.propose(payload, known)

@@ -23,13 +23,7 @@ from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
-from fluffle.broker.queues.expiry_times import (
-    NEVER_MS,
-    NO_SPAN,
-    Deadlines,
-    Expiries,
-    alike,
-)
+from fluffle.broker.queues.expiry_times import NEVER_MS, NO_SPAN, Deadlines, Expiries, alike
 from fluffle.broker.queues.journal import (
     Damage,
     DiskProgress,
@@ -101,7 +95,7 @@ class AppliedProgress:
 
     def __init__(self) -> None:
         self.ticket = 1
-        """Of the entry that is being drafted."""
+        """Of the entry that is being built."""
         self.durable = 0
         """Of the last one that is applied."""
 
@@ -159,7 +153,7 @@ class LogJournal:
         for entry in self.state.entries.between(first, stop):
             yield from self._ready_of(entry, first, stop)
 
-    # What the engine tells
+    # What the engine writes
 
     def enqueued(
         self,
@@ -295,7 +289,7 @@ class EntryReader:
 class PriorityLogJournal:
     """The `JournalByPriority` of a quorum queue's leader, once messages have several priorities.
 
-    An entry of the log holds messages of all priorities.  What the image says of each tells them
+    An entry of the log holds messages of all priorities.  What the image says of each keeps them
     apart: so a leader that begins reads no message, and whoever reads those of one priority looks
     at no others that came with them.
     """

@@ -18,23 +18,10 @@ from typing import Protocol, TypeAlias
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
-from fluffle.broker.queues.quorum.effects import (
-    Dead,
-    Effect,
-)
-from fluffle.broker.queues.quorum.entry_builder import (
-    EntryBuilder,
-    EntryVersions,
-    NodeClock,
-)
-from fluffle.broker.queues.quorum.entry_codec import (
-    FactBatch,
-    encode,
-)
-from fluffle.broker.queues.quorum.facts import (
-    Key,
-    Purged,
-)
+from fluffle.broker.queues.quorum.effects import Dead, Effect
+from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, NodeClock
+from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode
+from fluffle.broker.queues.quorum.facts import Key, Purged
 from fluffle.broker.queues.quorum.log_journal import EntrySource, Purge
 from fluffle.broker.queues.settings import QueueSettings
 
@@ -100,14 +87,14 @@ class EffectBuffer:
     def __init__(self, builder: EntryBuilder) -> None:
         self._builder = builder
         self._waiting: list[EffectSource] = []
-        """What rests on the entry that is being drafted."""
+        """What rests on the entry that is being built."""
         self._under_way: list[list[EffectSource]] = []
         """The same of each entry that is proposed and not applied."""
         self._known: list[EffectSource] = []
         """What rests on nothing that is not applied."""
 
     def keep(self, later: EffectSource) -> None:
-        """Until the entry that is being drafted is applied."""
+        """Until the entry that is being built is applied."""
         self._waiting.append(later)  # mutant: R1
 
     def keep_known(self, later: EffectSource) -> None:
@@ -120,7 +107,7 @@ class EffectBuffer:
             self._known.append(later)
 
     def propose(self) -> None:
-        """The entry is drafted, and under way."""
+        """The entry is built, and under way."""
         self._under_way.append(self._waiting)
         self._waiting = []
 
@@ -178,7 +165,7 @@ class Proposals:
         on_fate: Callable[[bool], None],
         on_swept: Callable[[bool], None],
     ) -> None:
-        """`on_fate` hears what becomes of each entry that was drafted, `on_swept` of each piece of
+        """`on_fate` hears what becomes of each entry, `on_swept` of each piece of
         a purge."""
         self._versions = versions
         self._host = host
@@ -193,7 +180,7 @@ class Proposals:
         return bool(self._waiting)
 
     def add(self, batch: FactBatch, content_bytes: int) -> None:
-        """An entry is drafted."""
+        """An entry is built."""
         payload = encode(batch, self._versions.version)
         self._waiting.append(ProposedEntry(payload, content_bytes))
 
@@ -244,7 +231,7 @@ class LeaderHost(Protocol):
     def queues(self) -> KnownQueues: ...
 
     @property
-    def dead_letter_patience_ms(self) -> int:
+    def dead_letter_confirm_timeout_ms(self) -> int:
         """For how long a queue may say nothing of what has died and must arrive there."""
 
     @property
@@ -252,7 +239,7 @@ class LeaderHost(Protocol):
         """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
 
     def room(self, holder: Key) -> int:
-        """How many messages the edge of a consumer takes now; it wakes the consumer after a 0."""
+        """How many messages the client of a consumer takes now; it wakes the consumer after a 0."""
 
     def touch(self) -> None:
         """Have `pump` called before this turn ends."""
@@ -261,7 +248,7 @@ class LeaderHost(Protocol):
         """Have it called after so many milliseconds."""
 
     def release(self, effects: list[Effect]) -> None:
-        """Take what edges must be told."""
+        """Take what goes to clients."""
 
     def ended(self) -> None:
         """The leadership is over."""

@@ -72,11 +72,11 @@ class SessionTable:
         self._again: dict[Key, Ranges] = EMPTY_DICT
         """Operations that were asked for again, and will be answered: once for all times."""
         self._too_soon: dict[Key, None] = EMPTY_DICT
-        """Sessions that will be told what is expected of them."""
+        """Sessions that will get an `Expected`."""
         self._keys = {session.id: key for key, session in sessions} or EMPTY_DICT
 
     def key_of(self, session_id: SessionId) -> Key | None:
-        """None for one that is not open: an edge that goes on with it has lost it."""
+        """None for one that is not open: a client that goes on with it has lost it."""
         return self._keys.get(session_id)
 
     def ids(self) -> list[SessionId]:
@@ -107,7 +107,7 @@ class SessionTable:
         self._touch()
 
     def acknowledge(self, session: Key, below: int) -> None:
-        """The edge knows the outcomes of all operations below `below`."""
+        """The client knows the outcomes of all operations below `below`."""
         known = self._state.sessions.get(session)
         if known is None or not (known.refused or known.answers):
             return
@@ -270,12 +270,12 @@ class Publisher(NamedTuple):
 
     def _refuse(self, session: Key, first: int, count: int) -> None:
         self.sessions.advance(OperationsRefused(session, first, count))
-        told = NotTaken(session, first, count)
-        self.effects.keep(lambda: [told])  # mutant: LE24
+        effect = NotTaken(session, first, count)
+        self.effects.keep(lambda: [effect])  # mutant: LE24
 
     def _confirm(self, session: Key, first: int, count: int) -> None:
-        told = Done(session, first, count)
-        self.effects.keep(lambda: [told])
+        effect = Done(session, first, count)
+        self.effects.keep(lambda: [effect])
 
 
 def intake_of(queue: Queue) -> Enqueue:

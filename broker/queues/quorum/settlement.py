@@ -89,7 +89,7 @@ class Settlement:
         self._outbox = outbox
 
     def settle(self, holder: Key, parts: Iterable[DeliveryPart], outcome: Outcome) -> None:
-        """Parts of hand-outs of somebody have ended: said, and told to the engine."""
+        """Parts of hand-outs of somebody have ended: on record, and in the engine."""
         for part in parts:
             counts = part.delivery_batch.counts
             engine_outcome = outcome
@@ -106,8 +106,8 @@ class Settlement:
         key, parts = held.attached.key, held.take_of(late.delivery_batches)
         tokens = [(part.delivery_batch.counts.acquired, part.run) for part in parts]
         self.settle(key, parts, Outcome.TIMED_OUT)
-        told = TimedOut(held.session, key, tokens, late.held_ms, late.timeout_ms)
-        self._effects.keep(lambda: [told])
+        effect = TimedOut(held.session, key, tokens, late.held_ms, late.timeout_ms)
+        self._effects.keep(lambda: [effect])
 
     def _come_back(self, holder: Key, part: DeliveryPart, outcome: Outcome) -> Outcome:
         """Messages wait again, unless that is once too often, or must wait for that; what it is for
@@ -136,7 +136,7 @@ class Settlement:
         return self._time.now_ms() + wait_ms if wait_ms else 0
 
     def _delay(self, part: DeliveryPart, counts: Counts, ready_at_ms: int) -> None:
-        """An edge may be gone before what it was to be handed is in the image."""
+        """A client may be gone before what it was to be handed is in the image."""
         delivery_batch, inside = part.delivery_batch, slice(part.start, part.stop)
         expiries = delivery_batch.expiries and delivery_batch.expiries[inside]
         messages = None
@@ -189,7 +189,7 @@ class Settlement:
         self._effects.keep(partial(self._unwanted, reason, count))
 
     def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
-        """What nobody wants is gone by what is applied; it is counted, and nobody told."""
+        """What nobody wants is gone by what is applied; it is only counted."""
         died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
         self._dead_letter(self._queue.name, self._queue.settings, died)
         return []
@@ -221,7 +221,7 @@ class Settlement:
                 try:
                     origins, contents = self._contents.fetch(dead.run)  # mutant: LE21
                 except UnreadableMessages:
-                    return  # whoever owns this has been told that it is damaged
+                    return  # the host has heard that it is damaged
             reason, counts = DEATH_REASONS[dead.reason], counts_along(dead)
             died = DeadMessages(reason, origins, contents, dead.time_ms, counts, QueueType.QUORUM)
             self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14c

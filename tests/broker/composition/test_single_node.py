@@ -16,7 +16,7 @@ from pamqp.common import FieldTable
 
 from fluffle.broker.composition.single_node import SingleNode
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
+from fluffle.broker.queues.quorum.dead_letter_outbox import CONFIRM_TIMEOUT_MS
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.support.cluster_nodes import ClusterNode, until
 from tests.support.deadlines import soon
@@ -137,7 +137,9 @@ async def test_what_was_acknowledged_does_not_come_back_after_a_stop(scene: Scen
 async def test_what_must_arrive_does_as_soon_as_it_leads_somewhere(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fluffle.broker.queues.quorum.dead_letter_outbox.PAUSE_MS", PATIENCE_MS)
+    monkeypatch.setattr(
+        "fluffle.broker.queues.quorum.dead_letter_outbox.PAUSE_MS", CONFIRM_TIMEOUT_MS
+    )
     queue = await scene.declare(
         "dying",
         **{

@@ -110,7 +110,7 @@ QUEUES = [
         "what must arrive is said to have when it is sent",
         Swap(
             "A.B(A.C.D, A.C.E, F)",
-            "(A.B(A.C.D, A.C.E, F), [A._told(way.sequence, is_there=True) for way in ways])",
+            "(A.B(A.C.D, A.C.E, F), [A._on_result(way.sequence, is_there=True) for way in ways])",
         ),
     ),
     Mutant(

@@ -11,7 +11,7 @@ from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.dead_letter_outbox import (
-    PATIENCE_MS,
+    CONFIRM_TIMEOUT_MS,
     PAUSE_MS,
     UNDER_WAY_BYTES_MAX,
     UNDER_WAY_MAX,
@@ -134,8 +134,8 @@ def test_what_is_refused_is_tried_again_after_ever_longer() -> None:
 def test_who_says_nothing_is_asked_again_after_long() -> None:
     harness, _session = with_dead(1)
     assert posted(harness) == [b"body 0"]
-    assert harness.wakes[-1] == PATIENCE_MS
-    after(harness, PATIENCE_MS - 1)
+    assert harness.wakes[-1] == CONFIRM_TIMEOUT_MS
+    after(harness, CONFIRM_TIMEOUT_MS - 1)
     assert not harness.died
     after(harness, 1)
     assert posted(harness) == [b"body 0"]
@@ -302,7 +302,7 @@ def test_nothing_is_kept_for_a_queue_that_is_told_nothing() -> None:
 def test_no_more_is_kept_of_queues_that_are_deleted_than_of_some(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fluffle.broker.queues.quorum.dead_letter_outbox.TOLD_MAX", 2)
+    monkeypatch.setattr("fluffle.broker.queues.quorum.dead_letter_outbox.NOTIFIED_MAX", 2)
     harness, _session = with_dead(2)
     [dead] = harness.died
     [first, second] = dead.parcels or []

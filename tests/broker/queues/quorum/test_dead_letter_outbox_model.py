@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
-from fluffle.broker.queues.quorum.dead_letter_outbox import PATIENCE_MS
+from fluffle.broker.queues.quorum.dead_letter_outbox import CONFIRM_TIMEOUT_MS
 from fluffle.broker.queues.quorum.facts import Reason
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
@@ -66,7 +66,7 @@ class Sending(LeaderHarness):
             assert looks < LOOKS_MAX, "they do not arrive"
             while self.under_way:
                 self.answer(0, is_taken=True)
-            self.now_ms += PATIENCE_MS
+            self.now_ms += CONFIRM_TIMEOUT_MS
             self.is_touched = True
             self.settle_down()
         super().check()

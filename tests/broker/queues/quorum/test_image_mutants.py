@@ -17,12 +17,7 @@ from fluffle.broker.queues.quorum.facts import InvalidEntry
 from tests.broker.queues.quorum import test_dead_letter_outbox_model
 from tests.broker.queues.quorum.sample_facts import applied, busy
 from tests.broker.queues.quorum.test_image_model import tell
-from tests.broker.queues.quorum.test_leadership import (
-    BROUGHT,
-    PRIORITIES,
-    make_small,
-    whatever,
-)
+from tests.broker.queues.quorum.test_leadership import BROUGHT, PRIORITIES, make_small, whatever
 from tests.broker.queues.quorum.test_state import REFUSED
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import FAMILIES

@@ -16,11 +16,7 @@ from fluffle.broker.queues.queue_api import PeekRequest
 from fluffle.broker.queues.quorum import dead_letter_outbox, leadership
 from fluffle.broker.queues.quorum.entries import Entries
 from fluffle.broker.queues.quorum.entry_codec import decode
-from fluffle.broker.queues.quorum.facts import (
-    DeadLettered,
-    DeadLettering,
-    Reason,
-)
+from fluffle.broker.queues.quorum.facts import DeadLettered, DeadLettering, Reason
 from fluffle.broker.queues.quorum.log_journal import LogJournal
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
 from tests.broker.queues.quorum.test_leadership import make_small

@@ -9,12 +9,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.entry_codec import decode, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import Dropped, InvalidEntry, SpecChanged
-from fluffle.broker.queues.settings import (
-    DeadLetterStrategy,
-    DelayedRetry,
-    Overflow,
-    QueueSettings,
-)
+from fluffle.broker.queues.settings import DeadLetterStrategy, DelayedRetry, Overflow, QueueSettings
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies
 from tests.broker.queues.quorum.leader_harness import quorum
 
