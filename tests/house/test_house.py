@@ -11,7 +11,6 @@ from tests.house.source_tree import ROOT, Module
 from tests.house.unit_tests import ModuleTests
 
 NOUNS_IN_ING = {
-    "broker.queues.quorum.encoding": "the form of an entry as bytes",
     "broker.routing": "AMQP's word",
     "broker.testing": "a released name: `fluffle.broker.testing`",
     "raft.tuning": "what an operator does to the limits in it",
@@ -20,10 +19,10 @@ NOUNS_IN_ING = {
 
 FOREIGN_NAMES = {"Allow", "Authorization"}
 """Headers of HTTP."""
-LOOSE_COUNT_MAX = 35
+LOOSE_COUNT_MAX = 15
 LOOSE_LINES_MAX = 130
 BUNDLE_COUNT_MAX = 13
-CYCLE_SIZES_MAX = (7, 6, 4, 3, 2, 2, 2, 2)
+CYCLE_SIZES_MAX = (7, 6, 4, 2)
 """Imports for types count.  In the order of their sizes."""
 TESTED_ELSEWHERE = {
     "broker.cli.": ("tests/broker/cli/test_commands.py", "commands, run as an operator does"),
@@ -32,7 +31,7 @@ TESTED_ELSEWHERE = {
     "broker.testing.celery": ("tests/interop/test_celery.py", "a plugin that pytest loads"),
 }
 """Modules that nothing with a test imports by a statement: where they are tested, and how."""
-UNNAMED_COUNT_MAX = 252
+UNNAMED_COUNT_MAX = 185
 """Modules without a test file of their name.  It may be lowered, and not be raised."""
 
 PATH = re.compile(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+)/?(?:\.py)?`")
