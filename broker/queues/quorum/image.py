@@ -40,7 +40,6 @@ from fluffle.broker.queues.quorum.entry_codec import (
     decode,
     fact_of,
     row_of,
-    version_of,
 )
 from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
@@ -118,8 +117,9 @@ class Image:
         Entries that have brought no messages are never needed again and not among them.
         Raises `InvalidEntry`.
         """
-        apply_batch(self.state, index, decode(payload, self.reads))
-        self.version = max(self.version, version_of(payload))
+        batch = decode(payload, self.reads)
+        apply_batch(self.state, index, batch)
+        self.version = max(self.version, batch.version)
         dead, self.state.dead = self.state.dead, []
         return dead
 

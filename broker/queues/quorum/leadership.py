@@ -503,7 +503,7 @@ class Leadership:
         if self._proposals or not self._log.takes(self._builder.content_bytes):
             return []
         self._versions.announce()
-        self._hand_out()
+        self._handed(self.queue.pump())
         self._release(self._effects.take_known())
         self.outbox.post()
         self._logged_keys.say()
@@ -519,10 +519,6 @@ class Leadership:
         self._proposals.add(self._builder.finish(self._time.now_ms()), content_bytes)
         self._effects.propose()
         self._contents.commits.ticket += 1  # mutant: LE29 M28
-
-    def _hand_out(self) -> None:
-        """Serve those consumers that have room."""
-        self._handed(self.queue.pump())
 
     def _handed(self, delivery_batches: list[DeliveryBatch]) -> None:
         """Messages are in consumers' hands, and leave when that is applied."""
@@ -665,16 +661,13 @@ class Member:
         """Raises `InvalidEntry`: the image is worth nothing then, and nobody leads with it."""
         for entry in entries:
             try:
-                self._apply(entry)
+                if entry.kind == DATA:
+                    self.image.apply(entry.index, entry.payload)
+                else:
+                    self.image.pass_over(entry.index)
             except InvalidEntry as unfit:
                 self._end()
                 raise InvalidEntry(f"entry {entry.index}: {unfit}") from unfit
-
-    def _apply(self, entry: Entry) -> None:
-        if entry.kind == DATA:
-            self.image.apply(entry.index, entry.payload)
-        else:
-            self.image.pass_over(entry.index)
 
     def led(self, term: int) -> None:
         self._is_led = True
