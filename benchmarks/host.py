@@ -34,8 +34,7 @@ from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
-from fluffle.storage.store import Store
-from fluffle.storage.writer import Result, commit
+from fluffle.storage.store import Result, Store, commit
 
 ROUNDS = 5
 BATCHES = 2_000

@@ -31,8 +31,7 @@ from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.store import Store
-from fluffle.storage.writer import WriterThread
+from fluffle.storage.store import Store, WriterThread
 
 THREE = Config.initial(["a", "b", "c"])
 SIZES = {"100 B": 100, "1 KiB": 1024}

@@ -34,8 +34,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.storage.environment import MAP_BYTES, STORE_FOLDER, Environment, open_environment
 from fluffle.storage.layout import Table
-from fluffle.storage.store import Store
-from fluffle.storage.writer import InstantWriter
+from fluffle.storage.store import InstantWriter, Store
 from tests.support.daemon import Daemon
 from tests.support.queue_host import FakeTurn
 

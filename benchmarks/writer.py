@@ -24,13 +24,11 @@ import uvloop
 
 from benchmarks.machine import anonymous_bytes, cpu_s
 from benchmarks.report import markdown_table
-from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment, read_environment
 from fluffle.storage.errors import StorageError
-from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.store import Store
-from fluffle.storage.writer import Result, Writer, WriterThread, commit
+from fluffle.storage.log import UpkeepTuning
+from fluffle.storage.store import Batch, Result, Store, Writer, WriterThread, commit
 
 MESSAGE_BYTES = 100
 CALLBACK_S = 0.001

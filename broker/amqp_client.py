@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from fluffle.protocol.client_reader import ClientReader, InvalidFrames, ReceivedMethod
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import (
     Basic,
     Channel,

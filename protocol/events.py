@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 
 
 @dataclass(slots=True)

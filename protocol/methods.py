@@ -33,7 +33,7 @@ from pamqp.commands import (
 from pamqp.common import FieldTable as PamqpTable
 
 from fluffle.protocol import wire
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.spec import (
     FRAME_END,
     FRAME_METHOD,

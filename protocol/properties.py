@@ -28,7 +28,7 @@ from operator import itemgetter
 from typing import Any
 
 from fluffle.protocol import wire
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.spec import (
     CLASS_BASIC,
     DIRECT_REPLY_TO,

@@ -15,7 +15,7 @@ that are not whole up to a limit.
 from collections.abc import Callable
 from struct import Struct
 
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.events import (
     Acks,
     Event,

@@ -63,8 +63,6 @@ from fluffle.raft.state import Chance, GroupState, Node
 from fluffle.raft.tuning import Tuning
 
 Receiver = TypeVar("Receiver")
-
-
 News = TypeVar("News")
 
 
@@ -72,14 +70,11 @@ News = TypeVar("News")
 
 
 Handler = Callable[[GroupState, NodeId, Any], None]
-
-
 FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
     AppendRequest: replication.on_append_request,
     SnapshotOffer: snapshots.on_snapshot_offer,
     SnapshotChunk: snapshots.on_snapshot_chunk,
 }
-
 
 ANY_ROLE: dict[type[GroupMessage], Handler] = {
     PreVoteRequest: election.on_pre_vote_request,
@@ -87,7 +82,6 @@ ANY_ROLE: dict[type[GroupMessage], Handler] = {
     LeaderQuery: election.on_leader_query,
 }
 """For every role; the terms of the first two are those of elections that may never be held."""
-
 
 HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
     Role.FOLLOWER: {

@@ -19,7 +19,9 @@ from fluffle.storage.heads import HEAD, OWNER, Heads, kind_of, term_of
 from fluffle.storage.layout import (
     SEQUENCE,
     Bytes,
+    Deletion,
     Part,
+    Record,
     Table,
     catalog_item,
     cold_part,
@@ -28,9 +30,7 @@ from fluffle.storage.layout import (
     raft_place,
     sequence_number,
 )
-from fluffle.storage.log import Log
-from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.record import Deletion, Record
+from fluffle.storage.log import Log, UpkeepTuning
 from fluffle.storage.recovery import Recovery
 
 SLICE = 256

@@ -11,14 +11,16 @@ from fluffle.storage.layout import (
     SEQUENCE,
     Bytes,
     Part,
+    Record,
     Table,
     cold_head,
     cold_index,
     cold_key,
     cold_part,
     cold_piece,
+    row_of,
+    sequence_of,
 )
-from fluffle.storage.record import Record, row_of, sequence_of
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Logs of all groups: entries by group and index, in a hot and a cold table.
 
-        append                          mover
+        append                        HotWindow
     ------------>  hot: records  ------------------>  cold: parts by (group, index)
                    by sequence     what has survived
 
@@ -9,16 +9,27 @@ dirty a page for each group.  The newest records are the hot window; when it is 
 record goes, and entries in it that are not deleted move to the cold table, in the same commit.
 
 Rule 1: records leave in the order they came.  Hence a deletion need be kept only until what it
-deletes in the cold table is gone: until then it is a debt, and its record stays.
+deletes in the cold table is gone: until then it is pending, and its record stays.
 Rule 2: everything is decided in memory, by one thread.  `begin` says what a commit is to do,
 `finish` believes it.  One commit at a time.
 Rule 3: the newest record stays; it holds the sequence number and the greatest group id.
+
+This upkeep rides on commits.  Each does a little, in proportion to what it brings, so that no
+commit waits for upkeep and it does not fall behind.  Only deletions of long stretches take many
+commits, and those follow of themselves when there is nothing else to do.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import NamedTuple
 
-from fluffle.storage.disk import CommitResult, Disk, View, WriteTransaction
+from fluffle.raft.ranges import Ranges
+from fluffle.storage.disk import CommitResult, Disk, Trim, View, WriteTransaction
 from fluffle.storage.entry_reader import (
     Entry,
     EntryHead,
@@ -34,21 +45,328 @@ from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import (
     INDEX_END,
     SEQUENCE,
+    Change,
+    Deletion,
+    Packer,
     Part,
+    Record,
+    Row,
     Table,
     cold_index,
     cold_key,
+    cold_value,
+    place,
     sequence_number,
+    sequence_of,
 )
-from fluffle.storage.mover import HotWindow, Move, PendingDeletion, UpkeepTuning
-from fluffle.storage.positions import Positions
-from fluffle.storage.record import Change, Deletion, Packer, Record, Row, place, sequence_of
 
 SLICE = 1024
 """No view looks at more entries or records before it ends."""
 
 NO_LIMIT = 1 << 62
 """More bytes than there can be."""
+
+COMPACT_ENTRIES = 512
+"""Entries that are gone are cut off the front once there are so many, and they are half."""
+
+
+# Where entries are
+
+
+class Positions:
+    """Positions of one group.  Cold indexes are below hot ones, except for those to be deleted."""
+
+    __slots__ = ("_head", "_indexes", "_places", "cold_first", "cold_stop", "last")
+
+    def __init__(self) -> None:
+        self._indexes = array("Q")
+        """Rising, from `_head` on."""
+        self._places = array("Q")
+        """Where each begins; 0 if it is deleted."""
+        self._head = 0
+        self.cold_first = 0
+        self.cold_stop = 0
+        """No cold entry is outside these two; within them some may be missing."""
+        self.last = 0
+        """Greatest index that was submitted and not deleted again; the next is greater."""
+
+    @property
+    def is_empty(self) -> bool:
+        return self._head == len(self._indexes) and self.cold_first == self.cold_stop
+
+    @property
+    def is_forgettable(self) -> bool:
+        """Whether nothing is known that would be missed, nor on its way."""
+        return self.is_empty and self.last == 0
+
+    def cold_end(self, stop: int) -> int:
+        """Return where to stop looking for cold entries, at `stop` at the latest."""
+        hot_first = self._indexes[self._head] if self._head < len(self._indexes) else stop
+        return min(stop, hot_first, self.cold_stop)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Return two indexes: no entry is below the first, or not below the second."""
+        if self._head == len(self._indexes):
+            return self.cold_first, self.cold_stop
+        hot_first, hot_stop = self._indexes[self._head], self._indexes[-1] + 1
+        if self.cold_first == self.cold_stop:
+            return hot_first, hot_stop
+        return min(self.cold_first, hot_first), max(self.cold_stop, hot_stop)
+
+    def append(self, index: int, place: int) -> None:
+        self._indexes.append(index)
+        self._places.append(place)
+
+    def find(self, index: int) -> int:
+        """Return the place where a hot entry begins; 0 if it is not there."""
+        at = bisect_left(self._indexes, index, self._head)
+        return self._places[at] if at < len(self._indexes) and self._indexes[at] == index else 0
+
+    def hot(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Return indexes and places of hot entries, in order."""
+        at = bisect_left(self._indexes, first, self._head)
+        end = bisect_left(self._indexes, stop, at)
+        live = zip(self._indexes[at:end], self._places[at:end], strict=True)
+        return ((index, place) for index, place in live if place)
+
+    def delete(self, first: int, stop: int) -> bool:
+        """Forget hot entries; tell whether there may be cold ones to delete as well."""
+        at = bisect_left(self._indexes, first, self._head)
+        end = bisect_left(self._indexes, stop, at)
+        if end == len(self._indexes):
+            while at > self._head and not self._places[at - 1]:
+                at -= 1  # so that an index that is deleted can be appended again
+            del self._indexes[at:], self._places[at:]
+        else:
+            self._places[at:end] = array("Q", bytes(8 * (end - at)))
+        self._skip_deleted()
+        return first < self.cold_stop and stop > self.cold_first
+
+    def move_to_cold(self, index: int) -> None:
+        """Note that a hot entry has moved to the cold table."""
+        self.widen_cold(index)
+        at = bisect_left(self._indexes, index, self._head)
+        self._places[at] = 0
+        self._skip_deleted()
+
+    def widen_cold(self, index: int) -> None:
+        """Widen the bounds of the cold entries to include one."""
+        if self.cold_first == self.cold_stop:
+            self.cold_first, self.cold_stop = index, index + 1
+        self.cold_first = min(self.cold_first, index)
+        self.cold_stop = max(self.cold_stop, index + 1)
+
+    def trimmed(self, first: int, stop: int) -> None:
+        """Note that no cold entry is left from `first` up to `stop`."""
+        if first <= self.cold_first:
+            self.cold_first = min(max(stop, self.cold_first), self.cold_stop)
+        elif stop >= self.cold_stop:
+            self.cold_stop = min(max(first, self.cold_first), self.cold_stop)
+
+    def _skip_deleted(self) -> None:
+        head, places = self._head, self._places
+        while head < len(places) and not places[head]:
+            head += 1
+        if head > COMPACT_ENTRIES and head * 2 > len(places):
+            del self._indexes[:head], self._places[:head]
+            head = 0
+        self._head = head
+
+
+# The hot window
+
+
+class UpkeepTuning(NamedTuple):
+    """Limits of the upkeep that rides on a commit."""
+
+    window_bytes: int = 1 << 25
+    """What is consumed sooner is written only once; but a start reads all of it."""
+    moved_bytes: int = 1 << 18
+    """Records that may leave with one commit: this, or twice what the commit brings."""
+    slack_share: int = 2_048
+    """The window may be too full by one of so many parts before anything leaves: that dirties pages
+    of its own, so small commits had better not do it each."""
+    trimmed_keys: int = 512
+    """Cold parts, or debts, that may go with one commit: this, or twice its deletions."""
+
+
+class PendingDeletion(NamedTuple):
+    """Deletion whose cold entries are not deleted yet."""
+
+    place: int
+    """Of its row; the record stays until the debt is paid."""
+    deletion: Deletion
+
+
+NOTHING = Ranges()
+
+Move = tuple[int, int]
+"""Group and index of an entry that goes to the cold table."""
+
+
+class HotWindow:
+    """Hot records of the logs, and the deletions that are pending."""
+
+    __slots__ = (
+        "_deleted_cold",
+        "_deletions_by_group",
+        "_first_sequence",
+        "_leaving",
+        "_pending_deletions",
+        "_sizes",
+        "_tuning",
+        "_window_bytes",
+    )
+
+    def __init__(self, tuning: UpkeepTuning) -> None:
+        self._tuning = tuning
+        self._sizes: deque[int] = deque()
+        """Of every hot record, oldest first: there may be a hundred thousand."""
+        self._first_sequence = 0
+        """Of the oldest; those of the others follow it."""
+        self._window_bytes = 0
+        self._pending_deletions: deque[PendingDeletion] = deque()
+        """Oldest first."""
+        self._deletions_by_group: dict[int, deque[Deletion]] = {}
+        """The same by group."""
+        self._deleted_cold: dict[int, Ranges] = {}
+        """Results of `deleted_cold` until a deletion of the group ends: a read asks for each, and
+        a sparse deletion makes a debt for each gap."""
+        self._leaving = 0
+        """How many records leave with the commit that runs."""
+
+    @property
+    def has_pending_deletions(self) -> bool:
+        return bool(self._pending_deletions)
+
+    def add_record(self, sequence: int, size_bytes: int) -> None:
+        """Add a record; its sequence number follows that of the one before."""
+        if not self._sizes:
+            self._first_sequence = sequence
+        self._sizes.append(size_bytes)
+        self._window_bytes += size_bytes
+
+    def add_pending_deletion(self, pending_deletion: PendingDeletion) -> None:
+        """Add a deletion of entries that may be cold."""
+        self._pending_deletions.append(pending_deletion)
+        self._deletions_by_group.setdefault(pending_deletion.deletion.group, deque()).append(
+            pending_deletion.deletion
+        )
+        self._deleted_cold.pop(pending_deletion.deletion.group, None)
+
+    def deleted_cold(self, group: int) -> Ranges:
+        """Return indexes whose cold entries are deleted, though they are still there."""
+        if group not in self._deletions_by_group:
+            return NOTHING
+        if group not in self._deleted_cold:
+            stretches = sorted((first, stop) for _, first, stop in self._deletions_by_group[group])
+            self._deleted_cold[group] = Ranges.joined(stretches)
+        return self._deleted_cold[group]
+
+    def trim(self, incoming_deletions: int, work: WriteTransaction) -> None:
+        """Carry out the oldest pending deletions, as far as one commit can."""
+        work.trim_keys_max = max(self._tuning.trimmed_keys, 2 * incoming_deletions)
+        for _, (group, first, stop) in islice(self._pending_deletions, work.trim_keys_max):
+            work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
+
+    def is_due(self, incoming_bytes: int) -> bool:
+        """Tell whether the window is too full with what comes, so that something has to leave."""
+        slack_bytes = self._tuning.window_bytes // self._tuning.slack_share
+        return self._excess(incoming_bytes) > slack_bytes
+
+    def move(
+        self,
+        records: HotRecords,
+        groups: Mapping[int, Positions],
+        incoming_bytes: int,
+        work: WriteTransaction,
+    ) -> list[Move]:
+        """Move the oldest records out to make room for what comes.  Raises `Corrupt`."""
+        most = max(self._tuning.moved_bytes, 2 * incoming_bytes)
+        excess = min(self._excess(incoming_bytes), most)
+        barrier = sequence_of(self._pending_deletions[0].place) if self._pending_deletions else None
+        moves: list[Move] = []
+        cold: list[tuple[Table, bytes, bytes]] = []
+        while excess > 0 and self._leaving < len(self._sizes):
+            stop = self._end_of_joined_records(records, self._leaving)
+            if barrier is not None and self._first_sequence + stop > barrier:
+                break
+            leaving = range(self._first_sequence + self._leaving, self._first_sequence + stop)
+            moves += _survivors(records, leaving, groups, cold)
+            work.removes += [(Table.HOT, SEQUENCE.pack(sequence)) for sequence in leaving]
+            excess -= sum(islice(self._sizes, self._leaving, stop))
+            self._leaving = stop
+        work.puts += sorted(cold, key=lambda put: put[1])  # neighbours share pages
+        return moves
+
+    def _excess(self, incoming_bytes: int) -> int:
+        return self._window_bytes + incoming_bytes - self._tuning.window_bytes
+
+    def finish(self, outcome: CommitResult) -> list[Deletion]:
+        """Note that the transaction is durable, and which deletions are now carried out."""
+        for _ in range(self._leaving):
+            self._window_bytes -= self._sizes.popleft()
+        self._first_sequence += self._leaving
+        self._leaving = 0
+        return [self._finish_oldest_deletion() for _ in range(outcome.trims_finished)]
+
+    def _finish_oldest_deletion(self) -> Deletion:
+        """Drop the oldest deletion, which has been carried out."""
+        deletion = self._pending_deletions.popleft().deletion
+        of_group = self._deletions_by_group[deletion.group]
+        of_group.popleft()
+        self._deleted_cold.pop(deletion.group, None)
+        if not of_group:
+            del self._deletions_by_group[deletion.group]
+        return deletion
+
+    def _end_of_joined_records(self, records: HotRecords, start: int) -> int:
+        """Return where the records end that must leave with the one at `start`: those that go on
+        with parts of an entry which began in it."""
+        stop = start + 1
+        while stop < len(self._sizes):
+            record = records.at(self._first_sequence + stop)
+            row = record and record.part(0)
+            if not row or row.part.number == 0:
+                break
+            stop += 1
+        return stop
+
+
+def _survivors(
+    records: HotRecords,
+    sequences: Iterable[int],
+    groups: Mapping[int, Positions],
+    cold: list[tuple[Table, bytes, bytes]],
+) -> list[Move]:
+    """Return the entries that begin in these records and are not deleted; adds their parts to
+    `cold`.
+
+    Pieces move with their checksums, unlooked at: damage stays where it is, and visible.
+    """
+    moves: list[Move] = []
+    survives = False
+    for sequence in sequences:
+        record = records.at(sequence)
+        if record is None:
+            raise missing_record(sequence)
+        record.check()
+        for number, row in record.parts():
+            part = row.part
+            entry = part.group, part.index
+            if part.number == 0:
+                positions = groups.get(part.group)
+                where = positions.find(part.index) if positions else 0
+                survives = where == place(sequence, number)
+                moves += [entry] * survives
+            if survives:
+                value = cold_value(part, record.raw_piece(row))
+                cold.append((Table.COLD, cold_key(*entry, part.number), value))
+    return moves
+
+
+# The logs
 
 
 class Log:
@@ -359,3 +677,55 @@ def _last_after(change: Part | Deletion, last: int) -> int:
     if change.index <= last:
         raise ValueError(f"{change.name} does not follow index {last}")
     return change.index
+
+
+# Several logs read as one
+
+
+SurveyedEntry = tuple[int, int | None, int]
+"""Index, tag if it is not damaged, number of the log that it is in."""
+
+
+def survey_logs(
+    log: Log, numbers: Sequence[int], first: int, stop: int, *, checked_from: int
+) -> Iterator[SurveyedEntry]:
+    """Iterate over every entry from `first` up to `stop`, rising: see `Log.survey`."""
+    surveys = [
+        _of_one(log, number, first, stop, checked_from=checked_from)
+        for number in reversed(numbers)
+        if _touches(log.bounds(number), first, stop)
+    ]
+    if len(surveys) == 1:
+        yield from surveys[0]
+        return
+    # `merge` keeps the order of its arguments for equal keys: the later log comes first.
+    for _, seen in groupby(merge(*surveys, key=itemgetter(0)), itemgetter(0)):
+        yield next(seen)
+
+
+def stretches(
+    log: Log, numbers: Sequence[int], first: int, stop: int
+) -> Iterator[tuple[int, int, int]]:
+    """Return which log to read for what: its number, a first index and one to stop at; rising.
+
+    A stretch has no more than `SLICE` entries, because finding it means to look at them.
+    """
+    touched = [number for number in numbers if _touches(log.bounds(number), first, stop)]
+    if len(touched) == 1:
+        yield touched[0], first, stop
+        return
+    seen = survey_logs(log, touched, first, stop, checked_from=INDEX_END)
+    for number, run in groupby(seen, itemgetter(2)):
+        while indexes := [index for index, _, _ in islice(run, SLICE)]:
+            yield number, indexes[0], indexes[-1] + 1
+
+
+def _of_one(
+    log: Log, number: int, first: int, stop: int, *, checked_from: int
+) -> Iterator[SurveyedEntry]:
+    found = log.survey(number, first, stop, checked_from=checked_from)
+    return ((index, tag, number) for index, tag in found)
+
+
+def _touches(bounds: tuple[int, int], first: int, stop: int) -> bool:
+    return bounds[0] < stop and bounds[1] > first

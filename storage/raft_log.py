@@ -20,15 +20,23 @@ from collections.abc import Callable
 from fluffle.raft.log_store import DamagedLog, LoadedGroups, Persist, Write
 from fluffle.raft.records import Entry, GroupId
 from fluffle.storage import entry_reader
-from fluffle.storage.batch import Batch
 from fluffle.storage.environment import RESERVE_BYTES
 from fluffle.storage.errors import Corrupt, CorruptEntry
-from fluffle.storage.heads import Head, Heads, kind_of, term_of
-from fluffle.storage.overlay import stretches
-from fluffle.storage.raft_writes import create, drop, retire_logs, rewrite, write_group
+from fluffle.storage.heads import (
+    Head,
+    Heads,
+    create,
+    drop,
+    kind_of,
+    retire_logs,
+    rewrite,
+    term_of,
+    write_group,
+)
+from fluffle.storage.log import stretches
 from fluffle.storage.recovery import Recovery
 from fluffle.storage.reserve import LOW_BYTES
-from fluffle.storage.store import Store
+from fluffle.storage.store import Batch, Store
 
 ROOM_BYTES_MIN = 1 << 27
 """With less nothing more is let in: the rest is for what is under way then, here and elsewhere."""

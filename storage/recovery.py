@@ -11,13 +11,21 @@ from zlib import crc32
 from fluffle.raft.log_store import LoadedGroups, RecoveredGroup, StagedSnapshot
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, Entry, GroupId, Quarantine
-from fluffle.storage.batch import Batch
 from fluffle.storage.errors import Corrupt, CorruptEntry
-from fluffle.storage.heads import Head, Heads, StagedHead, head_value, joined, kind_of, term_of
+from fluffle.storage.heads import (
+    Head,
+    Heads,
+    StagedHead,
+    discard,
+    drop_lost,
+    head_value,
+    joined,
+    kind_of,
+    term_of,
+)
 from fluffle.storage.layout import INDEX_END, PART_BYTES, Table
-from fluffle.storage.log import Log
-from fluffle.storage.overlay import survey
-from fluffle.storage.raft_writes import discard, drop_lost
+from fluffle.storage.log import Log, survey_logs
+from fluffle.storage.store import Batch
 
 
 @dataclass(slots=True)
@@ -93,7 +101,7 @@ class Recovery:
         floor = head.image.index
         held = RecoveredEntries(floor)
         term: int | None = None
-        found = survey(self._log, head.logs, 0, INDEX_END, checked_from=floor + 1)
+        found = survey_logs(self._log, head.logs, 0, INDEX_END, checked_from=floor + 1)
         for index, tag, number in found:
             if index <= floor:
                 if tag is not None:

@@ -11,30 +11,233 @@ covers them, never before; by `collect` or `close`, so in the thread that calls 
 Rule 2: after an error of the disk nothing is called any more but `on_fatal`, once.  The node must
 end: what has reached the disk is not known.  A callback that raises is fatal too, but the callbacks
 of the same commit are still called, for their batches are durable.
+
+The thread that commits does little in Python and nearly all of its time is spent where the
+interpreter is not needed: `docs/decisions/0005-writer-thread-or-process.md`.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Protocol
 
-from fluffle.storage.batch import Batch
-from fluffle.storage.catalog import Catalog
-from fluffle.storage.disk import Disk, WriteTransaction
+from fluffle.storage.disk import CommitResult, Disk, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.histogram import Histogram
-from fluffle.storage.layout import Table
-from fluffle.storage.log import Log
-from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.record import Change
-from fluffle.storage.writer import Result, Writer, WriterThread, commit
+from fluffle.storage.layout import (
+    INDEX_END,
+    Change,
+    Deletion,
+    Table,
+    catalog_item,
+    catalog_key,
+    catalog_prefix,
+    catalog_value,
+    cut,
+)
+from fluffle.storage.log import Log, UpkeepTuning
 
 COMMIT_BYTES_MAX = 1 << 22
 """A commit takes no more batches beyond this: about as much as a disk writes in 10 ms."""
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
 BYTES = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
 """Bounds of what is counted of commits."""
+
+SLICE = 1024
+"""No view looks at more definitions before it ends."""
+
+
+class Batch:
+    """Changes of logs, in order, and values of other tables."""
+
+    __slots__ = ("changes", "size_bytes", "values")
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.values: dict[tuple[Table, bytes], bytes | None] = {}
+        """Table and key -> value as on disk; None removes."""
+        self.size_bytes = 0
+        """Bytes of payload and values."""
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.values)
+
+    def append(self, group: int, index: int, payload: bytes, *, tag: int = 0) -> None:
+        """Add an entry to a group's log.
+
+        `index`, from 1, is greater than that of every entry before it; gaps do not matter.
+        `tag` is 64 bits that `Log.entries` tells without reading the payload: the Raft term, or
+        how many messages are in it.  Raises `ValueError` for numbers that have no place on disk.
+        """
+        if not (0 < index < INDEX_END and 0 <= tag <= INDEX_END and 0 <= group < INDEX_END):
+            raise ValueError(f"group {group} index {index} tag {tag}")
+        self.changes += cut(group, index, tag, payload)
+        self.size_bytes += len(payload)
+
+    def delete(self, group: int, first: int, stop: int) -> None:
+        """Delete a group's entries from index `first` up to, not including, `stop`.
+
+        Costs the same for one and for a million: the space is freed by later commits, slice by
+        slice.  After deleting a tail its indexes may be used again.
+        """
+        if not (0 <= first <= stop <= INDEX_END and 0 <= group < INDEX_END):
+            raise ValueError(f"group {group} from {first} up to {stop}")
+        self.changes.append(Deletion(group, first, stop))
+
+    def put(self, kind: str, name: bytes, value: bytes) -> None:
+        """Write a definition, in place of what had its name."""
+        self.write(Table.CATALOG, catalog_key(kind, name), catalog_value(kind, name, value))
+
+    def remove(self, kind: str, name: bytes) -> None:
+        """Delete a definition, if there is one."""
+        self.erase(Table.CATALOG, catalog_key(kind, name))
+
+    def write(self, table: Table, key: bytes, value: bytes) -> None:
+        """Write a value of a table other than hot, in place of what was there."""
+        self.values[table, key] = value
+        self.size_bytes += len(value)
+
+    def add(self, other: "Batch") -> None:
+        """Add everything of another batch behind what is here."""
+        self.changes += other.changes
+        self.values.update(other.values)
+        self.size_bytes += other.size_bytes
+
+    def erase(self, table: Table, key: bytes) -> None:
+        """Delete a value, if it is there."""
+        self.values[table, key] = None
+
+
+# Writers
+
+
+Result = CommitResult | StorageError
+
+
+class Writer(Protocol):
+    """Port to what commits.  `wake` is given to it by its maker."""
+
+    def start(self, work: WriteTransaction) -> None:
+        """Commit; there must be no other transaction under way.  Ends with a call of `wake`."""
+
+    def take(self) -> Result | None:
+        """Return how the commit ended; None while it runs or if it was taken."""
+
+    def stop(self) -> None:
+        """Return when nothing runs any more; what has ended can still be taken."""
+
+
+class InstantWriter:
+    """Writer that commits where it is asked to: for a disk that takes no time."""
+
+    __slots__ = ("_disk", "_result", "_wake")
+
+    def __init__(self, disk: Disk, wake: Callable[[], object]) -> None:
+        """`wake` is called at once; what it then submits may be committed at once, too."""
+        self._disk = disk
+        self._wake = wake
+        self._result: Result | None = None
+
+    def start(self, work: WriteTransaction) -> None:
+        self._result = commit(self._disk, work)
+        self._wake()
+
+    def take(self) -> Result | None:
+        result, self._result = self._result, None
+        return result
+
+    def stop(self) -> None:
+        """Return at once: nothing ever runs."""
+
+
+class WriterThread:
+    """Writer that commits in a thread of its own."""
+
+    __slots__ = ("_disk", "_result", "_thread", "_wake", "_work")
+
+    def __init__(self, disk: Disk, wake: Callable[[], object]) -> None:
+        """`wake` is called in the thread: `loop.call_soon_threadsafe` belongs in it."""
+        self._disk = disk
+        self._wake = wake
+        self._work: SimpleQueue[WriteTransaction | None] = SimpleQueue()
+        self._result: Result | None = None
+        self._thread = Thread(target=self._run, name="storage-writer", daemon=True)
+        self._thread.start()
+
+    def start(self, work: WriteTransaction) -> None:
+        self._work.put(work)
+
+    def take(self) -> Result | None:
+        result, self._result = self._result, None
+        return result
+
+    def stop(self) -> None:
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            self._result = commit(self._disk, work)
+            del work  # while it waits for more, it must not hold a batch in memory
+            self._wake()
+
+
+def commit(disk: Disk, work: WriteTransaction) -> Result:
+    """Do a piece of work; an error is a result too, of whatever kind: the thread must not end."""
+    try:
+        return disk.commit(work)
+    except StorageError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - it is reported to the loop, as fatal
+        unexpected = StorageError(f"a commit failed: {error!r}")
+        unexpected.__cause__ = error
+        return unexpected
+
+
+# The catalog
+
+
+class Catalog:
+    """Catalog of the definitions on disk."""
+
+    __slots__ = ("_disk",)
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def items(self, kind: str) -> Iterator[tuple[bytes, bytes]]:
+        """Return names and values of all definitions of a kind, in no useful order.  Raises
+        `Corrupt`."""
+        prefix = catalog_prefix(kind)
+        return (item[1:] for item in self._scan(prefix, prefix[:-1] + b"\1"))
+
+    def by_kind(self) -> dict[str, list[tuple[bytes, bytes]]]:
+        """Return the names and values of all definitions there are.  Raises `Corrupt`."""
+        kinds: dict[str, list[tuple[bytes, bytes]]] = {}
+        for kind, name, value in self._scan(b"\0", None):
+            kinds.setdefault(kind, []).append((name, value))
+        return kinds
+
+    def _scan(self, first: bytes, stop: bytes | None) -> Iterator[tuple[str, bytes, bytes]]:
+        while True:
+            with self._disk.view() as view:
+                found = list(islice(view.scan(Table.CATALOG, first, stop), SLICE))
+                items = [catalog_item(key, value) for key, value in found]
+                following = bytes(found[-1][0]) + b"\0" if found else b""
+            yield from items
+            if len(items) < SLICE:
+                return
+            first = following
+
+
+# The store
+
 
 Submitted = tuple[Batch, Callable[[], None] | None]
 

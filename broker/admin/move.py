@@ -18,8 +18,8 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Deferred, PeekRequest, QueueHandle
 from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.transfer.conversion.changes import begin, give_up
-from fluffle.broker.transfer.move.mover import INTERRUPTED, MovePlan, Mover, Selection
+from fluffle.broker.transfer.conversion import begin, give_up
+from fluffle.broker.transfer.mover import INTERRUPTED, MovePlan, Mover, Selection
 from fluffle.broker.vhosts.vhost import VirtualHost, check_usable, existing_queue
 
 NUMBER_MAX = (1 << 53) - 1

@@ -38,10 +38,9 @@ from fluffle.raft.config import Config, NodeId
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
-from fluffle.storage.batch import Batch
 from fluffle.storage.errors import StorageError
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.store import Store
+from fluffle.storage.store import Batch, Store
 
 FIRST_TERM = 1
 

@@ -28,13 +28,11 @@ from fluffle.raft.config import Config, Member, NodeId
 from fluffle.raft.group import TERM_STEP
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
 from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
-from fluffle.storage.batch import Batch
-from fluffle.storage.catalog import Catalog
 from fluffle.storage.environment import STORE_FOLDER, data_file, read_environment
 from fluffle.storage.errors import StorageError
 from fluffle.storage.file_mark import mark_of
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.store import open_store
+from fluffle.storage.store import Batch, Catalog, open_store
 
 SET_ASIDE = f"{STORE_FOLDER}.restored"
 

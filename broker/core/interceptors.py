@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fluffle.broker.config.config import OVERWRITE, Config, InterceptorConfig
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.headers import PropertyOverlay
 from fluffle.protocol.properties import (
     Properties,

@@ -7,7 +7,7 @@ that differ with each message, such as a message id, only the shape is checked.
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.protocol.columns import read_expirations
+from fluffle.protocol.properties import read_expirations
 from fluffle.protocol.headers import long_strings, without_bcc
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,

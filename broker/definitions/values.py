@@ -7,7 +7,7 @@ way back forgets the type tags, which JSON has no place for.
 from typing import Any
 
 from fluffle.broker.definitions.parser import DefinitionsError
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.types import Field, FieldTable, FieldValue
 from fluffle.protocol.wire import encode_table, read_table
 

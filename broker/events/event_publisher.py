@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.transfer.own_messages import publish_own
+from fluffle.broker.transfer.republish import publish_own
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field, FieldTable

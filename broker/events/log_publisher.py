@@ -16,7 +16,7 @@ from fluffle.broker.base.logs import (
     adapt_level,
 )
 from fluffle.broker.events.event_publisher import LOG_EXCHANGE, header
-from fluffle.broker.transfer.own_messages import publish_own, while_it_has_room
+from fluffle.broker.transfer.republish import publish_own, while_it_has_room
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import Properties
 

@@ -28,7 +28,7 @@ from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList, SequenceNumbers
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
 from fluffle.broker.queues.segment import TakenMessages
-from fluffle.protocol.columns import PriorityColumn, kinds_of, priorities_of
+from fluffle.protocol.properties import PriorityColumn, kinds_of, priorities_of
 
 LEVEL_BITS = 54
 """Of the sequence numbers of a classic queue: those above say in which ready list a message is.

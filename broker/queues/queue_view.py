@@ -28,7 +28,7 @@ from fluffle.broker.queues.journal import (
 from fluffle.broker.queues.queue_api import DeliveryBatch, PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.segment import Segment, SegmentLocation
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.properties import (
     body_of,
     body_size,

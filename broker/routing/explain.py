@@ -21,7 +21,7 @@ from fluffle.broker.routing.matcher import MatchInput
 from fluffle.broker.routing.router import Walk
 from fluffle.broker.routing.topic import ANY_WORDS, ONE_WORD, words_of
 from fluffle.broker.routing.topology import Topology
-from fluffle.protocol.delays import delay_of
+from fluffle.protocol.headers import delay_of
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field

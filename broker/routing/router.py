@@ -17,7 +17,7 @@ from fluffle.broker.routing.exchange_rules import resource
 from fluffle.broker.routing.matcher import STOP, MatchInput
 from fluffle.broker.routing.recent_history import MessageHistory
 from fluffle.broker.routing.topology import Topology
-from fluffle.protocol.delays import delay_of
+from fluffle.protocol.headers import delay_of
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
 

@@ -19,9 +19,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fluffle.broker.runtime.turn import Turn, do_nothing
-from fluffle.storage.batch import Batch
 from fluffle.storage.histogram import Histogram
-from fluffle.storage.store import Store
+from fluffle.storage.store import Batch, Store
 
 BATCH_BYTES_MAX = 1 << 20
 """A batch is never split, so beyond this a new one begins, and the store may end a commit."""

@@ -55,11 +55,9 @@ from fluffle.broker.testing.arguments import (
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor, FaultScope
 from fluffle.broker.testing.recorder import Recorder, seen_dead
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.errors import StorageError
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.store import Store
-from fluffle.storage.writer import InstantWriter, Writer
+from fluffle.storage.store import InstantWriter, Store, Writer
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.faults.faults import Clients, Faults

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.deaths import DeathReason
-from fluffle.protocol.delays import X_DELAY
+from fluffle.protocol.headers import X_DELAY
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
 from fluffle.protocol.types import FieldTable
 

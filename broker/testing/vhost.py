@@ -45,7 +45,7 @@ from fluffle.broker.testing.messages import (
 )
 from fluffle.broker.testing.recorder import short
 from fluffle.broker.testing.timeline import Passage, StepKind, Timeline, TraceStep, origin_of
-from fluffle.broker.transfer.own_messages import publish_own
+from fluffle.broker.transfer.republish import publish_own
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,

@@ -16,7 +16,7 @@ from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import Death, DeathReason, died, is_cycle, queues_of
-from fluffle.protocol.delays import waited
+from fluffle.protocol.headers import waited
 from fluffle.protocol.headers import long_strings, without_bcc
 from fluffle.protocol.properties import Properties, decode_properties, is_persistent
 from fluffle.protocol.wire import cut_to_shortstr

@@ -25,8 +25,7 @@ from fluffle.broker.torture.recording_client import RecordingClient, Role
 from fluffle.broker.torture.system import NodeAddress
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import Heads
-from fluffle.storage.store import Store
-from fluffle.storage.writer import InstantWriter
+from fluffle.storage.store import InstantWriter, Store
 from tests.crash import roles
 from tests.crash.admin_operator import Operator
 from tests.crash.roles import CHURNS, DURABLE, LEAKY, Q_STEADY, ROLES, STEADY, TRANSIENT

@@ -56,7 +56,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.jms_topic import selector_matcher
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol import wire
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.events import Event, MessageStarted, MethodReceived, Violation
 from fluffle.protocol.methods import decode_method, encode_method
 from fluffle.protocol.properties import (
@@ -70,8 +70,7 @@ from fluffle.protocol.properties import (
 )
 from fluffle.protocol.proxy import ProxyError, bytes_missing, parse
 from fluffle.storage.errors import Corrupt, StorageError
-from fluffle.storage.layout import cut
-from fluffle.storage.record import Deletion, Packer, Record, Row
+from fluffle.storage.layout import Deletion, Packer, Record, Row, cut
 from tests.broker.queues.quorum.history import OPERATIONS, History
 from tests.broker.queues.quorum.sample_facts import busy
 from tests.fuzz.connections import GREETING, talk

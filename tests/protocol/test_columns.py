@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.protocol.columns import (
+from fluffle.protocol.properties import (
     FEW,
     HEAD_BYTES_MAX,
     LAID_OUT_BYTES_MAX,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.protocol.delays import delay_in, delay_of, waited
+from fluffle.protocol.headers import delay_in, delay_of, waited
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
 from fluffle.protocol.types import Field
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands, frame
 
 from fluffle.protocol import methods, wire
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import (
     Access,
     Basic,

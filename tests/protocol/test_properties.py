@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pamqp import body, commands, frame, header
 
 from fluffle.protocol import properties
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.properties import (
     Properties,
     body_of,

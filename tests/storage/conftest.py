@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from fluffle.storage import environment, reserve
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
-from fluffle.storage.memory import MemoryDisk
 from tests.storage.log_stores import InMemory, InStore, Subject, Writer
 from tests.storage.support import Host
 

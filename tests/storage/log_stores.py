@@ -21,14 +21,20 @@ from fluffle.raft.log_store import (
 )
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.heads import HEAD, IMAGE
-from fluffle.storage.layout import INDEX_END, SEQUENCE, Table, cold_key, raft_key
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import UpkeepTuning
+from fluffle.storage.layout import (
+    INDEX_END,
+    SEQUENCE,
+    Table,
+    cold_key,
+    raft_key,
+    row_of,
+    sequence_of,
+)
+from fluffle.storage.log import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
-from fluffle.storage.record import row_of, sequence_of
 from tests.storage.support import SMALL, Host
 
 THREE = Config.initial(["a", "b", "c"])

@@ -21,11 +21,10 @@ from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.mover import UpkeepTuning
+from fluffle.storage.log import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.raft_memory import GroupImage, Image, MemoryRaftLog
-from fluffle.storage.store import Store
-from fluffle.storage.writer import WriterThread
+from fluffle.storage.store import Store, WriterThread
 from tests.storage.log_stores import THREE, created
 from tests.storage.workload import say
 

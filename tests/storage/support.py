@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 
-from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.log import Log
-from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.store import Store
-from fluffle.storage.writer import Result, commit
+from fluffle.storage.log import Log, UpkeepTuning
+from fluffle.storage.store import Batch, Result, Store, commit
 
 SMALL = UpkeepTuning(window_bytes=600, moved_bytes=300, trimmed_keys=2)
 """So little that a few entries make everything move."""

@@ -9,14 +9,13 @@ from fluffle.broker.__main__ import main
 from fluffle.raft.config import Member
 from fluffle.raft.log_store import Write
 from fluffle.raft.records import CONFIG, HardState, Quarantine
-from fluffle.storage.batch import Batch
 from fluffle.storage.check import SLICE, inspect, inspect_groups
+from fluffle.storage.disk import MemoryDisk
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import SEQUENCE, Table
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.store import open_store
+from fluffle.storage.log import UpkeepTuning
+from fluffle.storage.store import Batch, open_store
 from tests.storage.log_stores import (
     THREE,
     InStore,

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fluffle.storage.batch import Batch
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END, PART_BYTES, SEQUENCE, Table, cold_key
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import UpkeepTuning
+from fluffle.storage.log import COMPACT_ENTRIES, Positions, UpkeepTuning
+from fluffle.storage.store import Batch
 from tests.storage.support import Host
 
 
@@ -498,3 +497,91 @@ def test_a_log_on_lmdb_holds_what_a_dictionary_would(
 
     run_against_model(open_again, actions)
     opened[0].close()
+
+
+@example([("append", 0, 0)] * 3 + [("delete", 2, 1), ("delete", 3, 1), ("append", 0, 0)])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["append", "delete", "truncate"]),
+            st.integers(0, 30),
+            st.integers(0, 30),
+        )
+    )
+)
+def test_positions_hold_what_a_dictionary_would(actions: list[tuple[str, int, int]]) -> None:
+    positions, model, place = Positions(), dict[int, int](), 0
+    for action, a, b in actions:
+        if action == "append":
+            place += 1
+            index = max([0, *model]) + 1 + a
+            if model or positions.is_empty:
+                positions.append(index, place)
+                model[index] = place
+        else:
+            first, stop = (a, a + b) if action == "delete" else (a, 2**64 - 1)
+            assert not positions.delete(first, stop), "nothing is cold"
+            model = {index: at for index, at in model.items() if not first <= index < stop}
+        assert dict(positions.hot(0, 2**64 - 1)) == model
+        assert dict(positions.hot(5, 20)) == {i: p for i, p in model.items() if 5 <= i < 20}
+        assert all(positions.find(index) == model.get(index, 0) for index in range(60))
+        assert positions.is_empty == (not model)
+
+
+def test_a_front_that_is_gone_is_cut_off() -> None:
+    positions = Positions()
+    for index in range(1, 10 * COMPACT_ENTRIES):
+        positions.append(index, index)
+        if index > 3:
+            positions.delete(index - 3, index - 2)
+    assert len(positions._indexes) < 3 * COMPACT_ENTRIES
+    assert [index for index, _ in positions.hot(0, 2**64 - 1)][-1] == 10 * COMPACT_ENTRIES - 1
+
+
+def test_cold_bounds_follow() -> None:
+    positions = Positions()
+    for index in range(1, 10):
+        positions.append(index, index)
+    for index in range(1, 6):
+        positions.move_to_cold(index)
+    assert (positions.cold_first, positions.cold_stop) == (1, 6)
+    assert positions.find(5) == 0
+    assert positions.find(6) == 6
+    assert positions.cold_end(100) == 6
+    assert positions.cold_end(3) == 3
+    assert positions.delete(0, 2), "there may be cold ones"
+    assert not positions.delete(6, 7), "there are none"
+    positions.trimmed(0, 2)
+    assert (positions.cold_first, positions.cold_stop) == (2, 6)
+    positions.trimmed(5, 100)
+    assert (positions.cold_first, positions.cold_stop) == (2, 5)
+    positions.trimmed(7, 100)
+    assert (positions.cold_first, positions.cold_stop) == (2, 5), "nothing was there"
+    positions.trimmed(3, 4)
+    assert (positions.cold_first, positions.cold_stop) == (2, 5), "a hole is not a bound"
+    positions.delete(0, 100)
+    assert not positions.is_empty
+    positions.trimmed(0, 100)
+    assert positions.is_empty
+    assert positions.is_forgettable
+    positions = Positions()
+    positions.trimmed(7, 100)
+    assert positions.is_forgettable, "an old debt says nothing of a group that began anew"
+
+
+def test_small_commits_have_records_leave_together() -> None:
+    """What leaves dirties pages of its own, so not with each; and the window stays a window."""
+    disk = MemoryDisk()
+    host = Host(lambda: disk, UpkeepTuning(window_bytes=10_000, slack_share=10))
+    leaving = []
+    for index in range(1, 301):
+        batch = Batch()
+        batch.append(1, index, bytes(36))
+        host.submit(batch)
+        assert host.writer.work is not None
+        leaving.append(len(host.writer.work.removes))
+        host.settle()
+        assert 100 * records(host) <= 11_000
+    assert set(leaving) == {0, 11}
+    assert sum(leaving) + records(host) == 300
+    assert host.indexes(1) == list(range(1, 301))

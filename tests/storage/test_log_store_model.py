@@ -31,9 +31,8 @@ from fluffle.raft.log_store import (
 )
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import CONFIG, DATA, Entry, HardState, Quarantine, SnapshotMeta
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
-from fluffle.storage.memory import MemoryDisk
 from tests.storage.log_stores import THREE, InMemory, InStore, Subject, created, everything
 from tests.suite.seeds import machine_settings
 

@@ -7,15 +7,15 @@ import pytest
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.records import HardState
 from fluffle.storage import environment as environments
-from fluffle.storage.batch import Batch
+from fluffle.storage.disk import MemoryDisk
 from fluffle.storage.environment import RESERVE_BYTES, Environment, open_environment
 from fluffle.storage.errors import DiskFull, StorageError
 from fluffle.storage.heads import HEAD, OWNER
 from fluffle.storage.layout import PART_BYTES, Table, cold_key, raft_key, raft_place
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import UpkeepTuning
+from fluffle.storage.log import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.reserve import RESERVE_FILE, RESERVED_BYTES
+from fluffle.storage.store import Batch
 from tests.storage.log_stores import (
     InStore,
     Writer,

@@ -1,18 +1,24 @@
 """The store: batches in, "it is durable" out, on both disks."""
 
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, current_thread, main_thread
 
 import pytest
 
-from fluffle.storage.batch import Batch
-from fluffle.storage.disk import WriteTransaction
+from fluffle.storage.disk import CommitResult, MemoryDisk, WriteTransaction
 from fluffle.storage.environment import open_environment
-from fluffle.storage.errors import Corrupt, DiskFull, StorageError
-from fluffle.storage.layout import SEQUENCE, Table
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.record import RECORD_BYTES_MAX, Packer
-from fluffle.storage.store import COMMIT_BYTES_MAX, Store
-from fluffle.storage.writer import InstantWriter
+from fluffle.storage.errors import Corrupt, DiskFull, StorageError, StoreInUse
+from fluffle.storage.layout import RECORD_BYTES_MAX, SEQUENCE, Packer, Table
+from fluffle.storage.store import (
+    COMMIT_BYTES_MAX,
+    SLICE,
+    Batch,
+    InstantWriter,
+    Store,
+    WriterThread,
+    open_store,
+)
 from tests.storage.support import SMALL, Host, ManualWriter
 
 
@@ -338,3 +344,191 @@ def test_commits_are_counted_by_how_long_they_took() -> None:
     assert round(store.commit_seconds.total, 6) == 0.204
     assert [*store.commit_bytes.up_to][:2] == [0, 2]
     assert fatal == []
+
+
+DEADLINE_S = 30.0
+
+
+class SlowDisk(MemoryDisk):
+    """Commits once it is allowed to, and notes where."""
+
+    __slots__ = ("allowed", "threads")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = Event()
+        self.threads: list[str] = []
+
+    def commit(self, work: WriteTransaction) -> CommitResult:
+        assert self.allowed.wait(DEADLINE_S)
+        self.threads.append(current_thread().name)
+        return super().commit(work)
+
+
+def test_work_is_done_in_a_thread_of_its_own() -> None:
+    disk, woken = SlowDisk(), Event()
+    writer = WriterThread(disk, woken.set)
+    writer.start(WriteTransaction(puts=[(Table.CATALOG, b"a", b"1")]))
+    assert writer.take() is None
+    disk.allowed.set()
+    assert woken.wait(DEADLINE_S)
+    assert isinstance(writer.take(), CommitResult)
+    assert writer.take() is None
+    writer.stop()
+    assert disk.threads == ["storage-writer"]
+
+
+def test_an_error_is_a_result() -> None:
+    disk, woken = MemoryDisk(), Event()
+    disk.fail_next = StorageError("input/output error")
+    writer = WriterThread(disk, woken.set)
+    writer.start(WriteTransaction())
+    assert woken.wait(DEADLINE_S)
+    assert isinstance(writer.take(), StorageError)
+    writer.stop()
+
+
+class BrokenDisk(MemoryDisk):
+    """Fails as no disk should."""
+
+    def commit(self, work: WriteTransaction) -> CommitResult:
+        raise MemoryError("no memory for a transaction")
+
+
+def test_an_error_that_nobody_expects_is_fatal_too() -> None:
+    woken = Event()
+    fatal: list[StorageError] = []
+    store = Store(
+        BrokenDisk(), lambda disk, _: WriterThread(disk, woken.set), on_fatal=fatal.append
+    )
+    batch = Batch()
+    batch.append(1, 1, b"x")
+    store.submit(batch)
+    store.flush()
+    assert woken.wait(DEADLINE_S)
+    store.collect()
+    assert [str(error) for error in fatal] == [
+        "a commit failed: MemoryError('no memory for a transaction')"
+    ]
+    assert isinstance(fatal[0].__cause__, MemoryError)
+    store.close()
+
+
+def test_stopping_waits_for_the_work_and_keeps_its_result() -> None:
+    disk = SlowDisk()
+    writer = WriterThread(disk, lambda: None)
+    writer.start(WriteTransaction())
+    disk.allowed.set()
+    writer.stop()
+    assert isinstance(writer.take(), CommitResult)
+
+
+def test_a_store_tells_in_the_thread_that_uses_it(tmp_path: Path) -> None:
+    calls: SimpleQueue[object] = SimpleQueue()
+    fatal: list[StorageError] = []
+    store = open_store(tmp_path, call_soon=calls.put, on_fatal=fatal.append)
+    told: list[int] = []
+
+    def tell(number: int) -> None:
+        assert current_thread() is main_thread()
+        told.append(number)
+
+    for number in range(1, 101):
+        batch = Batch()
+        batch.append(1, number, b"x")
+        store.submit(batch, lambda number=number: tell(number))  # type: ignore[misc]
+        store.flush()
+    while len(told) < 100:
+        call = calls.get(timeout=DEADLINE_S)
+        assert callable(call)
+        call()
+    assert told == list(range(1, 101))
+    store.close()
+    store = open_store(tmp_path, call_soon=calls.put, on_fatal=fatal.append)
+    assert [index for index, _, _ in store.log.entries(1)] == list(range(1, 101))
+    with pytest.raises(StoreInUse):
+        open_store(tmp_path, call_soon=calls.put, on_fatal=fatal.append)
+    store.close()
+    assert fatal == []
+
+
+def test_a_store_closes_while_a_commit_runs() -> None:
+    disk = SlowDisk()
+    told: list[str] = []
+    fatal: list[StorageError] = []
+    store = Store(disk, lambda disk, wake: WriterThread(disk, lambda: None), on_fatal=fatal.append)
+    batch = Batch()
+    batch.append(1, 1, b"x")
+    store.submit(batch, lambda: told.append("durable"))
+    store.flush()
+    disk.allowed.set()
+    store.close()
+    assert told == ["durable"]
+    assert disk.threads == ["storage-writer"]
+
+
+def definitions(host: Host, kind: str) -> dict[bytes, bytes]:
+    return dict(host.store.catalog.items(kind))
+
+
+def test_definitions_are_found_by_kind(host: Host) -> None:
+    batch = Batch()
+    batch.put("queue", b"orders", b"durable")
+    batch.put("queues", b"orders", b"another kind")
+    batch.put("user", b"guest", b"hash")
+    host.submit(batch)
+    assert definitions(host, "queue") == {}
+    host.settle()
+    host.restart()
+    assert definitions(host, "queue") == {b"orders": b"durable"}
+    assert definitions(host, "user") == {b"guest": b"hash"}
+    assert definitions(host, "vhost") == {}
+
+
+def test_the_last_word_counts_within_a_batch_and_over_batches(host: Host) -> None:
+    first, second = Batch(), Batch()
+    first.put("queue", b"a", b"1")
+    first.remove("queue", b"a")
+    first.put("queue", b"b", b"1")
+    first.put("queue", b"c", b"1")
+    second.put("queue", b"a", b"2")
+    second.put("queue", b"b", b"2")
+    second.remove("queue", b"c")
+    for batch in (first, second):
+        host.store.submit(batch)
+    host.store.flush()
+    host.settle()
+    assert definitions(host, "queue") == {b"a": b"2", b"b": b"2"}
+    host.submit(first)
+    host.settle()
+    assert definitions(host, "queue") == {b"b": b"1", b"c": b"1"}
+
+
+def test_definitions_and_entries_are_durable_together(host: Host) -> None:
+    batch = Batch()
+    batch.put("queue", b"orders", b"durable")
+    batch.append(1, 1, b"message")
+    host.submit(batch, "both")
+    host.restart()
+    assert (definitions(host, "queue"), host.indexes(1)) == ({}, [])
+    host.submit(batch, "both")
+    host.settle()
+    host.restart()
+    assert (definitions(host, "queue"), host.indexes(1)) == ({b"orders": b"durable"}, [1])
+
+
+def test_more_than_a_slice(host: Host) -> None:
+    batch = Batch()
+    expected = {b"queue %d" % number: b"%d" % number for number in range(2 * SLICE + 1)}
+    for name, value in expected.items():
+        batch.put("queue", name, value)
+    host.submit(batch)
+    host.settle()
+    assert definitions(host, "queue") == expected
+
+
+def test_an_empty_batch_is_false() -> None:
+    batch = Batch()
+    assert not batch
+    batch.remove("queue", b"a")
+    assert batch

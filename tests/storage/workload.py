@@ -17,13 +17,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from random import Random
 
-from fluffle.storage.batch import Batch
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.store import Store
-from fluffle.storage.writer import WriterThread
+from fluffle.storage.log import UpkeepTuning
+from fluffle.storage.store import Batch, Store, WriterThread
 
 TUNING = UpkeepTuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
 GROUPS = (1, 2, 3)

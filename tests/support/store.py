@@ -6,11 +6,9 @@ from collections.abc import Callable
 
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.errors import StorageError
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.store import Store
-from fluffle.storage.writer import InstantWriter, Writer
+from fluffle.storage.store import InstantWriter, Store, Writer
 
 
 def raise_it(error: StorageError) -> None:

@@ -34,11 +34,11 @@ from fluffle.broker.queues.journal import (
 )
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.runtime.commits import Commits
-from fluffle.storage.batch import Batch
 from fluffle.storage.entry_reader import Entry, EntryHead
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
+from fluffle.storage.store import Batch
 
 FIRST = Struct(">Q")
 """What an entry of the second log begins with: whom it is about; then bits, little-endian."""

@@ -27,7 +27,7 @@ from fluffle.broker.core.route_lookup import (
 )
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.routing.router import RouteInputs
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import (
     Basic,

@@ -14,7 +14,7 @@ from fluffle.storage.disk import CommitResult, Disk, View, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Bytes, Table
 from fluffle.storage.raft_log import GROWTH_SHARE, ROOM_BYTES_MIN
-from fluffle.storage.writer import Result, Writer
+from fluffle.storage.store import Result, Writer
 
 Settle = Callable[[], Awaitable[None]]
 

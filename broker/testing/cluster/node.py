@@ -34,12 +34,10 @@ from fluffle.broker.testing.cluster.process import Process
 from fluffle.broker.testing.faults.faults import Clients, CrossThreadProxy, Faults, Work
 from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor, FaultScope
 from fluffle.broker.testing.recorder import Recorder, seen_dead
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.errors import StorageError
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.store import Store
-from fluffle.storage.writer import InstantWriter, Writer, WriterThread
+from fluffle.storage.store import InstantWriter, Store, Writer, WriterThread
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from fluffle.broker.testing.faults.tapped_transport import (
     FaultScope,
     TappedConnection,
 )
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import Connection as ConnectionMethods
 from fluffle.protocol.methods import decode_method, field_table
 

@@ -42,7 +42,7 @@ from fluffle.broker.queues.queue_view import ReadyMessages, StoredMessage, messa
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.transfer.conversion.changes import finish, give_up
+from fluffle.broker.transfer.conversion import finish, give_up
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import is_persistent, priority_of, raw_properties
 

@@ -19,7 +19,7 @@ from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.transfer.conversion.conversion import Conversion
+    from fluffle.broker.transfer.conversion import Conversion
 
 REASONS_MAX = 100
 """So many are remembered."""
@@ -68,8 +68,8 @@ class Converter:
         successor = queue.definition.successor
         if successor is None:
             return
-        from fluffle.broker.transfer.conversion.changes import give_up  # noqa: PLC0415  and slow
-        from fluffle.broker.transfer.conversion.conversion import Conversion  # noqa: PLC0415  seldom used,
+        from fluffle.broker.transfer.conversion import give_up  # noqa: PLC0415  and slow
+        from fluffle.broker.transfer.conversion import Conversion  # noqa: PLC0415  seldom used,
 
         if successor.boot != self._boot:
             decide = partial(give_up, vhost, name, successor.id)

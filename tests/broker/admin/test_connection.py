@@ -14,8 +14,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import raise_it
-from fluffle.storage.disk import Disk
-from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.disk import Disk, MemoryDisk
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.storage.support import ManualWriter
 from tests.support.fakes import FakeTransport

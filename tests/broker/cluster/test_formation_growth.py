@@ -20,9 +20,8 @@ from fluffle.broker.config.config import Config as NodeConfig
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, StoreOwner, encoded
 from fluffle.raft.config import Config, Member
-from fluffle.storage.batch import Batch
 from fluffle.storage.errors import StorageError
-from fluffle.storage.store import open_store
+from fluffle.storage.store import Batch, open_store
 from tests.broker.cluster.test_membership import let_in, only_by_hand
 from tests.support.cluster_nodes import ClusterNode, ClusterNodes, node_at, ports_of_nodes, until
 from tests.support.ports import LOOPBACK

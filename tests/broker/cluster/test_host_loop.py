@@ -31,10 +31,9 @@ from fluffle.raft.config import Config, NodeId
 from fluffle.raft.group import Position
 from fluffle.raft.output import ConfigChange, Role, Verdict
 from fluffle.raft.records import Entry, GroupId, SnapshotMeta
-from fluffle.storage.disk import Disk, WriteTransaction
+from fluffle.storage.disk import Disk, MemoryDisk, WriteTransaction
+from fluffle.storage.layout import Change, Deletion
 from fluffle.storage.log import Log
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.record import Change, Deletion
 from fluffle.storage.store import Store, open_store
 from tests.broker.cluster.links.link_nodes import SECRET, SWIFT, identity
 from tests.simulation.toy import put

@@ -34,11 +34,10 @@ from fluffle.broker.runtime import commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.storage import store as storage
-from fluffle.storage.batch import Batch
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.layout import Table
-from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.store import Batch
 from tests.storage.support import ManualWriter
 from tests.support.definitions import Editor, engine_of, engines
 from tests.support.no_timeout import NoTimeoutHolder

@@ -33,7 +33,7 @@ from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S
 from fluffle.broker.testing.loop_thread import PATIENCE_S
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.protocol.methods import Channel, Queue, make
-from fluffle.storage import writer
+from fluffle.storage import store
 from fluffle.storage.disk import Disk, WriteTransaction
 from tests.broker.testing.conftest import CloseWaits
 from tests.support.client import Client
@@ -165,12 +165,12 @@ async def test_it_does_not_rest_while_a_disk_writes(
     may_write = threading.Event()
     may_write.set()
 
-    def commit(disk: Disk, work: WriteTransaction) -> writer.Result:
+    def commit(disk: Disk, work: WriteTransaction) -> store.Result:
         may_write.wait()
         return instant(disk, work)
 
-    instant = writer.commit
-    monkeypatch.setattr(writer, "commit", commit)
+    instant = store.commit
+    monkeypatch.setattr(store, "commit", commit)
     async with Broker(data_dir=tmp_path) as broker, await aio_pika.connect(broker.url) as client:
         channel = await client.channel(publisher_confirms=False)
         await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": queue_type})

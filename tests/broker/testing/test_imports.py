@@ -51,7 +51,7 @@ UNUSED = {
     "announcements": ("fluffle.broker.core.client_events",),
     "moving messages": (
         "fluffle.broker.transfer.move",
-        "fluffle.broker.transfer.conversion.conversion",
+        "fluffle.broker.transfer.conversion",
     ),
     "other patterns than .*": (
         "fluffle.broker.patterns.automaton",

@@ -45,9 +45,8 @@ from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.types import FieldTable
-from fluffle.storage.disk import Disk
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.writer import Writer
+from fluffle.storage.disk import Disk, MemoryDisk
+from fluffle.storage.store import Writer
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
 from tests.support.leader_host import FakeLeaderHost

@@ -28,9 +28,8 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.queues.quorum.settlement import HOW
 from fluffle.broker.runtime.turn import Turn
-from fluffle.storage.disk import Disk
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.writer import Writer
+from fluffle.storage.disk import Disk, MemoryDisk
+from fluffle.storage.store import Writer
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, ManualLink

@@ -41,9 +41,8 @@ from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable
 from fluffle.storage import store as storage
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
-from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings
 from tests.support.definitions import Editor, engines

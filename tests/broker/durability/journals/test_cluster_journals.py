@@ -9,8 +9,8 @@ from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.journals.cluster_journals import ClusterJournals
 from fluffle.broker.queues.journal import Journal
 from fluffle.broker.runtime.turn import Turn
+from fluffle.storage.disk import MemoryDisk
 from fluffle.storage.errors import Corrupt
-from fluffle.storage.memory import MemoryDisk
 from tests.support.fakes import Scheduler
 from tests.support.store import open_store
 

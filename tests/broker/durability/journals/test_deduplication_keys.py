@@ -24,9 +24,8 @@ from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.wire import PlainValue
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.layout import Table
-from fluffle.storage.memory import MemoryDisk
 from tests.broker.queues.deduplication_model import ReferenceDeduplication, keyed
 from tests.broker.queues.queue_harness import ORIGIN
 from tests.storage.support import ManualWriter

@@ -15,12 +15,11 @@ from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
+from fluffle.storage.disk import MemoryDisk
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import COLD_VALUE, Table, cold_key
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.mover import UpkeepTuning
-from fluffle.storage.store import Store
-from fluffle.storage.writer import InstantWriter
+from fluffle.storage.log import UpkeepTuning
+from fluffle.storage.store import InstantWriter, Store
 from tests.support.no_timeout import NoTimeoutHolder
 from tests.support.queue_host import FakeQueueHost, ignore
 from tests.support.store import raise_it

@@ -14,9 +14,8 @@ from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
-from fluffle.storage.memory import MemoryDisk
-from fluffle.storage.store import Store
-from fluffle.storage.writer import InstantWriter
+from fluffle.storage.disk import MemoryDisk
+from fluffle.storage.store import InstantWriter, Store
 from tests.broker.queues.queue_harness import lane_of
 from tests.support.queue_arguments import queue_arguments
 from tests.support.queue_host import FakeQueueHost, ignore

@@ -33,8 +33,7 @@ from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, Sh
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
-from fluffle.storage.disk import Disk
-from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.disk import Disk, MemoryDisk
 from tests.broker.queues.priority_harness import with_priority
 from tests.storage.support import ManualWriter
 from tests.suite.seeds import machine_settings

@@ -26,9 +26,8 @@ from fluffle.protocol.methods import (
     make,
 )
 from fluffle.protocol.properties import Properties, body_of
-from fluffle.storage.disk import Disk
+from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.memory import MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.definitions import engine_of
 from tests.support.edge import Edge, publish_frames

@@ -16,8 +16,7 @@ from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.tx_methods import COST_IN_ONE_GO
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
-from fluffle.storage.disk import Disk
-from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.disk import Disk, MemoryDisk
 from tests.storage.support import ManualWriter
 from tests.support.edge import Client, Edge, publish_frames
 from tests.support.fairness import turns

@@ -19,7 +19,7 @@ from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.transfer.conversion import conversion
-from fluffle.broker.transfer.conversion.conversion import Conversion
+from fluffle.broker.transfer.conversion import Conversion
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.broker.composition.test_single_node import Scene, scene
 from tests.support.cluster_nodes import ClusterNode, Killed, until

@@ -12,7 +12,7 @@ import pytest
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.metadata.nodes import CHANGES_TYPES
 from fluffle.broker.queues.arguments import QueueType
-from fluffle.broker.transfer.conversion.conversion import Conversion
+from fluffle.broker.transfer.conversion import Conversion
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
 from tests.broker.transfer.conversion.test_conversion import (
     BODIES,
@@ -168,7 +168,7 @@ async def test_who_asked_is_told_why_it_is_given_up(
     await filled(scene, b"1")
     message = await (await (await scene.channel("b")).get_queue("q")).get()
     assert message is not None
-    monkeypatch.setattr("fluffle.broker.transfer.conversion.conversion.PATIENCE_MS", 0)
+    monkeypatch.setattr("fluffle.broker.transfer.conversion.PATIENCE_MS", 0)
     with pytest.raises(PreconditionFailed, match="the log of node 'a' says why"):
         await converted(scene.nodes["c"])
     assert type_of(scene.nodes["a"]) is QueueType.CLASSIC

@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer
-from fluffle.broker.transfer.conversion.conversion import Conversion
+from fluffle.broker.transfer.conversion import Conversion
 from tests.broker.cluster.queues.test_quorum_queues import publish
 from tests.broker.composition.test_single_node import Scene, scene
 from tests.broker.transfer.conversion.test_conversion import bodies, converted, filled

@@ -34,9 +34,9 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.settings import by_arguments
-from fluffle.broker.transfer.conversion.changes import begin, give_up
-from fluffle.broker.transfer.conversion.converter import Converter
-from fluffle.broker.transfer.move.mover import MoveGetter
+from fluffle.broker.transfer.conversion import begin, give_up
+from fluffle.broker.transfer.converter import Converter
+from fluffle.broker.transfer.mover import MoveGetter
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.suite.seeds import machine_settings
 from tests.support.edge import Edge

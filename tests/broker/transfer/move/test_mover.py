@@ -22,12 +22,11 @@ from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer.move import mover as movers
-from fluffle.broker.transfer.move.mover import HeldMessage, Mover, Selection
+from fluffle.broker.transfer.mover import HeldMessage, Mover, Selection
 from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, encode_properties
 from fluffle.protocol.wire import PlainValue, to_table
-from fluffle.storage.disk import Disk
-from fluffle.storage.memory import MemoryDisk
+from fluffle.storage.disk import Disk, MemoryDisk
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cluster.queue_sessions.session_harness import LeaderWithSessions
 from tests.broker.cluster.queues.session_queue_harness import LEADER, NODE, QueueHarness
