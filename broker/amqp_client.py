@@ -16,7 +16,6 @@ from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from fluffle.protocol.client_reader import ClientReader, InvalidFrames, ReceivedMethod
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import (
     Basic,
     Channel,
@@ -26,7 +25,7 @@ from fluffle.protocol.methods import (
     make,
     pamqp_table,
 )
-from fluffle.protocol.spec import FRAME_END, FRAME_HEARTBEAT, PROTOCOL_HEADER
+from fluffle.protocol.spec import FRAME_END, FRAME_HEARTBEAT, PROTOCOL_HEADER, ProtocolError
 from fluffle.protocol.wire import to_table
 
 AMQP_PORT, AMQPS_PORT = 5672, 5671

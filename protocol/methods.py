@@ -33,12 +33,12 @@ from pamqp.commands import (
 from pamqp.common import FieldTable as PamqpTable
 
 from fluffle.protocol import wire
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.spec import (
     FRAME_END,
     FRAME_METHOD,
     FRAME_OVERHEAD_BYTES,
     SHORTSTR_BYTES_MAX,
+    ProtocolError,
     ReplyCode,
 )
 from fluffle.protocol.steps import Steps

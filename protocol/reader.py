@@ -15,7 +15,6 @@ that are not whole up to a limit.
 from collections.abc import Callable
 from struct import Struct
 
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.events import (
     Acks,
     Event,
@@ -45,6 +44,7 @@ from fluffle.protocol.spec import (
     FRAME_OVERHEAD_BYTES,
     METHOD_PUBLISH,
     PROTOCOL_HEADER,
+    ProtocolError,
     ReplyCode,
 )
 

@@ -1,4 +1,5 @@
-"""Numbers of AMQP 0-9-1 as RabbitMQ uses them: frame kinds, reply codes, protocol limits.
+"""Numbers of AMQP 0-9-1 as RabbitMQ uses them: frame kinds, reply codes, protocol limits;
+and the error that carries a reply code.
 
 Sources: the AMQP 0-9-1 specification §4.2, §1.2 (constants) and RabbitMQ 4.3's framing module.
 """
@@ -71,3 +72,24 @@ def reply_text(code: ReplyCode, explanation: str) -> str:
     if len(text) > SHORTSTR_BYTES_MAX:
         text = text[: SHORTSTR_BYTES_MAX - 3] + b"..."
     return text.decode(errors="ignore")
+
+
+class ProtocolError(Exception):
+    """Bytes or methods that AMQP does not allow; `code` decides what is closed.
+
+    `class_id` and `method_id` name the offending method, 0 and 0 when there is none.
+    """
+
+    def __init__(
+        self, code: ReplyCode, explanation: str, *, class_id: int = 0, method_id: int = 0
+    ) -> None:
+        super().__init__(reply_text(code, explanation))
+        self.code = code
+        self.explanation = explanation
+        self.class_id = class_id
+        self.method_id = method_id
+
+    @property
+    def reply_text(self) -> str:
+        """Reply text as RabbitMQ words it, `NAME - explanation`; at most 255 bytes."""
+        return reply_text(self.code, self.explanation)

@@ -16,8 +16,7 @@ from itertools import count
 from math import isfinite
 from typing import Any, TypeAlias
 
-from fluffle.protocol.spec import ProtocolError
-from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ReplyCode
+from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
 from fluffle.protocol.types import Field, FieldTable, FieldValue
 

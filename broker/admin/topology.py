@@ -18,8 +18,8 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, ExchangeSpec
 from fluffle.broker.routing.explain import Verdict, Visit, explain
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.properties import Properties, encode_properties
+from fluffle.protocol.spec import ProtocolError
 
 
 def list_exchanges(context: NodeContext, *, vhost: str | None = None) -> Rows:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fluffle.broker.config.config import OVERWRITE, Config, InterceptorConfig
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.headers import PropertyOverlay
 from fluffle.protocol.properties import (
     Properties,
@@ -19,6 +18,7 @@ from fluffle.protocol.properties import (
     raw_properties,
     replace_properties,
 )
+from fluffle.protocol.spec import ProtocolError
 
 if TYPE_CHECKING:
     from fluffle.broker.base.clock import Clock

@@ -7,7 +7,6 @@ that differ with each message, such as a message id, only the shape is checked.
 from typing import NamedTuple
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.protocol.properties import read_expirations
 from fluffle.protocol.headers import long_strings, without_bcc
 from fluffle.protocol.properties import (
     DELIVERY_MODE_PERSISTENT,
@@ -23,6 +22,7 @@ from fluffle.protocol.properties import (
     is_persistent,
     property_flags,
     raw_properties,
+    read_expirations,
 )
 from fluffle.protocol.spec import DIRECT_REPLY_TO, SHORTSTR_BYTES_MAX
 from fluffle.protocol.steps import Steps

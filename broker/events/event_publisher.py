@@ -15,8 +15,8 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.transfer.republish import publish_own
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.terms import term
 from fluffle.protocol.types import Field, FieldTable
 from fluffle.protocol.wire import encode_table, read_table

@@ -28,7 +28,6 @@ from fluffle.broker.queues.journal import (
 from fluffle.broker.queues.queue_api import DeliveryBatch, PeekedMessage, PeekRequest, PeekResult
 from fluffle.broker.queues.requeue import RequeueOrder
 from fluffle.broker.queues.segment import Segment, SegmentLocation
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.properties import (
     body_of,
     body_size,
@@ -36,6 +35,7 @@ from fluffle.protocol.properties import (
     decode_properties,
     raw_properties,
 )
+from fluffle.protocol.spec import ProtocolError
 
 SHOWN_BYTES_MAX = 1 << 20
 """Of properties and bodies that are shown at once; the message that goes beyond it is the last."""

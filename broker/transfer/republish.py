@@ -1,24 +1,31 @@
-"""Republishing of a message: the headers that it gets, and where it goes.
+"""Publishing by the broker itself: of messages that were in a queue, and of its own.
 
-It has died there, and says so from now on; or it has waited there for its time, and that was all.
+One that was in a queue has died there, and says so from now on; or it has waited there for its
+time, and that was all.  Its own are copies of messages, and events (`publish_own`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 from fluffle.broker.queues.dead_letters import PendingDeadLetter
-from fluffle.broker.queues.publish_target import QueueTarget
+from fluffle.broker.queues.publish_target import PublishTarget, QueueTarget
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import Death, DeathReason, died, is_cycle, queues_of
-from fluffle.protocol.headers import waited
-from fluffle.protocol.headers import long_strings, without_bcc
-from fluffle.protocol.properties import Properties, decode_properties, is_persistent
+from fluffle.protocol.headers import long_strings, waited, without_bcc
+from fluffle.protocol.properties import (
+    DELIVERY_MODE_PERSISTENT,
+    Properties,
+    build_content,
+    decode_properties,
+    encode_properties,
+    is_persistent,
+)
 from fluffle.protocol.wire import cut_to_shortstr
 
 
@@ -187,3 +194,36 @@ def routing_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
         return (origin.routing_key,)
     _tag, more = (decode_properties(raw).headers or {}).get("CC", ("A", []))
     return (origin.routing_key, *(long_strings(more) if isinstance(more, list) else ()))
+
+
+def whatever_waits(_queue: PublishTarget) -> bool:
+    """Accept every queue."""
+    return True
+
+
+def while_it_has_room(queue: PublishTarget) -> bool:
+    """Accept a queue unless so much waits for it that clients are held back."""
+    return not queue.is_full
+
+
+def publish_own(
+    vhost: VirtualHost,
+    exchange: str,
+    messages: Iterable[tuple[str, Properties, bytes]],
+    is_given: Callable[[PublishTarget], bool] = whatever_waits,
+) -> None:
+    """Put messages (routing key, properties, body) where an exchange leads.
+
+    At most once: no answer is awaited, and what leads nowhere is gone.
+    """
+    for routing_key, properties, body in messages:
+        queues, histories, _ = vhost.route(exchange, (routing_key,), properties)
+        if not (queues or histories):
+            continue
+        origin = vhost.origin(exchange, routing_key)
+        content = build_content(encode_properties(properties), body)
+        persistent = properties.delivery_mode == DELIVERY_MODE_PERSISTENT
+        for history in histories:
+            history.keep(HistoryMessage(origin, content, (), persistent))
+        for queue in filter(is_given, queues):
+            queue.enqueue([origin], [content], len(content), persistent=persistent)

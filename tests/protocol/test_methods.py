@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from pamqp import commands, frame
 
 from fluffle.protocol import methods, wire
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import (
     Access,
     Basic,
@@ -27,7 +26,7 @@ from fluffle.protocol.methods import (
     octets,
     pamqp_table,
 )
-from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ReplyCode
+from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ProtocolError, ReplyCode
 from fluffle.protocol.steps import whole
 from fluffle.protocol.types import FieldTable
 from tests.suite.seeds import machine_settings

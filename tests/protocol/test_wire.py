@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from pamqp import encode
 
 from fluffle.protocol import wire
-from fluffle.protocol.spec import ProtocolError
-from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import whole
 from fluffle.protocol.types import Field, FieldTable
 

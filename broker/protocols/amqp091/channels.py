@@ -20,11 +20,10 @@ from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Subscription
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.methods import Channel as Methods
-from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.spec import ProtocolError, ReplyCode
 
 
 def on_flow(channel: Channel, method: Method) -> None:

@@ -56,12 +56,12 @@ from fluffle.broker.protocols.amqp091.pending_requests import (
 )
 from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.queues.publish_target import PublishTarget
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.events import method_ids
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, encode_method, make
 from fluffle.protocol.proxy import ForwardedConnection
 from fluffle.protocol.reader import Reader
+from fluffle.protocol.spec import ProtocolError
 
 if TYPE_CHECKING:
     import ssl

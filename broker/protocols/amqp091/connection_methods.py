@@ -34,10 +34,9 @@ from fluffle.broker.process.encryption import certified_name
 from fluffle.broker.protocols.amqp091.channel import once_settled
 from fluffle.broker.protocols.amqp091.pending_requests import ids_of
 from fluffle.broker.protocols.amqp091.session import AmqpSession
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
-from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.types import Field, FieldTable
 from fluffle.protocol.wire import read_fields
 

@@ -27,7 +27,6 @@ from fluffle.broker.core.route_lookup import (
 )
 from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
 from fluffle.broker.routing.router import RouteInputs
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import (
     Basic,
@@ -40,7 +39,7 @@ from fluffle.protocol.methods import (
     return_frame,
 )
 from fluffle.protocol.properties import OUTLINED_BYTES_MAX, raw_properties, split_content
-from fluffle.protocol.spec import ReplyCode
+from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:

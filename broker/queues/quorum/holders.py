@@ -37,7 +37,7 @@ from fluffle.broker.queues.quorum.log_journal import LogJournal
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import Hold, State
-from fluffle.protocol.errors import ProtocolError
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.wire import encode_table, read_table
 
 TIMEOUT = "x-consumer-timeout"

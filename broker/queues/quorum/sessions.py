@@ -39,7 +39,7 @@ from fluffle.broker.queues.quorum.facts import (
 )
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.state import State
-from fluffle.protocol.delays import delay_in
+from fluffle.protocol.headers import delay_in
 from fluffle.protocol.properties import raw_properties
 from fluffle.raft.ranges import Ranges
 

@@ -37,9 +37,9 @@ from fluffle.broker.testing.faults.tapped_transport import (
     FaultScope,
     TappedConnection,
 )
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.methods import Connection as ConnectionMethods
 from fluffle.protocol.methods import decode_method, field_table
+from fluffle.protocol.spec import ProtocolError
 
 
 def client_properties(data: bytes) -> dict[str, Any]:

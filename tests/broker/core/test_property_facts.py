@@ -9,9 +9,8 @@ from fluffle.broker.core.property_facts import (
     read_facts,
     with_reply_to,
 )
-from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
-from fluffle.protocol.spec import DIRECT_REPLY_TO
+from fluffle.protocol.spec import DIRECT_REPLY_TO, ProtocolError
 from fluffle.protocol.types import Field, FieldTable
 
 PLAIN = Properties(content_type="text/plain", delivery_mode=2, priority=3)

@@ -21,7 +21,7 @@ from fluffle.broker.queues.queue_api import Deferred, PeekRequest
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
-from fluffle.broker.transfer.move import mover as movers
+from fluffle.broker.transfer import mover as movers
 from fluffle.broker.transfer.mover import HeldMessage, Mover, Selection
 from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, encode_properties

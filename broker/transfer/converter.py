@@ -68,8 +68,10 @@ class Converter:
         successor = queue.definition.successor
         if successor is None:
             return
-        from fluffle.broker.transfer.conversion import give_up  # noqa: PLC0415  and slow
-        from fluffle.broker.transfer.conversion import Conversion  # noqa: PLC0415  seldom used,
+        from fluffle.broker.transfer.conversion import (  # noqa: PLC0415  slow, and seldom used
+            Conversion,
+            give_up,
+        )
 
         if successor.boot != self._boot:
             decide = partial(give_up, vhost, name, successor.id)

@@ -12,7 +12,7 @@ from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 from fluffle.broker.transfer.conversion import Conversion
 from tests.broker.cluster.queues.test_quorum_queues import publish
 from tests.broker.composition.test_single_node import Scene, scene
-from tests.broker.transfer.conversion.test_conversion import bodies, converted, filled
+from tests.broker.transfer.test_conversion import bodies, converted, filled
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import soon
 

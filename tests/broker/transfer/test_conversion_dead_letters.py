@@ -14,11 +14,10 @@ from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.transfer.conversion import give_up
-from fluffle.broker.transfer.conversion import Conversion
+from fluffle.broker.transfer.conversion import Conversion, give_up
 from tests.broker.cluster.queues.test_quorum_queues import publish
 from tests.broker.composition.test_single_node import Scene, scene
-from tests.broker.transfer.conversion.test_conversion import (
+from tests.broker.transfer.test_conversion import (
     bodies,
     converted,
     declare,

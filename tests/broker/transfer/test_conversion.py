@@ -18,7 +18,7 @@ from fluffle.broker.node import NodeFailed
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.transfer.conversion import conversion
+from fluffle.broker.transfer import conversion
 from fluffle.broker.transfer.conversion import Conversion
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.broker.composition.test_single_node import Scene, scene

@@ -14,7 +14,7 @@ from fluffle.broker.metadata.nodes import CHANGES_TYPES
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.transfer.conversion import Conversion
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
-from tests.broker.transfer.conversion.test_conversion import (
+from tests.broker.transfer.test_conversion import (
     BODIES,
     COUNT,
     Steps,

@@ -8,6 +8,14 @@ The queue has all of its messages until that change, and the other all of them b
 ends meanwhile, one of the two is whole, and what is left of the other is deleted.  Both ends, and
 nothing else, are what definitions say.  It may be given up at any moment before the change is asked
 for; afterwards it is waited for, however long it takes.
+
+Three changes of definitions make it; here they are decided, not done:
+
+    classic --begin--> classic, with a successor --finish--> the successor, under that name
+       ^                        |
+       +-------- give_up -------+
+
+Before the second the messages are in the one, after it in the other: there is nothing in between.
 """
 
 from __future__ import annotations
@@ -17,14 +25,24 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.base.message import Origin
-from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.change import NOTHING, Change, Fact
+from fluffle.broker.metadata.facts import Kind
 from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.metadata.nodes import CHANGES_TYPES, Nodes, check_supported
+from fluffle.broker.queues.arguments import (
+    QUEUE_TYPE,
+    Declaration,
+    QueueSpec,
+    QueueType,
+    queue_spec,
+)
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS
-from fluffle.broker.queues.journal import UnreadableMessages
+from fluffle.broker.queues.journal import QueueDefinition, UnreadableMessages
+from fluffle.broker.queues.priority_ready_list import QUORUM_LEVELS
 from fluffle.broker.queues.publish_target import EnqueueResult, PublishReceipt
 from fluffle.broker.queues.queue_api import (
     Consumer,
@@ -39,15 +57,146 @@ from fluffle.broker.queues.queue_api import (
     TimedOutDeliveries,
 )
 from fluffle.broker.queues.queue_view import ReadyMessages, StoredMessage, messages_from
+from fluffle.broker.queues.settings import Overflow, SettingsFrom
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.routing.exchange import LOCAL_RANDOM, routes_as
 from fluffle.broker.runtime.background import Task
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.runtime import Runtime
-from fluffle.broker.transfer.conversion import finish, give_up
-from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import VirtualHost, existing_queue
 from fluffle.protocol.properties import is_persistent, priority_of, raw_properties
 
 AHEAD = 4096
 """So many messages may come at once."""
+
+PORTION_MESSAGES = 500
+
+PORTION_BYTES = 1 << 20
+"""So much is read in one turn, or one message."""
+
+WINDOW_MESSAGES = 4_000
+"""So many are on their way to the other queue at most, and a portion."""
+
+SHORT = 1_000
+"""Messages that are copied while publishers wait."""
+
+TICK_S = 0.05
+
+PATIENCE_MS = 30_000
+"""For clients to settle what they hold; and for the other queue, to take anything."""
+
+WAITS = "clients hold {} messages of it and have not settled them in time"
+STUCK = "the quorum queue has taken nothing for too long"
+REFUSED = "the quorum queue does not take all of its messages"
+TAKEN = "messages have left it"
+ENDED = "it was interrupted"
+DELETED = "it is deleted"
+
+
+# Changes of definitions
+
+
+MEANINGLESS = frozenset(
+    {"x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"}
+)
+"""To a quorum queue: it always has priorities, keeps messages on disk, and is on several nodes."""
+
+
+def as_quorum(spec: QueueSpec, settings_from: SettingsFrom, vhost: str) -> QueueSpec:
+    """Return a classic queue as a quorum queue; PreconditionFailed if it cannot be one.
+
+    An argument that means the same stays; one that a quorum queue has no use for goes; what would
+    mean another thing is refused.  `settings_from` gives the settings of the queue that it is and
+    of the one that it would be: policies may be for one type.
+    """
+    where = f"queue '{spec.name}' in vhost '{vhost}'"
+    settings = settings_from(vhost, spec)
+    for is_so, why in (
+        (spec.queue_type is QueueType.QUORUM, "is a quorum queue already"),
+        (spec.exclusive, "is exclusive: it ends with its connection, and a quorum queue does not"),
+        (spec.auto_delete, "goes with its last consumer, and a quorum queue does not"),
+        (not spec.durable, "is transient, and a quorum queue is durable"),
+        (
+            spec.max_priority is not None and spec.max_priority > QUORUM_LEVELS.highest,
+            f"tells {spec.max_priority} priorities apart, and a quorum queue "
+            f"{QUORUM_LEVELS.highest}",
+        ),
+        (
+            settings.overflow is Overflow.REJECT_PUBLISH_DLX,
+            "dead-letters what it refuses (reject-publish-dlx), and a quorum queue cannot",
+        ),
+        (
+            settings.cache is not None,
+            "takes each message once (x-message-deduplication), and as a quorum queue it would not "
+            "know those that it has had",
+        ),
+    ):
+        if is_so:
+            raise PreconditionFailed(f"{where} {why}")
+    arguments = {name: each for name, each in spec.arguments.items() if name not in MEANINGLESS}
+    arguments[QUEUE_TYPE] = ("S", QueueType.QUORUM.encode())
+    quorum = queue_spec(Declaration(spec.name, durable=True, arguments=arguments), vhost)
+    if settings_from(vhost, quorum).cache is not None:
+        raise PreconditionFailed(
+            f"{where} would take each message once as a quorum queue (x-message-deduplication, by "
+            "a policy), and not know those that it has had"
+        )
+    return quorum
+
+
+def begin(vhost: VirtualHost, name: str, settings_from: SettingsFrom, nodes: Nodes) -> Change:
+    """Begin a conversion.  NotFound, PreconditionFailed."""
+    queue = existing_queue(vhost, name)
+    before = queue.definition
+    spec = as_quorum(queue.spec, settings_from, vhost.name)
+    where = f"queue '{name}' in vhost '{vhost.name}'"
+    if before.successor is not None:
+        raise PreconditionFailed(f"{where} is being changed already")
+    if queue.unreachable_error is not None:
+        raise queue.unreachable_error
+    if queue.damage is not None:
+        raise PreconditionFailed(f"{where} has crashed")
+    for binding in vhost.topology.bindings_to(DestinationKind.QUEUE, name):
+        if routes_as(vhost.topology.require(binding.source).spec) == LOCAL_RANDOM:
+            raise PreconditionFailed(
+                f"{where} is bound to exchange '{binding.source}', which leads to classic queues "
+                "alone"
+            )
+    known = check_supported(CHANGES_TYPES, nodes)
+    boot = nodes[before.home].boot if before.home else 0
+    successor = vhost.maker.define(spec, None, vhost.name)._replace(boot=boot)
+    change = put(vhost, before._replace(successor=successor))
+    return change._replace(rests_on=(*change.rests_on, *known))
+
+
+def finish(vhost: VirtualHost, name: str, successor: int) -> Change:
+    """Finish a conversion whose messages are there; nothing, if it is over in another way."""
+    now = changing(vhost, name, successor)
+    if now is None or now.successor is None:
+        return NOTHING
+    return put(vhost, now.successor._replace(boot=0))
+
+
+def give_up(vhost: VirtualHost, name: str, successor: int) -> Change:
+    """Give up a conversion: the queue stays what it is; nothing, if it is over."""
+    now = changing(vhost, name, successor)
+    return put(vhost, now._replace(successor=None)) if now is not None else NOTHING
+
+
+def changing(vhost: VirtualHost, name: str, successor: int) -> QueueDefinition | None:
+    """Return a queue, while it has this successor."""
+    queue = vhost.queues.get(name)
+    if queue is None or queue.definition.successor is None:
+        return None
+    return queue.definition if queue.definition.successor.id == successor else None
+
+
+def put(vhost: VirtualHost, definition: QueueDefinition) -> Change:
+    fact = Fact(Kind.QUEUE, (vhost.name, definition.spec.name), definition)
+    return Change(puts=(fact,), rests_on=(fact.name,))
+
+
+# Copying
 
 
 class RedeliveredMarker:
@@ -108,11 +257,6 @@ class RedeliveredMarker:
         """Do nothing: this consumer alone is served, always."""
 
 
-PORTION_MESSAGES = 500
-PORTION_BYTES = 1 << 20
-"""So much is read in one turn, or one message."""
-
-
 class CopyBatch(NamedTuple):
     """Messages that a queue takes together."""
 
@@ -171,27 +315,11 @@ def likeness(message: StoredMessage) -> tuple[int | None, bool, int]:
 
 
 T = TypeVar("T")
+
 Steps: TypeAlias = Generator[bool, None, T]
 """Each ends where something has to be waited for, or with `SOON`: others are to have their turn."""
 
 SOON, LATER = True, False
-
-WINDOW_MESSAGES = 4_000
-"""So many are on their way to the other queue at most, and a portion."""
-
-SHORT = 1_000
-"""Messages that are copied while publishers wait."""
-
-TICK_S = 0.05
-PATIENCE_MS = 30_000
-"""For clients to settle what they hold; and for the other queue, to take anything."""
-
-WAITS = "clients hold {} messages of it and have not settled them in time"
-STUCK = "the quorum queue has taken nothing for too long"
-REFUSED = "the quorum queue does not take all of its messages"
-TAKEN = "messages have left it"
-ENDED = "it was interrupted"
-DELETED = "it is deleted"
 
 
 class Conversion:

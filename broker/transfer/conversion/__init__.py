@@ -1,1 +1,0 @@
-"""A classic queue becomes a quorum queue in its place, with all its messages."""

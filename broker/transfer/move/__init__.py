@@ -1,1 +1,0 @@
-"""Moving messages between queues, while both are in use."""
