@@ -124,10 +124,10 @@ class SessionBackpressure:
         self._count = 0
         """Invariant: if there are any, this is among the queue's debtors."""
         self._reported = 0
-        """What the client node takes it for."""
+        """The count that the client node was sent last."""
 
     def __bool__(self) -> bool:
-        """Whether the client node is to hear of it, now or later."""
+        """Whether there is a count to send, now or later."""
         return bool(self._count or self._reported)
 
     def add(self, count: int) -> None:
@@ -151,8 +151,7 @@ class SessionBackpressure:
             self._queue.blocked_publishers.remove(self)
 
     def changed_count(self) -> int | None:
-        """How many to tell the client node; None if it is not much otherwise than what it was
-        told."""
+        """The count to send; None if it is near to the last one."""
         if not self._queue.is_behind:
             self.forgive()
         if self._count and self._reported < 2 * self._count and self._count < 2 * self._reported:
@@ -318,7 +317,7 @@ class OpenedSession:
     known: int = 1
     """The outcome of all operations below is known to its client node."""
     is_served: bool = False
-    """Whether its client node has told what of that on record never arrived."""
+    """Whether its client node has replied what of that on record never arrived."""
     first_ignored: int = 0
     """The first operation that was not listened to; 0 if there is none."""
     unknown: deque[int] = field(default_factory=deque)
@@ -521,5 +520,5 @@ EFFECT_MESSAGES: Mapping[type[e.Effect], Callable[[LedQueue, Any], list[m.FromLe
     e.GetResult: got_messages,
     e.Withdrawn: withdrawn_messages,
     e.TimedOut: timed_out_messages,
-    e.Activity: lambda _led, told: [m.ActiveConsumerChanged(told.holder, told.is_active)],
+    e.Activity: lambda _led, change: [m.ActiveConsumerChanged(change.holder, change.is_active)],
 }

@@ -18,11 +18,11 @@ from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.facts import Key
 
 COMMITTED = (m.Done, m.Rejected, m.Answer)
-"""What counts whoever says it, and however late: it is in the log."""
+"""Replies that count from any leader, and however late: they are in the log."""
 
 
 def apply_frame(session: SessionClient, frame: m.LeaderFrame) -> list[Event]:
-    """What has come from whoever leads, has led, or does not lead."""
+    """Take a frame of a node that leads, has led, or does not lead: what events it gives."""
     addressed = (frame.group, frame.receiver, frame.session)
     if addressed != (session.group, session.boot, session.counter):  # mutant: ST9
         return []

@@ -1,5 +1,4 @@
-"""The client's end of a session: requests of this node's clients to one queue, until their outcome
-is known.
+"""The client's end of a session: requests to one queue, until their outcome is known.
 
     `SessionRequests` --> pending --> `output`: sent to the leader --> its reply: outcome known
                              ^                     |                      (`replies`)
@@ -29,11 +28,7 @@ from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import (
-    Operation,
-    Token,
-    content_bytes_of,
-)
+from fluffle.broker.cluster.queue_sessions.messages import Operation, Token, content_bytes_of
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds
@@ -48,9 +43,9 @@ PENDING_BYTES_MAX = 2 << 20
 wait in front of the log, and behind it what consumers settle and are handed
 (`benchmarks.compare --suite quorum`, b16k)."""
 FRAMES_UNREPORTED_MAX = 32
-"""A leader that was heard so often is told, though there is nothing else to say."""
+"""After so many frames of a leader they are reported, though there is nothing else to send."""
 UNREPORTED_BYTES_MAX = 1 << 20
-"""So is one that keeps so much of contents until it is."""
+"""After so much of contents, too, which the leader keeps until then."""
 FRAME_BYTES_MAX = 4 << 20
 """Of contents in one frame, if it has more than one message."""
 TOKENS_MAX = 1_000
@@ -277,7 +272,7 @@ class SessionClient:
         self.credits: dict[int, int] = EMPTY_DICT
         """By the number of a consumer that is wanted, which has a key or has none yet."""
         self.credit_changes: dict[Key, int] = EMPTY_DICT
-        """Credits that the leader has not been told."""
+        """Credits that the leader has not been sent."""
         self.getters: dict[int, Key] = EMPTY_DICT
         """By channel."""
         self.unwanted: dict[int, None] = EMPTY_DICT
@@ -295,7 +290,7 @@ class SessionClient:
         self.reign = 0, 0
         """Term and number in it of the last leadership that was adopted."""
         self.leader: m.Leader | None = None
-        """Whom it sends to; None while nobody can be reached."""
+        """The leader it sends to; None while none can be reached."""
         self.opening = 0
         self.received = 0
         """The number of the leader's last frame in this leadership."""
@@ -306,9 +301,9 @@ class SessionClient:
         self.is_remembered = False
         """Whether whoever leads may still have a session that was given up, with what it held."""
         self.owes_report = False
-        """Whether the leader waits to hear what was received."""
+        """Whether the leader waits for a report of what was received."""
         self.unreported_bytes = 0
-        """Of contents that were received since it was told.  Mostly it is when they are settled."""
+        """Of contents received since the last report, which mostly goes with their settlement."""
         self.backlog = 0
         """How many messages of this node wait in a queue that is behind its consumers."""
 
@@ -587,7 +582,10 @@ class ConsumerTerms(NamedTuple):
 
 
 class SessionRequests:
-    """Most return the number of their operation, by which its outcome will be known."""
+    """Requests of this node's channels, as operations of a session.
+
+    Most return the number of their operation, by which its outcome will be known.
+    """
 
     __slots__ = ("_session",)
 

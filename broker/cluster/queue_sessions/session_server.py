@@ -1,8 +1,8 @@
 """The leader's end of the sessions with one queue, for one leadership.
 
-Operations go to the leadership in order, and what it says of them leaves in frames with numbers,
-which are kept until they have arrived.  The first of each client node says what the log has of its
-session; until the client node has said what of that never arrived, it is given nothing else.
+Operations go to the leadership in order, and its replies leave in frames with numbers, which are
+kept until they have arrived.  The first to each client node has what the log records of its
+session; until the client node has replied what of that never arrived, it is sent nothing else.
 
 A node that cannot be reached is suspected, and its consumers keep what they hold for a time.  Only
 a process that is known to have ended, or a session that its client node has ended, is gone at once.
@@ -78,7 +78,7 @@ class SessionServer:
         self._led = leadership
         self._opened_sessions: dict[Key, OpenedSession] = EMPTY_DICT
         self._with_output: dict[Key, OpenedSession] = {}
-        """Those that may have something to say."""
+        """Those that may have frames to send."""
         self._with_backlog: dict[Key, OpenedSession] = EMPTY_DICT
         """Those that have put in more than the queue's consumers soon take."""
         self._nodes: dict[str, PeerNode] = {
@@ -87,7 +87,7 @@ class SessionServer:
         self._aside: list[tuple[str, m.LeaderFrame]] = []
         """Answers to client nodes without an opened session."""
         self.excesses: list[str] = []
-        """Nodes that have left too much here, each once; to be said, and taken from here."""
+        """Nodes that have left too much here, each once; to be logged, and taken from here."""
 
     # Links
 
@@ -379,7 +379,7 @@ def _number_of(effect: e.Effect) -> int:
 
 
 def _beside(asked: m.ClientFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.LeaderFrame:
-    """An answer that is not repeated: whoever gets none asks again, over another link."""
+    """A reply that is not repeated: a client that gets none asks again, over another link."""
     return m.LeaderFrame(
         group=asked.group,
         term=asked.term,

@@ -23,7 +23,7 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import PendingNews
 
 NOTIFIED_MAX = 64
-"""Queues that are told of a link in one turn, of those for which nothing else comes up.  Likewise
+"""Idle queues that look at a link in one turn.  Likewise
 for which it is looked at the clock."""
 
 TICK_S = 1.0
@@ -60,7 +60,7 @@ class FaultGuard:
     def run(self, queue: QueueId, act: Callable[[], None]) -> None:
         """Do something for a queue; if it fails, the queue is led anew after a while.
 
-        Also if something that was believed is not so: nothing of it was told to anybody that is not
+        Also if something that was believed is not so: nothing of it was sent to a node that is not
         on record, and with that the next leadership begins.
         """
         try:
@@ -90,18 +90,18 @@ class LocalLeaders:
         self._touched: dict[QueueId, None] = {}
         """To be pumped."""
         self._with_output: dict[QueueId, None] = {}
-        """Whose sessions may have something to say."""
+        """Those whose sessions may have replies to send."""
         self._held: dict[QueueId, None] = {}
-        """To be pumped in the next turn, whoever asks for that."""
+        """To be pumped in the next turn, whatever asks for that."""
         self._held_up: dict[QueueId, None] = {}
         """To be pumped again after a while."""
         self.farewells: list[tuple[NodeId, LeaderFrame]] = []
-        """What is left to be said for leaderships that have ended."""
+        """Notices of leaderships that have ended, to be sent."""
         self._link_news: PendingNews[QueueId, tuple[NodeId, Boot | None]] = PendingNews()
-        """Links of which queues have not heard yet, each with the life of the node it is to; None:
+        """Links that queues have not looked at yet, each with the life of the node it is to; None:
         there is none any more."""
         self._timed: dict[QueueId, None] = {}
-        """Those of which the time of somebody runs who is silent."""
+        """Those with client nodes that are silent, whose time runs."""
         self._is_ticking = False
         self.is_pump_coming = self.is_output_coming = False
         """In this turn, whose beginning whoever calls them says, without being asked for."""
@@ -137,7 +137,7 @@ class LocalLeaders:
         self._tick_later()
 
     def begin_sessions(self, queue: QueueId, sessions: SessionServer) -> None:
-        """A leadership begins: it is told which links there are."""
+        """Give a leadership that begins the links that there are."""
         self._link_news.take(queue)
         for node, boot in self._transport.boots.items():
             sessions.linked(node, boot)
@@ -174,17 +174,17 @@ class LocalLeaders:
         self._note_link(node, None)
 
     def _note_link(self, node: NodeId, boot: Boot | None) -> None:
-        """All that are led here are to hear of it: some in each turn, those first that speak."""
+        """Have all led here look at a link: some in each turn, first those with replies."""
         self._link_news.add((queue for queue, _sessions in self._sessions()), (node, boot))
         self._transport.turn.touch_consensus()
 
     def _apply_link_news(self, queue: QueueId) -> None:
-        """One of them now, if there is anything to tell."""
+        """Have one queue look at links that have come or gone."""
         for node, boot in self._link_news.take(queue):
             served = self.queues.get(queue)
             sessions = served.sessions if served is not None else None
             if sessions is None:
-                return  # whoever leads it next is greeted
+                return  # the next leadership begins with all links
             if boot is not None:
                 sessions.linked(node, boot)
                 self.touch(queue)
@@ -246,7 +246,7 @@ class LocalLeaders:
     # A turn
 
     def pump(self) -> None:
-        """In front of consensus: what has been decided is proposed."""
+        """Propose what has been decided, before consensus."""
         if self._link_news:
             for queue in self._link_news.first(NOTIFIED_MAX):
                 self._apply_link_news(queue)
@@ -259,7 +259,7 @@ class LocalLeaders:
                 self.guard.run(queue, served.pump)
 
     def send(self) -> None:
-        """Behind it: send replies to sessions of this node and of others."""
+        """Send replies to sessions of this node and of others, after consensus."""
         self.is_output_coming = False
         transport = self._transport
         farewells, self.farewells = self.farewells, []

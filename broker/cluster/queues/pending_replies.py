@@ -91,13 +91,13 @@ class PendingReplies(Generic[T]):
     __slots__ = ("_asked", "_call_later", "_given_up")
 
     def __init__(self, call_later: CallLater, given_up: Callable[[int], BrokerError]) -> None:
-        """`given_up` is told of one that has taken too long, and says what it fails with."""
+        """`given_up` is called for one that takes too long, and returns what it fails with."""
         self._call_later = call_later
         self._given_up = given_up
         self._asked: dict[int, tuple[Deferred[T], Timer]] = NOTHING_ASKED
 
     def __contains__(self, number: int) -> bool:
-        """Whether somebody waits for it."""
+        """Whether a reply is waited for."""
         return number in self._asked
 
     def ask(self, number: int) -> Deferred[T]:
@@ -109,7 +109,7 @@ class PendingReplies(Generic[T]):
         return later
 
     def answer(self, number: int, answer: T) -> bool:
-        """Whether somebody has waited for that."""
+        """Give a reply; whether it was waited for."""
         if number not in self._asked:
             return False
         self._take(number).answer(answer)
@@ -138,7 +138,7 @@ NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never, nobody)
 
 
 def answered(later: Deferred[T], unanswered: BrokerError, answer: T | None) -> None:
-    """Whoever waits has an answer, or is told so if there is none."""
+    """Complete `later` with an answer, or with an error if there is none."""
     if answer is not None:
         later.answer(answer)
     else:
@@ -146,7 +146,7 @@ def answered(later: Deferred[T], unanswered: BrokerError, answer: T | None) -> N
 
 
 class PendingGets:
-    """PendingGets without an answer yet, by the numbers of their operations."""
+    """Gets without a reply yet, by the numbers of their operations."""
 
     __slots__ = ("_answers", "_begun", "_requests", "_slots", "_unanswered")
 
@@ -183,12 +183,12 @@ class PendingGets:
         self._answers.answer(number, delivery_batch)
 
     def fail(self, number: int, error: BrokerError) -> None:
-        """Nothing, if nobody waits for it any more."""
+        """Fail a get, if it is waited for still."""
         if number in self._answers:
             self._answers.fail(number, error)
 
     def unanswered(self, number: int) -> None:
-        """Nobody can say what became of it."""
+        """Fail a get whose outcome is unknown for ever."""
         self._answers.fail(number, self._give_up(number))
 
     def _give_up(self, number: int) -> BrokerError:
@@ -238,7 +238,7 @@ class DeferredRequests:
         request.ask().then(request.later.answer, request.later.fail)
 
     def give_up(self, who: object, answer: object) -> bool:
-        """Somebody does not want it any more, if he has asked: he is told this."""
+        """Drop a request, if there is one, with this as its reply."""
         if who not in self.requests:
             return False
         self._take(who).later.answer(answer)
@@ -286,7 +286,7 @@ class Settlements:
         given_up: Callable[[], BrokerError],
         where: str,
     ) -> None:
-        """`given_up` says what it fails with if the outcome is not known in time."""
+        """`given_up` returns what it fails with if the outcome is not known in time."""
         self._port = port
         self._where = where
         self._given_up = given_up

@@ -1,4 +1,4 @@
-"""Where the parts meet that connect queues to their leaders, and what channels see of them."""
+"""Ports between sessions and leaders of queues: what each part asks of the others."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class LeaderCounts(NamedTuple):
 
 
 OnFailure = Callable[[Mapping[str, object], Exception], None]
-"""Told which queue it is, as `named` says it."""
+"""Called with the queue, as `named` has it, and the error."""
 
 OnCounts = Callable[[LeaderCounts | None], None]
-"""None: nobody could be asked."""
+"""Called with None if no leader could be asked."""
 
 OnPeeked = Callable[[PeekResult | None], None]
 """The same."""
@@ -69,13 +69,13 @@ class SessionDirectory(Protocol):
         """If it is led by this node."""
 
     def ask_counts(self, queue: QueueId, done: OnCounts, *, in_use: bool = False) -> None:
-        """Told once, within seconds and not before this returns; None if nobody could be asked.
+        """Call `done` once, within seconds and not before this returns.
 
-        `in_use`: by somebody who uses the queue with that.
+        `in_use`: asking is a use of the queue, so that it does not expire.
         """
 
     def peek(self, queue: QueueId, view: PeekRequest, done: OnPeeked) -> None:
-        """Told in the same way what is seen."""
+        """Call `done` in the same way with ready messages."""
 
 
 class Reachability(Enum):
@@ -92,7 +92,7 @@ class KnownLeader(NamedTuple):
     term: int = 0
     leadership: int = 0
     node: NodeId = ""
-    """Empty: nobody, or nobody who is known."""
+    """Empty: none, or none that is known."""
 
 
 NO_LEADER = KnownLeader()
@@ -136,8 +136,8 @@ class HostedQueue(Protocol):
         """Messages that have died and must arrive elsewhere, while it is led here."""
 
     def confirm(self, done: Callable[[bool], None]) -> None:
-        """Tell once it is sure that nobody had taken over when this was asked; False if that cannot
-        be known."""
+        """Call `done` once it is sure that no other led when this was asked; with False if that
+        cannot be known."""
 
     @property
     def disuse(self) -> QueueExpiry | None:

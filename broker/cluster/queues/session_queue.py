@@ -70,8 +70,7 @@ from fluffle.broker.queues.queue_api import (
 from fluffle.broker.queues.quorum.runs import runs_of
 
 UNKNOWN = QueueCounts(0, 0, 0)
-"""What is told, as RabbitMQ does, of a queue that cannot be asked."""
-
+"""Counts of a queue that cannot be asked, as RabbitMQ has them."""
 
 RUN_BYTES_MAX = 1 << 20
 """Of an operation of more than one message, so that others come between."""
@@ -86,12 +85,12 @@ class PublishRun:
     receipt: PublishReceipt
     offset: int
     """Of the first message, among those of the receipt."""
-    set_ready: int
+    left: int
     """How many have no outcome."""
 
 
 class PublishReceipts:
-    """PublishReceipts of unconfirmed publishes, by the numbers of their operations."""
+    """Receipts of publishes without an outcome, by the numbers of their operations."""
 
     __slots__ = ("_runs",)
 
@@ -164,8 +163,8 @@ class PublishReceipts:
     def known(self, first: int, count: int, *, is_taken: bool) -> None:
         """Numbers of one run have this outcome: all of it, mostly."""
         run = self._runs.get(first) or self._find(first)
-        run.set_ready -= count
-        if not run.set_ready:
+        run.left -= count
+        if not run.left:
             del self._runs[run.first]
         start = run.offset + first - run.first
         run.receipt.known(start, start + count, is_taken=is_taken)
@@ -186,13 +185,13 @@ class ReportedCounts:
         self._directory = directory
         self._port = port
         self.last = UNKNOWN
-        """What was last heard."""
+        """Counts of its last reply."""
         self._is_whole = False
-        """Whether all of that was told when it was asked for last."""
+        """Whether the last request for counts was answered."""
 
     @property
     def is_known(self) -> bool:
-        """Whether somebody has counted what is there."""
+        """Whether these are counts of its leader."""
         return self._is_whole and not self._port.is_away
 
     @property
@@ -217,7 +216,7 @@ class ReportedCounts:
         return later
 
     def set_ready(self, ready: int) -> None:
-        """So many wait now, says whoever has handed one out or dropped all."""
+        """Take the number of ready messages from the reply to a get or a purge."""
         self.last = self.last._replace(ready=ready)
 
 
@@ -491,7 +490,7 @@ class SessionQueue:
     def settle(
         self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
     ) -> SettlementStatus | None:
-        """What has come back before is asked of nobody: with RabbitMQ, too, that is in vain."""
+        """Settle deliveries, without those requeued before: with RabbitMQ, too, that is in vain."""
         holder, count = delivery_batch.holder, stop - start
         sequences, ordinal = delivery_batch.sequences[start:stop], delivery_batch.counts.acquired
         delivery_batch.release(start, stop)
@@ -562,7 +561,7 @@ class SessionQueue:
         self._attaching.fail(event.consumer, AccessRefused(f"{self._where} in exclusive use"))
 
     def _on_delivered(self, event: happened.Delivered) -> None:
-        """Unless the consumer has gone by what was told just before: then it comes back."""
+        """Deliver, unless the consumer has gone by an event just before: then requeue."""
         deliver, attached = event.deliver, self._by_number.get(event.consumer)
         if attached is None:
             self._requests.settle(tokens_of(deliver), Outcome.UNSENT)
@@ -642,7 +641,7 @@ class SessionQueue:
             self._purging.fail(event.number, conversion_in_progress(self._where))
 
     def _on_cancelled(self, event: happened.Cancelled) -> None:
-        """Consumers of a queue that is deleted are told of that by whoever deletes it."""
+        """Cancel a consumer; of a queue that is deleted, the deletion does that."""
         attached = self._by_number.get(event.consumer)
         if attached is None:
             return

@@ -6,10 +6,10 @@
 
 What stays on this node is passed on as it is; only what leaves it becomes bytes.
 
-Whoever leads a queue is known from the member of its group on this node, if there is one, or from
-what others say: a session whose node is told that another leads asks that one.  Without any trace
-the members are asked in turn.  A session that wants nothing talks to nobody: ten thousand of them
-cost nothing when a node goes.
+The leader of a queue is known from the member of its group on this node, if there is one, or from
+replies of other nodes: a reply that names another leader turns the session to that one.  Without
+any trace the members are asked in turn.  A session without requests and consumers has no leader:
+ten thousand of them cost nothing when a node goes.
 """
 
 from __future__ import annotations
@@ -60,16 +60,15 @@ beside the others may be lost.  Likewise twice as many each time.  One that has 
 and has consumers asks its leader whether it still leads."""
 
 REPORT_S = 0.05
-"""A leader is told after this that messages have arrived, if it was not with their settlement, and
-what clients have acknowledged, if nothing else was said before."""
+"""A leader gets a report after this that messages have arrived, if none went with their settlement,
+and what clients have acknowledged, if no other request went before."""
 
 AWAY_S = 0.5
-"""A home that was not reached for so long is down, for clients of its queues, if its host says that
-it does not run.  RabbitMQ tells them at once."""
+"""A home node that was not reached for so long is down, for clients of its queues, if its machine
+says that it does not run.  RabbitMQ has it down at once."""
 AWAY_S_MAX = 10.0
 """The same if nobody says so: it may only be cut off, and what clients did there would be lost.
 RabbitMQ: a minute."""
-
 
 NONCE_BITS = 63
 """As many as a number has in the facts of a queue."""
@@ -78,7 +77,7 @@ EARLY_MAX = 256
 
 
 def ignore_events(_events: list[Event]) -> None:
-    """Where the queue is gone."""
+    """Drop events of a queue that is deleted."""
 
 
 class LeaderRoute:
@@ -94,7 +93,7 @@ class LeaderRoute:
         self.on_events = on_events
         self._routes = routes
         self.members: tuple[NodeId, ...] = ()
-        """Whoever may lead."""
+        """The nodes that may lead."""
         self.home: NodeId = ""
         """Of a queue that one node leads for as long as it lives."""
         self.home_boot: m.Boot | None = None
@@ -102,9 +101,9 @@ class LeaderRoute:
         self.is_away = False
         """Whether its home has not been reached for a while."""
         self.reported = NO_LEADER
-        """Who leads, as others say."""
+        """The leader, as other nodes have it."""
         self.denied = NO_LEADER
-        """Who has said of itself that it does not: it is not asked again at once."""
+        """The leader that has said of itself that it leads no more: not asked again at once."""
         self.asked = 0
         """How many members were asked."""
         self.search_s = SEARCH_S
@@ -154,18 +153,18 @@ class LeaderRoutes:
         self._lost: dict[LeaderRoute, None] = {}
         """Those that want something and reach nobody; each has a timer."""
         self._waiting: dict[LeaderRoute, int] = {}
-        """Those that have asked for something that has no outcome, or have consumers: at which
-        beat they heard anything last, or asked."""
+        """Those with requests without an outcome, or with consumers: the beat of their last reply
+        or request."""
         self._unreported: dict[LeaderRoute, None] = {}
-        """Those that have received something, and have maybe not told; a timer runs for them."""
+        """Those that may have to report what they received; a timer runs for them."""
         self._link_news: PendingNews[LeaderRoute, NodeId] = PendingNews()
-        """Those that have not heard yet that a link has come or gone, and to which node."""
+        """Links that have come or gone, by node, for those that have not looked at them yet."""
         self._missed: set[NodeId] = set()
-        """Homes that cannot be reached, and are waited for."""
+        """Home nodes that cannot be reached, and are waited for."""
         self._beat = 0
         self._is_beating = False
         self._on_rest: Callable[[], None] = do_nothing
-        """Told when nothing is pending, if somebody waits for that."""
+        """Called when nothing is pending, if that is waited for."""
 
     def open(self, definition: QueueDefinition, on_events: OnEvents) -> LeaderRoute:
         route = LeaderRoute(SessionClient(definition.id, self.transport.boot), on_events, self)
@@ -177,7 +176,7 @@ class LeaderRoutes:
         return route
 
     def redefine(self, definition: QueueDefinition) -> None:
-        """Others may be its members."""
+        """Take the members of a queue from its definition."""
         if (route := self._by_queue.get(definition.id)) is not None:
             members = tuple(node for node, _incarnation in definition.members)
             members = members or (definition.home,)
@@ -195,12 +194,12 @@ class LeaderRoutes:
         self._look_whether_at_rest()
 
     def leader_of(self, queue: QueueId) -> KnownLeader:
-        """Who leads a queue, as far as anybody has said."""
+        """Who leads a queue, as far as this node or a reply has it."""
         route = self._by_queue.get(queue)
         return max(route.reported if route is not None else NO_LEADER, self._known(queue))
 
     def search(self, queue: QueueId) -> None:
-        """Somebody wants to know who leads a queue."""
+        """Ask a member that can be reached who leads a queue."""
         if (route := self._by_queue.get(queue)) is not None:
             self._ask_next(route)
 
@@ -215,9 +214,9 @@ class LeaderRoutes:
         )
 
     def rest(self, done: Callable[[], None]) -> None:
-        """Say what was put off, and tell `done` when nothing is pending.
+        """Send requests that were deferred, and call `done` when nothing is pending.
 
-        What nobody can be asked for is not waited for; an answer may never come all the same.
+        Requests that reach no node are not waited for; a reply may never come all the same.
         """
         self._on_rest = done
         for route in self._unreported:
@@ -246,7 +245,7 @@ class LeaderRoutes:
             or any(node in boots and node != own for node in route.members)
         )
 
-    # Whom to talk to
+    # Leaders
 
     def changed(self, queue: QueueId) -> None:
         """Who leads a queue is known otherwise than before."""
@@ -266,8 +265,8 @@ class LeaderRoutes:
         self._look_whether_at_rest()
 
     def _note_link(self, node: NodeId) -> None:
-        """All that talk to a node, or to nobody, hear of its link: those at once that want
-        something, the others some in each turn."""
+        """Have all with that leader, or without one, look at a link: those with requests at once,
+        the others some in each turn."""
         concerned = [route for route in self._by_queue.values() if route.is_of(node)]
         self._link_news.add(concerned, node)
         for route in concerned:
@@ -277,7 +276,7 @@ class LeaderRoutes:
             self.transport.turn.touch_consensus()
 
     def _apply_link_news(self, route: LeaderRoute) -> None:
-        """What there is to hear of links, each of which is now there or not."""
+        """Look at links that have come or gone, each of which is now there or not."""
         boots = self.transport.boots
         for node in dict.fromkeys(self._link_news.take(route)):
             leader = route.session.leader
@@ -312,7 +311,7 @@ class LeaderRoutes:
         self.transport.loop.call_later(AWAY_S, lambda: self._look(home, since_s))
 
     def _look(self, home: NodeId, since_s: float) -> None:
-        """Clients of its queues are told, unless it is back, or may be soon."""
+        """End the sessions with queues of a home node, unless it is back, or may be soon."""
         is_back, cluster = home in self.transport.boots, self.transport.cluster
         if not is_back and since_s < AWAY_S_MAX and not cluster.is_nobody_there(home):
             self._look_later(home, since_s + AWAY_S)
@@ -333,7 +332,7 @@ class LeaderRoutes:
             route.touch()
 
     def _connect(self, route: LeaderRoute) -> None:
-        """Talk to whoever leads; look for it, if there is something to say."""
+        """Connect to the leader; search for it, if there are requests."""
         session, best = route.session, max(route.reported, self._known(route.session.group))
         if session.leader is not None and session.leader.reign >= best[:2]:
             return
@@ -356,7 +355,7 @@ class LeaderRoutes:
             self.transport.loop.call_later(route.search_s, lambda: self._search(route))
 
     def _search(self, route: LeaderRoute) -> None:
-        """Nobody has come of himself: others are asked, and so is again who does not lead yet."""
+        """Ask a member, and again the leader that did not serve yet."""
         if route not in self._lost:
             return
         del self._lost[route]
@@ -374,9 +373,10 @@ class LeaderRoutes:
             route.asked += 1
             self.transport.send(node, question(route.session, boots[node]))
 
-    # What leaders say
+    # Replies
 
     def receive(self, frame: m.LeaderFrame) -> None:
+        """Take replies of a leader, on this node or another, and give their events to the queue."""
         route = self._by_queue.get(frame.group)
         if route is None:
             return
@@ -413,9 +413,9 @@ class LeaderRoutes:
         self._unreported[route] = None
 
     def _report_received(self) -> None:
-        """Whatever a leader sends is kept there until it knows that it has arrived."""
-        untold, self._unreported = self._unreported, {}
-        for route in untold:
+        """Report what has arrived: a leader keeps all that it sent until then."""
+        unreported, self._unreported = self._unreported, {}
+        for route in unreported:
             if route.session.unreported_bytes:
                 route.session.owes_report = True
             route.session.deferrable = 0  # mutant: R6b
@@ -423,9 +423,9 @@ class LeaderRoutes:
                 route.touch()
 
     def _learn(self, route: LeaderRoute, frame: m.LeaderFrame) -> None:
-        """The answer to who leads, or the word of who does.
+        """Take the reply to `question`, or the notice of a new leader.
 
-        Of whatever node: it may have become a member so lately that it is not known here.
+        Any node may send it: it may have become a member so lately that it is not known here.
         """
         if frame.receiver == self.transport.boot:
             for message in frame.messages:
@@ -435,7 +435,7 @@ class LeaderRoutes:
                     self._learned(route, known)
 
     def _heed_denial(self, route: LeaderRoute, sender: m.Boot, known: KnownLeader) -> None:
-        """Who is asked leads no more, and says so itself."""
+        """Leave a leader that says of itself that it leads no more."""
         asked = route.session.leader
         if asked is None or asked.boot != sender or known.term < asked.term:
             return
@@ -449,7 +449,7 @@ class LeaderRoutes:
         self._turn_to_leader(route)
 
     def _give_events(self, route: LeaderRoute, events: list[Event]) -> None:
-        """What fails there is a bug of a channel: the others go on."""
+        """Give events to the queue.  An error there is a bug of one channel; the others go on."""
         if events:
             call_listener(partial(route.on_events, events))
 
@@ -483,8 +483,7 @@ class LeaderRoutes:
             self._see_whether_at_rest()
 
     def _wait(self, route: LeaderRoute) -> None:
-        """From now on, if not for long already, while there is anything without an outcome, or
-        anybody who waits for messages."""
+        """Expect a reply from now on, while there is a request without an outcome or a consumer."""
         if route.session.pending.operations or (route.session.consumers and not route.home):
             self._waiting.setdefault(route, self._beat)
             if not self._is_beating:
@@ -492,7 +491,7 @@ class LeaderRoutes:
                 self.transport.loop.call_later(BEAT_S, self._on_beat)
 
     def _on_beat(self) -> None:
-        """Begin anew where nothing was heard for too long, while anything is asked for."""
+        """Begin anew where no reply came for too long."""
         self._beat += 1
         self._is_beating = bool(self._waiting)
         if self._is_beating:
@@ -548,12 +547,12 @@ class SessionRouter:
         raises it."""
         self._transport = transport
         self.boot = transport.boot
-        """This life of the node."""
+        """The boot of this node."""
         self._early: dict[NodeId, list[ClientFrame]] = {}
         self.leaders = transport.leaders = LocalLeaders(transport, queue_failed)
         """The queues that may be led here."""
         self.after_consensus = self.leaders.send
-        """What is known now is told."""
+        """Sends replies to what consensus has decided."""
         self.routes = transport.routes = LeaderRoutes(transport, self.leaders.known)
         """Routes of the sessions of this node."""
         self._queries = LeaderQueries(transport, self.leaders, self.routes)
@@ -581,7 +580,7 @@ class SessionRouter:
         self.routes.redefine(definition)
 
     def leader_changed(self, queue: QueueId) -> None:
-        """What is known here of who leads a queue is otherwise than before."""
+        """The leader of a queue, as this node knows it, is another."""
         self.routes.changed(queue)
         self._queries.changed(queue)
         self.leaders.touch_output(queue)
@@ -625,7 +624,7 @@ class SessionRouter:
     # A turn
 
     def before_consensus(self) -> None:
-        """What was asked for goes to leaders; those that are here propose."""
+        """Send requests to leaders; those on this node propose what has come of them."""
         self.leaders.is_pump_coming = self.leaders.is_output_coming = True
         self.routes.send()
         self.leaders.pump()

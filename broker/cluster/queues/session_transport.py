@@ -85,7 +85,7 @@ class SessionTransport:
         """Both are set before anything is sent."""
         self._links = links
         self._full: set[NodeId] = set()
-        """Nodes for which somebody has something; while there are any, a timer runs."""
+        """Nodes for which frames wait; while there are any, a timer runs."""
 
     def has_room(self, node: NodeId) -> bool:
         """Whether something may be sent there now; if not, a turn is taken when it may."""
