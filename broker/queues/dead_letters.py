@@ -28,7 +28,7 @@ class OnDeadLetterResult(Protocol):
 
 
 NOBODY: frozenset[object] = frozenset()
-NO_HEIRS: Mapping[object, object] = MappingProxyType({})
+NO_SUCCESSORS: Mapping[object, object] = MappingProxyType({})
 
 
 class PendingDeadLetter:
@@ -40,7 +40,7 @@ class PendingDeadLetter:
     """
 
     __slots__ = (
-        "_awaited", "_heirs", "_sure", "_tell", "doubt", "is_refused", "reached", "sequence",
+        "_awaited", "_successors", "_sure", "_tell", "doubt", "is_refused", "reached", "sequence",
         "tries",
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ class PendingDeadLetter:
         self._awaited = NOBODY
         self._sure = NOBODY
         """Who has it, and will say so, or end with this process."""
-        self._heirs = NO_HEIRS
+        self._successors = NO_SUCCESSORS
         """Who has taken the place of whom of these, before it has said so."""
         self.reached = NOBODY
         """Who has it, as far as is known."""
@@ -82,7 +82,7 @@ class PendingDeadLetter:
             self.reached |= {successor}
         elif queue in self._sure:
             self._sure |= {successor}
-            self._heirs = {**self._heirs, queue: successor}
+            self._successors = {**self._successors, queue: successor}
 
     @property
     def is_there(self) -> bool:
@@ -93,8 +93,8 @@ class PendingDeadLetter:
         """A queue has it, or has it not; of whatever try that was.  Whether it arrives so.
 
         What it says is true of its successor."""
-        while queue in self._heirs:
-            queue = self._heirs[queue]
+        while queue in self._successors:
+            queue = self._successors[queue]
         was_there = self.is_there
         if is_taken:  # mutant: R14e
             self.reached |= {queue}
@@ -127,7 +127,7 @@ class PendingDeadLetter:
             self._tell(is_there=False)
 
 
-Stamp: TypeAlias = Callable[[object, list[PendingDeadLetter]], DeadLetterIds | None]
+DeadLetterIdsFor: TypeAlias = Callable[[object, list[PendingDeadLetter]], DeadLetterIds | None]
 """Gives the ids by which a queue recognizes some dead letters that come again, if it does."""
 
 
@@ -135,7 +135,7 @@ def do_nothing() -> None:
     """Of those that nobody keeps."""
 
 
-def unstamped(_queue: object, _parcels: list[PendingDeadLetter]) -> None:
+def no_ids(_queue: object, _parcels: list[PendingDeadLetter]) -> None:
     """Nobody tries again but who does now."""
 
 
@@ -156,7 +156,7 @@ class DeadMessages:
     """Of those that must arrive, one each; None: they are to be published once, and that is all."""
     hasten: Callable[[], None] = do_nothing
     """Called when something has changed since they could not arrive."""
-    stamp: Stamp = unstamped
+    ids_for: DeadLetterIdsFor = no_ids
     unwanted: int = 0
     """If there are none: so many have died of which nobody wants to know more."""
 

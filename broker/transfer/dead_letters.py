@@ -25,7 +25,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.conversion_buffer import WhenSafe
-from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter, Stamp
+from fluffle.broker.queues.dead_letters import DeadLetterIdsFor, DeadMessages, PendingDeadLetter
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.publish_target import (
     AcceptsDeadLetters,
@@ -90,7 +90,7 @@ class RepublishGroup(NamedTuple):
 
     kind: RepublishKind
     vhost: str
-    stamp: Stamp
+    ids_for: DeadLetterIdsFor
     counts: Counts
 
 
@@ -276,7 +276,7 @@ class DeadLetters:
         for (way, _priority), run in groupby(
             messages, key=lambda pair: (pair[0].way, priority_of(pair[1]))
         ):
-            self._put(list(run), way, RepublishGroup(kind, vhost.name, dead.stamp, dead.counts))
+            self._put(list(run), way, RepublishGroup(kind, vhost.name, dead.ids_for, dead.counts))
 
     def _put(
         self,
@@ -303,8 +303,8 @@ class DeadLetters:
                 continue
             put: EnqueueFunction = target.enqueue
             if (parcels or group.counts is not NEW) and isinstance(target, AcceptsDeadLetters):
-                stamp = group.stamp(identity_of(target), parcels) if parcels else None
-                put = partial(target.post, posted=stamp, counts=group.counts)
+                ids = group.ids_for(identity_of(target), parcels) if parcels else None
+                put = partial(target.post, posted=ids, counts=group.counts)
             fate = put(
                 origins,
                 contents,

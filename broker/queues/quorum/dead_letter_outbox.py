@@ -268,11 +268,11 @@ class DeadLetterOutbox:
         reason = DEATH_REASONS[dead.reason]
         died = DeadMessages(
             reason, origins, contents, dead.time_ms, counts_along(dead), QueueType.QUORUM, parcels,
-            stamp=self._stamped,
+            ids_for=self._ids_for,
         )  # fmt: skip
         self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14d
 
-    def _stamped(self, queue: object, parcels: list[PendingDeadLetter]) -> DeadLetterIds:
+    def _ids_for(self, queue: object, parcels: list[PendingDeadLetter]) -> DeadLetterIds:
         """What is on record, not what is decided: the next leader knows nothing else."""
         arrived, pending = self._arrived.pop(queue, []), self._pending
         settled = [sequence for sequence in arrived if sequence not in pending]

@@ -256,7 +256,7 @@ def stamped(harness: EntryHarness, queue: str = "target") -> DeadLetterIds:
     """What a queue is told of all that were sent last."""
     [dead] = harness.died
     assert dead.parcels is not None
-    posted = dead.stamp(queue, dead.parcels)
+    posted = dead.ids_for(queue, dead.parcels)
     assert posted is not None
     return posted
 
@@ -307,7 +307,7 @@ def test_no_more_is_kept_of_queues_that_are_deleted_than_of_some(
     [dead] = harness.died
     [first, second] = dead.parcels or []
     for queue in ("gone", "other", "gone", "third"):
-        dead.stamp(queue, [first])
+        dead.ids_for(queue, [first])
     assert remembered(harness) == {"gone": [], "third": []}
     for parcel in (first, second):
         parcel.lead(["gone", "other"])
