@@ -28,6 +28,7 @@ COMMANDS = {
     "unplug": "Cut its power.",
     "copy": "Keep what is on its disk as it is now, though it runs.",
     "restore": "Put that in the place of what is on its disk.",
+    "overwrite": "Write that into the files that are on its disk.",
     "refused": "Fail unless it has ended by itself, or comes to.",
     "renew": "Have it join with nothing.",
     "joined": "Fail unless it is a node of the cluster, or comes to be.",

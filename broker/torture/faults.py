@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import product
 from random import Random
 from typing import NamedTuple, TypeAlias
 
@@ -99,13 +100,18 @@ class FaultContext:
 
     @asynccontextmanager
     async def claim(self, kind: Kind, nodes: Sequence[str]) -> AsyncIterator[None]:
-        """Claim that part of these nodes, so that no other fault touches it."""
+        """Claim that part of these nodes, so that no other fault touches it; of a kind that is
+        alone, processes and links of all nodes."""
+        claimed = [(node, kind.part) for node in sorted(nodes)]
+        if kind.is_alone:
+            every = sorted(address.node for address in self.system.every_address)
+            claimed = [*product(every, (FaultTarget.PROCESS, FaultTarget.LINKS))]
         async with AsyncExitStack() as stack:
             is_one = len(nodes) == 1 and kind.strikes is not EligibleNodes.SPARES
             if kind.part is FaultTarget.PROCESS and is_one:
                 await stack.enter_async_context(self._minority)
-            for node in sorted(nodes):
-                await stack.enter_async_context(self._claimed[node, kind.part])
+            for part in claimed:
+                await stack.enter_async_context(self._claimed[part])
             yield
 
     def has(self, kind: Kind, nodes: Sequence[str]) -> bool:
@@ -129,6 +135,9 @@ class Kind(NamedTuple):
     needs_mesh: bool = False
     delay_s: tuple[float, float] = (0.0, 0.0)
     strikes: EligibleNodes = EligibleNodes.MEMBERS
+    is_alone: bool = False
+    """Whether all processes and links are well meanwhile, but for what it does itself: what nodes
+    have heard of each other must be known to them still."""
 
     def candidates(self, members: Sequence[str], spares: Sequence[str]) -> list[str]:
         """Return the nodes that it may strike; `spares` were not there at the beginning."""
@@ -185,13 +194,23 @@ async def fill(context: FaultContext, fault: Fault) -> None:
 
 
 async def roll_back(context: FaultContext, fault: Fault) -> None:
-    """Roll a disk back: what the node confirms after the copy is not on its disk when it comes
-    back."""
+    """Roll a disk back to a copy of its files."""
+    await put_disk_back(context, fault, NodeAction.RESTORE)
+
+
+async def roll_back_in_place(context: FaultContext, fault: Fault) -> None:
+    """Roll a disk back in the files that it has, as a snapshot of its blocks does: only the other
+    nodes can tell."""
+    await put_disk_back(context, fault, NodeAction.OVERWRITE)
+
+
+async def put_disk_back(context: FaultContext, fault: Fault, how: NodeAction) -> None:
+    """Put a disk back: what the node confirms after the copy is not on it when the node starts."""
     (node,) = fault.nodes
     await context.do(NodeAction.COPY, node)
     await asyncio.sleep(fault.for_s)
     await context.do(NodeAction.KILL, node)
-    await context.do(NodeAction.RESTORE, node)
+    await context.do(how, node)
     context.note(PutBack(node))
     await context.do(NodeAction.START, node)
     await context.do(NodeAction.REFUSED, node)
@@ -367,6 +386,10 @@ ROLLING_BACK = (
     NodeAction.REFUSED,
     NodeAction.RENEW,
 )
+ROLLING_BACK_IN_PLACE = (
+    *(action for action in ROLLING_BACK if action is not NodeAction.RESTORE),
+    NodeAction.OVERWRITE,
+)
 GROWING = (NodeAction.START, NodeAction.JOINED, NodeAction.GROW)
 SHRINKING = (*GROWING, NodeAction.SHRINK, NodeAction.STOP, NodeAction.FORGET, NodeAction.WIPE)
 STARVING = (NodeAction.THROTTLE, NodeAction.UNTHROTTLE)
@@ -398,6 +421,9 @@ KINDS: dict[str, Kind] = {
     ),
     "roll-back": Kind(roll_back, FaultTarget.PROCESS, (1.0, 8.0), ROLLING_BACK),
     "roll-back-little": Kind(roll_back, FaultTarget.PROCESS, (0.02, 0.3), ROLLING_BACK),
+    "roll-back-in-place": Kind(
+        roll_back_in_place, FaultTarget.PROCESS, (2.0, 8.0), ROLLING_BACK_IN_PLACE, is_alone=True
+    ),
     "grow": Kind(grow, FaultTarget.PROCESS, (0.0, 5.0), GROWING, strikes=EligibleNodes.SPARES),
     "shrink": Kind(
         shrink, FaultTarget.PROCESS, (0.0, 5.0), SHRINKING, strikes=EligibleNodes.JOINED

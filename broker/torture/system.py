@@ -54,6 +54,9 @@ class NodeAction(Enum):
     """The content of its disk is kept as it is now, though it runs."""
     RESTORE = "restore"
     """The node does not run; on its disk is what was copied last."""
+    OVERWRITE = "overwrite"
+    """The node does not run; the files that are on its disk have the content that was copied last,
+    and are the same files."""
     REFUSED = "refused"
     """With such a disk it must not serve: it has ended by itself, or is kept from its clients."""
     RENEW = "renew"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import shutil
 import sys
@@ -43,6 +44,8 @@ HOUR_S = 3_600
 SKEWED = Path(support.__file__).with_name("skewed.c")
 REFUSED_S = 60.0
 """A node that must not come back says so within this."""
+LAST_LINES = 20
+"""Of a log: one that ends while it serves says what goes on before its last line."""
 SYNC_MS = 5
 """What a sync takes at least where power is cut: who does not wait for it is not seen otherwise."""
 RABBITMQ_DISK_MIB = 2_048
@@ -142,6 +145,7 @@ class RollingBack:
         return {
             NodeAction.COPY: self.copy,
             NodeAction.RESTORE: self.restore,
+            NodeAction.OVERWRITE: self.overwrite,
             NodeAction.REFUSED: self.refused,
             NodeAction.RENEW: self.renew,
         }
@@ -159,13 +163,17 @@ class RollingBack:
         await asyncio.to_thread(shutil.rmtree, store)
         await asyncio.to_thread(shutil.copytree, kept, store)
 
+    async def overwrite(self, node: str) -> None:
+        store, kept = self._nodes[node].store, self._nodes[node].copy
+        await asyncio.to_thread(overwrite, store, kept)
+
     async def refused(self, node: str) -> None:
         """Wait until it has ended, and said what goes on."""
         if not await self._group.ends(node, REFUSED_S):
             raise NodeActionFailed(f"{node} has ended as if nothing was wrong")
-        said = self._nodes[node].log.read_text(encoding="utf-8").splitlines()[-1]
-        if "fluffle data restored" not in said:
-            raise NodeActionFailed(f"{node} has ended, and does not say what goes on: {said}")
+        said = self._nodes[node].log.read_text(encoding="utf-8").splitlines()[-LAST_LINES:]
+        if not any("fluffle data restored" in line for line in said):
+            raise NodeActionFailed(f"{node} has ended, and does not say what goes on: {said[-1]}")
 
     async def renew(self, node: str) -> None:
         """Do what it says."""
@@ -312,3 +320,18 @@ SYSTEMS: dict[str, Launch] = {
     "lone": lone_fluffle,
     "rabbitmq": three_rabbits,
 }
+
+
+def overwrite(folder: Path, kept: Path) -> None:
+    """Give the files of a folder the content that was kept of them; each is the file it was."""
+    for file in kept.iterdir():
+        there = folder / file.name
+        before = there.stat()
+        with there.open("r+b") as output, file.open("rb") as content:
+            shutil.copyfileobj(content, output)
+            output.truncate()
+            os.fsync(output.fileno())
+        assert there.stat().st_ino == before.st_ino
+    for file in folder.iterdir():
+        if not (kept / file.name).exists():
+            file.unlink()

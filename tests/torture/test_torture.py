@@ -53,6 +53,20 @@ async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_p
     assert history_writer.checker.report.confirmed > 100
 
 
+@pytest.mark.slow("a disk is put back seconds after its copy, and its node joins anew", seconds=40)
+async def test_a_node_whose_disk_is_put_back_in_place_is_found_out_by_the_others(
+    tmp_path: Path,
+) -> None:
+    told: list[str] = []
+    history_writer = HistoryWriter(time.monotonic_ns)
+    async with SYSTEMS["fluffle"](tmp_path) as system:
+        order = RunOptions(seconds=10.0, seed=11, kinds=("roll-back-in-place",))
+        code = await run_in_loop(system, order, history_writer, told.append)
+    assert code == 0, "\n".join(told)
+    assert any(line.startswith("roll-back-in-place") for line in told)
+    assert history_writer.checker.report.confirmed > 100
+
+
 @pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=60)
 async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     told: list[str] = []

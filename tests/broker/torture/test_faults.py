@@ -136,6 +136,8 @@ DONE: dict[str, Sequence[str]] = {
                   "serves a"],
     "roll-back-little": ["copy a", "kill a", "restore a", "start a", "refused a", "renew a",
                          "start a", "serves a"],
+    "roll-back-in-place": ["copy a", "kill a", "overwrite a", "start a", "refused a", "renew a",
+                           "start a", "serves a"],
     "grow": ["start d", "joined d", "serves d", "grow d"],
     "shrink": ["shrink d", "stop d", "forget d", "wipe d"],
     "restart": ["stop a", "start a", "serves a"],
@@ -168,7 +170,7 @@ async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) ->
             assert (flow.is_cut, flow.delay_s) == (False, 0.0)
         told = [history.Fault(str(fault)), history.Fault(str(fault), is_over=True)]
         inner: list[Event] = [Isolated("a"), Rejoined("a")] if kind.act in ISOLATING else []
-        if name in ("roll-back", "roll-back-little"):
+        if name.startswith("roll-back"):
             inner = [PutBack("a"), TurnedAway("a")]
         if name == "grow":
             inner = [Joining("d"), Joined("d")]
@@ -219,6 +221,21 @@ async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:
         await carry_out(scene, faults)
         done = [f"{action} {node}" for action, node in record.done]
         assert done == [*DONE["restart"], *DONE["kill-all"]]
+
+
+async def test_nothing_else_is_wrong_with_nodes_while_a_disk_is_put_back_in_place() -> None:
+    async with stage() as (record, scene):
+        faults = [
+            Fault(0.0, "roll-back-in-place", ("b",), 0.0),
+            Fault(0.0, "kill", ("a",), 0.0),
+            Fault(0.0, "isolate", ("c",), 0.0),
+            Fault(0.0, "reset-clients", ("a",), 0.0),
+        ]
+        await carry_out(scene, faults)
+    told = [event.what for event in record.events if isinstance(event, history.Fault)]
+    over = told.index(str(faults[0]), told.index(str(faults[0])) + 1)
+    assert told.index(str(faults[3])) < over
+    assert over < min(told.index(str(faults[1])), told.index(str(faults[2])))
 
 
 async def test_a_node_that_is_not_there_is_not_struck_nor_one_that_is_there_joined() -> None:
