@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from fluffle.broker.base.clock import CallLater, Clock, Timer
+from fluffle.broker.testing.loop_thread import LoopBound
 
 PATIENCE_MS = 20_000
 """For one advance, in the time of the machine: less than who calls from another thread has."""
@@ -20,7 +21,7 @@ PATIENCE_MS = 20_000
 PARTS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds")
 
 
-class MovableClock:
+class MovableClock(LoopBound):
     """A `Clock`, and the `CallLater` that goes by it."""
 
     __slots__ = ("_ahead_ms", "_call_later", "_clock", "_heap", "_numbers", "_running", "_settle")

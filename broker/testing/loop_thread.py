@@ -1,6 +1,7 @@
 """`LoopThread`: an event loop in a thread of its own, and calls into it from other threads.
 
-`blocking` makes such calls for code that blocks, `Calls` for coroutines of another loop.
+`blocking` makes such calls for code that blocks, `Calls` for coroutines of another loop.  A
+`CrossThreadProxy` has the attributes of an object in the loop, each turned into one of the two.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from functools import wraps
+from inspect import iscoroutinefunction, ismethod
 from threading import Thread
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError
 
@@ -208,3 +210,61 @@ def in_coroutine() -> bool:
 def in_trio() -> bool:
     trio = sys.modules.get("trio")
     return trio is not None and trio.lowlevel.in_trio_run()
+
+
+class LoopBound:
+    """Object in the loop of a broker: other threads are given a `CrossThreadProxy` of it."""
+
+    __slots__ = ()
+
+
+Work: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
+Turn: TypeAlias = Callable[[Work], Callable[..., Any]]
+
+
+class CrossThreadProxy:
+    """Proxy, for another thread, of a `LoopBound` object.
+
+    It has the same attributes.  What is a coroutine there blocks here, or is awaited in another
+    loop, as `turn` makes it; what is none only looks, and does so at once.  What either returns is
+    turned as well.
+    """
+
+    __slots__ = ("_near", "_turn")
+
+    def __init__(self, near: Any, turn: Turn) -> None:
+        self._near = near
+        self._turn = turn
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return proxy_of(getattr(self._near, name), self._turn)
+
+    def __getitem__(self, number: int) -> Any:
+        """Return one of the nodes of a cluster."""
+        return proxy_of(self._near[number], self._turn)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._near)
+
+    def __repr__(self) -> str:
+        return repr(self._near)
+
+
+def proxy_of(value: Any, turn: Turn) -> Any:
+    """Return a proxy of a value; plain values stay what they are."""
+    if isinstance(value, LoopBound | CrossThreadProxy):
+        return CrossThreadProxy(value, turn)
+    if isinstance(value, list):
+        return [proxy_of(each, turn) for each in value]
+    if iscoroutinefunction(value):
+
+        @wraps(value)
+        async def work(*positional: Any, **named: Any) -> Any:
+            return proxy_of(await value(*positional, **named), turn)
+
+        return turn(work)
+    if ismethod(value):
+        return lambda *positional, **named: proxy_of(value(*positional, **named), turn)
+    return value

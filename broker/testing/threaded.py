@@ -19,11 +19,11 @@ from fluffle.broker.node import NodeFailed
 from fluffle.broker.testing.arguments import NOTHING_SPECIAL, PathArgument, VhostRequirements
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.faults import CrossThreadProxy
 from fluffle.broker.testing.loop_thread import (
     PATIENCE_S,
     Callee,
     Calls,
+    CrossThreadProxy,
     LoopThread,
     blocking,
     in_coroutine,

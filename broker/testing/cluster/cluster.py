@@ -51,6 +51,7 @@ from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.network import Network
 from fluffle.broker.testing.cluster.node import ClusterNode, ClusterRuntime, ProcessState
 from fluffle.broker.testing.cluster.nodes import Leaders, Nodes
+from fluffle.broker.testing.loop_thread import LoopBound
 from fluffle.broker.testing.messages import (
     Counts,
     HeldMessage,
@@ -71,7 +72,7 @@ socket, another reads in the next, and acts on in the one after that."""
 SECRET_BYTES = 16
 
 
-class Cluster:
+class Cluster(LoopBound):
     """Not started until it is entered; what it held is gone when it is left, unless a directory was
     named.  Nodes are called by their numbers, from 0."""
 
@@ -282,7 +283,7 @@ class VhostInCluster:
         await self._leaders.nodes.clock.advance()
 
 
-class ClusterVhost:
+class ClusterVhost(LoopBound):
     """Made by its cluster.  What goes on where no majority is, is not seen."""
 
     __slots__ = (

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from fluffle.broker.base.clock import CallLater, Timer
+from fluffle.broker.testing.loop_thread import LoopBound
 from fluffle.storage.disk import CommitResult, Disk, View, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import Bytes, Table
@@ -33,7 +34,7 @@ class InjectedDiskError(StorageError):
     """Error of a commit that a test has asked for."""
 
 
-class DiskFaults:
+class DiskFaults(LoopBound):
     """Faults of the disk of one machine: `cluster[0].disk`."""
 
     __slots__ = ("_look", "_settle", "damaged", "delay_s", "disk", "failure", "is_full")

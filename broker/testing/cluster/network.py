@@ -16,6 +16,7 @@ from random import Random
 from typing import cast
 
 from fluffle.broker.testing.cluster.process import Dial, MakeProtocol
+from fluffle.broker.testing.loop_thread import LoopBound
 
 RESEND_S = 0.2
 """After which TCP sends again at the earliest; doubled each time."""
@@ -27,7 +28,7 @@ Find = Callable[[int], Address | None]
 """Where a node listens for others; None if it does not run."""
 
 
-class Network:
+class Network(LoopBound):
     """Between nodes that are called by their numbers."""
 
     __slots__ = ("_directions", "_find", "_loop", "_names", "seed")

@@ -31,8 +31,9 @@ from fluffle.broker.testing.cluster.disk import (
 )
 from fluffle.broker.testing.cluster.network import Address, Network
 from fluffle.broker.testing.cluster.process import Process
-from fluffle.broker.testing.faults.faults import Clients, CrossThreadProxy, Faults, Work
+from fluffle.broker.testing.faults.faults import Clients, Faults
 from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor, FaultScope
+from fluffle.broker.testing.loop_thread import CrossThreadProxy, LoopBound, Work
 from fluffle.broker.testing.recorder import Recorder, seen_dead
 from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
@@ -76,7 +77,7 @@ class ClusterRuntime(NamedTuple):
     """Sees what happens on all of them."""
 
 
-class ClusterNode:
+class ClusterNode(LoopBound):
     """Called by its number; in the loop of the cluster."""
 
     def __init__(

@@ -9,75 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial, wraps
-from inspect import iscoroutinefunction, ismethod
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from fluffle.broker.config.config import DEFAULT_VHOST, Config
 from fluffle.broker.testing.arguments import PathArgument
-from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.cluster.cluster import Cluster, ClusterVhost
-from fluffle.broker.testing.cluster.disk import DiskFaults
-from fluffle.broker.testing.cluster.network import Network
-from fluffle.broker.testing.cluster.node import ClusterNode
-from fluffle.broker.testing.faults.faults import CrossThreadProxy
-from fluffle.broker.testing.loop_thread import PATIENCE_S, Calls, LoopThread, blocking, in_coroutine
+from fluffle.broker.testing.cluster.cluster import Cluster
+from fluffle.broker.testing.loop_thread import (
+    PATIENCE_S,
+    Calls,
+    CrossThreadProxy,
+    LoopThread,
+    Turn,
+    blocking,
+    in_coroutine,
+    proxy_of,
+)
 from fluffle.broker.testing.threaded import closed
-
-NEAR = (Cluster, ClusterNode, ClusterVhost, DiskFaults, MovableClock, Network, CrossThreadProxy)
-
-Work = Callable[..., Coroutine[Any, Any, Any]]
-Turn = Callable[[Work], Callable[..., Any]]
-
-
-class ClusterProxy:
-    """Proxy of an object of `NEAR` for another thread.
-
-    It has the same attributes.  What is a coroutine there blocks here, or is awaited in another
-    loop, as it is turned; what is none only looks, and does so at once.  What comes of either is
-    turned, too.
-    """
-
-    __slots__ = ("_near", "_turn")
-
-    def __init__(self, near: Any, turn: Turn) -> None:
-        self._near = near
-        self._turn = turn
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return cluster_proxy_of(getattr(self._near, name), self._turn)
-
-    def __getitem__(self, number: int) -> Any:
-        """Return one of the nodes of a cluster."""
-        return cluster_proxy_of(self._near[number], self._turn)
-
-    def __dir__(self) -> list[str]:
-        return dir(self._near)
-
-    def __repr__(self) -> str:
-        return repr(self._near)
-
-
-def cluster_proxy_of(value: Any, turn: Turn) -> Any:
-    """Return a proxy of a value; plain values stay what they are."""
-    if isinstance(value, NEAR):
-        return ClusterProxy(value, turn)
-    if isinstance(value, list):
-        return [cluster_proxy_of(each, turn) for each in value]
-    if iscoroutinefunction(value):
-
-        @wraps(value)
-        async def work(*positional: Any, **named: Any) -> Any:
-            return cluster_proxy_of(await value(*positional, **named), turn)
-
-        return turn(work)
-    if ismethod(value):
-        return lambda *positional, **named: cluster_proxy_of(value(*positional, **named), turn)
-    return value
-
 
 T = TypeVar("T")
 
@@ -105,7 +54,7 @@ class ThreadedCluster:
         self._turn: Turn = partial(blocking, self)
         self.unawaited: dict[object, str] = {}
         """What was called of `awaited` and never awaited, and so has not been done: its names."""
-        self.awaited = ClusterProxy(self.cluster, Calls(self, self.unawaited).of)
+        self.awaited = CrossThreadProxy(self.cluster, Calls(self, self.unawaited).of)
         """The same for coroutines of other loops."""
 
     def __enter__(self) -> Self:
@@ -134,11 +83,11 @@ class ThreadedCluster:
         __tracebackhide__ = True
         if name.startswith("_"):
             raise AttributeError(name)
-        return cluster_proxy_of(getattr(self.cluster, name), self._turn)
+        return proxy_of(getattr(self.cluster, name), self._turn)
 
     def __getitem__(self, number: int) -> Any:
         """Return one of the nodes."""
-        return cluster_proxy_of(self.cluster[number], self._turn)
+        return proxy_of(self.cluster[number], self._turn)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *dir(self.cluster)]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from functools import wraps
-from inspect import iscoroutinefunction
-from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.testing.faults.tapped_transport import (
@@ -14,6 +10,7 @@ from fluffle.broker.testing.faults.tapped_transport import (
     REASON,
     FaultScope,
 )
+from fluffle.broker.testing.loop_thread import LoopBound
 
 
 def do(scope: FaultScope, name: str, **arguments: object) -> Row:
@@ -23,7 +20,7 @@ def do(scope: FaultScope, name: str, **arguments: object) -> Row:
     return perform(scope, name, arguments)
 
 
-class Consumer:
+class Consumer(LoopBound):
     """Consumer as it was when the test asked for it."""
 
     __slots__ = ("_scope", "is_auto_ack", "prefetch", "queue", "tag", "unacked")
@@ -57,7 +54,7 @@ class Consumer:
         return f"<consumer '{self.tag}' of queue '{self.queue}', which held {self.unacked}>"
 
 
-class NextConnection:
+class NextConnection(LoopBound):
     """The next one that comes to the broker, and that after it, with each call."""
 
     __slots__ = ("_scope", "name")
@@ -85,7 +82,7 @@ class NextConnection:
         return "<the next connection>"
 
 
-class Connection:
+class Connection(LoopBound):
     """Connection as it was when the test asked for it."""
 
     __slots__ = (
@@ -131,7 +128,7 @@ class Connection:
         return f"<connection '{self.name}' of '{self.user}' to '{self.vhost}', {count} channels>"
 
 
-class Clients:
+class Clients(LoopBound):
     """Those of a broker, or of one virtual host of it."""
 
     __slots__ = ("_scope",)
@@ -154,7 +151,7 @@ class Clients:
         return Consumer(self._scope, do(self._scope, "consumers.show", consumer=name))
 
 
-class Faults:
+class Faults(LoopBound):
     """Faults of a broker or virtual host, called in the loop of the broker."""
 
     __slots__ = ("_scope",)
@@ -246,50 +243,3 @@ class Faults:
 
     def __repr__(self) -> str:
         return repr(self._scope)
-
-
-NEAR = (Clients, Connection, Consumer, Faults, NextConnection)
-
-Work = Callable[..., Coroutine[Any, Any, Any]]
-Turn = Callable[[Work], Callable[..., Any]]
-
-
-class CrossThreadProxy:
-    """Proxy, for another thread, of an object of `NEAR` in the loop of a broker.
-
-    It has the same attributes; what is a coroutine there blocks here, or is awaited in another
-    loop, as `turn` makes it.  What such a call returns is turned as well.
-    """
-
-    __slots__ = ("_near", "_turn")
-
-    def __init__(self, near: object, turn: Turn) -> None:
-        self._near = near
-        self._turn = turn
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return proxy_of(getattr(self._near, name), self._turn)
-
-    def __dir__(self) -> list[str]:
-        return dir(self._near)
-
-    def __repr__(self) -> str:
-        return repr(self._near)
-
-
-def proxy_of(value: Any, turn: Turn) -> Any:
-    """Return a proxy of a value; plain values stay what they are."""
-    if isinstance(value, NEAR):
-        return CrossThreadProxy(value, turn)
-    if isinstance(value, list):
-        return [proxy_of(each, turn) for each in value]
-    if not iscoroutinefunction(value):
-        return value
-
-    @wraps(value)
-    async def work(*positional: Any, **named: Any) -> Any:
-        return proxy_of(await value(*positional, **named), turn)
-
-    return turn(work)
