@@ -23,8 +23,12 @@ from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.change_codec import encode_proposals
 from fluffle.broker.durability.definitions.fact_codec import decode
-from fluffle.broker.durability.definitions.known_peers import KNOWN_PEER
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, StoreOwner, encoded
+from fluffle.broker.durability.definitions.node_identity import (
+    IDENTITY,
+    KNOWN_PEER,
+    StoreOwner,
+    encode_store_owner,
+)
 from fluffle.broker.durability.journals.cluster_journals import JOURNAL, journal_item
 from fluffle.broker.metadata.change import Change, Fact
 from fluffle.broker.metadata.difference import place
@@ -139,7 +143,7 @@ def move(store: Store, founder: Bootstrap) -> None:
             fact = fact._replace(value=placed)
         facts.append(fact)
     beside.remove(KNOWN_PEER, LONE.encode())
-    beside.put(IDENTITY, b"", encoded(founder.owned))
+    beside.put(IDENTITY, b"", encode_store_owner(founder.owned))
     writes = [definitions(founder, facts)]
     for each in groups:
         writes += alone_from_here(each, LONE, name=founder.node, terms=1)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from fluffle.broker.durability.definitions.node_identity import (
     IDENTITY,
     StoreOwner,
-    encoded,
+    encode_store_owner,
     store_owner_of,
 )
 from fluffle.raft.config import Config, Member, NodeId
@@ -72,7 +72,8 @@ def accept_moved(data_dir: Path) -> StoreOwner:
         if owned.began and store.disk.commit_number < owned.began[-1]:
             raise NotACopy(COMPACTED.format(data_dir=data_dir))
         batch = Batch()
-        batch.put(IDENTITY, b"", encoded(owned._replace(mark=mark_of(data_file(data_dir)))))
+        marked = owned._replace(mark=mark_of(data_file(data_dir)))
+        batch.put(IDENTITY, b"", encode_store_owner(marked))
         store.submit(batch)
     finally:
         store.close()
@@ -135,7 +136,7 @@ def force_single_node(data_dir: Path, draw_mark: Callable[[], str]) -> RecoveryR
         name = owned.cluster.partition(" ")[0]
         marked = Batch()
         cluster = f"{name} {draw_mark()}"
-        marked.put(IDENTITY, b"", encoded(owned._replace(cluster=cluster, mark=None)))
+        marked.put(IDENTITY, b"", encode_store_owner(owned._replace(cluster=cluster, mark=None)))
         store.submit(marked)
         log = RaftLog(store, flush=store.flush)
         loaded = log.load()

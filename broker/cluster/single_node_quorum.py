@@ -25,7 +25,7 @@ from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_queues import QuorumMembers, QuorumQueues, sweep_all
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
-from fluffle.broker.durability.definitions.known_peers import KnownPeer
+from fluffle.broker.durability.definitions.node_identity import KnownPeer
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
 from fluffle.broker.node_services import NodeServices

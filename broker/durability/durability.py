@@ -12,18 +12,23 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key
 from fluffle.broker.durability.definitions.image import KEPT, Image, VhostImage
-from fluffle.broker.durability.definitions.known_peers import KNOWN_PEER, KnownPeers
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, NodeIdentity
+from fluffle.broker.durability.definitions.node_identity import (
+    IDENTITY,
+    KNOWN_PEER,
+    KnownPeers,
+    NodeIdentity,
+)
 from fluffle.broker.durability.journals.cluster_journals import JOURNAL, ClusterJournals
 from fluffle.broker.durability.journals.deduplication_keys import KEYS
 from fluffle.broker.durability.journals.local_journal import (
     NUMBER,
     SEEN,
+    SPILL,
     LocalJournals,
+    delete_spilled,
     read_seen,
 )
 from fluffle.broker.durability.journals.priority_journal import LEVEL
-from fluffle.broker.durability.page_out import SPILL, delete_spilled
 from fluffle.broker.metadata.facts import Key, Kind
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.engine import Queue

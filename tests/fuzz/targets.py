@@ -39,8 +39,7 @@ from fluffle.broker.durability.definitions.change_codec import (
 from fluffle.broker.durability.definitions.fact_codec import decode as decode_fact
 from fluffle.broker.durability.definitions.fact_codec import encode as encode_fact
 from fluffle.broker.durability.definitions.fact_codec import encode_key
-from fluffle.broker.durability.journals.batch_codec import decode as decode_messages
-from fluffle.broker.durability.journals.batch_codec import encode as encode_messages
+from fluffle.broker.durability.journals.local_journal import decode_messages, encode_messages
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change, CountLimit, Fact
 from fluffle.broker.metadata.facts import NO_FACTS, Kind

@@ -1,21 +1,35 @@
-"""Whose the data of a store are, and in which lives their node has been: with the data themselves.
+"""Whose the data of a store are, in which lives their node has been, and the peers that it knows.
 
-So they cannot part: a store that was wiped, or put back from a copy, remembers no more than it has.
+The identity is with the data themselves, so that they cannot part: a store that was wiped, or put
+back from a copy, remembers no more than it has.  Peers are as this node last heard of them, which
+it needs before it can hear from any of them what all know together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
 
+from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.runtime.commits import Commits, WaitingCall
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.file_mark import FileMark
 
 IDENTITY = "identity"
 """The kind of this definition; there is one, without a name."""
+
+KNOWN_PEER = "acquaintance"
+"""The kind of these definitions."""
+
+NOTHING_MORE: tuple[Any, ...] = ((), None, (), ())
+"""Fields behind the first four, which earlier versions did not keep."""
+
+UNREADABLE = (ValueError, TypeError)
+
+
+# Identity
 
 
 class StoreOwner(NamedTuple):
@@ -39,10 +53,6 @@ class StoreOwner(NamedTuple):
     """The marks of those that it has promised to found, and has given up for another."""
 
 
-NOTHING_MORE: tuple[Any, ...] = ((), None, (), ())
-"""Fields behind the first four, which earlier versions did not keep."""
-
-
 class NodeIdentity:
     """Identity of the owner, as its store keeps it."""
 
@@ -57,7 +67,7 @@ class NodeIdentity:
     def put(self, owned: StoreOwner, done: Callable[[], None] | None = None) -> None:
         """Put the identity on disk with the next commit; `done` is called once it is."""
         self.owned = owned
-        self._commits.put(IDENTITY, b"", encoded(owned))
+        self._commits.put(IDENTITY, b"", encode_store_owner(owned))
         if done is not None:
             self._commits.wait(WaitingCall(done), self._commits.ticket)
 
@@ -78,7 +88,103 @@ def store_owner_of(items: Iterable[tuple[bytes, bytes]]) -> StoreOwner | None:
     return None
 
 
-def encoded(owned: StoreOwner) -> bytes:
+def encode_store_owner(owned: StoreOwner) -> bytes:
     """Encode an identity as its definition has it."""
     value: bytes = msgpack.packb(owned)
     return value
+
+
+# Known peers
+
+
+class KnownPeer(NamedTuple):
+    """Another node, as it was last heard of."""
+
+    address: ListenAddress | None = None
+    """None if it was never said where it is."""
+    boot: int = 0
+    nonce: bytes = b""
+    id: int = 0
+    """As it is registered."""
+    reached: tuple[tuple[int, int, int], ...] = ()
+    """How far its disk is known to have come, in some of its lives: see `storage_progress`."""
+    began: tuple[int, int, tuple[int, ...]] = (0, 0, ())
+    """The commits with which its last lives began: see `Beginnings`."""
+
+
+class KnownPeers:
+    """The others by name, each change of which is on disk soon."""
+
+    __slots__ = ("_commits", "_known")
+
+    def __init__(self, items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
+        """`items` as they are on disk.  Raises `Corrupt`."""
+        self._commits = commits
+        self._known = dict(decode_peer(name, value) for name, value in items)
+
+    @property
+    def known(self) -> Mapping[str, KnownPeer]:
+        return self._known
+
+    def id_of(self, node: str) -> int:
+        return self._known.get(node, KnownPeer()).id
+
+    def meet(self, node: str, address: ListenAddress, registered: int) -> None:
+        """Note that a peer is registered under this `id`."""
+        known = self._known.get(node, KnownPeer())
+        self._put(node, known._replace(address=address, id=registered))
+
+    def lives(self, node: str, boot: int, nonce: bytes) -> None:
+        """Note the life in which a peer is."""
+        known = self._known.get(node, KnownPeer())
+        self._put(node, known._replace(boot=boot, nonce=nonce))
+
+    def has_reached(
+        self,
+        node: str,
+        rows: Sequence[tuple[int, int, int]],
+        began: tuple[int, int, tuple[int, ...]],
+    ) -> None:
+        """Note how far the disk of a peer has come; it is on this disk with whatever is written
+        next.
+
+        No commit begins for it: each would be sent, and remembered, and so on for ever.
+        """
+        known = self._known.get(node, KnownPeer())._replace(reached=tuple(rows), began=began)
+        self._known[node] = known
+        self._commits.batch().put(KNOWN_PEER, node.encode(), encode_peer(known))
+
+    def forget(self, node: str) -> None:
+        if self._known.pop(node, None) is not None:
+            self._commits.remove(KNOWN_PEER, node.encode())
+
+    def _put(self, node: str, peer: KnownPeer) -> None:
+        if self._known.get(node) == peer:
+            return
+        self._known[node] = peer
+        self._commits.put(KNOWN_PEER, node.encode(), encode_peer(peer))
+
+
+def encode_peer(peer: KnownPeer) -> bytes:
+    """Return a peer as bytes; what it has reached last is apart, as it was alone once."""
+    address = peer.address
+    where = None if address is None else (address.host, address.port)
+    *earlier, newest = peer.reached or [(0, 0, 0)]
+    value: bytes = msgpack.packb((where, *peer[1:4], newest, earlier, peer.began))
+    return value
+
+
+def decode_peer(name: bytes, value: bytes) -> tuple[str, KnownPeer]:
+    try:
+        where, boot, nonce, registered, *later = msgpack.unpackb(value)
+        address = None if where is None else ListenAddress(*where)
+        newest = later[0] if later else (0, 0, 0)
+        rows = (*later[1], newest) if len(later) > 1 else (newest,)
+        reached = tuple((incarnation, life, commit) for incarnation, life, commit in rows)
+        if not reached[-1][0]:
+            reached = ()
+        incarnation, life, commits = later[2] if len(later) > 2 else (0, 0, ())
+        began = incarnation, life, tuple(commits)
+        return name.decode(), KnownPeer(address, boot, nonce, registered, reached, began)
+    except UNREADABLE as error:
+        raise Corrupt(f"catalog {KNOWN_PEER} {name!r}", f"it cannot be read: {error}") from error

@@ -1,44 +1,67 @@
-"""The journal of a durable queue that lives on this node alone.
+"""Journal of a durable queue that lives on this node alone.
 
 Two logs in the store.  In the first an entry is a batch of messages, under the sequence number of
-the first of them; it goes when all are settled.  In the second an entry says which messages of a
+the first of them; it stays until all are settled.  In the second an entry says which messages of a
 batch are settled, for batches of which only some are: the newest counts, and replaces the one
 before.  Hand-outs are not written, so that after a crash everything may have been seen.
 
-What comes in between two commits is one entry, unless the queue wants it apart.
+What comes in between two commits is one entry, unless the queue wants it apart:
+
+    shape:1  runs:4  messages:4
+    origins in runs, as in `queues/origin_codec`
+    for each message  size:4
+    for each message  expiry:8        in shape 2 only: milliseconds since 1970
+    contents, one after the other
+
+Integers are big-endian; numbers are widths in bytes.  The store's checksum covers all of it.
 """
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from re import finditer
-from struct import Struct
+from struct import Struct, pack, unpack_from
+from struct import error as StructError  # noqa: N812  it is an exception
+from typing import NamedTuple
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.durability.journals.batch_codec import decode, encode
 from fluffle.broker.durability.journals.deduplication_keys import KeyLog, KeyLogs
-from fluffle.broker.durability.journals.entries import Entries, PartialEntry
 from fluffle.broker.durability.journals.priority_journal import PriorityJournal, PriorityLogs
-from fluffle.broker.durability.page_out import LogSpill
 from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, grown, joined, span_of
 from fluffle.broker.queues.journal import (
     Damage,
     Journal,
     JournalByPriority,
     LoadedMessages,
+    PagedOutMessages,
     PageStore,
     Recovery,
     Stored,
     UnreadableMessages,
+    comb,
     part_of_loaded,
 )
+from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.entry_reader import Entry, EntryHead
-from fluffle.storage.errors import Corrupt, CorruptEntry
+from fluffle.storage.errors import Corrupt, CorruptEntry, StorageError
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import Log
 from fluffle.storage.store import Batch
+
+SHAPE = 1
+"""Version: raised when the shape changes; the old one is still read."""
+
+EXPIRING = 2
+"""The shape of messages some of which expire."""
+
+HEAD = Struct(">BII")
+SIZE_BYTES = 4
+EXPIRY_BYTES = 8
 
 FIRST = Struct(">Q")
 """What an entry of the second log begins with: whom it is about; then bits, little-endian."""
@@ -46,13 +69,196 @@ FIRST = Struct(">Q")
 SEEN = "seen"
 """The kind of the definitions that a node leaves behind when it stops in order."""
 
+SPILL = "spill"
+"""The kind of the definition whose name is the number of the log."""
+
 NUMBER = Struct(">Q")
 
 COUNT_BITS = 20
 """Of the tag of an entry of messages; the others say when the first of them expires."""
+
 COUNT_MAX = (1 << COUNT_BITS) - 1
+
 EARLIEST_MS_MAX = (1 << 64 - COUNT_BITS) - 1
 """In the year 2527; what expires later does so never, until it is read."""
+
+COMPACT_ENTRIES = 512
+"""Entries that are dead are swept out once there are so many, and they are half."""
+
+
+# Messages as an entry
+
+
+def encode_messages(
+    origins: Iterable[Origin], contents: Sequence[bytes], expiries: Expiries | None = None
+) -> bytes:
+    """Encode messages, one origin a content."""
+    runs = pack_origins(origins)
+    head = HEAD.pack(SHAPE if expiries is None else EXPIRING, len(runs), len(contents))
+    sizes = pack(f">{len(contents)}I", *map(len, contents))
+    times = b"" if expiries is None else pack(f">{len(expiries)}Q", *expiries)
+    return b"".join((head, *runs, sizes, times, *contents))
+
+
+def decode_messages(payload: bytes) -> PagedOutMessages:
+    """Origins, contents and when they expire; equal origins are one object.
+
+    StorageError for another shape, and for what `encode_messages` has never made.
+    """
+    shape = payload[:1]
+    if shape not in (bytes((SHAPE,)), bytes((EXPIRING,))):
+        raise StorageError(f"an entry has shape {shape!r}; this version reads up to {EXPIRING}")
+    expiries: Expiries | None = None
+    try:
+        origins, at = _origins(payload)
+        sizes = unpack_from(f">{len(origins)}I", payload, at)
+        at += SIZE_BYTES * len(sizes)
+        if shape[0] == EXPIRING:
+            expiries = array("Q", unpack_from(f">{len(origins)}Q", payload, at))
+            at += EXPIRY_BYTES * len(sizes)
+    except (StructError, ValueError) as error:
+        raise StorageError(f"an entry cannot be read: {error}") from error
+    if at + sum(sizes) != len(payload):
+        raise StorageError(f"an entry of {len(payload)} bytes should have {at + sum(sizes)}")
+    contents: list[bytes] = []
+    for size in sizes:
+        contents.append(payload[at : at + size])
+        at += size
+    return PagedOutMessages(origins, contents, expiries)
+
+
+def _origins(payload: bytes) -> tuple[list[Origin], int]:
+    """Return the origin of each message, and where they end.  StorageError, struct.error."""
+    _shape, run_count, message_count = HEAD.unpack_from(payload)
+    if message_count * SIZE_BYTES > len(payload):
+        raise StorageError(f"an entry of {len(payload)} bytes is said to hold {message_count}")
+    return unpack_origins(payload, HEAD.size, run_count, message_count)
+
+
+# Which entries there are
+
+
+class PartialEntry(NamedTuple):
+    """An entry of which some messages are settled."""
+
+    first: int
+    settled: int
+    """Bit `i` for the message `first + i`."""
+
+
+class EntryChanges(NamedTuple):
+    """Changes of entries since they were last taken."""
+
+    dead: list[tuple[int, int]]
+    """The first number and the one behind the last of those of which every message is settled."""
+    partial: list[PartialEntry]
+    """Those that live on, with all that is settled of them."""
+
+
+class Entries:
+    """Entries of a log by rising number, without overlap."""
+
+    __slots__ = ("_counts", "_dead", "_firsts", "_settled", "_touched")
+
+    def __init__(self) -> None:
+        self._firsts = array("Q")
+        self._counts = array("L")
+        """How many messages each has; 0 if it is dead."""
+        self._dead = 0
+        """How many are dead: not only in front, for one message may be kept for long."""
+        self._settled: dict[int, int] = {}
+        """What is settled of an entry, by its first number; none without a bit."""
+        self._touched: dict[int, None] = {}
+        """Entries of which something was settled since `take_changes`."""
+
+    def __len__(self) -> int:
+        return len(self._counts) - self._dead
+
+    def add(self, first: int, count: int) -> None:
+        """Add an entry behind all others."""
+        self._firsts.append(first)
+        self._counts.append(count)
+
+    def extend(self, count: int) -> None:
+        """Add messages to the last entry."""
+        self._counts[-1] += count
+
+    def insert(self, entries: Sequence[tuple[int, int]], settled: Iterable[PartialEntry]) -> None:
+        """Insert entries, each with its first number and its count, that lie together among the
+        others."""
+        at = bisect_left(self._firsts, entries[0][0])
+        self._firsts[at:at] = array("Q", [first for first, _ in entries])
+        self._counts[at:at] = array("L", [count for _, count in entries])
+        self._settled.update(settled)
+
+    def remove(self, first: int, stop: int) -> None:
+        """Remove the entries that begin from `first` up to `stop`, of which nothing is settled."""
+        at = bisect_left(self._firsts, first)
+        end = bisect_left(self._firsts, stop, at)
+        del self._firsts[at:end], self._counts[at:end]
+
+    def settle(self, sequences: Sequence[int]) -> None:
+        """Note that messages, rising, are settled."""
+        for first, bits in self._spread(sequences):
+            self._settled[first] = self._settled.get(first, 0) | bits
+            self._touched[first] = None
+
+    def unsettle(self, sequences: Sequence[int]) -> None:
+        """Undo `settle`; `take_changes` was not called in between."""
+        for first, bits in self._spread(sequences):
+            settled = self._settled.pop(first) & ~bits
+            if settled:
+                self._settled[first] = settled
+
+    def take_changes(self) -> EntryChanges:
+        """Return what has changed since the last call; entries that are settled are forgotten."""
+        changes = EntryChanges([], [])
+        touched, self._touched = self._touched, {}
+        for first in sorted(touched):
+            settled = self._settled.get(first, 0)
+            if not settled:
+                continue  # it was undone
+            at = bisect_left(self._firsts, first)
+            count = self._counts[at]
+            if settled == (1 << count) - 1:
+                self._counts[at] = 0
+                self._dead += 1
+                del self._settled[first]
+                changes.dead.append((first, first + count))
+            else:
+                changes.partial.append(PartialEntry(first, settled))
+        self._sweep()
+        return changes
+
+    def _spread(self, sequences: Sequence[int]) -> list[tuple[int, int]]:
+        """Entries, by their first number, and the bits in each for `sequences`."""
+        step = sequences.step if isinstance(sequences, range) else 0
+        found: list[tuple[int, int]] = []
+        start = 0
+        while start < len(sequences):
+            lowest = sequences[start]
+            at = bisect_right(self._firsts, lowest) - 1
+            assert at >= 0, f"message {lowest} is in no entry"
+            first, count = self._firsts[at], self._counts[at]
+            assert lowest < first + count, f"message {lowest} is in no entry"
+            stop = bisect_left(sequences, first + count, start)
+            if step:
+                bits = comb(stop - start, step) << (lowest - first)
+            else:
+                bits = sum(1 << (sequence - first) for sequence in sequences[start:stop])
+            found.append((first, bits))
+            start = stop
+        return found
+
+    def _sweep(self) -> None:
+        """Let go of the dead once they are many, so that each costs a constant."""
+        if self._dead > COMPACT_ENTRIES and self._dead * 2 > len(self._counts):
+            self._firsts = array("Q", compress(self._firsts, self._counts))
+            self._counts = array("L", filter(None, self._counts))
+            self._dead = 0
+
+
+# Journals
 
 
 class UnwrittenBatch:
@@ -67,7 +273,7 @@ class UnwrittenBatch:
         self.expiries: Expiries | None = None
 
     def payload(self) -> bytes:
-        return encode(self.origins, self.contents, self.expiries)
+        return encode_messages(self.origins, self.contents, self.expiries)
 
     @property
     def tag(self) -> int:
@@ -260,7 +466,7 @@ class LocalJournal:
         partials: list[PartialEntry] = []
         loaded: list[LoadedMessages] = []
         for entry in self._readable(first, stop):
-            origins, contents, expiries = decode(entry.payload)
+            origins, contents, expiries = decode_messages(entry.payload)
             entries.append((entry.index, len(contents)))
             if settled := self._recovered.get(entry.index, 0):
                 partials.append(PartialEntry(entry.index, settled))
@@ -275,7 +481,7 @@ class LocalJournal:
         loaded: list[LoadedMessages] = []
         for entry in self._readable(first, stop):
             settled = self._recovered.get(entry.index, 0)
-            origins, contents, expiries = decode(entry.payload)
+            origins, contents, expiries = decode_messages(entry.payload)
             sequences = range(entry.index, entry.index + len(contents))
             loaded += _live(LoadedMessages(sequences, origins, contents, expiries), settled)
         return loaded
@@ -456,3 +662,56 @@ def _merged(entries: Mapping[int, int]) -> list[tuple[int, int]]:
             first, _ = merged.pop()
         merged.append((first, stop))
     return merged
+
+
+# Messages that end with the process
+
+
+class LogSpill:
+    """Log to which all queues page out messages that end with the process.
+
+    It is named in the catalog, so that the next start finds it and deletes it.
+    """
+
+    __slots__ = ("_group", "_log", "_next_index", "commits", "is_wanted")
+
+    def __init__(self, log: Log, commits: Commits) -> None:
+        self._log = log
+        self.commits = commits
+        self._group = 0
+        """0 until there is something to write."""
+        self._next_index = 1
+        self.is_wanted = False
+
+    @property
+    def is_behind(self) -> bool:
+        return self.commits.is_behind
+
+    def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
+        if not self._group:
+            self._group = self._log.unused_group()
+            self.commits.put(SPILL, b"%d" % self._group, b"")
+        index, self._next_index = self._next_index, self._next_index + 1
+        payload = encode_messages(origins, contents, expiries)
+        self.commits.waiting_bytes += len(payload)
+        self.commits.batch().append(self._group, index, payload, tag=len(contents))
+        self.commits.touch()
+        return index
+
+    def read(self, index: int) -> PagedOutMessages:
+        try:
+            for entry in self._log.read(self._group, index, index + 1):
+                return decode_messages(entry.payload)
+        except Corrupt as error:
+            raise UnreadableMessages(Damage(error.where, error.what)) from error
+        raise UnreadableMessages(Damage(f"group {self._group} index {index}", "it is missing"))
+
+    def forget(self, index: int) -> None:
+        self.commits.delete(self._group, index, index + 1)
+
+
+def delete_spilled(items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
+    """Delete what an earlier process spilled, from the definitions of kind `SPILL`."""
+    for name, _ in items:
+        commits.delete(int(name), 0, INDEX_END)
+        commits.remove(SPILL, name)

@@ -18,7 +18,11 @@ from fluffle.broker.cluster.formation import Promise, Stage, mark_of_names, prom
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.config.config import Config as NodeConfig
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.node_identity import IDENTITY, StoreOwner, encoded
+from fluffle.broker.durability.definitions.node_identity import (
+    IDENTITY,
+    StoreOwner,
+    encode_store_owner,
+)
 from fluffle.raft.config import Config, Member
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Batch, open_store
@@ -128,7 +132,7 @@ def keep_no_founders(node: ClusterNode) -> None:
     failed: list[StorageError] = []
     store = open_store(node.config.data_dir, call_soon=lambda _wake: None, on_fatal=failed.append)
     batch = Batch()
-    batch.put(IDENTITY, b"", encoded(owned._replace(founders=())))
+    batch.put(IDENTITY, b"", encode_store_owner(owned._replace(founders=())))
     store.submit(batch)
     store.close()
     assert not failed

@@ -21,9 +21,15 @@ from hypothesis.stateful import (
 )
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.durability.journals.local_journal import NUMBER, SEEN, LocalJournals, read_seen
+from fluffle.broker.durability.journals.local_journal import (
+    NUMBER,
+    SEEN,
+    SPILL,
+    LocalJournals,
+    delete_spilled,
+    read_seen,
+)
 from fluffle.broker.durability.journals.priority_journal import LEVEL
-from fluffle.broker.durability.page_out import SPILL, delete_spilled
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue, QueueStores

@@ -8,11 +8,11 @@ import msgpack
 import pytest
 
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.durability.definitions.known_peers import (
+from fluffle.broker.durability.definitions.node_identity import (
     KNOWN_PEER,
     KnownPeer,
     KnownPeers,
-    encoded,
+    encode_peer,
 )
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
@@ -75,9 +75,9 @@ def test_what_was_written_before_is_read(
 
 
 def test_who_reads_only_the_newest_life_finds_it_where_it_was() -> None:
-    *_, newest, earlier, _began = msgpack.unpackb(encoded(KnownPeer(ADDRESS, reached=ROWS)))
+    *_, newest, earlier, _began = msgpack.unpackb(encode_peer(KnownPeer(ADDRESS, reached=ROWS)))
     assert (newest, earlier) == ([*ROWS[-1]], [[*row] for row in ROWS[:-1]])
-    *_, newest, earlier, _began = msgpack.unpackb(encoded(KnownPeer()))
+    *_, newest, earlier, _began = msgpack.unpackb(encode_peer(KnownPeer()))
     assert (newest, earlier) == ([0, 0, 0], [])
 
 
