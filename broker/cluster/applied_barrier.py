@@ -50,14 +50,21 @@ class PeerRevision:
         self.asked = 0
         """The highest that it was asked for over this link."""
         self.is_late = False
-        """Whether it has not answered in time, and nobody waits for it."""
+        """Whether it has not answered in time, and is not waited for."""
 
 
 class AppliedBarrier:
     """A `Metadata` over the one that all nodes share."""
 
     __slots__ = (
-        "_inner", "_is_asking", "_is_timing", "_loop", "_others", "_sender", "_told", "_waiting",
+        "_informed",
+        "_inner",
+        "_is_asking",
+        "_is_timing",
+        "_loop",
+        "_others",
+        "_sender",
+        "_waiting",
         "_wanted",
     )  # fmt: skip
 
@@ -70,8 +77,8 @@ class AppliedBarrier:
         self._waiting: deque[WaitingChange] = deque()
         """Invariant: rising revisions."""
         self._wanted: dict[NodeId, int] = {}
-        """By node, the highest revision that it has asked for and not been told of."""
-        self._told: set[NodeId] = set()
+        """By node, the highest revision that it has asked for and was not sent."""
+        self._informed: set[NodeId] = set()
         """The nodes that have asked, and were sent the revision."""
         self._is_asking = False
         """Whether the next turn asks."""
@@ -86,7 +93,7 @@ class AppliedBarrier:
     def settle(
         self, decide: Decide, done: Callable[[], None] = ignore_done, late: Failed | None = None
     ) -> None:
-        """Nobody goes elsewhere on the strength of it: done once it is applied here."""
+        """Change definitions; done once it is applied here, since no client waits for it."""
         self._inner.settle(decide, done, late)
 
     # Who waits
@@ -125,7 +132,7 @@ class AppliedBarrier:
             self._sender.send(name, frame(ASK, revision))
 
     def _look(self) -> None:
-        """Let go of whoever waits for nobody any more."""
+        """Answer the changes that do not wait for any node any more."""
         while self._waiting and not self._behind(self._waiting[0].revision):
             call_listener(self._waiting.popleft().done)
 
@@ -147,12 +154,12 @@ class AppliedBarrier:
     # The others
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """Over a new link nothing is under way; to who is not there nobody goes."""
+        """Ask again over a new link; do not wait for a node without one."""
         if is_up:
             self._others[node] = PeerRevision()
             if self._waiting:
                 self._ask_of(node, self._waiting[-1].revision)
-            if node in self._told:
+            if node in self._informed:
                 self._wanted.setdefault(node, 0)  # that may be lost with the link before
             self._applied()
         else:
@@ -160,10 +167,10 @@ class AppliedBarrier:
             self._look()
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node asks or tells.  Raises `BadFrame`."""
+        """Take a question or an answer of another node.  Raises `BadFrame`."""
         revision = int.from_bytes(payload[1:], "big")
         if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
-            raise BadFrame("it asks for no revision, and tells of none")
+            raise BadFrame("it asks for no revision, and answers with none")
         if payload[0] == ASK:
             self._wanted[node] = max(self._wanted.get(node, 0), revision)
             self._applied()
@@ -174,12 +181,13 @@ class AppliedBarrier:
             self._look()
 
     def _applied(self) -> None:
-        """Definitions may have changed here: tell who can be told, and has asked."""
+        """Definitions may have changed here: send the revision to the nodes that have asked."""
         revision = self._inner.state.last_revision
-        told = [n for n, wanted in self._wanted.items() if wanted <= revision and n in self._others]
-        for node in told:
+        wanted = self._wanted.items()
+        ready = [node for node, least in wanted if least <= revision and node in self._others]
+        for node in ready:
             del self._wanted[node]
-            self._told.add(node)
+            self._informed.add(node)
             self._sender.send(node, frame(TELL, revision))
 
 

@@ -117,10 +117,10 @@ class Cluster:
         "_loop",
         "_now_ms",
         "_on_fatal",
+        "_progress_timer",
         "_queues",
         "_queues_on",
         "_registry",
-        "_telling",
         "absent",
         "admission",
         "applied_barrier",
@@ -202,7 +202,7 @@ class Cluster:
         self.majority = MajorityMonitor(lambda: self.metadata_config, self._is_here, self._now_ms)
         self._connect()
         self._looking: asyncio.TimerHandle | None = None
-        self._telling: asyncio.TimerHandle | None = None
+        self._progress_timer: asyncio.TimerHandle | None = None
         self._registry.listeners.append(self._on_registry)
 
     def _connect(self) -> None:
@@ -315,22 +315,22 @@ class Cluster:
             on_put_back=self._on_fatal,
         )  # fmt: skip
 
-    def _tell_for_ever(self) -> None:
+    def _send_progress_for_ever(self) -> None:
         self.progress.look()
-        self._telling = self._loop.call_later(TELL_S, self._tell_for_ever)
+        self._progress_timer = self._loop.call_later(TELL_S, self._send_progress_for_ever)
 
     def _deciding(self) -> Collection[NodeId]:
         """On definitions, as far as is known: who was let in may not have been started yet."""
         return {each.node for each in self.metadata_config.voters} or {self.name, *self.links.peers}
 
     def serve_requests(self, begin: Begin) -> None:
-        """Have other nodes told what they ask of this one: see `rpc_client`."""
+        """Answer the requests of other nodes, as `begin` reads them."""
         sender = LinkSender(self.links, FrameKind.RPC, TrafficClass.BULK)
         rpc_server = RpcServer(sender, self._loop, begin)
         self.rpc_client.on_asked = rpc_server.asked
         self.running.switch.link_listeners.append(rpc_server.link_changed)
 
-    # What the host tells of nodes
+    # What the host calls
 
     def judged(self, verdict: Verdict) -> None:
         self.absent.judged(verdict)
@@ -407,7 +407,7 @@ class Cluster:
             self.set_peer(node, address)
         self.formation.start()
         self._look_for_ever()
-        self._tell_for_ever()
+        self._send_progress_for_ever()
         return listening
 
     def _made_formation(self, listening: ListenAddress) -> Formation:
@@ -491,7 +491,7 @@ class Cluster:
         self.session_router.removed(node)
 
     def set_peer(self, node: NodeId, address: ListenAddress) -> None:
-        """Have links with it, at the place that this node was told, if it was."""
+        """Have links with it, at the place in its options, if they name one."""
         if node != self.name:
             at = self.config.peers.get(node, address)
             self.links.set_peer(node, at.host, at.port)
@@ -523,7 +523,7 @@ class Cluster:
         self.links.cut_off()
 
     def _stop_timers(self) -> None:
-        for timer in (self._looking, self._telling):
+        for timer in (self._looking, self._progress_timer):
             if timer is not None:
                 timer.cancel()
 

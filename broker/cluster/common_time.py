@@ -111,7 +111,7 @@ class CommonTime:
         """Of common time; None while it is not known."""
         self._began_ms = clock.now_ms()
         self._waiting: list[Callable[[], None]] = []
-        """Who is told once it is."""
+        """Called once it is."""
         self._slewed_ms = 0
         """Up to where it has followed the median."""
         self._skewed: set[NodeId] = set()
@@ -122,12 +122,12 @@ class CommonTime:
         self._agree(self._clock.now_ms())
         return self._epoch_ms is not None
 
-    def when_known(self, tell: Callable[[], None]) -> None:
-        """Have somebody told: at once, or from within a turn."""
+    def when_known(self, done: Callable[[], None]) -> None:
+        """Call `done` once it is known: at once, or from within a turn."""
         if self.is_known:
-            tell()
+            done()
         else:
-            self._waiting.append(tell)
+            self._waiting.append(done)
 
     # As a clock
 
@@ -219,8 +219,8 @@ class CommonTime:
         if before_ms is None:
             self._epoch_ms, self._slewed_ms = epoch_ms, now_ms
             waiting, self._waiting = self._waiting, []
-            for tell in waiting:
-                tell()
+            for done in waiting:
+                done()
         elif abs(epoch_ms - before_ms) > SKEW_MS_MAX:
             self._epoch_ms, self._slewed_ms = epoch_ms, now_ms
             event(logger, logging.WARNING, "common_time_set", by_ms=epoch_ms - before_ms)

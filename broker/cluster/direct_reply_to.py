@@ -4,8 +4,9 @@
     question    [1, number, name]        whether a requester of that name is there
     it is       [2, number, yes or no]
 
-The name of a requester ends with the mark of its node, so that any node knows whom to tell.  As
-within a node nothing is kept for later: what the link to that node does not take now is dropped.
+The name of a requester ends with the mark of its node, so that any node knows where to send
+replies.  As within a node nothing is kept for later: what the link to that node does not take now
+is dropped.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class RemoteReplies:
             self._answered(number, is_there=False)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node tells or asks.  Raises `BadFrame`."""
+        """Take replies, or a question, of another node.  Raises `BadFrame`."""
         try:
             self._heard(node, unpack(payload, text_errors=TEXT_ERRORS))
         except (BadFrame, TypeError, ValueError) as error:

@@ -1,10 +1,10 @@
 """Replication of what x-recent-history exchanges keep, from each node to the others.
 
-    kept --> told to each node that there is a link to, once a turn
+    kept --> sent to each node that there is a link to, once a turn
     a node that has started asks the others for all of it, and takes what the first one says
 
 Whoever is bound through any node gets it, and it lasts as long as one node does.  It is no more
-than that: what does not fit into a link that is behind is not told, and messages that are published
+than that: what does not fit into a link that is behind is not sent, and messages that are published
 on two nodes at once may be in another order on each.
 """
 
@@ -24,7 +24,7 @@ from fluffle.raft.config import NodeId
 FRAME_BYTES_MAX = 1 << 20
 """Of messages in one frame; one that is larger goes alone."""
 LONE_BYTES_MAX = 8 << 20
-"""What is larger than this is not told."""
+"""What is larger than this is not sent."""
 
 ASK, KEPT, ALL = range(3)
 QUESTION = pack(ASK, [])
@@ -41,7 +41,7 @@ class HistoryReplication:
     """Those of one node, and what it hears of the others."""
 
     __slots__ = (
-        "_call_soon", "_filled", "_filler", "_is_asking", "_links", "_refused", "_untold",
+        "_call_soon", "_filled", "_filler", "_is_asking", "_links", "_refused", "_unsent",
         "_vhosts",
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ class HistoryReplication:
         self._links: ClusterLinks
         self._vhosts: Mapping[str, VirtualHost]
         self._call_soon: Callable[[Callable[[], None]], object]
-        self._untold: list[Row] = []
+        self._unsent: list[Row] = []
         self._is_asking = False
         """Whether nobody has told yet what was kept before this one started."""
         self._filler: NodeId | None = None
@@ -72,13 +72,13 @@ class HistoryReplication:
 
     def kept(self, vhost: str, exchange: str, message: HistoryMessage) -> None:
         """An exchange has kept a message that was published here."""
-        if not self._untold:
-            self._call_soon(self._tell)
-        self._untold.append((vhost, exchange, message))
+        if not self._unsent:
+            self._call_soon(self._send_kept)
+        self._unsent.append((vhost, exchange, message))
 
-    def _tell(self) -> None:
-        untold, self._untold = self._untold, []
-        frames = list(packed(KEPT, untold))
+    def _send_kept(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        frames = list(packed(KEPT, unsent))
         for node in tuple(self._links.peers):
             self._send(node, frames)
 

@@ -63,7 +63,7 @@ class FrameDispatch:
         self.takers: dict[FrameKind, OnPayload] = {}
         """Whoever takes a kind adds itself before the links open."""
         self.link_listeners: list[OnLink] = []
-        """Told in this order."""
+        """Called in this order."""
         self.may_hear: Callable[[NodeId, FrameKind], bool] = accept_all
         """Whether a frame of a node is for this one: two that help to found different clusters
         have nothing to say to each other's groups."""
@@ -172,7 +172,7 @@ class RunningHost:
         """What is done in front of the groups' turn: what it proposes is in it.  Whoever adds
         itself touches the node's `Turn` when it has something to do."""
         self.after: list[Callable[[], None]] = []
-        """What is done behind it: what it has brought is told."""
+        """What is done behind it, with what it has brought."""
         self.switch = FrameDispatch(links, owner.refused)
         self.switch.takers[FrameKind.CONSENSUS] = self.host.receive
         self.switch.link_listeners.append(self.host.link_changed)

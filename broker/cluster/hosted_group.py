@@ -40,7 +40,7 @@ OnFate = Callable[[Fate], None]
 UNKNOWN_OUTCOME = ProposalLost(None)
 
 OnReadable = Callable[[int | None], None]
-"""Told the index that is applied here, at least; None: ask elsewhere."""
+"""Called with the index that is applied here, at least; None: ask elsewhere."""
 
 OnRefused = Callable[[ProposalRefused], None]
 
@@ -163,7 +163,7 @@ class HostedGroup:
         self._followed: tuple[int, NodeId | None] = 0, None
         """Term and leader; "followed" as in `Machine`."""
         self._notified: tuple[int, NodeId | None] | None = None
-        """The same as the image was told last."""
+        """The same as the image was notified of it last."""
         self._waiting = PendingProposals()
         self._refused: ProposalRefused | None = None
         """What became of the last batch that was not taken."""
@@ -201,11 +201,11 @@ class HostedGroup:
         self._ask(self._change, change, on_fate)
 
     def read_index(self, done: OnReadable) -> None:
-        """Have `done` told once whatever is committed by then is applied here."""
+        """Have `done` called once whatever is committed by then is applied here."""
         self._ask(self._read_index, done)
 
     def transfer(self, target: NodeId, on_refused: OnRefused) -> None:
-        """Have another voter lead.  That it does, or does not, `Machine.followed` tells."""
+        """Have another voter lead.  That it does, or does not, `Machine.followed` says."""
         self._ask(self._transfer, target, on_refused)
 
     @property
@@ -269,7 +269,7 @@ class HostedGroup:
         """
         self._followed = change.term, change.leader
         self._timed = self.commit_ms = None
-        self._tell()
+        self._notify()
         if change.role is Role.LEADER:
             self._waiting.ended(change.term)
         else:
@@ -281,10 +281,10 @@ class HostedGroup:
         self.machine.restore(snapshot, state)
         self.applied = snapshot.index
         self.is_restored = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        """Tell the image who leads, once it is one."""
+    def _notify(self) -> None:
+        """Notify the image of its leader, once it is one."""
         if self.is_restored and self._notified != self._followed:
             self._notified = self._followed
             self.machine.followed(*self._followed)
@@ -308,7 +308,7 @@ class HostedGroup:
             self._timed = None
 
     def on_readable(self, readable: Readable) -> None:
-        """Maybe of a former member of the same id, whose readers were told when it went."""
+        """Maybe of a former member of the same id, whose readers were answered when it went."""
         done = self._reads.pop(readable.context, None)
         if done is not None:
             done(readable.index)

@@ -117,15 +117,15 @@ class DiskFullHandover:
         self._absent = absent
         self._sender = sender
         self.has_room = True
-        """As all were told last."""
+        """Whether there is room, as it was last sent to the others."""
         self.is_aside = False
         """Whether an operator wants this node to lead nothing, room or not."""
         self.on_needed: Callable[[], object] = do_nothing
-        """Told when there is no room, and this node is needed from now on."""
+        """Called when there is no room, and this node is needed from now on."""
         self.handed_over = 0
         """How often another was asked to lead a group, for lack of room here."""
         self._is_needed = False
-        """Whether that has been told."""
+        """Whether that was called for the room that is missing now."""
         self._full: set[NodeId] = set()
         """Others that have none."""
         self._aside: set[NodeId] = set()

@@ -104,7 +104,7 @@ class PendingChange:
         self, decide: Decide, done: Callable[[], None], failed: Failed | None, give_up_at_ms: int
     ) -> None:
         self.late: Failed | None = None
-        """Of what has to be: whom to tell if it takes too long."""
+        """Called if it takes too long, where it has no `failed`."""
         self.decide = decide
         self.done = done
         """Called once."""
@@ -165,7 +165,7 @@ class ReplicatedMetadata:
         self.log: MetadataLog
         """Set before this node leads."""
         self.on_applied: Callable[[], None] = ignore_done
-        """Told when `state` has moved on, and after whoever waits for what is in it."""
+        """Called when `state` has moved on, after those that wait for what is in it."""
         self._node = node
         self._boot = boot
         self._apply = apply

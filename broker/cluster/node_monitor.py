@@ -93,7 +93,8 @@ class PeerViews:
         self._polls: Gather[frozenset[NodeId]] = Gather(send, call_later)
 
     def ask(self, nodes: Collection[NodeId], done: OnAnswers[frozenset[NodeId]]) -> None:
-        """Told once, within seconds and not before this returns, whom those see that answered."""
+        """Call `done` once, within seconds and not before this returns, with whom those see that
+        answered."""
         self._polls.ask(nodes, lambda number: pack(0, number), done)
 
     @property

@@ -22,17 +22,8 @@ METADATA_GROUP: GroupId = 1
 """The same in every cluster; no queue has it."""
 
 
-def parts_of(payload: Payload) -> Sequence[bytes]:
-    return (payload,) if isinstance(payload, bytes) else payload
-
-
-def size_of(payload: Payload) -> int:
-    """In bytes."""
-    return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
-
-
 def joined(payload: Payload) -> bytes:
-    """In one."""
+    """Return a payload in one, as it is received."""
     return payload if isinstance(payload, bytes) else b"".join(payload)
 
 
@@ -70,7 +61,7 @@ class FrameKind(IntEnum):
     HISTORY = 10
     """Messages that an exchange keeps for those who will be bound to it."""
     RPC = 11
-    """What a node is to tell or do for somebody who has asked another, and what it says."""
+    """Requests of another node, and the replies to them: see `rpc`."""
     REPLY = 12
     """Answers to a requester of direct reply-to there, and whether there is one."""
     USAGE = 13
@@ -161,7 +152,7 @@ class Machine(Protocol):
     def followed(self, term: int, leader: NodeId | None) -> None:
         """This node does not lead, or not yet; who does is None while it is not known.
 
-        Told whenever one of the two changes.  What was led until now is over.
+        Called whenever one of the two changes.  What was led until now is over.
         """
 
     def snapshot(self) -> tuple[Ranges, bytes]:

@@ -183,7 +183,7 @@ class RaftHost:
         return loaded.lost
 
     def stop(self) -> None:
-        """No turn is taken any more; who waits for anything is told that it is not known.
+        """Take no turn any more; whatever is waited for ends with an unknown outcome.
 
         What was submitted is the store's, which can be closed now.
         """
@@ -321,7 +321,7 @@ class RaftHost:
     # Called by the schedule
 
     def turn(self) -> None:
-        """Take a turn.  Never raises; `on_fatal` is told."""
+        """Take a turn.  Never raises; `on_fatal` is called."""
         self._is_turn_asked = False
         if self._is_over:
             return

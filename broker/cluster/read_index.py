@@ -136,8 +136,8 @@ class ReadIndex:
         return self.begun + 1
 
     def ask(self, done: Callable[[], None], failed: Failed | None = None) -> None:
-        """Call `done`, later, once all is applied here that was answered anywhere before; or tell
-        `failed` why that cannot be known."""
+        """Call `done`, later, once all is applied here that was answered anywhere before; or call
+        `failed` with why that cannot be known."""
         answer = Deferred[None]()
         answer.then(lambda _none: done(), failed or cannot_fail)
         give_up_at_ms = None if failed is None else self._group.give_up_at_ms()
@@ -210,17 +210,17 @@ class ReadIndex:
     def receive(self, node: NodeId, payload: bytes) -> None:
         """Takes a question or an answer of another node.  BadFrame."""
         if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
-            raise BadFrame("it asks for no read index, and tells none")
+            raise BadFrame("it asks for no read index, and answers with none")
         number = int.from_bytes(payload[1 : 1 + NUMBER_BYTES], "big")
         if payload[0] == TELL:
             index = int.from_bytes(payload[1 + NUMBER_BYTES :], "big")
             self._answered(number, index if index != NOT_LEADING else None)
         elif self._group.leads:
-            self._group.log.read_index(partial(self._tell, node, number))
+            self._group.log.read_index(partial(self._reply, node, number))
         else:
-            self._tell(node, number, None)
+            self._reply(node, number, None)
 
-    def _tell(self, node: NodeId, number: int, index: int | None) -> None:
+    def _reply(self, node: NodeId, number: int, index: int | None) -> None:
         self._sender.send(node, frame(TELL, number, index or NOT_LEADING))
 
     # Time

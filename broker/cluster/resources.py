@@ -74,28 +74,28 @@ class SharedAlarms:
 class SharedUsage:
     """Usage of limited resources by one node, and by each of the others."""
 
-    __slots__ = ("_loop", "_sender", "_untold", "_usage")
+    __slots__ = ("_loop", "_sender", "_unsent", "_usage")
 
     def __init__(self, usage: Usage, sender: FrameSender, loop: EventLoop) -> None:
         self._usage = usage
         self._sender = sender
         self._loop = loop
-        self._untold: dict[Key, None] = {}
+        self._unsent: dict[Key, None] = {}
         """What has changed in this turn."""
         usage.on_change = self._changed
 
     def _changed(self, what: LimitedResource, name: str) -> None:
-        if not self._untold:
-            self._loop.call_soon(self._tell)
-        self._untold[what, name] = None
+        if not self._unsent:
+            self._loop.call_soon(self._send_changes)
+        self._unsent[what, name] = None
 
-    def _tell(self) -> None:
-        untold, self._untold = self._untold, {}
-        frame = self._packed(untold)
+    def _send_changes(self) -> None:
+        unsent, self._unsent = self._unsent, {}
+        frame = self._packed(unsent)
         for node in self._sender.reached:
             self._sender.send(node, frame)
 
-    def _tell_all(self, node: NodeId, *, is_asking: bool) -> None:
+    def _send_all(self, node: NodeId, *, is_asking: bool) -> None:
         here = self._usage.here.items()
         every = [(what, name) for what, counts in here for name in counts]
         self._sender.send(node, self._packed(every, is_all=True, is_asking=is_asking))
@@ -110,25 +110,25 @@ class SharedUsage:
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         self._usage.elsewhere.pop(node, None)
         if is_up and not self._sender.hindrance(node):
-            self._tell_all(node, is_asking=True)
+            self._send_all(node, is_asking=True)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """What another node has.  Raises `BadFrame`."""
         try:
             is_all, is_asking, rows = unpack(payload, text_errors=TEXT_ERRORS)
-            told = [usage_in(row) for row in rows]
+            heard = [usage_in(row) for row in rows]
         except (BadFrame, TypeError, ValueError) as error:
             raise BadFrame("it has what nobody can count") from error
         counts = self._usage.elsewhere.get(node)
         if is_all or counts is None:
             counts = self._usage.elsewhere[node] = {what: {} for what in LimitedResource}
-        for what, name, count in told:
+        for what, name, count in heard:
             if count:
                 counts[what][name] = count
             else:
                 counts[what].pop(name, None)
         if is_asking:
-            self._tell_all(node, is_asking=False)
+            self._send_all(node, is_asking=False)
 
 
 def usage_in(row: Any) -> tuple[LimitedResource, str, int]:

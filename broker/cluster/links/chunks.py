@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from struct import Struct
 
-from fluffle.broker.cluster.ports import Payload, TrafficClass, parts_of
+from fluffle.broker.cluster.ports import Payload, TrafficClass
 
 CHUNK_BYTES_MAX = 262_144
 """Of a frame in one piece: at 1 Gbit/s an urgent frame waits two milliseconds behind it."""
@@ -81,7 +81,7 @@ class OutgoingFrame:
 
     def __init__(self, kind: int, payload: Payload) -> None:
         self._kind = kind
-        self._parts = parts = parts_of(payload)
+        self._parts = parts = (payload,) if isinstance(payload, bytes) else payload
         self._at = 0
         """Which part is next."""
         self._skipped = 0

@@ -183,7 +183,7 @@ def as_node(host: str, node: NodeId) -> str:
 
 
 def advice_to_dialler(refused: LinkRefused) -> str:
-    """Who dials may have been told a wrong address."""
+    """Return advice for the node that dials, which may have a wrong address."""
     if refused.reason is Reason.NOT_A_HELLO and not refused.by_peer:
         return WRONG_PORT
     return refused.advice
@@ -327,15 +327,15 @@ class LinkConnection(asyncio.Protocol):
             self.reset(reason)
 
     def refuse(self, refused: LinkRefused) -> None:
-        """There will be no link; the other end is told why, if it is not the one to say so and can
+        """Refuse the link, and send the reason unless it came from the other end, or that would not
         understand it."""
         self.refused = refused
         self._context.counters.refused[refused.reason] += 1
         if refused.reason is Reason.OTHER_CLUSTER and refused.is_proved:
             assert self.handshake is not None, "it was proved by this"
             self._context.apart_ms[self.handshake.claims or ""] = self._context.clock.now_ms()
-        is_told = not refused.by_peer and refused.reason is not Reason.NOT_A_HELLO
-        if is_told and self.is_begun and not (self.ended.done() or self._transport.is_closing()):
+        is_sent = not refused.by_peer and refused.reason is not Reason.NOT_A_HELLO
+        if is_sent and self.is_begun and not (self.ended.done() or self._transport.is_closing()):
             self._write(refused.proof + refusal(refused.reason))
             self._end(str(refused))
             self._transport.close()

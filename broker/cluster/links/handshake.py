@@ -18,7 +18,7 @@ nothing can be sent back to where it came from.  The dialler proves first: a str
 learns nothing on which he could try secrets.  With TLS the listener's certificate is part of the
 proof, so that nobody can stand between two nodes and hand their proofs on.
 
-Any refusal is told to the other end, if it is no stranger to the format.  The first three fields of
+Any refusal is sent to the other end, if it is no stranger to the format.  The first three fields of
 a hello are for ever: by them the versions of both are compared.
 """
 
@@ -123,7 +123,7 @@ class Hello:
 
 
 def refusal(reason: Reason) -> bytes:
-    """What the other end is told before it is cut off."""
+    """The message to the other end before it is cut off."""
     if reason is Reason.TLS:
         return TLS_ALERT
     return encode(HandshakeMessage.REFUSAL, str(reason))
@@ -137,9 +137,9 @@ def refusal_in(data: bytes) -> LinkRefused | None:
     if int.from_bytes(data[:SIZE_BYTES], "big") != len(data) - SIZE_BYTES:
         return None
     try:
-        number, told = _unpacked(data[SIZE_BYTES:])
+        number, reason = _unpacked(data[SIZE_BYTES:])
         return (
-            LinkRefused(_REASONS[told], by_peer=True)
+            LinkRefused(_REASONS[reason], by_peer=True)
             if number == HandshakeMessage.REFUSAL
             else None
         )
@@ -220,8 +220,8 @@ class Handshake:
 
     def _on_message(self, raw: bytes) -> bytes:
         match _unpacked(raw):
-            case [HandshakeMessage.REFUSAL, str(told)] if told in _REASONS:
-                raise LinkRefused(_REASONS[told], by_peer=True)
+            case [HandshakeMessage.REFUSAL, str(reason)] if reason in _REASONS:
+                raise LinkRefused(_REASONS[reason], by_peer=True)
             case [HandshakeMessage.HELLO, *fields] if self._theirs is None:
                 return self._on_hello(raw, fields)
             case [HandshakeMessage.PROOF, bytes(proof)] if self._theirs is not None:
@@ -262,7 +262,7 @@ class Handshake:
         if self._are_apart(theirs):
             if self.is_proved:
                 raise self._parting(hello)
-            return  # only who has proved to know the secret is told so, and believed
+            return  # the reason goes only to a node that has proved to know the secret
         if self._credentials.incarnations.is_former(theirs.node, hello.incarnation):
             raise LinkRefused(Reason.FORMER_NODE)
         if self._role is Role.LISTENER and not self._may_dial(theirs):

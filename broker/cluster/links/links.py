@@ -48,7 +48,7 @@ from fluffle.broker.cluster.links.identity import (
 )
 from fluffle.broker.cluster.links.keepalive import LinkLimits, ReconnectBackoff
 from fluffle.broker.cluster.links.tls import LinkCertificates, accept, binding_seen
-from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, size_of
+from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.process.sockets import Acceptor, listening_socket
 from fluffle.raft.config import NodeId
@@ -180,7 +180,8 @@ class ClusterLinks:
         An urgent frame for which there is no room resets the link.  ValueError for a payload above
         `LinkLimits.frame_bytes_max`.
         """
-        if (size := size_of(payload)) > self._context.tuning.frame_bytes_max:
+        size = len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+        if size > self._context.tuning.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes is too large for a link")
         peer = self._peers.get(node)
         if peer is None:
@@ -285,7 +286,7 @@ class ClusterLinks:
             self._inbound.reset(node, reason)
 
     async def stop(self, reason: str = "this node stops") -> None:
-        """End all links, for good, and close their sockets; nobody is told of that."""
+        """End all links, for good, and close their sockets; listeners are not called."""
         self._end(reason)
         if self._ending:
             await asyncio.wait(self._ending)
@@ -558,7 +559,7 @@ class Peer:
 
 
 def _surface(dialling: asyncio.Task[None]) -> None:
-    """What whoever was told of a link raised is not swallowed."""
+    """Raise what a listener of a link has raised."""
     if not dialling.cancelled():
         dialling.result()
 

@@ -73,7 +73,7 @@ async def accept(
 ) -> None:
     """Have a transport for a socket that was accepted, over TLS if there is a context.
 
-    Who speaks in the clear is told that this node does not: asyncio closes the socket without what
+    A client that speaks in the clear is sent a TLS alert: asyncio closes the socket without what
     TLS has to say.  Raises `ssl.SSLError` all the same.
     """
     loop = asyncio.get_running_loop()
