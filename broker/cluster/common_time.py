@@ -1,6 +1,6 @@
 """The time of day that the nodes of a cluster go by, though their clocks may be hours apart.
 
-    pings --> how far each clock is ahead --> median of all --> common time --> stamps in logs
+    pings --> how far each clock is ahead --> median of all --> common time --> timestamps in logs
 
 Each node counts it by itself, from what its machine counts and never sets, so that nothing anybody
 does to a clock moves it.  Whoever starts takes over what another one counts; where nobody does yet,

@@ -92,11 +92,11 @@ async def are_led_elsewhere(groups: list[HostedGroup]) -> bool:
     return False
 
 
-async def await_settled_sessions(lines: LeaderRoutes) -> None:
+async def await_settled_sessions(routes: LeaderRoutes) -> None:
     """Wait until leaders have answered what was asked of them, if they do."""
     try:
         async with asyncio.timeout(REST_S):
-            await completion_of(lines.rest)
+            await completion_of(routes.rest)
     except TimeoutError:
         event(logger, logging.WARNING, "stop_timed_out")
 

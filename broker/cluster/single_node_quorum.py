@@ -1,6 +1,6 @@
 """`SingleNodeQuorum`: the quorum queues of a node that is alone, which is a cluster of one.
 
-    channels --> edges --> leaders, all of them here --> host --> the node's store
+    channels --> sessions --> leaders, all of them here --> host --> the node's store
 
 The same classes as in a cluster, without links, and without a group of definitions: those are the
 node's own.  It is made when the first quorum queue is declared or found on disk, and not before.

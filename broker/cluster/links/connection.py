@@ -194,7 +194,7 @@ class LinkContext:
     """Context of the links, one for each node."""
 
     credentials: Credentials
-    tuning: LinkLimits
+    limits: LinkLimits
     clock: Clock
     chance: Random
     """So that nodes do not dial in step."""
@@ -241,10 +241,10 @@ class LinkConnection(asyncio.Protocol):
         """Begun as soon as there is a transport."""
         self._takes_frames = takes_frames
         self._decoder = ChunkDecoder(
-            KINDS if takes_frames else NO_KINDS, frame_bytes_max=context.tuning.frame_bytes_max
+            KINDS if takes_frames else NO_KINDS, frame_bytes_max=context.limits.frame_bytes_max
         )
-        self._send_queue = LinkSendQueue(context.tuning.waiting_bytes_max)
-        self._keepalive = Keepalive(context.clock.now_ms(), context.tuning)
+        self._send_queue = LinkSendQueue(context.limits.waiting_bytes_max)
+        self._keepalive = Keepalive(context.clock.now_ms(), context.limits)
         self.bytes_in = self.bytes_out = 0
         """As `LinkCounters` has them, of this one."""
         self._is_full = False
@@ -471,7 +471,7 @@ class LinkConnection(asyncio.Protocol):
         else:
             self.opened.set_result(False)
         self.ended.set_result(reason)
-        self._send_queue = LinkSendQueue(self._context.tuning.waiting_bytes_max)
+        self._send_queue = LinkSendQueue(self._context.limits.waiting_bytes_max)
         self._decoder = ChunkDecoder(NO_KINDS, frame_bytes_max=0)
 
 

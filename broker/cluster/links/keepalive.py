@@ -83,12 +83,18 @@ class Keepalive:
     """
 
     __slots__ = (
-        "_heard_ms", "_moved_ms", "_now_ms", "_sent_ms", "_tuning", "has_heard", "has_moved",
+        "_heard_ms",
+        "_limits",
+        "_moved_ms",
+        "_now_ms",
+        "_sent_ms",
+        "has_heard",
+        "has_moved",
         "has_sent",
     )  # fmt: skip
 
-    def __init__(self, now_ms: int, tuning: LinkLimits) -> None:
-        self._tuning = tuning
+    def __init__(self, now_ms: int, limits: LinkLimits) -> None:
+        self._limits = limits
         self._now_ms = self._heard_ms = self._sent_ms = self._moved_ms = now_ms
         self.has_heard = False
         """Bytes came since the last tick."""
@@ -100,7 +106,7 @@ class Keepalive:
     def tick(self, now_ms: int, *, is_waiting: bool) -> KeepaliveResult:
         """`is_waiting`: something cannot be sent now."""
         away_ms = now_ms - self._now_ms
-        if away_ms > self._tuning.stall_ms:
+        if away_ms > self._limits.stall_ms:
             self._heard_ms += away_ms
             self._moved_ms += away_ms
         if self.has_heard:  # mutant: LI4
@@ -111,11 +117,11 @@ class Keepalive:
         if self.has_moved or not is_waiting:
             self._moved_ms = now_ms
         self.has_heard = self.has_sent = self.has_moved = False
-        if now_ms - self._heard_ms >= self._tuning.silent_after_ms:
+        if now_ms - self._heard_ms >= self._limits.silent_after_ms:
             return KeepaliveResult.SILENT
-        if now_ms - self._moved_ms >= self._tuning.silent_after_ms:
+        if now_ms - self._moved_ms >= self._limits.silent_after_ms:
             return KeepaliveResult.STUCK
-        if now_ms - self._sent_ms >= self._tuning.beat_ms:  # mutant: LI5
+        if now_ms - self._sent_ms >= self._limits.beat_ms:  # mutant: LI5
             self._sent_ms = now_ms
             return KeepaliveResult.BEAT_DUE
         return KeepaliveResult.WELL
@@ -124,11 +130,11 @@ class Keepalive:
 class ReconnectBackoff:
     """Reconnect delays of one peer.  Both times return how many ms to wait."""
 
-    __slots__ = ("_chance", "_failures", "_opened_ms", "_tuning")
+    __slots__ = ("_chance", "_failures", "_limits", "_opened_ms")
 
-    def __init__(self, tuning: LinkLimits, chance: Callable[[], float]) -> None:
+    def __init__(self, limits: LinkLimits, chance: Callable[[], float]) -> None:
         """`chance`: numbers from 0 to below 1."""
-        self._tuning = tuning
+        self._limits = limits
         self._chance = chance
         self._failures = 0
         """Since a link last settled."""
@@ -140,15 +146,15 @@ class ReconnectBackoff:
 
     def lost(self, now_ms: int) -> int:
         """It is gone; 0: dial at once."""
-        if now_ms - self._opened_ms < self._tuning.settled_ms:
+        if now_ms - self._opened_ms < self._limits.settled_ms:
             return self.failed()
         self._failures = 0
         return 0
 
     def failed(self) -> int:
         """Dialling led to no link; at least 1."""
-        tuning = self._tuning
-        doublings = min(self._failures, tuning.redial_ms_max.bit_length())
+        limits = self._limits
+        doublings = min(self._failures, limits.redial_ms_max.bit_length())
         self._failures += 1
-        longest_ms = min(tuning.redial_ms << doublings, tuning.redial_ms_max)
+        longest_ms = min(limits.redial_ms << doublings, limits.redial_ms_max)
         return max(1, int(longest_ms * (0.5 + self._chance() / 2)))

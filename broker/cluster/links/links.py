@@ -94,7 +94,7 @@ class ClusterLinks:
         boots: PeerBoots | None = None,
         lives: Boots | None = None,
         incarnations: Incarnations = NONE_FORGOTTEN,
-        tuning: LinkLimits | None = None,
+        limits: LinkLimits | None = None,
         clock: Clock | None = None,
         chance: Random | None = None,
         admits: bool = False,
@@ -127,7 +127,7 @@ class ClusterLinks:
                 incarnations,
                 admits=admits,
             ),
-            tuning=tuning or LinkLimits(),
+            limits=limits or LinkLimits(),
             clock=clock or SystemClock(),
             chance=chance or Random(),
             draw=secrets.token_bytes,
@@ -181,7 +181,7 @@ class ClusterLinks:
         `LinkLimits.frame_bytes_max`.
         """
         size = len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
-        if size > self._context.tuning.frame_bytes_max:
+        if size > self._context.limits.frame_bytes_max:
             raise ValueError(f"a frame of {size} bytes is too large for a link")
         peer = self._peers.get(node)
         if peer is None:
@@ -317,7 +317,7 @@ class ClusterLinks:
     # Within
 
     def _tick_for_ever(self) -> None:
-        delay_s = self._context.tuning.beat_ms / 1000 / TICKS_A_BEAT
+        delay_s = self._context.limits.beat_ms / 1000 / TICKS_A_BEAT
         self._ticking = self._loop.call_later(delay_s, self._tick_for_ever)
         self.tick()
 
@@ -416,7 +416,7 @@ class Peer:
         self._address = address
         self._on_up = on_up
         self._on_down = on_down
-        self._redial = ReconnectBackoff(context.tuning, context.chance.random)
+        self._redial = ReconnectBackoff(context.limits, context.chance.random)
         self._connection: LinkConnection | None = None
         """The last that was open."""
         self._hurry = asyncio.Event()
@@ -427,7 +427,7 @@ class Peer:
         """Whether its host has said so when it was dialled last: its process is not running."""
         self.hindrance: LinkFailure | None = None
         """What came of dialling it last, if that was no link."""
-        self._dialling = self._start(context.tuning.handshake_ms)
+        self._dialling = self._start(context.limits.handshake_ms)
 
     def send(self, kind: FrameKind, payload: Payload, traffic: TrafficClass) -> None:
         """As `Links.send`."""
@@ -459,7 +459,7 @@ class Peer:
             self._context.refusals.forget(self._node)
             self.hindrance = None
             self.reset("it has moved")
-            self._dialling = self._start(self._context.tuning.reopen_ms)
+            self._dialling = self._start(self._context.limits.reopen_ms)
 
     def heard_from(self, identity: Identity) -> None:
         """It has dialled us, so it can be reached; maybe in another life than we knew it in."""
@@ -508,10 +508,10 @@ class Peer:
 
     async def _dial_for_ever(self, within_ms: int) -> None:
         """`within_ms`: how long the first connection may take to be a link."""
-        tuning = self._context.tuning
+        limits = self._context.limits
         while True:
             delay_ms = await self._dial(within_ms)
-            within_ms = tuning.handshake_ms if delay_ms else tuning.reopen_ms
+            within_ms = limits.handshake_ms if delay_ms else limits.reopen_ms
             if delay_ms:
                 await self._rest(delay_ms)
 
@@ -573,7 +573,7 @@ class InboundLinks:
         self._context = context
         self._on_open = on_open
         self._on_frame = on_frame
-        self._strangers = Acceptor(self._let_in, clients_max=context.tuning.strangers_max)
+        self._strangers = Acceptor(self._let_in, clients_max=context.limits.strangers_max)
         self._connections: dict[NodeId, LinkConnection] = {}
         """Those that are open."""
 
@@ -631,13 +631,13 @@ class InboundLinks:
     # Within
 
     async def _let_in(self, client: socket.socket, address: tuple[Any, ...]) -> None:
-        tuning, certificates = self._context.tuning, self._context.certificates
+        limits, certificates = self._context.limits, self._context.certificates
         contexts = certificates.current() if certificates else None
         begin = partial(self._begin, contexts.binding if contexts else b"")
         connection = LinkConnection(self._context, self, begin, takes_frames=True)
         connecting = accept(client, contexts.listening if contexts else None, lambda: connection)
         host = str(address[0])
-        if await establish(connection, connecting, within_ms=tuning.handshake_ms):
+        if await establish(connection, connecting, within_ms=limits.handshake_ms):
             assert connection.identity is not None
             self._context.refusals.let_in(host, connection.identity.node)
         else:

@@ -290,7 +290,7 @@ class TcpNetwork:
     def join(self, name: NodeId) -> Links:
         self._boots[name] += 1
         links = ClusterLinks(
-            identity(name, self._boots[name]), SECRET, tuning=SWIFT, chance=Random(name)
+            identity(name, self._boots[name]), SECRET, limits=SWIFT, chance=Random(name)
         )
         links.on_frame, links.on_link = _not_yet, _not_yet
         self._ends[name] = links, links.listen("127.0.0.1", 0)

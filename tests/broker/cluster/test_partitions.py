@@ -72,7 +72,7 @@ async def test_a_link_that_flaps_costs_no_change(
     """At whatever moment of a change: what may be lost with a link goes over the next, and nobody
     waits until it is time to ask again, but consensus for some tenths of a second."""
     swift = LinkLimits(settled_ms=0, redial_ms=5, redial_ms_max=20, reopen_ms=NEVER_MS)
-    monkeypatch.setattr(cluster, "ClusterLinks", partial(ClusterLinks, tuning=swift))
+    monkeypatch.setattr(cluster, "ClusterLinks", partial(ClusterLinks, limits=swift))
     make_calm(monkeypatch)
     monkeypatch.setattr(metadata_group, "RETRY_MS", NEVER_MS)
     monkeypatch.setattr(applied_barrier, "WAIT_S", NEVER_MS / 1_000)

@@ -39,14 +39,14 @@ class Node:
         *,
         boot: int = 1,
         secret: bytes = SECRET,
-        tuning: LinkLimits = SWIFT,
+        limits: LinkLimits = SWIFT,
         clock: Clock | None = None,
         boots: PeerBoots | None = None,
         certificates: LinkCertificates | None = None,
     ) -> None:
         self.name = name
         self.links = ClusterLinks(
-            identity(name, boot), secret, tuning=tuning, clock=clock, boots=boots,
+            identity(name, boot), secret, limits=limits, clock=clock, boots=boots,
             certificates=certificates, chance=Random(name),
         )  # fmt: skip
         self.frames: list[tuple[NodeId, FrameKind, bytes]] = []

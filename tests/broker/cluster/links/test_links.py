@@ -334,7 +334,7 @@ def test_a_link_that_did_not_last_is_down_and_dialled_later(run: Run) -> None:
     """Else whatever ends it would end it a thousand times a second."""
 
     async def scenario() -> None:
-        a, b = Node("a", tuning=replace(SWIFT, settled_ms=60_000)), Node("b")
+        a, b = Node("a", limits=replace(SWIFT, settled_ms=60_000)), Node("b")
         async with stopping(a, b), wire_to(b) as wire:
             b.knows(a)
             a.knows(b, wire.address)
@@ -348,7 +348,7 @@ def test_a_link_that_did_not_last_is_down_and_dialled_later(run: Run) -> None:
 def test_a_node_that_dials_us_is_dialled_at_once(run: Run) -> None:
     async def scenario() -> None:
         patient = replace(SWIFT, redial_ms=3_600_000, redial_ms_max=3_600_000)
-        a, b = Node("a", tuning=patient), Node("b")
+        a, b = Node("a", limits=patient), Node("b")
         async with stopping(a, b):
             a.knows(b)
             await a.has_refused(Reason.UNKNOWN_NODE, times=1)

@@ -265,7 +265,7 @@ def test_who_does_not_speak_the_protocol_is_cut_off(run: Run, what: str) -> None
 
 def test_who_is_slow_to_say_who_he_is_is_cut_off(run: Run) -> None:
     async def scenario() -> None:
-        a = Node("a", tuning=replace(SWIFT, handshake_ms=30))
+        a = Node("a", limits=replace(SWIFT, handshake_ms=30))
         async with stopping(a), raw_to(a.address) as raw:
             raw.writer.write(b"\x00")
             await raw.is_closed()
@@ -358,8 +358,8 @@ def test_nothing_is_said_over_a_socket_that_has_failed_before_that_is_told(run: 
         connection.identity = identity("b")
         async with stopping(a):
             transport.is_withdrawn = True
-            long_ago_ms = ground.clock.now_ms() - ground.tuning.beat_ms
-            connection._keepalive = Keepalive(long_ago_ms, ground.tuning)
+            long_ago_ms = ground.clock.now_ms() - ground.limits.beat_ms
+            connection._keepalive = Keepalive(long_ago_ms, ground.limits)
             connection._keepalive.has_sent = False
             connection.tick()
             assert connection.send(FrameKind.METADATA, b"x", TrafficClass.NORMAL)
@@ -374,7 +374,7 @@ def test_strangers_take_no_room_from_nodes(run: Run) -> None:
     """There may be three at a time: the next one takes the place of the first."""
 
     async def scenario() -> None:
-        a, b = Node("a", tuning=replace(SWIFT, strangers_max=3)), Node("b")
+        a, b = Node("a", limits=replace(SWIFT, strangers_max=3)), Node("b")
         async with (
             stopping(a, b),
             raw_to(a.address) as first,
@@ -451,7 +451,7 @@ def test_a_link_that_is_silent_is_reset_at_both_ends(run: Run) -> None:
 
     async def scenario() -> None:
         clock = ManualClock()
-        a = Node("a", clock=clock, tuning=replace(SWIFT, silent_after_ms=2_000))
+        a = Node("a", clock=clock, limits=replace(SWIFT, silent_after_ms=2_000))
         async with stopping(a), listening() as listener, raw_to(a.address) as inbound:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             await inbound.prove(identity("b"), "a")
@@ -505,10 +505,10 @@ def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
     """BULK and NORMAL are refused, URGENT resets the link; then everything is forgotten."""
 
     async def scenario() -> None:
-        tuning = replace(
+        limits = replace(
             SWIFT, urgent_bytes_max=300_000, normal_bytes_max=2_000_000, bulk_bytes_max=1_000_000
         )
-        a = Node("a", tuning=tuning)
+        a = Node("a", limits=limits)
         async with stopping(a), listening() as listener:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
@@ -521,7 +521,7 @@ def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
                     for _ in range(100):
                         a.send("b", bytes(100_000), traffic)
                     await asyncio.sleep(0)
-                assert a.links.waiting_bytes("b", traffic) <= tuning.waiting_bytes_max[traffic]
+                assert a.links.waiting_bytes("b", traffic) <= limits.waiting_bytes_max[traffic]
             assert counters.resets == 0
             while counters.resets == 0:
                 a.send("b", bytes(10_000), TrafficClass.URGENT)
@@ -533,7 +533,7 @@ def test_a_peer_that_never_reads_costs_bounded_memory(run: Run) -> None:
 def test_a_peer_that_lives_and_never_reads_is_reset(run: Run) -> None:
     async def scenario() -> None:
         clock = ManualClock()
-        a = Node("a", clock=clock, tuning=replace(SWIFT, bulk_bytes_max=64 << 20))
+        a = Node("a", clock=clock, limits=replace(SWIFT, bulk_bytes_max=64 << 20))
         async with stopping(a), listening() as listener:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
@@ -557,7 +557,7 @@ def test_pings_pass_bulk_on_the_wire(run: Run) -> None:
     """A slow reader, a bulk transfer, and one ping at a time: counted in bytes, not in time."""
 
     async def scenario() -> None:
-        a = Node("a", tuning=replace(SWIFT, bulk_bytes_max=64 << 20))
+        a = Node("a", limits=replace(SWIFT, bulk_bytes_max=64 << 20))
         async with stopping(a), listening() as listener:
             a.links.set_peer("b", listener.address.host, listener.address.port)
             raw = await listener.link(identity("b"))
