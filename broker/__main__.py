@@ -103,7 +103,7 @@ COMMANDS: Mapping[str, str] = {
     "rabbitmq-plugins": "cli.rabbitmq.tool:rabbitmq_plugins",
     "rabbitmq-upgrade": "cli.rabbitmq.tool:rabbitmq_upgrade",
     "completion": "cli.options:completion",
-    "log": "daemon.log:log",
+    "log": "daemon.data:log",
     "data": "daemon.data:data",
     "salvage": "daemon.data:salvage_node",
     "test-server": "testing.server.command:test_server",

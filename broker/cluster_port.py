@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.metadata.metadata import Metadata, ReadBarrier
 from fluffle.broker.queues.queue_api import QueueFactory
 from fluffle.broker.vhosts.vhost import OnKept
 

@@ -10,8 +10,7 @@ from typing import Any, cast
 from benchmarks.micro.hot import content, ns_per_message, publish_method, with_priority
 from benchmarks.micro.queue import ALL as ALL_LIMITS
 from fluffle.broker.access.access import Access
-from fluffle.broker.access.permissions import EVERYTHING
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import EVERYTHING, User
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.config.config import Limits, QuorumConfig
 from fluffle.broker.core.connections import DeferredBytes, Owners
@@ -19,7 +18,7 @@ from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.services import Services
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.channel import Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels

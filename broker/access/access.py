@@ -1,20 +1,27 @@
-"""The users of a node and their permissions; who logs in, and who must hear of a change.
+"""Access: the users of a node and their permissions, who logs in, and what a connection may do.
 
-What is to change is decided in `changes`; here is what is so.
-Names of virtual hosts are taken as they come: that there is such a host is the caller's business.
-What a connection may do is asked of its `Rights`.
+`Access` holds what is so; what is to change is decided by functions, and applied elsewhere.  What a
+connection may do is asked of its `Rights`, with RabbitMQ's texts for refusals.  Names of virtual
+hosts are taken as they come: that there is such a host is the caller's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.access.passwords import PasswordHash, decoy, why_unusable
-from fluffle.broker.access.permissions import Permission, TopicPermission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import (
+    RIGHTS,
+    Permission,
+    ResourceKind,
+    Right,
+    TopicPermission,
+    TopicRight,
+    User,
+)
 from fluffle.broker.access.verification import (
     Answer,
     PasswordVerdict,
@@ -23,10 +30,18 @@ from fluffle.broker.access.verification import (
     always,
     run_here,
 )
-from fluffle.broker.base.listeners import call_listener
+from fluffle.broker.base.callbacks import call_listener
+from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.config.config import DEFAULT_USER
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Key, Kind, Name
 
 BUSY = PasswordVerdict.BUSY
+
+DEFAULT_EXCHANGE_NAME = "amq.default"
+"""Under which the exchange without a name is matched and reported."""
+
+REMEMBERED_MAX = 1024
+"""Clients choose the names, so that there must be an end to what is remembered of them."""
 
 
 class LoginRefused(Exception):
@@ -182,3 +197,142 @@ class Access:
     def listened_to(self) -> tuple[str, ...]:
         """Users whose changes have a listener."""
         return tuple(self._listeners)
+
+
+class Rights:
+    """The rights of one connection in its virtual host.
+
+    Answers are remembered until `forget`, which is called when the permissions of the user change:
+    the patterns are searched once for a name, not once for an operation.
+    """
+
+    __slots__ = ("_access", "_remembered", "_user", "_vhost")
+
+    def __init__(self, access: Access, user: User, vhost: str) -> None:
+        self._access = access
+        self._user = user
+        self._vhost = vhost
+        self._remembered: dict[tuple[Right, str], bool] = {}
+
+    def check(self, right: Right, kind: ResourceKind, name: str) -> None:
+        """AccessRefused unless the user has this right to a queue or an exchange."""
+        shown = name if name or kind == "queue" else DEFAULT_EXCHANGE_NAME
+        if not self._has(right, shown):
+            raise self._refused(right, kind, shown)
+
+    def check_any(self, kind: ResourceKind, name: str) -> None:
+        """AccessRefused unless the user has one of the three rights (RabbitMQ 4.3.1)."""
+        if not any(self._has(right, name) for right in RIGHTS):
+            raise self._refused("configure", kind, name)
+
+    def may(self, right: Right, name: str) -> bool:
+        """Whether the user has this right to a queue."""
+        return self._has(right, name)
+
+    def guards_topics(self, exchange: str) -> bool:
+        """Whether routing keys matter: there are topic permissions for this exchange."""
+        return (self._user.name, self._vhost, exchange) in self._access.topic_permissions
+
+    def check_topic(self, right: TopicRight, exchange: str, routing_key: str) -> None:
+        """AccessRefused unless the user may use this key with a topic exchange."""
+        name = self._user.name
+        permission = self._access.topic_permissions.get((name, self._vhost, exchange))
+        if permission is None:
+            return
+        variables = {"username": name, "vhost": self._vhost}
+        if not permission.allows(right, routing_key, variables):
+            raise AccessRefused(
+                f"{right} access to topic '{routing_key}' in exchange '{exchange}' in vhost "
+                f"'{self._vhost}' refused for user '{name}'"
+            )
+
+    def forget(self) -> None:
+        """Forget all answers: permissions have changed."""
+        self._remembered.clear()
+
+    def forget_beyond(self, count: int) -> None:
+        """Forget all answers if more than `count` are remembered: memory is short."""
+        if len(self._remembered) > count:
+            self._remembered.clear()
+
+    def _has(self, right: Right, name: str) -> bool:
+        key = (right, name)
+        answer = self._remembered.get(key)
+        if answer is None:
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.clear()
+            permission = self._access.permissions.get((self._user.name, self._vhost))
+            answer = permission is not None and permission.allows(right, name)
+            self._remembered[key] = answer
+        return answer
+
+    def _refused(self, right: Right, kind: ResourceKind, name: str) -> AccessRefused:
+        return AccessRefused(
+            f"{right} access to {kind} '{name}' in vhost '{self._vhost}' "
+            f"refused for user '{self._user.name}'"
+        )
+
+
+# Changes: decided here, applied elsewhere
+
+
+def user_name(name: str) -> Name:
+    return Kind.USER, (name,)
+
+
+def put_user(user: User) -> Change:
+    """Make a user, or change the one of that name, who is as he was looked at."""
+    kind, key = name = user_name(user.name)
+    return Change(puts=(Fact(kind, key, user),), rests_on=(name,))
+
+
+def delete_user(access: Access, name: str) -> Change:
+    """Remove a user and his permissions, unless he is gone."""
+    user = access.users.get(name)
+    if user is None:
+        return NOTHING
+    kind, key = user_name(name)
+    return Change(removes=(*rights(access, lambda key: key[0] == name), Fact(kind, key, user)))
+
+
+def put_permission(user: str, vhost: str, permission: Permission) -> Change:
+    return Change(puts=(Fact(Kind.PERMISSION, (user, vhost), permission),))
+
+
+def put_topic_permission(
+    user: str, vhost: str, exchange: str, permission: TopicPermission
+) -> Change:
+    return Change(puts=(Fact(Kind.TOPIC_PERMISSION, (user, vhost, exchange), permission),))
+
+
+def clear_permission(access: Access, user: str, vhost: str) -> Change:
+    """Remove the permission for a virtual host; those for topics stay."""
+    permission = access.permissions.get((user, vhost))
+    if permission is None:
+        return NOTHING
+    return Change(removes=(Fact(Kind.PERMISSION, (user, vhost), permission),))
+
+
+def clear_topic_permissions(
+    access: Access, user: str, vhost: str, exchange: str | None = None
+) -> Change:
+    """Remove the topic permissions for one exchange, or for all in the virtual host."""
+
+    def concerns(key: Key) -> bool:
+        return key[:2] == (user, vhost) and exchange in (None, key[2])
+
+    return Change(removes=tuple(topic_rights(access, concerns)))
+
+
+def rights(access: Access, concerns: Callable[[Key], bool]) -> Iterator[Fact]:
+    """Permissions by their names, those for topics too."""
+    for key, permission in access.permissions.items():
+        if concerns(key):
+            yield Fact(Kind.PERMISSION, key, permission)
+    yield from topic_rights(access, concerns)
+
+
+def topic_rights(access: Access, concerns: Callable[[Key], bool]) -> Iterator[Fact]:
+    for key, permission in access.topic_permissions.items():
+        if concerns(key):
+            yield Fact(Kind.TOPIC_PERMISSION, key, permission)

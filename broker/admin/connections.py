@@ -17,7 +17,7 @@ from fluffle.broker.core.client import (
     whose,
 )
 from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE, close_connection
-from fluffle.broker.definitions.values import plain
+from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED, encryption_row
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluffle.broker.admin.context import NodeContext
-from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.data_directory import SOCKET_NAME, control_address
 

@@ -21,8 +21,8 @@ from fluffle.broker.definitions.exporter import (
     entries_of_vhost,
     vhost_head,
 )
+from fluffle.broker.definitions.file_format import CATEGORIES, entries_of
 from fluffle.broker.definitions.importer import import_entries
-from fluffle.broker.definitions.parser import CATEGORIES, entries_of
 
 
 def export(context: NodeContext, *, vhost: str | None = None) -> Rows:

@@ -35,8 +35,8 @@ from fluffle.broker.base.errors import (
     Unreachable,
 )
 from fluffle.broker.base.logs import event
-from fluffle.broker.definitions.parser import DefinitionsError
-from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.definitions.file_format import DefinitionsError
+from fluffle.broker.metadata.metadata import ReadBarrier
 from fluffle.broker.patterns.patterns import UnusablePattern
 from fluffle.broker.queues.queue_api import Deferred
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows
-from fluffle.broker.base import coroutines
+from fluffle.broker.base import callbacks
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.queues.queue_api import Deferred
 
@@ -63,7 +63,7 @@ def give_more_time(limit: asyncio.Timeout) -> None:
 
 async def answer_of(later: DeferredRow) -> Row:
     """BrokerError."""
-    outcome: Row | BrokerError = await coroutines.answer_of(later.begin)
+    outcome: Row | BrokerError = await callbacks.answer_of(later.begin)
     if isinstance(outcome, BrokerError):
         raise outcome
     return outcome

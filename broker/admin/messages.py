@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed, SyntaxFailure
 from fluffle.broker.core.client import channel_name
-from fluffle.broker.definitions.values import plain
+from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.queue_api import (
     Consumer,

@@ -22,10 +22,9 @@ from fluffle.broker.definitions.parameters import (
     set_parameter,
     set_policy,
 )
-from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Change, Key, Kind
 from fluffle.broker.metadata.metadata import Decide
-from fluffle.broker.policies.policy import ALL, OPERATOR_POLICY, Policy
+from fluffle.broker.policies.policies import ALL, OPERATOR_POLICY, Policy
 from fluffle.broker.policies.validation import OPERATOR_POLICY_KEYS, POLICY_KEYS
 from fluffle.broker.queues.arguments import ARGUMENTS
 

@@ -19,7 +19,7 @@ from fluffle.broker.admin.context import (
 )
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.cluster_port import ClusterView
-from fluffle.broker.definitions.values import plain
+from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.policies.policies import EffectivePolicies
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

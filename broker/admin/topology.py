@@ -13,7 +13,7 @@ from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.core.property_facts import sender_selected
-from fluffle.broker.definitions.values import plain, table_of
+from fluffle.broker.definitions.file_format import plain, table_of
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, ExchangeSpec
 from fluffle.broker.routing.explain import Verdict, Visit, explain

@@ -6,12 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fluffle.broker.access import changes
-from fluffle.broker.access.access import LoginRefused
-from fluffle.broker.access.changes import delete_user, put_permission, put_user, user_name
+from fluffle.broker.access import access
+from fluffle.broker.access.access import (
+    LoginRefused,
+    delete_user,
+    put_permission,
+    put_user,
+    user_name,
+)
 from fluffle.broker.access.passwords import SHA256, PasswordHash, check_storable
-from fluffle.broker.access.permissions import Permission, TopicPermission, permissions_of
-from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.access.users import (
+    ADMINISTRATOR,
+    Permission,
+    TopicPermission,
+    User,
+    permissions_of,
+)
 from fluffle.broker.admin.arguments import Limits, changed_limits, check_name
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
@@ -209,7 +219,7 @@ def set_permission(
     def decide() -> Change:
         check_exist(context, user, vhost)
         permission.check()
-        return changes.put_permission(user, vhost, permission)
+        return access.put_permission(user, vhost, permission)
 
     return context.change(decide)
 
@@ -219,7 +229,7 @@ def clear_permission(context: NodeContext, *, user: str, vhost: str) -> Result:
 
     def decide() -> Change:
         check_exist(context, user, vhost)
-        return changes.clear_permission(context.access, user, vhost)
+        return access.clear_permission(context.access, user, vhost)
 
     return context.change(decide)
 
@@ -253,7 +263,7 @@ def set_topic_permission(
     def decide() -> Change:
         check_exist(context, user, vhost)
         permission.check()
-        return changes.put_topic_permission(user, vhost, exchange, permission)
+        return access.put_topic_permission(user, vhost, exchange, permission)
 
     return context.change(decide)
 
@@ -265,7 +275,7 @@ def clear_topic_permission(
 
     def decide() -> Change:
         check_exist(context, user, vhost)
-        return changes.clear_topic_permissions(context.access, user, vhost, exchange)
+        return access.clear_topic_permissions(context.access, user, vhost, exchange)
 
     return context.change(decide)
 

@@ -16,8 +16,7 @@ from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.runtime.background import in_pieces
-from fluffle.broker.vhosts.tracers import set_tracer
-from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import VirtualHost, set_tracer
 
 logger = logging.getLogger(__name__)
 

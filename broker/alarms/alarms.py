@@ -1,15 +1,69 @@
-"""Resource alarms: while one is raised, here or on another node, publishers are not read."""
+"""Resource alarms: while one is raised, here or on another node, publishers are not read.
+
+The disk alarm is raised while less is free where the data are than must be, the memory alarm while
+this process is larger than it may be.  Long before that messages go to disk that need not be in
+memory.
+
+What a process gives back to its allocator is not yet given back to the system: after a backlog is
+gone its memory may stay resident for ever.  So while memory is short the allocator is asked to
+return what it does not need before anybody looks; otherwise publishers would wait for nothing.  It
+is asked as well when memory has grown much since it was last asked, so that what a storm of clients
+took does not stay, and the next storm does not add to it.
+
+Before the memory alarm is raised, and now and then while it stands, the garbage collector looks for
+cycles, too: where nothing is allocated any more it would not come by itself, and publishers would
+wait for what is not needed.
+"""
 
 from __future__ import annotations
 
+import gc
+import logging
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from fluffle.broker.base.clock import Timer
+from fluffle.broker.base.logs import event
+from fluffle.storage import reserve
 
 if TYPE_CHECKING:
     from fluffle.broker.config.config import Config
 
+
 RESOURCES = ("memory", "disk")
+
+DISK_PERIOD_S = 1.0
+"""A disk that takes 2 GB/s, and is written to by others too, loses that much in between."""
+
+ROOM_FOR_RESERVE_BYTES = 2 * reserve.RESERVED_BYTES
+"""Above the limit: a reserve must not raise the alarm by itself."""
+
+MEMORY_PERIOD_S = 0.5
+"""At 1 GB/s, the most that publishers on loopback bring, the watermark is passed by 0.5 GB."""
+
+SHORT_RATIO = 0.5
+"""Beyond so much of the watermark memory is short: RabbitMQ's ratio for paging, once."""
+
+GROWTH_BYTES = 64 << 20
+"""To return so much takes some ten milliseconds."""
+
+GROWTH_LOOKS = 20
+"""How many looks there are at least between two such returns: a load that needs much memory again
+and again should not have to fetch it each time."""
+
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+
+MAPPED_BYTES_MIN = 4 << 20
+"""Blocks from this size on come from the system and go back to it: large bodies."""
+
+KEPT_BYTES_MAX = 16 << 20
+"""Free memory at the end of the heap that is kept for the next buffers."""
+
+logger = logging.getLogger(__name__)
 
 
 class Watermarks:
@@ -91,3 +145,234 @@ class Alarms:
 
     def unlisten(self, listener: Callable[[], None]) -> None:
         self._listeners.pop(listener, None)
+
+
+class DiskWatch:
+    """Compares the space that is free with a limit, once a second, and keeps a reserve of it.
+
+    Quorum queues may need more than that, for what their members elsewhere have under way.
+    """
+
+    __slots__ = ("_alarms", "_call_later", "_folder", "_timer", "has_room")
+
+    def __init__(
+        self,
+        alarms: Alarms,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        folder: Path,
+    ) -> None:
+        """The limit is that of the alarms."""
+        self._alarms = alarms
+        self._call_later = call_later
+        self._folder = folder
+        self.has_room: Callable[[], bool] = _always
+        """Whether there is room for quorum queues to grow."""
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Look now and from now on."""
+        available = self.look()
+        if (
+            available is not None
+            and self._timer is not None  # not at once: a start has other things to do
+            and available >= self._alarms.watermarks.disk_free_bytes_min + ROOM_FOR_RESERVE_BYTES
+        ):
+            reserve.keep(self._folder)
+        self._timer = self._call_later(DISK_PERIOD_S, self.start)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def look(self) -> int | None:
+        """Measure how much is free; what cannot be seen changes nothing."""
+        available = free_bytes(self._folder)
+        if available is not None:
+            has_room = self.has_room()
+            is_low = available < self._alarms.watermarks.disk_free_bytes_min or not has_room
+            if self._alarms.is_raised("disk") != is_low:
+                self._notify(available, is_low=is_low, has_room=has_room)
+        return available
+
+    def _notify(self, available: int, *, is_low: bool, has_room: bool) -> None:
+        event(
+            logger,
+            logging.WARNING if is_low else logging.INFO,
+            "alarm_raised" if is_low else "alarm_cleared",
+            resource="disk",
+            free_bytes=available,
+            limit_bytes=self._alarms.watermarks.disk_free_bytes_min,
+            quorum_queues_have_room=has_room,
+        )
+        self._alarms.set("disk", low=is_low)
+
+
+def _always() -> bool:
+    return True
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Return what this process may still write there; None when the folder cannot be read."""
+    try:
+        return reserve.free_bytes(folder)
+    except OSError:
+        return None
+
+
+class PageableMemory(Protocol):
+    """Owner of memory that can be paged out when memory is low."""
+
+    def shed(self) -> None:
+        """Page out: memory is short.  Called at every look while it is."""
+
+    def rest(self) -> None:
+        """Stop paging out: memory is no longer short."""
+
+
+class MemoryWatch:
+    """Compares resident memory with a watermark, twice a second."""
+
+    __slots__ = (
+        "_alarms",
+        "_call_later",
+        "_collected_looks",
+        "_is_low",
+        "_is_short",
+        "_looks",
+        "_low_bytes",
+        "_relief",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        alarms: Alarms,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        relief: PageableMemory,
+    ) -> None:
+        """The watermark is that of the alarms."""
+        self._alarms = alarms
+        self._call_later = call_later
+        self._relief = relief
+        self._is_low = False
+        self._is_short = False
+        self._looks = 0
+        """Since free memory was last returned."""
+        self._collected_looks = 0
+        """Looks since the collector was last called, while memory is low."""
+        self._low_bytes = 0
+        """The least that was seen since, or what was left then."""
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Look now and from now on; what cannot be seen changes nothing."""
+        used_bytes = self._used_bytes()
+        if used_bytes is not None:
+            self._compare(self._needed_bytes(used_bytes))
+        self._timer = self._call_later(MEMORY_PERIOD_S, self.start)
+
+    def _used_bytes(self) -> int | None:
+        """Return the memory in use; None where the system has no figure, or no file descriptor is
+        left."""
+        self._looks += 1
+        if self._is_short:
+            return_free_memory()
+        used_bytes = resident_bytes()
+        if used_bytes is None:
+            return None
+        if used_bytes > self._low_bytes + GROWTH_BYTES and self._looks >= GROWTH_LOOKS:
+            return_free_memory()
+            self._looks = 0
+            self._low_bytes = used_bytes = resident_bytes() or used_bytes
+        self._low_bytes = min(self._low_bytes, used_bytes)
+        return used_bytes
+
+    def _needed_bytes(self, used_bytes: int) -> int:
+        """Return the memory that is left once garbage is gone, if it is more than may be: to look
+        for it takes long where there is much, and no client is read then anyhow."""
+        if used_bytes <= self._alarms.watermarks.memory_bytes_max:
+            self._collected_looks = 0
+            return used_bytes
+        is_due = not self._is_low or self._collected_looks >= GROWTH_LOOKS
+        self._collected_looks = 0 if is_due else self._collected_looks + 1
+        if not is_due:
+            return used_bytes
+        collect_garbage()
+        return_free_memory()
+        return resident_bytes() or used_bytes
+
+    def _compare(self, used_bytes: int) -> None:
+        limit_bytes = self._alarms.watermarks.memory_bytes_max
+        is_low = used_bytes > limit_bytes
+        if is_low != self._is_low:
+            self._is_low = is_low
+            self._notify(used_bytes)
+        is_short = used_bytes > SHORT_RATIO * limit_bytes
+        if is_short:
+            self._relief.shed()
+        elif self._is_short:
+            self._relief.rest()
+        self._is_short = is_short
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _notify(self, used_bytes: int) -> None:
+        event(
+            logger,
+            logging.WARNING if self._is_low else logging.INFO,
+            "alarm_raised" if self._is_low else "alarm_cleared",
+            resource="memory",
+            used_bytes=used_bytes,
+            limit_bytes=self._alarms.watermarks.memory_bytes_max,
+        )
+        self._alarms.set("memory", low=self._is_low)
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process, without pages of files; None where there is no /proc.
+
+    Those of the store are as many as it holds and was asked for, and the system takes them back
+    whenever it needs them: a backlog on disk must not count as one in memory.
+    """
+    try:
+        _total, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return None
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def collect_garbage() -> None:
+    """Let go of all that nothing refers to any more but itself."""
+    gc.collect()
+
+
+def return_free_memory() -> None:
+    """Have the C library return free memory to the system, where it can (glibc, malloc_trim(3))."""
+    trim = library_function("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def keep_buffers() -> bool:
+    """Have the C library keep the memory of read and write buffers; whether it can (mallopt(3)).
+
+    By default glibc maps blocks of some hundred kilobytes anew and gives them back at once, and
+    each page then costs a fault: at 1 KiB a message that is half of all (benchmarks/compare, a1k).
+    """
+    set_option = library_function("mallopt")
+    if set_option is None:
+        return False
+    return bool(
+        set_option(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
+        and set_option(M_TRIM_THRESHOLD, KEPT_BYTES_MAX)
+    )
+
+
+def library_function(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library, if it has it."""
+    import ctypes  # noqa: PLC0415  slow to import, and not wanted in every process
+
+    function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    return function

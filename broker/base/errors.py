@@ -1,11 +1,15 @@
-"""Errors that clients cause: one class a reply code, with RabbitMQ's texts.
+"""Errors that clients cause, one class a reply code, and errors that end a node.
 
-Raised anywhere below the protocols; turned into a close frame in one place, `server/connection`.
+The first have RabbitMQ's texts; they are raised anywhere below the protocols, and turned into a
+close frame in one place, `amqp091/connection`.
 """
 
 from typing import ClassVar
 
 from fluffle.protocol.spec import SOFT_CODES, ReplyCode, reply_text
+from fluffle.protocol.terms import text
+from fluffle.protocol.types import Field, FieldValue
+from fluffle.protocol.wire import TYPE_NAMES
 
 
 class BrokerError(Exception):
@@ -100,3 +104,44 @@ class BrokerFailed(InternalError):
 
     def __init__(self) -> None:
         super().__init__("the broker failed, see its log")
+
+
+class StartFailed(Exception):
+    """Error that keeps a node from starting here, as a sentence that says what to change."""
+
+
+class NodeMustStop(Exception):
+    """Error that ends a running node through no fault of the program; a sentence says what to
+    do."""
+
+
+def inequivalent(key: str, where: str, received: str, current: str) -> PreconditionFailed:
+    """Return the error for an exchange or a queue that is declared again as another."""
+    return PreconditionFailed(
+        f"inequivalent arg '{key}' for {where}: received {received} but current is {current}"
+    )
+
+
+def check_same(key: str, where: str, received: Field | None, current: Field | None) -> None:
+    """PreconditionFailed for an argument that is another.
+
+    Values are compared without their tags: short 5 is long 5, but 4.0 is not 4.
+    """
+    if received is None or current is None:
+        if received is not current:
+            raise inequivalent(key, where, _typed(received), _typed(current))
+    elif type(received[1]) is not type(current[1]) or received[1] != current[1]:
+        raise inequivalent(key, where, plain(received[1]), plain(current[1]))
+
+
+def plain(value: FieldValue) -> str:
+    """Return a value beside another; void is RabbitMQ's word for a missing one."""
+    return "none" if value is None else f"'{text(value)}'"
+
+
+def _typed(argument: Field | None) -> str:
+    """Return an argument beside one that is missing."""
+    if argument is None:
+        return "none"
+    tag, value = argument
+    return f"the value '{text(value)}' of type '{TYPE_NAMES[tag]}'"

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import EventLoop
-from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.metadata_group import Failed, ReplicatedMetadata
 from fluffle.broker.cluster.ports import FrameSender

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.cluster.data_directory import alone_from_here
 from fluffle.broker.cluster.links.identity import MARK_LETTERS, marked
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.config.config import ClusterConfig
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.change_codec import encode_proposals
 from fluffle.broker.durability.definitions.fact_codec import decode
 from fluffle.broker.durability.definitions.node_identity import (
@@ -30,11 +30,9 @@ from fluffle.broker.durability.definitions.node_identity import (
     encode_store_owner,
 )
 from fluffle.broker.durability.journals.cluster_journals import JOURNAL, journal_item
-from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.difference import place
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import found
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, place
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition

@@ -20,6 +20,7 @@ from secrets import randbits
 from typing import Protocol
 
 from fluffle.broker.base.clock import Clock, SystemClock
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.applied_barrier import AppliedBarrier
 from fluffle.broker.cluster.common_time import CommonTime
@@ -67,12 +68,12 @@ from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.cluster.storage_progress import TELL_S, RememberedProgress, StorageProgress
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
-from fluffle.broker.config.start_error import StartFailed, cannot_listen
 from fluffle.broker.durability.definitions.node_identity import NodeIdentity
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import NodeRegistry, Nodes
 from fluffle.broker.node_services import NodeServices
+from fluffle.broker.process.sockets import cannot_listen
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId

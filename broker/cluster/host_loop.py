@@ -28,7 +28,7 @@ from fluffle.broker.cluster.ports import (
     OnLink,
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
-from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.metadata.metadata import ReadBarrier
 from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import MultiRaft

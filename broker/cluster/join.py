@@ -18,15 +18,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from fluffle.broker.base.callbacks import answer_of, completion_of
 from fluffle.broker.base.clock import EventLoop, Timer
-from fluffle.broker.base.coroutines import answer_of, completion_of
-from fluffle.broker.base.errors import BrokerError, PreconditionFailed
+from fluffle.broker.base.errors import BrokerError, PreconditionFailed, StartFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.links.connection import LinkFailure
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.node_identity import KnownPeers, NodeIdentity, StoreOwner
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import Metadata

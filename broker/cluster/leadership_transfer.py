@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from fluffle.broker.base.coroutines import completion_of
+from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.hosted_group import HostedGroup

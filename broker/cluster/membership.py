@@ -14,13 +14,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 
-from fluffle.broker.base.listeners import call_listener
+from fluffle.broker.base.callbacks import call_listener
+from fluffle.broker.base.errors import NodeMustStop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import Fate, ProposalLost
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.raft_host import RaftHost
-from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.broker.metadata.nodes import NodeRegistry
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
 

@@ -18,9 +18,9 @@ from functools import partial
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import VhostSettings
+from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, InternalError
-from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import Fate as EntryFate
 from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
@@ -34,12 +34,9 @@ from fluffle.broker.durability.definitions.change_codec import (
     encode_proposals,
     encode_state,
 )
-from fluffle.broker.metadata.change import NOTHING, Change, Fact
-from fluffle.broker.metadata.difference import difference
-from fluffle.broker.metadata.facts import Kind
-from fluffle.broker.metadata.metadata import Apply, Consequence, Decide, ignore_done
-from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind
+from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, Apply, Consequence, Decide, ignore_done
+from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, difference
 from fluffle.raft.config import NodeId
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.records import DATA, Entry, SnapshotMeta

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.base.listeners import call_listener
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
 from fluffle.broker.cluster.ports import FrameSender

@@ -26,8 +26,7 @@ from fluffle.broker.cluster.queues.quorum_queues import QuorumMembers, QuorumQue
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.durability.definitions.node_identity import KnownPeer
-from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata
 from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import NodeId

@@ -29,10 +29,10 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.base.errors import NodeMustStop
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.links.identity import Boots
-from fluffle.broker.config.start_error import NodeMustStop
 from fluffle.broker.durability.definitions.node_identity import KnownPeers
 from fluffle.raft.config import NodeId
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.base.coroutines import completion_of
+from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.cluster import Cluster
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
@@ -36,8 +36,7 @@ from fluffle.broker.definitions.ended_queues import (
     ended_before,
     remove_ended,
 )
-from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.metadata.metadata import Metadata, ReadBarrier
 from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import FactoryByType, QueueFactory

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
-from fluffle.broker.base.coroutines import completion_of
+from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.composition.observers import own_exchanges
@@ -37,8 +37,7 @@ from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.events.event_publisher import INTERNAL
-from fluffle.broker.metadata.metadata import Metadata
-from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.metadata.metadata import Metadata, ReadBarrier
 from fluffle.broker.node_services import NodeServices
 from fluffle.broker.process.environment import Environment
 from fluffle.broker.queues.journal import QueueDefinition

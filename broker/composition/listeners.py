@@ -12,14 +12,14 @@ from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.control_socket import ControlSocket
 from fluffle.broker.cluster_port import ClusterPort
 from fluffle.broker.config.config import ListenAddress, listeners_of
-from fluffle.broker.config.start_error import cannot_listen
 from fluffle.broker.core.listener import Listener
 from fluffle.broker.core.services import Services
+from fluffle.broker.process.sockets import cannot_listen
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from fluffle.broker.process.tls import Certificates
+    from fluffle.broker.process.certificates import Certificates
 
 
 class HttpEndpoint(Protocol):
@@ -82,7 +82,7 @@ class NodeListeners:
             self._addresses["amqps"] = await self._open_tls(config.tls_listen)
 
     async def _open_tls(self, address: ListenAddress) -> tuple[str, int]:
-        from fluffle.broker.process.tls import certificates_of  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.process.certificates import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._parts.config
         self._certificates = certificates_of(config, "tls-listen", verify=config.tls_verify)
@@ -134,10 +134,10 @@ class NodeListeners:
         config = self._parts.config
         if not config.management_tls:
             return None
-        from fluffle.broker.process import tls  # noqa: PLC0415  ssl only if it is used
+        from fluffle.broker.process import certificates  # noqa: PLC0415  ssl only if it is used
 
-        certificates = tls.certificates_of(config, "management-tls", verify="none")  # of browsers
-        return tls.listening_context(certificates)
+        shown = certificates.certificates_of(config, "management-tls", verify="none")  # of browsers
+        return certificates.listening_context(shown)
 
     async def _listen(
         self, option: str, endpoint: HttpEndpoint, address: ListenAddress

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.alarms.disk import DiskWatch
-from fluffle.broker.alarms.memory import MemoryWatch
+from fluffle.broker.alarms.alarms import DiskWatch, MemoryWatch
 from fluffle.broker.base.logs import event, level_of
 from fluffle.broker.durability.page_out import PageOut
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, HOME, LOG_EXCHANGE

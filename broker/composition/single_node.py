@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
+from fluffle.broker.metadata.metadata import (
+    LOCAL_READ_BARRIER,
+    LocalMetadata,
+    Metadata,
+    ReadBarrier,
+)
 from fluffle.broker.node_services import NodeServices
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import FactoryByType, QueueFactory

@@ -51,6 +51,8 @@ MEMORY_HIGH_WATERMARK = 0.6
 DEFAULT_USER = DEFAULT_PASSWORD = "guest"
 DEFAULT_VHOST = "/"
 
+FOUNDERS = 3
+"""Nodes with the lowest ordinals, unless options say otherwise."""
 GROUP_SIZE = 3
 """Members of a quorum queue."""
 RECONCILE_INTERVAL_S = 3_600

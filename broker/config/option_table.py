@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fluffle.broker.base.logs import FORMATS
-from fluffle.broker.config.cluster_options import FOUNDERS
 from fluffle.broker.config.config import (
     AMQP_PORT,
     AUTH_MECHANISMS,
@@ -17,6 +16,7 @@ from fluffle.broker.config.config import (
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
+    FOUNDERS,
     GROUP_SIZE,
     KEEP,
     LEADER_LOCATORS,

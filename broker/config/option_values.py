@@ -1,8 +1,12 @@
-"""Parsers of option texts, one for each kind of value; ValueError says what to write."""
+"""Values of options: parsers of their texts, one for each kind, and where the texts stood.
+
+A parser raises ValueError, which says what to write.
+"""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fluffle.broker.config.config import AUTH_MECHANISMS, ListenAddress, UserRights, memory_bytes
@@ -16,6 +20,26 @@ UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
     for power, prefix in enumerate("kmgt", start=1)
     for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
+
+
+class OptionError(Exception):
+    """Error in the value of an option, as a sentence for the person who gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionTexts:
+    """Texts that were given for an option, and their source in words."""
+
+    texts: Sequence[str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Note on a setting that was given and has no effect."""
+
+    source: str
+    reason: str
 
 
 def parse_address(text: str) -> ListenAddress:

@@ -7,26 +7,34 @@ many values: the flag many times, the variable with one on each line, the key wi
 cannot be used ends the start with a sentence that says what to change and where.
 """
 
+from __future__ import annotations
+
+import platform
+import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from fluffle.broker.config.cluster_options import with_cluster
 from fluffle.broker.config.config import (
     DEFAULT_PASSWORD,
     DEFAULT_USER,
     DEFAULT_VHOST,
+    FOUNDERS,
+    ClusterConfig,
     Config,
     InterceptorConfig,
     Limits,
+    ListenAddress,
     QuorumConfig,
 )
 from fluffle.broker.config.option_table import OPTIONS, PREFIX, Option
-from fluffle.broker.config.sources import OptionError, OptionTexts, Remark, from_toml
+from fluffle.broker.config.option_values import OptionError, OptionTexts, Remark
 
 FIRST_PREFIX, QUORUM_PREFIX, LIMITS_PREFIX = "first_", "quorum_", "limits_"
-STAMPS_PREFIX = "stamps_"
+STAMPS_PREFIX, CLUSTER_PREFIX = "stamps_", "cluster_"
 UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
 """Of the largest size, that one connection may have under way, or in transactions: as `Limits`."""
 
@@ -81,6 +89,70 @@ def with_limits(fields: dict[str, Any]) -> None:
         values["unfinished_bytes_max"] = UNFINISHED_MESSAGES * size
         values["uncommitted_bytes_max"] = UNCOMMITTED_MESSAGES * size
     fields["limits"] = Limits(**values)
+
+
+def with_cluster(fields: dict[str, Any]) -> None:
+    """Put `cluster` in the place of the fields that are about it, if there is to be one.
+
+    Reads the file of the secret.  ValueError with what to give instead.
+    """
+    values = taken(fields, CLUSTER_PREFIX)
+    service, size = values.pop("discover", None), values.pop("size", FOUNDERS)
+    if service is not None:
+        if "peers" in values:
+            raise ValueError("--peers and --discover are both given; keep one")
+        own = fields.setdefault("node_name", platform.node().partition(".")[0])
+        values["peers"] = discovered(service, own, size)
+        values["advertise"] = ListenAddress(f"{own}.{service.host}", service.port)
+    if "peers" not in values:
+        if "listen" in values:
+            raise ValueError("--cluster-listen: name the nodes with --peers, or use --discover")
+        return  # what else was given is for a cluster alone, and does no harm
+    values["secret"] = secret_of(values.pop("secret", None), values.pop("secret_file", None))
+    if "tls_cert" not in values and {"tls_key", "tls_ca"} & values.keys():
+        raise ValueError("--cluster-tls-key and --cluster-tls-ca need a --cluster-tls-cert")
+    if "node_name" not in fields:
+        raise ValueError(
+            f"--peers: say with --node which of {', '.join(values['peers'])} this node is, or how "
+            "one is called that is to join them"
+        )
+    fields["cluster"] = ClusterConfig(**values)
+
+
+def discovered(service: ListenAddress, own: str, size: int) -> dict[str, ListenAddress]:
+    """Return the nodes of a set of names with ordinals, `own` one of them, that DNS knows by a
+    service.
+
+    Kubernetes calls them a StatefulSet and a headless service.  Names are looked up whenever
+    a link is dialled, so addresses may change.
+    """
+    base, dash, ordinal = own.rpartition("-")
+    if not (base and dash and ordinal.isdecimal()):
+        raise ValueError(
+            f"--discover: the name of this node, '{own}', does not end with an ordinal, as in "
+            "fluffle-0; give one that does with --node, as DNS knows it, or use --peers"
+        )
+    names = [f"{base}-{number}" for number in range(size)]
+    return {name: ListenAddress(f"{name}.{service.host}", service.port) for name in names}
+
+
+def secret_of(text: str | None, file: Path | None) -> bytes:
+    """Return the secret that was given, as text or as a file."""
+    if text is not None and file is not None:
+        raise ValueError("--cluster-secret and --cluster-secret-file are both given; keep one")
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeError) as error:
+            raise ValueError(f"--cluster-secret-file: cannot read {file} ({error})") from error
+        if not text:
+            raise ValueError(f"--cluster-secret-file: {file} is empty; put the secret in it")
+    if not text:
+        raise ValueError(
+            "the nodes of a cluster need a secret that they share; give each the same "
+            "--cluster-secret or --cluster-secret-file"
+        )
+    return text.encode()
 
 
 def taken(fields: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -168,3 +240,40 @@ def _parsed(option: Option, text: str, source: str) -> object:
     except ValueError as error:
         shown = "that value" if option.is_secret else repr(text)
         raise OptionError(f"{source}: cannot use {shown}; {error}") from error
+
+
+def from_toml(path: Path) -> dict[str, OptionTexts]:
+    """Read the options of a TOML file.  Its path is absolute, to be found from the log."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise OptionError(f"cannot read the configuration file {path}: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise OptionError(f"{path} is not a TOML file: {error}") from error
+    given = {}
+    for key, value in content.items():
+        source = f"{path}:{_line_of(key, text)}: {key}"
+        given[key] = OptionTexts(_texts(source, key, value), source)
+    return given
+
+
+def _line_of(key: str, text: str) -> int:
+    """Return the line of a key at the top of a TOML file; what is written oddly is on the first
+    line."""
+    found = re.search(rf"^\s*[\[\"']*{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.end()) + 1 if found else 1
+
+
+def _texts(source: str, key: str, value: object) -> list[str]:
+    """Return the value of a key as the texts it would be on the command line."""
+    if key not in OPTIONS:
+        near = get_close_matches(key, OPTIONS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(OPTIONS)}"
+        raise OptionError(f"{source}: there is no such option; {hint}")
+    values = value if isinstance(value, list) and OPTIONS[key].collect else [value]
+    if OPTIONS[key].is_switch and isinstance(value, bool):
+        return [str(value)]
+    if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
+        raise OptionError(f'{source}: write a string, such as {key} = "…"')
+    return [str(item) for item in values]

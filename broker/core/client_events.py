@@ -7,8 +7,14 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from fluffle.broker.core.observer import ChangedBy
-from fluffle.broker.events.change_events import PublishingMetadata, pid
-from fluffle.broker.events.event_publisher import ACTOR, EventHeaders, EventPublisher, listed
+from fluffle.broker.events.event_publisher import (
+    ACTOR,
+    EventHeaders,
+    EventPublisher,
+    PublishingMetadata,
+    listed,
+    pid,
+)
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner

@@ -16,8 +16,7 @@ from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, TRACE_EXCHANGE
 from fluffle.broker.transfer.republish import publish_own, routing_keys
-from fluffle.broker.vhosts.tracers import TracedBatch, TracedClient
-from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import TracedBatch, TracedClient, VirtualHost
 from fluffle.protocol.properties import Properties, body_of, decode_properties, raw_properties
 from fluffle.protocol.types import Field, FieldTable
 

@@ -23,12 +23,17 @@ from fluffle.broker.process.environment import (
     ListeningServer,
     accept,
 )
-from fluffle.broker.process.peer_addresses import plain_host, shown_address
-from fluffle.broker.process.sockets import Acceptor, bound_address, listening_socket
+from fluffle.broker.process.sockets import (
+    Acceptor,
+    bound_address,
+    listening_socket,
+    plain_host,
+    shown_address,
+)
 from fluffle.protocol.proxy import ForwardedConnection, ProxyError, bytes_missing, parse
 
 if TYPE_CHECKING:
-    from fluffle.broker.process.tls import Certificates
+    from fluffle.broker.process.certificates import Certificates
 
 HANDSHAKE_TIMEOUT_S = 5.0
 """For the PROXY header, and again for the handshake: who connects in earnest needs milliseconds."""

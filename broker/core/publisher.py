@@ -53,7 +53,7 @@ from fluffle.broker.core.route_lookup import (
     runs_in_order,
 )
 from fluffle.broker.core.session import Session
-from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_at
 from fluffle.broker.queues.publish_target import (
     EnqueueResult,
@@ -63,8 +63,7 @@ from fluffle.broker.queues.publish_target import (
     QueueTarget,
 )
 from fluffle.broker.transfer.republish import current_queue
-from fluffle.broker.vhosts.tracers import TracedClient
-from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import TracedClient, VirtualHost
 from fluffle.protocol.properties import raw_properties, replace_properties
 from fluffle.protocol.steps import Steps
 

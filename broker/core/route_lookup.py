@@ -15,7 +15,7 @@ from itertools import chain, cycle, groupby
 from operator import itemgetter
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
-from fluffle.broker.access.rights import Rights
+from fluffle.broker.access.access import Rights
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core.direct_reply_to import PREFIX, ReplyTargets
@@ -29,8 +29,7 @@ from fluffle.broker.queues.publish_target import (
 )
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import KEYS_SUFFICE, RouteInputs
-from fluffle.broker.vhosts.tracers import TracedBatch
-from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import TracedBatch, VirtualHost
 from fluffle.protocol.properties import Properties, decode_properties_in_steps
 from fluffle.protocol.steps import Steps
 

@@ -12,9 +12,8 @@ from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, Quorum
 from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.observer import ChangedBy, Observer
-from fluffle.broker.metadata.metadata import Metadata
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata, ReadBarrier
 from fluffle.broker.metadata.nodes import Nodes
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.types import FieldTable

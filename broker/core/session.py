@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from fluffle.broker.access.rights import Rights
+from fluffle.broker.access.access import Rights
 from fluffle.broker.access.users import User
 from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.core.direct_reply_to import ReplyInbox

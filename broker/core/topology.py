@@ -16,7 +16,7 @@ from fluffle.broker.core.direct_reply_to import PREFIX
 from fluffle.broker.core.property_facts import read_expiration
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import (
     DEAD_LETTER_EXCHANGE,
     DEFAULT_QUEUE_TYPE,
@@ -29,16 +29,14 @@ from fluffle.broker.queues.queue_api import Deferred, QueueCounts, QueueHandle
 from fluffle.broker.routing import changes as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import (
-    ExchangeSpec,
-    check_not_default,
-    check_type,
-    declared_alternate,
-)
-from fluffle.broker.routing.exchange_rules import (
     RESERVED_PREFIX,
+    ExchangeSpec,
     check_bindable,
     check_creatable,
     check_deletable,
+    check_not_default,
+    check_type,
+    declared_alternate,
 )
 from fluffle.broker.routing.recent_history import HistoryMessage
 from fluffle.broker.vhosts import queue_changes as queues

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.cli.output import Row, json_lines, table
 from fluffle.broker.config.config import Config
 from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.option_values import OptionError
 from fluffle.broker.config.options import CONFIG, resolve
 from fluffle.broker.config.rabbitmq_conf.parser import ConfError
 from fluffle.broker.config.rabbitmq_conf.sources import LineVerdict, is_conf, line_verdicts, shown
 from fluffle.broker.config.rabbitmq_conf.verdicts import IgnoredSetting, MappedSetting
-from fluffle.broker.config.sources import OptionError
-from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.definitions.parser import DefinitionsError, files_of, read_file
+from fluffle.broker.definitions.file_format import DefinitionsError, files_of, read_file
 
 AS_HERE = "as it is here anyway"
 
@@ -58,7 +58,7 @@ def check_named(config: Config) -> None:
     StartFailed, DefinitionsError.
     """
     from fluffle.broker.cluster.links.tls import LinkCertificates  # noqa: PLC0415  ssl only if it
-    from fluffle.broker.process.tls import certificates_of  # noqa: PLC0415  is used
+    from fluffle.broker.process.certificates import certificates_of  # noqa: PLC0415  is used
 
     if config.tls_listen is not None:
         certificates_of(config, "tls-listen", verify=config.tls_verify)

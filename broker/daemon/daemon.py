@@ -19,11 +19,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from fluffle.broker.alarms.memory import keep_buffers
+from fluffle.broker.alarms.alarms import keep_buffers
+from fluffle.broker.base.errors import NodeMustStop, StartFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress, listeners_of
-from fluffle.broker.config.start_error import NodeMustStop, StartFailed, cannot_listen
-from fluffle.broker.definitions.parser import DefinitionsError
+from fluffle.broker.definitions.file_format import DefinitionsError
 from fluffle.broker.process.data_directory import (
     LOCK_FILE,
     NODE_FILE,
@@ -31,6 +31,7 @@ from fluffle.broker.process.data_directory import (
     node_pid,
     write_node_file,
 )
+from fluffle.broker.process.sockets import cannot_listen
 from fluffle.storage.errors import StorageError
 
 READY = "READY=1"

@@ -1,11 +1,16 @@
-"""`fluffle data` and `fluffle salvage`: data of a copied directory, and of a cluster that lost
-most nodes."""
+"""`fluffle log`, `data` and `salvage`: what a stopped node has on disk.
+
+`log` reads the store, also beside a running node; `data` says what the data of a copied directory
+are, and `salvage` those of a cluster that lost most of its nodes.
+"""
 
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -20,8 +25,13 @@ from fluffle.broker.cluster.data_directory import (
 )
 from fluffle.broker.cluster.links.identity import MARK_LETTERS
 from fluffle.broker.cluster.ports import METADATA_GROUP
+from fluffle.broker.durability.definitions.fact_codec import describe
 from fluffle.broker.process.data_directory import LOCK_FILE, lock
+from fluffle.storage.check import Finding, inspect, inspect_groups
+from fluffle.storage.environment import Environment, read_environment
 from fluffle.storage.errors import StorageError
+
+DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
 WARNING = """\
 This says that nothing is lacking in {place}: that the node was stopped when its data were moved,
@@ -126,3 +136,56 @@ def salvage_node(data_dir: Path, *, yes: bool) -> None:
     if done.damaged:
         listed = ", ".join(map(str, done.damaged))
         raise click.ClickException(f"damaged here, and not usable: groups {listed}")
+
+
+@click.group()
+def log() -> None:
+    """Read the store of a node in its data directory."""
+
+
+@log.command()
+@DIRECTORY
+def verify(directory: Path) -> None:
+    """Check every byte against its checksum; exit with 1 if one is wrong."""
+    with _reading(directory) as environment:
+        damaged = _verify(inspect(environment, describe), "values read")
+        damaged += _verify(inspect_groups(environment), "Raft groups")
+    sys.exit(1 if damaged else 0)
+
+
+def _verify(findings: Iterator[Finding], what: str) -> int:
+    """Print what is damaged, and how much there is; how much of it is damaged."""
+    count = damaged = 0
+    for finding in findings:
+        count += 1
+        for damage in finding.damage:
+            damaged += 1
+            click.echo(damage)
+    if count:
+        click.echo(f"{count} {what}, {damaged} damaged")
+    return damaged
+
+
+@log.command()
+@DIRECTORY
+def dump(directory: Path) -> None:
+    """Print everything in it; exit with 1 if something is damaged."""
+    damaged = False
+    with _reading(directory) as environment:
+        for finding in chain(inspect(environment, describe), inspect_groups(environment)):
+            damaged = damaged or bool(finding.damage)
+            texts = finding.text, *map(str, finding.damage)
+            click.echo("\n".join(filter(None, texts)))
+    sys.exit(1 if damaged else 0)
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[Environment]:
+    try:
+        environment = read_environment(directory)
+        try:
+            yield environment
+        finally:
+            environment.close()
+    except StorageError as error:
+        raise click.ClickException(str(error)) from error

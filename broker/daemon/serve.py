@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.option_values import OptionError
 from fluffle.broker.config.options import CONFIG, resolve
-from fluffle.broker.config.sources import OptionError
 
 logger = logging.getLogger(__name__)
 

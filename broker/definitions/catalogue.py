@@ -15,13 +15,20 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.definitions.policy_renewal import ImmediateRenewal
-from fluffle.broker.durability.definitions.image import Entry, Image, VhostImage
-from fluffle.broker.metadata.change import Change, Fact, Name, RemovedFacts, in_groups
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.durability.definitions.image import Image, VhostImage
+from fluffle.broker.metadata.change import (
+    Change,
+    Entry,
+    Fact,
+    Key,
+    Kind,
+    Name,
+    RemovedFacts,
+    in_groups,
+)
 from fluffle.broker.metadata.metadata import Consequence
 from fluffle.broker.metadata.nodes import NodeRegistry
-from fluffle.broker.policies.policies import Policies
-from fluffle.broker.policies.policy import OPERATOR_POLICY, read_policy
+from fluffle.broker.policies.policies import OPERATOR_POLICY, Policies, read_policy
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Consumer

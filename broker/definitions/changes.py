@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
-from fluffle.broker.access.changes import rights
+from fluffle.broker.access.access import rights
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.base.errors import DeleteProtected, PreconditionFailed
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.durability.definitions.image import KEPT, Entry
-from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.durability.definitions.image import KEPT
+from fluffle.broker.metadata.change import NOTHING, Change, Entry, Fact, Kind, Name
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE
 from fluffle.broker.routing.changes import drop_exchange

@@ -14,13 +14,12 @@ from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import User
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.file_format import FORMAT, SINGLE_VHOST
+from fluffle.broker.definitions.file_format import FORMAT, SINGLE_VHOST, plain
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
-from fluffle.broker.definitions.values import plain
-from fluffle.broker.durability.definitions.image import Entry
+from fluffle.broker.metadata.change import Entry
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, QueueSpec, QueueType
 from fluffle.broker.routing.bindings import DestinationKind
-from fluffle.broker.routing.exchange_rules import RESERVED_PREFIX
+from fluffle.broker.routing.exchange import RESERVED_PREFIX
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 Categories: TypeAlias = Mapping[str, Iterator[Entry]]

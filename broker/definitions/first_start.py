@@ -12,15 +12,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.permissions import Permission
-from fluffle.broker.access.users import ADMINISTRATOR, User
-from fluffle.broker.base.coroutines import completion_of
+from fluffle.broker.access.users import ADMINISTRATOR, Permission, User
+from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.config.config import DEFAULT_USER, DEFAULT_VHOST, Config, UserRights
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import keep, new_settings
 from fluffle.broker.durability.definitions.image import FirstStart
-from fluffle.broker.metadata.change import NOTHING, Change, Fact
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.patterns.patterns import found
 
@@ -59,9 +57,9 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
     """
     if config.definitions is None:
         return []
+    from fluffle.broker.definitions.file_format import files_of, read_file  # noqa: PLC0415  and
     from fluffle.broker.definitions.first_start import fingerprint, note, noted  # noqa: PLC0415  seldom
     from fluffle.broker.definitions.importer import import_definitions  # noqa: PLC0415  slow,
-    from fluffle.broker.definitions.parser import files_of, read_file  # noqa: PLC0415  and
     #                                                                            used
 
     files = files_of(config.definitions)

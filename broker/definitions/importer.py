@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from fluffle.broker.access import changes
+from fluffle.broker.access import access
 from fluffle.broker.access.limits import PROTECTED, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import (
     SHA256,
@@ -22,30 +22,31 @@ from fluffle.broker.access.passwords import (
     check_storable,
     hashed,
 )
-from fluffle.broker.access.permissions import Permission, TopicPermission, permissions_of
-from fluffle.broker.access.users import User
-from fluffle.broker.base.coroutines import answer_of
+from fluffle.broker.access.users import Permission, TopicPermission, User, permissions_of
+from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import keep, set_vhost
-from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE, ORDER
+from fluffle.broker.definitions.file_format import (
+    ENTRIES_AT_ONCE,
+    ORDER,
+    Definitions,
+    DefinitionsError,
+    mapping_of,
+    table_of,
+)
 from fluffle.broker.definitions.parameters import VHOST_LIMITS, set_operator_policy, set_policy
-from fluffle.broker.definitions.parser import Definitions, DefinitionsError, mapping_of
-from fluffle.broker.definitions.values import table_of
-from fluffle.broker.durability.definitions.image import Entry
-from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, Entry, Kind
 from fluffle.broker.metadata.metadata import Decide, Metadata
 from fluffle.broker.patterns.patterns import UnusablePattern
-from fluffle.broker.policies.policy import OPERATOR_POLICY
+from fluffle.broker.policies.policies import OPERATOR_POLICY
 from fluffle.broker.queues.arguments import (
     DEFAULT_QUEUE_TYPE,
     Declaration,
     with_type,
 )
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.exchange_rules import RESERVED_PREFIX
+from fluffle.broker.routing.exchange import RESERVED_PREFIX, ExchangeSpec
 from fluffle.broker.vhosts.queue_changes import bind, declare_exchange, declare_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
@@ -147,11 +148,11 @@ def put_user(catalogue: Catalogue, entry: Entry) -> Change:
         tuple(map(str, tags)),
         UserLimits(limit(limits, "max-connections"), limit(limits, "max-channels")),
     )
-    change = changes.put_user(user)
+    change = access.put_user(user)
     for vhost, permission in permissions_of(mapping_of(entry.get("permissions", {}))).items():
         permission.check()
         _existing_vhost(catalogue, {"vhost": vhost})
-        change = change.joined(changes.put_permission(user.name, vhost, permission))
+        change = change.joined(access.put_permission(user.name, vhost, permission))
     return change
 
 
@@ -200,14 +201,14 @@ def put_permission(catalogue: Catalogue, entry: Entry) -> Change:
     user, vhost = _existing_user(catalogue, entry), _existing_vhost(catalogue, entry)
     permission = Permission(entry["configure"], entry["write"], entry["read"])
     permission.check()
-    return changes.put_permission(user, vhost.name, permission)
+    return access.put_permission(user, vhost.name, permission)
 
 
 def put_topic_permission(catalogue: Catalogue, entry: Entry) -> Change:
     user, vhost = _existing_user(catalogue, entry), _existing_vhost(catalogue, entry)
     permission = TopicPermission(entry["write"], entry["read"])
     permission.check()
-    return changes.put_topic_permission(user, vhost.name, entry["exchange"], permission)
+    return access.put_topic_permission(user, vhost.name, entry["exchange"], permission)
 
 
 def put_parameter(catalogue: Catalogue, entry: Entry) -> Change:

@@ -13,9 +13,8 @@ from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.errors import NotFound, PreconditionFailed
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import keep, set_vhost, vhost_name
-from fluffle.broker.metadata.change import NOTHING, Change, Fact
-from fluffle.broker.metadata.facts import Key, Kind
-from fluffle.broker.policies.policy import OPERATOR_POLICY
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Key, Kind
+from fluffle.broker.policies.policies import OPERATOR_POLICY
 from fluffle.broker.policies.validation import (
     OPERATOR_POLICY_KEYS,
     check_policy,

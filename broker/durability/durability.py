@@ -29,7 +29,7 @@ from fluffle.broker.durability.journals.local_journal import (
     read_seen,
 )
 from fluffle.broker.durability.journals.priority_journal import LEVEL
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Key, Kind
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.base.delayed_queues import is_delayed_queue
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
+from fluffle.broker.metadata.metadata import Decide, Metadata, OnLateError, ignore_done
+from fluffle.broker.policies.policies import OPERATOR_POLICY
+from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.journal import Owner
+from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
 from fluffle.broker.transfer.republish import publish_own
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
@@ -119,3 +128,365 @@ def field(value: object) -> Field:
 def listed(arguments: FieldTable) -> list[str]:
     """Arguments as announcements have them: Erlang terms, one a text."""
     return [term({name: value})[1:-1] for name, value in arguments.items()]
+
+
+ChangeEvent: TypeAlias = tuple[str, EventHeaders]
+"""What has happened, and to what."""
+
+
+class ChangeView(NamedTuple):
+    """A change, and what was so before it under the names that it puts."""
+
+    change: Change
+    before: Mapping[Name, object]
+    actor: str
+
+
+class EventSink(Protocol):
+    """Receiver of events about changes."""
+
+    @property
+    def node(self) -> str:
+        """Its name."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a sense in telling."""
+
+    def tell(self, what: str, headers: EventHeaders) -> None:
+        """This has happened."""
+
+
+class PublishingMetadata:
+    """A `Metadata` that announces what comes true of what is asked of it."""
+
+    __slots__ = ("_actor", "_announcer", "_find", "_inner", "_settler")
+
+    def __init__(
+        self,
+        inner: Metadata,
+        announcer: EventSink,
+        find: Callable[[Name], object],
+        *,
+        actor: str,
+        settler: str = INTERNAL,
+    ) -> None:
+        """`find` gives the value of a fact, or None; `actor` asks for changes, `settler` for what
+        has to be."""
+        self._inner = inner
+        self._announcer = announcer
+        self._find = find
+        self._actor = actor
+        self._settler = settler
+
+    def change(
+        self, decide: Decide, done: Callable[[], None], failed: Callable[[BrokerError], None]
+    ) -> None:
+        seen = DecidedChange(decide, self._find, self._actor)
+        self._inner.change(seen.decide, self._announcing(seen, done), failed)
+
+    def settle(
+        self,
+        decide: Decide,
+        done: Callable[[], None] = ignore_done,
+        late: OnLateError | None = None,
+    ) -> None:
+        seen = DecidedChange(decide, self._find, self._settler)
+        self._inner.settle(seen.decide, self._announcing(seen, done), late)
+
+    def _announcing(self, seen: DecidedChange, done: Callable[[], None]) -> Callable[[], None]:
+        def announced() -> None:
+            if self._announcer.is_heard:
+                for what, headers in described(seen.look, self._announcer.node):
+                    self._announcer.tell(what, headers)
+            done()
+
+        return announced
+
+
+class DecidedChange:
+    """Change that was decided last, and the events that describe it."""
+
+    __slots__ = ("_actor", "_decide", "_find", "look")
+
+    def __init__(self, decide: Decide, find: Callable[[Name], object], actor: str) -> None:
+        self._decide = decide
+        self._find = find
+        self._actor = actor
+        self.look = ChangeView(NOTHING, {}, actor)
+
+    def decide(self) -> Change:
+        change = self._decide()
+        before = {fact.name: self._find(fact.name) for fact in change.puts}
+        self.look = ChangeView(change, before, self._actor)
+        return change
+
+
+def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
+    """What has happened, in RabbitMQ's order: an exchange goes before its bindings, a queue behind.
+
+    What goes with its user is not told, nor are bindings, and an exchange that deletes itself, with
+    their queue by who deleted that.
+    """
+    removes = sorted(look.change.removes, key=lambda fact: fact.kind is not Kind.EXCHANGE)
+    kinds = {fact.kind for fact in removes}
+    is_queue_gone = any(is_own_queue(fact) for fact in removes)
+    for fact in removes:
+        if fact.kind in (Kind.PERMISSION, Kind.TOPIC_PERMISSION) and Kind.USER in kinds:
+            continue
+        by_itself = is_queue_gone and fact.kind in (Kind.BINDING, Kind.EXCHANGE)
+        for what, headers in REMOVED.get(fact.kind, nothing)(fact, None, node):
+            yield what, {**headers, ACTOR: INTERNAL if by_itself else look.actor}
+    for fact in look.change.puts:
+        for what, headers in PUT.get(fact.kind, nothing)(fact, look.before[fact.name], node):
+            yield what, {**headers, ACTOR: look.actor}
+
+
+def is_own_queue(fact: Fact) -> bool:
+    """Whether it is a queue that somebody has declared: a calendar goes with its exchange."""
+    return fact.kind is Kind.QUEUE and not is_delayed_queue(str(fact.key[1]))
+
+
+def pid(owner: Owner, channel: int = 0) -> str:
+    """What stands for a connection or a channel where RabbitMQ has an Erlang process."""
+    return f"<{owner.node}.{owner.boot}.{owner.number}.{channel}>"
+
+
+Describe: TypeAlias = Callable[[Fact, Any, str], Iterator[ChangeEvent]]
+"""(the fact, what was under its name, the node)"""
+
+
+def nothing(_fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    """RabbitMQ does not tell this."""
+    return iter(())
+
+
+def exchange_put(fact: Fact, before: object, _node: str) -> Iterator[ChangeEvent]:
+    if before is None:
+        yield "exchange.created", exchange_headers(str(fact.key[0]), fact.value)
+
+
+def exchange_headers(vhost: str, spec: Any) -> EventHeaders:
+    return {
+        "name": spec.name,
+        "vhost": vhost,
+        "type": spec.type,
+        "durable": spec.durable,
+        "auto_delete": spec.auto_delete,
+        "internal": spec.internal,
+        "arguments": listed(spec.arguments),
+        "policy": "",
+    }
+
+
+def exchange_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    vhost, name = fact.key
+    yield "exchange.deleted", {"name": name, "vhost": vhost}
+
+
+def queue_put(fact: Fact, before: object, node: str) -> Iterator[ChangeEvent]:
+    if before is not None:
+        return
+    definition: Any = fact.value
+    spec, owner = definition.spec, definition.owner
+    headers = {
+        "name": spec.name,
+        "vhost": fact.key[0],
+        "type": type_name(spec.queue_type),
+        "durable": spec.durable,
+        "auto_delete": spec.auto_delete,
+        "exclusive": owner is not None,
+        "arguments": listed(spec.arguments),
+    }
+    if spec.queue_type is QueueType.CLASSIC:
+        home = definition.home or node
+        headers |= {"leader": home, "members": [home], "owner_pid": pid(owner) if owner else ""}
+    yield "queue.created", headers
+
+
+def queue_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    vhost, name = fact.key
+    definition: Any = fact.value
+    kind = type_name(definition.spec.queue_type)
+    yield "queue.deleted", {"name": name, "vhost": vhost, "type": kind}
+
+
+def type_name(kind: QueueType) -> str:
+    return f"rabbit_{kind.value}_queue"
+
+
+def binding_headers(fact: Fact) -> EventHeaders:
+    binding: Any = fact.value
+    return {
+        "source_name": binding.source,
+        "source_kind": "exchange",
+        "destination_name": binding.destination,
+        "destination_kind": binding.destination_kind.value,
+        "routing_key": binding.routing_key,
+        "arguments": listed(binding.arguments),
+        "vhost": fact.key[0],
+    }
+
+
+def binding_put(fact: Fact, before: object, _node: str) -> Iterator[ChangeEvent]:
+    if before is None:
+        yield "binding.created", binding_headers(fact)
+
+
+def binding_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    yield "binding.deleted", binding_headers(fact)
+
+
+def user_put(fact: Fact, before: Any, _node: str) -> Iterator[ChangeEvent]:
+    user: Any = fact.value
+    name = {"name": user.name}
+    if before is None:
+        yield "user.created", name
+    elif before.password != user.password:
+        yield f"user.password.{'changed' if user.password else 'cleared'}", name
+    if user.tags != (before.tags if before else ()):
+        yield "user.tags.set", {**name, "tags": user.tags}
+    if user.limits != (before.limits if before else UserLimits()):
+        values = limits_of(user.limits)
+        head = {"name": "limits", "username": user.name}
+        yield f"user.limits.{'set' if values else 'cleared'}", {**head, **values}
+
+
+def user_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    yield "user.deleted", {"name": fact.key[0]}
+
+
+def vhost_put(fact: Fact, before: Any, node: str) -> Iterator[ChangeEvent]:
+    (name,) = fact.key
+    settings: Any = fact.value
+    if before is None:
+        for spec in PREDECLARED:
+            yield "exchange.created", exchange_headers(str(name), spec)
+        metadata = settings.metadata
+        yield (
+            "vhost.created",
+            {
+                "name": name,
+                "description": metadata.get("description", ""),
+                "tags": metadata.get("tags", []),
+                "default_queue_type": metadata.get("default_queue_type", QueueType.CLASSIC.value),
+                "cluster_state": {node: "running"},
+                "tracing": False,
+            },
+        )
+    if settings.limits != (before.limits if before else VhostLimits()):
+        yield from limits_put(str(name), limits_of(settings.limits))
+
+
+def limits_put(vhost: str, values: EventHeaders) -> Iterator[ChangeEvent]:
+    """RabbitMQ keeps them as a parameter, and tells that, too."""
+    head = {"name": "limits", "vhost": vhost}
+    parameter = {**head, "component": "vhost-limits"}
+    if values:
+        yield "parameter.set", {**parameter, "value": dict(values)}
+        yield "vhost.limits.set", {**head, **values}
+    else:
+        yield "parameter.cleared", parameter
+        yield "vhost.limits.cleared", head
+
+
+def limits_of(limits: Any) -> dict[str, object]:
+    """Those that there are, by RabbitMQ's names."""
+    values = asdict(limits)
+    return {name.replace("_", "-"): each for name, each in values.items() if each is not None}
+
+
+def vhost_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    (name,) = fact.key
+    settings: Any = fact.value
+    for spec in PREDECLARED:
+        yield "exchange.deleted", {"name": spec.name, "vhost": name}
+    if limits_of(settings.limits):
+        yield from limits_put(str(name), {})
+    yield "vhost.deleted", {"name": name}
+
+
+def right(what: str, names: tuple[str, ...]) -> Describe:
+    """A permission that is given or taken away."""
+
+    def describe(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+        of = dict(zip(("user", "vhost", "exchange"), fact.key, strict=False))
+        if names:
+            yield what, {**of, **{name: getattr(fact.value, name) for name in names}}
+        else:
+            yield what, {"user": of["user"], "vhost": of["vhost"]}
+
+    return describe
+
+
+def policy_put(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    entry: Any = fact.value
+    fields = ("pattern", "apply-to", "definition", "priority")
+    values = {name: entry[name] for name in fields if name in entry}
+    yield "policy.set", {**policy_headers(fact), **values}
+
+
+def policy_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    yield "policy.cleared", policy_headers(fact)
+
+
+def policy_headers(fact: Fact) -> EventHeaders:
+    return dict(zip(("vhost", "name"), fact.key, strict=True))
+
+
+def parameter_put(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    entry: Any = fact.value
+    headers = parameter_headers(fact)
+    yield "parameter.set", {**headers, "value": entry["value"]}
+    if headers.pop("component") == OPERATOR_POLICY:
+        yield "policy.set", {**headers, **entry["value"]}
+
+
+def parameter_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    headers = parameter_headers(fact)
+    yield "parameter.cleared", dict(headers)
+    if headers.pop("component") == OPERATOR_POLICY:
+        yield "operator.policy.cleared", headers
+
+
+def parameter_headers(fact: Fact) -> dict[str, object]:
+    return dict(zip(("vhost", "component", "name"), fact.key, strict=True))
+
+
+def global_put(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    entry: Any = fact.value
+    yield "parameter.set", {**global_headers(fact), "value": entry["value"]}
+
+
+def global_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
+    yield "parameter.cleared", global_headers(fact)
+
+
+def global_headers(fact: Fact) -> EventHeaders:
+    return {"component": "global", "name": fact.key[0]}
+
+
+PUT: Mapping[Kind, Describe] = {
+    Kind.EXCHANGE: exchange_put,
+    Kind.QUEUE: queue_put,
+    Kind.BINDING: binding_put,
+    Kind.USER: user_put,
+    Kind.VHOST: vhost_put,
+    Kind.PERMISSION: right("permission.created", ("configure", "write", "read")),
+    Kind.TOPIC_PERMISSION: right("topic.permission.created", ("write", "read")),
+    Kind.POLICY: policy_put,
+    Kind.PARAMETER: parameter_put,
+    Kind.GLOBAL_PARAMETER: global_put,
+}
+REMOVED: Mapping[Kind, Describe] = {
+    Kind.EXCHANGE: exchange_removed,
+    Kind.QUEUE: queue_removed,
+    Kind.BINDING: binding_removed,
+    Kind.USER: user_removed,
+    Kind.VHOST: vhost_removed,
+    Kind.PERMISSION: right("permission.deleted", ()),
+    Kind.TOPIC_PERMISSION: right("topic.permission.deleted", ()),
+    Kind.POLICY: policy_removed,
+    Kind.PARAMETER: parameter_removed,
+    Kind.GLOBAL_PARAMETER: global_removed,
+}

@@ -1,17 +1,55 @@
-"""Decided changes of definitions: the facts that begin and end, and what that rests on.
+"""Facts, and decided changes of definitions: the facts that begin and end, and what that rests on.
 
 A change holds results, so that applying it needs no rules: the decision lists all that goes with
-what goes.  See docs/decisions/0009.
+what goes.  See docs/decisions/0009.  The owner of a definition puts what outlives the process into
+`Facts` at the moment of a change: a kind, a name that is unique within it, and a value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from fluffle.broker.metadata.facts import Key, Kind
+Key: TypeAlias = tuple[str | bytes, ...]
+"""A name: what it stands in, then its own; `Kind` says which parts."""
+
+Entry: TypeAlias = dict[str, Any]
+"""A fact that is kept as it is given in definitions: an object in JSON."""
+
+
+class Kind(StrEnum):
+    """Kind of a stored fact, with the parts of its names."""
+
+    STARTED = "started"
+    """(): what belongs to a first start has been made."""
+    USER = "user"
+    """(user)"""
+    VHOST = "vhost"
+    """(vhost)"""
+    DOOMED = "doomed"
+    """(vhost): it is being deleted; what is left of it goes at the next start."""
+    PERMISSION = "permission"
+    """(user, vhost)"""
+    TOPIC_PERMISSION = "topic_permission"
+    """(user, vhost, exchange)"""
+    EXCHANGE = "exchange"
+    """(vhost, exchange)"""
+    QUEUE = "queue"
+    """(vhost, queue)"""
+    BINDING = "binding"
+    """(vhost, source, kind of destination, destination, routing key, arguments)"""
+    POLICY = "policy"
+    """(vhost, policy)"""
+    PARAMETER = "parameter"
+    """(vhost, component, parameter)"""
+    GLOBAL_PARAMETER = "global_parameter"
+    """(parameter)"""
+    NODE = "node"
+    """(node): it is one of the cluster; there are none of these where a node is alone."""
+
 
 Name: TypeAlias = tuple[Kind, Key]
 
@@ -122,3 +160,28 @@ class Change(NamedTuple):
 
 NOTHING = Change()
 """What was asked for is so already."""
+
+
+class Facts(Protocol):
+    """Receiver of changed facts, which are durable later: see `Commits`."""
+
+    def put(self, kind: Kind, key: Key, value: object) -> None:
+        """Put a fact, in place of what was under that name."""
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        """Remove a fact."""
+
+
+class NoFacts:
+    """Remembers nothing: for what ends with the process."""
+
+    __slots__ = ()
+
+    def put(self, kind: Kind, key: Key, value: object) -> None:
+        """Do nothing: no fact is read again."""
+
+    def remove(self, kind: Kind, key: Key) -> None:
+        """Do nothing: no fact is read again."""
+
+
+NO_FACTS = NoFacts()

@@ -11,8 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.config.config import ListenAddress
-from fluffle.broker.metadata.change import NOTHING, Change, Fact, Name
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
 from fluffle.broker.metadata.metadata import Consequence
 
 

@@ -2,7 +2,7 @@
 
 RabbitMQ searches names, as octets, for a pattern of PCRE that need not match the whole; an empty
 one matches the empty name alone.  What cannot be read matches nothing: a right is not given by
-mistake.  How others than the commonest are searched for is in `searching`.
+mistake.  How others than the commonest are searched for is in `search`.
 """
 
 import re
@@ -48,11 +48,12 @@ def read(pattern: str) -> NameSearch:
     """Parse an expression and choose its search.  UnusablePattern."""
     if pattern in COMMONEST:
         return COMMONEST[pattern]
-    from fluffle.broker.patterns.search import searching  # noqa: PLC0415  nodes there is no need
-    from fluffle.broker.patterns.syntax import UnsupportedSyntax  # noqa: PLC0415  slow, and for most
+    from fluffle.broker.patterns.search import searching  # noqa: PLC0415  slow, and most nodes
+    from fluffle.broker.patterns.syntax import UnsupportedSyntax  # noqa: PLC0415  need none of it
 
     try:
-        return searching((pattern or EMPTY).encode(errors="surrogateescape"))
+        finds, is_steady = searching((pattern or EMPTY).encode(errors="surrogateescape"))
+        return NameSearch(finds, is_steady=is_steady)
     except (re.error, OverflowError, RecursionError, UnsupportedSyntax) as error:
         raise unusable(pattern, str(error)) from error
 

@@ -8,11 +8,10 @@ ways; for the others an automaton is made into a table, or run where that would 
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.patterns.automaton import Automaton
-from fluffle.broker.patterns.patterns import NameSearch
+from fluffle.broker.patterns.automaton import Automaton, Table, TooLarge
 from fluffle.broker.patterns.syntax import (
     NOTHING,
     Alternation,
@@ -25,7 +24,6 @@ from fluffle.broker.patterns.syntax import (
     UnsupportedSyntax,
     parse,
 )
-from fluffle.broker.patterns.table import Table, TooLarge
 
 _ODDITIES = re.compile(rb"\\(?P<escaped>.)|\[:(?P<not>\^?)(?P<class>\w+):\]", re.DOTALL)
 _ESCAPES: Mapping[bytes, bytes] = {b"z": rb"\Z", b"Z": rb"(?=\n?\Z)"}
@@ -58,7 +56,11 @@ ENDLESS = 1 << 40
 """As good as without end."""
 
 
-def searching(pattern: bytes) -> NameSearch:
+Search: TypeAlias = tuple[Callable[[bytes], bool], bool]
+"""(whether an expression matches somewhere in a name, whether the search is steady)."""
+
+
+def searching(pattern: bytes) -> Search:
     """Build the search of names for an expression.  UnsupportedSyntax, and what `re` raises."""
     if len(pattern) > PATTERN_BYTES_MAX:
         raise UnsupportedSyntax(f"it has more than {PATTERN_BYTES_MAX} bytes")
@@ -66,27 +68,28 @@ def searching(pattern: bytes) -> NameSearch:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # on what means the same until then
         expression = re.compile(octets)
+
+    def by_re(name: bytes) -> bool:
+        return expression.search(name) is not None
+
     try:
         node = parse(octets)
-        by_re = NameSearch(lambda name: expression.search(name) is not None, is_steady=False)
         needed = effort(node)
         if needed <= STEADY_EFFORT_MAX:
-            return by_re._replace(is_steady=True)
+            return by_re, True
         if (steady := by_table(node)) is not None:
             return steady
-        if needed <= EFFORT_MAX:
-            return by_re
-        return NameSearch(Automaton(node).finds, is_steady=False)
+        return by_re if needed <= EFFORT_MAX else Automaton(node).finds, False
     except UnsupportedSyntax as error:
         raise UnsupportedSyntax(
             f"{error} cannot be used where many ways lead to a match"
         ) from error
 
 
-def by_table(node: Node) -> NameSearch | None:
+def by_table(node: Node) -> Search | None:
     """Build a search by table; None for what would need too large a one, or cannot have one."""
     try:
-        return NameSearch(Table(Automaton(node).program).finds, is_steady=True)
+        return Table(Automaton(node).program).finds, True
     except (TooLarge, UnsupportedSyntax):
         return None
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.patterns.patterns import UnusablePattern, check_steady
-from fluffle.broker.policies.policy import APPLIES_TO, EVERYWHERE
+from fluffle.broker.policies.policies import APPLIES_TO, EVERYWHERE
 from fluffle.broker.queues.arguments import CACHE_SIZE_MAX
 from fluffle.broker.queues.settings import (
     DeadLetterStrategy,

@@ -1,4 +1,4 @@
-"""Listening sockets, and the acceptor that lets clients in."""
+"""Listening sockets, the acceptor that lets clients in, and the two ends of a connection."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import errno
 import logging
 import os
 import resource
+import select
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import event
+from fluffle.broker.config.config import ListenAddress
+from fluffle.protocol.proxy import Address, ForwardedConnection
 
 PAUSE_S = 1.0
 """After an error, since accepting again at once would mostly fail again at once."""
+
+BIND_SUFFIX = " (while attempting to bind on address "
+"""What socket.create_server adds to the reason: the address once more, as Python writes it."""
 
 AcceptClient: TypeAlias = Callable[[socket.socket, tuple[Any, ...]], Coroutine[Any, Any, None]]
 """A client and its address.  The socket is its own; who is cancelled meanwhile is closed for it."""
@@ -35,6 +43,17 @@ def listening_socket(host: str, port: int) -> socket.socket:
         return of_tcp(socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return of_tcp(socket.create_server((host, port), family=family))
+
+
+def cannot_listen(option: str, address: ListenAddress, error: OSError) -> StartFailed:
+    """Return the error for an address of `option` that cannot be bound."""
+    if error.errno == errno.EADDRINUSE:
+        return StartFailed(
+            f"cannot listen on {address}, which is in use; stop the process that uses it, or "
+            f"name another address with {option}"
+        )
+    reason = (error.strerror or str(error)).partition(BIND_SUFFIX)[0]
+    return StartFailed(f"cannot listen on {address} ({reason}); name another address with {option}")
 
 
 def of_tcp(listening: socket.socket) -> socket.socket:
@@ -145,3 +164,64 @@ class Acceptor:
             client.close()
         else:
             task.result()
+
+
+def ends_of(
+    transport: asyncio.BaseTransport,
+    forwarded: ForwardedConnection | None,
+    next_number: Callable[[], int],
+) -> tuple[Address, Address]:
+    """Return where the client is and where it connected to, for us or for the proxy in front.
+
+    All clients of a unix socket have the same address, so they are numbered in the place of a port.
+    """
+    if forwarded is None:
+        peer, here = address_of(transport, "peername"), address_of(transport, "sockname")
+        return (("", next_number()), here) if is_unix(transport) else (peer, here)
+    source, destination = forwarded.source, forwarded.destination
+    return (plain_host(source[0]), source[1]), (plain_host(destination[0]), destination[1])
+
+
+def address_of(transport: asyncio.BaseTransport, end: str) -> Address:
+    """Host and port of one end; a unix socket has neither, a lost one no peer."""
+    address = transport.get_extra_info(end)
+    if not isinstance(address, tuple):
+        return "", 0
+    return plain_host(address[0]), address[1]
+
+
+def is_unix(transport: asyncio.BaseTransport) -> bool:
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX
+
+
+def is_reset(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has broken off, which a loop does not tell of a socket that is not read.
+
+    One that has closed in order has not: what it sent before counts.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return any(happened & select.POLLERR for _, happened in poll.poll(0))
+
+
+def plain_host(host: str) -> str:
+    """Return an address without its scope, and that of an IPv4 peer on a socket for both as
+    IPv4."""
+    return host.partition("%")[0].removeprefix("::ffff:")
+
+
+def shown_address(host: str, port: int) -> str:
+    """Return an address as RabbitMQ prints it: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it is an address of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -19,8 +19,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fluffle.broker.base.delayed_queues import delayed_queue_of, is_delayed_queue
-from fluffle.broker.base.errors import NotImplementedHere, PreconditionFailed
-from fluffle.broker.base.inequivalent import check_same, inequivalent, plain
+from fluffle.broker.base.errors import (
+    NotImplementedHere,
+    PreconditionFailed,
+    check_same,
+    inequivalent,
+    plain,
+)
 from fluffle.protocol.terms import escaped, text
 from fluffle.protocol.types import Field, FieldTable, FieldValue
 from fluffle.protocol.wire import TYPE_NAMES, to_table

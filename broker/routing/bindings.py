@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from fluffle.broker.metadata.facts import Key
+from fluffle.broker.metadata.change import Key
 from fluffle.protocol.types import FieldTable, FieldValue
 from fluffle.protocol.wire import encode_table
 

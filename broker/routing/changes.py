@@ -11,8 +11,15 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.metadata.change import NOTHING, Change, Fact, FactGroup, Name, RemovedFacts
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import (
+    NOTHING,
+    Change,
+    Fact,
+    FactGroup,
+    Kind,
+    Name,
+    RemovedFacts,
+)
 from fluffle.broker.routing.bindings import (
     Binding,
     DestinationKind,
@@ -23,14 +30,12 @@ from fluffle.broker.routing.exchange import (
     PREDECLARED,
     Exchange,
     ExchangeSpec,
-    check_not_default,
-    check_type,
-)
-from fluffle.broker.routing.exchange_rules import (
     check_bindable,
     check_creatable,
     check_deletable,
     check_equivalent,
+    check_not_default,
+    check_type,
     resource,
 )
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology, ends_of

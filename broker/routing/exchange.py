@@ -1,4 +1,8 @@
-"""Exchanges: what was declared, the bindings, and the alternate exchange for unmatched messages."""
+"""Exchanges: their types, what was declared, the bindings, and the rules of declaring one.
+
+The rules have RabbitMQ's reply texts, and run in this order: `check_type`, `check_not_default`,
+then `check_equivalent` for an exchange that is there, or `check_creatable` for one that is not.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -6,20 +10,34 @@ from functools import partial
 from typing import NamedTuple
 
 from fluffle.broker.base.delayed_queues import delayed_queue_of
-from fluffle.broker.base.errors import AccessRefused, PreconditionFailed
+from fluffle.broker.base.errors import (
+    AccessRefused,
+    PreconditionFailed,
+    check_same,
+    inequivalent,
+    plain,
+)
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.choice_exchanges import ChoiceMatcher, LocalRandom, ModulusHash, Random
-from fluffle.broker.routing.consistent_hash import ConsistentHash, check_arguments
+from fluffle.broker.routing.choice_exchanges import (
+    ChoiceMatcher,
+    ConsistentHash,
+    LocalRandom,
+    ModulusHash,
+    Random,
+    check_arguments,
+)
 from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.headers import headers_matcher
 from fluffle.broker.routing.jms_topic import JMS_TOPIC, selector_matcher
-from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
+from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher, StaleMatcher
 from fluffle.broker.routing.recent_history import MessageHistory, check_length
-from fluffle.broker.routing.stale import StaleMatcher
 from fluffle.broker.routing.topic import TopicMatcher
+from fluffle.protocol.terms import atom
 from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import TYPE_NAMES
 
 DEFAULT_EXCHANGE = ""
+RESERVED_PREFIX = "amq."
 ALTERNATE_EXCHANGE = "alternate-exchange"
 TRACE_EXCHANGE = "amq.rabbitmq.trace"
 LOCAL_RANDOM = "x-local-random"
@@ -199,3 +217,50 @@ def alternate_of(spec: ExchangeSpec, around: ExchangeHost) -> str | None:
     """The alternate exchange in force: a policy counts if the declaration asks for none."""
     declared = declared_alternate(spec)
     return declared if declared is not None else around.alternate_of(spec.name)
+
+
+def check_creatable(spec: ExchangeSpec, vhost: str) -> None:
+    """Refuses to make what must not be made: reserved names, an alternate that is no name."""
+    if spec.name.startswith(RESERVED_PREFIX):
+        raise AccessRefused(
+            f"exchange name '{spec.name}' contains reserved prefix '{RESERVED_PREFIX}*'"
+        )
+    tag, _ = spec.arguments.get(ALTERNATE_EXCHANGE, ("S", b""))
+    if tag != "S":
+        raise PreconditionFailed(
+            f"invalid type '{TYPE_NAMES[tag]}' for arg '{ALTERNATE_EXCHANGE}'"
+            f" in {resource(spec.name, vhost)}"
+        )
+
+
+def check_deletable(name: str, vhost: str) -> None:
+    """Refuses to delete the default exchange and those of the broker itself."""
+    check_not_default(name)
+    if name.startswith(RESERVED_PREFIX):
+        raise AccessRefused(f"deletion of system {resource(name, vhost)} not allowed")
+
+
+def check_bindable(binding: Binding) -> None:
+    """Refuses to bind or unbind the default exchange, on either end."""
+    check_not_default(binding.source)
+    if binding.destination_kind is DestinationKind.EXCHANGE:
+        check_not_default(binding.destination)
+
+
+def check_equivalent(current: ExchangeSpec, received: ExchangeSpec, vhost: str) -> None:
+    """Refuses to declare an exchange again as another; of the arguments only one is compared."""
+    where = resource(received.name, vhost)
+    if received.type != current.type:
+        types = f"'{atom(received.type)}'", f"'{atom(current.type)}'"
+        raise inequivalent("type", where, *types)
+    for name in ("durable", "auto_delete", "internal"):
+        new, old = getattr(received, name), getattr(current, name)
+        if new != old:
+            raise inequivalent(name, where, plain(new), plain(old))
+    new, old = (spec.arguments.get(ALTERNATE_EXCHANGE) for spec in (received, current))
+    check_same(ALTERNATE_EXCHANGE, where, new, old)
+
+
+def resource(name: str, vhost: str) -> str:
+    """An exchange as reply texts name it."""
+    return f"exchange '{name}' in vhost '{vhost}'"

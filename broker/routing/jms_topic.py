@@ -1,21 +1,406 @@
 """`x-jms-topic`: a binding asks of a message what a JMS selector says; routing keys do not count.
 
 The JMS client binds such an exchange to a topic exchange by the name of the topic, and to it the
-queue of whoever subscribes with a selector.
+queue of whoever subscribes with a selector.  A selector says what a header of a message must be; it
+is compiled once and asked for each message.
+
+A selector comes as an Erlang term, made of SQL-92 by the JMS client: `{'>',{'ident',<<"n">>},5}`.
+It is true, false or neither: what asks about a header that is not there is unknown (None), and only
+what is true matches.  What RabbitMQ's plugin (sjx_evaluator) makes of that, and we do:
+
+- Anything can be compared, in Erlang's order of terms: numbers before atoms before strings.
+- `and` and `or` take what is neither true nor false for unknown, whatever it is.
+- A division by zero gives an atom, as does an operator that there is not.
+- `=` finds 1 and 1.0 equal, `in` does not.
+
+Where the plugin fails, which costs a publisher its connection, it is unknown: a sum of what are
+no numbers, LIKE of what is no string, a number beyond what a float holds, and a header of a type
+that JMS has not.  So is LIKE of a string that is very long.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
+from math import isfinite
+from operator import add, eq, ge, gt, le, lt, mul, ne, sub
+from typing import Any, TypeAlias
+
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.bindings import Binding
-from fluffle.broker.routing.erlang_terms import InvalidTerm, read_term
-from fluffle.broker.routing.jms_selector import TRUE, BadPattern, Expression, compiled
+from fluffle.broker.routing.erlang_terms import InvalidTerm, Term, read_term
 from fluffle.broker.routing.matcher import ConditionMatcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.types import FieldTable
 
 JMS_TOPIC = "x-jms-topic"
 SELECTOR_ARGUMENT = "rjms_erlang_selector"
+
+ITEMS_MAX = 1024
+"""Of a pattern, as with RabbitMQ 4.3."""
+VALUE_BYTES_MAX = 1 << 13
+"""Whoever compares longer values would hold up everybody else."""
+
+ANY_OCTETS, ANY_OCTET, NEWLINE = b"%_\n"
+NO_ESCAPE_BYTE = -1
+
+
+class TooLong(Exception):
+    """A pattern has more than ITEMS_MAX items."""
+
+
+class LikePattern:
+    """Pattern of a JMS LIKE, which the whole value must match."""
+
+    __slots__ = ("_any", "_end", "_loops", "_steps")
+
+    def __init__(self, pattern: bytes, escape: int = NO_ESCAPE_BYTE) -> None:
+        """What follows on the octet `escape` stands for itself."""
+        self._steps: dict[int, int] = {}
+        """By octet, the bits of the places that it leads to."""
+        self._any = 0
+        """Those that every octet leads to."""
+        self._loops = 0
+        """The bits of places that any octet leaves as they are."""
+        place = items = 0
+        octets = iter(pattern)
+        for octet in octets:
+            items += 1
+            literal = next(octets, None) if octet == escape else None
+            if literal is None and octet == ANY_OCTETS:
+                self._loops |= 1 << place
+                continue
+            place += 1
+            if literal is None and octet == ANY_OCTET:
+                self._any |= 1 << place
+            else:
+                wanted = octet if literal is None else literal
+                self._steps[wanted] = self._steps.get(wanted, 0) | 1 << place
+        if items > ITEMS_MAX:
+            raise TooLong
+        self._end = 1 << place
+
+    def matches(self, value: bytes) -> bool:
+        places = 1
+        steps, wild, loops = self._steps, self._any, self._loops
+        for octet in value:
+            if octet == NEWLINE:
+                places = places << 1 & steps.get(octet, 0)
+            else:
+                places = places << 1 & (steps.get(octet, 0) | wild) | places & loops
+            if not places:
+                return False
+        return bool(places & self._end)
+
+
+Value: TypeAlias = "Term | None"
+Expression: TypeAlias = Callable[[FieldTable], Value]
+Operation: TypeAlias = Callable[[Term, Term], Value]
+
+TRUE, FALSE, ERROR, NO_ESCAPE = "true", "false", "error", "no_escape"
+TRUTHS = (FALSE, TRUE)
+"""The atom of a bool."""
+
+VALUE_TAGS = frozenset("SbBsuIilLfd")
+"""Of the headers that have a value, besides booleans; the unsigned ones RabbitMQ fails at."""
+RANKS = {int: 0, float: 0, str: 1, tuple: 2, list: 3, bytes: 4}
+"""Terms of a lower one are smaller, whatever they are."""
+PATTERNS_MAX = 100
+"""In a selector: with the longest values they take as long as any pause of the broker may be."""
+PLAIN = frozenset((int, float, str, bytes))
+"""Kinds of terms that Python has in the same order."""
+
+
+class BadPattern(Exception):
+    """A LIKE that cannot be; says why, as Erlang prints it."""
+
+
+def compiled(term: Term) -> Expression:
+    """BadPattern, if there is a LIKE that cannot be, or too many."""
+    if patterns_in(term) > PATTERNS_MAX:
+        raise BadPattern("too_many_patterns")
+    return expression(term)
+
+
+def patterns_in(term: Term) -> int:
+    if not isinstance(term, (tuple, list)):
+        return 0
+    is_pattern = bool(term) and term[0] in ("like", "not_like")
+    return is_pattern + sum(map(patterns_in, term))
+
+
+def expression(term: Term) -> Expression:
+    """BadPattern, if it contains what is none."""
+    if not isinstance(term, tuple):
+        return constant(term)
+    match term:
+        case (operator, inner):
+            return of_one(operator, inner)
+        case (operator, left, right):
+            if operator not in ("and", "or") and isinstance(right, tuple):
+                match right:
+                    case ("range", low, high):
+                        return expression((operator, left, low, high))
+            return of_two(operator, left, right)
+        case ("like", value, pattern, escape):
+            return like(operand(value), pattern, escape)
+        case ("not_like", value, pattern, escape):
+            return negation(like(operand(value), pattern, escape))
+        case ("between", value, low, high):
+            return between(expression(value), expression(low), expression(high))
+        case ("not_between", value, low, high):
+            return negation(between(expression(value), expression(low), expression(high)))
+    return constant(term)
+
+
+def operand(term: Term) -> Expression:
+    """What LIKE and IS NULL ask about: a header or the term itself, but nothing that it means."""
+    match term:
+        case ("ident", name) if isinstance(term, tuple):
+            return header(name)
+    return constant(term)
+
+
+def constant(term: Term) -> Expression:
+    return lambda _headers: term
+
+
+def unknown(_headers: FieldTable) -> Value:
+    return None
+
+
+def header(name: Term) -> Expression:
+    """No header has a name that is no string."""
+    if not isinstance(name, bytes):
+        return unknown
+    key = name.decode(errors="surrogateescape")
+
+    def value(headers: FieldTable) -> Value:
+        field = headers.get(key)
+        return None if field is None else value_of(*field)
+
+    return value
+
+
+def value_of(tag: str, value: object) -> Value:
+    """Of a header."""
+    if isinstance(value, bool):
+        return TRUTHS[value]
+    if tag in VALUE_TAGS and isinstance(value, (int, float, bytes)):
+        return value
+    return None
+
+
+# Logic
+
+
+def of_one(operator: Term, inner: Term) -> Expression:
+    match operator:
+        case "not":
+            return negation(expression(inner))
+        case "ident":
+            return header(inner)
+        case "is_null":
+            asked = operand(inner)
+            return lambda headers: TRUTHS[asked(headers) is None]
+        case "not_null":
+            asked = operand(inner)
+            return lambda headers: TRUTHS[asked(headers) is not None]
+        case _:
+            return signed(operator, expression(inner))
+
+
+def of_two(operator: Term, left: Term, right: Term) -> Expression:
+    one, other = expression(left), expression(right)
+    match operator:
+        case "and":
+            return both(one, other)
+        case "or":
+            return negation(both(negation(one), negation(other)))
+        case "in":
+            return among(one, right)
+        case "not_in":
+            return negation(among(one, right))
+        case _:
+            operation = OPERATIONS.get(operator) if isinstance(operator, str) else None
+            return operated(operation or mistaken, one, other)
+
+
+def negation(inner: Expression) -> Expression:
+    opposite = {TRUE: FALSE, FALSE: TRUE}
+
+    def value(headers: FieldTable) -> Value:
+        found = inner(headers)
+        return opposite.get(found) if isinstance(found, str) else None
+
+    return value
+
+
+def both(one: Expression, other: Expression) -> Expression:
+    def value(headers: FieldTable) -> Value:
+        left = one(headers)
+        if left == FALSE:
+            return FALSE
+        right = other(headers)
+        if right == FALSE:
+            return FALSE
+        return TRUE if left == right == TRUE else None
+
+    return value
+
+
+# Comparison
+
+
+def order(left: Term, right: Term) -> int:
+    """Less than 0, 0 or more than 0, as `left` is less than `right`, equal or more."""
+    ranks = RANKS[type(left)], RANKS[type(right)]
+    if ranks[0] != ranks[1]:
+        return ranks[0] - ranks[1]
+    if isinstance(left, tuple) and isinstance(right, tuple) and len(left) != len(right):
+        return len(left) - len(right)
+    if isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
+        orders = (order(*pair) for pair in zip(left, right, strict=False))
+        return next(filter(None, orders), len(left) - len(right))
+    return (left > right) - (left < right)  # type: ignore[operator]
+
+
+def between(asked: Expression, low: Expression, high: Expression) -> Expression:
+    def value(headers: FieldTable) -> Value:
+        found, least, most = asked(headers), low(headers), high(headers)
+        if found is None or least is None or most is None:
+            return None
+        return TRUTHS[order(least, found) <= 0 and order(found, most) <= 0]
+
+    return value
+
+
+def among(asked: Expression, items: Term) -> Expression:
+    """Unknown, if it is no list."""
+    if not isinstance(items, list):
+        return unknown
+    known = frozenset(map(exact, items))
+
+    def value(headers: FieldTable) -> Value:
+        found = asked(headers)
+        return None if found is None else TRUTHS[exact(found) in known]
+
+    return value
+
+
+def exact(term: Term) -> Hashable:
+    """Equal for what is the same, numbers of the same kind and zeros of the same sign."""
+    kind = type(term)
+    if kind is float:
+        return str(term)
+    return (kind, tuple(map(exact, term)) if isinstance(term, (tuple, list)) else term)
+
+
+def like(asked: Expression, pattern: Term, escape: Term) -> Expression:
+    wanted = like_pattern(pattern, escape)
+
+    def value(headers: FieldTable) -> Value:
+        found = asked(headers)
+        if not isinstance(found, bytes) or len(found) > VALUE_BYTES_MAX:
+            return None
+        return TRUTHS[wanted.matches(found)]
+
+    return value
+
+
+def like_pattern(pattern: Term, escape: Term) -> LikePattern:
+    """What is said of others is what RabbitMQ 4.3 says, but for its `regex`, which it takes."""
+    if pattern == "regex":
+        raise BadPattern("{invalid_regex,not_supported}")
+    if not isinstance(pattern, bytes):
+        raise BadPattern("{invalid_like_pattern,not_a_binary_pattern}")
+    try:
+        if escape == NO_ESCAPE:
+            return LikePattern(pattern)
+        if isinstance(escape, bytes) and len(escape) == 1:
+            return LikePattern(pattern, escape[0])
+    except TooLong:
+        raise BadPattern("{invalid_like_pattern,pattern_too_long}") from None
+    raise BadPattern("{invalid_like_pattern,invalid_escape}")
+
+
+# Arithmetic
+
+
+def signed(operator: Term, inner: Expression) -> Expression:
+    def value(headers: FieldTable) -> Value:
+        found = inner(headers)
+        if found is None or operator not in ("+", "-"):
+            return None if found is None else ERROR
+        if not isinstance(found, (int, float)):
+            return None
+        return -found if operator == "-" else found
+
+    return value
+
+
+def operated(operation: Operation, one: Expression, other: Expression) -> Expression:
+    def value(headers: FieldTable) -> Value:
+        left = one(headers)
+        if left is None:
+            return None
+        right = other(headers)
+        return None if right is None else operation(left, right)
+
+    return value
+
+
+def mistaken(_left: Term, _right: Term) -> Value:
+    """There is no such operator."""
+    return ERROR
+
+
+def compared(holds: Callable[[Any, Any], bool]) -> Operation:
+    def operation(left: Term, right: Term) -> Value:
+        kind = type(left)
+        if kind is type(right) and kind in PLAIN:  # as nearly all are
+            return TRUTHS[holds(left, right)]
+        return TRUTHS[holds(order(left, right), 0)]
+
+    return operation
+
+
+def calculated(calculate: Callable[[float, float], float]) -> Operation:
+    def operation(left: Term, right: Term) -> Value:
+        if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
+            return None
+        try:
+            result = calculate(left, right)
+        except OverflowError:
+            return None
+        return result if isinstance(result, int) or isfinite(result) else None
+
+    return operation
+
+
+divided = calculated(lambda left, right: float(left) / float(right))
+
+
+def quotient(left: Term, right: Term) -> Value:
+    """By zero it is what RabbitMQ calls infinity: an atom, even of what is no number."""
+    if order(right, 0):
+        return divided(left, right)
+    sign = order(left, 0)
+    return "plus_infinity" if sign > 0 else "minus_infinity" if sign else "nan"
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "=": compared(eq),
+    "<>": compared(ne),
+    ">": compared(gt),
+    "<": compared(lt),
+    ">=": compared(ge),
+    "<=": compared(le),
+    "+": calculated(add),
+    "-": calculated(sub),
+    "*": calculated(mul),
+    "/": quotient,
+}
+"""Of two that are known."""
 
 
 def selector_matcher() -> ConditionMatcher[FieldTable]:

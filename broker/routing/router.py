@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec
-from fluffle.broker.routing.exchange_rules import resource
+from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec, resource
 from fluffle.broker.routing.matcher import STOP, MatchInput
 from fluffle.broker.routing.recent_history import MessageHistory
 from fluffle.broker.routing.topology import Topology

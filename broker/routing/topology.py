@@ -21,10 +21,15 @@ from fluffle.broker.routing.bindings import (
     with_binding,
     without_binding,
 )
-from fluffle.broker.routing.exchange import PREDECLARED, Exchange, ExchangeSpec, alternate_of
+from fluffle.broker.routing.exchange import (
+    PREDECLARED,
+    Exchange,
+    ExchangeSpec,
+    alternate_of,
+    resource,
+)
 from fluffle.broker.routing.exchange_host import ExchangeHost
-from fluffle.broker.routing.exchange_rules import resource
-from fluffle.broker.routing.stale import emptied
+from fluffle.broker.routing.matcher import emptied
 
 REMOVED_AT_ONCE = 256
 """Bindings that are taken out of matchers without a pause: a millisecond of work, if their keys are

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.admin.messages import shown_properties
 from fluffle.broker.base.errors import ResourceLocked
-from fluffle.broker.definitions.values import plain
+from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Outcome
 from fluffle.broker.runtime.turn import Turn

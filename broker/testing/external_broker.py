@@ -32,7 +32,7 @@ from fluffle.broker.amqp_client import (
     address_of,
 )
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.definitions.values import plain
+from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.testing.arguments import (
     NOTHING_SPECIAL,

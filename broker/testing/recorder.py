@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.core.route_lookup import in_order
-from fluffle.broker.events.change_events import PublishingMetadata
-from fluffle.broker.events.event_publisher import EventHeaders
+from fluffle.broker.events.event_publisher import EventHeaders, PublishingMetadata
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.dead_letters import DeadLetterFrom, DeadMessages
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Holder, Outcome
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.testing.timeline import Actor, StepKind, Timeline, TraceStep, listed, origin_of
-from fluffle.broker.vhosts.tracers import set_tracer
+from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.properties import body_of
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.types import FieldTable
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.queues.queue_api import QueueHandle
-    from fluffle.broker.vhosts.tracers import TracedBatch, TracedClient
+    from fluffle.broker.vhosts.vhost import TracedBatch, TracedClient
 
 
 TRACER = "timeline"

@@ -27,8 +27,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError, PreconditionFailed
 from fluffle.broker.base.message import Origin
-from fluffle.broker.metadata.change import NOTHING, Change, Fact
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import CHANGES_TYPES, Nodes, check_supported
 from fluffle.broker.queues.arguments import (

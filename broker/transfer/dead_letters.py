@@ -23,7 +23,7 @@ from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.message import Origin
 from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.conversion_buffer import WhenSafe
 from fluffle.broker.queues.dead_letters import DeadLetterIdsFor, DeadMessages, PendingDeadLetter
 from fluffle.broker.queues.delivery_counts import NEW, Counts

@@ -11,8 +11,7 @@ from typing import TypeAlias
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Name
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind, Name
 from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_supported, node_name
 from fluffle.broker.queues.arguments import (
     Declaration,

@@ -18,7 +18,7 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.core.services import CAPABILITIES, server_properties
-from fluffle.broker.definitions.parser import DefinitionsError
+from fluffle.broker.definitions.file_format import DefinitionsError
 from fluffle.broker.node import Node, NodeFailed, random_name
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.definitions.exporter import export_all
-from fluffle.broker.definitions.parser import CATEGORIES, read
+from fluffle.broker.definitions.file_format import CATEGORIES, read
 from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.embedded import serving
 from tests.compat.estate import PASSWORD, VHOST, with_estate

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fluffle.broker.definitions.exporter import export_all
-from fluffle.broker.definitions.parser import CATEGORIES, read
+from fluffle.broker.definitions.file_format import CATEGORIES, read
 from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.comparison import difference_of
 from tests.compat.oracle import RabbitMQ

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.access.passwords import SHA256, SHA512, hashed
-from fluffle.broker.access.permissions import EVERYTHING
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import EVERYTHING, User
 from fluffle.broker.definitions.exporter import export_all
-from fluffle.broker.definitions.parser import read_file
+from fluffle.broker.definitions.file_format import read_file
 from tests.broker.definitions.test_importer import empty, import_all
 from tests.compat.oracle import RabbitMQ
 from tests.compat.test_commands import fluffle_says

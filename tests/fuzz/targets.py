@@ -15,7 +15,7 @@ from random import Random
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
-from fluffle.broker.access.permissions import Permission
+from fluffle.broker.access.users import Permission
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import BadFrame
@@ -27,8 +27,8 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode as decode_frame
 from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.file_format import DefinitionsError, read
 from fluffle.broker.definitions.importer import import_definitions
-from fluffle.broker.definitions.parser import DefinitionsError, read
 from fluffle.broker.durability.definitions.change_codec import (
     InvalidEncoding,
     decode_proposals,
@@ -41,8 +41,7 @@ from fluffle.broker.durability.definitions.fact_codec import encode as encode_fa
 from fluffle.broker.durability.definitions.fact_codec import encode_key
 from fluffle.broker.durability.journals.local_journal import decode_messages, encode_messages
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.change import Change, CountLimit, Fact
-from fluffle.broker.metadata.facts import NO_FACTS, Kind
+from fluffle.broker.metadata.change import NO_FACTS, Change, CountLimit, Fact, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata
 from fluffle.broker.metadata.state import Proposal, State
 from fluffle.broker.queues.queue_api import Outcome

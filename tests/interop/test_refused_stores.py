@@ -9,7 +9,7 @@ import amqp
 import pytest
 
 from fluffle.broker.durability.definitions.fact_codec import encode_key
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Kind
 from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.layout import FORMAT, FORMAT_KEY, Table, catalog_key, format_value

@@ -23,7 +23,7 @@ import pytest
 
 from fluffle.broker.admin.context import DeferredRow
 from fluffle.broker.admin.dispatch import VERBS
-from fluffle.broker.base.coroutines import answer_of
+from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster import host_loop
 from fluffle.broker.cluster.cluster import Cluster

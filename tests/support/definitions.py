@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fluffle.broker.access import changes as users
+from fluffle.broker.access import access as users
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
-from fluffle.broker.access.users import ADMINISTRATOR, User
+from fluffle.broker.access.users import ADMINISTRATOR, EVERYTHING, Permission, TopicPermission, User
 from fluffle.broker.definitions import changes as vhosts
 from fluffle.broker.definitions import parameters
 from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.durability.definitions.image import Entry
-from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.facts import NO_FACTS, Facts, Key, Kind
+from fluffle.broker.metadata.change import NO_FACTS, Change, Entry, Facts, Key, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata, Metadata
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.engine import Queue

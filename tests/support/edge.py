@@ -26,7 +26,7 @@ from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, EventPublisher
-from fluffle.broker.metadata.facts import Facts
+from fluffle.broker.metadata.change import Facts
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
 from fluffle.broker.observability.statistics.sampler import SampleTimer
 from fluffle.broker.observability.statistics.statistics import Statistics

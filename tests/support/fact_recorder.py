@@ -1,6 +1,6 @@
 """Facts that are kept as they are told, for tests of those who tell them."""
 
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Key, Kind
 
 
 class FactRecorder:

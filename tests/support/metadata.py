@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.metadata_group import timed_out
-from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.facts import Facts, Kind
+from fluffle.broker.metadata.change import Change, Fact, Facts, Kind
 from fluffle.broker.metadata.metadata import Apply, Decide, OnLateError, ignore_done
 from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
 
 
 class NoCluster:

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.cluster.links.handshake import refusal
 from fluffle.broker.cluster.links.identity import Reason
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.process.certificates import CertificateFiles, ReloadedFiles
 
 IN_THE_CLEAR = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})

@@ -16,7 +16,7 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import BrokerError, InternalError, PreconditionFailed, Unreachable
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.ports import SessionPort
-from fluffle.broker.metadata.read_barrier import ReadBarrier
+from fluffle.broker.metadata.metadata import ReadBarrier
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.publish_target import EnqueueResult
 from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch, Holder, SettlementStatus

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
-from fluffle.broker.base.listeners import call_listener
+from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode

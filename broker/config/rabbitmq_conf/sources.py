@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from fluffle.broker.config.config import AMQP_PORT
 from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.option_values import OptionError, OptionTexts, Remark
 from fluffle.broker.config.rabbitmq_conf import client_rules, http_rules, node_rules
 from fluffle.broker.config.rabbitmq_conf.http_rules import MANAGEMENT, METRICS, PORTS
 from fluffle.broker.config.rabbitmq_conf.node_rules import LEVELS, own_name
@@ -27,7 +28,6 @@ from fluffle.broker.config.rabbitmq_conf.verdicts import (
     Rules,
     Verdict,
 )
-from fluffle.broker.config.sources import OptionError, OptionTexts, Remark
 
 RULES: Rules = {**client_rules.RULES, **node_rules.RULES, **http_rules.RULES}
 ADVANCED = "advanced.config"

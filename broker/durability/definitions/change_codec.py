@@ -28,8 +28,7 @@ from fluffle.broker.durability.definitions.fact_codec import (
     encode,
     encode_key,
 )
-from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind, Name
 from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
 from fluffle.storage.errors import StorageError
 

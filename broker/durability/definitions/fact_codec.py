@@ -17,12 +17,11 @@ import msgpack
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.permissions import Permission, TopicPermission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from fluffle.broker.access.access import AccessTables
 from fluffle.broker.access.limits import VhostSettings
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Entry, Key, Kind
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.exchange import ExchangeSpec
-
-Entry: TypeAlias = dict[str, Any]
-"""An object of definitions in JSON."""
 
 KEPT: Mapping[Kind, tuple[str, ...]] = {
     Kind.POLICY: ("vhost", "name"),

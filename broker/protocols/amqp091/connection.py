@@ -25,10 +25,9 @@ from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.read_control import UNREAD_BYTES_MAX, ReadControl, ReadHolds
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
-from fluffle.broker.metadata.metadata import OnLateError, ignore_done
-from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS
+from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, OnLateError, ignore_done
 from fluffle.broker.process.encryption import PeerCertificate
-from fluffle.broker.process.peer_addresses import (
+from fluffle.broker.process.sockets import (
     address_of,
     ends_of,
     is_loopback,

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 from fluffle.broker.base.errors import BrokerError, QueueDeleted
 from fluffle.broker.core.connections import DeferredBytes
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.metadata import Decide
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER, ReadBarrier
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Decide, ReadBarrier
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
 from fluffle.protocol.methods import Method, encode_payload

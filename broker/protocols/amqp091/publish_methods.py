@@ -25,7 +25,7 @@ from fluffle.broker.core.route_lookup import (
     RouteCache,
     RoutedBatch,
 )
-from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.routing.router import RouteInputs
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import (

@@ -17,8 +17,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.definitions.parser import DefinitionsError
-from fluffle.broker.definitions.values import plain, table_of
+from fluffle.broker.definitions.file_format import DefinitionsError, plain, table_of
 from fluffle.broker.protocols.http.request_channel import GotMessage
 from fluffle.broker.protocols.http.responses import bad_request
 from fluffle.protocol.properties import (

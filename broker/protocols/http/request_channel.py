@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 from fluffle.broker.access.users import User
 from fluffle.broker.admin.local_client import in_time
-from fluffle.broker.base.coroutines import answer_of, completion_of
+from fluffle.broker.base.callbacks import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.core import topology
@@ -48,10 +48,9 @@ from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements, Unacked
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.metadata import Decide, ignore_done
-from fluffle.broker.metadata.read_barrier import ABSENCE_ERRORS, ReadBarrier
+from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, Decide, ReadBarrier, ignore_done
 from fluffle.broker.process.encryption import PeerCertificate
-from fluffle.broker.process.peer_addresses import shown_address
+from fluffle.broker.process.sockets import shown_address
 from fluffle.broker.protocols.http.responses import bad_request
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.publish_target import PublishTarget
@@ -68,8 +67,7 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.runtime.commits import when_safe
-from fluffle.broker.vhosts.tracers import TracedClient
-from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.broker.vhosts.vhost import TracedClient, VirtualHost
 from fluffle.protocol.properties import build_content
 from fluffle.protocol.proxy import Address
 from fluffle.protocol.steps import Steps

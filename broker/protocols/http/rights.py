@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from fluffle.broker.access.access import Access, LoginRefused
 from fluffle.broker.access.users import ADMINISTRATOR, User, user_name
-from fluffle.broker.base.coroutines import answer_of
+from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.logs import event
 from fluffle.broker.protocols.http.responses import LOGIN, UNAUTHORIZED, Refusal, Reply, body_of
 

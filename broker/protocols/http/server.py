@@ -27,8 +27,7 @@ from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher
 from fluffle.broker.base.errors import BrokerError, NotFound
 from fluffle.broker.core.services import Services
-from fluffle.broker.process.peer_addresses import address_of, is_loopback, plain_host
-from fluffle.broker.process.sockets import listening_socket
+from fluffle.broker.process.sockets import address_of, is_loopback, listening_socket, plain_host
 from fluffle.broker.protocols.http.call import Call, VerbClient
 from fluffle.broker.protocols.http.endpoint_table import (
     LONG_BODY_BYTES_MAX,

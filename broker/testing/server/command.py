@@ -101,9 +101,9 @@ def test_server(
     import asyncio  # noqa: PLC0415  slow to import, all of these, and --help needs none
 
     import fluffle.broker  # noqa: PLC0415
+    from fluffle.broker.base.errors import StartFailed  # noqa: PLC0415
     from fluffle.broker.base.logs import configure  # noqa: PLC0415
-    from fluffle.broker.config.start_error import StartFailed  # noqa: PLC0415
-    from fluffle.broker.definitions.parser import DefinitionsError  # noqa: PLC0415
+    from fluffle.broker.definitions.file_format import DefinitionsError  # noqa: PLC0415
     from fluffle.broker.node import NodeFailed  # noqa: PLC0415
     from fluffle.broker.testing.server.run import CommandNotRun, run, serve  # noqa: PLC0415
 

@@ -31,10 +31,14 @@ from urllib.parse import unquote
 from fluffle.broker.admin.arguments import Argument, arguments_of, check_arguments, is_text
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.messages import check_bounds
-from fluffle.broker.base.errors import BrokerError, InternalError, NotFound, SyntaxFailure
-from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.definitions.parser import DefinitionsError
-from fluffle.broker.definitions.values import table_of
+from fluffle.broker.base.errors import (
+    BrokerError,
+    InternalError,
+    NotFound,
+    StartFailed,
+    SyntaxFailure,
+)
+from fluffle.broker.definitions.file_format import DefinitionsError, table_of
 from fluffle.broker.node import NodeFailed
 from fluffle.broker.patterns.patterns import UnusablePattern
 from fluffle.broker.testing.arguments import VhostRequirements

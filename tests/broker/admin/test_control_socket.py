@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.admin.control_socket import bound_socket
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
 from fluffle.broker.process.data_directory import PATH_BYTES_MAX, SOCKET_NAME, control_address
 

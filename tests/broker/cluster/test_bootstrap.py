@@ -15,11 +15,11 @@ from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
 from fluffle.broker.admin.dispatch import VERBS
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cli.node import shown_cluster
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
-from fluffle.broker.config.start_error import StartFailed
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.broker.cluster.test_cluster import define
 from tests.broker.cluster.test_membership import are_voters, let_in

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.access.changes import put_user
+from fluffle.broker.access.access import put_user
 from fluffle.broker.access.users import User
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.host_loop import RunningHost
 from fluffle.broker.cluster.ports import METADATA_GROUP
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.node import Node
 from fluffle.broker.queues.arguments import Declaration

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fluffle.broker.__main__ import main
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.cluster.data_directory import (
     SET_ASIDE,
     NotACopy,
@@ -24,7 +25,6 @@ from fluffle.broker.cluster.data_directory import (
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.membership import begun_as
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
 from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.broker.queues.arguments import Declaration

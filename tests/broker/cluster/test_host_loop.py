@@ -24,7 +24,7 @@ from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, Machine, TrafficClass
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.journals.local_journal import LocalJournals
-from fluffle.broker.metadata.read_barrier import LocalReadBarrier
+from fluffle.broker.metadata.metadata import LocalReadBarrier
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.raft.config import Config, NodeId

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.base.clock import ManualClock
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster import node_monitor as absent_module
 from fluffle.broker.cluster.data_directory import accept_moved
@@ -19,7 +20,6 @@ from fluffle.broker.cluster.join import BootRecord, DiskAtStart, begin_boot
 from fluffle.broker.cluster.links.identity import WITHOUT_DATA
 from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.durability.definitions.node_identity import IDENTITY, store_owner_of
 from fluffle.broker.durability.durability import open_durability
 from fluffle.broker.process.environment import store_in

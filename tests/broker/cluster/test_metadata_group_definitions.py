@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.access.changes import put_permission, put_user
+from fluffle.broker.access.access import put_permission, put_user
 from fluffle.broker.access.limits import VhostLimits
-from fluffle.broker.access.permissions import Permission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import Permission, User
 from fluffle.broker.cluster.metadata_group import ATTEMPTS_MAX
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.durability.definitions.change_codec import encode_proposals

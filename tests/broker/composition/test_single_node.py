@@ -217,7 +217,7 @@ async def test_its_members_are_shown_under_the_name_of_the_node(scene: Scene) ->
 
 
 async def test_without_quorum_queues_nothing_of_them_is_loaded(tmp_path: Path) -> None:
-    unwanted = ("fluffle.broker.cluster.", "fluffle.broker.process.tls", "fluffle.raft")
+    unwanted = ("fluffle.broker.cluster.", "fluffle.broker.process.certificates", "fluffle.raft")
     ran = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", IS_NOT_LOADED, str(tmp_path), *unwanted],

@@ -11,9 +11,8 @@ from fluffle.broker.config.config import (
     listeners_of,
     memory_bytes,
 )
-from fluffle.broker.config.option_values import parse_client_address
+from fluffle.broker.config.option_values import OptionError, parse_client_address
 from fluffle.broker.config.options import resolve
-from fluffle.broker.config.sources import OptionError
 from tests.broker.config.test_options import from_flags, refusal
 
 

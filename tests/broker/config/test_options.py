@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.config.cluster_options import FOUNDERS
 from fluffle.broker.config.config import (
+    FOUNDERS,
     ClusterConfig,
     Config,
     InterceptorConfig,
@@ -19,9 +19,8 @@ from fluffle.broker.config.config import (
     memory_bytes,
 )
 from fluffle.broker.config.option_table import OPTIONS
-from fluffle.broker.config.option_values import parse_peers
+from fluffle.broker.config.option_values import OptionError, parse_peers
 from fluffle.broker.config.options import Settings, resolve
-from fluffle.broker.config.sources import OptionError
 
 
 def from_flags(**flags: str) -> Settings:

@@ -8,9 +8,8 @@ from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import SHA256, hashed
 from fluffle.broker.access.users import User
 from fluffle.broker.core.client_events import AlarmEvents, octets
-from fluffle.broker.events.change_events import PublishingMetadata
-from fluffle.broker.events.event_publisher import EVENT_EXCHANGE
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, PublishingMetadata
+from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.methods import (
     Basic,
     Connection,
@@ -346,7 +345,7 @@ def test_what_nobody_hears_is_not_described(monkeypatch: pytest.MonkeyPatch) -> 
     """An exchange may go with ten thousand bindings."""
     edge = Edge(announces=True)
     client = edge.connect()
-    monkeypatch.setattr("fluffle.broker.events.change_events.described", None)
+    monkeypatch.setattr("fluffle.broker.events.event_publisher.described", None)
     client.declare("q")
     client.delete("q")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
-from fluffle.broker.vhosts.tracers import TracedBatch, TracedClient, set_tracer
+from fluffle.broker.vhosts.vhost import TracedBatch, TracedClient, set_tracer
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
 from fluffle.protocol.types import Field

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.core import listener
 from fluffle.broker.node import Node
 from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection

@@ -13,7 +13,7 @@ from fluffle.broker.core.confirms import Confirms, Known
 from fluffle.broker.core.property_facts import read_facts
 from fluffle.broker.core.publisher import TARGETS_AT_ONCE, MessageRun, Publisher
 from fluffle.broker.core.route_lookup import CachedRoute, RoutedBatch
-from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.protocol.properties import Properties, build_content, encode_properties

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from fluffle.broker.access.permissions import Permission, TopicPermission
+from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.base.errors import (
     AccessRefused,
     BrokerError,
@@ -21,8 +21,7 @@ from fluffle.broker.core import topology
 from fluffle.broker.core.admission import ask_again
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING
-from fluffle.broker.metadata.metadata import Decide, ignore_done, never
-from fluffle.broker.metadata.read_barrier import UnconfirmedAbsence
+from fluffle.broker.metadata.metadata import Decide, UnconfirmedAbsence, ignore_done, never
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.queue_api import Holder, QueueCounts
 from fluffle.broker.routing.bindings import Binding, DestinationKind

@@ -11,8 +11,7 @@ from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import EndedQueues
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.vhosts.vhost import VirtualHost

@@ -8,13 +8,11 @@ from hypothesis import strategies as st
 
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.permissions import Permission, TopicPermission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.exporter import export_all, export_vhost
-from fluffle.broker.definitions.parser import read
-from fluffle.broker.definitions.values import plain, table_of
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.definitions.file_format import plain, read, table_of
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind

@@ -9,15 +9,18 @@ import pytest
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash, matches
-from fluffle.broker.access.permissions import Permission, TopicPermission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import DeleteProtected
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import doom
 from fluffle.broker.definitions.exporter import export_all
-from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE
+from fluffle.broker.definitions.file_format import (
+    ENTRIES_AT_ONCE,
+    Definitions,
+    DefinitionsError,
+    read,
+)
 from fluffle.broker.definitions.importer import import_definitions
-from fluffle.broker.definitions.parser import Definitions, DefinitionsError, read
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import DURATION_MS_MAX
 from fluffle.broker.queues.settings import settings_of

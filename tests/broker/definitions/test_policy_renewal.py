@@ -10,7 +10,7 @@ from fluffle.broker.definitions.parameters import clear, set_operator_policy, se
 from fluffle.broker.definitions.policy_renewal import PIECE, SEARCHES, PolicyRenewal, piece_for
 from fluffle.broker.durability.definitions.image import Image
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import Declaration, QueueSpec
 from fluffle.broker.queues.engine import Queue

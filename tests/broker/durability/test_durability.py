@@ -10,8 +10,7 @@ import pytest
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostSettings
-from fluffle.broker.access.permissions import Permission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import Permission, User
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.definitions.catalogue import Catalogue, restored
@@ -21,7 +20,7 @@ from fluffle.broker.durability.definitions.image import FirstStart, Image, Vhost
 from fluffle.broker.durability.durability import Durability, open_durability, read_image
 from fluffle.broker.durability.journals import local_journal
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Key, Kind
 from fluffle.broker.process.environment import store_in
 from fluffle.broker.queues import ready_list
 from fluffle.broker.queues.arguments import Declaration, QueueSpec

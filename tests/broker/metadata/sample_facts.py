@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind, Name
 from fluffle.broker.metadata.state import Proposal, State
 
 VHOST = Fact(Kind.VHOST, ("v",), "vhost")

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.metadata.change import Change, CountLimit, Fact, Name
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Kind, Name
 from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, stands_in
 
 Model = dict[Name, tuple[object, int]]

@@ -8,9 +8,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.broker.patterns import automaton
-from fluffle.broker.patterns.automaton import STEPS_MAX, Automaton, Search, TooCostly
+from fluffle.broker.patterns.automaton import (
+    COST_MAX,
+    STEPS_MAX,
+    Automaton,
+    Budget,
+    Search,
+    Table,
+    TooCostly,
+    TooLarge,
+)
 from fluffle.broker.patterns.syntax import UnsupportedSyntax, parse
-from fluffle.broker.patterns.table import COST_MAX, Budget, Table, TooLarge
 
 ATOMS = (
     *("a", "b", ".", "\\.", "_", "1", "-", "^", "$", "\\A", "\\Z", "\\b", "\\B", "\\d", "\\W"),

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.policies import policies
-from fluffle.broker.policies.policies import NO_EFFECTIVE_POLICIES, Policies, merged
-from fluffle.broker.policies.policy import APPLIES_TO, Policy, PolicyTarget, read_policy
+from fluffle.broker.policies.policies import (
+    APPLIES_TO,
+    NO_EFFECTIVE_POLICIES,
+    Policies,
+    Policy,
+    PolicyTarget,
+    merged,
+    read_policy,
+)
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.settings import settings_of
 from fluffle.protocol.wire import to_table

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
-from fluffle.broker.process.sockets import PAUSE_S, Acceptor, listening_socket
+from fluffle.broker.process.sockets import (
+    PAUSE_S,
+    Acceptor,
+    is_loopback,
+    is_reset,
+    listening_socket,
+    plain_host,
+)
 from tests.broker.conftest import Run
 from tests.support.loop_turns import turns_until
 
@@ -155,3 +163,71 @@ def test_a_rest_ends_with_the_doorway(run: Run) -> None:
         assert (listening.fileno(), listening.accepted) == (-1, [])
 
     run(scenario())
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def over_tcp() -> Pair:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+    return client, accepted
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A client's socket and the one that was accepted, to which the client has sent something."""
+    client, accepted = over_tcp() if request.param == "tcp" else socket.socketpair()
+    with closing(client), closing(accepted):
+        client.sendall(b"something")
+        yield client, accepted
+
+
+def transport_of(accepted: socket.socket | None) -> asyncio.BaseTransport:
+    return asyncio.BaseTransport({"socket": accepted})
+
+
+def test_a_client_that_is_there_has_not_broken_off(pair: Pair) -> None:
+    assert not is_reset(transport_of(pair[1]))
+
+
+def test_nor_has_one_that_closed_in_order(pair: Pair) -> None:
+    client, accepted = pair
+    client.close()
+    assert not is_reset(transport_of(accepted))
+    assert accepted.recv(100) == b"something"
+
+
+def test_nor_has_one_without_a_socket() -> None:
+    assert not is_reset(transport_of(None))
+
+
+def test_one_that_aborts_has() -> None:
+    client, accepted = over_tcp()
+    with closing(accepted):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        assert is_reset(transport_of(accepted))
+
+
+def test_one_that_leaves_without_reading_what_it_was_sent_has(pair: Pair) -> None:
+    client, accepted = pair
+    accepted.sendall(b"an answer")
+    client.close()
+    assert is_reset(transport_of(accepted))
+
+
+@pytest.mark.parametrize(
+    ("host", "plain", "loopback"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("::ffff:10.0.0.1", "10.0.0.1", False),
+        ("fe80::1%eth0", "fe80::1", False),
+        ("::1", "::1", True),
+        ("no address", "no address", False),
+    ],
+)
+def test_hosts(host: str, plain: str, loopback: bool) -> None:
+    assert plain_host(host) == plain
+    assert is_loopback(plain) is loopback

@@ -18,7 +18,7 @@ from fluffle.broker.routing.erlang_terms import DEPTH_MAX, Term, read_term
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
 from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.explain import of_selector
-from fluffle.broker.routing.jms_selector import (
+from fluffle.broker.routing.jms_topic import (
     ITEMS_MAX,
     PATTERNS_MAX,
     VALUE_BYTES_MAX,

@@ -8,8 +8,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.metadata.change import Fact
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Fact, Kind
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import RouteInputs, Router

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fluffle.broker.base.errors import AccessRefused, NotFound, PreconditionFailed
-from fluffle.broker.routing import changes, stale
+from fluffle.broker.routing import changes, matcher
 from fluffle.broker.routing import topology as topologies
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -414,7 +414,7 @@ def few_are_many() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topologies, "REMOVED_AT_ONCE", 1)
         patch.setattr(changes, "REMOVED_AT_ONCE", 1)
-        patch.setattr(stale, "WORDS_AT_ONCE", 1)
+        patch.setattr(matcher, "WORDS_AT_ONCE", 1)
         yield
 
 

@@ -29,7 +29,6 @@ UNUSED = {
     "options": ("fluffle.broker.config.options", "tomllib", "difflib", "shlex"),
     "metrics": ("fluffle.broker.observability.metrics", "prometheus_client", "aiohttp"),
     "TLS": (
-        "fluffle.broker.process.tls",
         "fluffle.broker.process.certificates",
         "OpenSSL",
         "cryptography",

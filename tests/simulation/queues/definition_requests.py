@@ -15,8 +15,7 @@ from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.definitions.parameters import clear, set_policy
-from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import NOTHING, Change, Kind
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.metadata.nodes import admit, dismiss
 from fluffle.broker.queues.arguments import Declaration

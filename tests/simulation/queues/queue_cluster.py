@@ -12,8 +12,7 @@ from fluffle.broker.cluster.ports import METADATA_GROUP, Links
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.durability.definitions.change_codec import decode_proposals
-from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Change, Kind
 from fluffle.broker.metadata.state import ProposalOutcome, State
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome

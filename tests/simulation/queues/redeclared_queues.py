@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from fluffle.broker.cluster.ports import METADATA_GROUP
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.protocol.types import FieldTable
 from fluffle.raft.config import NodeId

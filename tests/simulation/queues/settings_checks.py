@@ -10,7 +10,7 @@ from bisect import bisect_right
 
 from fluffle.broker.cluster.queues.quorum_queues import CLUSTER_REVISIONS
 from fluffle.broker.definitions.catalogue import take_policy
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.state import State
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import QueueSpec

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queues.quorum_queues import CLUSTER_REVISIONS
-from fluffle.broker.metadata.change import Change, Fact
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.state import Proposal, State
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.quorum.entry_codec import encode_settings

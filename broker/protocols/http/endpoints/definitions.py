@@ -14,8 +14,12 @@ from urllib.parse import quote
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.threads import in_own_thread
-from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE, ORDER
-from fluffle.broker.definitions.parser import DefinitionsError, entries_of
+from fluffle.broker.definitions.file_format import (
+    ENTRIES_AT_ONCE,
+    ORDER,
+    DefinitionsError,
+    entries_of,
+)
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import LONG_BODY_BYTES_MAX, OBJECT, Endpoint
 from fluffle.broker.protocols.http.endpoints.overview import cluster_name
@@ -23,7 +27,7 @@ from fluffle.broker.protocols.http.files import is_known
 from fluffle.broker.protocols.http.pagination import shown
 from fluffle.broker.protocols.http.responses import Reply, as_json, bad_request
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.routing.exchange_rules import RESERVED_PREFIX
+from fluffle.broker.routing.exchange import RESERVED_PREFIX
 
 FORM = "multipart/form-data"
 BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)

@@ -11,9 +11,9 @@ from json import dumps
 from math import prod
 from typing import Any
 
-from fluffle.broker.access.permissions import Kind
-from fluffle.broker.access.permissions import Right as Needed
-from fluffle.broker.access.rights import Rights
+from fluffle.broker.access.access import Rights
+from fluffle.broker.access.users import ResourceKind
+from fluffle.broker.access.users import Right as Needed
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import error_row
 from fluffle.broker.admin.messages import BODY_BYTES
@@ -31,10 +31,10 @@ PEEKED_BYTES_MAX = 1 << 26
 FIRST_DEATH = "x-first-death-queue"
 QUEUE = "fluffle/queues/{vhost}/{name}"
 
-READ: tuple[Needed, Kind] = "read", "queue"
+READ: tuple[Needed, ResourceKind] = "read", "queue"
 
 
-def check(call: Call, needed: tuple[Needed, Kind], name: str) -> None:
+def check(call: Call, needed: tuple[Needed, ResourceKind], name: str) -> None:
     """AccessRefused."""
     right, kind = needed
     Rights(call.context.access, call.user, call.vhost().name).check(right, kind, name)

@@ -16,7 +16,7 @@ from typing import Any
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.nodes import exchange_types
 from fluffle.broker.base.features import FEATURES
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.observability.statistics.counters import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, texts

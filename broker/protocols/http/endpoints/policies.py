@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.definitions.parameters import VHOST_LIMITS
-from fluffle.broker.policies.policy import OPERATOR_POLICY
+from fluffle.broker.policies.policies import OPERATOR_POLICY
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import (
     ANYTHING,

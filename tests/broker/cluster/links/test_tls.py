@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.cluster.links.identity import Reason
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.ports import TrafficClass
-from fluffle.broker.config.start_error import StartFailed
 from tests.broker.cluster.links.link_nodes import Node, linked, stopping, wire_to
 from tests.broker.conftest import Run
 from tests.support.certificates import Authority

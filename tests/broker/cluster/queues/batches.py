@@ -27,7 +27,7 @@ from fluffle.broker.cluster.queues.ports import OnEvents, SessionDirectory
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.conversion_buffer import ConversionBuffer, ConversionHold
 from fluffle.broker.queues.delivery_counts import NEW, Counts

@@ -21,7 +21,7 @@ from fluffle.broker.cluster.queues.pending_replies import (
 )
 from fluffle.broker.cluster.queues.ports import LeaderCounts, OnEvents
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.metadata.read_barrier import LOCAL_READ_BARRIER
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import PeekRequest, PeekResult

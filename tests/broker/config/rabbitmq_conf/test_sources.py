@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
 from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.config.option_values import OptionError
 from fluffle.broker.config.options import Settings, resolve
-from fluffle.broker.config.sources import OptionError
 from fluffle.protocol.methods import Connection
 from tests.support.certificates import Authority
 from tests.support.client import Client

@@ -16,8 +16,7 @@ from fluffle.broker.durability.definitions.change_codec import (
     encode_proposals,
     encode_state,
 )
-from fluffle.broker.metadata.change import Change, CountLimit, Fact
-from fluffle.broker.metadata.facts import Key, Kind
+from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind
 from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
 from tests.broker.durability.definitions.test_fact_codec import NAMES, facts
 from tests.support.definition_digest import digest_of

@@ -22,15 +22,14 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash
-from fluffle.broker.access.permissions import Permission, TopicPermission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.changes import unfinished
-from fluffle.broker.durability.definitions.image import Entry, VhostImage
+from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Entry, Kind
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, SharedCredit

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.config.start_error import StartFailed
 from fluffle.broker.node import Node
 from fluffle.broker.observability.metrics.endpoint import Readiness, live, text_page
 from fluffle.broker.observability.metrics.http import Request

@@ -24,7 +24,7 @@ from fluffle.broker.queues.queue_api import (
     QueueCounts,
     QueueHandle,
 )
-from fluffle.broker.vhosts.tracers import set_tracer
+from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
 from tests.broker.core.test_firehose import Count

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from fluffle.broker.durability.durability import Durability
-from fluffle.broker.metadata.facts import Kind
+from fluffle.broker.metadata.change import Kind
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.methods import (
     Basic,

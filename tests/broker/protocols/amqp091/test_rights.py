@@ -7,8 +7,7 @@ import pytest
 from fluffle.broker.access import verification
 from fluffle.broker.access.limits import LimitedResource, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.access.permissions import EVERYTHING, Permission, TopicPermission
-from fluffle.broker.access.users import User
+from fluffle.broker.access.users import EVERYTHING, Permission, TopicPermission, User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.config.config import Limits
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make

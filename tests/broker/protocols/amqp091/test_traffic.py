@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluffle.broker.access.permissions import Permission
+from fluffle.broker.access.users import Permission
 from fluffle.broker.base.traffic import Deliveries, Traffic
 from fluffle.broker.core.confirms import Confirms
 from fluffle.protocol.methods import Basic, Tx, encode_method, make

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from fluffle.broker.access.changes import put_user
+from fluffle.broker.access.access import put_user
 from fluffle.broker.base.errors import (
     AccessRefused,
     ConnectionForced,
@@ -19,7 +19,7 @@ from fluffle.broker.base.errors import (
     QueueDeleted,
 )
 from fluffle.broker.core.topology import declare_exchange, delete_exchange, readable_queue
-from fluffle.broker.metadata.facts import Facts
+from fluffle.broker.metadata.change import Facts
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
 from fluffle.broker.protocols.http.request_channel import Addresses, HttpClient, RequestChannel
 from fluffle.broker.queues.arguments import Declaration

@@ -20,7 +20,7 @@ from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors
 from fluffle.broker.protocols.http.request_channel import Getter, HttpClient, MessageChannel, admit
 from fluffle.broker.queues.queue_api import Outcome, OverdueDeliveries
-from fluffle.broker.vhosts.tracers import set_tracer
+from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.properties import decode_properties, raw_properties
 from tests.broker.protocols.http.test_request_channel import ENDS, Node
 from tests.support.observers import ChannelRecorder, NodeRecorder

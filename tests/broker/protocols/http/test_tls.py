@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
 
-from fluffle.broker.config.start_error import StartFailed
+from fluffle.broker.base.errors import StartFailed
 from tests.support.certificates import Authority
 from tests.support.management import Api, management
 

@@ -4,9 +4,9 @@ import ssl
 
 import pytest
 
+from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.config.config import Config
-from fluffle.broker.config.start_error import StartFailed
-from fluffle.broker.process.tls import certificates_of
+from fluffle.broker.process.certificates import certificates_of
 from tests.support.certificates import Authority
 
 

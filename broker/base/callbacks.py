@@ -1,10 +1,28 @@
-"""Coroutines that wait for the answer of a function with a callback."""
+"""Callbacks: calls of listeners, where one that fails must keep nothing from the others, and
+coroutines that wait for the answer of a function with a callback.
+"""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def call_listener(act: Callable[[], None]) -> None:
+    """Call a listener; what it raises is a bug of its own, and is logged.
+
+    AssertionError: then what the node believes is wrong, and the caller must let it end.
+    """
+    try:
+        act()
+    except AssertionError:
+        raise
+    except Exception:
+        logger.exception("a listener failed")
 
 
 async def answer_of(ask: Callable[[Callable[[T], None]], None]) -> T:

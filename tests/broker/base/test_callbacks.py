@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.base.listeners import call_listener
+from fluffle.broker.base.callbacks import call_listener
 
 
 def test_what_fails_in_one_is_logged(caplog: pytest.LogCaptureFixture) -> None:

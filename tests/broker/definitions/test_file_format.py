@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.definitions.parser import (
+from fluffle.broker.definitions.file_format import (
     CATEGORIES,
     DefinitionsError,
     mapping_of,
