@@ -188,14 +188,14 @@ class UpkeepTuning(NamedTuple):
     """The window may be too full by one of so many parts before anything leaves: that dirties pages
     of its own, so small commits had better not do it each."""
     trimmed_keys: int = 512
-    """Cold parts, or debts, that may go with one commit: this, or twice its deletions."""
+    """Cold parts that may be deleted with one commit: this, or twice its deletions."""
 
 
 class PendingDeletion(NamedTuple):
     """Deletion whose cold entries are not deleted yet."""
 
     place: int
-    """Of its row; the record stays until the debt is paid."""
+    """Of its row; the record stays until the deletion is carried out."""
     deletion: Deletion
 
 
@@ -232,7 +232,7 @@ class HotWindow:
         """The same by group."""
         self._deleted_cold: dict[int, Ranges] = {}
         """Results of `deleted_cold` until a deletion of the group ends: a read asks for each, and
-        a sparse deletion makes a debt for each gap."""
+        a sparse deletion makes one for each gap."""
         self._leaving = 0
         """How many records leave with the commit that runs."""
 
@@ -375,7 +375,7 @@ class Log:
     __slots__ = (
         "_disk",
         "_groups",
-        "_mover",
+        "_hot_window",
         "_moves",
         "_next_sequence",
         "_packed",
@@ -386,7 +386,7 @@ class Log:
     def __init__(self, disk: Disk, tuning: UpkeepTuning) -> None:
         self._disk = disk
         self._groups: dict[int, Positions] = {}
-        self._mover = HotWindow(tuning)
+        self._hot_window = HotWindow(tuning)
         self._next_sequence = 1
         self._top_group = 0
         """The greatest group id in use."""
@@ -410,17 +410,17 @@ class Log:
         records = packer.finish(even_empty=self._top_group > self._recorded_top_group)
         self._packed = changes, packer
         incoming = sum(map(len, records))
-        if self._mover.has_pending_deletions:
-            self._mover.trim(sum(isinstance(change, Deletion) for change in changes), work)
-        if records and self._mover.is_due(incoming):
+        if self._hot_window.has_pending_deletions:
+            self._hot_window.trim(sum(isinstance(change, Deletion) for change in changes), work)
+        if records and self._hot_window.is_due(incoming):
             with self._disk.view() as view:
-                self._moves = self._mover.move(HotRecords(view), self._groups, incoming, work)
+                self._moves = self._hot_window.move(HotRecords(view), self._groups, incoming, work)
         for sequence, record in enumerate(records, start=self._next_sequence):
             work.puts.append((Table.HOT, SEQUENCE.pack(sequence), record))
 
     def finish(self, outcome: CommitResult) -> None:
         """Note that the transaction of `begin` is durable."""
-        for deletion in self._mover.finish(outcome):
+        for deletion in self._hot_window.finish(outcome):
             if (positions := self._groups.get(deletion.group)) is not None:
                 positions.trimmed(deletion.first, deletion.stop)
                 self._forget_if_empty(deletion.group, positions)
@@ -430,7 +430,7 @@ class Log:
         assert self._packed is not None
         (changes, packer), self._packed = self._packed, None
         for sequence, record in enumerate(packer.records, start=self._next_sequence):
-            self._mover.add_record(sequence, len(record))
+            self._hot_window.add_record(sequence, len(record))
         if packer.records:
             self._recorded_top_group = packer.top_group
         self._next_sequence = packer.sequence
@@ -440,7 +440,7 @@ class Log:
     @property
     def needs_upkeep(self) -> bool:
         """Tell whether commits without changes would be of use."""
-        return self._mover.has_pending_deletions
+        return self._hot_window.has_pending_deletions
 
     def _admit(self, changes: Iterable[Part | Deletion]) -> None:
         lasts: dict[int, int] = {}
@@ -460,7 +460,7 @@ class Log:
                 positions.append(change.index, where)
             return
         if positions.delete(change.first, change.stop):
-            self._mover.add_pending_deletion(PendingDeletion(where, change))
+            self._hot_window.add_pending_deletion(PendingDeletion(where, change))
         self._forget_if_empty(change.group, positions)
 
     def _forget_if_empty(self, group: int, positions: Positions) -> None:
@@ -511,7 +511,7 @@ class Log:
             record.check()
             if self._next_sequence > 1 and record.sequence != self._next_sequence:
                 raise missing_record(self._next_sequence)
-            self._mover.add_record(record.sequence, record.size_bytes)
+            self._hot_window.add_record(record.sequence, record.size_bytes)
             self._next_sequence = record.sequence + 1
             self._recorded_top_group = record.top_group
             self._top_group = max(self._top_group, record.top_group)
@@ -546,7 +546,7 @@ class Log:
         positions = self._groups.get(group)
         if positions is None or positions.find(index) or index >= positions.cold_stop:
             return False
-        return index not in self._mover.deleted_cold(group)
+        return index not in self._hot_window.deleted_cold(group)
 
     def groups(self) -> list[int]:
         """Return the groups that have entries on disk."""
@@ -604,7 +604,7 @@ class Log:
         positions = self._groups.get(group)
         if positions is None:
             return
-        deleted_cold = self._mover.deleted_cold(group)
+        deleted_cold = self._hot_window.deleted_cold(group)
         for head in cold_heads(view, group, first, positions.cold_end(stop)):
             if not (deleted_cold and head[0] in deleted_cold):
                 yield head
@@ -622,7 +622,7 @@ class Log:
         positions = self._groups.get(group)
         if positions is None:
             return
-        deleted_cold = self._mover.deleted_cold(group)
+        deleted_cold = self._hot_window.deleted_cold(group)
         for entry in assemble(cold_parts(view, group, first, positions.cold_end(stop))):
             if not (deleted_cold and entry.index in deleted_cold):
                 yield entry
@@ -636,7 +636,7 @@ class Log:
         positions = self._groups.get(group)
         if positions is None:
             return
-        deleted_cold = self._mover.deleted_cold(group)
+        deleted_cold = self._hot_window.deleted_cold(group)
         for index, tag in cold_survey(view, group, first, positions.cold_end(stop), checked_from):
             if not (deleted_cold and index in deleted_cold):
                 yield index, tag

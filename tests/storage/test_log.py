@@ -121,7 +121,7 @@ def test_a_deleted_group_is_forgotten_once_its_cold_entries_are_gone(host: Host)
     host.append(2, 1, payload=bytes(600))
     assert cold_indexes(host, 1) == list(range(1, 10))
     host.delete(1, 0)
-    host.delete(1, 0, 5)  # a second debt outlives the group
+    host.delete(1, 0, 5)  # a second pending deletion outlives the group
     assert host.writer.step()
     assert list(host.log._groups) == [1, 2]
     host.settle()
@@ -340,7 +340,7 @@ def test_a_store_opens_though_the_first_and_last_cold_entries_are_damaged(at: in
     assert host.log.last_index(1) == 3
 
 
-def test_reading_between_many_deletions_looks_at_each_debt_once(host: Host) -> None:
+def test_reading_between_many_deletions_looks_at_each_once(host: Host) -> None:
     host.append(1, *range(1, 2001))
     host.append(2, 1, payload=bytes(600))
     assert len(cold_indexes(host, 1)) == 2000
@@ -352,11 +352,11 @@ def test_reading_between_many_deletions_looks_at_each_debt_once(host: Host) -> N
     odd = [*range(1, 2000, 2), 2000]
     assert host.indexes(1) == list(host.read(1)) == odd
     assert [index for index, _ in survey(host, 1)] == odd
-    deleted_cold = host.log._mover.deleted_cold(1)
-    assert deleted_cold is host.log._mover.deleted_cold(1)
+    deleted_cold = host.log._hot_window.deleted_cold(1)
+    assert deleted_cold is host.log._hot_window.deleted_cold(1)
     assert len(deleted_cold) == 999
     host.settle()
-    assert not host.log._mover.deleted_cold(1)
+    assert not host.log._hot_window.deleted_cold(1)
     assert cold_indexes(host, 1) == host.indexes(1) == odd
 
 
@@ -469,7 +469,7 @@ def run_against_model(
     host.settle()
     model.check()
     for group, entries in model.states[0].items():
-        assert set(cold_indexes(host, group)) <= set(entries), "debts are paid in the end"
+        assert set(cold_indexes(host, group)) <= set(entries), "deletions end"
 
 
 @given(st.lists(ACTIONS, max_size=60))
@@ -566,7 +566,7 @@ def test_cold_bounds_follow() -> None:
     assert positions.is_forgettable
     positions = Positions()
     positions.trimmed(7, 100)
-    assert positions.is_forgettable, "an old debt says nothing of a group that began anew"
+    assert positions.is_forgettable, "an old deletion says nothing of a group that began anew"
 
 
 def test_small_commits_have_records_leave_together() -> None:
