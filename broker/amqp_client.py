@@ -97,7 +97,7 @@ class ClientOptions:
     beat_s: float = 2.0
     """How often it says that it is there; it asks the same of the broker.  0: never."""
     silent_beats_max: int = 4
-    patience_s: float = 10.0
+    timeout_s: float = 10.0
     """How long an answer may take."""
 
 
@@ -141,7 +141,7 @@ class AmqpConnection:
     async def log_in(self) -> None:
         """Say hello, and open the virtual host."""
         client_options = self.client_options
-        async with self.patience("no answer to the login"):
+        async with self.deadline("no answer to the login"):
             self.write(PROTOCOL_HEADER)
             await self._expect(Connection.Start)
             response = f"\0{client_options.user}\0{client_options.password}"
@@ -171,7 +171,7 @@ class AmqpConnection:
         """Hang up once all is written, and return when the socket is closed."""
         self._writer.close()
         try:
-            async with asyncio.timeout(self.client_options.patience_s):
+            async with asyncio.timeout(self.client_options.timeout_s):
                 await self._writer.wait_closed()
         except (OSError, TimeoutError):
             return
@@ -205,16 +205,16 @@ class AmqpConnection:
     async def call(self, method: Method, channel: int = 1) -> ReceivedMethod:
         """Send a method and return its answer."""
         self.send(method, channel=channel)
-        async with self.patience(f"no answer to {method.name}"):
+        async with self.deadline(f"no answer to {method.name}"):
             while (reply := await self.receive()).method.name not in method.valid_responses:
                 pass
         return reply
 
     @asynccontextmanager
-    async def patience(self, why: str) -> AsyncIterator[None]:
+    async def deadline(self, why: str) -> AsyncIterator[None]:
         """Raise `ConnectionEnded` unless whatever is waited for in it comes soon."""
         try:
-            async with asyncio.timeout(self.client_options.patience_s):
+            async with asyncio.timeout(self.client_options.timeout_s):
                 yield
         except TimeoutError as error:
             raise ConnectionEnded(why) from error
@@ -265,7 +265,7 @@ async def open_streams(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to a broker.  `ConnectionEnded` if that fails or takes too long."""
     try:
-        async with asyncio.timeout(client_options.patience_s):
+        async with asyncio.timeout(client_options.timeout_s):
             return await asyncio.open_connection(*address, ssl=is_encrypted or None)
     except (OSError, TimeoutError) as error:
         raise ConnectionEnded(f"no connection: {error}") from error

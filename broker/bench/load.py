@@ -282,7 +282,7 @@ class Publisher:
                 continue
             if len(self._sent) > plan.window - BATCH:
                 await connection.receive()
-        async with connection.patience("no confirms"):
+        async with connection.deadline("no confirms"):
             while self._sent:
                 await connection.receive()
 

@@ -274,11 +274,11 @@ class BrokerEnvironment(MachineEnvironment):
     close_wait_s = CLOSE_WAIT_S
 
     def __init__(
-        self, place: Path, broker: Broker, open_store: OpenStore | None, door: ClientAcceptor
+        self, place: Path, broker: Broker, open_store: OpenStore | None, acceptor: ClientAcceptor
     ) -> None:
         super().__init__(place)
         self._open_store = open_store
-        self._acceptor = door
+        self._acceptor = acceptor
         self._recorder = broker.recorder
         self.clock = broker.clock
         self.call_later = broker.clock.call_later

@@ -197,7 +197,7 @@ class ExternalBroker:
         return amqp_url(user, password, f"{self._authority}:{at.port}", vhost, scheme=scheme)
 
 
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 """A broker that has not answered by then never will."""
 
 
@@ -237,7 +237,7 @@ class Management:
         headers = {"Authorization": self._authorization, "Content-Type": "application/json"}
         request = Request(url, data, headers, method=method)
         try:
-            with urlopen(request, timeout=PATIENCE_S) as response:
+            with urlopen(request, timeout=TIMEOUT_S) as response:
                 status, answer = response.status, response.read()
         except HTTPError as error:
             with error:
@@ -579,7 +579,7 @@ class VhostClient:
         """Be alone on an open channel; who is cut short on it leaves no half of a conversation."""
         async with self._lock:
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(TIMEOUT_S):
                     yield await self._opened(channel)
             except BrokerRefusal as refusal:
                 self._end(refusal.channel)
@@ -603,7 +603,7 @@ class VhostClient:
         if self._connection is None:
             at = self._address
             # nothing is sent while no test asks for anything, so there are no heartbeats
-            options = ClientOptions(at.user, at.password, at.vhost, beat_s=0, patience_s=PATIENCE_S)
+            options = ClientOptions(at.user, at.password, at.vhost, beat_s=0, timeout_s=TIMEOUT_S)
             self._connection = await AmqpConnection.connect(
                 (at.host, at.port), options, is_encrypted=at.is_encrypted
             )

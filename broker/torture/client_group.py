@@ -168,7 +168,7 @@ def polled(queue: str) -> Role:
 
 BACK_AFTER_S = (0.05, 0.5)
 PATIENT_SHARE = 0.3
-PATIENCE_S, LONG_PATIENCE_S = 8.0, 120.0
+TIMEOUT_S, LONG_TIMEOUT_S = 8.0, 120.0
 """Most clients give up an answer that does not come; some wait for the end of a partition."""
 LAST_CONFIRMS_S = 15.0
 """How long confirms may take when a run is over."""
@@ -301,11 +301,11 @@ class ClientLoop:
     random: Random
     is_over: asyncio.Event
 
-    async def live(self, home: NodeAddress) -> None:
-        """Through its home first, then through whatever node it happens to choose; through no other
-        if its home comes and goes."""
-        clients, to = self.clients, home
-        is_of_spare = home.node not in clients.members
+    async def live(self, first: NodeAddress) -> None:
+        """Through its first node, then through any that it happens to choose; through no other
+        if the first comes and goes."""
+        clients, to = self.clients, first
+        is_of_spare = first.node not in clients.members
         for number in count(1):
             if to.node in clients.members:
                 with suppress(ConnectionEnded):
@@ -313,12 +313,12 @@ class ClientLoop:
             if self.is_over.is_set():
                 return
             await asyncio.sleep(self.random.uniform(*BACK_AFTER_S))
-            to = home if is_of_spare else self.random.choice(clients.present)
+            to = first if is_of_spare else self.random.choice(clients.present)
 
     async def _connection(self, name: str, to: NodeAddress) -> None:
         is_patient = self.random.random() < PATIENT_SHARE
-        patience_s = LONG_PATIENCE_S if is_patient else PATIENCE_S
-        client_options = replace(self.clients.client_options, patience_s=patience_s)
+        timeout_s = LONG_TIMEOUT_S if is_patient else TIMEOUT_S
+        client_options = replace(self.clients.client_options, timeout_s=timeout_s)
         with await RecordingClient.connect(to, name, self.clients.note, client_options) as client:
             work = asyncio.ensure_future(self.role(client, self.random))
             over = asyncio.ensure_future(self.is_over.wait())

@@ -314,7 +314,7 @@ class Definer:
         self._published += 1
         frames = encode_method(1, method), split_content(content, 1, FRAME_BYTES_MAX)
         self._connection.write(b"".join(frames))
-        async with self._connection.patience("no confirm"):
+        async with self._connection.deadline("no confirm"):
             while self._confirmed < self._published:
                 await self._connection.receive()
         return [] if self._is_refused else [not self._is_returned]

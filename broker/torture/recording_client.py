@@ -202,7 +202,7 @@ class Publisher:
 
     async def await_confirms(self, open_max: int = 0) -> None:
         """Return when no more than so many publishes are unconfirmed."""
-        async with self._connection.patience("no confirms"):
+        async with self._connection.deadline("no confirms"):
             while len(self.unconfirmed) > open_max:
                 await self._connection.receive()
 

@@ -98,7 +98,7 @@ class Run:
         self.outcome = RunResult(order)
         self._system = system
         self._order = order
-        self._diary = history_writer
+        self._history_writer = history_writer
         self._echo = echo
         self._random = Random(order.seed)
         self._names = QueueNames.of(order.prefix)
@@ -119,7 +119,7 @@ class Run:
                     await clients.declare_sink(self._definitions)
             except ConnectionEnded as error:
                 raise NodeActionFailed(f"it refuses the queues: {error}") from error
-            note = self._diary.note
+            note = self._history_writer.note
             context = FaultContext(self._system, proxies, note, self._is_back, self._members)
             await self._work(clients, context)
         try:
@@ -130,7 +130,7 @@ class Run:
                 await self._crew({}).delete(self._queues())
         except (ConnectionEnded, NodeActionFailed) as error:
             self.outcome.failures.append(f"the queues could not be emptied: {error}")
-        self._diary.checker.finish()
+        self._history_writer.checker.finish()
         return self.outcome
 
     def _queues(self) -> list[str]:
@@ -151,7 +151,7 @@ class Run:
         )
 
     def _note(self, event: Event) -> None:
-        self._diary.note(event)
+        self._history_writer.note(event)
         if self._definitions is not None:
             self._definitions.note(event)
 
@@ -172,7 +172,7 @@ class Run:
             await self._torture(context)
             self._echo("healed")
             no_more.set()
-            self._diary.stop_the_clock()
+            self._history_writer.stop_the_clock()
             await publishers
             if self._definitions is not None:
                 self._definitions.stop_publishing()
@@ -180,10 +180,10 @@ class Run:
             leave.set()
 
     async def _catch_up(self) -> None:
-        owed, idle_s = self._diary.checker.owed_count, 0
+        owed, idle_s = self._history_writer.checker.owed_count, 0
         while owed and idle_s < CATCH_UP_S:
             await asyncio.sleep(1.0)
-            before, owed = owed, self._diary.checker.owed_count
+            before, owed = owed, self._history_writer.checker.owed_count
             idle_s = idle_s + 1 if owed == before else 0
 
     async def _torture(self, context: FaultContext) -> None:
@@ -214,7 +214,7 @@ class Run:
 
     async def _empty_all(self) -> None:
         """Through every node in turn, until nothing comes and nothing is missing."""
-        clients, checker = self._crew({}), self._diary.checker
+        clients, checker = self._crew({}), self._history_writer.checker
         queues = [*self._names, *(self._definitions.unfinished if self._definitions else ())]
         empty_rounds, owed, until_s = 0, checker.owed_count, time.monotonic() + DRAIN_S
         for number in count(1):
@@ -249,9 +249,9 @@ class Run:
             if is_over or not owned:
                 break
             await asyncio.sleep(DRAIN_PAUSE_S)
-        self._diary.note(GraceOver())
+        self._history_writer.note(GraceOver())
         for queue in owned:
-            self._diary.note(Locked(queue))
+            self._history_writer.note(Locked(queue))
         for address in clients.present:
             with await clients.client(f"last.{address.node}", address) as client:
                 await look_for_all(client.connection, definitions)

@@ -88,7 +88,7 @@ class StallChecker:
         """Of these: received, and from which queue."""
         self._short_lived: set[str] = set()
         """Queues that are not looked at."""
-        self._spells: list[FaultPeriod] = []
+        self._periods: list[FaultPeriod] = []
         self._began_ns: dict[str, int] = {}
 
     def read(self, at_ns: int, event: Event) -> None:
@@ -100,7 +100,7 @@ class StallChecker:
         """Note that until now neither clients nor nodes behind a proxy got what nodes sent."""
         began_ns = at_ns - for_ns
         what = f"{TESTER_LATE} for {for_ns / 1e9:.1f} s at {began_ns / 1e9:.1f} s"
-        self._spells.append(FaultPeriod(what, began_ns, at_ns))
+        self._periods.append(FaultPeriod(what, began_ns, at_ns))
 
     def finish(self, at_ns: int) -> None:
         """End all stalls: no client publishes any more, and whatever was due should have come by
@@ -115,9 +115,9 @@ class StallChecker:
     def faults_during(self, stall: Stall) -> Iterator[str]:
         """Yield what was wrong at any time of it."""
         stop_ns = stall.began_ns + stall.length_ns
-        for spell in self._spells:
-            if spell.began_ns < stop_ns and spell.ended_ns > stall.began_ns:
-                yield spell.what
+        for period in self._periods:
+            if period.began_ns < stop_ns and period.ended_ns > stall.began_ns:
+                yield period.what
 
     def _got_short_lived(self, _at_ns: int, event: ShortLived) -> None:
         self._short_lived.add(event.queue)
@@ -157,7 +157,7 @@ class StallChecker:
 
     def _fault(self, at_ns: int, event: Fault) -> None:
         if event.is_over:
-            self._spells.append(FaultPeriod(event.what, self._began_ns.pop(event.what), at_ns))
+            self._periods.append(FaultPeriod(event.what, self._began_ns.pop(event.what), at_ns))
         else:
             self._began_ns[event.what] = at_ns
 

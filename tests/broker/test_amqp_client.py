@@ -142,7 +142,7 @@ async def test_an_answer_that_does_not_come_is_waited_for_so_long() -> None:
 
     async with peer(talk) as address:
         with pytest.raises(ConnectionEnded, match="no answer to the login"):
-            await AmqpConnection.connect(address, ClientOptions(beat_s=0, patience_s=0.01))
+            await AmqpConnection.connect(address, ClientOptions(beat_s=0, timeout_s=0.01))
 
 
 async def test_nobody_listens() -> None:

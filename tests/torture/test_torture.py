@@ -15,7 +15,7 @@ from tests.torture.systems import SYSTEMS
 KINDS = ("kill", "kill-twice", "restart", "reset-clients")
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=25)
+@pytest.mark.slow("a node is killed and restarted for 15 s, and its queues are emptied", seconds=25)
 async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
     history_writer = HistoryWriter(time.monotonic_ns)
@@ -28,7 +28,7 @@ async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> N
     assert told[-1].startswith("torture seed=4 ")
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=40)
+@pytest.mark.slow("three nodes start as processes and are struck for 25 s", seconds=40)
 async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> None:
     told: list[str] = []
     history_writer = HistoryWriter(time.monotonic_ns)
@@ -41,7 +41,7 @@ async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> 
     assert told[-1].startswith("torture seed=12 ")
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=55)
+@pytest.mark.slow("disks are put back for 40 s, and each time a node joins anew", seconds=55)
 async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_path: Path) -> None:
     told: list[str] = []
     history_writer = HistoryWriter(time.monotonic_ns)
@@ -67,7 +67,7 @@ async def test_a_node_whose_disk_is_put_back_in_place_is_found_out_by_the_others
     assert history_writer.checker.report.confirmed > 100
 
 
-@pytest.mark.slow("faults need seconds to do harm and to be mended", seconds=60)
+@pytest.mark.slow("two nodes join and one leaves, and all queues move each time", seconds=40)
 async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     told: list[str] = []
     history_writer = HistoryWriter(time.monotonic_ns)

@@ -319,7 +319,7 @@ class ClusterNode(LoopBound):
 
 
 class NodeEnvironment:
-    """The `Environment` of one process of a node: its clocks, its disk and its door."""
+    """The `Environment` of one process of a node: its clocks, its disk and its acceptor."""
 
     close_wait_s = CLOSE_WAIT_S
 
@@ -329,12 +329,12 @@ class NodeEnvironment:
         runtime: ClusterRuntime,
         process: Process,
         place: Path,
-        door: ClientAcceptor,
+        acceptor: ClientAcceptor,
     ) -> None:
         self._node = node
         self._process = process
         self._place = place
-        self._acceptor = door
+        self._acceptor = acceptor
         self._recorder = runtime.recorder
         self.clock = runtime.clock
         self.call_later = process.timers(runtime.clock.call_later)

@@ -361,13 +361,13 @@ class RefusedLogins:
 class ListenAddress:
     """Address on which clients are accepted, or refused for a while: a `ListeningServer`."""
 
-    __slots__ = ("_address", "_doorway", "_kept", "_make", "_protocol")
+    __slots__ = ("_acceptor", "_address", "_kept", "_make", "_protocol")
 
     def __init__(self, make: Make, listening: socket.socket) -> None:
         self._make = make
         self._address = listening.family, listening.getsockname()
         self._protocol = listening.proto
-        self._doorway: Acceptor | None = None
+        self._acceptor: Acceptor | None = None
         """None while no client is let in."""
         self._kept: socket.socket | None = None
         """Bound to the address meanwhile."""
@@ -375,8 +375,8 @@ class ListenAddress:
 
     def _listen(self, listening: socket.socket) -> None:
         listening.listen(BACKLOG)
-        self._doorway = Acceptor(self._let_in)
-        self._doorway.open(listening)
+        self._acceptor = Acceptor(self._let_in)
+        self._acceptor.open(listening)
 
     def _bound(self) -> socket.socket:
         """Bind the address again, unless another process has.  OSError."""
@@ -398,19 +398,19 @@ class ListenAddress:
     def shut(self) -> None:
         """Refuse new connections.  OSError if another process has taken the address: it answers
         now."""
-        if self._doorway is not None:
-            self._doorway.close()
-            self._doorway = None
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
             self._kept = self._bound()
 
     def open(self) -> None:
         """Accept again.  OSError as above."""
-        if self._doorway is None:
+        if self._acceptor is None:
             bound, self._kept = self._kept or self._bound(), None
             self._listen(bound)
 
     def close(self) -> None:
-        for each in (self._kept, self._doorway):
+        for each in (self._kept, self._acceptor):
             if each is not None:
                 each.close()
 

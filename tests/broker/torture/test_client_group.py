@@ -20,7 +20,7 @@ async def test_who_closes_its_channel_awaits_no_confirms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None comes on a channel that is closed, and a run would wait for its publishers."""
-    for name in ("PATIENCE_S", "LONG_PATIENCE_S", "LAST_CONFIRMS_S"):
+    for name in ("TIMEOUT_S", "LONG_TIMEOUT_S", "LAST_CONFIRMS_S"):
         monkeypatch.setattr(client_group, name, 600.0)
     node = Node(Config(listen=ListenAddress("127.0.0.1", 0), data_dir=tmp_path))
     await node.start()
