@@ -188,7 +188,7 @@ class UpkeepTuning(NamedTuple):
     """The window may be too full by one of so many parts before anything leaves: that dirties pages
     of its own, so small commits had better not do it each."""
     trimmed_keys: int = 512
-    """Cold parts that may be deleted with one commit: this, or twice its deletions."""
+    """Cold parts, or whole deletions, that one commit carries out: this, or twice its own."""
 
 
 class PendingDeletion(NamedTuple):
