@@ -57,10 +57,8 @@ async def load_definitions(catalogue: Catalogue, config: Config, metadata: Metad
     """
     if config.definitions is None:
         return []
-    from fluffle.broker.definitions.file_format import files_of, read_file  # noqa: PLC0415  and
-    from fluffle.broker.definitions.first_start import fingerprint, note, noted  # noqa: PLC0415  seldom
-    from fluffle.broker.definitions.importer import import_definitions  # noqa: PLC0415  slow,
-    #                                                                            used
+    from fluffle.broker.definitions.file_format import files_of, read_file  # noqa: PLC0415  slow,
+    from fluffle.broker.definitions.importer import import_definitions  # noqa: PLC0415  and seldom used
 
     files = files_of(config.definitions)
     definitions = [read_file(file) for file in files]
