@@ -17,6 +17,7 @@ from fluffle.broker.base.errors import (
     inequivalent,
     plain,
 )
+from fluffle.broker.metadata.nodes import DELAYS, SELECTS
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.choice_exchanges import (
     ChoiceMatcher,
@@ -57,6 +58,9 @@ class ExchangeType(NamedTuple):
     """Of the arguments that it was declared with."""
     check: Callable[[FieldTable], None] = _anything
     """Raises PreconditionFailed for arguments that it cannot be made with."""
+    since: int = 0
+    """The version of definitions that knows it first: while a node is of an older one it is
+    refused."""
 
 
 EXCHANGE_TYPES: dict[str, ExchangeType] = {
@@ -67,7 +71,7 @@ EXCHANGE_TYPES: dict[str, ExchangeType] = {
     "x-consistent-hash": ExchangeType(
         lambda arguments, _around: ChoiceMatcher(ConsistentHash(arguments)), check_arguments
     ),
-    JMS_TOPIC: ExchangeType(lambda _arguments, _around: selector_matcher()),
+    JMS_TOPIC: ExchangeType(lambda _arguments, _around: selector_matcher(), since=SELECTS),
     LOCAL_RANDOM: ExchangeType(lambda _arguments, around: ChoiceMatcher(LocalRandom(around))),
     "x-modulus-hash": ExchangeType(lambda _arguments, _around: ChoiceMatcher(ModulusHash())),
     RECENT_HISTORY: ExchangeType(lambda _arguments, _around: FanoutMatcher(), check_length),
@@ -75,6 +79,7 @@ EXCHANGE_TYPES: dict[str, ExchangeType] = {
     DELAYED: ExchangeType(
         lambda arguments, around: EXCHANGE_TYPES[type_inside(arguments)].make(arguments, around),
         lambda arguments: EXCHANGE_TYPES[type_inside(arguments)].check(arguments),
+        since=DELAYS,
     ),
 }
 """Those that there are, by name."""
@@ -124,6 +129,11 @@ class ExchangeSpec:
 def routes_as(spec: ExchangeSpec) -> str:
     """The type that says where its messages go."""
     return type_inside(spec.arguments) if spec.type == DELAYED else spec.type
+
+
+def since_of(spec: ExchangeSpec) -> int:
+    """The version of definitions that knows an exchange and where its messages go; 0 is any."""
+    return max(EXCHANGE_TYPES[spec.type].since, EXCHANGE_TYPES[routes_as(spec)].since)
 
 
 PREDECLARED = (

@@ -12,7 +12,7 @@ from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind, Name
-from fluffle.broker.metadata.nodes import DELAYS, SELECTS, Nodes, check_supported, node_name
+from fluffle.broker.metadata.nodes import Nodes, check_supported, node_name
 from fluffle.broker.queues.arguments import (
     Declaration,
     QueueSpec,
@@ -32,9 +32,8 @@ from fluffle.broker.routing.exchange import (
     Exchange,
     ExchangeSpec,
     check_not_default,
-    routes_as,
+    since_of,
 )
-from fluffle.broker.routing.jms_topic import JMS_TOPIC
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
@@ -110,9 +109,8 @@ def declare_exchange(vhost: VirtualHost, spec: ExchangeSpec, nodes: Nodes) -> Ch
     change = changes.declare_exchange(vhost.topology, spec)
     if change.changes_nothing:
         return change
-    feature = SELECTS if routes_as(spec) == JMS_TOPIC else DELAYS if spec.type == DELAYED else 0
-    if feature:
-        change = change._replace(rests_on=(*change.rests_on, *check_supported(feature, nodes)))
+    if since := since_of(spec):
+        change = change._replace(rests_on=(*change.rests_on, *check_supported(since, nodes)))
     if spec.type != DELAYED:
         return change
     delayed_queue = delayed_queue_spec(spec.name, vhost.name, durable=spec.durable)

@@ -3,7 +3,15 @@
 import pytest
 
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, PreconditionFailed
-from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.metadata.nodes import DELAYS, SELECTS
+from fluffle.broker.routing.exchange import (
+    DELAYED,
+    DELAYED_TYPE,
+    EXCHANGE_TYPES,
+    ExchangeSpec,
+    since_of,
+)
+from fluffle.broker.routing.jms_topic import JMS_TOPIC
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.types import Field
 from tests.broker.routing.topologies import (
@@ -198,3 +206,13 @@ def test_a_name_can_be_declared_as_another_type_after_a_delete() -> None:
     delete(made, "x")
     assert declare(made, ExchangeSpec("x", "topic"))
     assert bindings_from(made, "x") == []
+
+
+def test_the_version_of_a_type_and_of_the_one_inside_stand_in_their_rows() -> None:
+    def delayed(inside: str) -> ExchangeSpec:
+        return ExchangeSpec("x", DELAYED, arguments={DELAYED_TYPE: ("S", inside.encode())})
+
+    plain = {name: since_of(ExchangeSpec("x", name)) for name in EXCHANGE_TYPES if name != DELAYED}
+    assert {name: since for name, since in plain.items() if since} == {JMS_TOPIC: SELECTS}
+    assert since_of(delayed("direct")) == DELAYS
+    assert since_of(delayed(JMS_TOPIC)) == SELECTS
