@@ -19,11 +19,10 @@ from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.services import Services
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
-from fluffle.broker.protocols.amqp091.channel import Channel, ChannelTable
+from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
-from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
@@ -112,7 +111,7 @@ def publishes(
 
         def call() -> int:
             for _ in range(RUNS):
-                on_publishes(channel, batch, never)
+                on_publishes(channel.publisher, batch, never, is_certain=True)
             if queue.purge() != RUNS * run_messages:
                 raise AssertionError("messages are missing")
             return RUNS * run_messages

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import BrokerError, NotFound, NotImplementedHere
+from fluffle.broker.core.client import Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import described, end_consumers, requeue_timed_out
 from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.services import Services
+from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.metadata import Decide, ignore_done
@@ -19,15 +23,52 @@ from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, Pend
 from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, Outcome, SharedCredit
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Basic, Method, encode_method
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.core.observer import ChannelObserver
-    from fluffle.broker.protocols.amqp091.session import AmqpSession
+    from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
     from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
-    from fluffle.broker.protocols.amqp091.tx_methods import Transaction
+    from fluffle.broker.protocols.amqp091.transaction import Transaction
     from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
+
+
+class ChannelConnection(Client, Protocol):
+    """Connection that has channels, as they know it."""
+
+    output: OutputBuffer
+    waiting: WaitingChannels
+
+    def give_up(self, error: Exception) -> None:
+        """Close it for an error of the broker's own that concerns it alone."""
+
+
+class AmqpSession(Session):
+    """Session of a connection that has channels."""
+
+    __slots__ = ("connection", "frame_bytes_max", "notify_cancel", "output", "waiting")
+
+    def __init__(
+        self,
+        connection: ChannelConnection,
+        user: User,
+        vhost: VirtualHost,
+        services: Services,
+        *,
+        notify_cancel: bool,
+    ) -> None:
+        super().__init__(user=user, vhost=vhost, services=services, client=connection)
+        self.connection = connection
+        self.output = connection.output
+        self.waiting = connection.waiting
+        """Channels that cannot go on yet."""
+        self.frame_bytes_max = connection.handshake.frame_bytes_max
+        """What the client takes in one frame; 0 is no limit."""
+        self.notify_cancel = notify_cancel
+        """Whether the client understands a basic.cancel from the server."""
 
 
 T = TypeVar("T")
@@ -131,7 +172,7 @@ class Channel:
 
         If that takes its time, nothing that came behind it on this channel is acted on until then.
         """
-        request = PendingRequest(self, method, decide, done)
+        request = PendingRequest(self.session.waiting, self, method, decide=decide, done=done)
         self.session.metadata.change(request.decide, request.done, request.failed)
         request.wait()
 
@@ -150,7 +191,9 @@ class Channel:
         If the queue is deleted before, `method` is acted on anew, after `undo`.
         """
         if isinstance(answer, Deferred):
-            PendingQuery(self, method, act, unwanted, undo).wait(answer)
+            PendingQuery(
+                self.session.waiting, self, method, act=act, unwanted=unwanted, undo=undo
+            ).wait(answer)
         else:
             act(answer)
 
@@ -221,7 +264,7 @@ def lose_all(channel: Channel) -> Steps[None]:
     committed."""
     transaction = channel.transaction if channel.committing is None else None
     if transaction is not None:
-        yield from transaction.roll_back(channel.unacked)
+        yield from transaction.roll_back()
     yield from channel.settlements.settle_all(Outcome.LOST)
     if transaction is not None:
         yield from channel.unacked.sweep()

@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator
 from fluffle.broker.base.errors import BrokerError, ChannelError, NotAllowed, NotImplementedHere
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
+from fluffle.broker.core.client import SessionChannel
 from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.core.observer import observe_channel
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
-    publish_methods,
     topology_methods,
     tx_methods,
 )
-from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel
 from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
-from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
@@ -36,7 +35,6 @@ def on_flow(channel: Channel, method: Method) -> None:
 
 HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
     ChannelMethods.Flow: on_flow,
-    **publish_methods.HANDLERS,
     **basic_methods.HANDLERS,
     **topology_methods.HANDLERS,
     **tx_methods.HANDLERS,
@@ -112,7 +110,7 @@ class Channels:
         """The channel, if it is open."""
         return self._open.get(number)
 
-    def has(self, channel: Channel) -> bool:
+    def has(self, channel: SessionChannel) -> bool:
         """Whether a channel, not another one of its number, is open."""
         return self._open.get(channel.number) is channel
 

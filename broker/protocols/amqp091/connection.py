@@ -14,12 +14,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import admission
+from fluffle.broker.core.client import SessionChannel
 from fluffle.broker.core.connections import Deadlines
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.read_control import UNREAD_BYTES_MAX, ReadControl, ReadHolds
@@ -36,7 +38,7 @@ from fluffle.broker.process.sockets import (
     shown_address,
 )
 from fluffle.broker.protocols.amqp091 import connection_methods
-from fluffle.broker.protocols.amqp091.channel import Channel
+from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel
 from fluffle.broker.protocols.amqp091.channels import Channels
 from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
 from fluffle.broker.protocols.amqp091.event_handlers import (
@@ -47,13 +49,11 @@ from fluffle.broker.protocols.amqp091.event_handlers import (
     is_settled,
     may_be_answered_too_soon,
 )
-from fluffle.broker.protocols.amqp091.heartbeat import BEATS_PER_INTERVAL, Heartbeat, HeartbeatTimer
 from fluffle.broker.protocols.amqp091.pending_requests import (
     DeferredEvent,
     Occurrence,
     WaitingChannels,
 )
-from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.broker.queues.publish_target import PublishTarget
 from fluffle.protocol.events import method_ids
 from fluffle.protocol.methods import Connection as Methods
@@ -64,6 +64,7 @@ from fluffle.protocol.spec import ProtocolError
 
 if TYPE_CHECKING:
     import ssl
+
 
 WRITE_BUFFER_BYTES_MAX = 1_048_576
 """Beyond this in the transport's buffer, consumers of the connection wait."""
@@ -325,7 +326,7 @@ class Connection(asyncio.Protocol):
         return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
 
     def _go_on(
-        self, channel: Channel | None, ids: tuple[int, int], act: Callable[[], None]
+        self, channel: SessionChannel | None, ids: tuple[int, int], act: Callable[[], None]
     ) -> None:
         """Act on a channel that has waited, if it is still there, and on what came for it; None is
         the connection itself."""
@@ -344,7 +345,7 @@ class Connection(asyncio.Protocol):
             self._read_control.hold("busy")
         self._act_later()
 
-    def _is_there(self, channel: Channel | None) -> bool:
+    def _is_there(self, channel: SessionChannel | None) -> bool:
         """Whether what has waited is still wanted."""
         if channel is None:
             return self.phase not in (ConnectionState.CLOSING, ConnectionState.CLOSED)
@@ -590,3 +591,84 @@ class Connection(asyncio.Protocol):
 def ids_at(occurrence: Occurrence) -> tuple[int, int]:
     """Class and method, as `method_ids` gives them, also of what has waited."""
     return method_ids(occurrence.event if isinstance(occurrence, DeferredEvent) else occurrence)
+
+
+BEATS_PER_INTERVAL = 2
+SILENT_INTERVALS_MAX = 2
+HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+
+class HeartbeatAction(Enum):
+    """Action due after a beat."""
+
+    NOTHING = auto()
+    SEND = auto()
+    GIVE_UP = auto()
+
+
+class Heartbeat:
+    """Heartbeat state of one connection, in both directions."""
+
+    __slots__ = ("_beats", "_silent_intervals", "heard", "spoke")
+
+    def __init__(self) -> None:
+        self.heard = False
+        """Whether anything came in since it was last reset here."""
+        self.spoke = False
+        """Whether anything was written since the last beat."""
+        self._beats = 0
+        self._silent_intervals = 0
+
+    def beat(self, *, listening: bool) -> HeartbeatAction:
+        """Half an interval has passed.  Without `listening` silence does not count."""
+        self._beats += 1
+        if self._beats % BEATS_PER_INTERVAL == 0:
+            silent = listening and not self.heard
+            self._silent_intervals = self._silent_intervals + 1 if silent else 0
+            self.heard = False
+            if self._silent_intervals >= SILENT_INTERVALS_MAX:
+                return HeartbeatAction.GIVE_UP
+        spoke, self.spoke = self.spoke, False
+        return HeartbeatAction.NOTHING if spoke else HeartbeatAction.SEND
+
+
+class HeartbeatTransport(Protocol):
+    """The part of asyncio's transport that heartbeats need."""
+
+    def is_reading(self) -> bool: ...
+
+    def write(self, data: bytes) -> None: ...
+
+
+class HeartbeatTimer:
+    """The heartbeats of one connection, both ways."""
+
+    __slots__ = ("_heard", "_heartbeat", "_line", "_output", "_reads", "_writes")
+
+    def __init__(
+        self,
+        heartbeat: Heartbeat,
+        line: HeartbeatTransport,
+        output: OutputBuffer,
+        heard: Callable[[], int],
+    ) -> None:
+        """`heard`: how often something has come from the client."""
+        self._heartbeat = heartbeat
+        self._line = line
+        self._output = output
+        self._heard = heard
+        self._reads, self._writes = heard(), output.writes
+
+    def beat(self) -> bool:
+        """Half an interval has passed.  False if the client is silent for too long."""
+        heartbeat, output, reads = self._heartbeat, self._output, self._heard()
+        heartbeat.heard |= reads != self._reads
+        heartbeat.spoke |= output.writes != self._writes
+        self._reads = reads
+        verdict = heartbeat.beat(listening=self._line.is_reading())
+        if verdict is HeartbeatAction.SEND:
+            self._line.write(HEARTBEAT_FRAME)
+            output.writes += 1
+            output.written_bytes += len(HEARTBEAT_FRAME)
+        self._writes = output.writes
+        return verdict is not HeartbeatAction.GIVE_UP

@@ -31,9 +31,8 @@ from fluffle.broker.core.admission import admitted
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.process.encryption import certified_name
-from fluffle.broker.protocols.amqp091.channel import once_settled
+from fluffle.broker.protocols.amqp091.channel import AmqpSession, once_settled
 from fluffle.broker.protocols.amqp091.pending_requests import ids_of
-from fluffle.broker.protocols.amqp091.session import AmqpSession
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
 from fluffle.protocol.spec import ProtocolError, ReplyCode

@@ -109,10 +109,11 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
         contents, outline = channel.incoming.intercepted(batch.contents, batch.outline)
         run = Publishes(batch.channel, batch.methods, contents, sum(map(len, contents)), outline)
         cost = len(contents)
+    publisher, is_certain = channel.publisher, channel.is_certain
     try:
-        return cost + on_publishes(channel, run, give_back)
+        return cost + on_publishes(publisher, run, give_back, is_certain=is_certain)
     except LookupTooLong:
-        steps = take_in_steps(channel, run, give_back)
+        steps = take_in_steps(publisher, run, give_back, is_certain=is_certain)
         connection.work = LongEvent(DeferredEvent(batch, mark) if mark else batch, channel, steps)
         return 1
 

@@ -20,7 +20,7 @@ from fluffle.protocol.events import Event, MethodReceived, Publishes, Violation
 from fluffle.protocol.methods import Method, encode_payload
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
+    from fluffle.broker.core.client import SessionChannel
 
 KEPT_BYTES_MAX = 1 << 20
 """Beyond this the connection goes no further: so much is mostly read at once."""
@@ -36,12 +36,12 @@ T = TypeVar("T")
 Ids: TypeAlias = tuple[int, int]
 """Class and method, for errors about them."""
 
-GoOn: TypeAlias = Callable[["Channel | None", Ids, Callable[[], None]], None]
+GoOn: TypeAlias = Callable[["SessionChannel | None", Ids, Callable[[], None]], None]
 """(channel, or None for the connection itself, about which method, what to do there if it is still
 open)."""
 
 
-def no_continuation(_channel: Channel | None, _ids: Ids, _act: Callable[[], None]) -> None:
+def no_continuation(_channel: SessionChannel | None, _ids: Ids, _act: Callable[[], None]) -> None:
     """Where the connection has ended."""
 
 
@@ -123,7 +123,7 @@ class WaitingChannels:
         self.is_blocking = self.is_blocking or event.channel == 0
         return self.is_blocking
 
-    def over(self, channel: Channel | None, ids: Ids, act: Callable[[], None]) -> None:
+    def over(self, channel: SessionChannel | None, ids: Ids, act: Callable[[], None]) -> None:
         """The answer that a channel has waited for is there, or cannot be."""
         self._go_on(channel, ids, act)
 
@@ -145,11 +145,18 @@ class WaitingChannels:
 class PendingRequest:
     """Something that a channel has asked for and that may take its time."""
 
-    __slots__ = ("_channel", "_decide", "_done", "_is_late", "_is_over", "_method")
+    __slots__ = ("_channel", "_decide", "_done", "_is_late", "_is_over", "_method", "_waiting")
 
     def __init__(
-        self, channel: Channel, method: Method, decide: Decide, done: Callable[[], None]
+        self,
+        waiting: WaitingChannels,
+        channel: SessionChannel,
+        method: Method,
+        *,
+        decide: Decide,
+        done: Callable[[], None],
     ) -> None:
+        self._waiting = waiting
         self._channel = channel
         self._method = method
         self._decide = decide
@@ -161,11 +168,11 @@ class PendingRequest:
         """Let the channel wait, unless it is over."""
         if not self._is_over:
             self._is_late = True
-            self._channel.session.waiting.begin(self._channel.number)
+            self._waiting.begin(self._channel.number)
 
     def decide(self) -> Change:
         """What is to change; nothing once nobody waits for it."""
-        if self._is_late and self._channel.number not in self._channel.session.waiting.kept:
+        if self._is_late and self._channel.number not in self._waiting.kept:
             return NOTHING
         return self._decide()
 
@@ -187,24 +194,27 @@ class PendingRequest:
         self._go_on(refuse)
 
     def _go_on(self, act: Callable[[], None]) -> None:
-        self._channel.session.waiting.over(self._channel, ids_of(self._method), act)
+        self._waiting.over(self._channel, ids_of(self._method), act)
 
 
 class PendingQuery(Generic[T]):
     """Query of a channel to a queue that is led elsewhere, which has not been answered yet."""
 
-    __slots__ = ("_act", "_channel", "_method", "_undo", "_unwanted")
+    __slots__ = ("_act", "_channel", "_method", "_undo", "_unwanted", "_waiting")
 
     def __init__(
         self,
-        channel: Channel,
+        waiting: WaitingChannels,
+        channel: SessionChannel,
         method: Method,
+        *,
         act: Callable[[T], None],
         unwanted: Callable[[T], None],
         undo: Callable[[], None],
     ) -> None:
         """`act` goes on with the answer; if the channel has ended by then, `unwanted` does.  `undo`
         comes before the method is acted on anew."""
+        self._waiting = waiting
         self._channel = channel
         self._method = method
         self._act = act
@@ -212,7 +222,7 @@ class PendingQuery(Generic[T]):
         self._undo = undo
 
     def wait(self, later: Deferred[T]) -> None:
-        self._channel.session.waiting.begin(self._channel.number)
+        self._waiting.begin(self._channel.number)
         later.then(self._answered, self._failed)
 
     def _answered(self, answer: T) -> None:
@@ -238,11 +248,11 @@ class PendingQuery(Generic[T]):
             return
         number, method = self._channel.number, self._method
         again = MethodReceived(number, encode_payload(method))
-        self._channel.session.waiting.keeps_first(again)
+        self._waiting.keeps_first(again)
         self._go_on(self._undo)
 
     def _go_on(self, act: Callable[[], None]) -> None:
-        self._channel.session.waiting.over(self._channel, ids_of(self._method), act)
+        self._waiting.over(self._channel, ids_of(self._method), act)
 
 
 def ids_of(method: Method) -> Ids:

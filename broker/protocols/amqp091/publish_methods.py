@@ -1,4 +1,4 @@
-"""basic.publish and confirm.select: runs of frames, and what a client hears of its publishes.
+"""basic.publish: runs of frames, and what a client hears of its publishes.
 
 What is done with a run is the publisher's (`core.publisher`); a hot file.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby, repeat
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.base.errors import BrokerError, NotImplementedHere, PreconditionFailed
+from fluffle.broker.base.errors import BrokerError, NotImplementedHere
 from fluffle.broker.core.confirms import Confirms, Run
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.property_facts import (
@@ -17,7 +17,7 @@ from fluffle.broker.core.property_facts import (
     read_lifetimes,
     remember_facts,
 )
-from fluffle.broker.core.publisher import COPIES_MAX, ROUTE_COST, messages_at_once
+from fluffle.broker.core.publisher import COPIES_MAX, ROUTE_COST, Publisher, messages_at_once
 from fluffle.broker.core.route_lookup import (
     LOOKUP_STOPS_MAX,
     CachedRoute,
@@ -30,11 +30,8 @@ from fluffle.broker.routing.router import RouteInputs
 from fluffle.protocol.events import Publishes
 from fluffle.protocol.methods import (
     Basic,
-    Confirm,
-    Method,
     ack_frame,
     decode_method,
-    make,
     nack_frame,
     return_frame,
 )
@@ -43,7 +40,7 @@ from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.channel import Channel
+    pass
 
 KINDS_MAX = 256
 """So many basic.publish frames that differ are looked up together, for a few milliseconds."""
@@ -59,21 +56,24 @@ PutBack: TypeAlias = Callable[[list[Publishes]], None]
 """Has batches taken next, one by one."""
 
 
-def on_publishes(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
+def on_publishes(
+    publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certain: bool
+) -> int:
     """Take a batch of messages; return its cost: for each routed batch, its queues, and new routes.
 
     One that cannot be sorted, or has too much in it for one turn, is put back in parts.
-    LookupTooLong for one that `take_in_steps` must take.
+    `is_certain`: all is known that was defined before it came.  LookupTooLong for one that
+    `take_in_steps` must take.
     """
-    routes = channel.session.route_cache
+    routes = publisher.session.route_cache
     found_count, routes.stops_left = routes.found_count, LOOKUP_STOPS_MAX
-    cost = take(channel, batch, put_back)
+    cost = take(publisher, batch, put_back, is_certain=is_certain)
     return cost + ROUTE_COST * (routes.found_count - found_count)
 
 
-def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
+def take(publisher: Publisher, batch: Publishes, put_back: PutBack, *, is_certain: bool) -> int:
     """Take a batch as `on_publishes` does, and return the cost without new routes."""
-    session = channel.session
+    session = publisher.session
     methods = batch.methods
     route = session.route_cache.find(methods[0], search_route)
     facts = session.facts.get(batch.outline)
@@ -92,17 +92,15 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
         if len(methods) * len(route.targets) > COPIES_MAX and len(methods) > 1:
             put_back(spans_of(batch, messages_at_once(route.targets)))
             return 1
-        return channel.publisher.publish_run(
-            route, facts, batch, lifetimes_ms, is_certain=channel.is_certain
-        )
+        return publisher.publish_run(route, facts, batch, lifetimes_ms, is_certain=is_certain)
     kinds = dict.fromkeys(methods)
     if len(kinds) > KINDS_MAX:
         put_back(spans_of(batch, KINDS_MAX))
         return 1
     found, refusal = find_routes(session.route_cache, kinds)
-    if not channel.is_certain and (refusal or any(each.misses for each in found.values())):
+    if not is_certain and (refusal or any(each.misses for each in found.values())):
         raise UnconfirmedAbsence
-    cost = channel.publisher.publish_mixed(methods, found, facts, batch, lifetimes_ms)
+    cost = publisher.publish_mixed(methods, found, facts, batch, lifetimes_ms)
     if cost is None:
         put_back(runs_of(batch, repeat(batch.outline)))
         return 1
@@ -111,20 +109,15 @@ def take(channel: Channel, batch: Publishes, put_back: PutBack) -> int:
     return cost
 
 
-def take_in_steps(channel: Channel, run: Publishes, put_back: PutBack) -> Steps[None]:
+def take_in_steps(
+    publisher: Publisher, run: Publishes, put_back: PutBack, *, is_certain: bool
+) -> Steps[None]:
     """Take messages as `take` does, whatever it takes to find where they go.
 
     Those that do not go together are put back in parts, so that nothing has been done of what turns
     out to be refused, or to be in doubt.
     """
-    return take_run(channel, run, put_back, is_certain=channel.is_certain)
-
-
-def take_run(
-    channel: Channel, run: Publishes, put_back: PutBack, *, is_certain: bool
-) -> Steps[None]:
-    """The same; `is_certain`: all is known that was defined before they came."""
-    session = channel.session
+    session = publisher.session
     if len(runs := runs_of(run, repeat(run.outline))) > 1:
         put_back(runs)
         return
@@ -141,7 +134,7 @@ def take_run(
     if isinstance(lifetimes_ms, list) and len(lifetimes_ms) < len(run.methods):
         put_back(parted(run, len(lifetimes_ms)))
         return
-    yield from channel.publisher.publish_run_in_steps(
+    yield from publisher.publish_run_in_steps(
         route, facts, run, lifetimes_ms, is_certain=is_certain
     )
 
@@ -293,19 +286,3 @@ def coalesced(runs: Sequence[Run], others: Sequence[Run], open_from: int) -> lis
         if first > bound:
             answers += [(tag, False) for tag in range(first, last + 1)]
     return answers
-
-
-def on_confirm_select(channel: Channel, method: Method) -> None:
-    """§confirm.select (RabbitMQ): repeating it changes nothing; not with tx."""
-    assert isinstance(method, Confirm.Select)
-    if channel.transaction is not None:
-        raise PreconditionFailed("cannot switch from tx to confirm mode")
-    if channel.confirms is None:
-        channel.publisher.confirm()
-    if not method.nowait:
-        channel.reply(make(Confirm.SelectOk))
-
-
-HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
-    Confirm.Select: on_confirm_select,
-}

@@ -1,281 +1,15 @@
-"""tx.select, commit and rollback, as RabbitMQ does them.
-
-Routes are decided when a message is published; queues, or what has their place by then, see it at
-the commit, which then settles what was acknowledged.  A rollback forgets the messages and puts what
-was acknowledged back into the ledger under the tags it had: nothing is redelivered.
-
-A transaction that is small is committed in one go, and what it records is in one commit of the
-disk.  The others are committed in steps: first all messages, in order, then all settlements.
-"""
+"""confirm.select, tx.select, tx.commit and tx.rollback: the modes of a channel."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
-from fluffle.broker.base.errors import PreconditionFailed, ResourceError
-from fluffle.broker.core.publisher import (
-    TARGETS_AT_ONCE,
-    Publisher,
-    current_target,
-    enqueue_in_steps,
-    waits_for_commit,
-)
-from fluffle.broker.core.route_lookup import PendingEnqueue, RoutedBatch
-from fluffle.broker.core.session import Session
-from fluffle.broker.core.settlement import Stretch, Unacked
+from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
-from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult, PublishReceipt
-from fluffle.broker.queues.queue_api import FINAL, Deferred, DeliveryBatch, Outcome
-from fluffle.protocol.methods import Method, Tx, make
+from fluffle.broker.protocols.amqp091.transaction import PendingTransactionPublishes, Transaction
+from fluffle.protocol.methods import Confirm, Method, Tx, make
 from fluffle.protocol.steps import Steps, Unfinished
-
-MESSAGE_OVERHEAD_BYTES = 64
-"""Memory that a message costs beside its content."""
-
-COST_AT_ONCE = 64
-"""So much of a commit is done without a stop, which takes a millisecond.  To put messages into a
-queue costs 1, and 1 more for each `MESSAGES_PER_COST`; so does a stretch that is settled, and to
-return messages, 1 more for each `RETURNED_PER_COST`."""
-
-COST_IN_ONE_GO = 512
-"""A transaction that costs no more is committed without any."""
-
-MESSAGES_PER_COST = 16
-
-RETURNED_PER_COST = 4
-
-UNDONE_AT_ONCE = 256
-"""So much of what was kept together is undone without a stop, for about a millisecond.  A batch
-costs 1, and so does a stretch; each 1 more for each `UNDONE_PER_COST` of its messages."""
-
-UNDONE_PER_COST = 64
-
-
-class TransactionPublish(NamedTuple):
-    """Messages that have passed all checks."""
-
-    routed: RoutedBatch
-    persistent: bool
-
-
-Settled = tuple[list[Stretch], Outcome]
-
-
-class Transaction:
-    """All that a channel has published and settled since its last commit or rollback: the mode of
-    its publisher.
-
-    It holds what is yet to be done while it is committed or rolled back.
-    """
-
-    __slots__ = (
-        "_bytes",
-        "_publishes",
-        "_returned",
-        "_session",
-        "_settled",
-        "message_count",
-        "settled_count",
-    )
-    is_immediate = False
-    confirms = None
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._bytes = 0
-        """Bytes of the messages that it holds."""
-        self._publishes: deque[TransactionPublish] = deque()
-        self._settled: deque[Settled] = deque()
-        """Messages that are settled for good."""
-        self._returned: deque[Settled] = deque()
-        """Messages that are to be delivered again."""
-        self.message_count = 0
-        """Messages that are to be published."""
-        self.settled_count = 0
-        """Deliveries that are to be settled."""
-
-    def publish(
-        self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool
-    ) -> None:
-        """Keep messages for the commit.  ResourceError when they are too many."""
-        del publisher
-        session = self._session
-        bytes_max = session.limits.uncommitted_bytes_max
-        for routed in routed_batches:
-            size_bytes = held_bytes(routed)
-            if session.uncommitted_bytes + size_bytes > bytes_max:
-                raise ResourceError(f"transactions exceed {bytes_max} bytes on this connection")
-            session.uncommitted_bytes += size_bytes
-            self._bytes += size_bytes
-            self._publishes.append(TransactionPublish(routed, persistent=persistent))
-            self.message_count += len(routed.contents)
-
-    def end(self) -> None:
-        """Do nothing: the channel commits what is left, or rolls it back."""
-
-    def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        """Keep what is to be settled at the commit."""
-        (self._settled if outcome in FINAL else self._returned).append((stretches, outcome))
-        self.settled_count += message_count(stretches)
-
-    def _stretches(self) -> Iterator[Stretch]:
-        """All that is to be settled."""
-        for stretches, _outcome in (*self._settled, *self._returned):
-            yield from stretches
-
-    @property
-    def _cost_at_once(self) -> int:
-        """The cost that may be done without a stop: that of all if it is little."""
-        entries = len(self._publishes), len(self._settled), len(self._returned)
-        if max(entries) <= COST_IN_ONE_GO:
-            put_cost = sum(cost_of(routed) for routed, _persistent in self._publishes)
-            settled = self._settled + self._returned
-            settle_cost = sum(len(stretches) for stretches, _outcome in settled)
-            if put_cost + settle_cost <= COST_IN_ONE_GO:
-                return COST_IN_ONE_GO
-        return COST_AT_ONCE
-
-    def give_back(self, channel: Channel) -> Steps[None]:
-        """Give back what is to be delivered again, which would come again if this failed, too."""
-        yield from self._settle(channel, self._returned, self._cost_at_once)
-
-    def commit(self, channel: Channel, taken: PendingTransactionPublishes) -> Steps[None]:
-        """Publish, then settle for good; `taken` hears of all that is published."""
-        cost, cost_max = 0, self._cost_at_once
-        self._let_go_of_bytes()
-        while self._publishes:
-            routed, persistent = self._publishes.popleft()
-            self.message_count -= len(routed.contents)
-            cost += cost_of(routed)
-            yield from publish_now(channel, routed, taken, persistent=persistent)
-            if cost >= cost_max:
-                cost = 0
-                yield
-        yield from self._settle(channel, self._settled, cost_max)
-        yield from channel.unacked.sweep()
-
-    def _settle(self, channel: Channel, settled: deque[Settled], cost_max: int) -> Steps[None]:
-        """Settle all of it at the queues, so much at a time."""
-        cost = 0
-        while settled:
-            stretches, outcome = settled.popleft()
-            some, rest = stretches[: cost_max - cost], stretches[cost_max - cost :]
-            if rest:
-                settled.appendleft((rest, outcome))
-            self.settled_count -= message_count(some)
-            channel.settlements.settle(some, outcome)
-            cost += len(some)
-            if cost >= cost_max:
-                cost = 0
-                yield
-
-    def roll_back(self, unacked: Unacked) -> Steps[None]:
-        """Forget what was published, and have the ledger as if nothing had been settled."""
-        self._let_go_of_bytes()
-        cost = 0
-        while self._publishes:
-            count = len(self._publishes.popleft().routed.contents)
-            self.message_count -= count
-            cost += 1 + count // UNDONE_PER_COST
-            if cost >= UNDONE_AT_ONCE:
-                cost = 0
-                yield
-        while settled := self._settled or self._returned:
-            stretches, _outcome = settled[0]
-            while stretches:
-                run, start, stop = stretches.pop()
-                self.settled_count -= stop - start
-                cost += 1 + (max(run.head, stop) - start) // UNDONE_PER_COST
-                unacked.unsettle(run, start, stop)
-                if cost >= UNDONE_AT_ONCE:
-                    cost = 0
-                    yield
-            settled.popleft()
-
-    def settled_of(self, delivery_batch: DeliveryBatch) -> list[tuple[int, int]]:
-        """The stretches of a run that are to be settled."""
-        return [(start, stop) for run, start, stop in self._stretches() if run is delivery_batch]
-
-    def _let_go_of_bytes(self) -> None:
-        """Others may be published in their place."""
-        self._session.uncommitted_bytes -= self._bytes
-        self._bytes = 0
-
-
-class PendingTransactionPublishes:
-    """Messages of a transaction: whether all of them were taken."""
-
-    __slots__ = ("_answer", "_left", "are_all")
-
-    def __init__(self) -> None:
-        self.are_all = True
-        """Whether all have been taken, as far as that is known."""
-        self._left = 0
-        """Messages that have no answer yet."""
-        self._answer: Deferred[bool] | None = None
-
-    def wait(self, receipt: PublishReceipt) -> None:
-        """Some of them are taken only if a queue says so, which it has not yet."""
-        self._left += receipt.count
-        receipt.then(self._known)
-
-    def answer(self) -> bool | Deferred[bool]:
-        """Whether all of them were, if that is known; there are no more to come."""
-        if not (self.are_all and self._left):
-            return self.are_all
-        self._answer = Deferred()
-        return self._answer
-
-    def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
-        self._left -= stop - start
-        self.are_all &= is_taken
-        if self._answer is not None and not self._left:
-            self._answer.answer(self.are_all)
-
-
-def publish_now(
-    channel: Channel, routed: RoutedBatch, taken: PendingTransactionPublishes, *, persistent: bool
-) -> Steps[None]:
-    """Put messages into those of their queues that are still there, or return them."""
-    client, vhost = channel.session.client, channel.session.vhost
-    found = [current_target(vhost, target) for target in routed.targets]
-    routed.targets = routed.left = tuple(one for one in found if one is not None)
-    taken.are_all &= len(routed.targets) == len(found)
-    if found and not routed.targets:
-        return
-    if len(routed.targets) > TARGETS_AT_ONCE:
-        are_there = yield from enqueue_in_steps(client, vhost, [routed], persistent=persistent)
-        taken.are_all &= are_there
-    if not channel.is_open:
-        routed.mandatory = False  # basic.return has no channel any more
-    answer = channel.publisher.enqueue(routed, persistent=persistent)
-    if waits_for_commit(answer):
-        channel.recorded()
-    if isinstance(answer, PendingEnqueue):
-        for receipt in answer.receipts:
-            if isinstance(receipt, PublishReceipt):
-                taken.wait(receipt)
-            taken.are_all &= not isinstance(receipt, PartialResult)
-    taken.are_all &= answer is not EnqueueResult.REFUSED
-
-
-def cost_of(routed: RoutedBatch) -> int:
-    """The cost of putting it into its queues, or returning it: see `COST_AT_ONCE`."""
-    if not routed.targets:
-        return 1 + (len(routed.contents) // RETURNED_PER_COST if routed.mandatory else 0)
-    return len(routed.targets) * (1 + len(routed.contents) // MESSAGES_PER_COST)
-
-
-def message_count(stretches: list[Stretch]) -> int:
-    return sum(stop - start for _run, start, stop in stretches)
-
-
-def held_bytes(routed: RoutedBatch) -> int:
-    """Return what a kept batch costs, which for messages without a body is more than they are."""
-    return routed.content_bytes + MESSAGE_OVERHEAD_BYTES * len(routed.contents)
 
 
 def transaction_of(channel: Channel) -> Transaction:
@@ -289,7 +23,8 @@ def on_select(channel: Channel, _method: Method) -> None:
     if channel.confirms is not None:
         raise PreconditionFailed("cannot switch from confirm to tx mode")
     if channel.transaction is None:
-        channel.transaction = channel.publisher.mode = Transaction(channel.session)
+        transaction = Transaction(channel.publisher, channel.settlements)
+        channel.transaction = channel.publisher.mode = transaction
         channel.unacked.keep()
     channel.reply(make(Tx.SelectOk))
 
@@ -300,14 +35,15 @@ def on_commit(channel: Channel, method: Method) -> None:
 
 def commit(channel: Channel, method: Method, transaction: Transaction) -> Steps[None]:
     """Give back, which may be left; then do the rest, whether the channel ends meanwhile or not."""
-    yield from transaction.give_back(channel)
+    yield from transaction.give_back()
     taken = PendingTransactionPublishes()
-    channel.committing = transaction.commit(channel, taken)
+    channel.committing = transaction.commit(taken)
     try:
         for _ in channel.committing:  # not `yield from`: it goes on when this is given up
             yield
     finally:
         channel.committing = None
+    channel.ticket = max(channel.ticket, taken.ticket)
     if channel.is_open:
         channel.ask(method, taken.answer(), partial(committed, channel, method))
 
@@ -323,11 +59,23 @@ def on_rollback(channel: Channel, _method: Method) -> None:
 
 
 def roll_back(channel: Channel, transaction: Transaction) -> Steps[None]:
-    yield from transaction.roll_back(channel.unacked)
+    yield from transaction.roll_back()
     channel.reply(make(Tx.RollbackOk))
 
 
+def on_confirm_select(channel: Channel, method: Method) -> None:
+    """§confirm.select (RabbitMQ): repeating it changes nothing; not with tx."""
+    assert isinstance(method, Confirm.Select)
+    if channel.transaction is not None:
+        raise PreconditionFailed("cannot switch from tx to confirm mode")
+    if channel.confirms is None:
+        channel.publisher.confirm()
+    if not method.nowait:
+        channel.reply(make(Confirm.SelectOk))
+
+
 HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    Confirm.Select: on_confirm_select,
     Tx.Select: on_select,
     Tx.Commit: on_commit,
     Tx.Rollback: on_rollback,

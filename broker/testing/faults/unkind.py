@@ -24,7 +24,7 @@ from typing import Any
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME
+from fluffle.broker.protocols.amqp091.connection import HEARTBEAT_FRAME
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch
 from fluffle.broker.testing.faults.clients import end_consumer, give_back

@@ -11,9 +11,9 @@ from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.core import publisher as publisher_module
 from fluffle.broker.core.connections import SHARE_S
 from fluffle.broker.core.route_lookup import RoutedBatch
-from fluffle.broker.protocols.amqp091 import tx_methods
+from fluffle.broker.protocols.amqp091 import transaction as transaction_module
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
-from fluffle.broker.protocols.amqp091.tx_methods import COST_IN_ONE_GO
+from fluffle.broker.protocols.amqp091.transaction import COST_IN_ONE_GO
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make
 from fluffle.protocol.properties import Properties
 from fluffle.storage.disk import Disk, MemoryDisk
@@ -38,7 +38,7 @@ def slow(edge: Edge) -> Edge:
 
 @pytest.fixture(autouse=True)
 def little_is_undone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tx_methods, "UNDONE_AT_ONCE", 50)
+    monkeypatch.setattr(transaction_module, "UNDONE_AT_ONCE", 50)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_messages_that_are_returned_are_published_in_steps_too(edge: Edge) -> No
 def test_a_queue_that_goes_between_the_steps_of_one_message_counts_like_one_between_messages(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (publisher_module, tx_methods):
+    for module in (publisher_module, transaction_module):
         monkeypatch.setattr(module, "TARGETS_AT_ONCE", 1)
     client, other = edge.connect(), edge.connect()
     queues = [f"q{number}" for number in range(40)]

@@ -15,7 +15,7 @@ import pytest
 
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.base.errors import NotFound, PreconditionFailed, SyntaxFailure
-from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME
+from fluffle.broker.protocols.amqp091.connection import HEARTBEAT_FRAME
 from fluffle.broker.testing.faults.operations import OPERATIONS, perform
 from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
 from tests.broker.testing.conftest import CloseWaits

@@ -2,7 +2,7 @@
 
 from pamqp import frame, heartbeat
 
-from fluffle.broker.protocols.amqp091.heartbeat import HEARTBEAT_FRAME, Heartbeat, HeartbeatAction
+from fluffle.broker.protocols.amqp091.connection import HEARTBEAT_FRAME, Heartbeat, HeartbeatAction
 
 NOTHING, SEND, GIVE_UP = HeartbeatAction.NOTHING, HeartbeatAction.SEND, HeartbeatAction.GIVE_UP
 
