@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import (
     NotFound,
     PreconditionFailed,
@@ -23,6 +24,7 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.client import ObservedChannel
+from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.queues.arguments import QueueType, consumer_arguments
 from fluffle.broker.queues.queue_api import (
     Consumer,
@@ -39,8 +41,13 @@ from fluffle.broker.queues.queue_api import (
 from fluffle.protocol.types import FieldTable
 
 if TYPE_CHECKING:
+    from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.client import SessionChannel
+    from fluffle.broker.core.observer import ChannelObserver
+    from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.core.publisher import Publisher
     from fluffle.broker.core.session import Session
+    from fluffle.broker.core.settlement import Unacked
     from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 
 logger = logging.getLogger(__name__)
@@ -80,6 +87,112 @@ class ConsumerChannel(DeliveryChannel, Protocol[S]):
 
     def credit_of(self, queue: QueueHandle) -> SharedCredit:
         """Room that a consumer of this queue shares with others.  BrokerError if it may not."""
+
+
+class DeliveryWriter(Protocol):
+    """Writes messages to a client as its protocol has them, for one consumer."""
+
+    def send(self, delivery_batch: DeliveryBatch, /) -> None:
+        """Add messages to the output of the client, and count them.  Raises nothing."""
+
+
+class SubscriptionChannel(ConsumerChannel["Subscription"], Protocol):
+    """Channel of a client whose consumers are each a `Subscription`."""
+
+    observer: ChannelObserver | None
+    publisher: Publisher
+
+    @property
+    def unacked(self) -> Unacked:
+        """Ledger of what it was given."""
+
+    @property
+    def loses_consumers(self) -> bool:
+        """Whether it goes on when it has held messages of a consumer for too long."""
+
+    def consumer_lost(self, tag: str) -> None:
+        """A consumer has ended that its client did not stop."""
+
+    def requeue_timed_out(self, late: OverdueDeliveries) -> TimedOutDeliveries:
+        """Put back messages that its client has held for too long."""
+
+    def refuse(self, error: BrokerError) -> None:
+        """Close it for something that its client did not ask for, unless it has ended."""
+
+
+class Subscription:
+    """Consumer of a client that writes what it is given to the client's output: a `ClientSink`."""
+
+    __slots__ = ("_channel", "_is_timed_out", "_output", "_tag", "_writer", "arguments", "consumer")
+
+    def __init__(
+        self, channel: SubscriptionChannel, tag: str, output: OutputBuffer, writer: DeliveryWriter
+    ) -> None:
+        self._channel = channel
+        self._tag = tag
+        self._output = output
+        self._writer = writer
+        self._is_timed_out = False
+        """Whether that has ended it."""
+        self.arguments: FieldTable = EMPTY_DICT
+        self.consumer: Consumer
+        """Until `end`."""
+
+    def end(self) -> None:
+        """Let the consumer go, which has this: it may be held by messages that it was handed."""
+        self._output.forget(self.consumer)
+        del self.consumer
+
+    def room(self, consumer: Consumer) -> int:
+        return self._output.room(consumer)
+
+    def reserve(self, delivery_batch: DeliveryBatch) -> None:
+        self._output.reserve(burst_bytes(delivery_batch))
+
+    def deliver(self, delivery_batch: DeliveryBatch) -> None:
+        """Send a run, or give it back when this consumer has ended since it was handed out."""
+        channel = self._channel
+        if self._is_open:
+            tracer = channel.session.vhost.tracer
+            if tracer is not None:
+                tracer.delivered(channel.publisher.traced, delivery_batch, channel.unacked.next_tag)
+            self._writer.send(delivery_batch)
+            if channel.observer is not None:
+                channel.observer.delivered(delivery_batch)
+        else:
+            self._output.unreserve(burst_bytes(delivery_batch))
+            delivery_batch.holder.queue.settle(
+                delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT
+            )
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """Tell the client that its queue is gone, or may not be read any more."""
+        if consumer_lost(self._channel, self._tag):
+            self._channel.consumer_lost(consumer.tag)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._channel.subscriptions.get(self._tag) is self
+
+    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
+        """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
+        channel = self._channel
+        lost = channel.requeue_timed_out(late)
+        if self._is_open and channel.loses_consumers:
+            channel.session.detach(consumer)
+        self.timed_out(consumer, lost)
+
+    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
+        channel = self._channel
+        log_timeout(channel, consumer.queue, lost, consumer.tag)
+        if self._is_open and channel.loses_consumers:
+            self._is_timed_out = True
+            self.cancelled(consumer)
+        elif not self._is_timed_out:
+            channel.refuse(timeout_error(channel, lost))
+
+    def activity_changed(self, consumer: Consumer) -> None:
+        """Clients are told nothing of that."""
 
 
 @dataclass(frozen=True, slots=True)

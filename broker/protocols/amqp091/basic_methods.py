@@ -14,6 +14,7 @@ from fluffle.broker.base.errors import (
 )
 from fluffle.broker.core.consumer import (
     ConsumerTerms,
+    Subscription,
     consumer_started,
     count_got,
     deliver_ready,
@@ -27,8 +28,8 @@ from fluffle.broker.core.consumer import (
 )
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import SETTLED_AT_ONCE
-from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
+from fluffle.broker.protocols.amqp091.channel import Channel, stop_replies
+from fluffle.broker.protocols.amqp091.subscription import Envelopes, ReplySubscription
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.events import Acks
 from fluffle.protocol.methods import Basic, Method, field_table, get_ok_frame, make
@@ -125,7 +126,10 @@ def on_consume(channel: Channel, method: Method) -> None:
         prefetch=channel.prefetch,
         arguments=field_table(method.arguments),
     )
-    attached = start_consumer(channel, queue, Subscription(channel, tag, queue), terms)
+    session = channel.session
+    frames = Envelopes(channel, tag, session.deliveries_from(queue))
+    sink = Subscription(channel, tag, session.output, frames)
+    attached = start_consumer(channel, queue, sink, terms)
     undo = partial(forget_consumer, channel, tag)
     channel.ask(method, attached, partial(consuming, channel, tag, method), undo=undo)
 
@@ -141,8 +145,7 @@ def consuming(channel: Channel, tag: str, method: Basic.Consume, _attached: None
 def new_tag(channel: Channel, tag: str) -> str:
     """The consumer tag that was asked for, or a generated one.  NotAllowed when it is taken, or
     there are all the consumers that there may be."""
-    replies = channel.reply_subscription
-    if tag in channel.subscriptions or (replies is not None and tag and tag == replies.tag):
+    if tag and (tag in channel.subscriptions or tag == channel.reply_tag):
         raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
     limit = channel.session.limits.consumers_max
     if is_reached(limit, len(channel.subscriptions)):
@@ -155,13 +158,12 @@ def consume_replies(channel: Channel, method: Basic.Consume) -> None:
     tag = new_tag(channel, method.consumer_tag)
     if not method.no_ack:
         raise PreconditionFailed("reply consumer cannot acknowledge")
-    if channel.reply_subscription is not None:
+    if channel.reply_tag:
         raise PreconditionFailed("reply consumer already set")
     replies = channel.session.replies
     name = replies.new_name(channel.session.random_name())
-    channel.reply_subscription = ReplySubscription(channel, tag, name)
-    channel.publisher.reply_to = name
-    replies.add(name, channel.reply_subscription, channel.session.inbox)
+    channel.reply_tag, channel.publisher.reply_to = tag, name
+    replies.add(name, ReplySubscription(channel, tag), channel.session.inbox)
     if not method.nowait:
         channel.reply(make(Basic.ConsumeOk, consumer_tag=tag))
 
@@ -170,12 +172,9 @@ def on_cancel(channel: Channel, method: Method) -> None:
     """Deliver nothing more than what is on its way; an unknown tag is answered all the same."""
     assert isinstance(method, Basic.Cancel)
     tag = method.consumer_tag or ""
-    replies = channel.reply_subscription
     left = stop_consumer(channel, tag)
-    if replies is not None and replies.tag == tag:
-        channel.session.replies.remove(replies.name)
-        channel.reply_subscription = None
-        channel.publisher.reply_to = ""
+    if tag and tag == channel.reply_tag:
+        stop_replies(channel)
     channel.ask(method, left, partial(cancelled, channel, tag, nowait=method.nowait))
 
 

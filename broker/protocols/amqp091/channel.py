@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fluffle.broker.access.users import User
-from fluffle.broker.base.errors import BrokerError, NotFound, NotImplementedHere
+from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound, NotImplementedHere
 from fluffle.broker.core.client import Client
 from fluffle.broker.core.confirms import Confirms
-from fluffle.broker.core.consumer import described, end_consumers, requeue_timed_out
+from fluffle.broker.core.consumer import Subscription, described, end_consumers, requeue_timed_out
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
@@ -24,14 +24,14 @@ from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, Outcome, SharedCredit
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.methods import Basic, Method, encode_method
+from fluffle.protocol.methods import Basic, Method, encode_method, make
+from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
-    from fluffle.broker.protocols.amqp091.subscription import ReplySubscription, Subscription
     from fluffle.broker.protocols.amqp091.transaction import Transaction
     from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
 
@@ -100,7 +100,7 @@ class Channel:
         "outgoing",
         "prefetch",
         "publisher",
-        "reply_subscription",
+        "reply_tag",
         "session",
         "settlements",
         "shared_credit",
@@ -133,7 +133,8 @@ class Channel:
         self.unacked = self.settlements.unacked
         self.subscriptions: dict[str, Subscription] = {}
         """By consumer tag."""
-        self.reply_subscription: ReplySubscription | None = None
+        self.reply_tag = ""
+        """Consumer tag of direct reply-to, while there is such a consumer."""
         self.prefetch = 0
         """For consumers that start from now on; 0 means no limit."""
         self.shared_credit = SharedCredit()
@@ -219,6 +220,16 @@ class Channel:
         """The queue of that name, as `topology.readable_queue` finds it."""
         return readable_queue(self.session, self.queue_name(name))
 
+    @property
+    def loses_consumers(self) -> bool:
+        """Whether its client is told that it has lost a consumer, and keeps the channel."""
+        return self.session.notify_cancel
+
+    def consumer_lost(self, tag: str) -> None:
+        """Tell a client that wants to know that its consumer is gone."""
+        if self.session.notify_cancel:
+            self.reply(make(Basic.Cancel, consumer_tag=tag, nowait=True))
+
     def credit_of(self, queue: QueueHandle) -> SharedCredit:
         """The prefetch that consumers of a queue share (basic.qos, global): for quorum queues there
         is none unless it is switched on, and it is refused.  NotImplementedHere."""
@@ -238,9 +249,8 @@ class Channel:
         self.is_open = False
         self.vouch()
         end_consumers(self)
-        if self.reply_subscription is not None:
-            self.session.replies.remove(self.reply_subscription.name)
-            self.reply_subscription = None
+        if self.reply_tag:
+            stop_replies(self)
         self._do_or_add(lose_all(self))
         self.publisher.end()
         if self.committing is not None:
@@ -257,6 +267,12 @@ class Channel:
         for _ in steps:
             self.session.background_tasks.add(steps, discard_answer)
             break
+
+
+def stop_replies(channel: Channel) -> None:
+    """End its consumer of direct reply-to."""
+    channel.session.replies.remove(channel.publisher.reply_to)
+    channel.reply_tag = channel.publisher.reply_to = ""
 
 
 def lose_all(channel: Channel) -> Steps[None]:
@@ -288,3 +304,17 @@ def once_settled(channel: Channel, method: Method, act: Callable[[], None]) -> N
         once_settled(channel, method, act)
 
     channel.ask(method, queue.settling, known)
+
+
+def close_for(
+    cls: Callable[[int, str, int, int], Method],
+    error: BrokerError | ProtocolError,
+    ids: tuple[int, int],
+) -> Method:
+    """The close of a channel or of a connection that says what was wrong, with which method."""
+    return make(cls, int(error.code), error.reply_text, *ids)
+
+
+def unimplemented() -> BrokerError:
+    """A method of the connection, or of servers only, came on a channel."""
+    return CommandInvalid("unimplemented method")

@@ -9,16 +9,19 @@ from fluffle.broker.base.errors import BrokerError, ChannelError, NotAllowed, No
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
 from fluffle.broker.core.client import SessionChannel
-from fluffle.broker.core.consumer import deliver_ready
+from fluffle.broker.core.consumer import Subscription, deliver_ready
 from fluffle.broker.core.observer import observe_channel
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
     topology_methods,
     tx_methods,
 )
-from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel
-from fluffle.broker.protocols.amqp091.connection_methods import close_for, unimplemented
-from fluffle.broker.protocols.amqp091.subscription import Subscription
+from fluffle.broker.protocols.amqp091.channel import (
+    AmqpSession,
+    Channel,
+    close_for,
+    unimplemented,
+)
 from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
 from fluffle.protocol.methods import Channel as Methods

@@ -38,7 +38,7 @@ from fluffle.broker.process.sockets import (
     shown_address,
 )
 from fluffle.broker.protocols.amqp091 import connection_methods
-from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel
+from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel, close_for
 from fluffle.broker.protocols.amqp091.channels import Channels
 from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
 from fluffle.broker.protocols.amqp091.event_handlers import (
@@ -389,7 +389,7 @@ class Connection(asyncio.Protocol):
         self.end_session()
         self.read_holds.hear()
         self._act_later()
-        self.send(connection_methods.close_for(Methods.Close, error, ids))
+        self.send(close_for(Methods.Close, error, ids))
         self._part_in_time()
 
     # Called by `connection_methods`

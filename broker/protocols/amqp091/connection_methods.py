@@ -431,20 +431,6 @@ def close_wait_s(heartbeat_s: int, *, can_answer: bool) -> int:
     return wait_s if can_answer else min(wait_s, BROKEN_WAIT_S)
 
 
-def close_for(
-    cls: Callable[[int, str, int, int], Method],
-    error: BrokerError | ProtocolError,
-    ids: tuple[int, int],
-) -> Method:
-    """The close of a channel or of a connection that says what was wrong, with which method."""
-    return make(cls, int(error.code), error.reply_text, *ids)
-
-
-def unimplemented() -> BrokerError:
-    """A method of the connection, or of servers only, came on a channel."""
-    return CommandInvalid("unimplemented method")
-
-
 def capabilities_of(client_properties: FieldTable) -> frozenset[str]:
     """The capabilities that a client says it has."""
     _tag, table = client_properties.get("capabilities", ("V", None))

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.traffic import Deliveries
-from fluffle.broker.core.consumer import consumer_lost, log_timeout, timeout_error
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.queues.queue_api import (
-    Consumer,
     DeliveryBatch,
-    Outcome,
     OverdueDeliveries,
     TimedOutDeliveries,
 )
 from fluffle.protocol.hot import build_deliveries, build_mixed_deliveries, renumber
-from fluffle.protocol.methods import Basic, deliver_prefix, make
+from fluffle.protocol.methods import deliver_prefix
 from fluffle.protocol.properties import split_content
 
 if TYPE_CHECKING:
     from fluffle.broker.base.message import Origin
     from fluffle.broker.protocols.amqp091.channel import Channel
     from fluffle.broker.queues.queue_api import QueueHandle
-    from fluffle.protocol.types import FieldTable
 
 Envelope: TypeAlias = tuple[bytes, bytes, bytes]
 """What stands before a delivery tag, and behind it on a first and on a later delivery."""
@@ -37,7 +32,7 @@ ENVELOPES_MAX = 1024
 
 
 class Envelopes:
-    """Builds the frames of deliveries for one consumer tag on one channel."""
+    """Builds the frames of deliveries for one consumer tag on one channel: a `DeliveryWriter`."""
 
     __slots__ = ("_channel", "_deliveries", "_envelopes", "_frame_bytes_max", "_tag")
 
@@ -111,90 +106,14 @@ class Envelopes:
         return deliver_prefix(self._channel.number, self._tag, exchange, routing_key)
 
 
-class Subscription:
-    """The client's end of a consumer: a `ClientSink`."""
-
-    __slots__ = ("_channel", "_envelopes", "_is_timed_out", "_tag", "arguments", "consumer")
-
-    def __init__(self, channel: Channel, tag: str, queue: QueueHandle) -> None:
-        self._channel = channel
-        self._tag = tag
-        self._envelopes = Envelopes(channel, tag, channel.session.deliveries_from(queue))
-        self._is_timed_out = False
-        """Whether that has ended it."""
-        self.arguments: FieldTable = EMPTY_DICT
-        """Of its basic.consume; only where they will be told."""
-        self.consumer: Consumer
-        """Until `end`."""
-
-    def end(self) -> None:
-        """Let the consumer go, which has this: it may be held by messages that it was handed."""
-        self._channel.session.output.forget(self.consumer)
-        del self.consumer
-
-    def room(self, consumer: Consumer) -> int:
-        return self._channel.session.output.room(consumer)
-
-    def reserve(self, delivery_batch: DeliveryBatch) -> None:
-        self._channel.session.output.reserve(burst_bytes(delivery_batch))
-
-    def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """Send a run, or give it back when this consumer has ended since it was handed out."""
-        channel = self._channel
-        if self._is_open:
-            tracer = channel.session.vhost.tracer
-            if tracer is not None:
-                tracer.delivered(channel.publisher.traced, delivery_batch, channel.unacked.next_tag)
-            self._envelopes.send(delivery_batch)
-            if channel.observer is not None:
-                channel.observer.delivered(delivery_batch)
-        else:
-            channel.session.output.unreserve(burst_bytes(delivery_batch))
-            delivery_batch.holder.queue.settle(
-                delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT
-            )
-
-    def cancelled(self, consumer: Consumer) -> None:
-        """Tell a client that wants to know that its queue is gone."""
-        channel = self._channel
-        if consumer_lost(channel, self._tag) and channel.session.notify_cancel:
-            channel.reply(make(Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
-
-    @property
-    def _is_open(self) -> bool:
-        return self._channel.subscriptions.get(self._tag) is self
-
-    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
-        """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
-        lost = self._channel.requeue_timed_out(late)
-        if self._is_open and self._channel.session.notify_cancel:
-            self._channel.session.detach(consumer)
-        self.timed_out(consumer, lost)
-
-    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
-        channel = self._channel
-        log_timeout(channel, consumer.queue, lost, consumer.tag)
-        if self._is_open and channel.session.notify_cancel:
-            self._is_timed_out = True
-            self.cancelled(consumer)
-        elif not self._is_timed_out:
-            channel.refuse(timeout_error(channel, lost))
-
-    def activity_changed(self, consumer: Consumer) -> None:
-        """Clients of AMQP 0-9-1 are told nothing of that."""
-
-
 class ReplySubscription:
     """The requester of direct reply-to: a holder of messages that no queue has held."""
 
-    __slots__ = ("_envelopes", "_output", "name", "tag")
+    __slots__ = ("_envelopes", "_output")
 
     no_ack = True
 
-    def __init__(self, channel: Channel, tag: str, name: str) -> None:
-        self.tag = tag
-        self.name = name
-        """The routing key that reaches this channel."""
+    def __init__(self, channel: Channel, tag: str) -> None:
         self._envelopes = Envelopes(channel, tag, channel.session.traffic.replies)
         self._output = channel.session.output
 

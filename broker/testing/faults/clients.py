@@ -15,10 +15,10 @@ from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import ConnectionForced, NotFound, PreconditionFailed, SyntaxFailure
 from fluffle.broker.core.client import channel_row, connection_row, consumer_row
 from fluffle.broker.core.connections import close_connection
+from fluffle.broker.core.consumer import Subscription
 from fluffle.broker.definitions.file_format import plain
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.subscription import Subscription
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.queue_api import (
     Consumer,

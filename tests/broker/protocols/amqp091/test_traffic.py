@@ -139,8 +139,7 @@ def test_replies_are_counted_apart() -> None:
     consume = make(Basic.Consume, queue="amq.rabbitmq.reply-to", consumer_tag="r", no_ack=True)
     client.call(consume, Basic.ConsumeOk)
     (channel,) = client.connection.channels
-    assert channel.reply_subscription is not None
-    client.publish(b"answer", queue=channel.reply_subscription.name)
+    client.publish(b"answer", queue=channel.publisher.reply_to)
     assert counts(traffic.replies) == {"consumed_auto_ack": 1}
     assert counts(traffic.from_queues) == {}
 
