@@ -55,8 +55,8 @@ class SettlementObserver(Protocol):
     """Sees what a client settles."""
 
     def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        """Messages are in the client's hands no more, and their queues know.  The end of a channel
-        says so of what was left, even if that is nothing."""
+        """Messages are in the client's hands no more, and their queues are about to act on it.  The
+        end of a channel says so of what was left, even if that is nothing."""
 
 
 def first_tag_of(delivery_batch: DeliveryBatch) -> int:
@@ -262,7 +262,8 @@ class Settlements:
         self._session = session
         self.unacked = Unacked()
         self.observer: SettlementObserver | None = None
-        """Sees what is settled, once the queues know."""
+        """Sees what is settled before the queues act on it, so that what follows from it, as a dead
+        letter, is seen after it."""
         self.ticket = 0
         """Of the last commit that makes a settlement safe."""
         self.pending: dict[QueueHandle, SettlementStatus] = {}
@@ -270,6 +271,8 @@ class Settlements:
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Tell the queues what became of messages that the ledger has let go."""
+        if self.observer is not None:
+            self.observer.settled(stretches, outcome)
         session, count, of_quorum_queues = self._session, 0, 0
         if session.has_put and outcome in BY_CLIENT:
             for queue in dict.fromkeys(each.delivery_batch.holder.queue for each in stretches):
@@ -289,8 +292,6 @@ class Settlements:
             traffic = session.traffic
             traffic.from_quorum_queues.acknowledged += of_quorum_queues
             traffic.from_queues.acknowledged += count - of_quorum_queues
-        if self.observer is not None:
-            self.observer.settled(stretches, outcome)
 
     def settle_rest(self, outcome: Outcome) -> Steps[None]:
         """Settle what the ledger has left to be taken, too; if it is much, some at a time."""
