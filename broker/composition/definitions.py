@@ -47,8 +47,7 @@ from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.runtime.timers import LocalQueueClock, QueueTiming
 from fluffle.broker.transfer.converter import Converter
 from fluffle.broker.transfer.dead_letters import DeadLetters
-from fluffle.broker.vhosts.declare_warnings import DeclareWarnings
-from fluffle.broker.vhosts.queue_changes import delete_disused
+from fluffle.broker.vhosts.queue_changes import DeclareWarnings, delete_disused
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:

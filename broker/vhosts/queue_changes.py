@@ -1,16 +1,19 @@
-"""Changes of queues and exchanges: decided here, applied elsewhere.
+"""Changes of queues and exchanges: decided here, applied elsewhere, with warnings for a declare.
 
-Errors have RabbitMQ's texts.
+Errors have RabbitMQ's texts.  Arguments without effect are logged once each, for the first queue
+that has one.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import is_reached
 from fluffle.broker.base.delayed_queues import exchange_of, is_delayed_queue
 from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.base.logs import event
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind, Name
 from fluffle.broker.metadata.nodes import Nodes, check_supported, node_name
 from fluffle.broker.queues.arguments import (
@@ -19,11 +22,20 @@ from fluffle.broker.queues.arguments import (
     check_close,
     check_equivalent,
     delayed_queue_spec,
+    features_not_in_effect,
     queue_spec,
     takes_for_classic,
 )
 from fluffle.broker.queues.journal import Owner, QueueDefinition, is_same
 from fluffle.broker.queues.queue_api import QueueHandle
+from fluffle.broker.queues.settings import (
+    NO_POLICY,
+    EffectivePolicy,
+    QueueSettings,
+    SettingsFrom,
+    unusable_arguments,
+    why_at_most_once,
+)
 from fluffle.broker.routing import changes
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.changes import RemovalPlan, removal
@@ -35,6 +47,8 @@ from fluffle.broker.routing.exchange import (
     since_of,
 )
 from fluffle.broker.vhosts.vhost import VirtualHost
+
+logger = logging.getLogger(__name__)
 
 
 def queue_name(vhost: VirtualHost, name: str) -> Name:
@@ -213,3 +227,56 @@ def unbind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
     if is_bound and kind is DestinationKind.QUEUE:
         vhost.queue(destination, owner)
     return changes.unbind(vhost.topology, binding)
+
+
+EffectivePolicyFrom: TypeAlias = Callable[[str, QueueSpec], EffectivePolicy]
+
+
+def no_policies(_vhost: str, _spec: QueueSpec) -> EffectivePolicy:
+    """Return no policy, where there are none."""
+    return NO_POLICY
+
+
+class DeclareWarnings:
+    """Warnings for the arguments of new queues, and the settings of all queues."""
+
+    __slots__ = ("_definition", "_noticed", "_settings")
+
+    def __init__(
+        self, settings: SettingsFrom, definition: EffectivePolicyFrom = no_policies
+    ) -> None:
+        """`definition`: what the policies of a queue say, which `settings` heed."""
+        self._settings = settings
+        self._definition = definition
+        self._noticed: set[str] = set()
+
+    def settings_of(self, vhost: str, spec: QueueSpec) -> QueueSettings:
+        """Return the settings of a queue.  If they are less safe than its definition suggests, that
+        is logged, once for each queue."""
+        settings = self._settings(vhost, spec)
+        reason = why_at_most_once(spec, self._definition(vhost, spec), settings)
+        if reason and self._is_news(f"{vhost} {spec.name} {reason}"):
+            event(
+                logger, logging.WARNING, "dead_letters_need_not_arrive",
+                reason=reason, queue=spec.name, vhost=vhost,
+            )  # fmt: skip
+        return settings
+
+    def new_queue(self, spec: QueueSpec, vhost: str) -> None:
+        for feature in features_not_in_effect(spec):
+            if self._is_news(feature):
+                event(
+                    logger, logging.WARNING, "not_yet_in_effect",
+                    feature=feature, queue=spec.name, vhost=vhost,
+                )  # fmt: skip
+        for argument, reason in unusable_arguments(spec, self._settings(vhost, spec)).items():
+            if self._is_news(f"{argument} {reason}"):
+                event(
+                    logger, logging.WARNING, "argument_ignored",
+                    argument=argument, reason=reason, queue=spec.name, vhost=vhost,
+                )  # fmt: skip
+
+    def _is_news(self, what: str) -> bool:
+        is_news = what not in self._noticed
+        self._noticed.add(what)
+        return is_news

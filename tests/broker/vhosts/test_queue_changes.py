@@ -10,7 +10,7 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.queues import arguments
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, queue_spec
 from fluffle.broker.queues.settings import EffectivePolicy, QueueSettings, by_arguments, settings_of
-from fluffle.broker.vhosts.declare_warnings import DeclareWarnings
+from fluffle.broker.vhosts.queue_changes import DeclareWarnings
 from fluffle.protocol.wire import to_table
 
 DROPS = "its overflow is drop-head, and not reject-publish"
