@@ -6,7 +6,6 @@ It is an `Observer` of connections.  `TimelineTap` and `SettlementTap` see what 
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -316,21 +315,17 @@ def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLette
     timeline of a virtual host."""
 
     def dead_letter(vhost: str, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        timeline = of(vhost)
         parcels = dead.parcels or (None,) * len(dead.contents)
         pairs = zip(dead.contents, parcels, strict=True)
         new = [content for content, pending in pairs if pending is None or not pending.tries]
-        timeline, key = of(vhost), settings.dead_letter_routing_key
-        where = f"to exchange {settings.dead_letter_exchange!r}"
-        where += f" with key {key!r}" if key is not None else ""
-
-        def note() -> None:
-            if new:
-                timeline.died(queue, dead.reason, new, where)
-            if dead.unwanted:
-                timeline.dropped(queue, dead.reason, dead.unwanted)
-
-        # a settlement is observed once its queue knows, so after the death that it may be
-        asyncio.get_running_loop().call_soon(note)
+        if new:
+            key = settings.dead_letter_routing_key
+            where = f"to exchange {settings.dead_letter_exchange!r}"
+            where += f" with key {key!r}" if key is not None else ""
+            timeline.died(queue, dead.reason, new, where)
+        if dead.unwanted:
+            timeline.dropped(queue, dead.reason, dead.unwanted)
         inner(vhost, queue, settings, dead)
 
     return dead_letter
