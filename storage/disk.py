@@ -10,9 +10,10 @@ commits return before they are durable, and `after_power_loss` shows what would 
 
 import contextlib
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from fluffle.storage.errors import DiskFull, StorageError
@@ -36,6 +37,8 @@ class WriteTransaction:
     trim_keys_max: int = 0
     removes: list[tuple[Table, bytes]] = field(default_factory=list)
     """Keys that are not there do not matter."""
+    catalog_removes: list[Iterable[bytes]] = field(default_factory=list)
+    """Keys of the catalog, very many: each is made where the commit deletes it, once."""
     puts: list[tuple[Table, bytes, bytes]] = field(default_factory=list)
     """Keys of the hot table only rise."""
 
@@ -160,6 +163,8 @@ class MemoryDisk:
         finished, trimmed = self._trim(work.trims, work.trim_keys_max)
         for table, key in work.removes:
             self._remove(table, key)
+        for key in chain.from_iterable(work.catalog_removes):
+            self._remove(Table.CATALOG, key)
         for table, key, value in work.puts:
             self._put(table, key, bytes(value))
         self.commit_number += 1

@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from struct import Struct, unpack_from
 from struct import error as StructError  # noqa: N812  it is an exception
@@ -164,6 +165,9 @@ class Environment:
                 finished, trimmed = self._trim(transaction, work) if work.trims else (0, 0)
                 for touched, key in work.removes:
                     transaction.delete(key, db=self._databases[touched])
+                touched = Table.CATALOG
+                for key in chain.from_iterable(work.catalog_removes):
+                    transaction.delete(key, db=self._databases[touched])
                 for touched, key, value in work.puts:
                     self._put(transaction, touched, key, value)
                 touched = None
@@ -193,6 +197,7 @@ class Environment:
             or self._uncounted_bytes > COUNTED_BYTES
             or now_s - self._counted_s > COUNTED_S
             or bool(work.trims)
+            or bool(work.catalog_removes)
             or any(table is not HOT for table, _ in work.removes)
         )
         if is_due:

@@ -18,7 +18,7 @@ interpreter is not needed: `docs/decisions/0005-writer-thread-or-process.md`.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -56,17 +56,21 @@ SLICE = 1024
 class Batch:
     """Changes of logs, in order, and values of other tables."""
 
-    __slots__ = ("changes", "size_bytes", "values")
+    __slots__ = ("catalog_removes", "changes", "removed_count", "size_bytes", "values")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.values: dict[tuple[Table, bytes], bytes | None] = {}
         """Table and key -> value as on disk; None removes."""
+        self.catalog_removes: list[Iterable[bytes]] = []
+        """Keys that go before `values` are written.  Invariant: none was in `values` before."""
+        self.removed_count = 0
+        """How many keys these are."""
         self.size_bytes = 0
         """Bytes of payload and values."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.values)
+        return bool(self.changes or self.values or self.catalog_removes)
 
     def append(self, group: int, index: int, payload: bytes, *, tag: int = 0) -> None:
         """Add an entry to a group's log.
@@ -98,13 +102,24 @@ class Batch:
         """Delete a definition, if there is one."""
         self.erase(Table.CATALOG, catalog_key(kind, name))
 
+    def remove_all(self, kind: str, names: Iterable[bytes], count: int) -> None:
+        """Delete very many definitions: `names` are asked for, once, in the thread that commits.
+
+        Only for a batch that has no values yet: the commit would put what is deleted here.
+        """
+        assert not self.values, "values come behind what is removed by thousands"
+        self.catalog_removes.append(catalog_key(kind, name) for name in names)
+        self.removed_count += count
+
     def write(self, table: Table, key: bytes, value: bytes) -> None:
         """Write a value of a table other than hot, in place of what was there."""
         self.values[table, key] = value
         self.size_bytes += len(value)
 
     def add(self, other: "Batch") -> None:
-        """Add everything of another batch behind what is here."""
+        """Add everything of another batch, which removes nothing by thousands, behind what is
+        here."""
+        assert not other.catalog_removes, "a batch that removes by thousands goes alone"
         self.changes += other.changes
         self.values.update(other.values)
         self.size_bytes += other.size_bytes
@@ -356,13 +371,17 @@ class Store:
         self._running = []
         self._began_s = self._now_s()
         size_bytes = 0
+        catalog_removes: list[Iterable[bytes]] = []
         while self._submitted and size_bytes < COMMIT_BYTES_MAX:
+            if values and self._submitted[0][0].catalog_removes:
+                break  # a commit removes before it puts
             batch, on_durable = self._submitted.popleft()
+            catalog_removes += batch.catalog_removes
             self._running.append((batch, on_durable))
             changes += batch.changes
             values.update(batch.values)
             size_bytes += batch.size_bytes
-        work = WriteTransaction()
+        work = WriteTransaction(catalog_removes=catalog_removes)
         for (table, key), value in values.items():
             if value is None:
                 work.removes.append((table, key))

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key
+from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key, encode_keys
 from fluffle.broker.durability.definitions.image import KEPT, Image, VhostImage
 from fluffle.broker.durability.definitions.node_identity import (
     IDENTITY,
@@ -29,7 +29,7 @@ from fluffle.broker.durability.journals.local_journal import (
     read_seen,
 )
 from fluffle.broker.durability.journals.priority_journal import LEVEL
-from fluffle.broker.metadata.change import Key, Kind
+from fluffle.broker.metadata.change import FactGroup, Key, Kind
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import Binding, DestinationKind
@@ -118,6 +118,9 @@ class Recorder:
 
     def remove(self, kind: Kind, key: Key) -> None:
         self._commits.remove(kind, encode_key(key))
+
+    def remove_group(self, group: FactGroup) -> None:
+        self._commits.remove_all(group.kind, encode_keys(group), len(group.values))
 
 
 KINDS = frozenset((*Kind, SEEN, SPILL, KNOWN_PEER, IDENTITY, JOURNAL, KEYS, LEVEL))

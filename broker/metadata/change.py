@@ -113,13 +113,6 @@ class RemovedFacts(Collection[Fact]):
     def __contains__(self, fact: object) -> bool:
         return any(fact == each for each in self)
 
-    @property
-    def outliving(self) -> Iterator[Fact]:
-        """Return the facts that were to be there after a restart, without naming the others."""
-        groups = (group for group in self.groups if group.outlives)
-        others = (fact for fact in self.others if fact.outlives)
-        return chain(chain.from_iterable(groups), others)
-
     def joined(self, other: RemovedFacts) -> RemovedFacts:
         return RemovedFacts(self.groups + other.groups, self.others + other.others)
 
@@ -171,6 +164,9 @@ class Facts(Protocol):
     def remove(self, kind: Kind, key: Key) -> None:
         """Remove a fact."""
 
+    def remove_group(self, group: FactGroup) -> None:
+        """Remove very many facts of one kind; their keys may be asked for later, by a thread."""
+
 
 class NoFacts:
     """Remembers nothing: for what ends with the process."""
@@ -181,6 +177,9 @@ class NoFacts:
         """Do nothing: no fact is read again."""
 
     def remove(self, kind: Kind, key: Key) -> None:
+        """Do nothing: no fact is read again."""
+
+    def remove_group(self, group: FactGroup) -> None:
         """Do nothing: no fact is read again."""
 
 

@@ -19,7 +19,7 @@ from fluffle.broker.base.errors import (
     PreconditionFailed,
     ResourceLocked,
 )
-from fluffle.broker.metadata.change import Change, Facts
+from fluffle.broker.metadata.change import Change, Facts, in_groups
 
 Decide: TypeAlias = Callable[[], Change]
 """Looks at what is applied here and says what is to change; changes nothing by itself.
@@ -76,8 +76,11 @@ class LocalMetadata:
         """`done` is called before this returns, and before all other notifications."""
         del failed
         change = decide()
-        removes, puts = change.removes, change.puts
-        for kind, key, _, outlives in removes if isinstance(removes, tuple) else removes.outliving:
+        puts, removes = change.puts, in_groups(change.removes)
+        for group in removes.groups:
+            if group.outlives:
+                self._facts.remove_group(group)
+        for kind, key, _, outlives in removes.others:
             if outlives:
                 self._facts.remove(kind, key)
         for kind, key, value, outlives in puts:

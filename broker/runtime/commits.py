@@ -15,7 +15,7 @@ is durable once `durable` is as great.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from fluffle.broker.runtime.turn import Turn, do_nothing
@@ -171,6 +171,14 @@ class Commits:
         self.batch().remove(kind, name)
         self._define()
 
+    def remove_all(self, kind: str, names: Iterable[bytes], count: int) -> None:
+        """Delete very many definitions, which are named while they are deleted: see
+        `Batch.remove_all`."""
+        if self._batches[-1].values:
+            self._batches.append(Batch())
+        self._batches[-1].remove_all(kind, names, count)
+        self._define()
+
     def touch(self) -> None:
         """Something was added to what `batch` returned."""
         self._turn.touch_record()
@@ -237,7 +245,9 @@ class Commits:
             return
         self._began_s = self._now_s()
         self.done.written_bytes += sum(batch.size_bytes for batch in batches)
-        self.done.changes += sum(len(batch.changes) + len(batch.values) for batch in batches)
+        self.done.changes += sum(
+            len(batch.changes) + len(batch.values) + batch.removed_count for batch in batches
+        )
         for batch in batches[:-1]:
             self._store.submit(batch)
         self._store.submit(batches[-1], self._on_durable)

@@ -228,6 +228,30 @@ def bindings_at_once(client: Client) -> Iterator[bytes]:
         yield encode_method(1, declare) + binds + encode_method(1, delete)
 
 
+def durable_bindings_at_once(client: Client) -> Iterator[bytes]:
+    """The same of durable bindings, which lead to an exchange that is always there."""
+    for number in count():
+        name = f"flood-{client.socket.getsockname()[1]}-{number}"
+        declare = make(
+            Exchange.Declare, exchange=name, exchange_type="topic", durable=True, nowait=True
+        )
+        delete = make(Exchange.Delete, exchange=name, nowait=True)
+        binds = b"".join(
+            encode_method(
+                1,
+                make(
+                    Exchange.Bind,
+                    destination="amq.fanout",
+                    source=name,
+                    routing_key=f"{key}.#",
+                    nowait=True,
+                ),
+            )
+            for key in range(MANY_BINDINGS)
+        )
+        yield encode_method(1, declare) + binds + encode_method(1, delete)
+
+
 def large_declares(client: Client, one: Callable[[int], bytes]) -> Iterator[bytes]:
     """Declarations with as many arguments as a frame holds, of the same queue."""
     inside = fields(one)
@@ -377,6 +401,7 @@ FLOODERS: Mapping[str, Flooder] = {
     "1,000 queues a message": many_targets,
     "a route a message": many_routes,
     "10,000 bindings at once": bindings_at_once,
+    "10,000 durable bindings at once": durable_bindings_at_once,
     "arguments of 115 kB": partial(large_declares, one=numbered_field),
     "57,500 void arguments": partial(large_declares, one=void_field),
     "acks out of order": acks_out_of_order,

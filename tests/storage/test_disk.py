@@ -1,6 +1,6 @@
 """What a disk must do, the fake and LMDB alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -53,6 +53,24 @@ def test_removing_comes_before_putting_and_what_is_not_there_does_not_matter(dis
     removes = [(Table.CATALOG, key) for key in (b"a", b"b", b"none")]
     disk.commit(WriteTransaction(removes=removes, puts=[(Table.CATALOG, b"a", b"anew")]))
     assert everything(disk, Table.CATALOG) == {"a": "anew"}
+
+
+def test_keys_that_are_made_while_they_are_removed_go_before_what_is_put(disk: Disk) -> None:
+    put(disk, Table.CATALOG, a="1", b="2", c="3")
+    made: list[bytes] = []
+
+    def keys() -> Iterator[bytes]:
+        for key in (b"a", b"b", b"none"):
+            made.append(key)
+            yield key
+
+    work = WriteTransaction(
+        catalog_removes=[keys(), iter([b"d"])], puts=[(Table.CATALOG, b"a", b"anew")]
+    )
+    assert made == []
+    disk.commit(work)
+    assert made == [b"a", b"b", b"none"]
+    assert everything(disk, Table.CATALOG) == {"a": "anew", "c": "3"}
 
 
 def test_trims_share_a_number_of_keys(disk: Disk) -> None:

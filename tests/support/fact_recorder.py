@@ -1,6 +1,6 @@
 """Facts that are kept as they are told, for tests of those who tell them."""
 
-from fluffle.broker.metadata.change import Key, Kind
+from fluffle.broker.metadata.change import FactGroup, Key, Kind
 
 
 class FactRecorder:
@@ -17,6 +17,10 @@ class FactRecorder:
     def remove(self, kind: Kind, key: Key) -> None:
         self.told += 1
         del self.known[kind, key]
+
+    def remove_group(self, group: FactGroup) -> None:
+        for fact in group:
+            self.remove(fact.kind, fact.key)
 
     def names(self, kind: Kind) -> list[Key]:
         return sorted(key for known, key in self.known if known is kind)

@@ -9,7 +9,7 @@ missing from what was written before: `decode` says what it was then.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
-from fluffle.broker.metadata.change import Key, Kind
+from fluffle.broker.metadata.change import Fact, Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
@@ -59,6 +59,12 @@ class Codec(NamedTuple):
 
 def encode_key(key: Key) -> bytes:
     return _packed(key)
+
+
+def encode_keys(facts: Iterable[Fact]) -> Iterator[bytes]:
+    """Yield the keys of facts, in whatever thread asks for them."""
+    pack = msgpack.Packer(unicode_errors=TEXT_ERRORS).pack
+    return (pack(fact.key) for fact in facts)
 
 
 def encode(kind: Kind, value: object) -> bytes:

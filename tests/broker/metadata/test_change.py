@@ -73,7 +73,6 @@ def test_groups_are_the_facts_that_they_name(
     assert tuple(grouped) == facts
     assert len(grouped) == len(facts)
     assert bool(grouped) == bool(facts)
-    assert tuple(grouped.outliving) == tuple(fact for fact in facts if fact.outlives)
     assert all(fact in grouped for fact in facts)
     assert binding(key="none") not in grouped
     assert Change(grouped).changes_nothing == (not facts)

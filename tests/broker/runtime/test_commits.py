@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.durability.journals.local_journal import LocalJournals
@@ -86,3 +88,71 @@ def test_what_is_told_by_who_went_on_is_written(harness: Harness) -> None:
         harness.run()
         assert harness.writer.step()
         harness.run()
+
+
+def names_of(harness: Harness) -> set[bytes]:
+    return {name for name, _ in harness.store.catalog.items("binding")}
+
+
+def test_very_many_definitions_are_named_by_the_commit_that_removes_them(harness: Harness) -> None:
+    for name in (b"a", b"b", b"c"):
+        harness.commits.put("binding", name, b"v")
+    harness.run()
+    harness.writer.step()
+    named: list[bytes] = []
+
+    def names() -> Iterator[bytes]:
+        for name in (b"a", b"b"):
+            named.append(name)
+            yield name
+
+    before = harness.commits.done.changes
+    harness.commits.remove_all("binding", names(), 2)
+    harness.run()
+    assert (named, harness.commits.done.changes) == ([], before + 2)
+    harness.writer.step()
+    assert named == [b"a", b"b"]
+    assert names_of(harness) == {b"c"}
+
+
+class Waiter:
+    """Waits for one commit."""
+
+    durable = 0
+
+    def on_durable(self, ticket: int) -> None:
+        self.durable = ticket
+
+
+@given(st.lists(st.tuples(st.sampled_from("pra|"), st.sets(st.sampled_from("abc"), min_size=1))))
+def test_what_is_put_and_removed_by_many_is_so_in_the_order_in_which_it_came(
+    asked: list[tuple[str, set[str]]],
+) -> None:
+    """p puts, r removes one by one, a removes all at once, | ends a turn, and maybe a commit."""
+    harness, known = Harness(), set[bytes]()
+    for what, some in asked:
+        names = {name.encode() for name in some}
+        if what == "p":
+            for name in names:
+                harness.commits.put("binding", name, b"v")
+            known |= names
+        elif what == "|":
+            harness.run()
+            if "a" in some:
+                harness.writer.step()
+            continue
+        elif what == "r":
+            for name in names:
+                harness.commits.remove("binding", name)
+        else:
+            harness.commits.remove_all("binding", iter(names), len(names))
+        if what in "ra":
+            known -= names
+    waiter, ticket = Waiter(), harness.commits.ticket
+    harness.commits.wait(waiter, ticket)
+    harness.run()
+    while not waiter.durable:
+        harness.writer.step()
+        harness.run()
+    assert waiter.durable == ticket
+    assert names_of(harness) == known
