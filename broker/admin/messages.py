@@ -27,7 +27,7 @@ from fluffle.protocol.properties import Properties, decode_properties
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientChannel, ListedClient
-    from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
+    from fluffle.broker.queues.queue_api import DeliveryBatch
 
 
 MESSAGES_MAX = 10_000

@@ -488,7 +488,6 @@ class Cluster:
         self.links.remove_peer(node)
         self.running.forget_node(node)
         self.common_time.forget(node)
-        self.progress.forget(node)
         self.session_router.removed(node)
 
     def set_peer(self, node: NodeId, address: ListenAddress) -> None:

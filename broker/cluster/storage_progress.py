@@ -203,17 +203,8 @@ class StorageProgress:
         self._found: dict[NodeId, tuple[int, int]] = {}
         """Nodes whose disks were put back, with the incarnation and life in which that was said."""
         self._rows_by_witness: dict[NodeId, list[DurableCommit]] = {}
-        """By node of the cluster, all that it has said last of this one."""
-
-    @property
-    def witnesses(self) -> Collection[NodeId]:
-        """The nodes whose last statement of this one is kept."""
-        return self._rows_by_witness.keys()
-
-    def forget(self, node: NodeId) -> None:
-        """Forget what a node has said: it is none of the cluster any more."""
-        self._rows_by_witness.pop(node, None)
-        self._found.pop(node, None)
+        """By node, all that it has said last of this one.  It stays when that node has left the
+        cluster, because it stays true: this disk has had what it says."""
 
     def may_begin_as(self, incarnation: int) -> bool:
         """Whether this disk has what others know of the member as which it is to begin.

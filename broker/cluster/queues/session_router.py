@@ -53,8 +53,8 @@ SEARCH_S_MAX = 1.0
 just won may not serve yet, and in a minority there is none."""
 
 BEAT_S = 1.0
-SILENT_BEATS_MAX = 5
-SILENT_BEATS_MOST = 60
+SILENT_BEATS = 5
+SILENT_BEATS_MAX = 60
 """A session that has got no reply for so many beats begins anew: an answer that stands
 beside the others may be lost.  Likewise twice as many each time.  One that has asked for nothing
 and has consumers asks its leader whether it still leads."""
@@ -107,13 +107,13 @@ class LeaderRoute:
         self.asked = 0
         """How many members were asked."""
         self.search_s = SEARCH_S
-        self.silent_beats_max = SILENT_BEATS_MAX
+        self.silent_beats_max = SILENT_BEATS
 
     def touch(self) -> None:
         """Have what the session has to say sent before this turn ends, or in a while if it may."""
         session, routes = self.session, self._routes
         if session.deferrable and not session.has_output:
-            routes._report_later(self)
+            routes.report_later(self)
             return
         routes.touched[self] = None
         routes.transport.turn.touch_consensus()
@@ -385,7 +385,7 @@ class LeaderRoutes:
         if not frame.term:
             self._learn(route, frame)
             return
-        route.silent_beats_max = SILENT_BEATS_MAX
+        route.silent_beats_max = SILENT_BEATS
         asked = route.session.leader
         events = apply_frame(route.session, frame)
         self._waiting.pop(route, None)
@@ -403,11 +403,12 @@ class LeaderRoutes:
         if route.session.has_output:
             route.touch()
         elif route.session.unreported_bytes:
-            self._report_later(route)
+            self.report_later(route)
         if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
-    def _report_later(self, route: LeaderRoute) -> None:
+    def report_later(self, route: LeaderRoute) -> None:
+        """Have what a session has received reported in a while, with that of others."""
         if not self._unreported:
             self.transport.loop.call_later(REPORT_S, self._report_received)
         self._unreported[route] = None
@@ -500,7 +501,7 @@ class LeaderRoutes:
             if self._beat - since < route.silent_beats_max:
                 continue
             del self._waiting[route]
-            route.silent_beats_max = min(2 * route.silent_beats_max, SILENT_BEATS_MOST)
+            route.silent_beats_max = min(2 * route.silent_beats_max, SILENT_BEATS_MAX)
             leader = route.session.leader
             if leader is None:
                 continue

@@ -184,18 +184,6 @@ def test_who_begins_as_a_member_has_all_that_was_known_of_that_one() -> None:
         assert bool(again.ended) is not is_let_in
 
 
-def test_who_has_left_is_not_heard_any_more() -> None:
-    b = End("b", lives(0), 70)
-    b.met_by(End("a", lives(0), 50, incarnation=2))
-    again = End("a", lives(0, 49), 50, incarnation=0)
-    again.met_by(b)
-    assert [*again.progress.witnesses] == ["b"]
-    again.progress.forget("b")
-    assert not again.progress.witnesses
-    assert again.progress.may_begin_as(2)
-    assert again.ended == []
-
-
 def test_what_is_known_already_is_not_told_again() -> None:
     a, b = End("a", lives(0), 50), End("b", lives(0), 70)
     b.met_by(a)

@@ -335,7 +335,7 @@ MESSAGE = Message(b"x", delivery_mode=DeliveryMode.PERSISTENT)
 ANSWER_S_MAX = 30.0
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def some_queues_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that replicas have answered before the last queue is asked."""
     monkeypatch.setattr(publisher, "TARGETS_AT_ONCE", 32)
@@ -357,6 +357,7 @@ async def bind_all(cluster: Cluster, channel_at: ChannelAt) -> None:
             await queue.bind("amq.fanout")
 
 
+@pytest.mark.usefixtures("some_queues_take_a_turn")
 @pytest.mark.slow("a cluster is told of hundreds of queues, one after the other")
 async def test_a_publisher_hears_of_hundreds_of_queues_of_which_some_are_replicated(
     channel_at: ChannelAt,
