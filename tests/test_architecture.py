@@ -31,6 +31,7 @@ EXCEPTIONS: dict[str, str] = {
         "all of `GroupOwner`, and what is defined"
     ),
     "public-methods broker/queues/engine.py:Queue": "all that may be asked of a queue, once",
+    "public-methods broker/runtime/commits.py:Commits": "all that a node writes, and when",
     "public-methods raft/multiraft.py:MultiRaft": "all of consensus that a host calls",
     "public-methods broker/testing/cluster/process.py:ProcessLoop": "what nodes ask of asyncio",
 }

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from fluffle.broker.core.publisher import Publisher
     from fluffle.broker.core.session import Session
     from fluffle.broker.core.settlement import Unacked
-    from fluffle.broker.queues.queue_api import Deferred, QueueHandle
 
 logger = logging.getLogger(__name__)
 

@@ -113,7 +113,7 @@ class LeaderRoute:
         """Have what the session has to say sent before this turn ends, or in a while if it may."""
         session, routes = self.session, self._routes
         if session.deferrable and not session.has_output:
-            routes.report_later(self)
+            routes._report_later(self)
             return
         routes.touched[self] = None
         routes.transport.turn.touch_consensus()
@@ -403,11 +403,11 @@ class LeaderRoutes:
         if route.session.has_output:
             route.touch()
         elif route.session.unreported_bytes:
-            self.report_later(route)
+            self._report_later(route)
         if self._on_rest is not do_nothing:
             self._see_whether_at_rest()
 
-    def report_later(self, route: LeaderRoute) -> None:
+    def _report_later(self, route: LeaderRoute) -> None:
         """Have what a session has received reported in a while, with that of others."""
         if not self._unreported:
             self.transport.loop.call_later(REPORT_S, self._report_received)
