@@ -141,7 +141,7 @@ class Channel:
         self.last_queue_name = ""
         self.ticket = 0
         """Of the last commit that makes something safe which was done on this channel, settlements
-        apart."""
+        and transactions apart."""
 
     def recorded(self) -> None:
         """Something was done that is safe once the commit that collects has been done."""
@@ -157,8 +157,10 @@ class Channel:
 
         It vouches for every declaration, too, since it may be about another's.
         """
-        commits = self.session.commits
+        commits, transaction = self.session.commits, self.transaction
         ticket = max(self.ticket, self.settlements.ticket, commits.defined)
+        if transaction is not None:
+            ticket = max(ticket, transaction.ticket)
         if ticket > commits.durable:
             self.session.output.hold(ticket)
             commits.wait(self.session.output, ticket)

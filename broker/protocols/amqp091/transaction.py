@@ -76,6 +76,7 @@ class Transaction:
         "_settlements",
         "message_count",
         "settled_count",
+        "ticket",
     )
     is_immediate = False
     confirms = None
@@ -94,6 +95,9 @@ class Transaction:
         """Messages that are to be published."""
         self.settled_count = 0
         """Deliveries that are to be settled."""
+        self.ticket = 0
+        """Of the last commit of the disk that makes something safe which it has published; 0 if
+        none has to."""
 
     def publish(
         self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool
@@ -148,7 +152,8 @@ class Transaction:
             routed, persistent = self._publishes.popleft()
             self.message_count -= len(routed.contents)
             cost += cost_of(routed)
-            yield from publish_now(self._publisher, routed, taken, persistent=persistent)
+            if (yield from publish_now(self._publisher, routed, taken, persistent=persistent)):
+                self.ticket = self._publisher.session.commits.ticket
             if cost >= cost_max:
                 cost = 0
                 yield
@@ -206,11 +211,9 @@ class Transaction:
 class PendingTransactionPublishes:
     """Messages of a transaction: whether all of them were taken."""
 
-    __slots__ = ("_answer", "_left", "are_all", "ticket")
+    __slots__ = ("_answer", "_left", "are_all")
 
     def __init__(self) -> None:
-        self.ticket = 0
-        """Of the commit that makes all of them safe; 0 if none has to."""
         self.are_all = True
         """Whether all have been taken, as far as that is known."""
         self._left = 0
@@ -242,28 +245,28 @@ def publish_now(
     taken: PendingTransactionPublishes,
     *,
     persistent: bool,
-) -> Steps[None]:
-    """Put messages into those of their queues that are still there, or return them."""
+) -> Steps[bool]:
+    """Put messages into those of their queues that are still there, or return them; whether they
+    are safe only once the disk has them."""
     client, vhost = publisher.session.client, publisher.session.vhost
     found = [current_target(vhost, target) for target in routed.targets]
     routed.targets = routed.left = tuple(one for one in found if one is not None)
     taken.are_all &= len(routed.targets) == len(found)
     if found and not routed.targets:
-        return
+        return False
     if len(routed.targets) > TARGETS_AT_ONCE:
         are_there = yield from enqueue_in_steps(client, vhost, [routed], persistent=persistent)
         taken.are_all &= are_there
     if not publisher.is_open:
         routed.mandatory = False  # basic.return has no channel any more
     answer = publisher.enqueue(routed, persistent=persistent)
-    if waits_for_commit(answer):
-        taken.ticket = publisher.session.commits.ticket
     if isinstance(answer, PendingEnqueue):
         for receipt in answer.receipts:
             if isinstance(receipt, PublishReceipt):
                 taken.wait(receipt)
             taken.are_all &= not isinstance(receipt, PartialResult)
     taken.are_all &= answer is not EnqueueResult.REFUSED
+    return waits_for_commit(answer)
 
 
 def cost_of(routed: RoutedBatch) -> int:

@@ -43,7 +43,6 @@ def commit(channel: Channel, method: Method, transaction: Transaction) -> Steps[
             yield
     finally:
         channel.committing = None
-    channel.ticket = max(channel.ticket, taken.ticket)
     if channel.is_open:
         channel.ask(method, taken.answer(), partial(committed, channel, method))
 

@@ -332,6 +332,24 @@ def test_commit_ok_comes_once_the_last_of_it_is_on_disk() -> None:
     assert client.names() == ["Tx.CommitOk"]
 
 
+def test_a_channel_that_closes_amid_a_commit_vouches_for_what_is_recorded_of_it() -> None:
+    harness = Harness()
+    client = harness.publisher()
+    client.send(messages(PUBLISHED, durable=True))
+    commits = harness.edge.services.runtime.commits
+    first = commits.ticket
+    assert commits.durable < first
+    begun(harness.edge, client)
+    (committing,) = client.connection.channels
+    committing.refuse(AccessRefused("no"))
+    harness.edge.run()
+    while commits.durable < first:
+        client.expect_nothing()
+        assert harness.writer.step()
+        harness.edge.run()
+    assert client.names() == ["Channel.Close"]
+
+
 def test_a_small_transaction_is_in_one_commit_of_the_disk() -> None:
     harness = Harness()
     client = harness.publisher()
