@@ -161,6 +161,12 @@ class Access:
             return LoginRefused(f"user '{name}' can only connect via localhost")
         return user
 
+    def current(self, user: User) -> User | None:
+        """The user as he is now; None if he is gone, or it is another of that name, or has another
+        password by now, which nobody gave."""
+        found = self.users.get(user.name)
+        return found if found is not None and found.password == user.password else None
+
     # Facts, wherever they were decided
 
     def put_user(self, user: User) -> None:

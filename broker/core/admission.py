@@ -30,20 +30,26 @@ def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
     vhost = services.vhosts.get(vhost_name)
     if vhost is None:
         raise NotAllowed(f"vhost {vhost_name} not found")
-    refused = f"access to vhost '{vhost_name}' refused for user '{user.name}'"
-    if services.access.users.get(user.name) is not user:
-        raise NotAllowed(refused)  # another of that name, whose password nobody gave
+    refused = vhost_refused(user, vhost_name)
+    current = services.access.current(user)
+    if current is None:
+        raise refused
     limit = vhost.limits.max_connections
     if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_TO_VHOST, vhost_name)):
-        raise NotAllowed(f"{refused}: connection limit ({limit}) is reached")
-    limit = user.limits.max_connections
+        raise NotAllowed(f"{refused.explanation}: connection limit ({limit}) is reached")
+    limit = current.limits.max_connections
     if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_OF_USER, user.name)):
         raise NotAllowed(
             f"connection refused for user '{user.name}': user connection limit ({limit}) is reached"
         )
     if (user.name, vhost_name) not in services.access.permissions:
-        raise NotAllowed(refused)
+        raise refused
     return vhost
+
+
+def vhost_refused(user: User, vhost_name: str) -> NotAllowed:
+    """The error for a user who may not open a virtual host, or is not there to open it."""
+    return NotAllowed(f"access to vhost '{vhost_name}' refused for user '{user.name}'")
 
 
 def check_channel_limit(access: Access, user: User) -> None:
@@ -84,15 +90,10 @@ def check_consumers(connection: ClientConnection, session: Session) -> None:
 def expulsion(services: Services, session: Session) -> ConnectionForced | None:
     """Why a connection has to go, if it has to: its user or its virtual host is gone."""
     if session.user.name not in services.access.users:
-        return user_deleted(session.user.name)
+        return ConnectionForced(f"user '{session.user.name}' is deleted")
     if services.vhosts.get(session.vhost.name) is not session.vhost:
         return ConnectionForced(f"vhost '{session.vhost.name}' is deleted")
     return None
-
-
-def user_deleted(name: str) -> ConnectionForced:
-    """The error that ends what a user has open who is deleted."""
-    return ConnectionForced(f"user '{name}' is deleted")
 
 
 def ask_again(session: Session) -> None:

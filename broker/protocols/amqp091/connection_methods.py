@@ -332,7 +332,8 @@ def open_vhost(connection: Connection, method: Methods.Open) -> None:
     assert handshake.user is not None
     vhost = admitted(services, handshake.user, method.virtual_host)
     notify_cancel = "consumer_cancel_notify" in handshake.capabilities
-    session = AmqpSession(connection, handshake.user, vhost, services, notify_cancel=notify_cancel)
+    user = services.access.users[handshake.user.name]  # as he is by now
+    session = AmqpSession(connection, user, vhost, services, notify_cancel=notify_cancel)
     connection.begin(session)
     for observer in services.observers:
         observer.opened(connection, session)
@@ -342,7 +343,7 @@ def open_vhost(connection: Connection, method: Methods.Open) -> None:
         logging.INFO,
         "connection_opened",
         connection=connection.name,
-        user=handshake.user.name,
+        user=user.name,
         vhost=vhost.name,
         client=handshake.client_name,
     )

@@ -28,7 +28,7 @@ from fluffle.broker.core.admission import (
     ask_again,
     check_channel_limit,
     expulsion,
-    user_deleted,
+    vhost_refused,
 )
 from fluffle.broker.core.client import ClientChannel, ClientConsumer, Handshake
 from fluffle.broker.core.confirms import Confirms
@@ -138,7 +138,7 @@ class RequestChannel:
     ) -> None:
         self._services = services
         self.session = Session(user=user, vhost=vhost, services=services, client=client)
-        self._has_lost_user = services.access.users.get(user.name) is not user
+        self._has_lost_user = services.access.current(user) is None
         """Whether the user was deleted, though there may be another of that name by now."""
         services.access.listen(user.name, self._on_access)
         self.is_certain = services.read_barrier.is_complete
@@ -236,9 +236,10 @@ class RequestChannel:
         self._has_lost_user |= self.session.user.name not in self._services.access.users
 
     def refresh(self) -> None:
-        """Ask again what the user may.  ConnectionForced if he is gone, or his virtual host."""
+        """Ask again what the user may.  NotAllowed if he is gone, as RabbitMQ refuses who logs in,
+        ConnectionForced if his virtual host is."""
         if self._has_lost_user:
-            raise user_deleted(self.session.user.name)
+            raise vhost_refused(self.session.user, self.session.vhost.name)
         why = expulsion(self._services, self.session)
         if why is not None:
             raise why
@@ -636,4 +637,4 @@ async def admit(services: Services, user: User, vhost_name: str) -> None:
             raise
         await knowledge_of(read_barrier)
         admitted(services, user, vhost_name)
-    check_channel_limit(services.access, user)
+    check_channel_limit(services.access, services.access.current(user) or user)

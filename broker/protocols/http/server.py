@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from ssl import SSLContext
 from urllib.parse import urlsplit
@@ -295,14 +296,14 @@ class ManagementEndpoint:
             await self._know()
         self._check(endpoint, user, names)
         async with self._bodies.of(request, endpoint) as body:
-            user = user if user is ANONYMOUS else self._still(user)
-            self._check(endpoint, user, names)  # the virtual host may be there only now
+            user = self._still_allowed(endpoint, user, names)
             verbs = self._verbs if request.method in READS else self._verbs.of(user)
             headers, ends = request.headers, ends_of(request)
             call = Call(verbs, user, names, request.query, body, headers, ends)
             reply = await self._acted(endpoint, call, request.rel_url.raw_path)
             if self._is_in_doubt(endpoint, reply):
                 await self._know()
+                call = replace(call, user=self._still_allowed(endpoint, user, names))
                 reply = await self._acted(endpoint, call, request.rel_url.raw_path)
             return reply
 
@@ -346,12 +347,13 @@ class ManagementEndpoint:
         self._watch.logged_in(request.transport)
         return user
 
-    def _still(self, user: User) -> User:
-        """As he is once the body has come, which may have taken long.  Refusal if he is gone, or
-        it is another of that name, whose password nobody gave."""
-        found = self._verbs.context.access.users.get(user.name)
-        if found is None or found.password != user.password:
+    def _still_allowed(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> User:
+        """The user as he is after a wait, which may have been long.  Refusal if he may not any
+        more, or is gone, or it is another of that name."""
+        found = user if user is ANONYMOUS else self._verbs.context.access.current(user)
+        if found is None:
             raise login_failed()
+        self._check(endpoint, found, names)  # the virtual host may be there only now
         return found
 
     def _check(self, endpoint: Endpoint, user: User, names: Mapping[str, str]) -> None:

@@ -141,6 +141,22 @@ def test_a_login_does_not_survive_its_user() -> None:
     client.expect_closed(530, "access to vhost '/' refused for user 'alice'")
 
 
+def test_a_login_survives_a_change_of_its_user_and_has_what_is_new() -> None:
+    edge = Edge()
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    client.expect(Connection.Start, channel=0)
+    client.call(start_ok("\0alice\0wonder"), Connection.Tune, channel=0)
+    edge.editor.put_user(replace(edge.access.users["alice"], tags=("impersonator",)))
+    tune_ok = Connection.TuneOk(2047, 131_072, 0)
+    client.send(encode_method(0, tune_ok), encode_method(0, Connection.Open("/")))
+    client.expect(Connection.OpenOk, channel=0)
+    client.open_channel()
+    client.declare("q")
+    client.publish(b"x", properties=Properties(user_id="bob"))
+    assert client.ready_count() == 1
+
+
 def test_nothing_is_counted_or_told_once_a_connection_is_gone() -> None:
     edge = Edge()
     clients = [connect(edge), edge.connect(), knock(edge)]

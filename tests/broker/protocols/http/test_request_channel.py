@@ -11,17 +11,25 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.access.access import put_user
+from fluffle.broker.access.limits import UserLimits
+from fluffle.broker.access.passwords import hashed
+from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import (
     AccessRefused,
-    ConnectionForced,
     InternalError,
+    NotAllowed,
     NotFound,
     QueueDeleted,
 )
 from fluffle.broker.core.topology import declare_exchange, delete_exchange, readable_queue
 from fluffle.broker.metadata.change import Facts
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
-from fluffle.broker.protocols.http.request_channel import Addresses, HttpClient, RequestChannel
+from fluffle.broker.protocols.http.request_channel import (
+    Addresses,
+    HttpClient,
+    RequestChannel,
+    admit,
+)
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.routing.exchange import ExchangeSpec
@@ -40,8 +48,9 @@ class Node:
     def __init__(self, make_metadata: Callable[[Apply, Facts], Metadata] = LocalMetadata) -> None:
         self.edge = Edge(make_metadata=make_metadata)
 
-    def request(self) -> RequestChannel:
-        user = self.edge.access.users["guest"]
+    def request(self, user: User | None = None) -> RequestChannel:
+        """Of guest as he is now, or as he was when he was asked for his password."""
+        user = user or self.edge.access.users["guest"]
         return RequestChannel(self.edge.services, HttpClient(user, ENDS), user, self.edge.vhost)
 
     async def begun(self, request: Awaitable[T]) -> asyncio.Future[T]:
@@ -152,25 +161,27 @@ async def test_a_right_that_is_lost_counts_at_once() -> None:
     with pytest.raises(AccessRefused):
         await node.outcome(channel.change("Exchange.Delete", decide))
     node.edge.editor.delete_user("guest")
-    with pytest.raises(ConnectionForced, match="user 'guest' is deleted"):
+    with pytest.raises(NotAllowed, match="refused for user 'guest'"):
         await node.outcome(channel.change("Exchange.Delete", decide))
 
 
 async def test_a_namesake_of_the_user_is_another() -> None:
     """He was never asked for his password."""
     node = Node()
+    user = node.edge.access.users["guest"]
     channel = node.request()
     editor = node.edge.editor
     editor.delete_user("guest")
     editor.grant_everything("guest", b"other", ["/"])
-    with pytest.raises(ConnectionForced, match="user 'guest' is deleted"):
+    with pytest.raises(NotAllowed, match="refused for user 'guest'"):
         await node.outcome(declaring(channel, "x"))
     channel.end()
-    user = replace(node.edge.access.users["guest"])
-    late = RequestChannel(node.edge.services, HttpClient(user, ENDS), user, node.edge.vhost)
-    with pytest.raises(ConnectionForced, match="user 'guest' is deleted"):
+    late = node.request(user)
+    with pytest.raises(NotAllowed, match="refused for user 'guest'"):
         await node.outcome(declaring(late, "x"))
     late.end()
+    with pytest.raises(NotAllowed, match="refused for user 'guest'"):
+        await admit(node.edge.services, user, "/")
     assert node.edge.vhost.topology.find("x") is None
 
 
@@ -183,6 +194,31 @@ async def test_a_user_who_is_changed_meanwhile_is_the_same() -> None:
     assert channel.session.user.tags == ("monitoring",)
     channel.end()
     assert "guest" not in node.edge.access.listened_to
+
+
+async def test_so_is_one_who_was_changed_before_he_had_a_channel() -> None:
+    node = Node()
+    user = node.edge.access.users["guest"]
+    limits = UserLimits(max_connections=0)
+    node.edge.editor.put_user(replace(user, tags=("monitoring",), limits=limits))
+    channel = node.request(user)
+    await node.outcome(declaring(channel, "x"))
+    assert channel.session.user.tags == ("monitoring",)
+    channel.end()
+    with pytest.raises(NotAllowed, match=r"user connection limit \(0\) is reached"):
+        await admit(node.edge.services, user, "/")
+    node.edge.editor.put_user(user)
+    await admit(node.edge.services, replace(user), "/")
+
+
+async def test_who_has_another_password_by_now_is_not_the_one_who_gave_the_first() -> None:
+    node = Node()
+    user = node.edge.access.users["guest"]
+    node.edge.editor.put_user(replace(user, password=hashed(b"other")))
+    channel = node.request(user)
+    with pytest.raises(NotAllowed, match="refused for user 'guest'"):
+        await node.outcome(declaring(channel, "x"))
+    channel.end()
 
 
 async def test_a_queue_that_is_deleted_before_it_answers_is_looked_for_again() -> None:

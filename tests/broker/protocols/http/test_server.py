@@ -15,6 +15,7 @@ from aiohttp import ClientSession
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.users import User
+from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.http import server
 from fluffle.broker.protocols.http.call import STRETCH_BYTES_MAX, VALUES_MAX
 from fluffle.broker.protocols.http.idle_clients import ClientLimits, ConnectionGuard
@@ -343,3 +344,37 @@ async def test_that_something_has_failed_here_is_logged() -> None:
         told = (type(error), error, None)
         record = logging.LogRecord("", logging.ERROR, "", 0, "Unhandled", (), told)
         assert server.is_ours(record) is is_told
+
+
+@pytest.mark.parametrize(
+    ("change", "answered"),
+    [
+        (("PUT", "user-limits/late/max-channels", {"value": 5}), 404),
+        (("PUT", "users/late", {"password": "other", "tags": "administrator"}), 401),
+        (("DELETE", "users/late", None), 401),
+    ],
+)
+async def test_what_is_asked_again_is_asked_by_the_user_as_he_is_then(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[str, str, object],
+    answered: int,
+) -> None:
+    """What was answered elsewhere before, and comes to be known here, may be about him."""
+    async with management(tmp_path) as api:
+        first = {"password": "s", "tags": "administrator"}
+        assert (await api.ask("PUT", "users/late", json=first))[0] == 201
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        assert (await api.ask("PUT", "permissions/%2F/late", json=everything))[0] == 201
+
+        async def learn(_read_barrier: object) -> None:
+            monkeypatch.undo()
+            method, path, body = change
+            assert (await api.ask(method, path, json=body))[0] == 204
+
+        monkeypatch.setattr(server, "knowledge_of", learn)
+        monkeypatch.setattr(type(LOCAL_READ_BARRIER), "is_complete", False)
+        asked = await api.ask(
+            "POST", "bindings/%2F/e/none/q/none", user=("late", "s"), json={"routing_key": ""}
+        )
+        assert asked[0] == answered, asked
