@@ -225,7 +225,7 @@ class Config:
     """None for a node that is alone."""
     quorum: QuorumConfig = QuorumConfig()
     limits: Limits = Limits()
-    interceptors: InterceptorConfig = InterceptorConfig()
+    stamps: InterceptorConfig = InterceptorConfig()
     """Messages are as clients publish them unless it says otherwise."""
     users: Mapping[str, str] = field(
         default_factory=lambda: {DEFAULT_USER: DEFAULT_PASSWORD}, repr=False

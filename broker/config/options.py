@@ -185,7 +185,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     with_first_start(fields)
     with_quorum(fields)
     with_limits(fields)
-    fields["interceptors"] = InterceptorConfig(**taken(fields, STAMPS_PREFIX))
+    fields["stamps"] = InterceptorConfig(**taken(fields, STAMPS_PREFIX))
     try:
         with_cluster(fields)
     except ValueError as error:

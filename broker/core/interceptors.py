@@ -42,9 +42,9 @@ class Interceptors:
 
 def interceptors_of(config: Config, clock: Clock) -> Interceptors | None:
     """That of a node; None if it leaves messages as they are."""
-    if config.interceptors == InterceptorConfig():
+    if config.stamps == InterceptorConfig():
         return None
-    return Interceptors(config.interceptors, config.node_name, clock.wall_ms)
+    return Interceptors(config.stamps, config.node_name, clock.wall_ms)
 
 
 class IncomingInterceptor:

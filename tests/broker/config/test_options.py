@@ -117,7 +117,7 @@ def test_the_headers_that_a_node_adds_reach_the_config() -> None:
         set_header_routing_node="Keep",
         set_header_sent_time="yes",
     )
-    assert settings.config == Config(interceptors=InterceptorConfig("overwrite", "keep", sent=True))
+    assert settings.config == Config(stamps=InterceptorConfig("overwrite", "keep", sent=True))
 
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="HOSTNAME"))
     config, cluster = Config(), ClusterConfig({}, b"")
     groups = {"cluster_": cluster, "quorum_": config.quorum, "limits_": config.limits}
-    groups["stamps_"] = config.interceptors
+    groups["stamps_"] = config.stamps
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
 
     first = {"first_user": "guest", "first_password": "guest", "first_vhost": "/"}

@@ -304,7 +304,7 @@ def test_paths_may_be_strings(tmp_path: Path) -> None:
 def test_what_a_node_is_told_an_embedded_one_may_be_told() -> None:
     config = Config(
         listen=ListenAddress("127.0.0.1", 0),
-        interceptors=InterceptorConfig(OVERWRITE, OVERWRITE, sent=True),
+        stamps=InterceptorConfig(OVERWRITE, OVERWRITE, sent=True),
         quorum=QuorumConfig(relaxed_redeclare=True),
     )
     with (
