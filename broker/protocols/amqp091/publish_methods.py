@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby, repeat
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from fluffle.broker.base.errors import BrokerError, NotImplementedHere
 from fluffle.broker.core.confirms import Confirms, Run
@@ -38,9 +38,6 @@ from fluffle.protocol.methods import (
 from fluffle.protocol.properties import OUTLINED_BYTES_MAX, raw_properties, split_content
 from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
-
-if TYPE_CHECKING:
-    pass
 
 KINDS_MAX = 256
 """So many basic.publish frames that differ are looked up together, for a few milliseconds."""
