@@ -114,7 +114,7 @@ def start(connection: Connection) -> None:
 def offered_mechanisms(connection: Connection) -> tuple[str, ...]:
     """Those that are switched on; EXTERNAL only to who has shown a certificate."""
     allowed = connection.services.mechanisms
-    named = (*MECHANISMS, EXTERNAL) if connection.certificate else tuple(MECHANISMS)
+    named = (*MECHANISMS, EXTERNAL_MECHANISM) if connection.certificate else tuple(MECHANISMS)
     return tuple(name for name in named if name in allowed)
 
 
@@ -146,7 +146,7 @@ def on_start_ok(connection: Connection, method: Method) -> None:
                 observer.logged_in(connection, mechanism, outcome.name)
             propose_limits(connection, outcome)
 
-    if mechanism == EXTERNAL:
+    if mechanism == EXTERNAL_MECHANISM:
         name = certified_name(connection.certificate, connection.services.certificate_login)
         log_in = partial(admit, access, name, from_loopback=connection.is_from_loopback)
     else:
@@ -445,13 +445,13 @@ def text_of(table: FieldTable, name: str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else ""
 
 
-EXTERNAL = "EXTERNAL"
+EXTERNAL_MECHANISM = "EXTERNAL"
 
 Credentials = tuple[str, bytes]
 """A user name and a password."""
 
 
-def plain(response: bytes) -> Credentials:
+def plain_credentials(response: bytes) -> Credentials:
     """RFC 4616: NUL, user name, NUL, password.  SyntaxFailure.
 
     No one acts for another, so an authorization identity in front is refused, as by RabbitMQ.
@@ -462,7 +462,7 @@ def plain(response: bytes) -> Credentials:
     return user_name(parts[0]), parts[1]
 
 
-def amqplain(response: bytes) -> Credentials:
+def amqplain_credentials(response: bytes) -> Credentials:
     """A field table without its length, with LOGIN and PASSWORD.  SyntaxFailure.
 
     One that is no string is blank, and so is refused like a wrong one.
@@ -474,13 +474,16 @@ def amqplain(response: bytes) -> Credentials:
     login, password = table.get("LOGIN"), table.get("PASSWORD")
     if login is None or password is None:
         raise SyntaxFailure("AMQPLAIN auth info does not contain LOGIN and PASSWORD fields")
-    return user_name(string(login)), string(password)
+    return user_name(long_string_or_blank(login)), long_string_or_blank(password)
 
 
-def string(field: Field) -> bytes:
+def long_string_or_blank(field: Field) -> bytes:
     """A long string; blank for a value of another type."""
     value = field[1]
     return value if isinstance(value, bytes) else b""
 
 
-MECHANISMS: dict[str, Callable[[bytes], Credentials]] = {"PLAIN": plain, "AMQPLAIN": amqplain}
+MECHANISMS: dict[str, Callable[[bytes], Credentials]] = {
+    "PLAIN": plain_credentials,
+    "AMQPLAIN": amqplain_credentials,
+}
