@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from fluffle.broker.base.errors import BrokerError, ResourceError
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.core import settlement
-from fluffle.broker.core import settlement as unackeds
 from fluffle.broker.core.settlement import COMPACT_AT, FRONT_RUNS_MAX, Settlements, Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome, QueueHandle, SettlementStatus
@@ -217,7 +216,7 @@ STEPS = st.lists(
 def passed_at_once(request: pytest.FixtureRequest) -> Iterator[int]:
     """So many settled runs are passed at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unackeds, "FRONT_RUNS_MAX", request.param)
+        patch.setattr(settlement, "FRONT_RUNS_MAX", request.param)
         yield request.param
 
 
