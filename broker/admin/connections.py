@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row, Rows, Work
 from fluffle.broker.admin.statistics import ages_asked, channel_details
 from fluffle.broker.admin.users import check_exist
-from fluffle.broker.base.errors import ConnectionForced, NotFound, SyntaxFailure
+from fluffle.broker.base.errors import ConnectionForced, NotFound, PreconditionFailed, SyntaxFailure
 from fluffle.broker.core.client import (
     channel_name,
     channel_row,
@@ -153,12 +153,17 @@ def close(
 ) -> DeferredRow:
     """Close the connections to which all applies that is given; how many there were.
 
-    NotFound when none has that name, or there is no such user or vhost.
+    NotFound when none has that name, or there is no such user or vhost; PreconditionFailed for the
+    name of a request, which is listed with them and ends when it is answered.
     """
     if name is None and user is None and vhost is None and not everybody:
         raise SyntaxFailure("say which connections: by name, user or vhost, or everybody")
     check_exist(context, user, vhost)
     if name is not None and all(connection.name != name for connection in context.connections):
+        if any(request.name == name for request in context.connections.requests):
+            raise PreconditionFailed(
+                f"connection '{name}' is a request of the management API, which ends by itself"
+            )
         raise NotFound(f"no connection '{name}'")
     wanted = given(name=name, user=user, vhost=vhost)
     return context.later(close_those(context, wanted, ConnectionForced(reason)))

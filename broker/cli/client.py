@@ -27,6 +27,7 @@ from fluffle.broker.process.data_directory import (
     lock,
     node_pid,
 )
+from fluffle.protocol.spec import ReplyCode
 
 PING_WAIT_S_MAX = 5.0
 """For the answer to a question that costs nothing: a node that serves has it in milliseconds."""
@@ -261,12 +262,13 @@ def rows_everywhere(client: Client, verb: str, **arguments: object) -> Iterator[
 
 
 def close_everywhere(client: Client, **which: object) -> int:
-    """Return how many connections were closed.  Refused if no node has what was meant;
-    Unreachable."""
+    """Return how many connections were closed.  Refused if no node has what was meant, or the one
+    that has it may not close it; Unreachable."""
     answer = list(answers_of_nodes(client, "connections.close", which))
     done = [each["row"]["closed"] for each in answer if "row" in each]
     if not done and answer:
-        raise refusal(answer[0])
+        why = (each for each in answer if each["error"]["code"] != ReplyCode.NOT_FOUND)
+        raise refusal(next(why, answer[0]))
     return sum(done)
 
 

@@ -13,6 +13,7 @@ from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED
 from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.http.request_channel import Addresses, HttpClient, MessageChannel
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.methods import Basic, Tx, make, pamqp_table
@@ -98,6 +99,22 @@ def test_a_connection_is_closed_with_a_reason() -> None:
     client.expect_closed(320, "CONNECTION_FORCED - maintenance")
     assert states(desk) == ["closing", "running"]
     other.declare("q")
+
+
+async def test_a_request_that_is_listed_is_not_closed_and_that_is_said() -> None:
+    desk = VerbHarness()
+    user = desk.edge.access.users["guest"]
+    client = HttpClient(user, Addresses(("10.0.0.1", 4711), ("10.0.0.2", 15672)))
+    channel = MessageChannel(desk.edge.services, client, user, desk.edge.vhost)
+    channel.begin()
+    assert [row["type"] for row in desk.rows("connections.list")] == ["direct"]
+    assert desk.refusal("connections.close", name=client.name) == (
+        f"PRECONDITION_FAILED: connection '{client.name}' is a request of the management API, "
+        "which ends by itself"
+    )
+    assert desk.ask("connections.close", user="guest") == {"closed": 0}
+    channel.end()
+    assert desk.refusal("connections.close", name=client.name).startswith("NOT_FOUND")
 
 
 @pytest.mark.parametrize(

@@ -244,3 +244,6 @@ def test_who_has_one_that_is_meant_is_enough() -> None:
     assert close_everywhere(client_of(missing, closed("b", 1)), name="c") == 1
     with pytest.raises(RequestRefused, match="no connection 'c'"):
         close_everywhere(client_of(missing, DOWN), name="c")
+    request = {"node": "b", "error": {"code": 406, "name": "PRECONDITION_FAILED", "text": "ends"}}
+    with pytest.raises(RequestRefused, match="ends"):
+        close_everywhere(client_of(missing, request), name="c")
