@@ -208,7 +208,7 @@ class Run:
         await self._serves(node, *self._names)
 
     async def _serves(self, node: str, *queues: str) -> None:
-        """Return when a client can log in and ask for these queues, or raise DeedFailed."""
+        """Return when a client can log in and ask for these queues, or raise NodeActionFailed."""
         (address,) = (each for each in self._system.every_address if each.node == node)
         await await_serving(address, queues, self._order.client_options)
 
@@ -260,7 +260,7 @@ class Run:
 async def await_serving(
     to: NodeAddress, queues: Sequence[str], client_options: ClientOptions
 ) -> None:
-    """Return when a client can log in and ask for these queues, or raise DeedFailed."""
+    """Return when a client can log in and ask for these queues, or raise NodeActionFailed."""
     until_s = time.monotonic() + READY_S
     while True:
         try:

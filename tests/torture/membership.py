@@ -41,7 +41,7 @@ class Operator:
         self._nodes = nodes
 
     async def do_without(self, node: str, *words: str) -> str:
-        """Have another node do it, sooner or later: what that says.  DeedFailed."""
+        """Have another node do it, sooner or later: what that says.  NodeActionFailed."""
         said: dict[str, str] = {}
         for _ in range(ATTEMPTS):
             for name, there in self._nodes.items():
@@ -87,7 +87,7 @@ class Operator:
         return {row["group"]: row["members"] for row in json.loads(said) if row["type"] == "quorum"}
 
     async def do(self, *words: str) -> str:
-        """The output of a command, when it is done.  DeedFailed, with that, if it ends badly."""
+        """The output of a command, when it is done.  NodeActionFailed, with that, if it fails."""
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             *words,
