@@ -8,11 +8,12 @@ silent, or the client has waited for too long.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from fluffle.protocol.client_reader import ClientReader, InvalidFrames, ReceivedMethod
@@ -33,6 +34,7 @@ HEARTBEAT = bytes((FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END))
 CHANNELS_MAX = 2_047
 FRAME_BYTES_MAX = 131_072
 READ_BYTES = 65_536
+MethodT = TypeVar("MethodT", bound=Method)
 CAPABILITIES = (
     "publisher_confirms",
     "basic.nack",
@@ -42,8 +44,12 @@ CAPABILITIES = (
 )
 
 
-class ConnectionEnded(Exception):
+class ConnectionEnded(ConnectionError):
     """End of a client's connection, for whatever reason."""
+
+
+class AnswerTimeout(ConnectionEnded, TimeoutError):
+    """Answer of a broker that has not come in time."""
 
 
 class InvalidBytes(ConnectionEnded):
@@ -71,20 +77,44 @@ class AmqpAddress(NamedTuple):
     is_encrypted: bool
 
 
-def address_of(url: str) -> AmqpAddress:
-    """Parse an AMQP URL.  ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("amqp", "amqps") or parts.port == 0:
-        raise ValueError(f"write amqp://USER:PASSWORD@HOST:PORT or amqps://…, not {url}")
+def address_of(url: str, *, default_host: str = "localhost") -> AmqpAddress:
+    """Parse an AMQP URL, which must name a host if `default_host` is empty.  ValueError."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text may quote a part of the password
+        raise invalid_url(url) from None
+    host = parts.hostname or default_host
+    if parts.scheme not in ("amqp", "amqps") or port == 0 or not host:
+        raise invalid_url(url)
     is_encrypted = parts.scheme == "amqps"
     return AmqpAddress(
-        parts.hostname or "localhost",
-        parts.port or (AMQPS_PORT if is_encrypted else AMQP_PORT),
+        host,
+        port or (AMQPS_PORT if is_encrypted else AMQP_PORT),
         unquote(parts.username or "guest"),
         unquote(parts.password or "guest"),
         unquote(parts.path.removeprefix("/")) or "/",
         is_encrypted,
     )
+
+
+def invalid_url(url: str) -> ValueError:
+    shown = without_password(url)
+    return ValueError(f"write amqp://USER:PASSWORD@HOST:PORT or amqps://…, not {shown}")
+
+
+def without_password(url: str) -> str:
+    """Return a URL, or what was meant as one, with `***` for the user and the password.
+
+    All up to the last `@` goes: an invalid URL does not tell where the password begins.  `NAME=`
+    and the scheme before it stay.
+    """
+    return re.sub(r"^([\w.-]+=)?([a-z]+://)?.*@", r"\1\2***@", url, flags=re.DOTALL)
+
+
+def lower_limit(ours: int, theirs: int | None) -> int:
+    """Return the lower one of two limits; 0 of the peer sets none."""
+    return min(ours, theirs) if theirs else ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +142,8 @@ class AmqpConnection:
         self.client_options = client_options
         self.received_count = 0
         """Methods that were sent to us so far."""
+        self.frame_bytes_max = FRAME_BYTES_MAX
+        """Limit of a frame in both directions, the lower one of ours and the broker's."""
         self._reader, self._writer = streams
         self.port: int = self._writer.get_extra_info("sockname")[1]
         """Our own, by which a connection is known at the other end."""
@@ -148,16 +180,19 @@ class AmqpConnection:
             capabilities = to_table({"capabilities": dict.fromkeys(CAPABILITIES, True)})
             properties = pamqp_table(capabilities)
             self.send(make(Connection.StartOk, properties, "PLAIN", response, "en_US"), channel=0)
-            await self._expect(Connection.Tune)
+            tune = await self._expect(Connection.Tune)
+            channels_max = lower_limit(CHANNELS_MAX, tune.channel_max)
+            self.frame_bytes_max = lower_limit(FRAME_BYTES_MAX, tune.frame_max)
             beat_s = client_options.beat_s
             heartbeat_s = max(1, round(2 * beat_s)) if beat_s else 0
-            tune_ok = make(Connection.TuneOk, CHANNELS_MAX, FRAME_BYTES_MAX, heartbeat_s)
+            tune_ok = make(Connection.TuneOk, channels_max, self.frame_bytes_max, heartbeat_s)
             self.send(tune_ok, make(Connection.Open, virtual_host=client_options.vhost), channel=0)
             await self._expect(Connection.OpenOk)
 
-    async def _expect(self, cls: type[Method]) -> None:
-        while not isinstance((await self.receive()).method, cls):
+    async def _expect(self, cls: type[MethodT]) -> MethodT:
+        while not isinstance(method := (await self.receive()).method, cls):
             pass
+        return method
 
     def on(self, cls: type[Method], act: Callable[[ReceivedMethod], None]) -> None:
         """Call `act` with each method of this class that comes."""
@@ -212,12 +247,12 @@ class AmqpConnection:
 
     @asynccontextmanager
     async def deadline(self, why: str) -> AsyncIterator[None]:
-        """Raise `ConnectionEnded` unless whatever is waited for in it comes soon."""
+        """Raise `AnswerTimeout` unless whatever is waited for in it comes soon."""
         try:
             async with asyncio.timeout(self.client_options.timeout_s):
                 yield
         except TimeoutError as error:
-            raise ConnectionEnded(why) from error
+            raise AnswerTimeout(why) from error
 
     async def _read(self) -> bytes:
         """Read some bytes.  Heartbeats are sent as long as a caller waits here."""
@@ -267,5 +302,7 @@ async def open_streams(
     try:
         async with asyncio.timeout(client_options.timeout_s):
             return await asyncio.open_connection(*address, ssl=is_encrypted or None)
-    except (OSError, TimeoutError) as error:
+    except TimeoutError as error:
+        raise AnswerTimeout("no connection: it takes too long") from error
+    except OSError as error:
         raise ConnectionEnded(f"no connection: {error}") from error

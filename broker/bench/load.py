@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from fluffle.broker.amqp_client import FRAME_BYTES_MAX, AmqpConnection, ClientOptions
+from fluffle.broker.amqp_client import AmqpConnection, ClientOptions
 from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import (
     Basic,
@@ -290,7 +290,8 @@ class Publisher:
         properties = PERSISTENT if self._plan.persistent else TRANSIENT
         stamp = self._now()
         body = STAMP.pack(stamp) + self._rest
-        content = split_content(build_content(properties, body), 1, FRAME_BYTES_MAX)
+        frame_bytes_max = self._connection.frame_bytes_max
+        content = split_content(build_content(properties, body), 1, frame_bytes_max)
         self._connection.write((self._head + content) * len(numbers))
         self._sent.update(dict.fromkeys(numbers, stamp))
         self._tally.published += len(numbers)

@@ -186,4 +186,7 @@ def named(text: str) -> tuple[str, AmqpAddress]:
 
 
 def no_node(text: str) -> click.UsageError:
-    return click.UsageError(f"'{text}' is no NAME=amqp://USER:PASSWORD@HOST:PORT/VHOST")
+    from fluffle.broker.amqp_client import without_password  # noqa: PLC0415
+
+    shown = without_password(text)
+    return click.UsageError(f"'{shown}' is no NAME=amqp://USER:PASSWORD@HOST:PORT/VHOST")

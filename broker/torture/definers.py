@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from fluffle.broker.amqp_client import FRAME_BYTES_MAX, BrokerRefusal, ConnectionEnded
+from fluffle.broker.amqp_client import BrokerRefusal, ConnectionEnded
 from fluffle.broker.torture.history import (
     Abandoned,
     Answered,
@@ -312,8 +312,8 @@ class Definer:
         method = make(Basic.Publish, 0, exchange, thing.name, mandatory=True)
         self._is_refused = self._is_returned = False
         self._published += 1
-        frames = encode_method(1, method), split_content(content, 1, FRAME_BYTES_MAX)
-        self._connection.write(b"".join(frames))
+        content_frames = split_content(content, 1, self._connection.frame_bytes_max)
+        self._connection.write(encode_method(1, method) + content_frames)
         async with self._connection.deadline("no confirm"):
             while self._confirmed < self._published:
                 await self._connection.receive()

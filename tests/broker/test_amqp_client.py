@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from fluffle.broker import Broker
 from fluffle.broker.amqp_client import (
+    CHANNELS_MAX,
+    FRAME_BYTES_MAX,
     HEARTBEAT,
     AmqpAddress,
     AmqpConnection,
@@ -18,9 +18,20 @@ from fluffle.broker.amqp_client import (
     ConnectionEnded,
     InvalidBytes,
     address_of,
+    open_streams,
 )
-from fluffle.protocol.methods import Basic, Channel, Connection, Queue, encode_method, make
+from fluffle.broker.config.config import Config, Limits, ListenAddress
+from fluffle.protocol.client_reader import ClientReader
+from fluffle.protocol.methods import (
+    Basic,
+    Channel,
+    Connection,
+    Queue,
+    encode_method,
+    make,
+)
 from fluffle.protocol.spec import PROTOCOL_HEADER
+from tests.support.peer import peer
 
 
 @pytest.mark.parametrize(
@@ -39,6 +50,75 @@ def test_a_url_has_defaults_and_is_unquoted(url: str, address: AmqpAddress) -> N
 def test_no_other_url_is_taken(url: str) -> None:
     with pytest.raises(ValueError, match=r"amqp|Port"):
         address_of(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://app:s3cret@h",
+        "amqp://app:s3cret@h:0",
+        "amqp://app:s3cret@h:x",
+        "amqp://app:s3/cret@h",
+        "amqp://app:s@3cret@[::1",
+        "app:s3cret@h",
+        "amqps//app:s3cret@h",
+    ],
+)
+def test_an_invalid_url_is_shown_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"\*\*\*@") as invalid:
+        address_of(url)
+    assert "s3" not in str(invalid.value)
+    assert "3cret" not in str(invalid.value)
+    assert invalid.value.__cause__ is None
+    assert invalid.value.__suppress_context__ or invalid.value.__context__ is None
+
+
+def test_a_url_without_a_host_can_be_refused() -> None:
+    assert address_of("amqp://h", default_host="").host == "h"
+    with pytest.raises(ValueError, match="HOST"):
+        address_of("amqp://", default_host="")
+
+
+async def test_a_client_takes_limits_below_its_own() -> None:
+    limits = Limits(channels_max=10, frame_bytes_max=8_192)
+    config = Config(listen=ListenAddress("127.0.0.1", 0), limits=limits)
+    async with Broker(config) as broker:
+        at = address_of(broker.url)
+        client = await AmqpConnection.connect((at.host, at.port), ClientOptions())
+        assert client.frame_bytes_max == 8_192
+        await client.call(make(Channel.Open), 10)
+        client.abort()
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        ((10, 8_192), (10, 8_192)),
+        ((0, 0), (CHANNELS_MAX, FRAME_BYTES_MAX)),
+        ((65_535, 1 << 20), (CHANNELS_MAX, FRAME_BYTES_MAX)),
+    ],
+)
+async def test_the_lower_limit_of_both_ends_is_taken(
+    offered: tuple[int, int], taken: tuple[int, int]
+) -> None:
+    tuned: list[Connection.TuneOk] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(PROTOCOL_HEADER))
+        for method in (make(Connection.Start), make(Connection.Tune, *offered, 0)):
+            writer.write(encode_method(0, method))
+        client_reader = ClientReader()
+        while data := await reader.read(4_096):
+            for received in client_reader.feed(data):
+                if isinstance(received.method, Connection.TuneOk):
+                    tuned.append(received.method)
+                    writer.write(encode_method(0, Connection.OpenOk()))
+
+    async with peer(talk) as address:
+        client = await AmqpConnection.connect(address, ClientOptions())
+        client.abort()
+    assert [(each.channel_max, each.frame_max) for each in tuned] == [taken]
+    assert client.frame_bytes_max == taken[1]
 
 
 async def test_a_refusal_names_its_channel_and_leaves_the_others() -> None:
@@ -79,30 +159,6 @@ async def test_a_login_that_is_refused_ends_the_connection() -> None:
         assert refused.value.channel == 0
 
 
-@asynccontextmanager
-async def peer(
-    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[tuple[str, int]]:
-    """A server that is no broker; its address."""
-
-    talks: list[asyncio.Task[None]] = []
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            await talk(reader, writer)
-        writer.close()
-
-    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        talks.append(asyncio.ensure_future(accept(reader, writer)))
-
-    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()
-    finally:
-        server.close()
-        await asyncio.gather(*talks)
-
-
 async def test_bytes_that_are_no_frames_end_the_connection() -> None:
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request")
@@ -134,6 +190,28 @@ async def test_who_waits_sends_heartbeats_and_gives_up_a_silent_peer() -> None:
             await AmqpConnection.connect(address, ClientOptions(beat_s=0.01, silent_beats_max=3))
     assert heard.startswith(PROTOCOL_HEADER)
     assert set(heard.removeprefix(PROTOCOL_HEADER).split(HEARTBEAT)) <= {b""}
+
+
+async def test_a_hang_up_is_a_connection_error() -> None:
+    async def talk(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        """Hang up."""
+
+    async with peer(talk) as address:
+        with pytest.raises(ConnectionError):
+            await AmqpConnection.connect(address, ClientOptions(beat_s=0))
+
+
+async def test_a_call_without_an_answer_is_a_timeout() -> None:
+    async def talk(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    options = ClientOptions(beat_s=0, timeout_s=0.01)
+    async with peer(talk) as address:
+        client = AmqpConnection(await open_streams(address, options), options)
+        with pytest.raises(TimeoutError, match=r"no answer to Channel.Open") as failed:
+            await client.call(make(Channel.Open))
+        client.abort()
+    assert isinstance(failed.value, ConnectionEnded)
 
 
 async def test_an_answer_that_does_not_come_is_waited_for_so_long() -> None:

@@ -89,6 +89,11 @@ def test_what_cannot_be_done_is_a_usage_error(words: tuple[str, ...]) -> None:
     assert "Error" in result.output
 
 
+def test_an_invalid_address_is_shown_without_its_password() -> None:
+    result = run("--node", "a=http://app:s3cret@one")
+    assert "'a=http://***@one' is no NAME" in result.output
+
+
 def test_nobody_there_is_not_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fluffle.broker.torture.run.READY_S", 0.0)
     result = run("--node", "a=amqp://127.0.0.1:1", "--seconds", "1")
