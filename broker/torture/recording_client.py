@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
 
 from fluffle.broker.amqp_client import (
-    FRAME_BYTES_MAX,
     AmqpConnection,
     BrokerRefusal,
     ClientOptions,
@@ -101,10 +100,16 @@ class RecordedConnection(AmqpConnection):
         """Hang up, without a word to the broker.  `error` is why; a complaint is written down."""
         if isinstance(error, BrokerRefusal) and error.code != ReplyCode.CONNECTION_FORCED:
             self.note(Complained(self.name, " ".join(str(error).split())))
-        if isinstance(error, InvalidBytes):
-            self.note(Strange(f"{self.name} heard {error}"))
         self.note(Ended(self.channel, str(error or "it is done")))
         self.abort()
+
+    async def receive(self) -> ReceivedMethod:
+        """Return the next method.  Invalid bytes are noted at once: the error may reach no end."""
+        try:
+            return await super().receive()
+        except InvalidBytes as error:
+            self.note(Strange(f"{self.name} heard {error}"))
+            raise
 
     async def call(self, method: Method, channel: int = 1) -> ReceivedMethod:
         """Send a method and return its answer, which vouches for everything before."""
@@ -197,7 +202,7 @@ class Publisher:
             method = make(Basic.Publish, 0, target.exchange, target.key, target.mandatory)
             content = build_content(PROPERTIES[persistent], body_of(message, size))
             frames.append(encode_method(1, method))
-            frames.append(split_content(content, 1, FRAME_BYTES_MAX))
+            frames.append(split_content(content, 1, self._connection.frame_bytes_max))
         return events, b"".join(frames)
 
     async def await_confirms(self, open_max: int = 0) -> None:
