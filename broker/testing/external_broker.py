@@ -25,7 +25,6 @@ from urllib.request import Request, urlopen
 
 from fluffle.broker.admin.messages import shown_properties
 from fluffle.broker.amqp_client import (
-    FRAME_BYTES_MAX,
     AmqpConnection,
     BrokerRefusal,
     ClientOptions,
@@ -57,6 +56,7 @@ from fluffle.protocol.methods import (
     Basic,
     Channel,
     Confirm,
+    Connection,
     Method,
     Queue,
     encode_method,
@@ -89,7 +89,7 @@ class ExternalBroker:
 
     def __init__(self, url: str, management_url: str, lacks: Lacks) -> None:
         """`management_url` may be empty: the usual port of the same host.  ValueError."""
-        self._address = at = address_of(url)
+        self._address = at = address_of(url, default_host="")
         self._authority = f"[{at.host}]" if ":" in at.host else at.host
         self._management = Management(
             management_url or f"http://{self._authority}:{MANAGEMENT_PORT}", at.user, at.password
@@ -503,6 +503,8 @@ def quoted(names: Set[str]) -> str:
 LOOKING, HOLDING = 1, 2
 """Channels of a `VhostClient`."""
 
+CONFIRMS = (Basic.Ack, Basic.Nack)
+
 
 class VhostClient:
     """AMQP client for what tests ask of a virtual host that is somewhere else.
@@ -516,6 +518,8 @@ class VhostClient:
         self._address = address_of(url)
         self._connection: AmqpConnection | None = None
         self._open: set[int] = set()
+        self.blocked_reason: str | None = None
+        """What the broker has said when it blocked the connection: it may not read it."""
         self._lock = asyncio.Lock()
 
     async def counts(self, queue: str) -> tuple[int, int] | None:
@@ -537,15 +541,15 @@ class VhostClient:
     ) -> bool:
         """Whether it has led somewhere.  BrokerRefusal, also by a queue."""
         method = make(Basic.Publish, exchange=exchange, routing_key=routing_key, mandatory=True)
-        content = split_content(
-            build_content(encode_properties(properties), body), LOOKING, FRAME_BYTES_MAX
-        )
+        content = build_content(encode_properties(properties), body)
+        has_led = True
         async with self._turn(LOOKING) as connection:
-            connection.write(encode_method(LOOKING, method) + content)
-            arrival, has_led = await connection.receive(), True
-            if isinstance(arrival.method, Basic.Return):
-                arrival, has_led = await connection.receive(), False
-        if isinstance(arrival.method, Basic.Nack):
+            frames = split_content(content, LOOKING, connection.frame_bytes_max)
+            connection.write(encode_method(LOOKING, method) + frames)
+            # no other publish is under way; connection.blocked, say, may come before its confirm
+            while not isinstance(answer := (await connection.receive()).method, CONFIRMS):
+                has_led = has_led and not isinstance(answer, Basic.Return)
+        if isinstance(answer, Basic.Nack):
             raise BrokerRefusal("a queue has refused the message")
         return has_led
 
@@ -582,11 +586,24 @@ class VhostClient:
                 async with asyncio.timeout(TIMEOUT_S):
                     yield await self._opened(channel)
             except BrokerRefusal as refusal:
-                self._end(refusal.channel)
+                # a close of the other channel leaves an answer to come on this one
+                self._end(channel if refusal.channel == channel else 0)
                 raise
+            except TimeoutError as error:
+                self._end(0)
+                if self.blocked_reason is None:
+                    raise
+                raise TimeoutError(f"the connection is blocked: {self.blocked_reason}") from error
             except BaseException:
                 self._end(0)
                 raise
+
+    def _on_blocked(self, reply: ReceivedMethod) -> None:
+        assert isinstance(reply.method, Connection.Blocked)
+        self.blocked_reason = reply.method.reason or ""
+
+    def _on_unblocked(self, _reply: ReceivedMethod) -> None:
+        self.blocked_reason = None
 
     def _end(self, channel: int) -> None:
         """Note that the channel is closed, or with 0 the connection, which is aborted."""
@@ -601,12 +618,14 @@ class VhostClient:
     async def _opened(self, channel: int) -> AmqpConnection:
         """Return the connection, with this channel.  ConnectionEnded."""
         if self._connection is None:
-            at = self._address
+            self.blocked_reason, at = None, self._address
             # nothing is sent while no test asks for anything, so there are no heartbeats
             options = ClientOptions(at.user, at.password, at.vhost, beat_s=0, timeout_s=TIMEOUT_S)
             self._connection = await AmqpConnection.connect(
                 (at.host, at.port), options, is_encrypted=at.is_encrypted
             )
+            self._connection.on(Connection.Blocked, self._on_blocked)
+            self._connection.on(Connection.Unblocked, self._on_unblocked)
         if channel not in self._open:
             await self._connection.call(make(Channel.Open), channel)
             self._open.add(channel)

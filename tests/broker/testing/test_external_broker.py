@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -15,8 +16,14 @@ import pytest
 from fluffle.broker import Broker
 from fluffle.broker.amqp_client import BrokerRefusal
 from fluffle.broker.base.errors import PreconditionFailed
+from fluffle.broker.testing import external_broker
 from fluffle.broker.testing.arguments import VhostRequirements
-from fluffle.broker.testing.external_broker import ExternalBroker, ManagementError, VhostClient
+from fluffle.broker.testing.external_broker import (
+    ExternalBroker,
+    ManagementError,
+    VhostClient,
+    until,
+)
 from fluffle.protocol.methods import Basic, make
 from fluffle.protocol.properties import Properties, decode_properties
 
@@ -110,14 +117,72 @@ def test_what_was_made_goes_if_the_rest_cannot_be(api: Api) -> None:
     assert api.there == {"vhosts": {"/", "production"}, "users": {"guest"}}
 
 
+async def declare(url: str, queue: str) -> None:
+    async with await aio_pika.connect(url) as connection:
+        await (await connection.channel()).declare_queue(queue)
+
+
+def test_an_external_broker_has_a_host() -> None:
+    with pytest.raises(ValueError, match="HOST"):
+        ExternalBroker("amqp://guest:guest@/", "", lacks)
+
+
+async def test_a_blocked_publish_waits_for_its_own_confirm() -> None:
+    async with Broker() as broker:
+        await declare(broker.url, "orders")
+        client = VhostClient(broker.url)
+        await broker.faults.block()
+        publishing = asyncio.ensure_future(client.publish("", "missing", Properties(), b"lost"))
+
+        async def is_blocked() -> bool:
+            return client.blocked_reason is not None
+
+        assert await until(is_blocked, lambda: 10.0)
+        assert not publishing.done()
+        await broker.faults.unblock()
+        assert not await publishing
+        assert await client.publish("", "orders", Properties(), b"first")
+        assert client.blocked_reason is None
+        await client.close()
+
+
+async def test_a_publish_that_stays_blocked_ends_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Broker() as broker:
+        client = VhostClient(broker.url)
+        assert not await client.publish("", "missing", Properties(), b"lost")
+        await broker.faults.block()
+        monkeypatch.setattr(external_broker, "TIMEOUT_S", 0.3)
+        with pytest.raises(TimeoutError, match="connection is blocked: low on memory"):
+            await client.publish("", "missing", Properties(), b"blocked")
+        monkeypatch.undo()
+        await broker.faults.unblock()
+        assert not await client.publish("", "missing", Properties(), b"lost")
+        await client.close()
+
+
+async def test_a_close_of_the_other_channel_leaves_no_half_of_a_publish() -> None:
+    """The confirm that comes after it would be taken for that of the next publish."""
+    async with Broker() as broker:
+        await declare(broker.url, "orders")
+        client = VhostClient(broker.url)
+        assert await client.get("orders") is None
+        client.settle(make(Basic.Ack, delivery_tag=7))
+        with pytest.raises(BrokerRefusal, match="unknown delivery tag 7"):
+            await client.publish("", "orders", Properties(), b"first")
+        assert not await client.publish("", "missing", Properties(), b"lost")
+        assert await client.publish("", "orders", Properties(), b"second")
+        await client.close()
+
+
 async def test_a_client_of_a_virtual_host_looks_publishes_and_takes() -> None:
     async with Broker() as broker:
         client = VhostClient(broker.url)
         assert await client.counts("orders") is None
         assert not await client.publish("", "orders", Properties(), b"lost")
         vhost = broker.vhost()
-        async with await aio_pika.connect(broker.url) as connection:
-            await (await connection.channel()).declare_queue("orders")
+        await declare(broker.url, "orders")
         assert await client.publish("", "orders", Properties(message_id="7"), b"first")
         assert await client.counts("orders") == (1, 0)
         taken = await client.get("orders")
