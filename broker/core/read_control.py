@@ -1,7 +1,7 @@
 """Read control: the socket of a connection is read while nothing holds it.
 
-What may is in `read_holds`; here is what holds it for a moment when it puts messages into a queue
-faster than that queue hands them out.
+What may hold it has a mark here, as an alarm or a slow disk; so has what holds it for a moment when
+it puts messages into a queue faster than that queue hands them out.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Services:
     observers: tuple[Observer, ...] = ()
     """See what happens, where that is wanted."""
     mechanisms: Collection[str] = AUTH_MECHANISMS
-    """How clients may log in: some of `sasl.MECHANISMS`, and EXTERNAL."""
+    """How clients may log in: some of `AUTH_MECHANISMS`, and EXTERNAL."""
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
     quorum: QuorumConfig = field(default_factory=QuorumConfig)

@@ -233,10 +233,11 @@ class ArgumentRule(NamedTuple):
     spec_field: str | None = None
 
 
-# A new argument is written in these places, too: its check; its setting and its
-# default in `settings.SETTING_RULES`; the key of policies in `validation.POLICY_KEYS`, and in
-# `OPERATOR_POLICY_KEYS` if operators may set it; which of two values counts, in `policies.MERGED`;
-# its badge in the page views/queues.js.
+# A new argument is written in these places, too: its check; its setting in
+# `settings.SETTING_RULES`, with its default as a field of `QueueSettings`; its place in
+# `COMPARED[QUORUM]`; where the queue goes by it, `Queue._go_by`; the key of policies in
+# `validation.POLICY_KEYS`, and in `OPERATOR_POLICY_KEYS` if operators may set it; which of two
+# values counts, in `policies.MERGED`; its badge in the page views/queues.js.
 ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-expires": ArgumentRule(positive_duration, _QUEUES),
     "x-message-ttl": ArgumentRule(duration, _QUEUES),

@@ -23,8 +23,7 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import PendingNews
 
 NOTIFIED_MAX = 64
-"""Idle queues that look at a link in one turn.  Likewise
-for which it is looked at the clock."""
+"""Idle queues that look at a link, or at the clock, in one turn."""
 
 TICK_S = 1.0
 """How long consumers of a node without a link keep what they hold is a matter of a minute."""

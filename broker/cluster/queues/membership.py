@@ -262,13 +262,13 @@ class QueueMembership:
         return node == self._cluster.node or self._cluster.is_alive(node)
 
     def _heed_answers(self, queue: QueueId, hosted: HostedGroup) -> None:
-        """QueueMembership that answer are there, whatever their nodes have said before."""
+        """Members that answer are there, whatever their nodes have said before."""
         for key, said in [*self._unknown.items()]:
             if key[0] == queue and said.is_past(hosted.raft.progress.get(key[1])):
                 del self._unknown[key]
 
     def _lost(self, definition: QueueDefinition) -> set[NodeId]:
-        """QueueMembership that are not there any more, though their nodes are."""
+        """The nodes whose member is not there any more, though they are."""
         lives = self._cluster.incarnations
         lost = {node for node, life in definition.lives if lives.get(node) != life}
         for (queue, node), said in self._unknown.items():

@@ -316,7 +316,7 @@ class QuorumQueueMember:
         self.definition: QueueDefinition | None = None
         """None until it is known here; nothing is led before."""
         self.vhost = ""
-        """KnownLeader with the definition."""
+        """The virtual host of the queue; known with the definition."""
         self._members = members
         self._follows = NO_LEADER
         self._waits_in_term: int | None = None

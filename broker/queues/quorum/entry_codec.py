@@ -256,7 +256,7 @@ def _frame(entry: bytes) -> tuple[int, int, int, int]:
 
 
 class _Layout:
-    """RequeueReason the fields of one kind of fact are written and read."""
+    """Layout of one kind of fact: how its fields are written and read."""
 
     __slots__ = (
         "enums",

@@ -183,7 +183,7 @@ class Publisher(NamedTuple):
     """None in a delayed queue, where messages wait and are handed to nobody."""
     versions: EntryVersions
     may_grow: Callable[[], bool]
-    """See `LeaderHost`."""
+    """See `QueueLog`."""
 
     def publish(
         self,

@@ -1,7 +1,7 @@
 """How hand-outs end, and what becomes of the messages then.
 
     acknowledged -----------> Settled
-    given back, or lost ----> Returned, and waiting again, maybe delayed; if once too often, dead
+    given back, or lost ----> Requeued, and waiting again, maybe delayed; if once too often, dead
     not wanted back --------> dead
     in front of too many ---> dead
     expired ----------------> dead
