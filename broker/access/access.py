@@ -162,8 +162,8 @@ class Access:
         return user
 
     def current(self, user: User) -> User | None:
-        """The user as he is now; None if he is gone, or it is another of that name, or has another
-        password by now, which nobody gave."""
+        """Return the user as he is now; None if he was deleted or made anew since his login, or has
+        another password."""
         found = self.users.get(user.name)
         return found if found is not None and found.password == user.password else None
 

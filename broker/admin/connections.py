@@ -77,7 +77,7 @@ def full_channel_row(
 def consumers_of(
     context: NodeContext, connection: ListedClient, channel: ClientChannel
 ) -> list[Row]:
-    """Those of a channel."""
+    """List the consumers of a channel."""
     subscriptions = tuple(channel.subscriptions.values())
     return [full_consumer_row(context, connection, channel, each) for each in subscriptions]
 
@@ -104,7 +104,7 @@ def full_consumer_row(
 
 
 def consumer_timeout_ms(context: NodeContext, vhost: str, spec: QueueSpec) -> int | None:
-    """For how long a queue lets a client hold a message; None: for ever."""
+    """Return how long a queue lets a client hold a message; None: for ever."""
     said = context.catalogue.policies.settings_of(vhost, spec).consumer_timeout_ms
     if said is not None or spec.queue_type is not QueueType.QUORUM:
         return said

@@ -37,7 +37,7 @@ RowWait: TypeAlias = Generator[Deferred[None], None, T]
 """Yields what has to be waited for, and returns what comes of it."""
 
 Work: TypeAlias = Generator[int | None, None, Row]
-"""What takes long, as a background task that returns its result, or raises `BrokerError`."""
+"""Long work as a background task, which returns its result or raises `BrokerError`."""
 
 
 class DeferredRow(NamedTuple):

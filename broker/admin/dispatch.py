@@ -8,7 +8,7 @@
 A list comes in several lines, the last of them with `"more": false`.  Errors are those that clients
 of AMQP hear, with the same codes.  This is the one place where they become lines.
 
-A module is imported when a verb of its group is asked for, and none by a node that nobody asks.
+A module of verbs is imported when a verb of its group is asked for first, none at the start.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "cluster": ("cluster",),
     "statistics": ("statistics",),
 }
-"""What the name of a verb begins with: the modules of this package that have such verbs."""
+"""Group of verbs, the first word of their names -> the modules of this package with its verbs."""
 
 OF_DEFINITIONS = frozenset({"users", "vhosts", "queues", "members", "topology", "policies"})
 """The modules whose verbs say of what is defined that it is not there."""

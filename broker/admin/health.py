@@ -151,7 +151,7 @@ def ping(_parts: NodeContext) -> Row:
 
 
 def raft(context: NodeContext, *, name: str, vhost: str) -> Rows:
-    """One row, or none if there is no member here."""
+    """Return one row, or none if this node has no member of the queue."""
     definition = quorum_queue(context, name, vhost)
     hosted = context.company.groups.get(definition.id)
     if hosted is not None:
@@ -162,7 +162,7 @@ def raft(context: NodeContext, *, name: str, vhost: str) -> Rows:
 
 
 def raft_row(context: NodeContext, role: str, status: Status | None) -> Row:
-    """Of a member here."""
+    """Return the row of a member on this node."""
     node = context.config.node_name
     return {
         "Node Name": node,

@@ -1,6 +1,6 @@
 """queues.move and queues.convert: all messages go to another queue, or to one of another type.
 
-Whoever asks hears how far it is, until that is done or he hangs up.  A classic queue becomes a
+The caller hears the progress until the move is done or he hangs up.  A classic queue becomes a
 quorum queue in its place, or stays what it is.
 """
 
@@ -40,7 +40,7 @@ def move(
     rate: int | None = None,
     limit: int | None = None,
 ) -> Rows:
-    """How far it is, now and then; and how far it came, at last."""
+    """Yield the progress of the move now and then, and the last of it at its end."""
     host = context.vhost(vhost)
     source, target = existing_queue(host, name), existing_queue(host, to)
     check_usable(source, vhost)
@@ -137,7 +137,7 @@ POLL_INTERVAL_S = 0.1
 def convert(
     context: NodeContext, *, name: str, vhost: str, queue_type: str = QueueType.QUORUM.value
 ) -> Rows:
-    """How far it is, now and then; whoever hangs up before it is done gives it up."""
+    """Yield the progress of the conversion; a caller who hangs up before its end gives it up."""
     host = context.vhost(vhost)
     if queue_type != QueueType.QUORUM:
         raise PreconditionFailed(f"a queue can become a quorum queue, and no '{queue_type}'")
@@ -183,7 +183,7 @@ def converted(context: NodeContext, host: VirtualHost, name: str) -> Rows:
 
 
 def successor_of(host: VirtualHost, name: str, successor_id: int) -> QueueHandle | None:
-    """What it is to become, while it has not yet."""
+    """Return the queue that takes its place, while the conversion goes on."""
     successor = host.successors.get(name)
     return successor if successor is not None and successor.definition.id == successor_id else None
 

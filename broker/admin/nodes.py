@@ -274,7 +274,7 @@ def memory_row(context: NodeContext, by_file: Mapping[str, int]) -> Row:
 
 
 def maintenance_of(context: NodeContext) -> Maintenance:
-    """PreconditionFailed where nobody listens."""
+    """Raise PreconditionFailed where the node has no listener."""
     if context.maintenance is None:
         raise PreconditionFailed("this node has no clients to be kept from")
     return context.maintenance
