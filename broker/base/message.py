@@ -20,15 +20,23 @@ class MessageAnnotations(IntEnum):
     """The same, and the queue has given it a routing key: those of its headers lead nowhere."""
 
 
+ANNOTATIONS_BYTES_MAX = 65_536
+"""The protocol that publishes a message keeps its annotations below."""
+
+REMEMBERED_BYTES_MAX = 255
+"""Annotations that are longer are not kept in any table of origins."""
+
+
 class Origin:
-    """The exchange and the routing key under which messages were published.
+    """The exchange and the routing key under which messages were published, and what the protocol
+    that published them has annotated.
 
     A virtual host interns its origins, so that equal ones are one object and compare by `is`; not
-    all of them, since its table is bounded, and has none with blind keys, which may be long: two
-    objects may be equal, and only work is lost by it.
+    all of them, since its table is bounded, and has none that `may_be_long`: two objects may be
+    equal, and only work is lost by it.
     """
 
-    __slots__ = ("blind_keys", "exchange", "past", "routing_key")
+    __slots__ = ("annotations", "blind_keys", "exchange", "past", "routing_key")
 
     def __init__(
         self,
@@ -36,6 +44,7 @@ class Origin:
         routing_key: str,
         past: MessageAnnotations = MessageAnnotations.NONE,
         blind_keys: tuple[str, ...] = (),
+        annotations: bytes = b"",
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -43,6 +52,16 @@ class Origin:
         self.blind_keys = blind_keys
         """Those of the header BCC, which no consumer may see: they count again when a message
         dies."""
+        self.annotations = annotations
+        """Octets of the protocol that published the messages, which alone reads them: what the
+        canonical content cannot say.  They last as long as the message does, also when it dies,
+        but not where a queue gives it another routing key (`MessageAnnotations.REDIRECTED`): what
+        they say of where it was published holds no more then."""
+
+    @property
+    def may_be_long(self) -> bool:
+        """Whether it has something beside its names that a table should not keep."""
+        return bool(self.blind_keys) or len(self.annotations) > REMEMBERED_BYTES_MAX
 
     def __repr__(self) -> str:
         return f"Origin({self.exchange!r}, {self.routing_key!r}, {self.past!r})"
@@ -58,7 +77,7 @@ class Origins:
     __slots__ = ("_origins",)
 
     def __init__(self) -> None:
-        self._origins: dict[tuple[str, str, MessageAnnotations], Origin] = {}
+        self._origins: dict[tuple[str, str, MessageAnnotations, bytes], Origin] = {}
 
     def of(
         self,
@@ -66,15 +85,17 @@ class Origins:
         routing_key: str,
         past: MessageAnnotations = MessageAnnotations.NONE,
         blind_keys: tuple[str, ...] = (),
+        annotations: bytes = b"",
     ) -> Origin:
-        """Return the one object for this exchange, routing key and past; a new one if there are
-        blind keys."""
-        if blind_keys:
-            return Origin(exchange, routing_key, past, blind_keys)
-        key = (exchange, routing_key, past)
+        """Return the one object for this exchange, routing key, past and annotations; a new one if
+        it may be long."""
+        if blind_keys or len(annotations) > REMEMBERED_BYTES_MAX:
+            return Origin(exchange, routing_key, past, blind_keys, annotations)
+        key = (exchange, routing_key, past, annotations)
         origin = self._origins.get(key)
         if origin is None:
             if len(self._origins) >= ORIGINS_MAX:
                 self._origins.clear()
-            origin = self._origins[key] = Origin(*key)
+            origin = Origin(exchange, routing_key, past, (), annotations)
+            self._origins[key] = origin
         return origin

@@ -33,8 +33,9 @@ Row: TypeAlias = tuple[str, str, HistoryMessage]
 """Virtual host, exchange, message."""
 
 NO_VHOST = ""
-"""In the place of one: the row says the keys of BCC of the message behind it.  A node that does not
-know of them passes over it, since there is no such virtual host."""
+"""In the place of one: the row says what the origin of the message behind it has besides: the keys
+of BCC, and annotations in the place of a content.  A node that does not know of them passes over
+it, since there is no such virtual host."""
 
 
 class HistoryReplication:
@@ -143,8 +144,8 @@ def packed(kind: int, rows: Iterable[Row]) -> Iterator[bytes]:
             yield pack(kind, part, text_errors=TEXT_ERRORS)
             part, size_bytes = [], 0
         origin = message.origin
-        if origin.blind_keys:
-            part.append((NO_VHOST, "", "", "", 0, b"", origin.blind_keys, False))
+        if origin.blind_keys or origin.annotations:
+            part.append((NO_VHOST, "", "", "", 0, origin.annotations, origin.blind_keys, False))
         part.append(
             (vhost, exchange, origin.exchange, origin.routing_key, int(origin.past),
              message.content, message.more_routing_keys, message.persistent)
@@ -156,12 +157,14 @@ def packed(kind: int, rows: Iterable[Row]) -> Iterator[bytes]:
 def unpacked(rows: Any) -> Iterator[Row]:
     """The messages of a frame.  ValueError, TypeError."""
     blind_keys: tuple[str, ...] = ()
+    annotations = b""
     for vhost, exchange, published_to, routing_key, past, content, more, persistent in rows:
         if type(content) is not bytes:
             raise TypeError("the content of a message is bytes")
         if vhost == NO_VHOST:
-            blind_keys = tuple(more)
+            blind_keys, annotations = tuple(more), content
             continue
-        origin = Origin(published_to, routing_key, MessageAnnotations(past), blind_keys)
-        blind_keys = ()
+        past = MessageAnnotations(past)
+        origin = Origin(published_to, routing_key, past, blind_keys, annotations)
+        blind_keys, annotations = (), b""
         yield vhost, exchange, HistoryMessage(origin, content, tuple(more), persistent)

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from fluffle.broker.base.errors import PreconditionFailed
-from fluffle.broker.base.message import Origin
 from fluffle.broker.core.confirms import ConfirmOutcomes, Confirms, PendingPublishes
 from fluffle.broker.core.direct_reply_to import ReplyTarget
 from fluffle.broker.core.property_facts import (
@@ -375,8 +374,11 @@ class Publisher:
         lifetimes_ms: Lifetimes,
         *,
         is_certain: bool,
+        annotations: bytes = b"",
     ) -> int:
         """Publish messages that came with the same key, and return the cost.
+
+        They have these annotations if there are any, and else those of the route.
 
         Nothing has been done if it raises.  AccessRefused for a routing key, PreconditionFailed as
         `_prepared`, UnconfirmedAbsence unless it `is_certain` that what is not here is nowhere,
@@ -394,7 +396,9 @@ class Publisher:
         is_too_much = exceed_one_step(routes) if routes else len(route.targets) > TARGETS_AT_ONCE
         if is_too_much and self.mode.is_immediate:
             raise LookupTooLong
-        routed_batches = self._sorted(route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms)
+        routed_batches = self._sorted(
+            route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms, annotations=annotations
+        )
         self._count_published(routed_batches, facts)
         self.mode.publish(self, routed_batches, persistent=facts.persistent)
         if len(routes) > 1:
@@ -410,6 +414,7 @@ class Publisher:
         lifetimes_ms: Lifetimes,
         *,
         is_certain: bool,
+        annotations: bytes = b"",
     ) -> Steps[None]:
         """Publish as `publish_run` does, whatever it takes to find where messages go.
 
@@ -426,7 +431,12 @@ class Publisher:
         try:
             if len(routes) > 1:
                 routed_batches = self._sorted(
-                    route, facts, run, routes=routes, lifetimes_ms=lifetimes_ms
+                    route,
+                    facts,
+                    run,
+                    routes=routes,
+                    lifetimes_ms=lifetimes_ms,
+                    annotations=annotations,
                 )
                 yield from self._publish_sorted_in_steps(routed_batches, facts)
                 return
@@ -437,7 +447,12 @@ class Publisher:
                 these_ms = lifetimes_at(lifetimes_ms, range(start, start + len(some)))
                 routes = [self._there_now(routes[0])]
                 routed_batches = self._sorted(
-                    route, facts, span, routes=routes, lifetimes_ms=these_ms
+                    route,
+                    facts,
+                    span,
+                    routes=routes,
+                    lifetimes_ms=these_ms,
+                    annotations=annotations,
                 )
                 yield from self._publish_sorted_in_steps(routed_batches, facts)
                 yield
@@ -472,8 +487,10 @@ class Publisher:
         *,
         routes: Sequence[Route],
         lifetimes_ms: Lifetimes,
+        annotations: bytes,
     ) -> list[RoutedBatch]:
-        """Sort messages into batches by their queues; no `routes` if the cached one says it."""
+        """Sort messages into batches by their queues; no `routes` if the cached one says it, no
+        `annotations` if its origin has them."""
         contents, content_bytes = run.contents, run.content_bytes
         if facts.is_special:
             raw = facts.stored
@@ -482,8 +499,13 @@ class Publisher:
             contents = self._prepared(facts, raw, contents)
             content_bytes = sum(map(len, contents))
         origin = route.origin
-        if facts.blind_keys:
-            origin = Origin(origin.exchange, origin.routing_key, blind_keys=facts.blind_keys)
+        if facts.blind_keys or annotations:
+            origin = self.session.vhost.origin(
+                origin.exchange,
+                origin.routing_key,
+                blind_keys=facts.blind_keys,
+                annotations=annotations or origin.annotations,
+            )
         if route.needs is not None and route.needs.is_kept:
             keep_in_histories(origin, facts, contents, routes)
         if len(routes) > 1:

@@ -152,9 +152,16 @@ class RouteCache:
                 raise LookupTooLong
 
     def search(
-        self, key: bytes | None, exchange: str, routing_key: str, *, mandatory: bool
+        self,
+        key: bytes | None,
+        exchange: str,
+        routing_key: str,
+        *,
+        mandatory: bool,
+        annotations: bytes = b"",
     ) -> Steps[CachedRoute]:
-        """Find where messages go, and remember it under `key`, if there is one.
+        """Find where messages go that have these annotations, and remember it under `key`, if there
+        is one.
 
         Raises NotFound and AccessRefused for the exchange.
         """
@@ -165,7 +172,7 @@ class RouteCache:
         dependency: RouteDependency = vhost.topology if exchange else vhost
         epoch = dependency.epoch
         found = yield from self.lookup(exchange, (routing_key,), None)
-        origin = vhost.origin(exchange, routing_key)
+        origin = vhost.origin(exchange, routing_key, annotations=annotations)
         route = CachedRoute(origin, found.targets, dependency, mandatory=mandatory)
         route.misses, route.epoch = found.misses, epoch
         needs = vhost.router.needs(exchange)

@@ -94,7 +94,7 @@ class Envelopes:
         """What surrounds the delivery tag of messages of this origin."""
         envelope = self._envelopes.get(origin)
         if envelope is None:
-            if origin.blind_keys:  # they may be long, and there are as many as batches of messages
+            if origin.may_be_long:  # and there are as many as batches of messages
                 return self._made_envelope(origin)
             if len(self._envelopes) >= ENVELOPES_MAX:
                 self._envelopes.clear()

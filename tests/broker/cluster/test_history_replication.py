@@ -116,7 +116,7 @@ async def test_a_local_random_exchange_leads_to_queues_of_the_node_alone(tmp_pat
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_messages_come_out_as_they_went_in(count: int) -> None:
-    origin = Origin("x", "k\udcff", MessageAnnotations.DIED, ("blind\udcff", "b"))
+    origin = Origin("x", "k\udcff", MessageAnnotations.DIED, ("blind\udcff", "b"), b"\0\xff")
     message = HistoryMessage(origin, bytes(FRAME_BYTES_MAX // 2 - 1), ("a",), True)
     rows = [("v", "x", message)] * count
     frames = list(packed(KEPT, rows))
@@ -131,16 +131,19 @@ def test_messages_come_out_as_they_went_in(count: int) -> None:
 
 
 def vars_of(origin: Origin) -> tuple[object, ...]:
-    return origin.exchange, origin.routing_key, origin.past, origin.blind_keys
+    return (
+        origin.exchange, origin.routing_key, origin.past, origin.blind_keys, origin.annotations
+    )  # fmt: skip
 
 
-def test_the_message_behind_one_with_keys_of_bcc_has_none() -> None:
-    messages = [
-        HistoryMessage(Origin("x", "k", blind_keys=keys), b"", (), False) for keys in (("b",), ())
-    ]
+def test_the_message_behind_one_with_keys_of_bcc_and_annotations_has_none() -> None:
+    origins = [Origin("x", "k", blind_keys=("b",)), Origin("x", "k"),
+               Origin("x", "k", annotations=b"a"), Origin("x", "k")]  # fmt: skip
+    messages = [HistoryMessage(origin, b"", (), False) for origin in origins]
     (frame,) = packed(KEPT, [("v", "x", message) for message in messages])
     _kind, part = msgpack.unpackb(frame)
-    assert [each.origin.blind_keys for _v, _x, each in unpacked(part)] == [("b",), ()]
+    found = [(each.origin.blind_keys, each.origin.annotations) for _v, _x, each in unpacked(part)]
+    assert found == [(("b",), b""), ((), b""), ((), b"a"), ((), b"")]
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,37 @@ def test_a_run_of_one_topic_is_published_together() -> None:
     assert request.outcomes.known == [([(1, 3)], [], 4)]
 
 
+class AnnotationsEnqueued:
+    """An observer that keeps the annotations of what a publisher puts into queues."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    def enqueued(self, routed: RoutedBatch) -> None:
+        self.seen += [origin.annotations for origin in routed.origins]
+
+
+def test_annotations_of_a_run_count_for_those_of_its_route() -> None:
+    edge = Edge()
+    declare_bound(edge, "a")
+    publisher = Request(edge).publisher
+    publisher.observer = observer = AnnotationsEnqueued()
+    routes = publisher.session.route_cache
+    search = routes.search(b"a", "amq.topic", "a", mandatory=False, annotations=b"route")
+    route = routes.run_at_once(search)
+    run = run_of(b"1")
+    for octets in (b"", b"run"):
+        publisher.publish_run(
+            route, read_facts(run.outline), run, None, is_certain=True, annotations=octets
+        )
+    steps = publisher.publish_run_in_steps(
+        route, read_facts(run.outline), run, None, is_certain=True, annotations=b"run"
+    )
+    assert list(steps) == [None]
+    assert observer.seen == [b"route", b"run", b"run"]
+    assert ready(edge, "a") == 3
+
+
 def test_a_run_of_mixed_topics_is_sorted_by_queues() -> None:
     edge = Edge()
     declare_bound(edge, "a", "b")

@@ -226,6 +226,29 @@ def test_what_was_noted_of_messages_goes_with_them(harness: Harness) -> None:
     assert crash_at_every_commit(again) == [(1, 3, 4, 4), (1, 4, 4, 4), (1, 3, 2, 2)]
 
 
+def test_annotations_are_there_after_a_crash(harness: Harness) -> None:
+    """Also once some of the messages that lie with it are settled, and after another crash."""
+    queue = engine_of(harness.catalogue.vhosts["v"], "q")
+    annotated = [Origin("", "q", annotations=octets) for octets in (b"\0one", bytes(60_000))]
+    queue.enqueue([*annotated, Origin("", "q")], [b"n", b"o", b"p"], 3, persistent=True)
+    for _ in range(2):
+        crash_at_every_commit(harness)
+        harness = come_up(harness)
+        queue = engine_of(harness.catalogue.vhosts["v"], "q")
+        assert queue.get(Taker(queue, no_ack=True)) is not None
+    crash_at_every_commit(harness)
+    queue = engine_of(come_up(harness).catalogue.vhosts["v"], "q")
+    taker = Taker(queue)
+    found = [batch.origins[0] for _ in range(2) if (batch := got(queue, taker)) is not None]
+    assert [each.annotations for each in found] == [bytes(60_000), b""]
+
+
+def got(queue: Queue, taker: Taker) -> DeliveryBatch | None:
+    batch = queue.get(taker)
+    assert batch is None or isinstance(batch, DeliveryBatch)
+    return batch
+
+
 def test_damage_that_is_one_queues_keeps_no_other_from_starting(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from fluffle.broker.base.message import Origin
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.dead_letters import PendingDeadLetter
 from fluffle.broker.queues.settings import QueueSettings
-from fluffle.broker.transfer.republish import DeathHeaders, RepublishedMessage
+from fluffle.broker.transfer.republish import DeathHeaders, DelayedMessages, RepublishedMessage
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.properties import Properties, encode_properties
@@ -96,3 +96,33 @@ def test_a_key_that_no_frame_holds_is_cut(key: str, shown: str) -> None:
     writer = DeathHeaders(vhost, "q", settings, DeathReason.REJECTED, 7)
     letter = writer.write(Origin("", "q"), encode_properties(Properties()))
     assert letter.origin.routing_key == shown
+
+
+@pytest.mark.parametrize(
+    ("own_key", "past", "kept"),
+    [
+        (None, MessageAnnotations.NONE, b"topic"),
+        (None, MessageAnnotations.DIED, b"topic"),
+        ("elsewhere", MessageAnnotations.NONE, b""),
+        (None, MessageAnnotations.REDIRECTED, b""),
+    ],
+)
+def test_annotations_stay_unless_the_queue_redirects_the_message(
+    own_key: str | None, past: MessageAnnotations, kept: bytes
+) -> None:
+    settings = QueueSettings(dead_letter_exchange="amq.topic", dead_letter_routing_key=own_key)
+    vhost = VirtualHost("/", LocalQueues(FakeTurn()))
+    writer = DeathHeaders(vhost, "q", settings, DeathReason.REJECTED, 7)
+    origin = Origin("amq.topic", "a.b", past, ("blind",), b"topic")
+    raw = encode_properties(Properties())
+    if past is not MessageAnnotations.NONE:
+        raw = writer.write(Origin("", "q"), raw).raw
+    letter = writer.write(origin, raw)
+    assert (letter.origin.annotations, letter.origin.blind_keys) == (kept, ("blind",))
+
+
+def test_annotations_stay_while_a_message_waits_for_its_time() -> None:
+    vhost = VirtualHost("/", LocalQueues(FakeTurn()))
+    origin = Origin("amq.topic", "a.b", annotations=b"topic")
+    letter = DelayedMessages(vhost, "amq.topic").write(origin, encode_properties(Properties()))
+    assert letter.origin.annotations == b"topic"

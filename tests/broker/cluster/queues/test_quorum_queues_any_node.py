@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import DeliveryError, QueueEmpty
 
+from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
-from tests.support.cluster_nodes import until
+from fluffle.broker.queues.queue_api import DeliveryBatch
+from fluffle.broker.vhosts.vhost import set_tracer
+from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene, publish, scene
+from tests.support.cluster_nodes import ClusterNode, until
 from tests.support.deadlines import soon
 
 __all__ = ["scene"]
@@ -255,3 +259,54 @@ async def test_one_node_tells_metrics_of_a_queue(scene: Scene) -> None:
         for name in NODES
     }
     assert here == {"a": (2, 0, 0, 0), "b": None, "c": None}
+
+
+LONG_ANNOTATIONS = bytes(range(256)) * 250
+
+
+class AnnotationsSeen:
+    """A tracer that keeps the annotations of what is delivered through a node."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self.seen: list[bytes] = []
+        set_tracer(node.node.catalogue.vhosts["/"], "annotations", self)
+
+    def published(self, *_said: object) -> None: ...
+
+    def delivered(self, _client: object, batch: DeliveryBatch, _first_tag: int) -> None:
+        self.seen += [origin.annotations for origin in batch.origins]
+
+    def purging(self, *_said: object) -> Callable[[], None]:
+        return lambda: None
+
+
+def annotated(exchange: str, routing_key: str, **_others: object) -> Origin:
+    return Origin(exchange, routing_key, annotations=LONG_ANNOTATIONS)
+
+
+async def test_annotations_survive_the_leader_and_go_along_to_a_dead_letter(scene: Scene) -> None:
+    """Through a node that leads nothing, from a quorum queue into a classic one of another node."""
+    dead = await scene.channel("b")
+    await dead.declare_queue("dead", durable=True)
+    arguments: dict[str, Any] = QUORUM | {"x-dead-letter-exchange": "amq.fanout"}
+    queue = await (await scene.channel("a")).declare_queue("q", durable=True, arguments=arguments)
+    await (await dead.get_queue("dead")).bind("amq.fanout")
+    publishing = scene.nodes["c"].node.catalogue.vhosts["/"]
+    unannotated = publishing.origin
+    publishing.origin = cast(Any, annotated)
+    await publish(await scene.channel("c"), b"1", b"2")
+    publishing.origin = unannotated
+    await publish(await scene.channel("c"), b"3")
+    await scene.is_led_by("a")
+    await scene.nodes["a"].kill()
+    tracer = AnnotationsSeen(scene.nodes["c"])
+    channel = await scene.channel("c")
+    inbox = Inbox()
+    queue = await channel.get_queue("q")
+    await queue.consume(inbox.take)
+    await inbox.has(3)
+    assert tracer.seen == [LONG_ANNOTATIONS, LONG_ANNOTATIONS, b""]
+    await inbox.messages[0].reject()
+    await (await channel.get_queue("dead")).consume(inbox.take)
+    await inbox.has(4)
+    assert tracer.seen[3:] == [LONG_ANNOTATIONS]
