@@ -14,7 +14,8 @@ import pytest
 
 from fluffle.broker.__main__ import COMMANDS
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.config.option_table import OPTIONS, PREFIX
+from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.option_values import PREFIX
 from fluffle.broker.config.options import resolve
 from tests.support.daemon import Daemon
 from tests.support.plain_yaml import documents

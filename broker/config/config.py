@@ -61,6 +61,15 @@ AUTH_MECHANISMS = ("PLAIN", "AMQPLAIN", "EXTERNAL")
 QUEUE_TYPES = ("classic", "quorum")
 LEADER_LOCATORS = ("client-local", "balanced")
 """The default first."""
+DEFAULT_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""Unless an option says otherwise."""
+MQTT_PACKET_BYTES_MAX = 268_435_460
+"""Of a packet that says as much as a remaining length can, with its fixed header."""
+MQTT_PUBLISH_ROOM_BYTES = 131_072
+"""In a PUBLISH for what is not its payload: the topic and properties."""
+CERT_CLIENT_ID_FROM = ("distinguished_name", "subject_alternative_name")
+CERT_NAME_TYPES = ("dns", "ip", "email", "uri")
+"""Alternative names of a certificate that Python reads.  The default first."""
 OVERWRITE, KEEP = "overwrite", "keep"
 """What becomes of a header that a client has set already."""
 
@@ -105,7 +114,7 @@ class Limits:
     """Those that are there from the start count, too."""
     handshake_timeout_ms: int = 10_000
     """From accept to connection.open: who has not logged in by then holds no socket."""
-    message_bytes_max: int = 16 * 1024 * 1024
+    message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX
     """Body of a message: a message must fit in memory several times."""
     unfinished_bytes_max: int = 64 * 1024 * 1024
     """Of messages under way on all channels of a connection, which no queue knows of yet: four
@@ -189,6 +198,93 @@ class InterceptorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """Listeners for MQTT, its logins, and the limits of sessions and retained messages."""
+
+    listen: tuple[ListenAddress, ...] = ()
+    tls_listen: tuple[ListenAddress, ...] = ()
+    ws_listen: tuple[ListenAddress, ...] = ()
+    """For websockets."""
+    ws_tls_listen: tuple[ListenAddress, ...] = ()
+    proxy_protocol: bool = False
+    ws_proxy_protocol: bool = False
+    login_timeout_ms: int = 10_000
+    """From accept to the answer to CONNECT; the handshake of a websocket counts."""
+    connections_max: int | None = None
+    ws_connections_max: int | None = None
+    """Over websockets; they count among all as well."""
+
+    allow_anonymous: bool = True
+    """Whether a client without a user, a password and a certificate that names one may log in …"""
+    anonymous_user: str | None = DEFAULT_USER
+    """… as this user.  None: it may not."""
+    anonymous_password: str = field(default=DEFAULT_PASSWORD, repr=False)
+    cert_login: bool = False
+    """Whether a certificate logs in who shows no user and no password."""
+    cert_client_id_from: str | None = None
+    """Name of a certificate that the client id must be, of `CERT_CLIENT_ID_FROM`; None: it may be
+    any."""
+    cert_san_type: str = CERT_NAME_TYPES[0]
+    cert_san_index: int = 0
+    """Which alternative name of that type counts for it, from 0."""
+    vhost: str = DEFAULT_VHOST
+    """Of whoever names none, unless a port or a certificate says."""
+    ignore_colons_in_user: bool = False
+    """Whether a user name that holds a colon names no virtual host before it."""
+
+    exchange: str = "amq.topic"
+    durable_queue_type: str | None = None
+    """Of sessions that outlive their connection; None: quorum in a cluster, classic on a node that
+    is alone."""
+    session_expiry_s_max: int | None = 86_400
+    """A client may ask for less.  None: as long as it asks for."""
+    keep_alive_s_max: int | None = None
+    """A client that asks for more, or for none, is told to use this (5.0).  None: it decides."""
+    prefetch: int = 1_000
+    """Messages of QoS 1 and 2 that are sent to a client and not finished, at most; its Receive
+    Maximum may be less."""
+    receive_max: int = 1_024
+    """The same from a client, which 5.0 is told as our Receive Maximum."""
+    topic_alias_max: int = 16
+    packet_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX + MQTT_PUBLISH_ROOM_BYTES
+    """The largest packet of a client that is logged in …"""
+    unauthenticated_packet_bytes_max: int = 65_536
+    """… and before, when we do not know yet who sends."""
+    mailbox_soft_limit: int = 200
+    """Of messages of QoS 0 that wait for a client which does not read; more are dropped.  0: none
+    is."""
+    sparkplug: bool = False
+    """Whether the dot of a topic's first level spAv1.0 or spBv1.0 is no separator."""
+    disconnect_on_unauthorized: bool = False
+    """Whether a PUBLISH or SUBSCRIBE without the right ends the connection."""
+    client_id_annotation: bool = False
+    """Whether messages say who has published them, by `x-opt-mqtt-client-id`."""
+    response_information: str | None = None
+    """Given to a client that asks for it."""
+    server_reference: str | None = None
+    """Other servers, which clients of 5.0 are told to use when this node drains."""
+    sys_interval_s: int = 10
+    """Between two values of a topic below $SYS/broker; 0: there are none."""
+    retained: bool = True
+    """Whether messages are retained at all."""
+    retained_messages_max: int = 100_000
+    """In one virtual host; so is the next."""
+    retained_bytes_max: int = 1 << 30
+
+    ws_path: str = "/ws"
+    """Of the websocket, besides /mqtt, which is always there."""
+    ws_frame_bytes_max: int | None = None
+    ws_idle_timeout_ms: int = 60_000
+    """Nothing came for so long, not even the answer to a ping: the client is gone."""
+    ws_origins: frozenset[str] | None = None
+    """Sites whose pages may connect, as browsers name them.  None: all."""
+
+    def has_certificates(self) -> bool:
+        """Whether the certificate of the node is shown at any of its addresses."""
+        return bool(self.tls_listen or self.ws_tls_listen)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it.  `users` maps names to passwords and is left out when a Config is printed."""
 
@@ -225,6 +321,7 @@ class Config:
     """None for a node that is alone."""
     quorum: QuorumConfig = QuorumConfig()
     limits: Limits = Limits()
+    mqtt: MqttConfig = MqttConfig()
     stamps: InterceptorConfig = InterceptorConfig()
     """Messages are as clients publish them unless it says otherwise."""
     users: Mapping[str, str] = field(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fluffle.broker.base.logs import FORMATS
 from fluffle.broker.config.config import (
@@ -26,7 +24,9 @@ from fluffle.broker.config.config import (
     RECONCILE_INTERVAL_S,
     Limits,
 )
+from fluffle.broker.config.mqtt_options import MQTT
 from fluffle.broker.config.option_values import (
+    Option,
     between,
     choice,
     or_none,
@@ -50,44 +50,6 @@ from fluffle.broker.config.option_values import (
     parse_vhost,
     parse_watermark,
 )
-
-PREFIX = "FLUFFLE_"
-"""Of an option's variable in the environment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """An option of `fluffle serve`.  `parse` raises ValueError with what to write instead."""
-
-    name: str
-    metavar: str
-    help: str
-    parse: Callable[[str], object] = str
-    config_field: str | None = None
-    default: str = ""
-    """What holds without it, as one would write it; the value itself is in `Config`."""
-    collect: Callable[[list[Any]], object] | None = None
-    """Makes one value of those of an option that may be given many times."""
-    is_secret: bool = False
-    """Whether its value must not be shown, not even in an error."""
-    is_switch: bool = False
-    """Whether it is `yes` when it is given without a value."""
-
-    @property
-    def description(self) -> str:
-        """Help text of the option, on one line."""
-        parts = (
-            self.help,
-            "May be given many times." if self.collect else "",
-            f"[default: {self.default}]" if self.default else "",
-        )
-        return "  ".join(part for part in parts if part)
-
-    @property
-    def variable(self) -> str:
-        """Name of the environment variable for the option."""
-        return PREFIX + self.name.upper().replace("-", "_")
-
 
 _LIMITS = Limits()
 
@@ -268,6 +230,7 @@ OPTIONS: Mapping[str, Option] = {
             is_switch=True,
         ),
         *LIMITS,
+        *MQTT,
         *STAMPS,
         Option(
             "event-exchange",

@@ -1,25 +1,72 @@
-"""Values of options: parsers of their texts, one for each kind, and where the texts stood.
+"""Options and their values: parsers of their texts, one for each kind, and where the texts stood.
 
 A parser raises ValueError, which says what to write.
 """
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from fluffle.broker.config.config import AUTH_MECHANISMS, ListenAddress, UserRights, memory_bytes
+from fluffle.broker.config.config import (
+    AUTH_MECHANISMS,
+    MQTT_PACKET_BYTES_MAX,
+    ListenAddress,
+    UserRights,
+    memory_bytes,
+)
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled
 
+PREFIX = "FLUFFLE_"
+"""Of an option's variable in the environment."""
 PORT_MAX = 65_535
+NAME_BYTES_MAX = 255
+"""Of an exchange, in AMQP."""
+MQTT_STRING_BYTES_MAX = 65_535
 MESSAGE_BYTES_MAX = 512 << 20
 """As RabbitMQ: several must fit in memory."""
+Value = TypeVar("Value")
 UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
     f"{prefix}{ending}": int(base**power)
     for power, prefix in enumerate("kmgt", start=1)
     for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of `fluffle serve`.  `parse` raises ValueError with what to write instead."""
+
+    name: str
+    metavar: str
+    help: str
+    parse: Callable[[str], object] = str
+    config_field: str | None = None
+    default: str = ""
+    """What holds without it, as one would write it; the value itself is in `Config`."""
+    collect: Callable[[list[Any]], object] | None = None
+    """Makes one value of those of an option that may be given many times."""
+    is_secret: bool = False
+    """Whether its value must not be shown, not even in an error."""
+    is_switch: bool = False
+    """Whether it is `yes` when it is given without a value."""
+
+    @property
+    def description(self) -> str:
+        """Help text of the option, on one line."""
+        parts = (
+            self.help,
+            "May be given many times." if self.collect else "",
+            f"[default: {self.default}]" if self.default else "",
+        )
+        return "  ".join(part for part in parts if part)
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable for the option."""
+        return PREFIX + self.name.upper().replace("-", "_")
 
 
 class OptionError(Exception):
@@ -151,6 +198,20 @@ def parse_vhost(text: str) -> str:
     return text
 
 
+def parse_exchange(text: str) -> str:
+    """Parse the name of an exchange that is there."""
+    if not 0 < len(text.encode()) <= NAME_BYTES_MAX:
+        raise ValueError("write the name of a topic exchange, such as amq.topic")
+    return text
+
+
+def parse_mqtt_string(text: str) -> str:
+    """Parse what goes into one string of MQTT."""
+    if not 0 < len(text.encode()) <= MQTT_STRING_BYTES_MAX or "\0" in text:
+        raise ValueError(f"write a text of up to {MQTT_STRING_BYTES_MAX} bytes")
+    return text
+
+
 def parse_watermark(text: str) -> int:
     """Parse a share of the memory there is, or a size, in bytes."""
     share = share_of(text)
@@ -219,6 +280,14 @@ def parse_message_size(text: str) -> int:
     return size
 
 
+def parse_packet_size(text: str) -> int:
+    """Parse the size of the largest MQTT packet."""
+    size = parse_size(text)
+    if not 0 < size <= MQTT_PACKET_BYTES_MAX:
+        raise ValueError(f"write a size up to {MQTT_PACKET_BYTES_MAX} bytes, as MQTT has no larger")
+    return size
+
+
 def parse_limit(text: str) -> int | None:
     """Parse a maximum, or `none`."""
     return None if text == "none" else between(0, 1 << 31)(text)
@@ -227,6 +296,29 @@ def parse_limit(text: str) -> int | None:
 def parse_optional_address(text: str) -> ListenAddress | None:
     """Parse an address to listen for clients on, or `none`."""
     return None if text == "none" else parse_client_address(text)
+
+
+def present(addresses: Iterable[ListenAddress | None]) -> tuple[ListenAddress, ...]:
+    """Return the addresses that were given, without the word for none."""
+    return tuple(address for address in addresses if address is not None)
+
+
+def parse_path(text: str) -> str:
+    """Parse the path of an URL."""
+    if not text.startswith("/") or not text.isascii() or set(text) & set("?# "):
+        raise ValueError("write a path that begins with a slash, such as /ws")
+    return text
+
+
+def parse_origins(text: str) -> frozenset[str] | None:
+    """Parse the sites whose pages may connect, with commas between them, or `all`."""
+    origins = [origin.strip().lower().rstrip("/") for origin in text.split(",") if origin.strip()]
+    if origins in (["all"], ["*"]):
+        return None
+    parts = [origin.partition("://") for origin in origins]
+    if not parts or any(not (scheme and host) or "/" in host for scheme, _, host in parts):
+        raise ValueError("write https://HOST or https://HOST:PORT, with commas, or all")
+    return frozenset(origins)
 
 
 def parse_switch(text: str) -> bool:
@@ -248,7 +340,7 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def or_none(parse: Callable[[str], str]) -> Callable[[str], str | None]:
+def or_none(parse: Callable[[str], Value]) -> Callable[[str], Value | None]:
     """Return a parser of the same values, and of `none`."""
     return lambda text: None if text.lower() == "none" else parse(text)
 

@@ -23,18 +23,21 @@ from fluffle.broker.config.config import (
     DEFAULT_USER,
     DEFAULT_VHOST,
     FOUNDERS,
+    MQTT_PACKET_BYTES_MAX,
+    MQTT_PUBLISH_ROOM_BYTES,
     ClusterConfig,
     Config,
     InterceptorConfig,
     Limits,
     ListenAddress,
+    MqttConfig,
     QuorumConfig,
 )
-from fluffle.broker.config.option_table import OPTIONS, PREFIX, Option
-from fluffle.broker.config.option_values import OptionError, OptionTexts, Remark
+from fluffle.broker.config.option_table import OPTIONS
+from fluffle.broker.config.option_values import PREFIX, Option, OptionError, OptionTexts, Remark
 
 FIRST_PREFIX, QUORUM_PREFIX, LIMITS_PREFIX = "first_", "quorum_", "limits_"
-STAMPS_PREFIX, CLUSTER_PREFIX = "stamps_", "cluster_"
+STAMPS_PREFIX, CLUSTER_PREFIX, MQTT_PREFIX = "stamps_", "cluster_", "mqtt_"
 UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
 """Of the largest size, that one connection may have under way, or in transactions: as `Limits`."""
 
@@ -89,6 +92,17 @@ def with_limits(fields: dict[str, Any]) -> None:
         values["unfinished_bytes_max"] = UNFINISHED_MESSAGES * size
         values["uncommitted_bytes_max"] = UNCOMMITTED_MESSAGES * size
     fields["limits"] = Limits(**values)
+
+
+def with_mqtt(fields: dict[str, Any]) -> None:
+    """Put `mqtt` in the place of the fields that are about it.
+
+    A packet holds the largest message unless an option says otherwise.
+    """
+    values = taken(fields, MQTT_PREFIX)
+    size = fields["limits"].message_bytes_max + MQTT_PUBLISH_ROOM_BYTES
+    values.setdefault("packet_bytes_max", min(size, MQTT_PACKET_BYTES_MAX))
+    fields["mqtt"] = MqttConfig(**values)
 
 
 def with_cluster(fields: dict[str, Any]) -> None:
@@ -185,6 +199,7 @@ def resolve(flags: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
     with_first_start(fields)
     with_quorum(fields)
     with_limits(fields)
+    with_mqtt(fields)
     fields["stamps"] = InterceptorConfig(**taken(fields, STAMPS_PREFIX))
     try:
         with_cluster(fields)

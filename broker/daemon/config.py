@@ -62,6 +62,10 @@ def check_named(config: Config) -> None:
 
     if config.tls_listen is not None:
         certificates_of(config, "tls-listen", verify=config.tls_verify)
+    if config.mqtt.tls_listen:
+        certificates_of(config, "mqtt-tls", verify=config.tls_verify)
+    if config.mqtt.ws_tls_listen:
+        certificates_of(config, "mqtt-ws-tls", verify="none")
     if config.management_tls:
         certificates_of(config, "management-tls", verify="none")
     cluster = config.cluster

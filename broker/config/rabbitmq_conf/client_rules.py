@@ -276,7 +276,6 @@ RULES: Rules = {
     "auth_oauth2.**": ignored(OTHER_BACKEND),
     "auth_cache.**": ignored(OTHER_BACKEND),
     "trust_store.**": ignored("certificates are good if ssl_options.cacertfile has signed them"),
-    **each("anonymous_login_user anonymous_login_pass", ignored("nobody is let in without a name")),
     "password_hashing_module": ignored(
         "`fluffle users add --algorithm` chooses how a new password is hashed; all are read"
     ),

@@ -130,7 +130,6 @@ RULES: Rules = {
         ignored("pages and answers are always up to date and have limits of their own"),
         "management.",
     ),
-    **each("mqtt.** web_mqtt.**", ignored("there is no MQTT here")),
     **each("stomp.** web_stomp.**", ignored("there is no STOMP here")),
     "stream.**": ignored("there are no streams here"),
     "shovel.**": ignored("there are no shovels here"),

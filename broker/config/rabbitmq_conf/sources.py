@@ -15,8 +15,9 @@ from typing import NamedTuple
 from fluffle.broker.config.config import AMQP_PORT
 from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.option_values import OptionError, OptionTexts, Remark
-from fluffle.broker.config.rabbitmq_conf import client_rules, http_rules, node_rules
+from fluffle.broker.config.rabbitmq_conf import client_rules, http_rules, mqtt_rules, node_rules
 from fluffle.broker.config.rabbitmq_conf.http_rules import MANAGEMENT, METRICS, PORTS
+from fluffle.broker.config.rabbitmq_conf.mqtt_rules import MQTT_PORT, WS_PORT
 from fluffle.broker.config.rabbitmq_conf.node_rules import LEVELS, own_name
 from fluffle.broker.config.rabbitmq_conf.parser import ConfError, ConfLine, Key, read
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
@@ -29,7 +30,12 @@ from fluffle.broker.config.rabbitmq_conf.verdicts import (
     Verdict,
 )
 
-RULES: Rules = {**client_rules.RULES, **node_rules.RULES, **http_rules.RULES}
+RULES: Rules = {
+    **client_rules.RULES,
+    **node_rules.RULES,
+    **mqtt_rules.RULES,
+    **http_rules.RULES,
+}
 ADVANCED = "advanced.config"
 ENCRYPTED = "encrypted:"
 """What a value begins with that RabbitMQ decrypts."""
@@ -113,12 +119,14 @@ VARIABLES: Mapping[str, str] = {
 }
 """The option of each whose value it is."""
 
-PLUGINS: Mapping[str, tuple[str, str]] = {
-    "rabbitmq_management": (MANAGEMENT, f":{PORTS[MANAGEMENT]}"),
-    "rabbitmq_prometheus": (METRICS, f":{PORTS[METRICS]}"),
-    "rabbitmq_event_exchange": ("event-exchange", "yes"),
+PLUGINS: Mapping[str, Mapping[str, str]] = {
+    "rabbitmq_management": {MANAGEMENT: f":{PORTS[MANAGEMENT]}"},
+    "rabbitmq_prometheus": {METRICS: f":{PORTS[METRICS]}"},
+    "rabbitmq_event_exchange": {"event-exchange": "yes"},
+    "rabbitmq_mqtt": {"mqtt": f":{MQTT_PORT}"},
+    "rabbitmq_web_mqtt": {"mqtt": f":{MQTT_PORT}", "mqtt-ws": f":{WS_PORT}"},
 }
-"""What is switched on in the place of a plugin."""
+"""What is switched on in the place of a plugin and of those that it needs."""
 
 BUILT_IN = frozenset(
     {
@@ -221,7 +229,7 @@ def of_plugins(environment: Mapping[str, str]) -> tuple[dict[str, OptionTexts], 
     except OSError:
         return {}, ()  # as with RabbitMQ: a file that is not there enables nothing
     plugins = re.findall(r"\w+", re.sub(r"%.*", "", text))
-    switched = [PLUGINS[each] for each in plugins if each in PLUGINS]
+    switched = [pair for each in plugins if each in PLUGINS for pair in PLUGINS[each].items()]
     nothing = [each for each in plugins if each not in PLUGINS and each not in BUILT_IN]
     return (
         {option: OptionTexts((value,), name) for option, value in switched},

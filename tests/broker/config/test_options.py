@@ -371,8 +371,12 @@ def test_the_command_knows_every_option() -> None:
 def test_the_defaults_that_are_shown_are_those_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="HOSTNAME"))
     config, cluster = Config(), ClusterConfig({}, b"")
-    groups = {"cluster_": cluster, "quorum_": config.quorum, "limits_": config.limits}
-    groups["stamps_"] = config.stamps
+    groups: dict[str, object] = {
+        "cluster_": cluster,
+        "quorum_": config.quorum,
+        "limits_": config.limits,
+    }
+    groups |= {"stamps_": config.stamps, "mqtt_": config.mqtt}
     shown = CliRunner().invoke(main, ["serve", "--help"]).output
 
     first = {"first_user": "guest", "first_password": "guest", "first_vhost": "/"}

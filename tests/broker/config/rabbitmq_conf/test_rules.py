@@ -1,39 +1,19 @@
 """What becomes of the settings of a rabbitmq.conf."""
 
-from pathlib import Path
-
 import pytest
 
-from fluffle.broker.config.option_table import OPTIONS
-from fluffle.broker.config.rabbitmq_conf.parser import ConfLine, lines_of
-from fluffle.broker.config.rabbitmq_conf.sources import RULES, judgements
+from fluffle.broker.config.rabbitmq_conf.parser import ConfLine
+from fluffle.broker.config.rabbitmq_conf.sources import RULES
 from fluffle.broker.config.rabbitmq_conf.verdicts import (
     ConfSettings,
     IgnoredSetting,
     MappedSetting,
     RefusedSetting,
-    Verdict,
 )
+from tests.support.rabbitmq_conf import FILE, options, verdicts
 
-FILE = Path("rabbitmq.conf")
 SHARED = "ssl_options.certfile = /c\nssl_options.keyfile = /k\n"
 FILES = {"tls-cert": "/c", "tls-key": "/k"}
-
-
-def verdicts(text: str, **environment: str) -> list[Verdict]:
-    settings: dict[tuple[str, ...], ConfLine] = {each.key: each for each in lines_of(text, FILE)}
-    return [verdict for _setting, verdict in judgements(ConfSettings(settings, environment))]
-
-
-def options(text: str, **environment: str) -> dict[str, str]:
-    """What all lines say; every text can be used."""
-    said: dict[str, str] = {}
-    for verdict in verdicts(text, **environment):
-        assert isinstance(verdict, MappedSetting), verdict
-        for name, texts in verdict.options.items():
-            OPTIONS[name].parse(*texts)
-            said[name] = texts[0]
-    return said
 
 
 @pytest.mark.parametrize(
@@ -227,7 +207,7 @@ def test_what_no_node_runs_with(text: str) -> None:
     "text",
     [
         "auth_ldap.servers.1 = ldap.example.org",
-        "mqtt.allow_anonymous = true",
+        "stomp.default_user = guest",
         "raft.segment_max_entries = 4096",
         "net_ticktime = 60",
         "cluster_partition_handling = autoheal",
@@ -241,7 +221,6 @@ def test_what_no_node_runs_with(text: str) -> None:
         "tcp_listen_options.backlog = 128",
         "vm_memory_high_watermark_paging_ratio = 0.5",
         "management.path_prefix = /mq",
-        "anonymous_login_user = none",
     ],
 )
 def test_what_nothing_comes_of(text: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from fluffle.broker.__main__ import main
-from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.config.config import ListenAddress, MqttConfig
 from fluffle.broker.config.option_values import OptionError
 from fluffle.broker.config.options import Settings, resolve
 from fluffle.protocol.methods import Connection
@@ -35,10 +35,10 @@ def test_flags_and_variables_count_more_than_the_file(tmp_path: Path) -> None:
 
 
 def test_what_is_ignored_is_told_and_what_is_refused_is_told_at_once(tmp_path: Path) -> None:
-    (remark,) = from_conf(tmp_path, "heartbeat = 1\nmqtt.prefetch = 10").remarks
+    (remark,) = from_conf(tmp_path, "heartbeat = 1\nstomp.default_vhost = /").remarks
     assert (remark.source, remark.reason) == (
-        f"{tmp_path}/rabbitmq.conf:2: mqtt.prefetch",
-        "there is no MQTT here",
+        f"{tmp_path}/rabbitmq.conf:2: stomp.default_vhost",
+        "there is no STOMP here",
     )
     with pytest.raises(OptionError) as refused:
         from_conf(tmp_path, "auth_backends.1 = ldap\nssl_options.password = secret\nx = 1")
@@ -74,7 +74,7 @@ def test_many_users_of_a_file(tmp_path: Path) -> None:
 
 
 def test_variables_of_containers(tmp_path: Path) -> None:
-    plugins = written(tmp_path, "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_mqtt].", "on")
+    plugins = written(tmp_path, "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_stomp].", "on")
     conf = written(tmp_path, "prometheus.tcp.port = 9000\n")
     settings = resolve(
         {},
@@ -91,7 +91,27 @@ def test_variables_of_containers(tmp_path: Path) -> None:
     assert (config.node_name, config.listen) == ("mq@h", ListenAddress("::1", 5672))
     assert config.metrics_listen == ListenAddress("", 9000), "the file says more than the plugins"
     assert (config.log_level, config.product_version) == ("warning", "4.0.5")
-    assert [each.source for each in settings.remarks] == [f"{plugins}: rabbitmq_mqtt"]
+    assert [each.source for each in settings.remarks] == [f"{plugins}: rabbitmq_stomp"]
+
+
+def test_plugins_switch_on_listeners_for_mqtt_unless_the_file_says_where(tmp_path: Path) -> None:
+    def listening(plugins: str, text: str = "") -> MqttConfig:
+        environment = {"RABBITMQ_ENABLED_PLUGINS_FILE": written(tmp_path, f"[{plugins}].", "on")}
+        if text:
+            environment["RABBITMQ_CONFIG_FILE"] = written(tmp_path, text)
+        settings = resolve({}, environment)
+        assert settings.remarks == ()
+        return settings.config.mqtt
+
+    assert listening("rabbitmq_prometheus") == MqttConfig()
+    assert listening("rabbitmq_mqtt") == MqttConfig(listen=(ListenAddress("", 1883),))
+    web = MqttConfig(listen=(ListenAddress("", 1883),), ws_listen=(ListenAddress("", 15_675),))
+    assert listening("rabbitmq_web_mqtt") == listening("rabbitmq_web_mqtt,rabbitmq_mqtt") == web
+    text = "mqtt.listeners.tcp.1 = 127.0.0.1:1\nmqtt.listeners.tcp.2 = ::1:1\n"
+    said = listening("rabbitmq_mqtt", text).listen
+    assert said == (ListenAddress("127.0.0.1", 1), ListenAddress("::1", 1))
+    off = listening("rabbitmq_web_mqtt", "mqtt.listeners.tcp = none\nweb_mqtt.tcp.listener = none")
+    assert off == MqttConfig()
 
 
 def test_the_cookie_is_the_secret_of_the_nodes(tmp_path: Path) -> None:
@@ -112,7 +132,7 @@ def test_the_cookie_is_the_secret_of_the_nodes(tmp_path: Path) -> None:
 
 @pytest.mark.slow("a node starts as a process")
 def test_a_node_runs_with_the_file_and_logs_what_it_ignores(tmp_path: Path) -> None:
-    text = "default_user = admin\ndefault_pass = secret\nheartbeat = 17\nmqtt.prefetch = 10\n"
+    text = "default_user = admin\ndefault_pass = secret\nheartbeat = 17\nstomp.default_vhost = /\n"
     conf = written(tmp_path, text)
     with Daemon(tmp_path / "data", "--config", conf) as daemon:
         with Client("127.0.0.1", daemon.port) as client:
@@ -121,7 +141,8 @@ def test_a_node_runs_with_the_file_and_logs_what_it_ignores(tmp_path: Path) -> N
             assert isinstance(tune.method, Connection.Tune)
             assert tune.method.heartbeat == 17
         ignored = (
-            f'setting_ignored setting="{conf}:4: mqtt.prefetch" reason="there is no MQTT here"'
+            f'setting_ignored setting="{conf}:4: stomp.default_vhost" '
+            'reason="there is no STOMP here"'
         )
         assert ignored in daemon.log
 
@@ -172,7 +193,11 @@ def test_what_a_file_names_is_read_when_it_is_checked(tmp_path: Path) -> None:
         f'peers = "a=127.0.0.1:1"\nnode = "a"\ncluster-secret = "{"s" * 32}"\n'
         f'cluster-tls-cert = "{tmp_path / "none"}"\n'
     )
+    no_pair = 'mqtt{}-tls = "127.0.0.1:0"'
+    assert checked(f"{pair}{no_pair.format('')}\n{no_pair.format('-ws')}")[0] == 0
     for text, why in (
+        (no_pair.format(""), "--mqtt-tls needs a certificate"),
+        (no_pair.format("-ws"), "--mqtt-ws-tls needs a certificate"),
         (listening.replace(str(authority.cert_file), str(tmp_path / "none")), "cannot read"),
         (listening.replace(str(authority.key_file), str(other.key_file)), "cannot use the certif"),
         (f'management = "127.0.0.1:0"\nmanagement-tls = true\ntls-cert = "{tmp_path}"', "cannot"),
