@@ -48,6 +48,10 @@ class LoginRefused(Exception):
     """Why a login failed: for the log, never for the client."""
 
 
+class LoopbackOnly(LoginRefused):
+    """The user is who he says, and may come from this machine alone."""
+
+
 class PasswordChecksOverloaded(LoginRefused):
     """So many passwords are being compared that this one is not; the log says so once."""
 
@@ -158,7 +162,7 @@ class Access:
         if user is None:
             return LoginRefused(f"user '{name}' does not exist")
         if name in self._loopback_users and not from_loopback:
-            return LoginRefused(f"user '{name}' can only connect via localhost")
+            return LoopbackOnly(f"user '{name}' can only connect via localhost")
         return user
 
     def current(self, user: User) -> User | None:

@@ -13,38 +13,80 @@ from fluffle.broker.access.limits import LimitedResource, is_reached
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import ConnectionForced, NotAllowed
 from fluffle.broker.core.connections import close_connection
+from fluffle.broker.core.login import ask_read_barrier
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
+from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientConnection
+    from fluffle.broker.core.login import LoginClient
+
+
+class VhostNotFound(NotAllowed):
+    """The virtual host is not there."""
+
+
+class ConnectionLimitReached(NotAllowed):
+    """There are as many connections as the node, the virtual host or the user may have."""
 
 
 def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:
-    """The virtual host that a user wants to open.  NotAllowed."""
+    """The virtual host that a user wants to open.  VhostNotFound, ConnectionLimitReached, and plain
+    NotAllowed for who may not."""
     usage = services.access.usage
     node_limit = services.limits.connections_max
     if is_reached(node_limit, usage.connection_count):
-        raise NotAllowed(f"connection refused: node connection limit ({node_limit}) is reached")
+        raise ConnectionLimitReached(
+            f"connection refused: node connection limit ({node_limit}) is reached"
+        )
     vhost = services.vhosts.get(vhost_name)
     if vhost is None:
-        raise NotAllowed(f"vhost {vhost_name} not found")
+        raise VhostNotFound(f"vhost {vhost_name} not found")
     refused = vhost_refused(user, vhost_name)
     current = services.access.current(user)
     if current is None:
         raise refused
     limit = vhost.limits.max_connections
     if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_TO_VHOST, vhost_name)):
-        raise NotAllowed(f"{refused.explanation}: connection limit ({limit}) is reached")
+        raise ConnectionLimitReached(
+            f"{refused.explanation}: connection limit ({limit}) is reached"
+        )
     limit = current.limits.max_connections
     if is_reached(limit, usage.in_all(LimitedResource.CONNECTIONS_OF_USER, user.name)):
-        raise NotAllowed(
+        raise ConnectionLimitReached(
             f"connection refused for user '{user.name}': user connection limit ({limit}) is reached"
         )
     if (user.name, vhost_name) not in services.access.permissions:
         raise refused
     return vhost
+
+
+def admit(client: LoginClient, vhost_name: str) -> VirtualHost | Deferred[VirtualHost]:
+    """Find the virtual host that a client wants to open, for the user it has logged in as.
+
+    NotAllowed, as of `admitted`; if it may only be unknown here that it may, that is known later.
+    """
+    services, user = client.services, client.handshake.user
+    assert user is not None, "it has logged in"
+    try:
+        return admitted(services, user, vhost_name)
+    except NotAllowed:
+        if services.read_barrier.is_complete:
+            raise
+    admission: Deferred[VirtualHost] = Deferred()
+
+    def known() -> None:
+        try:
+            vhost = admitted(services, user, vhost_name)
+        except NotAllowed as refused:
+            admission.fail(refused)
+        else:
+            admission.answer(vhost)
+
+    ask_read_barrier(client, known, admission.fail)
+    return admission
 
 
 def vhost_refused(user: User, vhost_name: str) -> NotAllowed:

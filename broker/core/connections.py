@@ -39,6 +39,8 @@ FORCED_CLOSES_AT_ONCE = 25
 """Connections that are closed, or whose consumers are looked at, in a turn: each takes 0.1 ms, more
 where there are many channels and messages."""
 
+NO_ANSWER = "no answer in time"
+
 NOT_LOGGED_IN = "had not logged in when others needed its place"
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import admission
 from fluffle.broker.core.client import SessionChannel
-from fluffle.broker.core.connections import Deadlines
+from fluffle.broker.core.connections import NO_ANSWER, Deadlines
+from fluffle.broker.core.login import HANDSHAKE, expect_login
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.read_control import UNREAD_BYTES_MAX, ReadControl, ReadHolds
 from fluffle.broker.core.services import Services
@@ -143,7 +144,7 @@ class Connection(asyncio.Protocol):
         self.on_disk_behind = self.read_holds.wait_for_disk
         self.services.connections.add(self)
         self.handshake.connected_at_ms = self.services.runtime.clock.wall_ms()
-        connection_methods.expect_client(self)
+        expect_login(self)
         real_host, _port = address_of(transport, "peername")
         if not real_host and not is_unix(transport):
             self._hang_up("reset before it was accepted")  # so that nobody can say who that was
@@ -414,7 +415,7 @@ class Connection(asyncio.Protocol):
         self._session = session
         self.waiting.read_barrier = session.read_barrier
         self.open_channels = Channels(session, self.handshake.channels_max)
-        self.deadlines.met("handshake")
+        self.deadlines.met(HANDSHAKE)
         self.services.runtime.traffic.connections_opened += 1
         self.read_holds.listen()
         self.services.access.listen(session.user.name, self._on_access)
@@ -493,7 +494,7 @@ class Connection(asyncio.Protocol):
         elif self._is_finishing and not self._transport.is_closing():
             self.finish()
 
-    def drop(self, reason: str = connection_methods.NO_ANSWER) -> None:
+    def drop(self, reason: str = NO_ANSWER) -> None:
         """Close the socket without a word; by default the peer has had its time."""
         self._hang_up(reason)
 
@@ -502,6 +503,16 @@ class Connection(asyncio.Protocol):
         self.close_reason = self.close_reason or reason
         self.phase = ConnectionState.CLOSED
         self._transport.abort()
+
+    @property
+    def is_logging_in(self) -> bool:
+        """Whether it waits for the outcome of its login."""
+        return self.phase is ConnectionState.SECURE
+
+    @property
+    def handshake_timeout_s(self) -> float:
+        """How long the client may take until it has opened a virtual host."""
+        return self.services.limits.handshake_timeout_ms / 1000
 
     @property
     def is_over(self) -> bool:
@@ -578,7 +589,7 @@ class Connection(asyncio.Protocol):
         """Give the peer its time to answer, or to read what is left for it."""
         can_answer = not self._reader.is_broken
         wait_s = connection_methods.close_wait_s(self.heartbeat_s, can_answer=can_answer)
-        self.deadlines.give("close", wait_s, connection_methods.NO_ANSWER)
+        self.deadlines.give("close", wait_s, NO_ANSWER)
 
     def _on_blocked(self, reason: str) -> None:
         """An alarm holds the connection, or does no more."""

@@ -10,29 +10,39 @@ while its socket is still there, and what was on its way is read and dropped.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused, PasswordChecksOverloaded
+from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.users import User, user_name
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import (
     AccessRefused,
     BrokerError,
     ChannelError,
-    CommandInvalid,
     NotAllowed,
     SyntaxFailure,
 )
 from fluffle.broker.base.logs import event
-from fluffle.broker.core.admission import admitted
+from fluffle.broker.core import login
+from fluffle.broker.core.admission import admit
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.consumer import deliver_ready
-from fluffle.broker.process.encryption import certified_name
+from fluffle.broker.core.login import (
+    EXTERNAL,
+    Credentials,
+    Login,
+    LoginClient,
+    Mechanism,
+    offered_mechanisms,
+    read_response,
+)
 from fluffle.broker.protocols.amqp091.channel import AmqpSession, once_settled
 from fluffle.broker.protocols.amqp091.pending_requests import ids_of
+from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
 from fluffle.protocol.spec import ProtocolError, ReplyCode
@@ -52,8 +62,6 @@ CLOSE_WAIT_S_MAX = 30
 BROKEN_WAIT_S = 3
 """As RabbitMQ, for who sent what is no frame: nothing behind it can be read, so no answer comes,
 and there is only the time to read what we said."""
-
-NO_ANSWER = "no answer in time"
 
 logger = logging.getLogger(__name__)
 
@@ -105,126 +113,36 @@ def start(connection: Connection) -> None:
             version_major=0,
             version_minor=9,
             server_properties=pamqp_table(connection.services.server_properties),
-            mechanisms=" ".join(offered_mechanisms(connection)),
+            mechanisms=" ".join(offered_mechanisms(connection, MECHANISMS)),
             locales="en_US",
         ),
     )
 
 
-def offered_mechanisms(connection: Connection) -> tuple[str, ...]:
-    """Those that are switched on; EXTERNAL only to who has shown a certificate."""
-    allowed = connection.services.mechanisms
-    named = (*MECHANISMS, EXTERNAL_MECHANISM) if connection.certificate else tuple(MECHANISMS)
-    return tuple(name for name in named if name in allowed)
-
-
 def on_start_ok(connection: Connection, method: Method) -> None:
     """Who the client is; the limits follow once that is clear, which need not be at once."""
     assert isinstance(method, Methods.StartOk)
-    properties = field_table(method.client_properties)
-    connection.handshake.capabilities = capabilities_of(properties)
-    connection.handshake.client_name = text_of(properties, "connection_name")
-    if method.mechanism not in offered_mechanisms(connection):
-        raise CommandInvalid(f"unknown authentication mechanism '{method.mechanism}'")
-    mechanism, access = method.mechanism, connection.services.access
-    observers = connection.services.observers
-    if observers:
-        connection.handshake.client_properties = properties
-    connection.handshake.mechanism = mechanism
-    name = ""
+    handshake, properties = connection.handshake, field_table(method.client_properties)
+    handshake.capabilities = capabilities_of(properties)
+    handshake.client_name = text_of(properties, "connection_name")
+    credentials = read_response(connection, MECHANISMS, method.mechanism, octets(method.response))
+    if connection.services.observers:
+        handshake.client_properties = properties
+    handshake.mechanism = method.mechanism
     connection.phase = ConnectionState.SECURE
 
     def on_login(outcome: User | LoginRefused) -> None:
-        if connection.phase is not ConnectionState.SECURE:  # it has gone meanwhile
-            return
         if isinstance(outcome, LoginRefused):
-            refuse_login(connection, mechanism, name, outcome)
-            for observer in observers:
-                observer.refused(connection, mechanism, name, str(outcome))
+            refuse_login(connection, outcome)
         else:
-            for observer in observers:
-                observer.logged_in(connection, mechanism, outcome.name)
-            propose_limits(connection, outcome)
+            propose_limits(connection)
 
-    if mechanism == EXTERNAL_MECHANISM:
-        name = certified_name(connection.certificate, connection.services.certificate_login)
-        log_in = partial(admit, access, name, from_loopback=connection.is_from_loopback)
-    else:
-        name, password = MECHANISMS[mechanism](octets(method.response))
-        log_in = partial(
-            access.login,
-            name,
-            password,
-            from_loopback=connection.is_from_loopback,
-            source=connection.ends[0][0],
-            is_there=lambda: connection.phase is ConnectionState.SECURE,
-        )
-    log_in(answer=partial(unless_defined, connection, name, log_in, on_login))
+    Login(connection, method.mechanism, credentials, on_login).begin()
 
 
-def admit(access: Access, name: str, *, from_loopback: bool, answer: LoginAnswer) -> None:
-    """Tell whether somebody is let in who has a certificate of that name."""
-    named = LoginRefused("the certificate names nobody")
-    answer(access.admit(name, from_loopback=from_loopback) if name else named)
-
-
-def unless_defined(
-    connection: Connection,
-    name: str,
-    log_in: Callable[..., None],
-    on_login: LoginAnswer,
-    outcome: User | LoginRefused,
-) -> None:
-    """Tell what has come of a login; of a refusal once it is known here whether the user is another
-    by what was answered elsewhere."""
-    access, read_barrier = connection.services.access, connection.services.read_barrier
-    is_refused = isinstance(outcome, LoginRefused) and not isinstance(
-        outcome, PasswordChecksOverloaded
-    )
-    if read_barrier.is_complete or not is_refused:
-        on_login(outcome)
-        return
-    before = access.users.get(name)
-
-    def known() -> None:
-        if access.users.get(name) is before:
-            on_login(outcome)
-        else:
-            log_in(answer=on_login)
-
-    def failed(error: BrokerError) -> None:
-        if connection.phase is ConnectionState.SECURE:
-            connection.fail(error)
-
-    ask_others(connection, known, failed)
-
-
-def expect_client(connection: Connection) -> None:
-    """The client has its time to open a virtual host."""
-    wait_s = connection.services.limits.handshake_timeout_ms / 1000
-    connection.deadlines.give("handshake", wait_s, NO_ANSWER)
-
-
-def ask_others(
-    connection: Connection, known: Callable[[], None], failed: Callable[[BrokerError], None]
-) -> None:
-    """Ask as `ReadBarrier.ask` does, for a client that is not in yet: its time begins again behind
-    that."""
-    connection.deadlines.met("handshake")
-
-    def go_on() -> None:
-        expect_client(connection)
-        known()
-
-    connection.services.read_barrier.ask(go_on, failed)
-
-
-def propose_limits(connection: Connection, user: User) -> None:
+def propose_limits(connection: Connection) -> None:
     """The client has said who it is: what may it ask for?"""
-    connection.services.runtime.traffic.logins_succeeded += 1
     limits = connection.services.limits
-    connection.handshake.user = user
-    connection.services.connections.logged_in(connection)
     connection.phase = ConnectionState.TUNE
     connection.send(
         make(
@@ -236,24 +154,13 @@ def propose_limits(connection: Connection, user: User) -> None:
     )
 
 
-def refuse_login(connection: Connection, mechanism: str, name: str, refused: LoginRefused) -> None:
+def refuse_login(connection: Connection, refused: LoginRefused) -> None:
     """Tell a client that can hear it (authentication_failure_close), or just hang up."""
-    connection.services.runtime.traffic.logins_failed += 1
-    if not isinstance(refused, PasswordChecksOverloaded):
-        event(
-            logger,
-            logging.WARNING,
-            "authentication_failed",
-            connection=connection.name,
-            user=name,
-            mechanism=mechanism,
-            client=connection.handshake.client_name,
-            reason=str(refused),
-        )
-    if "authentication_failure_close" in connection.handshake.capabilities:
+    handshake = connection.handshake
+    if "authentication_failure_close" in handshake.capabilities:
         refusal = AccessRefused(
-            f"Login was refused using authentication mechanism {mechanism}. For details see the "
-            "broker logfile."
+            f"Login was refused using authentication mechanism {handshake.mechanism}. For details "
+            "see the broker logfile."
         )
         connection.close(refusal)  # about no method, as RabbitMQ puts it
         return
@@ -273,16 +180,6 @@ def on_tune_ok(connection: Connection, method: Method) -> None:
     connection.tuned(method.frame_max, method.heartbeat)
 
 
-def let_in(connection: Connection, user: User) -> None:
-    """The client is of this process, and has shown elsewhere who it is: without limits, it may open
-    a virtual host."""
-    connection.handshake.user = user
-    connection.services.connections.logged_in(connection)
-    connection.handshake.capabilities = frozenset({"consumer_cancel_notify"})
-    connection.phase = ConnectionState.OPEN
-    connection.tuned(0, 0)
-
-
 def check_limit(name: str, value: int, lowest: int, highest: int) -> None:
     """NotAllowed, with RabbitMQ's text, for a limit out of range; 0 stands for no limit."""
     if value and value < lowest:
@@ -297,24 +194,16 @@ def check_limit(name: str, value: int, lowest: int, highest: int) -> None:
 
 
 def on_open(connection: Connection, method: Method) -> None:
-    """Choose the virtual host; from here on channels may be opened."""
+    """Choose the virtual host; from here on channels may be opened.  NotAllowed.
+
+    It may be known only later that it may be: then all that comes behind `method` waits.
+    """
     assert isinstance(method, Methods.Open)
-    services = connection.services
-    try:
-        open_vhost(connection, method)
-    except NotAllowed:
-        if services.read_barrier.is_complete:
-            raise
-        once_known(connection, method, partial(open_vhost, connection, method))
-
-
-def once_known(connection: Connection, method: Method, act: Callable[[], None]) -> None:
-    """Go on with `method`, and all behind it, once all is known that was answered anywhere before
-    it came."""
+    admission = admit(connection, method.virtual_host)
+    if not isinstance(admission, Deferred):
+        open_vhost(connection, admission)
+        return
     waiting, ids = connection.waiting, ids_of(method)
-
-    def known() -> None:
-        waiting.over(None, ids, act)
 
     def failed(error: BrokerError) -> None:
         def refuse() -> None:
@@ -323,14 +212,15 @@ def once_known(connection: Connection, method: Method, act: Callable[[], None]) 
         waiting.over(None, ids, refuse)
 
     waiting.begin_all()
-    ask_others(connection, known, failed)
+    admission.then(
+        lambda vhost: waiting.over(None, ids, partial(open_vhost, connection, vhost)), failed
+    )
 
 
-def open_vhost(connection: Connection, method: Methods.Open) -> None:
-    """Unless that may not be.  NotAllowed."""
+def open_vhost(connection: Connection, vhost: VirtualHost) -> None:
+    """Begin the session of a client that was admitted there."""
     services, handshake = connection.services, connection.handshake
     assert handshake.user is not None
-    vhost = admitted(services, handshake.user, method.virtual_host)
     notify_cancel = "consumer_cancel_notify" in handshake.capabilities
     user = services.access.users[handshake.user.name]  # as he is by now
     session = AmqpSession(connection, user, vhost, services, notify_cancel=notify_cancel)
@@ -445,24 +335,7 @@ def text_of(table: FieldTable, name: str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else ""
 
 
-EXTERNAL_MECHANISM = "EXTERNAL"
-
-Credentials = tuple[str, bytes]
-"""A user name and a password."""
-
-
-def plain_credentials(response: bytes) -> Credentials:
-    """RFC 4616: NUL, user name, NUL, password.  SyntaxFailure.
-
-    No one acts for another, so an authorization identity in front is refused, as by RabbitMQ.
-    """
-    identity, *parts = response.split(b"\x00")
-    if identity or len(parts) != 2:
-        raise SyntaxFailure("response is not of the form NUL name NUL password")
-    return user_name(parts[0]), parts[1]
-
-
-def amqplain_credentials(response: bytes) -> Credentials:
+def amqplain_credentials(_client: LoginClient, response: bytes) -> Credentials:
     """A field table without its length, with LOGIN and PASSWORD.  SyntaxFailure.
 
     One that is no string is blank, and so is refused like a wrong one.
@@ -471,10 +344,10 @@ def amqplain_credentials(response: bytes) -> Credentials:
         table = read_fields(response, 0, len(response))
     except ProtocolError as error:
         raise SyntaxFailure("AMQPLAIN response is no field table") from error
-    login, password = table.get("LOGIN"), table.get("PASSWORD")
-    if login is None or password is None:
+    name, password = table.get("LOGIN"), table.get("PASSWORD")
+    if name is None or password is None:
         raise SyntaxFailure("AMQPLAIN auth info does not contain LOGIN and PASSWORD fields")
-    return user_name(long_string_or_blank(login)), long_string_or_blank(password)
+    return Credentials(user_name(long_string_or_blank(name)), long_string_or_blank(password))
 
 
 def long_string_or_blank(field: Field) -> bytes:
@@ -483,7 +356,9 @@ def long_string_or_blank(field: Field) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-MECHANISMS: dict[str, Callable[[bytes], Credentials]] = {
-    "PLAIN": plain_credentials,
+MECHANISMS: Mapping[str, Mechanism] = {
+    "PLAIN": login.MECHANISMS["PLAIN"],
     "AMQPLAIN": amqplain_credentials,
+    EXTERNAL: login.MECHANISMS[EXTERNAL],
 }
+"""In the order in which they are offered."""
