@@ -100,10 +100,7 @@ class ChannelObservers:
             each.settled(stretches, outcome)
 
 
-def observe_channel(
-    observers: Sequence[Observer], channel: ObservedChannel
-) -> ChannelObserver | None:
-    """Tell observers of a channel that has been opened; what sees its messages for them."""
-    asked = [observer.channel_opened(channel) for observer in observers]
-    found = [each for each in asked if each is not None]
+def joined(observers: Sequence[ChannelObserver | None]) -> ChannelObserver | None:
+    """Make one observer of those of one channel that there are; None if there is none."""
+    found = [each for each in observers if each is not None]
     return ChannelObservers(found) if len(found) > 1 else found[0] if found else None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.access.access import Rights
 from fluffle.broker.access.users import User
+from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.traffic import Deliveries
 from fluffle.broker.core.direct_reply_to import ReplyInbox
-from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.core.observer import ChangedBy, ChannelObserver, Observer, joined
 from fluffle.broker.core.property_facts import PropertyFacts
 from fluffle.broker.core.route_lookup import RouteCache
 from fluffle.broker.core.services import Services
@@ -27,7 +28,7 @@ from fluffle.broker.vhosts.queue_changes import (
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import Client
+    from fluffle.broker.core.client import Client, ObservedChannel
     from fluffle.broker.queues.queue_api import QueueHandle
 
 REMEMBERED_WHEN_SHORT_MAX = 16
@@ -43,9 +44,12 @@ class ConfirmReporter(Protocol):
 
 
 class Session:
-    """Session of a client that has logged in and opened a virtual host."""
+    """Session of a client that has logged in and opened a virtual host, until `end`."""
 
     __slots__ = (
+        "_is_open",
+        "_on_access",
+        "_owners",
         "access",
         "background_tasks",
         "client",
@@ -85,8 +89,12 @@ class Session:
     ) -> None:
         self.client = client
         self.name = name = client.name
+        self._owners = services.owners
         self.owner = services.owners.of(name)
         """Of the queues that only this connection may use."""
+        self._on_access: Callable[[], None] = ignore_done
+        self._is_open = False
+        """Whether it is counted and observed."""
         self.user = user
         """As he is now: see `admission.ask_again`."""
         self.metadata = services.metadata_of(ChangedBy(user.name, INTERNAL, name))
@@ -114,17 +122,97 @@ class Session:
         self.has_put = False
         """Whether queues may not have dealt out yet what it has put into them."""
 
+    # Its beginning and its end
+
+    def listen(self, on_access: Callable[[], None]) -> None:
+        """Have `on_access` called, until the end, when the user, his permissions or the virtual
+        host have changed."""
+        self._on_access = on_access
+        self.access.listen(self.user.name, on_access)
+
+    def open(self) -> None:
+        """Count a connection, and show it to observers.  What one of them raises; then it is not
+        open, and has to be ended as one that never was."""
+        self._is_open = True
+        self.traffic.connections_opened += 1
+        self.access.usage.opened(self.user.name, self.vhost.name)
+        opened: list[Observer] = []
+        try:
+            for observer in self.observers:
+                observer.opened(self.client, self)
+                opened.append(observer)
+        except BaseException:
+            self._count_closed()
+            for observer in opened:
+                call_listener(partial(observer.closed, self))
+            raise
+
+    def _count_closed(self) -> None:
+        self._is_open = False
+        self.traffic.connections_closed += 1
+        self.access.usage.closed(self.user.name, self.vhost.name)
+
+    def end(self, done: Callable[[], None] = ignore_done, late: OnLateError | None = None) -> None:
+        """Undo `listen` and `open`, and delete the queues that only this client could use: `done`
+        is called once they are gone, `late` if that takes too long.
+
+        An observer that fails keeps nothing from the others.
+        """
+        was_open = self._is_open
+        if was_open:
+            self._count_closed()
+        self.access.unlisten(self.user.name, self._on_access)
+        self._on_access = ignore_done
+        self._forget()
+        self._owners.end(self.owner)
+        self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
+        if was_open:
+            for observer in self.observers:
+                call_listener(partial(observer.closed, self))
+
+    def _forget(self) -> None:
+        """Keep nothing alive, for the collector may come much later."""
+        self.route_cache.clear()
+        self.facts.clear()
+
+    def open_channel(self, channel: ObservedChannel) -> ChannelObserver | None:
+        """Count a channel, and show it to observers; what sees its messages, if anything does.
+
+        What one of them raises; then it is not open.
+        """
+        self.access.usage.channel_opened(self.user.name)
+        self.traffic.channels_opened += 1
+        found: list[ChannelObserver | None] = []
+        try:
+            for observer in self.observers:
+                found.append(observer.channel_opened(channel))  # noqa: PERF401 - it may raise
+        except BaseException:
+            self._end_channel(channel, 0, self.observers[: len(found)])
+            raise
+        return joined(found)
+
+    def end_channel(self, channel: ObservedChannel, consumer_count: int) -> None:
+        """Undo `open_channel` for a channel that had so many consumers.
+
+        An observer that fails keeps nothing from the others.
+        """
+        self._end_channel(channel, consumer_count, self.observers)
+
+    def _end_channel(
+        self, channel: ObservedChannel, consumer_count: int, observers: Sequence[Observer]
+    ) -> None:
+        self.access.usage.channel_closed(self.user.name)
+        self.traffic.channels_closed += 1
+        for observer in observers:
+            call_listener(partial(observer.channel_closed, channel, consumer_count))
+
+    # While it lasts
+
     def detach(self, consumer: Consumer) -> None:
         """Stop a consumer, and delete its queue if that was the last and it wants that."""
         self.vhost.detach(consumer)
         if consumer.queue.spec.auto_delete:
             self.metadata.settle(partial(delete_unused, self.vhost, consumer.queue))
-
-    def drop_owned(
-        self, done: Callable[[], None] = ignore_done, late: OnLateError | None = None
-    ) -> None:
-        """Delete the queues that only this connection could use, and call `done` then."""
-        self.metadata.settle(partial(delete_owned, self.vhost, self.owner), done, late)
 
     def deliveries_from(self, queue: QueueHandle) -> Deliveries:
         """Where what its clients get from a queue is counted."""
@@ -143,8 +231,3 @@ class Session:
             if len(remembered) > REMEMBERED_WHEN_SHORT_MAX:
                 remembered.clear()
         self.rights.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
-
-    def forget(self) -> None:
-        """The connection has ended: keep nothing alive, for the collector may come much later."""
-        self.route_cache.clear()
-        self.facts.clear()

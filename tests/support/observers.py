@@ -72,3 +72,29 @@ class NodeRecorder:
 
     def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
         """Nothing is kept of it."""
+
+
+class FailingObserver(NodeRecorder):
+    """An observer that fails at one of the steps of a channel, and notes those that it was told."""
+
+    def __init__(self, fails_at: str) -> None:
+        super().__init__(None)
+        self._fails_at = fails_at
+        self.steps: list[str] = []
+
+    def _note(self, step: str) -> None:
+        self.steps.append(step)
+        if step == self._fails_at:
+            raise RuntimeError(step)
+
+    def opened(self, connection: Client, session: ClientSession) -> None:
+        self._note("opened")
+
+    def channel_opened(self, channel: ObservedChannel) -> None:
+        self._note("channel opened")
+
+    def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
+        self._note("channel closed")
+
+    def closed(self, session: ClientSession) -> None:
+        self._note("closed")

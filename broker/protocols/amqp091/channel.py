@@ -258,7 +258,6 @@ class Channel:
         if self.committing is not None:
             self.session.background_tasks.add(self.committing, self._commit_failed)
             self.committing = None
-        self.session.traffic.channels_closed += 1
 
     def _commit_failed(self, _error: Exception) -> None:
         """Give back what was settled in a transaction and has not been committed."""

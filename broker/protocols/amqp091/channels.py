@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
+from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import BrokerError, ChannelError, NotAllowed, NotImplementedHere
 from fluffle.broker.base.logs import event
 from fluffle.broker.core.admission import check_channel_limit
 from fluffle.broker.core.client import SessionChannel
 from fluffle.broker.core.consumer import Subscription, deliver_ready
-from fluffle.broker.core.observer import observe_channel
 from fluffle.broker.protocols.amqp091 import (
     basic_methods,
     topology_methods,
@@ -175,9 +176,9 @@ class Channels:
             self.close(channel.number, error, NO_METHOD)
 
     def end_all(self) -> None:
-        """The connection ends, and every channel with it."""
+        """The connection ends, and every channel with it; what fails in one is logged."""
         for number in tuple(self._open):
-            self._end(number)
+            call_listener(partial(self._end, number))
 
     def _on_open(self, number: int) -> None:
         if number in self._open:
@@ -194,10 +195,9 @@ class Channels:
         except NotAllowed as refused:  # about no method, too
             raise ProtocolError(ReplyCode.NOT_ALLOWED, refused.explanation) from None
         self._late.pop(number, None)
-        self._session.access.usage.channel_opened(self._session.user.name)
-        channel = self._open[number] = Channel(number, self._session, self)
-        self._session.traffic.channels_opened += 1
-        observer = observe_channel(self._session.observers, channel)
+        channel = Channel(number, self._session, self)
+        observer = self._session.open_channel(channel)
+        self._open[number] = channel
         channel.observer = channel.settlements.observer = channel.publisher.observer = observer
         self._send(number, make(Methods.OpenOk, channel_id=""))
 
@@ -213,10 +213,10 @@ class Channels:
     def _end(self, number: int) -> None:
         channel = self._open.pop(number)
         consumer_count = len(channel.subscriptions)
-        channel.close()
-        self._session.access.usage.channel_closed(self._session.user.name)
-        for observer in self._session.observers:
-            observer.channel_closed(channel, consumer_count)
+        try:
+            channel.close()
+        finally:
+            self._session.end_channel(channel, consumer_count)
 
     def _send(self, number: int, method: Method) -> None:
         self._session.output.add(encode_method(number, method))

@@ -416,10 +416,8 @@ class Connection(asyncio.Protocol):
         self.waiting.read_barrier = session.read_barrier
         self.open_channels = Channels(session, self.handshake.channels_max)
         self.deadlines.met(HANDSHAKE)
-        self.services.runtime.traffic.connections_opened += 1
         self.read_holds.listen()
-        self.services.access.listen(session.user.name, self._on_access)
-        self.services.access.usage.opened(session.user.name, session.vhost.name)
+        session.listen(self._on_access)
 
     def end_session(
         self, done: Callable[[], None] = ignore_done, late: OnLateError | None = None
@@ -433,14 +431,7 @@ class Connection(asyncio.Protocol):
         self.work = None
         self.open_channels = self._session = None
         self.waiting.clear()
-        self.services.runtime.traffic.connections_closed += 1
-        self.services.access.unlisten(session.user.name, self._on_access)
-        self.services.access.usage.closed(session.user.name, session.vhost.name)
-        session.forget()
-        self.services.owners.end(session.owner)
-        session.drop_owned(done, late)
-        for observer in session.observers:
-            observer.closed(session)
+        session.end(done, late)
 
     def _on_access(self) -> None:
         """The user, his permissions or the virtual host have changed."""

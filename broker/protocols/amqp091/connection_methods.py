@@ -225,8 +225,7 @@ def open_vhost(connection: Connection, vhost: VirtualHost) -> None:
     user = services.access.users[handshake.user.name]  # as he is by now
     session = AmqpSession(connection, user, vhost, services, notify_cancel=notify_cancel)
     connection.begin(session)
-    for observer in services.observers:
-        observer.opened(connection, session)
+    session.open()
     connection.send(make(Methods.OpenOk, known_hosts=""))
     event(
         logger,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -40,7 +40,7 @@ from fluffle.broker.core.consumer import (
     requeue_timed_out,
     timeout_error,
 )
-from fluffle.broker.core.observer import ChannelObserver, ChannelObservers
+from fluffle.broker.core.observer import ChannelObserver
 from fluffle.broker.core.publisher import Publisher, oversized
 from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.core.services import Services
@@ -140,7 +140,7 @@ class RequestChannel:
         self.session = Session(user=user, vhost=vhost, services=services, client=client)
         self._has_lost_user = services.access.current(user) is None
         """Whether the user was deleted, though there may be another of that name by now."""
-        services.access.listen(user.name, self._on_access)
+        self.session.listen(self._on_access)
         self.is_certain = services.read_barrier.is_complete
         """Whether what is asked now may be answered by what is not here: see `read_barrier`."""
 
@@ -319,9 +319,7 @@ class RequestChannel:
 
     def end(self) -> None:
         """The request is answered."""
-        self._services.access.unlisten(self.session.user.name, self._on_access)
-        self.session.forget()
-        self._services.owners.end(self.session.owner)
+        self.session.end()
 
 
 def use(request: topology.QueueDeclaration) -> QueueCounts | Deferred[QueueCounts]:
@@ -437,7 +435,6 @@ class MessageChannel(RequestChannel):
 
     __slots__ = (
         "_client",
-        "_closing",
         "_observer",
         "_outcome",
         "_publisher",
@@ -454,8 +451,6 @@ class MessageChannel(RequestChannel):
     ) -> None:
         super().__init__(services, client, user, vhost)
         self._client = client
-        self._closing = ExitStack()
-        """What ends with the channel."""
         self.shared_credit = SharedCredit()
         self.settlements = Settlements(self.session)
         self._outcome = PublishOutcome()
@@ -477,38 +472,22 @@ class MessageChannel(RequestChannel):
 
         If an observer fails, what has been opened is closed again.
         """
-        session, access, traffic = self.session, self.session.access, self.session.traffic
-        user, vhost = session.user.name, session.vhost.name
-        requests = self._services.connections.requests
+        session = self.session
         self._client.open(session, self, self._services.runtime.clock.wall_ms())
-        with ExitStack() as closing:
-            closing.callback(super().end)
-            requests.add(self._client)
-            closing.callback(requests.discard, self._client)
+        self._services.connections.requests.add(self._client)
+        try:
             for observer in session.observers:
-                observer.logged_in(session.client, "", user)
-                observer.opened(session.client, session)
-                closing.callback(observer.closed, session)
-            access.usage.opened(user, vhost)
-            closing.callback(access.usage.closed, user, vhost)
-            access.usage.channel_opened(user)
-            closing.callback(access.usage.channel_closed, user)
-            traffic.connections_opened += 1
-            traffic.channels_opened += 1
-            closing.callback(self._count_closed)
-            found = []
-            for observer in session.observers:
-                found.append(observer.channel_opened(self))
-                closing.callback(observer.channel_closed, self, 0)
-            channel_observers = [each for each in found if each is not None]
-            if channel_observers:
-                self._observer = ChannelObservers(channel_observers)
-            self._publisher.observer = self.settlements.observer = self._observer
-            self._closing = closing.pop_all()
+                observer.logged_in(session.client, "", session.user.name)
+            session.open()
+            found = session.open_channel(self)
+        except BaseException:
+            self._end_session()
+            raise
+        self._observer = self._publisher.observer = self.settlements.observer = found
 
-    def _count_closed(self) -> None:
-        self.session.traffic.connections_closed += 1
-        self.session.traffic.channels_closed += 1
+    def _end_session(self) -> None:
+        self._services.connections.requests.discard(self._client)
+        super().end()
 
     def refused(self, error: BrokerError) -> None:
         """Something was wrong, as that which closes the channel of another client."""
@@ -516,14 +495,17 @@ class MessageChannel(RequestChannel):
             observer.channel_refused(self, error)
 
     def end(self) -> None:
-        """Give back what is not settled, and close what `begin` has opened, even if an observer
-        fails."""
-        with self.turn(), self._closing:
-            steps = self.settlements.settle_all(Outcome.LOST)
-            for _ in steps:
-                self.session.background_tasks.finish(steps)
-                break
-            self._publisher.end()
+        """Give back what is not settled, and close what `begin` has opened, even if that fails."""
+        with self.turn():
+            try:
+                steps = self.settlements.settle_all(Outcome.LOST)
+                for _ in steps:
+                    self.session.background_tasks.finish(steps)
+                    break
+                self._publisher.end()
+            finally:
+                self.session.end_channel(self, 0)
+                self._end_session()
 
     def refresh(self) -> None:
         if self.error is not None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from fluffle.broker.core.observer import ChannelObservers
-from fluffle.protocol.methods import Basic, Tx, encode_method
-from tests.support.edge import Client, Edge
-from tests.support.observers import ChannelRecorder, NodeRecorder
+from fluffle.protocol.methods import Basic, Channel, Connection, Tx, encode_method
+from fluffle.protocol.spec import PROTOCOL_HEADER
+from tests.support.edge import Client, Edge, start_ok
+from tests.support.observers import ChannelRecorder, FailingObserver, NodeRecorder
+
+ALL_STEPS = ["opened", "channel opened", "channel closed", "closed"]
 
 
 def observed(*observers: NodeRecorder) -> Client:
@@ -87,3 +92,63 @@ def test_one_observer_is_asked_without_another_in_between() -> None:
 
 def test_where_none_wants_to_see_messages_there_is_no_observer() -> None:
     assert observer_of(observed(NodeRecorder(None))) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "behind"),
+    [
+        ("opened", ["opened", "closed"], ["opened"]),
+        (
+            "channel opened",
+            ["opened", "channel opened", "channel closed", "closed"],
+            ["opened", "channel opened", "closed"],
+        ),
+        ("channel closed", ALL_STEPS, ALL_STEPS),
+        ("closed", ALL_STEPS, ALL_STEPS),
+    ],
+)
+def test_an_observer_that_fails_leaves_no_connection_counted(
+    step: str, before: list[str], behind: list[str]
+) -> None:
+    """Nor an observer that was shown a beginning and no end, or an end and no beginning."""
+    edge, first, failing = Edge(), FailingObserver(""), FailingObserver(step)
+    edge.services = replace(edge.services, observers=(first, failing))
+    client = edge.accept()
+    client.send(PROTOCOL_HEADER)
+    for method in (
+        start_ok("\0guest\0guest"),
+        Connection.TuneOk(9, 9_000, 0),
+        Connection.Open("/"),
+    ):
+        client.send(encode_method(0, method))
+    client.send(encode_method(1, Channel.Open()))
+    client.transport.lose()
+    edge.run()
+    usage, traffic = edge.access.usage, edge.services.runtime.traffic
+    assert sum(map(len, usage.here.values())) == 0
+    assert traffic.connections_opened == traffic.connections_closed == 1
+    assert traffic.channels_opened == traffic.channels_closed == (step != "opened")
+    assert (first.steps, failing.steps) == (before, behind)
+    assert list(edge.services.connections) == []
+
+
+def test_an_observer_that_fails_at_the_end_of_a_channel_keeps_nothing_from_the_others() -> None:
+    """What was not settled on another channel goes back, and exclusive queues go."""
+    edge = Edge()
+    edge.services = replace(edge.services, observers=(FailingObserver("channel closed"),))
+    other = edge.accept()
+    other.log_in()
+    other.open_channel()
+    other.declare("q")
+    client = edge.accept()
+    client.log_in()
+    for number in (1, 2):
+        client.open_channel(number)
+    client.declare("own", exclusive=True)
+    client.publish(b"a")
+    client.send(encode_method(2, Basic.Get(queue="q")))
+    assert other.ready_count("q") == 0
+    client.transport.lose()
+    edge.run()
+    assert other.ready_count("q") == 1
+    assert "own" not in edge.vhost.queues
