@@ -67,26 +67,6 @@ class Node:
     everybody in the same turn, `failure` says why, and so do `start`, `wait_closed` and `stop`.
     """
 
-    __slots__ = (
-        "_closed",
-        "_config",
-        "_definitions",
-        "_durability",
-        "_enders",
-        "_environment",
-        "_listener",
-        "_listeners",
-        "_make_environment",
-        "_node_observers",
-        "_on_fatal",
-        "_passwords",
-        "_runtime",
-        "_services",
-        "addresses",
-        "failure",
-        "parts",
-    )  # fmt: skip
-
     def __init__(
         self,
         config: Config,

@@ -176,11 +176,6 @@ def peer_dispatcher(context: NodeContext, on_fatal: Callable[[Exception], None])
 class PeerRequest:
     """A verb that another node asks of this one, answered page by page: a `Listing`."""
 
-    __slots__ = (
-        "_dispatcher", "_is_change", "_is_over", "_reply", "_request", "_rows", "_services",
-        "_texts",
-    )  # fmt: skip
-
     def __init__(
         self, dispatcher: Dispatcher, services: Services, body: bytes, reply: Reply
     ) -> None:

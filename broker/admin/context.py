@@ -52,8 +52,6 @@ Result: TypeAlias = Row | Rows | DeferredRow
 class PendingRow:
     """A result that may take its time, and the callback that waits for it."""
 
-    __slots__ = ("_answer", "_outcome")
-
     def __init__(self) -> None:
         self._outcome: Row | BrokerError | None = None
         self._answer: Callable[[Row | BrokerError], None] | None = None

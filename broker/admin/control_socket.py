@@ -29,8 +29,6 @@ ALL_BUT_OWNER = 0o177
 class ControlSocket:
     """The listening control socket of one node."""
 
-    __slots__ = ("_on_fatal", "_open", "_parts", "_path", "_server", "_services")
-
     def __init__(
         self,
         data_dir: Path,

@@ -102,8 +102,6 @@ class RowPage:
 class Dispatcher:
     """Acts on requests.  `on_fatal` gets a broken assertion."""
 
-    __slots__ = ("_by", "_on_fatal", "_parts", "_verbs")
-
     def __init__(
         self,
         context: NodeContext,

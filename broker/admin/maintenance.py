@@ -44,8 +44,6 @@ class Maintenance:
     """Maintenance mode of one node: whether it is drained, and the steps of draining and
     reviving."""
 
-    __slots__ = ("_alone", "_company", "_connections", "_listener", "_tasks", "is_draining")
-
     def __init__(
         self, listener: ClientListener, connections: Connections, company: ClusterView
     ) -> None:

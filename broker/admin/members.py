@@ -269,8 +269,6 @@ class Redefinitions:
     member more to lose: the rest goes on.
     """
 
-    __slots__ = ("_done_to", "_going", "_parts", "_rest", "refused")
-
     def __init__(self, context: NodeContext, steps: Sequence[tuple[Key, Redefine]]) -> None:
         self._parts = context
         self._rest = deque(steps)

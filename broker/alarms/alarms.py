@@ -69,8 +69,6 @@ logger = logging.getLogger(__name__)
 class Watermarks:
     """From where on resources are low; an operator may move them while the node runs."""
 
-    __slots__ = ("disk_free_bytes_min", "memory_bytes_max")
-
     def __init__(self, memory_bytes_max: int = sys.maxsize, disk_free_bytes_min: int = 0) -> None:
         self.memory_bytes_max = memory_bytes_max
         self.disk_free_bytes_min = disk_free_bytes_min
@@ -83,8 +81,6 @@ def watermarks_of(config: Config) -> Watermarks:
 
 class Alarms:
     """Which resources are low, and who must hear of it."""
-
-    __slots__ = ("_elsewhere", "_listeners", "_raised", "watermarks")
 
     def __init__(self, watermarks: Watermarks | None = None) -> None:
         """Without watermarks nothing is ever low."""
@@ -152,8 +148,6 @@ class DiskWatch:
 
     Quorum queues may need more than that, for what their members elsewhere have under way.
     """
-
-    __slots__ = ("_alarms", "_call_later", "_folder", "_timer", "has_room")
 
     def __init__(
         self,
@@ -231,18 +225,6 @@ class PageableMemory(Protocol):
 
 class MemoryWatch:
     """Compares resident memory with a watermark, twice a second."""
-
-    __slots__ = (
-        "_alarms",
-        "_call_later",
-        "_collected_looks",
-        "_is_low",
-        "_is_short",
-        "_looks",
-        "_low_bytes",
-        "_relief",
-        "_timer",
-    )
 
     def __init__(
         self,

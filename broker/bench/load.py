@@ -35,8 +35,6 @@ PERCENTILES: Mapping[str, float] = {"p50": 50, "p95": 95, "p99": 99, "p99_9": 99
 class Latencies:
     """Latencies in seconds, as many as there were."""
 
-    __slots__ = ("_samples",)
-
     def __init__(self) -> None:
         self._samples = array("d")
 
@@ -64,8 +62,6 @@ def in_ms(seconds: float | None) -> float | None:
 
 class Tally:
     """Counters and latencies of a whole run."""
-
-    __slots__ = ("confirm", "confirmed", "end_to_end", "published", "received", "refused")
 
     def __init__(self) -> None:
         self.published = 0
@@ -243,8 +239,6 @@ class BenchRun:
 
 class Publisher:
     """Publisher of a run: keeps as many publishes unconfirmed as the window and the rate allow."""
-
-    __slots__ = ("_connection", "_head", "_now", "_plan", "_rest", "_sent", "_tally")
 
     def __init__(
         self,

@@ -85,8 +85,6 @@ class Client(Protocol):
 class LocalClient:
     """A node that keeps its data in `data_dir`; connected to when it is first asked something."""
 
-    __slots__ = ("_connection", "_data_dir", "_input", "_request_id")
-
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._connection: socket.socket | None = None

@@ -293,8 +293,6 @@ def why_not_ready(data_dir: Path) -> str:
 class JoinApproval:
     """Approval of the nodes that join, given through the first node that is ready."""
 
-    __slots__ = ("_addresses", "_data_dir", "_echo")
-
     def __init__(self, addresses: dict[str, str], data_dir: Path, echo: Echo) -> None:
         """`addresses`: where each of them listens for the others."""
         self._addresses = addresses

@@ -90,8 +90,6 @@ ERASE_LINE = "\r\x1b[K"
 class Progress:
     """A bar on standard error, gone at the end; nothing where that is no terminal."""
 
-    __slots__ = ("_is_shown", "_percent", "_unit")
-
     def __init__(self, unit: str) -> None:
         """`unit` is done to those that are counted: moved, imported."""
         self._unit = unit

@@ -43,8 +43,6 @@ class Credentials(NamedTuple):
 class RemoteClient:
     """The node that serves the management API at a URL."""
 
-    __slots__ = ("_host", "_is_tls", "_login", "_port", "_prefix")
-
     def __init__(self, url: str) -> None:
         """UsageError for what is no such URL; the password may be asked for."""
         parts = parsed(url)

@@ -42,8 +42,6 @@ class WaitingChange(NamedTuple):
 class PeerRevision:
     """Another node, while there is a link to it."""
 
-    __slots__ = ("asked", "is_late", "reached")
-
     def __init__(self) -> None:
         self.reached = 0
         """It has applied all up to this revision."""
@@ -55,18 +53,6 @@ class PeerRevision:
 
 class AppliedBarrier:
     """A `Metadata` over the one that all nodes share."""
-
-    __slots__ = (
-        "_informed",
-        "_inner",
-        "_is_asking",
-        "_is_timing",
-        "_loop",
-        "_others",
-        "_sender",
-        "_waiting",
-        "_wanted",
-    )  # fmt: skip
 
     def __init__(self, inner: ReplicatedMetadata, sender: FrameSender, loop: EventLoop) -> None:
         self._inner = inner

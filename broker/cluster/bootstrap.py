@@ -94,8 +94,6 @@ def refusal(data_dir: Path, node: NodeId, cluster: ClusterConfig) -> str:
 class Bootstrap:
     """Bootstrap of a cluster by one node, from what is on its disk."""
 
-    __slots__ = ("_draw_bits", "cluster", "node")
-
     def __init__(self, node: NodeId, cluster: ClusterConfig, draw_bits: DrawBits) -> None:
         self.node = node
         self.cluster = cluster

@@ -110,43 +110,6 @@ class ClusterCatalogue(Protocol):
 class Cluster:
     """Made and used in the thread of a running event loop."""
 
-    __slots__ = (
-        "_certificates",
-        "_kept",
-        "_known_peers",
-        "_looking",
-        "_loop",
-        "_now_ms",
-        "_on_fatal",
-        "_progress_timer",
-        "_queues",
-        "_queues_on",
-        "_registry",
-        "absent",
-        "admission",
-        "applied_barrier",
-        "boot",
-        "common_time",
-        "config",
-        "deletions",
-        "formation",
-        "join",
-        "links",
-        "log_positions",
-        "majority",
-        "membership",
-        "metadata",
-        "name",
-        "peer_views",
-        "progress",
-        "quorum_members",
-        "room",
-        "rpc_client",
-        "running",
-        "session_router",
-        "view",
-    )  # fmt: skip
-
     def __init__(
         self,
         life: BootRecord,
@@ -531,8 +494,6 @@ class Cluster:
 class NodeClusterView:
     """The `ClusterView` of a node of a cluster."""
 
-    __slots__ = ("_cluster", "boot", "node")
-
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.node = cluster.name
@@ -582,8 +543,6 @@ class NodeClusterView:
 
 class LocalClusterNode:
     """The `LocalNode` of a daemon."""
-
-    __slots__ = ("_cluster", "_kept")
 
     def __init__(self, cluster: Cluster, kept: NodeIdentity) -> None:
         self._cluster = cluster

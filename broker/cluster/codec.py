@@ -79,8 +79,6 @@ class BadFrame(Exception):
 class _Layout:
     """How the fields of one class are written and read."""
 
-    __slots__ = ("entries_at", "get", "kind", "kinds", "numbers")
-
     def __init__(self, kind: type[Message]) -> None:
         hints = get_type_hints(kind)
         names = [field.name for field in fields(kind)]
@@ -297,8 +295,6 @@ _FIND_WRONG: dict[type, Callable[[Any], str | None]] = {
 
 class TrafficClasses:
     """Remembers who is being caught up."""
-
-    __slots__ = ("_catching_up", "_links", "_pages")
 
     def __init__(self, links: Links) -> None:
         self._links = links

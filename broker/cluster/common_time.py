@@ -67,8 +67,6 @@ class PeerClock:
     An *epoch* is the time of day, by some clock, at which the count of this machine was 0.
     """
 
-    __slots__ = ("_round_trips", "boot", "common_epoch_ms", "wall_epoch_ms")
-
     def __init__(self, boot: int) -> None:
         self.boot = boot
         self._round_trips: deque[RoundTrip] = deque(maxlen=ROUND_TRIPS)
@@ -91,11 +89,6 @@ class PeerClock:
 
 class CommonTime:
     """A `ClockExchange`, and a `Clock` whose wall shows common time: for whoever leads a queue."""
-
-    __slots__ = (
-        "_began_ms", "_clock", "_deciding", "_epoch_ms", "_name", "_others", "_skewed",
-        "_slewed_ms", "_waiting",
-    )  # fmt: skip
 
     def __init__(
         self, name: NodeId, clock: Clock, deciding: Callable[[], Collection[NodeId]]

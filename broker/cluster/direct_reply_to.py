@@ -66,8 +66,6 @@ class LocalRequesters(Protocol):
 class RemoteReplies:
     """Frames of direct reply-to that one node exchanges with the others."""
 
-    __slots__ = ("_asked", "_here", "_loop", "_number", "_origins", "_sender", "mark")
-
     def __init__(
         self, node: NodeId, here: LocalRequesters, sender: FrameSender, loop: EventLoop
     ) -> None:

@@ -128,11 +128,6 @@ class LocalNode(Protocol):
 class Formation:
     """The promise of one node, those that it knows of others, and what comes of them."""
 
-    __slots__ = (
-        "_address", "_configured", "_is_keeping", "_met", "_name", "_node", "_refused", "promise",
-        "standings",
-    )  # fmt: skip
-
     def __init__(
         self,
         name: NodeId,

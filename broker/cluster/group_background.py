@@ -81,20 +81,6 @@ class HostLimits:
 class GroupBackground:
     """Background work of one host, done in slices."""
 
-    __slots__ = (
-        "_groups",
-        "_is_over",
-        "_multi",
-        "_on_damaged",
-        "_reads",
-        "_scrubber",
-        "_settings",
-        "_store",
-        "_traffic_classes",
-        "_wanted",
-        "snapshots",
-    )  # fmt: skip
-
     def __init__(
         self,
         multi: MultiRaft,
@@ -253,11 +239,6 @@ class SnapshotDebt:
 class SnapshotSchedule:
     """The books of one node.  No clock: whoever knows the time says it."""
 
-    __slots__ = (
-        "_bytes_min", "_debts", "_due", "_node_bytes_max", "_postponed", "_round_ms", "_sizes",
-        "_worth_its_room", "is_full", "is_short", "owed_bytes", "states_bytes",
-    )  # fmt: skip
-
     def __init__(self, bytes_min: int, node_bytes_max: int) -> None:
         self._bytes_min = bytes_min
         self._node_bytes_max = node_bytes_max
@@ -371,11 +352,6 @@ class SnapshotSchedule:
 
 class Scrubber:
     """`step` from within a turn, when `due_ms` has come."""
-
-    __slots__ = (
-        "_group", "_groups", "_multi", "_next_index", "_offset", "_settings", "_snapshot", "_store",
-        "due_ms",
-    )  # fmt: skip
 
     def __init__(
         self, multi: MultiRaft, store: LogStore, settings: ScrubLimits, now_ms: int

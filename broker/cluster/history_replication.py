@@ -41,11 +41,6 @@ it, since there is no such virtual host."""
 class HistoryReplication:
     """Those of one node, and what it hears of the others."""
 
-    __slots__ = (
-        "_call_soon", "_filled", "_filler", "_is_asking", "_links", "_refused", "_unsent",
-        "_vhosts",
-    )  # fmt: skip
-
     def __init__(self, refused: Callable[[NodeId, str], None]) -> None:
         """`refused` hears what was not one of ours."""
         self._refused = refused

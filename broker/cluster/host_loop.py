@@ -56,8 +56,6 @@ class FrameDispatch:
     reported to `refused`, as is what its receiver calls a `BadFrame`.
     """
 
-    __slots__ = ("_refused", "link_listeners", "may_hear", "takers")
-
     def __init__(self, links: Links, refused: Callable[[NodeId, str], None]) -> None:
         self._refused = refused
         self.takers: dict[FrameKind, OnPayload] = {}
@@ -99,8 +97,6 @@ class HostIdentity(NamedTuple):
 class LoopSchedule:
     """A `Schedule` of the loop that a node runs in."""
 
-    __slots__ = ("_clock", "_loop", "_turn", "host", "is_turn_coming", "is_turn_due")
-
     def __init__(self, turn: Turn, loop: EventLoop, clock: CommonTime) -> None:
         self._turn = turn
         self._loop = loop
@@ -141,8 +137,6 @@ class LoopSchedule:
 
 class RunningHost:
     """A `RaftHost` with all its ports connected.  `start`, then the links may open."""
-
-    __slots__ = ("_multi", "_schedule", "_turn", "after", "before", "host", "switch")
 
     def __init__(
         self,
@@ -242,8 +236,6 @@ class NodesListener(Protocol):
 
 class GroupOwnerDispatch:
     """A `GroupOwner` that asks the one whose group it is."""
-
-    __slots__ = ("_hosting", "_metadata", "_nodes", "_read_barrier")
 
     def __init__(
         self,

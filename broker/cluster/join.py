@@ -175,11 +175,6 @@ def log_join_status(status: JoinStatus) -> None:
 class ClusterJoin:
     """The join of one node to its cluster, done once."""
 
-    __slots__ = (
-        "_boot", "_config", "_founders", "_is_heard", "_known_peers", "_links", "_loop",
-        "_metadata", "_name", "_past", "_registry", "_time", "_waiting", "is_over",
-    )  # fmt: skip
-
     def __init__(
         self,
         life: BootRecord,
@@ -298,8 +293,6 @@ class ClusterJoin:
 
 class Admission:
     """The nodes that this one lets in, one change of the registry each."""
-
-    __slots__ = ("_draw", "_going", "_metadata", "_refused", "_registry", "_what_is_left")
 
     def __init__(
         self,

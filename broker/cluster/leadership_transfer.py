@@ -104,11 +104,6 @@ async def await_settled_sessions(routes: LeaderRoutes) -> None:
 class DiskFullHandover:
     """State of one node's disk and of those of the others: full disks lead no group."""
 
-    __slots__ = (
-        "_absent", "_aside", "_full", "_host", "_is_needed", "_lent", "_node", "_owed", "_sender",
-        "handed_over", "has_room", "is_aside", "on_needed",
-    )  # fmt: skip
-
     def __init__(
         self, node: NodeId, host: RaftHost, absent: AbsentNodes, sender: FrameSender
     ) -> None:

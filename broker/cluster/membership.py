@@ -43,11 +43,6 @@ class MetadataMembership:
     admitted.
     """
 
-    __slots__ = (
-        "_host", "_incarnation", "_leaving", "_may_begin_as", "_metadata", "_on_fatal", "_registry",
-        "_send",
-    )  # fmt: skip
-
     def __init__(
         self,
         host: RaftHost,
@@ -135,8 +130,6 @@ class MetadataMembership:
 
 class HostIncarnations:
     """The `Incarnations` of the metadata group, as the Raft host of this node has it."""
-
-    __slots__ = ("host",)
 
     def __init__(self) -> None:
         self.host: RaftHost

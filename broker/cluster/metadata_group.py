@@ -66,8 +66,6 @@ Failed: TypeAlias = Callable[[BrokerError], None]
 class HostedMetadataLog:
     """The log of the metadata group on a Raft host."""
 
-    __slots__ = ("_host",)
-
     def __init__(self, host: RaftHost) -> None:
         self._host = host
 
@@ -84,18 +82,6 @@ class HostedMetadataLog:
 
 class PendingChange:
     """A change that somebody has asked for and that has no outcome yet."""
-
-    __slots__ = (
-        "attempts",
-        "decide",
-        "done",
-        "failed",
-        "give_up_at_ms",
-        "late",
-        "proposal",
-        "retry_ms",
-        "sent_at_ms",
-    )
 
     def __init__(
         self, decide: Decide, done: Callable[[], None], failed: Failed | None, give_up_at_ms: int
@@ -122,29 +108,6 @@ class PendingChange:
 
 class ReplicatedMetadata:
     """A `Metadata`, and the `Machine` of the metadata group."""
-
-    __slots__ = (
-        "_apply",
-        "_boot",
-        "_clock",
-        "_early",
-        "_is_elected",
-        "_is_flushing",
-        "_is_timing",
-        "_leader",
-        "_leads",
-        "_loop",
-        "_next_number",
-        "_node",
-        "_pending",
-        "_sender",
-        "_shown",
-        "_unsent",
-        "log",
-        "on_applied",
-        "reads",
-        "state",
-    )
 
     def __init__(
         self,

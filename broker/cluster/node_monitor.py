@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 class AbsentNodes:
     """Nodes of the cluster to which there is no link, and what is known of each."""
 
-    __slots__ = ("_alive", "_away_since_ms", "_began_ms", "_is_nobody_there", "_node", "_now_ms")
-
     def __init__(
         self, node: NodeId, now_ms: Callable[[], int], is_nobody_there: Callable[[NodeId], bool]
     ) -> None:
@@ -78,8 +76,6 @@ class AbsentNodes:
 
 class PeerViews:
     """The questions of one node that have no answer yet, and the answers to others."""
-
-    __slots__ = ("_absent", "_polls", "_send")
 
     def __init__(
         self,
@@ -127,8 +123,6 @@ class MajorityMonitor:
     """Majority as one node sees it, from its join on: there was one then, perhaps seen through its
     link with the leader alone.
     """
-
-    __slots__ = ("_config", "_is_alive", "_is_seen", "_now_ms", "_since_ms", "_voters", "is_there")
 
     def __init__(
         self,

@@ -44,8 +44,6 @@ from fluffle.raft.records import GroupId, size_of
 class DiskSpace:
     """Free space of the disk as last reported; see `LogStore`."""
 
-    __slots__ = ("_store", "has_room", "is_needed", "may_grow", "on_no_room", "takes_entries")
-
     def __init__(self, store: LogStore) -> None:
         self._store = store
         self.has_room = self.may_grow = self.takes_entries = True
@@ -95,34 +93,6 @@ class RaftHostEnvironment(NamedTuple):
 
 class RaftHost:
     """Used from one thread.  `start` comes first; frames and link changes may come before it."""
-
-    __slots__ = (
-        "_absent",
-        "_asked",
-        "_background",
-        "_clock_exchange",
-        "_groups",
-        "_inbox",
-        "_is_over",
-        "_is_turn_asked",
-        "_is_work_asked",
-        "_links",
-        "_multi",
-        "_on_fatal",
-        "_owner",
-        "_schedule",
-        "_steps",
-        "_store",
-        "_traffic_classes",
-        "_wake_at_ms",
-        "durable",
-        "is_disk_awaited",
-        "leader_changes",
-        "rewrite",
-        "snapshots",
-        "space",
-        "submitted",
-    )  # fmt: skip
 
     def __init__(self, multi: MultiRaft, ports: RaftHostEnvironment, settings: HostLimits) -> None:
         """`multi` is new: this node's name, its boot and its chance are in it."""

@@ -90,11 +90,6 @@ class PendingRead(NamedTuple):
 class ReadIndex:
     """The rounds of one node, and the questions that wait for them: its `ReadBarrier`."""
 
-    __slots__ = (
-        "_applied", "_asked", "_by_entry", "_clock", "_fresh", "_group", "_is_starting",
-        "_is_timing", "_loop", "_needed", "_sender", "_sent_at_ms", "begun", "confirmed",
-    )  # fmt: skip
-
     is_complete = False
 
     def __init__(

@@ -33,8 +33,6 @@ Key: TypeAlias = tuple[LimitedResource, str]
 class SharedAlarms:
     """Those of one node, and what it hears of the others."""
 
-    __slots__ = ("_alarms", "_links", "_refused", "_said")
-
     def __init__(self, links: ClusterLinks, alarms: Alarms, refused: Refused) -> None:
         """`refused` hears what was not one of ours."""
         self._links = links
@@ -73,8 +71,6 @@ class SharedAlarms:
 
 class SharedUsage:
     """Usage of limited resources by one node, and by each of the others."""
-
-    __slots__ = ("_loop", "_sender", "_unsent", "_usage")
 
     def __init__(self, usage: Usage, sender: FrameSender, loop: EventLoop) -> None:
         self._usage = usage

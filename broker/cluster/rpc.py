@@ -125,8 +125,6 @@ class RpcRequest:
 class RpcClient:
     """Requests of one node to others that have not been answered."""
 
-    __slots__ = ("_begun", "_loop", "_number", "_sender", "on_asked", "reply_timeout_s")
-
     def __init__(
         self, sender: FrameSender, loop: EventLoop, *, reply_timeout_s: float = REPLY_TIMEOUT_S
     ) -> None:
@@ -220,8 +218,6 @@ Begin: TypeAlias = Callable[[bytes, Reply], Listing]
 class OpenListing:
     """A listing that another node reads."""
 
-    __slots__ = ("listing", "unread")
-
     def __init__(self) -> None:
         self.listing: Listing
         self.unread: Timer | None = None
@@ -235,8 +231,6 @@ class OpenListing:
 
 class RpcServer:
     """Answers to all requests of other nodes."""
-
-    __slots__ = ("_begin_listing", "_loop", "_open", "_sender")
 
     def __init__(self, sender: FrameSender, loop: EventLoop, begin: Begin) -> None:
         self._sender = sender
@@ -315,8 +309,6 @@ OnAnswers: TypeAlias = Callable[[Mapping[NodeId, Answer]], None]
 class PendingGather(Generic[Answer]):
     """A request that waits for the answers of these nodes."""
 
-    __slots__ = ("done", "found", "missing")
-
     def __init__(self, nodes: Collection[NodeId], done: OnAnswers[Answer]) -> None:
         self.missing = set(nodes)
         self.found: dict[NodeId, Answer] = {}
@@ -325,8 +317,6 @@ class PendingGather(Generic[Answer]):
 
 class Gather(Generic[Answer]):
     """Requests of one node to several, without all answers yet."""
-
-    __slots__ = ("_call_later", "_polls", "_send", "asked")
 
     def __init__(
         self,

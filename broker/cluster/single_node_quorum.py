@@ -61,8 +61,6 @@ class NoLinks:
 class SingleNodeView:
     """The `ClusterView` of a node that is alone."""
 
-    __slots__ = ("boot", "metadata", "running")
-
     node = LONE
     incarnations = LIVES
     own_incarnation = LIVES[LONE]
@@ -101,8 +99,6 @@ class SingleNodeQuorum:
     `stop` before the store is closed."""
 
     name = LONE
-
-    __slots__ = ("queues", "quorum_members", "running", "session_router", "view")
 
     def __init__(self, services: NodeServices) -> None:
         """A life begins: what it writes is on disk no sooner than its number.

@@ -148,8 +148,6 @@ class ProgressMemory(Protocol):
 class RememberedProgress:
     """How far others have come, as this node remembers it with all else of them."""
 
-    __slots__ = ("_known_peers",)
-
     def __init__(self, known_peers: KnownPeers) -> None:
         self._known_peers = known_peers
 
@@ -172,11 +170,6 @@ class RememberedProgress:
 
 class StorageProgress:
     """How far the disk of one node has come, and what it knows of the others' disks."""
-
-    __slots__ = (
-        "_found", "_incarnation", "_lives", "_name", "_on_put_back", "_rows_by_witness", "_send",
-        "_sent", "disk", "memory",
-    )  # fmt: skip
 
     def __init__(
         self,

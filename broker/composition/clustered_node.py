@@ -62,22 +62,6 @@ class SharedState(Protocol):
 class ClusteredNode:
     """Implementation of `ClusterPort` for a node of a cluster."""
 
-    __slots__ = (
-        "_at_end",
-        "_catalogue",
-        "_classic_queues",
-        "_config",
-        "_dead_letters",
-        "_histories",
-        "_life",
-        "_quorum_queues",
-        "_services",
-        "boot",
-        "cluster",
-        "kept",
-        "maker",
-    )
-
     def __init__(
         self,
         services: NodeServices,

@@ -59,8 +59,6 @@ logger = logging.getLogger(__name__)
 class PasswordThreads:
     """A thread for slow hashes, one at a time: they are made to use a core and much memory."""
 
-    __slots__ = ("_executor",)
-
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "passwords")
 
@@ -79,11 +77,6 @@ class NodeDefinitions:
 
     Raises StartFailed, StorageError when it is made.
     """
-
-    __slots__ = (
-        "_config", "_durability", "_environment", "_policies", "_renewal", "_runtime", "_services",
-        "_warnings", "catalogue", "company", "converter", "dead_letters", "metadata",
-    )  # fmt: skip
 
     def __init__(
         self,

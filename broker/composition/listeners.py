@@ -35,9 +35,6 @@ class HttpEndpoint(Protocol):
 class NodeListeners:
     """All addresses at which a node listens, which it tells in `addresses`."""
 
-    __slots__ = ("_addresses", "_at_end", "_certificates", "_clients", "_company", "_parts",
-        "_services")  # fmt: skip
-
     def __init__(
         self,
         parts: NodeContext,

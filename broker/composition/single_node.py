@@ -37,8 +37,6 @@ class SingleNode:
     cluster = None
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER
 
-    __slots__ = ("_lone", "_metadata", "_on_no_room", "_services", "kept", "maker")
-
     def __init__(self, services: NodeServices) -> None:
         """StartFailed for the data of a node of a cluster."""
         if owned := services.durability.identity.owned:

@@ -39,8 +39,6 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 class StoredParameters:
     """Parameters and policies that are kept as JSON, as they came, and exported again."""
 
-    __slots__ = ("entries", "first_start")
-
     def __init__(self, image: Image | None = None) -> None:
         image = image or Image()
         self.entries = image.kept

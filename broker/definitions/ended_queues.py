@@ -84,8 +84,6 @@ def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -
 class EndedQueues:
     """Looks after what nodes leave that are dead, or none of the cluster any more."""
 
-    __slots__ = ("_call_later", "_catalogue", "_cluster", "_done", "_names", "_queried", "_timer")
-
     def __init__(
         self,
         catalogue: Catalogue,

@@ -103,8 +103,6 @@ class ImportBatch:
     """Entries that were begun, and what was skipped of them.  All are over once `over` is called
     for each, and once more."""
 
-    __slots__ = ("_finished", "_open_count", "_skipped")
-
     def __init__(self, finished: Finished) -> None:
         self._finished = finished
         self._open_count = 1

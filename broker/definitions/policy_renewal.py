@@ -47,16 +47,12 @@ def renew_at_once(vhost: VirtualHost) -> None:
 class ImmediateRenewal:
     """Renewal of policies in one step, where nobody waits."""
 
-    __slots__ = ()
-
     def renew(self, vhost: VirtualHost) -> None:
         renew_at_once(vhost)
 
 
 class PolicyRenewal:
     """Renewal of policies, in all virtual hosts of a node."""
-
-    __slots__ = ("_begin", "_count", "_due", "_is_begun", "_is_open")
 
     def __init__(self, begin: Begin, count: Callable[[str], int]) -> None:
         """`count`: how many policies there are in a virtual host."""

@@ -108,8 +108,6 @@ def _dangling(binding: Binding, why: str) -> Corrupt:
 class Recorder:
     """Has each fact written by the commit that collects."""
 
-    __slots__ = ("_commits",)
-
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
 
@@ -129,21 +127,6 @@ KINDS = frozenset((*Kind, SEEN, SPILL, KNOWN_PEER, IDENTITY, JOURNAL, KEYS, LEVE
 
 class Durability:
     """The durable side of one node."""
-
-    __slots__ = (
-        "_awaited",
-        "_is_closed",
-        "_seen_below",
-        "_spilled",
-        "commits",
-        "facts",
-        "identity",
-        "image",
-        "journals",
-        "journals_by_id",
-        "known_peers",
-        "store",
-    )
 
     def __init__(self, store: Store, turn: Turn) -> None:
         """Raises `Corrupt`, and `StorageError` for what a later version wrote."""

@@ -32,10 +32,6 @@ logger = logging.getLogger(__name__)
 class LocalQueues:
     """The `QueueFactory` of the classic queues of a lone node."""
 
-    __slots__ = (
-        "dead_letter", "disused", "journals", "settings", "time", "traffic", "turn",
-    )  # fmt: skip
-
     def __init__(
         self,
         turn: QueueTurn,

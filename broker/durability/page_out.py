@@ -19,8 +19,6 @@ class PageOut:
     A queue may be longer than what is left of memory, and what is being written is there twice.
     """
 
-    __slots__ = ("_commits", "_left", "_queues", "_relieve", "_spill")
-
     def __init__(
         self,
         queues: Callable[[], Iterable[Queue]],

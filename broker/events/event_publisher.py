@@ -55,8 +55,6 @@ EventHeaders: TypeAlias = "Mapping[str, object]"
 class EventPublisher:
     """Publisher of the events of one node."""
 
-    __slots__ = ("_clock", "_vhosts", "node")
-
     def __init__(self, node: str, vhosts: Mapping[str, VirtualHost], clock: Clock) -> None:
         self.node = node
         self._vhosts = vhosts
@@ -160,8 +158,6 @@ class EventSink(Protocol):
 class PublishingMetadata:
     """A `Metadata` that announces what comes true of what is asked of it."""
 
-    __slots__ = ("_actor", "_announcer", "_find", "_inner", "_settler")
-
     def __init__(
         self,
         inner: Metadata,
@@ -206,8 +202,6 @@ class PublishingMetadata:
 
 class DecidedChange:
     """Change that was decided last, and the events that describe it."""
-
-    __slots__ = ("_actor", "_decide", "_find", "look")
 
     def __init__(self, decide: Decide, find: Callable[[Name], object], actor: str) -> None:
         self._decide = decide

@@ -98,8 +98,6 @@ class FactGroup:
 class RemovedFacts(Collection[Fact]):
     """Facts that end, very many of them in groups."""
 
-    __slots__ = ("groups", "others")
-
     def __init__(self, groups: tuple[FactGroup, ...], others: tuple[Fact, ...]) -> None:
         self.groups = groups
         self.others = others
@@ -170,8 +168,6 @@ class Facts(Protocol):
 
 class NoFacts:
     """Remembers nothing: for what ends with the process."""
-
-    __slots__ = ()
 
     def put(self, kind: Kind, key: Key, value: object) -> None:
         """Do nothing: no fact is read again."""

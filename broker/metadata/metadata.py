@@ -64,8 +64,6 @@ class Metadata(Protocol):
 class LocalMetadata:
     """A lone node: nothing comes between what was decided and what is applied."""
 
-    __slots__ = ("_apply", "_facts")
-
     def __init__(self, apply: Apply, facts: Facts) -> None:
         self._apply = apply
         self._facts = facts

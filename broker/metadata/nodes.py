@@ -49,8 +49,6 @@ Nodes: TypeAlias = Mapping[str, RegisteredNode]
 class NodeRegistry:
     """The nodes, for reading, and who must hear of a change."""
 
-    __slots__ = ("entries", "listeners")
-
     def __init__(self) -> None:
         self.entries: dict[str, RegisteredNode] = {}
         self.listeners: list[Callable[[], None]] = []

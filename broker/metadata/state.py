@@ -116,8 +116,6 @@ class ProposalOutcome(Enum):
 class State:
     """Definitions, and which proposals they have seen."""
 
-    __slots__ = ("_counts", "_known", "_nodes", "_standing", "last_revision", "outcomes")
-
     def __init__(self) -> None:
         self.last_revision = ABSENT
         """Of the last change that was applied: they are counted."""

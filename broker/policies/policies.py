@@ -195,8 +195,6 @@ NO_EFFECTIVE_POLICIES = EffectivePolicies(None, None, None)
 class PolicySet:
     """Policies of users, or of operators, in one virtual host."""
 
-    __slots__ = ("_by_name", "_in_order")
-
     def __init__(self) -> None:
         self._by_name: dict[str, Policy] = {}
         self._in_order: tuple[Policy, ...] = ()
@@ -235,8 +233,6 @@ class PolicySet:
 
 class VhostPolicies:
     """Those of one virtual host."""
-
-    __slots__ = ("_merged", "_remembered", "of_operators", "of_users")
 
     def __init__(self) -> None:
         self.of_users = PolicySet()
@@ -307,8 +303,6 @@ class VhostPolicies:
 
 class Policies:
     """Policies of a node, by virtual host."""
-
-    __slots__ = ("_by_vhost",)
 
     def __init__(self) -> None:
         self._by_vhost: dict[str, VhostPolicies] = {}

@@ -100,8 +100,6 @@ class CertificateFiles:
 class ReloadedFiles(Generic[Made]):
     """An object made of some files, made anew when they change."""
 
-    __slots__ = ("_files", "_made", "_make", "_stamp")
-
     def __init__(self, files: CertificateFiles, make: Callable[[], Made]) -> None:
         """`make` raises StartFailed, and so does this."""
         self._files = files
@@ -226,8 +224,6 @@ def listening_context(certificates: Certificates) -> ssl.SSLContext:
 
 class Certificates:
     """Certificate that a node shows to clients, and the authorities that check theirs."""
-
-    __slots__ = ("_ciphers", "_files", "_reloaded", "_verify", "_version_min")
 
     def __init__(
         self,

@@ -106,8 +106,6 @@ class Acceptor:
     that may lose a client that was accepted in the same turn, and would never be closed.
     """
 
-    __slots__ = ("_clients", "_clients_max", "_let_in", "_listening", "_loop")
-
     def __init__(self, let_in: AcceptClient, *, clients_max: int | None = None) -> None:
         """Of more than `clients_max` who are not in yet the one who came first is turned away."""
         self._let_in = let_in

@@ -28,8 +28,6 @@ RESET = struct.pack("ii", 1, 0)
 class ProxyDirection:
     """Traffic of a proxy in one direction."""
 
-    __slots__ = ("_cuts", "_is_whole", "delay_s")
-
     def __init__(self) -> None:
         self.delay_s = 0.0
         self._cuts = 0

@@ -327,25 +327,6 @@ class Conversion:
     `look` is to be called whenever its definition has changed.
     """
 
-    __slots__ = (
-        "_first",
-        "_is_proposed",
-        "_is_scheduled",
-        "_last_ms",
-        "_metadata",
-        "_on_end",
-        "_pause",
-        "_queue",
-        "_runtime",
-        "_target",
-        "_time",
-        "_unconfirmed",
-        "_vhost",
-        "_work",
-        "successor",
-        "why",
-    )  # fmt: skip
-
     def __init__(
         self,
         vhost: VirtualHost,

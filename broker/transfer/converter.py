@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 class Converter:
     """Converter of queues, one on each node."""
 
-    __slots__ = ("_boot", "_metadata", "_reasons", "_running", "_runtime", "_time")
-
     def __init__(self, runtime: Runtime, time: QueueClock) -> None:
         """`time`: that of queues here."""
         self._runtime = runtime

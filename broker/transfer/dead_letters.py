@@ -111,21 +111,6 @@ def at_once(act: Callable[[], None]) -> None:
 class DeadLetters:
     """Republisher of dead letters, for all virtual hosts of a node."""
 
-    __slots__ = (
-        "_asking",
-        "_clock",
-        "_dead_letters",
-        "_deaths",
-        "_delayed",
-        "_find",
-        "_full",
-        "_noted",
-        "_read_barrier",
-        "_stranded",
-        "_waiting",
-        "_when_safe",
-    )  # fmt: skip
-
     def __init__(
         self,
         find: Callable[[str], VirtualHost | None],

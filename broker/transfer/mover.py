@@ -47,8 +47,6 @@ from fluffle.protocol.types import FieldValue
 class Selection:
     """Condition on messages to be moved; every message meets an empty one."""
 
-    __slots__ = ("_headers", "_keys")
-
     def __init__(self, headers: Iterable[str] = (), routing_key: str | None = None) -> None:
         """`headers`: `name=value`; `routing_key`: as a binding of a topic exchange has it.
 
@@ -135,8 +133,6 @@ class MovePlan(NamedTuple):
 class MoveGetter:
     """Holder of one message that is moved."""
 
-    __slots__ = ("queue",)
-
     no_ack = False
     timeout_ms = NEVER_MS
 
@@ -171,8 +167,6 @@ class HeldMessage(NamedTuple):
 class MoveCommit:
     """Messages that are safe with a commit."""
 
-    __slots__ = ("_safe", "_taken")
-
     def __init__(self, taken: list[DeliveryBatch], safe: Callable[[DeliveryBatch], None]) -> None:
         self._taken = taken
         self._safe = safe
@@ -185,34 +179,6 @@ class MoveCommit:
 
 class Mover:
     """Mover of messages from one queue to another."""
-
-    __slots__ = (
-        "_arrived",
-        "_began_ms",
-        "_fates",
-        "_held",
-        "_held_bytes",
-        "_is_empty",
-        "_is_ending",
-        "_is_resting",
-        "_is_scheduled",
-        "_is_stopping",
-        "_last_ms",
-        "_mean_bytes",
-        "_news",
-        "_plan",
-        "_recorded",
-        "_requested",
-        "_runtime",
-        "_source",
-        "_target",
-        "_unconfirmed",
-        "_vhost",
-        "is_over",
-        "looked_at",
-        "moved",
-        "why",
-    )  # fmt: skip
 
     def __init__(
         self,

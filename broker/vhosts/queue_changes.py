@@ -240,8 +240,6 @@ def no_policies(_vhost: str, _spec: QueueSpec) -> EffectivePolicy:
 class DeclareWarnings:
     """Warnings for the arguments of new queues, and the settings of all queues."""
 
-    __slots__ = ("_definition", "_noticed", "_settings")
-
     def __init__(
         self, settings: SettingsFrom, definition: EffectivePolicyFrom = no_policies
     ) -> None:

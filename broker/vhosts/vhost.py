@@ -97,8 +97,6 @@ class Tracer(Protocol):
 class Tracers:
     """Several tracers used as one."""
 
-    __slots__ = ("_tracers",)
-
     def __init__(self, tracers: Sequence[Tracer]) -> None:
         self._tracers = tracers
 
@@ -133,8 +131,6 @@ OnKept: TypeAlias = "Callable[[str, str, HistoryMessage], None]"
 
 class QueueLifecycleCounters:
     """How often queues were declared, made and deleted, since the node started."""
-
-    __slots__ = ("created", "declared", "deleted")
 
     def __init__(self) -> None:
         self.declared = self.created = self.deleted = 0
@@ -179,25 +175,6 @@ class VirtualHost:
     `queue_changes` decides what is to change; here is what is so.  `image` is what was so when an
     earlier process ended.
     """
-
-    __slots__ = (
-        "_on_new_queue",
-        "_owned",
-        "counts",
-        "epoch",
-        "maker",
-        "name",
-        "origin",
-        "predecessors",
-        "queues",
-        "redirects",
-        "router",
-        "settings",
-        "successors",
-        "topology",
-        "tracer",
-        "tracers",
-    )
 
     def __init__(
         self,
@@ -436,8 +413,6 @@ def existing_queue(vhost: VirtualHost, name: str) -> QueueHandle:
 
 class VhostExchangeHost(ExchangeHost):
     """A virtual host as its exchanges see it."""
-
-    __slots__ = ("_later", "_on_kept", "_pick", "_policies", "_vhost")
 
     def __init__(
         self,

@@ -176,8 +176,6 @@ def term(value: Any) -> str:
 class TargetNodeClient:
     """A client that checks the name of the node before it asks for anything."""
 
-    __slots__ = ("_client", "_is_checked", "_name")
-
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self._name = name

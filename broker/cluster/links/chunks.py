@@ -157,18 +157,6 @@ class IncomingFrame:
 class ChunkDecoder:
     """Bytes in, whole frames out; one for each connection."""
 
-    __slots__ = (
-        "_frame_bytes_max",
-        "_kinds",
-        "_missing",
-        "_rest",
-        "_traffic",
-        "_unfinished",
-        "_unsaid",
-        "acknowledged",
-        "fault",
-    )
-
     def __init__(self, kinds: Collection[int], *, frame_bytes_max: int) -> None:
         """Frames of other kinds are a fault.  With none this is the end that sends them."""
         self._kinds = kinds
@@ -297,10 +285,6 @@ class ChunkDecoder:
 
 class LinkSendQueue:
     """Send queue of a link: frames in, chunks out."""
-
-    __slots__ = (
-        "_bytes_max", "_frames", "_normal_bytes", "_under_way", "waiting_bytes",
-    )  # fmt: skip
 
     def __init__(self, bytes_max: Mapping[TrafficClass, int]) -> None:
         self._bytes_max = [bytes_max[traffic] for traffic in TrafficClass]

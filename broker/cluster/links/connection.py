@@ -63,19 +63,6 @@ logger = logging.getLogger(__name__)
 class LinkCounters:
     """Counters of all links together."""
 
-    __slots__ = (
-        "accepted",
-        "bytes_in",
-        "bytes_out",
-        "frames_dropped",
-        "frames_in",
-        "frames_out",
-        "frames_without_room",
-        "opened",
-        "refused",
-        "resets",
-    )
-
     def __init__(self) -> None:
         self.bytes_in = 0
         """Handshakes and beats included; without what TLS adds."""
@@ -109,8 +96,6 @@ class LinkFailure(NamedTuple):
 
 class RefusalLog:
     """The last refusal logged of each node that is dialled, and of each host that dials."""
-
-    __slots__ = ("_last",)
 
     def __init__(self) -> None:
         self._last: dict[str, str] = {}

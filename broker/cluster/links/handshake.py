@@ -150,9 +150,6 @@ def refusal_in(data: bytes) -> LinkRefused | None:
 class Handshake:
     """The handshake of one end.  Write `start()`, then what `feed` returns, until `peer` is set."""
 
-    __slots__ = ("_binding", "_challenge", "_credentials", "_ours", "_rest", "_role", "_theirs",
-                 "claims", "is_proved", "node", "peer")  # fmt: skip
-
     def __init__(
         self,
         credentials: Credentials,

@@ -256,8 +256,6 @@ class Incarnations(Protocol):
 class NoIncarnations:
     """The `Incarnations` of a cluster that has forgotten no node, for one without data."""
 
-    __slots__ = ()
-
     def ours(self) -> int:
         return 0
 
@@ -273,8 +271,6 @@ OnNewBoot = Callable[[NodeId, Boot], None]
 
 class PeerBoots:
     """The latest boot of each node that has proved who it is."""
-
-    __slots__ = ("_latest", "_on_new")
 
     def __init__(
         self, latest: Mapping[NodeId, Boot] | None = None, on_new: OnNewBoot | None = None

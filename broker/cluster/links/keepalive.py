@@ -82,17 +82,6 @@ class Keepalive:
     beat.
     """
 
-    __slots__ = (
-        "_heard_ms",
-        "_limits",
-        "_moved_ms",
-        "_now_ms",
-        "_sent_ms",
-        "has_heard",
-        "has_moved",
-        "has_sent",
-    )  # fmt: skip
-
     def __init__(self, now_ms: int, limits: LinkLimits) -> None:
         self._limits = limits
         self._now_ms = self._heard_ms = self._sent_ms = self._moved_ms = now_ms
@@ -129,8 +118,6 @@ class Keepalive:
 
 class ReconnectBackoff:
     """Reconnect delays of one peer.  Both times return how many ms to wait."""
-
-    __slots__ = ("_chance", "_failures", "_limits", "_opened_ms")
 
     def __init__(self, limits: LinkLimits, chance: Callable[[], float]) -> None:
         """`chance`: numbers from 0 to below 1."""

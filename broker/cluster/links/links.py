@@ -351,8 +351,6 @@ class ClusterLinks:
 class LinkSender:
     """The `FrameSender` of one kind over the links of a node."""
 
-    __slots__ = ("_kind", "_links", "_since", "_traffic")
-
     def __init__(
         self,
         links: ClusterLinks,

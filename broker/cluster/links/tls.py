@@ -40,8 +40,6 @@ class LinkContexts:
 class LinkCertificates:
     """Certificates a node shows to other nodes, and the check of theirs."""
 
-    __slots__ = ("_files", "_reloaded")
-
     def __init__(self, cert: Path, key: Path | None = None, ca: Path | None = None) -> None:
         """`ca`: the authorities of the certificates of all nodes.  Raises StartFailed."""
         self._files = CertificateFiles(cert, key, ca, option="--cluster-tls")

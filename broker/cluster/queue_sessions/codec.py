@@ -95,8 +95,6 @@ class FieldCodec(NamedTuple):
 class RowCodec:
     """How the values of a class or tuple are written and read; most of them are numbers as such."""
 
-    __slots__ = ("_count", "_kind", "_may_end", "_numbers", "_others", "_values_of", "_written")
-
     def __init__(
         self, kind: Callable[..., Any], values_of: ValuesOf | None, forms: list[FieldCodec]
     ) -> None:

@@ -549,8 +549,6 @@ class ClassicQueuesEnvironment(NamedTuple):
 class ClassicQueues:
     """The `QueueFactory` of the classic queues of a node of a cluster."""
 
-    __slots__ = ("_boot", "_draw_bits", "_journals", "_local", "_node", "environment")
-
     def __init__(
         self,
         node: NodeId,

@@ -43,8 +43,6 @@ def log_failure(named: Mapping[str, object], error: Exception) -> None:
 class FaultGuard:
     """Guard of leaderships: an error in one queue ends its leadership, and no other."""
 
-    __slots__ = ("_call_later", "_failures", "_on_failure", "_queues")
-
     def __init__(
         self,
         queues: Mapping[QueueId, HostedQueue],
@@ -77,11 +75,6 @@ class FaultGuard:
 
 class LocalLeaders:
     """Queues that may be led on this node, by id."""
-
-    __slots__ = (
-        "_held", "_held_up", "_is_ticking", "_link_news", "_timed", "_touched", "_transport",
-        "_with_output", "farewells", "guard", "is_output_coming", "is_pump_coming", "queues",
-    )  # fmt: skip
 
     def __init__(self, transport: SessionTransport, queue_failed: OnFailure) -> None:
         self._transport = transport

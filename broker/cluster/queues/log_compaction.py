@@ -46,10 +46,6 @@ class CompactionCandidate:
 class LogCompaction:
     """Compaction of the logs of all queues with a member on a node."""
 
-    __slots__ = (
-        "_call_later", "_dead_bytes_min", "_due", "_host", "_is_looking", "_tell", "_unfit",
-    )  # fmt: skip
-
     def __init__(
         self,
         host: Callable[[], RaftHost],

@@ -59,8 +59,6 @@ logger = logging.getLogger(__name__)
 class LedGroups:
     """The groups of quorum queues that are led on this node."""
 
-    __slots__ = ("_leaders",)
-
     def __init__(self, leaders: LocalLeaders) -> None:
         self._leaders = leaders
 
@@ -81,8 +79,6 @@ class LeadershipHandover:
     The queue takes nothing during a try, so that after one that came to nothing the next is of
     another, and ever later.
     """
-
-    __slots__ = ("_looks_left", "_tries")
 
     def __init__(self) -> None:
         self._tries = 0
@@ -124,11 +120,6 @@ class MemberUnknown(NamedTuple):
 
 class QueueMembership:
     """Membership changes of all queues that are led here."""
-
-    __slots__ = (
-        "_cluster", "_due", "_groups", "_handing", "_looking", "_loop", "_settling", "_unknown",
-        "_wishes", "defined", "loads",
-    )  # fmt: skip
 
     def __init__(
         self, cluster: ClusterView, groups: LedGroups, loop: EventLoop, loads: Mapping[NodeId, int]
@@ -403,8 +394,6 @@ class MembershipReconciliation:
     Queues are looked at now and then, and soon after a node has come; the leader of each adds
     members.
     """
-
-    __slots__ = ("_cluster", "_config", "_due_ms", "_groups", "_members", "_settings")
 
     def __init__(
         self,

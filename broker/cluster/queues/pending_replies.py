@@ -49,8 +49,6 @@ class ClassicErrorTexts:
 
     tells_counts = False
 
-    __slots__ = ("_home", "_is_durable")
-
     def __init__(self, home: NodeId, *, is_durable: bool) -> None:
         self._home = home
         self._is_durable = is_durable
@@ -357,8 +355,6 @@ class Deletions:
     answered before they came, and refused if there is another queue of that name, or if that cannot
     be known.
     """
-
-    __slots__ = ("_read_barrier", "_vhosts")
 
     def __init__(self, read_barrier: ReadBarrier, vhosts: Mapping[str, VirtualHost]) -> None:
         self._read_barrier = read_barrier

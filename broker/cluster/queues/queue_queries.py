@@ -94,8 +94,6 @@ class LeaderDirectory(Protocol):
 class LeaderQueries:
     """Queries of one node without an answer yet, and the answers to others."""
 
-    __slots__ = ("_leaders", "_number", "_questions", "_routes", "_transport")
-
     def __init__(
         self, transport: SessionTransport, leaders: LocalLeaders, routes: LeaderDirectory
     ) -> None:
@@ -272,8 +270,6 @@ class LogPosition(NamedTuple):
 
 class LogPositions:
     """Requests of one node for positions, without an answer yet, and the answers to others."""
-
-    __slots__ = ("_host", "_node", "_polls", "_send")
 
     def __init__(
         self,

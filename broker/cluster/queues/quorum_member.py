@@ -60,8 +60,6 @@ GONE_MAX = 4096
 class DefinedQueues:
     """The quorum queues that a node knows of, and the last that were deleted."""
 
-    __slots__ = ("_gone", "_settings", "known", "successors")
-
     def __init__(self, settings: SettingsFrom) -> None:
         self.known: dict[QueueId, tuple[QueueDefinition, str]] = {}
         """With their virtual hosts."""

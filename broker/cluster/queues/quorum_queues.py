@@ -138,12 +138,6 @@ class LeaderLog:
 class QuorumMembers:
     """The `GroupOwner` of the groups of queues."""
 
-    __slots__ = (
-        "_after_sweep", "_coming", "_expired", "_is_current", "_is_swept", "_lost", "_news",
-        "aging", "clock", "cluster", "compaction", "defined", "force_single_member", "groups",
-        "host", "leaders", "loop", "members", "router", "services",
-    )  # fmt: skip
-
     def __init__(
         self,
         router: SessionRouter,
@@ -372,11 +366,6 @@ def sweep_all(hosting: QuorumMembers) -> None:
 
 class QuorumQueues:
     """A `QueueFactory` of quorum queues."""
-
-    __slots__ = (
-        "_deletions", "_draw_bits", "_hosting", "_loads", "_members", "_node", "locator_by_policy",
-        "reconciling", "services",
-    )  # fmt: skip
 
     def __init__(
         self, node: NodeId, draw_bits: Callable[[int], int], services: QuorumServices

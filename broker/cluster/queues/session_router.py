@@ -135,11 +135,6 @@ class LeaderRoute:
 class LeaderRoutes:
     """Routes of this node's sessions, by the id of the queue."""
 
-    __slots__ = (
-        "_beat", "_by_queue", "_is_beating", "_known", "_link_news", "_lost", "_members", "_missed",
-        "_on_rest", "_unreported", "_waiting", "touched", "transport",
-    )  # fmt: skip
-
     def __init__(
         self, transport: SessionTransport, known: Callable[[QueueId], KnownLeader]
     ) -> None:
@@ -536,10 +531,6 @@ def session_boot(boot: LinkBoot) -> Boot:
 
 class SessionRouter:
     """A `SessionDirectory` that passes frames on.  Called from one thread."""
-
-    __slots__ = (
-        "_early", "_queries", "_transport", "after_consensus", "boot", "leaders", "peek", "routes",
-    )  # fmt: skip
 
     def __init__(
         self, transport: SessionTransport, *, queue_failed: OnFailure = log_failure

@@ -57,11 +57,6 @@ class SessionTransport:
     and is asked for it again when little does.
     """
 
-    __slots__ = (
-        "_full", "_links", "boot", "boots", "clock", "cluster", "leaders", "loop", "node", "routes",
-        "turn",
-    )  # fmt: skip
-
     def __init__(
         self,
         cluster: ClusterView,

@@ -56,8 +56,6 @@ class StoreOwner(NamedTuple):
 class NodeIdentity:
     """Identity of the owner, as its store keeps it."""
 
-    __slots__ = ("_commits", "owned")
-
     def __init__(self, items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
         """`items` as they are on disk.  Raises `Corrupt`."""
         self._commits = commits
@@ -114,8 +112,6 @@ class KnownPeer(NamedTuple):
 
 class KnownPeers:
     """The others by name, each change of which is on disk soon."""
-
-    __slots__ = ("_commits", "_known")
 
     def __init__(self, items: Iterable[tuple[bytes, bytes]], commits: Commits) -> None:
         """`items` as they are on disk.  Raises `Corrupt`."""

@@ -31,8 +31,6 @@ def journal_item(queue: int, groups: tuple[int, ...]) -> tuple[bytes, bytes]:
 class ClusterJournals:
     """Journals of the durable classic queues that this node hosts in a cluster."""
 
-    __slots__ = ("_commits", "_groups", "_journals")
-
     def __init__(
         self, items: Iterable[tuple[bytes, bytes]], journals: JournalFactory, commits: Commits
     ) -> None:

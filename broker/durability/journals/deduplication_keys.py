@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 class KeyLogs:
     """Those of all queues of a node."""
 
-    __slots__ = ("_commits", "_groups", "_log", "_open")
-
     def __init__(self, items: Iterable[tuple[bytes, bytes]], log: Log, commits: Commits) -> None:
         """`items` as they are on disk.  Raises `Corrupt`."""
         self._log = log

@@ -571,8 +571,6 @@ class LocalJournal:
 class LocalJournals:
     """The journals of a node's queues."""
 
-    __slots__ = ("_commits", "_key_logs", "_level_logs", "_log", "_seen_below", "spill")
-
     def __init__(
         self,
         log: Log,

@@ -30,8 +30,6 @@ GROUPS = Struct(">QQ")
 class PriorityLogs:
     """Those of all queues of a node."""
 
-    __slots__ = ("_by_queue", "_commits", "_log", "_reopen")
-
     def __init__(
         self,
         items: Iterable[tuple[bytes, bytes]],

@@ -104,8 +104,6 @@ PASSED = (None,) * 64
 class UnackedAges:
     """Histogram of the ages of unacknowledged messages: of the oldest one of each channel."""
 
-    __slots__ = ("_connections", "_now_ms", "_seen")
-
     def __init__(self, connections: Connections, now_ms: Callable[[], int]) -> None:
         self._connections = connections
         self._now_ms = now_ms
@@ -189,8 +187,6 @@ class NodeCollector:
     It is done in steps, between which the node goes on: none is longer where there are more queues
     or connections.  Counters never go down by that.
     """
-
-    __slots__ = ("_ages", "_config", "_counted", "_node", "_services", "company", "objects")
 
     def __init__(
         self,

@@ -129,8 +129,6 @@ PER_OBJECT = TableView("per-object", has_rows=True)
 class MetricsEndpoint:
     """The listener that serves metrics and health of one node."""
 
-    __slots__ = ("_chores", "_open", "_pages", "_server")
-
     def __init__(
         self, collector: NodeCollector, background_tasks: BackgroundTasks, readiness: Readiness
     ) -> None:

@@ -103,8 +103,6 @@ DISK = columns_of(
 class NodeTables:
     """Tables about one node as a whole."""
 
-    __slots__ = ("_clock", "_config", "_services", "_started_ms")
-
     def __init__(self, services: Services, config: Config, clock: Clock) -> None:
         self._services = services
         self._config = config
@@ -250,8 +248,6 @@ EXCHANGES = (
 
 class ObjectTables:
     """Tables of the objects of one node."""
-
-    __slots__ = ("_company", "_services")
 
     def __init__(self, services: Services, company: ClusterView) -> None:
         self._services = services
@@ -446,8 +442,6 @@ CONNECTION_PACKETS = (
 
 class CountedTables:
     """Tables made of the statistics of one node."""
-
-    __slots__ = ("_services", "_statistics")
 
     def __init__(self, services: Services, statistics: Statistics) -> None:
         self._services = services

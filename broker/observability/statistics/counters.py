@@ -226,11 +226,6 @@ class VhostCounters:
     """Counters of a virtual host and of what is in it.  Objects that were never used have none;
     those that are gone have some until the next sample."""
 
-    __slots__ = (
-        "bytes", "counts", "exchanges", "lengths", "of_lengths", "publishers", "queues", "seen",
-        "vhost",
-    )  # fmt: skip
-
     def __init__(self, vhost: VirtualHost) -> None:
         self.vhost = vhost
         self.counts = Counts(OF_CHANNEL)
@@ -291,8 +286,6 @@ class VhostCounters:
 
 class NodeCounters:
     """Counters of one node, by virtual host and object."""
-
-    __slots__ = ("_touched", "changed", "confirming", "node", "vhosts")
 
     def __init__(self) -> None:
         self.vhosts: dict[VirtualHost, VhostCounters] = {}

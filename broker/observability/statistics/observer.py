@@ -436,8 +436,6 @@ def bytes_of(connection: Client) -> tuple[int, int]:
 class StatisticsObserver:
     """Observer of the clients of one node: an `Observer`."""
 
-    __slots__ = ("_connections", "_counters", "channels", "connections")
-
     def __init__(self, counters: NodeCounters) -> None:
         self._counters = counters
         self.connections: dict[Client, ConnectionStatistics] = {}

@@ -39,11 +39,6 @@ count_of_queues = attrgetter("declared", "created", "deleted")
 class Sampler:
     """Sampler of the counters and queue lengths of one node."""
 
-    __slots__ = (
-        "_clock", "_counters", "_counting", "_gone", "_is_first", "_looked_ms", "_offset_ms",
-        "_swept", "_tick_ms", "_traffic", "_vhosts", "churn", "lengths", "looks",
-    )  # fmt: skip
-
     def __init__(
         self,
         counters: NodeCounters,
@@ -267,8 +262,6 @@ def lengths_of(lengths: Iterable[Counts]) -> list[int]:
 
 class SampleTimer:
     """Timer that starts a sample at each tick."""
-
-    __slots__ = ("_call_later", "_chores", "_is_ended", "_sampler", "_timer")
 
     def __init__(
         self, sampler: Sampler, background_tasks: BackgroundTasks, call_later: CallLater

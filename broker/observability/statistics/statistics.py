@@ -47,8 +47,6 @@ NO_BYTES = Counts(OF_BYTES)
 class Statistics:
     """Statistics of one node.  `observer` sees its clients; `sample_timer` samples the numbers."""
 
-    __slots__ = ("_sampler", "_vhosts", "counters", "observer")
-
     def __init__(
         self,
         vhosts: Mapping[str, VirtualHost],

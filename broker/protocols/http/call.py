@@ -142,8 +142,6 @@ def is_deeper(value: object, most: int) -> bool:
 class VerbClient:
     """Client that runs verbs for requests by HTTP."""
 
-    __slots__ = ("_dispatcher", "context", "services")
-
     def __init__(self, context: NodeContext, services: Services, dispatcher: Dispatcher) -> None:
         self.context = context
         self.services = services

@@ -76,8 +76,6 @@ class PathNode:
 class EndpointTable:
     """Endpoints by their paths."""
 
-    __slots__ = ("_root", "endpoints")
-
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
         self._root = PathNode()

@@ -48,8 +48,6 @@ ALWAYS = {
 class StaticFiles:
     """Files that are served, by path."""
 
-    __slots__ = ("_replies",)
-
     def __init__(self) -> None:
         found = dict(replies(files(__package__) / FOLDER, "/"))
         self._replies: Mapping[str, Reply] = MappingProxyType({**found, "/": found[f"/{INDEX}"]})

@@ -31,8 +31,6 @@ class ClientLimits(NamedTuple):
 class ConnectionGuard:
     """The open connections, and their deadlines."""
 
-    __slots__ = ("_call_later", "_limits", "_open", "_unauthenticated")
-
     def __init__(
         self,
         call_later: Callable[[float, Callable[[], None]], Timer],
@@ -81,8 +79,6 @@ class ConnectionGuard:
 
 class GuardedConnection(asyncio.Protocol):
     """A connection with deadlines; all that comes goes on to the protocol that answers."""
-
-    __slots__ = ("_head", "_reading", "_seen", "_served", "_transport", "_watch")
 
     def __init__(self, served: asyncio.Protocol, watch: ConnectionGuard) -> None:
         self._served = served

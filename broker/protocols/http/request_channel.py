@@ -89,7 +89,6 @@ class Addresses(NamedTuple):
 class HttpClient:
     """Client that has sent one request and waits for its answer: a `core.client.ListedClient`."""
 
-    __slots__ = ("channels", "close_reason", "ends", "handshake", "name", "session")
     kind = "direct"
     protocol = "Direct 0-9-1"
     is_encrypted = False
@@ -130,7 +129,6 @@ class RequestChannel:
     Whatever is awaited may raise BrokerError for what is refused, and TimeoutError.
     """
 
-    __slots__ = ("_has_lost_user", "_services", "is_certain", "session")
     number = 1
 
     def __init__(
@@ -366,8 +364,6 @@ async def knowledge_of(read_barrier: ReadBarrier) -> None:
 class PublishOutcome:
     """Outcome of the one message that a request publishes: `PublishOutcomes`."""
 
-    __slots__ = ("_is_routed", "known")
-
     def __init__(self) -> None:
         self._is_routed = True
         self.known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -405,7 +401,6 @@ class GotMessage(NamedTuple):
 class Getter:
     """Holder of what a request gets: no prefetch limits it."""
 
-    __slots__ = ("_channel", "no_ack", "queue")
     timeout_ms = None
 
     def __init__(self, channel: MessageChannel, queue: QueueHandle, *, no_ack: bool) -> None:
@@ -433,15 +428,6 @@ class Getter:
 class MessageChannel(RequestChannel):
     """Channel of one request that publishes a message, or gets some."""
 
-    __slots__ = (
-        "_client",
-        "_observer",
-        "_outcome",
-        "_publisher",
-        "error",
-        "settlements",
-        "shared_credit",
-    )
     transaction = None
     subscriptions: Mapping[str, ClientConsumer] = MappingProxyType({})
     prefetch = 0

@@ -72,8 +72,6 @@ BODIES_BYTES_MAX = 4 * LONG_BODY_BYTES_MAX
 class RequestBodies:
     """Bodies of all requests that are being answered."""
 
-    __slots__ = ("_left_bytes",)
-
     def __init__(self, bytes_max: int = BODIES_BYTES_MAX) -> None:
         self._left_bytes = bytes_max
 
@@ -148,8 +146,6 @@ SHORT_BYTES = 1 << 16
 class ResponseBudget:
     """Bytes of answers that clients have not read yet, with a limit."""
 
-    __slots__ = ("_bytes_max", "_held_bytes")
-
     def __init__(self, bytes_max: int = ANSWERS_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._held_bytes = 0
@@ -203,11 +199,6 @@ logger = logging.getLogger(__name__)
 
 class ManagementEndpoint:
     """The listener of the management API of one node.  `on_fatal` gets a broken assertion."""
-
-    __slots__ = (
-        "_answers", "_bodies", "_encryption", "_files", "_on_fatal", "_server",
-        "_servers", "_verbs", "_watch",
-    )  # fmt: skip
 
     def __init__(
         self,
