@@ -18,7 +18,6 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -71,6 +70,36 @@ RESTS = 2
 next."""
 
 
+def with_arguments(
+    config: Config | None,
+    users: Mapping[str, str] | None,
+    vhosts: Sequence[str],
+    definitions: PathArgument | None,
+) -> Config:
+    """Return the configuration of a broker or of each node of a cluster; what was named comes
+    first.  TypeError."""
+    config = config or Config(listen=LOOPBACK)
+    return replace(
+        config,
+        users={DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users,
+        vhosts=(named := names_of("vhosts", vhosts)),
+        default_vhost=(*named, DEFAULT_VHOST)[0],
+        definitions=path_of("definitions", definitions) or config.definitions,
+    )
+
+
+async def rested(is_at_rest: Callable[[], bool], rounds: int) -> None:
+    """Return after so many rounds of the loop in which there is nothing to do.
+
+    TimeoutError if there always is: clients that never stop, mostly.
+    """
+    rests = 0
+    async with in_time("what there is to do"):
+        while rests < rounds:
+            await asyncio.sleep(0)
+            rests = rests + 1 if is_at_rest() else 0
+
+
 class Broker:
     """Not started until it is entered; what it held is gone when it is left, unless a directory was
     named."""
@@ -92,17 +121,9 @@ class Broker:
         `unkind`: the seed of a broker that does all that AMQP permits and naive code forgets.
         `listen`: the path of a unix socket, in the place of a free port.
         """
-        self._users = {DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users
-        config = config or Config(listen=LOOPBACK)
+        self._config = config = with_arguments(config, users, vhosts, definitions)
         if (socket_path := socket_path_of(listen)) is not None:
-            config = replace(config, listen=ListenAddress(str(socket_path), 0))
-        self._config = replace(
-            config,
-            users=self._users,
-            vhosts=(named := names_of("vhosts", vhosts)),
-            default_vhost=(*named, DEFAULT_VHOST)[0],
-            definitions=path_of("definitions", definitions) or config.definitions,
-        )
+            self._config = replace(config, listen=ListenAddress(str(socket_path), 0))
         self._data_dir = path_of("data_dir", data_dir)
         self._unkind = unkind
         self._entered = AsyncExitStack()
@@ -146,13 +167,8 @@ class Broker:
             self._entered = entering.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        await self._entered.__aexit__(kind, error, where)
+    async def __aexit__(self, *failure: Any) -> None:
+        await self._entered.__aexit__(*failure)
 
     @property
     def failure(self) -> Exception | None:
@@ -190,7 +206,7 @@ class Broker:
         PreconditionFailed if it or one of its users is there, ValueError and DefinitionsError for
         definitions that cannot be made.
         """
-        await create_vhost(self.node.parts, name, wanted, self._users)
+        await create_vhost(self.node.parts, name, wanted, self._config.users)
         self._wanted[name] = wanted
         return self.vhost(name)
 
@@ -211,7 +227,7 @@ class Broker:
         if not hasattr(self, "node"):
             raise RuntimeError("the broker has no address before its `with` block is entered")
         host, port = self.node.addresses["amqp"]
-        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._users}
+        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._config.users}
         where = f"{host}:{port}" if port else quote(host, safe="")
         return {user: amqp_url(user, users[user], where, vhost) for user in users}
 
@@ -246,14 +262,8 @@ class Broker:
 
     async def settle(self) -> None:
         """Return when there is nothing to do for the node until a client speaks or time passes.
-
-        TimeoutError if there always is: clients that never stop, mostly.
-        """
-        rests = 0
-        async with in_time("what there is to do"):
-            while rests < RESTS:
-                await asyncio.sleep(0)
-                rests = rests + 1 if self.node.is_at_rest else 0
+        TimeoutError if there always is."""
+        await rested(lambda: self.node.is_at_rest, RESTS)
 
     def _now_ms(self) -> int:
         return self.clock.now_ms()

@@ -24,8 +24,6 @@ PARTS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "micros
 class MovableClock(LoopBound):
     """A `Clock`, and the `CallLater` that goes by it."""
 
-    __slots__ = ("_ahead_ms", "_call_later", "_clock", "_heap", "_numbers", "_running", "_settle")
-
     def __init__(
         self, clock: Clock, call_later: CallLater, settle: Callable[[], Awaitable[object]]
     ) -> None:
@@ -116,8 +114,6 @@ class MovableClock(LoopBound):
 class Moved:
     """A `Clock` that shows what another does, and how far it was moved ahead."""
 
-    __slots__ = ("_ahead_ms", "_clock")
-
     def __init__(self, clock: Clock, ahead_ms: Callable[[], int]) -> None:
         self._clock = clock
         self._ahead_ms = ahead_ms
@@ -131,8 +127,6 @@ class Moved:
 
 class MovableTimer:
     """Timer of a `MovableClock`: see `Timer`."""
-
-    __slots__ = ("act", "is_cancelled")
 
     def __init__(self, act: Callable[[], None]) -> None:
         self.act = act

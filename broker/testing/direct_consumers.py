@@ -77,8 +77,6 @@ class DirectConsumer(NamedTuple):
 class DirectHolder:
     """The holder of one message: see `Holder`."""
 
-    __slots__ = ("_consumer", "queue")
-
     no_ack = False
     timeout_ms = None
 

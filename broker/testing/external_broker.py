@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeAlias, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
@@ -106,12 +105,7 @@ class ExternalBroker:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_failure: object) -> None:
         try:
             for name in (*self._made,):
                 self.delete_vhost(name)
@@ -207,8 +201,6 @@ class ManagementError(Exception):
 
 class Management:
     """Where it is, and who asks."""
-
-    __slots__ = ("_authorization", "url")
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url.rstrip("/")

@@ -12,10 +12,11 @@ import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
-from functools import wraps
+from contextlib import AbstractAsyncContextManager
+from functools import partial, wraps
 from inspect import iscoroutinefunction, ismethod
 from threading import Thread
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from fluffle.broker.base.errors import BrokerError
 
@@ -32,12 +33,16 @@ HUNG_PATIENCE_S = 1.0
 """Once one has not, no call waits for long any more."""
 
 
+def nothing_to_check() -> None:
+    """Check nothing: the loop takes every call."""
+
+
 class LoopThread:
     """Runs from `start` to `end`, once.  Used from other threads than its own."""
 
-    __slots__ = ("_hung", "_loop", "_thread")
-
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, check: Callable[[], None] = nothing_to_check) -> None:
+        """`check` raises where no call would be answered."""
+        self.check = check
         self._loop: asyncio.AbstractEventLoop
         self._hung: Future[Any] | None = None
         """Nothing that was asked for since is done before this is, for a call was in vain."""
@@ -46,6 +51,23 @@ class LoopThread:
     def start(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread.start()
+
+    def enter(self, entered: AbstractAsyncContextManager[object]) -> None:
+        """Start, and enter a context in the thread.  What the context raises."""
+        self.start()
+        try:
+            self.call(entered.__aenter__)
+        except BaseException:
+            self.end()
+            raise
+
+    def leave(self, entered: AbstractAsyncContextManager[object], *failure: Any) -> None:
+        """Leave the context, and end.  What the context raises."""
+        try:
+            self.call(partial(entered.__aexit__, *failure))
+            self.call(closed)
+        finally:
+            self.end()
 
     def call(
         self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S
@@ -104,30 +126,21 @@ async def nothing() -> None:
     """Do nothing: it is done once the thread does anything."""
 
 
-class Callee(Protocol):
-    """A loop in another thread."""
-
-    def call(
-        self, work: Callable[[], Coroutine[Any, Any, T]], *, patience_s: float = PATIENCE_S
-    ) -> T: ...
-
-    def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]: ...
-
-    def patience_s(self, wanted_s: float) -> float:
-        """Return how long to wait for what is begun."""
-
-    def gave_up(self, work: object, patience_s: float) -> TimeoutError:
-        """Return what to raise when it was not done in that time."""
+async def closed() -> None:
+    """Wait until what has been closed is gone, with the round after the next."""
+    for _ in range(2):
+        await asyncio.sleep(0)
 
 
-def blocking(callee: Callee, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+def blocking(thread: LoopThread, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     """Turn `work` into a function that blocks."""
 
     def done(*positional: P.args, **named: P.kwargs) -> T:
         __tracebackhide__ = True
+        thread.check()
         begun = wraps(work)(lambda: work(*positional, **named))
         try:
-            return callee.call(begun, patience_s=patience_s(named))
+            return thread.call(begun, patience_s=patience_s(named))
         except PLAIN_ERRORS as error:
             raise error.with_traceback(None) from None
 
@@ -149,10 +162,8 @@ def patience_s(named: dict[str, Any]) -> float:
 class Calls:
     """Calls from coroutines of another loop; each is made when it is awaited, or as a task."""
 
-    __slots__ = ("_callee", "_unawaited")
-
-    def __init__(self, callee: Callee, unawaited: dict[object, str]) -> None:
-        self._callee = callee
+    def __init__(self, thread: LoopThread, unawaited: dict[object, str]) -> None:
+        self._thread = thread
         self._unawaited = unawaited
 
     def of(self, work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -172,8 +183,9 @@ class Calls:
         """`ticket` is that of a call that was not awaited until now."""
         __tracebackhide__ = True
         del self._unawaited[ticket]
-        patience_s = self._callee.patience_s(patience_s)
-        running = self._callee.begin(work)
+        self._thread.check()
+        patience_s = self._thread.patience_s(patience_s)
+        running = self._thread.begin(work)
         try:
             return await result_of(running, patience_s)
         except PLAIN_ERRORS as error:
@@ -181,7 +193,7 @@ class Calls:
         except TimeoutError:
             if running.done() and not running.cancelled():
                 raise  # the work's own
-            raise self._callee.gave_up(work, patience_s) from None
+            raise self._thread.gave_up(work, patience_s) from None
 
 
 async def result_of(running: Future[T], patience_s: float) -> T:
@@ -215,8 +227,6 @@ def in_trio() -> bool:
 class LoopBound:
     """Object in the loop of a broker: other threads are given a `CrossThreadProxy` of it."""
 
-    __slots__ = ()
-
 
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
 Turn: TypeAlias = Callable[[Work], Callable[..., Any]]
@@ -229,8 +239,6 @@ class CrossThreadProxy:
     loop, as `turn` makes it; what is none only looks, and does so at once.  What either returns is
     turned as well.
     """
-
-    __slots__ = ("_near", "_turn")
 
     def __init__(self, near: Any, turn: Turn) -> None:
         self._near = near

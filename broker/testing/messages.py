@@ -38,8 +38,6 @@ class Message:
 class SettleOnce:
     """Settlement of one message, at most once, from any thread; as in AMQP, there is no answer."""
 
-    __slots__ = ("_is_empty", "_loop", "_settle")
-
     def __init__(self, settle: Callable[[Outcome], object]) -> None:
         """`settle` is called in the running loop."""
         self._loop = asyncio.get_running_loop()

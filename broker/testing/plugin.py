@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fluffle.broker.config.config import Config
     from fluffle.broker.testing.cluster.threaded import ThreadedCluster
     from fluffle.broker.testing.external_broker import ExternalBroker
-    from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
+    from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 
 EXTERNAL = "external"
 STRICT = "amqp_strict"
@@ -286,9 +286,7 @@ def entered_external(config: pytest.Config) -> Iterator[ExternalBroker]:
 
 
 @pytest.fixture
-def amqp(
-    amqp_broker: ThreadedBroker, request: pytest.FixtureRequest
-) -> Iterator[BlockingVhost | AwaitedVhost]:
+def amqp(amqp_broker: ThreadedBroker, request: pytest.FixtureRequest) -> Iterator[BlockingVhost]:
     """A fresh virtual host: `amqp.url` for the code under test, the rest to look inside.
 
     In a coroutine all that it does is awaited.
@@ -305,12 +303,12 @@ def amqp(
     vhost = amqp_broker.add_vhost(name, wanted)
     if (seed := seed_of(request.node)) is not None:
         vhost.faults.unkind(seed)
-    yield cast("BlockingVhost | AwaitedVhost", ByCaller(vhost))
+    yield cast("BlockingVhost", ByCaller(vhost))
     try:
         check_left(request.node, vhost)
     finally:
         amqp_broker.delete_vhost(name)
-    if forgotten := vhost.awaited.unawaited:
+    if forgotten := vhost.unawaited:
         called = ", ".join(f"amqp.{name}" for name in forgotten.values())
         pytest.fail(f"not awaited, and so not done: {called}", pytrace=False)
 

@@ -45,8 +45,6 @@ BY_ITSELF = "amq."
 class Recorder:
     """Recorder of the events of one node."""
 
-    __slots__ = ("_connections", "_find", "_now_ms", "_timelines")
-
     def __init__(self, now_ms: Callable[[], int], find: Callable[[Name], object]) -> None:
         """`find` gives the value of a fact that there is."""
         self._now_ms = now_ms
@@ -143,8 +141,6 @@ class DefinitionListener:
     node = ""
     is_heard = True
 
-    __slots__ = ("_recorder", "_who")
-
     def __init__(self, recorder: Recorder, who: Actor) -> None:
         self._recorder = recorder
         self._who = who
@@ -223,8 +219,6 @@ DESCRIPTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 class TimelineTap:
     """A `Tracer` of one virtual host."""
 
-    __slots__ = ("_timeline",)
-
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
 
@@ -287,8 +281,6 @@ class TimelineTap:
 
 class SettlementTap:
     """Settlements of one channel, put into a timeline: a `ChannelObserver`."""
-
-    __slots__ = ("_channel", "_timeline")
 
     def __init__(self, timeline: Timeline, channel: ObservedChannel) -> None:
         self._timeline = timeline

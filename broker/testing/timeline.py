@@ -161,8 +161,6 @@ class Passage:
 class OpenTraces:
     """The passages through one queue that have not ended, so that each can be found."""
 
-    __slots__ = ("_by_key", "_by_sequence", "_ready", "_rejected")
-
     def __init__(self) -> None:
         self._ready: OrderedDict[int, Passage] = OrderedDict()
         """By their numbers, the next to be handed out in front."""
@@ -289,11 +287,6 @@ class Unroutable:
 
 class Timeline:
     """Timeline of a virtual host; its methods are called when something has happened."""
-
-    __slots__ = (
-        "_began_ms", "_courses", "_now_ms", "_numbers", "channels", "forgotten", "lines",
-        "passages", "unroutable", "watchers",
-    )  # fmt: skip
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms

@@ -2,7 +2,7 @@
 
 Nothing is polled: who waits looks again after each turn of the node, when something may have
 changed.  Every wait has an end, and says what it saw.  A `Vhost` belongs to the loop of its broker.
-A timeline knows what was seen, queues know what is there: `VhostAssertions` asks both.
+A timeline knows what was seen, queues know what is there: `AssertedVhost` asks both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any
 
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.local_client import ask, rows
@@ -34,6 +34,7 @@ from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.direct_consumers import DirectConsumer, look_again, take
 from fluffle.broker.testing.faults.faults import Clients, Faults
 from fluffle.broker.testing.faults.tapped_transport import FaultScope
+from fluffle.broker.testing.loop_thread import LoopBound
 from fluffle.broker.testing.messages import (
     Counts,
     HeldMessage,
@@ -65,14 +66,182 @@ LEFT_SHOWN_MAX = 20
 UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a command"
 
 
-class Vhost:
-    """Made by its broker."""
+class AssertedVhost(LoopBound):
+    """A virtual host for one test: assertions about its past and present."""
 
-    __slots__ = (
-        "_parts", "_timeline", "_turn", "advance", "assert_no_leaked_channels",
-        "assert_no_unacked", "assert_no_unroutable", "clients", "faults", "history", "name",
-        "timeline", "url", "urls",
-    )  # fmt: skip
+    def __init__(self, name: str, urls: Mapping[str, str], timeline: Timeline) -> None:
+        self.name = name
+        self.url = next(iter(urls.values()))
+        """For any client, of any language, in any process; of a cluster, that of the first node."""
+        self.urls = urls
+        """The same for each user, by name."""
+        self._timeline = timeline
+
+    def _look(self) -> VirtualHost:
+        """The virtual host itself.  NotFound."""
+        raise NotImplementedError
+
+    def _queue_counts(self, name: str) -> QueueCounts | None:
+        """What is in a queue, by its leader's account; None without a queue or a leader."""
+        raise NotImplementedError
+
+    async def _settle(self) -> None:
+        """Return when there is nothing to do for its nodes."""
+        raise NotImplementedError
+
+    def _counts(self, name: str) -> Counts | None:
+        """Return the same as tests expect it."""
+        counts = self._queue_counts(name)
+        return counts and Counts(counts.ready + counts.unacked + counts.apart, *counts[:3])
+
+    async def history(self, queue: str) -> list[Passage]:
+        """What became of each message of a queue, in the order in which they came; also of one that
+        has been deleted.  The last 10,000 of the virtual host.  NotFound."""
+        await self._settle()
+        timeline, vhost = self._timeline, self._look()
+        known = timeline.of_queue(queue)
+        if queue not in vhost.queues:
+            if not known:
+                there = ", ".join(map(repr, vhost.queues)) or "none"
+                raise NotFound(f"no queue '{queue}' in vhost '{vhost.name}', but: {there}")
+            return [each.view() for each in known]
+        served = vhost.queues[queue]
+        seen = await lying_in(served)
+        gone = self._compare(queue, seen)
+        queue_counts = self._queue_counts(queue)
+        if queue_counts is None or queue_counts.apart or len(seen) >= PEEKED_MAX:
+            gone = set()  # they may be where no timeline looked
+        step = TraceStep(StepKind.GONE, timeline.at_ms, detail=UNSEEN)
+        found = timeline.of_queue(queue)
+        return [each.view(step) if each.number in gone else each.view() for each in found]
+
+    def _compare(self, queue: str, seen: Sequence[PeekedMessage]) -> set[int]:
+        """Put into the timeline what is in a queue by its own account; the numbers of those that
+        are not, though they should be."""
+        timeline, course = self._timeline, self._timeline.course(queue)
+        contents = [build_content(each.properties, each.body) for each in seen]
+        there = Counter(map(hash, contents))
+        missing: set[int] = set()
+        for passage in course.ready:
+            there[passage.key] -= 1
+            if there[passage.key] < 0:
+                missing.add(passage.number)
+        held = [each for each in timeline.of_queue(queue) if each.last.what is StepKind.DELIVERED]
+        for passage in held:
+            if there[passage.key] > 0:
+                there[passage.key] -= 1
+                back = TraceStep(
+                    StepKind.REQUEUED, timeline.at_ms, detail="taken from its consumer"
+                )
+                passage.add(back)
+                course.wait([passage], in_front=True)
+        for each, content in zip(seen, contents, strict=True):
+            if there[hash(content)] > 0 and timeline.has_room:
+                there[hash(content)] -= 1
+                message = each.exchange, each.routing_key, content
+                timeline.found(queue, message, origin_of(content))
+        return missing
+
+    async def timeline(self) -> str:
+        """All of it as text, the latest at the end: what happened, and what is left."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        timeline = self._timeline
+        left_out = max(len(timeline.lines) - LINES_SHOWN_MAX, 0)
+        if hidden := left_out + timeline.forgotten["lines"]:
+            yield f"({hidden} earlier lines are left out)"
+        yield from map(str, islice(timeline.lines, left_out, None))
+        if not timeline.lines:
+            yield "nothing has happened"
+        for queue in self._look().queues:
+            queue_counts = self._queue_counts(queue)
+            if queue_counts is not None and any(
+                (queue_counts.ready, queue_counts.unacked, queue_counts.apart)
+            ):
+                apart = f", {queue_counts.apart} apart" if queue_counts.apart else ""
+                text = f"{queue_counts.ready} ready, {queue_counts.unacked} unacknowledged{apart}"
+                yield f"left in queue {queue!r}: {text}"
+        yield from some("left unacknowledged", list(map(repr, self._unacked())))
+        yield from some("unroutable", list(map(str, timeline.unroutable)))
+        yield from some("open", self._open())
+        for what in ("messages", "unroutable messages"):
+            if forgotten := timeline.forgotten[what]:
+                yield f"({forgotten} {what} are forgotten)"
+
+    def _unacked(self) -> list[Passage]:
+        """Return what is unacknowledged by the queue's account, too: it may have taken messages
+        from consumers that held them for long, and have dropped what came back."""
+        queues = self._look().queues
+        return [
+            each for each in self._timeline.unacked if each.queue in queues and self._may_have(each)
+        ]
+
+    def _may_have(self, passage: Passage) -> bool:
+        """Whether its queue has messages that stand as this one does."""
+        queue_counts = self._queue_counts(passage.queue)
+        if queue_counts is None:
+            return True
+        is_held = passage.last.what is StepKind.DELIVERED
+        return queue_counts.unacked > 0 or (
+            not is_held and queue_counts.ready + queue_counts.apart > 0
+        )
+
+    def _open(self) -> list[str]:
+        return [
+            f"connection {short(session.name)}"
+            + (f" with channels {', '.join(map(str, sorted(numbers)))}" if numbers else "")
+            for session, numbers in self._timeline.channels.items()
+        ]
+
+    # What is expected of a test that cleans up
+
+    async def assert_no_unacked(self, *, within: float = 2.0) -> None:
+        """Return once every message that was delivered has been acknowledged or given back.
+
+        What its client still had when its channel ended counts as unacknowledged, until it is
+        delivered again.  AssertionError after `within` seconds.
+        """
+        __tracebackhide__ = True
+        await self._nothing_left(
+            lambda: list(map(repr, self._unacked())), "not acknowledged", within
+        )
+
+    async def assert_no_unroutable(self) -> None:
+        """AssertionError if a client has published what no queue got, returned or not."""
+        __tracebackhide__ = True
+        await self._settle()
+        await self._nothing_left(
+            lambda: list(map(str, self._timeline.unroutable)), "unroutable", 0.0
+        )
+
+    async def assert_no_leaked_channels(self, *, within: float = 2.0) -> None:
+        """Return once no connection is open, and so no channel.
+
+        AssertionError after `within` seconds.
+        """
+        __tracebackhide__ = True
+        await self._nothing_left(self._open, "not closed", within)
+
+    async def _nothing_left(self, left: Callable[[], list[str]], what: str, within: float) -> None:
+        __tracebackhide__ = True
+        changed, watchers = asyncio.Event(), self._timeline.watchers
+        watchers.add(changed.set)
+        try:
+            async with asyncio.timeout(within):
+                while left():
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            found = left()
+            lines = "\n".join(some(f"{len(found)} {what}", found))
+            raise AssertionError(lines) from None
+        finally:
+            watchers.discard(changed.set)
+
+
+class Vhost(AssertedVhost):
+    """Made by its broker."""
 
     def __init__(
         self,
@@ -85,24 +254,23 @@ class Vhost:
         scope: FaultScope,
         timeline: Timeline,
     ) -> None:
-        self.name = name
-        self.url = next(iter(urls.values()))
-        """For any client, of any language, in any process."""
-        self.urls = urls
-        """The same for each user, by name."""
+        super().__init__(name, urls, timeline)
         self.advance = clock.advance
         """Moves the clock of the broker, for all its virtual hosts."""
         self.clients = Clients(scope)
         self.faults = Faults(scope)
         self._parts = parts
         self._turn = turn
-        self._timeline = timeline
-        assertions = VhostAssertions(timeline, VhostOnNode(name, parts, clock))
-        self.history = assertions.history
-        self.timeline = assertions.timeline
-        self.assert_no_unacked = assertions.assert_no_unacked
-        self.assert_no_unroutable = assertions.assert_no_unroutable
-        self.assert_no_leaked_channels = assertions.assert_no_leaked_channels
+
+    def _look(self) -> VirtualHost:
+        return self._parts.vhost(self.name)
+
+    def _queue_counts(self, name: str) -> QueueCounts | None:
+        queue = self._look().queues.get(name)
+        return tally_here(self._parts, queue) if queue is not None else None
+
+    async def _settle(self) -> None:
+        await self.advance()
 
     async def queues(self) -> dict[str, Row]:
         """Return all queues by their names, as `fluffle queues list` shows them."""
@@ -246,17 +414,6 @@ class Vhost:
     def _consumer(self) -> DirectConsumer:
         return DirectConsumer(self._parts.vhost(self.name), self._turn, self._timeline)
 
-    def _counts(self, name: str) -> Counts | None:
-        """Return the counts of a queue; None for one that is not there, or has no leader here
-        now."""
-        queue = self._parts.vhost(self.name).queues.get(name)
-        if queue is None:
-            return None
-        queue_counts = tally_here(self._parts, queue)
-        return queue_counts and Counts(
-            queue_counts.ready + queue_counts.unacked + queue_counts.apart, *queue_counts[:3]
-        )
-
     def _check_there(self, queue: str) -> None:
         """NotFound, with the queues that are."""
         __tracebackhide__ = True
@@ -291,26 +448,6 @@ def check_message(body: object, properties: Iterable[str]) -> None:
             raise TypeError(f"a message has no property '{name}', but: {', '.join(known)}")
 
 
-class VhostOnNode:
-    """A virtual host of one node, as assertions look at it: see `AssertedVhost`."""
-
-    __slots__ = ("_clock", "_name", "_parts")
-
-    def __init__(self, name: str, parts: NodeContext, clock: MovableClock) -> None:
-        self._name = name
-        self._parts = parts
-        self._clock = clock
-
-    def look(self) -> VirtualHost:
-        return self._parts.vhost(self._name)
-
-    def queue_counts(self, queue: QueueHandle) -> QueueCounts | None:
-        return tally_here(self._parts, queue)
-
-    async def settle(self) -> None:
-        await self._clock.advance()
-
-
 def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
     """Return what is in a queue of this node; None for one that is led elsewhere."""
     hosted = parts.company.groups.get(queue.definition.id)
@@ -320,176 +457,6 @@ def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
 
     assert isinstance(hosted.machine, QuorumQueueMember)
     return QueueCounts(*hosted.machine.counts) if hosted.machine.member.leadership else None
-
-
-class AssertedVhost(Protocol):
-    """A virtual host for one test, as assertions look at it."""
-
-    def look(self) -> VirtualHost:
-        """The virtual host itself.  NotFound."""
-
-    def queue_counts(self, queue: QueueHandle) -> QueueCounts | None:
-        """What is in a queue that is led here."""
-
-    async def settle(self) -> None:
-        """Return when there is nothing to do for its nodes."""
-
-
-class VhostAssertions:
-    """Assertions about the past and present of one virtual host."""
-
-    __slots__ = ("_timeline", "_vhost")
-
-    def __init__(self, timeline: Timeline, vhost: AssertedVhost) -> None:
-        self._timeline = timeline
-        self._vhost = vhost
-
-    async def history(self, queue: str) -> list[Passage]:
-        """What became of each message of a queue, in the order in which they came; also of one that
-        has been deleted.  The last 10,000 of the virtual host.  NotFound."""
-        await self._vhost.settle()
-        timeline, vhost = self._timeline, self._vhost.look()
-        known = timeline.of_queue(queue)
-        if queue not in vhost.queues:
-            if not known:
-                there = ", ".join(map(repr, vhost.queues)) or "none"
-                raise NotFound(f"no queue '{queue}' in vhost '{vhost.name}', but: {there}")
-            return [each.view() for each in known]
-        served = vhost.queues[queue]
-        seen = await lying_in(served)
-        gone = self._compare(queue, seen)
-        queue_counts = self._vhost.queue_counts(served)
-        if queue_counts is None or queue_counts.apart or len(seen) >= PEEKED_MAX:
-            gone = set()  # they may be where no timeline looked
-        step = TraceStep(StepKind.GONE, timeline.at_ms, detail=UNSEEN)
-        found = timeline.of_queue(queue)
-        return [each.view(step) if each.number in gone else each.view() for each in found]
-
-    def _compare(self, queue: str, seen: Sequence[PeekedMessage]) -> set[int]:
-        """Put into the timeline what is in a queue by its own account; the numbers of those that
-        are not, though they should be."""
-        timeline, course = self._timeline, self._timeline.course(queue)
-        contents = [build_content(each.properties, each.body) for each in seen]
-        there = Counter(map(hash, contents))
-        missing: set[int] = set()
-        for passage in course.ready:
-            there[passage.key] -= 1
-            if there[passage.key] < 0:
-                missing.add(passage.number)
-        held = [each for each in timeline.of_queue(queue) if each.last.what is StepKind.DELIVERED]
-        for passage in held:
-            if there[passage.key] > 0:
-                there[passage.key] -= 1
-                back = TraceStep(
-                    StepKind.REQUEUED, timeline.at_ms, detail="taken from its consumer"
-                )
-                passage.add(back)
-                course.wait([passage], in_front=True)
-        for each, content in zip(seen, contents, strict=True):
-            if there[hash(content)] > 0 and timeline.has_room:
-                there[hash(content)] -= 1
-                message = each.exchange, each.routing_key, content
-                timeline.found(queue, message, origin_of(content))
-        return missing
-
-    async def timeline(self) -> str:
-        """All of it as text, the latest at the end: what happened, and what is left."""
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        timeline = self._timeline
-        left_out = max(len(timeline.lines) - LINES_SHOWN_MAX, 0)
-        if hidden := left_out + timeline.forgotten["lines"]:
-            yield f"({hidden} earlier lines are left out)"
-        yield from map(str, islice(timeline.lines, left_out, None))
-        if not timeline.lines:
-            yield "nothing has happened"
-        for queue in self._vhost.look().queues.values():
-            queue_counts = self._vhost.queue_counts(queue)
-            if queue_counts is not None and any(
-                (queue_counts.ready, queue_counts.unacked, queue_counts.apart)
-            ):
-                apart = f", {queue_counts.apart} apart" if queue_counts.apart else ""
-                text = f"{queue_counts.ready} ready, {queue_counts.unacked} unacknowledged{apart}"
-                yield f"left in queue {queue.name!r}: {text}"
-        yield from some("left unacknowledged", list(map(repr, self._unacked())))
-        yield from some("unroutable", list(map(str, timeline.unroutable)))
-        yield from some("open", self._open())
-        for what in ("messages", "unroutable messages"):
-            if forgotten := timeline.forgotten[what]:
-                yield f"({forgotten} {what} are forgotten)"
-
-    def _unacked(self) -> list[Passage]:
-        """Return what is unacknowledged by the queue's account, too: it may have taken messages
-        from consumers that held them for long, and have dropped what came back."""
-        queues = self._vhost.look().queues
-        return [
-            each
-            for each in self._timeline.unacked
-            if each.queue in queues and self._may_have(queues[each.queue], each)
-        ]
-
-    def _may_have(self, queue: QueueHandle, passage: Passage) -> bool:
-        """Whether the queue has messages that stand as this one does."""
-        queue_counts = self._vhost.queue_counts(queue)
-        if queue_counts is None:
-            return True
-        is_held = passage.last.what is StepKind.DELIVERED
-        return queue_counts.unacked > 0 or (
-            not is_held and queue_counts.ready + queue_counts.apart > 0
-        )
-
-    def _open(self) -> list[str]:
-        return [
-            f"connection {short(session.name)}"
-            + (f" with channels {', '.join(map(str, sorted(numbers)))}" if numbers else "")
-            for session, numbers in self._timeline.channels.items()
-        ]
-
-    # What is expected of a test that cleans up
-
-    async def assert_no_unacked(self, *, within: float = 2.0) -> None:
-        """Return once every message that was delivered has been acknowledged or given back.
-
-        What its client still had when its channel ended counts as unacknowledged, until it is
-        delivered again.  AssertionError after `within` seconds.
-        """
-        __tracebackhide__ = True
-        await self._nothing_left(
-            lambda: list(map(repr, self._unacked())), "not acknowledged", within
-        )
-
-    async def assert_no_unroutable(self) -> None:
-        """AssertionError if a client has published what no queue got, returned or not."""
-        __tracebackhide__ = True
-        await self._vhost.settle()
-        await self._nothing_left(
-            lambda: list(map(str, self._timeline.unroutable)), "unroutable", 0.0
-        )
-
-    async def assert_no_leaked_channels(self, *, within: float = 2.0) -> None:
-        """Return once no connection is open, and so no channel.
-
-        AssertionError after `within` seconds.
-        """
-        __tracebackhide__ = True
-        await self._nothing_left(self._open, "not closed", within)
-
-    async def _nothing_left(self, left: Callable[[], list[str]], what: str, within: float) -> None:
-        __tracebackhide__ = True
-        changed, watchers = asyncio.Event(), self._timeline.watchers
-        watchers.add(changed.set)
-        try:
-            async with asyncio.timeout(within):
-                while left():
-                    changed.clear()
-                    await changed.wait()
-        except TimeoutError:
-            found = left()
-            lines = "\n".join(some(f"{len(found)} {what}", found))
-            raise AssertionError(lines) from None
-        finally:
-            watchers.discard(changed.set)
 
 
 def some(what: str, items: Sequence[str]) -> Iterator[str]:

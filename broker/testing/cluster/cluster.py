@@ -19,16 +19,12 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any, Self
 
 from fluffle.broker.admin.context import Row
-from fluffle.broker.admin.local_client import in_time
 from fluffle.broker.base.clock import CallLater, SystemClock
 from fluffle.broker.config.config import (
     CLUSTER_PORT,
-    DEFAULT_PASSWORD,
-    DEFAULT_USER,
     DEFAULT_VHOST,
     ClusterConfig,
     Config,
@@ -36,24 +32,28 @@ from fluffle.broker.config.config import (
 )
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import NodeFailed
-from fluffle.broker.queues.queue_api import QueueCounts, QueueHandle
+from fluffle.broker.queues.queue_api import QueueCounts
 from fluffle.broker.routing.explain import Explanation
 from fluffle.broker.testing.arguments import (
     NOTHING_SPECIAL,
     PathArgument,
     VhostRequirements,
     amqp_url,
-    names_of,
     path_of,
 )
-from fluffle.broker.testing.broker import LOOPBACK, create_vhost, delete_vhost
+from fluffle.broker.testing.broker import (
+    LOOPBACK,
+    create_vhost,
+    delete_vhost,
+    rested,
+    with_arguments,
+)
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.network import Network
 from fluffle.broker.testing.cluster.node import ClusterNode, ClusterRuntime, ProcessState
 from fluffle.broker.testing.cluster.nodes import Leaders, Nodes
 from fluffle.broker.testing.loop_thread import LoopBound
 from fluffle.broker.testing.messages import (
-    Counts,
     HeldMessage,
     Message,
     is_met,
@@ -62,7 +62,7 @@ from fluffle.broker.testing.messages import (
 )
 from fluffle.broker.testing.recorder import Recorder
 from fluffle.broker.testing.timeline import Timeline
-from fluffle.broker.testing.vhost import PEEKED_MAX, Vhost, VhostAssertions, tally_here
+from fluffle.broker.testing.vhost import PEEKED_MAX, AssertedVhost, Vhost, tally_here
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 RESTS = 5
@@ -91,15 +91,7 @@ class Cluster(LoopBound):
         if nodes < 1:
             raise ValueError(f"a cluster of {nodes} nodes is none")
         self._count = nodes
-        self._users = {DEFAULT_USER: DEFAULT_PASSWORD} if users is None else users
-        config = config or Config(listen=LOOPBACK)
-        self._config = replace(
-            config,
-            users=self._users,
-            vhosts=(named := names_of("vhosts", vhosts)),
-            default_vhost=(*named, DEFAULT_VHOST)[0],
-            definitions=path_of("definitions", definitions) or config.definitions,
-        )
+        self._config = with_arguments(config, users, vhosts, definitions)
         self._data_dir = path_of("data_dir", data_dir)
         self._seed = secrets.randbits(32) if seed is None else seed
         self._entered = AsyncExitStack()
@@ -128,16 +120,11 @@ class Cluster(LoopBound):
             self._entered = entering.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *failure: Any) -> None:
         """NodeFailed if a node has ended by itself and no test has asked for that."""
         failures = [node.failure for node in self.nodes if node.failure is not None]
-        await self._entered.__aexit__(kind, error, where)
-        if failures and error is None:
+        await self._entered.__aexit__(*failure)
+        if failures and failure[1] is None:
             raise NodeFailed(f"a node has failed: {failures[0]}") from failures[0]
 
     def _make(self, data_dir: Path) -> None:
@@ -204,7 +191,7 @@ class Cluster(LoopBound):
 
     def _urls_of(self, vhost: str, node: int = 0) -> dict[str, str]:
         host, port = self.nodes[node].amqp
-        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._users}
+        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._config.users}
         return {user: amqp_url(user, users[user], f"{host}:{port}", vhost) for user in users}
 
     @property
@@ -222,7 +209,7 @@ class Cluster(LoopBound):
         self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL
     ) -> ClusterVhost:
         """Add a virtual host as `Broker.add_vhost` does."""
-        await create_vhost(self.nodes.well().parts, name, wanted, self._users)
+        await create_vhost(self.nodes.well().parts, name, wanted, self._config.users)
         self._wanted[name] = wanted
         return self.vhost(name)
 
@@ -248,12 +235,7 @@ class Cluster(LoopBound):
     async def settle(self) -> None:
         """Return when there is nothing to do for nodes that run, until a client speaks, time passes
         or what is under way between them arrives.  TimeoutError if there always is."""
-        rests = 0
-        async with in_time("what there is to do"):
-            while rests < RESTS:
-                await asyncio.sleep(0)
-                is_rest = all(node.is_at_rest for node in self.nodes)
-                rests = rests + 1 if is_rest else 0
+        await rested(lambda: all(node.is_at_rest for node in self.nodes), RESTS)
 
     def _known(self, fact: Name) -> object:
         return self.nodes.well().parts.catalogue.known(fact)
@@ -262,53 +244,26 @@ class Cluster(LoopBound):
         return MovableClock(SystemClock(), call_later, self.settle)
 
 
-class VhostInCluster:
-    """A virtual host of all nodes, as assertions look at it: see `AssertedVhost`."""
-
-    __slots__ = ("_leaders", "_name")
-
-    def __init__(self, name: str, leaders: Leaders) -> None:
-        self._name = name
-        self._leaders = leaders
-
-    def look(self) -> VirtualHost:
-        return self._leaders.nodes.well().parts.vhost(self._name)
-
-    def queue_counts(self, queue: QueueHandle) -> QueueCounts | None:
-        """As its leader has it."""
-        led = self._leaders.led(self._name, queue.name)
-        return tally_here(led.node.parts, led.queue) if led is not None else None
-
-    async def settle(self) -> None:
-        await self._leaders.nodes.clock.advance()
-
-
-class ClusterVhost(LoopBound):
+class ClusterVhost(AssertedVhost):
     """Made by its cluster.  What goes on where no majority is, is not seen."""
-
-    __slots__ = (
-        "_leaders", "_timeline", "advance", "assert_no_leaked_channels", "assert_no_unacked",
-        "assert_no_unroutable", "history", "name", "timeline", "url", "urls",
-    )  # fmt: skip
 
     def __init__(
         self, name: str, urls: Mapping[str, str], leaders: Leaders, timeline: Timeline
     ) -> None:
-        self.name = name
-        self.url = next(iter(urls.values()))
-        """Of the first node."""
-        self.urls = urls
-        """The same for each user, by name."""
+        super().__init__(name, urls, timeline)
         self._leaders = leaders
         self.advance = leaders.nodes.clock.advance
         """Moves the clock of messages, on all nodes."""
-        self._timeline = timeline
-        assertions = VhostAssertions(timeline, VhostInCluster(name, leaders))
-        self.history = assertions.history
-        self.timeline = assertions.timeline
-        self.assert_no_unacked = assertions.assert_no_unacked
-        self.assert_no_unroutable = assertions.assert_no_unroutable
-        self.assert_no_leaked_channels = assertions.assert_no_leaked_channels
+
+    def _look(self) -> VirtualHost:
+        return self._leaders.nodes.well().parts.vhost(self.name)
+
+    def _queue_counts(self, name: str) -> QueueCounts | None:
+        led = self._leaders.led(self.name, name)
+        return tally_here(led.node.parts, led.queue) if led is not None else None
+
+    async def _settle(self) -> None:
+        await self.advance()
 
     async def queues(self) -> dict[str, Row]:
         """Return all queues by their names, as `fluffle queues list` shows them."""
@@ -382,16 +337,6 @@ class ClusterVhost(LoopBound):
     async def purge(self, queue: str) -> int:
         """Drop ready messages; return how many there were.  NotFound."""
         return await self._anywhere().purge(queue)
-
-    def _counts(self, queue: str) -> Counts | None:
-        """Return the counts of a queue; None while it has no leader."""
-        led = self._leaders.led(self.name, queue)
-        if led is None:
-            return None
-        queue_counts = tally_here(led.node.parts, led.queue)
-        return queue_counts and Counts(
-            queue_counts.ready + queue_counts.unacked + queue_counts.apart, *queue_counts[:3]
-        )
 
     def _anywhere(self) -> Vhost:
         return self._at(self._leaders.nodes.well())

@@ -37,8 +37,6 @@ class InjectedDiskError(StorageError):
 class DiskFaults(LoopBound):
     """Faults of the disk of one machine: `cluster[0].disk`."""
 
-    __slots__ = ("_look", "_settle", "damaged", "delay_s", "disk", "failure", "is_full")
-
     def __init__(self, look: Callable[[], None], settle: Settle) -> None:
         """`look` has the node see that there is room, or none, without waiting for the next time
         that it looks; `settle` waits until all that is known in the cluster is on disks."""
@@ -97,8 +95,6 @@ class DiskFaults(LoopBound):
 class FaultyDisk:
     """A `Disk` for one life of a process."""
 
-    __slots__ = ("_disk", "_faults", "is_gone")
-
     def __init__(self, disk: Disk, faults: DiskFaults) -> None:
         self._disk = disk
         self._faults = faults
@@ -146,8 +142,6 @@ class FaultyDisk:
 class DamagedView:
     """A `View` of a disk that does not return all as it was written."""
 
-    __slots__ = ("_damaged", "_view")
-
     def __init__(self, view: View, damaged: dict[tuple[Table, bytes], int]) -> None:
         self._view = view
         self._damaged = damaged
@@ -177,8 +171,6 @@ class DamagedView:
 
 class SlowWriter:
     """A `Writer` that waits before each commit for as long as the disk is slow."""
-
-    __slots__ = ("_call_later", "_faults", "_waiting", "_writer")
 
     def __init__(self, writer: Writer, faults: DiskFaults, call_later: CallLater) -> None:
         self._writer = writer

@@ -31,8 +31,6 @@ Find = Callable[[int], Address | None]
 class Network(LoopBound):
     """Between nodes that are called by their numbers."""
 
-    __slots__ = ("_directions", "_find", "_loop", "_names", "seed")
-
     def __init__(self, names: Sequence[str], find: Find, seed: int) -> None:
         """`seed`: of what is dropped."""
         self._names = names
@@ -124,8 +122,6 @@ class Network(LoopBound):
 class LinkDirection:
     """Direction of a link from one node to another: what becomes of all that is sent there."""
 
-    __slots__ = ("chance", "delay_s", "flows", "is_cut", "loss", "when_whole")
-
     def __init__(self, chance: Random) -> None:
         self.chance = chance
         self.is_cut = False
@@ -160,8 +156,6 @@ class LinkDirection:
 
 class StreamDirection:
     """Bytes of one connection in one direction."""
-
-    __slots__ = ("_direction", "_in_transit", "_loop", "_on_busy", "_timer")
 
     def __init__(
         self, direction: LinkDirection, loop: asyncio.AbstractEventLoop, on_busy: Callable[[], None]

@@ -26,8 +26,6 @@ Step = Callable[[ClusterNode], Awaitable[None]]
 class Nodes:
     """Nodes of a cluster by number.  An operation on several of them starts on all at once."""
 
-    __slots__ = ("_nodes", "_watchers", "clock")
-
     def __init__(self, clock: MovableClock) -> None:
         self.clock = clock
         """Of messages and queues, for all."""
@@ -201,8 +199,6 @@ class Led(NamedTuple):
 class Leaders:
     """Leaders and members of the queues of one cluster.  Queues are those of the first virtual
     host unless another is named."""
-
-    __slots__ = ("_vhost", "nodes")
 
     def __init__(self, nodes: Nodes, vhost: str) -> None:
         self.nodes = nodes

@@ -38,8 +38,6 @@ class Dial(Protocol):
 class Process:
     """In the thread of the loop that it is a part of."""
 
-    __slots__ = ("_held", "_loop", "_waiting", "loop", "stands_still", "transports")
-
     def __init__(self, dial: Dial) -> None:
         """In the loop that runs; all that the process dials goes through `dial`."""
         self._loop = asyncio.get_running_loop()
@@ -110,8 +108,6 @@ class Process:
 
 class ProcessLoop:
     """Event loop of a simulated process: the part of `AbstractEventLoop` that a node uses."""
-
-    __slots__ = ("_dial", "_loop", "_process", "_readers", "_run")
 
     def __init__(self, process: Process, loop: asyncio.AbstractEventLoop, dial: Dial) -> None:
         """`loop` is the one that runs."""
@@ -249,16 +245,12 @@ class ProcessLoop:
 class ProcessTimer(asyncio.TimerHandle):
     """Timer handle of a simulated process."""
 
-    __slots__ = ("loop_handle",)
-
     loop_handle: asyncio.TimerHandle
     """Of the loop of all."""
 
 
 class HostedProtocol(asyncio.Protocol):
     """A connection of a process: events of the network reach it when the process runs."""
-
-    __slots__ = ("_make", "_process", "_protocol", "_transport")
 
     def __init__(self, process: Process, make: MakeProtocol) -> None:
         """`make` is called in the process."""

@@ -8,9 +8,7 @@ with ThreadedCluster(nodes=3) as cluster:
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
 from functools import partial
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from fluffle.broker.config.config import DEFAULT_VHOST, Config
@@ -26,7 +24,6 @@ from fluffle.broker.testing.loop_thread import (
     in_coroutine,
     proxy_of,
 )
-from fluffle.broker.testing.threaded import closed
 
 T = TypeVar("T")
 
@@ -51,33 +48,19 @@ class ThreadedCluster:
         )  # fmt: skip
         """Belongs to the thread: whatever is called there goes through `call`."""
         self._thread = LoopThread("fluffle cluster")
-        self._turn: Turn = partial(blocking, self)
+        self._turn: Turn = partial(blocking, self._thread)
         self.unawaited: dict[object, str] = {}
         """What was called of `awaited` and never awaited, and so has not been done: its names."""
-        self.awaited = CrossThreadProxy(self.cluster, Calls(self, self.unawaited).of)
+        self.awaited = CrossThreadProxy(self.cluster, Calls(self._thread, self.unawaited).of)
         """The same for coroutines of other loops."""
 
     def __enter__(self) -> Self:
         """Raises what a node raises that cannot start."""
-        self._thread.start()
-        try:
-            self.call(self.cluster.__aenter__)
-        except BaseException:
-            self._thread.end()
-            raise
+        self._thread.enter(self.cluster)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        try:
-            self.call(partial(self.cluster.__aexit__, kind, error, where))
-            self.call(closed)
-        finally:
-            self._thread.end()
+    def __exit__(self, *failure: Any) -> None:
+        self._thread.leave(self.cluster, *failure)
 
     def __getattr__(self, name: str) -> Any:
         __tracebackhide__ = True
@@ -99,23 +82,9 @@ class ThreadedCluster:
         __tracebackhide__ = True
         return self._thread.call(work, patience_s=patience_s)
 
-    def begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Have `work` done in the cluster's thread."""
-        return self._thread.begin(work)
-
-    def patience_s(self, wanted_s: float) -> float:
-        """Return the time to wait, as `LoopThread.patience_s`."""
-        return self._thread.patience_s(wanted_s)
-
-    def gave_up(self, work: object, patience_s: float) -> TimeoutError:
-        """Return what to raise, as `LoopThread.gave_up`."""
-        return self._thread.gave_up(work, patience_s)
-
 
 class ClusterByCaller:
     """Blocks, or in a coroutine is awaited."""
-
-    __slots__ = ("blocking",)
 
     def __init__(self, cluster: ThreadedCluster) -> None:
         self.blocking: ThreadedCluster = cluster

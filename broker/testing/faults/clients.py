@@ -76,20 +76,19 @@ def row_of(tap: TappedConnection) -> Row:
     }
 
 
-def close(scope: FaultScope, *, connection: str, text: str = REASON) -> Row:
+def close(scope: FaultScope, *, connection: str, text: str = REASON) -> None:
     """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
     close_connection(scope.tap(connection).connection, ConnectionForced(text))
-    return {}
 
 
-def reset(scope: FaultScope, *, connection: str) -> Row:
+def reset(scope: FaultScope, *, connection: str) -> None:
     """No goodbye: the client is told by TCP that there is nobody any more."""
-    return on(scope, connection, "is reset", TappedConnection.reset)
+    on(scope, connection, "is reset", TappedConnection.reset)
 
 
-def freeze_connection(scope: FaultScope, *, connection: str) -> Row:
+def freeze_connection(scope: FaultScope, *, connection: str) -> None:
     """Read and write nothing; the socket stays open, and heartbeats stop."""
-    return on(scope, connection, "is frozen", partial(freeze_tap, scope))
+    on(scope, connection, "is frozen", partial(freeze_tap, scope))
 
 
 def freeze_tap(scope: FaultScope, tap: TappedConnection) -> None:
@@ -100,13 +99,12 @@ def freeze_tap(scope: FaultScope, tap: TappedConnection) -> None:
     tap.when_lost.append(partial(scope.end, tap))
 
 
-def thaw_connection(scope: FaultScope, *, connection: str) -> Row:
+def thaw_connection(scope: FaultScope, *, connection: str) -> None:
     """Go on where it stopped."""
     scope.end(scope.tap(connection))
-    return {}
 
 
-def cut_after(scope: FaultScope, *, connection: str, bytes: int, sent_by: str = "broker") -> Row:
+def cut_after(scope: FaultScope, *, connection: str, bytes: int, sent_by: str = "broker") -> None:
     """Cut it once so many more bytes have passed, though that is in the midst of a frame.
 
     Those that are counted are sent by the `broker` or by the `client`.
@@ -114,16 +112,14 @@ def cut_after(scope: FaultScope, *, connection: str, bytes: int, sent_by: str = 
     if sent_by not in ("broker", "client") or bytes < 0:
         raise SyntaxFailure("'sent_by' must be broker or client, and 'bytes' not negative")
     what = f"is cut after {bytes} bytes of the {sent_by}"
-    return on(
-        scope, connection, what, partial(TappedConnection.cut_after, count=bytes, sent_by=sent_by)
-    )
+    on(scope, connection, what, partial(TappedConnection.cut_after, count=bytes, sent_by=sent_by))
 
 
-def on(scope: FaultScope, name: str, what: str, plan: Callable[[TappedConnection], None]) -> Row:
+def on(scope: FaultScope, name: str, what: str, plan: Callable[[TappedConnection], None]) -> None:
     """Do it to a connection, or to the next."""
     if name != NEXT:
         plan(scope.tap(name))
-        return {}
+        return
     plans = scope.acceptor.plans
 
     def come(tap: TappedConnection) -> None:
@@ -136,7 +132,6 @@ def on(scope: FaultScope, name: str, what: str, plan: Callable[[TappedConnection
 
     plans.append(come)
     scope.begin(come, f"connection {len(plans)} from now {what}", drop)
-    return {}
 
 
 class FoundConsumer(NamedTuple):
@@ -176,31 +171,14 @@ def find_consumer(scope: FaultScope, name: str) -> FoundConsumer:
 class FrozenSink:
     """A `Sink` that takes nothing: what has been handed out before goes on to the other."""
 
-    __slots__ = ("sink",)
-
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 
     def room(self, _consumer: Consumer) -> int:
         return 0
 
-    def reserve(self, delivery_batch: DeliveryBatch) -> None:
-        self.sink.reserve(delivery_batch)
-
-    def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        self.sink.deliver(delivery_batch)
-
-    def cancelled(self, consumer: Consumer) -> None:
-        self.sink.cancelled(consumer)
-
-    def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
-        self.sink.overdue(consumer, late)
-
-    def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
-        self.sink.timed_out(consumer, lost)
-
-    def activity_changed(self, consumer: Consumer) -> None:
-        self.sink.activity_changed(consumer)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sink, name)
 
 
 def show_consumer(scope: FaultScope, *, consumer: str) -> Row:
@@ -208,14 +186,13 @@ def show_consumer(scope: FaultScope, *, consumer: str) -> Row:
     return find_consumer(scope, consumer).row
 
 
-def cancel_consumer(scope: FaultScope, *, consumer: str) -> Row:
+def cancel_consumer(scope: FaultScope, *, consumer: str) -> None:
     """End it as if its queue had moved: a client that understands that hears basic.cancel.
 
     What it holds stays unacknowledged.
     """
     found = find_consumer(scope, consumer)
     end_consumer(found.channel, found.subscription)
-    return {}
 
 
 def end_consumer(channel: Channel, subscription: Subscription) -> None:
@@ -223,13 +200,13 @@ def end_consumer(channel: Channel, subscription: Subscription) -> None:
     subscription.cancelled(subscription.consumer)
 
 
-def freeze_consumer(scope: FaultScope, *, consumer: str) -> Row:
+def freeze_consumer(scope: FaultScope, *, consumer: str) -> None:
     """Deliver nothing more to it."""
     consumer_ = find_consumer(scope, consumer).consumer
     sink = consumer_.sink
     if isinstance(sink, FrozenSink):
-        return {}
-    consumer_.sink = FrozenSink(sink)
+        return
+    consumer_.sink = cast(Sink, FrozenSink(sink))
     if not isinstance(consumer_.queue, Queue):
         consumer_.parked = True  # else it need not be woken, and its leader must know
         consumer_.queue.wake(consumer_)
@@ -241,13 +218,11 @@ def freeze_consumer(scope: FaultScope, *, consumer: str) -> Row:
 
     what = f"consumer '{consumer_.tag}' of queue '{consumer_.queue.name}' is frozen"
     scope.begin(consumer_, what, end)
-    return {}
 
 
-def thaw_consumer(scope: FaultScope, *, consumer: str) -> Row:
+def thaw_consumer(scope: FaultScope, *, consumer: str) -> None:
     """Deliver to it again."""
     scope.end(find_consumer(scope, consumer).consumer)
-    return {}
 
 
 def redeliver_consumer(scope: FaultScope, *, consumer: str) -> Row:
@@ -263,8 +238,6 @@ def redeliver_consumer(scope: FaultScope, *, consumer: str) -> Row:
 
 class FormerHolder:
     """Holds what its queue has given to others: a `Holder`, and of the queue what settles."""
-
-    __slots__ = ("name",)
 
     no_ack = False
     timeout_ms = None

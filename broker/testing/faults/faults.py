@@ -23,8 +23,6 @@ def do(scope: FaultScope, name: str, **arguments: object) -> Row:
 class Consumer(LoopBound):
     """Consumer as it was when the test asked for it."""
 
-    __slots__ = ("_scope", "is_auto_ack", "prefetch", "queue", "tag", "unacked")
-
     def __init__(self, scope: FaultScope, row: Row) -> None:
         self._scope = scope
         self.tag: str = row["consumer_tag"]
@@ -57,8 +55,6 @@ class Consumer(LoopBound):
 class NextConnection(LoopBound):
     """The next one that comes to the broker, and that after it, with each call."""
 
-    __slots__ = ("_scope", "name")
-
     def __init__(self, scope: FaultScope, name: str = NEXT) -> None:
         self._scope = scope
         self.name = name
@@ -84,11 +80,6 @@ class NextConnection(LoopBound):
 
 class Connection(LoopBound):
     """Connection as it was when the test asked for it."""
-
-    __slots__ = (
-        "_same", "_scope", "channels", "client_properties", "consumers", "is_frozen", "name",
-        "user", "vhost",
-    )  # fmt: skip
 
     def __init__(self, scope: FaultScope, row: Row) -> None:
         self._scope = scope
@@ -131,8 +122,6 @@ class Connection(LoopBound):
 class Clients(LoopBound):
     """Those of a broker, or of one virtual host of it."""
 
-    __slots__ = ("_scope",)
-
     def __init__(self, scope: FaultScope) -> None:
         self._scope = scope
 
@@ -153,8 +142,6 @@ class Clients(LoopBound):
 
 class Faults(LoopBound):
     """Faults of a broker or virtual host, called in the loop of the broker."""
-
-    __slots__ = ("_scope",)
 
     def __init__(self, scope: FaultScope) -> None:
         self._scope = scope

@@ -84,8 +84,6 @@ class FrameSplitter:
     Bytes that are no frame are passed on as they are from there on.
     """
 
-    __slots__ = ("_is_lost", "_left", "_waits_for_header")
-
     def __init__(self, *, waits_for_header: bool) -> None:
         self._left = b""
         self._waits_for_header = waits_for_header

@@ -4,7 +4,7 @@
 
 Arguments and results are values that JSON has.  To add one, write a function in the module of its
 subject that takes a `FaultScope` and otherwise arguments by keyword (their types are those that
-`admin.arguments` knows; the signature is what is checked), returns a `Row`, and raises
+`admin.arguments` knows; the signature is what is checked), returns a `Row` or nothing, and raises
 `BrokerError` if it cannot be; put it into the `OPERATIONS` of that module, and a new module's into
 those below.  What lasts is given to `FaultScope.begin`, under a key of its own, with
 what ends it.  `Faults` in `faults` has a method for each.
@@ -30,7 +30,7 @@ NO_CONNECTIONS = "connections are refused"
 SILENCE = "new connections are accepted in silence"
 
 
-def block(scope: FaultScope, *, reason: str = "low on memory") -> Row:
+def block(scope: FaultScope, *, reason: str = "low on memory") -> None:
     """Raise a resource alarm: who publishes hears connection.blocked and is not read any more.
 
     `reason` is what RabbitMQ says: `low on memory`, `low on disk & memory`.
@@ -42,30 +42,26 @@ def block(scope: FaultScope, *, reason: str = "low on memory") -> Row:
     alarms, source = scope.parts.alarms, f"a test, for {scope.place}"
     alarms.set_elsewhere(source, resources)
     scope.begin(BLOCKED, BLOCKED, lambda: alarms.set_elsewhere(source, ()))
-    return {}
 
 
-def unblock(scope: FaultScope) -> Row:
+def unblock(scope: FaultScope) -> None:
     """Clear the alarm."""
     scope.end(BLOCKED)
-    return {}
 
 
-def refuse_logins(scope: FaultScope) -> Row:
+def refuse_logins(scope: FaultScope) -> None:
     """Whatever the password: 403 ACCESS_REFUSED, or no answer to who would not understand it."""
     refusing = scope.acceptor.refusing_logins
     refusing.add(scope)
     scope.begin(NO_LOGINS, NO_LOGINS, lambda: refusing.discard(scope))
-    return {}
 
 
-def allow_logins(scope: FaultScope) -> Row:
+def allow_logins(scope: FaultScope) -> None:
     """Let new connections log in again."""
     scope.end(NO_LOGINS)
-    return {}
 
 
-def refuse_connections(scope: FaultScope, *, silently: bool = False) -> Row:
+def refuse_connections(scope: FaultScope, *, silently: bool = False) -> None:
     """As if there were no broker at the address; connections that are open stay.
 
     `silently`: new ones are accepted, and nothing is said on them.
@@ -73,7 +69,7 @@ def refuse_connections(scope: FaultScope, *, silently: bool = False) -> Row:
     if not silently:
         scope.begin(NO_CONNECTIONS, NO_CONNECTIONS, partial(scope.acceptor.open, scope))
         scope.acceptor.shut(scope)
-        return {}
+        return
     lasting_plans = scope.acceptor.lasting_plans
 
     def end() -> None:
@@ -81,20 +77,17 @@ def refuse_connections(scope: FaultScope, *, silently: bool = False) -> Row:
 
     lasting_plans[scope, SILENCE] = partial(freeze_tap, scope)
     scope.begin(SILENCE, SILENCE, end)
-    return {}
 
 
-def accept_connections(scope: FaultScope) -> Row:
+def accept_connections(scope: FaultScope) -> None:
     """Accept connections again, and talk to them; those that were met with silence stay so."""
     scope.end(NO_CONNECTIONS)
     scope.end(SILENCE)
-    return {}
 
 
-def mend(scope: FaultScope) -> Row:
+def mend(scope: FaultScope) -> None:
     """Nothing goes wrong any more."""
     scope.mend()
-    return {}
 
 
 def list_faults(scope: FaultScope) -> Row:
@@ -124,5 +117,4 @@ def perform(scope: FaultScope, name: str, arguments: Mapping[str, object]) -> Ro
     if operation is None:
         raise CommandInvalid(f"there is no operation '{name}', but: {', '.join(OPERATIONS)}")
     check_arguments(arguments_of(operation), arguments)
-    row: Row = operation(scope, **arguments)
-    return row
+    return operation(scope, **arguments) or {}

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import chain, count, islice
 from typing import Any
 
-from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import PreconditionFailed, SyntaxFailure
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.deduplication import spans_of
@@ -43,8 +42,6 @@ HELD = "confirms are held back"
 
 class HeldConfirms:
     """A `ByteFilter` of one connection."""
-
-    __slots__ = ("_delay", "_held", "_is_meant", "_numbers", "_tap")
 
     def __init__(
         self,
@@ -96,20 +93,20 @@ def without_channel(channel: int, frames: Mapping[int, Frame]) -> dict[int, Fram
     return {number: frame for number, frame in frames.items() if frame.channel != channel}
 
 
-def hold_confirms(scope: FaultScope) -> Row:
+def hold_confirms(scope: FaultScope) -> None:
     """Confirm nothing, neither with ack nor with nack, until that is over."""
-    return begin_holding(scope, HELD, lambda _act: None)
+    begin_holding(scope, HELD, lambda _act: None)
 
 
-def delay_confirms(scope: FaultScope, *, ms: int) -> Row:
+def delay_confirms(scope: FaultScope, *, ms: int) -> None:
     """Say each confirm so much later, by the clock that can be moved."""
     what = f"{HELD} for {timedelta(milliseconds=ms)}"
-    return begin_holding(scope, what, partial(scope.call_later, ms / 1_000))
+    begin_holding(scope, what, partial(scope.call_later, ms / 1_000))
 
 
 def begin_holding(
     scope: FaultScope, what: str, wait: Callable[[Callable[[], None]], object]
-) -> Row:
+) -> None:
     release_confirms(scope)
     filters: dict[TappedConnection, HeldConfirms] = {}
 
@@ -128,19 +125,15 @@ def begin_holding(
         attach(tap)
     scope.acceptor.lasting_plans[scope, HELD] = attach
     scope.begin(HELD, what, end)
-    return {}
 
 
-def release_confirms(scope: FaultScope) -> Row:
+def release_confirms(scope: FaultScope) -> None:
     """Say all that has been held back, and hold back nothing more."""
     scope.end(HELD)
-    return {}
 
 
 class NackQuota:
     """How many messages are still to be refused, of an exchange or of any."""
-
-    __slots__ = ("_contents", "_exchange", "_left", "_places", "_spent")
 
     def __init__(self, left: int, exchange: str | None, spent: Callable[[], None]) -> None:
         """`spent` is called in the turn after the last."""
@@ -173,8 +166,6 @@ class NackQuota:
 
 class NackQueue:
     """Stands in the place of a queue: a `QueueTarget`."""
-
-    __slots__ = ("_name", "_quota", "_vhost")
 
     def __init__(self, name: str, vhost: VirtualHost, quota: NackQuota) -> None:
         self._name = name
@@ -267,7 +258,7 @@ def merge_refused(
 
 def nack_next(
     scope: FaultScope, *, count: int = 1, queue: str | None = None, exchange: str | None = None
-) -> Row:
+) -> None:
     """Refuse the next so many messages that come to a queue, be it there yet or not, or through an
     exchange to one that is there now.  They are not taken, and their publishers hear basic.nack.
 
@@ -299,7 +290,6 @@ def nack_next(
                 vhost.redirect(name, None)
 
     scope.begin(quota, what, end)
-    return {}
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {

@@ -297,8 +297,6 @@ class TappedConnection(asyncio.Protocol):
 class ServerTransport:
     """Transport of the connection at its end of the tap: what it needs of a transport."""
 
-    __slots__ = ("_tap",)
-
     def __init__(self, tap: TappedConnection) -> None:
         self._tap = tap
 
@@ -361,8 +359,6 @@ class RefusedLogins:
 class ListenAddress:
     """Address on which clients are accepted, or refused for a while: a `ListeningServer`."""
 
-    __slots__ = ("_acceptor", "_address", "_kept", "_make", "_protocol")
-
     def __init__(self, make: Make, listening: socket.socket) -> None:
         self._make = make
         self._address = listening.family, listening.getsockname()
@@ -418,8 +414,6 @@ class ListenAddress:
 class ClientAcceptor:
     """Acceptor of the clients of one broker."""
 
-    __slots__ = ("_entries", "_shutting", "_taps", "lasting_plans", "plans", "refusing_logins")
-
     def __init__(self) -> None:
         self._entries: list[ListenAddress] = []
         self._taps: dict[TappedConnection, None] = {}
@@ -470,8 +464,6 @@ class ClientAcceptor:
 
 class FaultScope:
     """Used in the loop of the broker."""
-
-    __slots__ = ("_in_effect", "acceptor", "call_later", "parts", "vhost_name")
 
     def __init__(
         self,

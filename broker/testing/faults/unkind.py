@@ -22,7 +22,6 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from fluffle.broker.admin.context import Row
 from fluffle.broker.protocols.amqp091.channel import Channel
 from fluffle.broker.protocols.amqp091.connection import HEARTBEAT_FRAME
 from fluffle.broker.queues.arguments import QueueType
@@ -47,8 +46,6 @@ from fluffle.protocol.methods import ack_frame, nack_frame
 
 class PendingConfirms:
     """Confirms that a client is yet to get, in any form that says the same; numbered from 1."""
-
-    __slots__ = ("_channel", "_due", "_low", "_sent")
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
@@ -108,16 +105,6 @@ later: as a part of one."""
 
 class AdversarialFilter:
     """A `ByteFilter` of one connection."""
-
-    __slots__ = (
-        "_cancelled",
-        "_chance",
-        "_is_meant",
-        "_pending_confirms",
-        "_redelivered",
-        "_splitter",
-        "_tap",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -271,7 +258,7 @@ def be_unkind(
     seed: int | str,
     redelivered_percent: int = 25,
     cancelled_percent: int = 1,
-) -> Row:
+) -> None:
     """Everything that AMQP permits and naive code forgets, from the seed.
 
     Of a hundred acknowledgements so many come when their messages have just been delivered once
@@ -304,13 +291,11 @@ def be_unkind(
         attach(tap)
     scope.acceptor.lasting_plans[scope, UNKIND] = attach
     scope.begin(UNKIND, f"{UNKIND}, with seed {seed}", end)
-    return {}
 
 
-def be_kind(scope: FaultScope) -> Row:
+def be_kind(scope: FaultScope) -> None:
     """Be kind again: what was kept for later is said now."""
     scope.end(UNKIND)
-    return {}
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {"unkind": be_unkind, "kind": be_kind}

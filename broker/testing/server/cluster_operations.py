@@ -48,110 +48,93 @@ async def nodes(cluster: Cluster) -> Row:
     return {"nodes": [{"node": n.number, "state": n.state.value, "url": url} for n, url in rows]}
 
 
-async def kill(place: Target) -> Row:
+async def kill(place: Target) -> None:
     """As SIGKILL does: what is not on its disk is gone."""
     await place.cluster.nodes.kill(place.number)
-    return {}
 
 
-async def stop(place: Target) -> Row:
+async def stop(place: Target) -> None:
     """In order: others lead what it leads, and clients are told."""
     await place.cluster.nodes.stop(place.number)
-    return {}
 
 
-async def start(place: Target) -> Row:
+async def start(place: Target) -> None:
     """Again, with the disk that it had; returns when it takes clients."""
     await place.cluster.nodes.start(place.number)
-    return {}
 
 
-async def restart(place: Target) -> Row:
+async def restart(place: Target) -> None:
     """In order."""
     await place.cluster.nodes.restart(place.number)
-    return {}
 
 
-async def pause(place: Target) -> Row:
+async def pause(place: Target) -> None:
     """As SIGSTOP does: sockets are open, and nobody answers."""
     await place.cluster.nodes.pause(place.number)
-    return {}
 
 
-async def resume(place: Target) -> Row:
+async def resume(place: Target) -> None:
     """As SIGCONT does."""
     await place.cluster.nodes.resume(place.number)
-    return {}
 
 
-async def wipe(place: Target) -> Row:
+async def wipe(place: Target) -> None:
     """What was on the disk of a node that is down is gone; it is let in anew at its start."""
     await place.cluster.nodes.wipe(place.number)
-    return {}
 
 
-async def slow_disk(place: Target, *, ms: float) -> Row:
+async def slow_disk(place: Target, *, ms: float) -> None:
     """Each commit takes so much longer."""
     await place.node.disk.slow(ms)
-    return {}
 
 
-async def fill_disk(place: Target) -> Row:
+async def fill_disk(place: Target) -> None:
     """There is no room any more."""
     await place.node.disk.full()
-    return {}
 
 
-async def fail_disk(place: Target) -> Row:
+async def fail_disk(place: Target) -> None:
     """The next commit fails, and the node ends."""
     await place.node.disk.fail()
-    return {}
 
 
-async def corrupt_disk(place: Target, *, body: str, body_encoding: str = "utf-8") -> Row:
+async def corrupt_disk(place: Target, *, body: str, body_encoding: str = "utf-8") -> None:
     """A byte of each entry that holds this is not what was written."""
     await place.node.disk.corrupt(bytes_of(body, body_encoding))
-    return {}
 
 
-async def repair_disk(place: Target) -> Row:
+async def repair_disk(place: Target) -> None:
     """It is well again."""
     await place.node.disk.repair()
-    return {}
 
 
-async def partition(cluster: Cluster, *, sides: list[list[int]]) -> Row:
+async def partition(cluster: Cluster, *, sides: list[list[int]]) -> None:
     """Nothing goes between these sides any more: `[[0], [1, 2]]`."""
     await cluster.net.partition(*sides)
-    return {}
 
 
-async def cut(cluster: Cluster, *, from_node: int, to_node: int) -> Row:
+async def cut(cluster: Cluster, *, from_node: int, to_node: int) -> None:
     """Nothing goes this way any more."""
     await cluster.net.cut(from_node, to_node)
-    return {}
 
 
 async def drop(
     cluster: Cluster, *, share: float, from_node: int | None = None, to_node: int | None = None
-) -> Row:
+) -> None:
     """Of what nodes send each other this share is lost, and sent again 200 ms later or more."""
     await cluster.net.drop(share, from_=from_node, to=to_node)
-    return {}
 
 
 async def delay(
     cluster: Cluster, *, ms: float, from_node: int | None = None, to_node: int | None = None
-) -> Row:
+) -> None:
     """What nodes send each other arrives so much later."""
     await cluster.net.delay(ms, from_=from_node, to=to_node)
-    return {}
 
 
-async def heal(cluster: Cluster) -> Row:
+async def heal(cluster: Cluster) -> None:
     """The network is as it was in the beginning; what was held up arrives."""
     await cluster.net.heal()
-    return {}
 
 
 async def leader(
@@ -166,11 +149,10 @@ async def leader(
     return {"node": found}
 
 
-async def move_leader(place: Target, *, queue: str, node: int, within: float = 10.0) -> Row:
+async def move_leader(place: Target, *, queue: str, node: int, within: float = 10.0) -> None:
     """Have another member lead a quorum queue; returns once it does."""
     check_within(within)
     await place.cluster.move_leader(queue, node, vhost=place.vhost, within=within)
-    return {}
 
 
 async def members(place: Target, *, queue: str) -> Row:
@@ -187,8 +169,7 @@ def fault(act: Callable[..., Any]) -> Operation:
             raise RuntimeError(f"node {node.number} is {node.state.value}")
 
         async def work() -> Row:
-            row: Row = act(node.scope(place.vhost), **arguments)
-            return row
+            return act(node.scope(place.vhost), **arguments) or {}
 
         return await node.process.do(work())
 

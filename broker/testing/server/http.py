@@ -63,8 +63,6 @@ Serve: TypeAlias = Callable[[str, bytes], Awaitable[HttpResponse]]
 class HttpServer:
     """Listens on loopback, on a free port."""
 
-    __slots__ = ("_open", "_patience", "_serve", "_server", "_token")
-
     def __init__(self, serve: Serve, token: str, patience: HttpTimeouts = PATIENCE) -> None:
         self._serve = serve
         self._token = token

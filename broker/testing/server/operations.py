@@ -59,7 +59,7 @@ else:  # signatures are read, and name them; a cluster is imported only if there
 
 Row: TypeAlias = dict[str, Any]
 """In values that JSON has."""
-Act: TypeAlias = Callable[..., Awaitable[Row] | Row]
+Act: TypeAlias = Callable[..., Awaitable[Row | None] | Row | None]
 Operations: TypeAlias = "Mapping[str, Operation]"
 """By their paths."""
 
@@ -135,10 +135,9 @@ async def add_vhost(
     return {**row, "urls": [served.url_of(name, node.number) for node in served.nodes]}
 
 
-async def delete_vhost(served: Broker | Cluster, *, name: str) -> Row:
+async def delete_vhost(served: Broker | Cluster, *, name: str) -> None:
     """A virtual host with all that is in it; its connections are closed."""
     await served.delete_vhost(name)
-    return {}
 
 
 async def advance(
@@ -148,10 +147,9 @@ async def advance(
     hours: float = 0,
     minutes: float = 0,
     seconds: float = 0,
-) -> Row:
+) -> None:
     """Time passes for messages and queues: TTLs, expiry, delays, consumers that hold on."""
     await served.clock.advance(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    return {}
 
 
 async def queues(vhost: Vhost | ClusterVhost) -> Row:
@@ -168,14 +166,13 @@ async def expect(
     unacked: int | None = None,
     consumers: int | None = None,
     within: float = 2.0,
-) -> Row:
+) -> None:
     """Wait until a queue has so many messages (in all, ready, unacknowledged) and consumers;
     409 after `within` seconds."""
     check_within(within)
     await vhost.expect(
         queue, count=count, ready=ready, unacked=unacked, consumers=consumers, within=within
     )
-    return {}
 
 
 async def messages(vhost: Vhost | ClusterVhost, *, queue: str, count: int = MESSAGES) -> Row:
@@ -193,7 +190,7 @@ async def publish(
     body_encoding: str = "utf-8",
     headers: Row | None = None,
     properties: Row | None = None,
-) -> Row:
+) -> None:
     """Publish without a client; `properties` by their AMQP names; 409 if it leads nowhere."""
     named = properties or {}
     check_arguments(PROPERTIES, named)
@@ -204,7 +201,6 @@ async def publish(
         )
     except struct.error as error:
         raise ValueError(str(error)) from error  # a number that does not fit
-    return {}
 
 
 async def explain(
@@ -262,24 +258,21 @@ async def timeline(vhost: Vhost | ClusterVhost) -> Row:
     return {"text": await vhost.timeline()}
 
 
-async def no_unacked(vhost: Vhost | ClusterVhost, *, within: float = 2.0) -> Row:
+async def no_unacked(vhost: Vhost | ClusterVhost, *, within: float = 2.0) -> None:
     """409 with what is not acknowledged after `within` seconds."""
     check_within(within)
     await vhost.assert_no_unacked(within=within)
-    return {}
 
 
-async def no_unroutable(vhost: Vhost | ClusterVhost) -> Row:
+async def no_unroutable(vhost: Vhost | ClusterVhost) -> None:
     """409 with what was published and led nowhere."""
     await vhost.assert_no_unroutable()
-    return {}
 
 
-async def no_leaked_channels(vhost: Vhost | ClusterVhost, *, within: float = 2.0) -> Row:
+async def no_leaked_channels(vhost: Vhost | ClusterVhost, *, within: float = 2.0) -> None:
     """409 with what is still open after `within` seconds."""
     check_within(within)
     await vhost.assert_no_leaked_channels(within=within)
-    return {}
 
 
 def passage_row(passage: Passage) -> Row:
@@ -399,8 +392,6 @@ OPERATIONS: Operations = {
 class Dispatcher:
     """The operations on one broker, or on one cluster."""
 
-    __slots__ = ("_operations", "_served")
-
     def __init__(self, served: object, operations: Operations) -> None:
         self._served = served
         self._operations = operations
@@ -447,7 +438,7 @@ class Dispatcher:
             there = ", ".join(operation.arguments) or "none"
             raise SyntaxFailure(f"{error.explanation}; the arguments are: {there}") from None
         row = operation.act(operation.on(self._served, **named), **arguments)
-        return await row if isinstance(row, Awaitable) else row
+        return (await row if isinstance(row, Awaitable) else row) or {}
 
 
 def read(body: bytes) -> Row:

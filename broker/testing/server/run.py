@@ -48,8 +48,6 @@ class Child:
     It has our terminal, and gets our signals all the time.
     """
 
-    __slots__ = ("_early", "_process")
-
     def __init__(self) -> None:
         """In the loop that will run it."""
         self._process: asyncio.subprocess.Process | None = None

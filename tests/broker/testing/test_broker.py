@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import aio_pika
@@ -28,9 +28,8 @@ from fluffle.broker.config.config import (
 from fluffle.broker.process import environment
 from fluffle.broker.process.sockets import unix_socket
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.testing import loop_thread
 from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S
-from fluffle.broker.testing.loop_thread import PATIENCE_S
+from fluffle.broker.testing.loop_thread import PATIENCE_S, LoopThread, blocking
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.protocol.methods import Channel, Queue, make
 from fluffle.storage import store
@@ -216,21 +215,19 @@ client.close()
     assert "unclosed" not in done.stderr, done.stderr
 
 
-class Asked:
+class AskedThread(LoopThread):
     """A thread that is asked, and notes how long it may take."""
 
-    patience_s = 0.0
+    asked_s = 0.0
 
-    def call(self, _work: object, *, patience_s: float) -> None:
-        self.patience_s = patience_s
+    def call(self, _work: object, *, patience_s: float = 0.0) -> Any:
+        self.asked_s = patience_s
 
 
 def test_who_expects_for_long_is_given_the_time() -> None:
-    asked = Asked()
-    loop_thread.blocking(cast(loop_thread.Callee, asked), Vhost.expect)(
-        cast(Vhost, None), "orders", count=1, within=600
-    )
-    assert asked.patience_s == PATIENCE_S + 600
+    asked = AskedThread("asked")
+    blocking(asked, Vhost.expect)(cast(Vhost, None), "orders", count=1, within=600)
+    assert asked.asked_s == PATIENCE_S + 600
 
 
 def test_a_broker_that_cannot_start_says_so_and_ends_its_thread() -> None:

@@ -11,7 +11,8 @@ from pamqp.common import FieldTable
 
 from fluffle.broker import Broker
 from fluffle.broker.base.errors import ResourceLocked
-from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+from fluffle.broker.testing.loop_thread import CrossThreadProxy
+from fluffle.broker.testing.threaded import BlockingVhost
 from fluffle.broker.testing.vhost import Vhost
 
 
@@ -129,7 +130,7 @@ class TestFromOtherThreads:
         assert amqp.consume("orders")[0].redelivered
         amqp.expect("orders", count=0)
 
-    async def test_coroutine(self, amqp: AwaitedVhost) -> None:
+    async def test_coroutine(self, amqp: CrossThreadProxy) -> None:
         await amqp.publish("", "orders", b"1")
         (await amqp.get("orders")).reject(requeue=True)
         assert (await amqp.consume("orders"))[0].redelivered

@@ -9,7 +9,8 @@ import aio_pika
 import pika
 import pytest
 
-from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
+from fluffle.broker.testing.loop_thread import CrossThreadProxy
+from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 from tests.support.inner_pytest import run_pytest, run_pytest_process
 
 pytest_plugins = ("pytester",)
@@ -45,7 +46,7 @@ def test_a_limit_is_a_number_of_seconds(amqp: BlockingVhost, within: Any) -> Non
         amqp.expect("orders", count=1, within=within)
 
 
-async def test_a_coroutine_awaits_the_same(amqp: AwaitedVhost) -> None:
+async def test_a_coroutine_awaits_the_same(amqp: CrossThreadProxy) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         await (await connection.channel()).declare_queue("orders")
         await amqp.publish("", "orders", b"first")

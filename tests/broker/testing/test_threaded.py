@@ -12,7 +12,7 @@ import pytest
 
 from fluffle.broker import ThreadedBroker
 from fluffle.broker.testing import loop_thread
-from fluffle.broker.testing.threaded import AwaitedVhost
+from fluffle.broker.testing.loop_thread import CrossThreadProxy
 from tests.support.inner_pytest import SLOW_PLUGINS, run_pytest
 
 pytest_plugins = ("pytester",)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.amqp(definitions=QUEUE)
 
 
 @pytest.fixture
-async def order(amqp: AwaitedVhost) -> AsyncIterator[str]:
+async def order(amqp: CrossThreadProxy) -> AsyncIterator[str]:
     await amqp.publish("", "orders", b"first")
     yield "first"
     await amqp.expect("orders", count=0)
@@ -39,13 +39,13 @@ def test_a_fixture_may_be_a_coroutine_and_the_test_plain(amqp: Any, order: str) 
 
 
 @pytest.mark.usefixtures("plain_order")
-async def test_a_fixture_may_be_plain_and_the_test_a_coroutine(amqp: AwaitedVhost) -> None:
+async def test_a_fixture_may_be_plain_and_the_test_a_coroutine(amqp: CrossThreadProxy) -> None:
     await amqp.expect("orders", count=1)
 
 
 class TestInAClass:
     @pytest.mark.parametrize("body", [b"1", b"2"])
-    async def test_with_parameters(self, amqp: AwaitedVhost, body: bytes) -> None:
+    async def test_with_parameters(self, amqp: CrossThreadProxy, body: bytes) -> None:
         await amqp.publish("", "orders", body)
         assert [each.body for each in await amqp.consume("orders")] == [body]
 
@@ -56,13 +56,13 @@ class TestInAClass:
         helper()
         await amqp.expect("orders", count=1)
 
-    async def test_a_call_is_awaited_once(self, amqp: AwaitedVhost) -> None:
+    async def test_a_call_is_awaited_once(self, amqp: CrossThreadProxy) -> None:
         call = amqp.queues()
         assert "orders" in await call
         with pytest.raises(RuntimeError, match="already awaited"):
             await call
 
-    async def test_a_call_may_be_a_task(self, amqp: AwaitedVhost) -> None:
+    async def test_a_call_may_be_a_task(self, amqp: CrossThreadProxy) -> None:
         coming = asyncio.create_task(amqp.expect("orders", ready=2))
         await asyncio.gather(*(amqp.publish("", "orders", body) for body in (b"1", b"2")))
         await coming

@@ -17,7 +17,8 @@ from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.base.errors import NotFound, PreconditionFailed, SyntaxFailure
 from fluffle.broker.protocols.amqp091.connection import HEARTBEAT_FRAME
 from fluffle.broker.testing.faults.operations import OPERATIONS, perform
-from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+from fluffle.broker.testing.loop_thread import CrossThreadProxy
+from fluffle.broker.testing.threaded import BlockingVhost
 from tests.broker.testing.conftest import CloseWaits
 from tests.support.deadlines import DEADLINE_S, soon
 
@@ -74,7 +75,7 @@ def test_a_reset_is_a_reset(amqp: BlockingVhost) -> None:
         connection.process_data_events(time_limit=DEADLINE_S)
 
 
-async def test_a_frozen_connection_goes_on_where_it_stopped(amqp: AwaitedVhost) -> None:
+async def test_a_frozen_connection_goes_on_where_it_stopped(amqp: CrossThreadProxy) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
         (found,) = await amqp.clients.connections()
@@ -153,7 +154,7 @@ def test_it_is_cut_in_the_midst_of_a_delivery(amqp: BlockingVhost) -> None:
     assert amqp.messages("orders")[0].redelivered
 
 
-async def test_what_the_client_sends_is_cut(amqp: AwaitedVhost) -> None:
+async def test_what_the_client_sends_is_cut(amqp: CrossThreadProxy) -> None:
     """The half of a message is no message."""
     connection = await aio_pika.connect(amqp.url)
     channel = await connection.channel()
@@ -167,7 +168,7 @@ async def test_what_the_client_sends_is_cut(amqp: AwaitedVhost) -> None:
     await connection.close()
 
 
-async def test_the_next_connection_is_frozen(amqp: AwaitedVhost) -> None:
+async def test_the_next_connection_is_frozen(amqp: CrossThreadProxy) -> None:
     following = await amqp.clients.next_connection()
     await following.freeze()
     assert amqp.faults.in_effect == ["connection 1 from now is frozen"]
@@ -180,7 +181,7 @@ async def test_the_next_connection_is_frozen(amqp: AwaitedVhost) -> None:
     await (await connecting).close()
 
 
-async def test_plans_for_connections_to_come_are_told_apart(amqp: AwaitedVhost) -> None:
+async def test_plans_for_connections_to_come_are_told_apart(amqp: CrossThreadProxy) -> None:
     following = await amqp.clients.next_connection()
     await following.reset()
     await following.reset()
@@ -193,11 +194,11 @@ async def test_plans_for_connections_to_come_are_told_apart(amqp: AwaitedVhost) 
         await (await aio_pika.connect(amqp.url)).close()
 
 
-async def second(amqp: AwaitedVhost, connecting: asyncio.Task[object]) -> str:
+async def second(amqp: CrossThreadProxy, connecting: asyncio.Task[object]) -> str:
     """The URL, once the first client is there."""
     while amqp.faults.in_effect == ["connection 1 from now is frozen"]:
         await asyncio.wait((connecting,), timeout=0.001)
-    return amqp.url
+    return str(amqp.url)
 
 
 async def test_much_that_is_held_up_holds_up_consumers(broker: Broker) -> None:
@@ -267,7 +268,7 @@ async def declared(
     )
 
 
-async def test_one_that_comes_again_with_its_tag_is_thawed_as_well(amqp: AwaitedVhost) -> None:
+async def test_one_that_comes_again_with_its_tag_is_thawed_as_well(amqp: CrossThreadProxy) -> None:
     taken: asyncio.Queue[Incoming] = asyncio.Queue()
 
     async def consume_frozen(connection: aio_pika.abc.AbstractConnection) -> None:
@@ -307,7 +308,7 @@ def test_a_consumer_is_cancelled_and_keeps_what_it_has(amqp: BlockingVhost) -> N
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_a_frozen_consumer_gets_nothing_and_others_do(
-    amqp: AwaitedVhost, queue_type: str
+    amqp: CrossThreadProxy, queue_type: str
 ) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
@@ -333,7 +334,7 @@ async def test_a_frozen_consumer_gets_nothing_and_others_do(
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_what_a_consumer_holds_is_delivered_again(
-    amqp: AwaitedVhost, queue_type: str
+    amqp: CrossThreadProxy, queue_type: str
 ) -> None:
     """Its acknowledgement comes too late, and is no error; only the second one counts."""
     async with await aio_pika.connect(amqp.url) as connection:
@@ -355,7 +356,7 @@ async def test_what_a_consumer_holds_is_delivered_again(
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-async def test_what_is_held_twice_comes_back_once(amqp: AwaitedVhost, queue_type: str) -> None:
+async def test_what_is_held_twice_comes_back_once(amqp: CrossThreadProxy, queue_type: str) -> None:
     connection = await aio_pika.connect(amqp.url)
     channel = await connection.channel()
     await channel.set_qos(prefetch_count=2)
@@ -372,7 +373,7 @@ async def test_what_is_held_twice_comes_back_once(amqp: AwaitedVhost, queue_type
     await amqp.expect("orders", unacked=0, ready=3)
 
 
-async def test_a_name_must_mean_one_consumer(amqp: AwaitedVhost) -> None:
+async def test_a_name_must_mean_one_consumer(amqp: CrossThreadProxy) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
         queue = await declared(channel, "classic")

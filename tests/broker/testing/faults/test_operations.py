@@ -13,7 +13,8 @@ import pytest
 from fluffle.broker import Broker, ThreadedBroker
 from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.testing.faults.operations import perform
-from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+from fluffle.broker.testing.loop_thread import CrossThreadProxy
+from fluffle.broker.testing.threaded import BlockingVhost
 from tests.support.deadlines import DEADLINE_S, soon
 
 LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -40,7 +41,7 @@ def test_who_publishes_is_blocked(amqp: BlockingVhost) -> None:
         amqp.expect("orders", count=1)
 
 
-async def test_a_reason_is_one_of_rabbitmq(amqp: AwaitedVhost) -> None:
+async def test_a_reason_is_one_of_rabbitmq(amqp: CrossThreadProxy) -> None:
     with pytest.raises(SyntaxFailure, match="like 'low on memory'"):
         await amqp.faults.block("tired")
     assert amqp.faults.in_effect == []
@@ -119,7 +120,7 @@ async def test_a_client_that_comes_again_finds_its_broker() -> None:
         await connection.close()
 
 
-async def test_a_broker_accepts_and_says_nothing(amqp: AwaitedVhost) -> None:
+async def test_a_broker_accepts_and_says_nothing(amqp: CrossThreadProxy) -> None:
     await amqp.faults.refuse_connections(silently=True)
     connecting = asyncio.create_task(aio_pika.connect(amqp.url))
     with pytest.raises(TimeoutError):

@@ -9,7 +9,8 @@ import pika
 import pytest
 
 from fluffle.broker.base.errors import NotFound, PreconditionFailed, SyntaxFailure
-from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost, ThreadedBroker
+from fluffle.broker.testing.loop_thread import CrossThreadProxy
+from fluffle.broker.testing.threaded import BlockingVhost, ThreadedBroker
 
 MESSAGE = aio_pika.Message(b"first")
 
@@ -18,7 +19,7 @@ async def publish(channel: aio_pika.abc.AbstractChannel, key: str = "orders") ->
     return await channel.default_exchange.publish(MESSAGE, key)
 
 
-async def test_nothing_is_confirmed_while_that_is_held_back(amqp: AwaitedVhost) -> None:
+async def test_nothing_is_confirmed_while_that_is_held_back(amqp: CrossThreadProxy) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
         await channel.declare_queue("orders")
@@ -35,7 +36,7 @@ async def test_nothing_is_confirmed_while_that_is_held_back(amqp: AwaitedVhost) 
         await publish(channel)
 
 
-async def test_confirms_come_late_by_the_clock(amqp: AwaitedVhost) -> None:
+async def test_confirms_come_late_by_the_clock(amqp: CrossThreadProxy) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
         await channel.declare_queue("orders")
@@ -51,14 +52,14 @@ async def test_confirms_come_late_by_the_clock(amqp: AwaitedVhost) -> None:
 
 
 async def test_other_virtual_hosts_are_confirmed(
-    amqp: AwaitedVhost, amqp_broker: ThreadedBroker
+    amqp: CrossThreadProxy, amqp_broker: ThreadedBroker
 ) -> None:
     await amqp.faults.hold_confirms()
     async with await aio_pika.connect(amqp_broker.url) as connection:
         await publish(await connection.channel(), "nowhere")
 
 
-async def test_what_a_channel_was_not_told_dies_with_it(amqp: AwaitedVhost) -> None:
+async def test_what_a_channel_was_not_told_dies_with_it(amqp: CrossThreadProxy) -> None:
     """The next channel of its number would take it for its own."""
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
@@ -73,7 +74,7 @@ async def test_what_a_channel_was_not_told_dies_with_it(amqp: AwaitedVhost) -> N
 
 
 async def test_a_later_channel_of_its_number_is_confirmed_in_its_own_time(
-    amqp: AwaitedVhost,
+    amqp: CrossThreadProxy,
 ) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         await amqp.faults.hold_confirms(seconds=10)
@@ -110,7 +111,7 @@ def test_the_next_publish_is_refused(amqp: BlockingVhost, queue_type: str) -> No
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-async def test_of_a_batch_the_first_are_refused(amqp: AwaitedVhost, queue_type: str) -> None:
+async def test_of_a_batch_the_first_are_refused(amqp: CrossThreadProxy, queue_type: str) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
         await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": queue_type})
@@ -122,7 +123,7 @@ async def test_of_a_batch_the_first_are_refused(amqp: AwaitedVhost, queue_type: 
         await amqp.expect("orders", count=48)
 
 
-async def test_what_comes_through_an_exchange_is_refused_by_all(amqp: AwaitedVhost) -> None:
+async def test_what_comes_through_an_exchange_is_refused_by_all(amqp: CrossThreadProxy) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
         fanout = await channel.declare_exchange("events", "fanout")
@@ -139,7 +140,7 @@ async def test_what_comes_through_an_exchange_is_refused_by_all(amqp: AwaitedVho
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_of_a_batch_only_what_comes_through_the_exchange_is_refused(
-    amqp: AwaitedVhost, queue_type: str
+    amqp: CrossThreadProxy, queue_type: str
 ) -> None:
     async with await aio_pika.connect(amqp.url) as connection:
         channel = await connection.channel()
@@ -163,7 +164,7 @@ async def test_of_a_batch_only_what_comes_through_the_exchange_is_refused(
         assert amqp.faults.in_effect == []
 
 
-async def test_what_cannot_be_refused_is_said(amqp: AwaitedVhost) -> None:
+async def test_what_cannot_be_refused_is_said(amqp: CrossThreadProxy) -> None:
     with pytest.raises(SyntaxFailure, match="either 'queue' or 'exchange'"):
         await amqp.faults.nack_next()
     with pytest.raises(NotFound, match="no exchange 'events'"):
@@ -175,7 +176,7 @@ async def test_what_cannot_be_refused_is_said(amqp: AwaitedVhost) -> None:
 
 @pytest.mark.parametrize("is_first_unkind", [True, False])
 async def test_confirms_are_held_back_by_who_is_unkind_as_well(
-    amqp: AwaitedVhost, is_first_unkind: bool
+    amqp: CrossThreadProxy, is_first_unkind: bool
 ) -> None:
     faults = [lambda: amqp.faults.unkind(3), amqp.faults.hold_confirms]
     async with await aio_pika.connect(amqp.url) as connection:

@@ -15,7 +15,8 @@ from fluffle.broker import Broker
 from fluffle.broker.testing.faults.frames import ACK, Frame, FrameSplitter
 from fluffle.broker.testing.faults.operations import perform
 from fluffle.broker.testing.faults.unkind import PendingConfirms
-from fluffle.broker.testing.threaded import AwaitedVhost, BlockingVhost
+from fluffle.broker.testing.loop_thread import CrossThreadProxy
+from fluffle.broker.testing.threaded import BlockingVhost
 from fluffle.protocol.methods import ack_frame
 from tests.suite.seeds import seeds
 from tests.support.deadlines import DEADLINE_S
@@ -25,7 +26,7 @@ COUNT = 100
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_all_is_published_and_taken_once_at_least(
-    amqp: AwaitedVhost, queue_type: str
+    amqp: CrossThreadProxy, queue_type: str
 ) -> None:
     """On two channels of one connection, with confirms, in any order."""
     await amqp.faults.unkind(seed=7, cancelled_percent=0)
