@@ -1,4 +1,4 @@
-"""What RabbitMQ has answered, kept in files: by whom it was asked, in which version, on which day.
+"""What an oracle has answered, kept in files: what it was asked, in which version, on which day.
 
 A file is a list of entries, by name.  An entry is a line that says what it is, then a line for each
 thing that was heard: who heard it, and what.  `scenario` is the fingerprint of what was asked.
@@ -20,7 +20,9 @@ from tests.compat.scenario import Transcript
 
 FOLDER = Path(__file__).with_name("transcripts")
 SUFFIX = ".jsonl"
-FIELDS = ("name", "rabbitmq", "day", "scenario", "digest")
+BROKERS = ("rabbitmq", "mosquitto")
+"""Who is asked; the name stands in an entry beside the version."""
+FIELDS = ("day", "scenario", "digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +39,37 @@ class Entry:
     """What was heard, and what is known of that; nothing says that it is true but its digest."""
 
     name: str
-    rabbitmq: str
-    """Its version."""
+    version: str
+    """Of the broker."""
     day: str
     scenario: str
     digest: str
     transcript: Transcript
+    broker: str = BROKERS[0]
 
     @classmethod
-    def recorded(cls, asked: Asked, version: str, day: str, transcript: Transcript) -> Self:
-        """That of an answer which RabbitMQ has just given."""
+    def recorded(
+        cls,
+        asked: Asked,
+        version: str,
+        day: str,
+        transcript: Transcript,
+        broker: str = BROKERS[0],
+    ) -> Self:
+        """That of an answer which a broker has just given."""
         digest = digest_of(asked.name, version, day, asked.fingerprint, transcript)
-        return cls(asked.name, version, day, asked.fingerprint, digest, transcript)
+        return cls(asked.name, version, day, asked.fingerprint, digest, transcript, broker)
 
     @property
     def is_genuine(self) -> bool:
         """Whether it is as it was recorded."""
-        said = self.name, self.rabbitmq, self.day, self.scenario, self.transcript
+        said = self.name, self.version, self.day, self.scenario, self.transcript
         return self.digest == digest_of(*said)
 
     def lines(self) -> Iterator[str]:
         """As it stands in its file."""
-        yield line_of({field: getattr(self, field) for field in FIELDS})
+        rest = {field: getattr(self, field) for field in FIELDS}
+        yield line_of({"name": self.name, self.broker: self.version, **rest})
         yield from map(line_of, rows(self.transcript))
 
 
@@ -142,7 +153,8 @@ def sections(path: Path, lines: list[str]) -> Iterator[list[object]]:
 def read_entry(section: list[object]) -> Entry:
     """Of the lines of one.  ChangedByHand."""
     header, *heard = section
-    if not isinstance(header, dict) or header.keys() != set(FIELDS):
+    broker = next((each for each in BROKERS if isinstance(header, dict) and each in header), None)
+    if not isinstance(header, dict) or header.keys() != {"name", broker, *FIELDS}:
         raise ChangedByHand(f"an entry has no line that says what it is: {header}")
     transcript: Transcript = {}
     for row in heard:
@@ -150,4 +162,5 @@ def read_entry(section: list[object]) -> Entry:
             raise ChangedByHand(f"{header['name']}: nobody has recorded {row}")
         name, *said = row
         transcript.setdefault(name, []).extend(said)
-    return Entry(**header, transcript=transcript)
+    version = header.pop(broker)
+    return Entry(**header, version=version, transcript=transcript, broker=str(broker))

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from tests.compat.differences import DIFFERENCES
-from tests.compat.entries import FOLDER, SUFFIX, Asked, ChangedByHand, Entry, File
+from tests.compat.entries import BROKERS, FOLDER, SUFFIX, Asked, ChangedByHand, Entry, File
 from tests.compat.oracle import installed_version
 from tests.compat.scenario import Transcript
 
@@ -42,11 +42,13 @@ class Answers:
         mode: Mode,
         folder: Path = FOLDER,
         version: Callable[[], str | None] = installed_version,
+        broker: str = BROKERS[0],
     ) -> None:
-        """`version` is that of the RabbitMQ there is, if there is one."""
+        """`version` is that of the broker there is, if there is one."""
         self.mode = mode
         self._folder = folder
         self._version = version
+        self._broker = broker
         self._files: dict[str, File] = {}
         self._heard: dict[Asked, Transcript] = {}
         """What RabbitMQ has answered in this run."""
@@ -71,14 +73,16 @@ class Answers:
             return None
         entry = self.current(asked)
         if entry is None and asked.name in self.file(asked.file).entries and not self._version():
-            raise Stale(f"what is asked is not what was recorded, and no RabbitMQ is here; {AGAIN}")
+            raise Stale(
+                f"what is asked is not what was recorded, and no {self._broker} is here; {AGAIN}"
+            )
         return entry.transcript if entry is not None else None
 
     def current(self, asked: Asked) -> Entry | None:
         """What stands in the files, if it is what was answered to just this.  ChangedByHand."""
         entry = self.file(asked.file).entries.get(asked.name)
         if entry is not None and not entry.is_genuine:
-            raise ChangedByHand(f"{entry.name} is not as RabbitMQ has said it; {AGAIN}")
+            raise ChangedByHand(f"{entry.name} is not as {self._broker} has said it; {AGAIN}")
         return entry if entry is not None and entry.scenario == asked.fingerprint else None
 
     def both(
@@ -109,15 +113,17 @@ class Answers:
             self._record(asked, heard)
         elif self.mode is Mode.LIVE and (entry := self.current(asked)) is not None:
             same = meant(asked.name, heard) == meant(asked.name, entry.transcript)
-            assert same, f"RabbitMQ does not say what it said on {entry.day}: {asked.name}; {AGAIN}"
+            assert same, (
+                f"{self._broker} does not say what it said on {entry.day}: {asked.name}; {AGAIN}"
+            )
 
     def _record(self, asked: Asked, heard: Transcript) -> None:
         """What is as it was keeps its day."""
         known = self.file(asked.file).entries.get(asked.name)
         version, day = self._version() or "", datetime.now(UTC).date().isoformat()
-        if known is not None and known.is_genuine and known.rabbitmq == version:
+        if known is not None and known.is_genuine and known.version == version:
             day = known.day if known.transcript == heard else day
-        self.file(asked.file).put(Entry.recorded(asked, version, day, heard))
+        self.file(asked.file).put(Entry.recorded(asked, version, day, heard, self._broker))
 
 
 def meant(name: str, theirs: Transcript) -> Transcript:

@@ -1,0 +1,1 @@
+"""Scenarios of MQTT, which mosquitto and RabbitMQ have been asked."""
