@@ -7,7 +7,6 @@ import base64
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,6 @@ from fluffle.broker.events.event_publisher import COMMANDS
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.process.environment import Environment, MachineEnvironment
 from fluffle.broker.process.sockets import unauthenticated_max
-from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.runtime import Runtime
@@ -213,10 +211,7 @@ class Node:
         config, environment, durability = self._config, self._environment, self._durability
         services, company = self._services, definitions.company
         self._listener = clients = Listener(
-            services.connections,
-            partial(Connection, services),
-            environment.accept,
-            close_wait_s=environment.close_wait_s,
+            services.connections, environment.accept, close_wait_s=environment.close_wait_s
         )
         self.parts = self._made_parts(definitions, clients)
         self._listeners = listeners = NodeListeners(

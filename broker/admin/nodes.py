@@ -29,17 +29,16 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.logs import set_level
 from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.config.config import AUTH_MECHANISMS, memory_bytes
+from fluffle.broker.config.listeners import kind_of
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES
 
 PROTOCOLS: Mapping[str, str] = {
-    "amqp": "amqp",
-    "amqps": "amqp/ssl",
     "cluster": "clustering",
     "management": "http",
     "metrics": "http/prometheus",
 }
-"""By what this node calls them: RabbitMQ's names of what is spoken on a port."""
+"""By what this node calls them: RabbitMQ's names of what is spoken where no clients come in."""
 
 SITES: Mapping[str, str] = {"management": "RabbitMQ Management", "metrics": "RabbitMQ Prometheus"}
 """Of those, where HTTP is spoken."""
@@ -233,16 +232,18 @@ def cluster_links(context: NodeContext) -> Iterator[Row]:
 
 def listeners(context: NodeContext) -> Rows:
     """Where this node takes connections."""
-    encrypted = {"amqps": PROTOCOLS["amqps"]}
-    if context.config.management_tls:
-        encrypted["management"] = "https"
     for name, (host, port) in context.addresses.items():
+        if (kind := kind_of(name)) is not None:
+            protocol, is_encrypted = kind.shown, kind.is_encrypted
+        else:
+            is_encrypted = name == "management" and context.config.management_tls
+            protocol = "https" if is_encrypted else PROTOCOLS[name]
         yield {
             "node": context.config.node_name,
-            "protocol": encrypted.get(name) or PROTOCOLS.get(name, name.partition("-")[0]),
+            "protocol": protocol,
             "ip_address": host,
             "port": port,
-            "tls": name in encrypted,
+            "tls": is_encrypted,
             "socket_opts": {},
         }
 

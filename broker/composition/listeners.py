@@ -5,21 +5,33 @@ What only some nodes serve is imported only by these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.admin.control_socket import ControlSocket
 from fluffle.broker.cluster_port import ClusterPort
-from fluffle.broker.config.config import ListenAddress, listeners_of
-from fluffle.broker.core.listener import Listener
+from fluffle.broker.config.config import ListenAddress
+from fluffle.broker.config.listeners import ClientListener, ListenerKind, listeners_of
+from fluffle.broker.core.listener import Listener, MakeConnection
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.sockets import cannot_listen
+from fluffle.broker.protocols.amqp091.connection import Connection
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from fluffle.broker.process.certificates import Certificates
+
+
+def amqp_connections(services: Services) -> MakeConnection:
+    """What makes connections of AMQP 0-9-1."""
+    return partial(Connection, services)
+
+
+CONNECTIONS: Mapping[str, Callable[[Services], MakeConnection]] = {"amqp": amqp_connections}
+"""What makes connections, by the protocol of a `ListenerKind`; of a node, once an address."""
 
 
 class HttpEndpoint(Protocol):
@@ -52,12 +64,13 @@ class NodeListeners:
         self._company = company
         self._addresses = addresses
         self._at_end = at_end
-        self._certificates: Certificates | None = None
+        self._certificates: dict[str, Certificates] = {}
+        """Those of clients, by how theirs are verified."""
 
     def reload(self) -> None:
         """Read the certificates of clients again, also if their files look unchanged."""
-        if self._certificates is not None:
-            self._certificates.reload()
+        for certificates in self._certificates.values():
+            certificates.reload()
 
     async def open_control(self) -> None:
         """Listen to commands.  OSError, StartFailed."""
@@ -69,29 +82,36 @@ class NodeListeners:
         await control.open()
 
     async def open_clients(self) -> None:
-        """Let clients in, with TLS and without.  OSError, StartFailed."""
-        config = self._parts.config
-        for name, address in listeners_of(config).items():
-            self._addresses[name] = await self._clients.listen(
-                address.host, address.port, is_proxied=config.proxy_protocol
-            )
-        if config.tls_listen is not None:
-            self._addresses["amqps"] = await self._open_tls(config.tls_listen)
+        """Let clients in, with TLS and without.  OSError for what is not encrypted, StartFailed."""
+        for listener in listeners_of(self._parts.config):
+            if listener.kind.protocol in CONNECTIONS:
+                self._addresses[listener.name] = await self._open(listener)
 
-    async def _open_tls(self, address: ListenAddress) -> tuple[str, int]:
+    async def _open(self, listener: ClientListener) -> tuple[str, int]:
+        kind, address = listener.kind, listener.address
+        try:
+            return await self._clients.listen(
+                CONNECTIONS[kind.protocol](self._services),
+                address.host,
+                address.port,
+                certificates=self._certificates_of(kind) if kind.is_encrypted else None,
+                is_proxied=listener.is_proxied,
+            )
+        except OSError as error:
+            if kind.is_encrypted:
+                raise cannot_listen(f"--{kind.option}", address, error) from error
+            raise
+
+    def _certificates_of(self, kind: ListenerKind) -> Certificates:
+        """Those that clients are shown, which are read once.  StartFailed."""
         from fluffle.broker.process.certificates import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._parts.config
-        self._certificates = certificates_of(config, "tls-listen", verify=config.tls_verify)
-        try:
-            return await self._clients.listen(
-                address.host,
-                address.port,
-                certificates=self._certificates,
-                is_proxied=config.proxy_protocol,
-            )
-        except OSError as error:
-            raise cannot_listen("--tls-listen", address, error) from error
+        verify = config.tls_verify if kind.verifies else "none"
+        found = self._certificates.get(verify)
+        if found is None:
+            found = self._certificates[verify] = certificates_of(config, kind.option, verify=verify)
+        return found
 
     async def open_metrics(self) -> None:
         """Accept on its address, if there is one, and say what was bound: from the start on, since

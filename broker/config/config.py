@@ -359,13 +359,6 @@ class Config:
     )
 
 
-def listeners_of(config: Config) -> dict[str, ListenAddress]:
-    """Return where clients without TLS come in, by the names that the addresses of a node have."""
-    first = () if config.listen is None else (config.listen,)
-    addresses = (*first, *config.also_listen)
-    return {f"amqp-{n}" if n > 1 else "amqp": each for n, each in enumerate(addresses, 1)}
-
-
 def interpreter() -> str:
     """Return what `platform` reports of the interpreter, without that slow import."""
     name = sys.implementation.name

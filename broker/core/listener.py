@@ -1,4 +1,4 @@
-"""Listener of a node: accepts clients of one protocol, and ends their connections.
+"""Listener of a node: accepts clients, each address those of a protocol, and ends connections.
 
 A PROXY header or a TLS handshake comes first where that is configured, and each has its time.  Who
 does not get through costs one line in the log, and nobody waits for him.
@@ -51,22 +51,20 @@ class Listener:
     """The addresses on which one node accepts clients."""
 
     __slots__ = (
-        "_accept", "_again", "_close_wait_s", "_connections", "_is_suspended", "_make", "_paths",
+        "_accept", "_again", "_close_wait_s", "_connections", "_is_suspended", "_paths",
         "_servers",
     )  # fmt: skip
 
     def __init__(
         self,
         connections: Connections,
-        make: MakeConnection,
         accept: Accept = accept,
         *,
         close_wait_s: float = CLOSE_WAIT_S,
     ) -> None:
-        """`make` adds what it makes to `connections`; `close_wait_s`: how long clients have to
-        answer the close of a node that stops."""
+        """`connections`: of all addresses; `close_wait_s`: how long clients have to answer the
+        close of a node that stops."""
         self._connections = connections
-        self._make = make
         self._close_wait_s = close_wait_s
         self._accept = accept
         self._servers: list[ListeningServer] = []
@@ -78,6 +76,7 @@ class Listener:
 
     async def listen(
         self,
+        make: MakeConnection,
         host: str,
         port: int,
         *,
@@ -86,16 +85,23 @@ class Listener:
     ) -> tuple[str, int]:
         """Accept on an address; what was bound (port 0 picks one).  OSError when it is taken.
 
+        `make` makes the connection of a client, which adds itself to the connections of the node.
         With `certificates` clients speak TLS; with `is_proxied` a PROXY header comes first.  Where
         this is suspended nobody is accepted before `resume`.
         """
-        listen = partial(self._listen, host, certificates=certificates, is_proxied=is_proxied)
+        listen = partial(self._listen, make, host, certificates=certificates, is_proxied=is_proxied)
         bound = free_end(host, port) if self._is_suspended else await listen(port)
         self._again.append(partial(listen, bound[1]))
         return bound
 
     async def _listen(
-        self, host: str, port: int, *, certificates: Certificates | None, is_proxied: bool
+        self,
+        make: MakeConnection,
+        host: str,
+        port: int,
+        *,
+        certificates: Certificates | None,
+        is_proxied: bool,
     ) -> tuple[str, int]:
         listening = listening_socket(host, port)
         host, port = bound_address(listening)
@@ -106,14 +112,14 @@ class Listener:
             self._servers.append(
                 ConnectionAcceptor(
                     listening,
-                    self._make,
+                    make,
                     is_proxied=is_proxied,
                     certificates=certificates,
                     clients_max=self._connections.arriving_max,
                 )
             )
         else:
-            self._servers.append(await self._accept(self._make, listening))
+            self._servers.append(await self._accept(make, listening))
             if self._is_suspended:  # it may have come to that meanwhile
                 self._close()
         return host, port

@@ -22,7 +22,8 @@ from typing import BinaryIO, Protocol
 from fluffle.broker.alarms.alarms import keep_buffers
 from fluffle.broker.base.errors import NodeMustStop, StartFailed
 from fluffle.broker.base.logs import event
-from fluffle.broker.config.config import Config, ListenAddress, listeners_of
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.config.listeners import listeners_of
 from fluffle.broker.definitions.file_format import DefinitionsError
 from fluffle.broker.process.data_directory import (
     LOCK_FILE,
@@ -137,9 +138,9 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     try:
         is_started = await _start(node, stop_signal)
     except OSError as error:
-        pairs = listeners_of(config).items()
-        address = next(address for name, address in pairs if name not in node.addresses)
-        raise cannot_listen("--listen", address, error) from error
+        wanted = listeners_of(config)
+        failed = next(each for each in wanted if each.name not in node.addresses)
+        raise cannot_listen(f"--{failed.kind.option}", failed.address, error) from error
     except (DefinitionsError, StorageError) as error:
         raise StartFailed(str(error)) from error
     if not is_started:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from operator import itemgetter
@@ -27,11 +28,18 @@ from fluffle.broker.cli.rabbitmq.verb import (
 PROTOCOLS: Mapping[str, tuple[str, str]] = {
     "amqp": ("amqp", "AMQP 0-9-1"),
     "amqps": ("amqp/ssl", "AMQP 0-9-1 over TLS"),
+    "mqtt": ("mqtt", "MQTT"),
+    "mqtts": ("mqtt/ssl", "MQTT over TLS"),
+    "mqtt-ws": ("http/web-mqtt", "MQTT over WebSockets"),
+    "mqtt-wss": ("https/web-mqtt", "MQTT over WebSockets and TLS"),
     "management": ("http", "HTTP API"),
     "metrics": ("http/prometheus", "Prometheus exporter API over HTTP"),
     "cluster": ("clustering", "inter-node communication"),
 }
 """By our names: RabbitMQ's, and what it is for."""
+
+NUMBER = re.compile(r"-[0-9]+$")
+"""Of a further address of the same kind, in its name."""
 
 
 def listeners_of(status: Row) -> list[Row]:
@@ -39,12 +47,13 @@ def listeners_of(status: Row) -> list[Row]:
     return [
         {
             "node": status["node"],
-            "protocol": PROTOCOLS.get(name, (name, name))[0],
+            "protocol": protocol,
             "interface": host,
             "port": port,
-            "purpose": PROTOCOLS.get(name, (name, name))[1],
+            "purpose": purpose,
         }
         for name, (host, port) in status["addresses"].items()
+        for protocol, purpose in (PROTOCOLS.get(NUMBER.sub("", name), (name, name)),)
     ]
 
 

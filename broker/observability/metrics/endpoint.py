@@ -25,6 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from fluffle.broker.cluster_port import ClusterView
+from fluffle.broker.config.listeners import kind_of
 from fluffle.broker.observability.metrics.collector import NodeCollector
 from fluffle.broker.observability.metrics.http import PLAIN, HttpConnection, Page, Pages, Request
 from fluffle.broker.observability.metrics.tables import (
@@ -39,7 +40,6 @@ from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.runtime.background import BackgroundTasks
 
 JSON = "application/json"
-CLIENTS = frozenset({"amqp", "amqps"})
 
 
 def live(_request: Request) -> Page:
@@ -64,7 +64,7 @@ class Readiness(NamedTuple):
     def _hindrances(self) -> Iterator[str]:
         if self.is_draining():
             yield "it is in maintenance"
-        if CLIENTS.isdisjoint(self.addresses):
+        if not any(map(kind_of, self.addresses)):
             yield "it is starting, and takes no clients yet"
             if self.company.cluster is not None:
                 links = self.company.cluster.links

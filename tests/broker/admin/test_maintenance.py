@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +19,13 @@ from fluffle.broker.core.listener import Listener
 from fluffle.broker.core.services import Services
 from fluffle.broker.node import Node
 from fluffle.broker.process.certificates import ends_in
-from fluffle.broker.protocols.amqp091.connection import Connection
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.certificates import Authority
 from tests.support.no_cluster import NoCluster
 
 
 def amqp_listener(services: Services, kind: type[Listener] = Listener) -> Listener:
-    return kind(services.connections, partial(Connection, services))
+    return kind(services.connections)
 
 
 async def answer_of(later: DeferredRow) -> Row | BrokerError:

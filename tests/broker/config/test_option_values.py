@@ -8,7 +8,6 @@ from fluffle.broker.config.config import (
     Limits,
     ListenAddress,
     UserRights,
-    listeners_of,
     memory_bytes,
 )
 from fluffle.broker.config.option_values import OptionError, parse_client_address
@@ -157,10 +156,6 @@ def test_a_larger_message_is_let_through_as_often_as_one_of_the_default_size() -
 def test_clients_may_come_by_several_addresses() -> None:
     config = resolve({"listen": [":1"], "also-listen": ["[::1]:2", "unix:/s"]}, {}).config
     assert config.also_listen == (ListenAddress("::1", 2), ListenAddress("/s", 0))
-    names = {name: str(address) for name, address in listeners_of(config).items()}
-    assert names == {"amqp": ":1", "amqp-2": "[::1]:2", "amqp-3": "unix:/s"}
-    with_tls = resolve({"listen": ["none"]}, {}).config
-    assert listeners_of(with_tls) == {}
 
 
 def test_clients_may_have_to_come_with_tls() -> None:

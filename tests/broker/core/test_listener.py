@@ -45,16 +45,25 @@ def real_services() -> Services:
     )
 
 
-def listener_of(services: Services, accept: Accept = accept, **options: float) -> Listener:
-    """The listener of AMQP."""
-    make = partial(ServerConnection, services)
-    return Listener(services.connections, make, accept, **options)
+class AmqpListener(Listener):
+    """The listener of a node that speaks AMQP alone."""
+
+    def __init__(self, services: Services, accept: Accept, **options: float) -> None:
+        super().__init__(services.connections, accept, **options)
+        self._make = partial(ServerConnection, services)
+
+    async def listen_amqp(self, host: str, port: int) -> tuple[str, int]:
+        return await self.listen(self._make, host, port)
+
+
+def listener_of(services: Services, accept: Accept = accept, **options: float) -> AmqpListener:
+    return AmqpListener(services, accept, **options)
 
 
 async def test_stopping_says_so_and_waits_for_the_answers() -> None:
     services = real_services()
     listener = listener_of(services)
-    address = await listener.listen("127.0.0.1", 0)
+    address = await listener.listen_amqp("127.0.0.1", 0)
     assert address[0] == "127.0.0.1"
     async with connected_client(address) as peer:
         await peer.log_in()
@@ -78,7 +87,7 @@ async def test_stopping_says_so_and_waits_for_the_answers() -> None:
 async def test_who_does_not_answer_is_cut_off() -> None:
     services = real_services()
     listener = listener_of(services, close_wait_s=0.01)
-    async with connected_client(await listener.listen("127.0.0.1", 0)) as peer:
+    async with connected_client(await listener.listen_amqp("127.0.0.1", 0)) as peer:
         await peer.log_in()
         await listener.stop("shutdown")
         assert len(services.connections) == 0
@@ -88,7 +97,7 @@ async def test_who_does_not_answer_is_cut_off() -> None:
 async def test_several_addresses_are_listened_to_and_left_together() -> None:
     services = real_services()
     listener = listener_of(services)
-    addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
+    addresses = [await listener.listen_amqp("127.0.0.1", 0) for _ in range(2)]
     assert addresses[0] != addresses[1]
     for address in addresses:
         async with connected_client(address) as peer:
@@ -101,18 +110,18 @@ async def test_several_addresses_are_listened_to_and_left_together() -> None:
 
 async def test_an_address_in_use_cannot_be_bound() -> None:
     first, second = listener_of(real_services()), listener_of(real_services())
-    _host, port = await first.listen("127.0.0.1", 0)
+    _host, port = await first.listen_amqp("127.0.0.1", 0)
     with pytest.raises(OSError, match="in use"):
-        await second.listen("127.0.0.1", port)
+        await second.listen_amqp("127.0.0.1", port)
     await first.stop("shutdown")
-    assert (await second.listen("127.0.0.1", port))[1] == port
+    assert (await second.listen_amqp("127.0.0.1", port))[1] == port
     await second.stop("shutdown")
 
 
 async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
     services = real_services()
     listener = listener_of(services)
-    async with connected_client(await listener.listen("127.0.0.1", 0)) as peer:
+    async with connected_client(await listener.listen_amqp("127.0.0.1", 0)) as peer:
         await peer.log_in()
     assert await services.connections.wait_empty(10)
     await listener.stop("shutdown")
@@ -121,7 +130,7 @@ async def test_a_peer_that_goes_without_a_word_leaves_no_connection() -> None:
 async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
     services = real_services()
     listener = listener_of(services)
-    _host, port = await listener.listen("", 0)
+    _host, port = await listener.listen_amqp("", 0)
     async with connected_client(("127.0.0.1", port)) as peer:
         await peer.log_in()
         (connection,) = services.connections
@@ -133,7 +142,7 @@ async def test_an_ipv4_client_of_a_socket_for_both_is_named_as_ipv4() -> None:
 
 async def test_who_is_suspended_lets_nobody_in_and_listens_there_again() -> None:
     listener = listener_of(real_services())
-    host, port = await listener.listen("127.0.0.1", 0)
+    host, port = await listener.listen_amqp("127.0.0.1", 0)
     listener.suspend()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(host, port)
@@ -152,8 +161,8 @@ async def test_who_is_suspended_before_it_listens_lets_nobody_in_until_then(
 ) -> None:
     listener, path = listener_of(real_services()), tmp_path / "socket"
     listener.suspend()
-    host, port = await listener.listen("127.0.0.1", 0)
-    assert await listener.listen(str(path), 0) == (str(path), 0)
+    host, port = await listener.listen_amqp("127.0.0.1", 0)
+    assert await listener.listen_amqp(str(path), 0) == (str(path), 0)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(host, port)
     assert not path.exists()
@@ -174,7 +183,7 @@ async def test_who_is_suspended_while_it_begins_to_listen_does_not() -> None:
         return await accept(make, listening)
 
     listener = listener_of(real_services(), slow)
-    host, port = await listener.listen("127.0.0.1", 0)
+    host, port = await listener.listen_amqp("127.0.0.1", 0)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(host, port)
     await listener.stop("test")
@@ -194,7 +203,7 @@ async def test_who_is_suspended_while_it_begins_again_does_not() -> None:
         return await accept(make, listening)
 
     listener = listener_of(real_services(), slow)
-    addresses = [await listener.listen("127.0.0.1", 0) for _ in range(2)]
+    addresses = [await listener.listen_amqp("127.0.0.1", 0) for _ in range(2)]
     listener.suspend()
     await listener.resume()
     for host, port in addresses:
@@ -207,8 +216,8 @@ async def test_who_cannot_listen_again_stays_suspended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listener = listener_of(real_services())
-    host, port = await listener.listen("127.0.0.1", 0)
-    await listener.listen("127.0.0.1", 0)
+    host, port = await listener.listen_amqp("127.0.0.1", 0)
+    await listener.listen_amqp("127.0.0.1", 0)
     listener.suspend()
     calls: list[int] = []
 

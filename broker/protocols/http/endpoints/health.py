@@ -16,6 +16,7 @@ from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.members import quorum_queues
 from fluffle.broker.admin.queues import leader_now
 from fluffle.broker.config.config import Config
+from fluffle.broker.config.listeners import LISTENER_KINDS
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
 from fluffle.broker.process.certificates import ends_in
 from fluffle.broker.protocols.http.call import Call
@@ -57,6 +58,8 @@ def ends_before(file: Path | None, until_ms: int) -> list[str]:
 
 OK: Row = {"status": "ok"}
 AMQP = ("amqp", "amqp/ssl")
+CLIENTS = frozenset(kind.shown for kind in LISTENER_KINDS)
+"""What clients speak who are kept out of a node that is drained."""
 SAME_PROTOCOL = {"amqp091": "amqp", "amqp0.9.1": "amqp", "amqps": "amqp/ssl", "https": "http"}
 """Other names that clients have for what we call otherwise."""
 NOT_SERVING = "this rabbit node is not currently available to serve"
@@ -104,7 +107,9 @@ async def port_listener(call: Call) -> Row | Reply:
 async def listeners(call: Call) -> list[Row]:
     """Where this node takes connections; not from clients while it is drained."""
     rows = await call.rows("nodes.listeners")
-    return rows if is_in_service(call.context) else [r for r in rows if r["protocol"] not in AMQP]
+    return (
+        rows if is_in_service(call.context) else [r for r in rows if r["protocol"] not in CLIENTS]
+    )
 
 
 async def protocol_listener(call: Call) -> Row | Reply:

@@ -1,0 +1,118 @@
+"""Listeners for clients: where each protocol is spoken, and what RabbitMQ calls that.
+
+`composition.listeners` has the connections of each protocol; lists of a node show these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fluffle.broker.config.config import Config, ListenAddress
+
+
+class Addresses(NamedTuple):
+    """Addresses of the listeners of one kind that a node is to have."""
+
+    all: tuple[ListenAddress, ...]
+    is_proxied: bool
+    """Whether a PROXY header comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerKind:
+    """Kind of listener: a protocol, in the clear or encrypted."""
+
+    name: str
+    """Of its first address among those of a node; further ones are `name-2` and so on."""
+    shown: str
+    """RabbitMQ's name of it."""
+    protocol: str
+    """What its connections speak: a key of the table of those."""
+    option: str
+    """What asks for its addresses."""
+    addresses: Callable[[Config], Addresses]
+    is_encrypted: bool = False
+    verifies: bool = True
+    """Whether certificates of clients are verified, if the node wants that at all."""
+
+
+def amqp_addresses(config: Config) -> Addresses:
+    """Return where clients without TLS come in."""
+    addresses = (*optional(config.listen), *config.also_listen)
+    return Addresses(addresses, config.proxy_protocol)
+
+
+def optional(address: ListenAddress | None) -> tuple[ListenAddress, ...]:
+    return () if address is None else (address,)
+
+
+AMQP = ListenerKind("amqp", "amqp", "amqp", "listen", amqp_addresses)
+AMQP_TLS = ListenerKind(
+    "amqps",
+    "amqp/ssl",
+    "amqp",
+    "tls-listen",
+    lambda config: Addresses(optional(config.tls_listen), config.proxy_protocol),
+    is_encrypted=True,
+)
+MQTT = ListenerKind(
+    "mqtt",
+    "mqtt",
+    "mqtt",
+    "mqtt",
+    lambda config: Addresses(config.mqtt.listen, config.mqtt.proxy_protocol),
+)
+MQTT_TLS = ListenerKind(
+    "mqtts",
+    "mqtt/ssl",
+    "mqtt",
+    "mqtt-tls",
+    lambda config: Addresses(config.mqtt.tls_listen, config.mqtt.proxy_protocol),
+    is_encrypted=True,
+)
+WEB_MQTT = ListenerKind(
+    "mqtt-ws",
+    "http/web-mqtt",
+    "web-mqtt",
+    "mqtt-ws",
+    lambda config: Addresses(config.mqtt.ws_listen, config.mqtt.ws_proxy_protocol),
+)
+WEB_MQTT_TLS = ListenerKind(
+    "mqtt-wss",
+    "https/web-mqtt",
+    "web-mqtt",
+    "mqtt-ws-tls",
+    lambda config: Addresses(config.mqtt.ws_tls_listen, config.mqtt.ws_proxy_protocol),
+    is_encrypted=True,
+    verifies=False,
+)
+
+LISTENER_KINDS = (AMQP, AMQP_TLS, MQTT, MQTT_TLS, WEB_MQTT, WEB_MQTT_TLS)
+"""In the order in which they are opened."""
+
+
+class ClientListener(NamedTuple):
+    """Address at which clients are accepted, with its name among those of the node."""
+
+    name: str
+    kind: ListenerKind
+    address: ListenAddress
+    is_proxied: bool
+
+
+def listeners_of(config: Config) -> Iterator[ClientListener]:
+    """All addresses for clients that are wanted, in the order in which they are opened."""
+    for kind in LISTENER_KINDS:
+        addresses, is_proxied = kind.addresses(config)
+        for n, address in enumerate(addresses, 1):
+            name = f"{kind.name}-{n}" if n > 1 else kind.name
+            yield ClientListener(name, kind, address, is_proxied)
+
+
+def kind_of(name: str) -> ListenerKind | None:
+    """Return the kind of an address of a node; None if it is not for clients."""
+    bare, _, number = name.rpartition("-")
+    kind = bare if number.isdecimal() else name
+    return next((each for each in LISTENER_KINDS if each.name == kind), None)
