@@ -188,6 +188,11 @@ def encode_shortstr(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
+def is_shortstr(text: str) -> bool:
+    """Return whether a short string holds a text."""
+    return len(text.encode(errors="surrogateescape")) <= SHORTSTR_BYTES_MAX
+
+
 def cut_to_shortstr(text: str) -> str:
     """Return as many characters of a text, from its beginning, as a short string holds."""
     raw = text.encode(errors="surrogateescape")

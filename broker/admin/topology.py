@@ -17,6 +17,7 @@ from fluffle.broker.definitions.file_format import plain, table_of
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, ExchangeSpec
 from fluffle.broker.routing.explain import Verdict, Visit, explain
+from fluffle.broker.routing.topic_filter import shown_arguments
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import Properties, encode_properties
 from fluffle.protocol.spec import ProtocolError
@@ -69,7 +70,7 @@ def binding_row(vhost: VirtualHost, binding: Binding) -> Row:
         "destination_name": binding.destination,
         "destination_kind": binding.destination_kind.value,
         "routing_key": binding.routing_key,
-        "arguments": plain(binding.arguments),
+        "arguments": plain(shown_arguments(binding)),
     }
 
 

@@ -24,11 +24,11 @@ from fluffle.protocol.properties import (
     raw_properties,
     read_expirations,
 )
-from fluffle.protocol.spec import DIRECT_REPLY_TO, SHORTSTR_BYTES_MAX
+from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.steps import Steps
 from fluffle.protocol.terms import escaped
 from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, is_shortstr
 
 REMEMBERED_PROPERTIES_MAX = 256
 REMEMBERED_PROPERTIES_BYTES_MAX = 256
@@ -197,10 +197,6 @@ def sender_selected(headers: FieldTable, name: str) -> tuple[str, ...]:
             f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
         )
     return long_strings(value)
-
-
-def is_shortstr(key: str) -> bool:
-    return len(key.encode(errors="surrogateescape")) <= SHORTSTR_BYTES_MAX
 
 
 def with_reply_to(raw: bytes, name: str) -> bytes:

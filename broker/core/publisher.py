@@ -461,12 +461,28 @@ class Publisher:
             raise
 
     def publish_message(
-        self, exchange: str, routing_key: str, content: bytes, *, mandatory: bool, is_certain: bool
+        self,
+        exchange: str,
+        routing_key: str,
+        content: bytes,
+        *,
+        mandatory: bool,
+        is_certain: bool,
+        topic: str | None = None,
+        annotations: bytes = b"",
     ) -> Steps[None]:
-        """Publish one message, given as canonical content.  Raises as `publish_run`."""
+        """Publish one message, given as canonical content; `topic` as for `RouteCache.search`.
+
+        Raises as `publish_run`.
+        """
         raw, contents = raw_properties(content), [content]
         route = yield from self.session.route_cache.search(
-            None, exchange, routing_key, mandatory=mandatory
+            None,
+            exchange,
+            routing_key,
+            mandatory=mandatory,
+            topic=topic,
+            annotations=annotations,
         )
         facts = yield from read_facts_in_steps(raw)
         lifetimes_ms = read_lifetimes(contents) if facts.expires else None

@@ -32,9 +32,14 @@ from fluffle.broker.routing.router import KEYS_SUFFICE, RouteInputs
 from fluffle.broker.vhosts.vhost import TracedBatch, VirtualHost
 from fluffle.protocol.properties import Properties, decode_properties_in_steps
 from fluffle.protocol.steps import Steps
+from fluffle.protocol.wire import cut_to_shortstr, is_shortstr
 
 REMEMBERED_MAX = 1024
 """Routes a session remembers; beyond, it starts afresh.  Each is as long as its key."""
+
+KEY_BYTES_MAX = 1024
+"""Routes of longer keys are not remembered.  Those of AMQP are shorter; topics may be as long as
+64 KiB."""
 
 LOOKUP_STOPS_MAX = 8
 """So many stops the searches for the routes of a batch may make before they are too long."""
@@ -74,7 +79,9 @@ class CachedRoute:
         "misses",
         "needs",
         "origin",
+        "routing_key",
         "targets",
+        "topic",
     )
 
     def __init__(
@@ -86,6 +93,10 @@ class CachedRoute:
         mandatory: bool,
     ) -> None:
         self.origin = origin
+        self.routing_key = origin.routing_key
+        """The whole key: that of the origin is cut where no AMQP client could be given it."""
+        self.topic: str | None = None
+        """The topic of the messages, if they have one."""
         self.targets = targets
         """Where messages go that have no keys in CC or BCC, if keys are all that is needed."""
         self.dependency = dependency
@@ -158,10 +169,14 @@ class RouteCache:
         routing_key: str,
         *,
         mandatory: bool,
+        topic: str | None = None,
         annotations: bytes = b"",
     ) -> Steps[CachedRoute]:
         """Find where messages go that have these annotations, and remember it under `key`, if there
         is one.
+
+        Those that have a `topic` have its translation as their routing key, of any length: one that
+        is longer than those of AMQP leads to bindings with topic filters alone.
 
         Raises NotFound and AccessRefused for the exchange.
         """
@@ -171,15 +186,20 @@ class RouteCache:
         is_topic = vhost.router.publishable(exchange).type == "topic"
         dependency: RouteDependency = vhost.topology if exchange else vhost
         epoch = dependency.epoch
-        found = yield from self.lookup(exchange, (routing_key,), None)
-        origin = vhost.origin(exchange, routing_key, annotations=annotations)
+        keys: tuple[str, ...] = (routing_key,)
+        shown_key = routing_key
+        if topic is not None and not is_shortstr(routing_key):
+            shown_key, keys = cut_to_shortstr(routing_key), ()
+        found = yield from self.lookup(exchange, keys, None, topic)
+        origin = vhost.origin(exchange, shown_key, annotations=annotations)
         route = CachedRoute(origin, found.targets, dependency, mandatory=mandatory)
+        route.routing_key, route.topic = routing_key, topic
         route.misses, route.epoch = found.misses, epoch
         needs = vhost.router.needs(exchange)
         route.needs = needs if needs != KEYS_SUFFICE else None
         route.guards_topics = is_topic and self._rights.guards_topics(exchange)
         route.is_admitted = not route.guards_topics
-        if key is not None and by_key is self.by_key:
+        if key is not None and len(key) <= KEY_BYTES_MAX and by_key is self.by_key:
             if len(by_key) >= REMEMBERED_MAX:
                 by_key.clear()
             by_key[key] = route
@@ -187,7 +207,7 @@ class RouteCache:
 
     def admit(self, route: CachedRoute) -> None:
         """Ask once whether the routing key of a route may be used.  Raises AccessRefused if not."""
-        self._rights.check_topic("write", route.origin.exchange, route.origin.routing_key)
+        self._rights.check_topic("write", route.origin.exchange, route.routing_key)
         route.is_admitted = True
 
     def lookup_each(
@@ -201,22 +221,28 @@ class RouteCache:
         if route.guards_topics:
             for key in facts.more_routing_keys:
                 self._rights.check_topic("write", exchange, key)
-        keys = (route.origin.routing_key, *facts.more_routing_keys)
+        is_long = route.routing_key != route.origin.routing_key
+        own_keys = () if is_long else (route.routing_key,)
+        keys = (*own_keys, *facts.more_routing_keys)
         needs = route.needs or KEYS_SUFFICE
         properties = None
         if needs.property_bindings:
             properties = facts.properties or (yield from decode_properties_in_steps(outline))
         routes: list[Route] = []
         for _ in range(count if needs.is_drawn else 1):
-            found = yield from self.lookup(exchange, keys, properties)
+            found = yield from self.lookup(exchange, keys, properties, route.topic)
             routes.append(found)
         return routes
 
     def lookup(
-        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        exchange: str,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Steps[Route]:
         """Where messages go; the default exchange also leads to requesters."""
-        found = yield from self._vhost.route_in_steps(exchange, routing_keys, properties)
+        found = yield from self._vhost.route_in_steps(exchange, routing_keys, properties, topic)
         queues, histories, misses = found
         if exchange:
             return Route(queues, histories, misses)

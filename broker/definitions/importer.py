@@ -47,6 +47,7 @@ from fluffle.broker.queues.arguments import (
 )
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import RESERVED_PREFIX, ExchangeSpec
+from fluffle.broker.routing.topic_filter import filter_of
 from fluffle.broker.vhosts.queue_changes import bind, declare_exchange, declare_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
@@ -282,9 +283,11 @@ def put_binding(catalogue: Catalogue, entry: Entry) -> Change:
         entry["source"],
         entry["destination"],
         DestinationKind.QUEUE if is_to_queue else DestinationKind.EXCHANGE,
-        _short(entry["routing_key"], "routing key"),
+        entry["routing_key"],
         table_of(mapping_of(entry.get("arguments", {}))),
     )
+    if filter_of(binding) is None:  # the key of a long filter is for nobody
+        _short(binding.routing_key, "routing key")
     return bind(_existing_vhost(catalogue, entry), binding, NO_OWNER)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key, encode_keys
@@ -119,6 +120,9 @@ class Recorder:
 
     def remove_group(self, group: FactGroup) -> None:
         self._commits.remove_all(group.kind, encode_keys(group), len(group.values))
+
+    def together(self) -> AbstractContextManager[None]:
+        return self._commits.together()
 
 
 KINDS = frozenset((*Kind, SEEN, SPILL, KNOWN_PEER, IDENTITY, JOURNAL, KEYS, LEVEL))

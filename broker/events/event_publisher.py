@@ -22,6 +22,7 @@ from fluffle.broker.policies.policies import OPERATOR_POLICY
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
+from fluffle.broker.routing.topic_filter import shown_arguments
 from fluffle.broker.transfer.republish import publish_own
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
@@ -317,7 +318,7 @@ def binding_headers(fact: Fact) -> EventHeaders:
         "destination_name": binding.destination,
         "destination_kind": binding.destination_kind.value,
         "routing_key": binding.routing_key,
-        "arguments": listed(binding.arguments),
+        "arguments": listed(shown_arguments(binding)),
         "vhost": fact.key[0],
     }
 

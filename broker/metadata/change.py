@@ -8,6 +8,7 @@ what goes.  See docs/decisions/0009.  The owner of a definition puts what outliv
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
@@ -165,6 +166,9 @@ class Facts(Protocol):
     def remove_group(self, group: FactGroup) -> None:
         """Remove very many facts of one kind; their keys may be asked for later, by a thread."""
 
+    def together(self) -> AbstractContextManager[None]:
+        """Have what is put and removed meanwhile durable at once, or not at all."""
+
 
 class NoFacts:
     """Remembers nothing: for what ends with the process."""
@@ -177,6 +181,10 @@ class NoFacts:
 
     def remove_group(self, group: FactGroup) -> None:
         """Do nothing: no fact is read again."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Do nothing: no fact is read again."""
+        return nullcontext()
 
 
 NO_FACTS = NoFacts()

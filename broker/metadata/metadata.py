@@ -75,15 +75,16 @@ class LocalMetadata:
         del failed
         change = decide()
         puts, removes = change.puts, in_groups(change.removes)
-        for group in removes.groups:
-            if group.outlives:
-                self._facts.remove_group(group)
-        for kind, key, _, outlives in removes.others:
-            if outlives:
-                self._facts.remove(kind, key)
-        for kind, key, value, outlives in puts:
-            if outlives:
-                self._facts.put(kind, key, value)
+        with self._facts.together():
+            for group in removes.groups:
+                if group.outlives:
+                    self._facts.remove_group(group)
+            for kind, key, _, outlives in removes.others:
+                if outlives:
+                    self._facts.remove(kind, key)
+            for kind, key, value, outlives in puts:
+                if outlives:
+                    self._facts.put(kind, key, value)
         consequences = self._apply(change) if removes or puts else ()
         done()
         for consequence in consequences:

@@ -38,6 +38,7 @@ from fluffle.broker.routing.exchange import (
     check_type,
     resource,
 )
+from fluffle.broker.routing.topic_filter import filter_of
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology, ends_of
 
 EXCHANGE = DestinationKind.EXCHANGE
@@ -123,6 +124,57 @@ def bind(topology: Topology, binding: Binding) -> Change:
         (binding_fact(topology, binding),),
         (exchange_name(vhost, binding.source), (end, (vhost, destination))),
     )
+
+
+def bound_by_filter(
+    topology: Topology, source: str, queue: str, topic_filter: str
+) -> list[Binding]:
+    """The bindings of a queue that have this topic filter, found without a search.  NotFound for
+    the source."""
+    found = topology.require(source).subscriptions(queue, topic_filter)
+    bound = topology.bindings_to(DestinationKind.QUEUE, queue) if found else ()
+    return [binding for binding in found if binding in bound]
+
+
+def subscribe(topology: Topology, bindings: Iterable[Binding]) -> Change:
+    """Add bindings of a queue that have topic filters, each in the place of those of the queue with
+    the same filter: no message finds neither.
+
+    The caller looks for the queue.  NotFound for the source, PreconditionFailed as `bind`.
+    """
+    vhost, removes, puts = topology.vhost, list[Fact](), list[Fact]()
+    ends: dict[Name, None] = {}
+    by_filter = {(each.source, each.destination, filter_of(each) or ""): each for each in bindings}
+    for (source, queue, topic_filter), binding in by_filter.items():
+        check_bindable(binding)
+        topology.require(source).matcher.check(binding)
+        there = bound_by_filter(topology, source, queue, topic_filter)
+        others = [each for each in there if each != binding]
+        if others or not there:
+            ends |= dict.fromkeys((exchange_name(vhost, source), (Kind.QUEUE, (vhost, queue))))
+        removes += [binding_fact(topology, each) for each in others]
+        if binding not in there:
+            puts.append(binding_fact(topology, binding))
+    rests_on = *ends, *(fact.name for fact in removes)
+    return Change(tuple(removes), tuple(puts), rests_on)
+
+
+def unsubscribe(
+    topology: Topology, source: str, queue: str, topic_filters: Iterable[str]
+) -> Change:
+    """Remove the bindings of a queue that have these topic filters; they need not be there."""
+    if topology.find(source) is None:
+        return NOTHING
+    found = {
+        binding: None
+        for topic_filter in topic_filters
+        for binding in bound_by_filter(topology, source, queue, topic_filter)
+    }
+    if not found:
+        return NOTHING
+    going = RemovalPlan(topology)
+    going.add_bindings(found)
+    return going.change()
 
 
 def unbind(topology: Topology, binding: Binding) -> Change:

@@ -121,7 +121,10 @@ class ChoiceMatcher:
         return () if chosen is None else (chosen,)
 
     def search(
-        self, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
         yield self.match(routing_keys, properties)
 

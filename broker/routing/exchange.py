@@ -4,7 +4,7 @@ The rules have RabbitMQ's reply texts, and run in this order: `check_type`, `che
 then `check_equivalent` for an exchange that is there, or `check_creatable` for one that is not.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -32,7 +32,7 @@ from fluffle.broker.routing.headers import headers_matcher
 from fluffle.broker.routing.jms_topic import JMS_TOPIC, selector_matcher
 from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher, StaleMatcher
 from fluffle.broker.routing.recent_history import MessageHistory, check_length
-from fluffle.broker.routing.topic import TopicMatcher
+from fluffle.broker.routing.topic_filter import TopicFilterMatcher
 from fluffle.protocol.terms import atom
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import TYPE_NAMES
@@ -66,7 +66,7 @@ class ExchangeType(NamedTuple):
 EXCHANGE_TYPES: dict[str, ExchangeType] = {
     "direct": ExchangeType(lambda _arguments, _around: DirectMatcher()),
     "fanout": ExchangeType(lambda _arguments, _around: FanoutMatcher()),
-    "topic": ExchangeType(lambda _arguments, _around: TopicMatcher()),
+    "topic": ExchangeType(lambda _arguments, _around: TopicFilterMatcher()),
     "headers": ExchangeType(lambda _arguments, _around: headers_matcher()),
     "x-consistent-hash": ExchangeType(
         lambda arguments, _around: ChoiceMatcher(ConsistentHash(arguments)), check_arguments
@@ -187,6 +187,13 @@ class Exchange:
         self.onward[destination] -= count
         if not self.onward[destination]:
             del self.onward[destination]
+
+    def subscriptions(self, queue: str, topic_filter: str) -> Collection[Binding]:
+        """The bindings of a queue that have this topic filter; some may be gone already."""
+        matcher = self.matcher.inner if isinstance(self.matcher, StaleMatcher) else self.matcher
+        if not isinstance(matcher, TopicFilterMatcher):
+            return ()
+        return matcher.of_queue(queue, topic_filter)
 
     def forget(self, bindings: Sequence[Binding]) -> Iterator[None] | None:
         """Bindings that are there, to one destination, count no more.

@@ -1,9 +1,10 @@
 """Matchers of exchange types: each keeps the bindings of one exchange and finds those that match.
 
 A matcher is also the only list of its exchange's bindings, so none of them is held twice.
-`topic` and `choice_exchanges` hold the others; `headers` and `jms_topic` hold those that ask each
-binding.  `StaleMatcher` has bindings that are gone and still in another: thousands are not taken
-out at once, since to take one out of a trie takes a walk along the words of its key, 128 at most.
+`topic`, `topic_filter` and `choice_exchanges` hold the others; `headers` and `jms_topic` hold those
+that ask each binding.  `StaleMatcher` has bindings that are gone and still in another: thousands
+are not taken out at once, since to take one out of a trie takes a walk along the words of its key,
+128 at most.
 """
 
 from __future__ import annotations
@@ -81,9 +82,15 @@ class Matcher(Protocol):
         """The properties may be left out where routes ask for keys alone."""
 
     def search(
-        self, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
-        """The same by some at a time, with a `STOP` wherever much had to be looked at."""
+        """The same by some at a time, with a `STOP` wherever much had to be looked at.
+
+        A message with a `topic` matches bindings that have a topic filter by that alone.
+        """
 
     def __iter__(self) -> Iterator[Binding]: ...
 
@@ -143,7 +150,10 @@ class DirectMatcher:
             yield from self._by_key.get(key, ())
 
     def search(
-        self, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
         for number, key in enumerate(routing_keys, 1):
             if found := self._by_key.get(key):
@@ -189,7 +199,10 @@ class FanoutMatcher:
         return self._bindings
 
     def search(
-        self, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
         yield from in_parts(self._bindings)
 
@@ -239,7 +252,10 @@ class ConditionMatcher(Generic[Given_contra]):
         return chain.from_iterable(self.search(routing_keys, properties))
 
     def search(
-        self, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
         given = self._given(properties)
         asked = iter(tuple(self._conditions.items()))
@@ -301,9 +317,12 @@ class StaleMatcher:
         return self._bound(self.inner.match(routing_keys, properties))
 
     def search(
-        self, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
-        for found in self.inner.search(routing_keys, properties):
+        for found in self.inner.search(routing_keys, properties, topic):
             if found is STOP:
                 yield STOP
             elif bound := tuple(self._bound(found)):

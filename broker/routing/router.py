@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 from fluffle.broker.base.errors import AccessRefused
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, Exchange, ExchangeSpec, resource
+from fluffle.broker.routing.exchange import (
+    DEFAULT_EXCHANGE,
+    Exchange,
+    ExchangeSpec,
+    resource,
+    routes_as,
+)
 from fluffle.broker.routing.matcher import STOP, MatchInput
 from fluffle.broker.routing.recent_history import MessageHistory
 from fluffle.broker.routing.topology import Topology
@@ -86,36 +92,52 @@ class Router:
         return whole(self.route_in_steps(exchange, routing_keys, properties))
 
     def route_in_steps(
-        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        exchange: str,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Steps[Route]:
         """Find a way as `way` does.  What is bound all the while is found; queues may have gone
-        meanwhile."""
+        meanwhile.
+
+        With a `topic` bindings that have a topic filter are asked for that, and the others for the
+        routing keys.  If there are none either, since no AMQP client could be given that key, only
+        those that have a filter are asked.
+        """
         if exchange == DEFAULT_EXCHANGE:
             queues = self.route(exchange, routing_keys, properties)
             return Route(queues, (), misses=len(queues) < len(set(routing_keys)))
-        return (yield from self._follow(exchange, routing_keys, properties))
+        return (yield from self._follow(exchange, routing_keys, properties, topic))
 
     def _follow(
-        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        exchange: str,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Steps[Route]:
         queues: dict[str, None] = {}
         histories: list[MessageHistory] = []
         misses = False
         walk = Walk(self._topology, exchange)
         waits = properties is not None and delay_of(properties.headers) > 0
+        is_keyless = topic is not None and not routing_keys
         for visited in walk:
+            if is_keyless and routes_as(visited.spec) != "topic":
+                continue
             if waits and visited.calendar is not None:
                 queues[visited.calendar] = None  # and when its time comes it begins here
                 continue
             if visited.history is not None:
                 histories.append(visited.history)
             matched = False
-            for found in visited.matcher.search(routing_keys, properties):
+            for found in visited.matcher.search(routing_keys, properties, topic):
                 if found is STOP:
                     yield
                 matched = follow(found, queues, walk) or matched
             # An exchange that matched counts as served, even if what it leads to leads nowhere.
-            if not matched and visited.alternate is not None:
+            if not matched and visited.alternate is not None and not is_keyless:
                 walk.add(visited.alternate)
                 misses = True
         return Route(tuple(queues), tuple(histories), misses=misses or not queues)

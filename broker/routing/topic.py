@@ -79,17 +79,109 @@ def words_of(key: str) -> list[str]:
     return key.split(".") if key else []
 
 
+class BindingTrie:
+    """A trie of bindings by words; no node without a binding below or at it is kept, but the root,
+    and others while a walk has stopped that may have come to them."""
+
+    __slots__ = ("_bare", "_count", "_stopped_walks", "root")
+
+    def __init__(self) -> None:
+        self.root = Node("")
+        self._count = 0
+        self._stopped_walks = 0
+        self._bare: list[Sequence[str]] = []
+        """The words of nodes that have lost a binding since one has stopped."""
+
+    def add(self, words: Sequence[str], binding: Binding) -> bool:
+        """Add a binding at the end of these words; whether it is new."""
+        node = self.root
+        for word in words:
+            node = node.child(word) or node.grow(word)
+        if binding in node.bindings:
+            return False
+        node.bindings = with_binding(node.bindings, binding)
+        self._count += 1
+        return True
+
+    def discard(self, words: Sequence[str], binding: Binding) -> bool:
+        """Remove a binding from the end of these words; whether it was there."""
+        path = self._path(words)
+        if path is None or binding not in path[-1].bindings:
+            return False
+        path[-1].bindings = without_binding(path[-1].bindings, binding)
+        self._count -= 1
+        if self._stopped_walks:
+            self._bare.append(words)
+        else:
+            _prune(path)
+        return True
+
+    def walked(self, walk: Iterator[Iterable[Binding]]) -> Iterator[Iterable[Binding]]:
+        """Yield what a walk finds.  One binding that is put in the place of another where it has
+        stopped is found, though nothing was there in between."""
+        has_stopped = False
+        try:
+            for found in walk:
+                if found is STOP and not has_stopped:
+                    has_stopped = True
+                    self._stopped_walks += 1
+                yield found
+        finally:
+            if has_stopped:
+                self._end_walk()
+
+    def _end_walk(self) -> None:
+        self._stopped_walks -= 1
+        if self._stopped_walks:
+            return
+        bare, self._bare = self._bare, []
+        for words in bare:
+            if (path := self._path(words)) is not None:
+                _prune(path)
+
+    def __iter__(self) -> Iterator[Binding]:
+        pending = [self.root]
+        while pending:
+            node = pending.pop()
+            if node.bindings:
+                yield from node.bindings
+            if isinstance(node.children, dict):
+                pending.extend(node.children.values())
+            elif node.children is not None:
+                pending.append(node.children)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _path(self, words: Sequence[str]) -> list[Node] | None:
+        """The nodes from the root along `words`, both ends included, if they are all there."""
+        node: Node | None = self.root
+        path = [self.root]
+        for word in words:
+            node = path[-1].child(word)
+            if node is None:
+                return None
+            path.append(node)
+        return path
+
+
+def _prune(path: list[Node]) -> None:
+    """Drop the bare nodes at the end of a path."""
+    while len(path) > 1 and path[-1].is_bare:
+        bare = path.pop()
+        path[-1].prune(bare.word)
+
+
 class TopicMatcher:
-    """A trie; no node without a binding below or at it is kept, the root excepted."""
+    """The bindings of a topic exchange in a trie of their keys."""
 
     asks = MatchInput.KEYS
     clears_in_steps = True
 
-    __slots__ = ("_count", "_root")
+    __slots__ = ("_trie",)
 
     def __init__(self) -> None:
-        self._root = Node("")
-        self._count = 0
+        self._trie = BindingTrie()
 
     def check(self, binding: Binding) -> None:
         if binding.routing_key.count(ANY_WORDS) <= ANY_WORDS_MAX:
@@ -101,25 +193,10 @@ class TopicMatcher:
             )
 
     def add(self, binding: Binding) -> bool:
-        node = self._root
-        for word in words_of(binding.routing_key):
-            node = node.child(word) or node.grow(word)
-        if binding in node.bindings:
-            return False
-        node.bindings = with_binding(node.bindings, binding)
-        self._count += 1
-        return True
+        return self._trie.add(words_of(binding.routing_key), binding)
 
     def discard(self, binding: Binding) -> bool:
-        path = self._path(words_of(binding.routing_key))
-        if path is None or binding not in path[-1].bindings:
-            return False
-        path[-1].bindings = without_binding(path[-1].bindings, binding)
-        self._count -= 1
-        while len(path) > 1 and path[-1].is_bare:
-            bare = path.pop()
-            path[-1].prune(bare.word)
-        return True
+        return self._trie.discard(words_of(binding.routing_key), binding)
 
     def match(
         self, routing_keys: Sequence[str], properties: Properties | None
@@ -127,17 +204,21 @@ class TopicMatcher:
         return chain.from_iterable(self.search(routing_keys, properties))
 
     def search(
-        self, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Iterator[Iterable[Binding]]:
         visits = count(1)
-        for key in routing_keys:
-            yield from self._search(words_of(key), visits)
+        return self._trie.walked(
+            chain.from_iterable(self._walk(words_of(key), visits) for key in routing_keys)
+        )
 
-    def _search(self, words: Sequence[str], visits: Iterator[int]) -> Iterator[Iterable[Binding]]:
-        """Search as `search` does; `visits` numbers how often a node is looked at."""
+    def _walk(self, words: Sequence[str], visits: Iterator[int]) -> Iterator[Iterable[Binding]]:
+        """Search with one key; `visits` numbers how often a node is looked at."""
         staying: dict[Node, None] = {}
         reached: dict[Node, None] = {}
-        _reach(self._root, reached, staying)
+        _reach(self._trie.root, reached, staying)
         for word in words:
             before, reached = reached, {}
             for node in chain(before, tuple(staying)):
@@ -156,29 +237,10 @@ class TopicMatcher:
                 yield STOP
 
     def __iter__(self) -> Iterator[Binding]:
-        pending = [self._root]
-        while pending:
-            node = pending.pop()
-            if node.bindings:
-                yield from node.bindings
-            if isinstance(node.children, dict):
-                pending.extend(node.children.values())
-            elif node.children is not None:
-                pending.append(node.children)
+        return iter(self._trie)
 
     def __len__(self) -> int:
-        return self._count
-
-    def _path(self, words: Sequence[str]) -> list[Node] | None:
-        """The nodes from the root along `words`, both ends included, if they are all there."""
-        node: Node | None = self._root
-        path = [self._root]
-        for word in words:
-            node = path[-1].child(word)
-            if node is None:
-                return None
-            path.append(node)
-        return path
+        return len(self._trie)
 
 
 def _reach(node: Node | None, reached: dict[Node, None], staying: dict[Node, None]) -> None:

@@ -15,7 +15,8 @@ is durable once `durable` is as great.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from fluffle.broker.runtime.turn import Turn, do_nothing
@@ -78,6 +79,7 @@ class Commits:
         "_batches",
         "_began_s",
         "_held",
+        "_is_whole",
         "_now_s",
         "_running_bytes",
         "_running_waiters",
@@ -117,6 +119,8 @@ class Commits:
         """Of those that the commit which runs writes."""
         self._batches: list[Batch] = [Batch()]
         """Invariant: at least one."""
+        self._is_whole = False
+        """Whether the last batch takes all that is told."""
         self._scribes: dict[CommitWriter, None] = {}
         self._waiters: dict[CommitWaiter, None] = {}
         """For the commit that collects."""
@@ -194,9 +198,19 @@ class Commits:
 
     def batch(self) -> Batch:
         """What the next commit writes, to be added to; ask again for what may be in another."""
-        if self._batches[-1].size_bytes > BATCH_BYTES_MAX:
+        if self._batches[-1].size_bytes > BATCH_BYTES_MAX and not self._is_whole:
             self._batches.append(Batch())
         return self._batches[-1]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have what is told meanwhile in one commit, however much it is."""
+        self.batch()
+        self._is_whole = True
+        try:
+            yield
+        finally:
+            self._is_whole = False
 
     # Who waits for it
 

@@ -7,7 +7,7 @@ that has one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeAlias
 
 from fluffle.broker.access.limits import is_reached
@@ -46,6 +46,7 @@ from fluffle.broker.routing.exchange import (
     check_not_default,
     since_of,
 )
+from fluffle.broker.routing.topic_filter import Subscription, subscription_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -218,6 +219,39 @@ def bind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:
         vhost.topology.require(binding.source)
         vhost.queue(binding.destination, owner)
     return changes.bind(vhost.topology, binding)
+
+
+def subscribe(vhost: VirtualHost, bindings: Sequence[Binding], owner: Owner | None) -> Change:
+    """Have bindings of queues that have topic filters, each in the place of those with the same
+    filter.  Of ends that are missing the source is reported first."""
+    for source in {each.source: None for each in bindings}:
+        check_not_default(source)
+        vhost.topology.require(source)
+    for destination in {each.destination: None for each in bindings}:
+        vhost.queue(destination, owner)
+    return changes.subscribe(vhost.topology, bindings)
+
+
+def unsubscribe(
+    vhost: VirtualHost, source: str, queue: str, topic_filters: Sequence[str], owner: Owner | None
+) -> Change:
+    """Have no binding of a queue with these topic filters; neither they nor the ends need be
+    there."""
+    if queue not in vhost.queues:
+        return NOTHING
+    vhost.queue(queue, owner)
+    return changes.unsubscribe(vhost.topology, source, queue, topic_filters)
+
+
+def subscriptions(
+    vhost: VirtualHost, source: str, queue: str
+) -> Iterator[tuple[Binding, Subscription]]:
+    """Yield the bindings of a queue to an exchange that have topic filters, as subscriptions; it
+    takes as long as there are bindings to the queue."""
+    for binding in tuple(vhost.topology.bindings_to(DestinationKind.QUEUE, queue)):
+        found = subscription_of(binding)
+        if found is not None and binding.source == source:
+            yield binding, found
 
 
 def unbind(vhost: VirtualHost, binding: Binding, owner: Owner | None) -> Change:

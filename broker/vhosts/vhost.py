@@ -248,11 +248,15 @@ class VirtualHost:
         return whole(self.route_in_steps(exchange, routing_keys, properties))
 
     def route_in_steps(
-        self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
+        self,
+        exchange: str,
+        routing_keys: Sequence[str],
+        properties: Properties | None,
+        topic: str | None = None,
     ) -> Steps[tuple[tuple[QueueTarget, ...], tuple[MessageHistory, ...], bool]]:
-        """Find a route as `route` does."""
+        """Find a route as `route` does; `topic` as for `Router.route_in_steps`."""
         epoch = self.topology.epoch, self.epoch
-        way = yield from self.router.route_in_steps(exchange, routing_keys, properties)
+        way = yield from self.router.route_in_steps(exchange, routing_keys, properties, topic)
         names = way.queues
         if epoch != (self.topology.epoch, self.epoch):
             names = tuple(filter(self.queues.__contains__, names))  # some may have gone meanwhile

@@ -143,3 +143,11 @@ class VhostEditor:
 
     def unbind(self, binding: Binding, owner: Owner | None = None) -> None:
         self._have(lambda: queues.unbind(self.vhost, binding, owner))
+
+    def subscribe(self, *bindings: Binding, owner: Owner | None = None) -> None:
+        self._have(lambda: queues.subscribe(self.vhost, bindings, owner))
+
+    def unsubscribe(
+        self, source: str, queue: str, *topic_filters: str, owner: Owner | None = None
+    ) -> None:
+        self._have(lambda: queues.unsubscribe(self.vhost, source, queue, topic_filters, owner))

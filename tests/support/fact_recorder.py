@@ -1,5 +1,7 @@
 """Facts that are kept as they are told, for tests of those who tell them."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from fluffle.broker.metadata.change import FactGroup, Key, Kind
 
 
@@ -24,3 +26,6 @@ class FactRecorder:
 
     def names(self, kind: Kind) -> list[Key]:
         return sorted(key for known, key in self.known if known is kind)
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()

@@ -16,7 +16,9 @@ from fluffle.broker.core.route_lookup import CachedRoute, RoutedBatch
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.topic_filter import Subscription, arguments_of
 from fluffle.protocol.properties import Properties, build_content, encode_properties
+from fluffle.protocol.steps import whole
 from fluffle.protocol.types import FieldTable
 from fluffle.protocol.wire import to_table
 from tests.support.edge import Edge
@@ -256,6 +258,32 @@ def test_annotations_of_a_run_count_for_those_of_its_route() -> None:
     assert list(steps) == [None]
     assert observer.seen == [b"route", b"run", b"run"]
     assert ready(edge, "a") == 3
+
+
+def test_one_message_may_have_a_topic_and_annotations() -> None:
+    edge = Edge()
+    for queue, topic_filter in (("exact", "a/b"), ("dotted", "a.b")):
+        declare(edge, queue)
+        arguments = arguments_of(Subscription(topic_filter))
+        edge.editor.inside("/").subscribe(
+            Binding("amq.topic", queue, DestinationKind.QUEUE, "a.b", arguments)
+        )
+    publisher = Request(edge).publisher
+    publisher.observer = observer = AnnotationsEnqueued()
+    content = build_content(encode_properties(Properties()), b"x")
+    whole(
+        publisher.publish_message(
+            "amq.topic",
+            "a.b",
+            content,
+            mandatory=False,
+            is_certain=True,
+            topic="a/b",
+            annotations=b"octets",
+        )
+    )
+    assert (ready(edge, "exact"), ready(edge, "dotted")) == (1, 0)
+    assert observer.seen == [b"octets"]
 
 
 def test_a_run_of_mixed_topics_is_sorted_by_queues() -> None:

@@ -17,6 +17,7 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.topic_filter import Subscription, arguments_of, subscription_of
 from fluffle.protocol.wire import to_table
 from tests.broker.definitions.test_importer import HASH, empty, import_all
 from tests.support.definitions import Editor
@@ -74,6 +75,24 @@ def test_what_is_exported_makes_an_equal_node() -> None:
     assert catalogue.access.permissions == original.access.permissions
     assert catalogue.access.topic_permissions == original.access.topic_permissions
     assert catalogue.vhosts["v"].queues["q"].spec == original.vhosts["v"].queues["q"].spec
+
+
+def test_subscriptions_are_restored_however_long_their_keys_are() -> None:
+    """What nobody is shown of them is in definitions all the same."""
+    catalogue = filled()
+    inside = Editor(catalogue).inside("v")
+    subscriptions = [Subscription("a/+", 0x2E, 7), Subscription("level/" * 60 + "#", 1)]
+    for subscription in subscriptions:
+        key = subscription.topic_filter.replace("/", ".").replace("+", "*")
+        arguments = arguments_of(subscription, key)
+        inside.bind(Binding("amq.topic", "q", DestinationKind.QUEUE, key, arguments))
+    exported = export_all(catalogue, VERSION)
+    imported = again(exported, "v")
+    assert export_all(imported, VERSION) == exported
+    bindings = imported.vhosts["v"].topology.bindings_to(DestinationKind.QUEUE, "q")
+    assert [each for each in map(subscription_of, bindings) if each] == subscriptions
+    assert import_all(read(json.dumps(exported)), catalogue) == []
+    assert export_all(catalogue, VERSION) == exported, "none is there twice"
 
 
 def test_what_belongs_to_others_or_to_the_broker_is_not_exported() -> None:

@@ -29,8 +29,10 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.topic_filter import Subscription, arguments_of
 from fluffle.broker.runtime import commits
 from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.storage import store as storage
 from fluffle.storage.disk import Disk, MemoryDisk
@@ -192,6 +194,38 @@ async def test_a_store_that_is_refused_is_let_go_of(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(StorageError, match="does not know: shovel"):
             open_durability(place, turn, on_fatal=fail)
+
+
+def test_a_subscription_has_other_options_or_the_same_after_a_crash(harness: Harness) -> None:
+    """Whatever its key is: in no commit there is none, or two."""
+    inside = harness.editor.inside("v")
+    topic_filters = ["a/+", "level/" * 60 + "#"]
+
+    def subscribe(options: int) -> None:
+        bindings = [
+            Binding("amq.topic", "q", DestinationKind.QUEUE, each.replace("/", "."),
+                    arguments_of(Subscription(each, options)))
+            for each in topic_filters
+        ]  # fmt: skip
+        harness.editor.have(lambda: queue_changes.subscribe(inside.vhost, bindings, None))
+
+    subscribe(1)
+    crash_at_every_commit(harness)
+    subscribe(2)
+    found = [subscriptions_of(come_up(harness))]
+    while harness.step():
+        found.append(subscriptions_of(come_up(harness)))
+    for options in (1, 2):
+        assert {(each, options) for each in topic_filters} in found
+    assert all(len(each) == len(topic_filters) for each in found)
+
+
+def subscriptions_of(harness: Harness) -> set[tuple[str, int]]:
+    """Filter and options of each."""
+    vhost = harness.catalogue.vhosts["v"]
+    found = [each for _, each in queue_changes.subscriptions(vhost, "amq.topic", "q")]
+    assert len({each.topic_filter for each in found}) == len(found)
+    return {(each.topic_filter, each.options) for each in found}
 
 
 class Taker(NoTimeoutHolder):

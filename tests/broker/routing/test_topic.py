@@ -33,7 +33,7 @@ def matched(matcher: TopicMatcher, *keys: str) -> list[str]:
 
 
 def nodes(matcher: TopicMatcher) -> int:
-    pending, count = [matcher._root], 0
+    pending, count = [matcher._trie.root], 0
     while pending:
         children = pending.pop().children
         if isinstance(children, dict):

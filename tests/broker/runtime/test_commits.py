@@ -14,6 +14,7 @@ from fluffle.broker.queues.journal import Journal
 from fluffle.broker.runtime import commits as group_commit
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
+from fluffle.storage import store as storage
 from fluffle.storage.disk import Disk
 from tests.storage.support import ManualWriter
 from tests.support.store import open_store
@@ -113,6 +114,26 @@ def test_very_many_definitions_are_named_by_the_commit_that_removes_them(harness
     harness.writer.step()
     assert named == [b"a", b"b"]
     assert names_of(harness) == {b"c"}
+
+
+def test_what_is_put_together_is_in_one_commit_however_much_it_is(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "BATCH_BYTES_MAX", 1)
+    monkeypatch.setattr(storage, "COMMIT_BYTES_MAX", 1)
+    for name in (b"a", b"b"):
+        harness.commits.put("binding", name, b"v")
+    with harness.commits.together():
+        harness.commits.remove("binding", b"a")
+        for name in (b"c", b"d"):
+            harness.commits.put("binding", name, b"v")
+    harness.commits.put("binding", b"e", b"v")
+    found = []
+    harness.run()
+    while harness.writer.step():
+        found.append(names_of(harness))
+        harness.run()
+    assert found == [{b"a"}, {b"a", b"b"}, {b"b", b"c", b"d"}, {b"b", b"c", b"d", b"e"}]
 
 
 class Waiter:

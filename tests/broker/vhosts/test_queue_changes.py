@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 
+from fluffle.broker.base.errors import NotFound, ResourceLocked
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues import arguments
 from fluffle.broker.queues.arguments import Declaration, QueueSpec, queue_spec
+from fluffle.broker.queues.journal import Owner
 from fluffle.broker.queues.settings import EffectivePolicy, QueueSettings, by_arguments, settings_of
-from fluffle.broker.vhosts.queue_changes import DeclareWarnings
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.vhosts.queue_changes import DeclareWarnings, subscriptions
+from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.wire import to_table
+from tests.support.definitions import VhostEditor
+from tests.support.queue_host import FakeTurn
 
 DROPS = "its overflow is drop-head, and not reject-publish"
 WRONG = "its value cannot be used"
@@ -115,3 +123,54 @@ def test_a_policy_may_ask_for_it_too(caplog: pytest.LogCaptureFixture) -> None:
     assert logged(caplog) == [
         ("dead_letters_need_not_arrive", {"reason": DROPS, "queue": "q", "vhost": "v"})
     ]
+
+
+@pytest.fixture
+def inside() -> VhostEditor:
+    return VhostEditor(VirtualHost("/", LocalQueues(FakeTurn())))
+
+
+def subscription(queue: str, topic_filter: str, options: int = 1) -> Binding:
+    arguments = arguments_of(Subscription(topic_filter, options))
+    return Binding("amq.topic", queue, DestinationKind.QUEUE, topic_filter, arguments)
+
+
+def found(inside: VhostEditor, queue: str, source: str = "amq.topic") -> dict[str, int]:
+    """The filters of a queue, and their options."""
+    every = [each for _, each in subscriptions(inside.vhost, source, queue)]
+    return {each.topic_filter: each.options for each in every}
+
+
+def test_subscriptions_of_a_queue(inside: VhostEditor) -> None:
+    for name in ("q", "r"):
+        inside.declare_queue(Declaration(name))
+    inside.bind(Binding("amq.topic", "q", DestinationKind.QUEUE, "a"))
+    inside.subscribe(subscription("q", "a"), subscription("q", "b"), subscription("r", "a"))
+    inside.subscribe(subscription("q", "b", 2), subscription("q", "c"))
+    assert (found(inside, "q"), found(inside, "r")) == ({"a": 1, "b": 2, "c": 1}, {"a": 1})
+    inside.unsubscribe("amq.topic", "q", "a", "c", "d")
+    assert (found(inside, "q"), found(inside, "r")) == ({"b": 2}, {"a": 1})
+    assert found(inside, "q", "amq.direct") == found(inside, "none") == {}
+    assert len(inside.vhost.topology.bindings_to(DestinationKind.QUEUE, "q")) == 2
+
+
+def test_subscriptions_are_for_the_owner_of_their_queue(inside: VhostEditor) -> None:
+    mine, yours = Owner("a", 0, 1, "c"), Owner("a", 0, 2, "c")
+    inside.declare_queue(Declaration("q", exclusive=True), mine)
+    inside.subscribe(subscription("q", "a"), owner=mine)
+    with pytest.raises(ResourceLocked):
+        inside.subscribe(subscription("q", "b"), owner=yours)
+    with pytest.raises(ResourceLocked):
+        inside.unsubscribe("amq.topic", "q", "a", owner=yours)
+    assert found(inside, "q") == {"a": 1}
+
+
+def test_what_is_not_there_cannot_be_subscribed_and_needs_no_unsubscribing(
+    inside: VhostEditor,
+) -> None:
+    with pytest.raises(NotFound, match="no queue 'none'"):
+        inside.subscribe(subscription("none", "a"))
+    nowhere = Binding("none", "none", DestinationKind.QUEUE, "a", subscription("q", "a").arguments)
+    with pytest.raises(NotFound, match="no exchange 'none'"):
+        inside.subscribe(nowhere)
+    inside.unsubscribe("amq.topic", "none", "a")

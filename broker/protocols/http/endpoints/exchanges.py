@@ -42,6 +42,7 @@ from fluffle.broker.protocols.http.responses import (
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
+from fluffle.broker.routing.topic_filter import shown_arguments
 from fluffle.broker.runtime.background import in_pieces
 
 NO_EXCHANGE = "exchange_not_found"
@@ -289,7 +290,7 @@ async def existing_binding(call: Call, kind: BindingKind) -> Binding:
 
 
 def key_of(binding: Binding) -> str:
-    return properties_key(binding.routing_key, plain(binding.arguments))
+    return properties_key(binding.routing_key, plain(shown_arguments(binding)))
 
 
 def object_of(call: Call, binding: Binding) -> Row:

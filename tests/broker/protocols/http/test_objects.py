@@ -1,6 +1,7 @@
 """Exchanges, queues and bindings, as they are shown."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aio_pika
 import pytest
@@ -197,6 +198,40 @@ async def test_bindings(api: Api) -> None:
     }
     assert await api.get(f"{path}/a.%2523") == await api.get(f"{path}/a.%23")
     assert len(await api.get("bindings/%2F/e/news/e/all")) == 1
+    assert await api.get("bindings/%2F/e/news/q/nothing") == []
+
+
+async def test_subscriptions_are_shown_as_with_rabbitmq(api: Api) -> None:
+    """Without the arguments that it does not have, and by the key that comes of the others."""
+    queue = "mqtt-subscription-cqos1"
+    path = f"bindings/%2F/e/amq.topic/q/{queue}"
+    async with await aio_pika.connect(f"amqp://127.0.0.1:{api.amqp_port}/") as connection:
+        channel = await connection.channel()
+        session = await channel.declare_queue(queue)
+        shown: dict[str, Any] = {"x-binding-key": "a.*"}
+        hidden: dict[str, Any] = {
+            "x-topic-filter": "a/+",
+            "x-subscription-options": 1,
+            "x-subscription-id": 7,
+        }
+        await session.bind("amq.topic", "a.*", arguments={**shown, **hidden})
+        await session.bind("amq.topic", "b", arguments={"x-topic-filter": "b"})
+        await session.bind("amq.topic", "c", arguments=shown)
+        rows = {row["routing_key"]: row for row in await api.get(path)}
+        assert [rows[key]["arguments"] for key in ("a.*", "b", "c")] == [shown, {}, shown]
+        assert rows["b"]["properties_key"] == "b"
+        mark = rows["c"]["properties_key"].removeprefix("c~")
+        assert rows["a.*"]["properties_key"] == f"a.%2A~{mark}"
+        for key in ("a.%2A~" + mark, "b"):
+            found = await api.get(f"{path}/{key}")
+            assert found in rows.values()
+            assert found in await api.get("bindings/%2F")
+            assert await api.ask("DELETE", f"{path}/{key}") == (204, None)
+        assert [row["routing_key"] for row in await api.get(path)] == ["c"]
+        await session.delete()
+
+
+async def test_bindings_of_nothing(api: Api) -> None:
     assert await api.get("bindings/%2F/e/news/q/nothing") == []
 
 
