@@ -16,12 +16,12 @@ from fluffle.broker.config.config import Limits, QuorumConfig
 from fluffle.broker.core.connections import DeferredBytes, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.pending_requests import WaitingRequests, no_continuation
 from fluffle.broker.core.services import Services
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
 from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
@@ -77,7 +77,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
     connection = SimpleNamespace(
         name="",
         output=OutputBuffer(Nowhere(), touch=turn.touch_outlet),
-        waiting=WaitingChannels(lambda _channel, _ids, _act: None, DeferredBytes()),
+        waiting=WaitingRequests(cast(Any, None), no_continuation, DeferredBytes()),
         handshake=SimpleNamespace(frame_bytes_max=131_072),
     )
     session = AmqpSession(

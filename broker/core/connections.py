@@ -164,7 +164,7 @@ class Connections:
         self.strangers_max = strangers_max
         self.next_number = count(1).__next__
         """For one that has no address of its own."""
-        self.busy: set[ClientConnection] = set()
+        self.busy: set[object] = set()
         """Those that have more to do than fitted into their turn."""
         self._open: dict[ClientConnection, None] = {}
         self.requests: set[ListedClient] = set()

@@ -156,3 +156,9 @@ class LocalReadBarrier:
 
 
 LOCAL_READ_BARRIER = LocalReadBarrier()
+
+
+def is_premature(error: Exception, read_barrier: ReadBarrier) -> bool:
+    """Whether an answer may rest on old definitions, so that it is given only after `ask`: if what
+    was asked is refused once more by then, it is so."""
+    return type(error) in ABSENCE_ERRORS and not read_barrier.is_complete

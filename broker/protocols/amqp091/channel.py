@@ -6,24 +6,26 @@ What a method does is in `publish_methods`, `basic_methods`, `topology_methods` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from fluffle.broker.access.users import User
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound, NotImplementedHere
 from fluffle.broker.core.client import Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import Subscription, described, end_consumers, requeue_timed_out
+from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest, WaitingRequests
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.metadata import Decide, ignore_done
-from fluffle.broker.protocols.amqp091.pending_requests import PendingQuery, PendingRequest
 from fluffle.broker.protocols.amqp091.publish_methods import PublishFrames
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Deferred, Outcome, SharedCredit
 from fluffle.broker.vhosts.vhost import VirtualHost
+from fluffle.protocol.events import Event
 from fluffle.protocol.methods import Basic, Method, encode_method, make
 from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.steps import Steps
@@ -31,16 +33,32 @@ from fluffle.protocol.steps import Steps
 if TYPE_CHECKING:
     from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.core.output_buffer import OutputBuffer
-    from fluffle.broker.protocols.amqp091.pending_requests import WaitingChannels
     from fluffle.broker.protocols.amqp091.transaction import Transaction
     from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
+
+
+@dataclass(slots=True)
+class DecodedMethod:
+    """Method of a channel that has been decoded, and waits or is acted on anew."""
+
+    channel: int
+    method: Method
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Its class and method, for errors about it."""
+        return divmod(self.method.index, 1 << 16)
+
+
+Occurrence: TypeAlias = Event | DecodedMethod
+"""What a connection acts on."""
 
 
 class ChannelConnection(Client, Protocol):
     """Connection that has channels, as they know it."""
 
     output: OutputBuffer
-    waiting: WaitingChannels
+    waiting: WaitingRequests[Occurrence]
 
     def give_up(self, error: Exception) -> None:
         """Close it for an error of the broker's own that concerns it alone."""
@@ -175,7 +193,8 @@ class Channel:
 
         If that takes its time, nothing that came behind it on this channel is acted on until then.
         """
-        request = PendingRequest(self.session.waiting, self, method, decide=decide, done=done)
+        event = DecodedMethod(self.number, method)
+        request = PendingRequest(self.session.waiting, self, event, decide=decide, done=done)
         self.session.metadata.change(request.decide, request.done, request.failed)
         request.wait()
 
@@ -194,8 +213,9 @@ class Channel:
         If the queue is deleted before, `method` is acted on anew, after `undo`.
         """
         if isinstance(answer, Deferred):
+            event = DecodedMethod(self.number, method)
             PendingQuery(
-                self.session.waiting, self, method, act=act, unwanted=unwanted, undo=undo
+                self.session.waiting, self, event, act=act, unwanted=unwanted, undo=undo
             ).wait(answer)
         else:
             act(answer)

@@ -1,64 +1,55 @@
 """Client connection: an asyncio protocol around the reader, the phases and the channels.
 
-This file owns the socket's two directions, the order in which things are done, and the one place
-where errors become close frames.  `event_handlers` says what an event of a read means,
+This file owns the socket's two directions, and the one place where errors become close frames.
+`input` has the order in which things are done, `event_handlers` says what an event of a read means,
 `connection_methods` what methods of the connection mean, `channels` what the others mean,
 `read_holds` why it is not read, `deadlines` what has to be done in time.
-Input comes as batches: all events of a read, then the confirms they earned, then (in `Turn`) one
-write.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import admission
-from fluffle.broker.core.client import SessionChannel
 from fluffle.broker.core.connections import NO_ANSWER, Deadlines
+from fluffle.broker.core.input_queue import InputQueue
 from fluffle.broker.core.login import HANDSHAKE, expect_login
 from fluffle.broker.core.output_buffer import OutputBuffer
-from fluffle.broker.core.read_control import UNREAD_BYTES_MAX, ReadControl, ReadHolds
+from fluffle.broker.core.pending_requests import EVENT_BYTES, WHOLE_CONNECTION
+from fluffle.broker.core.read_control import ReadControl, ReadHolds
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
-from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, OnLateError, ignore_done
+from fluffle.broker.metadata.metadata import OnLateError, ignore_done
 from fluffle.broker.process.encryption import PeerCertificate
 from fluffle.broker.process.sockets import (
     address_of,
     ends_of,
     is_loopback,
-    is_reset,
     is_unix,
     shown_address,
 )
 from fluffle.broker.protocols.amqp091 import connection_methods
-from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel, close_for
+from fluffle.broker.protocols.amqp091.channel import (
+    AmqpSession,
+    Channel,
+    DecodedMethod,
+    Occurrence,
+    close_for,
+)
 from fluffle.broker.protocols.amqp091.channels import Channels
 from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
-from fluffle.broker.protocols.amqp091.event_handlers import (
-    EVENT_HANDLERS,
-    METHOD_COST,
-    TURN_COST_MAX,
-    LongEvent,
-    is_settled,
-    may_be_answered_too_soon,
-)
-from fluffle.broker.protocols.amqp091.pending_requests import (
-    DeferredEvent,
-    Occurrence,
-    WaitingChannels,
-)
+from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS
 from fluffle.broker.queues.publish_target import PublishTarget
-from fluffle.protocol.events import method_ids
+from fluffle.broker.runtime.commits import WaitingCall
+from fluffle.protocol.events import MethodReceived, Publishes, Violation, method_ids
 from fluffle.protocol.methods import Connection as Methods
-from fluffle.protocol.methods import Method, encode_method, make
+from fluffle.protocol.methods import Method, encode_method, encode_payload, make
 from fluffle.protocol.proxy import ForwardedConnection
 from fluffle.protocol.reader import Reader
 from fluffle.protocol.spec import ProtocolError
@@ -78,12 +69,45 @@ MISSED_HEARTBEATS = "missed heartbeats from client"
 
 NO_IDS = (0, 0)
 
+DECLARING = (40, 50)
+"""The classes of exchanges and queues, …"""
+
+READING = ((60, 20), (60, 70))
+"""… and basic.consume and basic.get."""
+
 logger = logging.getLogger(__name__)
 
 
-class Connection(asyncio.Protocol):
-    """A socket and everything that lives and dies with it: a `ClientConnection`."""
+class ChannelRules:
+    """Rules for events that have to wait, as `WaitingRules`: they do so with their channels."""
 
+    def number_of(self, occurrence: Occurrence) -> int | None:
+        """The channel; None for a violation, behind which nothing comes."""
+        return None if isinstance(occurrence, Violation) else occurrence.channel
+
+    def size_of(self, occurrence: Occurrence) -> int:
+        """Bytes that it costs to keep an event."""
+        if isinstance(occurrence, Publishes):
+            return EVENT_BYTES * len(occurrence.contents) + occurrence.content_bytes
+        if isinstance(occurrence, DecodedMethod):
+            return EVENT_BYTES + len(encode_payload(occurrence.method))
+        payload = occurrence.payload if isinstance(occurrence, MethodReceived) else b""
+        return EVENT_BYTES + len(payload)
+
+    def asks_definitions(self, occurrence: Occurrence) -> bool:
+        """Whether it is a publish, a declaration or the like, or asks for messages."""
+        ids = ids_of(occurrence)
+        return isinstance(occurrence, Publishes) or ids[0] in DECLARING or ids in READING
+
+
+class Connection(asyncio.Protocol):
+    """A socket and everything that lives and dies with it: a `ClientConnection`, the
+    `InputHandler` of its input, and the `Waiter` of what concerns all of it."""
+
+    number = WHOLE_CONNECTION
+    event_handlers = EVENT_HANDLERS
+    waiting_rules = ChannelRules()
+    client_errors = (BrokerError, ProtocolError)
     kind = "network"
     protocol = "AMQP 0-9-1"
 
@@ -101,13 +125,6 @@ class Connection(asyncio.Protocol):
         self._session: AmqpSession | None = None
         self.open_channels: Channels | None = None
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
-        self.pending: deque[Occurrence] = deque()
-        """What has been read and not acted on: empty between turns, unless there is very much."""
-        self.work: LongEvent | None = None
-        """An event that takes long: nothing that came behind it is acted on before it ends."""
-        self.waiting = WaitingChannels(self._go_on, services.connections.deferred)
-        self.is_asking = False
-        """Whether its last method was answered with a message."""
         self.reads = self.read_bytes = 0
         """How often something came in, and how much."""
         self.heartbeat_s = 0
@@ -142,6 +159,16 @@ class Connection(asyncio.Protocol):
             on_blocked=self._on_blocked,
         )
         self.on_disk_behind = self.read_holds.wait_for_disk
+        self.input: InputQueue[Occurrence] = InputQueue(
+            self,
+            self._reader,
+            self.services,
+            transport=self._transport,
+            output=self.output,
+            read_control=self._read_control,
+            read_holds=self.read_holds,
+        )
+        self.waiting = self.input.waiting
         self.services.connections.add(self)
         self.handshake.connected_at_ms = self.services.runtime.clock.wall_ms()
         expect_login(self)
@@ -155,10 +182,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.reads += 1
         self.read_bytes += len(data)
-        if self.phase is ConnectionState.CLOSED:
+        if self.input.is_over:
             self._pass_over(len(data))
             return
-        self._act(data)
+        self.input.act(data)
 
     def pause_writing(self) -> None:
         self.output.is_draining = True
@@ -170,21 +197,18 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._session.inbox.drained()
         self.read_holds.has_read()
-        self._act_later()
+        self.input.act_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.close_reason:
             self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
-        self.phase = ConnectionState.CLOSED
+        self._end_input()
         self.deadlines.end()
         self.read_holds.end()
         self.services.connections.discard(self)
         self.end_session()
-        self.waiting.clear()
+        self.input.end()
         self.output.discard()
-        self.pending.clear()
-        self.work = None
-        self._reader.discard()
         event(
             logger,
             logging.INFO,
@@ -193,183 +217,29 @@ class Connection(asyncio.Protocol):
             reason=self.close_reason,
         )
 
-    # What came in
-
-    def _act(self, data: bytes = b"") -> None:
-        """Act on what was read; if it is much, on the rest in the next turn or once it drains."""
-        busy, shares = self.services.connections.busy, self.services.connections.shares
-        busy.discard(self)
-        if self.is_over:
-            return
-        if not data and is_reset(self._transport):
-            self._hang_up("connection reset by peer")  # and nobody wants what it had begun
-            return
-        until_s = shares.begin(self, len(busy))
-        if data:
-            self.pending.extend(self._reader.feed(data))
-        has_enough = self.output.has_enough and self.is_asking
-        if self._read_control.holds("alarm") or has_enough or self.waiting.is_blocking:
-            self._read_control.hold("busy")
-            self._wait_for_commit()
-            return
-        ends_turn = self.services.runtime.turn.begin()
-        if ends_turn and self._session is not None:
-            self._session.has_put = False
-        try:
-            self._act_on_events(max(METHOD_COST, TURN_COST_MAX // (1 + len(busy))), until_s)
-            if self._session is not None and self._session.confirming:
-                self._session.confirm()
-        finally:
-            if ends_turn:
-                self.services.runtime.turn.end(len(data))
-        if self.output.is_draining and self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            self.read_holds.wait_until_read()
-        is_used_up = shares.end(until_s)
-        if not (self.pending or self._reader.is_waiting or is_used_up or self.work):
-            if self.open_channels is not None:
-                self.open_channels.end_read(is_amid=self._reader.is_amid)
-            self._read_control.release("busy")
-        elif self.phase is not ConnectionState.CLOSED:
-            self._read_control.hold("busy")
-            self._act_later()
-
-    def _act_later(self) -> None:
-        """Go on in the next turn, if there is anything to go on with."""
-        busy = self.services.connections.busy
-        if self._read_control.holds("busy") and self not in busy:
-            busy.add(self)
-            self.services.runtime.turn.call_soon(self._act)
-
-    def _act_on_events(self, cost_max: int, until_s: float) -> None:
-        """Act for so much and so long, and on one event at least; `cost_max` is more than 0."""
-        events, cost, now_s = self.pending, 0, self.services.connections.shares.now_s
-        while cost < cost_max and self.phase is not ConnectionState.CLOSED:
-            if self.work is not None:
-                cost += self._work_on(self.work, until_s)
-                if now_s() >= until_s:
-                    break
-                continue
-            if not events:
-                if not self._reader.is_waiting:
-                    break
-                events.extend(self._reader.go_on())
-                if now_s() >= until_s:
-                    break
-                continue
-            occurrence = events.popleft()
-            if self.waiting.kept and (wait_cost := self._wait(occurrence)):
-                cost += wait_cost
-                continue
-            try:
-                cost += EVENT_HANDLERS[type(occurrence)](self, occurrence)
-            except (BrokerError, ProtocolError) as error:
-                cost += METHOD_COST
-                if not self._doubts(error, occurrence):
-                    self._refuse(error, occurrence.channel, ids_at(occurrence))
-            except Exception as error:  # noqa: BLE001 - a bug ends one connection, not the node
-                self.give_up(error, ids_at(occurrence))
-            if now_s() >= until_s:
-                break
-
-    def _work_on(self, work: LongEvent, until_s: float) -> int:
-        """Go on with what takes long, for so long; what that costs."""
-        now_s, cost, goes_on = self.services.connections.shares.now_s, 0, True
-        try:
-            while goes_on and cost < METHOD_COST:
-                cost += 1
-                goes_on = self._wants(work) and work.go_on()
-                if now_s() >= until_s:
-                    break
-        except (BrokerError, ProtocolError) as error:
-            goes_on = False
-            if not self._doubts(error, work.event):
-                self._refuse(error, work.event.channel, ids_at(work.event))
-        except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
-            goes_on = False
-            self.give_up(error, ids_at(work.event))
-        if not goes_on and self.work is work:
-            self.work = None
-        return cost
-
-    def _wants(self, work: LongEvent) -> bool:
-        """Whether the channel of the work has not ended, maybe in a step of it."""
-        return work.channel is None or self._is_there(work.channel)
-
-    def _doubts(self, error: BrokerError | ProtocolError, occurrence: Occurrence) -> bool:
-        """Whether it is said only once more is known; then the channel waits for that."""
-        read_barrier, channels = self.waiting.read_barrier, self.open_channels
-        if type(error) not in ABSENCE_ERRORS or read_barrier.is_complete or channels is None:
-            return False
-        if isinstance(occurrence, DeferredEvent) and is_settled(self, occurrence):
-            return False
-        channel = channels.opened(occurrence.channel)
-        if channel is None or not may_be_answered_too_soon(occurrence):
-            return False
-        self.waiting.begin(channel.number)
-        self.waiting.keeps(occurrence)
-        ids = ids_at(occurrence)
-
-        def refuse(error: BrokerError) -> None:
-            def act() -> None:
-                raise error
-
-            self.waiting.over(channel, ids, act)
-
-        read_barrier.ask(partial(self.waiting.over, channel, ids, ignore_done), refuse)
-        return True
-
-    def _wait(self, occurrence: Occurrence) -> int:
-        """Let it wait with its channel, or all with it, if it has to; what that costs."""
-        if not self.waiting.keeps(occurrence):
-            if not self.waiting.blocks(occurrence):
-                return 0
-            self.pending.appendleft(occurrence)
-        return TURN_COST_MAX if self.waiting.is_blocking else METHOD_COST
-
-    def _go_on(
-        self, channel: SessionChannel | None, ids: tuple[int, int], act: Callable[[], None]
-    ) -> None:
-        """Act on a channel that has waited, if it is still there, and on what came for it; None is
-        the connection itself."""
-        number = channel.number if channel is not None else 0
-        kept = self.waiting.end(number)  # `act` may wait anew
-        try:
-            if self._is_there(channel):
-                act()
-        except (BrokerError, ProtocolError) as error:
-            self._refuse(error, number, ids)
-        except Exception as error:  # noqa: BLE001 - as in `_act_on_events`
-            self.give_up(error, ids)
-        if self.open_channels is not None:
-            self.pending.extendleft(reversed(kept))
-        if self.pending and self.phase is not ConnectionState.CLOSED:
-            self._read_control.hold("busy")
-        self._act_later()
-
-    def _is_there(self, channel: SessionChannel | None) -> bool:
+    @property
+    def is_open(self) -> bool:
         """Whether what has waited is still wanted."""
-        if channel is None:
-            return self.phase not in (ConnectionState.CLOSING, ConnectionState.CLOSED)
-        return self.open_channels is not None and self.open_channels.has(channel)
+        return self.phase not in (ConnectionState.CLOSING, ConnectionState.CLOSED)
 
     # Errors
 
-    def _refuse(
-        self, error: BrokerError | ProtocolError, channel: int, ids: tuple[int, int]
-    ) -> None:
+    def refuse(self, error: Exception, occurrence: Occurrence) -> None:
         """Close the channel or the connection on which something was wrong, and say what."""
         if isinstance(error, ProtocolError):
             self.fail(error, (error.class_id, error.method_id))
             return
-        channels = self.open_channels if error.is_soft else None
-        if not (channels and channels.close(channel, error, ids)):
+        assert isinstance(error, BrokerError)
+        ids, channels = ids_of(occurrence), self.open_channels if error.is_soft else None
+        if not (channels and channels.close(occurrence.channel, error, ids)):
             self.fail(error, ids)
 
-    def give_up(self, error: Exception, ids: tuple[int, int] = NO_IDS) -> None:
+    def give_up(self, error: Exception, occurrence: Occurrence | None = None) -> None:
         """The broker itself is at fault: say so here, and keep the other connections.
 
         Unless what it believes is wrong: then it must end before it says so to others.
         """
+        ids = ids_of(occurrence) if occurrence is not None else NO_IDS
         if isinstance(error, AssertionError):
             self.services.runtime.on_fatal(error)
         logger.error("a handler failed on %s, method %s", self.name, ids, exc_info=error)
@@ -389,7 +259,7 @@ class Connection(asyncio.Protocol):
         self._reader.close()
         self.end_session()
         self.read_holds.hear()
-        self._act_later()
+        self.input.act_later()
         self.send(close_for(Methods.Close, error, ids))
         self._part_in_time()
 
@@ -413,8 +283,8 @@ class Connection(asyncio.Protocol):
         self.phase = ConnectionState.RUNNING
         self._reader.open()
         self._session = session
-        self.waiting.read_barrier = session.read_barrier
         self.open_channels = Channels(session, self.handshake.channels_max)
+        self.input.begin(session, self.open_channels)
         self.deadlines.met(HANDSHAKE)
         self.read_holds.listen()
         session.listen(self._on_access)
@@ -428,9 +298,8 @@ class Connection(asyncio.Protocol):
         if channels is None or session is None:
             return
         channels.end_all()
-        self.work = None
         self.open_channels = self._session = None
-        self.waiting.clear()
+        self.input.end_session()
         session.end(done, late)
 
     def _on_access(self) -> None:
@@ -443,11 +312,19 @@ class Connection(asyncio.Protocol):
         if is_client_to_close:
             self._leave_to_client()
             return
-        self.phase, self._is_finishing = ConnectionState.CLOSED, True
+        self._end_input()
+        self._is_finishing = True
         self.output.flush()
-        if not self._wait_for_commit():
+        if self.output.is_holding:
+            self.services.runtime.commits.wait(WaitingCall(self._on_written), self.output.ticket)
+        else:
             self._transport.close()
         self._part_in_time()
+
+    def _end_input(self) -> None:
+        """Act on nothing more."""
+        self.phase = ConnectionState.CLOSED
+        self.input.stop()
 
     def _leave_to_client(self) -> None:
         """Act on nothing more, and leave it to the client to close the socket, which it does once
@@ -457,10 +334,9 @@ class Connection(asyncio.Protocol):
         or half closed, it would hear an error in the place of the answer.  So that is read, and
         dropped.
         """
-        self.phase = ConnectionState.CLOSED
+        self._end_input()
         self._part_in_time()
-        self.pending.clear()
-        self._reader.discard()
+        self.input.discard()
         self.read_holds.hear()
         self._read_control.release("busy")
         if self.heartbeat_s:
@@ -472,17 +348,9 @@ class Connection(asyncio.Protocol):
         if self._unheard_bytes > UNHEARD_BYTES_MAX:
             self._hang_up("client writes on after its close")
 
-    def _wait_for_commit(self) -> bool:
-        """Go on when what is held back has gone out; whether anything is."""
-        if self.output.is_holding:
-            self.services.runtime.commits.wait(self, self.output.ticket)
-        return self.output.is_holding
-
-    def on_durable(self, _ticket: int) -> None:
-        """The commit that was waited for has been done."""
-        if self.phase is not ConnectionState.CLOSED:
-            self._act_later()
-        elif self._is_finishing and not self._transport.is_closing():
+    def _on_written(self) -> None:
+        """The commit that its last words have waited for has been done."""
+        if self._is_finishing and not self._transport.is_closing():
             self.finish()
 
     def drop(self, reason: str = NO_ANSWER) -> None:
@@ -492,7 +360,7 @@ class Connection(asyncio.Protocol):
     def _hang_up(self, reason: str) -> None:
         """Act on nothing more and close the socket as it is; the first reason is the one."""
         self.close_reason = self.close_reason or reason
-        self.phase = ConnectionState.CLOSED
+        self._end_input()
         self._transport.abort()
 
     @property
@@ -508,7 +376,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing more is acted on, and what is left is to close the socket."""
-        return self.phase is ConnectionState.CLOSED
+        return self.input.is_over
 
     @property
     def channels(self) -> Iterable[Channel]:
@@ -585,14 +453,14 @@ class Connection(asyncio.Protocol):
     def _on_blocked(self, reason: str) -> None:
         """An alarm holds the connection, or does no more."""
         if not reason:
-            self._act_later()
+            self.input.act_later()
         if self.handshake.wants_blocked:
             self.send(make(Methods.Blocked, reason=reason) if reason else make(Methods.Unblocked))
 
 
-def ids_at(occurrence: Occurrence) -> tuple[int, int]:
-    """Class and method, as `method_ids` gives them, also of what has waited."""
-    return method_ids(occurrence.event if isinstance(occurrence, DeferredEvent) else occurrence)
+def ids_of(occurrence: Occurrence) -> tuple[int, int]:
+    """Class and method, for errors about it."""
+    return occurrence.ids if isinstance(occurrence, DecodedMethod) else method_ids(occurrence)
 
 
 BEATS_PER_INTERVAL = 2

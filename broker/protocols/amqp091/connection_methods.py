@@ -39,8 +39,8 @@ from fluffle.broker.core.login import (
     offered_mechanisms,
     read_response,
 )
-from fluffle.broker.protocols.amqp091.channel import AmqpSession, once_settled
-from fluffle.broker.protocols.amqp091.pending_requests import ids_of
+from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, raising
+from fluffle.broker.protocols.amqp091.channel import AmqpSession, DecodedMethod, once_settled
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection as Methods
@@ -203,17 +203,15 @@ def on_open(connection: Connection, method: Method) -> None:
     if not isinstance(admission, Deferred):
         open_vhost(connection, admission)
         return
-    waiting, ids = connection.waiting, ids_of(method)
+    waiting, event = connection.waiting, DecodedMethod(WHOLE_CONNECTION, method)
 
     def failed(error: BrokerError) -> None:
-        def refuse() -> None:
-            raise error
-
-        waiting.over(None, ids, refuse)
+        waiting.over(connection, event, raising(error))
 
     waiting.begin_all()
     admission.then(
-        lambda vhost: waiting.over(None, ids, partial(open_vhost, connection, vhost)), failed
+        lambda vhost: waiting.over(connection, event, partial(open_vhost, connection, vhost)),
+        failed,
     )
 
 
@@ -259,7 +257,7 @@ def on_close(connection: Connection, method: Method) -> None:
     def late(error: BrokerError) -> None:
         """Its queues may still be there, and it may not believe that they are not."""
         if connection.phase is not ConnectionState.CLOSED:
-            connection.close(error, ids_of(method))
+            connection.close(error, DecodedMethod(0, method).ids)
 
     connection.end_session(answer, late)
 

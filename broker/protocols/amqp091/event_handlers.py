@@ -12,18 +12,21 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fluffle.broker.core.input_queue import COST_BYTES, EVENT_COST, TURN_COST_MAX, LongEvent
+from fluffle.broker.core.pending_requests import DeferredEvent
 from fluffle.broker.core.publisher import oversized
 from fluffle.broker.core.route_lookup import LookupTooLong
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.basic_methods import on_acks
-from fluffle.broker.protocols.amqp091.channel import Channel, once_settled
-from fluffle.broker.protocols.amqp091.channels import VOUCHING
-from fluffle.broker.protocols.amqp091.pending_requests import DeferredEvent, Occurrence
-from fluffle.broker.protocols.amqp091.publish_methods import (
-    on_publishes,
-    take_in_steps,
+from fluffle.broker.protocols.amqp091.channel import (
+    Channel,
+    DecodedMethod,
+    Occurrence,
+    once_settled,
 )
+from fluffle.broker.protocols.amqp091.channels import VOUCHING
+from fluffle.broker.protocols.amqp091.publish_methods import on_publishes, take_in_steps
 from fluffle.protocol.events import (
     Acks,
     HeaderReceived,
@@ -41,39 +44,6 @@ from fluffle.protocol.steps import Steps, Unfinished
 if TYPE_CHECKING:
     from fluffle.broker.protocols.amqp091.connection import Connection
 
-TURN_COST_MAX = 2048
-METHOD_COST = 16
-COST_BYTES = 512
-"""What the connections that have more to do than that may do in one turn, all together: a run costs
-1, and 1 for each queue it is put into, methods as many, and 1 for so many bytes of messages that
-they ask for, so that a flood holds up the others for some milliseconds only."""
-
-DECLARING = (b"\x00\x28", b"\x00\x32")
-"""The classes of exchanges and queues, …"""
-
-READING = (b"\x00\x3c\x00\x14", b"\x00\x3c\x00\x46")
-"""… and basic.consume and basic.get."""
-
-
-class LongEvent:
-    """An event that is being acted on."""
-
-    __slots__ = ("channel", "event", "steps")
-
-    def __init__(self, event: Occurrence, channel: Channel | None, steps: Steps[None]) -> None:
-        self.event = event
-        self.channel = channel
-        """The work ends with this channel, if there is one."""
-        self.steps = steps
-
-    def go_on(self) -> bool:
-        """Do one step; whether there are more."""
-        try:
-            next(self.steps)
-        except StopIteration:
-            return False
-        return True
-
 
 def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
     if occurrence.header in (PROTOCOL_HEADER, connection_methods.HEADER_0_9):
@@ -82,7 +52,7 @@ def on_header(connection: Connection, occurrence: HeaderReceived) -> int:
         connection.output.add(PROTOCOL_HEADER)
         connection.close_reason = "bad protocol header"
         connection.finish()
-    return METHOD_COST
+    return EVENT_COST
 
 
 def channel_on(connection: Connection, number: int) -> Channel | None:
@@ -102,9 +72,10 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
     if channel is None:
         return 1
     if connection.services.alarms.reason:
-        put_back(connection, mark, [batch])
+        connection.input.put_back([batch], mark)
         return block(connection)
-    give_back, run, cost = partial(put_back, connection, mark), batch, 0
+    run, cost, put_back = batch, 0, connection.input.put_back
+    give_back = partial(put_back, mark=mark) if mark else put_back
     if channel.incoming is not None:
         contents, outline = channel.incoming.intercepted(batch.contents, batch.outline)
         run = Publishes(batch.channel, batch.methods, contents, sum(map(len, contents)), outline)
@@ -114,20 +85,22 @@ def on_batch(connection: Connection, batch: Publishes, mark: int = 0) -> int:
         return cost + on_publishes(publisher, run, give_back, is_certain=is_certain)
     except LookupTooLong:
         steps = take_in_steps(publisher, run, give_back, is_certain=is_certain)
-        connection.work = LongEvent(DeferredEvent(batch, mark) if mark else batch, channel, steps)
+        event = DeferredEvent[Occurrence](batch, mark) if mark else batch
+        connection.input.work = LongEvent(event, channel, steps)
         return 1
 
 
-def on_deferred(connection: Connection, kept: DeferredEvent) -> int:
+def on_deferred(connection: Connection, kept: DeferredEvent[Occurrence]) -> int:
     """Act on what has waited; if all is known that was defined before it came, as one who knows."""
     event = kept.event
     channels = connection.open_channels
     channel = channels.opened(event.channel) if channels is not None else None
-    if channel is None or channel.is_certain or not is_settled(connection, kept):
+    if channel is None or channel.is_certain or not connection.waiting.is_known(kept):
         return EVENT_HANDLERS[type(event)](connection, event)
     if isinstance(event, MethodReceived) and is_long(event):
-        connection.work = LongEvent(kept, channel, decode_and_act(connection, event, channel))
-        return METHOD_COST
+        steps = decode_and_act(connection, event, channel)
+        connection.input.work = LongEvent(kept, channel, steps)
+        return EVENT_COST
     with certain(channel):
         if isinstance(event, Publishes):
             return on_batch(connection, event, kept.mark)
@@ -142,29 +115,6 @@ def certain(channel: Channel) -> Iterator[None]:
         yield
     finally:
         channel.is_certain = False
-
-
-def is_settled(connection: Connection, kept: DeferredEvent) -> bool:
-    """Whether all is known here that was answered anywhere before it came."""
-    return connection.waiting.read_barrier.confirmed >= kept.mark
-
-
-def may_be_answered_too_soon(occurrence: Occurrence) -> bool:
-    """Whether it asks something of definitions, and does nothing before it is refused."""
-    event = occurrence.event if isinstance(occurrence, DeferredEvent) else occurrence
-    if isinstance(event, Publishes):
-        return True
-    return isinstance(event, MethodReceived) and (
-        event.payload[:2] in DECLARING or event.payload[:4] in READING
-    )
-
-
-def put_back(connection: Connection, mark: int, runs: list[Publishes]) -> None:
-    """Act on these next, as on what has waited if they are of that."""
-    if mark:
-        connection.pending.extendleft(DeferredEvent(run, mark) for run in reversed(runs))
-    else:
-        connection.pending.extendleft(reversed(runs))
 
 
 def block(connection: Connection) -> int:
@@ -187,7 +137,7 @@ def on_settlements(connection: Connection, acks: Acks) -> int:
         try:
             on_acks(channel, acks)
         except Unfinished as rest:
-            connection.work = LongEvent(acks, channel, rest.steps)
+            connection.input.work = LongEvent(acks, channel, rest.steps)
     return 1
 
 
@@ -205,9 +155,13 @@ def on_violation(_connection: Connection, occurrence: Violation) -> int:
 def on_method(connection: Connection, occurrence: MethodReceived) -> int:
     """Decode a method and give it to the connection or to its channel."""
     if is_long(occurrence):
-        connection.work = LongEvent(occurrence, None, decode_and_act(connection, occurrence))
-        return METHOD_COST
+        connection.input.work = LongEvent(occurrence, None, decode_and_act(connection, occurrence))
+        return EVENT_COST
     return act_on(connection, occurrence, decode_method(occurrence.payload))
+
+
+def on_decoded_method(connection: Connection, occurrence: DecodedMethod) -> int:
+    return act_on(connection, occurrence, occurrence.method)
 
 
 def is_long(occurrence: MethodReceived) -> bool:
@@ -225,7 +179,9 @@ def decode_and_act(
         act_on(connection, occurrence, method)
 
 
-def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -> int:
+def act_on(
+    connection: Connection, occurrence: MethodReceived | DecodedMethod, method: Method
+) -> int:
     """Give a method to the connection or to its channel; what that costs."""
     sent_bytes = connection.output.sent_bytes
     if occurrence.channel == 0:
@@ -234,33 +190,36 @@ def act_on(connection: Connection, occurrence: MethodReceived, method: Method) -
         channel = connection.open_channels.opened(occurrence.channel)
         if channel is not None and channel.settlements.pending and type(method) in VOUCHING:
             act_once_settled(connection, channel, occurrence, method)
-            return METHOD_COST
+            return EVENT_COST
         try:
             connection.open_channels.on_method(occurrence.channel, method)
         except Unfinished as rest:
-            connection.work = LongEvent(occurrence, channel, rest.steps)
+            connection.input.work = LongEvent(occurrence, channel, rest.steps)
     else:
         connection_methods.refuse_untimely(connection.phase, occurrence.channel)
     asked_bytes = connection.output.sent_bytes - sent_bytes
-    connection.is_asking = asked_bytes > 0
-    return METHOD_COST + asked_bytes // COST_BYTES
+    connection.input.is_asking = asked_bytes > 0
+    return EVENT_COST + asked_bytes // COST_BYTES
 
 
 def act_once_settled(
-    connection: Connection, channel: Channel, occurrence: MethodReceived, method: Method
+    connection: Connection,
+    channel: Channel,
+    occurrence: MethodReceived | DecodedMethod,
+    method: Method,
 ) -> None:
     """Act on a method of a channel as on one that comes once all is so that was settled there."""
     once_settled(channel, method, ignore_done)
-    if not connection.waiting.keeps(occurrence):
-        connection.pending.appendleft(occurrence)
+    connection.input.act_again(occurrence)
 
 
-EVENT_HANDLERS: dict[type[Occurrence], Callable[..., int]] = {
+EVENT_HANDLERS: dict[type, Callable[..., int]] = {
     HeaderReceived: on_header,
     Publishes: on_batch,
     MessageStarted: on_message_started,
     Acks: on_settlements,
     MethodReceived: on_method,
+    DecodedMethod: on_decoded_method,
     Oversized: on_oversized,
     Violation: on_violation,
     DeferredEvent: on_deferred,

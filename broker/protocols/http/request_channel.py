@@ -48,7 +48,7 @@ from fluffle.broker.core.session import Session
 from fluffle.broker.core.settlement import Settlements, Unacked
 from fluffle.broker.core.topology import readable_queue
 from fluffle.broker.metadata.change import NOTHING, Change
-from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, Decide, ReadBarrier, ignore_done
+from fluffle.broker.metadata.metadata import Decide, ReadBarrier, ignore_done, is_premature
 from fluffle.broker.process.encryption import PeerCertificate
 from fluffle.broker.process.sockets import shown_address
 from fluffle.broker.protocols.http.responses import bad_request
@@ -214,12 +214,10 @@ class RequestChannel:
         """Do something, and again if it is refused for what may only be unknown here: then once all
         is known that was answered anywhere before."""
         self.refresh()
-        if self.is_certain:
-            return await act()
         try:
             return await act()
         except BrokerError as error:
-            if type(error) not in ABSENCE_ERRORS:
+            if self.is_certain or not is_premature(error, self._services.read_barrier):
                 raise
         await knowledge_of(self._services.read_barrier)
         self.refresh()

@@ -234,7 +234,7 @@ def test_what_a_lost_connection_held_needs_no_collector() -> None:
     client.transport.lose()
     edge.run()
     assert sys.getrefcount(queue) == 2, "somebody remembers the queue"
-    assert client.connection.pending == deque()
+    assert client.connection.input.events == deque()
     assert client.connection._reader._pending == []
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX
 from fluffle.broker.core.publisher import ROUTE_COST
-from fluffle.broker.protocols.amqp091.event_handlers import METHOD_COST, TURN_COST_MAX
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import to_table
@@ -26,7 +26,7 @@ def test_a_flood_of_methods_is_cut_into_turns() -> None:
     while edge.scheduler.turn():
         done_by_turn.append(len(flooder.names()))
     assert sum(done_by_turn) == 1_000
-    assert max(done_by_turn) == TURN_COST_MAX // METHOD_COST
+    assert max(done_by_turn) == TURN_COST_MAX // EVENT_COST
     assert flooder.transport.is_reading()
 
 
@@ -41,7 +41,7 @@ def test_many_floods_share_what_one_may_do() -> None:
     for _ in range(3):
         edge.scheduler.turn()
     done_in_a_turn = sum(len(flooder.names()) for flooder in flooders) / 3
-    assert done_in_a_turn <= 2 * TURN_COST_MAX // METHOD_COST
+    assert done_in_a_turn <= 2 * TURN_COST_MAX // EVENT_COST
     other.declare("mine")
     edge.run()
     assert all(flooder.transport.is_reading() for flooder in flooders)
@@ -145,5 +145,5 @@ def test_a_close_in_a_flood_ends_it() -> None:
     declare = encode_method(1, Queue.Declare(queue="q"))
     client.send(*([declare] * 300), CLOSE, *([declare] * 300))
     assert client.names() == ["Queue.DeclareOk"] * 300 + ["Connection.CloseOk"]
-    assert not client.connection.pending
+    assert not client.connection.input.events
     assert client.transport.is_reading()

@@ -172,14 +172,14 @@ def begun_walk(edge: Edge) -> tuple[Client, Client]:
     flooder, other = with_topics(edge), edge.connect()
     flooder.feed(publish_frames(b"x", WORDS, exchange="topics"))
     edge.scheduler.turn()
-    assert flooder.connection.work is not None
+    assert flooder.connection.input.work is not None
     return flooder, other
 
 
 def test_a_queue_that_goes_meanwhile_gets_nothing(edge: Edge) -> None:
     flooder, other = begun_walk(edge)
     other.delete("q")
-    assert flooder.connection.work is None
+    assert flooder.connection.input.work is None
     assert flooder.transport.is_reading()
     flooder.expect_nothing()
 
@@ -193,7 +193,7 @@ def test_nor_one_that_goes_while_the_headers_are_read(edge: Edge) -> None:
     large = replace(LARGE, delivery_mode=2)
     flooder.feed(publish_frames(b"x", exchange="amq.fanout", properties=large))
     edge.scheduler.turn()
-    assert flooder.connection.work is not None
+    assert flooder.connection.input.work is not None
     gone = edge.vhost.queues["q"]
     other.delete("q")
     assert other.ready_count("r") == 1
@@ -204,7 +204,7 @@ def test_a_walk_ends_with_its_connection(edge: Edge) -> None:
     flooder, other = begun_walk(edge)
     flooder.transport.lose()
     edge.run()
-    assert flooder.connection.work is None
+    assert flooder.connection.input.work is None
     assert other.ready_count() == 0
 
 
@@ -219,12 +219,12 @@ def test_a_walk_ends_when_its_client_breaks_off_though_it_is_not_read(
         with accepted:
             monkeypatch.setattr(flooder.transport, "get_extra_info", {"socket": accepted}.get)
             edge.scheduler.turn()
-            assert flooder.connection.work is not None
+            assert flooder.connection.input.work is not None
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
             edge.run()
     assert flooder.transport.was_aborted
-    assert flooder.connection.work is None
+    assert flooder.connection.input.work is None
     assert other.ready_count() == 0
 
 
@@ -236,7 +236,7 @@ def test_a_walk_ends_with_its_channel(edge: Edge) -> None:
     walking.refuse(AccessRefused("no"))
     edge.run()
     assert flooder.expect(Channel.Close).reply_code == 403
-    assert flooder.connection.work is None
+    assert flooder.connection.input.work is None
     assert other.ready_count() == 0
 
 
@@ -366,7 +366,7 @@ def test_a_message_that_is_in_some_queues_gets_into_all_though_its_publisher_goe
     """But nothing that came behind it."""
     flooder, _other = begun_putting(edge)
     flooder.transport.lose()
-    assert flooder.connection.work is None
+    assert flooder.connection.input.work is None
     edge.run()
     assert {queue.ready_count for queue in edge.vhost.queues.values()} == {1}
 
@@ -551,7 +551,7 @@ def test_a_commit_gives_back_thousands_in_steps(edge: Edge) -> None:
 def test_a_commit_that_is_cut_short_publishes_nothing_and_loses_nothing(edge: Edge) -> None:
     holder, other = returning(edge)
     holder.feed(encode_method(1, Tx.Commit()))
-    assert holder.connection.work is not None
+    assert holder.connection.input.work is not None
     holder.transport.lose()
     edge.run()
     assert other.ready_count() == LEFT
@@ -562,7 +562,7 @@ def test_a_commit_that_is_cut_short_publishes_nothing_and_loses_nothing(edge: Ed
 def test_what_is_not_settled_yet_goes_back_with_its_channel(edge: Edge) -> None:
     holder, other = holding(edge)
     holder.feed(encode_method(1, Basic.Nack(0, multiple=True, requeue=False)))
-    assert holder.connection.work is not None
+    assert holder.connection.input.work is not None
     holder.transport.lose()
     edge.run()
     assert 0 < other.ready_count() < LEFT
@@ -600,7 +600,7 @@ def test_a_bug_in_a_step_ends_its_connection_alone(
         raise RuntimeError("a bug")
 
     assert isinstance(flooder.connection, Connection)
-    monkeypatch.setattr("fluffle.broker.protocols.amqp091.event_handlers.LongEvent.go_on", fails)
+    monkeypatch.setattr("fluffle.broker.core.input_queue.LongEvent.go_on", fails)
     edge.run()
     flooder.expect_closed(541)
     other.declare("mine")

@@ -121,7 +121,7 @@ def begun(edge: Edge, client: Client) -> None:
     client.feed(encode_method(1, Tx.Commit()))
     while not sum(counts(edge).values()):
         edge.scheduler.turn()
-    assert client.connection.work is not None
+    assert client.connection.input.work is not None
     assert counts(edge) != IN_EACH
 
 
@@ -132,7 +132,7 @@ def test_a_commit_that_has_published_something_is_done_though_the_connection_goe
     client.send(messages(PUBLISHED))
     begun(edge, client)
     client.transport.lose()
-    assert client.connection.work is None
+    assert client.connection.input.work is None
     edge.run()
     assert counts(edge) == IN_EACH
 
@@ -403,7 +403,7 @@ def test_a_rollback_that_is_cut_short_loses_nothing(edge: Edge) -> None:
     client = holder(edge)
     client.feed(encode_method(1, Tx.Rollback()))
     edge.scheduler.turn()
-    assert client.connection.work is not None
+    assert client.connection.input.work is not None
     client.transport.lose()
     edge.run()
     queue = edge.vhost.queues["q"]

@@ -11,9 +11,10 @@ from functools import partial
 import pytest
 
 from fluffle.broker.base.errors import BrokerError, InternalError
+from fluffle.broker.core import pending_requests
 from fluffle.broker.metadata.change import Facts
 from fluffle.broker.metadata.metadata import Apply, Decide
-from fluffle.broker.protocols.amqp091 import pending_requests, topology_methods
+from fluffle.broker.protocols.amqp091 import topology_methods
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.methods import (
     Basic,
