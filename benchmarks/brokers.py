@@ -45,6 +45,8 @@ class Broker:
     """Of another node, for those who consume, if there are several."""
     other_pids: tuple[int, ...] = ()
     """Of the other nodes."""
+    mqtt_port: int = 0
+    """Where it takes MQTT clients, if it does."""
 
     def pids(self) -> list[int]:
         return [each for pid in (self.pid, *self.other_pids) for each in family(pid)]
@@ -83,15 +85,30 @@ def fluffle(
         version = await_open(process, address, log)
         open_ms = (time.perf_counter() - began) * 1000
         tls_address = addresses.get("amqps")
-        yield Broker("fluffle", version, address, process.pid, ready_ms, open_ms, tls_address)
+        mqtt_port = addresses["mqtt"].port if "mqtt" in addresses else 0
+        yield Broker(
+            "fluffle",
+            version,
+            address,
+            process.pid,
+            ready_ms,
+            open_ms,
+            tls_address,
+            mqtt_port=mqtt_port,
+        )
 
 
 @contextmanager
-def rabbitmq(folder: Path, cores: Cores) -> Iterator[Broker]:
-    """A RabbitMQ node of its own, with its default settings and no plugins."""
+def rabbitmq(folder: Path, cores: Cores, *, mqtt: bool = False) -> Iterator[Broker]:
+    """A RabbitMQ node of its own, with its default settings and no plugins but that of MQTT, if
+    that is to be measured."""
     script, epmd = rabbitmq_commands()
-    amqp_port, distribution_port, epmd_port = free_ports(3)
-    environment = rabbitmq_environment(folder, amqp_port, distribution_port, epmd_port, Erlang())
+    amqp_port, distribution_port, epmd_port, mqtt_port = free_ports(4)
+    erlang = Erlang()
+    if mqtt:
+        config = f"mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt_port}\n"
+        erlang = Erlang(config=config, plugins="rabbitmq_mqtt")
+    environment = rabbitmq_environment(folder, amqp_port, distribution_port, epmd_port, erlang)
     log = folder / "log"
     with log.open("wb") as output, pinned(cores):
         mapper = subprocess.Popen(
@@ -105,7 +122,13 @@ def rabbitmq(folder: Path, cores: Cores) -> Iterator[Broker]:
                 version = await_open(process, address, log)
                 open_ms = (time.perf_counter() - began) * 1000
                 yield Broker(
-                    "rabbitmq", version, address, erlang_machine(process.pid), open_ms, open_ms
+                    "rabbitmq",
+                    version,
+                    address,
+                    erlang_machine(process.pid),
+                    open_ms,
+                    open_ms,
+                    mqtt_port=mqtt_port if mqtt else 0,
                 )
 
 
@@ -180,6 +203,7 @@ class Erlang:
     node: str = "bench@localhost"
     cookie: str = field(default_factory=lambda: secrets.token_hex(16))
     config: str = ""
+    plugins: str = ""
 
 
 def rabbitmq_environment(
@@ -190,7 +214,7 @@ def rabbitmq_environment(
     cookie.unlink(missing_ok=True)
     cookie.write_text(erlang.cookie)
     cookie.chmod(0o400)
-    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "enabled_plugins").write_text(f"[{erlang.plugins}].\n")
     listening = f"listeners.tcp.1 = 127.0.0.1:{amqp_port}\n"
     (folder / "rabbitmq.conf").write_text(listening + erlang.config)
     return {
