@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from tests.compat.estate import Entry, user_with_hash
 
 MOSQUITTO = """
@@ -25,9 +28,16 @@ def allowed(user: str, configure: str, write: str, read: str) -> Entry:
     return {"user": user, "vhost": VHOST, "configure": configure, "write": write, "read": read}
 
 
+GUEST_HASH = base64.b64encode(b"salt" + hashlib.sha256(b"saltguest").digest()).decode()
+
 DEFINITIONS: dict[str, list[Entry]] = {
     "users": [
-        user_with_hash(name, "sha256") for name in (READER, WRITER, NOBODY, OUTSIDER, REPORTER)
+        {
+            **user_with_hash("guest", "sha256"),
+            "password_hash": GUEST_HASH,
+            "tags": ["administrator"],
+        },
+        *(user_with_hash(name, "sha256") for name in (READER, WRITER, NOBODY, OUTSIDER, REPORTER)),
     ],
     "vhosts": [{"name": VHOST}],
     "permissions": [
