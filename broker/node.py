@@ -191,6 +191,7 @@ class Node:
             vhosts=catalogue.vhosts,
             nodes=catalogue.nodes.entries,
             metadata=definitions.metadata,
+            retained=definitions.retained,
             replies=ReplyTargets(),
             alarms=alarms,
             random_name=random_name,

@@ -6,6 +6,7 @@ one bytes object, no instance of a class: the collector never has to walk a back
 """
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class MessageAnnotations(IntEnum):
@@ -99,3 +100,20 @@ class Origins:
             origin = Origin(exchange, routing_key, past, (), annotations)
             self._origins[key] = origin
         return origin
+
+
+NEVER_EXPIRES_MS = 0
+"""In the place of a time: it does not come."""
+
+
+class RetainedMessage(NamedTuple):
+    """Message that is kept as the last of its topic."""
+
+    content: bytes
+    annotations: bytes
+    """Of the protocol that published it, as in an `Origin`."""
+    user: str
+    """Who published it."""
+    stored_at_ms: int
+    """Since 1970, as is the next."""
+    expires_at_ms: int = NEVER_EXPIRES_MS

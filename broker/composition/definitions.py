@@ -33,6 +33,7 @@ from fluffle.broker.definitions.first_start import (
     load_definitions,
 )
 from fluffle.broker.definitions.policy_renewal import PolicyRenewal
+from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -96,7 +97,8 @@ class NodeDefinitions:
         self._services: Services
         """From `share` on."""
         self.metadata: Metadata
-        """From `begin` on."""
+        """From `begin` on, and so is the next."""
+        self.retained: RetainedStore
         self._policies = policies_of(durability.image)
         self._warnings = DeclareWarnings(self._policies.settings_of, self._policies.definition_of)
         self.dead_letters = DeadLetters(
@@ -106,7 +108,7 @@ class NodeDefinitions:
             partial(when_safe, runtime.commits),
             self._read_barrier,
         )
-        time = LocalQueueClock(runtime.clock, runtime.timers, runtime.turn.touch_queue)
+        self._time = time = LocalQueueClock(runtime.clock, runtime.timers, runtime.turn.touch_queue)
         self.converter = Converter(runtime, time)
         self._renewal = PolicyRenewal(runtime.background_tasks.add, self._policies.count)
         self.company = self._made_company(time, at_end)
@@ -198,6 +200,16 @@ class NodeDefinitions:
     def begin(self) -> None:
         """Definitions can be changed from now on.  StartFailed, StorageError."""
         self.metadata = self.company.begin(self.catalogue)
+        mqtt, company = self._config.mqtt, self.company
+        cluster = company.cluster
+        self.retained = RetainedStore(
+            self.catalogue,
+            self.metadata,
+            RetainedLimits(mqtt.retained_messages_max, mqtt.retained_bytes_max),
+            self._runtime,
+            now_ms=self._time.now_ms if cluster is None else cluster.common_time.wall_ms,
+            is_leader=lambda: cluster is None or cluster.metadata.leads,
+        )
 
     def share(self, services: Services) -> None:
         """What is deleted by the node itself is deleted with these services."""

@@ -12,6 +12,7 @@ from fluffle.broker.config.config import AUTH_MECHANISMS, Config, Limits, Quorum
 from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.observer import ChangedBy, Observer
+from fluffle.broker.definitions.retained import RetainedStore
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata, ReadBarrier
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.runtime.runtime import Runtime
@@ -33,6 +34,7 @@ class Services:
     access: Access
     vhosts: dict[str, VirtualHost]
     metadata: Metadata
+    retained: RetainedStore
     replies: ReplyTargets
     alarms: Alarms
     random_name: Callable[[], str]

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
+from fluffle.broker.base.message import NEVER_EXPIRES_MS
 from fluffle.broker.definitions.policy_renewal import ImmediateRenewal
 from fluffle.broker.durability.definitions.image import Image, VhostImage
 from fluffle.broker.metadata.change import (
@@ -33,6 +34,7 @@ from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Consumer
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE
+from fluffle.broker.vhosts.retained import RetainedTopics
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 
@@ -79,6 +81,7 @@ class QueueConverter(Protocol):
         """A queue has another successor than before, or has become that."""
 
 
+OnRetained: TypeAlias = Callable[[RetainedTopics], None]
 OnTransientQueue: TypeAlias = Callable[[VirtualHost, QueueDefinition], None]
 
 
@@ -111,6 +114,8 @@ class Catalogue:
     transient_listeners: list[OnTransientQueue] = field(default_factory=list)
     """Called with each new queue that ends with its connection, or with the process that it is on:
     either may have ended before the queue came true."""
+    retained_listeners: list[OnRetained] = field(default_factory=list)
+    """Called with the topics of a virtual host when one of them has a message that expires."""
 
     default_queue_type: str | None = None
     """Of virtual hosts that do not say when they are made."""
@@ -376,6 +381,21 @@ def remove_binding(catalogue: Catalogue, key: Any, binding: Any) -> Iterable[Con
     return ()
 
 
+def put_retained(catalogue: Catalogue, key: tuple[str, str], kept: Any) -> Iterable[Consequence]:
+    vhost, topic = key
+    topics = catalogue.holder(vhost).retained
+    topics.put(topic, kept)
+    if kept.expires_at_ms == NEVER_EXPIRES_MS:
+        return ()
+    return [partial(listener, topics) for listener in catalogue.retained_listeners]
+
+
+def remove_retained(catalogue: Catalogue, key: Any, _kept: Any) -> Iterable[Consequence]:
+    vhost, topic = key
+    catalogue.holder(vhost).retained.remove(topic)
+    return ()
+
+
 def keeps(kind: Kind) -> FactActions:
     """Return the handler of a kind of facts that is only kept."""
 
@@ -438,6 +458,7 @@ APPLIED: Mapping[Kind, FactActions] = {
     Kind.EXCHANGE: FactActions(put_exchange, remove_exchange),
     Kind.QUEUE: FactActions(put_queue, remove_queue),
     Kind.BINDING: FactActions(put_binding, remove_binding),
+    Kind.RETAINED: FactActions(put_retained, remove_retained),
     Kind.POLICY: keeps_policies(Kind.POLICY),
     Kind.PARAMETER: keeps_policies(Kind.PARAMETER),
     Kind.GLOBAL_PARAMETER: keeps(Kind.GLOBAL_PARAMETER),

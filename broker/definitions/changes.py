@@ -11,6 +11,7 @@ from fluffle.broker.access.access import rights
 from fluffle.broker.access.limits import VhostLimits, VhostSettings
 from fluffle.broker.base.errors import DeleteProtected, PreconditionFailed
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.retained import forget_retained
 from fluffle.broker.durability.definitions.image import KEPT
 from fluffle.broker.metadata.change import NOTHING, Change, Entry, Fact, Kind, Name
 from fluffle.broker.metadata.metadata import Decide
@@ -98,6 +99,7 @@ def removals_of(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
         yield partial(delete_queue, vhost, queues.popleft())  # let go of it: all at once takes long
     for name in [exchange.spec.name for exchange in vhost.topology]:
         yield partial(drop_exchange, vhost.topology, name)
+    yield from forget_retained(catalogue, vhost)
     yield partial(forget_vhost, vhost)
 
 

@@ -70,6 +70,8 @@ def read_image(definitions: Definitions) -> Image:
         _vhost(image, Kind.QUEUE, key).queues.append(queue._replace(successor=None))
     for key, binding in _facts(definitions, Kind.BINDING):
         _vhost(image, Kind.BINDING, key).bindings.append(binding)
+    for key, message in _facts(definitions, Kind.RETAINED):
+        _vhost(image, Kind.RETAINED, key).retained[key[1]] = message
     for vhost in image.vhosts.values():
         _check_bindings(vhost)
     for kind in KEPT:

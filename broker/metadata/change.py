@@ -48,6 +48,8 @@ class Kind(StrEnum):
     """(vhost, component, parameter)"""
     GLOBAL_PARAMETER = "global_parameter"
     """(parameter)"""
+    RETAINED = "retained"
+    """(vhost, topic)"""
     NODE = "node"
     """(node): it is one of the cluster; there are none of these where a node is alone."""
 

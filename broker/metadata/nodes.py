@@ -40,7 +40,10 @@ DELAYS = 2
 SELECTS = 3
 """There are exchanges that route by x-jms-topic."""
 
-KNOWS = SELECTS
+RETAINS = 4
+"""Messages are retained."""
+
+KNOWS = RETAINS
 """This version; what an older one does not know is not defined as long as there is one."""
 
 Nodes: TypeAlias = Mapping[str, RegisteredNode]

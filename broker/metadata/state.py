@@ -45,6 +45,7 @@ STANDS_IN: Mapping[Kind, Callable[[Key], tuple[Name, ...]]] = {
     Kind.DOOMED: _vhost,
     Kind.EXCHANGE: _vhost,
     Kind.QUEUE: _vhost,
+    Kind.RETAINED: _vhost,
     Kind.BINDING: _ends,
 }
 """The other kinds stand alone."""
@@ -286,6 +287,7 @@ ORDER = (
     Kind.EXCHANGE,
     Kind.QUEUE,
     Kind.BINDING,
+    Kind.RETAINED,
     Kind.DOOMED,
 )
 """In which facts can begin, and backwards end, one by one."""

@@ -37,6 +37,7 @@ from fluffle.broker.routing.exchange_host import ExchangeHost, at_once, first
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
+from fluffle.broker.vhosts.retained import RetainedTopics
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
 
@@ -219,6 +220,8 @@ class VirtualHost:
         self.router = Router(
             self.topology, lambda queue: queue in self.queues and not is_delayed_queue(queue)
         )
+        self.retained = RetainedTopics(image.retained)
+        """For reading: the last messages of topics, which subscribers get that come later."""
         self.counts = QueueLifecycleCounters()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""

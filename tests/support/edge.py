@@ -23,6 +23,7 @@ from fluffle.broker.core.connections import Connections, ForcedCloses, Owners, d
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, EventPublisher
@@ -141,13 +142,15 @@ class Edge:
         for name, password in {"guest": b"guest", "alice": b"wonder"}.items():
             self.editor.grant_everything(name, password, ["/"])
         names = count(1)
+        metadata = make_metadata(self.catalogue.apply, self.facts)
         self.services = Services(
             runtime=runtime,
             limits=limits or Limits(),
             server_properties=server_properties(Config(node_name="fluffle@test")),
             access=self.access,
             vhosts=self.catalogue.vhosts,
-            metadata=make_metadata(self.catalogue.apply, self.facts),
+            metadata=metadata,
+            retained=self._retaining(runtime, metadata),
             replies=ReplyTargets(),
             alarms=Alarms(watermarks_of(Config())),
             random_name=lambda: f"{next(names):022}",
@@ -173,6 +176,17 @@ class Edge:
         self.clockwork = statistics.sample_timer(runtime.background_tasks, runtime.call_later)
         observers = *services.observers, statistics.observer
         self.services = replace(services, observers=observers)
+
+    def _retaining(self, runtime: Runtime, metadata: Metadata) -> RetainedStore:
+        limits = RetainedLimits(messages_max=100, size_bytes_max=1 << 20)
+        return RetainedStore(
+            self.catalogue,
+            metadata,
+            limits,
+            runtime,
+            now_ms=runtime.clock.wall_ms,
+            is_leader=lambda: True,
+        )
 
     def _maker(self, runtime: Runtime, durability: Durability, policies: Policies) -> LocalQueues:
         deaths = runtime.traffic.deaths

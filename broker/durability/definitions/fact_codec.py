@@ -19,6 +19,7 @@ from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import Fact, Key, Kind
@@ -130,6 +131,8 @@ def _shown(key: Key) -> str:
 
 
 def _shown_value(fields: Any) -> str:
+    if isinstance(fields, list):  # a retained message
+        return f"{len(fields[0])} bytes"
     if not isinstance(fields, dict):
         return "" if fields is None else str(fields)
     return " ".join(f"{name}={_shown_field(name, value)}" for name, value in fields.items())
@@ -348,6 +351,13 @@ def _decode_node(_key: tuple[str], fields: Fields) -> RegisteredNode:
     return RegisteredNode(address, fields["boot"], fields["nonce"], fields["id"], knows)
 
 
+def _decode_retained(_key: tuple[str, str], fields: list[Any]) -> RetainedMessage:
+    content, annotations, user, stored_at_ms, expires_at_ms = fields
+    if type(content) is not bytes or type(annotations) is not bytes:
+        raise TypeError("the content of a message is bytes")
+    return RetainedMessage(content, annotations, str(user), int(stored_at_ms), int(expires_at_ms))
+
+
 def _json_object(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
@@ -372,5 +382,6 @@ CODECS: Mapping[Kind, Codec] = {
     Kind.POLICY: _KEPT,
     Kind.PARAMETER: _KEPT,
     Kind.GLOBAL_PARAMETER: _KEPT,
+    Kind.RETAINED: Codec(tuple, _decode_retained),
     Kind.NODE: Codec(_encode_node, _decode_node),
 }

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fluffle.broker.access.access import AccessTables
 from fluffle.broker.access.limits import VhostSettings
+from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.metadata.change import Entry, Key, Kind
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.bindings import Binding
@@ -37,6 +38,8 @@ class VhostImage:
     exchanges: list[ExchangeSpec] = field(default_factory=list)
     queues: list[QueueDefinition] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
+    retained: dict[str, RetainedMessage] = field(default_factory=dict)
+    """By topic."""
 
 
 @dataclass(slots=True)

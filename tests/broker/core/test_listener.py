@@ -35,6 +35,7 @@ def real_services() -> Services:
         server_properties=template.server_properties,
         access=template.access,
         metadata=template.metadata,
+        retained=template.retained,
         owners=template.owners,
         vhosts={"/": VirtualHost("/", LocalQueues(runtime.turn))},
         replies=template.replies,

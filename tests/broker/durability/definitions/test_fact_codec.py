@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
+from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.fact_codec import (
     SHAPE,
@@ -124,6 +125,10 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             successor = QueueDefinition(queue_spec(Declaration(second, durable=True), first))
             definition = definition._replace(successor=draw(st.none() | placed(successor)))
             return kind, (first, second), draw(st.just(definition) | placed(definition))
+        case Kind.RETAINED:
+            content, annotations = draw(st.binary(max_size=8)), draw(st.binary(max_size=8))
+            message = RetainedMessage(content, annotations, third, draw(NUMBERS), draw(NUMBERS))
+            return kind, (first, second), message
         case Kind.NODE:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))
             nonce = draw(st.binary(max_size=16))

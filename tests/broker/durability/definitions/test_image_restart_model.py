@@ -24,8 +24,15 @@ from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
 from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.changes import unfinished
+from fluffle.broker.definitions.retained import (
+    RetainedLimits,
+    RetainRequest,
+    remove_retained,
+    set_retained,
+)
 from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -72,6 +79,7 @@ PASSWORDS = st.none() | st.builds(PasswordHash, st.text(max_size=5))
 BINDINGS = st.builds(
     Binding, SOURCES, NAMES, st.sampled_from(DestinationKind), st.just("k"), ARGUMENTS
 )
+RETAINED = RetainedLimits(messages_max=3, size_bytes_max=1 << 20)
 ENTRIES: dict[Kind, Entry] = {
     Kind.POLICY: {"name": "p", "definition": {"max-length": 10**30}, "pattern": "é\x00"},
     Kind.PARAMETER: {"component": "c", "name": "p", "value": [1.5, None]},
@@ -127,7 +135,7 @@ def durable_in(vhost: VirtualHost) -> tuple[object, ...]:
     }
     journals = {name: queue.journal and queue.journal.groups for name, queue in queues.items()}
     kept = {name: queue.spec for name, queue in queues.items()}
-    return vhost.settings, exchanges, kept, journals, bindings
+    return vhost.settings, exchanges, kept, journals, bindings, dict(vhost.retained)
 
 
 class RestartMachine(RuleBasedStateMachine):
@@ -261,6 +269,15 @@ class DefinitionsMachine(RestartMachine):
     def keep(self, kind: Kind, vhost: str) -> None:
         where = {} if kind is Kind.GLOBAL_PARAMETER else {"vhost": vhost}
         self.editor.keep(kind, where | ENTRIES[kind])
+
+    @rule(vhost=VHOSTS, topic=NAMES, content=st.none() | st.binary(max_size=3))
+    def retain(self, vhost: str, topic: str, content: bytes | None) -> None:
+        if content is None:
+            self.editor.have(partial(remove_retained, self.catalogue, vhost, [topic]))
+            return
+        request = RetainRequest(vhost, topic)
+        request.message = RetainedMessage(content, b"", "guest", 1, 0)
+        self.editor.have(partial(set_retained, self.catalogue, RETAINED, [request]))
 
 
 class TopologyMachine(RestartMachine):

@@ -1,0 +1,280 @@
+"""Retained messages as definitions: what is kept, what it may be, and when it goes.
+
+    put --> waiting, one a topic --> a change of some --> metadata --> image on every node
+              ^                         |
+              +--- a newer one takes its place, and who waited waits for that
+
+One change is on its way at a time, and the next one grows meanwhile, as with commits.  So what is
+retained is so in the order of publishing, and a topic that is published to all the time costs no
+more than one message a change.  A topic has one message, so the log of the metadata is as large as
+what has been retained since its last snapshot.
+
+`stored_at_ms` and expiries are in common time: a message is gone for all at once, when its time has
+come; the node that orders the changes then removes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from fluffle.broker.base.callbacks import call_listener
+from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
+from fluffle.broker.base.message import RetainedMessage
+from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind
+from fluffle.broker.metadata.metadata import Decide
+from fluffle.broker.metadata.nodes import RETAINS, check_supported
+from fluffle.broker.runtime.commits import when_safe
+from fluffle.broker.vhosts.retained import is_alive, size_of
+
+if TYPE_CHECKING:
+    from fluffle.broker.definitions.catalogue import Catalogue
+    from fluffle.broker.metadata.metadata import Metadata
+    from fluffle.broker.runtime.runtime import Runtime
+    from fluffle.broker.vhosts.retained import RetainedTopics
+    from fluffle.broker.vhosts.vhost import VirtualHost
+
+TOPICS_AT_ONCE = 256
+CHANGE_BYTES_MAX = 1 << 18
+"""One change has no more topics and no more bytes of messages, unless it is one message."""
+
+RECHECK_MS = 10_000
+"""A node that does not order the changes looks so often whether it does."""
+
+Done: TypeAlias = Callable[[], None]
+Failed: TypeAlias = Callable[[BrokerError], None]
+
+
+class RetainedLimitReached(PreconditionFailed):
+    """Raised for a new topic where a virtual host has as many as it may, or as many bytes."""
+
+
+class RetainedLimits(NamedTuple):
+    """Limits of what one virtual host retains: beyond them messages of new topics are not."""
+
+    messages_max: int
+    size_bytes_max: int
+
+
+class RetainRequest:
+    """The newest message of one topic that waits to be retained, or None to have it removed."""
+
+    __slots__ = ("error", "message", "topic", "vhost", "waiters")
+
+    def __init__(self, vhost: str, topic: str) -> None:
+        self.vhost = vhost
+        self.topic = topic
+        self.message: RetainedMessage | None = None
+        self.waiters: list[tuple[Done, Failed]] = []
+        self.error: BrokerError | None = None
+        """Why it was left out of the last change that was decided."""
+
+    def answer(self) -> None:
+        """Tell whoever waits what the change has come to."""
+        for done, failed in self.waiters:
+            error = self.error
+            call_listener(done if error is None else partial(failed, error))
+
+
+class RetainedStore:
+    """The retained messages of a node or a cluster, for whoever publishes them."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        metadata: Metadata,
+        limits: RetainedLimits,
+        runtime: Runtime,
+        *,
+        now_ms: Callable[[], int],
+        is_leader: Callable[[], bool],
+    ) -> None:
+        """`is_leader` tells whether this node is the one that orders changes."""
+        self._catalogue = catalogue
+        self._metadata = metadata
+        self._limits = limits
+        self._runtime = runtime
+        self.now_ms = now_ms
+        """Common time, since 1970."""
+        self._is_leader = is_leader
+        self._waiting: dict[tuple[str, str], RetainRequest] = {}
+        """By virtual host and topic."""
+        self._in_flight: list[RetainRequest] = []
+        catalogue.retained_listeners.append(self._expire_in_time)
+        for vhost in catalogue.vhosts.values():
+            self._expire_in_time(vhost.retained)
+
+    def put(
+        self,
+        vhost: str,
+        topic: str,
+        message: RetainedMessage | None,
+        done: Done,
+        failed: Failed,
+    ) -> None:
+        """Retain a message as the last of its topic, or none; `done` once that is durable."""
+        request = self._waiting.get((vhost, topic))
+        if request is None:
+            request = self._waiting[vhost, topic] = RetainRequest(vhost, topic)
+        request.message = message
+        request.waiters.append((done, failed))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting and not self._in_flight:
+            self._in_flight = requests = self._taken()
+            decide = partial(set_retained, self._catalogue, self._limits, requests)
+            try:
+                self._metadata.change(decide, self._done, self._failed)
+            except BrokerError as error:
+                self._failed(error)
+
+    def _taken(self) -> list[RetainRequest]:
+        """Take those that have waited longest."""
+        requests: list[RetainRequest] = []
+        size_bytes = 0
+        for key in tuple(islice(self._waiting, TOPICS_AT_ONCE)):
+            message = self._waiting[key].message
+            size_bytes += len(message.content) if message is not None else 0
+            if requests and size_bytes > CHANGE_BYTES_MAX:
+                break
+            requests.append(self._waiting.pop(key))
+        return requests
+
+    def _done(self) -> None:
+        requests, self._in_flight = self._in_flight, []
+        when_safe(self._runtime.commits, partial(answer_all, requests))
+        self._go_on()
+
+    def _failed(self, error: BrokerError) -> None:
+        requests, self._in_flight = self._in_flight, []
+        for request in requests:
+            request.error = request.error or error
+        answer_all(requests)
+        self._go_on()
+
+    # The end of a message
+
+    def _expire_in_time(self, topics: RetainedTopics) -> None:
+        """Look again when the first of these messages expires."""
+        due_ms = topics.next_expiry_ms
+        if due_ms is not None:
+            self._runtime.timers.wake(topics, max(0, due_ms - self.now_ms()), self._expire)
+
+    def _expire(self, topics: RetainedTopics) -> None:
+        if not self._is_leader():
+            if topics.next_expiry_ms is not None:
+                self._runtime.timers.wake(topics, RECHECK_MS, self._expire)
+            return
+        now_ms = self.now_ms()
+        due = topics.due(now_ms, TOPICS_AT_ONCE)
+        for vhost in self._catalogue.vhosts.values():
+            if due and vhost.retained is topics:
+                self._metadata.settle(partial(remove_expired, self._catalogue, vhost, due, now_ms))
+        self._expire_in_time(topics)
+
+
+def answer_all(requests: Iterable[RetainRequest]) -> None:
+    for request in requests:
+        request.answer()
+
+
+# Decisions
+
+
+def set_retained(
+    catalogue: Catalogue, limits: RetainedLimits, requests: Iterable[RetainRequest]
+) -> Change:
+    """Retain what is asked for; each request is told whether it is left out.
+
+    PreconditionFailed as long as there is a node whose version does not retain messages.
+    """
+    rests_on = [*check_supported(RETAINS, catalogue.nodes.entries)]
+    removes, puts = [], []
+    rooms: dict[str, RetainedRoom] = {}
+    for request in requests:
+        vhost = catalogue.vhosts.get(request.vhost)
+        request.error = None
+        if vhost is None:
+            request.error = NotFound(f"there is no vhost '{request.vhost}'")
+            continue
+        before = vhost.retained.find(request.topic)
+        fact = retained_fact(vhost.name, request.topic, request.message or before)
+        if request.message is None:
+            rests_on.append(fact.name)
+            removes += [fact] if before is not None else []
+            continue
+        room = rooms.setdefault(vhost.name, RetainedRoom(limits, vhost.retained))
+        if before is None and not room.admits(request.topic, request.message):
+            request.error = RetainedLimitReached(
+                f"vhost '{vhost.name}' retains as many messages as it may"
+            )
+            continue
+        puts.append(fact)
+    counts = Counter({name: room.new for name, room in rooms.items()})
+    return Change(
+        tuple(removes),
+        tuple(puts),
+        tuple(rests_on) if removes or puts else (),
+        tuple(
+            CountLimit(Kind.RETAINED, vhost, limits.messages_max - count + 1)
+            for vhost, count in counts.items()
+            if count
+        ),
+    )
+
+
+class RetainedRoom:
+    """Room for new topics in one virtual host, while a change is decided."""
+
+    def __init__(self, limits: RetainedLimits, topics: RetainedTopics) -> None:
+        self._count_left = limits.messages_max - topics.count
+        self._bytes_left = limits.size_bytes_max - topics.size_bytes
+        self.new = 0
+        """How many topics of the change are new."""
+
+    def admits(self, topic: str, message: RetainedMessage) -> bool:
+        """Take room for a new topic, if there is any."""
+        size_bytes = size_of(topic, message)
+        if self._count_left < 1 or self._bytes_left < size_bytes:
+            return False
+        self._count_left -= 1
+        self._bytes_left -= size_bytes
+        self.new += 1
+        return True
+
+
+def remove_retained(catalogue: Catalogue, vhost_name: str, topics: Iterable[str]) -> Change:
+    """Remove what is retained under these topics of a virtual host, be it one that is being
+    deleted."""
+    vhost = catalogue.vhosts.get(vhost_name) or catalogue.doomed.get(vhost_name)
+    if vhost is None:
+        return NOTHING
+    found = ((topic, vhost.retained.find(topic)) for topic in topics)
+    facts = tuple(retained_fact(vhost_name, *each) for each in found if each[1] is not None)
+    return Change(removes=facts, rests_on=tuple(fact.name for fact in facts))
+
+
+def remove_expired(
+    catalogue: Catalogue, vhost: VirtualHost, topics: Iterable[str], now_ms: int
+) -> Change:
+    """Remove messages whose time has come, unless others have taken their places."""
+    if catalogue.vhosts.get(vhost.name) is not vhost:
+        return NOTHING
+    found = ((topic, vhost.retained.find(topic)) for topic in topics)
+    expired = [topic for topic, each in found if each is not None and not is_alive(each, now_ms)]
+    return remove_retained(catalogue, vhost.name, expired)
+
+
+def forget_retained(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
+    """Yield removals of all that a virtual host retains, some at a time."""
+    topics = (topic for topic, _ in vhost.retained)
+    while some := list(islice(topics, TOPICS_AT_ONCE)):
+        yield partial(remove_retained, catalogue, vhost.name, some)
+
+
+def retained_fact(vhost: str, topic: str, message: RetainedMessage | None) -> Fact:
+    return Fact(Kind.RETAINED, (vhost, topic), message)

@@ -1,0 +1,78 @@
+"""Retained messages of real nodes: on disk, on all nodes, and in snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from fluffle.broker.base.callbacks import answer_of
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.message import RetainedMessage
+from fluffle.broker.cluster.ports import METADATA_GROUP
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.definitions.retained import RetainedStore
+from fluffle.broker.node import Node
+from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.deadlines import soon
+
+
+async def retain(store: RetainedStore, topic: str, content: bytes | None) -> BrokerError | None:
+    """As a publisher does that waits for the answer."""
+    message = None if content is None else RetainedMessage(content, b"a", "guest", store.now_ms())
+    async with soon():
+        return await answer_of(
+            lambda answer: store.put("/", topic, message, partial(answer, None), answer)
+        )
+
+
+def store_of(node: Node) -> RetainedStore:
+    return node._services.retained
+
+
+def contents(node: Node) -> dict[str, bytes]:
+    return {topic: kept.content for topic, kept in node.catalogue.vhosts["/"].retained}
+
+
+async def restarted(node: ClusterNode) -> None:
+    await node.kill()
+    await node.start()
+
+
+async def test_a_node_that_is_alone_has_it_when_it_starts_again(tmp_path: Path) -> None:
+    config = Config(listen=ListenAddress("127.0.0.1", 0), data_dir=tmp_path)
+    node = Node(config)
+    await node.start()
+    large = bytes(1 << 20)
+    for topic, content in (("a/b", b"1"), ("a/c", b"1"), ("a/b", b"2"), ("large", large)):
+        assert await retain(store_of(node), topic, content) is None
+    assert await retain(store_of(node), "a/c", None) is None
+    await node.stop("test")
+    node = Node(replace(config))
+    await node.start()
+    assert contents(node) == {"a/b": b"2", "large": large}
+    await node.stop("test")
+
+
+async def test_all_nodes_have_it_whoever_leads_and_whoever_starts_again(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as three:
+        await until(lambda: any(node.cluster.metadata.leads for node in three))
+        leader = next(node for node in three if node.cluster.metadata.leads)
+        first, second = (node for node in three if node is not leader)
+        expected = {"a": b"2"}
+        for topic, content in (("a", b"1"), ("b", b"1"), ("a", b"2"), ("b", None)):
+            assert await retain(store_of(first.node), topic, content) is None
+        await until(lambda: all(contents(node.node) == expected for node in three))
+
+        await leader.kill()
+        assert await retain(store_of(second.node), "c", b"3") is None
+        expected["c"] = b"3"
+        await until(lambda: contents(first.node) == expected)
+        await leader.start()
+        await until(lambda: contents(leader.node) == expected)
+
+        for node in three:
+            assert node.cluster.running.host.group(METADATA_GROUP).snapshot() > 0
+        for node in three:
+            await restarted(node)
+            await until(lambda: contents(node.node) == expected)  # noqa: B023
