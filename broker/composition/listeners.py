@@ -18,6 +18,7 @@ from fluffle.broker.core.listener import Listener, MakeConnection
 from fluffle.broker.core.services import Services
 from fluffle.broker.process.sockets import cannot_listen
 from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def amqp_connections(services: Services) -> MakeConnection:
     """What makes connections of AMQP 0-9-1."""
-    return partial(Connection, services)
+    return partial(Connection, services, EVENT_HANDLERS)
 
 
 CONNECTIONS: Mapping[str, Callable[[Services], MakeConnection]] = {"amqp": amqp_connections}

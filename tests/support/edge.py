@@ -33,6 +33,7 @@ from fluffle.broker.observability.statistics.sampler import SampleTimer
 from fluffle.broker.observability.statistics.statistics import Statistics
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.routing.changes import have_own
 from fluffle.broker.runtime.runtime import Runtime
@@ -233,7 +234,7 @@ class Client:
     def __init__(self, edge: Edge, ends: Mapping[str, object]) -> None:
         self.edge = edge
         self.transport = FakeTransport(edge.scheduler, ends)
-        self.connection = Connection(edge.services)
+        self.connection = Connection(edge.services, EVENT_HANDLERS)
         self.heartbeat_count = 0
         self._arrivals: deque[Arrival] = deque()
         self._parsed_writes = 0

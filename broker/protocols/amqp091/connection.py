@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol, cast
 
+from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import admission
+from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.connections import NO_ANSWER, Deadlines
 from fluffle.broker.core.input_queue import InputQueue
 from fluffle.broker.core.login import HANDSHAKE, expect_login
@@ -34,7 +36,6 @@ from fluffle.broker.process.sockets import (
     is_unix,
     shown_address,
 )
-from fluffle.broker.protocols.amqp091 import connection_methods
 from fluffle.broker.protocols.amqp091.channel import (
     AmqpSession,
     Channel,
@@ -43,8 +44,6 @@ from fluffle.broker.protocols.amqp091.channel import (
     close_for,
 )
 from fluffle.broker.protocols.amqp091.channels import Channels
-from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
-from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS
 from fluffle.broker.queues.publish_target import PublishTarget
 from fluffle.broker.runtime.commits import WaitingCall
 from fluffle.protocol.events import MethodReceived, Publishes, Violation, method_ids
@@ -67,6 +66,13 @@ off."""
 
 MISSED_HEARTBEATS = "missed heartbeats from client"
 
+CLOSE_WAIT_S_MAX = 30
+"""RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
+
+BROKEN_WAIT_S = 3
+"""As RabbitMQ, for who sent what is no frame: nothing behind it can be read, so no answer comes,
+and there is only the time to read what we said."""
+
 NO_IDS = (0, 0)
 
 DECLARING = (40, 50)
@@ -76,6 +82,44 @@ READING = ((60, 20), (60, 70))
 """… and basic.consume and basic.get."""
 
 logger = logging.getLogger(__name__)
+
+
+class ConnectionState(Enum):
+    """Where a connection stands; it only moves on.  The values are RabbitMQ's words for it."""
+
+    HEADER = "pre_init"
+    START = "starting"
+    SECURE = "securing"
+    TUNE = "tuning"
+    OPEN = "opening"
+    RUNNING = "running"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+def state_of(phase: ConnectionState, alarms: Alarms, holds: Callable[[str], bool]) -> str:
+    """What RabbitMQ calls it: `blocking` is who would be blocked if he published."""
+    if phase is not ConnectionState.RUNNING:
+        return str(phase.value)
+    if holds("alarm"):
+        return "blocked"
+    if alarms.reason:
+        return "blocking"
+    return "flow" if holds("flow") or holds("disk") else "running"
+
+
+class AmqpHandshake(Handshake):
+    """Handshake of AMQP, with what else the client can do."""
+
+    __slots__ = ("capabilities",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.capabilities: frozenset[str] = frozenset()
+
+    @property
+    def wants_blocked(self) -> bool:
+        return "connection.blocked" in self.capabilities
 
 
 class ChannelRules:
@@ -105,18 +149,24 @@ class Connection(asyncio.Protocol):
     `InputHandler` of its input, and the `Waiter` of what concerns all of it."""
 
     number = WHOLE_CONNECTION
-    event_handlers = EVENT_HANDLERS
     waiting_rules = ChannelRules()
     client_errors = (BrokerError, ProtocolError)
     kind = "network"
     protocol = "AMQP 0-9-1"
 
-    def __init__(self, services: Services, forwarded: ForwardedConnection | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        event_handlers: Mapping[type, Callable[..., int]],
+        forwarded: ForwardedConnection | None = None,
+    ) -> None:
+        """`event_handlers`: those of `event_handlers`, which stand above this file."""
         self.services = services
+        self.event_handlers = event_handlers
         self._forwarded = forwarded
         """For whom a proxy made this connection."""
         self.phase = ConnectionState.HEADER
-        self.handshake = connection_methods.AmqpHandshake()
+        self.handshake = AmqpHandshake()
         self.name = ""
         self.is_from_loopback = False
         self.certificate: PeerCertificate = {}
@@ -389,9 +439,7 @@ class Connection(asyncio.Protocol):
     @property
     def state(self) -> str:
         """RabbitMQ's word for what it is doing, and for why it is not read."""
-        return connection_methods.state_of(
-            self.phase, self.services.alarms, self._read_control.holds
-        )
+        return state_of(self.phase, self.services.alarms, self._read_control.holds)
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -447,7 +495,7 @@ class Connection(asyncio.Protocol):
     def _part_in_time(self) -> None:
         """Give the peer its time to answer, or to read what is left for it."""
         can_answer = not self._reader.is_broken
-        wait_s = connection_methods.close_wait_s(self.heartbeat_s, can_answer=can_answer)
+        wait_s = close_wait_s(self.heartbeat_s, can_answer=can_answer)
         self.deadlines.give("close", wait_s, NO_ANSWER)
 
     def _on_blocked(self, reason: str) -> None:
@@ -461,6 +509,12 @@ class Connection(asyncio.Protocol):
 def ids_of(occurrence: Occurrence) -> tuple[int, int]:
     """Class and method, for errors about it."""
     return occurrence.ids if isinstance(occurrence, DecodedMethod) else method_ids(occurrence)
+
+
+def close_wait_s(heartbeat_s: int, *, can_answer: bool) -> int:
+    """How long a client has to answer our close, and to read it."""
+    wait_s = min(heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
+    return wait_s if can_answer else min(wait_s, BROKEN_WAIT_S)
 
 
 BEATS_PER_INTERVAL = 2

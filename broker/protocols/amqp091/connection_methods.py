@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fluffle.broker.access.access import LoginRefused
 from fluffle.broker.access.users import User, user_name
-from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import (
     AccessRefused,
     BrokerError,
@@ -28,7 +25,6 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.logs import event
 from fluffle.broker.core import login
 from fluffle.broker.core.admission import admit
-from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.consumer import deliver_ready
 from fluffle.broker.core.login import (
     EXTERNAL,
@@ -41,6 +37,7 @@ from fluffle.broker.core.login import (
 )
 from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, raising
 from fluffle.broker.protocols.amqp091.channel import AmqpSession, DecodedMethod, once_settled
+from fluffle.broker.protocols.amqp091.connection import Connection, ConnectionState
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection as Methods
@@ -49,59 +46,10 @@ from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.types import Field, FieldTable
 from fluffle.protocol.wire import read_fields
 
-if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.connection import Connection
-
-
 HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
 """The header of AMQP 0-9: RabbitMQ takes it for 0-9-1."""
 
-CLOSE_WAIT_S_MAX = 30
-"""RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
-
-BROKEN_WAIT_S = 3
-"""As RabbitMQ, for who sent what is no frame: nothing behind it can be read, so no answer comes,
-and there is only the time to read what we said."""
-
 logger = logging.getLogger(__name__)
-
-
-class ConnectionState(Enum):
-    """Where a connection stands; it only moves on.  The values are RabbitMQ's words for it."""
-
-    HEADER = "pre_init"
-    START = "starting"
-    SECURE = "securing"
-    TUNE = "tuning"
-    OPEN = "opening"
-    RUNNING = "running"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-def state_of(phase: ConnectionState, alarms: Alarms, holds: Callable[[str], bool]) -> str:
-    """What RabbitMQ calls it: `blocking` is who would be blocked if he published."""
-    if phase is not ConnectionState.RUNNING:
-        return str(phase.value)
-    if holds("alarm"):
-        return "blocked"
-    if alarms.reason:
-        return "blocking"
-    return "flow" if holds("flow") or holds("disk") else "running"
-
-
-class AmqpHandshake(Handshake):
-    """Handshake of AMQP, with what else the client can do."""
-
-    __slots__ = ("capabilities",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.capabilities: frozenset[str] = frozenset()
-
-    @property
-    def wants_blocked(self) -> bool:
-        return "connection.blocked" in self.capabilities
 
 
 def start(connection: Connection) -> None:
@@ -311,12 +259,6 @@ def refuse_untimely(phase: ConnectionState, channel: int) -> None:
             ReplyCode.UNEXPECTED_FRAME, f"channels have to wait in connection state {phase.value}"
         )
     raise ChannelError(f"unexpected method in connection state {phase.value}")
-
-
-def close_wait_s(heartbeat_s: int, *, can_answer: bool) -> int:
-    """How long a client has to answer our close, and to read it."""
-    wait_s = min(heartbeat_s or CLOSE_WAIT_S_MAX, CLOSE_WAIT_S_MAX)
-    return wait_s if can_answer else min(wait_s, BROKEN_WAIT_S)
 
 
 def capabilities_of(client_properties: FieldTable) -> frozenset[str]:

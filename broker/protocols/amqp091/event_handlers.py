@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fluffle.broker.core.input_queue import COST_BYTES, EVENT_COST, TURN_COST_MAX, LongEvent
 from fluffle.broker.core.pending_requests import DeferredEvent
@@ -26,6 +25,7 @@ from fluffle.broker.protocols.amqp091.channel import (
     once_settled,
 )
 from fluffle.broker.protocols.amqp091.channels import VOUCHING
+from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes, take_in_steps
 from fluffle.protocol.events import (
     Acks,
@@ -40,9 +40,6 @@ from fluffle.protocol.methods import Method, decode_method, decode_method_in_ste
 from fluffle.protocol.properties import OUTLINED_BYTES_MAX
 from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.steps import Steps, Unfinished
-
-if TYPE_CHECKING:
-    from fluffle.broker.protocols.amqp091.connection import Connection
 
 
 def on_header(connection: Connection, occurrence: HeaderReceived) -> int:

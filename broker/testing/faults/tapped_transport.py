@@ -30,8 +30,11 @@ from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.process.environment import BACKLOG, ListeningServer
 from fluffle.broker.process.sockets import Acceptor
-from fluffle.broker.protocols.amqp091.connection import WRITE_BUFFER_BYTES_MAX, Connection
-from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
+from fluffle.broker.protocols.amqp091.connection import (
+    WRITE_BUFFER_BYTES_MAX,
+    Connection,
+    ConnectionState,
+)
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 INTRODUCING = (ConnectionState.HEADER, ConnectionState.START)

@@ -18,6 +18,7 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.process.environment import Accept, ListeningServer, accept
 from fluffle.broker.process.sockets import listening_socket
 from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
+from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection, encode_method
 from tests.support.edge import Edge
@@ -51,7 +52,7 @@ class AmqpListener(Listener):
 
     def __init__(self, services: Services, accept: Accept, **options: float) -> None:
         super().__init__(services.connections, accept, **options)
-        self._make = partial(ServerConnection, services)
+        self._make = partial(ServerConnection, services, EVENT_HANDLERS)
 
     async def listen_amqp(self, host: str, port: int) -> tuple[str, int]:
         return await self.listen(self._make, host, port)

@@ -12,12 +12,13 @@ from fluffle.broker.core.connections import forced_close
 from fluffle.broker.protocols.amqp091 import subscription
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.channels import HANDLERS
-from fluffle.broker.protocols.amqp091.connection import UNHEARD_BYTES_MAX
-from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
-from fluffle.broker.protocols.amqp091.connection_methods import (
+from fluffle.broker.protocols.amqp091.connection import (
     BROKEN_WAIT_S,
     CLOSE_WAIT_S_MAX,
+    UNHEARD_BYTES_MAX,
 )
+from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
+from fluffle.broker.protocols.amqp091.event_handlers import EVENT_HANDLERS
 from fluffle.protocol.methods import (
     Basic,
     Connection,
@@ -435,7 +436,7 @@ def test_a_peer_that_is_gone_before_it_is_accepted_logs_in_from_nowhere(
 def test_a_header_makes_nobody_local_who_is_not(real: str, source: str, is_local: bool) -> None:
     edge = Edge()
     connection = ServerConnection(
-        edge.services, ForwardedConnection((source, 1), ("127.0.0.1", 5672))
+        edge.services, EVENT_HANDLERS, ForwardedConnection((source, 1), ("127.0.0.1", 5672))
     )
     FakeTransport(edge.scheduler, {"peername": (real, 2)}).connect(connection)
     assert connection.name.startswith(f"{source}:1 -> ")
@@ -445,7 +446,7 @@ def test_a_header_makes_nobody_local_who_is_not(real: str, source: str, is_local
 def test_who_is_gone_behind_a_header_is_not_local() -> None:
     edge = Edge()
     connection = ServerConnection(
-        edge.services, ForwardedConnection(("127.0.0.1", 1), ("127.0.0.1", 5672))
+        edge.services, EVENT_HANDLERS, ForwardedConnection(("127.0.0.1", 1), ("127.0.0.1", 5672))
     )
     transport = FakeTransport(edge.scheduler, {"peername": None})
     transport.connect(connection)

@@ -10,10 +10,10 @@ import pytest
 
 from fluffle.broker.config.config import Limits
 from fluffle.broker.core.connections import NOT_LOGGED_IN, Connections
+from fluffle.broker.protocols.amqp091.connection import ConnectionState
 from fluffle.broker.protocols.amqp091.connection_methods import (
     HEADER_0_9,
     PHASES,
-    ConnectionState,
     capabilities_of,
     text_of,
 )

@@ -7,8 +7,11 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker.protocols.amqp091.connection import WRITE_BUFFER_BYTES_MAX, Connection
-from fluffle.broker.protocols.amqp091.connection_methods import ConnectionState
+from fluffle.broker.protocols.amqp091.connection import (
+    WRITE_BUFFER_BYTES_MAX,
+    Connection,
+    ConnectionState,
+)
 from fluffle.broker.testing.faults.tapped_transport import TappedConnection
 
 
