@@ -10,6 +10,7 @@ from fluffle.broker.admin.statistics import ages_asked, channel_details
 from fluffle.broker.admin.users import check_exist
 from fluffle.broker.base.errors import ConnectionForced, NotFound, PreconditionFailed, SyntaxFailure
 from fluffle.broker.core.client import (
+    WITHOUT_CHANNELS,
     channel_name,
     channel_row,
     connection_row,
@@ -137,6 +138,26 @@ def list_connections(
     )
 
 
+def list_of_protocol(context: NodeContext, *, protocol: str) -> Rows:
+    """Those whose protocol's name begins so, with what only such clients have."""
+    past = ages_asked(None)
+    for connection in context.connections:
+        if connection.session is not None and connection.protocol.startswith(protocol):
+            row = full_connection_row(context, connection, past)
+            yield {**row, **traffic_of(connection), **connection.protocol_row}
+
+
+def traffic_of(connection: ListedClient) -> Row:
+    """What has gone over a connection, by RabbitMQ's names, also where nobody counts rates."""
+    return {
+        "recv_oct": connection.read_bytes,
+        "recv_cnt": connection.reads,
+        "send_oct": connection.written_bytes,
+        "send_cnt": connection.writes,
+        "send_pend": connection.unwritten_bytes,
+    }
+
+
 def given(**arguments: str | None) -> Row:
     """Those that are."""
     return {name: value for name, value in arguments.items() if value is not None}
@@ -195,6 +216,7 @@ def list_channels(
         full_channel_row(context, each, channel, past, alone=name is not None)
         for each, channel in channels(context)
         if name in (None, channel_name(each, channel))
+        and channel.number != WITHOUT_CHANNELS
         and connection in (None, each.name)
         and vhost in (None, channel.session.vhost.name)
     )
@@ -223,6 +245,7 @@ def list_consumers(
 
 READS: Mapping[str, Callable[..., Any]] = {
     "connections.list": list_connections,
+    "connections.of_protocol": list_of_protocol,
     "channels.list": list_channels,
     "consumers.list": list_consumers,
 }

@@ -47,6 +47,11 @@ PLUGINS: Mapping[str, str] = {
     "management": "rabbitmq_management",
     "metrics": "rabbitmq_prometheus",
 }
+CLIENT_PLUGINS: Mapping[str, tuple[str, ...]] = {
+    "mqtt": ("rabbitmq_mqtt",),
+    "web-mqtt": ("rabbitmq_mqtt", "rabbitmq_web_mqtt"),
+}
+"""By the protocol that is spoken where clients come in."""
 ALWAYS_ENABLED = (
     "rabbitmq_consistent_hash_exchange",
     "rabbitmq_delayed_message_exchange",
@@ -205,9 +210,11 @@ def contexts(context: NodeContext) -> Iterator[Row]:
 
 def enabled_plugins(context: NodeContext) -> list[str]:
     """Those of RabbitMQ that stand for what is on here."""
-    asked = [plugin for name, plugin in PLUGINS.items() if name in context.addresses]
+    asked = {plugin for name, plugin in PLUGINS.items() if name in context.addresses}
+    kinds = filter(None, map(kind_of, context.addresses))
+    asked |= {plugin for kind in kinds for plugin in CLIENT_PLUGINS.get(kind.protocol, ())}
     if context.config.event_exchange:
-        asked.append("rabbitmq_event_exchange")
+        asked.add("rabbitmq_event_exchange")
     return sorted((*ALWAYS_ENABLED, *asked))
 
 

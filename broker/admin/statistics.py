@@ -20,7 +20,7 @@ from fluffle.broker.access.limits import LimitedResource
 from fluffle.broker.admin.all_nodes import rows as rows_everywhere
 from fluffle.broker.admin.context import NodeContext, Row, Rows
 from fluffle.broker.base.errors import SyntaxFailure
-from fluffle.broker.core.client import channel_name
+from fluffle.broker.core.client import WITHOUT_CHANNELS, channel_name
 from fluffle.broker.observability.statistics.report import (
     SAMPLES_MAX,
     SampleWindow,
@@ -226,7 +226,7 @@ def clients_of(context: NodeContext) -> tuple[Counter[str], Counter[str]]:
     for connection in context.connections.listed:
         for channel in connection.channels:
             vhost = channel.session.vhost.name
-            channels[vhost] += 1
+            channels[vhost] += channel.number != WITHOUT_CHANNELS
             consumers[vhost] += len(channel.subscriptions)
     return channels, consumers
 
@@ -244,7 +244,7 @@ def age_of(numbers: list[int] | None) -> SampleWindow | None:
 def channel_details(context: NodeContext, client: Client, channel: SessionChannel) -> Row:
     """Which channel it is, and whose."""
     return {
-        "name": channel_name(client, channel),
+        "name": channel_name(client, channel) if channel.number else "",
         "number": channel.number,
         "node": context.config.node_name,
         "user": channel.session.user.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fluffle.broker.queues.queue_api import Consumer
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.queue_api import SharedCredit
     from fluffle.broker.vhosts.vhost import VirtualHost
     from fluffle.protocol.proxy import Address
+
+WITHOUT_CHANNELS = 0
+"""Number of the one channel of a client whose protocol has none: nobody lists, counts or limits
+it."""
 
 
 class Handshake:
@@ -55,7 +59,12 @@ class Client(Protocol):
 
     @property
     def kind(self) -> str:
-        """RabbitMQ's word: "network" for a connection, "direct" for a request."""
+        """RabbitMQ's word: "network" for a connection with channels, "direct" for a request; empty
+        for a connection without them."""
+
+    @property
+    def protocol(self) -> str:
+        """As RabbitMQ names it: "AMQP 0-9-1"."""
 
     @property
     def name(self) -> str:
@@ -125,16 +134,16 @@ class ListedClient(Client, Protocol):
         """The client's, if it has been verified."""
 
     @property
-    def protocol(self) -> str:
-        """As RabbitMQ names it: "AMQP 0-9-1"."""
-
-    @property
     def session(self) -> ClientSession | None:
         """Its session, from its login until it ends."""
 
     @property
     def channels(self) -> Iterable[ClientChannel]:
         """Those that are open."""
+
+    @property
+    def protocol_row(self) -> Mapping[str, Any]:
+        """What only its protocol has, by RabbitMQ's names of that."""
 
     @property
     def state(self) -> str:
@@ -211,7 +220,7 @@ class SessionChannel(Protocol):
 
     @property
     def number(self) -> int:
-        """Number among the channels of the client, from 1 on."""
+        """Number among the channels of the client, from 1 on; or `WITHOUT_CHANNELS`."""
 
     @property
     def session(self) -> ClientSession: ...
@@ -247,8 +256,13 @@ class ClientChannel(ObservedChannel, Protocol):
 
 
 def channel_name(client: Client, channel: SessionChannel) -> str:
-    """Name of a channel, as RabbitMQ shows it."""
-    return f"{client.name} ({channel.number})"
+    """Name of a channel, as RabbitMQ shows it; or whose it is that is none."""
+    return f"{client.name} ({channel.number})" if channel.number else client.name
+
+
+def listed_channels(connection: ListedClient) -> Iterator[ClientChannel]:
+    """The channels of a client, without one that its protocol does not have."""
+    return (channel for channel in tuple(connection.channels) if channel.number)
 
 
 def whose(connection: ListedClient) -> dict[str, str]:
@@ -270,20 +284,27 @@ def connection_row(node: str, connection: ListedClient) -> dict[str, Any]:
         "node": node,
         "user_provided_name": handshake.client_name,
         "state": connection.state,
-        "channels": sum(1 for _channel in connection.channels),
         "peer_host": peer_host,
         "peer_port": peer_port,
         "host": host,
         "port": port,
         "ssl": connection.is_encrypted,
-        "type": connection.kind,
         "protocol": connection.protocol,
         "auth_mechanism": handshake.mechanism,
         "connected_at": handshake.connected_at_ms,
         "timeout": connection.heartbeat_s,
         "channel_max": handshake.channels_max,
         "frame_max": handshake.frame_bytes_max,
+        **channels_row(connection),
     }
+
+
+def channels_row(connection: ListedClient) -> dict[str, Any]:
+    """What RabbitMQ tells only of clients whose protocol has channels."""
+    if not connection.kind:
+        return {}
+    channels = sum(1 for _channel in listed_channels(connection))
+    return {"type": connection.kind, "channels": channels}
 
 
 def channel_row(node: str, connection: ListedClient, channel: ClientChannel) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class ClientEvents:
             **(DIRECT_CLIENT if connection.kind == DIRECT else agreed_with(connection)),
             "user": session.user.name,
             "vhost": session.vhost.name,
-            "type": connection.kind,
+            **({"type": connection.kind} if connection.kind else {}),
             "connected_at": self.announcer.now_ms(),
             ACTOR: session.user.name,
         }
@@ -97,6 +97,8 @@ class ClientEvents:
     def channel_opened(self, channel: ObservedChannel) -> None:
         """Its messages are not announced."""
         session, number = channel.session, channel.number
+        if not number:
+            return
         headers = {
             "pid": pid(session.owner, number),
             "connection": pid(session.owner),
@@ -113,6 +115,8 @@ class ClientEvents:
 
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         session = channel.session
+        if not channel.number:
+            return
         headers = {
             "pid": pid(session.owner, channel.number),
             "consumer_count": consumer_count,
@@ -193,6 +197,13 @@ def agreed_with(connection: Client) -> EventHeaders:
     }
 
 
+def erlang_version(protocol: str) -> str:
+    """Return the name of a protocol with its version as RabbitMQ's events have it."""
+    name, _, version = protocol.rpartition(" ")
+    numbers = "{" + version.replace("-", ",") + "}"
+    return numbers if name == "AMQP" else f"{{'{name}',{numbers}}}"
+
+
 def login(connection: Client, mechanism: str, name: str) -> EventHeaders:
     if connection.kind == DIRECT:
         return {"name": name, "connection_type": DIRECT}
@@ -212,7 +223,7 @@ def ends(connection: Client) -> EventHeaders:
         "host": octets(host),
         "peer_host": octets(peer_host),
         "peer_port": peer_port,
-        "protocol": "{0,9,1}",
+        "protocol": erlang_version(connection.protocol),
         "ssl": connection.is_encrypted,
     }
 

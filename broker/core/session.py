@@ -176,12 +176,14 @@ class Session:
         self.facts.clear()
 
     def open_channel(self, channel: ObservedChannel) -> ChannelObserver | None:
-        """Count a channel, and show it to observers; what sees its messages, if anything does.
+        """Count a channel, unless the protocol has none, and show it to observers; what sees its
+        messages, if anything does.
 
         What one of them raises; then it is not open.
         """
-        self.access.usage.channel_opened(self.user.name)
-        self.traffic.channels_opened += 1
+        if channel.number:
+            self.access.usage.channel_opened(self.user.name)
+            self.traffic.channels_opened += 1
         found: list[ChannelObserver | None] = []
         try:
             for observer in self.observers:
@@ -201,8 +203,9 @@ class Session:
     def _end_channel(
         self, channel: ObservedChannel, consumer_count: int, observers: Sequence[Observer]
     ) -> None:
-        self.access.usage.channel_closed(self.user.name)
-        self.traffic.channels_closed += 1
+        if channel.number:
+            self.access.usage.channel_closed(self.user.name)
+            self.traffic.channels_closed += 1
         for observer in observers:
             call_listener(partial(observer.channel_closed, channel, consumer_count))
 

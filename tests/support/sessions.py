@@ -15,6 +15,7 @@ class FakeClient:
     name = "127.0.0.1:40000 -> 127.0.0.1:5672"
     ends = ("127.0.0.1", 40_000), ("127.0.0.1", 5672)
     kind = "network"
+    protocol = "AMQP 0-9-1"
     is_encrypted = False
     heartbeat_s = read_bytes = written_bytes = 0
     close_reason = "done"

@@ -87,6 +87,8 @@ PLUGINS: Mapping[str, str] = {
     "rabbitmq_management": "served where --management says",
     "rabbitmq_management_agent": "a part of it",
     "rabbitmq_prometheus": "served where --metrics says",
+    "rabbitmq_mqtt": "served where --mqtt says",
+    "rabbitmq_web_mqtt": "served where --mqtt-ws says",
     "rabbitmq_peer_discovery_common": "--peers",
     "rabbitmq_peer_discovery_k8s": "--discover, by DNS",
     "rabbitmq_event_exchange": "switched on by --event-exchange",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fluffle.broker.cli.client import VOLUMES, close_everywhere, rows_everywhere, with_volumes
 from fluffle.broker.cli.output import Row
@@ -36,6 +36,8 @@ class ListingVerb:
     is_of_vhost: bool = True
     is_of_node: bool = False
     """Whether each node knows its own alone."""
+    protocol: str = ""
+    """What the name of the protocol begins with, where those of one are listed."""
 
 
 UNNAMED: Mapping[str, str] = {}
@@ -79,6 +81,22 @@ CONNECTIONS = ListingVerb(
     is_of_vhost=False,
     is_of_node=True,
 )  # fmt: skip
+MQTT_CONNECTIONS = ListingVerb(
+    "connections.of_protocol",
+    ("client_id", "conn_name"),
+    (
+        "clean_sess", "connection_state", "exchange", "host", "messages_unacknowledged",
+        "messages_unconfirmed", "peer_host", "peer_port", "pid", "port", "prefetch", "protocol",
+        "recv_cnt", "recv_oct", "send_cnt", "send_oct", "send_pend", "ssl", "ssl_cipher",
+        "ssl_hash", "ssl_key_exchange", "ssl_login_name", "ssl_protocol", "user",
+        "user_property", "vhost", "will_msg",
+    ),
+    {"conn_name": "name", "pid": "name", "connection_state": "state"},
+    is_of_vhost=False,
+    is_of_node=True,
+    protocol="MQTT",
+)  # fmt: skip
+WEB_MQTT_CONNECTIONS = replace(MQTT_CONNECTIONS, protocol="Web MQTT")
 CHANNELS = ListingVerb(
     "channels.list",
     ("pid", "user", "consumer_count", "messages_unacknowledged"),
@@ -115,6 +133,8 @@ def columns_of(inventory: ListingVerb, call: Invocation) -> Sequence[str]:
 
 def listed(inventory: ListingVerb, call: Invocation) -> RowTable:
     where = {"vhost": call.vhost} if inventory.is_of_vhost else {}
+    if inventory.protocol:
+        where["protocol"] = inventory.protocol
     name, client = inventory.control_verb, call.client
     is_of_node = inventory.is_of_node
     rows = rows_everywhere(client, name, **where) if is_of_node else client.rows(name, **where)
@@ -130,7 +150,7 @@ def shown(inventory: ListingVerb, call: Invocation, rows: Iterator[Row]) -> Iter
         is_down = row.get("state") in ("down", "minority", "crashed")
         if (call.has("online") and is_down) or (call.has("offline") and not is_down):
             continue
-        if inventory is CONNECTIONS and row["type"] == "direct":
+        if inventory is CONNECTIONS and row.get("type") == "direct":
             continue  # RabbitMQ's lists have those of sockets
         if row.get("type") == "classic" and row["members"] is None:
             row |= {"leader": row["node"], "members": [row["node"]]}
@@ -149,6 +169,7 @@ def verb(inventory: ListingVerb, banner: str, note: str = "", **options: str) ->
     )
 
 
+MQTT_NOTE = "`pid` is the name of the connection, and there is no `retainer_pid`"
 PID = "`pid` is a name, since there are no Erlang processes"
 
 VERBS: Mapping[str, Verb] = {
@@ -161,6 +182,10 @@ VERBS: Mapping[str, Verb] = {
     "list_exchanges": verb(EXCHANGES, "Listing exchanges for vhost {vhost} ..."),
     "list_bindings": verb(BINDINGS, "Listing bindings for vhost {vhost}..."),
     "list_connections": verb(CONNECTIONS, "Listing connections ...", PID),
+    "list_mqtt_connections": verb(MQTT_CONNECTIONS, "Listing MQTT connections ...", MQTT_NOTE),
+    "list_web_mqtt_connections": verb(
+        WEB_MQTT_CONNECTIONS, "Listing Web MQTT connections ...", MQTT_NOTE
+    ),
     "list_channels": verb(CHANNELS, "Listing channels ...", PID),
     "list_consumers": verb(CONSUMERS, "Listing consumers in vhost {vhost} ...", PID),
 }  # fmt: skip

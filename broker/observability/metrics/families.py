@@ -19,7 +19,7 @@ from fluffle.broker.alarms.alarms import free_bytes, resident_bytes
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
-from fluffle.broker.core.client import ClientChannel, channel_name
+from fluffle.broker.core.client import ClientChannel, channel_name, listed_channels
 from fluffle.broker.core.services import Services
 from fluffle.broker.observability.metrics.tables import (
     COUNTER,
@@ -313,13 +313,13 @@ class ObjectTables:
 
     def _connections(self) -> Iterator[Reading]:
         for connection in self._services.connections:
-            channels = sum(1 for _ in connection.channels)
+            channels = sum(1 for _ in listed_channels(connection))
             yield Reading({"channel": text_of(connection.name)}, (channels,))
 
     def _channels(self) -> Iterator[Reading | None]:
         for connection in self._services.connections:
             yield None
-            for channel in tuple(connection.channels):
+            for channel in listed_channels(connection):
                 name = text_of(channel_name(connection, channel))
                 yield Reading({"channel": name}, channel_values(channel))
 
@@ -533,6 +533,6 @@ class CountedTables:
         self._statistics.counters.enter_all()
         channels = self._statistics.observer.channels
         for connection in self._services.connections:
-            for channel in tuple(connection.channels):
+            for channel in listed_channels(connection):
                 if (counted := channels.get(channel)) is not None:
                     yield connection, channel, counted

@@ -12,7 +12,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
@@ -153,6 +154,7 @@ class Connection(asyncio.Protocol):
     client_errors = (BrokerError, ProtocolError)
     kind = "network"
     protocol = "AMQP 0-9-1"
+    protocol_row: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

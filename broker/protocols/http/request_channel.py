@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fluffle.broker.access.users import User
 from fluffle.broker.admin.local_client import in_time
@@ -95,6 +95,7 @@ class HttpClient:
     """All as RabbitMQ says of those who ask its management."""
     tls = None
     certificate: PeerCertificate = MappingProxyType({})
+    protocol_row: Mapping[str, Any] = MappingProxyType({})
     state = "running"
     heartbeat_s = read_bytes = written_bytes = reads = writes = unwritten_bytes = 0
 

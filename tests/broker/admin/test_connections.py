@@ -9,6 +9,7 @@ import pytest
 from fluffle.broker.admin.connections import consumer_timeout_ms
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher
+from fluffle.broker.core.client import WITHOUT_CHANNELS
 from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED
@@ -378,3 +379,48 @@ def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
     assert (channel["publishes"], channel["deliveries"]) == ([1], [])
     refusal = desk.refusal("connections.list", ages={**ages, "data_rates_age": "9999"})
     assert refusal == "SYNTAX_ERROR: Invalid range parameters: age 9999, incr 5"
+
+
+def without_channels(desk: VerbHarness) -> Connection:
+    """Somebody as a client of a protocol that has no channels: one consumer of one queue."""
+    client = desk.edge.connect()
+    client.declare("q")
+    client.consume("q", tag="mqtt")
+    connection = client.connection
+    assert isinstance(connection, Connection)
+    (channel,) = connection.channels
+    channel.number = WITHOUT_CHANNELS
+    for name, value in {
+        "kind": "",
+        "protocol": "MQTT 5-0",
+        "protocol_row": {"client_id": "meter"},
+    }.items():
+        setattr(connection, name, value)
+    return connection
+
+
+def test_a_client_whose_protocol_has_no_channels_is_listed_without() -> None:
+    desk = VerbHarness()
+    connection = without_channels(desk)
+    (row,) = desk.rows("connections.list")
+    assert not {"type", "channels", "client_id"} & row.keys(), "as with RabbitMQ"
+    assert desk.rows("channels.list") == []
+    (consumer,) = desk.rows("consumers.list")
+    details = consumer["channel_details"]
+    assert (details["name"], details["number"]) == ("", 0)
+    assert details["connection_name"] == consumer["channel"] == connection.name
+    (counts,) = desk.rows("statistics.vhosts")
+    assert (counts["channels"], counts["consumers"]) == (0, 1)
+
+
+def test_clients_of_a_protocol_are_listed_with_what_only_that_has() -> None:
+    desk = VerbHarness()
+    connection = without_channels(desk)
+    desk.edge.connect()
+    (row,) = desk.rows("connections.of_protocol", protocol="MQTT")
+    assert (row["name"], row["client_id"]) == (connection.name, "meter")
+    assert row["recv_oct"] == connection.read_bytes > 0
+    assert row["recv_cnt"] > 0 < row["send_oct"]
+    assert desk.rows("connections.of_protocol", protocol="Web MQTT") == []
+    desk.edge.accept()
+    assert len(desk.rows("connections.of_protocol", protocol="AMQP")) == 1, "who has logged in"

@@ -11,7 +11,7 @@ import pytest
 
 from fluffle.broker.admin import nodes
 from fluffle.broker.admin.local_client import answer_of
-from fluffle.broker.admin.nodes import memory
+from fluffle.broker.admin.nodes import enabled_plugins, memory
 from fluffle.broker.admin.threads import in_thread
 from fluffle.broker.base.errors import BrokerFailed
 from tests.broker.admin.verb_harness import VerbHarness
@@ -91,6 +91,20 @@ def test_where_it_listens() -> None:
             "socket_opts": {},
         }
     ]
+
+
+def test_plugins_stand_for_what_clients_speak_here(tmp_path: Path) -> None:
+    context = VerbHarness(tmp_path).context
+
+    def enabled(*names: str) -> set[str]:
+        addresses = dict.fromkeys(names, ("127.0.0.1", 1))
+        plugins = enabled_plugins(context._replace(addresses=addresses))
+        return {each for each in plugins if "mqtt" in each or "management" in each}
+
+    assert enabled("amqp") == set()
+    assert enabled("amqp", "management", "mqtt-2") == {"rabbitmq_management", "rabbitmq_mqtt"}
+    assert enabled("mqtts") == {"rabbitmq_mqtt"}
+    assert enabled("mqtt-wss") == {"rabbitmq_mqtt", "rabbitmq_web_mqtt"}
 
 
 async def test_the_parts_of_memory_make_the_whole(tmp_path: Path) -> None:

@@ -157,6 +157,10 @@ def test_lists_by_columns_and_formats(node: RunningNode) -> None:
     name = said(node, "list_connections", "pid", "-s").strip()
     assert f"{name} (1)\tguest\t1\t1" in said(node, "list_channels")
     assert "q\t" in said(node, "list_consumers")
+    for verb, protocol in (("mqtt", "MQTT"), ("web_mqtt", "Web MQTT")):
+        listed = said(node, f"list_{verb}_connections")
+        assert listed == f"Listing {protocol} connections ...\n"
+        assert ctl(node, f"list_{verb}_connections", "channels").exit_code == USAGE
     assert ctl(node, "list_queues", "nosuch").exit_code == USAGE
     assert said(node, "purge_queue", "q") == "Purging queue 'q' in vhost '/' ...\n"
     assert ctl(node, "purge_queue", "nosuch").exit_code == DATA
@@ -359,7 +363,7 @@ def test_plugins_are_built_in(node: RunningNode) -> None:
     ):
         assert plugins(*words).exit_code == 0, words
     for verb in ("enable", "is_enabled"):
-        assert plugins(verb, "rabbitmq_mqtt").exit_code == UNAVAILABLE
+        assert plugins(verb, "rabbitmq_stomp").exit_code == UNAVAILABLE
 
 
 def test_quorum_queues(node: RunningNode) -> None:

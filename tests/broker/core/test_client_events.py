@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from fluffle.broker.access.limits import UserLimits, VhostLimits
+from fluffle.broker.access.limits import LimitedResource, UserLimits, VhostLimits
 from fluffle.broker.access.passwords import SHA256, hashed
 from fluffle.broker.access.users import User
-from fluffle.broker.core.client_events import AlarmEvents, octets
+from fluffle.broker.core.client import WITHOUT_CHANNELS
+from fluffle.broker.core.client_events import AlarmEvents, erlang_version, octets
+from fluffle.broker.core.session import Session
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, PublishingMetadata
 from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.methods import (
@@ -22,6 +24,7 @@ from fluffle.protocol.methods import (
 from fluffle.protocol.properties import Properties, decode_properties
 from tests.support.definitions import Editor
 from tests.support.edge import Client, Edge, start_ok
+from tests.support.sessions import session_of
 
 ACTOR = "user_who_performed_action"
 
@@ -366,3 +369,37 @@ def test_addresses_are_shown_as_numbers() -> None:
     assert octets("127.0.0.1") == "{127,0,0,1}"
     assert octets("::1") == "{0,0,0,0,0,0,0,1}"
     assert octets("unix") == "unix"
+
+
+class WholeClient:
+    """The channel of a client whose protocol has none: an `ObservedChannel`."""
+
+    number = WITHOUT_CHANNELS
+    confirms = None
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+
+def test_what_is_no_channel_to_clients_is_not_told_nor_counted() -> None:
+    edge, watcher = watched("channel.*")
+    session = session_of(edge)
+    channel = WholeClient(session)
+    opened = edge.services.runtime.traffic.channels_opened
+    session.open_channel(channel)
+    session.end_channel(channel, 0)
+    assert told(watcher) == []
+    assert edge.services.runtime.traffic.channels_opened == opened
+    assert edge.access.usage.here[LimitedResource.CHANNELS_OF_USER].total() == 1, "the watcher's"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("AMQP 0-9-1", "{0,9,1}"),
+        ("MQTT 3-1-1", "{'MQTT',{3,1,1}}"),
+        ("Web MQTT 5-0", "{'Web MQTT',{5,0}}"),
+    ],
+)
+def test_a_protocol_is_told_as_erlang_writes_it(protocol: str, said: str) -> None:
+    assert erlang_version(protocol) == said
