@@ -39,7 +39,7 @@ DEFINITIONS: dict[str, list[Entry]] = {
         },
         *(user_with_hash(name, "sha256") for name in (READER, WRITER, NOBODY, OUTSIDER, REPORTER)),
     ],
-    "vhosts": [{"name": VHOST}],
+    "vhosts": [{"name": "/"}, {"name": VHOST}],
     "permissions": [
         allowed(READER, ".*", "^mqtt-", ".*"),
         allowed(WRITER, "^$", "^amq[.]topic$", "^$"),

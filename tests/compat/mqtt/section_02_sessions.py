@@ -168,8 +168,8 @@ def a_long_identifier(peer: Peer) -> None:
         peer.clients[f"{size} bytes"] = client
         client.open()
         client.subscribe((peer.topic(f"{size}"), 1))
-        client.publish(peer.topic(f"{size}"), "a", qos=1)
-        client.settle()
+        client.publish(peer.topic(f"{size}"), "a")
+        client.until(b"a")
 
 
 def watched(peer: Peer, version: int) -> Client:
