@@ -171,7 +171,7 @@ def check_forget(context: NodeContext, *, name: str) -> Rows:
     check_may_go(joined_cluster(context), context.catalogue.nodes.entries, name)
     for vhost, queue in queues_on(context.catalogue, name):
         spec = queue.spec
-        yield {"vhost": vhost, "name": spec.name, "type": spec.queue_type.value}
+        yield {"vhost": vhost, "name": spec.name, "type": spec.queue_type.shown}
 
 
 def check_may_go(cluster: Cluster, nodes: Nodes, name: str) -> RegisteredNode:

@@ -87,8 +87,8 @@ def queue_row(
     return {
         "vhost": vhost.name,
         "name": spec.name,
-        "type": spec.queue_type.value,
-        "durable": spec.durable,
+        "type": spec.queue_type.shown,
+        "durable": spec.durable or spec.queue_type is QueueType.MQTT_QOS0,
         "auto_delete": spec.auto_delete,
         "exclusive": spec.exclusive,
         "owner": queue.owner.name if queue.owner else None,

@@ -97,6 +97,7 @@ class ClusteredNode:
         self.maker: QueueFactory = FactoryByType(
             {
                 QueueType.CLASSIC: lambda: self._classic_queues,
+                QueueType.MQTT_QOS0: lambda: self._classic_queues,
                 QueueType.QUORUM: lambda: self._quorum_queues,
             }
         )

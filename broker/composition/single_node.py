@@ -47,7 +47,11 @@ class SingleNode:
         self._services = services
         self.kept: OnKept = ignore_kept
         self.maker: QueueFactory = FactoryByType(
-            {QueueType.CLASSIC: lambda: services.local, QueueType.QUORUM: self._quorum_queues}
+            {
+                QueueType.CLASSIC: lambda: services.local,
+                QueueType.MQTT_QOS0: lambda: services.local,
+                QueueType.QUORUM: self._quorum_queues,
+            }
         )
         self._metadata: Metadata | None = None
         """Once it has begun."""

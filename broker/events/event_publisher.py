@@ -287,7 +287,7 @@ def queue_put(fact: Fact, before: object, node: str) -> Iterator[ChangeEvent]:
     headers = {
         "name": spec.name,
         "vhost": fact.key[0],
-        "type": type_name(spec.queue_type),
+        "type": spec.queue_type.module,
         "durable": spec.durable,
         "auto_delete": spec.auto_delete,
         "exclusive": owner is not None,
@@ -302,12 +302,8 @@ def queue_put(fact: Fact, before: object, node: str) -> Iterator[ChangeEvent]:
 def queue_removed(fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
     vhost, name = fact.key
     definition: Any = fact.value
-    kind = type_name(definition.spec.queue_type)
+    kind = definition.spec.queue_type.module
     yield "queue.deleted", {"name": name, "vhost": vhost, "type": kind}
-
-
-def type_name(kind: QueueType) -> str:
-    return f"rabbit_{kind.value}_queue"
 
 
 def binding_headers(fact: Fact) -> EventHeaders:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.patterns.patterns import Finds, UnusablePattern, compiled
-from fluffle.broker.queues.arguments import QueueSpec
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.settings import (
     NO_POLICY,
     EffectivePolicy,
@@ -317,9 +317,11 @@ class Policies:
         return of_vhost.count if of_vhost is not None else 0
 
     def for_queue(self, vhost: str, spec: QueueSpec) -> EffectivePolicies:
-        """Return the policies of a queue; delayed queues, which are the broker's own, have none."""
+        """Return the policies of a queue; those of types that no policy can name have none, nor
+        have delayed queues, which are the broker's own."""
         of_vhost = self._by_vhost.get(vhost)
-        if of_vhost is None or is_delayed_queue(spec.name):
+        is_out = is_delayed_queue(spec.name) or spec.queue_type is QueueType.MQTT_QOS0
+        if of_vhost is None or is_out:
             return NO_EFFECTIVE_POLICIES
         return of_vhost.in_force(PolicyTarget(spec.queue_type.value), spec.name)
 

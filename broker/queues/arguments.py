@@ -59,11 +59,28 @@ INTEGER_TAGS = frozenset("bBsuIilL")
 
 
 class QueueType(StrEnum):
-    """The values of x-queue-type."""
+    """Types of queues: the values of x-queue-type, and one more."""
 
     CLASSIC = "classic"
     QUORUM = "quorum"
     STREAM = "stream"
+    MQTT_QOS0 = "mqtt_qos0"
+    """A classic queue that MQTT makes for what a client is sent at most once, as long as it is
+    there: nobody can declare one."""
+
+    @property
+    def shown(self) -> str:
+        """Its name as RabbitMQ shows it."""
+        return self.module if self is QueueType.MQTT_QOS0 else self.value
+
+    @property
+    def module(self) -> str:
+        """RabbitMQ's name for what implements it, which counters and events have."""
+        return f"rabbit_{self.value}_queue"
+
+
+DECLARED_TYPES = (QueueType.CLASSIC, QueueType.QUORUM, QueueType.STREAM)
+"""Those that x-queue-type may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,9 @@ class Declaration:
     exclusive: bool = False
     auto_delete: bool = False
     arguments: FieldTable = field(default_factory=dict)
+    mailbox_limit: int | None = None
+    """If it is to be of the type `MQTT_QOS0`: how many messages may wait for a client that takes
+    none; 0: as many as come."""
 
     @property
     def is_durable(self) -> bool:
@@ -96,6 +116,8 @@ class QueueSpec:
     """As declared, unknown ones included: this is what other clients are shown."""
     max_priority: int | None = None
     single_active_consumer: bool = False
+    mailbox_limit: int = 0
+    """While no consumer has room what comes is dropped if more messages wait; 0: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +282,9 @@ ARGUMENTS: Mapping[str, ArgumentRule] = {
     ),
     "x-queue-version": ArgumentRule(queue_version, _CLASSIC),
     "x-single-active-consumer": ArgumentRule(boolean, _QUEUES, "single_active_consumer"),
-    QUEUE_TYPE: ArgumentRule(one_of(*QueueType, refusal="\"unsupported queue type '{}'\""), _ALL),
+    QUEUE_TYPE: ArgumentRule(
+        one_of(*DECLARED_TYPES, refusal="\"unsupported queue type '{}'\""), _ALL
+    ),
     "x-quorum-initial-group-size": ArgumentRule(positive, _QUORUM),
     "x-delivery-limit": ArgumentRule(anything, _QUORUM),
     "x-consumer-timeout": ArgumentRule(non_negative, _QUEUES),
@@ -290,6 +314,7 @@ ARGUMENTS: Mapping[str, ArgumentRule] = {
 }
 
 COMPARED: Mapping[QueueType, Sequence[str]] = {
+    QueueType.MQTT_QOS0: (),
     **{kind: [key for key, row in ARGUMENTS.items() if kind in row.queue_types] for kind in _ALL},
     QueueType.QUORUM: (
         *(DEAD_LETTER_EXCHANGE, "x-dead-letter-routing-key", "x-dead-letter-strategy"),
@@ -337,6 +362,8 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
         _check_properties(declared, where)
     if queue_type is QueueType.STREAM:
         raise NotImplementedHere(f"streams are not supported by fluffle: {where}")
+    if declared.mailbox_limit is not None:
+        queue_type = QueueType.MQTT_QOS0
     return QueueSpec(
         name=declared.name,
         durable=declared.is_durable,
@@ -344,6 +371,7 @@ def queue_spec(declared: Declaration, vhost: str) -> QueueSpec:
         auto_delete=declared.auto_delete,
         queue_type=queue_type,
         arguments=table,
+        mailbox_limit=declared.mailbox_limit or 0,
         **values,
     )
 
@@ -353,7 +381,7 @@ def with_type(declared: Declaration, default: object) -> Declaration:
 
     What cannot be of that type is classic.
     """
-    if QUEUE_TYPE in declared.arguments or default not in tuple(QueueType):
+    if QUEUE_TYPE in declared.arguments or default not in DECLARED_TYPES:
         return declared
     is_lasting = declared.is_durable and not declared.auto_delete
     queue_type = QueueType(str(default)) if is_lasting else QueueType.CLASSIC

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 from fluffle.broker.base.message import Origin
-from fluffle.broker.queues.arguments import QueueType
+from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.journal import Journal
 from fluffle.broker.queues.publish_target import DeadLetterIds
@@ -178,17 +178,17 @@ Bury: TypeAlias = Callable[[DeathReason, TakenMessages], None]
 class AtMostOnceDeadLettering:
     """Dead-lettering of a queue whose journal, if it has one, is notified and not asked."""
 
-    __slots__ = ("_dead_letter", "_journal", "_name", "settings")
+    __slots__ = ("_dead_letter", "_journal", "_spec", "settings")
 
     def __init__(
         self,
-        name: str,
+        spec: QueueSpec,
         settings: QueueSettings,
         journal: Journal | None,
         dead_letter: RepublishDeadLetters | None,
     ) -> None:
         """`dead_letter` is None where nobody republishes what has died."""
-        self._name = name
+        self._spec = spec
         self._journal = journal
         self._dead_letter = dead_letter
         self.settings = settings
@@ -215,11 +215,12 @@ class AtMostOnceDeadLettering:
         """Messages are dead, and the journal knows."""
         if self._dead_letter is not None and self.are_wanted:
             died = DeadMessages(reason, origins, contents)
-            self._dead_letter(self._name, self.settings, died)
+            self._dead_letter(self._spec.name, self.settings, died)
         else:
             self._count(reason, len(contents))
 
     def _count(self, reason: DeathReason, count: int) -> None:
         if self._dead_letter is not None:
-            died = DeadMessages(reason, [], [], unwanted=count)
-            self._dead_letter(self._name, self.settings, died)
+            kind = self._spec.queue_type
+            died = DeadMessages(reason, [], [], queue_type=kind, unwanted=count)
+            self._dead_letter(self._spec.name, self.settings, died)

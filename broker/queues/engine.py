@@ -221,7 +221,7 @@ class Queue:
         self.delays = stores.delays
         """What came back and must wait."""
         self._host, self._touch, self._time = host, host.turn.touch_queue, host.time
-        self._dying = AtMostOnceDeadLettering(spec.name, DEFAULTS, self.journal, host.dead_letter)
+        self._dying = AtMostOnceDeadLettering(spec, DEFAULTS, self.journal, host.dead_letter)
         self._bury = host.bury or self._dying.bury
         self.in_flight = 0
         """Messages handed out and not settled."""
@@ -270,6 +270,8 @@ class Queue:
             limit = limit_of(settings, self.spec.queue_type)
             self._length_limit = length_limit_of(limit, self._ready_list, self)
         self._guards = self._entrance.go_by(settings.cache, self._length_limit, self.enqueue)
+        if self.spec.mailbox_limit:
+            self._guards = (*self._guards, self._drop_untaken)
         self._overdue.go_by(self, settings.consumer_timeout_ms)
         self._settings = self._dying.settings = settings
         self._message_ttl_ms = settings.message_ttl_ms
@@ -392,6 +394,15 @@ class Queue:
         if self._length_limit is not None:
             self._length_limit.added(len(contents), content_bytes)
         return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
+
+    def _drop_untaken(
+        self, origins: list[Origin], contents: list[bytes], *_how: object
+    ) -> EnqueueResult | None:
+        """Drop messages that come in if many wait already, and no consumer has room."""
+        if self._turns.any_awake or self._ready_list.count <= self.spec.mailbox_limit:
+            return None
+        self._dying.hand_on(DeathReason.MAXLEN, origins, contents)
+        return EnqueueResult.ACCEPTED
 
     def _spread(self, levels: PriorityLevels) -> None:
         """Not all messages have the same priority any more."""

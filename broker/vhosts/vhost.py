@@ -444,7 +444,7 @@ class VhostExchangeHost(ExchangeHost):
         if served is None:
             return None
         definition = served.definition.successor or served.definition
-        return f"rabbit_{definition.spec.queue_type.value}_queue"
+        return definition.spec.queue_type.module
 
     def queue_fact(self, queue: str) -> Fact | None:
         served = self._vhost.queues.get(queue)

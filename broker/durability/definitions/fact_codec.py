@@ -24,7 +24,7 @@ from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.image import FirstStart
 from fluffle.broker.metadata.change import Fact, Key, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
-from fluffle.broker.queues.arguments import Declaration, queue_spec
+from fluffle.broker.queues.arguments import Declaration, QueueType, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
@@ -39,7 +39,15 @@ SHAPE = 1
 TEXT_ERRORS = "surrogatepass"
 """Names may hold octets that are not UTF-8, as surrogates."""
 
-UNREADABLE = (ValueError, TypeError, LookupError, BrokerError, ProtocolError, RecursionError)
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    BrokerError,
+    ProtocolError,
+    RecursionError,
+    AttributeError,
+)
 """Errors of damaged values: all that msgpack raises is a ValueError."""
 
 NUMBER_MAX = 2**63 - 1
@@ -286,6 +294,8 @@ def _encode_queue(queue: QueueDefinition) -> Fields:
         fields["durable"] = False
     if queue.spec.exclusive:
         fields["owner"] = queue.owner
+    if queue.spec.queue_type is QueueType.MQTT_QOS0:
+        fields["mailbox_limit"] = queue.spec.mailbox_limit
     if queue.id:
         fields |= {name: getattr(queue, name) for name in PLACED}
     if queue.successor is not None:
@@ -301,6 +311,7 @@ def _decode_queue(key: tuple[str, str], fields: Fields) -> QueueDefinition:
         exclusive="owner" in fields,
         auto_delete=fields["auto_delete"],
         arguments=_table(fields["arguments"]),
+        mailbox_limit=fields.get("mailbox_limit"),
     )
     owner = Owner(*fields["owner"]) if declared.exclusive else None
     successor = _decode_queue(key, fields["successor"]) if "successor" in fields else None

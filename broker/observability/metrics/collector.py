@@ -57,6 +57,9 @@ KINDS = (
 )  # fmt: skip
 """Types of queues, and the strategies that each can have."""
 
+OF_MQTT = QueueType.MQTT_QOS0, DISABLED
+"""Named once something has died in such a queue: there are none without MQTT."""
+
 IMPOSSIBLE = {
     (QueueType.CLASSIC, ONCE, DeathReason.DELIVERY_LIMIT),
     (QueueType.CLASSIC, DISABLED, DeathReason.DELIVERY_LIMIT),
@@ -74,6 +77,8 @@ def deaths_of(deaths: Deaths) -> Iterator[Metric]:
         for kind in KINDS:
             if (*kind, reason) not in IMPOSSIBLE:
                 labelled(family, deaths.died[(*kind, reason)], **labels_of(*kind))
+        if count := deaths.died[(*OF_MQTT, reason)]:
+            labelled(family, count, **labels_of(*OF_MQTT))
         yield family
     family = counter(
         "global_messages_dead_lettered_confirmed",
@@ -86,7 +91,7 @@ def deaths_of(deaths: Deaths) -> Iterator[Metric]:
 def labels_of(queue_type: QueueType, strategy: str) -> dict[str, str]:
     """As RabbitMQ says them."""
     return {
-        "queue_type": f"rabbit_{queue_type}_queue",
+        "queue_type": queue_type.module,
         "dead_letter_strategy": strategy.replace("-", "_"),
     }
 
@@ -373,7 +378,7 @@ class NodeCollector:
             "Messages that a queue has dropped because it had had them before",
         )
         for kind in (QueueType.CLASSIC, QueueType.QUORUM):
-            labelled(duplicates, traffic.duplicates[kind], queue_type=f"rabbit_{kind}_queue")
+            labelled(duplicates, traffic.duplicates[kind], queue_type=kind.module)
         yield duplicates
 
     def _deliveries(self) -> Iterator[Metric]:

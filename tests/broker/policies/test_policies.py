@@ -245,3 +245,10 @@ def test_all_three_have_a_say(
         if key == "delivery-limit" and expected < 0:
             expected = None
         assert getattr(in_force, FIELDS.get(key, key.replace("-", "_"))) == expected
+
+
+def test_a_queue_for_qos_0_of_mqtt_has_no_policy() -> None:
+    kept = Policies()
+    kept.of("/").put(policy("p", "^q"))
+    assert kept.for_queue("/", queue()).policy is not None
+    assert kept.for_queue("/", queue(QueueType.MQTT_QOS0)) == NO_EFFECTIVE_POLICIES

@@ -8,6 +8,7 @@ from fluffle.broker.base.errors import NotImplementedHere, PreconditionFailed
 from fluffle.broker.queues.arguments import (
     ARGUMENTS,
     COMPARED,
+    DECLARED_TYPES,
     ConsumerArguments,
     Declaration,
     QueueSpec,
@@ -89,6 +90,16 @@ def test_a_plain_declare() -> None:
     spec = queue_spec(Declaration("q", durable=True, auto_delete=True), "/")
     assert spec == QueueSpec("q", durable=True, auto_delete=True)
     assert (spec.queue_type, spec.arguments) == (QueueType.CLASSIC, {})
+
+
+def test_a_queue_for_qos_0_of_mqtt_has_a_type_that_nobody_can_declare() -> None:
+    declared = Declaration("q", durable=True, exclusive=True, mailbox_limit=0)
+    spec = queue_spec(declared, "/")
+    assert (spec.queue_type, spec.durable, spec.arguments) == (QueueType.MQTT_QOS0, False, {})
+    assert spec.queue_type.shown == spec.queue_type.module == "rabbit_mqtt_qos0_queue"
+    assert [each.shown for each in DECLARED_TYPES] == ["classic", "quorum", "stream"]
+    assert with_type(Declaration("q"), "mqtt_qos0").arguments == {}
+    check_equivalent(spec, declared, "/")
 
 
 def test_an_exclusive_queue_is_never_durable() -> None:
@@ -182,6 +193,12 @@ def test_a_dead_letter_exchange_that_is_no_name_comes_before_all_other_checks(ta
         ("x-queue-leader-locator", text("foo"), "invalid_queue_locator_arg"),
         ("x-dead-letter-routing-key", text(""), "routing_key_but_no_dlx_defined"),
         ("x-queue-type", text("foo"), "\"unsupported queue type 'foo'\""),
+        ("x-queue-type", text("mqtt_qos0"), "\"unsupported queue type 'mqtt_qos0'\""),
+        (
+            "x-queue-type",
+            text("rabbit_mqtt_qos0_queue"),
+            "\"unsupported queue type 'rabbit_mqtt_qos0_queue'\"",
+        ),
         ("x-queue-type", text(""), "\"unsupported queue type ''\""),
         ("x-queue-type", text('f"o\\o'), '"unsupported queue type \'f\\"o\\\\o\'"'),
         ("x-queue-type", text("f{}öö"), "\"unsupported queue type 'f{}öö'\""),

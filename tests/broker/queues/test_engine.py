@@ -2,10 +2,15 @@
 
 import pytest
 
+from fluffle.broker.queues.arguments import Declaration, QueueType, queue_spec
+from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.engine import BEHIND_MESSAGES, BURST_BYTES, Queue
 from fluffle.broker.queues.publish_target import PublishTarget
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome, SharedCredit
+from fluffle.broker.queues.settings import QueueSettings
+from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.queue_harness import ORIGIN, OTHER_ORIGIN, QueueHarness
+from tests.support.queue_host import FakeQueueHost
 
 
 @pytest.fixture
@@ -320,3 +325,47 @@ def test_what_leaves_pays_one_debtor_after_the_other(harness: QueueHarness) -> N
     harness.queue.purge()
     assert [debtor.count for debtor in blocked_publishers] == [0, 0, 1]
     assert harness.queue.blocked_publishers == [blocked_publishers[2]]
+
+
+def mailbox_of(limit: int) -> tuple[QueueHarness, list[DeadMessages]]:
+    """A queue for QoS 0 of MQTT, and what has died in it."""
+    spec = queue_spec(Declaration("q", exclusive=True, mailbox_limit=limit), "/")
+    harness, died = QueueHarness(), list[DeadMessages]()
+
+    def on_dead(queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
+        del queue, settings
+        died.append(dead)
+
+    harness.queue = Queue(spec, FakeQueueHost(harness.touch, dead_letter=on_dead))
+    return harness, died
+
+
+def test_what_comes_while_a_client_takes_nothing_is_dropped_once_too_much_waits() -> None:
+    harness, dead = mailbox_of(2)
+    harness.consume("c", no_ack=True)
+    harness.enqueue(*"abcde")
+    harness.pump()
+    assert harness.got("c") == "abcde", "a client that takes them gets as many as come"
+    harness.sinks["c"].left = 0
+    harness.enqueue("f")
+    harness.pump()
+    harness.enqueue("g")
+    harness.enqueue("h", "i")
+    harness.enqueue("j", "k")
+    harness.enqueue("l")
+    assert [(died.reason, died.queue_type, died.unwanted) for died in dead] == [
+        (DeathReason.MAXLEN, QueueType.MQTT_QOS0, 2),
+        (DeathReason.MAXLEN, QueueType.MQTT_QOS0, 1),
+    ]
+    harness.sinks["c"].open()
+    harness.pump()
+    harness.enqueue("m")
+    harness.pump()
+    assert harness.got("c") == "abcdefghim"
+
+
+def test_without_a_limit_nothing_is_dropped() -> None:
+    harness, dead = mailbox_of(0)
+    for _ in range(300):
+        harness.enqueue("a")
+    assert (harness.queue.ready_count, dead) == (300, [])

@@ -59,7 +59,13 @@ from fluffle.broker.protocols.http.responses import (
     unavailable,
 )
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE, Declaration, QueueType
+from fluffle.broker.queues.arguments import (
+    DECLARED_TYPES,
+    DEFAULT_QUEUE_TYPE,
+    QUEUE_TYPE,
+    Declaration,
+    QueueType,
+)
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -222,7 +228,7 @@ def is_node(call: Call, name: str) -> bool:
 def typed(table: FieldTable, vhost: VirtualHost) -> FieldTable:
     """With the type that it will have: RabbitMQ writes down what its management declares."""
     default = vhost.metadata.get(DEFAULT_QUEUE_TYPE)
-    if default not in set(QueueType):
+    if default not in DECLARED_TYPES:
         default = QueueType.CLASSIC
     return {QUEUE_TYPE: ("S", str(default).encode()), **table}
 

@@ -17,7 +17,7 @@ from fluffle.broker.protocols.http.endpoints.totals import (
 )
 from fluffle.broker.protocols.http.responses import Created, Listing, bad_request
 from fluffle.broker.protocols.http.rights import Right
-from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE, QueueType
+from fluffle.broker.queues.arguments import DECLARED_TYPES, DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 BODY = fields(
@@ -25,7 +25,7 @@ BODY = fields(
     {
         "description": TEXT,
         "tags": TAGS,
-        "default_queue_type": {"enum": [each.value for each in QueueType]},
+        "default_queue_type": {"enum": [each.value for each in DECLARED_TYPES]},
         "protected_from_deletion": YES_OR_NO,
         "tracing": YES_OR_NO,
     },

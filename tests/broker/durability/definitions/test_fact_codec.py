@@ -119,6 +119,7 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
                 exclusive=owner is not None,
                 auto_delete=draw(st.booleans()),
                 arguments=draw(TABLES),
+                mailbox_limit=draw(st.sampled_from([None, 0, 200])),
             )
             spec = queue_spec(declared, first)
             definition = QueueDefinition(spec, (3, 2**63), owner)
@@ -174,6 +175,7 @@ NAME = encode_key(("v", "orders"))
     [
         (Kind.QUEUE, NAME, b"", "catalog queue 'v' 'orders'", "cannot be read"),
         (Kind.QUEUE, NAME, fields(), "catalog queue 'v' 'orders'", "KeyError"),
+        (Kind.QUEUE, NAME, bytes((SHAPE, 0)), "catalog queue 'v' 'orders'", "AttributeError"),
         (Kind.QUEUE, b"\xc1", fields(), r"catalog queue b'\\xc1'", "the name cannot be read"),
         (
             Kind.EXCHANGE,

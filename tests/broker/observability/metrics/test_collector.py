@@ -353,6 +353,11 @@ def test_deaths_are_counted_by_what_queues_are_and_want(node: Node) -> None:
     deaths.died[QueueType.CLASSIC, DISABLED, DeathReason.MAXLEN] += 4
     disabled = once | {"dead_letter_strategy": "disabled"}
     assert node.value(f"{dead}maxlen_total", **disabled) == 4
+    for_mqtt = disabled | {"queue_type": "rabbit_mqtt_qos0_queue"}
+    with pytest.raises(KeyError):
+        node.value(f"{dead}maxlen_total", **for_mqtt)
+    deaths.died[QueueType.MQTT_QOS0, DISABLED, DeathReason.MAXLEN] += 5
+    assert node.value(f"{dead}maxlen_total", **for_mqtt) == 5
 
 
 def test_sizes_of_messages_are_counted_by_their_bodies(node: Node) -> None:

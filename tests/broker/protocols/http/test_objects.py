@@ -6,11 +6,15 @@ from typing import Any
 import aio_pika
 import pytest
 import pytest_asyncio
+from aiormq.exceptions import ChannelLockedResource
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.observability.statistics.report import time_of
 from fluffle.broker.observability.statistics.volumes import MESSAGE_BYTES, QUEUE_BYTES
 from fluffle.broker.protocols.http.objects import with_idleness
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.queues.journal import Owner
+from fluffle.broker.vhosts.queue_changes import declare_queue, delete_queue
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -229,6 +233,23 @@ async def test_subscriptions_are_shown_as_with_rabbitmq(api: Api) -> None:
             assert await api.ask("DELETE", f"{path}/{key}") == (204, None)
         assert [row["routing_key"] for row in await api.get(path)] == ["c"]
         await session.delete()
+
+
+async def test_a_queue_for_qos_0_of_mqtt_is_shown_as_with_rabbitmq(api: Api) -> None:
+    name, catalogue = "mqtt-subscription-cqos0", api.node.catalogue
+    declared = Declaration(name, durable=True, exclusive=True, mailbox_limit=200)
+    vhost, owner = catalogue.vhosts["/"], Owner("n", 0, 1, "127.0.0.1:1 -> 127.0.0.1:1883")
+    catalogue.apply(declare_queue(vhost, declared, owner))
+    row = await api.get(f"queues/%2F/{name}")
+    shown = row["type"], row["durable"], row["exclusive"], row["arguments"]
+    assert shown == ("rabbit_mqtt_qos0_queue", True, True, {})
+    assert [each["type"] for each in await api.get("queues") if each["name"] == name] == [shown[0]]
+    async with await aio_pika.connect(f"amqp://127.0.0.1:{api.amqp_port}/") as connection:
+        channel = await connection.channel()
+        with pytest.raises(ChannelLockedResource):
+            await channel.declare_queue(name, passive=True)
+    catalogue.apply(delete_queue(vhost, vhost.queues[name]))
+    assert name not in [each["name"] for each in await api.get("queues")]
 
 
 async def test_bindings_of_nothing(api: Api) -> None:
