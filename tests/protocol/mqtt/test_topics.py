@@ -1,0 +1,127 @@
+"""Which topic names and filters are allowed, and which filter matches which name."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.protocol.mqtt.codes import InvalidPacket, ReasonCode
+from fluffle.protocol.mqtt.topics import (
+    LEVELS_MAX,
+    SubscriptionFilter,
+    check_topic,
+    filter_matches,
+    is_valid_filter,
+    is_valid_topic,
+    is_wildcard,
+    parse_filter,
+)
+
+
+@pytest.mark.parametrize("topic", ["a", "/", "//", "a/b", " ", "$SYS/x", "ü/€", "a.b*", "$share"])
+def test_topic_names(topic: str) -> None:
+    check_topic(topic.encode())
+
+
+@pytest.mark.parametrize("topic", ["", "+", "#", "a/+/b", "a/#", "a+", "#a"])
+def test_what_is_no_topic_name(topic: str) -> None:
+    assert not is_valid_topic(topic)
+    with pytest.raises(InvalidPacket) as found:
+        check_topic(topic.encode())
+    assert found.value.code is ReasonCode.TOPIC_NAME_INVALID
+
+
+@pytest.mark.parametrize("topic", [b"a\x00", b"\xff", b"\xed\xa0\x80", b"a\n", b"\xef\xbf\xbf"])
+def test_topic_names_that_are_no_text(topic: bytes) -> None:
+    with pytest.raises(InvalidPacket) as found:
+        check_topic(topic)
+    assert found.value.code is ReasonCode.MALFORMED_PACKET
+
+
+VALID = ["a", "/", "+", "#", "a/#", "a/+", "+/a", "+/+", "/+", "/#", "+/#", "a//#", "$SYS/#", "a b"]
+INVALID = ["", "a#", "#a", "a/#/b", "#/", "##", "+a", "a+", "++", "a/+b/c", "a+/#", "a/b#", "#/#"]
+
+
+@pytest.mark.parametrize("text", VALID)
+def test_filters(text: str) -> None:
+    assert is_valid_filter(text)
+    assert parse_filter(text) == SubscriptionFilter("", text)
+    assert parse_filter(f"$share/g/{text}") == SubscriptionFilter("g", text)
+
+
+@pytest.mark.parametrize("text", INVALID)
+def test_what_is_no_filter(text: str) -> None:
+    assert not is_valid_filter(text)
+    assert parse_filter(text) is None
+    assert parse_filter(f"$share/g/{text}") is None
+
+
+@pytest.mark.parametrize("text", ["$share/", "$share/g", "$share/g/", "$share//x", "$share/g+/x",
+                                  "$share/#/x", "$share/+/x"])  # fmt: skip
+def test_shares_that_are_wrong(text: str) -> None:
+    assert parse_filter(text) is None
+
+
+def test_what_only_begins_like_a_share() -> None:
+    for text in ("$share", "$shared/g/x", "share/g/x", "/$share/g/x"):
+        assert parse_filter(text) == SubscriptionFilter("", text)
+    assert parse_filter("$share/g//") == SubscriptionFilter("g", "/")
+
+
+def test_levels_are_bounded() -> None:
+    for levels, is_valid in ((LEVELS_MAX, True), (LEVELS_MAX + 1, False)):
+        topic = "/".join("a" * levels)
+        assert is_valid_topic(topic) is is_valid
+        assert is_valid_filter(topic) is is_valid
+        assert is_valid_filter(topic[:-1] + "+") is is_valid
+
+
+MATCHES = [
+    ("a/b/#", "a/b"), ("a/b/#", "a/b/"), ("a/b/#", "a/b/c/d"), ("#", "a"), ("#", "/"), ("#", "a/b"),
+    ("+", "a"), ("+/+", "/a"), ("/+", "/a"), ("a/+", "a/"), ("a/+/c", "a//c"), ("a/#", "a"),
+    ("+/#", "a"), ("a", "a"), ("$SYS/#", "$SYS/a"), ("$SYS/+", "$SYS/a"), ("+/$SYS", "a/$SYS"),
+    ("a/#", "a/$b"),
+]  # fmt: skip
+OTHERS = [
+    ("a/b/#", "a"), ("a/b/#", "a/bc"), ("+", "/a"), ("+", "a/b"), ("a/+", "a"), ("a/+", "a/b/c"),
+    ("a", "A"), ("a", "a/"), ("#", "$SYS"), ("#", "$SYS/a"), ("+/a", "$SYS/a"), ("+", "$SYS"),
+    ("+/#", "$SYS/a"), ("a/b", "a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("topic_filter", "topic"), MATCHES)
+def test_what_a_filter_matches(topic_filter: str, topic: str) -> None:
+    assert filter_matches(topic_filter, topic)
+
+
+@pytest.mark.parametrize(("topic_filter", "topic"), OTHERS)
+def test_what_a_filter_does_not_match(topic_filter: str, topic: str) -> None:
+    assert not filter_matches(topic_filter, topic)
+
+
+LEVELS = st.sampled_from(["", "a", "b", "$a"])
+TOPICS = st.lists(LEVELS, min_size=1, max_size=4).map("/".join).filter(bool)
+FILTERS = (
+    st.lists(st.sampled_from(["", "a", "b", "$a", "+"]), max_size=4)
+    .flatmap(lambda levels: st.sampled_from([levels, [*levels, "#"]]))
+    .map("/".join)
+    .filter(bool)
+)
+
+
+def matches_slowly(topic_filter: str, topic: str) -> bool:
+    pattern = re.escape(topic_filter).replace(r"\+", "[^/]*")
+    if topic_filter == "#":
+        pattern = ".*"
+    elif topic_filter.endswith("/#"):
+        pattern = pattern.removesuffix(r"/\#") + "(/.*)?"
+    hides = topic.startswith("$") and topic_filter[0] in "+#"
+    return not hides and re.fullmatch(pattern, topic) is not None
+
+
+@given(FILTERS, TOPICS)
+def test_matches_as_a_pattern_does(topic_filter: str, topic: str) -> None:
+    assert is_valid_filter(topic_filter)
+    assert filter_matches(topic_filter, topic) is matches_slowly(topic_filter, topic)
+    assert is_wildcard(topic_filter) is not is_valid_topic(topic_filter)
