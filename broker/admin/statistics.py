@@ -208,16 +208,15 @@ def vhost_statistics(
         }
 
 
-def logins(context: NodeContext) -> Row:
-    """Attempts to log in by AMQP."""
-    traffic = context.runtime.traffic
-    right, wrong = traffic.logins_succeeded, traffic.logins_failed
-    return {
-        "protocol": traffic.protocol,
-        "auth_attempts": right + wrong,
-        "auth_attempts_failed": wrong,
-        "auth_attempts_succeeded": right,
-    }
+def logins(context: NodeContext) -> Rows:
+    """Attempts to log in, by protocol."""
+    for protocol, counted in context.runtime.traffic.logins.items():
+        yield {
+            "protocol": protocol,
+            "auth_attempts": counted.attempted,
+            "auth_attempts_failed": counted.failed,
+            "auth_attempts_succeeded": counted.succeeded,
+        }
 
 
 def clients_of(context: NodeContext) -> tuple[Counter[str], Counter[str]]:

@@ -6,7 +6,7 @@ them. They are read for metrics alone.
 
 from collections import Counter
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fluffle.storage.histogram import Histogram
 
@@ -99,26 +99,39 @@ class Deliveries:
         )
 
 
-AMQP_091 = "amqp091"
-"""AMQP 0-9-1 in RabbitMQ's metrics; clients of its HTTP API are counted so, too."""
+class TrafficLabels(NamedTuple):
+    """Labels of a protocol in RabbitMQ's metrics."""
+
+    messages: str
+    logins: str
+    """Of all its versions."""
 
 
-class Traffic:
-    """All counters of a node, for the clients of one protocol."""
+AMQP_091 = TrafficLabels("amqp091", "amqp091")
+"""AMQP 0-9-1; clients of RabbitMQ's HTTP API are counted so, too."""
+
+
+class Logins:
+    """Attempts to log in, by one protocol in any of its versions."""
+
+    __slots__ = ("failed", "succeeded")
+
+    def __init__(self) -> None:
+        self.succeeded = self.failed = 0
+
+    @property
+    def attempted(self) -> int:
+        return self.succeeded + self.failed
+
+
+class ClientTraffic:
+    """Counters of what the clients of one protocol have published and were given."""
 
     __slots__ = (
-        "channels_closed",
-        "channels_opened",
         "confirmed",
-        "connections_closed",
-        "connections_opened",
-        "deaths",
-        "duplicates",
         "from_queues",
         "from_quorum_queues",
         "ledgers",
-        "logins_failed",
-        "logins_succeeded",
         "protocol",
         "received",
         "received_confirm",
@@ -129,17 +142,9 @@ class Traffic:
         "unroutable_returned",
     )
 
-    def __init__(self, protocol: str = AMQP_091) -> None:
+    def __init__(self, protocol: str = AMQP_091.messages) -> None:
         self.protocol = protocol
         """Its label in metrics."""
-        self.connections_opened = 0
-        """Connections that got as far as connection.open-ok."""
-        self.connections_closed = 0
-        """Of these, those that have ended."""
-        self.channels_opened = 0
-        self.channels_closed = 0
-        self.logins_succeeded = 0
-        self.logins_failed = 0
         self.received = 0
         """Messages that publishers sent and that passed all checks."""
         self.sizes = Histogram(SIZES)
@@ -153,9 +158,6 @@ class Traffic:
         """Of the channels in confirm mode that are open."""
         self.routed = 0
         """Messages put into queues; one that went into three counts three times."""
-        self.deaths = Deaths()
-        self.duplicates: Counter[str] = Counter()
-        """Messages that queues have dropped because they had had them before, by their type."""
         self.unroutable_dropped = 0
         self.unroutable_returned = 0
         self.from_queues = Deliveries()
@@ -163,6 +165,64 @@ class Traffic:
         self.from_quorum_queues = Deliveries()
         self.replies = Deliveries()
         """What direct reply-to delivered, past any queue."""
+
+
+class Traffic:
+    """All counters of a node: those of its connections and queues, and those of each protocol.
+
+    A session takes those of its protocol once, so that to count costs no more than one object.
+    """
+
+    __slots__ = (
+        "channels_closed",
+        "channels_opened",
+        "connections_closed",
+        "connections_opened",
+        "deaths",
+        "duplicates",
+        "logins",
+        "protocols",
+    )
+
+    def __init__(self) -> None:
+        self.connections_opened = 0
+        """Connections that got as far as a session."""
+        self.connections_closed = 0
+        """Of these, those that have ended."""
+        self.channels_opened = 0
+        self.channels_closed = 0
+        self.logins: dict[str, Logins] = {}
+        """By label of their protocol, all versions together; see `logins_of`."""
+        self.protocols: dict[str, ClientTraffic] = {}
+        """By label in metrics; see `of`."""
+        self.deaths = Deaths()
+        self.duplicates: Counter[str] = Counter()
+        """Messages that queues have dropped because they had had them before, by their type."""
+        self.show(AMQP_091)
+
+    def show(self, labels: TrafficLabels) -> None:
+        """Have a protocol in metrics from now on, whether any client speaks it or not."""
+        self.of(labels)
+        self.logins_of(labels)
+
+    def of(self, labels: TrafficLabels) -> ClientTraffic:
+        """Return the counters of a protocol; from the first call on they are in metrics."""
+        found = self.protocols.get(labels.messages)
+        if found is None:
+            found = self.protocols[labels.messages] = ClientTraffic(labels.messages)
+        return found
+
+    def logins_of(self, labels: TrafficLabels) -> Logins:
+        """Return the attempts of a protocol, likewise."""
+        found = self.logins.get(labels.logins)
+        if found is None:
+            found = self.logins[labels.logins] = Logins()
+        return found
+
+    @property
+    def routed(self) -> int:
+        """Messages that clients of all protocols have put into queues."""
+        return sum(each.routed for each in self.protocols.values())
 
     def dropped_duplicates(self, queue_type: str, count: int) -> None:
         """A queue that is led here has dropped some."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fluffle.broker.access.users import User
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.base.traffic import Traffic
+    from fluffle.broker.base.traffic import ClientTraffic, TrafficLabels
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.settlement import Settlements, Unacked
@@ -65,6 +65,10 @@ class Client(Protocol):
     @property
     def protocol(self) -> str:
         """As RabbitMQ names it: "AMQP 0-9-1"."""
+
+    @property
+    def traffic_labels(self) -> TrafficLabels:
+        """Labels of what is counted of it."""
 
     @property
     def name(self) -> str:
@@ -122,8 +126,8 @@ class ClientSession(Protocol):
     def vhost(self) -> VirtualHost: ...
 
     @property
-    def traffic(self) -> Traffic:
-        """Counters of the node."""
+    def traffic(self) -> ClientTraffic:
+        """Counters of the clients of its protocol."""
 
 
 class ListedClient(Client, Protocol):

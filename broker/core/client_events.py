@@ -40,7 +40,6 @@ DIRECT = "direct"
 DIRECT_CLIENT: Mapping[str, object] = {
     **dict.fromkeys(("host", "port", "peer_host", "peer_port"), "unknown"),
     "client_properties": [],
-    "protocol": "{'Direct',{0,9,1}}",
 }
 """What RabbitMQ tells of all of them."""
 

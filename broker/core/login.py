@@ -15,6 +15,7 @@ from fluffle.broker.access.access import LoginAnswer, LoginRefused, PasswordChec
 from fluffle.broker.access.users import User, user_name
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, SyntaxFailure
 from fluffle.broker.base.logs import event
+from fluffle.broker.base.traffic import Logins
 from fluffle.broker.core.client import ClientConnection
 from fluffle.broker.core.connections import NO_ANSWER
 from fluffle.broker.process.encryption import certified_name
@@ -219,9 +220,14 @@ class Login:
         except Exception as error:  # noqa: BLE001 - a bug ends one connection, whoever called
             self._client.give_up(error)
 
+    @property
+    def _counters(self) -> Logins:
+        client = self._client
+        return client.services.runtime.traffic.logins_of(client.traffic_labels)
+
     def _note_refusal(self, refused: LoginRefused) -> None:
         client, name = self._client, self._credentials.name
-        client.services.runtime.traffic.logins_failed += 1
+        self._counters.failed += 1
         if not isinstance(refused, PasswordChecksOverloaded):
             event(
                 logger,
@@ -238,7 +244,7 @@ class Login:
 
     def _note_success(self, user: User) -> None:
         client = self._client
-        client.services.runtime.traffic.logins_succeeded += 1
+        self._counters.succeeded += 1
         client.handshake.user = user
         client.services.connections.logged_in(client)
         for observer in client.services.observers:

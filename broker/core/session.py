@@ -48,6 +48,7 @@ class Session:
 
     __slots__ = (
         "_is_open",
+        "_node_traffic",
         "_on_access",
         "_owners",
         "access",
@@ -103,7 +104,8 @@ class Session:
         self.access, self.commits, self.limits = services.access, runtime.commits, services.limits
         self.vhost, self.vhosts, self.read_barrier = vhost, services.vhosts, services.read_barrier
         self.rights = Rights(services.access, user, vhost.name)
-        self.background_tasks, self.traffic = runtime.background_tasks, runtime.traffic
+        self.background_tasks, self._node_traffic = runtime.background_tasks, runtime.traffic
+        self.traffic = runtime.traffic.of(client.traffic_labels)
         self.replies, self.inbox = services.replies, ReplyInbox()
         """What the requesters of this connection are answered through."""
         self.random_name = services.random_name
@@ -134,7 +136,7 @@ class Session:
         """Count a connection, and show it to observers.  What one of them raises; then it is not
         open, and has to be ended as one that never was."""
         self._is_open = True
-        self.traffic.connections_opened += 1
+        self._node_traffic.connections_opened += 1
         self.access.usage.opened(self.user.name, self.vhost.name)
         opened: list[Observer] = []
         try:
@@ -149,7 +151,7 @@ class Session:
 
     def _count_closed(self) -> None:
         self._is_open = False
-        self.traffic.connections_closed += 1
+        self._node_traffic.connections_closed += 1
         self.access.usage.closed(self.user.name, self.vhost.name)
 
     def end(self, done: Callable[[], None] = ignore_done, late: OnLateError | None = None) -> None:
@@ -183,7 +185,7 @@ class Session:
         """
         if channel.number:
             self.access.usage.channel_opened(self.user.name)
-            self.traffic.channels_opened += 1
+            self._node_traffic.channels_opened += 1
         found: list[ChannelObserver | None] = []
         try:
             for observer in self.observers:
@@ -205,7 +207,7 @@ class Session:
     ) -> None:
         if channel.number:
             self.access.usage.channel_closed(self.user.name)
-            self.traffic.channels_closed += 1
+            self._node_traffic.channels_closed += 1
         for observer in observers:
             call_listener(partial(observer.channel_closed, channel, consumer_count))
 

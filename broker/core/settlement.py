@@ -17,7 +17,7 @@ from fluffle.broker.queues.queue_api import BY_CLIENT, DeliveryBatch, Outcome
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
-    from fluffle.broker.base.traffic import Traffic
+    from fluffle.broker.base.traffic import ClientTraffic
     from fluffle.broker.queues.queue_api import QueueHandle, SettlementStatus
     from fluffle.broker.runtime.commits import Commits
 
@@ -48,7 +48,7 @@ class SettlingSession(Protocol):
 
     has_put: bool
     commits: Commits
-    traffic: Traffic
+    traffic: ClientTraffic
 
 
 class SettlementObserver(Protocol):

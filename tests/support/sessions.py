@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.access.users import User
+from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.session import Session
 from fluffle.broker.queues.publish_target import PublishTarget
@@ -16,6 +17,7 @@ class FakeClient:
     ends = ("127.0.0.1", 40_000), ("127.0.0.1", 5672)
     kind = "network"
     protocol = "AMQP 0-9-1"
+    traffic_labels = AMQP_091
     is_encrypted = False
     heartbeat_s = read_bytes = written_bytes = 0
     close_reason = "done"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.base.traffic import DISABLED, Deaths, Deliveries, Dropped
+from fluffle.broker.base.traffic import AMQP_091, DISABLED, Deaths, Deliveries, Dropped
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import ClientChannel, channel_name
@@ -32,6 +32,7 @@ from fluffle.broker.observability.metrics.tables import (
     counter,
     gauge,
     histogram,
+    histograms,
     labelled,
     pieces,
     table_steps,
@@ -312,7 +313,7 @@ class NodeCollector:
             labelled(
                 gauge("global_consumers", "Current number of consumers"),
                 consumers,
-                protocol=traffic.protocol,
+                protocol=AMQP_091.messages,
             ),
             GaugeMetricFamily(
                 "fluffle_queues_crashed",
@@ -323,41 +324,56 @@ class NodeCollector:
 
     def _messages(self) -> Iterator[Step]:
         """Ledgers of channels that end meanwhile are counted once: as they were at the end."""
-        traffic = self._services.runtime.traffic
-        confirm, confirmed = traffic.received_confirm, traffic.confirmed
-        for piece in pieces(tuple(traffic.ledgers)):
-            confirm += sum(ledger.assigned_count for ledger in piece)
-            confirmed += sum(ledger.accepted_count for ledger in piece)
-            yield []
-        yield list(self._message_counters(confirm, confirmed))
+        confirms: dict[str, tuple[int, int]] = {}
+        for traffic in tuple(self._services.runtime.traffic.protocols.values()):
+            expected, confirmed = traffic.received_confirm, traffic.confirmed
+            for piece in pieces(tuple(traffic.ledgers)):
+                expected += sum(ledger.assigned_count for ledger in piece)
+                confirmed += sum(ledger.accepted_count for ledger in piece)
+                yield []
+            confirms[traffic.protocol] = expected, confirmed
+        yield list(self._message_counters(confirms))
 
-    def _message_counters(self, confirm: int, confirmed: int) -> Iterator[Metric]:
+    def _message_counters(self, confirms: Mapping[str, tuple[int, int]]) -> Iterator[Metric]:
+        """`confirms`: by protocol, how many messages were expected to be confirmed, and were."""
         traffic = self._services.runtime.traffic
-        for name, text, value in (
-            ("received", "received from publishers", traffic.received),
-            ("received_confirm", "received from publishers expecting confirmations", confirm),
-            ("confirmed", "confirmed to publishers", confirmed),
-            ("routed", "routed to queues", traffic.routed),
+        rows = [(traffic.protocols[each], *counts) for each, counts in confirms.items()]
+        for name, text, values in (
+            ("received", "received from publishers", [each.received for each, *_ in rows]),
+            (
+                "received_confirm",
+                "received from publishers expecting confirmations",
+                [expected for _, expected, _ in rows],
+            ),
+            ("confirmed", "confirmed to publishers", [confirmed for *_, confirmed in rows]),
+            ("routed", "routed to queues", [each.routed for each, *_ in rows]),
             (
                 "unroutable_dropped",
                 "published as non-mandatory into an exchange and dropped as unroutable",
-                traffic.unroutable_dropped,
+                [each.unroutable_dropped for each, *_ in rows],
             ),
             (
                 "unroutable_returned",
                 "published as mandatory into an exchange and returned to the publisher as "
                 "unroutable",
-                traffic.unroutable_returned,
+                [each.unroutable_returned for each, *_ in rows],
             ),
         ):
             family = counter(f"global_messages_{name}", f"Total number of messages {text}")
-            yield labelled(family, value, protocol=traffic.protocol)
-        yield histogram(
+            for (each, *_), value in zip(rows, values, strict=True):
+                labelled(family, value, protocol=each.protocol)
+            yield family
+        yield histograms(
             "rabbitmq_message_size_bytes",
             "Size of messages received from publishers",
-            traffic.sizes,
-            protocol=traffic.protocol,
+            {each.protocol: each.sizes for each, *_ in rows},
+            label="protocol",
         )
+        yield from self._queue_counters()
+
+    def _queue_counters(self) -> Iterator[Metric]:
+        """What has become of messages in queues, whoever had published them."""
+        traffic = self._services.runtime.traffic
         dropped = CounterMetricFamily(
             "fluffle_dead_letters_dropped",
             "Messages that died and did not get into a queue where they should be",
@@ -370,8 +386,10 @@ class NodeCollector:
             "fluffle_messages_timed_out",
             "Messages that went back to their queue because a client held them for too long",
         )
-        labelled(timed_out, traffic.from_queues.timed_out, queue_type="rabbit_classic_queue")
-        quorum = traffic.from_quorum_queues.timed_out
+        protocols = traffic.protocols.values()
+        classic = sum(each.from_queues.timed_out for each in protocols)
+        labelled(timed_out, classic, queue_type="rabbit_classic_queue")
+        quorum = sum(each.from_quorum_queues.timed_out for each in protocols)
         yield labelled(timed_out, quorum, queue_type="rabbit_quorum_queue")
         duplicates = CounterMetricFamily(
             "fluffle_messages_deduplicated",
@@ -382,17 +400,17 @@ class NodeCollector:
         yield duplicates
 
     def _deliveries(self) -> Iterator[Metric]:
-        traffic = self._services.runtime.traffic
-        by_type: tuple[tuple[str, Deliveries], ...] = (
-            ("rabbit_classic_queue", traffic.from_queues),
-            ("rabbit_quorum_queue", traffic.from_quorum_queues),
-            ("rabbit_volatile_queue", traffic.replies),
-        )
+        protocols = self._services.runtime.traffic.protocols.values()
+        rows: list[tuple[str, str, Deliveries]] = []
+        for each in protocols:
+            rows.append((each.protocol, "rabbit_classic_queue", each.from_queues))
+            rows.append((each.protocol, "rabbit_quorum_queue", each.from_quorum_queues))
+            rows.append((each.protocol, "rabbit_volatile_queue", each.replies))
         for name, text, attribute in DELIVERIES:
             family = counter(f"global_messages_{name}", text)
-            for queue_type, deliveries in by_type:
+            for protocol, queue_type, deliveries in rows:
                 value = getattr(deliveries, attribute)
-                labelled(family, value, protocol=traffic.protocol, queue_type=queue_type)
+                labelled(family, value, protocol=protocol, queue_type=queue_type)
             yield family
 
     def _alarms(self) -> Iterator[Metric]:
@@ -438,7 +456,7 @@ class NodeCollector:
 
     def _connections(self, view: TableView) -> Iterator[Step]:
         """Who publishes; who is not read, and why, for which RabbitMQ has no name."""
-        publishers = Counter({self._services.runtime.traffic.protocol: 0})
+        publishers = Counter(dict.fromkeys(self._services.runtime.traffic.protocols, 0))
         states: Counter[str] = Counter()
         if view.has_rows:
             yield [blocked()]

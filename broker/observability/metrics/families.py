@@ -113,7 +113,7 @@ class NodeTables:
     def all(self) -> tuple[Table, ...]:
         return (
             one_row(CHURN, self._churn),
-            one_row(LOGINS, self._logins, protocol=self._services.runtime.traffic.protocol),
+            Table(LOGINS, self._logins),
             one_row(USE, self._use),
             one_row(LIMITS, self._limits),
             one_row(DISK, self._disk),
@@ -130,12 +130,10 @@ class NodeTables:
             *(sum(map(attrgetter(what), declared)) for what in ("declared", "created", "deleted")),
         )
 
-    def _logins(self) -> tuple[int, ...]:
-        succeeded, failed = (
-            self._services.runtime.traffic.logins_succeeded,
-            self._services.runtime.traffic.logins_failed,
-        )
-        return succeeded + failed, succeeded, failed
+    def _logins(self) -> Iterator[Reading]:
+        for protocol, logins in self._services.runtime.traffic.logins.items():
+            values = logins.attempted, logins.succeeded, logins.failed
+            yield Reading({"protocol": protocol}, values)
 
     def _use(self) -> tuple[float | None, ...]:
         return open_files(), resident_bytes(), free_bytes(self._config.data_dir)

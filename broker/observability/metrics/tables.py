@@ -6,7 +6,7 @@ asked for by their names.  It is read in pieces, between which the node goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
@@ -56,12 +56,22 @@ def labelled(family: Metric, value: float = 1, **labels: str) -> Metric:
 
 def histogram(name: str, text: str, counted: Histogram, **labels: str) -> Metric:
     """Under its whole name."""
-    bounds = [*map(floatToGoString, counted.bounds), "+Inf"]
     family = HistogramMetricFamily(name, text, labels=[*labels])
-    family.add_metric(
-        [*labels.values()], list(zip(bounds, counted.up_to, strict=True)), counted.total
-    )
+    add_histogram(family, [*labels.values()], counted)
     return family
+
+
+def histograms(name: str, text: str, counted: Mapping[str, Histogram], *, label: str) -> Metric:
+    """Return a family under its whole name, with a histogram for each value of its label."""
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for value, each in counted.items():
+        add_histogram(family, [value], each)
+    return family
+
+
+def add_histogram(family: HistogramMetricFamily, labels: list[str], counted: Histogram) -> None:
+    bounds = [*map(floatToGoString, counted.bounds), "+Inf"]
+    family.add_metric(labels, list(zip(bounds, counted.up_to, strict=True)), counted.total)
 
 
 def text_of(name: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.errors import BrokerError, BrokerFailed
 from fluffle.broker.base.logs import event
+from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core import admission
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.connections import NO_ANSWER, Deadlines
@@ -155,6 +156,7 @@ class Connection(asyncio.Protocol):
     kind = "network"
     protocol = "AMQP 0-9-1"
     protocol_row: Mapping[str, Any] = MappingProxyType({})
+    traffic_labels = AMQP_091
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from fluffle.broker.admin.local_client import in_time
 from fluffle.broker.base.callbacks import answer_of, completion_of
 from fluffle.broker.base.errors import BrokerError, NotAllowed, QueueDeleted
 from fluffle.broker.base.message import Origin
+from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core import topology
 from fluffle.broker.core.admission import (
     admitted,
@@ -91,6 +92,7 @@ class HttpClient:
 
     kind = "direct"
     protocol = "Direct 0-9-1"
+    traffic_labels = AMQP_091
     is_encrypted = False
     """All as RabbitMQ says of those who ask its management."""
     tls = None

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.queues.arguments import features_not_in_effect
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table
 from fluffle.protocol.wire import PlainValue, to_table
@@ -74,7 +75,7 @@ def test_the_consumer_of_a_client_that_understands_it_is_cancelled(
         "channel": 1, "consumer_tag": "tag", "vhost": "/", "queue": "q", "messages": 2, "first": 1,
         "held_ms": 5_000, "timeout_ms": 5_000,
     }  # fmt: skip
-    assert edge.services.runtime.traffic.from_queues.timed_out == 2
+    assert edge.services.runtime.traffic.of(AMQP_091).from_queues.timed_out == 2
 
 
 def test_what_it_acknowledges_then_is_swallowed_and_it_may_consume_again(

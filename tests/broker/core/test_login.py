@@ -17,6 +17,7 @@ from fluffle.broker.access.limits import UserLimits
 from fluffle.broker.access.users import EVERYTHING, User
 from fluffle.broker.access.verification import Answer, PasswordVerdict, Verifier
 from fluffle.broker.base.errors import BrokerError, NotAllowed, SyntaxFailure
+from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.config.config import Limits
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit, admitted
 from fluffle.broker.core.client import Client, Handshake
@@ -66,6 +67,8 @@ class LoginConnection:
     """Connection of no protocol: a `LoginClient` as far as a login asks it."""
 
     name = "a -> b"
+    protocol = "Other 1-0"
+    traffic_labels = TrafficLabels("other10", "other")
     ends = (("127.0.0.1", 1), ("127.0.0.1", 2))
     handshake_timeout_s = 10.0
 
@@ -105,8 +108,8 @@ class LoginConnection:
 
     @property
     def logins(self) -> tuple[int, int]:
-        traffic = self.services.runtime.traffic
-        return traffic.logins_succeeded, traffic.logins_failed
+        logins = self.services.runtime.traffic.logins_of(self.traffic_labels)
+        return logins.succeeded, logins.failed
 
 
 @pytest.fixture

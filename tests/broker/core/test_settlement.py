@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fluffle.broker.base.errors import BrokerError, ResourceError
-from fluffle.broker.base.traffic import Traffic
+from fluffle.broker.base.traffic import ClientTraffic
 from fluffle.broker.core import settlement
 from fluffle.broker.core.settlement import COMPACT_AT, FRONT_RUNS_MAX, Settlements, Stretch, Unacked
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -387,7 +387,7 @@ class FakeSession:
 
     def __init__(self) -> None:
         self.has_put = False
-        self.traffic = Traffic()
+        self.traffic = ClientTraffic()
         self.commits = cast(Commits, FakeCommits())
 
 

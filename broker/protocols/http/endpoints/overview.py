@@ -222,7 +222,7 @@ async def reset(call: Call) -> None:
 
 
 async def attempts(call: Call) -> Listing:
-    """How many have logged in by AMQP, and could not, since a node has started."""
+    """How many have logged in by each protocol, and could not, since a node has started."""
     name = (await node_of(call))["name"]
     answers = await call.rows("everywhere.rows", what="statistics.logins", node=name)
     return Listing([each["row"] for each in answers if "row" in each])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fluffle.broker.base.errors import NotFound
+from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import session_client as streams
 from fluffle.broker.cluster.queue_sessions.replies import on_not_taken
@@ -492,7 +493,7 @@ def test_what_is_delivered_is_counted_by_the_type_of_its_queue(
     harness.client.ack(1)
     harness.client.arrivals()
     assert get(harness.client) is None
-    deliveries = harness.node.services.runtime.traffic.from_quorum_queues
+    deliveries = harness.node.services.runtime.traffic.of(AMQP_091).from_quorum_queues
     counted = (deliveries.consumed_manual_ack, deliveries.acknowledged, deliveries.get_empty)
     assert counted == (2, 1, 1)
-    assert harness.node.services.runtime.traffic.from_queues.delivered == 0
+    assert harness.node.services.runtime.traffic.of(AMQP_091).from_queues.delivered == 0

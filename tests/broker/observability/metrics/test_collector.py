@@ -10,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.base.traffic import DISABLED, Dropped
+from fluffle.broker.base.traffic import DISABLED, Dropped, TrafficLabels
 from fluffle.broker.config.config import Config
+from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.settlement import FRONT_RUNS_MAX
 from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
 from fluffle.broker.observability.metrics.endpoint import AGGREGATED, PER_OBJECT, text_page
@@ -166,6 +167,38 @@ def test_messages_are_followed_through_the_broker(node: Node) -> None:
     assert node.value("rabbitmq_consumers") == 1
     assert node.value("rabbitmq_global_publishers", protocol="amqp091") == 1
     assert node.value("rabbitmq_channel_messages_unconfirmed") == 0
+
+
+def test_each_protocol_is_counted_by_itself(node: Node) -> None:
+    client = node.edge.connect()
+    client.declare()
+    client.publish(b"1")
+    traffic = node.edge.services.runtime.traffic
+    mqtt_5 = TrafficLabels("mqtt50", "mqtt")
+    other = traffic.of(mqtt_5)
+    assert traffic.of(mqtt_5) is other
+    other.received += 2
+    other.routed += 3
+    other.sizes.add(7, 2)
+    other.from_queues.consumed_auto_ack += 4
+    other.from_queues.timed_out += 5
+    other.ledgers.add(ledger := Confirms())
+    ledger.assign(6)
+    traffic.logins_of(mqtt_5).failed += 7
+    for name, amqp, mqtt in (
+        ("rabbitmq_global_messages_received_total", 1, 2),
+        ("rabbitmq_global_messages_routed_total", 1, 3),
+        ("rabbitmq_global_messages_received_confirm_total", 0, 6),
+        ("rabbitmq_message_size_bytes_count", 1, 2),
+        ("rabbitmq_global_publishers", 1, 0),
+    ):
+        assert node.value(name, protocol="amqp091") == amqp, name
+        assert node.value(name, protocol="mqtt50") == mqtt, name
+    classic = {"queue_type": "rabbit_classic_queue"}
+    delivered = "rabbitmq_global_messages_delivered_total"
+    assert node.value(delivered, protocol="mqtt50", **classic) == 4
+    assert node.value(delivered, protocol="amqp091", **classic) == 0
+    assert node.value("fluffle_messages_timed_out_total", **classic) == 5
 
 
 def test_totals_survive_those_who_made_them(node: Node) -> None:

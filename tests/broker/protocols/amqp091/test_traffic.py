@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.access.users import Permission
-from fluffle.broker.base.traffic import Deliveries, Traffic
+from fluffle.broker.base.traffic import AMQP_091, ClientTraffic, Deliveries, Logins, Traffic
 from fluffle.broker.core.confirms import Confirms
 from fluffle.protocol.methods import Basic, Tx, encode_method, make
 from fluffle.protocol.methods import Channel as ChannelMethods
@@ -12,20 +12,20 @@ from fluffle.protocol.spec import PROTOCOL_HEADER
 from tests.support.edge import Client, Edge, publish_frames, start_ok
 
 
-def counts(counter: Traffic | Deliveries) -> dict[str, int]:
+def counts(counter: Traffic | ClientTraffic | Deliveries | Logins) -> dict[str, int]:
     """Those that are not 0."""
     values = ((name, getattr(counter, name)) for name in counter.__slots__)
     return {name: value for name, value in values if isinstance(value, int) and value}
 
 
-def start() -> tuple[Edge, Client, Traffic]:
+def start() -> tuple[Edge, Client, ClientTraffic]:
     edge = Edge()
     client = edge.connect()
-    return edge, client, edge.services.runtime.traffic
+    return edge, client, edge.services.runtime.traffic.of(AMQP_091)
 
 
 def test_publishes_are_counted_by_where_they_went() -> None:
-    _edge, client, traffic = start()
+    edge, client, traffic = start()
     for name in ("a", "b"):
         client.declare(name)
         client.bind(name, "amq.fanout")
@@ -33,10 +33,11 @@ def test_publishes_are_counted_by_where_they_went() -> None:
     client.publish(b"3", exchange="amq.fanout")
     client.publish(b"4", b"5", b"6", queue="nowhere")
     client.publish(b"7", queue="nowhere", mandatory=True)
+    of_node = edge.services.runtime.traffic
+    assert counts(of_node) == {"connections_opened": 1, "channels_opened": 1}
+    assert counts(of_node.logins_of(AMQP_091)) == {"succeeded": 1}
+    assert of_node.routed == 4
     assert counts(traffic) == {
-        "connections_opened": 1,
-        "channels_opened": 1,
-        "logins_succeeded": 1,
         "received": 7,
         "routed": 4,
         "unroutable_dropped": 3,
@@ -76,7 +77,7 @@ def test_deliveries_are_counted_by_how_they_are_acknowledged() -> None:
 
 
 def test_confirms_are_in_the_ledger_of_the_channel_and_then_in_the_total() -> None:
-    _edge, client, traffic = start()
+    edge, client, traffic = start()
     client.declare()
     client.confirm_select()
     client.publish(b"1", b"2")
@@ -86,7 +87,8 @@ def test_confirms_are_in_the_ledger_of_the_channel_and_then_in_the_total() -> No
     assert (traffic.received_confirm, traffic.confirmed) == (0, 0)
     client.arrivals()
     client.call(ChannelMethods.Close(200, "", 0, 0), ChannelMethods.CloseOk)
-    assert (traffic.received_confirm, traffic.confirmed, traffic.channels_closed) == (2, 2, 1)
+    assert (traffic.received_confirm, traffic.confirmed) == (2, 2)
+    assert edge.services.runtime.traffic.channels_closed == 1
     assert list(client.connection.channels) == []
 
 
@@ -108,7 +110,8 @@ def test_what_a_transaction_does_counts_at_its_commit() -> None:
 
 
 def test_connections_count_once_they_are_open_and_until_they_end() -> None:
-    edge, client, traffic = start()
+    edge, client, _traffic = start()
+    traffic = edge.services.runtime.traffic
     silent = edge.accept()
     assert (traffic.connections_opened, traffic.connections_closed) == (1, 0)
     assert not client.connection.is_publisher
@@ -158,5 +161,5 @@ def test_failed_logins_are_counted() -> None:
     client.send(PROTOCOL_HEADER)
     client.arrivals()
     client.send(encode_method(0, start_ok("\0guest\0wrong")))
-    traffic = edge.services.runtime.traffic
-    assert (traffic.logins_succeeded, traffic.logins_failed) == (0, 1)
+    logins = edge.services.runtime.traffic.logins_of(AMQP_091)
+    assert (logins.succeeded, logins.failed, logins.attempted) == (0, 1, 1)

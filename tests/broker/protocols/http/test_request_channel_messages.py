@@ -9,6 +9,7 @@ import pytest
 
 from fluffle.broker.access.limits import UserLimits
 from fluffle.broker.base.errors import NotAllowed, PreconditionFailed
+from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.config.config import OVERWRITE, InterceptorConfig, Limits
 from fluffle.broker.core.client import (
     channel_row,
@@ -60,8 +61,9 @@ async def test_what_it_does_is_observed_and_counted() -> None:
     lost = ("LOST", 0)
     assert seen.seen == [("enqueued", 1), ("got", "q"), ("got", None), ("ACKED", 1), lost]
     traffic = services.runtime.traffic
-    assert (traffic.received, traffic.received_confirm, traffic.confirmed) == (1, 1, 1)
-    counts = traffic.from_queues
+    messages = traffic.of(AMQP_091)
+    assert (messages.received, messages.received_confirm, messages.confirmed) == (1, 1, 1)
+    counts = messages.from_queues
     assert (counts.got_manual_ack, counts.get_empty, counts.acknowledged) == (1, 1, 1)
     assert (traffic.connections_opened, traffic.connections_closed) == (2, 1)
     assert (traffic.channels_opened, traffic.channels_closed) == (2, 1)
