@@ -19,10 +19,10 @@ from benchmarks.report import markdown_table
 from fluffle.broker.cluster.codec import decode, encode
 from fluffle.broker.cluster.ports import joined
 from fluffle.raft.config import Config
+from fluffle.raft.log import DATA, Entry
 from fluffle.raft.messages import AppendRequest, Message
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, Role
-from fluffle.raft.records import DATA, Entry
 from fluffle.raft.tuning import Tuning
 
 ROUNDS = 5

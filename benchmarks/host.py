@@ -24,11 +24,11 @@ from fluffle.broker.cluster.group_background import HostLimits
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment

@@ -25,9 +25,9 @@ from benchmarks.machine import anonymous_bytes
 from benchmarks.measurement import Measurement
 from benchmarks.results import may_record
 from fluffle.raft.config import Config
+from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.log_store import NewSnapshot, Persist, Write
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog

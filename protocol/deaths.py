@@ -29,8 +29,7 @@ from fluffle.protocol.properties import (
     join_properties,
     split_properties,
 )
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import read_table, to_field, to_table
+from fluffle.protocol.wire import Field, FieldTable, read_table, to_field, to_table
 
 X_DEATH = "x-death"
 

@@ -33,8 +33,7 @@ from fluffle.protocol.properties import (
     replace_properties,
     split_properties,
 )
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import encode_table, join_table, split_table
+from fluffle.protocol.wire import Field, FieldTable, encode_table, join_table, split_table
 
 X_DELAY = "x-delay"
 

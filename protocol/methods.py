@@ -42,7 +42,7 @@ from fluffle.protocol.spec import (
     ReplyCode,
 )
 from fluffle.protocol.steps import Steps
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 __all__ = [
     "Access",

@@ -43,7 +43,7 @@ from fluffle.protocol.spec import (
     ReplyCode,
 )
 from fluffle.protocol.steps import Steps
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 FLAG_CONTENT_TYPE = 1 << 15
 FLAG_CONTENT_ENCODING = 1 << 14

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 
-from fluffle.protocol.types import FieldValue
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, FieldValue
 
 EXACT_UNITS_MAX = 2**53
 """From here on a float cannot tell a number from the next."""

@@ -2,8 +2,9 @@
 
 Every reader takes the buffer and an offset and returns the value with the offset behind it;
 every writer appends to a bytearray.  What is read and written again gives the same bytes, so the
-type tag of a value is kept (`protocol/types.py`), except that `t` is written as 0 or 1 and that
-of two fields with one key the first is kept, which is the one that RabbitMQ looks up.
+type tag of a value is kept: `('s', 5)` and `('l', 5)` are equal numbers and different bytes.  Only
+`t` is written as 0 or 1, and of two fields with one key the first is kept, which is the one that
+RabbitMQ looks up.
 
 Source: AMQP 0-9-1 §4.2.5, with RabbitMQ's reading of the tags (its "AMQP 0-9-1 errata"): `s` is
 a 16-bit integer, not a short string, and `L` is signed like `l`.  As in RabbitMQ, floats must be
@@ -18,7 +19,16 @@ from typing import Any, TypeAlias
 
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
-from fluffle.protocol.types import Field, FieldTable, FieldValue
+
+FieldValue: TypeAlias = (
+    "bool | int | float | bytes | tuple[int, int] | dict[str, Field] | list[Field] | None"
+)
+Field: TypeAlias = tuple[str, FieldValue]
+"""A tag, the letter of the wire, and its value: t bool; b B s u I i l L T int (T in seconds); f d
+float; D (scale, value); S x bytes; F FieldTable; A list of Field; V None."""
+FieldTable: TypeAlias = dict[str, Field]
+"""Keys as text (surrogateescape for bytes that are not UTF-8), in the order of the wire."""
+
 
 TABLE_DEPTH_MAX = 100
 """Tables and arrays inside each other; readers and writers recurse once a level."""
@@ -415,7 +425,7 @@ _READERS: dict[str, _Reader] = {
 }
 
 _Writer: TypeAlias = Callable[[bytearray, Any], None]
-"""Appends the value alone.  Any, because the tag promises the type (`protocol/types.py`)."""
+"""Appends the value alone.  Any, because the tag promises the type (`protocol/wire.py`)."""
 
 
 def _number_writer(number: struct.Struct) -> _Writer:

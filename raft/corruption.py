@@ -9,9 +9,9 @@ below the floor only a snapshot with its live entries mends it.  A leader resign
 from __future__ import annotations
 
 from fluffle.raft import leadership_transfer
+from fluffle.raft.log import Quarantine
 from fluffle.raft.messages import RepairRequest
 from fluffle.raft.output import Role
-from fluffle.raft.records import Quarantine
 from fluffle.raft.state import GroupState, RepairState
 
 

@@ -11,6 +11,12 @@ since ranks differ from group to group, leaders end up balanced.
 A leader may stop to lead without its followers hearing of it: removed from the group, or cut off
 for a while.  Its node is alive, so they would cling to it.  They ask it (`send_leader_query`) when
 another member would like to be elected, and when its node has come back.
+
+`become_single_member` is for an operator who gives up all other members, most of which are lost for
+good.  No majority agrees to this, so the others may be alive, and lead.  What keeps them from
+counting: the member is another from now on, of a greater incarnation, and what they say is for the
+one that it was.  What keeps them from being believed by those who compare terms: its own is far
+greater.
 """
 
 from __future__ import annotations
@@ -18,8 +24,8 @@ from __future__ import annotations
 from zlib import crc32
 
 from fluffle.raft import leader
-from fluffle.raft.config import Member, NodeId, is_majority
-from fluffle.raft.log import Log
+from fluffle.raft.config import Config, Member, NodeId, is_majority
+from fluffle.raft.log import CONFIG, Entry, GroupId, Log
 from fluffle.raft.messages import (
     LeaderQuery,
     NotLeading,
@@ -30,8 +36,10 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import Role
-from fluffle.raft.records import GroupId
 from fluffle.raft.state import Campaign, GroupState
+
+TERM_STEP = 1 << 20
+"""The others hold far fewer elections until they hear of it."""
 
 # When to stand
 
@@ -364,3 +372,29 @@ def on_group_unknown(state: GroupState, node: NodeId, incarnation: int) -> None:
     """Drop a leader whose node does not have the group."""
     if state.leader == node and state.leader_incarnation == incarnation:
         state.follow(None)  # mutant: M45
+
+
+# A single member
+
+
+def may_become_single_member(state: GroupState) -> bool:
+    """Tell whether this member can read what it has, and its leader has told it who the members
+    are."""
+    return state.quarantine is None and state.me in state.configs.active.members
+
+
+def become_single_member(state: GroupState, incarnation: int) -> None:
+    """Commit all that this member has, by its own vote alone."""
+    state.become_follower(state.term + TERM_STEP, None)
+    state.drop_receiver()
+    state.me = Member(state.node.name, incarnation)
+    state.pending().new_incarnation = incarnation
+    single_member = Config((state.me,), (), incarnation)
+    state.append([Entry(state.log.last_index + 1, state.term, CONFIG, single_member.encode())])
+    start_pre_vote(state)
+
+
+def was_forced(before: int, since: int) -> bool:
+    """Whether so much lies between two terms of a group: then entries of the first may be lost, and
+    others be in their place."""
+    return since - before >= TERM_STEP // 2

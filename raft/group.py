@@ -1,74 +1,30 @@
-"""Raft group as its users see it, and its turn: what came in becomes what goes out.
+"""Raft group as its users see it.
 
-`Group` is the interface.  All that is asked of it takes effect when the turn ends: `end_turn`
-decides what to send, `take_write` says what to write, `on_write_durable` what follows once that is
-on disk.
-
-`become_single_member` is for an operator who gives up all other members, most of which are lost for
-good.  No majority agrees to this, so the others may be alive, and lead.  What keeps them from
-counting: the member is another from now on, of a greater incarnation, and what they say is for the
-one that it was.  What keeps them from being believed by those who compare terms: its own is far
-greater.
+All that is asked of it takes effect when the turn ends: see `group_turn`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
 from fluffle.raft import corruption, election, leader, leadership_transfer, replication, snapshots
 from fluffle.raft.config import (
-    AddLearner,
     Change,
     Config,
-    InvalidChange,
     Member,
     NodeId,
-    Promote,
-    majority_of,
-    with_change,
 )
-from fluffle.raft.log_store import NewSnapshot, Write
-from fluffle.raft.output import Apply, ReadEntries, Role, RoleChange
+from fluffle.raft.group_turn import evict, waits_for_applied
+from fluffle.raft.leader import ProposalRefused, RefusalReason, propose_change
+from fluffle.raft.log import DATA, Entry, SnapshotMeta
+from fluffle.raft.log_store import NewSnapshot
+from fluffle.raft.output import Apply, Role
 from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import CONFIG, DATA, Entry, SnapshotMeta
 from fluffle.raft.state import GroupState, LeaderState
-
-TERM_STEP = 1 << 20
-"""The others hold far fewer elections until they hear of it."""
-
-
-class RefusalReason(Enum):
-    """Reason of a refusal.  All but the last two pass by themselves."""
-
-    NOT_LEADER = "not the leader"
-    TRANSFERRING = "leadership is being handed over"
-    BEHIND = "too much is not committed yet"
-    NO_ROOM = "the disk is nearly full"
-    NOT_READY = "no entry of this leader is committed yet"
-    CHANGE_UNDER_WAY = "another change of membership is not committed yet"
-    NOT_CAUGHT_UP = "the member lacks too much of the log"
-    NO_MAJORITY = "too few of those who would vote have answered"
-    SENDING = "the snapshot is being sent"
-    NOT_ALIVE = "the node is not reachable"
-    BAD_CHANGE = "the change makes no sense"
-    OUT_OF_DATE = "there is a newer snapshot, or the index is not applied"
-
-
-class ProposalRefused(Exception):
-    """Refusal of a request to a group; nothing was done."""
-
-    def __init__(
-        self, reason: RefusalReason, *, leader: NodeId | None = None, detail: str = ""
-    ) -> None:
-        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
-        self.reason = reason
-        self.leader = leader
-        """For `NOT_LEADER`: who is, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,215 +242,3 @@ def has_proposal_room(state: GroupState, leading: LeaderState, payload_bytes: in
     return not waiting_bytes or (
         waiting_bytes + payload_bytes <= state.node.tuning.uncommitted_bytes_max
     )
-
-
-# Membership
-
-
-def propose_change(state: GroupState, leading: LeaderState, change: Change) -> Entry:
-    """Append a configuration.  Raises `ProposalRefused`."""
-    if not leader.has_committed_own_term(state, leading):  # mutant: M17
-        raise ProposalRefused(RefusalReason.NOT_READY)
-    if not state.is_config_committed:
-        raise ProposalRefused(RefusalReason.CHANGE_UNDER_WAY)
-    check_change(state, leading, change)
-    try:
-        config = with_change(state.configs.active, change)
-    except InvalidChange as error:
-        raise ProposalRefused(RefusalReason.BAD_CHANGE, detail=str(error)) from error
-    if not is_followed(state, leading, config.voters):
-        raise ProposalRefused(RefusalReason.NO_MAJORITY)
-    entry = leader.append(state, leading, CONFIG, config.encode())
-    replication.sync_peers(state, leading)
-    leader.check_quorum(state, leading)
-    return entry
-
-
-def check_change(state: GroupState, leading: LeaderState, change: Change) -> None:
-    """Refuse a change that would make the group stand still."""
-    if isinstance(change, AddLearner):
-        if change.node not in state.node.alive:
-            raise ProposalRefused(RefusalReason.NOT_ALIVE)
-    elif isinstance(change, Promote):
-        peer = leading.peers.get(change.node)
-        if peer is not None and not has_caught_up(state, peer):
-            raise ProposalRefused(RefusalReason.NOT_CAUGHT_UP)
-
-
-def is_followed(state: GroupState, leading: LeaderState, voters: Sequence[Member]) -> bool:
-    """Whether a majority of these would commit the change, by what they have answered since their
-    nodes were last found to be alive: one may have lost its member meanwhile.
-
-    Who has not answered is asked, for there may be nothing else to ask it: the next try knows more.
-    """
-    others = [leading.peers[voter.node] for voter in voters if voter != state.me]
-    following = [peer for peer in others if peer.is_alive and peer.flow is ProgressState.REPLICATE]
-    if len(following) + (state.me in voters) >= majority_of(len(voters)):
-        return True
-    for peer in others:
-        if peer.flow is ProgressState.PROBE and not peer.is_waiting:
-            replication.ask_again(state, leading, peer)
-    return False
-
-
-def has_caught_up(state: GroupState, learner: Progress) -> bool:
-    """Tell whether a learner has all that is committed, or is being sent the little that it lacks.
-
-    Who is in quarantine would not vote: if the leadership were lost, one of two could elect no
-    leader.
-    """
-    if learner.match < learner.repaired_at:  # mutant: M52
-        return False
-    lag_max = (
-        state.node.tuning.promotion_lag_entries if learner.flow is ProgressState.REPLICATE else 1
-    )
-    return learner.is_alive and learner.match + lag_max > state.log.commit
-
-
-def may_become_single_member(state: GroupState) -> bool:
-    """Tell whether this member can read what it has, and its leader has told it who the members
-    are."""
-    return state.quarantine is None and state.me in state.configs.active.members
-
-
-def become_single_member(state: GroupState, incarnation: int) -> None:
-    """Commit all that this member has, by its own vote alone."""
-    state.become_follower(state.term + TERM_STEP, None)
-    state.drop_receiver()
-    state.me = Member(state.node.name, incarnation)
-    state.pending().new_incarnation = incarnation
-    single_member = Config((state.me,), (), incarnation)
-    state.append([Entry(state.log.last_index + 1, state.term, CONFIG, single_member.encode())])
-    election.start_pre_vote(state)
-
-
-def was_forced(before: int, since: int) -> bool:
-    """Whether so much lies between two terms of a group: then entries of the first may be lost, and
-    others be in their place."""
-    return since - before >= TERM_STEP // 2
-
-
-# The turn
-
-
-def end_turn(state: GroupState) -> None:
-    """Decide what to send; what is to be written follows in `take_write`."""
-    if state.quarantine is not None:
-        corruption.flush(state)
-    election.flush(state)
-    if state.leading is not None:
-        leader.flush(state)
-    else:
-        replication.acknowledge(state)
-        if state.receiver is not None:
-            snapshots.report_progress(state, state.receiver)
-        election.update_deadline(state)
-        if state.repair is not None:
-            corruption.request_repair(state, state.repair)
-    restore_and_apply(state)
-    evict(state)
-    report_role(state)
-
-
-def restore_and_apply(state: GroupState) -> None:
-    """Hand out what may be applied, one page at a time."""
-    if state.restore_due:
-        state.restore_if_due()
-        if state.restore_due:
-            return
-    log = state.log
-    first, stop = log.handed + 1, applicable_index(state) + 1
-    if first >= stop or log.applied < log.handed or state.apply_read is not None:
-        return
-    bytes_max = state.apply_bytes_max
-    if log.is_in_memory(first):
-        entries = log.slice(first, stop, bytes_max)
-        log.handed = entries[-1].index
-        state.node.output.applies.append(Apply(state.group, entries))
-    else:
-        state.apply_read = state.node.take_number()
-        stop = min(stop, log.tail_first)
-        read = ReadEntries(state.group, first, stop, bytes_max, state.apply_read)
-        state.node.output.reads.append(read)
-
-
-def applicable_index(state: GroupState) -> int:
-    """Return up to where entries are committed, and durable here: what is applied is never lost
-    by a restart."""
-    return min(state.log.commit, state.sound_index)  # mutant: M27
-
-
-def waits_for_applied(state: GroupState) -> bool:
-    """Tell whether anything can be done now that what was handed out is applied."""
-    if state.restore_due or applicable_index(state) > state.log.handed:
-        return True
-    return state.leading is not None and leader.waits_for_applied(state, state.leading)
-
-
-def evict(state: GroupState) -> None:
-    """Evict entries that nothing will ask for; those a follower needs soon are kept a while."""
-    log = state.log
-    through = min(log.applied, state.durable.index)
-    if through < log.tail_first:
-        return
-    if state.leading is not None and log.tail_bytes <= state.node.tuning.cached_bytes:
-        for peer in state.leading.peers.values():
-            if peer.is_alive and peer.match < through:
-                through = peer.match
-    log.evict(through)
-
-
-def report_role(state: GroupState) -> None:
-    if state.campaign is not None and state.campaign.is_first_term:
-        return  # it leads as soon as that is on disk
-    role_change = (state.role, state.term, state.leader)
-    if role_change != state.reported_role:
-        state.reported_role = role_change
-        state.node.output.roles.append(RoleChange(state.group, *role_change))
-
-
-def take_write(state: GroupState, token: int) -> Write | None:
-    """Return what the group has to write under this token, if anything."""
-    entries = state.log.submit() if state.log.submitted < state.log.last_index else []
-    is_voting = state.hard_state != state.submitted_hard_state
-    if state.write is None and not entries and not is_voting:
-        return None
-    found, state.write = state.write or Write(state.group), None
-    found.entries = entries
-    if entries and state.truncate_due is not None:
-        found.truncate_from = min(state.truncate_due, found.truncate_from or state.truncate_due)
-        state.truncate_due = None
-    if is_voting:
-        found.hard_state = state.submitted_hard_state = state.hard_state
-    state.durable.submit(token, state.log.submitted, state.hard_state)
-    if found.snapshot is not None:
-        state.compacting = (token, found.snapshot.meta)
-    if found.install is not None and state.installing is not None:
-        state.installing = token
-    if state.receiver is not None:
-        snapshots.on_written(state.receiver, token)
-    return found
-
-
-def on_write_durable(state: GroupState, token: int) -> None:
-    """Note that the group's oldest write under way is on disk.
-
-    A leader has its turn only if something follows from it: mostly a follower has to say so, too.
-    """
-    state.durable.finish(token)
-    if state.leading is not None:
-        replication.wake_if_committable(state, state.leading)
-    if state.installing == token:
-        state.installing = None
-        corruption.on_installed(state)
-        state.touch()
-    if state.compacting is not None and state.compacting[0] == token:
-        meta, state.compacting = state.compacting[1], None
-        if meta.index > state.log.floor:
-            state.log.compact(meta)
-            state.configs.prune(meta.index)
-        state.touch()
-    if state.receiver is not None:
-        snapshots.on_durable(state, state.receiver, token)
-    if state.leading is None or applicable_index(state) > state.log.handed:
-        state.touch()

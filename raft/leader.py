@@ -1,4 +1,5 @@
-"""Leader of a group: takes proposals, has them replicated and committed, and answers reads.
+"""Leader of a group: takes proposals and changes of membership, has them replicated and committed,
+and answers reads.
 
 A leader never changes or removes an entry of its own log (Raft §5.3).
 
@@ -10,13 +11,55 @@ at that moment.  Thesis §6.4.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum
+
 from fluffle.raft import leadership_transfer, replication
-from fluffle.raft.config import Member, NodeId, committed_index
+from fluffle.raft.config import (
+    AddLearner,
+    Change,
+    InvalidChange,
+    Member,
+    NodeId,
+    Promote,
+    committed_index,
+    majority_of,
+    with_change,
+)
+from fluffle.raft.log import CONFIG, NOOP, Entry, size_of
 from fluffle.raft.messages import NotLeading
 from fluffle.raft.output import LeaderReady, Readable, Role
-from fluffle.raft.progress import UNHEARD
-from fluffle.raft.records import NOOP, Entry, size_of
+from fluffle.raft.progress import UNHEARD, Progress, ProgressState
 from fluffle.raft.state import GroupState, LeaderState, PendingReads
+
+
+class RefusalReason(Enum):
+    """Reason of a refusal.  All but the last two pass by themselves."""
+
+    NOT_LEADER = "not the leader"
+    TRANSFERRING = "leadership is being handed over"
+    BEHIND = "too much is not committed yet"
+    NO_ROOM = "the disk is nearly full"
+    NOT_READY = "no entry of this leader is committed yet"
+    CHANGE_UNDER_WAY = "another change of membership is not committed yet"
+    NOT_CAUGHT_UP = "the member lacks too much of the log"
+    NO_MAJORITY = "too few of those who would vote have answered"
+    SENDING = "the snapshot is being sent"
+    NOT_ALIVE = "the node is not reachable"
+    BAD_CHANGE = "the change makes no sense"
+    OUT_OF_DATE = "there is a newer snapshot, or the index is not applied"
+
+
+class ProposalRefused(Exception):
+    """Refusal of a request to a group; nothing was done."""
+
+    def __init__(
+        self, reason: RefusalReason, *, leader: NodeId | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.leader = leader
+        """For `NOT_LEADER`: who is, if that is known."""
 
 
 def begin(state: GroupState) -> None:
@@ -211,3 +254,66 @@ def confirmed_round(state: GroupState, leading: LeaderState) -> int:
 
 def round_of(state: GroupState, leading: LeaderState, voter: Member) -> int:
     return leading.round if voter == state.me else leading.peers[voter.node].confirmed_round
+
+
+# Membership
+
+
+def propose_change(state: GroupState, leading: LeaderState, change: Change) -> Entry:
+    """Append a configuration.  Raises `ProposalRefused`."""
+    if not has_committed_own_term(state, leading):  # mutant: M17
+        raise ProposalRefused(RefusalReason.NOT_READY)
+    if not state.is_config_committed:
+        raise ProposalRefused(RefusalReason.CHANGE_UNDER_WAY)
+    check_change(state, leading, change)
+    try:
+        config = with_change(state.configs.active, change)
+    except InvalidChange as error:
+        raise ProposalRefused(RefusalReason.BAD_CHANGE, detail=str(error)) from error
+    if not is_followed(state, leading, config.voters):
+        raise ProposalRefused(RefusalReason.NO_MAJORITY)
+    entry = append(state, leading, CONFIG, config.encode())
+    replication.sync_peers(state, leading)
+    check_quorum(state, leading)
+    return entry
+
+
+def check_change(state: GroupState, leading: LeaderState, change: Change) -> None:
+    """Refuse a change that would make the group stand still."""
+    if isinstance(change, AddLearner):
+        if change.node not in state.node.alive:
+            raise ProposalRefused(RefusalReason.NOT_ALIVE)
+    elif isinstance(change, Promote):
+        peer = leading.peers.get(change.node)
+        if peer is not None and not has_caught_up(state, peer):
+            raise ProposalRefused(RefusalReason.NOT_CAUGHT_UP)
+
+
+def is_followed(state: GroupState, leading: LeaderState, voters: Sequence[Member]) -> bool:
+    """Whether a majority of these would commit the change, by what they have answered since their
+    nodes were last found to be alive: one may have lost its member meanwhile.
+
+    Who has not answered is asked, for there may be nothing else to ask it: the next try knows more.
+    """
+    others = [leading.peers[voter.node] for voter in voters if voter != state.me]
+    following = [peer for peer in others if peer.is_alive and peer.flow is ProgressState.REPLICATE]
+    if len(following) + (state.me in voters) >= majority_of(len(voters)):
+        return True
+    for peer in others:
+        if peer.flow is ProgressState.PROBE and not peer.is_waiting:
+            replication.ask_again(state, leading, peer)
+    return False
+
+
+def has_caught_up(state: GroupState, learner: Progress) -> bool:
+    """Tell whether a learner has all that is committed, or is being sent the little that it lacks.
+
+    Who is in quarantine would not vote: if the leadership were lost, one of two could elect no
+    leader.
+    """
+    if learner.match < learner.repaired_at:  # mutant: M52
+        return False
+    lag_max = (
+        state.node.tuning.promotion_lag_entries if learner.flow is ProgressState.REPLICATE else 1
+    )
+    return learner.is_alive and learner.match + lag_max > state.log.commit

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fluffle.raft.records import Entry, GroupId, HardState, Quarantine, SnapshotMeta
+from fluffle.raft.log import Entry, GroupId, HardState, Quarantine, SnapshotMeta
 
 
 @dataclass(slots=True)

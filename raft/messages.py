@@ -12,7 +12,7 @@ altered.  A message, or a list in it, is never changed after it was sent or rece
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fluffle.raft.records import Entry, GroupId
+from fluffle.raft.log import Entry, GroupId
 
 
 @dataclass(slots=True)

@@ -19,125 +19,40 @@ happens in the order in which it does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from fluffle.raft import corruption, election, leader, replication, snapshots
+from fluffle.raft import corruption, election, leader, snapshots
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.election import become_single_member, may_become_single_member
 from fluffle.raft.failure_detector import FailureDetector
-from fluffle.raft.group import (
-    Group,
-    become_single_member,
+from fluffle.raft.group import Group
+from fluffle.raft.group_turn import (
+    NodeNews,
     end_turn,
-    may_become_single_member,
+    on_alarm,
+    on_old_term,
+    on_verdict,
     on_write_durable,
+    step,
     take_write,
 )
-from fluffle.raft.log import Log
+from fluffle.raft.log import GroupId, HardState, Log, SnapshotMeta
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
 from fluffle.raft.messages import (
-    AppendAccepted,
-    AppendRejected,
-    AppendRequest,
     GroupMessage,
     GroupUnknown,
-    LeaderQuery,
     Message,
-    NotLeading,
     Ping,
-    PreVoteRequest,
-    PreVoteResponse,
-    RepairRequest,
-    SnapshotChunk,
-    SnapshotOffer,
-    SnapshotProgress,
-    TimeoutNow,
-    VoteRequest,
-    VoteResponse,
 )
-from fluffle.raft.output import AbsentMember, Output, Role, Verdict
+from fluffle.raft.output import AbsentMember, Output, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import GroupId, HardState, SnapshotMeta
 from fluffle.raft.state import Chance, GroupState, Node
 from fluffle.raft.tuning import Tuning
 
 Receiver = TypeVar("Receiver")
 News = TypeVar("News")
-
-
-# Messages
-
-
-Handler = Callable[[GroupState, NodeId, Any], None]
-FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
-    AppendRequest: replication.on_append_request,
-    SnapshotOffer: snapshots.on_snapshot_offer,
-    SnapshotChunk: snapshots.on_snapshot_chunk,
-}
-
-ANY_ROLE: dict[type[GroupMessage], Handler] = {
-    PreVoteRequest: election.on_pre_vote_request,
-    VoteRequest: election.on_vote_request,
-    LeaderQuery: election.on_leader_query,
-}
-"""For every role; the terms of the first two are those of elections that may never be held."""
-
-HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
-    Role.FOLLOWER: {
-        **FROM_A_LEADER,
-        TimeoutNow: election.on_timeout_now,
-        NotLeading: election.on_not_leading,
-    },
-    Role.PRE_CANDIDATE: {
-        **FROM_A_LEADER,
-        TimeoutNow: election.on_timeout_now,
-        PreVoteResponse: election.on_pre_vote_response,
-    },
-    Role.CANDIDATE: {
-        **FROM_A_LEADER,
-        VoteResponse: election.on_vote_response,
-    },
-    Role.LEADER: {
-        AppendAccepted: replication.on_append_accepted,
-        AppendRejected: replication.on_append_rejected,
-        RepairRequest: replication.on_repair_request,
-        SnapshotProgress: snapshots.on_snapshot_progress,
-    },
-}
-"""For each role; a message that is not in the table of a role means nothing to it."""
-
-
-def step(state: GroupState, node: NodeId, message: GroupMessage) -> None:
-    """Take a message of this group that came from `node`, for this incarnation."""
-    kind = type(message)
-    handler = ANY_ROLE.get(kind)
-    if handler is not None:
-        handler(state, node, message)
-        return
-    if message.term > state.term and not is_proposed_term(message):
-        state.become_follower(message.term, None)
-    elif message.term < state.term:
-        on_old_term(state, node, message)
-        return
-    handler = HANDLERS[state.role].get(kind)
-    if handler is not None:
-        handler(state, node, message)
-
-
-def is_proposed_term(message: GroupMessage) -> bool:
-    """Tell whether a message names a term that was only asked for: a pre-vote that was granted."""
-    return isinstance(message, PreVoteResponse) and message.is_granted
-
-
-def on_old_term(state: GroupState, node: NodeId, message: GroupMessage) -> None:
-    """Answer a message of an old term, which counts for nothing: its leader must hear that it is
-    over (Raft §5.1).
-
-    By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
-    """
-    if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:  # mutant: M14a M14b M42
-        replication.send_term(state, node, message.sender)
 
 
 # News and deadlines
@@ -169,14 +84,6 @@ class PendingNews(Generic[Receiver, News]):
     def take(self, receiver: Receiver) -> tuple[News, ...]:
         """Take the news of one receiver; nothing if there is none."""
         return self._news.pop(receiver, ())
-
-
-class NodeNews(NamedTuple):
-    """News about a node: alive, perhaps in a new life, or suspected."""
-
-    node: NodeId
-    is_alive: bool
-    is_new_life: bool
 
 
 class LinkNews(NamedTuple):
@@ -277,37 +184,6 @@ class GroupScheduler:
         ever."""
         most = self._node.tuning.groups_max
         return max(most - len(self._node.dirty), most // 4, 1)
-
-
-def on_alarm(state: GroupState) -> None:
-    """Act on a deadline that has come; mostly it was put off meanwhile, or is not meant any
-    more."""
-    state.alarm_ms = None
-    if state.deadline_ms is None:
-        return
-    if state.deadline_ms > state.node.now_ms:
-        state.set_deadline(state.deadline_ms)
-        return
-    state.deadline_ms = None
-    if state.role is Role.LEADER:
-        leader.on_deadline(state)
-    else:
-        election.on_deadline(state)
-    state.touch()
-
-
-def on_verdict(state: GroupState, news: NodeNews) -> None:
-    """Act on a node that is alive, perhaps in a new life, or suspected."""
-    node, is_alive, is_new_life = news
-    if state.leading is not None:
-        leader.on_verdict(state, node, is_alive=is_alive, is_new_life=is_new_life)
-        return
-    if is_new_life and state.leader == node:
-        state.follow(None)
-    elif is_alive and state.leader == node:
-        election.send_leader_query(state)
-    if state.leader == node or not election.sees_leader(state):
-        state.touch()  # it may be the one that a majority lacked
 
 
 # All groups of a node

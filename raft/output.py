@@ -12,9 +12,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import Persist
 from fluffle.raft.messages import Message, Ping
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 
 class Role(Enum):

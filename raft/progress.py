@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum
 
 from fluffle.raft.config import Member
-from fluffle.raft.records import SnapshotMeta
+from fluffle.raft.log import SnapshotMeta
 
 
 class ProgressState(Enum):

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 from fluffle.raft import corruption, leadership_transfer, snapshots
 from fluffle.raft.config import Member, NodeId, committed_index
-from fluffle.raft.log import Log
+from fluffle.raft.log import Entry, Log, size_of
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
 from fluffle.raft.output import ReadEntries, Role
 from fluffle.raft.progress import Progress, ProgressState
-from fluffle.raft.records import Entry, size_of
 from fluffle.raft.state import GroupState, LeaderState
 
 UNLIMITED = 1 << 62

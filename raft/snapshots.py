@@ -19,12 +19,12 @@ from zlib import crc32
 
 from fluffle.raft import corruption
 from fluffle.raft.config import Config, ConfigHistory, NodeId
+from fluffle.raft.log import Entry, SnapshotMeta
 from fluffle.raft.log_store import Staged, StagedSnapshot
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.output import ReadEntries, ReadState
 from fluffle.raft.progress import Progress, ProgressState, SnapshotSender
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, SnapshotMeta
 from fluffle.raft.state import GroupState, LeaderState, SnapshotReceiver
 
 

@@ -12,12 +12,11 @@ from heapq import heappop, heappush
 from typing import Protocol
 
 from fluffle.raft.config import Config, ConfigHistory, Member, NodeId, majority_of
-from fluffle.raft.log import Log
+from fluffle.raft.log import CONFIG, Entry, GroupId, HardState, Log, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import Message
 from fluffle.raft.output import ConfigChange, Output, Readable, Restore, Role
 from fluffle.raft.progress import Progress
-from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.tuning import Tuning
 
 ALARMS_PER_MS = 2

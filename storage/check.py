@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise
 
+from fluffle.raft.log import CONFIG, DATA, NOOP
 from fluffle.raft.log_store import RecoveredGroup
-from fluffle.raft.records import CONFIG, DATA, NOOP
 from fluffle.storage.disk import CommitResult, Disk, View, WriteTransaction
 from fluffle.storage.entry_reader import missing_record
 from fluffle.storage.errors import Corrupt, StorageError

@@ -24,9 +24,9 @@ from itertools import islice
 from typing import Any
 
 from fluffle.raft.config import Config, Member
+from fluffle.raft.log import GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import NewSnapshot, Staged, Write
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.storage.disk import Disk, View
 from fluffle.storage.entry_reader import Entry
 from fluffle.storage.errors import Corrupt

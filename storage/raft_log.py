@@ -17,8 +17,8 @@ Rule 3: whatever is damaged, the others go on: each group is in quarantine, or l
 
 from collections.abc import Callable
 
+from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import DamagedLog, LoadedGroups, Persist, Write
-from fluffle.raft.records import Entry, GroupId
 from fluffle.storage import entry_reader
 from fluffle.storage.environment import RESERVE_BYTES
 from fluffle.storage.errors import Corrupt, CorruptEntry

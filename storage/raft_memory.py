@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from zlib import crc32
 
 from fluffle.raft.config import Config
+from fluffle.raft.log import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import (
     DamagedLog,
     LoadedGroups,
@@ -25,7 +26,6 @@ from fluffle.raft.log_store import (
     Write,
 )
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.storage.heads import changes_head, joined
 
 NEVER_VOTED = HardState(0, None)

@@ -8,9 +8,9 @@ forgotten, and damage to one group does not concern the others.
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from fluffle.raft.log import CONFIG, Entry, GroupId, Quarantine
 from fluffle.raft.log_store import LoadedGroups, RecoveredGroup, StagedSnapshot
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import CONFIG, Entry, GroupId, Quarantine
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.heads import (
     Head,

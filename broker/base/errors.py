@@ -8,8 +8,7 @@ from typing import ClassVar
 
 from fluffle.protocol.spec import SOFT_CODES, ReplyCode, reply_text
 from fluffle.protocol.terms import text
-from fluffle.protocol.types import Field, FieldValue
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, Field, FieldValue
 
 
 class BrokerError(Exception):

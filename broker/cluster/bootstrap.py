@@ -37,9 +37,9 @@ from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log import DATA, Entry, HardState, SnapshotMeta
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
 from fluffle.storage.errors import StorageError
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import Batch, Store

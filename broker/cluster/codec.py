@@ -34,6 +34,7 @@ import msgpack
 
 from fluffle.broker.cluster.ports import Links, Payload, TrafficClass
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.log import CONFIG, Entry, GroupId, size_of
 from fluffle.raft.messages import (
     MESSAGES,
     AppendRequest,
@@ -44,7 +45,6 @@ from fluffle.raft.messages import (
     SnapshotOffer,
 )
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import CONFIG, Entry, GroupId, size_of
 
 APART_BYTES_MIN = 4_096
 """From this size on a part more costs less than a copy."""

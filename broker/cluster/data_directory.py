@@ -25,9 +25,9 @@ from fluffle.broker.durability.definitions.node_identity import (
     store_owner_of,
 )
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.group import TERM_STEP
+from fluffle.raft.election import TERM_STEP
+from fluffle.raft.log import CONFIG, Entry, GroupId, HardState
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
-from fluffle.raft.records import CONFIG, Entry, GroupId, HardState
 from fluffle.storage.environment import STORE_FOLDER, data_file, read_environment
 from fluffle.storage.errors import StorageError
 from fluffle.storage.file_mark import mark_of

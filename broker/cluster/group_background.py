@@ -29,11 +29,11 @@ from dataclasses import dataclass, field
 
 from fluffle.broker.cluster.codec import TrafficClasses
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.raft.group import ProposalRefused, RefusalReason
+from fluffle.raft.leader import ProposalRefused, RefusalReason
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta, size_of
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ReadEntries, ReadState
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta, size_of
 
 SNAPSHOT_BYTES = 1 << 16
 """As which a snapshot counts beside its state: it costs something even if that is small."""

@@ -31,9 +31,9 @@ from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.broker.metadata.metadata import ReadBarrier
 from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import GroupId
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Verdict
-from fluffle.raft.records import GroupId
 from fluffle.raft.state import Chance
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_log import RaftLog

@@ -17,10 +17,11 @@ from typing import Protocol
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.ports import Machine
 from fluffle.raft.config import Change, Config, NodeId
-from fluffle.raft.group import Group, Position, ProposalRefused, RefusalReason, Status
+from fluffle.raft.group import Group, Position, Status
+from fluffle.raft.leader import ProposalRefused, RefusalReason
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Readable, Role, RoleChange
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,10 @@ from fluffle.broker.cluster.queues.session_router import LeaderRoutes
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId, majority_of
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import GroupId
 from fluffle.raft.output import Role
 from fluffle.raft.progress import ProgressState
-from fluffle.raft.records import GroupId
 
 ROUNDS = 4
 """With another successor each, if there is one."""

@@ -38,8 +38,8 @@ from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind
 from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, Apply, Consequence, Decide, ignore_done
 from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, difference
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, SnapshotMeta
 
 GIVE_UP_MS = 30_000
 """As RabbitMQ, for an operation that finds no majority."""

@@ -11,9 +11,9 @@ from enum import IntEnum
 from typing import Protocol, TypeAlias
 
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.output import ConfigChange, Echo, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 Payload: TypeAlias = bytes | Sequence[bytes]
 """Of a frame: in one, or in parts."""

@@ -34,11 +34,11 @@ from fluffle.broker.cluster.hosted_group import HostedGroup, RejectedLog
 from fluffle.broker.cluster.ports import ClockExchange, FrameKind, GroupOwner, Links, Schedule
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log import GroupId, size_of
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.messages import AppendAccepted, AppendRequest, Message, SnapshotChunk
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import AbsentMember, Apply, Output, Restore, Role, RoleChange
-from fluffle.raft.records import GroupId, size_of
 
 
 class DiskSpace:

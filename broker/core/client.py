@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fluffle.broker.queues.queue_api import Consumer
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     import ssl

@@ -19,7 +19,7 @@ from fluffle.broker.metadata.change import Name
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.queues.queue_api import Consumer
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms

@@ -38,7 +38,7 @@ from fluffle.broker.queues.queue_api import (
     Sink,
     TimedOutDeliveries,
 )
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError

@@ -18,7 +18,7 @@ from fluffle.broker.routing.exchange import DEFAULT_EXCHANGE, TRACE_EXCHANGE
 from fluffle.broker.transfer.republish import publish_own, routing_keys
 from fluffle.broker.vhosts.vhost import TracedBatch, TracedClient, VirtualHost
 from fluffle.protocol.properties import Properties, body_of, decode_properties, raw_properties
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 
 FIREHOSE = "firehose"
 """The name of this tap."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.core.settlement import SettlementObserver
 from fluffle.broker.metadata.metadata import Metadata
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError

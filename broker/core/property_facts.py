@@ -27,8 +27,7 @@ from fluffle.protocol.properties import (
 from fluffle.protocol.spec import DIRECT_REPLY_TO
 from fluffle.protocol.steps import Steps
 from fluffle.protocol.terms import escaped
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import TYPE_NAMES, is_shortstr
+from fluffle.protocol.wire import TYPE_NAMES, FieldTable, is_shortstr
 
 REMEMBERED_PROPERTIES_MAX = 256
 REMEMBERED_PROPERTIES_BYTES_MAX = 256

@@ -17,8 +17,7 @@ from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata, ReadB
 from fluffle.broker.metadata.nodes import Nodes
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import FieldTable, to_table
 
 if TYPE_CHECKING:
     from fluffle.broker.core.interceptors import Interceptors

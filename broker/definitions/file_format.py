@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 
 from fluffle.broker.metadata.change import Entry
 from fluffle.protocol.spec import ProtocolError
-from fluffle.protocol.types import Field, FieldTable, FieldValue
-from fluffle.protocol.wire import encode_table, read_table
+from fluffle.protocol.wire import Field, FieldTable, FieldValue, encode_table, read_table
 
 FORMAT = "rabbitmq_definition_format"
 SINGLE_VHOST = "single_virtual_host"

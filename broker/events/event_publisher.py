@@ -28,8 +28,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import DELIVERY_MODE_PERSISTENT, Properties
 from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.terms import term
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import encode_table, read_table
+from fluffle.protocol.wire import Field, FieldTable, encode_table, read_table
 
 EVENT_EXCHANGE = ExchangeSpec("amq.rabbitmq.event", "topic", durable=True, internal=True)
 LOG_EXCHANGE = ExchangeSpec("amq.rabbitmq.log", "topic", durable=True, internal=True)

@@ -27,8 +27,7 @@ from fluffle.broker.base.errors import (
     plain,
 )
 from fluffle.protocol.terms import escaped, text
-from fluffle.protocol.types import Field, FieldTable, FieldValue
-from fluffle.protocol.wire import TYPE_NAMES, to_table
+from fluffle.protocol.wire import TYPE_NAMES, Field, FieldTable, FieldValue, to_table
 
 QUEUE_TYPE = "x-queue-type"
 

@@ -30,7 +30,7 @@ from fluffle.broker.queues.publish_target import Enqueue, EnqueueResult, Partial
 from fluffle.broker.queues.queue_api import QueueClock
 from fluffle.broker.queues.settings import DeduplicationCache
 from fluffle.protocol.properties import headers_of
-from fluffle.protocol.types import FieldValue
+from fluffle.protocol.wire import FieldValue
 
 KEY_HEADER = "x-deduplication-header"
 TTL_HEADER = "x-cache-ttl"

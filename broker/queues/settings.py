@@ -19,7 +19,7 @@ from fluffle.broker.queues.arguments import (
     QueueSpec,
     QueueType,
 )
-from fluffle.protocol.types import FieldValue
+from fluffle.protocol.wire import FieldValue
 
 EffectivePolicy: TypeAlias = Mapping[str, object]
 """What the policies of a queue say together, by their keys.  JSON."""

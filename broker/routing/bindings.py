@@ -10,8 +10,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from fluffle.broker.metadata.change import Key
-from fluffle.protocol.types import FieldTable, FieldValue
-from fluffle.protocol.wire import encode_table
+from fluffle.protocol.wire import FieldTable, FieldValue, encode_table
 
 
 class DestinationKind(Enum):

@@ -30,8 +30,7 @@ from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.matcher import MatchInput
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term, text
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, FieldTable
 
 CLASSIC = "rabbit_classic_queue"
 

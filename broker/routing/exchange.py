@@ -34,8 +34,7 @@ from fluffle.broker.routing.matcher import DirectMatcher, FanoutMatcher, Matcher
 from fluffle.broker.routing.recent_history import MessageHistory, check_length
 from fluffle.broker.routing.topic_filter import TopicFilterMatcher
 from fluffle.protocol.terms import atom
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, FieldTable
 
 DEFAULT_EXCHANGE = ""
 RESERVED_PREFIX = "amq."

@@ -23,7 +23,7 @@ from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.headers import delay_of
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term
-from fluffle.protocol.types import Field
+from fluffle.protocol.wire import Field
 
 PLACES_MAX = 3
 """So many are named where something should have been."""

@@ -18,8 +18,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.matcher import ConditionMatcher
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.terms import term
-from fluffle.protocol.types import Field, FieldTable, FieldValue
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, Field, FieldTable, FieldValue
 
 X_MATCH = "x-match"
 

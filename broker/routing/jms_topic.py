@@ -30,7 +30,7 @@ from fluffle.broker.routing.bindings import Binding
 from fluffle.broker.routing.erlang_terms import InvalidTerm, Term, read_term
 from fluffle.broker.routing.matcher import ConditionMatcher
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 JMS_TOPIC = "x-jms-topic"
 SELECTOR_ARGUMENT = "rjms_erlang_selector"

@@ -11,8 +11,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.protocol.properties import decode_properties, raw_properties
 from fluffle.protocol.terms import term
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, FieldTable
 
 HISTORY_LENGTH = "x-recent-history-length"
 NO_STORE = "x-recent-history-no-store"

@@ -33,8 +33,7 @@ from fluffle.broker.routing.bindings import (
 from fluffle.broker.routing.matcher import STOP, MatchInput, in_parts
 from fluffle.broker.routing.topic import NODES_AT_ONCE, BindingTrie, Node, TopicMatcher
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import is_shortstr
+from fluffle.protocol.wire import Field, FieldTable, is_shortstr
 
 TOPIC_FILTER = "x-topic-filter"
 """Argument of a binding: the filter as it was subscribed to."""

@@ -23,7 +23,7 @@ from fluffle.broker.testing.timeline import Actor, StepKind, Timeline, TraceStep
 from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.properties import body_of
 from fluffle.protocol.spec import DIRECT_REPLY_TO
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError

@@ -20,7 +20,7 @@ from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.headers import X_DELAY
 from fluffle.protocol.properties import body_of, decode_properties, raw_properties
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.core.client import ClientSession

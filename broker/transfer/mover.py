@@ -41,7 +41,7 @@ from fluffle.protocol.properties import (
     property_flags,
     raw_properties,
 )
-from fluffle.protocol.types import FieldValue
+from fluffle.protocol.wire import FieldValue
 
 
 class Selection:

@@ -26,7 +26,7 @@ from fluffle.broker.torture.recording_client import RecordingClient, Target
 from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.crash.transactions import Transactions
 from tests.support.daemon import Daemon
 from tests.support.powercut import Noted, read_traces, recording_environment

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from fluffle.protocol.deaths import Death, DeathReason, deaths_of, died, is_cycle
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import FieldTable, to_table
 
 REJECTED = DeathReason.REJECTED
 

@@ -24,8 +24,7 @@ from fluffle.protocol.properties import (
     raw_properties,
     split_properties,
 )
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import Field, FieldTable, to_table
 from tests.protocol.test_properties import PROPERTIES
 
 KEYS = st.sampled_from(["a", "x-delivery-count", "x-a", "z", "é", "\udcff", ""])

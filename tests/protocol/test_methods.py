@@ -28,7 +28,7 @@ from fluffle.protocol.methods import (
 )
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX, ProtocolError, ReplyCode
 from fluffle.protocol.steps import whole
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.suite.seeds import machine_settings
 
 CLASSES: list[type[Method]] = [

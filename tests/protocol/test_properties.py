@@ -43,7 +43,7 @@ from fluffle.protocol.properties import (
 )
 from fluffle.protocol.spec import DIRECT_REPLY_TO, ProtocolError, ReplyCode
 from fluffle.protocol.steps import whole
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 GOLDEN = (
     Properties(

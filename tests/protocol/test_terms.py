@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.protocol.terms import term, text
-from fluffle.protocol.types import FieldValue
+from fluffle.protocol.wire import FieldValue
 
 
 @pytest.mark.parametrize(

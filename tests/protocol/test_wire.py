@@ -14,7 +14,7 @@ from pamqp import encode
 from fluffle.protocol import wire
 from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import whole
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 
 GOLDEN = [
     (("t", True), "7401"),

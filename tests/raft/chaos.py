@@ -12,10 +12,10 @@ from functools import partial
 from random import Random
 
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, majority_of
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import Entry
 from fluffle.raft.messages import AppendAccepted, VoteRequest, VoteResponse
 from fluffle.raft.output import Output, Role
-from fluffle.raft.records import Entry
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 

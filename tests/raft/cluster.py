@@ -13,13 +13,14 @@ from functools import partial
 from random import Random
 
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.group import Group, ProposalRefused, Status
+from fluffle.raft.group import Group, Status
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import DATA, GroupId
 from fluffle.raft.log_store import DamagedLog
 from fluffle.raft.messages import Message, Ping
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output, ReadEntries, ReadState, Role
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, GroupId
 from fluffle.raft.tuning import Tuning
 from tests.raft.disk import Disk
 

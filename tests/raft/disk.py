@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from zlib import crc32
 
+from fluffle.raft.log import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import (
     DamagedLog,
     Persist,
@@ -16,7 +17,6 @@ from fluffle.raft.log_store import (
     StagedSnapshot,
     Write,
 )
-from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 
 NEVER_VOTED = HardState(0, None)
 

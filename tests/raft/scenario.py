@@ -51,7 +51,7 @@ from typing import Any
 
 from fluffle.raft import messages
 from fluffle.raft.config import AddLearner, Change, Config, Promote, Remove
-from fluffle.raft.group import ProposalRefused, RefusalReason
+from fluffle.raft.leader import ProposalRefused, RefusalReason
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Output, Role
 from fluffle.raft.tuning import Tuning

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from fluffle.raft.config import Config
 from fluffle.raft.group import Group, Status
+from fluffle.raft.log import DATA, Entry, HardState, SnapshotMeta
 from fluffle.raft.log_store import RecoveredGroup, Write
 from fluffle.raft.messages import (
     AppendAccepted,
@@ -21,7 +22,6 @@ from fluffle.raft.messages import (
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fluffle.raft.log import HardState, Quarantine
 from fluffle.raft.messages import (
     AppendAccepted,
     AppendRejected,
@@ -10,7 +11,6 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import Output
-from fluffle.raft.records import HardState, Quarantine
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 from tests.raft.single import Single, entry, vote_request

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from fluffle.raft.group import ProposalRefused, RefusalReason
+from fluffle.raft.leader import ProposalRefused, RefusalReason
 from fluffle.raft.messages import PreVoteResponse, VoteResponse
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning

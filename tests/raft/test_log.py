@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fluffle.raft.config import Config
-from fluffle.raft.log import Log
+from fluffle.raft.log import DATA, Entry, Log, SnapshotMeta, size_of
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, SnapshotMeta, size_of
 from tests.suite.seeds import machine_settings
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from fluffle.raft import multiraft
 from fluffle.raft.config import Config
-from fluffle.raft.group import ProposalRefused, end_turn
+from fluffle.raft.group_turn import end_turn
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import GroupId
 from fluffle.raft.messages import (
     AppendRequest,
     GroupUnknown,
@@ -19,7 +21,6 @@ from fluffle.raft.messages import (
 )
 from fluffle.raft.multiraft import MultiRaft, PendingNews
 from fluffle.raft.output import AbsentMember, Output, ReadEntries, Role
-from fluffle.raft.records import GroupId
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from fluffle.raft.config import Member
+from fluffle.raft.log import NOOP, HardState
 from fluffle.raft.messages import (
     AppendAccepted,
     AppendRejected,
@@ -16,7 +17,6 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import Role
-from fluffle.raft.records import NOOP, HardState
 from tests.raft.cluster import GROUP, Cluster
 from tests.raft.single import Single, entry, vote_request
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.raft.records import HardState
+from fluffle.raft.log import HardState
 from fluffle.raft.state import DurableState
 
 NONE = HardState(0, None)

@@ -6,7 +6,8 @@ What it repeats from the paper is in `test_paper.py`.
 import pytest
 
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, with_change
-from fluffle.raft.group import ProposalRefused, RefusalReason
+from fluffle.raft.leader import ProposalRefused, RefusalReason
+from fluffle.raft.log import CONFIG, Entry
 from fluffle.raft.messages import (
     AppendAccepted,
     AppendRequest,
@@ -16,7 +17,6 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import Role
-from fluffle.raft.records import CONFIG, Entry
 from tests.raft.cluster import GROUP
 from tests.raft.single import Single, entry, vote_request
 

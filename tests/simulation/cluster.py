@@ -8,11 +8,11 @@ from typing import Any
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import Persist
 from fluffle.raft.messages import AppendAccepted, VoteResponse
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image

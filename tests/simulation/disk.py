@@ -15,8 +15,8 @@ from typing import NamedTuple
 from fluffle.broker.cluster.links.identity import Boots
 from fluffle.broker.cluster.storage_progress import Beginnings, DurableCommit
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import LoadedGroups, Persist
-from fluffle.raft.records import Entry, GroupId
 from fluffle.storage.file_mark import FileMark
 from fluffle.storage.raft_memory import GroupImage, Image
 from tests.simulation.virtual_time import MS_US, VirtualTime

@@ -8,9 +8,9 @@ can hide in it.  Whether something is *right* is for the checkers in `checks/`.
 from dataclasses import dataclass, field, replace
 
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.log import CONFIG, Entry, GroupId, HardState, Quarantine
 from fluffle.raft.log_store import Write
 from fluffle.raft.output import Role
-from fluffle.raft.records import CONFIG, Entry, GroupId, HardState, Quarantine
 
 NO_STATE = HardState(0, None)
 

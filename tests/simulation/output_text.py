@@ -4,9 +4,9 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from fluffle.raft.log import Entry
 from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry
 from tests.simulation.virtual_time import SECOND_US
 
 

@@ -26,12 +26,12 @@ from fluffle.broker.cluster.ports import (
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Echo, Output, Role, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import Toy

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.log import GroupId
 from fluffle.raft.output import ConfigChange
-from fluffle.raft.records import GroupId
 from tests.simulation.process import Process
 from tests.simulation.virtual_time import MS_US
 

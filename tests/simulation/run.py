@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from fluffle.raft.log import GroupId
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Output, Role
-from fluffle.raft.records import GroupId
 from tests.simulation import profile as profiles
 from tests.simulation.checks.bounds import unaccounted
 from tests.simulation.checks.snapshots import leaked

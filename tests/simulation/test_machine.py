@@ -24,11 +24,11 @@ from hypothesis.stateful import (
 
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.output import ConfigChange, Output, Role
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image
 from tests.mutants.mutant import Mutant

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, SnapshotMeta
 
 
 def put(number: int, padding: int) -> bytes:

@@ -7,8 +7,8 @@ from random import Random
 
 from fluffle.broker.cluster.ports import Links
 from fluffle.raft.config import NodeId
-from fluffle.raft.group import ProposalRefused
-from fluffle.raft.records import GroupId
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import GroupId
 from tests.simulation.cluster import Cluster
 from tests.simulation.process import GroupServices, Process, Toys
 from tests.simulation.profile import Profile

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from fluffle.raft.config import Member, NodeId
+from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.output import ConfigChange, Output, Readable, Role, RoleChange, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId
 from fluffle.storage.raft_memory import GroupImage, Image
 from tests.simulation.facts import Facts, GroupFacts, Replica, Stored, Violation
 from tests.simulation.process import Process

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.cluster.ports import Links
 from fluffle.raft.config import AddLearner, Change, NodeId, Promote, Remove
-from fluffle.raft.group import Group, ProposalRefused
+from fluffle.raft.group import Group
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import GroupId
 from fluffle.raft.output import Readable, Role
-from fluffle.raft.records import GroupId
 from tests.simulation.cluster import Cluster
 from tests.simulation.facts import Violation
 from tests.simulation.process import GroupServices, Process

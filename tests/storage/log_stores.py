@@ -9,6 +9,7 @@ from typing import Protocol
 from zlib import crc32
 
 from fluffle.raft.config import Config
+from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.log_store import (
     DamagedLog,
     LoadedGroups,
@@ -20,7 +21,6 @@ from fluffle.raft.log_store import (
     Write,
 )
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.heads import HEAD, IMAGE
 from fluffle.storage.layout import (

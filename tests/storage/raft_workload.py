@@ -15,9 +15,9 @@ from random import Random
 from zlib import crc32
 
 from fluffle.raft.config import Member
+from fluffle.raft.log import DATA, Entry, HardState, SnapshotMeta
 from fluffle.raft.log_store import LogStore, NewSnapshot, Persist, RecoveredGroup, Staged, Write
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, HardState, SnapshotMeta
 from fluffle.storage.disk import Disk
 from fluffle.storage.environment import open_environment
 from fluffle.storage.layout import INDEX_END

@@ -7,8 +7,8 @@ from click.testing import CliRunner, Result
 
 from fluffle.broker.__main__ import main
 from fluffle.raft.config import Member
+from fluffle.raft.log import CONFIG, HardState, Quarantine
 from fluffle.raft.log_store import Write
-from fluffle.raft.records import CONFIG, HardState, Quarantine
 from fluffle.storage.check import SLICE, inspect, inspect_groups
 from fluffle.storage.disk import MemoryDisk
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment

@@ -3,8 +3,8 @@
 import pytest
 
 from fluffle.raft.config import Config, Member
+from fluffle.raft.log import CONFIG, DATA, NOOP, HardState
 from fluffle.raft.log_store import Write
-from fluffle.raft.records import CONFIG, DATA, NOOP, HardState
 from tests.storage.log_stores import (
     THREE,
     Writer,

@@ -2,9 +2,9 @@
 
 import pytest
 
+from fluffle.raft.log import CONFIG, HardState, Quarantine
 from fluffle.raft.log_store import DamagedLog, Write
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import CONFIG, HardState, Quarantine
 from fluffle.storage.layout import PART_BYTES
 from tests.storage.log_stores import (
     THREE,

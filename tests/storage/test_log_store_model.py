@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from fluffle.raft.config import Config, Member
+from fluffle.raft.log import CONFIG, DATA, Entry, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import (
     NewSnapshot,
     Persist,
@@ -30,7 +31,6 @@ from fluffle.raft.log_store import (
     Write,
 )
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import CONFIG, DATA, Entry, HardState, Quarantine, SnapshotMeta
 from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment
 from tests.storage.log_stores import THREE, InMemory, InStore, Subject, created, everything

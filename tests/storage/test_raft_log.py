@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from fluffle.raft.log import HardState
 from fluffle.raft.log_store import Persist, Write
-from fluffle.raft.records import HardState
 from fluffle.storage import environment as environments
 from fluffle.storage.disk import MemoryDisk
 from fluffle.storage.environment import RESERVE_BYTES, Environment, open_environment

@@ -38,8 +38,7 @@ from fluffle.protocol.spec import (
     FRAME_METHOD,
     PROTOCOL_HEADER,
 )
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import FieldTable, to_table
 
 DEADLINE_S = 30.0
 FRAME_BYTES_MAX = 131_072

@@ -19,8 +19,8 @@ from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config
+from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, SnapshotMeta
 from tests.support.definitions import Editor, VhostEditor
 from tests.support.fakes import ScheduledClock, Scheduler
 from tests.support.frames import FakeSender

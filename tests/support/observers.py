@@ -9,7 +9,7 @@ from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, QueueHandle
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 
 class ChannelRecorder:

@@ -1,7 +1,6 @@
 """Arguments of queues, by names that are none of Python's with an x in front."""
 
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import PlainValue, to_table
+from fluffle.protocol.wire import FieldTable, PlainValue, to_table
 
 
 def queue_arguments(**said: PlainValue) -> FieldTable:

@@ -25,7 +25,7 @@ from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.deaths import DeathReason
 from fluffle.protocol.wire import PlainValue
 from fluffle.raft.config import NodeId
-from fluffle.raft.records import DATA, Entry, GroupId
+from fluffle.raft.log import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
 from tests.support.cluster_view import FakeClusterView

@@ -25,12 +25,12 @@ from fluffle.broker.cluster.ports import (
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import Persist
 from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, Role, Verdict
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_memory import Image, MemoryRaftLog
 from tests.simulation.toy import Toy

@@ -32,7 +32,7 @@ from fluffle.broker.queues.settings import SettingsFrom, by_arguments
 from fluffle.broker.vhosts.queue_changes import redefinition
 from fluffle.raft.config import AddLearner, Config, NodeId, Promote, Remove
 from fluffle.raft.config import Change as Step
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.progress import ProgressState
 
 LOOK_S = 0.5

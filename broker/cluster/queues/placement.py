@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.election import campaign_rank
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 
 ID_BITS = 63
 """As many as a number has in every log and on every wire."""

@@ -39,9 +39,9 @@ from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.raft.config import Member as Voter
 from fluffle.raft.config import NodeId
 from fluffle.raft.group import Position
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import DamagedLog
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 
 ENTRY_BYTES_MIN = 1 << 16
 """An entry is larger than its messages: what else is in it has room in this, and as much again."""

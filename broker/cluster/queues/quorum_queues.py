@@ -49,8 +49,8 @@ from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.protocol.terms import text
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log import GroupId
 from fluffle.raft.output import ConfigChange, Verdict
-from fluffle.raft.records import GroupId
 
 COLLECT_S = 1.0
 """What changes within this is said together: a node that is lost has led many."""

@@ -29,8 +29,7 @@ from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import EXCHANGE_TYPES, ExchangeSpec
 from fluffle.protocol.spec import ProtocolError
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import encode_table, read_table
+from fluffle.protocol.wire import FieldTable, encode_table, read_table
 from fluffle.storage.errors import Corrupt, StorageError
 
 SHAPE = 1

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fluffle.broker.cluster.leadership_transfer import DiskFullHandover
     from fluffle.broker.cluster.links.links import ClusterLinks
     from fluffle.raft.config import NodeId
-    from fluffle.raft.records import GroupId
+    from fluffle.raft.log import GroupId
 
 
 DEFINITIONS = {"raft_cluster": "rabbitmq_metadata"}

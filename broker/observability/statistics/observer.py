@@ -41,7 +41,7 @@ from fluffle.broker.observability.statistics.counters import (
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.protocol.properties import body_size
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError

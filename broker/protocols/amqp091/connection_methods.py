@@ -43,8 +43,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.methods import Connection as Methods
 from fluffle.protocol.methods import Method, field_table, make, octets, pamqp_table
 from fluffle.protocol.spec import ProtocolError, ReplyCode
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import read_fields
+from fluffle.protocol.wire import Field, FieldTable, read_fields
 
 HEADER_0_9 = b"AMQP\x01\x01\x00\x09"
 """The header of AMQP 0-9: RabbitMQ takes it for 0-9-1."""

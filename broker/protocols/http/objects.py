@@ -28,7 +28,7 @@ from fluffle.protocol.properties import (
 )
 from fluffle.protocol.properties import raw_properties as raw_properties_of
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 BOOLEANS: Mapping[object, bool] = {"true": True, "false": False}
 

@@ -44,7 +44,7 @@ from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, Source, State
 from fluffle.broker.queues.settings import DeduplicationCache
-from fluffle.raft.group import was_forced
+from fluffle.raft.election import was_forced
 
 NO_WINDOW = DeduplicationWindow()
 """Never changed: most queues take what comes again."""

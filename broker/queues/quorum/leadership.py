@@ -89,8 +89,8 @@ from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DeduplicationCache, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import DATA, Entry, SnapshotMeta
 
 ENTRY_BYTES = 4 << 20
 """Of the messages of an entry, or one publish of many more: links, logs and readers take an entry

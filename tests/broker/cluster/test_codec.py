@@ -18,6 +18,7 @@ from fluffle.broker.cluster.codec import (
     decode,
 )
 from fluffle.broker.cluster.ports import TrafficClass, joined
+from fluffle.raft.log import CONFIG, DATA, NOOP, Entry
 from fluffle.raft.messages import (
     MESSAGES,
     AppendRequest,
@@ -27,7 +28,6 @@ from fluffle.raft.messages import (
     SnapshotChunk,
     SnapshotOffer,
 )
-from fluffle.raft.records import CONFIG, DATA, NOOP, Entry
 from tests.support.raft_hosts import MemoryLinks, Network
 
 NUMBERS = st.integers(0, 2**64 - 1)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fluffle.broker.cluster.codec import NUMBER_MAX, BadFrame, check, decode, encode
 from fluffle.broker.cluster.ports import joined
 from fluffle.raft.config import Config, Member
+from fluffle.raft.log import CONFIG, DATA, Entry
 from fluffle.raft.messages import (
     AppendRequest,
     Message,
@@ -18,7 +19,6 @@ from fluffle.raft.messages import (
     SnapshotOffer,
 )
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import CONFIG, DATA, Entry
 from tests.support.raft_hosts import HostCluster
 
 GROUP = 7

@@ -30,7 +30,7 @@ from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table
-from fluffle.raft.group import TERM_STEP
+from fluffle.raft.election import TERM_STEP
 from fluffle.storage.environment import STORE_FOLDER, data_file
 from fluffle.storage.file_mark import FileMark, mark_of
 from tests.broker.cluster.queues.test_classic_queues import Scene as ClassicScene

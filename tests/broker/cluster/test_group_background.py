@@ -14,7 +14,7 @@ from fluffle.broker.cluster.group_background import (
     SnapshotSchedule,
     first_hole,
 )
-from fluffle.raft.records import DATA, Entry
+from fluffle.raft.log import DATA, Entry
 from tests.simulation.toy import put, settle
 from tests.support.raft_hosts import HostCluster
 

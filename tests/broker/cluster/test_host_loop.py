@@ -29,8 +29,8 @@ from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.raft.config import Config, NodeId
 from fluffle.raft.group import Position
+from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.output import ConfigChange, Role, Verdict
-from fluffle.raft.records import Entry, GroupId, SnapshotMeta
 from fluffle.storage.disk import Disk, MemoryDisk, WriteTransaction
 from fluffle.storage.layout import Change, Deletion
 from fluffle.storage.log import Log

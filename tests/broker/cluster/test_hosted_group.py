@@ -4,7 +4,7 @@ import pytest
 
 from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, Fate, PendingProposals
 from fluffle.raft.group import Position
-from fluffle.raft.records import DATA, Entry
+from fluffle.raft.log import DATA, Entry
 
 
 def waiting_for(told: list[Fate], *positions: Position) -> PendingProposals:

@@ -11,9 +11,10 @@ from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, ProposalLost
 from fluffle.broker.cluster.ports import TrafficClass, joined
 from fluffle.broker.cluster.raft_host import STEPS_MAX
 from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
-from fluffle.raft.group import Position, ProposalRefused, RefusalReason
+from fluffle.raft.group import Position
+from fluffle.raft.leader import ProposalRefused, RefusalReason
+from fluffle.raft.log import Entry
 from fluffle.raft.messages import LeaderQuery, Ping
-from fluffle.raft.records import Entry
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put
 from tests.support.raft_hosts import HostCluster, ToyMachine

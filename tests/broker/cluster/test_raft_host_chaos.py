@@ -8,7 +8,7 @@ from random import Random
 from fluffle.broker.cluster.group_background import HostLimits, ScrubLimits
 from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, ProposalLost
 from fluffle.raft.group import Position
-from fluffle.raft.records import DATA, Entry
+from fluffle.raft.log import DATA, Entry
 from fluffle.raft.tuning import Tuning
 from tests.simulation.toy import put, settle
 from tests.suite.seeds import seeds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fluffle.raft.log import Entry, SnapshotMeta
 from fluffle.raft.output import Role
-from fluffle.raft.records import Entry, SnapshotMeta
 from tests.simulation.toy import put
 from tests.support.raft_hosts import HostCluster, ToyMachine
 

@@ -30,7 +30,7 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.protocol.properties import Properties, body_of, build_content, encode_properties
 from fluffle.protocol.steps import whole
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.support.edge import Edge
 from tests.support.observers import NodeRecorder
 from tests.support.sessions import session_of

@@ -7,7 +7,7 @@ from fluffle.broker.queues.queue_api import DeliveryBatch, QueueHandle
 from fluffle.broker.vhosts.vhost import TracedBatch, TracedClient, set_tracer
 from fluffle.protocol.methods import Basic, Exchange, Queue, encode_method, make
 from fluffle.protocol.properties import decode_properties
-from fluffle.protocol.types import Field
+from fluffle.protocol.wire import Field
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.support.edge import Client, Edge, publish_frames
 

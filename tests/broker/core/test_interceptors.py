@@ -11,8 +11,7 @@ from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors, interceptors_of
 from fluffle.protocol.methods import Basic, Channel, Queue, Tx, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, decode_properties
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import Field, FieldTable, to_table
 from tests.support.edge import Arrival, Client, Edge, publish_frames
 from tests.support.fakes import ScheduledClock
 

@@ -11,7 +11,7 @@ from fluffle.broker.core.property_facts import (
 )
 from fluffle.protocol.properties import Properties, decode_properties, encode_properties
 from fluffle.protocol.spec import DIRECT_REPLY_TO, ProtocolError
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 
 PLAIN = Properties(content_type="text/plain", delivery_mode=2, priority=3)
 

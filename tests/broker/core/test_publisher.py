@@ -19,8 +19,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic_filter import Subscription, arguments_of
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.steps import whole
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import FieldTable, to_table
 from tests.support.edge import Edge
 from tests.support.sessions import session_of
 

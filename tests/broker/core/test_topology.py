@@ -28,7 +28,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.recent_history import HistoryMessage
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.support.edge import Edge
 from tests.support.sessions import session_of
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from fluffle.broker.queues.deduplication import KEY_HEADER, TTL_HEADER
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import PlainValue, to_field
+from fluffle.protocol.wire import FieldTable, PlainValue, to_field
 
 
 def keyed(body: bytes, key: PlainValue = None, ttl_ms: PlainValue = None) -> bytes:

@@ -19,8 +19,7 @@ from fluffle.broker.queues.arguments import (
     queue_spec,
     with_type,
 )
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import TYPE_NAMES
+from fluffle.protocol.wire import TYPE_NAMES, Field, FieldTable
 
 VALUES: dict[str, Field] = {
     "t": ("t", True),

@@ -16,7 +16,7 @@ from fluffle.broker.queues.settings import (
     QueueSettings,
     settings_of,
 )
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 from tests.support.queue_arguments import queue_arguments
 
 CLASSIC, QUORUM = QueueType.CLASSIC, QueueType.QUORUM

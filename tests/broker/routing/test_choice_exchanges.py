@@ -18,7 +18,7 @@ from fluffle.broker.routing.matcher import Matcher, MatchInput
 from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 from tests.broker.routing.topologies import FakeExchangeHost, bind, declare, to_exchange, to_queue
 
 ONE_OF_ALL = ("x-consistent-hash", "x-local-random", "x-modulus-hash", "x-random")

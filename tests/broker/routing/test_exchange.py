@@ -13,7 +13,7 @@ from fluffle.broker.routing.exchange import (
 )
 from fluffle.broker.routing.jms_topic import JMS_TOPIC
 from fluffle.broker.routing.topology import Topology
-from fluffle.protocol.types import Field
+from fluffle.protocol.wire import Field
 from tests.broker.routing.topologies import (
     declare,
     delete,

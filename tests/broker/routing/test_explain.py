@@ -19,7 +19,7 @@ from fluffle.broker.routing.explain import (
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 from tests.broker.routing.topologies import to_exchange, to_queue, topology, with_alternate
 
 QUEUES = ("q", "r", "s")

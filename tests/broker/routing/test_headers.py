@@ -5,7 +5,7 @@ import pytest
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.routing.headers import headers_matcher
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 from tests.broker.routing.topologies import to_queue
 
 ONE: Field = ("I", 1)

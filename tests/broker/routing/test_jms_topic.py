@@ -31,8 +31,7 @@ from fluffle.broker.routing.jms_topic import (
 from fluffle.broker.routing.matcher import MatchInput
 from fluffle.broker.routing.router import KEYS_SUFFICE, Router
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import Field, FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import Field, FieldTable, to_table
 from tests.broker.routing.topologies import bind, declare, to_exchange, to_queue, topology, unbind
 from tests.support.selectors import Drawn, selector
 

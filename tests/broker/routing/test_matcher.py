@@ -35,7 +35,7 @@ from fluffle.broker.routing.matcher import (
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 from tests.broker.routing.topologies import (
     FakeExchangeHost,
     bind,

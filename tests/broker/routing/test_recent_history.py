@@ -12,7 +12,7 @@ from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 from tests.broker.routing.topologies import to_exchange, to_queue, topology
 
 ORIGIN = Origin("x", "k")

@@ -9,7 +9,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.broker.routing.topologies import (
     bind,
     to_exchange,

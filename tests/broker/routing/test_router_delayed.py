@@ -14,7 +14,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.router import RouteInputs, Router
 from fluffle.broker.routing.topology import Topology
 from fluffle.protocol.properties import Properties
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.broker.routing.topologies import FakeExchangeHost, bind, declare, to_exchange, to_queue
 
 LATER = Properties(headers={"x-delay": ("I", 5)})

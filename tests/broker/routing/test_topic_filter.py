@@ -29,7 +29,7 @@ from fluffle.broker.routing.topic_filter import (
 )
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
 from fluffle.protocol.steps import whole
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.broker.routing.test_topic import nodes as nodes_of_keys
 from tests.broker.routing.topologies import (
     FakeExchangeHost,

@@ -10,7 +10,7 @@ from fluffle.broker.routing.changes import RemovalPlan
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.exchange_host import ExchangeHost
 from fluffle.broker.routing.topology import Topology
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 
 def to_queue(

@@ -36,8 +36,7 @@ from fluffle.protocol.properties import (
     encode_properties,
     raw_properties,
 )
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import to_table
+from fluffle.protocol.wire import FieldTable, to_table
 from tests.broker.queues.queue_harness import FakeSink
 from tests.support.definitions import VhostEditor
 from tests.support.queue_host import FakeTurn

@@ -63,7 +63,7 @@ RAFT = [
     Mutant(
         "M17",
         "changes members before an entry of its own term is committed",
-        Swap("A.B(C, D)", "True"),
+        Swap("A(B, C)", "True"),
     ),
     Mutant("M18", "changes members while another change is not committed", Swap("A <= B", "True")),
     Mutant("M19", "a configuration outlives the truncation of its entry", Swap("A > 1", "A > 99")),

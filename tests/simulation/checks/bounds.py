@@ -7,8 +7,8 @@ when everything is quiet and they must be back at nothing.
 from collections.abc import Callable
 
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import GroupId
 from fluffle.raft.messages import AppendRequest
-from fluffle.raft.records import GroupId
 from fluffle.raft.state import GroupState
 from tests.simulation.facts import Violation
 from tests.simulation.watch import Watch

@@ -1,9 +1,9 @@
 """What is committed, where, and what is made of it: invariants 6, 7, 8 and 9."""
 
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import Entry
 from fluffle.raft.messages import AppendRequest, SnapshotOffer
 from fluffle.raft.output import Role
-from fluffle.raft.records import Entry
 from tests.simulation.checks.elections import has_majority
 from tests.simulation.facts import Facts, GroupFacts, Replica, Violation
 from tests.simulation.watch import Watch

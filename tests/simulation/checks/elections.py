@@ -1,6 +1,7 @@
 """Who leads, and who voted for it: invariants 1, 2, 3, 6 (in part), 16 and 21 (in part)."""
 
 from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.log import GroupId
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import (
     AppendAccepted,
@@ -10,7 +11,6 @@ from fluffle.raft.messages import (
     VoteResponse,
 )
 from fluffle.raft.output import RoleChange
-from fluffle.raft.records import GroupId
 from tests.simulation.facts import Facts, Replica, Stored, Violation
 from tests.simulation.watch import Watch
 

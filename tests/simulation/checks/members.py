@@ -1,9 +1,9 @@
 """Changes of membership: invariants 15 and 16."""
 
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log import CONFIG
 from fluffle.raft.log_store import Write
 from fluffle.raft.output import ConfigChange, Role
-from fluffle.raft.records import CONFIG
 from tests.simulation.facts import Facts, Replica, Violation
 from tests.simulation.watch import Watch
 

@@ -4,10 +4,10 @@ import zlib
 from collections.abc import Mapping
 
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import GroupId, SnapshotMeta
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import SnapshotOffer
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import GroupId, SnapshotMeta
 from fluffle.storage.raft_memory import GroupImage
 from tests.simulation.facts import Facts, Replica, Stored, Violation
 from tests.simulation.watch import Disk, Watch

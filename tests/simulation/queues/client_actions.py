@@ -12,7 +12,7 @@ from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from tests.broker.cluster.queue_sessions.random_steps import OUTCOMES
 from tests.simulation.queues.queue_clients import QueueClients
 from tests.simulation.virtual_time import SECOND_US

@@ -15,7 +15,7 @@ from fluffle.broker.queues.quorum.entry_codec import DATED_HOLDS, FactBatch
 from fluffle.broker.queues.quorum.holders import timeout_of
 from fluffle.broker.queues.quorum.runs import dealt
 from fluffle.broker.queues.settings import settings_of
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation
 
 

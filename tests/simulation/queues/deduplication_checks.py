@@ -8,8 +8,8 @@ from fluffle.broker.queues.deduplication import KEY_HEADER, key_of
 from fluffle.broker.queues.deduplication_window import DIGEST_BYTES
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import REMEMBERS, FactBatch
-from fluffle.protocol.types import FieldTable
-from fluffle.raft.records import GroupId
+from fluffle.protocol.wire import FieldTable
+from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation
 
 

@@ -23,9 +23,9 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.queue_changes import redefinition
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from fluffle.raft.config import NodeId
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from tests.simulation.queues.node_registration import VHOST
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FactBatch
 from fluffle.protocol.properties import decode_properties, raw_properties
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation
 
 HIGHEST, MISSING = 31, 4

@@ -9,8 +9,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from fluffle.protocol.types import FieldTable
-from fluffle.raft.records import GroupId
+from fluffle.protocol.wire import FieldTable
+from fluffle.raft.log import GroupId
 from tests.simulation.queues.queue_node import QueueNode
 from tests.simulation.virtual_time import MS_US
 from tests.simulation.workload import Workload

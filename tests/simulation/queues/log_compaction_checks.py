@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluffle.broker.queues.quorum.entry_codec import read_messages
 from fluffle.broker.queues.quorum.image import Image
-from fluffle.raft.records import Entry
+from fluffle.raft.log import Entry
 from fluffle.storage.raft_memory import GroupImage
 
 

@@ -17,8 +17,8 @@ from fluffle.broker.cluster.ports import (
     joined,
 )
 from fluffle.raft.config import NodeId
+from fluffle.raft.log import Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.records import Entry, SnapshotMeta
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process
 

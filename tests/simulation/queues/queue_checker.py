@@ -16,7 +16,7 @@ from fluffle.broker.queues.quorum.entry_codec import FactBatch, decode, read_mes
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Member
 from fluffle.raft.config import NodeId
-from fluffle.raft.records import DATA, Entry, GroupId
+from fluffle.raft.log import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel
 from tests.broker.queues.quorum.image_comparison import seen, told

@@ -18,9 +18,9 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
 from fluffle.raft.config import Config, Member, NodeId
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
+from fluffle.raft.log import DATA, Entry, GroupId
 from fluffle.raft.output import ConfigChange
-from fluffle.raft.records import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import check_rest
 from tests.broker.queues.quorum.single_active_checks import SingleActiveChecks

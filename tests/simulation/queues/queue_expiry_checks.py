@@ -8,7 +8,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FactBatch
 from fluffle.broker.queues.settings import settings_of
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation
 from tests.simulation.queues.settings_checks import said
 

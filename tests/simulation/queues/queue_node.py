@@ -52,8 +52,8 @@ from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.queue_changes import delete_disused
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import Config, NodeId
+from fluffle.raft.log import GroupId
 from fluffle.raft.output import Verdict
-from fluffle.raft.records import GroupId
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.process import DigestedMachine, Process

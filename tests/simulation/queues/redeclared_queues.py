@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from fluffle.raft.config import NodeId
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation
 from tests.simulation.queues.node_registration import VHOST
 from tests.simulation.virtual_time import SECOND_US

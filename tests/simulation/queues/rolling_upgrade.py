@@ -14,7 +14,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.config import Config, NodeId
-from fluffle.raft.records import CONFIG, DATA, Entry
+from fluffle.raft.log import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation
 from tests.simulation.profile import Profile
 from tests.simulation.virtual_time import SECOND_US

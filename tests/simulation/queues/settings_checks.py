@@ -17,7 +17,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import settings_on_record
 from fluffle.broker.queues.settings import QueueSettings, settings_of
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation
 from tests.simulation.queues.node_registration import VHOST
 

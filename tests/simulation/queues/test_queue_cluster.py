@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.cluster.ports import METADATA_GROUP
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from fluffle.raft.config import Member, NodeId
 from fluffle.storage.raft_memory import Image
 from tests.simulation.faults import may_be_hurt

@@ -12,7 +12,7 @@ from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, Fac
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
 from fluffle.broker.queues.quorum.image import Image
 from fluffle.raft.config import Config, Member
-from fluffle.raft.records import CONFIG, DATA, Entry
+from fluffle.raft.log import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation
 from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.queues.rolling_upgrade import HURTS, EntryVersionChecks

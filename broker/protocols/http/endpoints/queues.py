@@ -70,7 +70,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import raw_properties
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 
 NO_QUEUE = "queue_not_found"
 

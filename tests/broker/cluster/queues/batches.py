@@ -44,7 +44,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.turn import Turn
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.store import Writer
 from tests.storage.support import ManualWriter

@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.cluster.queue_sessions.session_server import (
     CONSUMER_DISCONNECTED_MS as A_MINUTE,
 )
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
 from tests.support.queue_nodes import QueueCluster
 
 TICK_MS = 1_000

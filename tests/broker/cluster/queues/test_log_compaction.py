@@ -8,7 +8,7 @@ from fluffle.broker.cluster import group_background
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.log_compaction import LOOK_S, LOOKS_MAX
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.raft.records import DATA
+from fluffle.raft.log import DATA
 from fluffle.storage.raft_memory import MemoryRaftLog
 from tests.support.queue_nodes import QueueCluster, QueueNode
 

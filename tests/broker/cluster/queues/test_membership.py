@@ -19,7 +19,7 @@ from fluffle.broker.cluster.queues import membership
 from fluffle.broker.cluster.queues.membership import refused, steps
 from fluffle.raft.config import AddLearner, Config
 from fluffle.raft.config import Change as Step
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD

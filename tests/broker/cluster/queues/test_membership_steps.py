@@ -19,7 +19,7 @@ from fluffle.broker.cluster.queues.membership import (
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
-from fluffle.raft.group import ProposalRefused
+from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.progress import ProgressState
 from tests.support.cluster_view import FakeClusterView
 from tests.support.fakes import Timer

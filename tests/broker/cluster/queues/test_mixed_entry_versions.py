@@ -9,7 +9,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
     VERSION,
     version_of,
 )
-from fluffle.raft.records import DATA, Entry, GroupId
+from fluffle.raft.log import DATA, Entry, GroupId
 from tests.support.queue_nodes import QueueCluster
 
 OLDER, NEWER = FIRST_VERSION, VERSION

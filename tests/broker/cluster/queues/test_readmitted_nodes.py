@@ -20,7 +20,7 @@ from fluffle.broker.cluster.membership import INCARNATION_BYTES, NodeRemoved, be
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.metadata.nodes import dismiss
 from fluffle.raft.config import Config, Member
-from fluffle.raft.records import GroupId
+from fluffle.raft.log import GroupId
 from tests.broker.cluster.queues.test_membership import drained, is_on
 from tests.broker.cluster.queues.test_queue_queries_positions import is_lost
 from tests.broker.cluster.queues.test_quorum_queues import Scene, leads, publish

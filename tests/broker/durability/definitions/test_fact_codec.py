@@ -29,7 +29,7 @@ from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.protocol.types import Field, FieldTable
+from fluffle.protocol.wire import Field, FieldTable
 from fluffle.storage.errors import Corrupt, StorageError
 
 OCTETS = st.binary(max_size=8).map(lambda raw: raw.decode(errors="surrogateescape"))

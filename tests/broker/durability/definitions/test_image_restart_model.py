@@ -45,7 +45,7 @@ from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
 from fluffle.broker.runtime import commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.protocol.types import FieldTable
+from fluffle.protocol.wire import FieldTable
 from fluffle.storage import store as storage
 from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.environment import open_environment

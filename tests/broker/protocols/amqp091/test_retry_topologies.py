@@ -16,8 +16,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.protocol.deaths import deaths_of
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import Properties, decode_properties
-from fluffle.protocol.types import FieldTable
-from fluffle.protocol.wire import PlainValue, to_table
+from fluffle.protocol.wire import FieldTable, PlainValue, to_table
 from tests.support.definitions import VhostEditor
 from tests.support.edge import Arrival, Client, Edge
 

@@ -28,7 +28,7 @@ from fluffle.broker.queues.quorum.image import Image
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
-from fluffle.raft.group import TERM_STEP
+from fluffle.raft.election import TERM_STEP
 from tests.broker.queues.deduplication_model import ReferenceDeduplication, keyed
 from tests.broker.queues.quorum.entry_harness import EntryHarness
 from tests.broker.queues.quorum.leader_harness import PLAIN, LeaderHarness, full, quorum
