@@ -216,13 +216,16 @@ class Rights:
     the patterns are searched once for a name, not once for an operation.
     """
 
-    __slots__ = ("_access", "_remembered", "_user", "_vhost")
+    __slots__ = ("_access", "_remembered", "_user", "_vhost", "topic_variables")
 
     def __init__(self, access: Access, user: User, vhost: str) -> None:
         self._access = access
         self._user = user
         self._vhost = vhost
         self._remembered: dict[tuple[Right, str], bool] = {}
+        self.topic_variables = {"username": user.name, "vhost": vhost}
+        """What patterns for topics may name; a protocol may have more, as RabbitMQ's `client_id` of
+        MQTT."""
 
     def check(self, right: Right, kind: ResourceKind, name: str) -> None:
         """AccessRefused unless the user has this right to a queue or an exchange."""
@@ -249,8 +252,7 @@ class Rights:
         permission = self._access.topic_permissions.get((name, self._vhost, exchange))
         if permission is None:
             return
-        variables = {"username": name, "vhost": self._vhost}
-        if not permission.allows(right, routing_key, variables):
+        if not permission.allows(right, routing_key, self.topic_variables):
             raise AccessRefused(
                 f"{right} access to topic '{routing_key}' in exchange '{exchange}' in vhost "
                 f"'{self._vhost}' refused for user '{name}'"

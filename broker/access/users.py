@@ -86,7 +86,7 @@ class TopicPermission:
     read: str = ""
 
     def allows(self, right: TopicRight, routing_key: str, variables: Mapping[str, str]) -> bool:
-        """`variables` are the values of `{username}` and `{vhost}`."""
+        """`variables` are the values of `{username}`, `{vhost}` and others that a client has."""
         return found(expanded(getattr(self, right), variables), routing_key)
 
     def check(self) -> None:

@@ -291,6 +291,20 @@ def test_there_is_an_end_to_what_is_remembered(monkeypatch: pytest.MonkeyPatch) 
     assert len(rights._remembered) <= 4
 
 
+def test_topics_of_a_client_that_has_an_id() -> None:
+    """What is special in a pattern is not so in the id; other clients have none."""
+    access, rights = rights_with(Permission())
+    topics = TopicPermission("^news[.]{client_id}$", "")
+    editor_of(access=access).put_topic_permission("u", "v", "x", topics)
+    with pytest.raises(AccessRefused):
+        rights.check_topic("write", "x", "news.")
+    rights.topic_variables["client_id"] = "a.{vhost}.*"
+    rights.check_topic("write", "x", "news.a.{vhost}.*")
+    for key in ("news.a.v.*", "news.a.{vhost}..", "news.abv.", "news.{client_id}"):
+        with pytest.raises(AccessRefused):
+            rights.check_topic("write", "x", key)
+
+
 def test_topics() -> None:
     access, rights = rights_with(Permission())
     assert not rights.guards_topics("x")
