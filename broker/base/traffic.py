@@ -129,6 +129,7 @@ class ClientTraffic:
 
     __slots__ = (
         "confirmed",
+        "from_qos0_queues",
         "from_queues",
         "from_quorum_queues",
         "ledgers",
@@ -163,6 +164,8 @@ class ClientTraffic:
         self.from_queues = Deliveries()
         """What classic queues delivered."""
         self.from_quorum_queues = Deliveries()
+        self.from_qos0_queues = Deliveries()
+        """What came of queues for QoS 0 of MQTT."""
         self.replies = Deliveries()
         """What direct reply-to delivered, past any queue."""
 

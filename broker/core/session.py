@@ -221,6 +221,8 @@ class Session:
 
     def deliveries_from(self, queue: QueueHandle) -> Deliveries:
         """Where what its clients get from a queue is counted."""
+        if queue.spec.queue_type is QueueType.MQTT_QOS0:
+            return self.traffic.from_qos0_queues
         is_quorum = queue.spec.queue_type is QueueType.QUORUM
         return self.traffic.from_quorum_queues if is_quorum else self.traffic.from_queues
 

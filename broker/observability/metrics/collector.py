@@ -406,6 +406,8 @@ class NodeCollector:
             rows.append((each.protocol, "rabbit_classic_queue", each.from_queues))
             rows.append((each.protocol, "rabbit_quorum_queue", each.from_quorum_queues))
             rows.append((each.protocol, "rabbit_volatile_queue", each.replies))
+            if each.protocol != AMQP_091.messages:
+                rows.append((each.protocol, QueueType.MQTT_QOS0.module, each.from_qos0_queues))
         for name, text, attribute in DELIVERIES:
             family = counter(f"global_messages_{name}", text)
             for protocol, queue_type, deliveries in rows:

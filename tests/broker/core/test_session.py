@@ -12,6 +12,7 @@ from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.queues import engine
+from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.support.edge import Edge
@@ -70,3 +71,12 @@ def test_its_client_hears_of_a_queue_that_is_behind(
         for _stop in publisher.publish_message("", "q", content, mandatory=True, is_certain=True):
             pass
     assert client.behind == [("q", 1)] * 3
+
+
+def test_what_comes_of_a_queue_is_counted_by_its_type(edge: Edge) -> None:
+    session, editor = session_of(edge), edge.editor.inside("/")
+    classic = editor.declare_queue(Declaration("q"))
+    mailbox = Declaration("mailbox", exclusive=True, mailbox_limit=200)
+    assert session.deliveries_from(classic) is session.traffic.from_queues
+    at_most_once = editor.declare_queue(mailbox, session.owner)
+    assert session.deliveries_from(at_most_once) is session.traffic.from_qos0_queues

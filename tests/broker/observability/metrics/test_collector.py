@@ -198,6 +198,11 @@ def test_each_protocol_is_counted_by_itself(node: Node) -> None:
     delivered = "rabbitmq_global_messages_delivered_total"
     assert node.value(delivered, protocol="mqtt50", **classic) == 4
     assert node.value(delivered, protocol="amqp091", **classic) == 0
+    other.from_qos0_queues.consumed_auto_ack += 8
+    at_most_once = {"queue_type": "rabbit_mqtt_qos0_queue"}
+    assert node.value(delivered, protocol="mqtt50", **at_most_once) == 8
+    with pytest.raises(KeyError):
+        node.value(delivered, protocol="amqp091", **at_most_once)
     assert node.value("fluffle_messages_timed_out_total", **classic) == 5
 
 
