@@ -323,6 +323,13 @@ def build_content(raw_properties: bytes, body: bytes) -> bytes:
     return b"".join((header, _FRAME_HEAD.pack(FRAME_BODY, 1, len(body)), body, _END))
 
 
+def build_contents(raw_properties: bytes, bodies: list[bytes]) -> list[bytes]:
+    """Build canonical contents as `build_content` does, of bodies that have the same properties;
+    what stands in front of a body is built once for each length."""
+    heads = {size: _content_head(raw_properties, size) for size in {*map(len, bodies)}}
+    return [heads[len(body)] + body + _END if body else heads[0] for body in bodies]
+
+
 def replace_properties(content: bytes, raw_properties: bytes) -> bytes:
     """Build canonical content with other properties and the same body."""
     header = _header_frame(raw_properties, body_size(content))
@@ -368,6 +375,11 @@ _END = bytes((FRAME_END,))
 def _header_frame(raw: bytes, body_bytes: int) -> bytes:
     size = _PROPERTIES_OFFSET - _FRAME_HEAD.size + len(raw)
     return _HEADER_START.pack(FRAME_HEADER, 1, size, CLASS_BASIC, 0, body_bytes) + raw + _END
+
+
+def _content_head(raw: bytes, body_bytes: int) -> bytes:
+    header = _header_frame(raw, body_bytes)
+    return header + _FRAME_HEAD.pack(FRAME_BODY, 1, body_bytes) if body_bytes else header
 
 
 def _header_end(content: bytes) -> int:

@@ -25,6 +25,7 @@ from fluffle.protocol.properties import (
     body_of,
     body_size,
     build_content,
+    build_contents,
     check_properties,
     decode_properties,
     decode_properties_in_steps,
@@ -282,6 +283,12 @@ def test_canonical_content_is_pamqps_frames_on_channel_1(payload: bytes) -> None
     if payload:
         content += frame.marshal(body.ContentBody(payload), 1)
     assert build_content(given_properties.marshal(), payload) == content
+
+
+@given(PROPERTIES, st.lists(BODIES, max_size=4))
+def test_contents_of_several_are_those_of_each(properties: Properties, bodies: list[bytes]) -> None:
+    raw = encode_properties(properties)
+    assert build_contents(raw, bodies) == [build_content(raw, body) for body in bodies]
 
 
 @given(PROPERTIES, PROPERTIES, BODIES)
