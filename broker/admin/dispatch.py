@@ -362,6 +362,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "operator_policies": ("policies",),
     "parameters": ("policies",),
     "global_parameters": ("policies",),
+    "retained": ("retained",),
     "definitions": ("definitions",),
     "messages": ("topology", "messages"),
     "cluster": ("cluster",),
@@ -369,7 +370,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Group of verbs, the first word of their names -> the modules of this package with its verbs."""
 
-OF_DEFINITIONS = frozenset({"users", "vhosts", "queues", "members", "topology", "policies"})
+OF_DEFINITIONS = frozenset(
+    {"users", "vhosts", "queues", "members", "topology", "policies", "retained"}
+)
 """The modules whose verbs say of what is defined that it is not there."""
 
 

@@ -222,6 +222,7 @@ class NodeCollector:
         yield list(self._deliveries())
         yield list(self._alarms())
         yield list(self._durability())
+        yield list(self._retained())
         yield from self._connections(view)
         yield from self._ages.steps(view)
         yield from self._replication(view)
@@ -455,6 +456,22 @@ class NodeCollector:
         yield GaugeMetricFamily(
             "fluffle_store_bytes", "What the store holds on disk", value=commits.store_bytes
         )
+
+    def _retained(self) -> Iterator[Metric]:
+        """Retained messages, of which every node of a cluster tells the same."""
+        messages = GaugeMetricFamily(
+            "fluffle_retained_messages", "Messages that topics retain", labels=("vhost",)
+        )
+        sizes = GaugeMetricFamily(
+            "fluffle_retained_bytes",
+            "Messages that topics retain, with what their topics take",
+            labels=("vhost",),
+        )
+        for vhost in tuple(self._services.vhosts.values()):
+            messages.add_metric((text_of(vhost.name),), vhost.retained.count)
+            sizes.add_metric((text_of(vhost.name),), vhost.retained.size_bytes)
+        yield messages
+        yield sizes
 
     def _connections(self, view: TableView) -> Iterator[Step]:
         """Who publishes; who is not read, and why, for which RabbitMQ has no name."""

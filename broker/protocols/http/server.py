@@ -185,7 +185,7 @@ ALWAYS = {
 }
 OF_DEFINITIONS = frozenset(
     {
-        "bindings", "definitions", "exchanges", "global-parameters", "operator-policies",
+        "bindings", "definitions", "exchanges", "global-parameters", "mqtt", "operator-policies",
         "parameters", "permissions", "policies", "queues", "topic-permissions", "user-limits",
         "users", "vhost-limits", "vhosts",
     }

@@ -1,4 +1,5 @@
-"""fluffle/…: endpoints beyond RabbitMQ's API: messages of a queue, and verbs of the control socket.
+"""fluffle/…: endpoints beyond RabbitMQ's API: messages of a queue, and verbs of the control socket;
+and mqtt/retained/…: what topics retain, for whoever monitors.
 
 `fluffle/verbs/{verb}` is the control socket for administrators that are elsewhere: the body has the
 arguments of a verb, the answer is what the socket would say, whose errors keep their codes.
@@ -20,7 +21,7 @@ from fluffle.broker.admin.messages import BODY_BYTES
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.responses import Reply, bad_request
+from fluffle.broker.protocols.http.responses import Listing, Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.vhosts.vhost import existing_queue
 
@@ -98,6 +99,25 @@ async def held(call: Call) -> list[Row]:
     return await call.rows_everywhere("messages.held", **where)
 
 
+async def retained(call: Call) -> Listing:
+    return Listing(await call.rows("retained.list", vhost=call.vhost().name))
+
+
+async def retained_one(call: Call) -> Row:
+    """That in the path.  NotFound."""
+    return await call.result("retained.show", vhost=call.vhost().name, topic=call.path["topic"])
+
+
+async def clear_retained(call: Call) -> None:
+    """All of a virtual host."""
+    await call.result("retained.clear_all", vhost=call.vhost_to_change().name)
+
+
+async def clear_retained_one(call: Call) -> None:
+    """That in the path.  NotFound."""
+    await call.result("retained.clear", vhost=call.vhost_to_change().name, topic=call.path["topic"])
+
+
 def of(**types: str) -> dict[str, Any]:
     """The schema of an object."""
     return {"type": "object", "properties": {name: {"type": each} for name, each in types.items()}}
@@ -119,7 +139,20 @@ async def ask(call: Call) -> Reply:
     return Reply(HTTPStatus.OK, dumps({name: answer}, default=str).encode())
 
 
+RETAINED = "mqtt/retained/{vhost}"
+
 ENDPOINTS = (
+    Endpoint("GET", RETAINED, Right.MONITORING, retained, "What topics of a virtual host retain."),
+    Endpoint(
+        "DELETE", RETAINED, Right.ADMINISTRATOR, clear_retained, "Remove all that is retained.",
+    ),
+    Endpoint(
+        "GET", f"{RETAINED}/{{topic}}", Right.MONITORING, retained_one, "What a topic retains.",
+    ),
+    Endpoint(
+        "DELETE", f"{RETAINED}/{{topic}}", Right.ADMINISTRATOR, clear_retained_one,
+        "Remove what a topic retains.",
+    ),
     Endpoint(
         "POST", "fluffle/explain/{vhost}", Right.VHOST_VISIBLE, explain,
         "Where a message would go, by which bindings, and why not elsewhere.", body=EXPLAIN,

@@ -11,6 +11,8 @@ from aio_pika.abc import AbstractChannel
 
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.admin.messages import held
+from fluffle.broker.base.message import RetainedMessage
+from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -199,3 +201,36 @@ async def test_who_may_not_read_sees_nothing(api: Api, channel: AbstractChannel)
             400,
             "cannot obtain exclusive access to locked queue",
         )
+
+
+async def test_what_topics_retain_is_seen_and_removed(api: Api) -> None:
+    retained = api.node.catalogue.vhosts["/"].retained
+    content = build_content(encode_properties(Properties(content_type="text/plain")), b"21.5")
+    for topic in ("home/attic", "home/cellar", "$SYS/x"):
+        retained.put(topic, RetainedMessage(content, b"", "meter", 1_000))
+    listed = await api.get("mqtt/retained/%2F?sort=topic&columns=topic,user,payload_bytes")
+    assert listed[0] == {"topic": "$SYS/x", "user": "meter", "payload_bytes": 4}
+    page = await api.get("mqtt/retained/%2F?page=1&page_size=2")
+    assert (page["total_count"], page["item_count"]) == (3, 2)
+    one = await api.get("mqtt/retained/%2F/home%2Fattic")
+    assert (one["payload"], one["properties"]) == ("21.5", {"content_type": "text/plain"})
+    for path, method, status in (
+        ("mqtt/retained/%2F/home%2Fattic", "DELETE", 204),
+        ("mqtt/retained/%2F/home%2Fattic", "DELETE", 404),
+        ("mqtt/retained/%2F/home%2Fattic", "GET", 404),
+        ("mqtt/retained/missing", "GET", 404),
+        ("mqtt/retained/%2F", "DELETE", 204),
+    ):
+        assert (await api.ask(method, path))[0] == status, (method, path)
+    assert await api.get("mqtt/retained/%2F") == []
+
+
+async def test_who_does_not_monitor_sees_nothing_of_what_is_retained(api: Api) -> None:
+    body = {"password": "secret", "tags": "management"}
+    await api.ask("PUT", "users/plain", json=body)
+    given = {"configure": ".*", "write": ".*", "read": ".*"}
+    await api.ask("PUT", "permissions/%2F/plain", json=given)
+    user = ("plain", "secret")
+    for method in ("GET", "DELETE"):
+        assert (await api.ask(method, "mqtt/retained/%2F", user=user))[0] == 401
+        assert (await api.ask(method, "mqtt/retained/%2F/a", user=user))[0] == 401
