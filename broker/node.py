@@ -28,7 +28,7 @@ from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.interceptors import interceptors_of
 from fluffle.broker.core.listener import Listener
-from fluffle.broker.core.observer import ChangedBy
+from fluffle.broker.core.observer import ChangedBy, Observer
 from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
 from fluffle.broker.durability.definitions.image import Image
@@ -70,15 +70,18 @@ class Node:
         config: Config,
         *,
         environment: Callable[[Path], Environment] = MachineEnvironment,
+        observers: tuple[Observer, ...] = (),
         on_fatal: Callable[[Exception], None] = log_fatal,
     ) -> None:
         """`environment` is made at the start, in the loop, for the directory of the node.
+        `observers` see what clients do.
 
         `on_fatal` is told when the node fails, before anything else: it may end the process.
         """
         self._config = config
         self._make_environment = environment
         self._environment: Environment
+        self._observers = observers
         self._on_fatal = on_fatal
         self.failure: Exception | None = None
         """Why it has ended by itself, if it has."""
@@ -181,7 +184,12 @@ class Node:
         catalogue = definitions.catalogue
         alarms = Alarms(watermarks_of(config))
         seen = self._node_observers = node_observers(
-            config, self._environment, catalogue, alarms, runtime.traffic
+            config,
+            self._observers,
+            catalogue,
+            clock=self._environment.clock,
+            alarms=alarms,
+            traffic=runtime.traffic,
         )
         self._services = Services(
             runtime=runtime,

@@ -15,6 +15,7 @@ from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, HOME, LOG_EXCH
 
 if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
+    from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.traffic import Traffic
     from fluffle.broker.cluster_port import ClusterPort
     from fluffle.broker.config.config import Config
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from fluffle.broker.definitions.catalogue import Catalogue
     from fluffle.broker.durability.durability import Durability
     from fluffle.broker.observability.statistics.statistics import Statistics
-    from fluffle.broker.process.environment import Environment
     from fluffle.broker.queues.engine import Queue
     from fluffle.broker.routing.exchange import ExchangeSpec
     from fluffle.broker.runtime.runtime import Runtime
@@ -41,21 +41,26 @@ class NodeObservers(NamedTuple):
 
 
 def node_observers(
-    config: Config, environment: Environment, catalogue: Catalogue, alarms: Alarms, traffic: Traffic
+    config: Config,
+    observers: tuple[Observer, ...],
+    catalogue: Catalogue,
+    *,
+    clock: Clock,
+    alarms: Alarms,
+    traffic: Traffic,
 ) -> NodeObservers:
-    """As it is configured: what is announced, and counted by object for the management API and
-    metrics."""
-    observers = environment.observers
+    """These, and as it is configured: what is announced, and counted by object for the management
+    API and metrics."""
     if config.event_exchange:
         from fluffle.broker.core.client_events import begun  # noqa: PLC0415  only if it is used
 
-        clock, known = environment.clock, catalogue.known
-        observers = *observers, begun(config.node_name, catalogue.vhosts, clock, known, alarms)
+        announcer = begun(config.node_name, catalogue.vhosts, clock, catalogue.known, alarms)
+        observers = *observers, announcer
     if config.management_listen is None and config.metrics_listen is None:
         return NodeObservers(observers)
     from fluffle.broker.observability.statistics.statistics import Statistics  # noqa: PLC0415  only if it is used
 
-    statistics = Statistics(catalogue.vhosts, traffic, clock=environment.clock)
+    statistics = Statistics(catalogue.vhosts, traffic, clock=clock)
     return NodeObservers((*observers, statistics.observer), statistics)
 
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.metadata.metadata import Metadata, ignore_done
@@ -19,9 +19,6 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.vhosts.queue_changes import delete_ended, nodes_of
 from fluffle.broker.vhosts.vhost import VirtualHost
-
-if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
 
 BATCH_QUEUES = 256
 """That are removed by one change."""
@@ -81,13 +78,54 @@ def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -
     return is_forgotten and is_on_alone(catalogue, node, definition)
 
 
+class ClusterMetadata(Metadata, Protocol):
+    """Definitions of a cluster, whose changes one node orders."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node orders the changes of all."""
+
+
+class NodeStates(Protocol):
+    """States of the other nodes, as this one believes."""
+
+    def is_alive(self, node: str, /) -> bool: ...
+
+    def is_dead(self, node: str, /) -> bool:
+        """Whether nothing that ends with its process is of any use any more."""
+
+
+class NodeSightings(Protocol):
+    """Views that the other nodes have of each other."""
+
+    def ask(self, nodes: Set[str], done: Callable[[Mapping[str, frozenset[str]]], None], /) -> None:
+        """Call `done` once, later, with whom those of `nodes` see that answer."""
+
+
+class WatchedCluster(Protocol):
+    """Cluster, as far as it is known who of it is dead."""
+
+    @property
+    def name(self) -> str:
+        """That of this node."""
+
+    @property
+    def metadata(self) -> ClusterMetadata: ...
+
+    @property
+    def absent(self) -> NodeStates: ...
+
+    @property
+    def peer_views(self) -> NodeSightings: ...
+
+
 class EndedQueues:
     """Looks after what nodes leave that are dead, or none of the cluster any more."""
 
     def __init__(
         self,
         catalogue: Catalogue,
-        cluster: Cluster,
+        cluster: WatchedCluster,
         call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
     ) -> None:
         self._catalogue = catalogue

@@ -18,7 +18,6 @@ from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Store, open_store
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.observer import Observer
     from fluffle.broker.queues.dead_letters import DeadLetterFrom
 
 OpenStore: TypeAlias = Callable[[Callable[[StorageError], None]], Store]
@@ -71,10 +70,6 @@ class Environment(Protocol):
     def close_wait_s(self) -> float:
         """How long clients have to answer the close of a node that stops."""
 
-    @property
-    def observers(self) -> tuple[Observer, ...]:
-        """Observers of what clients do; a daemon has none."""
-
     def open_store(self, on_fatal: Callable[[StorageError], None], /) -> Store:
         """The same data each time, as the last one who had them open left them: see
         `OpenStore`."""
@@ -95,7 +90,6 @@ class MachineEnvironment:
     """The environment of a daemon, in the running loop."""
 
     close_wait_s = CLOSE_WAIT_S
-    observers: tuple[Observer, ...] = ()
 
     def __init__(self, data_dir: Path) -> None:
         loop = asyncio.get_running_loop()

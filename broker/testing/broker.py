@@ -153,7 +153,9 @@ class Broker:
             config = replace(self._config, data_dir=data_dir)
             later = asyncio.get_running_loop().call_later
             self.node = node = Node(
-                config, environment=lambda place: self._environment(place, open_store)
+                config,
+                environment=lambda place: self._environment(place, open_store),
+                observers=(self.recorder,),
             )
             self.clock = self._made_clock(later)
             self.clients_clock = self._made_clock(later)
@@ -293,7 +295,6 @@ class BrokerEnvironment(MachineEnvironment):
         self.clock = broker.clock
         self.call_later = broker.clock.call_later
         self.clients_call_later = broker.clients_clock.call_later
-        self.observers = (broker.recorder,)
 
     def open_store(self, on_fatal: Callable[[StorageError], None]) -> Store:
         if self._open_store is None:

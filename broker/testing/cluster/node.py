@@ -198,7 +198,10 @@ class ClusterNode(LoopBound):
         process = Process(self._runtime.network.dial_from(self.number))
         self._acceptor, self._scopes = ClientAcceptor(), {}
         node = Node(
-            self._config, environment=partial(self._environment, process), on_fatal=self._on_fatal
+            self._config,
+            environment=partial(self._environment, process),
+            observers=(self._runtime.recorder,),
+            on_fatal=self._on_fatal,
         )
         self._now = node, process
         try:
@@ -339,7 +342,6 @@ class NodeEnvironment:
         self.clock = runtime.clock
         self.call_later = process.timers(runtime.clock.call_later)
         self.clients_call_later = process.timers(runtime.clients_clock.call_later)
-        self.observers = (runtime.recorder,)
 
     def open_store(self, on_fatal: Callable[[StorageError], None]) -> Store:
         return self._node.opened(self._place, self._process, on_fatal)

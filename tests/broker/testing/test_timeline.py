@@ -193,7 +193,7 @@ async def test_virtual_hosts_know_nothing_of_each_other() -> None:
 
 async def test_a_daemon_has_nobody_who_sees(tmp_path: Path) -> None:
     async with Broker() as broker:
-        assert broker.node._environment.observers
+        assert broker.node._services.observers
     node = Node(Config(data_dir=tmp_path, listen=LOOPBACK))
     await node.start()
     assert node._services.observers == ()
