@@ -39,13 +39,8 @@ OF_A_NODE = frozenset(
         *("queues.counted", "exchanges.counted"),
         *("queues.used", "queues.volume", "queues.deliveries", "exchanges.publishes"),
         *("statistics.node", "statistics.vhosts", "statistics.logins"),
-        *(
-            "connections.list",
-            "connections.of_protocol",
-            "connections.close",
-            "channels.list",
-            "consumers.list",
-        ),
+        *("connections.list", "connections.of_protocol", "connections.close"),
+        *("sessions.list", "channels.list", "consumers.list"),
         "messages.held",
     }
 )

@@ -158,6 +158,18 @@ def traffic_of(connection: ListedClient) -> Row:
     }
 
 
+def list_sessions(context: NodeContext, *, vhost: str | None = None) -> Rows:
+    """Those that this node keeps for clients, connected or away; those of a virtual host, or all.
+    NotFound."""
+    names = {each.name for each in context.vhosts(vhost)}
+    return (
+        {"node": context.config.node_name, **row}
+        for keeper in tuple(context.connections.session_keepers)
+        for row in keeper.session_rows()
+        if row["vhost"] in names
+    )
+
+
 def given(**arguments: str | None) -> Row:
     """Those that are."""
     return {name: value for name, value in arguments.items() if value is not None}
@@ -246,6 +258,7 @@ def list_consumers(
 READS: Mapping[str, Callable[..., Any]] = {
     "connections.list": list_connections,
     "connections.of_protocol": list_of_protocol,
+    "sessions.list": list_sessions,
     "channels.list": list_channels,
     "consumers.list": list_consumers,
 }

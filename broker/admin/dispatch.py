@@ -356,6 +356,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "bindings": ("topology",),
     "connections": ("connections",),
     "channels": ("connections",),
+    "sessions": ("connections",),
     "consumers": ("connections",),
     "everywhere": ("all_nodes",),
     "policies": ("policies",),

@@ -202,6 +202,13 @@ class ClientConnection(ListedClient, Protocol):
         """Have it take less memory, which is short."""
 
 
+class SessionKeeper(Protocol):
+    """Keeper of sessions that may outlive their connections."""
+
+    def session_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what each is, wherever its client is: `vhost`, `client_id`, `user`, and more."""
+
+
 class ClientConsumer(Protocol):
     """Consumer of a client, with what it was started with."""
 

@@ -26,7 +26,7 @@ from fluffle.broker.vhosts.queue_changes import delete_owned
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientConnection, ListedClient
+    from fluffle.broker.core.client import ClientConnection, ListedClient, SessionKeeper
 
 SHARE_S = 0.002
 """The time that all connections that have more to do than that may take of a turn, together."""
@@ -149,6 +149,7 @@ class Connections:
         "deferred",
         "next_number",
         "requests",
+        "session_keepers",
         "shares",
         "strangers_max",
     )
@@ -169,6 +170,8 @@ class Connections:
         self._open: dict[ClientConnection, None] = {}
         self.requests: set[ListedClient] = set()
         """Clients of requests that publish or get messages now; they have no connection here."""
+        self.session_keepers: list[SessionKeeper] = []
+        """Of protocols whose sessions may outlive connections."""
         self._empty = asyncio.Event()
         self._empty.set()
 

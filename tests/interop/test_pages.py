@@ -25,6 +25,7 @@ PAGES = {
     "overview": "Messages a second",
     "connections": "a client of the test",
     "channels": "confirm",
+    "sessions": "No MQTT client has a session.",
     "exchanges": "What leads where",
     "exchange/%2F/events": "order.#",
     "queues": "orders",

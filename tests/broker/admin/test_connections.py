@@ -1,5 +1,6 @@
 """connections.*, channels.list and consumers.list at the desk."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -424,3 +425,27 @@ def test_clients_of_a_protocol_are_listed_with_what_only_that_has() -> None:
     assert desk.rows("connections.of_protocol", protocol="Web MQTT") == []
     desk.edge.accept()
     assert len(desk.rows("connections.of_protocol", protocol="AMQP")) == 1, "who has logged in"
+
+
+class Keeper:
+    """Keeper of one session, as `SessionKeeper`."""
+
+    def __init__(self, client_id: str, user: str, vhost: str = "/") -> None:
+        self._row = {"vhost": vhost, "client_id": client_id, "user": user}
+
+    def session_rows(self) -> Iterator[Row]:
+        yield self._row
+
+
+def test_sessions_are_listed_by_who_keeps_them() -> None:
+    desk = VerbHarness()
+    assert desk.rows("sessions.list") == []
+    desk.ask("vhosts.add", name="v")
+    desk.context.connections.session_keepers += [Keeper("a", "guest"), Keeper("b", "guest", "v")]
+    assert desk.rows("sessions.list") == [
+        {"node": "a", "vhost": "/", "client_id": "a", "user": "guest"},
+        {"node": "a", "vhost": "v", "client_id": "b", "user": "guest"},
+    ]
+    (row,) = desk.rows("sessions.list", vhost="v")
+    assert row["client_id"] == "b"
+    assert desk.refusal("sessions.list", vhost="none").startswith("NOT_FOUND: ")

@@ -129,6 +129,13 @@ async def list_sessions(call: Call) -> Listing:
     raise not_found()
 
 
+async def list_kept_sessions(call: Call) -> Listing:
+    """Of MQTT: of clients that are connected, and of those that may come back."""
+    vhost = {"vhost": call.vhost().name} if "vhost" in call.path else {}
+    rows = visible_rows(call, await call.rows_everywhere("sessions.list", **vhost))
+    return Listing([{**row, "name": row["client_id"]} for row in rows])
+
+
 # Channels
 
 
@@ -209,6 +216,8 @@ ENDPOINTS = (
     ),
     reads("connections/{name}/channels", list_channels_of_connection, "Channels of a connection."),
     reads("connections/{name}/sessions", list_sessions, "404: sessions are of AMQP 1.0."),
+    reads("mqtt/sessions", list_kept_sessions, "All sessions of MQTT clients, connected or away."),
+    reads("mqtt/sessions/{vhost}", list_kept_sessions, "Those in a virtual host."),
     reads("channels", list_channels, "All channels; his own if he does not monitor."),
     reads("vhosts/{vhost}/channels", list_channels_of_vhost, "Channels in a virtual host."),
     Endpoint("GET", "channels/{name}", Right.MANAGEMENT, channel, "One channel.", AGES),

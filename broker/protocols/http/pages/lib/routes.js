@@ -12,6 +12,7 @@ import { overview } from "../views/overview.js";
 import { policies } from "../views/policies.js";
 import { queue } from "../views/queue.js";
 import { queues } from "../views/queues.js";
+import { sessions } from "../views/sessions.js";
 import { users } from "../views/users.js";
 import { vhosts } from "../views/vhosts.js";
 
@@ -20,6 +21,7 @@ export const PAGES = [
   ["overview", "Overview", "o"],
   ["connections", "Connections", "c"],
   ["channels", "Channels", "h"],
+  ["sessions", "MQTT sessions", "m"],
   ["exchanges", "Exchanges", "e"],
   ["queues", "Queues", "q"],
   ["explain", "Explain", "x"],
@@ -32,7 +34,7 @@ export const PAGES = [
 
 const MAKERS = {
   channels, cluster, connections, definitions, exchange, exchanges, explain, overview, policies,
-  queue, queues, users, vhosts,
+  queue, queues, sessions, users, vhosts,
 };
 
 /** What makes a page. */

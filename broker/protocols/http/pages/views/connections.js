@@ -9,19 +9,20 @@ import { state } from "../lib/tables.js";
 
 const FIELDS = [
   "name", "user_provided_name", "user", "vhost", "state", "ssl", "channels", "protocol", "node",
-  "client_properties.product", "client_properties.version", "connected_at",
+  "client_properties.product", "client_properties.version", "client_properties.client_id", "connected_at",
   "recv_oct_details.rate", "send_oct_details.rate",
 ];
 
 export function connections(page) {
   const columns = [
-    { title: "Name", sort: "name", name: true, cell: ({ name, user_provided_name: own }) => [
-      link(name, "channels", { name }), own && h("div", { class: "muted" }, own),
+    { title: "Name", sort: "name", name: true, cell: ({ name, channels, user_provided_name: own }) => [
+      channels === undefined ? name : link(name, "channels", { name }), own && h("div", { class: "muted" }, own),
     ] },
     { title: "User", sort: "user", cell: ({ user }) => user },
     { title: "Virtual host", sort: "vhost", cell: ({ vhost }) => vhost },
     { title: "State", sort: "state", cell: (row) => state(row.state) },
-    { title: "Client", cell: ({ client_properties: { product, version } = {} }) => [product, version].filter(Boolean).join(" ") },
+    { title: "Protocol", sort: "protocol", cell: ({ protocol }) => protocol },
+    { title: "Client", cell: ({ client_properties }) => client(client_properties ?? {}) },
     { title: "Node", sort: "node", cell: ({ node }) => node },
     { title: "TLS", sort: "ssl", cell: ({ ssl }) => (ssl ? "yes" : "no") },
     { title: "Channels", sort: "channels", number: true, cell: (row) => format.count(row.channels) },
@@ -34,6 +35,11 @@ export function connections(page) {
   return listing(page, {
     title: "Connections", where, columns, fields: FIELDS, key: ({ name }) => name, empty: "Nobody is connected.",
   });
+}
+
+/** A client of AMQP says what it is, one of MQTT which. */
+function client({ product, version, client_id: id }) {
+  return id ?? [product, version].filter(Boolean).join(" ");
 }
 
 function speed(details) {

@@ -1,7 +1,7 @@
 """Connections, channels and consumers, as they are shown, and closed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -188,3 +188,23 @@ async def test_a_past_that_is_too_long(api: Api) -> None:
 async def test_who_is_nobody(api: Api) -> None:
     assert await api.get("connections/username/nobody") == []
     assert await api.ask("DELETE", "connections/username/nobody") == (204, None)
+
+
+class Keeper:
+    """Keeper of one session, as `SessionKeeper`."""
+
+    def session_rows(self) -> Iterator[dict[str, Any]]:
+        yield {"vhost": "/", "client_id": "meter", "user": "guest"}
+
+
+async def test_sessions_of_clients_that_may_be_away(api: Api) -> None:
+    keepers = api.node.parts.connections.session_keepers
+    keepers.append(Keeper())
+    try:
+        for path in ("mqtt/sessions", "mqtt/sessions/%2F"):
+            (row,) = await api.get(path)
+            assert (row["client_id"], row["name"]) == ("meter", "meter")
+            assert await api.ask("GET", path, user=OTHER) == (200, [])
+        assert await api.ask("GET", "mqtt/sessions/none") == ABSENT
+    finally:
+        keepers.clear()
