@@ -3,6 +3,10 @@
 After a change of users, rights or virtual hosts many may have to be closed: a few are a turn
 (`ForcedCloses`).  A client that misses one of its deadlines (to log in, to be heard, to read its
 answers, to close) is hung up on, since it would not hear what was said to it.
+
+Keep alives cost nothing while clients talk: each counts how often it is read, and is looked at
+twice in its interval.  What is not read, since messages wait or an alarm is raised, cannot be
+heard, and is not silent.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from fluffle.broker.base.clock import Timer
+from fluffle.broker.base.callbacks import call_listener
+from fluffle.broker.base.clock import CallLater, Timer
 from fluffle.broker.base.errors import BrokerError, ConnectionForced
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner, QueueDefinition
@@ -38,6 +43,13 @@ changes."""
 FORCED_CLOSES_AT_ONCE = 25
 """Connections that are closed, or whose consumers are looked at, in a turn: each takes 0.1 ms, more
 where there are many channels and messages."""
+
+KEEP_ALIVE_SLOT_S = 0.5
+"""Between two looks at those that are due; a client is due after as many slots as it has seconds,
+which is half of its interval."""
+
+SILENT_LOOKS_MAX = 3
+"""One and a half intervals, which MQTT gives a client."""
 
 NO_ANSWER = "no answer in time"
 
@@ -324,3 +336,114 @@ class Deadlines:
 
 def no_connection(_failure: str) -> None:
     """Where the connection is gone."""
+
+
+class Silence:
+    """Silence of one client, measured in looks at how often it has been read."""
+
+    __slots__ = ("_grace_looks", "_looks", "_looks_max", "_reads")
+
+    def __init__(self, looks_max: int, reads: int, *, grace_looks: int = 0) -> None:
+        """`grace_looks` do not count behind one at which it was not read, since it may be read only
+        since just before them."""
+        self._looks_max = looks_max
+        self._grace_looks = grace_looks
+        self._looks = 0
+        """Looks in a row at which nothing new had been read."""
+        self._reads = reads
+
+    def is_too_long(self, reads: int, *, is_read: bool) -> bool:
+        """Look once more.  `reads`: how often it has been read in all; `is_read`: whether it would
+        be heard if it said something."""
+        if reads != self._reads:
+            self._looks = 0
+            self._reads = reads
+        elif is_read:
+            self._looks += 1
+        else:
+            self._looks = -self._grace_looks
+        return self._looks >= self._looks_max
+
+
+class WatchedClient(Protocol):
+    """Client that has promised to say something in each of its intervals."""
+
+    @property
+    def reads(self) -> int:
+        """How often something came from it."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether what it says is read now."""
+
+    def on_silence(self) -> None:
+        """It has said nothing for one and a half of its intervals."""
+
+
+class WatchedSilence:
+    """Silence of a watched client, with the slot at which it is looked at next."""
+
+    __slots__ = ("due", "interval_slots", "silence")
+
+    def __init__(self, client: WatchedClient, keep_alive_s: int, slot: int) -> None:
+        self.silence = Silence(SILENT_LOOKS_MAX, client.reads, grace_looks=1)
+        self.interval_slots = keep_alive_s
+        self.due = slot
+
+
+class KeepAlives:
+    """Keep alives of the clients of a node, with one timer for all of them.
+
+    A client is given up after one and a half of its intervals, and before two of them are over.
+    """
+
+    __slots__ = ("_call_later", "_clients", "_now", "_slots", "_timer")
+
+    def __init__(self, call_later: CallLater) -> None:
+        self._call_later = call_later
+        self._clients: dict[WatchedClient, WatchedSilence] = {}
+        self._slots: dict[int, dict[WatchedClient, None]] = {}
+        """Who is due, by number of the slot."""
+        self._now = 0
+        self._timer: Timer | None = None
+        """None while there are no clients."""
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def add(self, client: WatchedClient, keep_alive_s: int) -> None:
+        """Watch a client that has just been heard; an interval of 0 is none."""
+        if not keep_alive_s:
+            return
+        watched = WatchedSilence(client, keep_alive_s, self._now + keep_alive_s + 1)
+        self._clients[client] = watched
+        self._slots.setdefault(watched.due, {})[client] = None
+        if self._timer is None:
+            self._timer = self._call_later(KEEP_ALIVE_SLOT_S, self._look)
+
+    def discard(self, client: WatchedClient) -> None:
+        """Watch a client no more, if it is watched."""
+        watched = self._clients.pop(client, None)
+        if watched is None:
+            return
+        slot = self._slots.get(watched.due, {})
+        slot.pop(client, None)
+        if not slot:
+            self._slots.pop(watched.due, None)
+        if not self._clients and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = self._call_later(KEEP_ALIVE_SLOT_S, self._look)
+        self._now += 1
+        silent = []
+        for client in self._slots.pop(self._now, ()):
+            watched = self._clients[client]
+            if watched.silence.is_too_long(client.reads, is_read=client.is_read):
+                silent.append(client)
+            watched.due += watched.interval_slots
+            self._slots.setdefault(watched.due, {})[client] = None
+        for client in silent:
+            self.discard(client)
+            call_listener(client.on_silence)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum, auto
+from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -21,7 +21,7 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core import admission
 from fluffle.broker.core.client import Handshake
-from fluffle.broker.core.connections import NO_ANSWER, Deadlines
+from fluffle.broker.core.connections import NO_ANSWER, Deadlines, Silence
 from fluffle.broker.core.input_queue import InputQueue
 from fluffle.broker.core.login import HANDSHAKE, expect_login
 from fluffle.broker.core.output_buffer import OutputBuffer
@@ -328,7 +328,7 @@ class Connection(asyncio.Protocol):
         self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
-            beating = HeartbeatTimer(Heartbeat(), self._transport, self.output, lambda: self.reads)
+            beating = HeartbeatTimer(self._transport, self.output, lambda: self.reads)
             wait_s = heartbeat_s / BEATS_PER_INTERVAL
             self.deadlines.check_every(wait_s, "heartbeat", beating.beat, MISSED_HEARTBEATS)
 
@@ -526,40 +526,6 @@ SILENT_INTERVALS_MAX = 2
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
-class HeartbeatAction(Enum):
-    """Action due after a beat."""
-
-    NOTHING = auto()
-    SEND = auto()
-    GIVE_UP = auto()
-
-
-class Heartbeat:
-    """Heartbeat state of one connection, in both directions."""
-
-    __slots__ = ("_beats", "_silent_intervals", "heard", "spoke")
-
-    def __init__(self) -> None:
-        self.heard = False
-        """Whether anything came in since it was last reset here."""
-        self.spoke = False
-        """Whether anything was written since the last beat."""
-        self._beats = 0
-        self._silent_intervals = 0
-
-    def beat(self, *, listening: bool) -> HeartbeatAction:
-        """Half an interval has passed.  Without `listening` silence does not count."""
-        self._beats += 1
-        if self._beats % BEATS_PER_INTERVAL == 0:
-            silent = listening and not self.heard
-            self._silent_intervals = self._silent_intervals + 1 if silent else 0
-            self.heard = False
-            if self._silent_intervals >= SILENT_INTERVALS_MAX:
-                return HeartbeatAction.GIVE_UP
-        spoke, self.spoke = self.spoke, False
-        return HeartbeatAction.NOTHING if spoke else HeartbeatAction.SEND
-
-
 class HeartbeatTransport(Protocol):
     """The part of asyncio's transport that heartbeats need."""
 
@@ -569,34 +535,34 @@ class HeartbeatTransport(Protocol):
 
 
 class HeartbeatTimer:
-    """The heartbeats of one connection, both ways."""
+    """Heartbeats of one connection, in both directions."""
 
-    __slots__ = ("_heard", "_heartbeat", "_line", "_output", "_reads", "_writes")
+    __slots__ = ("_beats", "_heard", "_line", "_output", "_silence", "_writes")
 
     def __init__(
-        self,
-        heartbeat: Heartbeat,
-        line: HeartbeatTransport,
-        output: OutputBuffer,
-        heard: Callable[[], int],
+        self, line: HeartbeatTransport, output: OutputBuffer, heard: Callable[[], int]
     ) -> None:
         """`heard`: how often something has come from the client."""
-        self._heartbeat = heartbeat
         self._line = line
         self._output = output
         self._heard = heard
-        self._reads, self._writes = heard(), output.writes
+        self._silence = Silence(SILENT_INTERVALS_MAX, heard())
+        self._writes = output.writes
+        """As of the last beat."""
+        self._beats = 0
 
     def beat(self) -> bool:
-        """Half an interval has passed.  False if the client is silent for too long."""
-        heartbeat, output, reads = self._heartbeat, self._output, self._heard()
-        heartbeat.heard |= reads != self._reads
-        heartbeat.spoke |= output.writes != self._writes
-        self._reads = reads
-        verdict = heartbeat.beat(listening=self._line.is_reading())
-        if verdict is HeartbeatAction.SEND:
+        """Half an interval has passed: write a heartbeat unless something was written since the
+        last one.  False if the client is silent for too long."""
+        self._beats += 1
+        if self._beats % BEATS_PER_INTERVAL == 0:
+            is_read = self._line.is_reading()
+            if self._silence.is_too_long(self._heard(), is_read=is_read):
+                return False
+        output = self._output
+        if output.writes == self._writes:
             self._line.write(HEARTBEAT_FRAME)
             output.writes += 1
             output.written_bytes += len(HEARTBEAT_FRAME)
         self._writes = output.writes
-        return verdict is not HeartbeatAction.GIVE_UP
+        return True
