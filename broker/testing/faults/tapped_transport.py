@@ -431,7 +431,7 @@ class ClientAcceptor:
 
     async def accept(self, make: Make, listening: socket.socket) -> ListeningServer:
         """Return an `outside.Accept`."""
-        entry = ListenAddress(lambda: self._tap(cast(Connection, make())), listening)
+        entry = ListenAddress(lambda: self._tap(make()), listening)
         self._entries.append(entry)
         return entry
 
@@ -451,7 +451,10 @@ class ClientAcceptor:
         """Return the connections that are open, in the order in which they came."""
         return iter(tuple(self._taps))
 
-    def _tap(self, connection: Connection) -> TappedConnection:
+    def _tap(self, connection: asyncio.Protocol) -> asyncio.Protocol:
+        """Tap a connection of AMQP; what faults do to one is said in its frames."""
+        if not isinstance(connection, Connection):
+            return connection
         if self.refusing_logins:
             access = cast(Access, RefusedLogins(connection.services.access))
             connection.services = replace(connection.services, access=access)
