@@ -5,7 +5,7 @@ The figure is the best of several rounds: what the function costs when nothing d
 
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.micro import edge, hot, queue, replicated, streams
+from benchmarks.micro import edge, hot, mqtt, queue, replicated, streams
 from benchmarks.report import markdown_table
 
 
@@ -19,6 +19,7 @@ def table(benches: Mapping[str, Callable[[int], float]], sizes: Sequence[int], u
 
 def main() -> None:
     print(table(hot.BENCHES, hot.BODY_BYTES, "B"))
+    print(table(mqtt.BENCHES, hot.BODY_BYTES, "B"))
     print(table(edge.BENCHES, edge.RUN_MESSAGES, "a run"))
     print(table(queue.BENCHES, queue.RUN_MESSAGES, "a run"))
     print(table(replicated.BENCHES, replicated.BATCH_MESSAGES, "an entry"))

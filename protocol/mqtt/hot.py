@@ -24,6 +24,8 @@ PUBREL_FLAGS, QOS_MASK = 0b0010, 0b0110
 ACK_BYTES = 4
 """Of an acknowledgement without a code: first octet, remaining length 2, identifier."""
 
+ID_ZERO = b"\x00\x00"
+
 ALIKE_MIN, ALIKE_MAX = 8, 1024
 """So many packets of one length are taken together first and at most: as many again as were alike
 are tried next."""
@@ -60,38 +62,37 @@ def scan_publishes(
     begins, length = buffer.startswith, len(buffer)
     first = buffer[start]
     has_id = first & QOS_MASK > 0
-    id_bytes = 2 if has_id else 0
-    properties_at = len(topic) + id_bytes
-    payload_at = properties_at + len(properties)
-    position, left = start, count_max
-    while left > 0 and position + 2 <= length and buffer[position] == first:
+    head, tail = (topic, properties) if has_id else (topic + properties, b"")
+    head_bytes, tail_bytes, id_bytes = len(head), len(tail), 2 if has_id else 0
+    fixed_bytes = head_bytes + id_bytes + tail_bytes
+    position, left, last_size = start, count_max, -1
+    while left > 0 and position + 1 < length and buffer[position] == first:
         body_at, size = position + 2, buffer[position + 1]
-        if size >= 0x80:
+        if size > 0x7F:
             body_at, size = measure_body(buffer, position + 1)
         end = body_at + size
         if (
-            not payload_at <= size <= packet_bytes_max - (body_at - position)
+            size < fixed_bytes
             or end > length
-            or not begins(topic, body_at)
-            or (properties and not begins(properties, body_at + properties_at))
+            or end - position > packet_bytes_max
+            or not begins(head, body_at)
+            or (tail and not begins(tail, body_at + head_bytes + 2))
         ):
             break
-        packet_id = unpack_u16(buffer, body_at + len(topic))[0] if has_id else 1
-        if not packet_id:
-            break
-        head_bytes = body_at - position + len(topic)
-        if left > 1 and begins(buffer[position : position + head_bytes], end):
-            cut = cutter(head_bytes, id_bytes, len(properties), size - payload_at)
-            view = memoryview(buffer)[position : position + left * (end - position)]
+        if has_id:
+            (packet_id,) = unpack_u16(buffer, body_at + head_bytes)
+            if not packet_id:
+                break
+            packet_ids.append(packet_id)
+        payloads.append(buffer[body_at + fixed_bytes : end])
+        left -= 1
+        if size == last_size and left >= ALIKE_MIN:
+            cut = cutter(body_at - position + head_bytes, id_bytes, tail_bytes, size - fixed_bytes)
+            view = memoryview(buffer)[position : position + (left + 1) * (end - position)]
             taken = take_alike(view, end - position, cut, payloads, packet_ids)
             left -= taken
-            position += taken * (end - position)
-            continue
-        payloads.append(buffer[body_at + payload_at : end])
-        if has_id:
-            packet_ids.append(packet_id)
-        left -= 1
-        position = end
+            end += taken * (end - position)
+        position, last_size = end, size
     return position
 
 
@@ -113,23 +114,23 @@ def measure_body(buffer: bytes, position: int) -> tuple[int, int]:
 def take_alike(
     view: memoryview, packet_bytes: int, cut: Cut, payloads: list[bytes], packet_ids: list[int]
 ) -> int:
-    """Take packets of one length as long as they are like the first, which is a good one; how many
-    these are.
+    """Take packets of one length that are like the first, which is a good one and is taken already;
+    how many these are.
 
     It is faster to cut many at once than one after the other (benchmarks/micro, scan_publishes of
     MQTT).
     """
-    position = count = 0
-    most = ALIKE_MIN
+    position, count, most = packet_bytes, 0, ALIKE_MIN
     (first,) = cut(view[:packet_bytes])
     while some := min(most, (len(view) - position) // packet_bytes):
         columns = list(zip(*cut(view[position : position + some * packet_bytes]), strict=True))
         alike = min(map(count_alike, columns[:-1:2], first[::2]))
-        if len(columns) > 2 and 0 in (ids := columns[1][:alike]):
-            alike = ids.index(0)
-        payloads += columns[-1][:alike]
         if len(columns) > 2:
-            packet_ids += columns[1][:alike]
+            ids = columns[1][:alike]
+            if 0 in ids:
+                alike = ids.index(0)
+            packet_ids += ids[:alike]
+        payloads += columns[-1][:alike]
         count += alike
         position += alike * packet_bytes
         if alike < some:
@@ -160,17 +161,17 @@ def scan_acks(buffer: bytes, start: int) -> Sequence[int]:
     Empty if there is none that is whole, or its identifier is 0.
     """
     ids = array("H")
-    first = buffer[start : start + 2]
-    head = array("H", first)[0] if len(first) == 2 else 0
+    head = buffer[start : start + 2]
     position, most = start, ALIKE_MIN
     while some := min(most, (len(buffer) - position) // ACK_BYTES):
-        read = array("H", buffer[position : position + some * ACK_BYTES])
-        heads, found = read[::2], read[1::2]
+        chunk = buffer[position : position + some * ACK_BYTES]
         alike = some
-        if heads.count(head) < some:
-            alike = next(at for at, value in enumerate(heads) if value != head)
-        if 0 in found:
-            alike = min(alike, found.index(0))
+        if chunk[::4] != head[:1] * some or chunk[1::4] != head[1:] * some:
+            places = range(0, len(chunk), ACK_BYTES)
+            alike = next(at for at, place in enumerate(places) if chunk[place : place + 2] != head)
+        found = array("H", chunk[: alike * ACK_BYTES])[1::2]
+        if (zero := chunk.find(head + ID_ZERO, 0, alike * ACK_BYTES)) >= 0:
+            alike = zero // ACK_BYTES
         ids += found[:alike]
         if alike < some:
             break
@@ -196,27 +197,46 @@ def build_publishes(
     `properties` are raw, and left out before 5.0; `flags` is the lower half of the first octet;
     `packet_ids` has one a payload, unless the QoS is 0: then it is empty.
     """
-    topic = pack_u16(len(topic)) + topic
-    properties = encode_varint(len(properties)) + properties if version >= MQTT_5 else b""
+    head = pack_u16(len(topic)) + topic
+    tail = encode_varint(len(properties)) + properties if version >= MQTT_5 else b""
     octet = bytes((PUBLISH | flags,))
-    fixed_bytes = len(topic) + len(properties) + (2 if packet_ids else 0)
-    at = 0
-    for size, same in groupby(map(len, payloads)):
-        stop = at + sum(1 for _ in same)
-        some = payloads[at:stop]
-        head = octet + encode_varint(fixed_bytes + size) + topic
-        if packet_ids:
-            ids = map(pack_u16, packet_ids[at:stop])
-            pieces = chain.from_iterable(
-                zip(repeat(head), ids, repeat(properties), some, strict=False)
-            )
-            out.extend(pieces if size > JOINED_BYTES_MAX else (b"".join(pieces),))
-        elif size > JOINED_BYTES_MAX:
-            out.extend(chain.from_iterable(zip(repeat(head + properties), some, strict=False)))
+    fixed_bytes = len(head) + len(tail) + (2 if packet_ids else 0)
+    for size, start, stop in split_by_length(payloads):
+        some = payloads[start:stop]
+        before = octet + encode_varint(fixed_bytes + size) + head
+        if not packet_ids:
+            before += tail
+            if size > JOINED_BYTES_MAX:
+                out.extend(chain.from_iterable(zip(repeat(before), some, strict=False)))
+            else:
+                out.append(before + before.join(some))
+            continue
+        ids = packet_ids[start:stop]
+        if size > JOINED_BYTES_MAX:
+            packed = map(pack_u16, ids)
+            pieces = zip(repeat(before), packed, repeat(tail), some, strict=False)
+            out.extend(chain.from_iterable(pieces))
         else:
-            head += properties
-            out.append(head + head.join(some))
-        at = stop
+            pack = packer(len(before), len(tail), size)
+            out.append(b"".join(map(pack, repeat(before), ids, repeat(tail), some)))
+
+
+def split_by_length(payloads: Sequence[bytes]) -> Iterator[tuple[int, int, int]]:
+    """Split payloads where their length changes: length, start and end of each stretch."""
+    if len(set(map(len, payloads))) == 1:
+        yield len(payloads[0]), 0, len(payloads)
+        return
+    start = 0
+    for size, same in groupby(map(len, payloads)):
+        stop = start + sum(1 for _ in same)
+        yield size, start, stop
+        start = stop
+
+
+@lru_cache(maxsize=1024)
+def packer(head_bytes: int, tail_bytes: int, payload_bytes: int) -> Callable[..., bytes]:
+    """Return what makes a packet of what is before its identifier, this, properties, payload."""
+    return Struct(f">{head_bytes}sH{tail_bytes}s{payload_bytes}s").pack
 
 
 def build_acks(kind: int, packet_ids: Sequence[int]) -> bytes:

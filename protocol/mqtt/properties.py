@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from fluffle.protocol.mqtt.codes import InvalidPacket, PacketType, ReasonCode, malformed
 from fluffle.protocol.mqtt.codes import protocol_error as refused
+from fluffle.protocol.mqtt.topics import is_wildcard
 from fluffle.protocol.mqtt.wire import (
     encode_binary,
     encode_string,
@@ -29,7 +30,7 @@ from fluffle.protocol.mqtt.wire import (
 )
 
 PROPERTIES_MAX = 2048
-"""So many are taken in one packet, which takes some milliseconds to read."""
+"""More are not taken in one packet: these take some milliseconds to read."""
 
 PROPERTIES_BYTES_MAX = 1 << 20
 """So long are those of one packet at most."""
@@ -130,9 +131,9 @@ def check_positive(value: int) -> None:
         raise refused("0 is not allowed")
 
 
-def check_no_wildcards(topic: str) -> None:
-    if "+" in topic or "#" in topic:
-        raise refused("response topic with a wildcard")
+def check_response_topic(topic: str) -> None:
+    if not topic or is_wildcard(topic):
+        raise refused("response topic that is no topic name")
 
 
 def check_alias(value: int) -> None:
@@ -181,7 +182,7 @@ RULES: dict[int, PropertyRule] = {
         rule(P.PAYLOAD_FORMAT_INDICATOR, D.U8, *MESSAGE, check=check_flag),
         rule(P.MESSAGE_EXPIRY_INTERVAL, D.U32, *MESSAGE),
         rule(P.CONTENT_TYPE, D.STRING, *MESSAGE),
-        rule(P.RESPONSE_TOPIC, D.STRING, *MESSAGE, check=check_no_wildcards),
+        rule(P.RESPONSE_TOPIC, D.STRING, *MESSAGE, check=check_response_topic),
         rule(P.CORRELATION_DATA, D.BINARY, *MESSAGE),
         rule(
             P.SUBSCRIPTION_IDENTIFIER,

@@ -38,6 +38,7 @@ from fluffle.protocol.mqtt.packets import (
     Suback,
     Unsuback,
     first_octet,
+    publish_flags,
     read_protocol,
 )
 from fluffle.protocol.mqtt.properties import (
@@ -85,8 +86,23 @@ ACK_TYPES = (PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType
 REPEATED_TYPES = (PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE)
 """What a client of MQTT 3.1 may send again with DUP set."""
 
+LENGTH_GOES_ON = 0x80
+"""An octet of the remaining length is as large as this if there is another."""
+
 ACK_HEADS = {bytes((first_octet(kind), ACK_BYTES - 2)): kind for kind in ACK_TYPES}
 """How acknowledgements without a code begin."""
+
+
+OTHER_PROTOCOLS = {b"AMQP": "AMQP", b"GET ": "HTTP", b"POST ": "HTTP", b"\x16\x03": "TLS"}
+"""How clients of others begin, that have come to the wrong port."""
+
+PUBLISH_OCTETS = tuple(
+    PacketType.PUBLISH << 4 | publish_flags(qos, retain=retain, dup=dup)
+    for qos in range(3)
+    for retain in (False, True)
+    for dup in (False, True)[: qos + 1]
+)
+"""DUP needs a QoS: S5 §3.3.1.1."""
 
 
 def octets_of(types: tuple[PacketType, ...], version: int) -> dict[int, PacketType]:
@@ -97,8 +113,7 @@ def octets_of(types: tuple[PacketType, ...], version: int) -> dict[int, PacketTy
     if version >= MQTT_5:
         octets[first_octet(PacketType.AUTH)] = PacketType.AUTH
         octets[first_octet(PacketType.DISCONNECT)] = PacketType.DISCONNECT
-    publishes = range(PacketType.PUBLISH << 4, (PacketType.PUBLISH + 1) << 4)
-    return octets | dict.fromkeys(publishes, PacketType.PUBLISH)
+    return octets | dict.fromkeys(PUBLISH_OCTETS, PacketType.PUBLISH)
 
 
 VERSIONS = (MQTT_3_1, MQTT_3_1_1, MQTT_5)
@@ -165,8 +180,8 @@ class Reader:
         self._missing_bytes = 0
         """What the unfinished packet lacks at least: until then pieces are only collected."""
         self._aliases: dict[int, bytes] = {}
-        self._topics: set[bytes] = set()
-        """Topics that are valid."""
+        self._topics: dict[bytes, bytes] = {}
+        """Topics that are valid, by themselves with their length."""
         self._properties: dict[bytes, tuple[int, bytes]] = {}
         """Raw properties of PUBLISH that are valid: the topic alias and what remains of them."""
         self._events: list[Event] = []
@@ -290,19 +305,26 @@ class Reader:
         """
         kind = self.octets[self.version].get(buffer[position])
         if kind is None:
-            raise self._no_packet(buffer[position])
-        body_at, size = measure_body(buffer, position + 1)
-        if size < 0:
+            raise self._no_packet(buffer, position)
+        body_at = position + 2
+        size = buffer[position + 1] if body_at <= len(buffer) else LENGTH_GOES_ON
+        if size >= LENGTH_GOES_ON:
+            body_at, size = measure_body(buffer, position + 1)
             if size < -1:
                 raise malformed("remaining length of more than four bytes")
-            self._missing_bytes = 1
-            return 0
+            if size < 0:
+                self._missing_bytes = 1
+                return 0
         end = body_at + size
-        self._check_size(kind, end - position)
+        is_publish = kind is PacketType.PUBLISH
+        if end - position > self.packet_bytes_max or (size > OTHER_BYTES_MAX and not is_publish):
+            raise InvalidPacket(
+                ReasonCode.PACKET_TOO_LARGE, f"{kind.name} of {end - position} bytes is too large"
+            )
         if end > len(buffer):
             self._missing_bytes = end - len(buffer)
             return 0
-        if kind is PacketType.PUBLISH:
+        if is_publish:
             return self._publishes(buffer, position, body_at, end)
         if size == ACK_BYTES - 2 and buffer[position : position + 2] in ACK_HEADS:
             packet_ids = scan_acks(buffer, position)
@@ -314,23 +336,18 @@ class Reader:
         self._events.append(self._decode(kind, buffer[body_at:end]))
         return end
 
-    def _no_packet(self, octet: int) -> InvalidPacket:
+    def _no_packet(self, buffer: bytes, position: int) -> InvalidPacket:
         """Return what is wrong with the first octet of a packet."""
+        if not self.version:
+            for greeting, protocol in OTHER_PROTOCOLS.items():
+                if buffer.startswith(greeting, position):
+                    return malformed(f"a client of {protocol} at a port for MQTT")
+        octet = buffer[position]
         kind, flags = octet >> 4, octet & 0b1111
         is_known = kind and (kind != PacketType.AUTH or self.version >= MQTT_5)
         if is_known and flags == first_octet(PacketType(kind)) & 0b1111:
             return protocol_error(f"{PacketType(kind).name} is not allowed here")
         return malformed(f"there is no packet that begins with {octet:#04x}")
-
-    def _check_size(self, kind: PacketType, packet_bytes: int) -> None:
-        limit = self.packet_bytes_max
-        if kind is not PacketType.PUBLISH:
-            limit = min(limit, OTHER_BYTES_MAX)
-        if packet_bytes > limit:
-            raise InvalidPacket(
-                ReasonCode.PACKET_TOO_LARGE,
-                f"packet of {packet_bytes} bytes is larger than {limit}",
-            )
 
     def _decode(self, kind: PacketType, body: bytes) -> Event:
         if kind is PacketType.CONNECT:
@@ -368,86 +385,79 @@ class Reader:
         """Read the PUBLISH at `position`, which is whole, and the run of its like behind it."""
         first = buffer[position]
         qos = first >> 1 & 0b11
-        if qos == 3 or (first & DUP and not qos):
-            raise malformed("PUBLISH with flags that are not allowed")
         topic_at = body_at + 2
         topic_end = topic_at + unpack_u16(buffer, body_at)[0] if topic_at <= end else end + 1
         properties_at = topic_end + 2 if qos else topic_end
         if properties_at > end:
             raise cut_short()
-        if qos and not any(buffer[topic_end:properties_at]):
+        packet_id = unpack_u16(buffer, topic_end)[0] if qos else 0
+        if qos and not packet_id:
             raise protocol_error("packet identifier 0")
         raw, payload_at = b"", properties_at
         if self.version >= MQTT_5:
-            size, raw_at = read_varint(buffer, properties_at)
-            payload_at = raw_at + size
-            if payload_at > end:
-                raise malformed("properties are longer than their packet")
-            raw = buffer[raw_at:payload_at]
-        topic, raw = self._checked(buffer[topic_at:topic_end], raw)
+            raw, payload_at = read_raw_properties(buffer, properties_at, end)
+        head = buffer[body_at:topic_end]
+        topic = self._topics.get(head)
+        if topic is None:
+            topic = self._check_topic(head)
+        if raw:
+            topic, raw = self._meant(topic, raw)
+        if not topic:
+            raise protocol_error("PUBLISH without a topic")
         payloads: list[bytes] = []
         packet_ids: list[int] = []
-        work_left = (WORK_BYTES_MAX - self._work_bytes) // MESSAGE_WORK_BYTES
-        stop = scan_publishes(
-            buffer,
-            position,
-            buffer[body_at:topic_end],
-            buffer[properties_at:payload_at],
-            packet_bytes_max=self.packet_bytes_max,
-            count_max=1 if self._is_negotiating else max(1, work_left),
-            payloads=payloads,
-            packet_ids=packet_ids,
-        )
+        stop, size = end, end - payload_at
+        if buffer.startswith(head, end + body_at - position) and not self._is_negotiating:
+            stop = scan_publishes(
+                buffer,
+                position,
+                head,
+                buffer[properties_at:payload_at],
+                packet_bytes_max=self.packet_bytes_max,
+                count_max=1 + (WORK_BYTES_MAX - self._work_bytes) // MESSAGE_WORK_BYTES,
+                payloads=payloads,
+                packet_ids=packet_ids,
+            )
+            size = sum(map(len, payloads))
+        else:
+            payloads.append(buffer[payload_at:end])
+            if qos:
+                packet_ids.append(packet_id)
         self._work_bytes += PACKET_WORK_BYTES + MESSAGE_WORK_BYTES * len(payloads)
-        run = Publishes(
-            topic=topic,
-            properties=raw,
-            qos=qos,
-            retain=bool(first & RETAIN),
-            dup=bool(first & DUP),
-            packet_ids=packet_ids,
-            payloads=payloads,
-            content_bytes=sum(map(len, payloads)),
-        )
-        self._add_run(run)
-        return stop
-
-    def _add_run(self, run: Publishes) -> None:
-        """Add messages to the events, to the run before them if they are its like."""
+        retain, dup = first & RETAIN > 0, first & DUP > 0
         last = self._events[-1] if self._events else None
         if (
             isinstance(last, Publishes)
-            and (last.topic, last.properties) == (run.topic, run.properties)
-            and (last.qos, last.retain, last.dup) == (run.qos, run.retain, run.dup)
+            and last.topic == topic
+            and last.properties == raw
+            and (last.qos, last.retain, last.dup) == (qos, retain, dup)
         ):
-            last.packet_ids += run.packet_ids
-            last.payloads += run.payloads
-            last.content_bytes += run.content_bytes
+            last.packet_ids += packet_ids
+            last.payloads += payloads
+            last.content_bytes += size
         else:
-            self._events.append(run)
+            self._events.append(Publishes(topic, raw, qos, retain, dup, packet_ids, payloads, size))
+        return stop
 
-    def _checked(self, topic: bytes, raw: bytes) -> tuple[bytes, bytes]:
-        """Return the topic that a PUBLISH means and its properties without alias, if they are
-        valid."""
-        if topic and topic not in self._topics:
-            self._work_bytes += len(topic)
+    def _check_topic(self, head: bytes) -> bytes:
+        """Return the topic behind its length, if it is valid, or empty."""
+        topic = head[2:]
+        self._work_bytes += len(topic)
+        if topic:
             check_topic(topic)
-            if len(topic) <= REMEMBERED_BYTES_MAX:
-                self.forget_beyond(REMEMBERED_MAX)
-                self._topics.add(topic)
-        if not raw:
-            if not topic:
-                raise protocol_error("PUBLISH without a topic")
-            return topic, raw
+        if len(topic) <= REMEMBERED_BYTES_MAX:
+            self.forget_beyond(REMEMBERED_MAX)
+            self._topics[head] = topic
+        return topic
+
+    def _meant(self, topic: bytes, raw: bytes) -> tuple[bytes, bytes]:
+        """Return the topic that a PUBLISH means and its properties without an alias, if they are
+        valid."""
         known = self._properties.get(raw)
         if known is None:
             known = self._check_properties(raw)
-        alias, raw = known
-        if alias:
-            return self._resolved(alias, topic), raw
-        if not topic:
-            raise protocol_error("PUBLISH without a topic and without a topic alias")
-        return topic, raw
+        alias, rest = known
+        return (self._resolved(alias, topic) if alias else topic), rest
 
     def _check_properties(self, raw: bytes) -> tuple[int, bytes]:
         """Return the topic alias in raw properties, 0 if there is none, and all but the alias."""
@@ -475,6 +485,16 @@ class Reader:
         if alias not in self._aliases:
             raise protocol_error(f"topic alias {alias} stands for nothing")
         return self._aliases[alias]
+
+
+def read_raw_properties(buffer: bytes, position: int, end: int) -> tuple[bytes, int]:
+    """Read the raw properties at `position` of a packet that ends at `end`."""
+    if position < end and not buffer[position]:
+        return b"", position + 1
+    size, start = read_varint(buffer, position)
+    if start + size > end:
+        raise malformed("properties are longer than their packet")
+    return buffer[start : start + size], start + size
 
 
 class ClientReader(Reader):

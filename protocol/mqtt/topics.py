@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fluffle.protocol.mqtt.codes import InvalidPacket, ReasonCode
 from fluffle.protocol.mqtt.wire import decode_name
 
-LEVELS_MAX = 200
+LEVELS_MAX = 201
 """Of a name or a filter, as in mosquitto."""
 
 SHARE_PREFIX = "$share/"

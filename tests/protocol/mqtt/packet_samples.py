@@ -278,6 +278,8 @@ def properties_for(
             values[property_id] = draw(st.integers(1, VARINT_MAX))  # more than that there is not
             continue
         values[property_id] = draw(VALUES[RULES[property_id].type])
+    if values.get(P.RESPONSE_TOPIC) == "":
+        values[P.RESPONSE_TOPIC] = "/"
     if P.AUTHENTICATION_DATA in values or where == T.AUTH:
         values.setdefault(P.AUTHENTICATION_METHOD, "m")
     ids = draw(st.lists(st.integers(1, 268_435_455), max_size=1)) if where == T.SUBSCRIBE else []

@@ -170,6 +170,12 @@ def test_scan_acks_equals_the_slow_one(count: int, at: int, octet: int, cut: int
     assert list(scan_acks(buffer, 0)) == slow_scan_acks(buffer)
 
 
+def test_an_identifier_like_a_head_does_not_end_a_run() -> None:
+    sent = pack(">BBH", 0x40, 2, 1) + pack(">BBH", 0x40, 2, 0x4002)
+    assert list(scan_acks(sent + bytes(4), 0)) == [1, 0x4002]
+    assert list(scan_acks(sent + b"\x40\x02\0\0", 0)) == [1, 0x4002]
+
+
 def test_ranges_of_identifiers() -> None:
     assert build_acks(PacketType.PUBACK, range(1, 3)) == b"\x40\x02\x00\x01\x40\x02\x00\x02"
     assert build_acks(PacketType.PUBREL, (0x1234,)) == b"\x62\x02\x12\x34"

@@ -1,5 +1,7 @@
 """What the reader makes of bytes, however they are cut, and how it names what is wrong."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,7 @@ from tests.protocol.mqtt.packet_samples import (
     read_all,
     reader_for,
 )
+from tests.support.call_count import calls_of
 
 C, T = ReasonCode, PacketType
 
@@ -86,6 +89,16 @@ def test_acks_come_as_runs_of_one_type() -> None:
         Acks(T.PUBREC, [2]),
         Acks(T.PUBREL, [2, 3]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [(b"AMQP\0\0\x09\1", "AMQP"), (b"GET / HTTP/1.1\r\n", "HTTP"), (b"\x16\x03\x01\0\0", "TLS")],
+)
+def test_clients_of_other_protocols_are_known(sent: bytes, name: str) -> None:
+    assert (
+        violation(Reader(PACKET_BYTES_MAX), sent).text == f"a client of {name} at a port for MQTT"
+    )
 
 
 # Topic aliases
@@ -470,6 +483,80 @@ def test_a_read_of_many_packets_is_read_in_stretches() -> None:
     assert reader.is_waiting
 
 
+def small_publishes(count: int) -> bytes:
+    packets = (
+        encode(Publish(b"a", b"x" * (number % 3), 1, packet_id=1), 5) for number in range(count)
+    )
+    return b"".join(packets)
+
+
+def aliases_in_turn(count: int) -> bytes:
+    """What is one run once the alias is resolved, and comes in two shapes in turn."""
+    return (aliased(b"a", 1) + aliased(b"", 1)) * (count // 2)
+
+
+def one_octet_too_many(count: int) -> bytes:
+    """Runs whose end is looked for in vain, again and again."""
+    packets = (Publish(b"a" if number % 11 else b"b", b"x") for number in range(count))
+    return b"".join(encode(packet, 5) for packet in packets)
+
+
+FLOODS: dict[str, Callable[[int], bytes]] = {
+    "messages": small_publishes,
+    "aliases": aliases_in_turn,
+    "changes": one_octet_too_many,
+    "pings": lambda count: encode(Pingreq(), 5) * count,
+    "acks": lambda count: b"\x40\x02\x00\x01" * count,
+    "acks in turn": lambda count: b"\x40\x02\x00\x01\x50\x02\x00\x01" * (count // 2),
+    "acks with codes": lambda count: b"\x40\x03\x00\x01\x10" * count,
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize("step", [1 << 20, 100, 1])
+def test_work_grows_as_what_is_read(name: str, step: int) -> None:
+    """Not faster: neither within a read nor by cutting it."""
+
+    def work(count: int) -> int:
+        sent, reader = FLOODS[name](count), open_reader(5)
+        pieces = [sent[at : at + step] for at in range(0, len(sent), step)]
+        return calls_of(lambda: read_all_of(reader, pieces))
+
+    assert work(4000) < 5 * work(1000) + 1000
+
+
+def read_all_of(reader: Reader, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        reader.feed(piece)
+        while reader.is_waiting:
+            reader.go_on()
+
+
+def test_a_read_is_not_copied_while_it_waits() -> None:
+    reader = open_reader(4)
+    sent = encode(Pingreq(), 4) * 10_000
+    reader.feed(sent)
+    for _ in range(10):
+        assert reader.is_waiting
+        assert reader._rest is sent
+        reader.go_on()
+
+
+@pytest.mark.parametrize("step", [1, 100, 5000])
+def test_a_packet_that_comes_in_small_steps_is_kept_in_few_pieces(step: int) -> None:
+    packet = Publish(b"a", b"x" * 100_000)
+    sent = encode(packet, 4)
+    reader = open_reader(4, 1 << 20)
+    pieces_max = 0
+    events: list[Event] = []
+    for at in range(0, len(sent), step):
+        assert events == []
+        events = reader.feed(sent[at : at + step])
+        pieces_max = max(pieces_max, len(reader._pending))
+    assert events == [published(packet)]
+    assert pieces_max <= len(sent) // 2048
+
+
 # All ways to cut, and all ways to be wrong
 
 
@@ -573,7 +660,7 @@ def test_what_is_read_does_not_depend_on_what_was_checked_before() -> None:
         published(other),
     ]
     reader.forget_beyond(0)
-    assert (reader._topics, reader._properties) == (set(), {})
+    assert (reader._topics, reader._properties) == ({}, {})
     assert reader.feed(encode(packet, 5)) == [published(packet)]
 
 
