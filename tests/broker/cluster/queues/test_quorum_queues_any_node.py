@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import aio_pika
@@ -14,6 +15,9 @@ from aio_pika.exceptions import DeliveryError, QueueEmpty
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.queues.queue_api import DeliveryBatch
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.vhosts.queue_changes import subscribe, subscriptions
 from fluffle.broker.vhosts.vhost import set_tracer
 from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import ClusterNode, until
@@ -310,3 +314,40 @@ async def test_annotations_survive_the_leader_and_go_along_to_a_dead_letter(scen
     await (await channel.get_queue("dead")).consume(inbox.take)
     await inbox.has(4)
     assert tracer.seen[3:] == [LONG_ANNOTATIONS]
+
+
+def options_at(node: ClusterNode) -> list[int]:
+    """The options of the subscriptions of `q` that a node knows."""
+    vhost = node.node.catalogue.vhosts["/"]
+    return sorted(found.options for _, found in subscriptions(vhost, "amq.topic", "q"))
+
+
+def has_options(node: ClusterNode, options: int) -> bool:
+    return options_at(node) == [options]
+
+
+def knows(node: ClusterNode) -> bool:
+    return "q" in node.node.catalogue.vhosts["/"].queues
+
+
+async def test_a_subscription_is_one_on_all_nodes_whichever_has_changed_it(scene: Scene) -> None:
+    """What two have made at once is one again with the next change; no node has none meanwhile."""
+    await scene.declare("a")
+
+    async def subscribe_at(name: str, options: int) -> None:
+        node = scene.nodes[name]
+        vhost, arguments = (
+            node.node.catalogue.vhosts["/"],
+            arguments_of(Subscription("a/+", options)),
+        )
+        binding = Binding("amq.topic", "q", DestinationKind.QUEUE, "a.*", arguments)
+        await node.change(lambda: subscribe(vhost, [binding], None))
+
+    for node in scene.nodes:
+        await until(partial(knows, node))
+    await asyncio.gather(*(subscribe_at(name, 1 + at) for at, name in enumerate(NODES)))
+    await scene.nodes.agree()
+    for options, name in enumerate(NODES, 10):
+        await subscribe_at(name, options)
+        for node in scene.nodes:
+            await until(partial(has_options, node, options))
