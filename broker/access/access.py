@@ -146,7 +146,7 @@ class Access:
             elif verdict is PasswordVerdict.WRONG:
                 unusable = stored and why_unusable(stored)
                 refuse(f"has no usable hash: {unusable}" if unusable else "gave a wrong password")
-            elif self.users.get(name) is not user:
+            elif user is None or self.current(user) is None:
                 answer(LoginRefused(f"user '{name}' was changed meanwhile"))
             else:
                 answer(self.admit(name, from_loopback=from_loopback))

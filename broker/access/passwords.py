@@ -64,6 +64,17 @@ def hashed(password: bytes, algorithm: str = SHA256) -> PasswordHash:
     return PasswordHash(base64.b64encode(salt + digest).decode(), algorithm)
 
 
+def hashed_again(password: bytes, stored: PasswordHash | None) -> PasswordHash:
+    """Return a hash of a password, with the salt that `stored` has if it is the same: then it is
+    seen that the password has not changed.  Only what would be made now is kept."""
+    if stored is None or stored.algorithm != SHA256:
+        return hashed(password)
+    try:
+        return stored if matches(stored, password) else hashed(password)
+    except UnusableHash:
+        return hashed(password)
+
+
 def matches(stored: PasswordHash, password: bytes) -> bool:
     """Whether this is the password.  UnusableHash when `stored` is none."""
     if stored.algorithm == ARGON2:

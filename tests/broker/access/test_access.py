@@ -1,6 +1,7 @@
 """Who may log in, and who hears of changes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -87,6 +88,29 @@ def test_a_user_who_is_changed_while_his_password_is_compared_is_refused() -> No
     outcomes: list[object] = []
     access.login("u", b"secret", outcomes.append, from_loopback=True)
     access.put_user(User("u", hashed(b"another")))
+    jobs[0](PasswordVerdict.RIGHT)
+    assert [str(result) for result in outcomes] == ["user 'u' was changed meanwhile"]
+
+
+def test_a_user_who_is_changed_while_his_password_is_compared_and_keeps_it_is_let_in() -> None:
+    jobs: list[Answer] = []
+    access = Access(verifier=Verifier(lambda _job, answer: jobs.append(answer)))
+    before = User("u", PasswordHash("$argon2id$", "fluffle_password_hashing_argon2"))
+    access.put_user(before)
+    outcomes: list[object] = []
+    access.login("u", b"secret", outcomes.append, from_loopback=True)
+    access.put_user(now := replace(before, tags=("monitoring",)))
+    jobs[0](PasswordVerdict.RIGHT)
+    assert outcomes == [now]
+
+
+def test_a_user_who_is_deleted_while_his_password_is_compared_is_refused() -> None:
+    jobs: list[Answer] = []
+    access = Access(verifier=Verifier(lambda _job, answer: jobs.append(answer)))
+    access.put_user(User("u", PasswordHash("$argon2id$", "fluffle_password_hashing_argon2")))
+    outcomes: list[object] = []
+    access.login("u", b"secret", outcomes.append, from_loopback=True)
+    access.remove_user("u")
     jobs[0](PasswordVerdict.RIGHT)
     assert [str(result) for result in outcomes] == ["user 'u' was changed meanwhile"]
 

@@ -18,6 +18,7 @@ from fluffle.broker.access.passwords import (
     check_storable,
     decoy,
     hashed,
+    hashed_again,
     matches,
     why_unusable,
 )
@@ -133,3 +134,24 @@ def test_a_decoy_costs_as_much_and_is_of_no_password() -> None:
     check_storable(fake)
     assert fake.hash.split("$")[:5] == stored.hash.split("$")[:5]
     assert not matches(fake, b"secret")
+
+
+def test_a_password_that_is_there_already_keeps_its_hash() -> None:
+    stored = hashed(b"secret")
+    assert hashed_again(b"secret", stored) is stored
+    assert matches(hashed_again(b"other", stored), b"other")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [None, hashed(b"secret", MD5), hashed(b"secret", SHA512), PasswordHash("no hash")],
+)
+def test_what_is_stored_otherwise_is_hashed_anew(stored: PasswordHash | None) -> None:
+    made = hashed_again(b"secret", stored)
+    assert made.algorithm == SHA256
+    assert matches(made, b"secret")
+
+
+def test_no_slow_hash_is_compared_to_keep_it() -> None:
+    stored = hashed(b"secret", ARGON2)
+    assert hashed_again(b"secret", stored).algorithm == SHA256

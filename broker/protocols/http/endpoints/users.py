@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import Any
 
-from fluffle.broker.access.passwords import SHA256, hashed
+from fluffle.broker.access.passwords import SHA256, PasswordHash, hashed, hashed_again
 from fluffle.broker.access.users import ADMINISTRATOR, User
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.users import LIMITS
@@ -81,7 +81,12 @@ def user_in_path(call: Call) -> User:
 async def put_user(call: Call) -> Created | None:
     """Make one, or give him another password and other tags."""
     name, body = call.path["user"], call.json()
-    changes = {"tags": tags_in(body), "limits": body.get("limits"), **hash_of(body)}
+    user = call.context.access.users.get(name)
+    changes = {
+        "tags": tags_in(body),
+        "limits": body.get("limits"),
+        **hash_of(body, user.password if user is not None else None),
+    }
     if permissions := body.get("permissions"):
         changes["permissions"] = permissions
         check_by_vhost(call, permissions)
@@ -109,8 +114,11 @@ def tags_in(body: Row) -> Any:
     return [ADMINISTRATOR] if boolean(body, "administrator") else []
 
 
-def hash_of(body: Row) -> Row:
-    """As verbs take it; without a password nobody can log in with one.  Refusal."""
+def hash_of(body: Row, current: PasswordHash | None) -> Row:
+    """As verbs take it; without a password nobody can log in with one.  Refusal.
+
+    `current`: what is stored now of the password, and stays if that is the same.
+    """
     if "password" in body and "password_hash" in body:
         raise bad_request("both_password_and_password_hash_are_provided")
     if "password_hash" in body:
@@ -120,7 +128,7 @@ def hash_of(body: Row) -> Row:
     password = body.get("password", "")
     if not isinstance(password, str):
         raise bad_request("'password' must be a string")
-    return {"password_hash": hashed(password.encode()).hash if password else ""}
+    return {"password_hash": hashed_again(password.encode(), current).hash if password else ""}
 
 
 def base64_of(stored: Any) -> str:

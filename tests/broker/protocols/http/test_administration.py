@@ -209,6 +209,22 @@ async def test_a_user_comes_and_goes(api: Api) -> None:
     assert await api.ask("DELETE", "users/u") == NOT_FOUND
 
 
+async def test_who_is_put_with_the_password_that_he_has_is_the_same(api: Api) -> None:
+    """What he has asked for before is not ended: only another password, or none, is another."""
+    access, said = api.node.parts.access, {"password": "x", "tags": ""}
+    await api.ask("PUT", "users/u", json=said)
+    before = access.users["u"]
+    await api.ask("PUT", "users/u", json={**said, "tags": "monitoring"})
+    now = access.users["u"]
+    assert list(now.tags) == ["monitoring"]
+    assert access.current(before) is now
+    await api.ask("PUT", "users/u", json={**said, "password": "y"})
+    assert access.current(before) is None
+    await api.ask("PUT", "users/u", json={**said, "password": ""})
+    assert access.users["u"].password is None
+    assert await api.ask("DELETE", "users/u") == (204, None)
+
+
 async def test_a_user_comes_with_permissions(api: Api) -> None:
     await api.ask("PUT", "vhosts/granted", json={})
     both = {"/": EVERYTHING, "granted": {**EVERYTHING, "write": "^w"}}
