@@ -4,7 +4,8 @@
               ^                         |
               +--- a newer one takes its place, and who waited waits for that
 
-One change is on its way at a time, and the next one grows meanwhile, as with commits.  So what is
+A change goes with the next commit of the node; one is on its way at a time, and the next one grows
+meanwhile.  So what is
 retained is so in the order of publishing, and a topic that is published to all the time costs no
 more than one message a change.  A topic has one message, so the log of the metadata is as large as
 what has been retained since its last snapshot.
@@ -28,7 +29,7 @@ from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Ki
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.metadata.nodes import RETAINS, check_supported
 from fluffle.broker.runtime.commits import when_safe
-from fluffle.broker.vhosts.retained import is_alive, size_of
+from fluffle.broker.vhosts.retained import NO_PENDING_TOPICS, is_alive, size_of
 
 if TYPE_CHECKING:
     from fluffle.broker.definitions.catalogue import Catalogue
@@ -103,6 +104,7 @@ class RetainedStore:
         self._waiting: dict[tuple[str, str], RetainRequest] = {}
         """By virtual host and topic."""
         self._in_flight: list[RetainRequest] = []
+        self._is_sending = False
         catalogue.retained_listeners.append(self._expire_in_time)
         for vhost in catalogue.vhosts.values():
             self._expire_in_time(vhost.retained)
@@ -121,9 +123,30 @@ class RetainedStore:
             request = self._waiting[vhost, topic] = RetainRequest(vhost, topic)
         request.message = message
         request.waiters.append((done, failed))
-        self._go_on()
+        found = self._catalogue.vhosts.get(vhost)
+        if found is not None and found.retained.pending is NO_PENDING_TOPICS:
+            found.retained.pending = PendingInVhost(self, vhost)
+        self._runtime.commits.enlist(self)
 
-    def _go_on(self) -> None:
+    def write(self) -> None:
+        """Have what waits retained: a commit begins."""
+        self._send()
+
+    def unapplied(self, vhost: str) -> dict[str, RetainedMessage]:
+        """Return what waits or is under way in a virtual host, and is no removal."""
+        self._send()
+        requests = (*self._in_flight, *self._waiting.values())
+        return {
+            each.topic: each.message
+            for each in requests
+            if each.vhost == vhost and each.message is not None
+        }
+
+    def _send(self) -> None:
+        """Have metadata changed, again and again if that is done at once."""
+        if self._is_sending:
+            return
+        self._is_sending = True
         while self._waiting and not self._in_flight:
             self._in_flight = requests = self._taken()
             decide = partial(set_retained, self._catalogue, self._limits, requests)
@@ -131,6 +154,7 @@ class RetainedStore:
                 self._metadata.change(decide, self._done, self._failed)
             except BrokerError as error:
                 self._failed(error)
+        self._is_sending = False
 
     def _taken(self) -> list[RetainRequest]:
         """Take those that have waited longest."""
@@ -147,14 +171,14 @@ class RetainedStore:
     def _done(self) -> None:
         requests, self._in_flight = self._in_flight, []
         when_safe(self._runtime.commits, partial(answer_all, requests))
-        self._go_on()
+        self._send()
 
     def _failed(self, error: BrokerError) -> None:
         requests, self._in_flight = self._in_flight, []
         for request in requests:
             request.error = request.error or error
         answer_all(requests)
-        self._go_on()
+        self._send()
 
     # The end of a message
 
@@ -175,6 +199,19 @@ class RetainedStore:
             if due and vhost.retained is topics:
                 self._metadata.settle(partial(remove_expired, self._catalogue, vhost, due, now_ms))
         self._expire_in_time(topics)
+
+
+class PendingInVhost:
+    """The `PendingTopics` of one virtual host."""
+
+    __slots__ = ("_store", "_vhost")
+
+    def __init__(self, store: RetainedStore, vhost: str) -> None:
+        self._store = store
+        self._vhost = vhost
+
+    def flush(self) -> dict[str, RetainedMessage]:
+        return self._store.unapplied(self._vhost)
 
 
 def answer_all(requests: Iterable[RetainRequest]) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
+from typing import Protocol
 
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 
@@ -82,10 +83,27 @@ class TopicNode:
                 each.place = place  # type: ignore[union-attr]
 
 
+class PendingTopics(Protocol):
+    """Messages that are about to be retained in one virtual host."""
+
+    def flush(self) -> Mapping[str, RetainedMessage]:
+        """Have them retained at once, if that can be; return those of which it cannot."""
+
+
+class NoPendingTopics:
+    """Nothing that is about to be retained."""
+
+    def flush(self) -> Mapping[str, RetainedMessage]:
+        return {}
+
+
+NO_PENDING_TOPICS = NoPendingTopics()
+
+
 class RetainedTopics:
     """Retained messages by topic."""
 
-    __slots__ = ("_expiries", "_expiring", "_root", "count", "size_bytes")
+    __slots__ = ("_expiries", "_expiring", "_root", "count", "pending", "size_bytes")
 
     def __init__(self, messages: Mapping[str, RetainedMessage] | None = None) -> None:
         self._root = TopicNode("", 0)
@@ -96,6 +114,8 @@ class RetainedTopics:
         """A heap: when, and what.  Replaced messages have theirs until that is swept."""
         self._expiring = 0
         """How many of the messages expire."""
+        self.pending: PendingTopics = NO_PENDING_TOPICS
+        """What has been published and is not here yet."""
         for topic, message in (messages or {}).items():
             self.put(topic, message)
 
@@ -135,8 +155,16 @@ class RetainedTopics:
             node = above
 
     def cursor(self, topic_filter: str) -> RetainedCursor:
-        """Return a cursor at the first match of a filter."""
-        return RetainedCursor(self._root, topic_filter)
+        """Return a cursor at the first match of a filter.
+
+        It also finds what this node is about to retain: whoever subscribes now is too late to get
+        that as it is published.
+        """
+        later = self.pending.flush()
+        cursor = RetainedCursor(self._root, topic_filter)
+        if later:
+            cursor.then(RetainedTopics(later).cursor(topic_filter))
+        return cursor
 
     def __iter__(self) -> Iterator[tuple[str, RetainedMessage]]:
         """Yield all there are, also below topics that begin with `$`.  They may change meanwhile,
@@ -191,8 +219,9 @@ class RetainedTopics:
 def size_of(topic: str, message: RetainedMessage) -> int:
     """Return how much a message counts under its topic."""
     levels = 1 + topic.count("/")
+    topic_bytes = len(topic) if topic.isascii() else len(topic.encode())
     own_bytes = len(message.content) + len(message.annotations)
-    return own_bytes + len(topic.encode()) + levels * LEVEL_BYTES
+    return own_bytes + topic_bytes + levels * LEVEL_BYTES
 
 
 def is_alive(message: RetainedMessage, now_ms: int) -> bool:
@@ -224,7 +253,7 @@ class NodeRange:
 class RetainedCursor:
     """Place in the matches of one topic filter."""
 
-    __slots__ = ("_first", "_levels", "_ranges")
+    __slots__ = ("_behind", "_first", "_levels", "_ranges")
 
     def __init__(self, root: TopicNode, topic_filter: str) -> None:
         self._levels = topic_filter.split("/")
@@ -232,10 +261,15 @@ class RetainedCursor:
         """The innermost last."""
         self._first = self._enter(root, None, 0)
         """A match that is in none of them."""
+        self._behind: RetainedCursor | None = None
+
+    def then(self, behind: RetainedCursor) -> None:
+        """Go on with the matches of another cursor."""
+        self._behind = behind
 
     @property
     def is_done(self) -> bool:
-        return not self._ranges and self._first is None
+        return not self._ranges and self._first is None and self._behind is None
 
     def take(
         self, count_max: int, now_ms: int, *, visits_max: int = VISITS_MAX
@@ -248,10 +282,17 @@ class RetainedCursor:
                 topic, node = match
                 if node.message is not None and is_alive(node.message, now_ms):
                     found.append((topic, node.message))
-            if not self._ranges or not visits_max or len(found) >= count_max:
+            if not visits_max or len(found) >= count_max:
                 return found
+            if not self._ranges:
+                break
             visits_max -= 1
             match = self._go_on(self._ranges[-1])
+        if self._behind is not None:
+            found += self._behind.take(count_max - len(found), now_ms, visits_max=visits_max)
+            if self._behind.is_done:
+                self._behind = None
+        return found
 
     def _go_on(self, inside: NodeRange) -> tuple[str, TopicNode] | None:
         """Look at one child; return it, or what is below it, if it matches."""

@@ -122,6 +122,8 @@ def test_one_change_is_under_way_and_what_comes_meanwhile_goes_with_the_next() -
     node = LoneNode(ManualMetadata)
     assert isinstance(node.metadata, ManualMetadata)
     node.publisher.put("a", b"1")
+    assert len(node.metadata) == 0
+    node.settle()
     for content in (b"2", b"3"):
         for topic in ("a", "b"):
             node.publisher.put(topic, content)
@@ -142,8 +144,10 @@ def test_a_change_is_no_longer_than_others_can_wait() -> None:
     node = LoneNode(ManualMetadata)
     assert isinstance(node.metadata, ManualMetadata)
     node.publisher.put("a", b"")
+    node.settle()
     node.metadata.commit()
     node.publisher.put("b", b"")
+    node.settle()
     node.publisher.put("a", bytes(CHANGE_BYTES_MAX))
     node.publisher.put("b", bytes(CHANGE_BYTES_MAX + 1))
     for number in range(TOPICS_AT_ONCE):
@@ -160,8 +164,10 @@ def test_a_new_topic_finds_no_room_and_an_old_one_does() -> None:
     node = LoneNode()
     for topic in "abcd":
         node.publisher.put(topic, b"1")
+    node.settle()
     node.publisher.put("a", b"2")
     node.publisher.put("b", None)
+    node.settle()
     node.publisher.put("d", b"3")
     node.settle()
     assert sorted(node.publisher.answers) == [
@@ -172,11 +178,9 @@ def test_a_new_topic_finds_no_room_and_an_old_one_does() -> None:
 
 def test_a_topic_that_is_too_large_is_not_retained() -> None:
     node = LoneNode()
-    node.publisher.put("a", bytes(1 << 20))
-    node.publisher.put("a", bytes(1 << 19))
-    node.publisher.put("b", bytes(1 << 19))
-    node.publisher.put("a", bytes(1 << 21))
-    node.settle()
+    for topic, size in (("a", 20), ("a", 19), ("b", 19), ("a", 21)):
+        node.publisher.put(topic, bytes(1 << size))
+        node.settle()
     assert sorted(node.publisher.answers) == [
         "a", "a", "a: RetainedLimitReached", "b: RetainedLimitReached",
     ]  # fmt: skip
@@ -234,6 +238,41 @@ def test_nothing_is_retained_while_a_node_is_of_an_older_version() -> None:
     node.publisher.put("a", b"1")
     node.settle()
     assert node.publisher.answers[1:] == ["a"]
+
+
+def taken(node: LoneNode, topic_filter: str) -> list[tuple[str, bytes]]:
+    cursor = node.topics.cursor(topic_filter)
+    found = []
+    while not cursor.is_done:
+        found += [(topic, kept.content) for topic, kept in cursor.take(1, node.now_ms)]
+    return found
+
+
+def test_who_subscribes_late_finds_what_was_just_published() -> None:
+    node = LoneNode()
+    node.publisher.put("a", b"1")
+    assert taken(node, "+") == [("a", b"1")]
+    assert contents(node.topics) == {"a": b"1"}
+    assert node.publisher.answers == []
+    node.settle()
+    assert node.publisher.answers == ["a"]
+
+
+def test_who_subscribes_finds_what_is_under_way_behind_what_there_is() -> None:
+    """It is published to those who were there, and not applied yet: nobody must miss it."""
+    node = LoneNode(ManualMetadata)
+    node.publisher.put("a", b"1")
+    node.settle()
+    node.commit_all()
+    node.publisher.put("a", b"2")
+    node.publisher.put("b/c", b"2")
+    node.settle()
+    node.publisher.put("d", b"3")
+    node.publisher.put("d", None)
+    assert taken(node, "+") == [("a", b"1"), ("a", b"2")]
+    assert taken(node, "#") == [("a", b"1"), ("a", b"2"), ("b/c", b"2")]
+    node.commit_all()
+    assert taken(node, "#") == [("a", b"2"), ("b/c", b"2")]
 
 
 def test_a_vhost_that_is_gone_retains_nothing() -> None:
