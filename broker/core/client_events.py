@@ -67,7 +67,9 @@ class ClientEvents:
         self.announcer.tell("user.authentication.success", login(connection, mechanism, name))
 
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
-        headers = {**login(connection, mechanism, name), "error": reason}
+        headers = login(connection, mechanism, name)
+        if connection.kind:
+            headers = {**headers, "error": reason}
         self.announcer.tell("user.authentication.failure", headers)
 
     def opened(self, connection: Client, session: ClientSession) -> None:
@@ -199,13 +201,20 @@ def agreed_with(connection: Client) -> EventHeaders:
 def erlang_version(protocol: str) -> str:
     """Return the name of a protocol with its version as RabbitMQ's events have it."""
     name, _, version = protocol.rpartition(" ")
+    if name.endswith("MQTT") and version == "3-1":
+        version = "3-1-0"  # so only here
     numbers = "{" + version.replace("-", ",") + "}"
     return numbers if name == "AMQP" else f"{{'{name}',{numbers}}}"
 
 
 def login(connection: Client, mechanism: str, name: str) -> EventHeaders:
+    """Return what is told of an attempt to log in: little of a client whose protocol has no
+    channels, as RabbitMQ does."""
     if connection.kind == DIRECT:
         return {"name": name, "connection_type": DIRECT}
+    if not connection.kind:
+        said = {"connection_name": connection.name, "connection_type": "network"}
+        return {"name": name, **said}
     return {
         "name": name,
         "auth_mechanism": mechanism,

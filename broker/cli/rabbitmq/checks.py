@@ -119,6 +119,9 @@ PROTOCOL_NAMES: Mapping[str, str] = {
     "amqp0.9.1": "amqp",
     "amqp0-9-1": "amqp",
     "amqps": "amqp/ssl",
+    "mqtt3.1.1": "mqtt",
+    "mqtts": "mqtt/ssl",
+    "web-mqtt": "http/web-mqtt",
     "prometheus": "http/prometheus",
     "management": "http",
 }

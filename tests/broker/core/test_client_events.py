@@ -24,7 +24,7 @@ from fluffle.protocol.methods import (
 from fluffle.protocol.properties import Properties, decode_properties
 from tests.support.definitions import Editor
 from tests.support.edge import Client, Edge, start_ok
-from tests.support.sessions import session_of
+from tests.support.sessions import FakeClient, session_of
 
 ACTOR = "user_who_performed_action"
 
@@ -371,6 +371,20 @@ def test_addresses_are_shown_as_numbers() -> None:
     assert octets("unix") == "unix"
 
 
+def test_a_login_by_a_protocol_without_channels_is_told_in_three_words() -> None:
+    """As by RabbitMQ for MQTT: neither the mechanism nor the reason, nor where it comes from."""
+    edge, watcher = watched("user.authentication.*")
+    client = FakeClient()
+    client.kind = ""
+    events = edge.announcing()
+    events.logged_in(client, "PLAIN", "guest")
+    events.refused(client, "PLAIN", "guest", "user 'guest' gave a wrong password")
+    said = {"name": "guest", "connection_name": client.name, "connection_type": "network"}
+    for key, headers in told(watcher):
+        del headers["timestamp_in_ms"]
+        assert headers == said, key
+
+
 class WholeClient:
     """The channel of a client whose protocol has none: an `ObservedChannel`."""
 
@@ -397,7 +411,9 @@ def test_what_is_no_channel_to_clients_is_not_told_nor_counted() -> None:
     ("protocol", "said"),
     [
         ("AMQP 0-9-1", "{0,9,1}"),
+        ("MQTT 3-1", "{'MQTT',{3,1,0}}"),
         ("MQTT 3-1-1", "{'MQTT',{3,1,1}}"),
+        ("MQTT 5-0", "{'MQTT',{5,0}}"),
         ("Web MQTT 5-0", "{'Web MQTT',{5,0}}"),
     ],
 )

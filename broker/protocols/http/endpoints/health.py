@@ -60,7 +60,15 @@ OK: Row = {"status": "ok"}
 AMQP = ("amqp", "amqp/ssl")
 CLIENTS = frozenset(kind.shown for kind in LISTENER_KINDS)
 """What clients speak who are kept out of a node that is drained."""
-SAME_PROTOCOL = {"amqp091": "amqp", "amqp0.9.1": "amqp", "amqps": "amqp/ssl", "https": "http"}
+SAME_PROTOCOL = {
+    "amqp091": "amqp",
+    "amqp0.9.1": "amqp",
+    "amqps": "amqp/ssl",
+    "https": "http",
+    "mqtt3.1.1": "mqtt",
+    "mqtts": "mqtt/ssl",
+    "web-mqtt": "http/web-mqtt",
+}
 """Other names that clients have for what we call otherwise."""
 NOT_SERVING = "this rabbit node is not currently available to serve"
 ALIVENESS_QUEUE = "aliveness-test"

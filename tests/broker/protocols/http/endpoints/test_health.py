@@ -1,7 +1,7 @@
 """Health checks, and the limits and features around them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -47,6 +47,20 @@ async def check(api: Api, name: str) -> tuple[int, Any]:
 )
 async def test_all_is_well(api: Api, name: str) -> None:
     assert await check(api, name) == OK
+
+
+async def test_a_protocol_is_asked_for_by_several_names(api: Api) -> None:
+    addresses = dict.fromkeys(("mqtt", "mqtts", "mqtt-ws-2"), ("::", 1))
+    asked = ("mqtt", "mqtt3.1.1", "mqtts", "mqtt%2Fssl", "web-mqtt", "http%2Fweb-mqtt")
+    bound = cast(dict[str, tuple[str, int]], api.node.parts.addresses)
+    bound.update(addresses)
+    found = [(await check(api, f"protocol-listener/{each}"))[0] for each in asked]
+    rows = {row["protocol"]: row["tls"] for row in (await api.get("overview"))["listeners"]}
+    for name in addresses:
+        del bound[name]
+    assert found == [200] * len(asked)
+    assert (rows["mqtt"], rows["mqtt/ssl"], rows["http/web-mqtt"]) == (False, True, False)
+    assert (await check(api, "protocol-listener/mqtt"))[0] == 503
 
 
 async def test_what_all_is_well_with(api: Api) -> None:
