@@ -31,6 +31,9 @@ EXCEPTIONS: dict[str, str] = {
         "all of `GroupOwner`, and what is defined"
     ),
     "public-methods broker/queues/engine.py:Queue": "all that may be asked of a queue, once",
+    "public-methods broker/protocols/mqtt/connection.py:Connection": (
+        "what the core, its packets and its server ask of a connection"
+    ),
     "public-methods broker/runtime/commits.py:Commits": "all that a node writes, and when",
     "public-methods raft/multiraft.py:MultiRaft": "all of consensus that a host calls",
     "public-methods broker/testing/cluster/process.py:ProcessLoop": "what nodes ask of asyncio",

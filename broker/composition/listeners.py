@@ -5,7 +5,7 @@ What only some nodes serve is imported only by these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,15 +24,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from fluffle.broker.process.certificates import Certificates
-
-
-def amqp_connections(services: Services) -> MakeConnection:
-    """What makes connections of AMQP 0-9-1."""
-    return partial(Connection, services, EVENT_HANDLERS)
-
-
-CONNECTIONS: Mapping[str, Callable[[Services], MakeConnection]] = {"amqp": amqp_connections}
-"""What makes connections, by the protocol of a `ListenerKind`; of a node, once an address."""
+    from fluffle.broker.protocols.mqtt.server import MqttServer
 
 
 class HttpEndpoint(Protocol):
@@ -65,6 +57,8 @@ class NodeListeners:
         self._company = company
         self._addresses = addresses
         self._at_end = at_end
+        self._mqtt: MqttServer | None = None
+        """Once something is opened for MQTT."""
         self._certificates: dict[str, Certificates] = {}
         """Those of clients, by how theirs are verified."""
 
@@ -85,14 +79,13 @@ class NodeListeners:
     async def open_clients(self) -> None:
         """Let clients in, with TLS and without.  OSError for what is not encrypted, StartFailed."""
         for listener in listeners_of(self._parts.config):
-            if listener.kind.protocol in CONNECTIONS:
-                self._addresses[listener.name] = await self._open(listener)
+            self._addresses[listener.name] = await self._open(listener)
 
     async def _open(self, listener: ClientListener) -> tuple[str, int]:
         kind, address = listener.kind, listener.address
         try:
             return await self._clients.listen(
-                CONNECTIONS[kind.protocol](self._services),
+                self._connections(kind.protocol),
                 address.host,
                 address.port,
                 certificates=self._certificates_of(kind) if kind.is_encrypted else None,
@@ -102,6 +95,28 @@ class NodeListeners:
             if kind.is_encrypted:
                 raise cannot_listen(f"--{kind.option}", address, error) from error
             raise
+
+    def _connections(self, protocol: str) -> MakeConnection:
+        """What makes connections of a protocol, as a `ListenerKind` names it."""
+        services = self._services
+        if protocol == "amqp":
+            return partial(Connection, services, EVENT_HANDLERS)
+        if self._mqtt is None:
+            from fluffle.broker.protocols.mqtt.server import MqttServer  # noqa: PLC0415  only if it is used
+
+            queue_type = self._parts.config.mqtt.durable_queue_type
+            if queue_type is None:
+                queue_type = "classic" if self._company.cluster is None else "quorum"
+            self._mqtt = MqttServer(services, self._parts.config.mqtt, queue_type)
+        from fluffle.broker.protocols.mqtt.connection import Connection as MqttConnection  # noqa: PLC0415  as above
+        from fluffle.broker.protocols.mqtt.packet_handlers import PACKET_HANDLERS  # noqa: PLC0415  as above
+
+        connections = partial(MqttConnection, self._mqtt, PACKET_HANDLERS)
+        if protocol == "mqtt":
+            return connections
+        from fluffle.broker.protocols.mqtt.websocket import WebSockets  # noqa: PLC0415  as above
+
+        return WebSockets(self._mqtt.config, services.runtime.clients_call_later, connections)
 
     def _certificates_of(self, kind: ListenerKind) -> Certificates:
         """Those that clients are shown, which are read once.  StartFailed."""

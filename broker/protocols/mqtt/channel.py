@@ -1,0 +1,228 @@
+"""Channel of an MQTT client: what it publishes and what it is given, over one connection.
+
+MQTT has no channels: to the core it is the one channel of the client, which nobody lists.  It has a
+consumer a queue of its session.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.consumer import (
+    ConsumerTerms,
+    Subscription,
+    consumer_started,
+    end_consumers,
+    requeue_timed_out,
+    start_consumer,
+)
+from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.session import Session
+from fluffle.broker.core.settlement import Settlements, Unacked
+from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes, PublishTerms
+from fluffle.broker.protocols.mqtt.outgoing_publishes import (
+    DeliveryTerms,
+    OutgoingPublishes,
+    PublishWriter,
+)
+from fluffle.broker.protocols.mqtt.retained_messages import RetainedSender
+from fluffle.broker.protocols.mqtt.topics import subscription_queue
+from fluffle.broker.queues.queue_api import Outcome, SharedCredit
+from fluffle.protocol.mqtt.codes import ReasonCode
+
+if TYPE_CHECKING:
+    from fluffle.broker.base.errors import BrokerError
+    from fluffle.broker.core.observer import ChannelObserver
+    from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.core.services import Services
+    from fluffle.broker.definitions.retained import RetainedStore
+    from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.session_state import SessionState
+    from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
+
+TAGS = ("mqtt-qos0", "mqtt")
+"""Consumer tags by the QoS of their queue.  RabbitMQ calls both `mqtt`."""
+
+
+class ChannelConnection(Client, Protocol):
+    """Connection of an MQTT client, as its channel knows it."""
+
+    output: OutputBuffer
+
+    def disconnect(self, code: ReasonCode, text: str) -> None:
+        """End it, and tell the client why."""
+
+    def give_up(self, error: Exception) -> None:
+        """End it for an error of the broker's own that concerns it alone."""
+
+
+class ChannelServer(Protocol):
+    """Server of a node, as far as channels of its clients need it."""
+
+    converter: MessageConverter
+    retained: RetainedStore | None
+    services: Services
+
+
+class Channel:
+    """State of the one channel of a client: a `SubscriptionChannel` and a `ClientChannel`."""
+
+    __slots__ = (
+        "connection",
+        "converter",
+        "incoming",
+        "is_open",
+        "observer",
+        "outgoing",
+        "output",
+        "prefetch",
+        "publisher",
+        "retained",
+        "session",
+        "settlements",
+        "shared_credit",
+        "state",
+        "subscriptions",
+        "writers",
+    )
+    number = WITHOUT_CHANNELS
+    transaction = None
+    loses_consumers = True
+
+    def __init__(
+        self,
+        connection: ChannelConnection,
+        session: Session,
+        state: SessionState,
+        server: ChannelServer,
+        *,
+        publish_terms: PublishTerms,
+        delivery_terms: DeliveryTerms,
+        window: int,
+    ) -> None:
+        """`window`: how many messages of QoS 1 and 2 the client may be sent and not have
+        finished."""
+        self.connection = connection
+        self.session = session
+        self.state = state
+        self.converter = converter = server.converter
+        self.output = connection.output
+        self.is_open = True
+        self.prefetch = window
+        self.shared_credit = SharedCredit()
+        self.settlements = Settlements(session)
+        self.subscriptions: dict[str, Subscription] = {}
+        """Consumers of the session's queues, by consumer tag."""
+        self.writers: list[PublishWriter] = []
+        self.outgoing = OutgoingPublishes(self, state, delivery_terms)
+        self.incoming = IncomingPublishes(
+            session,
+            state,
+            self.output,
+            converter,
+            terms=publish_terms,
+            retained=server.retained,
+        )
+        runtime = server.services.runtime
+        self.retained = RetainedSender(self, runtime.turn, server.services.retained.now_ms)
+        self.publisher: Publisher = self.incoming.traced
+        """Under whose name tracers see it."""
+        self.observer: ChannelObserver | None = None
+
+    def open(self) -> None:
+        """Have observers see it."""
+        self.observer = self.session.open_channel(self)
+        self.settlements.observer = self.observer
+        for publisher in self.incoming.publishers:
+            publisher.observer = self.observer
+
+    @property
+    def unacked(self) -> Unacked:
+        return self.settlements.unacked
+
+    @property
+    def confirms(self) -> Confirms | None:
+        return self.incoming.publishers[1].mode.confirms
+
+    def credit_of(self, queue: QueueHandle) -> SharedCredit:
+        """Each consumer has the window of the client for itself: the queue of QoS 0 needs none."""
+        del queue
+        return SharedCredit()
+
+    # Queues of the session
+
+    def queue_name(self, qos: int) -> str:
+        """The name of the queue of subscriptions of a QoS."""
+        return subscription_queue(self.state.client_id, qos)
+
+    def queue_of(self, qos: int) -> QueueHandle | None:
+        """The queue of subscriptions of a QoS, if it is there."""
+        return self.session.vhost.queues.get(self.queue_name(qos))
+
+    def consume(self, qos: int) -> None:
+        """Have the client given what is in a queue of its session, if that is there."""
+        queue, tag = self.queue_of(qos), TAGS[min(qos, 1)]
+        if queue is None or tag in self.subscriptions:
+            return
+        counts = self.session.deliveries_from(queue)
+        writer = PublishWriter(self, self.outgoing, self.converter, counts, queue_qos=min(qos, 1))
+        subscription = Subscription(self, tag, self.output, writer)
+        terms = ConsumerTerms(tag, no_ack=qos == 0, prefetch=self.prefetch if qos else 0)
+        started = partial(consumer_started, self, tag, EMPTY_DICT)
+        attached = start_consumer(self, queue, subscription, terms)
+        self.writers.append(writer)
+        if attached is None:
+            started()
+        else:
+            attached.then(lambda _answer: started(), self.refuse)
+
+    def subscriptions_changed(self) -> None:
+        """Forget how messages are sent, which subscriptions say."""
+        for writer in self.writers:
+            writer.forget()
+
+    def vouch(self) -> None:
+        """What is sent from now on says that all is safe that was done or defined so far."""
+        commits = self.session.commits
+        ticket = max(self.settlements.ticket, commits.defined)
+        if ticket > commits.durable:
+            self.output.hold(ticket)
+            commits.wait(self.output, ticket)
+
+    # Called by the core
+
+    def requeue_timed_out(self, late: OverdueDeliveries) -> TimedOutDeliveries:
+        """Put back messages that the client has held for too long."""
+        return requeue_timed_out(late)
+
+    def consumer_lost(self, tag: str) -> None:
+        """A queue of the session has been deleted, or may not be read any more."""
+        self.connection.disconnect(
+            ReasonCode.ADMINISTRATIVE_ACTION, f"consumer {tag} has lost its queue"
+        )
+
+    def refuse(self, error: BrokerError) -> None:
+        """End the connection for something that its client did not ask for."""
+        if self.is_open:
+            self.connection.disconnect(ReasonCode.ADMINISTRATIVE_ACTION, error.explanation)
+
+    def give_up(self, error: Exception) -> None:
+        self.connection.give_up(error)
+
+    def close(self) -> None:
+        """Stop all consumers, and give back what is unacknowledged, to be sent again under the
+        same identifiers if the session lasts."""
+        self.is_open = False
+        consumer_count = len(self.subscriptions)
+        end_consumers(self)
+        self.outgoing.end()
+        steps = self.settlements.settle_all(Outcome.LOST)
+        for _ in steps:
+            self.session.background_tasks.finish(steps)
+            break
+        self.incoming.end()
+        self.session.end_channel(self, consumer_count)

@@ -1,0 +1,244 @@
+"""CONNECT of MQTT: who a client is, which session it has, and the answer to it.
+
+    identifier --> credentials --> login --> virtual host --> will's rights --> takeover --> session
+
+RabbitMQ's order.  What is refused is answered with a code, and nothing of the client is left.
+Sources: S5 3.1, 3.1.4; RabbitMQ 4.0.5 (rabbit_mqtt_processor, process_connect).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fluffle.broker.access.access import LoginRefused, LoopbackOnly, PasswordChecksOverloaded
+from fluffle.broker.access.users import User
+from fluffle.broker.base.errors import BrokerError, NotAllowed
+from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
+from fluffle.broker.core.login import Credentials, Login, LoginClient, certificate_credentials
+from fluffle.broker.core.session import Session
+from fluffle.broker.metadata.change import Change
+from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
+from fluffle.broker.protocols.mqtt.topics import subscription_queue
+from fluffle.broker.queues.queue_api import Deferred
+from fluffle.broker.vhosts import queue_changes
+from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
+from fluffle.protocol.mqtt.properties import PropertyId
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.mqtt.server import MqttServer
+    from fluffle.broker.vhosts.vhost import VirtualHost
+    from fluffle.protocol.mqtt.packets import Connect
+
+MECHANISM = "PLAIN"
+"""What logs and events say of a login with user and password; RabbitMQ's lists say "none"."""
+
+QUEUE_QOS = (0, 1)
+"""The QoS in the names of the queues of a session."""
+
+
+class ConnectClient(LoginClient, Protocol):
+    """Connection of a client that has sent CONNECT."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+    def accept(self, accepted: Accepted) -> None:
+        """Let the client in, and answer it."""
+
+    def refuse_connect(self, code: ReasonCode, text: str) -> None:
+        """Answer that it is not let in, and close."""
+
+
+class Accepted(NamedTuple):
+    """Client that has been let in."""
+
+    packet: Connect
+    session: Session
+    state: SessionState
+    is_present: bool
+    """Whether the session was there."""
+    is_assigned: bool
+    """Whether its identifier was given to it here."""
+
+
+class ConnectRequest:
+    """CONNECT of a client, until it is accepted or refused."""
+
+    __slots__ = ("_client", "_client_id", "_packet", "_server", "_vhost_name")
+
+    def __init__(self, server: MqttServer, client: ConnectClient, packet: Connect) -> None:
+        self._server = server
+        self._client = client
+        self._packet = packet
+        self._client_id = packet.client_id or server.services.random_name()
+        self._vhost_name = server.config.vhost
+
+    def begin(self) -> None:
+        """Log the client in, now or later."""
+        if self._packet.properties.text(PropertyId.AUTHENTICATION_METHOD) is not None:
+            self._refuse(ReasonCode.BAD_AUTHENTICATION_METHOD, "no such method")
+            return
+        credentials = self._credentials()
+        if credentials is None:
+            self._refuse(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "no user name and password")
+            return
+        Login(self._client, MECHANISM, credentials, self._on_login).begin()
+
+    def _credentials(self) -> Credentials | None:
+        """Who the client says it is; None if it has to say so and does not."""
+        config, user, password = self._server.config, self._packet.user, self._packet.password
+        if user and password:
+            return Credentials(self._without_vhost(user), password)
+        if user or password:
+            return None
+        if config.cert_login and self._client.certificate:
+            return certificate_credentials(self._client)
+        if config.allow_anonymous and config.anonymous_user is not None:
+            return Credentials(config.anonymous_user, config.anonymous_password.encode())
+        return None
+
+    def _without_vhost(self, user: str) -> str:
+        """The user of "vhost:user"; the virtual host is taken from it."""
+        vhost, colon, name = user.rpartition(":")
+        if not colon or self._server.config.ignore_colons_in_user:
+            return user
+        self._vhost_name = vhost
+        return name
+
+    def _on_login(self, outcome: User | LoginRefused) -> None:
+        if isinstance(outcome, LoopbackOnly):
+            self._refuse(ReasonCode.NOT_AUTHORIZED, str(outcome))
+        elif isinstance(outcome, PasswordChecksOverloaded):
+            self._refuse(ReasonCode.SERVER_BUSY, str(outcome))
+        elif isinstance(outcome, LoginRefused):
+            self._refuse(ReasonCode.BAD_USER_NAME_OR_PASSWORD, str(outcome))
+        else:
+            self._find_vhost()
+
+    def _find_vhost(self) -> None:
+        try:
+            found = admit(self._client, self._vhost_name)
+        except NotAllowed as refused:
+            self._not_admitted(refused)
+            return
+        if isinstance(found, Deferred):
+            found.then(self._take_over, self._not_admitted)
+        else:
+            self._take_over(found)
+
+    def _not_admitted(self, refused: BrokerError) -> None:
+        code = ReasonCode.NOT_AUTHORIZED
+        if isinstance(refused, VhostNotFound):
+            code = ReasonCode.BAD_USER_NAME_OR_PASSWORD
+        elif isinstance(refused, ConnectionLimitReached):
+            code = ReasonCode.QUOTA_EXCEEDED
+        self._refuse(code, refused.explanation)
+
+    def _take_over(self, vhost: VirtualHost) -> None:
+        """Have the connection end that has the session, if there is one, and go on then."""
+        if self._client.is_over:
+            return
+        before = self._server.connected.get((vhost.name, self._client_id))
+        opened = partial(self._open, vhost)
+        if before is None:
+            opened()
+        else:
+            before.take_over(opened)
+
+    def _open(self, vhost: VirtualHost) -> None:
+        """Open a session in the core, and find that of MQTT, or make it."""
+        client, server = self._client, self._server
+        if client.is_over:
+            return
+        logged_in = client.handshake.user
+        assert logged_in is not None, "it has logged in"
+        user = server.services.access.users.get(logged_in.name)
+        if user is None or server.services.vhosts.get(vhost.name) is not vhost:
+            self._refuse(ReasonCode.NOT_AUTHORIZED, "user or virtual host is deleted")
+            return
+        session = Session(user=user, vhost=vhost, services=server.services, client=client)
+        session.rights.topic_variables["client_id"] = self._client_id
+        will = self._packet.will
+        if will is not None:
+            try:
+                check_may_publish(server, session, will.topic.decode())
+            except BrokerError as refused:
+                session.end()
+                self._refuse(code_of(refused), refused.explanation)
+                return
+        key = vhost.name, self._client_id
+        state = server.states.find(key)
+        queues = [
+            queue
+            for qos in QUEUE_QOS
+            if (queue := vhost.queues.get(subscription_queue(self._client_id, qos))) is not None
+        ]
+        if not self._packet.clean_start:
+            is_present = state is not None or bool(queues)
+            self._accept(session, server.states.open(key), is_present=is_present)
+            return
+        if state is not None:
+            server.end_state(state)
+        accept = partial(self._accept, session, server.states.open(key), is_present=False)
+        if not queues:
+            accept()
+            return
+
+        def decide() -> Change:
+            for queue in queues:
+                session.rights.check("configure", "queue", queue.name)
+            return queue_changes.delete_queues(vhost, tuple(queues))
+
+        session.metadata.change(decide, accept, partial(self._not_opened, session))
+
+    def _not_opened(self, session: Session, error: BrokerError) -> None:
+        session.end()
+        self._refuse(code_of(error), error.explanation)
+
+    def _accept(self, session: Session, state: SessionState, *, is_present: bool) -> None:
+        if self._client.is_over:
+            session.end()
+            return
+        state.expiry_s = self._expiry_s()
+        if is_present:
+            restore_subscriptions(self._server, session, state)
+        accepted = Accepted(
+            self._packet, session, state, is_present, is_assigned=not self._packet.client_id
+        )
+        self._client.accept(accepted)
+
+    def _expiry_s(self) -> int:
+        """How long the session is to last behind its connection."""
+        longest_s = self._server.config.session_expiry_s_max
+        longest_s = NEVER_S if longest_s is None else longest_s
+        if self._packet.version < MQTT_5:
+            return 0 if self._packet.clean_start else longest_s
+        asked_s = self._packet.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, 0)
+        return min(asked_s, longest_s)
+
+    def _refuse(self, code: ReasonCode, text: str) -> None:
+        if not self._client.is_over:
+            self._client.refuse_connect(code, text)
+
+
+def check_may_publish(server: MqttServer, session: Session, topic: str) -> None:
+    """Check that a user may publish to a topic.  AccessRefused, NotFound."""
+    exchange = server.config.exchange
+    session.rights.check("write", "exchange", exchange)
+    session.vhost.router.publishable(exchange)
+    key = server.converter.topics.routing_key(topic)
+    session.rights.check_topic("write", exchange, key)
+
+
+def restore_subscriptions(server: MqttServer, session: Session, state: SessionState) -> None:
+    """Read the subscriptions of a session from its bindings, where this process has not made
+    them."""
+    if state.subscriptions:
+        return
+    for qos in QUEUE_QOS:
+        queue = subscription_queue(state.client_id, qos)
+        found = queue_changes.subscriptions(session.vhost, server.config.exchange, queue)
+        for _binding, (topic_filter, options, identifier) in found:
+            state.subscribe(TopicSubscription(topic_filter, options, identifier or 0))

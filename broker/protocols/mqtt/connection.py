@@ -1,0 +1,582 @@
+"""MQTT connection: an asyncio protocol around the reader, the login and the channel of a client.
+
+    CONNECT --> LOGIN --> RUNNING --> CLOSED
+    any of them --> CLOSED
+
+Input comes as batches: all packets of a read, then the acknowledgements they earned, then one write
+at the end of the turn.  `connect_methods` says what CONNECT means, `subscribe_methods` what
+SUBSCRIBE means, `incoming_publishes` and `outgoing_publishes` what messages do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.logs import event
+from fluffle.broker.base.traffic import TrafficLabels
+from fluffle.broker.core import admission
+from fluffle.broker.core.client import Handshake
+from fluffle.broker.core.connections import NO_ANSWER, Deadlines
+from fluffle.broker.core.input_queue import InputQueue
+from fluffle.broker.core.login import HANDSHAKE, expect_login
+from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.pending_requests import WHOLE_CONNECTION
+from fluffle.broker.core.read_control import ReadControl, ReadHolds
+from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
+from fluffle.broker.process.sockets import address_of, ends_of, is_loopback, is_unix, shown_address
+from fluffle.broker.protocols.mqtt.annotations import client_mark
+from fluffle.broker.protocols.mqtt.channel import Channel
+from fluffle.broker.protocols.mqtt.connect_methods import Accepted
+from fluffle.broker.protocols.mqtt.incoming_publishes import PublishTerms
+from fluffle.broker.protocols.mqtt.outgoing_publishes import DeliveryTerms
+from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.subscribe_methods import (
+    SubscriptionTerms,
+)
+from fluffle.broker.protocols.mqtt.will import PendingWill
+from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, ReasonCode
+from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
+from fluffle.protocol.mqtt.packets import (
+    Ack,
+    Connack,
+    Disconnect,
+    Pingresp,
+    encode,
+)
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.reader import Reader
+
+if TYPE_CHECKING:
+    import ssl
+
+    from fluffle.broker.process.encryption import PeerCertificate
+    from fluffle.broker.protocols.mqtt.server import MqttServer
+    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.protocol.mqtt.packets import Will
+    from fluffle.protocol.proxy import ForwardedConnection
+
+WRITE_BUFFER_BYTES_MAX = 1_048_576
+"""Beyond this in the transport's buffer, consumers of the connection wait."""
+
+CLOSE_WAIT_S = 3
+"""How long a client has to read why its connection ends."""
+
+REFUSED_LOGIN_WAIT_S = 3
+"""How long a client waits for the answer to a wrong password, as with RabbitMQ: who guesses is
+slow."""
+
+KEEP_ALIVE_CHECKS = 2
+"""How often it is looked in one and a half keep alive intervals whether anything came."""
+
+PROTOCOL_NAMES = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
+"""RabbitMQ's names by version; 0 is a client that has not said it."""
+
+TRAFFIC_LABELS = {
+    0: TrafficLabels("mqtt311", "mqtt"),
+    3: TrafficLabels("mqtt310", "mqtt"),
+    4: TrafficLabels("mqtt311", "mqtt"),
+    5: TrafficLabels("mqtt50", "mqtt"),
+}
+"""RabbitMQ's labels by version."""
+
+PACKET_BYTES = 256
+"""What it costs to keep a packet beside what came with it."""
+
+logger = logging.getLogger(__name__)
+
+
+class ConnectionState(Enum):
+    """Where a connection stands; it only moves on.  The values are RabbitMQ's words for it."""
+
+    CONNECT = "pre_init"
+    LOGIN = "starting"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+class MqttWaitingRules:
+    """Rules for packets that have to wait: the `WaitingRules` of MQTT."""
+
+    __slots__ = ()
+
+    def number_of(self, packet: Event) -> int | None:
+        """Acknowledgements wait for nothing, nor does an error."""
+        return None if isinstance(packet, Acks | Ack | Violation) else WHOLE_CONNECTION
+
+    def size_of(self, packet: Event) -> int:
+        return PACKET_BYTES + (packet.content_bytes if isinstance(packet, Publishes) else 0)
+
+    def asks_definitions(self, packet: Event) -> bool:
+        return isinstance(packet, Publishes)
+
+
+class Connection(asyncio.Protocol):
+    """A socket and everything that lives and dies with it: a `ClientConnection`."""
+
+    kind = ""
+    """RabbitMQ names none."""
+    client_errors = (BrokerError, InvalidPacket)
+    number = WHOLE_CONNECTION
+    waiting_rules = MqttWaitingRules()
+
+    def __init__(
+        self,
+        server: MqttServer,
+        event_handlers: Mapping[type, Callable[..., int]],
+        forwarded: ForwardedConnection | None = None,
+    ) -> None:
+        """`event_handlers`: those of `packet_handlers`, which stand above this file."""
+        self.event_handlers = event_handlers
+        self.server = server
+        self.services = server.services
+        self._forwarded = forwarded
+        """For whom a proxy made this connection."""
+        self.phase = ConnectionState.CONNECT
+        self.handshake = Handshake()
+        self.name = ""
+        self.is_from_loopback = False
+        self.certificate: PeerCertificate = {}
+        """The client's, if it has been verified."""
+        self.close_reason = ""
+        self.channel: Channel | None = None
+        """Invariant: there in phase RUNNING."""
+        self.will: Will | None = None
+        """Published when the connection ends, unless the client says otherwise before."""
+        config = server.config
+        self.terms = SubscriptionTerms(
+            0, config.exchange, server.durable_queue_type, config.mailbox_soft_limit
+        )
+        self.reads = self.read_bytes = 0
+        """How often something came in, and how much."""
+        self.heartbeat_s = 0
+        """The keep alive interval."""
+        self.deadlines = Deadlines(self.services.runtime.clients_call_later, self.drop)
+        self.reader = Reader(server.config.unauthenticated_packet_bytes_max)
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        services, runtime = self.services, self.services.runtime
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        self.ends = peer, here = ends_of(
+            transport, self._forwarded, services.connections.next_number
+        )
+        self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
+        self.certificate = transport.get_extra_info("peercert") or {}
+        self.output = OutputBuffer(self._transport, touch=runtime.turn.touch_outlet)
+        self._read_control = ReadControl(self._transport)
+        self.read_holds = ReadHolds(
+            self._read_control,
+            self.deadlines,
+            alarms=services.alarms,
+            commits=runtime.commits,
+            call_later=runtime.clients_call_later,
+            on_blocked=self._on_blocked,
+        )
+        self.on_disk_behind = self.read_holds.wait_for_disk
+        self.input: InputQueue[Event] = InputQueue(
+            self,
+            self.reader,
+            services,
+            transport=self._transport,
+            output=self.output,
+            read_control=self._read_control,
+            read_holds=self.read_holds,
+        )
+        services.connections.add(self)
+        self.handshake.connected_at_ms = runtime.clock.wall_ms()
+        expect_login(self)
+        real_host, _port = address_of(transport, "peername")
+        if not real_host and not is_unix(transport):
+            self.drop("reset before it was accepted")  # so that nobody can say who that was
+            return
+        hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
+        self.is_from_loopback = all(map(is_loopback, hosts))
+
+    def data_received(self, data: bytes) -> None:
+        self.reads += 1
+        self.read_bytes += len(data)
+        self.input.act(data)
+
+    def pause_writing(self) -> None:
+        self.output.is_draining = True
+
+    def resume_writing(self) -> None:
+        self.output.drained()
+        if self.channel is not None:
+            self.channel.retained.go_on()
+        self.read_holds.has_read()
+        self.input.act_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.close_reason:
+            self.close_reason = f"connection lost: {exc}" if exc else "closed without DISCONNECT"
+        self.phase = ConnectionState.CLOSED
+        self.deadlines.end()
+        self.read_holds.end()
+        self.services.connections.discard(self)
+        self.end_session()
+        self.input.end()
+        self.output.discard()
+        event(
+            logger,
+            logging.INFO,
+            "connection_closed",
+            connection=self.name,
+            reason=self.close_reason,
+        )
+
+    # The input queue
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what it has asked for is still wanted."""
+        return self.phase is not ConnectionState.CLOSED
+
+    # Letting a client in
+
+    @property
+    def is_logging_in(self) -> bool:
+        """Whether it waits for the outcome of its login."""
+        return self.phase is ConnectionState.LOGIN
+
+    @property
+    def handshake_timeout_s(self) -> float:
+        """How long it may take from its first byte to the answer to CONNECT."""
+        return self.server.config.login_timeout_ms / 1000
+
+    def go_on(self, packet: Event) -> None:
+        """Act on what came behind a packet that is answered."""
+        self.input.waiting.over(self, packet, nothing)
+
+    def accept(self, accepted: Accepted) -> None:
+        """Let the client in, answer it, and go on with what it has sent meanwhile."""
+        packet, session, state = accepted.packet, accepted.session, accepted.state
+        config, properties = self.server.config, accepted.packet.properties
+        self.deadlines.met(HANDSHAKE)
+        mark = client_mark(state.client_id)
+        receive_max = properties.integer(PropertyId.RECEIVE_MAXIMUM, 0xFFFF)
+        channel = self.channel = Channel(
+            self,
+            session,
+            state,
+            self.server,
+            publish_terms=PublishTerms(
+                packet.version,
+                config.exchange,
+                mark,
+                config.receive_max,
+                config.disconnect_on_unauthorized,
+            ),
+            delivery_terms=DeliveryTerms(
+                packet.version,
+                mark,
+                properties.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0),
+                self.services.runtime.clock.wall_ms,
+            ),
+            window=min(config.prefetch or 0xFFFF, receive_max),
+        )
+        session.listen(self._on_access)
+        session.open()
+        channel.open()
+        self.server.attach(state, self)
+        self.will = packet.will
+        self.handshake.client_name = state.client_id
+        self.phase = ConnectionState.RUNNING
+        self.input.begin(session)
+        self.read_holds.listen()
+        self.reader.packet_bytes_max = config.packet_bytes_max
+        self.reader.topic_alias_max = config.topic_alias_max
+        self.reader.open()
+        channel.vouch()
+        self.send(self._connack(accepted))
+        self._keep_alive(packet.keep_alive_s)
+        channel.outgoing.resume()
+        for qos in (0, 1):
+            channel.consume(qos)
+        event(
+            logger,
+            logging.INFO,
+            "connection_opened",
+            connection=self.name,
+            user=session.user.name,
+            vhost=session.vhost.name,
+            client=state.client_id,
+        )
+        self.go_on(packet)
+
+    def _connack(self, accepted: Accepted) -> Connack:
+        """The answer to a client that is let in, with what version 5 is told of limits."""
+        config, packet, told = self.server.config, accepted.packet, Properties()
+        if packet.version < MQTT_5:
+            return Connack(ReasonCode.SUCCESS, accepted.is_present)
+        values, asked = told.values, packet.properties
+        values[PropertyId.RECEIVE_MAXIMUM] = config.receive_max
+        values[PropertyId.MAXIMUM_PACKET_SIZE] = config.packet_bytes_max
+        values[PropertyId.TOPIC_ALIAS_MAXIMUM] = config.topic_alias_max
+        if accepted.is_assigned:
+            values[PropertyId.ASSIGNED_CLIENT_IDENTIFIER] = accepted.state.client_id
+        if accepted.state.expiry_s != asked.integer(PropertyId.SESSION_EXPIRY_INTERVAL, 0):
+            values[PropertyId.SESSION_EXPIRY_INTERVAL] = accepted.state.expiry_s
+        longest_s = config.keep_alive_s_max
+        if longest_s is not None and not 0 < packet.keep_alive_s <= longest_s:
+            values[PropertyId.SERVER_KEEP_ALIVE] = longest_s
+        if config.response_information is not None and asked.integer(
+            PropertyId.REQUEST_RESPONSE_INFORMATION, 0
+        ):
+            values[PropertyId.RESPONSE_INFORMATION] = config.response_information
+        if not config.retained:
+            values[PropertyId.RETAIN_AVAILABLE] = 0
+        largest_bytes = asked.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0)
+        connack = Connack(ReasonCode.SUCCESS, accepted.is_present, told)
+        if 0 < largest_bytes < len(encode(connack, packet.version)):
+            return Connack(ReasonCode.SUCCESS, accepted.is_present)
+        return connack
+
+    def refuse_connect(self, code: ReasonCode, text: str) -> None:
+        """Answer that the client is not let in, and close."""
+        self.close_reason = self.close_reason or text
+        self.phase = ConnectionState.CLOSED
+        self.input.stop()
+        if code is not ReasonCode.BAD_USER_NAME_OR_PASSWORD:
+            self._answer_refusal(code)
+            return
+        self.services.runtime.clients_call_later(
+            REFUSED_LOGIN_WAIT_S, partial(self._answer_refusal, code)
+        )
+
+    def _answer_refusal(self, code: ReasonCode) -> None:
+        if not self._transport.is_closing():
+            self.send(Connack(code))
+            self.finish()
+
+    def _keep_alive(self, keep_alive_s: int) -> None:
+        """End the connection when nothing comes for one and a half intervals."""
+        longest_s = self.server.config.keep_alive_s_max
+        if longest_s is not None and self.terms.version == MQTT_5:
+            keep_alive_s = min(keep_alive_s or longest_s, longest_s)
+        self.heartbeat_s = keep_alive_s
+        if not keep_alive_s:
+            return
+        reads, silent_checks = self.reads, 0
+
+        def is_alive() -> bool:
+            nonlocal reads, silent_checks
+            is_silent = reads == self.reads and self._transport.is_reading()
+            reads = self.reads
+            silent_checks = silent_checks + 1 if is_silent else 0
+            if silent_checks >= KEEP_ALIVE_CHECKS:
+                self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
+            return True
+
+        wait_s = 1.5 * keep_alive_s / KEEP_ALIVE_CHECKS
+        self.deadlines.check_every(wait_s, "keep alive", is_alive, NO_ANSWER)
+
+    # The end
+
+    def refuse(self, error: Exception, _packet: Event | None = None) -> None:
+        """End the connection for what its client did wrong."""
+        if isinstance(error, InvalidPacket):
+            self.disconnect(error.code, error.text)
+        else:
+            assert isinstance(error, BrokerError), "the client's errors are these two"
+            self.disconnect(code_of(error), error.explanation)
+
+    def disconnect(self, code: ReasonCode, text: str) -> None:
+        """End the connection, and tell a client of version 5 why."""
+        if self.phase is ConnectionState.CLOSED:
+            return
+        self.close_reason = text
+        event(logger, logging.WARNING, "connection_error", connection=self.name, error=text)
+        self.end_session()
+        if self.terms.version == MQTT_5:
+            self.send(Disconnect(code))
+        self.finish()
+
+    def give_up(self, error: Exception, _packet: Event | None = None) -> None:
+        """The broker itself is at fault: say so here, and keep the other connections.
+
+        Unless what it believes is wrong: then it must end before it says so to others.
+        """
+        if isinstance(error, AssertionError):
+            self.services.runtime.on_fatal(error)
+        logger.error("a handler failed on %s", self.name, exc_info=error)
+        self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "the broker failed, see its log")
+
+    def fail(self, error: BrokerError) -> None:
+        """End it, for its user or its virtual host is gone, or the node stops."""
+        self.disconnect(code_of(error), error.explanation)
+
+    close = fail
+
+    def take_over(self, done: Callable[[], None]) -> None:
+        """End, for the same client has connected anew, and call `done` when the session is free."""
+        self.close_reason = "session taken over"
+        self.end_session(done)
+        if self.terms.version == MQTT_5:
+            self.send(Disconnect(ReasonCode.SESSION_TAKEN_OVER))
+        self.finish()
+
+    def end_session(self, done: Callable[[], None] | None = None) -> None:
+        """Stop what the client publishes and is given; call `done` once its session is free."""
+        channel, self.channel = self.channel, None
+        if channel is None:
+            return
+        self.input.end_session()
+        channel.close()
+        state, session, will = channel.state, channel.session, self.will
+        session.end(done or nothing)
+        if will is not None:
+            self.will = None
+            pending = PendingWill(state.key, session.user.name, will, self.ends, self.name)
+            self.server.wills.connection_ended(pending, state.expiry_s)
+        self.server.detach(state, self)
+
+    def finish(self) -> None:
+        """Write what is collected, then close the socket once the client has read it."""
+        self.phase = ConnectionState.CLOSED
+        self.input.stop()
+        self.output.flush()
+        if self.output.is_holding:
+            self.services.runtime.commits.wait(self, self.output.ticket)
+        else:
+            self._transport.close()
+        self.deadlines.give("close", CLOSE_WAIT_S, NO_ANSWER)
+
+    def on_durable(self, _ticket: int) -> None:
+        """What was held back may go out now."""
+        if not self._transport.is_closing():
+            self.finish()
+
+    def drop(self, reason: str = NO_ANSWER) -> None:
+        """Act on nothing more, and close the socket without a word."""
+        self.close_reason = self.close_reason or reason
+        self.phase = ConnectionState.CLOSED
+        self.input.stop()
+        self._transport.abort()
+
+    # What others ask
+
+    def send(self, packet: Connack | Ack | Pingresp | Disconnect) -> None:
+        """Send a packet at the end of this turn."""
+        self.output.add(encode(packet, self.terms.version))
+
+    def _on_access(self) -> None:
+        """The user, his permissions or the virtual host have changed."""
+        if self.channel is not None:
+            admission.on_change(self.services, self, self.channel.session)
+
+    def _on_blocked(self, reason: str) -> None:
+        """An alarm holds the connection, or does no more."""
+        if not reason:
+            self.input.act_later()
+
+    def on_behind(self, target: PublishTarget, count: int) -> None:
+        """Messages went to a queue that is behind: pause."""
+        if self.channel is None:
+            return
+        if target.is_full:
+            self.read_holds.wait_for_room(target)
+        elif not self.channel.subscriptions:
+            self.read_holds.owe(target, count)
+
+    def relieve(self) -> None:
+        """Memory is short: forget what can be found out again, where that is much."""
+        if self.read_holds.is_unread:
+            self.drop()
+            return
+        self.reader.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
+        if self.channel is not None:
+            self.channel.session.remember_less()
+
+    @property
+    def protocol(self) -> str:
+        """RabbitMQ's name of it."""
+        name = PROTOCOL_NAMES[self.terms.version]
+        return f"Web {name}" if self._transport.get_extra_info("websocket") else name
+
+    @property
+    def traffic_labels(self) -> TrafficLabels:
+        return TRAFFIC_LABELS[self.terms.version]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is acted on, and what is left is to close the socket."""
+        return self.phase is ConnectionState.CLOSED
+
+    @property
+    def channels(self) -> Iterable[Channel]:
+        return () if self.channel is None else (self.channel,)
+
+    @property
+    def session(self) -> Session | None:
+        return None if self.channel is None else self.channel.session
+
+    @property
+    def protocol_row(self) -> Mapping[str, Any]:
+        """What only MQTT has, by RabbitMQ's names of it."""
+        channel, will = self.channel, self.will
+        if channel is None:
+            return {}
+        return {
+            "client_id": channel.state.client_id,
+            "user_property": [],
+            "ssl_login_name": "none",
+            "clean_sess": not channel.state.is_lasting,
+            "will_msg": "undefined" if will is None else will.topic.decode(),
+            "exchange": self.server.config.exchange,
+            "prefetch": channel.prefetch,
+            "messages_unconfirmed": channel.confirms.open_count if channel.confirms else 0,
+            "messages_unacknowledged": len(channel.unacked),
+        }
+
+    @property
+    def state(self) -> str:
+        """RabbitMQ's word for what it is doing, and for why it is not read."""
+        if self.phase is not ConnectionState.RUNNING:
+            return str(self.phase.value)
+        if self._read_control.holds("alarm"):
+            return "blocked"
+        is_slowed = self._read_control.holds("flow") or self._read_control.holds("disk")
+        return "flow" if is_slowed else "running"
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """What knows how it is encrypted, if it is."""
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        return tls
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.tls is not None
+
+    @property
+    def writes(self) -> int:
+        """How often the socket was given something."""
+        return self.output.writes
+
+    @property
+    def written_bytes(self) -> int:
+        """What the socket has taken."""
+        return self.output.written_bytes
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """What the socket has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def is_publisher(self) -> bool:
+        """Whether it has published."""
+        return self.session is not None and self.session.route_cache.found_count > 0
+
+
+def nothing() -> None:
+    """What is left to be done where nothing is."""

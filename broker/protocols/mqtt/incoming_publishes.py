@@ -1,0 +1,498 @@
+"""Messages that an MQTT client publishes: PUBLISH packets, and what is answered to them.
+
+    PUBLISH run --> topic alias --> QoS 2: only new identifiers --> route by topic --> publisher
+    client <-- PUBACK, PUBREC <-- confirms, in the order of the publishes
+
+The route of a topic is remembered by the topic.  A message of QoS 2 is taken when its PUBLISH
+comes; its identifier is remembered up to PUBREL, and keeps it from being taken again.  A hot file.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from fluffle.broker.base.errors import AccessRefused, BrokerError
+from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
+from fluffle.broker.core.confirms import Confirms
+from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
+from fluffle.broker.core.publisher import MessageRun, Publisher
+from fluffle.broker.core.route_lookup import LOOKUP_STOPS_MAX, CachedRoute, RoutedBatch
+from fluffle.broker.metadata.metadata import UnconfirmedAbsence
+from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.queues.expiry_times import Lifetimes
+from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
+from fluffle.protocol.mqtt.hot import build_acks
+from fluffle.protocol.mqtt.packets import Ack, encode
+from fluffle.protocol.properties import body_size, build_contents
+from fluffle.protocol.steps import Steps
+
+if TYPE_CHECKING:
+    from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.core.session import Session
+    from fluffle.broker.definitions.retained import RetainedStore
+    from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.session_state import SessionState
+    from fluffle.protocol.mqtt.events import Publishes
+
+
+class PublishTerms(NamedTuple):
+    """Terms on which a client publishes."""
+
+    version: int
+    exchange: str
+    client: bytes
+    """Its mark in annotations."""
+    receive_max: int
+    """Messages of QoS 1 and 2 that it may have under way."""
+    disconnects: bool
+    """Whether a publish without the right ends the connection, where it cannot be answered."""
+
+
+class Unanswered:
+    """Run of messages of QoS 1 or 2 that a client has sent, and that is not answered yet."""
+
+    __slots__ = ("code", "first", "is_stored", "kind", "packet_ids")
+
+    def __init__(
+        self,
+        kind: PacketType,
+        packet_ids: Sequence[int],
+        *,
+        first: int = 0,
+        code: ReasonCode | None = ReasonCode.SUCCESS,
+    ) -> None:
+        self.kind = kind
+        """PUBACK or PUBREC."""
+        self.packet_ids = packet_ids
+        self.first = first
+        """Publish sequence number of the first; 0 for what was not published here."""
+        self.code = code
+        """What is answered, unless a queue refuses it; None while that is not known."""
+        self.is_stored = True
+        """Whether it is retained as well, if it is to be, or cannot be."""
+
+
+class PreparedRun(NamedTuple):
+    """Run of messages that is ready to be routed."""
+
+    topic: str
+    topic_key: bytes
+    """By which its route is remembered."""
+    exchange: str
+    routing_key: str
+    messages: MessageRun
+    facts: PropertyFacts
+    lifetimes_ms: Lifetimes
+    annotations: bytes
+    qos: int
+    retain: bool
+    packet_ids: Sequence[int]
+
+
+def prepared_run(
+    session: Session, converter: MessageConverter, terms: PublishTerms, run: Publishes
+) -> PreparedRun:
+    """Convert messages that a client has published.  PreconditionFailed."""
+    topic = run.topic.decode()
+    form = converter.published(
+        topic, run.properties, run.qos, retain=run.retain, client=terms.client
+    )
+    properties, contents = form.properties, build_contents(form.properties, run.payloads)
+    if session.interceptors is not None and session.interceptors.incoming is not None:
+        contents, properties = session.interceptors.incoming.intercepted(contents, properties)
+    facts = session.facts.get(properties) or remember_facts(session.facts, properties)
+    return PreparedRun(
+        topic,
+        run.topic,
+        terms.exchange,
+        form.routing_key or converter.topics.routing_key(topic),
+        MessageRun(contents, sum(map(len, contents)), properties),
+        facts,
+        read_lifetimes(contents) if facts.expires else None,
+        form.annotations,
+        run.qos,
+        run.retain,
+        run.packet_ids,
+    )
+
+
+def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
+    """Find where messages of a topic go.  NotFound and AccessRefused for the exchange."""
+    route = session.route_cache.current(prepared.topic_key)
+    if route is not None:
+        return route
+    return (
+        yield from session.route_cache.search(
+            prepared.topic_key,
+            prepared.exchange,
+            prepared.routing_key,
+            mandatory=False,
+            topic=prepared.topic,
+        )
+    )
+
+
+def retain(
+    store: RetainedStore,
+    session: Session,
+    prepared: PreparedRun,
+    done: Callable[[], None],
+    failed: Callable[[BrokerError], None],
+) -> None:
+    """Keep the last of messages of one topic that were published with RETAIN; an empty one removes
+    what there was.  One of the two is called, once that is durable or refused."""
+    content, lifetimes_ms = prepared.messages.contents[-1], prepared.lifetimes_ms
+    message = None
+    if body_size(content):
+        lifetime_ms = lifetimes_ms[-1] if isinstance(lifetimes_ms, list) else lifetimes_ms
+        now_ms = store.now_ms()
+        message = RetainedMessage(
+            content,
+            prepared.annotations,
+            session.user.name,
+            now_ms,
+            NEVER_EXPIRES_MS if lifetime_ms is None else now_ms + max(1, lifetime_ms),
+        )
+    store.put(session.vhost.name, prepared.topic, message, done, failed)
+
+
+class IncomingPublishes:
+    """Publishes of one client over one connection: the `PublishOutcomes` of its publishers."""
+
+    __slots__ = (
+        "_at_least_once",
+        "_at_most_once",
+        "_converter",
+        "_is_ended",
+        "_known_below",
+        "_known_runs",
+        "_output",
+        "_refused",
+        "_retained",
+        "_session",
+        "_state",
+        "_terms",
+        "_unanswered",
+        "_unanswered_count",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        state: SessionState,
+        output: OutputBuffer,
+        converter: MessageConverter,
+        *,
+        terms: PublishTerms,
+        retained: RetainedStore | None,
+    ) -> None:
+        """`retained`: where messages are kept; None if none are."""
+        self._session = session
+        self._state = state
+        self._output = output
+        self._converter = converter
+        self._terms = terms
+        self._retained = retained
+        self._at_most_once = Publisher(session, self)
+        """Publisher of QoS 0."""
+        self._at_least_once = Publisher(session, self)
+        """Publisher of QoS 1 and 2."""
+        self._at_least_once.confirm()
+        self._unanswered: deque[Unanswered] = deque()
+        """In the order in which they came, which is that of their answers: S5 4.6."""
+        self._unanswered_count = 0
+        """Messages in it."""
+        self._known_below = 1
+        """All publishes with lower numbers are accepted or refused."""
+        self._known_runs: dict[int, int] = {}
+        """First and last of those that are, beyond."""
+        self._refused: set[int] = set()
+        """Those that are refused, and not answered."""
+        self._waiting: dict[int, Callable[[ReasonCode], None]] = {}
+        """What to call once it is known, by packet identifier, where a client has come back and
+        sends again what was not answered when its connection ended."""
+        self._is_ended = False
+
+    @property
+    def traced(self) -> Publisher:
+        """The publisher under whose name tracers see this client."""
+        return self._at_most_once
+
+    @property
+    def publishers(self) -> tuple[Publisher, Publisher]:
+        return self._at_most_once, self._at_least_once
+
+    # What the client sends
+
+    def take(self, run: Publishes, *, is_certain: bool) -> int:
+        """Publish a run of messages; what that costs.
+
+        InvalidPacket for what ends the connection, UnconfirmedAbsence and LookupTooLong as
+        `Publisher.publish_run`: nothing has been done then.
+        """
+        prepared = self._prepared(run)
+        if prepared is None:
+            return 1
+        routes, publisher = self._session.route_cache, self._publisher_of(prepared)
+        found_count, routes.stops_left = routes.found_count, LOOKUP_STOPS_MAX
+        first, cost = self._next_number, 1
+        try:
+            route = routes.current(prepared.topic_key)
+            if route is None:
+                route = routes.run_at_once(find_route(self._session, prepared))
+            cost += publisher.publish_run(
+                route,
+                prepared.facts,
+                prepared.messages,
+                prepared.lifetimes_ms,
+                annotations=prepared.annotations,
+                is_certain=is_certain,
+            )
+        except UnconfirmedAbsence:
+            raise
+        except BrokerError as error:
+            self._refuse(prepared, error)
+        else:
+            self._published(prepared, first, route)
+        return cost + routes.found_count - found_count
+
+    def take_in_steps(self, run: Publishes, *, is_certain: bool) -> Steps[None]:
+        """Publish a run of messages as `take` does, whatever it takes to find where they go."""
+        prepared = self._prepared(run)
+        if prepared is None:
+            return
+        first, publisher = self._next_number, self._publisher_of(prepared)
+        try:
+            route = yield from find_route(self._session, prepared)
+            yield from publisher.publish_run_in_steps(
+                route,
+                prepared.facts,
+                prepared.messages,
+                prepared.lifetimes_ms,
+                annotations=prepared.annotations,
+                is_certain=is_certain,
+            )
+        except UnconfirmedAbsence:
+            raise
+        except BrokerError as error:
+            self._refuse(prepared, error)
+        else:
+            self._published(prepared, first, route)
+
+    @property
+    def _next_number(self) -> int:
+        """The publish sequence number of the next message of QoS 1 or 2."""
+        confirms = self._at_least_once.mode.confirms
+        assert confirms is not None
+        return confirms.assigned_count + 1
+
+    def _publisher_of(self, prepared: PreparedRun) -> Publisher:
+        return self._at_least_once if prepared.qos else self._at_most_once
+
+    def _prepared(self, run: Publishes) -> PreparedRun | None:
+        """Convert messages; None if there are none that have not come before.
+
+        InvalidPacket for more messages than may be under way.
+        """
+        if run.qos:
+            under_way = self._unanswered_count + len(self._state.incoming) + len(run.payloads)
+            if under_way > self._terms.receive_max and self._terms.version == MQTT_5:
+                raise InvalidPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many under way")
+        if run.retain and self._retained is None and self._terms.version == MQTT_5:
+            raise InvalidPacket(ReasonCode.RETAIN_NOT_SUPPORTED, "nothing is retained")
+        if run.qos == 2:
+            run = self._not_taken(run)
+            if not run.payloads:
+                return None
+        return prepared_run(self._session, self._converter, self._terms, run)
+
+    def _not_taken(self, run: Publishes) -> Publishes:
+        """Answer what has come before, and return the messages of QoS 2 that have not."""
+        incoming, new = self._state.incoming, dict[int, bytes]()
+        for packet_id, payload in zip(run.packet_ids, run.payloads, strict=True):
+            if packet_id not in incoming:
+                new.setdefault(packet_id, payload)
+                continue
+            taker = incoming[packet_id]
+            if taker is None:
+                self._expect(Unanswered(PacketType.PUBREC, (packet_id,)))
+            elif taker is not self:  # on a connection that has ended
+                unanswered = Unanswered(PacketType.PUBREC, (packet_id,), code=None)
+                taker.tell(packet_id, partial(self._told, unanswered))
+                self._expect(unanswered)
+        self._answer()
+        payloads = list(new.values())
+        return replace(
+            run, packet_ids=list(new), payloads=payloads, content_bytes=sum(map(len, payloads))
+        )
+
+    # What is answered
+
+    def released(self, packet_ids: Sequence[int]) -> None:
+        """PUBREL: the client will not send these again, and is told that they are forgotten."""
+        incoming, version = self._state.incoming, self._terms.version
+        known = [packet_id for packet_id in packet_ids if packet_id in incoming]
+        for packet_id in known:
+            del incoming[packet_id]
+        if version < MQTT_5 or len(known) == len(packet_ids):
+            self._output.add(build_acks(PacketType.PUBCOMP, packet_ids))
+            return
+        for packet_id in packet_ids:
+            code = ReasonCode.SUCCESS
+            if packet_id not in known:
+                code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+            self._output.add(encode(Ack(PacketType.PUBCOMP, packet_id, code), version))
+
+    def _published(self, prepared: PreparedRun, first: int, route: CachedRoute) -> None:
+        """Messages are on their way into queues; retain the last of them, if it is to be."""
+        unanswered = None
+        if prepared.qos:
+            kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
+            unanswered = Unanswered(kind, prepared.packet_ids, first=first)
+            if prepared.qos == 1 and not route.targets and route.needs is None:
+                unanswered.code = ReasonCode.NO_MATCHING_SUBSCRIBERS
+            if prepared.qos == 2:
+                self._state.incoming.update(dict.fromkeys(prepared.packet_ids, self))
+            self._expect(unanswered)
+        if prepared.retain and self._retained is not None:
+            if unanswered is not None:
+                unanswered.is_stored = False
+            stored = partial(self._stored, unanswered)
+            retain(self._retained, self._session, prepared, partial(stored, None), stored)
+
+    def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
+        """A message is retained, or cannot be."""
+        if unanswered is None:
+            return
+        unanswered.is_stored = True
+        if error is not None and self._terms.version == MQTT_5:
+            unanswered.code = ReasonCode.QUOTA_EXCEEDED
+        self._answer()
+
+    def _refuse(self, prepared: PreparedRun, error: BrokerError) -> None:
+        """Answer messages that may not be published, or drop them; InvalidPacket where neither will
+        do."""
+        code = code_of(error)
+        if prepared.qos and self._terms.version == MQTT_5:
+            kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
+            self._expect(Unanswered(kind, prepared.packet_ids, code=code))
+        elif self._terms.disconnects or not isinstance(error, AccessRefused):
+            raise InvalidPacket(code, error.explanation)
+        elif prepared.qos:
+            kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
+            self._expect(Unanswered(kind, prepared.packet_ids))
+        self._answer()
+
+    def _expect(self, unanswered: Unanswered) -> None:
+        self._unanswered.append(unanswered)
+        self._unanswered_count += len(unanswered.packet_ids)
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """No message of MQTT is mandatory."""
+        raise AssertionError(f"a message of MQTT was returned: {routed.origins[0]!r}")
+
+    def settle(self, confirms: Confirms) -> None:
+        """More of the messages are safe, or refused."""
+        accepted, refused, _open_from = confirms.take()
+        for first, last in refused:
+            self._refused.update(range(first, last + 1))
+        for first, last in (*accepted, *refused):
+            self._known_runs[first] = last
+        while (last_known := self._known_runs.pop(self._known_below, 0)) > 0:
+            self._known_below = last_known + 1
+        self._answer()
+
+    settle_later = settle
+
+    def _answer(self) -> None:
+        """Answer all that is known, up to the first message of which it is not."""
+        unanswered = self._unanswered
+        while unanswered:
+            run = unanswered[0]
+            known = self._known_of(run)
+            if not known:
+                return
+            self._unanswered_count -= len(known)
+            if len(known) == len(run.packet_ids):
+                unanswered.popleft()
+            self._answer_run(run, known)
+            run.packet_ids = run.packet_ids[len(known) :]
+            run.first += len(known) if run.first else 0
+
+    def _known_of(self, run: Unanswered) -> Sequence[int]:
+        """The packets at the begin of a run whose answers are known."""
+        if not run.is_stored:
+            return ()
+        if run.first:
+            return run.packet_ids[: max(0, self._known_below - run.first)]
+        return run.packet_ids if run.code is not None else ()
+
+    def _answer_run(self, run: Unanswered, packet_ids: Sequence[int]) -> None:
+        """Answer messages of a run, whose answers are known."""
+        refused: list[int] = []
+        if run.first and self._refused:
+            numbers = range(run.first, run.first + len(packet_ids))
+            refused = [
+                packet_id
+                for number, packet_id in zip(numbers, packet_ids, strict=True)
+                if number in self._refused
+            ]
+            self._refused.difference_update(numbers)
+        if run.first and run.kind is PacketType.PUBREC:
+            self._note_taken(packet_ids, refused)
+        if self._is_ended:
+            return
+        code = run.code
+        assert code is not None, "it is known by now"
+        if code is ReasonCode.SUCCESS and not refused:
+            self._output.add(build_acks(run.kind, packet_ids))
+            return
+        for packet_id in packet_ids:
+            is_refused = packet_id in refused
+            self._add_ack(run.kind, packet_id, ReasonCode.QUOTA_EXCEEDED if is_refused else code)
+
+    def _add_ack(self, kind: PacketType, packet_id: int, code: ReasonCode) -> None:
+        """Answer one message.  Before version 5 a refused one is not answered, as with RabbitMQ."""
+        if self._terms.version == MQTT_5:
+            self._output.add(encode(Ack(kind, packet_id, code), MQTT_5))
+        elif code < ReasonCode.UNSPECIFIED_ERROR:
+            self._output.add(build_acks(kind, (packet_id,)))
+
+    def _note_taken(self, packet_ids: Sequence[int], refused: Sequence[int]) -> None:
+        """Messages of QoS 2 are safe, or refused: then they may come again."""
+        incoming = self._state.incoming
+        for packet_id in packet_ids:
+            if incoming.get(packet_id) is not self:
+                continue
+            if packet_id in refused:
+                del incoming[packet_id]
+            else:
+                incoming[packet_id] = None
+            if packet_id in self._waiting:
+                is_refused = packet_id in refused
+                code = ReasonCode.QUOTA_EXCEEDED if is_refused else ReasonCode.SUCCESS
+                self._waiting.pop(packet_id)(code)
+
+    def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:
+        """Have `answer` called once it is known of a message."""
+        self._waiting[packet_id] = answer
+
+    def _told(self, unanswered: Unanswered, code: ReasonCode) -> None:
+        """What was sent over an earlier connection is safe, or refused."""
+        unanswered.code = code
+        self._answer()
+
+    def end(self) -> None:
+        """The connection has ended: answer nothing more.
+
+        What becomes of messages of QoS 2 is still noted, if the session lasts.
+        """
+        self._is_ended = True
+        self._at_most_once.end()
+        if not (self._state.is_lasting and self in self._state.incoming.values()):
+            self._at_least_once.end()

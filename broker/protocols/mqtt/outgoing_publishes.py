@@ -1,0 +1,433 @@
+"""Messages on their way to an MQTT client: PUBLISH packets, and what the client answers to them.
+
+    queue --> PublishWriter.send(batch) --> PUBLISH --> client
+    queue <-- settled <-- PUBACK, PUBREC; PUBREC --> PUBREL --> PUBCOMP
+
+One consumer a queue of the session.  Which subscriptions a message is for, and so its QoS, is said
+by the session's own when it is delivered: once for each origin.  A message of QoS 0 is settled when
+it is sent, one of QoS 1 by its PUBACK, one of QoS 2 by its PUBREC; its identifier stays in use up
+to its PUBCOMP, and so does its place in the window of the client.  A hot file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.core.output_buffer import burst_bytes
+from fluffle.broker.core.settlement import Stretch
+from fluffle.broker.protocols.mqtt.conversion import expiry_property
+from fluffle.broker.protocols.mqtt.session_state import DirectMessage
+from fluffle.broker.queues.queue_api import Consumer, Outcome
+from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
+from fluffle.protocol.mqtt.hot import build_acks, build_publishes
+from fluffle.protocol.mqtt.packets import publish_flags
+from fluffle.protocol.mqtt.properties import Properties, encode_properties
+from fluffle.protocol.properties import body_of, raw_properties
+
+if TYPE_CHECKING:
+    from fluffle.broker.base.message import Origin
+    from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.core.session import Session
+    from fluffle.broker.core.settlement import Settlements
+    from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.session_state import SessionState
+    from fluffle.broker.queues.queue_api import DeliveryBatch
+
+FORMS_MAX = 1024
+"""Origins for which a writer remembers how their messages are sent; then it starts afresh."""
+
+PACKET_OVERHEAD_BYTES = 13
+"""Octets of a PUBLISH beside topic, properties and payload: at most so many."""
+
+
+class DeliveryChannel(Protocol):
+    """Channel of an MQTT client, as far as it is given messages."""
+
+    settlements: Settlements
+    output: OutputBuffer
+
+    @property
+    def session(self) -> Session: ...
+
+    def give_up(self, error: Exception) -> None:
+        """Close the connection for an error of the broker's own that concerns it alone."""
+
+
+class DeliveryTerms(NamedTuple):
+    """Terms on which a client is given messages."""
+
+    version: int
+    client: bytes
+    """Its mark in annotations."""
+    packet_bytes_max: int
+    """Of the packets that it takes; 0 is no limit."""
+    now_ms: Callable[[], int]
+    """The time of queues: that of day, in UTC."""
+
+
+class Form(NamedTuple):
+    """How messages of one origin are sent to one client."""
+
+    qos: int
+    """-1 if they are not sent at all, or not from this queue."""
+    retain: bool
+    topic: bytes
+    properties: bytes
+    """Raw, but for how long a message has left to live; none before version 5."""
+    expiry_ms: int
+    """For how long messages were to live when they were published; -1 if for ever."""
+
+
+NOT_SENT = Form(-1, retain=False, topic=b"", properties=b"", expiry_ms=-1)
+
+
+class SentPublish(NamedTuple):
+    """Message that a client was sent, and has not acknowledged."""
+
+    tag: int
+    """Its delivery tag; 0 for one that came from no queue."""
+    qos: int
+    consumer: Consumer | None
+
+
+class OutgoingPublishes:
+    """Messages that one client was sent over one connection, by packet identifier."""
+
+    __slots__ = ("_channel", "_sent", "_window_holders", "state", "terms")
+
+    def __init__(self, channel: DeliveryChannel, state: SessionState, terms: DeliveryTerms) -> None:
+        self._channel = channel
+        self.state = state
+        self.terms = terms
+        self._sent: dict[int, SentPublish] = {}
+        """What waits for its PUBACK or PUBREC."""
+        self._window_holders: dict[int, Consumer] = {}
+        """Packets that wait for their PUBCOMP, by whose window they take a place of."""
+
+    def __len__(self) -> int:
+        return len(self._sent) + len(self.state.released)
+
+    def resume(self) -> None:
+        """Send again what came from no queue and was not acknowledged, and PUBREL for what the
+        client has had.  S5 4.4."""
+        state, output = self.state, self._channel.output
+        for packet_id, message in state.direct.items():
+            self._sent[packet_id] = SentPublish(0, message.qos, None)
+            self._write(packet_id, message, dup=True)
+        if state.released:
+            output.add(build_acks(PacketType.PUBREL, tuple(state.released)))
+
+    def send(self, message: DirectMessage) -> None:
+        """Send a retained message."""
+        packet_id = 0
+        if message.qos:
+            packet_id = self.state.packet_ids.take(1)[0]
+            self.state.direct[packet_id] = message
+            self._sent[packet_id] = SentPublish(0, message.qos, None)
+        self._write(packet_id, message, dup=False)
+
+    def _write(self, packet_id: int, message: DirectMessage, *, dup: bool) -> None:
+        output = self._channel.output
+        build_publishes(
+            output.pieces,
+            message.topic,
+            message.properties,
+            (message.payload,),
+            flags=publish_flags(message.qos, retain=True, dup=dup),
+            version=self.terms.version,
+            packet_ids=(packet_id,) if packet_id else (),
+        )
+        output.sent(0)
+
+    def number(self, delivery_batch: DeliveryBatch, indices: range, qos: int) -> Sequence[int]:
+        """Give messages of a batch their packet identifiers: those they had, if they were sent
+        before."""
+        consumer, state = delivery_batch.holder, self.state
+        assert isinstance(consumer, Consumer)
+        packet_ids: Sequence[int] | None = None
+        queue = consumer.queue.name
+        if queue in state.unfinished:
+            if delivery_batch.redelivered:
+                packet_ids = [
+                    state.take_unfinished(queue, delivery_batch.sequences[index])
+                    or state.packet_ids.take(1)[0]
+                    for index in indices
+                ]
+            else:
+                state.drop_unfinished(queue)
+        packet_ids = packet_ids or state.packet_ids.take(len(indices))
+        for packet_id, tag in zip(packet_ids, indices, strict=True):
+            self._sent[packet_id] = SentPublish(delivery_batch.first_tag + tag, qos, consumer)
+        return packet_ids
+
+    # What the client answers
+
+    def acknowledged(self, packet_ids: Sequence[int]) -> None:
+        """PUBACK: the client has messages of QoS 1."""
+        self._settle(self._taken(packet_ids, 1), Outcome.ACKED)
+        self.state.packet_ids.free(packet_ids)
+
+    def received(self, packet_ids: Sequence[int]) -> set[int]:
+        """PUBREC: the client has messages of QoS 2, and will not take them again before PUBCOMP.
+
+        Returns the identifiers of which nothing is known.
+        """
+        sent, released = self._sent, self.state.released
+        for packet_id in packet_ids:
+            if (found := sent.get(packet_id)) is not None and found.qos == 2:
+                released[packet_id] = None
+                if found.consumer is not None:
+                    self._window_holders[packet_id] = found.consumer
+                    found.consumer.in_flight += 1
+        self._settle(self._taken(packet_ids, 2), Outcome.ACKED)
+        return {packet_id for packet_id in packet_ids if packet_id not in released}
+
+    def completed(self, packet_ids: Sequence[int]) -> None:
+        """PUBCOMP: the identifiers are free again."""
+        for packet_id in packet_ids:
+            if packet_id in self._sent:
+                raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "PUBCOMP before PUBREL")
+            if packet_id not in self.state.released:
+                continue
+            del self.state.released[packet_id]
+            self.state.packet_ids.free((packet_id,))
+            consumer = self._window_holders.pop(packet_id, None)
+            if consumer is not None:
+                consumer.settled(1)
+
+    def refused(self, packet_id: int, qos: int) -> None:
+        """PUBACK or PUBREC with an error: the client does not want the message."""
+        self._settle(self._taken((packet_id,), qos), Outcome.REJECTED)
+        self.state.packet_ids.free((packet_id,))
+
+    def _taken(self, packet_ids: Sequence[int], qos: int) -> list[Stretch]:
+        """Take messages from what was sent and from the ledger; identifiers of none are ignored.
+
+        InvalidPacket for an answer that belongs to the other QoS.
+        """
+        sent, unacked = self._sent, self._channel.settlements.unacked
+        tags: list[int] = []
+        for packet_id in packet_ids:
+            found = sent.get(packet_id)
+            if found is None:
+                if qos == 1 and packet_id in self.state.released:
+                    raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "PUBACK of a message of QoS 2")
+                continue
+            if found.qos != qos:
+                raise InvalidPacket(
+                    ReasonCode.PROTOCOL_ERROR, f"wrong answer to a message of QoS {found.qos}"
+                )
+            del sent[packet_id]
+            if found.tag:
+                tags.append(found.tag)
+            else:
+                del self.state.direct[packet_id]
+        stretches: list[Stretch] = []
+        for first, last in runs_of(tags):
+            stretches += unacked.take(first, last)[0]
+        return stretches
+
+    def _settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
+        if stretches:
+            self._channel.settlements.settle(stretches, outcome)
+
+    def settle_tags(self, tags: Sequence[int]) -> None:
+        """Settle messages that need no answer of the client."""
+        unacked, stretches = self._channel.settlements.unacked, list[Stretch]()
+        for first, last in runs_of(tags):
+            stretches += unacked.take(first, last)[0]
+        self._settle(stretches, Outcome.ACKED)
+
+    def end(self) -> None:
+        """The connection has ended: note what was sent, which comes back to its queues."""
+        ids_of_tags = {found.tag: packet_id for packet_id, found in self._sent.items()}
+        queues: dict[str, dict[int, int]] = {}
+        for run in self._channel.settlements.unacked.open_runs():
+            indices = (index for span in run.unsettled() for index in range(*span))
+            for index in indices:
+                packet_id = ids_of_tags.get(run.first_tag + index)
+                if packet_id is not None:
+                    of_queue = queues.setdefault(run.holder.queue.name, {})
+                    of_queue[run.sequences[index]] = packet_id
+        for name, packet_ids in queues.items():
+            self.state.keep_unfinished(name, packet_ids)
+        self._sent.clear()
+        self._window_holders.clear()
+
+
+class PublishWriter:
+    """Writer of what one queue of a session gives its client: a `DeliveryWriter`."""
+
+    __slots__ = ("_channel", "_converter", "_counts", "_forms", "_outgoing", "_queue_qos")
+
+    def __init__(
+        self,
+        channel: DeliveryChannel,
+        outgoing: OutgoingPublishes,
+        converter: MessageConverter,
+        counts: Deliveries,
+        *,
+        queue_qos: int,
+    ) -> None:
+        """`counts`: where what is sent is counted; `queue_qos`: 0 for the queue of subscriptions
+        of QoS 0, 1 for that of all others."""
+        self._channel = channel
+        self._outgoing = outgoing
+        self._converter = converter
+        self._counts = counts
+        self._queue_qos = queue_qos
+        self._forms: dict[tuple[Origin, bytes], Form] = {}
+
+    def forget(self) -> None:
+        """Subscriptions have changed."""
+        self._forms.clear()
+
+    def send(self, delivery_batch: DeliveryBatch) -> None:
+        """Send a run of messages; a bug ends this connection, and not the turn of all."""
+        try:
+            self._send(delivery_batch)
+        except Exception as error:  # noqa: BLE001
+            self._channel.give_up(error)
+
+    def _send(self, delivery_batch: DeliveryBatch) -> None:
+        """Number the messages of a run, and add their packets to what the connection writes."""
+        channel = self._channel
+        first_tag = channel.settlements.unacked.number(delivery_batch)
+        contents = delivery_batch.contents
+        interceptors = channel.session.interceptors
+        if interceptors is not None and interceptors.outgoing is not None:
+            contents = interceptors.outgoing.intercepted(contents)
+        kinds = zip(delivery_batch.origins, map(raw_properties, contents), strict=True)
+        finished: list[int] = []
+        start = 0
+        for (origin, raw), same in groupby(kinds):
+            stop = start + sum(1 for _ in same)
+            payloads = list(map(body_of, contents[start:stop]))
+            form = self._forms.get((origin, raw)) or self._find_form(origin, raw)
+            finished += self._send_alike(delivery_batch, form, start, payloads)
+            start = stop
+        channel.output.sent(burst_bytes(delivery_batch))
+        self._count(delivery_batch)
+        if finished and not delivery_batch.holder.no_ack:
+            self._outgoing.settle_tags([first_tag + index for index in finished])
+
+    def _send_alike(
+        self, delivery_batch: DeliveryBatch, form: Form, start: int, payloads: list[bytes]
+    ) -> Sequence[int]:
+        """Send messages of one form, from index `start` on; the indices of those that are settled
+        with that."""
+        indices = range(start, start + len(payloads))
+        if form.qos < 0:
+            return indices
+        terms = self._outgoing.terms
+        if terms.packet_bytes_max or form.expiry_ms >= 0 or delivery_batch.redelivered:
+            return self._send_each(delivery_batch, form, start, payloads)
+        packet_ids = self._outgoing.number(delivery_batch, indices, form.qos) if form.qos else ()
+        build_publishes(
+            self._channel.output.pieces,
+            form.topic,
+            form.properties,
+            payloads,
+            flags=publish_flags(form.qos, retain=form.retain, dup=False),
+            version=terms.version,
+            packet_ids=packet_ids,
+        )
+        return () if form.qos else indices
+
+    def _send_each(
+        self, delivery_batch: DeliveryBatch, form: Form, start: int, payloads: list[bytes]
+    ) -> list[int]:
+        """Send messages one by one, for they differ in more than their payloads."""
+        terms, pieces, finished = self._outgoing.terms, self._channel.output.pieces, []
+        dup = form.qos > 0 and delivery_batch.redelivered
+        flags = publish_flags(form.qos, retain=form.retain, dup=dup)
+        for index, payload in enumerate(payloads, start):
+            properties = form.properties
+            if form.expiry_ms >= 0:
+                left_ms = self._left_ms(delivery_batch, form, index)
+                properties = expiry_property(left_ms) + properties
+            size_bytes = len(form.topic) + len(properties) + len(payload)
+            if 0 < terms.packet_bytes_max < size_bytes + PACKET_OVERHEAD_BYTES:
+                finished.append(index)  # as if it had been sent: S5 3.1.2.11.4
+                continue
+            packet_ids: Sequence[int] = ()
+            if form.qos:
+                one = range(index, index + 1)
+                packet_ids = self._outgoing.number(delivery_batch, one, form.qos)
+            else:
+                finished.append(index)
+            build_publishes(
+                pieces,
+                form.topic,
+                properties,
+                (payload,),
+                flags=flags,
+                version=terms.version,
+                packet_ids=packet_ids,
+            )
+        return finished
+
+    def _left_ms(self, delivery_batch: DeliveryBatch, form: Form, index: int) -> int:
+        """How long a message has left to live, at least a moment."""
+        expiries = delivery_batch.expiries
+        if expiries is None:
+            return form.expiry_ms
+        return min(form.expiry_ms, max(1, expiries[index] - self._outgoing.terms.now_ms()))
+
+    def _find_form(self, origin: Origin, raw: bytes) -> Form:
+        """Find how messages of an origin with these properties are sent, and remember it."""
+        if len(self._forms) >= FORMS_MAX:
+            self._forms.clear()
+        form = self._forms[origin, raw] = self._form(origin, raw)
+        return form
+
+    def _form(self, origin: Origin, raw: bytes) -> Form:
+        terms, state = self._outgoing.terms, self._outgoing.state
+        is_v5 = terms.version == MQTT_5
+        message = self._converter.delivered(origin, raw, with_properties=is_v5)
+        if message is None:
+            return NOT_SENT
+        match = state.match(message.topic, is_own=message.client == terms.client)
+        granted = match.qos
+        if match.is_all_excluded:
+            return NOT_SENT
+        if granted < 0:  # it was addressed to the queue, or its subscription has just ended
+            granted = self._queue_qos
+        elif (granted > 0) != (self._queue_qos > 0):
+            return NOT_SENT  # the other queue of the session has it, too
+        retain = is_v5 and message.retain and match.retain_as_published
+        properties = message.properties
+        if is_v5:
+            properties = with_identifiers(properties, match.identifiers)
+        qos = min(message.qos, granted)
+        return Form(qos, retain, message.topic.encode(), properties, message.expiry_ms)
+
+    def _count(self, delivery_batch: DeliveryBatch) -> None:
+        count, counts = len(delivery_batch.contents), self._counts
+        if delivery_batch.holder.no_ack:
+            counts.consumed_auto_ack += count
+        else:
+            counts.consumed_manual_ack += count
+        if delivery_batch.redelivered:
+            counts.redelivered += count
+
+
+def with_identifiers(properties: bytes, identifiers: Sequence[int]) -> bytes:
+    """Return raw properties with subscription identifiers."""
+    if not identifiers:
+        return properties
+    return properties + encode_properties(Properties(subscription_ids=list(identifiers)))
+
+
+def runs_of(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and last of consecutive numbers, in order."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] + 1 == number:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs

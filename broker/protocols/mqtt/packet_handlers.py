@@ -1,0 +1,196 @@
+"""Packets of an MQTT client: what each does on its connection, and what that costs.
+
+Packets that take long are done in steps, or wait for definitions; nothing that came behind them is
+acted on meanwhile, but for acknowledgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX, LongEvent
+from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, DeferredEvent
+from fluffle.broker.core.route_lookup import LookupTooLong
+from fluffle.broker.protocols.mqtt.connect_methods import ConnectRequest
+from fluffle.broker.protocols.mqtt.connection import Connection, ConnectionState
+from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, UnsubscribeRequest
+from fluffle.protocol.mqtt.codes import (
+    MQTT_3_1_1,
+    MQTT_5,
+    InvalidPacket,
+    PacketType,
+    ReasonCode,
+)
+from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
+from fluffle.protocol.mqtt.packets import (
+    Ack,
+    Auth,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Pingresp,
+    Subscribe,
+    Unsubscribe,
+)
+from fluffle.protocol.mqtt.properties import PropertyId
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.mqtt.channel import Channel
+
+
+def channel_of(connection: Connection) -> Channel:
+    """The channel of a client that has been let in."""
+    assert connection.channel is not None, "nothing but CONNECT is acted on before it is accepted"
+    return connection.channel
+
+
+def on_connect(connection: Connection, packet: Connect) -> int:
+    """Let the client in, now or later; what comes behind it waits."""
+    connection.phase = ConnectionState.LOGIN
+    connection.terms.version = packet.version
+    connection.handshake.client_name = packet.client_id
+    connection.handshake.mechanism = "none"
+    connection.input.waiting.begin(WHOLE_CONNECTION)
+    ConnectRequest(connection.server, connection, packet).begin()
+    return EVENT_COST
+
+
+def on_publishes(connection: Connection, run: Publishes, mark: int = 0) -> int:
+    """`mark`: of what has waited and is known to come late enough (`DeferredEvent`)."""
+    if connection.services.alarms.reason:
+        connection.input.put_back([run], mark)
+        connection.read_holds.block()
+        return TURN_COST_MAX
+    incoming = channel_of(connection).incoming
+    is_certain = mark > 0 or connection.services.read_barrier.is_complete
+    try:
+        return incoming.take(run, is_certain=is_certain)
+    except LookupTooLong:
+        steps = incoming.take_in_steps(run, is_certain=is_certain)
+        kept: Event | DeferredEvent[Event] = DeferredEvent(run, mark) if mark else run
+        connection.input.work = LongEvent(kept, connection.channel, steps)
+        return 1
+
+
+def on_deferred(connection: Connection, kept: DeferredEvent[Event]) -> int:
+    """Act on what has waited; if all is known that was defined before it came, as one who
+    knows."""
+    waited = kept.event
+    if isinstance(waited, Publishes) and connection.input.waiting.is_known(kept):
+        return on_publishes(connection, waited, kept.mark)
+    return PACKET_HANDLERS[type(waited)](connection, waited)
+
+
+def on_acks(connection: Connection, acks: Acks) -> int:
+    """A run of plain answers to messages, or of PUBREL."""
+    channel = channel_of(connection)
+    if acks.kind is PacketType.PUBACK:
+        channel.outgoing.acknowledged(acks.packet_ids)
+    elif acks.kind is PacketType.PUBREC:
+        on_received(connection, channel, acks.packet_ids)
+    elif acks.kind is PacketType.PUBREL:
+        channel.incoming.released(acks.packet_ids)
+    else:
+        channel.outgoing.completed(acks.packet_ids)
+    channel.retained.go_on()
+    return 1
+
+
+def on_received(connection: Connection, channel: Channel, packet_ids: Iterable[int]) -> None:
+    """PUBREC: have the client let go of what is known to have come."""
+    unknown = channel.outgoing.received(tuple(packet_ids))
+    for packet_id in packet_ids:
+        code = ReasonCode.SUCCESS
+        if packet_id in unknown and connection.terms.version == MQTT_5:
+            code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        connection.send(Ack(PacketType.PUBREL, packet_id, code))
+
+
+def on_ack(connection: Connection, ack: Ack) -> int:
+    """One answer to a message, with a code or properties."""
+    if ack.code < ReasonCode.UNSPECIFIED_ERROR:
+        return on_acks(connection, Acks(ack.kind, (ack.packet_id,)))
+    channel = channel_of(connection)
+    if ack.kind is PacketType.PUBACK:
+        channel.outgoing.refused(ack.packet_id, 1)
+    elif ack.kind is PacketType.PUBREC:
+        channel.outgoing.refused(ack.packet_id, 2)
+    elif ack.kind is PacketType.PUBREL:
+        channel.incoming.released((ack.packet_id,))
+    else:
+        channel.outgoing.completed((ack.packet_id,))
+    return 1
+
+
+def on_subscribe(connection: Connection, packet: Subscribe) -> int:
+    connection.input.waiting.begin(WHOLE_CONNECTION)
+    done = partial(connection.go_on, packet)
+    SubscribeRequest(channel_of(connection), packet, connection.terms, done).begin()
+    return EVENT_COST + len(packet.filters)
+
+
+def on_unsubscribe(connection: Connection, packet: Unsubscribe) -> int:
+    connection.input.waiting.begin(WHOLE_CONNECTION)
+    done = partial(connection.go_on, packet)
+    UnsubscribeRequest(channel_of(connection), packet, connection.terms, done).begin()
+    return EVENT_COST + len(packet.filters)
+
+
+def on_pingreq(connection: Connection, _packet: Pingreq) -> int:
+    connection.send(Pingresp())
+    return 1
+
+
+def on_disconnect(connection: Connection, packet: Disconnect) -> int:
+    """The client leaves; its will is published only if it says so."""
+    channel, asked_s = (
+        channel_of(connection),
+        packet.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1),
+    )
+    if asked_s > 0 and not channel.state.is_lasting:
+        raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "the session does not outlive this")
+    if asked_s >= 0:
+        longest_s = connection.server.config.session_expiry_s_max
+        channel.state.expiry_s = asked_s if longest_s is None else min(asked_s, longest_s)
+    if packet.code is ReasonCode.SUCCESS:
+        connection.will = None
+    connection.close_reason = f"disconnected by client: {packet.code.name}"
+    connection.end_session()
+    connection.finish()
+    return EVENT_COST
+
+
+def on_auth(connection: Connection, _packet: Auth) -> int:
+    raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "AUTH without a method in CONNECT")
+
+
+def on_violation(connection: Connection, violation: Violation) -> int:
+    """Say what was wrong, if the client can be told."""
+    if connection.phase is not ConnectionState.CONNECT:
+        raise InvalidPacket(violation.code, violation.text)
+    version = connection.reader.version
+    is_unknown = violation.code is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
+    connection.terms.version = version or MQTT_3_1_1  # all understand the answer of this one
+    is_told = version == MQTT_5 or violation.code is ReasonCode.CLIENT_IDENTIFIER_NOT_VALID
+    if is_unknown or (violation.in_connect and is_told):
+        connection.refuse_connect(violation.code, violation.text)
+    else:
+        connection.drop(violation.text)
+    return EVENT_COST
+
+
+PACKET_HANDLERS: Mapping[type, Callable[..., int]] = {
+    Connect: on_connect,
+    Publishes: on_publishes,
+    Acks: on_acks,
+    Ack: on_ack,
+    Subscribe: on_subscribe,
+    Unsubscribe: on_unsubscribe,
+    Pingreq: on_pingreq,
+    Disconnect: on_disconnect,
+    Auth: on_auth,
+    Violation: on_violation,
+    DeferredEvent: on_deferred,
+}

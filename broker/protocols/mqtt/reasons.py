@@ -1,0 +1,34 @@
+"""Reason codes of MQTT for what the core refuses."""
+
+from __future__ import annotations
+
+from fluffle.broker.base.errors import (
+    AccessRefused,
+    BrokerError,
+    ConnectionForced,
+    NotAllowed,
+    NotFound,
+    NotImplementedHere,
+    PreconditionFailed,
+    ResourceLocked,
+)
+from fluffle.protocol.mqtt.codes import ReasonCode
+
+CODES: dict[type[BrokerError], ReasonCode] = {
+    AccessRefused: ReasonCode.NOT_AUTHORIZED,
+    NotAllowed: ReasonCode.NOT_AUTHORIZED,
+    ResourceLocked: ReasonCode.NOT_AUTHORIZED,
+    ConnectionForced: ReasonCode.ADMINISTRATIVE_ACTION,
+    PreconditionFailed: ReasonCode.QUOTA_EXCEEDED,
+    NotFound: ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+    NotImplementedHere: ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+}
+"""What a client is told of an error of the core; of all others `UNSPECIFIED_ERROR`."""
+
+
+def code_of(error: BrokerError) -> ReasonCode:
+    """Return the reason code for an error of the core, by the nearest of its classes."""
+    for kind in type(error).__mro__:
+        if kind in CODES:
+            return CODES[kind]
+    return ReasonCode.UNSPECIFIED_ERROR

@@ -1,0 +1,129 @@
+"""Retained messages on their way to new subscriptions of an MQTT client.
+
+A client that subscribes is sent what its filter matches, a few at a time: as its socket and its
+window have room.  Nothing is copied: a cursor goes through the topics.  Source: S5 3.3.1.3, 3.8.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fluffle.broker.base.message import NEVER_EXPIRES_MS, Origin, RetainedMessage
+from fluffle.broker.protocols.mqtt.conversion import expiry_property
+from fluffle.broker.protocols.mqtt.outgoing_publishes import (
+    PACKET_OVERHEAD_BYTES,
+    with_identifiers,
+)
+from fluffle.broker.protocols.mqtt.session_state import DirectMessage, TopicSubscription
+from fluffle.protocol.mqtt.codes import MQTT_5
+from fluffle.protocol.properties import body_of, raw_properties
+
+if TYPE_CHECKING:
+    from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.core.session import Session
+    from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
+    from fluffle.broker.runtime.turn import Turn
+    from fluffle.broker.vhosts.retained import RetainedCursor
+
+MESSAGES_AT_ONCE = 64
+"""So many are sent in one turn, for a millisecond or two."""
+
+RETAIN_ALWAYS, RETAIN_IF_NEW, RETAIN_NEVER = range(3)
+"""Retain Handling of a subscription: when it is sent retained messages.  S5 3.8.3.1."""
+
+
+class SubscribedChannel(Protocol):
+    """Channel of a client that subscribes."""
+
+    output: OutputBuffer
+    outgoing: OutgoingPublishes
+    converter: MessageConverter
+    is_open: bool
+    prefetch: int
+
+    @property
+    def session(self) -> Session: ...
+
+
+class PendingRetained(NamedTuple):
+    """Retained messages that a client is still to be sent for one subscription."""
+
+    subscription: TopicSubscription
+    cursor: RetainedCursor
+
+
+class RetainedSender:
+    """Sender of retained messages to one client."""
+
+    __slots__ = ("_channel", "_is_scheduled", "_now_ms", "_pending", "_turn")
+
+    def __init__(self, channel: SubscribedChannel, turn: Turn, now_ms: Callable[[], int]) -> None:
+        """`now_ms`: common time, since 1970."""
+        self._channel = channel
+        self._turn = turn
+        self._now_ms = now_ms
+        self._pending: deque[PendingRetained] = deque()
+        self._is_scheduled = False
+
+    def subscribed(self, subscription: TopicSubscription, *, is_new: bool) -> None:
+        """Begin with what matches a subscription, if it wants that."""
+        handling = subscription.retain_handling
+        if handling == RETAIN_ALWAYS or (handling == RETAIN_IF_NEW and is_new):
+            cursor = self._channel.session.vhost.retained.cursor(subscription.topic_filter)
+            self._pending.append(PendingRetained(subscription, cursor))
+
+    def go_on(self) -> None:
+        """Send some, if there are any and there is room."""
+        channel, pending = self._channel, self._pending
+        if not pending or not channel.is_open or channel.output.has_enough:
+            return
+        room = min(MESSAGES_AT_ONCE, channel.prefetch - len(channel.outgoing))
+        if room <= 0:
+            return  # an acknowledgement makes room, and calls this
+        subscription, cursor = pending[0]
+        for topic, message in cursor.take(room, self._now_ms()):
+            self._send(topic, message, subscription)
+        if cursor.is_done:
+            pending.popleft()
+        if pending and not self._is_scheduled:
+            self._is_scheduled = True
+            self._turn.call_soon(self._go_on_later)
+
+    def _go_on_later(self) -> None:
+        self._is_scheduled = False
+        turn = self._turn
+        ends_turn = turn.begin()
+        try:
+            self.go_on()
+        finally:
+            if ends_turn:
+                turn.end()
+
+    def _send(self, topic: str, message: RetainedMessage, subscription: TopicSubscription) -> None:
+        channel = self._channel
+        terms = channel.outgoing.terms
+        is_v5 = terms.version == MQTT_5
+        origin = Origin(
+            "", channel.converter.topics.routing_key(topic), annotations=message.annotations
+        )
+        raw = raw_properties(message.content)
+        found = channel.converter.delivered(origin, raw, with_properties=is_v5)
+        if found is None:
+            return
+        properties = found.properties
+        if is_v5:
+            identifiers = (subscription.identifier,) if subscription.identifier else ()
+            properties = with_identifiers(properties, identifiers)
+            if message.expires_at_ms != NEVER_EXPIRES_MS:
+                left_ms = max(1, message.expires_at_ms - self._now_ms())
+                properties = expiry_property(left_ms) + properties
+        payload = body_of(message.content)
+        direct = DirectMessage(
+            min(found.qos, subscription.qos), topic.encode(), properties, payload
+        )
+        size_bytes = len(direct.topic) + len(properties) + len(payload) + PACKET_OVERHEAD_BYTES
+        if not 0 < terms.packet_bytes_max < size_bytes:
+            channel.outgoing.send(direct)

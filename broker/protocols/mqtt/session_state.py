@@ -1,0 +1,250 @@
+"""Session state of MQTT clients: what is kept of one from connection to connection.  S5 4.1.
+
+    states = SessionStates()
+    state = states.open(("/", "meter-7"))         # what is there, or a new one
+    state.subscribe(TopicSubscription("a/#", options=1))
+    state.match("a/b", is_own=False).qos          # 1
+    ids = state.packet_ids.take(2)                # range(1, 3): in use until `free`
+
+Pure: who connects, when a state ends, and where messages lie is said by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+from fluffle.protocol.mqtt.codes import ReasonCode
+from fluffle.protocol.mqtt.topics import filter_matches, is_wildcard
+
+SessionKey: TypeAlias = tuple[str, str]
+"""A virtual host and a client identifier: two virtual hosts may have the same client at once."""
+
+NEVER_S = 0xFFFF_FFFF
+"""Session expiry interval of a session that does not end by time."""
+
+PACKET_ID_MAX = 0xFFFF
+
+MATCHES_MAX = 1024
+"""Topics for which a session remembers what matches; then it starts afresh."""
+
+QOS_MASK = 0b0000_0011
+NO_LOCAL = 0b0000_0100
+RETAIN_AS_PUBLISHED = 0b0000_1000
+RETAIN_HANDLING_SHIFT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSubscription:
+    """Subscription of a session: a topic filter with its options."""
+
+    topic_filter: str
+    """Without `$share/NAME/`."""
+    options: int
+    """The octet of subscription options: S5 3.8.3.1."""
+    identifier: int = 0
+    """Subscription identifier; 0 is none."""
+
+    @property
+    def qos(self) -> int:
+        return self.options & QOS_MASK
+
+    @property
+    def retain_handling(self) -> int:
+        """When the client wants retained messages: always, for a new subscription, never."""
+        return self.options >> RETAIN_HANDLING_SHIFT
+
+
+class TopicMatch(NamedTuple):
+    """All that the subscriptions of one session say of one topic."""
+
+    qos: int
+    """The largest that is granted; -1 if nothing matches."""
+    retain_as_published: bool
+    identifiers: tuple[int, ...]
+    is_all_excluded: bool = False
+    """Whether something matches, and nothing of it is for messages of the same client."""
+
+
+NO_MATCH = TopicMatch(-1, retain_as_published=False, identifiers=())
+NOT_FOR_ITSELF = NO_MATCH._replace(is_all_excluded=True)
+
+
+class DirectMessage(NamedTuple):
+    """Retained message that a client was sent, past any queue."""
+
+    qos: int
+    topic: bytes
+    properties: bytes
+    """Raw; none before version 5."""
+    payload: bytes
+
+
+class PacketIds:
+    """Packet identifiers of what is sent to one client, each in use until it is freed."""
+
+    __slots__ = ("_next", "used")
+
+    def __init__(self) -> None:
+        self._next = 1
+        self.used: set[int] = set()
+
+    def take(self, count: int) -> Sequence[int]:
+        """Take so many identifiers, consecutive if it can be.  There must be so many free."""
+        first, stop = self._next, self._next + count
+        run = range(first, stop)
+        if stop <= PACKET_ID_MAX + 1 and self.used.isdisjoint(run):
+            self._next = stop if stop <= PACKET_ID_MAX else 1
+            self.used.update(run)
+            return run
+        assert len(self.used) + count <= PACKET_ID_MAX, "more is under way than has identifiers"
+        taken: list[int] = []
+        while len(taken) < count:
+            if self._next not in self.used:
+                taken.append(self._next)
+                self.used.add(self._next)
+            self._next = self._next + 1 if self._next < PACKET_ID_MAX else 1
+        return taken
+
+    def free(self, packet_ids: Iterable[int]) -> None:
+        self.used.difference_update(packet_ids)
+
+
+class PacketTaker(Protocol):
+    """Part of a connection that has taken messages of QoS 2, of which it is not known yet whether
+    they are safe."""
+
+    def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:
+        """Have `answer` called once it is known of a message: who has sent it asks again, over a
+        later connection."""
+
+
+class SessionState:
+    """State of one session, whether its client is connected or not."""
+
+    __slots__ = (
+        "_matches",
+        "client_id",
+        "direct",
+        "expiry_s",
+        "incoming",
+        "key",
+        "packet_ids",
+        "released",
+        "subscriptions",
+        "unfinished",
+    )
+
+    def __init__(self, key: SessionKey) -> None:
+        self.key = key
+        self.client_id = key[1]
+        self.expiry_s = 0
+        """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
+        self.subscriptions: dict[str, TopicSubscription] = {}
+        """By topic filter."""
+        self.incoming: dict[int, PacketTaker | None] = {}
+        """Packets of QoS 2 from the client that were taken and wait for their PUBREL: None once
+        they are safe; before, whoever is to find out."""
+        self.packet_ids = PacketIds()
+        """Those of `unfinished` and `released`, and of what the client is being sent now."""
+        self.released: dict[int, None] = {}
+        """Packets of QoS 2 to the client that it has, and that wait for their PUBCOMP."""
+        self.direct: dict[int, DirectMessage] = {}
+        """By packet identifier, what was sent past any queue and has not been acknowledged."""
+        self.unfinished: dict[str, dict[int, int]] = {}
+        """By queue: sequence number there -> packet identifier, of what was sent before the client
+        left and has not been acknowledged.  It is sent again under the same identifier."""
+        self._matches: dict[tuple[str, bool], TopicMatch] = {}
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it outlives its connection."""
+        return self.expiry_s > 0
+
+    def subscribe(self, subscription: TopicSubscription) -> None:
+        """Have a subscription, in the place of one with the same filter."""
+        self.subscriptions[subscription.topic_filter] = subscription
+        self._matches.clear()
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Have no such subscription any more; it is there."""
+        del self.subscriptions[topic_filter]
+        self._matches.clear()
+
+    def match(self, topic: str, *, is_own: bool) -> TopicMatch:
+        """Return what applies to a message; `is_own` if the same client has published it."""
+        found = self._matches.get((topic, is_own))
+        if found is None:
+            if len(self._matches) >= MATCHES_MAX:
+                self._matches.clear()
+            found = self._matches[topic, is_own] = self._matched(topic, is_own=is_own)
+        return found
+
+    def _matched(self, topic: str, *, is_own: bool) -> TopicMatch:
+        found = list(self._matching(topic))
+        matching = [each for each in found if not (is_own and each.options & NO_LOCAL)]
+        if not matching:
+            return NOT_FOR_ITSELF if found else NO_MATCH
+        return TopicMatch(
+            max(each.qos for each in matching),
+            retain_as_published=any(each.options & RETAIN_AS_PUBLISHED for each in matching),
+            identifiers=tuple(sorted({each.identifier for each in matching} - {0})),
+        )
+
+    def _matching(self, topic: str) -> Iterator[TopicSubscription]:
+        for topic_filter, subscription in self.subscriptions.items():
+            if topic_filter == topic or (
+                is_wildcard(topic_filter) and filter_matches(topic_filter, topic)
+            ):
+                yield subscription
+
+    def keep_unfinished(self, queue: str, packet_ids: dict[int, int]) -> None:
+        """The client has left: `packet_ids` by sequence number are to be used again."""
+        if packet_ids:
+            self.unfinished[queue] = packet_ids
+
+    def take_unfinished(self, queue: str, sequence: int) -> int | None:
+        """Return the identifier under which a message was sent before, if it was."""
+        packet_ids = self.unfinished.get(queue)
+        if packet_ids is None:
+            return None
+        packet_id = packet_ids.pop(sequence, None)
+        if not packet_ids:
+            del self.unfinished[queue]
+        return packet_id
+
+    def drop_unfinished(self, queue: str) -> None:
+        """What was sent before and is still in the queue has been sent again: free the others."""
+        if packet_ids := self.unfinished.pop(queue, None):
+            self.packet_ids.free(packet_ids.values())
+
+
+class SessionStates:
+    """Session states of a node, by their keys."""
+
+    __slots__ = ("_states",)
+
+    def __init__(self) -> None:
+        self._states: dict[SessionKey, SessionState] = {}
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __iter__(self) -> Iterator[SessionState]:
+        return iter(tuple(self._states.values()))
+
+    def find(self, key: SessionKey) -> SessionState | None:
+        return self._states.get(key)
+
+    def open(self, key: SessionKey) -> SessionState:
+        """Return the state of that key, a new one if there is none."""
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = SessionState(key)
+        return state
+
+    def end(self, state: SessionState) -> None:
+        """Forget a state, unless another has its place."""
+        if self._states.get(state.key) is state:
+            del self._states[state.key]

@@ -1,0 +1,253 @@
+"""SUBSCRIBE and UNSUBSCRIBE: the queues and bindings of a session, and its subscriptions.
+
+    SUBSCRIBE --> rights --> queue, if it is not there --> bindings --> consumer --> SUBACK
+
+A subscription is a binding from the exchange of MQTT to a queue of the session.  What cannot be
+granted is answered filter by filter; the connection stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.core import topology
+from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
+from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.session_state import QOS_MASK, TopicSubscription
+from fluffle.broker.queues.arguments import Declaration
+from fluffle.broker.routing.bindings import Binding, DestinationKind
+from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.vhosts import queue_changes
+from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
+from fluffle.protocol.mqtt.packets import Suback, Subscribe, Unsuback, Unsubscribe, encode
+from fluffle.protocol.mqtt.topics import parse_filter
+from fluffle.protocol.wire import FieldTable
+
+if TYPE_CHECKING:
+    from fluffle.broker.protocols.mqtt.channel import Channel
+
+QUEUE_QOS = (0, 1, 1)
+"""The QoS in the name of the queue for subscriptions of each QoS."""
+
+
+class SubscriptionTerms:
+    """How the subscriptions of one client are kept."""
+
+    __slots__ = ("durable_queue_type", "exchange", "mailbox_limit", "version")
+
+    def __init__(
+        self, version: int, exchange: str, durable_queue_type: str, mailbox_limit: int
+    ) -> None:
+        self.mailbox_limit = mailbox_limit
+        """How many messages of QoS 0 may wait for a client that does not read; 0: all."""
+        self.version = version
+        self.exchange = exchange
+        self.durable_queue_type = durable_queue_type
+        """Of the queue for QoS 1 and 2 of a session that lasts."""
+
+
+def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Declaration:
+    """The queue of a session for subscriptions of a QoS."""
+    state = channel.state
+    arguments: FieldTable = {}
+    if state.is_lasting:
+        if state.expiry_s * 1000 <= EXPIRATION_MS_MAX:
+            arguments["x-expires"] = ("l", state.expiry_s * 1000)
+        if qos and terms.durable_queue_type != "classic":
+            arguments["x-queue-type"] = ("S", terms.durable_queue_type.encode())
+    return Declaration(
+        name=channel.queue_name(qos),
+        durable=True,
+        exclusive=not state.is_lasting,
+        auto_delete=False,
+        arguments=arguments,
+        mailbox_limit=terms.mailbox_limit if qos == 0 and not state.is_lasting else None,
+    )
+
+
+def binding_of(
+    channel: Channel, subscription: TopicSubscription, terms: SubscriptionTerms
+) -> Binding:
+    """The binding that a subscription is."""
+    topic_filter = subscription.topic_filter
+    key = channel.converter.topics.routing_key(topic_filter)
+    kept = Subscription(topic_filter, subscription.options, subscription.identifier or None)
+    return Binding(
+        source=terms.exchange,
+        destination=channel.queue_name(QUEUE_QOS[subscription.qos]),
+        destination_kind=DestinationKind.QUEUE,
+        routing_key=key,
+        arguments=arguments_of(kept, key if terms.version == MQTT_5 else None),
+    )
+
+
+def identifier_of(packet: Subscribe) -> int:
+    """The subscription identifier of all filters of a SUBSCRIBE; 0 is none."""
+    identifiers = packet.properties.subscription_ids
+    return identifiers[0] if identifiers else 0
+
+
+class SubscribeRequest:
+    """SUBSCRIBE of a client, until it is answered."""
+
+    __slots__ = ("_channel", "_codes", "_done", "_packet", "_terms", "_wanted")
+
+    def __init__(
+        self,
+        channel: Channel,
+        packet: Subscribe,
+        terms: SubscriptionTerms,
+        done: Callable[[], None],
+    ) -> None:
+        """`done` is called once it is answered, now or later."""
+        self._channel = channel
+        self._packet = packet
+        self._terms = terms
+        self._done = done
+        self._codes: list[ReasonCode] = []
+        """The answer to each filter, as far as it is known."""
+        self._wanted: list[TopicSubscription] = []
+        """Those that are granted, if they can be."""
+
+    def begin(self) -> None:
+        identifier = identifier_of(self._packet)
+        for text, options in self._packet.filters:
+            self._codes.append(self._checked(text, options, identifier))
+        self._declare_next()
+
+    def _checked(self, text: str, options: int, identifier: int) -> ReasonCode:
+        """Note what is wanted if it may be; the answer to it."""
+        parsed = parse_filter(text)
+        if parsed is None:
+            return ReasonCode.TOPIC_FILTER_INVALID
+        if parsed.share_name:
+            return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        subscription = TopicSubscription(parsed.topic_filter, options, identifier)
+        channel, rights = self._channel, self._channel.session.rights
+        binding = binding_of(channel, subscription, self._terms)
+        try:
+            rights.check("read", "queue", binding.destination)
+            topology.check_may_bind(channel.session, binding)
+        except BrokerError as refused:
+            return code_of(refused)
+        self._wanted.append(subscription)
+        return ReasonCode(options & QOS_MASK)
+
+    def _declare_next(self) -> None:
+        """Declare a queue that is missing; once none is, bind."""
+        channel = self._channel
+        for qos in dict.fromkeys(QUEUE_QOS[each.qos] for each in self._wanted):
+            if channel.queue_of(qos) is None:
+                declared = declaration_of(channel, qos, self._terms)
+                request = topology.QueueDeclaration(
+                    channel.session, topology.named(channel.session, declared)
+                )
+                channel.session.metadata.change(request.decide, self._declare_next, self._refuse)
+                return
+        if self._wanted:
+            metadata = channel.session.metadata
+            metadata.change(self._decide_bindings, self._bound, self._refuse)
+        else:
+            self._answer()
+
+    def _decide_bindings(self) -> Change:
+        """Have all subscriptions, each in the place of one with the same filter."""
+        channel, terms = self._channel, self._terms
+        vhost, owner = channel.session.vhost, channel.session.owner
+        wanted = {each.topic_filter: each for each in self._wanted}
+        bindings = [binding_of(channel, each, terms) for each in wanted.values()]
+        change = queue_changes.subscribe(vhost, bindings, owner)
+        for qos in (0, 1):  # a filter whose QoS has changed may be bound to the other queue
+            moved = [name for name, each in wanted.items() if QUEUE_QOS[each.qos] != qos]
+            queue = channel.queue_name(qos)
+            unbound = queue_changes.unsubscribe(vhost, terms.exchange, queue, moved, owner)
+            change = change.joined(unbound)
+        return change
+
+    def _bound(self) -> None:
+        channel, there = self._channel, {*self._channel.state.subscriptions}
+        for subscription in self._wanted:
+            channel.state.subscribe(subscription)
+        channel.subscriptions_changed()
+        for qos in dict.fromkeys(QUEUE_QOS[each.qos] for each in self._wanted):
+            channel.consume(qos)
+        self._answer()
+        for subscription in self._wanted:
+            is_new = subscription.topic_filter not in there
+            channel.retained.subscribed(subscription, is_new=is_new)
+        channel.retained.go_on()
+
+    def _refuse(self, error: BrokerError) -> None:
+        """None of them can be had."""
+        code = code_of(error)
+        self._codes = [
+            code if each < ReasonCode.UNSPECIFIED_ERROR else each for each in self._codes
+        ]
+        self._answer()
+
+    def _answer(self) -> None:
+        channel, packet = self._channel, self._packet
+        if channel.is_open:
+            channel.vouch()
+            suback = Suback(packet.packet_id, self._codes)
+            channel.output.add(encode(suback, self._terms.version))
+        self._done()
+
+
+class UnsubscribeRequest:
+    """UNSUBSCRIBE of a client, until it is answered."""
+
+    __slots__ = ("_channel", "_done", "_packet", "_terms")
+
+    def __init__(
+        self,
+        channel: Channel,
+        packet: Unsubscribe,
+        terms: SubscriptionTerms,
+        done: Callable[[], None],
+    ) -> None:
+        """`done` is called once it is answered, now or later."""
+        self._channel = channel
+        self._packet = packet
+        self._terms = terms
+        self._done = done
+
+    def begin(self) -> None:
+        self._channel.session.metadata.change(self._decide, self._unbound, self._refuse)
+
+    def _decide(self) -> Change:
+        """Have no such subscriptions; those that are not there need no change."""
+        session, change = self._channel.session, NOTHING
+        for qos in (0, 1):
+            queue = self._channel.queue_name(qos)
+            unbound = queue_changes.unsubscribe(
+                session.vhost, self._terms.exchange, queue, self._packet.filters, session.owner
+            )
+            change = change.joined(unbound)
+        return change
+
+    def _unbound(self) -> None:
+        channel, codes = self._channel, list[ReasonCode]()
+        for topic_filter in self._packet.filters:
+            if topic_filter in channel.state.subscriptions:
+                channel.state.unsubscribe(topic_filter)
+                codes.append(ReasonCode.SUCCESS)
+            elif parse_filter(topic_filter) is None:
+                codes.append(ReasonCode.TOPIC_FILTER_INVALID)
+            else:
+                codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
+        channel.subscriptions_changed()
+        self._answer(codes)
+
+    def _refuse(self, error: BrokerError) -> None:
+        self._answer([code_of(error)] * len(self._packet.filters))
+
+    def _answer(self, codes: list[ReasonCode]) -> None:
+        channel, packet = self._channel, self._packet
+        if channel.is_open:
+            channel.vouch()
+            channel.output.add(encode(Unsuback(packet.packet_id, codes), self._terms.version))
+        self._done()

@@ -1,0 +1,213 @@
+"""Wills of MQTT clients: messages that are published when their connections end without a word.
+
+A will that is to be delayed waits for its client: it is published when its time has come, or when
+the session ends before, and not at all if the client comes back to the session.  The user must
+have the right to publish it at that time.  Source: S5 3.1.2.5, 3.1.3.2.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.logs import event
+from fluffle.broker.base.traffic import TrafficLabels
+from fluffle.broker.core.client import Handshake
+from fluffle.broker.core.publisher import Publisher
+from fluffle.broker.core.session import Session
+from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.protocols.mqtt.annotations import client_mark
+from fluffle.broker.protocols.mqtt.incoming_publishes import (
+    PublishTerms,
+    find_route,
+    prepared_run,
+    retain,
+)
+from fluffle.protocol.mqtt.codes import MQTT_5
+from fluffle.protocol.mqtt.events import Publishes
+from fluffle.protocol.steps import Steps
+
+if TYPE_CHECKING:
+    from fluffle.broker.base.clock import Timer
+    from fluffle.broker.core.confirms import Confirms
+    from fluffle.broker.core.route_lookup import RoutedBatch
+    from fluffle.broker.core.services import Services
+    from fluffle.broker.definitions.retained import RetainedStore
+    from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.session_state import SessionKey
+    from fluffle.broker.queues.publish_target import PublishTarget
+    from fluffle.protocol.mqtt.packets import Will
+    from fluffle.protocol.proxy import Address
+
+logger = logging.getLogger(__name__)
+
+
+class PendingWill(NamedTuple):
+    """Will of a client whose connection has ended."""
+
+    key: SessionKey
+    user: str
+    will: Will
+    ends: tuple[Address, Address]
+    name: str
+    """That of the connection."""
+
+
+class WillClient:
+    """Client of a connection that has ended, for which a will is published: a `core.Client`."""
+
+    __slots__ = ("close_reason", "ends", "handshake", "name")
+    kind = ""
+    protocol = "MQTT"
+    traffic_labels = TrafficLabels("mqtt50", "mqtt")
+    is_encrypted = False
+    heartbeat_s = read_bytes = written_bytes = 0
+
+    def __init__(self, pending: PendingWill) -> None:
+        self.ends = pending.ends
+        self.name = pending.name
+        self.handshake = Handshake()
+        self.close_reason = "done"
+
+    def on_behind(self, target: PublishTarget, count: int) -> None:
+        """One message holds nobody up."""
+
+    def on_disk_behind(self) -> None:
+        """Nobody waits for it."""
+
+
+class Wills:
+    """Wills of a node that wait for their time."""
+
+    __slots__ = ("_converter", "_exchange", "_retained", "_services", "_timers", "_waiting")
+
+    def __init__(
+        self,
+        services: Services,
+        converter: MessageConverter,
+        exchange: str,
+        retained: RetainedStore | None,
+    ) -> None:
+        self._retained = retained
+        self._services = services
+        self._converter = converter
+        self._exchange = exchange
+        self._waiting: dict[SessionKey, PendingWill] = {}
+        self._timers: dict[SessionKey, Timer] = {}
+        """Of each that waits."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def connection_ended(self, pending: PendingWill, expiry_s: int) -> None:
+        """Publish a will, now or later; the session lasts for so long."""
+        delay_s = min(pending.will.delay_s, expiry_s)
+        if not delay_s:
+            self._publish(pending)
+            return
+        key = pending.key
+        self._waiting[key] = pending
+        call_later = self._services.runtime.clients_call_later
+        self._timers[key] = call_later(delay_s, partial(self.session_ended, key))
+
+    def session_resumed(self, key: SessionKey) -> None:
+        """The client is back: what waited is not published."""
+        if self._waiting.pop(key, None) is not None:
+            self._timers.pop(key).cancel()
+
+    def session_ended(self, key: SessionKey) -> None:
+        """Publish what waited, if anything did."""
+        pending = self._waiting.pop(key, None)
+        if pending is not None:
+            self._timers.pop(key).cancel()
+            self._publish(pending)
+
+    def _publish(self, pending: PendingWill) -> None:
+        services, (vhost_name, client_id) = self._services, pending.key
+        user, vhost = services.access.users.get(pending.user), services.vhosts.get(vhost_name)
+        if user is None or vhost is None:
+            return
+        client = WillClient(pending)
+        session = Session(user=user, vhost=vhost, services=services, client=client)
+        session.rights.topic_variables["client_id"] = client_id
+        terms = PublishTerms(MQTT_5, self._exchange, client_mark(client_id), 1, disconnects=True)
+        turn = services.runtime.turn
+        ends_turn = turn.begin()
+        try:
+            steps = publish_will(session, self._converter, terms, pending.will, self._retained)
+            for _ in steps:
+                services.runtime.background_tasks.finish(steps)
+                break
+        finally:
+            if ends_turn:
+                turn.end()
+
+
+def ignore_error(_error: BrokerError) -> None:
+    """Nobody is told that a will was not retained."""
+
+
+class NoOutcomes:
+    """The `PublishOutcomes` of who waits for none."""
+
+    __slots__ = ()
+
+    def returned(self, routed: RoutedBatch) -> None:
+        """No message of MQTT is mandatory."""
+
+    def settle(self, confirms: Confirms) -> None:
+        """Nothing is confirmed."""
+
+    def settle_later(self, confirms: Confirms) -> None:
+        """Nothing is confirmed."""
+
+
+def publish_will(
+    session: Session,
+    converter: MessageConverter,
+    terms: PublishTerms,
+    will: Will,
+    retained: RetainedStore | None,
+) -> Steps[None]:
+    """Publish a will, and end the session that is there for it."""
+    publisher = Publisher(session, NoOutcomes())
+    try:
+        prepared = prepared_run(session, converter, terms, run_of(will))
+        route = yield from find_route(session, prepared)
+        yield from publisher.publish_run_in_steps(
+            route,
+            prepared.facts,
+            prepared.messages,
+            prepared.lifetimes_ms,
+            annotations=prepared.annotations,
+            is_certain=True,
+        )
+        if prepared.retain and retained is not None:
+            retain(retained, session, prepared, ignore_done, ignore_error)
+    except BrokerError as error:
+        event(
+            logger,
+            logging.WARNING,
+            "will_refused",
+            connection=session.name,
+            topic=will.topic.decode(),
+            reason=error.explanation,
+        )
+    publisher.end()
+    session.end()
+
+
+def run_of(will: Will) -> Publishes:
+    """The message of a will, as its client would have published it."""
+    return Publishes(
+        topic=will.topic,
+        properties=will.properties,
+        qos=will.qos,
+        retain=will.retain,
+        dup=False,
+        packet_ids=[],
+        payloads=[will.payload],
+        content_bytes=len(will.payload),
+    )

@@ -1,0 +1,122 @@
+"""CONNECT: who may come in, and which session a client has."""
+
+import pytest
+
+from fluffle.broker.access.users import Permission
+from fluffle.broker.config.config import MqttConfig
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
+from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from tests.support.mqtt_edge import MqttEdge
+
+
+def answer_to(mqtt: MqttEdge, connect: Connect, wait_s: float = 0) -> Connack:
+    """The answer to a CONNECT."""
+    client = mqtt.accept(connect.version)
+    client.send(connect)
+    mqtt.edge.advance(wait_s)
+    return client.expect(Connack)
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "code"),
+    [
+        ("guest", b"guest", ReasonCode.SUCCESS),
+        (None, None, ReasonCode.SUCCESS),
+        ("/:guest", b"guest", ReasonCode.SUCCESS),
+        ("guest", b"wrong", ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        ("guest", None, ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        ("nobody", b"x", ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        ("elsewhere:guest", b"guest", ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+    ],
+)
+def test_credentials(user: str | None, password: bytes | None, code: ReasonCode) -> None:
+    connect = Connect(MQTT_5, "c", user=user, password=password)
+    assert answer_to(MqttEdge(), connect, wait_s=3.1).code is code
+
+
+def test_a_wrong_password_is_answered_late() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.accept()
+    client.send(Connect(MQTT_5, "c", user="guest", password=b"wrong"))
+    mqtt.edge.advance(2.9)
+    assert client.packets() == []
+    mqtt.edge.advance(0.2)
+    assert client.expect(Connack).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+
+
+def test_nobody_comes_in_without_a_name_where_that_is_not_allowed() -> None:
+    mqtt = MqttEdge(MqttConfig(allow_anonymous=False))
+    connect = Connect(MQTT_3_1_1, "c")
+    assert answer_to(mqtt, connect, 3.1).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+
+
+def test_who_may_not_publish_his_will_is_not_let_in() -> None:
+    mqtt = MqttEdge()
+    mqtt.edge.editor.put_permission("alice", "/", Permission(".*", "^$", ".*"))
+    connect = Connect(MQTT_5, "c", user="alice", password=b"wonder", will=Will(b"w", b"x"))
+    assert answer_to(mqtt, connect).code is ReasonCode.NOT_AUTHORIZED
+    connect.will = None
+    assert answer_to(mqtt, connect).code is ReasonCode.SUCCESS
+
+
+def test_a_method_of_authentication_that_is_not_there_is_refused() -> None:
+    properties = Properties({PropertyId.AUTHENTICATION_METHOD: "SCRAM"})
+    connect = Connect(MQTT_5, "c", properties=properties)
+    assert answer_to(MqttEdge(), connect).code is ReasonCode.BAD_AUTHENTICATION_METHOD
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_a_session_that_lasts_is_there_again(version: int) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", version, clean_start=False, expiry_s=60)
+    assert not client.connack.session_present
+    client.subscribe("a", options=1)
+    client.lose()
+    publisher = mqtt.connect("p")
+    publisher.publish("a", b"while away", 1)
+    client = mqtt.connect("c", version, clean_start=False, expiry_s=60)
+    assert client.connack.session_present
+    assert client.messages() == [("a", b"while away", 1)]
+
+
+def test_a_session_is_there_without_subscriptions() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("c", clean_start=False, expiry_s=60).lose()
+    assert mqtt.connect("c", clean_start=False, expiry_s=60).connack.session_present
+
+
+def test_a_clean_start_ends_the_session_before() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    client.lose()
+    assert mqtt.queue_names == ["mqtt-subscription-cqos1"]
+    assert not mqtt.connect("c", expiry_s=60).connack.session_present
+    assert mqtt.queue_names == []
+
+
+def test_a_session_is_asked_for_no_longer_than_it_may_last() -> None:
+    mqtt = MqttEdge(MqttConfig(session_expiry_s_max=30))
+    client = mqtt.connect("c", expiry_s=60)
+    told = client.connack.properties.integer(PropertyId.SESSION_EXPIRY_INTERVAL, -1)
+    assert told == 30
+
+
+def test_the_same_client_takes_its_session_over() -> None:
+    mqtt = MqttEdge()
+    first = mqtt.connect("c", clean_start=False, expiry_s=60)
+    first.subscribe("a", options=1)
+    second = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert second.connack.session_present
+    assert first.packets() == [Disconnect(ReasonCode.SESSION_TAKEN_OVER)]
+    assert first.transport.is_lost
+    mqtt.connect("p").publish("a", b"x")
+    assert second.messages() == [("a", b"x", 0)]
+
+
+def test_who_only_may_connect_twice_in_two_virtual_hosts_is_not_asked_here() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("c")
+    assert mqtt.server.states.find(("other", "c")) is None
+    assert mqtt.server.states.find(("/", "c")) is not None

@@ -1,0 +1,130 @@
+"""Connection of MQTT: how it begins, how it ends, and what the client is told."""
+
+import pytest
+
+from fluffle.broker.base.errors import ConnectionForced
+from fluffle.broker.config.config import MqttConfig
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
+from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Pingreq, Pingresp
+from fluffle.protocol.mqtt.properties import PropertyId
+from tests.support.mqtt_edge import MqttEdge
+
+LEVEL_6 = b"\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x01c"
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_a_client_is_let_in_and_answered(version: int) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", version)
+    assert not client.connack.session_present
+    client.send(Pingreq())
+    client.expect(Pingresp)
+    assert client.connection.state == "running"
+
+
+def test_a_client_of_version_5_is_told_the_limits() -> None:
+    mqtt = MqttEdge(MqttConfig(receive_max=7, topic_alias_max=3, keep_alive_s_max=60))
+    told = mqtt.connect("c").connack.properties.values
+    assert told[PropertyId.RECEIVE_MAXIMUM] == 7
+    assert told[PropertyId.TOPIC_ALIAS_MAXIMUM] == 3
+    assert told[PropertyId.SERVER_KEEP_ALIVE] == 60
+    assert PropertyId.MAXIMUM_QOS not in told
+
+
+def test_a_client_without_a_name_is_given_one() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("")
+    name = client.connack.properties.text(PropertyId.ASSIGNED_CLIENT_IDENTIFIER)
+    assert name is not None
+    assert mqtt.server.states.find(("/", name)) is not None
+
+
+def test_a_version_that_is_not_known_is_answered_as_all_understand() -> None:
+    client = MqttEdge().accept(MQTT_3_1_1)
+    client.send(LEVEL_6)
+    assert client.transport.writes == [b"\x20\x02\x00\x01"]
+    assert client.transport.is_lost
+
+
+@pytest.mark.parametrize("data", [b"AMQP\x00\x00\x09\x01", b"\xc0\x00", b"\x10\x00", b"\x00"])
+def test_what_is_no_connect_is_not_answered(data: bytes) -> None:
+    client = MqttEdge().accept()
+    client.send(data)
+    assert client.transport.writes == []
+    assert client.transport.is_lost
+
+
+@pytest.mark.parametrize(
+    ("version", "answer"), [(MQTT_5, [Disconnect(ReasonCode.PROTOCOL_ERROR)]), (MQTT_3_1_1, [])]
+)
+def test_only_version_5_is_told_why_it_ends(version: int, answer: list[Disconnect]) -> None:
+    client = MqttEdge().connect("c", version)
+    client.send(Connect(version, "c"))
+    assert client.packets() == answer
+    assert client.transport.is_lost
+
+
+def test_a_silent_client_ends_after_one_and_a_half_intervals() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", keep_alive_s=10)
+    mqtt.edge.advance(9)
+    client.send(Pingreq())
+    client.expect(Pingresp)
+    mqtt.edge.advance(14)
+    assert client.packets() == []
+    mqtt.edge.advance(7)
+    assert client.packets() == [Disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)]
+    assert client.transport.is_lost
+
+
+def test_a_client_that_says_nothing_is_hung_up_on_in_time() -> None:
+    mqtt = MqttEdge(MqttConfig(login_timeout_ms=2_000))
+    client = mqtt.accept()
+    mqtt.edge.advance(2.1)
+    assert client.transport.is_lost
+
+
+def test_who_is_closed_by_others_is_told_that() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.connection.fail(ConnectionForced("closed via management"))
+    mqtt.edge.run()
+    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+
+
+def test_a_bug_ends_one_connection_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    mqtt = MqttEdge()
+    client, other = mqtt.connect("c"), mqtt.connect("d")
+    client.connection.give_up(ValueError("a bug"))
+    mqtt.edge.run()
+    assert client.packets() == [Disconnect(ReasonCode.UNSPECIFIED_ERROR)]
+    assert "a handler failed" in caplog.text
+    other.send(Pingreq())
+    other.expect(Pingresp)
+
+
+def test_nothing_is_left_of_a_connection_that_has_ended() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", keep_alive_s=10)
+    client.subscribe("a", options=1)
+    client.lose()
+    assert mqtt.queue_names == []
+    assert len(mqtt.server.states) == len(mqtt.server.connected) == 0
+    assert len(mqtt.edge.services.connections) == 0
+    assert mqtt.edge.scheduler.timer_count == 0
+
+
+def test_what_a_client_sends_with_its_connect_is_acted_on_behind_it() -> None:
+    client = MqttEdge().accept()
+    connect = Connect(MQTT_5, "c", user="guest", password=b"guest")
+    client.send(connect, Pingreq())
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    client.expect(Pingresp)
+
+
+def test_a_client_leaves() -> None:
+    client = MqttEdge().connect("c")
+    client.send(Disconnect(), Pingreq())
+    assert client.packets() == []
+    assert client.transport.is_lost
+    assert client.connection.close_reason == "disconnected by client: SUCCESS"

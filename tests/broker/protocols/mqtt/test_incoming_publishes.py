@@ -1,0 +1,137 @@
+"""Messages of an MQTT client: when they are answered, and that they are taken once."""
+
+import pytest
+
+from fluffle.broker.access.users import Permission
+from fluffle.broker.config.config import MqttConfig
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
+from fluffle.protocol.mqtt.packets import Disconnect, Publish
+from tests.support.mqtt_edge import MqttClient, MqttEdge
+
+PUBACK, PUBREC, PUBREL, PUBCOMP = (
+    PacketType.PUBACK,
+    PacketType.PUBREC,
+    PacketType.PUBREL,
+    PacketType.PUBCOMP,
+)
+OK = ReasonCode.SUCCESS
+
+
+def subscribed(mqtt: MqttEdge, *filters: str, options: int = 2) -> MqttClient:
+    """A client that hears what is published to these topics."""
+    client = mqtt.connect("subscriber")
+    client.subscribe(*filters, options=options)
+    return client
+
+
+def test_a_message_of_qos_1_is_answered_and_of_qos_0_is_not() -> None:
+    mqtt = MqttEdge()
+    subscriber, client = subscribed(mqtt, "#"), mqtt.connect("c")
+    client.publish("a", b"0")
+    assert client.packets() == []
+    packet_id = client.publish("a", b"1", 1)
+    assert client.acks() == [(PUBACK, packet_id, OK)]
+    assert subscriber.messages() == [("a", b"0", 0), ("a", b"1", 1)]
+
+
+def test_version_5_hears_that_nobody_has_got_a_message() -> None:
+    mqtt = MqttEdge()
+    five, three = mqtt.connect("c"), mqtt.connect("d", MQTT_3_1_1)
+    assert five.publish("a", b"", 1) == 1
+    assert five.acks() == [(PUBACK, 1, ReasonCode.NO_MATCHING_SUBSCRIBERS)]
+    three.publish("a", b"", 1)
+    assert three.acks() == [(PUBACK, 1, OK)]
+
+
+def test_a_message_of_qos_2_is_taken_once() -> None:
+    mqtt = MqttEdge()
+    subscriber, client = subscribed(mqtt, "#"), mqtt.connect("c")
+    packet = Publish(b"a", b"once", 2, packet_id=7)
+    client.send(packet)
+    packet.dup = True
+    client.send(packet, packet)
+    assert client.acks() == [(PUBREC, 7, OK)] * 3
+    client.answer(PUBREL, 7)
+    assert client.acks() == [(PUBCOMP, 7, OK)]
+    assert subscriber.messages() == [("a", b"once", 2)]
+    client.send(packet)
+    assert subscriber.messages() == [("a", b"once", 2)]
+
+
+def test_a_message_of_qos_2_that_comes_again_after_a_reconnection_is_taken_once() -> None:
+    mqtt = MqttEdge()
+    subscriber = subscribed(mqtt, "#")
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    client.send(Publish(b"a", b"once", 2, packet_id=7))
+    client.lose()
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    client.send(Publish(b"a", b"once", 2, dup=True, packet_id=7))
+    assert client.acks() == [(PUBREC, 7, OK)]
+    client.answer(PUBREL, 7)
+    assert client.acks() == [(PUBCOMP, 7, OK)]
+    assert subscriber.messages() == [("a", b"once", 2)]
+
+
+@pytest.mark.parametrize(
+    ("version", "code"), [(MQTT_5, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND), (MQTT_3_1_1, OK)]
+)
+def test_a_release_of_nothing_is_answered(version: int, code: ReasonCode) -> None:
+    client = MqttEdge().connect("c", version)
+    client.answer(PUBREL, 9)
+    assert client.acks() == [(PUBCOMP, 9, code)]
+
+
+def test_answers_come_in_the_order_of_the_messages() -> None:
+    mqtt = MqttEdge()
+    subscribed(mqtt, "#")
+    client = mqtt.connect("c")
+    packets = [
+        Publish(b"a" if packet_id % 3 else b"b", b"", 1 + packet_id % 2, packet_id=packet_id)
+        for packet_id in range(1, 30)
+    ]
+    client.send(*packets)
+    acks = client.acks()
+    assert [packet_id for _kind, packet_id, _code in acks] == list(range(1, 30))
+    assert {kind for kind, packet_id, _ in acks if packet_id % 2} == {PUBREC}
+
+
+def test_more_than_may_be_under_way_ends_version_5() -> None:
+    mqtt = MqttEdge(MqttConfig(receive_max=3))
+    client = mqtt.connect("c")
+    client.send(*(Publish(b"a", b"", 2, packet_id=packet_id) for packet_id in range(1, 5)))
+    assert client.packets()[-1] == Disconnect(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
+
+
+def forbid_writing(mqtt: MqttEdge) -> None:
+    mqtt.edge.editor.put_permission("guest", "/", Permission(".*", "^mqtt", ".*"))
+    mqtt.edge.run()
+
+
+def test_who_may_not_publish_is_told_so_and_stays() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    forbid_writing(mqtt)
+    client.publish("a", b"", 0)
+    assert client.packets() == []
+    client.publish("a", b"", 1)
+    client.publish("a", b"", 2)
+    refused = ReasonCode.NOT_AUTHORIZED
+    assert client.acks() == [(PUBACK, 1, refused), (PUBREC, 2, refused)]
+    assert not client.transport.is_lost
+
+
+def test_who_may_not_publish_is_disconnected_where_that_is_wanted() -> None:
+    mqtt = MqttEdge(MqttConfig(disconnect_on_unauthorized=True))
+    client = mqtt.connect("c")
+    forbid_writing(mqtt)
+    client.publish("a", b"", 0)
+    assert client.packets() == [Disconnect(ReasonCode.NOT_AUTHORIZED)]
+
+
+def test_topics_are_exact_between_clients_of_mqtt() -> None:
+    mqtt = MqttEdge()
+    subscriber = subscribed(mqtt, "a.b", "+/c", options=0)
+    client = mqtt.connect("c")
+    for topic in ("a.b", "a/b", "x.y/c", "x/y/c"):
+        client.publish(topic, topic.encode())
+    assert [topic for topic, _, _ in subscriber.messages()] == ["a.b", "x.y/c"]

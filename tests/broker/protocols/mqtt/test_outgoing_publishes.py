@@ -1,0 +1,153 @@
+"""Messages on their way to an MQTT client: QoS, identifiers, windows, and what comes again."""
+
+import pytest
+
+from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.protocols.mqtt.outgoing_publishes import runs_of
+from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL
+from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
+from fluffle.protocol.mqtt.events import Acks, Publishes
+from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, decode_properties
+from tests.support.mqtt_edge import MqttClient, MqttEdge
+
+
+def runs(client: MqttClient) -> list[Publishes]:
+    """Take everything, which must be messages."""
+    came = client.packets()
+    assert all(isinstance(each, Publishes) for each in came), came
+    return [each for each in came if isinstance(each, Publishes)]
+
+
+def ids(client: MqttClient) -> list[int]:
+    return [packet_id for run in runs(client) for packet_id in run.packet_ids]
+
+
+@pytest.mark.parametrize("granted", [0, 1, 2])
+@pytest.mark.parametrize("published", [0, 1, 2])
+def test_the_lower_qos_is_delivered(published: int, granted: int) -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=granted)
+    publisher.publish("a", b"x", published)
+    assert client.messages() == [("a", b"x", min(published, granted))]
+
+
+def test_no_more_is_sent_than_the_window_of_the_client_has_room_for() -> None:
+    mqtt = MqttEdge(MqttConfig(prefetch=3))
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=2)
+    for qos in (1, 2, 1, 2, 1):
+        publisher.publish("a", b"x", qos)
+    assert ids(client) == [1, 2, 3]
+    client.answer(PacketType.PUBACK, 1)
+    assert ids(client) == [4]
+    client.answer(PacketType.PUBREC, 2)
+    assert client.acks() == [(PacketType.PUBREL, 2, ReasonCode.SUCCESS)]
+    client.answer(PacketType.PUBCOMP, 2)
+    assert ids(client) == [5]
+
+
+def test_what_was_not_acknowledged_comes_again_with_its_identifier() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    client.subscribe("a", options=2)
+    publisher = mqtt.connect("p")
+    for number, qos in enumerate((1, 2, 1, 2)):
+        publisher.publish("a", b"%d" % number, qos)
+    assert ids(client) == [1, 2, 3, 4]
+    client.answer(PacketType.PUBACK, 1)
+    client.answer(PacketType.PUBREC, 2)
+    client.lose()
+    publisher.publish("a", b"new", 1)
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    came = client.packets()
+    assert isinstance(came[0], Acks)
+    assert (came[0].kind, [*came[0].packet_ids]) == (PacketType.PUBREL, [2])
+    messages = [each for each in came if isinstance(each, Publishes)]
+    assert [(run.payloads, [*run.packet_ids], run.dup) for run in messages] == [
+        ([b"2"], [3], True),
+        ([b"3"], [4], True),
+        ([b"new"], [5], False),
+    ]
+    client.answer(PacketType.PUBCOMP, 2)
+    client.answer(PacketType.PUBACK, 3, 5)
+    client.answer(PacketType.PUBREC, 4)
+    client.answer(PacketType.PUBCOMP, 4)
+    client.packets()
+    assert mqtt.edge.vhost.queues["mqtt-subscription-cqos1"].in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("qos", "answer"),
+    [(1, PacketType.PUBREC), (2, PacketType.PUBACK), (2, PacketType.PUBCOMP)],
+)
+def test_an_answer_that_belongs_to_the_other_qos_ends_the_connection(
+    qos: int, answer: PacketType
+) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.subscribe("a", options=2)
+    mqtt.connect("p").publish("a", b"x", qos)
+    client.answer(answer, *ids(client))
+    assert client.packets() == [Disconnect(ReasonCode.PROTOCOL_ERROR)]
+
+
+def test_answers_to_nothing_are_passed_over() -> None:
+    client = MqttEdge().connect("c")
+    client.answer(PacketType.PUBACK, 9)
+    client.answer(PacketType.PUBCOMP, 9)
+    assert client.packets() == []
+    client.answer(PacketType.PUBREC, 9)
+    assert client.packets() == [Ack(PacketType.PUBREL, 9, ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)]
+
+
+def test_a_message_that_is_refused_is_not_sent_again() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.subscribe("a", options=1)
+    mqtt.connect("p").publish("a", b"x", 1)
+    refusal = Ack(PacketType.PUBACK, ids(client)[0], ReasonCode.PAYLOAD_FORMAT_INVALID)
+    client.send(refusal)
+    assert mqtt.edge.vhost.queues["mqtt-subscription-cqos1"].ready_count == 0
+    assert mqtt.edge.vhost.queues["mqtt-subscription-cqos1"].in_flight == 0
+
+
+def test_overlapping_filters_give_one_copy_with_all_identifiers() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.subscribe("a/+", options=0, identifier=1)
+    client.subscribe("a/#", options=2, identifier=2)
+    client.subscribe("a/b", options=1, identifier=3)
+    mqtt.connect("p").publish("a/b", b"x", 2)
+    (run,) = runs(client)
+    assert run.qos == 2
+    assert decode_properties(run.properties).subscription_ids == [1, 2, 3]
+
+
+def test_no_local_keeps_a_client_from_its_own_messages() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.subscribe("a", options=1 | NO_LOCAL)
+    client.publish("a", b"own")
+    mqtt.connect("p").publish("a", b"other")
+    assert client.messages() == [("a", b"other", 0)]
+
+
+def test_a_message_that_is_too_large_for_the_client_is_left_out() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.accept()
+    properties = Properties({PropertyId.MAXIMUM_PACKET_SIZE: 100})
+    client.send(Connect(MQTT_5, "c", properties=properties))
+    client.expect(Connack)
+    client.subscribe("a", options=1)
+    publisher = mqtt.connect("p")
+    publisher.publish("a", b"x" * 100, 1)
+    publisher.publish("a", b"small", 1)
+    assert client.messages() == [("a", b"small", 1)]
+    assert mqtt.edge.vhost.queues["mqtt-subscription-cqos1"].in_flight == 1
+
+
+def test_numbers_in_order_are_runs() -> None:
+    assert runs_of([1, 2, 3, 7, 9, 10]) == [(1, 3), (7, 7), (9, 10)]
+    assert runs_of([]) == []

@@ -1,0 +1,110 @@
+"""Retained messages: what is kept, and who is sent it when."""
+
+from fluffle.broker.config.config import MqttConfig
+from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
+from fluffle.protocol.mqtt.events import Publishes
+from fluffle.protocol.mqtt.packets import Disconnect
+from fluffle.protocol.mqtt.properties import decode_properties
+from tests.support.mqtt_edge import MqttClient, MqttEdge
+
+IF_NEW, NEVER = 1 << 4, 2 << 4
+
+
+def retained(client: MqttClient) -> list[tuple[bytes, int, bool]]:
+    """Take everything, which must be messages: payload, QoS and RETAIN."""
+    found: list[tuple[bytes, int, bool]] = []
+    for run in client.packets():
+        assert isinstance(run, Publishes), run
+        found += [(payload, run.qos, run.retain) for payload in run.payloads]
+    return found
+
+
+def test_the_last_message_of_each_topic_is_sent_to_new_subscriptions() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    for number, qos in enumerate((0, 1, 2)):
+        publisher.publish(f"a/{qos}", b"old", qos, retain=True)
+        publisher.publish(f"a/{qos}", b"%d" % number, qos, retain=True)
+    client = mqtt.connect("c")
+    client.subscribe("a/#", options=2)
+    assert retained(client) == [(b"0", 0, True), (b"1", 1, True), (b"2", 2, True)]
+    client.subscribe("a/2", options=1)
+    assert retained(client) == [(b"2", 1, True)]
+
+
+def test_an_empty_message_removes_what_was_kept() -> None:
+    mqtt = MqttEdge()
+    publisher, live = mqtt.connect("p"), mqtt.connect("live")
+    live.subscribe("a", options=0)
+    publisher.publish("a", b"x", 1, retain=True)
+    publisher.publish("a", b"", 1, retain=True)
+    assert retained(live) == [(b"x", 0, False), (b"", 0, False)]
+    client = mqtt.connect("c")
+    client.subscribe("a", options=0)
+    assert client.packets() == []
+
+
+def test_a_subscription_says_whether_it_wants_them() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("p").publish("a", b"x", retain=True)
+    client = mqtt.connect("c")
+    client.subscribe("a", options=NEVER)
+    assert client.packets() == []
+    client.subscribe("a", options=IF_NEW)
+    assert client.packets() == []
+    client.unsubscribe("a")
+    client.subscribe("a", options=IF_NEW)
+    assert retained(client) == [(b"x", 0, True)]
+
+
+def test_they_come_with_the_identifier_of_their_subscription() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("p").publish("a", b"x", retain=True)
+    client = mqtt.connect("c")
+    client.subscribe("#", options=NEVER, identifier=3)
+    client.subscribe("a", options=0, identifier=4)
+    (run,) = client.packets()
+    assert isinstance(run, Publishes)
+    assert decode_properties(run.properties).subscription_ids == [4]
+
+
+def test_many_are_sent_as_the_client_acknowledges_them() -> None:
+    mqtt = MqttEdge(MqttConfig(prefetch=10))
+    publisher = mqtt.connect("p")
+    for number in range(90):
+        publisher.publish(f"a/{number}", b"x", 1, retain=True)
+    publisher.packets()
+    client = mqtt.connect("c")
+    client.subscribe("a/+", options=1)
+    count = 0
+    while came := client.packets():
+        runs = [run for run in came if isinstance(run, Publishes)]
+        ids = [packet_id for run in runs for packet_id in run.packet_ids]
+        assert len(ids) <= 10
+        count += len(ids)
+        client.answer(PacketType.PUBACK, *ids)
+    assert count == 90
+
+
+def test_one_that_was_not_acknowledged_comes_again() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("p").publish("a", b"x", 1, retain=True)
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    (first,) = client.packets()
+    client.lose()
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    (again,) = client.packets()
+    assert isinstance(first, Publishes)
+    assert isinstance(again, Publishes)
+    assert (again.packet_ids, again.payloads, again.dup) == (first.packet_ids, [b"x"], True)
+    client.answer(PacketType.PUBACK, *again.packet_ids)
+    client.lose()
+    assert mqtt.connect("c", clean_start=False, expiry_s=60).packets() == []
+
+
+def test_nothing_is_retained_where_that_is_switched_off() -> None:
+    mqtt = MqttEdge(MqttConfig(retained=False))
+    client = mqtt.connect("c")
+    client.publish("a", b"x", 1, retain=True)
+    assert client.packets() == [Disconnect(ReasonCode.RETAIN_NOT_SUPPORTED)]

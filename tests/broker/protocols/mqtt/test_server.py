@@ -1,0 +1,48 @@
+"""MQTT server of a node: sessions that wait for their clients, and end in time."""
+
+from fluffle.protocol.mqtt.packets import Disconnect
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from tests.support.mqtt_edge import MqttEdge
+
+
+def test_a_session_ends_when_its_client_has_been_away_for_long_enough() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    mqtt.edge.advance(120)
+    assert mqtt.queue_names == ["mqtt-subscription-cqos1"]
+    client.lose()
+    mqtt.edge.advance(59)
+    assert len(mqtt.server.states) == 1
+    mqtt.edge.advance(2)
+    assert len(mqtt.server.states) == 0
+    assert mqtt.queue_names == []
+    assert not mqtt.connect("c", clean_start=False, expiry_s=60).connack.session_present
+
+
+def test_who_comes_back_has_all_his_time_again() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("c", expiry_s=60).lose()
+    mqtt.edge.advance(50)
+    mqtt.connect("c", clean_start=False, expiry_s=60).lose()
+    mqtt.edge.advance(50)
+    assert mqtt.connect("c", clean_start=False, expiry_s=60).connack.session_present
+
+
+def test_a_client_may_end_its_session_when_it_leaves() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    properties = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 0})
+    client.send(Disconnect(properties=properties))
+    assert mqtt.queue_names == []
+    assert not mqtt.connect("c", clean_start=False).connack.session_present
+
+
+def test_the_wish_of_a_client_that_has_no_session_to_keep_is_refused() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    properties = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 60})
+    client.send(Disconnect(properties=properties))
+    assert [type(each) for each in client.packets()] == [Disconnect]
+    assert len(mqtt.server.states) == 0

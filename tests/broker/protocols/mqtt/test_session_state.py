@@ -1,0 +1,100 @@
+"""Session state: subscriptions by topic, and packet identifiers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fluffle.broker.protocols.mqtt.session_state import (
+    NO_LOCAL,
+    PACKET_ID_MAX,
+    RETAIN_AS_PUBLISHED,
+    PacketIds,
+    SessionState,
+    SessionStates,
+    TopicSubscription,
+)
+
+
+def state_with(*subscriptions: TopicSubscription) -> SessionState:
+    state = SessionState(("/", "c"))
+    for subscription in subscriptions:
+        state.subscribe(subscription)
+    return state
+
+
+def test_the_largest_qos_and_all_identifiers_of_what_matches_apply() -> None:
+    state = state_with(
+        TopicSubscription("a/#", 1, 7),
+        TopicSubscription("a/b", RETAIN_AS_PUBLISHED, 3),
+        TopicSubscription("x", 2, 9),
+    )
+    match = state.match("a/b", is_own=False)
+    assert match == (1, True, (3, 7), False)
+    assert state.match("a", is_own=False) == (1, False, (7,), False)
+    assert state.match("b", is_own=False).qos == -1
+
+
+def test_no_local_is_for_messages_of_the_same_client() -> None:
+    state = state_with(TopicSubscription("a", NO_LOCAL | 1), TopicSubscription("b", 0))
+    assert state.match("a", is_own=False).qos == 1
+    assert state.match("a", is_own=True).is_all_excluded
+    assert not state.match("b", is_own=True).is_all_excluded
+    assert not state.match("c", is_own=True).is_all_excluded
+
+
+def test_what_was_remembered_of_topics_is_forgotten_when_subscriptions_change() -> None:
+    state = state_with(TopicSubscription("a", 0))
+    assert state.match("a", is_own=False).qos == 0
+    state.subscribe(TopicSubscription("a", 2))
+    assert state.match("a", is_own=False).qos == 2
+    state.unsubscribe("a")
+    assert state.match("a", is_own=False).qos == -1
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.booleans()), max_size=40))
+def test_no_identifier_is_given_twice_while_it_is_in_use(
+    requests: list[tuple[int, bool]],
+) -> None:
+    packet_ids, in_use = PacketIds(), list[int]()
+    for count, is_freed in requests:
+        taken = list(packet_ids.take(count))
+        assert len(set(taken)) == count
+        assert not {*taken} & {*in_use}
+        assert all(1 <= packet_id <= PACKET_ID_MAX for packet_id in taken)
+        in_use += taken
+        if is_freed:
+            packet_ids.free(in_use[: count // 2])
+            del in_use[: count // 2]
+    assert packet_ids.used == {*in_use}
+
+
+def test_identifiers_begin_again_behind_the_last() -> None:
+    packet_ids = PacketIds()
+    assert packet_ids.take(PACKET_ID_MAX - 1) == range(1, PACKET_ID_MAX)
+    packet_ids.free((1, 2, 5))
+    assert list(packet_ids.take(3)) == [PACKET_ID_MAX, 1, 2]
+    assert list(packet_ids.take(1)) == [5]
+    with pytest.raises(AssertionError, match="identifiers"):
+        packet_ids.take(1)
+
+
+def test_what_was_not_finished_is_sent_under_the_same_identifier() -> None:
+    state = SessionState(("/", "c"))
+    first, second = state.packet_ids.take(2)
+    state.keep_unfinished("q", {10: first, 11: second})
+    assert state.take_unfinished("q", 10) == first
+    assert state.take_unfinished("q", 10) is None
+    assert state.take_unfinished("other", 11) is None
+    state.drop_unfinished("q")
+    assert state.take_unfinished("q", 11) is None
+    assert state.packet_ids.used == {first}
+
+
+def test_a_state_that_was_ended_does_not_end_the_one_in_its_place() -> None:
+    states = SessionStates()
+    before = states.open(("/", "c"))
+    states.end(before)
+    after = states.open(("/", "c"))
+    assert after is not before
+    states.end(before)
+    assert states.find(("/", "c")) is after

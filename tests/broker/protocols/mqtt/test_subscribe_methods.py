@@ -1,0 +1,91 @@
+"""SUBSCRIBE and UNSUBSCRIBE: queues, bindings, and the answer to each filter."""
+
+import pytest
+
+from fluffle.broker.access.users import TopicPermission
+from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
+from tests.support.mqtt_edge import MqttEdge
+
+QOS_0, QOS_1 = "mqtt-subscription-cqos0", "mqtt-subscription-cqos1"
+
+
+def bound(mqtt: MqttEdge, queue: str) -> list[str]:
+    """Routing keys under which a queue is bound to the exchange of MQTT."""
+    bindings = mqtt.edge.vhost.topology.bindings_to(DestinationKind.QUEUE, queue)
+    assert {each.source for each in bindings} <= {"amq.topic"}
+    return sorted(each.routing_key for each in bindings)
+
+
+def test_each_filter_has_its_answer() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    codes = client.subscribe("a/+", "a#", "#/a", "", "$share/g", "x/#", options=2)
+    invalid = ReasonCode.TOPIC_FILTER_INVALID
+    granted = ReasonCode.GRANTED_QOS_2
+    assert codes == [granted, invalid, invalid, invalid, invalid, granted]
+    assert bound(mqtt, QOS_1) == ["a.*", "x.#"]
+    assert mqtt.queue_names == [QOS_1]
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_queues_are_as_with_rabbitmq(version: int) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", version)
+    client.subscribe("a", options=0)
+    client.subscribe("b", options=1)
+    specs = {name: mqtt.edge.vhost.queues[name].spec for name in (QOS_0, QOS_1)}
+    assert specs[QOS_0].queue_type.shown == "rabbit_mqtt_qos0_queue"
+    assert specs[QOS_1].queue_type.shown == "classic"
+    assert client.connection.session is not None
+    assert mqtt.edge.vhost.queues[QOS_1].owner == client.connection.session.owner
+
+
+def test_queues_of_a_session_that_lasts_expire_with_it() -> None:
+    mqtt = MqttEdge(MqttConfig())
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=0)
+    queue = mqtt.edge.vhost.queues[QOS_0]
+    assert queue.owner is None
+    assert queue.spec.arguments == {"x-expires": ("l", 60_000)}
+    assert queue.spec.queue_type.shown == "classic"
+
+
+def test_the_same_filter_has_one_subscription_with_its_last_options() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", options=0)
+    client.subscribe("a", options=1)
+    assert (bound(mqtt, QOS_0), bound(mqtt, QOS_1)) == ([], ["a"])
+    publisher.publish("a", b"x", 1)
+    assert client.messages() == [("a", b"x", 1)]
+    client.subscribe("a", options=0)
+    assert (bound(mqtt, QOS_0), bound(mqtt, QOS_1)) == (["a"], [])
+    publisher.publish("a", b"y", 1)
+    assert client.messages() == [("a", b"y", 0)]
+
+
+def test_what_is_unsubscribed_is_not_delivered_any_more() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("a", "b", options=1)
+    assert client.unsubscribe("a", "a", "x", "x#") == [
+        ReasonCode.SUCCESS,
+        ReasonCode.NO_SUBSCRIPTION_EXISTED,
+        ReasonCode.NO_SUBSCRIPTION_EXISTED,
+        ReasonCode.TOPIC_FILTER_INVALID,
+    ]
+    publisher.publish("a", b"x")
+    publisher.publish("b", b"y")
+    assert client.messages() == [("b", b"y", 0)]
+
+
+def test_a_filter_that_may_not_be_read_is_refused_and_the_others_are_not() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    permission = TopicPermission(write=".*", read="^news[.]")
+    mqtt.edge.editor.put_topic_permission("guest", "/", "amq.topic", permission)
+    codes = client.subscribe("news/a", "secret", options=1)
+    assert codes == [ReasonCode.GRANTED_QOS_1, ReasonCode.NOT_AUTHORIZED]
+    assert bound(mqtt, QOS_1) == ["news.a"]

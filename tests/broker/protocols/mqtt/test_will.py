@@ -1,0 +1,103 @@
+"""Wills: when they are published, and when they are not."""
+
+import pytest
+
+from fluffle.broker.access.users import Permission
+from fluffle.protocol.mqtt.codes import ReasonCode
+from fluffle.protocol.mqtt.packets import Connect, Disconnect, Will
+from tests.support.mqtt_edge import MqttClient, MqttEdge
+
+WILL = Will(b"w", b"gone", 1)
+LATE = Will(b"w", b"gone", 1, delay_s=30)
+
+
+def watched(mqtt: MqttEdge) -> MqttClient:
+    watcher = mqtt.connect("watcher")
+    watcher.subscribe("w", options=1)
+    return watcher
+
+
+def test_a_connection_that_is_cut_publishes_its_will() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", will=WILL).lose()
+    assert watcher.messages() == [("w", b"gone", 1)]
+
+
+@pytest.mark.parametrize(
+    ("code", "messages"),
+    [
+        (ReasonCode.SUCCESS, []),
+        (ReasonCode.DISCONNECT_WITH_WILL, [("w", b"gone", 1)]),
+        (ReasonCode.UNSPECIFIED_ERROR, [("w", b"gone", 1)]),
+    ],
+)
+def test_who_leaves_says_whether_it_is(
+    code: ReasonCode, messages: list[tuple[str, bytes, int]]
+) -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", will=WILL).send(Disconnect(code))
+    assert watcher.messages() == messages
+
+
+def test_an_error_of_the_client_publishes_it() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", will=WILL).send(Connect(5, "c"))
+    assert watcher.messages() == [("w", b"gone", 1)]
+
+
+def test_a_will_waits_for_its_time() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", will=LATE, expiry_s=60).lose()
+    mqtt.edge.advance(29)
+    assert watcher.messages() == []
+    mqtt.edge.advance(2)
+    assert watcher.messages() == [("w", b"gone", 1)]
+    assert len(mqtt.server.wills) == 0
+
+
+def test_a_will_waits_no_longer_than_the_session_lasts() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", will=LATE, expiry_s=10).lose()
+    mqtt.edge.advance(11)
+    assert watcher.messages() == [("w", b"gone", 1)]
+
+
+def test_who_comes_back_to_the_session_calls_it_off() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", will=LATE, expiry_s=60).lose()
+    mqtt.connect("c", clean_start=False, expiry_s=60)
+    mqtt.edge.advance(61)
+    assert watcher.messages() == []
+
+
+def test_a_clean_start_ends_the_session_and_so_publishes_it() -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    mqtt.connect("c", will=LATE, expiry_s=60).lose()
+    mqtt.connect("c", expiry_s=60)
+    assert watcher.messages() == [("w", b"gone", 1)]
+
+
+def test_a_will_that_may_not_be_published_any_more_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mqtt = MqttEdge()
+    watcher = watched(mqtt)
+    client = mqtt.connect("c", will=WILL)
+    mqtt.edge.editor.put_permission("guest", "/", Permission(".*", "^mqtt", ".*"))
+    client.lose()
+    assert watcher.messages() == []
+    assert "will_refused" in caplog.text
+
+
+def test_a_will_is_retained_if_it_says_so() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("c", will=Will(b"w", b"gone", retain=True)).lose()
+    watcher = watched(mqtt)
+    assert watcher.messages() == [("w", b"gone", 0)]
