@@ -14,7 +14,7 @@ from benchmarks.client import broker_version
 from benchmarks.clusters import LAUNCHERS
 from benchmarks.machine import placements
 from benchmarks.measurement import Measurement
-from benchmarks.micro import edge, hot, queue, replicated, streams
+from benchmarks.micro import edge, hot, mqtt, queue, replicated, streams
 from benchmarks.plot import WIDTH_PX, Scale
 from benchmarks.results import Comparison, Conditions, Run
 from benchmarks.scenarios import DURABLE, SUITES, TRANSIENT, Suite
@@ -311,7 +311,7 @@ def test_a_process_with_a_broker_inside_is_measured() -> None:
 
 
 @pytest.mark.slow("a benchmark measures for seconds")
-@pytest.mark.parametrize("part", [edge, hot, queue, replicated, streams])
+@pytest.mark.parametrize("part", [edge, hot, mqtt, queue, replicated, streams])
 def test_every_small_figure_can_be_measured(
     part: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

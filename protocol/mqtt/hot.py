@@ -156,26 +156,33 @@ def cutter(head_bytes: int, id_bytes: int, properties_bytes: int, payload_bytes:
 
 
 def scan_acks(buffer: bytes, start: int) -> Sequence[int]:
-    """Return the identifiers of the run of equal acknowledgements without a code at `start`.
+    """Return the identifiers of the run of equal acknowledgements of success at `start`.
 
-    Empty if there is none that is whole, or its identifier is 0.
+    Their body is an identifier, and behind it zeros at most: the code, and the length of no
+    properties.  Empty if there is none that is whole, or its identifier is 0.
     """
     ids = array("H")
     head = buffer[start : start + 2]
+    packet_bytes = 2 + head[1]
+    wanted = head + bytes(packet_bytes - 2)
+    places = (0, 1, *range(ACK_BYTES, packet_bytes))
     position, most = start, ALIKE_MIN
-    while some := min(most, (len(buffer) - position) // ACK_BYTES):
-        chunk = buffer[position : position + some * ACK_BYTES]
+    while some := min(most, (len(buffer) - position) // packet_bytes):
+        chunk = buffer[position : position + some * packet_bytes]
         alike = some
-        if chunk[::4] != head[:1] * some or chunk[1::4] != head[1:] * some:
-            places = range(0, len(chunk), ACK_BYTES)
-            alike = next(at for at, place in enumerate(places) if chunk[place : place + 2] != head)
-        found = array("H", chunk[: alike * ACK_BYTES])[1::2]
-        if (zero := chunk.find(head + ID_ZERO, 0, alike * ACK_BYTES)) >= 0:
-            alike = zero // ACK_BYTES
-        ids += found[:alike]
+        for at in places:
+            found = chunk[at::packet_bytes]
+            if found != wanted[at : at + 1] * some:
+                alike = min(alike, next(n for n, octet in enumerate(found) if octet != wanted[at]))
+        numbers = bytearray(2 * some)
+        numbers[::2], numbers[1::2] = chunk[2::packet_bytes], chunk[3::packet_bytes]
+        read = array("H", bytes(numbers))[:alike]
+        if ID_ZERO in numbers and 0 in read:
+            alike = read.index(0)
+        ids += read[:alike]
         if alike < some:
             break
-        position += some * ACK_BYTES
+        position += some * packet_bytes
         most = 2 * most
     if OUT_OF_ORDER:
         ids.byteswap()

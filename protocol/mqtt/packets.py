@@ -300,19 +300,24 @@ def read_will(body: bytes, offset: int, flags: int, version: int) -> tuple[Will,
     return Will(topic, payload, qos, retain, delay_s, raw), offset
 
 
-def decode_connack(body: bytes, _kind: PacketType, version: int) -> Connack:
+def decode_connack(body: bytes, kind: PacketType, version: int) -> Connack:
     acknowledge_flags, offset = read_u8(body, 0)
     if acknowledge_flags > 1:
         raise malformed("reserved flags of CONNACK are set")
     number, offset = read_u8(body, offset)
-    if version < MQTT_5:
+    properties = Properties()
+    if version >= MQTT_5:
+        code = reason_code(number)
+        properties = rest_properties(body, offset, kind)
+    else:
         check_end(body, offset)
-        code = CODES_OF_RETURN_CODES.get(number)
-        if code is None:
+        if number not in CODES_OF_RETURN_CODES:
             raise malformed(f"return code {number}")
-        return Connack(code, bool(acknowledge_flags))
-    properties = rest_properties(body, offset, PacketType.CONNACK)
-    return Connack(reason_code(number), bool(acknowledge_flags), properties)
+        code = CODES_OF_RETURN_CODES[number]
+    if code and acknowledge_flags:
+        raise protocol_error("a session is present where the client is refused")
+    is_present = acknowledge_flags == 1 and version != MQTT_3_1
+    return Connack(code, is_present, properties)
 
 
 CODES_OF_RETURN_CODES = {
@@ -373,6 +378,8 @@ def decode_suback(body: bytes, _kind: PacketType, version: int) -> Suback:
     codes = list(map(reason_code, body[offset:]))
     if not codes:
         raise protocol_error("SUBACK without a code")
+    if version < MQTT_5 and any(code.is_error and code != FAILURE for code in codes):
+        raise malformed("SUBACK with a code of MQTT 5.0")
     return Suback(packet_id, codes, properties)
 
 

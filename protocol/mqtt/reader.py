@@ -25,13 +25,14 @@ from fluffle.protocol.mqtt.codes import (
     protocol_error,
 )
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
-from fluffle.protocol.mqtt.hot import ACK_BYTES, measure_body, scan_acks, scan_publishes
+from fluffle.protocol.mqtt.hot import measure_body, scan_acks, scan_publishes
 from fluffle.protocol.mqtt.packets import (
     DECODERS,
     DUP,
     RETAIN,
     Ack,
     Auth,
+    Connack,
     Connect,
     Disconnect,
     ReadPacket,
@@ -48,7 +49,7 @@ from fluffle.protocol.mqtt.properties import (
     encode_properties,
 )
 from fluffle.protocol.mqtt.topics import check_topic
-from fluffle.protocol.mqtt.wire import cut_short, read_varint, unpack_u16
+from fluffle.protocol.mqtt.wire import VARINT_BYTES_MAX, cut_short, read_varint, unpack_u16
 
 EVENTS_MAX = 256
 """Read at once: a read holds tens of thousands of small packets, and as objects they would cost
@@ -82,16 +83,15 @@ BROKER_TYPES = (
     *(PacketType.CONNACK, PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL),
     *(PacketType.PUBCOMP, PacketType.SUBACK, PacketType.UNSUBACK, PacketType.PINGRESP),
 )
-ACK_TYPES = (PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP)
+ACK_TYPES = frozenset((PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP))
 REPEATED_TYPES = (PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE)
 """What a client of MQTT 3.1 may send again with DUP set."""
 
 LENGTH_GOES_ON = 0x80
 """An octet of the remaining length is as large as this if there is another."""
 
-ACK_HEADS = {bytes((first_octet(kind), ACK_BYTES - 2)): kind for kind in ACK_TYPES}
-"""How acknowledgements without a code begin."""
-
+ACK_BODY_BYTES_MAX = {0: 0, MQTT_3_1: 2, MQTT_3_1_1: 2, MQTT_5: 4}
+"""Of an acknowledgement of success, by version: identifier, code, length of no properties."""
 
 OTHER_PROTOCOLS = {b"AMQP": "AMQP", b"GET ": "HTTP", b"POST ": "HTTP", b"\x16\x03": "TLS"}
 """How clients of others begin, that have come to the wrong port."""
@@ -326,12 +326,12 @@ class Reader:
             return 0
         if is_publish:
             return self._publishes(buffer, position, body_at, end)
-        if size == ACK_BYTES - 2 and buffer[position : position + 2] in ACK_HEADS:
-            packet_ids = scan_acks(buffer, position)
-            if packet_ids and not self._is_negotiating:
+        if size <= ACK_BODY_BYTES_MAX[self.version] and kind in ACK_TYPES and size > 1:
+            packet_ids = () if self._is_negotiating else scan_acks(buffer, position)
+            if packet_ids:
                 self._work_bytes += PACKET_WORK_BYTES
                 self._events.append(Acks(kind, packet_ids))
-                return position + len(packet_ids) * ACK_BYTES
+                return position + len(packet_ids) * (end - position)
         self._work_bytes += PACKET_WORK_BYTES + size
         self._events.append(self._decode(kind, buffer[body_at:end]))
         return end
@@ -372,7 +372,7 @@ class Reader:
         """Raise InvalidPacket if the packet has a code that it may not have from this end."""
         if isinstance(packet, Suback | Unsuback):
             codes = packet.codes
-        elif isinstance(packet, Ack | Auth | Disconnect):
+        elif isinstance(packet, Ack | Auth | Connack | Disconnect):
             codes = [packet.code]
         else:
             return
@@ -491,7 +491,8 @@ def read_raw_properties(buffer: bytes, position: int, end: int) -> tuple[bytes, 
     """Read the raw properties at `position` of a packet that ends at `end`."""
     if position < end and not buffer[position]:
         return b"", position + 1
-    size, start = read_varint(buffer, position)
+    size, size_bytes = read_varint(buffer[position : min(position + VARINT_BYTES_MAX, end)], 0)
+    start = position + size_bytes
     if start + size > end:
         raise malformed("properties are longer than their packet")
     return buffer[start : start + size], start + size

@@ -72,6 +72,7 @@ from fluffle.storage.layout import Deletion, Packer, Record, Row, cut
 from tests.broker.queues.quorum.history import OPERATIONS, History
 from tests.broker.queues.quorum.sample_facts import busy
 from tests.fuzz.connections import GREETING, talk
+from tests.fuzz.mqtt_reader import mqtt_reader, mqtt_seeds
 from tests.protocol.client_frames import MESSAGE_BYTES_MAX, UNFINISHED_BYTES_MAX
 from tests.protocol.sample_session import merged, sample_session, session_reader
 from tests.support.definition_digest import digest_of
@@ -431,6 +432,7 @@ SELECTORS = (
 
 TARGETS: Mapping[str, Target] = {
     "reader": Target(reader, [bytes((9, 99, 199)) + sample_session()]),
+    "mqtt_reader": Target(mqtt_reader, mqtt_seeds()),
     "method": Target(method, method_seeds()),
     "table": Target(table, [wire.encode_table(wire.to_table(TABLE))[4:]]),
     "selector": Target(selector, SELECTORS),

@@ -13,7 +13,7 @@ from fluffle.protocol.mqtt.codes import (
     PacketType,
     ReasonCode,
 )
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes
+from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Auth,
@@ -211,6 +211,28 @@ def published(*packets: Publish) -> Publishes:
         payloads,
         sum(map(len, payloads)),
     )
+
+
+def packets_of(event: Event) -> list[Packet]:
+    """Packets that an event was made of."""
+    if isinstance(event, Acks):
+        return [Ack(event.kind, packet_id) for packet_id in event.packet_ids]
+    if not isinstance(event, Publishes):
+        assert not isinstance(event, Violation)
+        return [event]
+    packets: list[Packet] = [
+        Publish(
+            event.topic,
+            payload,
+            event.qos,
+            event.retain,
+            event.dup,
+            event.packet_ids[at] if event.qos else 0,
+            event.properties,
+        )
+        for at, payload in enumerate(event.payloads)
+    ]
+    return packets
 
 
 def plain(events: list[Event]) -> list[Event]:

@@ -149,24 +149,29 @@ def test_acks_are_built_and_scanned(
 
 def slow_scan_acks(buffer: bytes) -> list[int]:
     ids = []
-    for at in range(0, len(buffer) - 3, 4):
+    head, size = buffer[:2], 2 + buffer[1]
+    for at in range(0, len(buffer) - size + 1, size):
         packet_id = int.from_bytes(buffer[at + 2 : at + 4], "big")
-        if buffer[at : at + 2] != buffer[:2] or not packet_id:
+        if buffer[at : at + 2] != head or not packet_id or any(buffer[at + 4 : at + size]):
             break
         ids.append(packet_id)
     return ids
 
 
+@pytest.mark.parametrize("tail", [b"", b"\x00", b"\x00\x00"])
 @given(
     count=st.integers(1, 5 * ALIKE_MIN),
-    at=st.integers(0, 20 * ALIKE_MIN),
-    octet=st.integers(0, 255),
+    changes=st.lists(st.tuples(st.integers(2, 30 * ALIKE_MIN), st.integers(0, 255)), max_size=2),
     cut=st.integers(0, 4),
 )
-def test_scan_acks_equals_the_slow_one(count: int, at: int, octet: int, cut: int) -> None:
-    sent = bytearray(b"".join(pack(">BBH", 0x40, 2, number + 200) for number in range(count)))
-    sent[at % len(sent)] = octet
-    buffer = bytes(sent[: len(sent) - cut])
+def test_scan_acks_equals_the_slow_one(
+    tail: bytes, count: int, changes: list[tuple[int, int]], cut: int
+) -> None:
+    head = bytes((0x40, 2 + len(tail)))
+    sent = bytearray(b"".join(head + pack(">H", number + 200) + tail for number in range(count)))
+    for at, octet in changes:
+        sent[max(2, at % len(sent))] = octet
+    buffer = bytes(sent[: max(2, len(sent) - cut)])
     assert list(scan_acks(buffer, 0)) == slow_scan_acks(buffer)
 
 

@@ -101,6 +101,14 @@ def test_clients_of_other_protocols_are_known(sent: bytes, name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("tail", [b"\x00", b"\x00\x00"])
+def test_an_ack_that_says_in_full_that_all_went_well_is_one_of_a_run(tail: bytes) -> None:
+    sent = b"".join(bytes((0x40, 2 + len(tail), 0, number)) + tail for number in (1, 2, 3))
+    reader = open_reader(MQTT_5)
+    assert plain(reader.feed(sent + b"\x40\x02\x00\x04")) == [Acks(T.PUBACK, [1, 2, 3, 4])]
+    assert violation(open_reader(4), sent).code is C.MALFORMED_PACKET
+
+
 # Topic aliases
 
 
@@ -597,6 +605,43 @@ def test_a_client_reads_what_a_broker_sends(version: int, data: st.DataObject) -
     cut = data.draw(st.integers(0, len(sent)))
     expected = plain([event_of(packet) for packet in packets])
     assert read_all(reader, sent[:cut], sent[cut:]) == expected
+
+
+BAD_ANSWERS: list[tuple[int, str, ReasonCode]] = [
+    (4, "20 02 02 00", MALFORMED),
+    (4, "20 02 00 06", MALFORMED),
+    (4, "20 02 01 05", REFUSED),
+    (4, "20 03 00 00 00", MALFORMED),
+    (5, "20 02 00 00", MALFORMED),
+    (5, "20 03 00 01 00", REFUSED),
+    (5, "20 03 01 87 00", REFUSED),
+    (5, "20 05 00 00 02 0101", REFUSED),
+    (4, "90 02 0001", REFUSED),
+    (4, "90 03 0000 00", REFUSED),
+    (4, "90 03 0001 03", REFUSED),
+    (4, "90 03 0001 87", MALFORMED),
+    (5, "90 04 0001 00 11", REFUSED),
+    (4, "b0 03 0001 00", MALFORMED),
+    (5, "b0 03 0001 00", REFUSED),
+    (5, "b0 04 0001 00 01", REFUSED),
+    (4, "d0 01 00", MALFORMED),
+    (4, "e0 00", REFUSED),
+    (5, "e0 01 04", REFUSED),
+    (5, "f0 05 19 03 150000", REFUSED),
+    *((5, text, REFUSED) for text in (CONNECT_5, "82 07 0001 00 0001 'a' 00", "c0 00")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "text", "code"), BAD_ANSWERS)
+def test_a_client_refuses_what_a_broker_does_not_send(
+    version: int, text: str, code: ReasonCode
+) -> None:
+    assert violation(ClientReader(PACKET_BYTES_MAX, version), octets(text)).code is code
+
+
+def test_a_client_takes_subscription_identifiers() -> None:
+    packet = Publish(b"a", b"x", properties=b"\x0b\x01\x0b\x02")
+    assert ClientReader(PACKET_BYTES_MAX, 5).feed(encode(packet, 5)) == [published(packet)]
 
 
 @pytest.mark.parametrize(("version", "packet", "text"), EXAMPLES)
