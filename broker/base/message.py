@@ -55,9 +55,9 @@ class Origin:
         dies."""
         self.annotations = annotations
         """Octets of the protocol that published the messages, which alone reads them: what the
-        canonical content cannot say.  They last as long as the message does, also when it dies,
-        but not where a queue gives it another routing key (`MessageAnnotations.REDIRECTED`): what
-        they say of where it was published holds no more then."""
+        canonical content cannot say.  They last as long as the message does, also when it dies.
+        Where a queue gives it another routing key (`MessageAnnotations.REDIRECTED`), what they say
+        of where it was published holds no more."""
 
     @property
     def may_be_long(self) -> bool:

@@ -132,14 +132,15 @@ class DeathHeaders(NamedTuple):
         past = max(origin.past, MessageAnnotations.DIED)
         if own_key is not None:
             keys, past = (cut_to_shortstr(own_key),), MessageAnnotations.REDIRECTED
-        annotations = b"" if past is MessageAnnotations.REDIRECTED else origin.annotations
         targets, histories, _ = self.vhost.route(exchange, keys, decode_properties(raw))
         cycles: tuple[tuple[str, ...], ...] = ()
         if self.reason is not DeathReason.REJECTED:
             ended = [target for target in targets if is_cycle(deaths, target.name)]
             targets = tuple(target for target in targets if target not in ended)
             cycles = tuple((target.name, *queues_of(deaths)) for target in ended)
-        new_origin = self.vhost.origin(exchange, keys[0], past, origin.blind_keys, annotations)
+        new_origin = self.vhost.origin(
+            exchange, keys[0], past, origin.blind_keys, origin.annotations
+        )
         return RepublishedMessage(
             new_origin, raw, targets, is_persistent(raw), cycles, keys[1:], histories
         )

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple, TypeVar
 
-from fluffle.broker.base.message import ANNOTATIONS_BYTES_MAX, Origin
+from fluffle.broker.base.message import ANNOTATIONS_BYTES_MAX, MessageAnnotations, Origin
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.protocols.mqtt.annotations import Annotations, pack, unpack
 from fluffle.broker.protocols.mqtt.topics import PLAIN, TopicTranslator, is_plain
@@ -46,8 +46,10 @@ CORRELATION = "x-correlation-id"
 ROUTING_HEADERS = frozenset(("CC", "BCC"))
 """Headers that route: a user property of such a name is no array, and is refused in AMQP."""
 
-BROKER_HEADERS = re.compile(r"x-(first|last)-death-|x-(acquired|delivery)-count\Z")
-"""Headers that queues and dead-lettering add: those of MQTT's messages are not its publisher's."""
+COUNT_HEADERS = frozenset(("x-acquired-count", "x-delivery-count"))
+"""Headers that queues add, and that no publisher has meant for anybody."""
+DEATH_HEADERS = re.compile(r"x-(first|last)-death-")
+"""Headers that dead-lettering adds: nobody's but the broker's in a message that has died."""
 
 REMEMBERED_MAX = 256
 REMEMBERED_BYTES_MAX = 512
@@ -152,22 +154,27 @@ class MessageConverter:
         Without properties, for versions before 5, there is no expiry either.
         """
         found = unpack(origin.annotations)
-        if found is None or found.topic is None:
-            topic = (PLAIN if found else self.topics).topic(origin.routing_key)
-            if not is_text(topic) or not topic:
-                return None
-        else:
-            topic = found.topic
+        topic = self._topic(origin, found)
+        if not topic or not is_text(topic):
+            return None
         if not with_properties:
             qos = found.qos if found else qos_of(raw)
             return ClientMessage(topic, qos, *_publisher(found), b"", NO_EXPIRY_MS)
-        converted = self._reconverted(raw, is_mqtt=found is not None)
+        hides_deaths = found is not None or origin.past is not MessageAnnotations.NONE
+        converted = self._reconverted(raw, hides_deaths=hides_deaths)
         if found is None:
             return ClientMessage(topic, converted.qos, *_publisher(None), *converted[1:])
         properties = converted.properties if found.properties is None else found.properties
         if found.payload_format is not None:
             properties = payload_format(found.payload_format) + properties
         return ClientMessage(topic, found.qos, *_publisher(found), properties, converted.expiry_ms)
+
+    def _topic(self, origin: Origin, found: Annotations | None) -> str:
+        """Return the topic of a message: that under which it was published, unless a queue has
+        given it another key when it died."""
+        if found is None or origin.past is MessageAnnotations.REDIRECTED:
+            return self.topics.topic(origin.routing_key)
+        return PLAIN.topic(origin.routing_key) if found.topic is None else found.topic
 
     def _converted(self, properties: bytes, qos: int) -> AmqpProperties:
         key = properties, min(qos, 1)
@@ -177,11 +184,11 @@ class MessageConverter:
             _remember(self._to_amqp, key, found, len(properties))
         return found
 
-    def _reconverted(self, raw: bytes, *, is_mqtt: bool) -> MqttProperties:
-        found = self._from_amqp.get((raw, is_mqtt))
+    def _reconverted(self, raw: bytes, *, hides_deaths: bool) -> MqttProperties:
+        found = self._from_amqp.get((raw, hides_deaths))
         if found is None:
-            found = from_amqp(raw, self.topics, is_mqtt=is_mqtt)
-            _remember(self._from_amqp, (raw, is_mqtt), found, len(raw))
+            found = from_amqp(raw, self.topics, hides_deaths=hides_deaths)
+            _remember(self._from_amqp, (raw, hides_deaths), found, len(raw))
         return found
 
 
@@ -243,7 +250,7 @@ def _beside(
     values = {each: value for each, value in found.values.items() if each in PASSED_ON}
     indicator = values.pop(PropertyId.PAYLOAD_FORMAT_INDICATOR, None)
     passed_on = Properties(values, found.user)
-    if said_by_amqp(amqp.decode_properties(raw), topics, is_mqtt=True) == passed_on:
+    if said_by_amqp(amqp.decode_properties(raw), topics, hides_deaths=True) == passed_on:
         return None, int(indicator) if indicator is not None else None
     if indicator is not None:
         values[PropertyId.PAYLOAD_FORMAT_INDICATOR] = indicator
@@ -272,14 +279,14 @@ def _add_text(values: dict[int, bytes], flag: int, octets: bytes) -> bool:
 # From AMQP
 
 
-def from_amqp(raw: bytes, topics: TopicTranslator, *, is_mqtt: bool) -> MqttProperties:
-    """Convert well-formed raw properties of AMQP, `is_mqtt` if that is what they were made of."""
+def from_amqp(raw: bytes, topics: TopicTranslator, *, hides_deaths: bool) -> MqttProperties:
+    """Convert well-formed raw properties of AMQP, without `DEATH_HEADERS` or with those."""
     properties = amqp.decode_properties(raw)
     qos = 1 if properties.delivery_mode == amqp.DELIVERY_MODE_PERSISTENT else 0
     expiration, expiry_ms = properties.expiration, NO_EXPIRY_MS
     if expiration is not None and MILLISECONDS.fullmatch(expiration):
         expiry_ms = int(expiration)
-    said = said_by_amqp(properties, topics, is_mqtt=is_mqtt)
+    said = said_by_amqp(properties, topics, hides_deaths=hides_deaths)
     return MqttProperties(qos, encode_properties(said), expiry_ms)
 
 
@@ -289,7 +296,7 @@ def qos_of(raw: bytes) -> int:
 
 
 def said_by_amqp(
-    properties: amqp.Properties, topics: TopicTranslator, *, is_mqtt: bool
+    properties: amqp.Properties, topics: TopicTranslator, *, hides_deaths: bool
 ) -> Properties:
     """Return properties of a PUBLISH for those of AMQP, all but its expiry."""
     values: dict[PropertyId, PropertyValue] = {}
@@ -308,7 +315,7 @@ def said_by_amqp(
         octets = _long_string(headers, CORRELATION)
         if octets is not None and len(octets) <= STRING_BYTES_MAX:
             values[PropertyId.CORRELATION_DATA] = octets
-    return Properties(values, [*_user_properties(headers, is_mqtt=is_mqtt)])
+    return Properties(values, [*_user_properties(headers, hides_deaths=hides_deaths)])
 
 
 def _long_string(headers: FieldTable, name: str) -> bytes | None:
@@ -320,10 +327,10 @@ def _long_string(headers: FieldTable, name: str) -> bytes | None:
     return value
 
 
-def _user_properties(headers: FieldTable, *, is_mqtt: bool) -> Iterator[tuple[str, str]]:
+def _user_properties(headers: FieldTable, *, hides_deaths: bool) -> Iterator[tuple[str, str]]:
     """Yield headers that are text, or a number or so that can be written as some."""
     for name, field in headers.items():
-        if is_mqtt and BROKER_HEADERS.match(name):
+        if name in COUNT_HEADERS or (hides_deaths and DEATH_HEADERS.match(name)):
             continue
         text = _as_text(field)
         if text is not None and is_text(text) and is_text(name):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.errors import BrokerError
+from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
+from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.definitions.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.state import State
@@ -16,6 +19,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes as queues
 from tests.suite.seeds import seeds
 from tests.support.definition_digest import digest_of
+from tests.support.metadata import ignore_error
 from tests.support.metadata_changes import (
     OWNER,
     bind,
@@ -28,6 +32,7 @@ from tests.support.metadata_changes import (
     unbind,
 )
 from tests.support.metadata_cluster import Cluster, Node, Outcome
+from tests.support.runtime import fake_runtime
 
 QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
 
@@ -156,3 +161,61 @@ def test_whatever_happens_all_agree_in_the_end(seed: int) -> None:
         for proposal in decode_proposals(entry.payload):
             naive.apply(proposal)
     assert digest_of(naive) == digest_of(nodes[0].metadata.state), seed
+
+
+class RetainingStorm(Storm):
+    """Publishers at all nodes retain messages, numbered by node, under few topics."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        for node in self.cluster.nodes.values():
+            node.editor.have(partial(set_vhost, node.catalogue, "/"))
+            self.cluster.settle()
+        self.stores = {name: self.store_at(name) for name in "abc"}
+        self.number = 0
+        self.acknowledged: dict[tuple[str, str], int] = {}
+        """The last number for each node and topic."""
+
+    def store_at(self, name: str) -> RetainedStore:
+        node, runtime = self.cluster.nodes[name], fake_runtime(self.cluster.scheduler)
+        return RetainedStore(
+            node.catalogue,
+            node.metadata,
+            RetainedLimits(messages_max=10, size_bytes_max=1 << 20),
+            runtime,
+            now_ms=runtime.clock.wall_ms,
+            is_leader=lambda: node.metadata.leads,
+        )
+
+    def ask(self) -> None:
+        name, topic = self.random.choice("abc"), self.random.choice("tuv")
+        self.number += 1
+        message = RetainedMessage(name.encode(), b"", "guest", self.number)
+        done = partial(self.done, name, topic, self.number)
+        self.stores[name].put("/", topic, message, done, ignore_error)
+
+    def done(self, name: str, topic: str, number: int) -> None:
+        self.acknowledged[name, topic] = number
+
+    def restart(self) -> None:
+        super().restart()
+        self.stores = {name: self.stores[name] for name in "abc"}
+        for name, node in self.cluster.nodes.items():
+            if self.stores[name]._metadata is not node.metadata:
+                self.stores[name] = self.store_at(name)
+
+
+@seeds(40)
+def test_what_is_retained_is_the_last_that_was_acknowledged(seed: int) -> None:
+    """Of those of one node: what two nodes publish at the same time has no order."""
+    storm = RetainingStorm(seed)
+    for _ in range(400):
+        storm.step()
+    storm.calm()
+    images = [dict(node.catalogue.vhosts["/"].retained) for node in storm.cluster.nodes.values()]
+    assert images[1:] == images[:1] * 2, seed
+    assert storm.acknowledged, seed
+    for (name, topic), number in storm.acknowledged.items():
+        kept = images[0][topic]
+        if kept.content == name.encode():
+            assert kept.stored_at_ms >= number, (seed, topic)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.base.message import Origin
+from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.protocols.mqtt.annotations import client_mark, unpack
 from fluffle.broker.protocols.mqtt.conversion import (
     NO_EXPIRY_MS,
@@ -268,6 +268,40 @@ def test_what_the_broker_adds_is_no_property_of_the_publisher() -> None:
     message = both.delivered(origin, amqp.encode_properties(died), with_properties=True)
     assert message is not None
     assert decode_properties(message.properties) == Properties({}, [("k", "v")])
+
+
+def test_a_queue_that_gives_a_message_another_key_gives_it_another_topic() -> None:
+    both = converter(sparkplug=True)
+    said = Properties({}, [("b", "1"), ("a", "2"), ("b", "3")])
+    form = both.published("a.b", encode_properties(said), 2, retain=True, client=CLIENT)
+    for past, topic in (
+        (MessageAnnotations.DIED, "a.b"),
+        (MessageAnnotations.REDIRECTED, "spBv1.0/dead"),
+    ):
+        origin = Origin("dlx", "spBv1___0.dead", past, annotations=form.annotations)
+        message = both.delivered(origin, form.properties, with_properties=True)
+        assert message is not None
+        assert (message.topic, message.qos) == (topic, 2)
+        assert decode_properties(message.properties) == said
+
+
+def test_headers_of_deaths_are_those_of_a_publisher_unless_the_message_has_died() -> None:
+    raw = amqp.encode_properties(
+        amqp.Properties(
+            headers={
+                "x-first-death-queue": ("S", b"q"),
+                "x-delivery-count": ("l", 1),
+                "k": ("S", b"v"),
+            }
+        )
+    )
+    for past, names in (
+        (MessageAnnotations.NONE, ["x-first-death-queue", "k"]),
+        (MessageAnnotations.DIED, ["k"]),
+    ):
+        message = converter().delivered(Origin("x", "a", past), raw, with_properties=True)
+        assert message is not None
+        assert [name for name, _ in decode_properties(message.properties).user] == names
 
 
 def test_a_message_that_expires_says_so_beside_its_properties() -> None:
