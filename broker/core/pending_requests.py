@@ -2,9 +2,9 @@
 
 What a client sends behind a declaration may rest on what it declares, so nothing of it is acted on
 before.  A protocol says which of its events wait for which others, by small numbers: those of a
-channel for that channel, where there are channels, and those of number 0, which concern all of the
-connection, for all.  So it is with what a queue that is led elsewhere must be asked.  On a lone
-node nothing has to wait.
+channel for that channel, where there are channels.  Those of number 0 concern all of the
+connection: they wait for all others, and all others for them.  So it is with what a queue that is
+led elsewhere must be asked.  On a lone node nothing has to wait.
 """
 
 from __future__ import annotations
@@ -111,18 +111,15 @@ class WaitingRequests(Generic[E]):
         """Whether nothing more of the connection may be acted on until something has gone on."""
 
     def begin(self, number: int) -> None:
-        """Keep what comes for a number from now on."""
+        """Keep what comes for a number from now on; for number 0 that is all."""
         self.kept[number] = []
-
-    def begin_all(self) -> None:
-        """Act on nothing more of the connection."""
-        self.begin(WHOLE_CONNECTION)
-        self.is_blocking = True
 
     def keeps(self, event: E | DeferredEvent[E]) -> bool:
         """Whether an event is for what waits; then it has been kept."""
         number = self._rules.number_of(plain(event))
-        kept = self.kept.get(number) if number is not None else None
+        if number is None:
+            return False
+        kept = self.kept.get(number, self.kept.get(WHOLE_CONNECTION))
         if kept is None:
             return False
         if not (self.read_barrier.is_complete or isinstance(event, DeferredEvent)):

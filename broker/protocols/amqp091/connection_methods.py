@@ -35,8 +35,14 @@ from fluffle.broker.core.login import (
     offered_mechanisms,
     read_response,
 )
-from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, raising
-from fluffle.broker.protocols.amqp091.channel import AmqpSession, DecodedMethod, once_settled
+from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, PendingQuery
+from fluffle.broker.metadata.metadata import ignore_done
+from fluffle.broker.protocols.amqp091.channel import (
+    AmqpSession,
+    DecodedMethod,
+    discard_answer,
+    once_settled,
+)
 from fluffle.broker.protocols.amqp091.connection import Connection, ConnectionState
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -150,16 +156,14 @@ def on_open(connection: Connection, method: Method) -> None:
     if not isinstance(admission, Deferred):
         open_vhost(connection, admission)
         return
-    waiting, event = connection.waiting, DecodedMethod(WHOLE_CONNECTION, method)
-
-    def failed(error: BrokerError) -> None:
-        waiting.over(connection, event, raising(error))
-
-    waiting.begin_all()
-    admission.then(
-        lambda vhost: waiting.over(connection, event, partial(open_vhost, connection, vhost)),
-        failed,
-    )
+    PendingQuery(
+        connection.waiting,
+        connection,
+        DecodedMethod(WHOLE_CONNECTION, method),
+        act=partial(open_vhost, connection),
+        unwanted=discard_answer,
+        undo=ignore_done,
+    ).wait(admission)
 
 
 def open_vhost(connection: Connection, vhost: VirtualHost) -> None:

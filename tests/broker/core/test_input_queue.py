@@ -9,11 +9,15 @@ import asyncio
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 from weakref import ref
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
 from fluffle.broker.base.errors import BrokerError, InternalError, NotFound, QueueDeleted
@@ -505,6 +509,52 @@ def test_a_protocol_without_channels_waits_as_a_whole(node: Node) -> None:
         node.asked.pop(0).done()
         node.scheduler.run()
         assert client.take() == [f"declared {name}", word]
+
+
+def test_all_wait_for_what_concerns_the_whole_connection(node: Node) -> None:
+    client = node.connect()
+    assert client.talk("declare q", "1:say a") == []
+    assert client.transport.is_reading()
+    assert client.talk("say b", "1:say c") == []
+    node.asked.pop().done()
+    node.scheduler.run()
+    assert client.take() == ["declared q", "a", "b", "c"]
+
+
+@given(
+    requests=st.lists(
+        st.tuples(st.sampled_from((0, 1, 2)), st.sampled_from(("say", "declare", "steps 40 say"))),
+        max_size=15,
+    ),
+    kept_bytes_max=st.sampled_from((0, 20, 1 << 20)),
+    chance=st.randoms(use_true_random=False),
+)
+def test_order_holds_whatever_waits_however_long(
+    requests: list[tuple[int, str]], kept_bytes_max: int, chance: Random
+) -> None:
+    """On each channel, and between them and what concerns the whole connection."""
+    node = Node()
+    client = node.connect()
+    lines = (f"{channel}:{verb} {at}\n" for at, (channel, verb) in enumerate(requests))
+    unread = "".join(lines).encode()
+    with patch.object(pending_requests, "KEPT_BYTES_MAX", kept_bytes_max):
+        while unread or node.asked or node.scheduler.is_busy:
+            if unread and chance.random() < 0.3:
+                size = chance.randint(1, len(unread))
+                client.transport.receive(unread[:size])
+                unread = unread[size:]
+            if node.asked and chance.random() < 0.3:
+                node.asked.pop(chance.randrange(len(node.asked))).done()
+            if chance.random() < 0.5:
+                node.scheduler.turn()
+    done = [int(word.removeprefix("declared ")) for word in client.done]
+    assert sorted(done) == list(range(len(requests)))
+    for at, (channel, _verb) in enumerate(requests):
+        before = done[: done.index(at)]
+        for other, (its_channel, _its_verb) in enumerate(requests[:at]):
+            if 0 in (channel, its_channel) or channel == its_channel:
+                assert other in before, (requests, done)
+    assert (node.connections.deferred.total, client.transport.is_reading()) == (0, True)
 
 
 def test_the_last_event_waits_for_nothing(node: Node) -> None:
