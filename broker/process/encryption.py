@@ -133,10 +133,15 @@ def common_name(certificate: PeerCertificate) -> str:
     )
 
 
-def alternative_name(certificate: PeerCertificate) -> str:
-    """The first name of a host among the alternative names."""
-    names = (value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")
-    return next(names, "")
+SAN_KINDS = {"dns": "DNS", "ip": "IP Address", "email": "email", "uri": "URI"}
+"""What Python calls kinds of alternative names, by RabbitMQ's words."""
+
+
+def alternative_name(certificate: PeerCertificate, san_type: str = "dns", index: int = 0) -> str:
+    """One of the alternative names of a kind, of hosts the first; empty if it has none."""
+    kind = SAN_KINDS[san_type]
+    names = [value for each, value in certificate.get("subjectAltName", ()) if each == kind]
+    return names[index] if index < len(names) else ""
 
 
 def escaped(value: str) -> str:

@@ -8,6 +8,7 @@ from fluffle.broker.process.encryption import (
     NOT_ENCRYPTED,
     CipherSuite,
     PeerCertificate,
+    alternative_name,
     certificate_row,
     certified_name,
     encryption_row,
@@ -95,3 +96,25 @@ def test_several_common_names_are_one_user_name() -> None:
     subject = ((("commonName", "a"),), (("organizationName", "o"),), (("commonName", "b"),))
     assert certified_name({"subject": subject}, "common_name") == "a,b"
     assert certified_name({"subject": ((("commonName", " "),),)}, "distinguished_name") == r"CN=\ "
+
+
+@pytest.mark.parametrize(
+    ("san_type", "index", "name"),
+    [
+        ("dns", 0, "a.example"),
+        ("dns", 1, "b.example"),
+        ("dns", 2, ""),
+        ("ip", 0, "10.0.0.1"),
+        ("email", 0, "meter@example.org"),
+        ("uri", 0, "urn:meter:7"),
+    ],
+)
+def test_any_alternative_name_can_be_asked_for(san_type: str, index: int, name: str) -> None:
+    names = (
+        ("DNS", "a.example"),
+        ("URI", "urn:meter:7"),
+        ("DNS", "b.example"),
+        ("IP Address", "10.0.0.1"),
+        ("email", "meter@example.org"),
+    )
+    assert alternative_name({"subject": (), "subjectAltName": names}, san_type, index) == name
