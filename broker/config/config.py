@@ -257,14 +257,8 @@ class MqttConfig:
     """Whether the dot of a topic's first level spAv1.0 or spBv1.0 is no separator."""
     disconnect_on_unauthorized: bool = False
     """Whether a PUBLISH or SUBSCRIBE without the right ends the connection."""
-    client_id_annotation: bool = False
-    """Whether messages say who has published them, by `x-opt-mqtt-client-id`."""
     response_information: str | None = None
     """Given to a client that asks for it."""
-    server_reference: str | None = None
-    """Other servers, which clients of 5.0 are told to use when this node drains."""
-    sys_interval_s: int = 10
-    """Between two values of a topic below $SYS/broker; 0: there are none."""
     retained: bool = True
     """Whether messages are retained at all."""
     retained_messages_max: int = 100_000

@@ -275,33 +275,12 @@ SESSIONS: tuple[Option, ...] = (
         "no",
         "Whether to disconnect who publishes or subscribes without the right; else he is told.",
     ),
-    _switch(
-        "mqtt-set-client-id-annotation",
-        "mqtt_client_id_annotation",
-        "no",
-        "Tell consumers who has published by MQTT: header x-opt-mqtt-client-id.",
-    ),
     Option(
         "mqtt-response-information",
         "TEXT",
         "What a client of MQTT 5.0 is told that asks for response information.",
         parse_mqtt_string,
         "mqtt_response_information",
-    ),
-    Option(
-        "mqtt-server-reference",
-        "TEXT",
-        "Other servers, which clients of MQTT 5.0 are told to use when this node drains.",
-        parse_mqtt_string,
-        "mqtt_server_reference",
-    ),
-    Option(
-        "mqtt-sys-interval",
-        "SECONDS",
-        "Between two values of a topic below $SYS/broker; 0 for none of them.",
-        between(0, 65_535),
-        "mqtt_sys_interval_s",
-        str(_MQTT.sys_interval_s),
     ),
     _switch("mqtt-retained", "mqtt_retained", "yes", "Whether messages are retained."),
     Option(

@@ -125,8 +125,8 @@ RULES: Rules = {
     "mqtt.mailbox_soft_limit": to("mqtt-mailbox-soft-limit"),
     "mqtt.sparkplug": to("mqtt-sparkplug"),
     "mqtt.disconnect_on_unauthorized": to("mqtt-disconnect-on-unauthorized"),
-    "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled": to(
-        "mqtt-set-client-id-annotation"
+    "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled": ignored_unless(
+        (FALSE,), "messages do not tell consumers which client has published them"
     ),
     "mqtt.retained_message_store": by_word(
         "mqtt-retained", {f"{STORE}dets": "yes", f"{STORE}ets": "yes", f"{STORE}noop": "no"}

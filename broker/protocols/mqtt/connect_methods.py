@@ -18,6 +18,7 @@ from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound,
 from fluffle.broker.core.login import Credentials, Login, LoginClient, certificate_credentials
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import Change
+from fluffle.broker.process.encryption import alternative_name, distinguished_name
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
@@ -80,11 +81,29 @@ class ConnectRequest:
         if self._packet.properties.text(PropertyId.AUTHENTICATION_METHOD) is not None:
             self._refuse(ReasonCode.BAD_AUTHENTICATION_METHOD, "no such method")
             return
+        if not self._is_own_id():
+            self._refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "not that of the certificate")
+            return
+        limit = self._server.config.connections_max
+        if limit is not None and len(self._server.connected) >= limit:
+            self._refuse(ReasonCode.QUOTA_EXCEEDED, "there are as many connections as may be")
+            return
         credentials = self._credentials()
         if credentials is None:
             self._refuse(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "no user name and password")
             return
         Login(self._client, MECHANISM, credentials, self._on_login).begin()
+
+    def _is_own_id(self) -> bool:
+        """Whether the client has the identifier that its certificate has, if that is asked for."""
+        config, certificate = self._server.config, self._client.certificate
+        if config.cert_client_id_from is None or not certificate:
+            return True
+        if config.cert_client_id_from == "distinguished_name":
+            own = distinguished_name(certificate)
+        else:
+            own = alternative_name(certificate, config.cert_san_type, config.cert_san_index)
+        return self._packet.client_id == own != ""
 
     def _credentials(self) -> Credentials | None:
         """Who the client says it is; None if it has to say so and does not."""
@@ -202,6 +221,7 @@ class ConnectRequest:
             session.end()
             return
         state.expiry_s = self._expiry_s()
+        state.user = session.user.name
         if is_present:
             restore_subscriptions(self._server, session, state)
         accepted = Accepted(

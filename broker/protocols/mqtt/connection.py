@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -51,6 +51,7 @@ from fluffle.protocol.mqtt.packets import (
 )
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from fluffle.protocol.mqtt.reader import Reader
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     import ssl
@@ -146,6 +147,8 @@ class Connection(asyncio.Protocol):
         self.close_reason = ""
         self.channel: Channel | None = None
         """Invariant: there in phase RUNNING."""
+        self.user_properties: Sequence[tuple[str, str]] = ()
+        """Those of CONNECT."""
         self.will: Will | None = None
         """Published when the connection ends, unless the client says otherwise before."""
         config = server.config
@@ -283,12 +286,13 @@ class Connection(asyncio.Protocol):
             ),
             window=min(config.prefetch or 0xFFFF, receive_max),
         )
+        self.user_properties = properties.user
+        self.handshake.client_properties = told_properties(state.client_id, properties.user)
         session.listen(self._on_access)
         session.open()
         channel.open()
         self.server.attach(state, self)
         self.will = packet.will
-        self.handshake.client_name = state.client_id
         self.phase = ConnectionState.RUNNING
         self.input.begin(session)
         self.read_holds.listen()
@@ -527,7 +531,7 @@ class Connection(asyncio.Protocol):
             return {}
         return {
             "client_id": channel.state.client_id,
-            "user_property": [],
+            "user_property": [list(pair) for pair in self.user_properties],
             "ssl_login_name": "none",
             "clean_sess": not channel.state.is_lasting,
             "will_msg": "undefined" if will is None else will.topic.decode(),
@@ -576,6 +580,14 @@ class Connection(asyncio.Protocol):
     def is_publisher(self) -> bool:
         """Whether it has published."""
         return self.session is not None and self.session.route_cache.found_count > 0
+
+
+def told_properties(client_id: str, user: Sequence[tuple[str, str]]) -> FieldTable:
+    """Return what a client says of itself, as RabbitMQ lists it: of equal names the last one."""
+    told: FieldTable = {"client_id": ("S", client_id.encode())}
+    if user:
+        told["user_property"] = "F", {name: ("S", value.encode()) for name, value in user}
+    return told
 
 
 def nothing() -> None:

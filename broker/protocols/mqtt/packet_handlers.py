@@ -50,7 +50,6 @@ def on_connect(connection: Connection, packet: Connect) -> int:
     """Let the client in, now or later; what comes behind it waits."""
     connection.phase = ConnectionState.LOGIN
     connection.terms.version = packet.version
-    connection.handshake.client_name = packet.client_id
     connection.handshake.mechanism = "none"
     connection.input.waiting.begin(WHOLE_CONNECTION)
     ConnectRequest(connection.server, connection, packet).begin()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.observer import ChangedBy
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 class ConnectedClient(Protocol):
     """Connection that has a session."""
+
+    @property
+    def name(self) -> str: ...
 
     def take_over(self, done: Callable[[], None]) -> None:
         """End, for the same client has connected anew, and call `done` when the session is free."""
@@ -60,8 +63,36 @@ class MqttServer:
         """By session."""
         self.retained = services.retained if config.retained else None
         self.wills = Wills(services, self.converter, config.exchange, self.retained)
+        services.connections.session_keepers.append(self)
         self._expiries: dict[SessionKey, Timer] = {}
         """Of sessions whose clients are away."""
+
+    def session_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what each session is, as a `SessionKeeper`."""
+        for state in self.states:
+            client = self.connected.get(state.key)
+            vhost, client_id = state.key
+            queues = (subscription_queue(client_id, qos) for qos in (0, 1))
+            there = self.services.vhosts[vhost].queues if vhost in self.services.vhosts else ()
+            yield {
+                "vhost": vhost,
+                "client_id": client_id,
+                "user": state.user,
+                "connection": "" if client is None else client.name,
+                "expiry_s": None if state.expiry_s == NEVER_S else state.expiry_s,
+                "subscriptions": [
+                    {
+                        "topic_filter": each.topic_filter,
+                        "qos": each.qos,
+                        "options": each.options,
+                        "subscription_id": each.identifier or None,
+                    }
+                    for each in state.subscriptions.values()
+                ],
+                "queues": [queue for queue in queues if queue in there],
+                "packets_from_client": len(state.incoming),
+                "packets_to_client": len(state.packet_ids.used),
+            }
 
     def attach(self, state: SessionState, client: ConnectedClient) -> None:
         """A client has connected to its session, which does not expire meanwhile."""

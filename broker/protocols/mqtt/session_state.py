@@ -134,11 +134,14 @@ class SessionState:
         "released",
         "subscriptions",
         "unfinished",
+        "user",
     )
 
     def __init__(self, key: SessionKey) -> None:
         self.key = key
         self.client_id = key[1]
+        self.user = ""
+        """Whose it is, by his name; not known of one that no connection has had here yet."""
         self.expiry_s = 0
         """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
         self.subscriptions: dict[str, TopicSubscription] = {}

@@ -54,10 +54,7 @@ FILES = {"tls-cert": "/c", "tls-key": "/k"}
         ("mqtt.mailbox_soft_limit = 0", {"mqtt-mailbox-soft-limit": "0"}),
         ("mqtt.sparkplug = true", {"mqtt-sparkplug": "true"}),
         ("mqtt.disconnect_on_unauthorized = true", {"mqtt-disconnect-on-unauthorized": "true"}),
-        (
-            "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled = true",
-            {"mqtt-set-client-id-annotation": "true"},
-        ),
+        ("mqtt.message_interceptors.incoming.set_client_id_annotation.enabled = false", {}),
         (
             "mqtt.retained_message_store = rabbit_mqtt_retained_msg_store_noop",
             {"mqtt-retained": "no"},
@@ -128,6 +125,7 @@ def test_what_no_node_runs_with(text: str) -> None:
     [
         "mqtt.retained_message_store_dets_sync_interval = 2000",
         "mqtt.tcp_listen_options.backlog = 4096",
+        "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled = true",
         "mqtt.num_acceptors.tcp = 10",
         "web_mqtt.ws_opts.compress = true",
         "web_mqtt.cowboy_opts.max_headers = 10",

@@ -1,5 +1,7 @@
 """CONNECT: who may come in, and which session a client has."""
 
+from dataclasses import replace
+
 import pytest
 
 from fluffle.broker.access.users import Permission
@@ -8,6 +10,8 @@ from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttEdge
+
+OF_NAMES = MqttConfig(cert_client_id_from="subject_alternative_name")
 
 
 def answer_to(mqtt: MqttEdge, connect: Connect, wait_s: float = 0) -> Connack:
@@ -120,3 +124,47 @@ def test_who_only_may_connect_twice_in_two_virtual_hosts_is_not_asked_here() -> 
     mqtt.connect("c")
     assert mqtt.server.states.find(("other", "c")) is None
     assert mqtt.server.states.find(("/", "c")) is not None
+
+
+@pytest.mark.parametrize(
+    ("config", "client_id", "code"),
+    [
+        (MqttConfig(), "any", ReasonCode.SUCCESS),
+        (OF_NAMES, "meter-7", ReasonCode.SUCCESS),
+        (OF_NAMES, "meter-8", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID),
+        (OF_NAMES, "", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID),
+        (replace(OF_NAMES, cert_san_index=1), "meter-7", ReasonCode.CLIENT_IDENTIFIER_NOT_VALID),
+        (
+            replace(OF_NAMES, cert_san_type="uri", cert_san_index=0),
+            "urn:meter:7",
+            ReasonCode.SUCCESS,
+        ),
+        (MqttConfig(cert_client_id_from="distinguished_name"), "CN=m", ReasonCode.SUCCESS),
+        (
+            MqttConfig(cert_client_id_from="distinguished_name"),
+            "m",
+            ReasonCode.CLIENT_IDENTIFIER_NOT_VALID,
+        ),
+    ],
+)
+def test_an_identifier_may_have_to_be_that_of_the_certificate(
+    config: MqttConfig, client_id: str, code: ReasonCode
+) -> None:
+    mqtt = MqttEdge(config)
+    client = mqtt.accept()
+    client.connection.certificate = {
+        "subject": ((("commonName", "m"),),),
+        "subjectAltName": (("DNS", "meter-7"), ("URI", "urn:meter:7")),
+    }
+    client.send(Connect(MQTT_5, client_id, user="guest", password=b"guest"))
+    assert client.expect(Connack).code is code
+    without = Connect(MQTT_5, client_id, user="guest", password=b"guest")
+    assert answer_to(mqtt, without).code is ReasonCode.SUCCESS, "who shows none has any"
+
+
+def test_there_may_be_so_many_connections_and_no_more() -> None:
+    mqtt = MqttEdge(MqttConfig(connections_max=1))
+    first = mqtt.connect("a")
+    assert answer_to(mqtt, Connect(MQTT_5, "b")).code is ReasonCode.QUOTA_EXCEEDED
+    first.lose()
+    assert answer_to(mqtt, Connect(MQTT_5, "b")).code is ReasonCode.SUCCESS

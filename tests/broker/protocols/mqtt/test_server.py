@@ -1,5 +1,7 @@
 """MQTT server of a node: sessions that wait for their clients, and end in time."""
 
+from fluffle.broker.definitions.file_format import plain
+from fluffle.broker.protocols.mqtt.connection import told_properties
 from fluffle.protocol.mqtt.packets import Disconnect
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttEdge
@@ -46,3 +48,33 @@ def test_the_wish_of_a_client_that_has_no_session_to_keep_is_refused() -> None:
     client.send(Disconnect(properties=properties))
     assert [type(each) for each in client.packets()] == [Disconnect]
     assert len(mqtt.server.states) == 0
+
+
+def test_sessions_are_told_of_also_when_their_clients_are_away() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("meter", clean_start=False, expiry_s=60)
+    client.subscribe("home/#", options=1)
+    (keeper,) = mqtt.edge.services.connections.session_keepers
+    (row,) = keeper.session_rows()
+    assert row == {
+        "vhost": "/",
+        "client_id": "meter",
+        "user": "guest",
+        "connection": client.connection.name,
+        "expiry_s": 60,
+        "subscriptions": [
+            {"topic_filter": "home/#", "qos": 1, "options": 1, "subscription_id": None}
+        ],
+        "queues": ["mqtt-subscription-meterqos1"],
+        "packets_from_client": 0,
+        "packets_to_client": 0,
+    }
+    client.lose()
+    (away,) = keeper.session_rows()
+    assert (away["connection"], away["user"]) == ("", "guest")
+
+
+def test_a_client_says_who_it_is_as_rabbitmq_lists_it() -> None:
+    told = told_properties("meter", [("site", "attic"), ("site", "cellar")])
+    assert plain(told) == {"client_id": "meter", "user_property": {"site": "cellar"}}
+    assert plain(told_properties("meter", [])) == {"client_id": "meter"}
