@@ -147,7 +147,7 @@ class RetainedStore:
         if self._is_sending:
             return
         self._is_sending = True
-        while self._waiting and not self._in_flight:
+        while self._waiting and not self._in_flight:  # mutant: RT1
             self._in_flight = requests = self._taken()
             decide = partial(set_retained, self._catalogue, self._limits, requests)
             try:
@@ -189,7 +189,7 @@ class RetainedStore:
             self._runtime.timers.wake(topics, max(0, due_ms - self.now_ms()), self._expire)
 
     def _expire(self, topics: RetainedTopics) -> None:
-        if not self._is_leader():
+        if not self._is_leader():  # mutant: RT2
             if topics.next_expiry_ms is not None:
                 self._runtime.timers.wake(topics, RECHECK_MS, self._expire)
             return
@@ -276,7 +276,7 @@ class RetainedRoom:
     def admits(self, topic: str, message: RetainedMessage) -> bool:
         """Take room for a new topic, if there is any."""
         size_bytes = size_of(topic, message)
-        if self._count_left < 1 or self._bytes_left < size_bytes:
+        if self._count_left < 1 or self._bytes_left < size_bytes:  # mutant: RT3
             return False
         self._count_left -= 1
         self._bytes_left -= size_bytes

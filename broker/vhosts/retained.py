@@ -160,7 +160,7 @@ class RetainedTopics:
         It also finds what this node is about to retain: whoever subscribes now is too late to get
         that as it is published.
         """
-        later = self.pending.flush()
+        later = self.pending.flush()  # mutant: RT4
         cursor = RetainedCursor(self._root, topic_filter)
         if later:
             cursor.then(RetainedTopics(later).cursor(topic_filter))
@@ -246,8 +246,9 @@ class NodeRange:
         """Take the next child; None for a hole, and for what a wildcard does not stand for."""
         child = self.order[self.at]
         self.at += 1
-        is_hidden = child is not None and self.above is None and child.word.startswith(RESERVED)
-        return None if is_hidden else child
+        if child is not None and self.above is None and child.word[:1] == RESERVED:  # mutant: RT5
+            return None
+        return child
 
 
 class RetainedCursor:

@@ -18,6 +18,7 @@ from tests.mutants.families.leadership import CARRIED, LEADERSHIP, OUTBOX
 from tests.mutants.families.links import LINKS
 from tests.mutants.families.nodes import NODES
 from tests.mutants.families.queues import QUEUES
+from tests.mutants.families.retained import RETAINED
 from tests.mutants.families.streams import STREAMS
 from tests.mutants.families.wait import ORDER, WAITING
 from tests.mutants.mutant import Mutant
@@ -79,6 +80,7 @@ FAMILIES = {
             "tests/broker/cluster/queue_sessions/test_session_mutants.py",
             also=("R4b", "R4c", "R5", "R9a", "R9b", "R9c", "R13", "R15a", "R23", "R24"),
         ),
+        Family("retained", tuple(RETAINED), "tests/broker/cluster/test_metadata_group_chaos.py"),
         Family(
             "consuming", tuple(CONSUMING), "tests/broker/protocols/amqp091/test_basic_methods.py"
         ),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+import pytest
+
 from fluffle.broker.access.limits import VhostLimits
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
@@ -17,6 +19,10 @@ from fluffle.broker.metadata.state import State
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes as queues
+from tests.broker.definitions import test_retained
+from tests.broker.vhosts import test_retained as test_topics
+from tests.mutants.mutant import Mutant
+from tests.mutants.registry import FAMILIES
 from tests.suite.seeds import seeds
 from tests.support.definition_digest import digest_of
 from tests.support.metadata import ignore_error
@@ -205,8 +211,7 @@ class RetainingStorm(Storm):
                 self.stores[name] = self.store_at(name)
 
 
-@seeds(40)
-def test_what_is_retained_is_the_last_that_was_acknowledged(seed: int) -> None:
+def check_retained(seed: int) -> None:
     """Of those of one node: what two nodes publish at the same time has no order."""
     storm = RetainingStorm(seed)
     for _ in range(400):
@@ -219,3 +224,28 @@ def test_what_is_retained_is_the_last_that_was_acknowledged(seed: int) -> None:
         kept = images[0][topic]
         if kept.content == name.encode():
             assert kept.stored_at_ms >= number, (seed, topic)
+
+
+def check_many_retained(count: int) -> None:
+    for seed in range(count):
+        check_retained(seed)
+
+
+@seeds(40)
+def test_what_is_retained_is_the_last_that_was_acknowledged(seed: int) -> None:
+    check_retained(seed)
+
+
+SEEN_BY: dict[str, Callable[[], object]] = {
+    "RT1": lambda: check_many_retained(40),
+    "RT2": test_retained.test_who_does_not_lead_removes_nothing_until_it_does,
+    "RT3": test_retained.test_a_new_topic_finds_no_room_and_an_old_one_does,
+    "RT4": test_retained.test_who_subscribes_finds_what_is_under_way_behind_what_there_is,
+    "RT5": lambda: test_topics.test_a_filter_finds_its_topics("#", test_topics.UNHIDDEN),
+}
+
+
+@FAMILIES["retained"].each()
+def test_a_mistake_in_what_is_retained_is_seen(mutant: Mutant) -> None:
+    with mutant.in_place(), pytest.raises(AssertionError):
+        SEEN_BY[mutant.number]()
