@@ -246,12 +246,18 @@ def packer(head_bytes: int, tail_bytes: int, payload_bytes: int) -> Callable[...
     return Struct(f">{head_bytes}sH{tail_bytes}s{payload_bytes}s").pack
 
 
-def build_acks(kind: int, packet_ids: Sequence[int]) -> bytes:
-    """Return acknowledgements without a code, of one type of packets."""
+def build_acks(kind: int, packet_ids: Sequence[int], code: int = 0) -> bytes:
+    """Return acknowledgements of one type of packets, without a code unless that says something;
+    codes are known in 5.0 alone."""
     ids = array("H", packet_ids)
     if OUT_OF_ORDER:
         ids.byteswap()
-    head = bytes((kind << 4 | (PUBREL_FLAGS if kind == PUBREL else 0), 2))
-    built = array("H", head) * (2 * len(ids))
-    built[1::2] = ids
-    return built.tobytes()
+    octet = kind << 4 | (PUBREL_FLAGS if kind == PUBREL else 0)
+    if not code:
+        built = array("H", bytes((octet, ACK_BYTES - 2))) * (2 * len(ids))
+        built[1::2] = ids
+        return built.tobytes()
+    numbers = ids.tobytes()
+    acks = bytearray(bytes((octet, ACK_BYTES - 1, 0, 0, code)) * len(ids))
+    acks[2 :: ACK_BYTES + 1], acks[3 :: ACK_BYTES + 1] = numbers[::2], numbers[1::2]
+    return bytes(acks)

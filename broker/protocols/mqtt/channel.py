@@ -42,7 +42,12 @@ if TYPE_CHECKING:
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.session_state import SessionState
-    from fluffle.broker.queues.queue_api import OverdueDeliveries, QueueHandle, TimedOutDeliveries
+    from fluffle.broker.queues.queue_api import (
+        Consumer,
+        OverdueDeliveries,
+        QueueHandle,
+        TimedOutDeliveries,
+    )
 
 TAGS = ("mqtt-qos0", "mqtt")
 """Consumer tags by the QoS of their queue.  RabbitMQ calls both `mqtt`."""
@@ -163,6 +168,12 @@ class Channel:
         """The queue of subscriptions of a QoS, if it is there."""
         return self.session.vhost.queues.get(self.queue_name(qos))
 
+    @property
+    def window_consumer(self) -> Consumer | None:
+        """The consumer of the queue of QoS 1 and 2, if it has begun: its window is the client's."""
+        subscription = self.subscriptions.get(TAGS[1])
+        return None if subscription is None else subscription.consumer
+
     def consume(self, qos: int) -> None:
         """Have the client given what is in a queue of its session, if that is there."""
         queue, tag = self.queue_of(qos), TAGS[min(qos, 1)]
@@ -175,6 +186,8 @@ class Channel:
         started = partial(consumer_started, self, tag, EMPTY_DICT)
         attached = start_consumer(self, queue, subscription, terms)
         self.writers.append(writer)
+        if qos:
+            self.outgoing.consumes(subscription.consumer)
         if attached is None:
             started()
         else:

@@ -10,9 +10,10 @@ comes; its identifier is remembered up to PUBREL, and keeps it from being taken 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.errors import AccessRefused, BrokerError
@@ -26,7 +27,6 @@ from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks
-from fluffle.protocol.mqtt.packets import Ack, encode
 from fluffle.protocol.properties import body_size, build_contents
 from fluffle.protocol.steps import Steps
 
@@ -206,7 +206,7 @@ class IncomingPublishes:
         self._unanswered: deque[Unanswered] = deque()
         """In the order in which they came, which is that of their answers: S5 4.6."""
         self._unanswered_count = 0
-        """Messages in it."""
+        """Messages of QoS 1 in it: those of QoS 2 are known by their identifiers."""
         self._known_below = 1
         """All publishes with lower numbers are accepted or refused."""
         self._known_runs: dict[int, int] = {}
@@ -299,9 +299,11 @@ class IncomingPublishes:
 
         InvalidPacket for more messages than may be under way.
         """
-        if run.qos:
-            under_way = self._unanswered_count + len(self._state.incoming) + len(run.payloads)
-            if under_way > self._terms.receive_max and self._terms.version == MQTT_5:
+        if run.qos and self._terms.version == MQTT_5:
+            incoming, new_count = self._state.incoming, len(run.payloads)
+            if run.qos == 2 and incoming:
+                new_count -= len(incoming.keys() & run.packet_ids)
+            if self._unanswered_count + len(incoming) + new_count > self._terms.receive_max:
                 raise InvalidPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many under way")
         if run.retain and self._retained is None and self._terms.version == MQTT_5:
             raise InvalidPacket(ReasonCode.RETAIN_NOT_SUPPORTED, "nothing is retained")
@@ -335,18 +337,15 @@ class IncomingPublishes:
 
     def released(self, packet_ids: Sequence[int]) -> None:
         """PUBREL: the client will not send these again, and is told that they are forgotten."""
-        incoming, version = self._state.incoming, self._terms.version
-        known = [packet_id for packet_id in packet_ids if packet_id in incoming]
-        for packet_id in known:
-            del incoming[packet_id]
-        if version < MQTT_5 or len(known) == len(packet_ids):
-            self._output.add(build_acks(PacketType.PUBCOMP, packet_ids))
-            return
+        incoming, ok = self._state.incoming, ReasonCode.SUCCESS
+        codes: list[ReasonCode] = []
         for packet_id in packet_ids:
-            code = ReasonCode.SUCCESS
-            if packet_id not in known:
-                code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-            self._output.add(encode(Ack(PacketType.PUBCOMP, packet_id, code), version))
+            if packet_id in incoming:
+                del incoming[packet_id]
+                codes.append(ok)
+            else:
+                codes.append(ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
+        self._add_acks(PacketType.PUBCOMP, packet_ids, codes)
 
     def _published(self, prepared: PreparedRun, first: int, route: CachedRoute) -> None:
         """Messages are on their way into queues; retain the last of them, if it is to be."""
@@ -390,7 +389,8 @@ class IncomingPublishes:
 
     def _expect(self, unanswered: Unanswered) -> None:
         self._unanswered.append(unanswered)
-        self._unanswered_count += len(unanswered.packet_ids)
+        if unanswered.kind is PacketType.PUBACK:
+            self._unanswered_count += len(unanswered.packet_ids)
 
     def returned(self, routed: RoutedBatch) -> None:
         """No message of MQTT is mandatory."""
@@ -417,7 +417,8 @@ class IncomingPublishes:
             known = self._known_of(run)
             if not known:
                 return
-            self._unanswered_count -= len(known)
+            if run.kind is PacketType.PUBACK:
+                self._unanswered_count -= len(known)
             if len(known) == len(run.packet_ids):
                 unanswered.popleft()
             self._answer_run(run, known)
@@ -434,14 +435,14 @@ class IncomingPublishes:
 
     def _answer_run(self, run: Unanswered, packet_ids: Sequence[int]) -> None:
         """Answer messages of a run, whose answers are known."""
-        refused: list[int] = []
+        refused: set[int] = set()
         if run.first and self._refused:
             numbers = range(run.first, run.first + len(packet_ids))
-            refused = [
+            refused = {
                 packet_id
                 for number, packet_id in zip(numbers, packet_ids, strict=True)
                 if number in self._refused
-            ]
+            }
             self._refused.difference_update(numbers)
         if run.first and run.kind is PacketType.PUBREC:
             self._note_taken(packet_ids, refused)
@@ -449,21 +450,26 @@ class IncomingPublishes:
             return
         code = run.code
         assert code is not None, "it is known by now"
-        if code is ReasonCode.SUCCESS and not refused:
-            self._output.add(build_acks(run.kind, packet_ids))
-            return
-        for packet_id in packet_ids:
-            is_refused = packet_id in refused
-            self._add_ack(run.kind, packet_id, ReasonCode.QUOTA_EXCEEDED if is_refused else code)
+        codes = [
+            ReasonCode.QUOTA_EXCEEDED if packet_id in refused else code for packet_id in packet_ids
+        ]
+        self._add_acks(run.kind, packet_ids, codes)
 
-    def _add_ack(self, kind: PacketType, packet_id: int, code: ReasonCode) -> None:
-        """Answer one message.  Before version 5 a refused one is not answered, as with RabbitMQ."""
-        if self._terms.version == MQTT_5:
-            self._output.add(encode(Ack(kind, packet_id, code), MQTT_5))
-        elif code < ReasonCode.UNSPECIFIED_ERROR:
-            self._output.add(build_acks(kind, (packet_id,)))
+    def _add_acks(
+        self, kind: PacketType, packet_ids: Sequence[int], codes: Sequence[ReasonCode]
+    ) -> None:
+        """Answer messages.  Before version 5 refused ones are not answered, as with RabbitMQ; but
+        a PUBCOMP always is."""
+        start, is_v5 = 0, self._terms.version == MQTT_5
+        for code, same in groupby(codes):
+            stop = start + sum(1 for _ in same)
+            if is_v5:
+                self._output.add(build_acks(kind, packet_ids[start:stop], code))
+            elif not code.is_error or kind is PacketType.PUBCOMP:
+                self._output.add(build_acks(kind, packet_ids[start:stop]))
+            start = stop
 
-    def _note_taken(self, packet_ids: Sequence[int], refused: Sequence[int]) -> None:
+    def _note_taken(self, packet_ids: Sequence[int], refused: Collection[int]) -> None:
         """Messages of QoS 2 are safe, or refused: then they may come again."""
         incoming = self._state.incoming
         for packet_id in packet_ids:

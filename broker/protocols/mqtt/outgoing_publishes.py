@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 FORMS_MAX = 1024
 """Origins for which a writer remembers how their messages are sent; then it starts afresh."""
 
+ACKED = Outcome.ACKED
+
 PACKET_OVERHEAD_BYTES = 13
 """Octets of a PUBLISH beside topic, properties and payload: at most so many."""
 
@@ -51,6 +53,11 @@ class DeliveryChannel(Protocol):
 
     @property
     def session(self) -> Session: ...
+
+    @property
+    def window_consumer(self) -> Consumer | None:
+        """The consumer whose room is that of the client for messages of QoS 1 and 2, once there is
+        one."""
 
     def give_up(self, error: Exception) -> None:
         """Close the connection for an error of the broker's own that concerns it alone."""
@@ -105,7 +112,8 @@ class OutgoingPublishes:
         self._sent: dict[int, SentPublish] = {}
         """What waits for its PUBACK or PUBREC."""
         self._window_holders: dict[int, Consumer] = {}
-        """Packets that wait for their PUBCOMP, by whose window they take a place of."""
+        """Of which consumer's window packets take a place that came from no queue, or wait for
+        their PUBCOMP."""
 
     def __len__(self) -> int:
         return len(self._sent) + len(self.state.released)
@@ -127,7 +135,25 @@ class OutgoingPublishes:
             packet_id = self.state.packet_ids.take(1)[0]
             self.state.direct[packet_id] = message
             self._sent[packet_id] = SentPublish(0, message.qos, None)
+            if (consumer := self._channel.window_consumer) is not None:
+                self._take_place(packet_id, consumer)
         self._write(packet_id, message, dup=False)
+
+    def consumes(self, consumer: Consumer) -> None:
+        """The consumer of the queue of QoS 1 and 2 begins: what came from no queue takes places of
+        its window."""
+        for packet_id in self.state.direct:
+            if packet_id not in self._window_holders:
+                self._take_place(packet_id, consumer)
+
+    def room(self, window: int) -> int:
+        """How many more messages may be under way, of so many in all."""
+        consumer = self._channel.window_consumer
+        return window - (len(self) if consumer is None else consumer.in_flight)
+
+    def _take_place(self, packet_id: int, consumer: Consumer) -> None:
+        self._window_holders[packet_id] = consumer
+        consumer.in_flight += 1
 
     def _write(self, packet_id: int, message: DirectMessage, *, dup: bool) -> None:
         output = self._channel.output
@@ -167,23 +193,15 @@ class OutgoingPublishes:
 
     def acknowledged(self, packet_ids: Sequence[int]) -> None:
         """PUBACK: the client has messages of QoS 1."""
-        self._settle(self._taken(packet_ids, 1), Outcome.ACKED)
-        self.state.packet_ids.free(packet_ids)
+        self._settle_answered(packet_ids, 1, ACKED)
 
     def received(self, packet_ids: Sequence[int]) -> set[int]:
         """PUBREC: the client has messages of QoS 2, and will not take them again before PUBCOMP.
 
         Returns the identifiers of which nothing is known.
         """
-        sent, released = self._sent, self.state.released
-        for packet_id in packet_ids:
-            if (found := sent.get(packet_id)) is not None and found.qos == 2:
-                released[packet_id] = None
-                if found.consumer is not None:
-                    self._window_holders[packet_id] = found.consumer
-                    found.consumer.in_flight += 1
-        self._settle(self._taken(packet_ids, 2), Outcome.ACKED)
-        return {packet_id for packet_id in packet_ids if packet_id not in released}
+        self._settle_answered(packet_ids, 2, ACKED)
+        return set(packet_ids).difference(self.state.released)
 
     def completed(self, packet_ids: Sequence[int]) -> None:
         """PUBCOMP: the identifiers are free again."""
@@ -193,53 +211,63 @@ class OutgoingPublishes:
             if packet_id not in self.state.released:
                 continue
             del self.state.released[packet_id]
-            self.state.packet_ids.free((packet_id,))
-            consumer = self._window_holders.pop(packet_id, None)
-            if consumer is not None:
-                consumer.settled(1)
+            self._free((packet_id,))
 
     def refused(self, packet_id: int, qos: int) -> None:
         """PUBACK or PUBREC with an error: the client does not want the message."""
-        self._settle(self._taken((packet_id,), qos), Outcome.REJECTED)
-        self.state.packet_ids.free((packet_id,))
+        self._settle_answered((packet_id,), qos, Outcome.REJECTED)
 
-    def _taken(self, packet_ids: Sequence[int], qos: int) -> list[Stretch]:
-        """Take messages from what was sent and from the ledger; identifiers of none are ignored.
+    def _free(self, packet_ids: Sequence[int]) -> None:
+        """Let identifiers be used again, and with them places of the window."""
+        self.state.packet_ids.free(packet_ids)
+        if self._window_holders:
+            for packet_id in packet_ids:
+                if (consumer := self._window_holders.pop(packet_id, None)) is not None:
+                    consumer.settled(1)
 
-        InvalidPacket for an answer that belongs to the other QoS.
+    def _settle_answered(self, packet_ids: Sequence[int], qos: int, outcome: Outcome) -> None:
+        """Settle messages that the client has answered, and free their identifiers, unless these
+        wait for PUBCOMP; identifiers of none are passed over.
+
+        InvalidPacket for an answer that belongs to the other QoS; those before it count.
         """
-        sent, unacked = self._sent, self._channel.settlements.unacked
+        sent, direct, is_kept = self._sent, self.state.direct, qos == 2 and outcome is ACKED
         tags: list[int] = []
+        answered: list[int] = []
+        error = None
         for packet_id in packet_ids:
             found = sent.get(packet_id)
             if found is None:
                 if qos == 1 and packet_id in self.state.released:
-                    raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "PUBACK of a message of QoS 2")
+                    error = "PUBACK of a message of QoS 2"
+                    break
                 continue
             if found.qos != qos:
-                raise InvalidPacket(
-                    ReasonCode.PROTOCOL_ERROR, f"wrong answer to a message of QoS {found.qos}"
-                )
+                error = f"wrong answer to a message of QoS {found.qos}"
+                break
             del sent[packet_id]
+            answered.append(packet_id)
+            if is_kept:
+                self.state.released[packet_id] = None
+                if found.consumer is not None:  # its place is free when it is settled
+                    self._take_place(packet_id, found.consumer)
             if found.tag:
                 tags.append(found.tag)
             else:
-                del self.state.direct[packet_id]
-        stretches: list[Stretch] = []
-        for first, last in runs_of(tags):
-            stretches += unacked.take(first, last)[0]
-        return stretches
+                del direct[packet_id]
+        self.settle_tags(tags, outcome)
+        if not is_kept:
+            self._free(answered)
+        if error is not None:
+            raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, error)
 
-    def _settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        if stretches:
-            self._channel.settlements.settle(stretches, outcome)
-
-    def settle_tags(self, tags: Sequence[int]) -> None:
-        """Settle messages that need no answer of the client."""
+    def settle_tags(self, tags: Sequence[int], outcome: Outcome = ACKED) -> None:
+        """Settle messages of the queues."""
         unacked, stretches = self._channel.settlements.unacked, list[Stretch]()
         for first, last in runs_of(tags):
             stretches += unacked.take(first, last)[0]
-        self._settle(stretches, Outcome.ACKED)
+        if stretches:
+            self._channel.settlements.settle(stretches, outcome)
 
     def end(self) -> None:
         """The connection has ended: note what was sent, which comes back to its queues."""

@@ -6,8 +6,9 @@ acted on meanwhile, but for acknowledgements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX, LongEvent
@@ -24,6 +25,7 @@ from fluffle.protocol.mqtt.codes import (
     ReasonCode,
 )
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
+from fluffle.protocol.mqtt.hot import build_acks
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Auth,
@@ -97,14 +99,18 @@ def on_acks(connection: Connection, acks: Acks) -> int:
     return 1
 
 
-def on_received(connection: Connection, channel: Channel, packet_ids: Iterable[int]) -> None:
+def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[int]) -> None:
     """PUBREC: have the client let go of what is known to have come."""
-    unknown = channel.outgoing.received(tuple(packet_ids))
-    for packet_id in packet_ids:
-        code = ReasonCode.SUCCESS
-        if packet_id in unknown and connection.terms.version == MQTT_5:
-            code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-        connection.send(Ack(PacketType.PUBREL, packet_id, code))
+    unknown = channel.outgoing.received(packet_ids)
+    if not unknown or connection.terms.version < MQTT_5:
+        connection.output.add(build_acks(PacketType.PUBREL, packet_ids))
+        return
+    start = 0
+    for is_unknown, same in groupby(packet_ids, unknown.__contains__):
+        stop = start + sum(1 for _ in same)
+        code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND if is_unknown else ReasonCode.SUCCESS
+        connection.output.add(build_acks(PacketType.PUBREL, packet_ids[start:stop], code))
+        start = stop
 
 
 def on_ack(connection: Connection, ack: Ack) -> int:
@@ -120,6 +126,7 @@ def on_ack(connection: Connection, ack: Ack) -> int:
         channel.incoming.released((ack.packet_id,))
     else:
         channel.outgoing.completed((ack.packet_id,))
+    channel.retained.go_on()
     return 1
 
 

@@ -80,7 +80,7 @@ class RetainedSender:
         channel, pending = self._channel, self._pending
         if not pending or not channel.is_open or channel.output.has_enough:
             return
-        room = min(MESSAGES_AT_ONCE, channel.prefetch - len(channel.outgoing))
+        room = min(MESSAGES_AT_ONCE, channel.outgoing.room(channel.prefetch))
         if room <= 0:
             return  # an acknowledgement makes room, and calls this
         subscription, cursor = pending[0]

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType
+from fluffle.protocol.mqtt.codes import (
+    MQTT_3_1_1,
+    MQTT_5,
+    RECEIVED,
+    RELEASED,
+    PacketType,
+    ReasonCode,
+)
 from fluffle.protocol.mqtt.hot import (
     ALIKE_MIN,
     JOINED_BYTES_MAX,
@@ -145,6 +152,13 @@ def test_acks_are_built_and_scanned(
         found = list(scan_acks(junk + sent + behind, len(junk)))
         assert found[: len(ids)] == ids
         assert expected is None or found == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(ids=IDS, code=st.sampled_from(sorted(RECEIVED | RELEASED)))
+def test_acks_with_codes_are_built(kind: PacketType, ids: list[int], code: ReasonCode) -> None:
+    sent = b"".join(encode(Ack(kind, packet_id, code), MQTT_5) for packet_id in ids)
+    assert build_acks(kind, ids, code) == sent
 
 
 def slow_scan_acks(buffer: bytes) -> list[int]:

@@ -102,6 +102,42 @@ def test_more_than_may_be_under_way_ends_version_5() -> None:
     assert client.packets()[-1] == Disconnect(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
 
 
+def test_messages_of_qos_2_that_are_not_safe_yet_count_once() -> None:
+    mqtt = MqttEdge(MqttConfig(receive_max=3))
+    client = mqtt.connect("c")
+    client.send(*(Publish(b"%d" % number, b"", 2, packet_id=number) for number in (1, 2, 3)))
+    assert client.acks() == [(PUBREC, number, OK) for number in (1, 2, 3)]
+    client.send(Publish(b"a", b"", 1, packet_id=4))
+    assert client.packets() == [Disconnect(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)]
+
+
+def test_messages_of_qos_2_that_come_again_count_once() -> None:
+    mqtt = MqttEdge(MqttConfig(receive_max=3))
+    packets = [Publish(b"a", b"", 2, packet_id=number) for number in (1, 2, 3)]
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    client.send(*packets)
+    client.lose()
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    for packet in packets:
+        packet.dup = True
+    client.send(*packets)
+    assert client.acks() == [(PUBREC, number, OK) for number in (1, 2, 3)]
+
+
+def test_releases_of_something_and_of_nothing_are_answered_in_their_order() -> None:
+    client = MqttEdge().connect("c")
+    client.send(Publish(b"a", b"", 2, packet_id=2), Publish(b"a", b"", 2, packet_id=3))
+    client.acks()
+    client.answer(PUBREL, 1, 2, 3, 2)
+    unknown = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+    assert client.acks() == [
+        (PUBCOMP, 1, unknown),
+        (PUBCOMP, 2, OK),
+        (PUBCOMP, 3, OK),
+        (PUBCOMP, 2, unknown),
+    ]
+
+
 def forbid_writing(mqtt: MqttEdge) -> None:
     mqtt.edge.editor.put_permission("guest", "/", Permission(".*", "^mqtt", ".*"))
     mqtt.edge.run()

@@ -78,6 +78,91 @@ def test_what_was_not_acknowledged_comes_again_with_its_identifier() -> None:
     assert mqtt.edge.vhost.queues["mqtt-subscription-cqos1"].in_flight == 0
 
 
+def connect_with(mqtt: MqttEdge, receive_max: int, *, expiry_s: int = 0) -> MqttClient:
+    """A client that takes so many messages of QoS 1 and 2 at once."""
+    client = mqtt.accept()
+    values: dict[PropertyId, int | str | bytes] = {PropertyId.RECEIVE_MAXIMUM: receive_max}
+    if expiry_s:
+        values[PropertyId.SESSION_EXPIRY_INTERVAL] = expiry_s
+    client.send(Connect(MQTT_5, "c", clean_start=False, properties=Properties(values)))
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    return client
+
+
+def test_retained_messages_take_places_of_the_window_too() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    for number in range(5):
+        publisher.publish(f"a/{number}", b"kept", 1 + number % 2, retain=True)
+    client = connect_with(mqtt, 3)
+    client.subscribe("a/+", options=2)
+    for _ in range(5):
+        publisher.publish("a/live", b"live", 1)
+    came: list[bytes] = []
+    while found := runs(client):
+        sent = [(run.qos, each) for run in found for each in run.packet_ids]
+        assert len(sent) <= 3
+        came += [payload for run in found for payload in run.payloads]
+        for qos, packet_id in sent:
+            if qos == 1:
+                client.answer(PacketType.PUBACK, packet_id)
+                continue
+            client.answer(PacketType.PUBREC, packet_id)
+        released = [each for qos, each in sent if qos == 2]
+        more = client.packets()
+        assert all(isinstance(each, Acks | Publishes) for each in more)
+        client.answer(PacketType.PUBCOMP, *released)
+        client._came = [each for each in more if isinstance(each, Publishes)]
+    assert sorted(came) == [b"kept"] * 5 + [b"live"] * 5
+
+
+def test_a_retained_message_that_is_refused_makes_room_for_the_next() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    for number in range(3):
+        publisher.publish(f"a/{number}", b"kept", 1, retain=True)
+    client = connect_with(mqtt, 1)
+    client.subscribe("a/+", options=1)
+    for _ in range(3):
+        (packet_id,) = ids(client)
+        client.send(Ack(PacketType.PUBACK, packet_id, ReasonCode.PAYLOAD_FORMAT_INVALID))
+    assert client.packets() == []
+
+
+def test_an_answer_to_what_was_sent_over_an_earlier_connection_frees_nothing() -> None:
+    mqtt = MqttEdge()
+    client = connect_with(mqtt, 9, expiry_s=60)
+    client.subscribe("a", options=1)
+    publisher = mqtt.connect("p")
+    publisher.publish("a", b"1", 1)
+    publisher.publish("a", b"2", 1)
+    assert ids(client) == [1, 2]
+    client.lose()
+    client = connect_with(mqtt, 1, expiry_s=60)
+    assert ids(client) == [1]
+    client.answer(PacketType.PUBACK, 2)
+    state = mqtt.server.states.find(("/", "c"))
+    assert state is not None
+    assert state.packet_ids.used == {1, 2}
+    client.answer(PacketType.PUBACK, 1)
+    assert ids(client) == [2]
+
+
+def test_an_answer_that_is_wrong_settles_what_came_before_it() -> None:
+    mqtt = MqttEdge()
+    client = connect_with(mqtt, 9, expiry_s=60)
+    client.subscribe("a", options=2)
+    publisher = mqtt.connect("p")
+    publisher.publish("a", b"1", 2)
+    publisher.publish("a", b"2", 1)
+    assert ids(client) == [1, 2]
+    client.answer(PacketType.PUBREC, 1, 2)
+    assert client.packets()[-1] == Disconnect(ReasonCode.PROTOCOL_ERROR)
+    client = connect_with(mqtt, 9, expiry_s=60)
+    came = client.packets()
+    assert [each.payloads for each in came if isinstance(each, Publishes)] == [[b"2"]]
+
+
 @pytest.mark.parametrize(
     ("qos", "answer"),
     [(1, PacketType.PUBREC), (2, PacketType.PUBACK), (2, PacketType.PUBCOMP)],
