@@ -27,6 +27,18 @@ class Dropped(StrEnum):
     """It is full, or where it is kept is not there; or it is unknown whether it has them."""
 
 
+class ClientDrop(StrEnum):
+    """Why messages are dropped between a client and its queues, where its protocol cannot refuse
+    them, as metrics say."""
+
+    NOT_AUTHORIZED = "not_authorized"
+    """The client may not publish them."""
+    NOT_RETAINED = "not_retained"
+    """There is no room to retain them; they are delivered all the same."""
+    PACKET_TOO_LARGE = "packet_too_large"
+    """They are larger than what the client takes."""
+
+
 DISABLED = "disabled"
 """The strategy of queues without a dead-letter exchange, and of those whose exchange is not there,
 in RabbitMQ's metrics."""
@@ -129,6 +141,7 @@ class ClientTraffic:
 
     __slots__ = (
         "confirmed",
+        "dropped",
         "from_qos0_queues",
         "from_queues",
         "from_quorum_queues",
@@ -168,6 +181,7 @@ class ClientTraffic:
         """What came of queues for QoS 0 of MQTT."""
         self.replies = Deliveries()
         """What direct reply-to delivered, past any queue."""
+        self.dropped: Counter[ClientDrop] = Counter()
 
 
 class Traffic:

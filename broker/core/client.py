@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fluffle.broker.queues.queue_api import Consumer
 from fluffle.protocol.wire import FieldTable
@@ -202,11 +202,24 @@ class ClientConnection(ListedClient, Protocol):
         """Have it take less memory, which is short."""
 
 
+class SessionCounts(NamedTuple):
+    """Numbers of sessions that may outlive their connections."""
+
+    connected: int
+    away: int
+    """Without their clients."""
+    taken_over: int
+    """Times that a client has connected anew while it was connected."""
+
+
 class SessionKeeper(Protocol):
     """Keeper of sessions that may outlive their connections."""
 
     def session_rows(self) -> Iterator[dict[str, Any]]:
         """Yield what each is, wherever its client is: `vhost`, `client_id`, `user`, and more."""
+
+    def session_counts(self) -> SessionCounts:
+        """How many there are."""
 
 
 class ClientConsumer(Protocol):

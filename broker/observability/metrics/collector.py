@@ -222,6 +222,7 @@ class NodeCollector:
         yield list(self._deliveries())
         yield list(self._alarms())
         yield list(self._durability())
+        yield list(self._sessions())
         yield list(self._retained())
         yield from self._connections(view)
         yield from self._ages.steps(view)
@@ -399,6 +400,31 @@ class NodeCollector:
         for kind in (QueueType.CLASSIC, QueueType.QUORUM):
             labelled(duplicates, traffic.duplicates[kind], queue_type=kind.module)
         yield duplicates
+
+    def _sessions(self) -> Iterator[Metric]:
+        """Sessions that may outlive their connections, and what their clients cannot be told."""
+        keepers = self._services.connections.session_keepers
+        if not keepers:
+            return
+        counts = [keeper.session_counts() for keeper in keepers]
+        sessions = GaugeMetricFamily(
+            "fluffle_sessions", "Sessions of clients, by whether these are connected"
+        )
+        labelled(sessions, sum(each.connected for each in counts), state="connected")
+        yield labelled(sessions, sum(each.away for each in counts), state="away")
+        yield CounterMetricFamily(
+            "fluffle_sessions_taken_over",
+            "Connections that ended since their client had connected anew",
+            value=sum(each.taken_over for each in counts),
+        )
+        dropped = CounterMetricFamily(
+            "fluffle_client_messages_dropped",
+            "Messages that clients published or were to be given, and that were dropped",
+        )
+        for traffic in self._services.runtime.traffic.protocols.values():
+            for why, count in traffic.dropped.items():
+                labelled(dropped, count, protocol=traffic.protocol, reason=why)
+        yield dropped
 
     def _deliveries(self) -> Iterator[Metric]:
         protocols = self._services.runtime.traffic.protocols.values()

@@ -36,6 +36,7 @@ from fluffle.broker.protocols.mqtt.connect_methods import Accepted
 from fluffle.broker.protocols.mqtt.incoming_publishes import PublishTerms
 from fluffle.broker.protocols.mqtt.outgoing_publishes import DeliveryTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.broker.protocols.mqtt.subscribe_methods import (
     SubscriptionTerms,
 )
@@ -72,19 +73,8 @@ REFUSED_LOGIN_WAIT_S = 3
 """How long a client waits for the answer to a wrong password, as with RabbitMQ: who guesses is
 slow."""
 
-KEEP_ALIVE_CHECKS = 2
-"""How often it is looked in one and a half keep alive intervals whether anything came."""
-
 PROTOCOL_NAMES = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
 """RabbitMQ's names by version; 0 is a client that has not said it."""
-
-TRAFFIC_LABELS = {
-    0: TrafficLabels("mqtt311", "mqtt"),
-    3: TrafficLabels("mqtt310", "mqtt"),
-    4: TrafficLabels("mqtt311", "mqtt"),
-    5: TrafficLabels("mqtt50", "mqtt"),
-}
-"""RabbitMQ's labels by version."""
 
 PACKET_BYTES = 256
 """What it costs to keep a packet beside what came with it."""
@@ -367,21 +357,16 @@ class Connection(asyncio.Protocol):
         if longest_s is not None and self.terms.version == MQTT_5:
             keep_alive_s = min(keep_alive_s or longest_s, longest_s)
         self.heartbeat_s = keep_alive_s
-        if not keep_alive_s:
-            return
-        reads, silent_checks = self.reads, 0
+        self.server.keep_alives.add(self, keep_alive_s)
 
-        def is_alive() -> bool:
-            nonlocal reads, silent_checks
-            is_silent = reads == self.reads and self._transport.is_reading()
-            reads = self.reads
-            silent_checks = silent_checks + 1 if is_silent else 0
-            if silent_checks >= KEEP_ALIVE_CHECKS:
-                self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
-            return True
+    @property
+    def is_read(self) -> bool:
+        """Whether what it says is read now."""
+        return self._transport.is_reading()
 
-        wait_s = 1.5 * keep_alive_s / KEEP_ALIVE_CHECKS
-        self.deadlines.check_every(wait_s, "keep alive", is_alive, NO_ANSWER)
+    def on_silence(self) -> None:
+        """It has said nothing for one and a half of its keep alive intervals."""
+        self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
 
     # The end
 
@@ -423,6 +408,7 @@ class Connection(asyncio.Protocol):
     def take_over(self, done: Callable[[], None]) -> None:
         """End, for the same client has connected anew, and call `done` when the session is free."""
         self.close_reason = "session taken over"
+        self.server.taken_over += 1
         self.end_session(done)
         if self.terms.version == MQTT_5:
             self.send(Disconnect(ReasonCode.SESSION_TAKEN_OVER))
@@ -433,6 +419,7 @@ class Connection(asyncio.Protocol):
         channel, self.channel = self.channel, None
         if channel is None:
             return
+        self.server.keep_alives.discard(self)
         self.input.end_session()
         channel.close()
         state, session, will = channel.state, channel.session, self.will

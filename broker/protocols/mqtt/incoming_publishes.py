@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.base.errors import AccessRefused, BrokerError
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
+from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
 from fluffle.broker.core.publisher import MessageRun, Publisher
@@ -366,6 +367,8 @@ class IncomingPublishes:
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be."""
+        if error is not None:
+            self._session.traffic.dropped[ClientDrop.NOT_RETAINED] += 1
         if unanswered is None:
             return
         unanswered.is_stored = True
@@ -382,9 +385,12 @@ class IncomingPublishes:
             self._expect(Unanswered(kind, prepared.packet_ids, code=code))
         elif self._terms.disconnects or not isinstance(error, AccessRefused):
             raise InvalidPacket(code, error.explanation)
-        elif prepared.qos:
-            kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
-            self._expect(Unanswered(kind, prepared.packet_ids))
+        else:
+            count = len(prepared.messages.contents)
+            self._session.traffic.dropped[ClientDrop.NOT_AUTHORIZED] += count
+            if prepared.qos:
+                kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
+                self._expect(Unanswered(kind, prepared.packet_ids))
         self._answer()
 
     def _expect(self, unanswered: Unanswered) -> None:

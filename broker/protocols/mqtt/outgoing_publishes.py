@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from fluffle.broker.base.traffic import Deliveries
+from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
@@ -289,7 +289,15 @@ class OutgoingPublishes:
 class PublishWriter:
     """Writer of what one queue of a session gives its client: a `DeliveryWriter`."""
 
-    __slots__ = ("_channel", "_converter", "_counts", "_forms", "_outgoing", "_queue_qos")
+    __slots__ = (
+        "_channel",
+        "_converter",
+        "_counts",
+        "_forms",
+        "_outgoing",
+        "_queue_qos",
+        "_unsent_count",
+    )
 
     def __init__(
         self,
@@ -308,6 +316,8 @@ class PublishWriter:
         self._counts = counts
         self._queue_qos = queue_qos
         self._forms: dict[tuple[Origin, bytes], Form] = {}
+        self._unsent_count = 0
+        """Messages of this batch that are not for the client, or too large for it."""
 
     def forget(self) -> None:
         """Subscriptions have changed."""
@@ -330,7 +340,7 @@ class PublishWriter:
             contents = interceptors.outgoing.intercepted(contents)
         kinds = zip(delivery_batch.origins, map(raw_properties, contents), strict=True)
         finished: list[int] = []
-        start = 0
+        start = self._unsent_count = 0
         for (origin, raw), same in groupby(kinds):
             stop = start + sum(1 for _ in same)
             payloads = list(map(body_of, contents[start:stop]))
@@ -349,6 +359,7 @@ class PublishWriter:
         with that."""
         indices = range(start, start + len(payloads))
         if form.qos < 0:
+            self._unsent_count += len(payloads)
             return indices
         terms = self._outgoing.terms
         if terms.packet_bytes_max or form.expiry_ms >= 0 or delivery_batch.redelivered:
@@ -380,6 +391,8 @@ class PublishWriter:
             size_bytes = len(form.topic) + len(properties) + len(payload)
             if 0 < terms.packet_bytes_max < size_bytes + PACKET_OVERHEAD_BYTES:
                 finished.append(index)  # as if it had been sent: S5 3.1.2.11.4
+                self._unsent_count += 1
+                self._channel.session.traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
                 continue
             packet_ids: Sequence[int] = ()
             if form.qos:
@@ -434,7 +447,7 @@ class PublishWriter:
         return Form(qos, retain, message.topic.encode(), properties, message.expiry_ms)
 
     def _count(self, delivery_batch: DeliveryBatch) -> None:
-        count, counts = len(delivery_batch.contents), self._counts
+        count, counts = len(delivery_batch.contents) - self._unsent_count, self._counts
         if delivery_batch.holder.no_ack:
             counts.consumed_auto_ack += count
         else:

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fluffle.broker.base.traffic import ClientDrop, TrafficLabels
 from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.core.client import SessionCounts
+from fluffle.broker.core.connections import KeepAlives
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.core.services import Services
 from fluffle.broker.events.event_publisher import INTERNAL
@@ -24,6 +27,15 @@ from fluffle.broker.vhosts import queue_changes
 
 if TYPE_CHECKING:
     from fluffle.broker.base.clock import Timer
+
+
+TRAFFIC_LABELS = {
+    0: TrafficLabels("mqtt311", "mqtt"),
+    3: TrafficLabels("mqtt310", "mqtt"),
+    4: TrafficLabels("mqtt311", "mqtt"),
+    5: TrafficLabels("mqtt50", "mqtt"),
+}
+"""RabbitMQ's labels by version; 0 is a client that has not said it."""
 
 
 class ConnectedClient(Protocol):
@@ -45,9 +57,11 @@ class MqttServer:
         "connected",
         "converter",
         "durable_queue_type",
+        "keep_alives",
         "retained",
         "services",
         "states",
+        "taken_over",
         "wills",
     )
 
@@ -64,6 +78,12 @@ class MqttServer:
         self.retained = services.retained if config.retained else None
         self.wills = Wills(services, self.converter, config.exchange, self.retained)
         services.connections.session_keepers.append(self)
+        self.keep_alives = KeepAlives(services.runtime.clients_call_later)
+        self.taken_over = 0
+        """Times that a connection has ended since its client had connected anew."""
+        for labels in TRAFFIC_LABELS.values():
+            services.runtime.traffic.show(labels)
+            services.runtime.traffic.of(labels).dropped.update(dict.fromkeys(ClientDrop, 0))
         self._expiries: dict[SessionKey, Timer] = {}
         """Of sessions whose clients are away."""
 
@@ -93,6 +113,11 @@ class MqttServer:
                 "packets_from_client": len(state.incoming),
                 "packets_to_client": len(state.packet_ids.used),
             }
+
+    def session_counts(self) -> SessionCounts:
+        """How many sessions there are, as a `SessionKeeper`."""
+        connected = len(self.connected)
+        return SessionCounts(connected, len(self.states) - connected, self.taken_over)
 
     def attach(self, state: SessionState, client: ConnectedClient) -> None:
         """A client has connected to its session, which does not expire meanwhile."""

@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.admin.connections import consumer_timeout_ms
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher
-from fluffle.broker.core.client import WITHOUT_CHANNELS
+from fluffle.broker.core.client import WITHOUT_CHANNELS, SessionCounts
 from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED
@@ -435,6 +435,9 @@ class Keeper:
 
     def session_rows(self) -> Iterator[Row]:
         yield self._row
+
+    def session_counts(self) -> SessionCounts:
+        return SessionCounts(connected=0, away=1, taken_over=0)
 
 
 def test_sessions_are_listed_by_who_keeps_them() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count, islice
 from math import isnan
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.base.traffic import DISABLED, Dropped, TrafficLabels
+from fluffle.broker.base.traffic import DISABLED, ClientDrop, Dropped, TrafficLabels
 from fluffle.broker.config.config import Config
+from fluffle.broker.core.client import SessionCounts
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.settlement import FRONT_RUNS_MAX
 from fluffle.broker.observability.metrics.collector import NodeCollector, UnackedAges
@@ -204,6 +206,31 @@ def test_each_protocol_is_counted_by_itself(node: Node) -> None:
     with pytest.raises(KeyError):
         node.value(delivered, protocol="amqp091", **at_most_once)
     assert node.value("fluffle_messages_timed_out_total", **classic) == 5
+
+
+class Keeper:
+    """Keeper of three sessions, as `SessionKeeper`."""
+
+    def session_rows(self) -> Iterator[dict[str, Any]]:
+        yield from ()
+
+    def session_counts(self) -> SessionCounts:
+        return SessionCounts(connected=1, away=2, taken_over=4)
+
+
+def test_sessions_and_what_their_clients_cannot_be_told_are_counted_where_there_are_any(
+    node: Node,
+) -> None:
+    assert "fluffle_sessions" not in names(node.scrape())
+    services = node.edge.services
+    services.connections.session_keepers.append(Keeper())
+    traffic = services.runtime.traffic.of(TrafficLabels("mqtt311", "mqtt"))
+    traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 3
+    assert node.value("fluffle_sessions", state="connected") == 1
+    assert node.value("fluffle_sessions", state="away") == 2
+    assert node.value("fluffle_sessions_taken_over_total") == 4
+    dropped = {"protocol": "mqtt311", "reason": "packet_too_large"}
+    assert node.value("fluffle_client_messages_dropped_total", **dropped) == 3
 
 
 def test_totals_survive_those_who_made_them(node: Node) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.observability.metrics.collector import NodeCollector
 from fluffle.broker.observability.metrics.endpoint import (
     AGGREGATED,
@@ -15,6 +16,7 @@ from fluffle.broker.observability.metrics.endpoint import (
     text_page,
 )
 from fluffle.broker.observability.metrics.tables import detailed_view
+from fluffle.broker.protocols.mqtt.server import MqttServer
 from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.support.edge import Edge
 
@@ -37,6 +39,7 @@ async def test_the_page_lists_all_that_is_told(scene: Scene) -> None:
     edge = Edge()
     edge.count()
     services, parts = node.node._services, node.node.parts
+    MqttServer(services, MqttConfig(), "quorum")
     clock, company = services.runtime.clock, parts.company
     collector = NodeCollector(services, node.config, clock, company, edge.statistics)
     families: dict[str, Metric] = {}

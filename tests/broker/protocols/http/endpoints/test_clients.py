@@ -13,7 +13,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from fluffle.broker.access.passwords import hashed
-from fluffle.broker.core.client import whose
+from fluffle.broker.core.client import SessionCounts, whose
 from fluffle.broker.protocols.amqp091.connection import Connection
 from tests.support.management import Api
 
@@ -195,6 +195,9 @@ class Keeper:
 
     def session_rows(self) -> Iterator[dict[str, Any]]:
         yield {"vhost": "/", "client_id": "meter", "user": "guest"}
+
+    def session_counts(self) -> SessionCounts:
+        return SessionCounts(connected=0, away=1, taken_over=0)
 
 
 async def test_sessions_of_clients_that_may_be_away(api: Api) -> None:

@@ -1,0 +1,119 @@
+"""What is counted of MQTT's clients: by the version that they speak, and by session."""
+
+from __future__ import annotations
+
+from fluffle.broker.access.users import Permission
+from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
+from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
+from fluffle.protocol.mqtt.codes import PacketType
+from fluffle.protocol.mqtt.packets import Connect
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from tests.support.mqtt_edge import MqttClient, MqttEdge
+
+
+def of(mqtt: MqttEdge, version: int) -> ClientTraffic:
+    return mqtt.edge.services.runtime.traffic.of(TRAFFIC_LABELS[version])
+
+
+def confirms(traffic: ClientTraffic) -> tuple[int, int]:
+    """Messages that were to be confirmed, and were."""
+    ledgers = traffic.ledgers
+    return (
+        traffic.received_confirm + sum(each.assigned_count for each in ledgers),
+        traffic.confirmed + sum(each.accepted_count for each in ledgers),
+    )
+
+
+def test_all_versions_are_in_metrics_before_anybody_speaks_them() -> None:
+    traffic = MqttEdge().edge.services.runtime.traffic
+    assert set(traffic.protocols) == {"amqp091", "mqtt310", "mqtt311", "mqtt50"}
+    assert set(traffic.logins) == {"amqp091", "mqtt"}
+
+
+def test_messages_count_for_the_version_of_their_client() -> None:
+    mqtt = MqttEdge()
+    publisher, subscriber = mqtt.connect("p", 4), mqtt.connect("s", 5)
+    subscriber.subscribe("a", options=2)
+    for qos in (0, 1, 2):
+        publisher.publish("a", qos=qos)
+    publisher.publish("nowhere", qos=1)
+    old, new = of(mqtt, 4), of(mqtt, 5)
+    assert (old.received, old.routed, old.unroutable_dropped) == (4, 3, 1)
+    assert confirms(old) == (3, 3)
+    assert (new.received, confirms(new)) == (0, (0, 0))
+    assert (new.from_queues.consumed_manual_ack, old.from_queues.delivered) == (3, 0)
+    publisher.lose()
+    assert (old.received_confirm, old.confirmed, len(old.ledgers)) == (3, 3, 0)
+
+
+def test_a_message_counts_as_delivered_once_though_both_queues_had_it() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.subscribe("a", options=0)
+    client.subscribe("+", options=1)
+    client.publish("a", qos=1)
+    traffic = of(mqtt, 5)
+    assert traffic.routed == 2
+    assert traffic.from_queues.delivered + traffic.from_qos0_queues.delivered == 1
+    assert sum(traffic.dropped.values()) == 0
+
+
+def test_what_is_too_large_for_its_client_is_dropped_and_said() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.accept(5)
+    limit = Properties({PropertyId.MAXIMUM_PACKET_SIZE: 100})
+    client.send(Connect(5, "c", user="guest", password=b"guest", properties=limit))
+    client.packets()
+    client.subscribe("a", options=1)
+    mqtt.connect("p").publish("a", b"x" * 200, qos=1)
+    traffic = of(mqtt, 5)
+    assert traffic.dropped[ClientDrop.PACKET_TOO_LARGE] == 1
+    assert traffic.from_queues.delivered == 0
+
+
+def unanswerable(mqtt: MqttEdge) -> MqttClient:
+    """A client without the right to publish, that is not ended for it and cannot be told."""
+    client = mqtt.connect("c", 4)
+    mqtt.edge.editor.put_permission("guest", "/", Permission("", "", ""))
+    return client
+
+
+def test_what_may_not_be_published_and_cannot_be_refused_is_dropped_and_said() -> None:
+    mqtt = MqttEdge(MqttConfig(disconnect_on_unauthorized=False))
+    client = unanswerable(mqtt)
+    client.publish("a")
+    client.publish("a", qos=1)
+    assert of(mqtt, 4).dropped[ClientDrop.NOT_AUTHORIZED] == 2
+    assert of(mqtt, 4).received == 0
+
+
+def test_what_cannot_be_retained_is_said() -> None:
+    mqtt = MqttEdge()
+    retained = mqtt.edge.services.retained
+    retained._limits = retained._limits._replace(messages_max=1)
+    client = mqtt.connect("c", 4)
+    for topic in ("a", "b"):
+        client.publish(topic, retain=True)
+    assert of(mqtt, 4).dropped[ClientDrop.NOT_RETAINED] == 1
+    assert mqtt.edge.vhost.retained.count == 1
+
+
+def test_sessions_are_counted_by_whether_their_clients_are_there() -> None:
+    mqtt = MqttEdge()
+    mqtt.connect("a", expiry_s=60)
+    mqtt.connect("a", expiry_s=60)
+    mqtt.connect("b", expiry_s=60).lose()
+    mqtt.connect("c")
+    (keeper,) = mqtt.edge.services.connections.session_keepers
+    counts = keeper.session_counts()
+    assert (counts.connected, counts.away, counts.taken_over) == (2, 1, 1)
+
+
+def test_acknowledgements_count_for_the_version_too() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", 3)
+    client.subscribe("a", options=1)
+    client.publish("a", qos=1)
+    client.answer(PacketType.PUBACK, 1)
+    assert of(mqtt, 3).from_queues.acknowledged == 1
