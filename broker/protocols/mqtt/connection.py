@@ -293,6 +293,7 @@ class Connection(asyncio.Protocol):
         self.send(self._connack(accepted))
         self._keep_alive(packet.keep_alive_s)
         channel.outgoing.resume()
+        channel.retained.go_on()
         for qos in (0, 1):
             channel.consume(qos)
         event(

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from fluffle.broker.base.errors import AccessRefused, BrokerError
+from fluffle.broker.base.errors import AccessRefused, BrokerError, PreconditionFailed
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientDrop
 from fluffle.broker.core.confirms import Confirms
@@ -372,8 +372,9 @@ class IncomingPublishes:
         if unanswered is None:
             return
         unanswered.is_stored = True
-        if error is not None and self._terms.version == MQTT_5:
-            unanswered.code = ReasonCode.QUOTA_EXCEEDED
+        is_over_limit = isinstance(error, PreconditionFailed)
+        if error is not None and (self._terms.version == MQTT_5 or not is_over_limit):
+            unanswered.code = code_of(error)  # before 5.0 a limit cannot be told, and lasts
         self._answer()
 
     def _refuse(self, prepared: PreparedRun, error: BrokerError) -> None:
@@ -451,7 +452,8 @@ class IncomingPublishes:
             }
             self._refused.difference_update(numbers)
         if run.first and run.kind is PacketType.PUBREC:
-            self._note_taken(packet_ids, refused)
+            is_error = run.code is not None and run.code.is_error
+            self._note_taken(packet_ids, packet_ids if is_error else refused)
         if self._is_ended:
             return
         code = run.code

@@ -1,14 +1,15 @@
 """Retained messages on their way to new subscriptions of an MQTT client.
 
 A client that subscribes is sent what its filter matches, a few at a time: as its socket and its
-window have room.  Nothing is copied: a cursor goes through the topics.  Source: S5 3.3.1.3, 3.8.
+window have room.  Nothing is copied: a cursor goes through the topics.  What a client has not been
+sent yet is state of its session, which may go on over another connection; it ends with the
+subscription.  Source: S5 3.3.1.3, 3.8, 4.1.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, Origin, RetainedMessage
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
@@ -16,7 +17,11 @@ from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     PACKET_OVERHEAD_BYTES,
     with_identifiers,
 )
-from fluffle.broker.protocols.mqtt.session_state import DirectMessage, TopicSubscription
+from fluffle.broker.protocols.mqtt.session_state import (
+    DirectMessage,
+    SessionState,
+    TopicSubscription,
+)
 from fluffle.protocol.mqtt.codes import MQTT_5
 from fluffle.protocol.properties import body_of, raw_properties
 
@@ -26,7 +31,6 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
     from fluffle.broker.runtime.turn import Turn
-    from fluffle.broker.vhosts.retained import RetainedCursor
 
 MESSAGES_AT_ONCE = 64
 """So many are sent in one turn, for a millisecond or two."""
@@ -41,6 +45,7 @@ class SubscribedChannel(Protocol):
     output: OutputBuffer
     outgoing: OutgoingPublishes
     converter: MessageConverter
+    state: SessionState
     is_open: bool
     prefetch: int
 
@@ -48,46 +53,39 @@ class SubscribedChannel(Protocol):
     def session(self) -> Session: ...
 
 
-class PendingRetained(NamedTuple):
-    """Retained messages that a client is still to be sent for one subscription."""
-
-    subscription: TopicSubscription
-    cursor: RetainedCursor
-
-
 class RetainedSender:
     """Sender of retained messages to one client."""
 
-    __slots__ = ("_channel", "_is_scheduled", "_now_ms", "_pending", "_turn")
+    __slots__ = ("_channel", "_is_scheduled", "_now_ms", "_turn")
 
     def __init__(self, channel: SubscribedChannel, turn: Turn, now_ms: Callable[[], int]) -> None:
         """`now_ms`: common time, since 1970."""
         self._channel = channel
         self._turn = turn
         self._now_ms = now_ms
-        self._pending: deque[PendingRetained] = deque()
         self._is_scheduled = False
 
     def subscribed(self, subscription: TopicSubscription, *, is_new: bool) -> None:
         """Begin with what matches a subscription, if it wants that."""
-        handling = subscription.retain_handling
+        handling, topic_filter = subscription.retain_handling, subscription.topic_filter
         if handling == RETAIN_ALWAYS or (handling == RETAIN_IF_NEW and is_new):
-            cursor = self._channel.session.vhost.retained.cursor(subscription.topic_filter)
-            self._pending.append(PendingRetained(subscription, cursor))
+            cursor = self._channel.session.vhost.retained.cursor(topic_filter)
+            self._channel.state.retained[topic_filter] = cursor
 
     def go_on(self) -> None:
         """Send some, if there are any and there is room."""
-        channel, pending = self._channel, self._pending
+        channel, pending = self._channel, self._channel.state.retained
         if not pending or not channel.is_open or channel.output.has_enough:
             return
         room = min(MESSAGES_AT_ONCE, channel.outgoing.room(channel.prefetch))
         if room <= 0:
             return  # an acknowledgement makes room, and calls this
-        subscription, cursor = pending[0]
+        topic_filter, cursor = next(iter(pending.items()))
+        subscription = channel.state.subscriptions[topic_filter]
         for topic, message in cursor.take(room, self._now_ms()):
             self._send(topic, message, subscription)
         if cursor.is_done:
-            pending.popleft()
+            del pending[topic_filter]
         if pending and not self._is_scheduled:
             self._is_scheduled = True
             self._turn.call_soon(self._go_on_later)

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.mqtt.topics import filter_matches, is_wildcard
+
+if TYPE_CHECKING:
+    from fluffle.broker.vhosts.retained import RetainedCursor
 
 SessionKey: TypeAlias = tuple[str, str]
 """A virtual host and a client identifier: two virtual hosts may have the same client at once."""
@@ -132,6 +135,7 @@ class SessionState:
         "key",
         "packet_ids",
         "released",
+        "retained",
         "subscriptions",
         "unfinished",
         "user",
@@ -158,6 +162,9 @@ class SessionState:
         self.unfinished: dict[str, dict[int, int]] = {}
         """By queue: sequence number there -> packet identifier, of what was sent before the client
         left and has not been acknowledged.  It is sent again under the same identifier."""
+        self.retained: dict[str, RetainedCursor] = {}
+        """By topic filter, where the retained messages begin that the client is still to be sent
+        for its subscription."""
         self._matches: dict[tuple[str, bool], TopicMatch] = {}
 
     @property
@@ -173,6 +180,7 @@ class SessionState:
     def unsubscribe(self, topic_filter: str) -> None:
         """Have no such subscription any more; it is there."""
         del self.subscriptions[topic_filter]
+        self.retained.pop(topic_filter, None)
         self._matches.clear()
 
     def match(self, topic: str, *, is_own: bool) -> TopicMatch:

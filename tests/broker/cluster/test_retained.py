@@ -10,8 +10,8 @@ from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.cluster.ports import METADATA_GROUP
-from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.definitions.retained import RetainedStore
+from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
+from fluffle.broker.definitions.retained import RetainedLimitReached, RetainedStore
 from fluffle.broker.node import Node
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 from tests.support.deadlines import soon
@@ -40,13 +40,20 @@ async def restarted(node: ClusterNode) -> None:
 
 
 async def test_a_node_that_is_alone_has_it_when_it_starts_again(tmp_path: Path) -> None:
-    config = Config(listen=ListenAddress("127.0.0.1", 0), data_dir=tmp_path)
+    config = Config(
+        listen=ListenAddress("127.0.0.1", 0),
+        data_dir=tmp_path,
+        mqtt=MqttConfig(retained_messages_max=2),
+    )
     node = Node(config)
     await node.start()
     large = bytes(1 << 20)
     for topic, content in (("a/b", b"1"), ("a/c", b"1"), ("a/b", b"2"), ("large", large)):
         assert await retain(store_of(node), topic, content) is None
-    assert await retain(store_of(node), "a/c", None) is None
+        if topic == "a/c":
+            refused = await retain(store_of(node), "beyond the limit", b"")
+            assert isinstance(refused, RetainedLimitReached)
+            assert await retain(store_of(node), "a/c", None) is None
     await node.stop("test")
     node = Node(replace(config))
     await node.start()

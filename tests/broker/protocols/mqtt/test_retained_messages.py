@@ -1,9 +1,10 @@
 """Retained messages: what is kept, and who is sent it when."""
 
 from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.definitions.retained import RetainedLimits
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Disconnect
+from fluffle.protocol.mqtt.packets import Disconnect, Publish
 from fluffle.protocol.mqtt.properties import decode_properties
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
@@ -101,6 +102,62 @@ def test_one_that_was_not_acknowledged_comes_again() -> None:
     client.answer(PacketType.PUBACK, *again.packet_ids)
     client.lose()
     assert mqtt.connect("c", clean_start=False, expiry_s=60).packets() == []
+
+
+def received(client: MqttClient) -> list[int]:
+    """Take everything; the packet identifiers of the messages of QoS 1 among it."""
+    runs = [run for run in client.packets() if isinstance(run, Publishes)]
+    return [packet_id for run in runs for packet_id in run.packet_ids]
+
+
+def with_many(count: int, prefetch: int) -> MqttEdge:
+    """A node that has retained messages, and sends so many without an answer."""
+    mqtt = MqttEdge(MqttConfig(prefetch=prefetch))
+    publisher = mqtt.connect("p")
+    for number in range(count):
+        publisher.publish(f"a/{number}", b"x", 1, retain=True)
+    return mqtt
+
+
+def test_a_session_goes_on_with_them_over_another_connection() -> None:
+    mqtt = with_many(30, prefetch=10)
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a/+", options=1)
+    client.answer(PacketType.PUBACK, *received(client)[:4])
+    client.lose()
+    client, count = mqtt.connect("c", clean_start=False, expiry_s=60), 4
+    while ids := received(client):
+        count += len(ids)
+        client.answer(PacketType.PUBACK, *ids)
+    assert count >= 30
+
+
+def test_nothing_more_is_sent_for_a_subscription_that_has_ended() -> None:
+    mqtt = with_many(30, prefetch=10)
+    client = mqtt.connect("c")
+    client.subscribe("a/+", options=1)
+    ids = received(client)
+    assert len(ids) == 10
+    client.unsubscribe("a/+")
+    client.answer(PacketType.PUBACK, *ids)
+    assert received(client) == []
+
+
+def test_what_cannot_be_retained_is_answered_and_its_identifier_is_free() -> None:
+    mqtt = MqttEdge()
+    live = mqtt.connect("live")
+    live.subscribe("a", options=0)
+    mqtt.edge.services.retained._limits = RetainedLimits(messages_max=0, size_bytes_max=0)
+    client = mqtt.connect("c")
+    for kind, qos in ((PacketType.PUBACK, 1), (PacketType.PUBREC, 2)):
+        packet_id = client.publish("a", b"1", qos, retain=True)
+        assert client.acks() == [(kind, packet_id, ReasonCode.QUOTA_EXCEEDED)]
+        client.send(Publish(b"a", b"2", qos, packet_id=packet_id))
+        assert client.acks() == [(kind, packet_id, ReasonCode.SUCCESS)]
+    assert live.messages() == [("a", payload, 0) for payload in (b"1", b"2") * 2]
+    old = mqtt.connect("old", 4)
+    packet_id = old.publish("a", b"1", 1, retain=True)
+    assert old.acks() == [(PacketType.PUBACK, packet_id, ReasonCode.SUCCESS)]
 
 
 def test_nothing_is_retained_where_that_is_switched_off() -> None:
