@@ -18,7 +18,7 @@ from time import process_time_ns
 from benchmarks.report import markdown_table
 from fluffle.broker.cluster.codec import decode, encode
 from fluffle.broker.cluster.ports import joined
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.log import DATA, Entry
 from fluffle.raft.messages import AppendRequest, Message
 from fluffle.raft.multiraft import MultiRaft
@@ -45,7 +45,7 @@ class Cluster:
             self.end_turn(name)
 
     def create(self, groups: range) -> None:
-        config = Config.initial(self.nodes)
+        config = Configuration.initial(self.nodes)
         for name, node in self.nodes.items():
             node.tick(self.now_ms)
             for group in groups:

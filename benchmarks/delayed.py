@@ -33,7 +33,7 @@ from fluffle.broker.daemon.daemon import GC_THRESHOLDS
 from fluffle.broker.queues.arguments import delayed_queue_spec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.quorum.facts import SessionId
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.properties import Properties, build_content, encode_properties
@@ -55,7 +55,7 @@ ORIGIN = Origin("x", "key")
 class Log:
     """Takes every entry at once."""
 
-    def __init__(self, file: BinaryIO, image: Image) -> None:
+    def __init__(self, file: BinaryIO, image: QueueImage) -> None:
         self._file = file
         self._starts = array("Q", [0])
         self._image = image
@@ -76,7 +76,7 @@ class Log:
 class Lead(FakeLeaderHost):
     """A delayed queue that is led, and what is due arrives at once."""
 
-    def __init__(self, log: Log, image: Image) -> None:
+    def __init__(self, log: Log, image: QueueImage) -> None:
         self._time = ManualClock(now_ms=1_000, wall_ms=1_000)
         super().__init__(delayed_queue_spec("x", "/", durable=True), [], self._time)
         self.arrived = 0
@@ -151,7 +151,7 @@ def fill(lead: Lead, count: int) -> None:
 
 def measured(count: int, file: BinaryIO) -> list[list[str]]:
     gc.set_threshold(*GC_THRESHOLDS)
-    image = Image()
+    image = QueueImage()
     lead = Lead(Log(file, image), image)
     before_bytes, began_s = memory_bytes(), time.process_time()
     fill(lead, count)

@@ -23,17 +23,17 @@ from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.group_background import HostLimits
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import LogStore
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import ConfigChange, Verdict
+from fluffle.raft.output import ConfigChange, LivenessVerdict
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.raft_memory import Image, MemoryRaftLog
+from fluffle.storage.raft_memory import DiskImage, MemoryRaftLog
 from fluffle.storage.store import Result, Store, commit
 
 ROUNDS = 5
@@ -53,7 +53,7 @@ class Synced(Protocol):
 
 class InMemory:
     def __init__(self) -> None:
-        self.log = MemoryRaftLog(Image())
+        self.log = MemoryRaftLog(DiskImage())
 
     def sync(self) -> None:
         self.log.sync()
@@ -179,7 +179,7 @@ class Node:
 
     def configured(self, change: ConfigChange) -> None: ...
 
-    def judged(self, verdict: Verdict) -> None: ...
+    def judged(self, verdict: LivenessVerdict) -> None: ...
 
     def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
         del group
@@ -211,7 +211,7 @@ class Cluster:
         self.settle()
 
     def create(self, groups: range) -> None:
-        config = Config.initial(self.nodes)
+        config = Configuration.initial(self.nodes)
         for node in self.nodes.values():
             for group in groups:
                 node.host.create(group, 1, config)

@@ -24,7 +24,7 @@ from benchmarks.compare import RESULTS
 from benchmarks.machine import anonymous_bytes
 from benchmarks.measurement import Measurement
 from benchmarks.results import may_record
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.log_store import NewSnapshot, Persist, Write
 from fluffle.raft.ranges import Ranges
@@ -33,7 +33,7 @@ from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog
 from fluffle.storage.store import Store, WriterThread
 
-THREE = Config.initial(["a", "b", "c"])
+THREE = Configuration.initial(["a", "b", "c"])
 SIZES = {"100 B": 100, "1 KiB": 1024}
 BATCHES = (1, 100, 1_000)
 IMAGE = bytes(200)

@@ -32,7 +32,7 @@ from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import Properties, build_content, encode_properties
-from fluffle.storage.environment import MAP_BYTES, STORE_FOLDER, Environment, open_environment
+from fluffle.storage.environment import MAP_BYTES, STORE_FOLDER, LmdbEnvironment, open_environment
 from fluffle.storage.layout import Table
 from fluffle.storage.store import InstantWriter, Store
 from tests.support.daemon import Daemon
@@ -46,13 +46,13 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def open_unsynced(directory: Path) -> Environment:
+def open_unsynced(directory: Path) -> LmdbEnvironment:
     """A new store that a power cut would destroy, which nobody waits for."""
     open_environment(directory).close()
     environment = lmdb.open(
         str(directory / STORE_FOLDER), map_size=MAP_BYTES, max_dbs=len(Table), sync=False
     )
-    return Environment(environment, None, {t: environment.open_db(t.value) for t in Table})
+    return LmdbEnvironment(environment, None, {t: environment.open_db(t.value) for t in Table})
 
 
 class Making:

@@ -12,7 +12,7 @@ from fluffle.broker.queues.queue_api import QueueFactory
 from fluffle.broker.vhosts.vhost import OnKept
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.cluster import ClusterService
     from fluffle.broker.cluster.hosted_group import HostedGroup
     from fluffle.broker.core.direct_reply_to import ReplyTargets
     from fluffle.broker.definitions.catalogue import Catalogue
@@ -22,7 +22,7 @@ class ClusterView(Protocol):
     """View of the other nodes, and of what this one shares with them."""
 
     @property
-    def cluster(self) -> Cluster | None:
+    def cluster(self) -> ClusterService | None:
         """None where it is alone."""
 
     @property

@@ -31,7 +31,7 @@ from fluffle.broker.core.listener import Listener
 from fluffle.broker.core.observer import ChangedBy, Observer
 from fluffle.broker.core.services import Services, server_properties
 from fluffle.broker.definitions.catalogue import Catalogue, queues_here
-from fluffle.broker.durability.definitions.image import Image
+from fluffle.broker.durability.definitions.image import DefinitionImage
 from fluffle.broker.durability.durability import Durability, open_durability
 from fluffle.broker.events.event_publisher import COMMANDS
 from fluffle.broker.metadata.metadata import Metadata
@@ -44,7 +44,7 @@ from fluffle.broker.runtime.timers import Timers
 from fluffle.broker.runtime.turn import Turn
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.cluster import ClusterService
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Node:
         """All three once it has been started."""
 
     @property
-    def cluster(self) -> Cluster | None:
+    def cluster(self) -> ClusterService | None:
         """None for a node that is alone."""
         return self._definitions.company.cluster if self._definitions is not None else None
 
@@ -331,7 +331,7 @@ def opened_durability(
     """
     open_store = environment.open_store
     durability = open_durability(open_store, turn, on_fatal=on_fatal)
-    if config.cluster is None or durability.image == Image():
+    if config.cluster is None or durability.image == DefinitionImage():
         return durability
     durability.close(())
     from fluffle.broker.cluster.bootstrap import Bootstrap, take_along  # noqa: PLC0415  once

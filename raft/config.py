@@ -29,7 +29,7 @@ class InvalidChange(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Configuration:
     """Members of a group at one point of its log."""
 
     voters: tuple[Member, ...] = ()
@@ -40,7 +40,7 @@ class Config:
     """The greatest that was ever used in the group."""
 
     @staticmethod
-    def initial(nodes: Iterable[NodeId]) -> "Config":
+    def initial(nodes: Iterable[NodeId]) -> "Configuration":
         """Return what a new group begins with, equal on all its nodes: all voters, incarnation
         1."""
         return _initial(tuple(sorted(nodes)))
@@ -62,20 +62,20 @@ class Config:
         return _encoded(self)
 
     @staticmethod
-    def decode(payload: bytes) -> "Config":
+    def decode(payload: bytes) -> "Configuration":
         """Decode what `encode` made.  Raises `ValueError`, `KeyError` or `TypeError` for
         anything else."""
         return _decoded(payload)
 
 
 @lru_cache(maxsize=1024)
-def _initial(nodes: tuple[NodeId, ...]) -> Config:
+def _initial(nodes: tuple[NodeId, ...]) -> Configuration:
     """Share one object between all groups of the same nodes: there are thousands of groups."""
-    return Config(tuple(Member(node, 1) for node in nodes), (), 1)
+    return Configuration(tuple(Member(node, 1) for node in nodes), (), 1)
 
 
 @lru_cache(maxsize=1024)
-def _encoded(config: Config) -> bytes:
+def _encoded(config: Configuration) -> bytes:
     """Encode a configuration once for all groups that have it."""
     fields = {
         "voters": config.voters,
@@ -86,12 +86,12 @@ def _encoded(config: Config) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _decoded(payload: bytes) -> Config:
+def _decoded(payload: bytes) -> Configuration:
     """Decode a payload once for all groups that have it."""
     fields = json.loads(payload)
     voters = tuple(Member(node, incarnation) for node, incarnation in fields["voters"])
     learners = tuple(Member(node, incarnation) for node, incarnation in fields["learners"])
-    return Config(voters, learners, fields["top_incarnation"])
+    return Configuration(voters, learners, fields["top_incarnation"])
 
 
 class AddLearner(NamedTuple):
@@ -115,7 +115,7 @@ class Remove(NamedTuple):
 Change = AddLearner | Promote | Remove
 
 
-def with_change(config: Config, change: Change) -> Config:
+def with_change(config: Configuration, change: Change) -> Configuration:
     """Return the configuration after a change.  Raises `InvalidChange`."""
     member = config.member_on(change.node)
     if isinstance(change, AddLearner):
@@ -123,18 +123,20 @@ def with_change(config: Config, change: Change) -> Config:
             raise InvalidChange(f"{change.node} is a member already")
         incarnation = config.top_incarnation + 1
         learners = (*config.learners, Member(change.node, incarnation))
-        return Config(config.voters, tuple(sorted(learners)), incarnation)
+        return Configuration(config.voters, tuple(sorted(learners)), incarnation)
     if member is None:
         raise InvalidChange(f"{change.node} is not a member")
     learners = tuple(learner for learner in config.learners if learner != member)
     if isinstance(change, Promote):
         if member in config.voters:
             raise InvalidChange(f"{change.node} is a voter already")
-        return Config(tuple(sorted((*config.voters, member))), learners, config.top_incarnation)
+        return Configuration(
+            tuple(sorted((*config.voters, member))), learners, config.top_incarnation
+        )
     voters = tuple(voter for voter in config.voters if voter != member)
     if not voters:
         raise InvalidChange(f"{change.node} is the last voter")
-    return Config(voters, learners, config.top_incarnation)
+    return Configuration(voters, learners, config.top_incarnation)
 
 
 class ConfigHistory:
@@ -145,7 +147,7 @@ class ConfigHistory:
 
     __slots__ = ("_history", "active")
 
-    def __init__(self, index: int, config: Config) -> None:
+    def __init__(self, index: int, config: Configuration) -> None:
         self._history = [(index, config)]
         self.active = config
         """The latest, committed or not."""
@@ -155,7 +157,7 @@ class ConfigHistory:
         """Index of the active configuration."""
         return self._history[-1][0]
 
-    def append(self, index: int, config: Config) -> None:
+    def append(self, index: int, config: Configuration) -> None:
         """Make a configuration active from now on."""
         self._history.append((index, config))
         self.active = config
@@ -172,16 +174,16 @@ class ConfigHistory:
         while len(self._history) > 1 and self._history[1][0] <= floor:
             self._history.pop(0)
 
-    def at(self, index: int) -> Config:
+    def at(self, index: int) -> Configuration:
         """Return the configuration that is active at `index`, which is not below the floor."""
         return next(config for at, config in reversed(self._history) if at <= index)
 
-    def in_use(self, commit: int) -> list[Config]:
+    def in_use(self, commit: int) -> list[Configuration]:
         """Return the last committed configuration, and those behind it."""
         committed = sum(at <= commit for at, _ in self._history)
         return [config for _, config in self._history[max(0, committed - 1) :]]
 
-    def between(self, after: int, through: int) -> list[tuple[int, Config]]:
+    def between(self, after: int, through: int) -> list[tuple[int, Configuration]]:
         """Return the configurations behind one index, up to another, with their indexes."""
         if self._history[-1][0] <= after:
             return []

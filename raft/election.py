@@ -24,7 +24,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from fluffle.raft import leader
-from fluffle.raft.config import Config, Member, NodeId, is_majority
+from fluffle.raft.config import Configuration, Member, NodeId, is_majority
 from fluffle.raft.log import CONFIG, Entry, GroupId, Log
 from fluffle.raft.messages import (
     LeaderQuery,
@@ -389,7 +389,7 @@ def become_single_member(state: GroupState, incarnation: int) -> None:
     state.drop_receiver()
     state.me = Member(state.node.name, incarnation)
     state.pending().new_incarnation = incarnation
-    single_member = Config((state.me,), (), incarnation)
+    single_member = Configuration((state.me,), (), incarnation)
     state.append([Entry(state.log.last_index + 1, state.term, CONFIG, single_member.encode())])
     start_pre_vote(state)
 

@@ -21,7 +21,7 @@ from collections.abc import Collection
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import Ping
-from fluffle.raft.output import Echo, Verdict
+from fluffle.raft.output import Echo, LivenessVerdict
 from fluffle.raft.tuning import Tuning
 
 GAPS = 2
@@ -174,7 +174,7 @@ class FailureDetector:
         """To be sent; the caller that takes them empties the list."""
         self.echoes: list[Echo] = []
         """What others say of theirs; likewise."""
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[LivenessVerdict] = []
         """What has changed; likewise."""
         self.mistakes: Counter[NodeId] = Counter()
         """How often each was suspected that was there."""
@@ -333,7 +333,7 @@ class FailureDetector:
         if is_alive != peer.is_alive:
             peer.is_alive = is_alive
             self._recheck_at_ms = min(self._recheck_at_ms, self._suspect_at_ms(peer))
-            self.verdicts.append(Verdict(node, is_alive, peer.boot))
+            self.verdicts.append(LivenessVerdict(node, is_alive, peer.boot))
 
 
 REPLIES_MAX = 3

@@ -13,7 +13,7 @@ from zlib import crc32
 from fluffle.raft import corruption, election, leader, leadership_transfer, replication, snapshots
 from fluffle.raft.config import (
     Change,
-    Config,
+    Configuration,
     Member,
     NodeId,
 )
@@ -42,7 +42,7 @@ class Status(NamedTuple):
     term: int
     vote: Member | None
     leader: NodeId | None
-    config: Config
+    config: Configuration
     floor: int
     applied: int
     commit: int
@@ -70,7 +70,7 @@ class Group:
         )  # fmt: skip
 
     @property
-    def configs(self) -> list[Config]:
+    def configs(self) -> list[Configuration]:
         """Return the configurations that may be in force: the last known committed one, and all
         behind it."""
         return self._state.configs.in_use(self._state.log.commit)

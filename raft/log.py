@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from fluffle.raft.ranges import Ranges
 
 GroupId = int
@@ -33,7 +33,7 @@ NOOP: Final = 0
 DATA: Final = 1
 """A proposal.  The payload is the proposer's, opaque here."""
 CONFIG: Final = 2
-"""A change of membership.  The payload is the whole `Config` that is active from here on."""
+"""A change of membership.  The payload is the whole `Configuration` that is active from here on."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class SnapshotMeta:
     index: int
     term: int
     """Of the entry at `index`, which itself may be gone."""
-    config: Config
+    config: Configuration
     """Active at `index`."""
     live: Ranges
     """Indexes at or below `index` whose entries must not be lost."""

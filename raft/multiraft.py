@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 from fluffle.raft import corruption, election, leader, snapshots
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.election import become_single_member, may_become_single_member
 from fluffle.raft.failure_detector import FailureDetector
 from fluffle.raft.group import Group
@@ -46,9 +46,9 @@ from fluffle.raft.messages import (
     Message,
     Ping,
 )
-from fluffle.raft.output import AbsentMember, Output, Verdict
+from fluffle.raft.output import AbsentMember, LivenessVerdict, Output
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.state import Chance, GroupState, Node
+from fluffle.raft.state import Chance, GroupState, RaftNode
 from fluffle.raft.tuning import Tuning
 
 Receiver = TypeVar("Receiver")
@@ -97,7 +97,7 @@ class GroupScheduler:
 
     __slots__ = ("_asleep", "_groups", "_news", "_node")
 
-    def __init__(self, node: Node, groups: Mapping[GroupId, GroupState]) -> None:
+    def __init__(self, node: RaftNode, groups: Mapping[GroupId, GroupState]) -> None:
         """`groups`: all that are here, as they change."""
         self._node = node
         self._groups = groups
@@ -208,7 +208,7 @@ class MultiRaft:
 
     def __init__(self, name: NodeId, boot: int, tuning: Tuning, chance: Chance) -> None:
         """`boot` is greater than at any earlier start of this node, and on its disk."""
-        self._node = Node(name, tuning, chance)
+        self._node = RaftNode(name, tuning, chance)
         self._failure_detector = FailureDetector(boot, tuning)
         self._groups: dict[GroupId, GroupState] = {}
         self._boots: dict[NodeId, int] = {}
@@ -232,7 +232,7 @@ class MultiRaft:
             me = Member(self._node.name, found.incarnation)
             state = GroupState(self._node, found.group, me, log, found.hard_state)
             for entry in found.configs:  # mutant: M20
-                state.configs.append(entry.index, Config.decode(entry.payload))
+                state.configs.append(entry.index, Configuration.decode(entry.payload))
             if found.quarantine is not None:
                 corruption.resume(state, found.quarantine)
             if found.staged is not None:
@@ -245,7 +245,7 @@ class MultiRaft:
             self.scheduler.wake()
 
     def create(
-        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+        self, group: GroupId, incarnation: int, config: Configuration, first: NodeId | None = None
     ) -> None:
         """Create a member of a group that was never here, nor any earlier one under its id.
 
@@ -451,7 +451,7 @@ class MultiRaft:
             for verdict in verdicts:
                 self._apply_verdict(verdict)
 
-    def _apply_verdict(self, verdict: Verdict) -> None:
+    def _apply_verdict(self, verdict: LivenessVerdict) -> None:
         """Add a verdict to the news of all groups."""
         node, is_alive = verdict.node, verdict.is_alive
         self._node.output.verdicts.append(verdict)

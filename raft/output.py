@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import Persist
 from fluffle.raft.messages import Message, Ping
@@ -50,7 +50,7 @@ class ConfigChange:
 
     group: GroupId
     index: int
-    config: Config
+    config: Configuration
 
 
 @dataclass(slots=True)
@@ -108,8 +108,8 @@ class Readable:
 
 
 @dataclass(slots=True)
-class Verdict:
-    """Verdict that another node is alive, or not, or alive in another boot than before."""
+class LivenessVerdict:
+    """LivenessVerdict that another node is alive, or not, or alive in another boot than before."""
 
     node: NodeId
     is_alive: bool
@@ -164,7 +164,7 @@ class Output:
     reads: list[ReadEntries | ReadState] = field(default_factory=list)
     snapshots_wanted: list[GroupId] = field(default_factory=list)
     """A follower needs a snapshot that is not there: call `Group.compact` when it is made."""
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[LivenessVerdict] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
     absent: list[AbsentMember] = field(default_factory=list)
     """Members that are not here, to which other nodes have sent something."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from zlib import crc32
 
 from fluffle.raft import corruption
-from fluffle.raft.config import Config, ConfigHistory, NodeId
+from fluffle.raft.config import ConfigHistory, Configuration, NodeId
 from fluffle.raft.log import Entry, SnapshotMeta
 from fluffle.raft.log_store import Staged, StagedSnapshot
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
@@ -227,8 +227,8 @@ def on_snapshot_offer(state: GroupState, node: NodeId, offer: SnapshotOffer) -> 
     state.accept_leader(node, offer.sender)
     state.round = max(state.round, offer.round)
     meta = SnapshotMeta(
-        offer.index, offer.index_term, Config.decode(offer.config), Ranges.from_bytes(offer.live),
-        offer.state_bytes, offer.state_crc,
+        offer.index, offer.index_term, Configuration.decode(offer.config),
+        Ranges.from_bytes(offer.live), offer.state_bytes, offer.state_crc,
     )  # fmt: skip
     state.touch()
     if state.installing is not None:

@@ -1,8 +1,8 @@
 """State of the groups of a node: what they share, what each has, and what goes with its role.
 
-`Node` is shared by all groups; `GroupState` is one of them, with the steps that every role shares.
-What only one role needs is an object of its own that goes with the role: `Campaign`, `LeaderState`,
-`SnapshotReceiver`, `RepairState`.  An idle follower has none of them.
+`RaftNode` is shared by all groups; `GroupState` is one of them, with the steps that every role
+shares.  What only one role needs is an object of its own that goes with the role: `Campaign`,
+`LeaderState`, `SnapshotReceiver`, `RepairState`.  An idle follower has none of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 
-from fluffle.raft.config import Config, ConfigHistory, Member, NodeId, majority_of
+from fluffle.raft.config import ConfigHistory, Configuration, Member, NodeId, majority_of
 from fluffle.raft.log import CONFIG, Entry, GroupId, HardState, Log, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import Message
@@ -30,7 +30,7 @@ class Chance(Protocol):
         """Return a number from 0 up to, not including, `stop`."""
 
 
-class Node:
+class RaftNode:
     """State shared by all groups of a node.  Owns no group."""
 
     __slots__ = (
@@ -370,7 +370,9 @@ class GroupState:
         "write",
     )  # fmt: skip
 
-    def __init__(self, node: Node, group: GroupId, me: Member, log: Log, hard: HardState) -> None:
+    def __init__(
+        self, node: RaftNode, group: GroupId, me: Member, log: Log, hard: HardState
+    ) -> None:
         self.node = node
         self.group = group
         self.me = me
@@ -398,7 +400,6 @@ class GroupState:
         """See `Tuning`; a group whose followers answer from their image sets it to 0."""
         self.apply_bytes_max = node.tuning.apply_bytes_max
         """See `Tuning`; `apply_bytes_min` for a group whose image takes long."""
-
         self.matched = 0
         """Greatest index shown to equal the log of the leader of this term."""
         self.acknowledged = 0
@@ -426,7 +427,6 @@ class GroupState:
         """What this turn's flush has to write, entries and hard state apart."""
         self.truncate_due: int | None = None
         """The disk has entries from here on that are to go once others take their place."""
-
         self.campaign: Campaign | None = None
         self.leading: LeaderState | None = None
         self.receiver: SnapshotReceiver | None = None
@@ -502,7 +502,7 @@ class GroupState:
         self.log.append(entries)
         for entry in entries:
             if entry.kind == CONFIG:
-                self.configs.append(entry.index, Config.decode(entry.payload))
+                self.configs.append(entry.index, Configuration.decode(entry.payload))
         self.touch()
 
     def truncate(self, first: int) -> None:

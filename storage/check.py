@@ -30,7 +30,7 @@ from fluffle.storage.layout import (
     raft_place,
     sequence_number,
 )
-from fluffle.storage.log import Log, UpkeepTuning
+from fluffle.storage.log import GroupLogs, UpkeepTuning
 from fluffle.storage.recovery import Recovery
 
 SLICE = 256
@@ -203,7 +203,7 @@ def inspect_groups(disk: Disk) -> Iterator[Finding]:
         heads = Heads(moment)
         if not any(heads.owned()) and not any(heads.heads()):
             return
-        log = Log(moment, UpkeepTuning())
+        log = GroupLogs(moment, UpkeepTuning())
         try:
             log.recover()
         except Corrupt as damage:

@@ -24,8 +24,8 @@ from fluffle.storage.layout import (
 
 
 @dataclass(slots=True)
-class Entry:
-    """Entry of a log as it was appended."""
+class StoredEntry:
+    """StoredEntry of a log as it was appended."""
 
     index: int
     tag: int
@@ -133,7 +133,7 @@ def _checked_tag(items: Iterator[tuple[Bytes, Bytes]], *, with_bytes: bool) -> i
     return tag
 
 
-def assemble(parts: Iterator[tuple[Part, Bytes]]) -> Iterator[Entry]:
+def assemble(parts: Iterator[tuple[Part, Bytes]]) -> Iterator[StoredEntry]:
     """Assemble entries from the parts of each in order.  Raises `Corrupt` if one is missing."""
     for head, piece in parts:
         if head.number:
@@ -147,7 +147,7 @@ def assemble(parts: Iterator[tuple[Part, Bytes]]) -> Iterator[Entry]:
                 raise CorruptEntry(head.name, what, head.group, head.index)
             pieces.append(piece)
             size += len(piece)
-        yield Entry(head.index, head.tag, b"".join(pieces))
+        yield StoredEntry(head.index, head.tag, b"".join(pieces))
 
 
 def _is_next(head: Part, part: Part, number: int) -> bool:

@@ -83,7 +83,7 @@ META_BYTES = 8192
 """The two pages at the start that say which tree is current."""
 
 
-class Environment:
+class LmdbEnvironment:
     """Open store of a node.  `commit` may run in another thread than everything else."""
 
     __slots__ = (
@@ -279,7 +279,7 @@ def open_environment(
     *,
     map_bytes: int = MAP_BYTES,
     now_s: Callable[[], float] = time.monotonic,
-) -> Environment:
+) -> LmdbEnvironment:
     """Open the store in `directory` for a node, making what is missing.
 
     Raises `StoreInUse`, `NewerFormat`, `Corrupt`, `StorageError`; then nothing has been changed.
@@ -295,7 +295,7 @@ def data_file(directory: Path) -> Path:
     return directory / STORE_FOLDER / DATA_FILE
 
 
-def _open_locked(directory: Path, *, map_bytes: int, now_s: Callable[[], float]) -> Environment:
+def _open_locked(directory: Path, *, map_bytes: int, now_s: Callable[[], float]) -> LmdbEnvironment:
     """Open as `open_environment` does; raises `OSError` too."""
     folder = directory / STORE_FOLDER
     lock = _lock(directory)
@@ -313,7 +313,7 @@ def _open_locked(directory: Path, *, map_bytes: int, now_s: Callable[[], float])
         except BaseException:
             environment.close()
             raise
-        return Environment(environment, lock, databases, now_s)
+        return LmdbEnvironment(environment, lock, databases, now_s)
     except lmdb.Error as error:
         os.close(lock)
         raise _storage_error(error, folder / DATA_FILE) from error
@@ -322,7 +322,7 @@ def _open_locked(directory: Path, *, map_bytes: int, now_s: Callable[[], float])
         raise
 
 
-def read_environment(directory: Path) -> Environment:
+def read_environment(directory: Path) -> LmdbEnvironment:
     """Open the store in `directory` for reading only, beside the node that may be running.
 
     Raises `StoreMissing`, `NewerFormat`, `OlderFormat`, `Corrupt`, `StorageError`.
@@ -343,7 +343,7 @@ def read_environment(directory: Path) -> Environment:
             raise
     except lmdb.Error as error:
         raise _storage_error(error, folder / DATA_FILE) from error
-    return Environment(environment, None, databases)
+    return LmdbEnvironment(environment, None, databases)
 
 
 def _open(folder: Path, *, map_bytes: int, readonly: bool = False) -> lmdb.Environment:

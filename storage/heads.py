@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import NewSnapshot, Staged, Write
 from fluffle.raft.ranges import Ranges
 from fluffle.storage.disk import Disk, View
-from fluffle.storage.entry_reader import Entry
+from fluffle.storage.entry_reader import StoredEntry
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import (
     INDEX_END,
@@ -42,7 +42,7 @@ from fluffle.storage.layout import (
     raft_place,
     raft_value,
 )
-from fluffle.storage.log import Log
+from fluffle.storage.log import GroupLogs
 from fluffle.storage.store import Batch
 
 HEAD, IMAGE, OWNER = 1, 2, 3
@@ -75,7 +75,7 @@ class ImageHead:
 
     index: int
     term: int
-    config: Config
+    config: Configuration
     live_bytes: int
     state_bytes: int
     state_crc: int
@@ -101,7 +101,7 @@ class ImageHead:
         )
 
 
-EMPTY_IMAGE = ImageHead(0, 0, Config(), 0, 0, 0)
+EMPTY_IMAGE = ImageHead(0, 0, Configuration(), 0, 0, 0)
 """The snapshot of an empty log."""
 
 
@@ -185,7 +185,7 @@ def _staged_fields(staged: StagedHead) -> list[Any]:
 
 def _image_head(fields: list[Any]) -> ImageHead:
     index, term, config, live_bytes, state_bytes, state_crc = fields
-    return ImageHead(index, term, Config.decode(config), live_bytes, state_bytes, state_crc)
+    return ImageHead(index, term, Configuration.decode(config), live_bytes, state_bytes, state_crc)
 
 
 def joined(remembered: Quarantine | None, found: Quarantine, *, is_last_whole: bool) -> Quarantine:
@@ -316,7 +316,7 @@ def image_keys(group: int, slot: int, first: int, stop: int) -> list[bytes]:
 # Writing
 
 
-def write_group(batch: Batch, write: Write, head: Head, log: Log, *, token: int) -> None:
+def write_group(batch: Batch, write: Write, head: Head, log: GroupLogs, *, token: int) -> None:
     """Write everything of a write of a group that is here, in the order of its fields."""
     group = write.group
     if write.discard_staged:
@@ -371,12 +371,12 @@ def changes_head(write: Write) -> bool:
     )
 
 
-def create(batch: Batch, group: GroupId, incarnation: int, log: Log) -> Head:
+def create(batch: Batch, group: GroupId, incarnation: int, log: GroupLogs) -> Head:
     """Create the head of a group that is made, with a log of its own."""
     return Head(incarnation, HardState(0, None), [_new_log(batch, group, log)], 0, EMPTY_IMAGE)
 
 
-def _new_log(batch: Batch, group: GroupId, log: Log) -> int:
+def _new_log(batch: Batch, group: GroupId, log: GroupLogs) -> int:
     number = log.unused_group()
     batch.write(Table.RAFT, *owner_value(group, number))
     return number
@@ -411,7 +411,7 @@ def delete(batch: Batch, head: Head, first: int, stop: int) -> None:
         batch.delete(number, first, stop)
 
 
-def rewrite(batch: Batch, number: int, entry: Entry, payload: bytes) -> None:
+def rewrite(batch: Batch, number: int, entry: StoredEntry, payload: bytes) -> None:
     """Give a cold entry of a log another payload, which is no longer than the one before."""
     parts = cut(number, entry.index, entry.tag, payload)
     for part, piece in parts:
@@ -422,7 +422,7 @@ def rewrite(batch: Batch, number: int, entry: Entry, payload: bytes) -> None:
         batch.erase(Table.COLD, cold_key(number, entry.index, part_number))
 
 
-def retire_logs(batch: Batch, group: GroupId, head: Head, log: Log) -> None:
+def retire_logs(batch: Batch, group: GroupId, head: Head, log: GroupLogs) -> None:
     """Give up logs that are empty and will not be appended to.
 
     Nothing may be under way that was submitted when one of them was the last.
@@ -465,7 +465,7 @@ def _install(batch: Batch, group: GroupId, head: Head, meta: SnapshotMeta) -> No
         head.logs = [*head.logs, staged.log]
 
 
-def _stage(batch: Batch, group: GroupId, head: Head, piece: Staged, log: Log) -> None:
+def _stage(batch: Batch, group: GroupId, head: Head, piece: Staged, log: GroupLogs) -> None:
     """Stage a piece of a leader's snapshot: its entries into a log, its bytes behind those
     before."""
     staged, content = head.staged, piece.state

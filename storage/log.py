@@ -31,9 +31,9 @@ from typing import NamedTuple
 from fluffle.raft.ranges import Ranges
 from fluffle.storage.disk import CommitResult, Disk, Trim, View, WriteTransaction
 from fluffle.storage.entry_reader import (
-    Entry,
     EntryHead,
     HotRecords,
+    StoredEntry,
     assemble,
     cold_heads,
     cold_parts,
@@ -369,7 +369,7 @@ def _survivors(
 # The logs
 
 
-class Log:
+class GroupLogs:
     """Logs of the groups of a node."""
 
     __slots__ = (
@@ -565,13 +565,15 @@ class Log:
                 return
             first = heads[-1][0] + 1
 
-    def read(self, group: int, first: int, stop: int, *, bytes_max: int = NO_LIMIT) -> list[Entry]:
+    def read(
+        self, group: int, first: int, stop: int, *, bytes_max: int = NO_LIMIT
+    ) -> list[StoredEntry]:
         """Read entries from index `first` up to `stop`, as far as they are on disk.
 
         No more than `bytes_max` of payload, but at least one entry if there is any.  Raises
         `CorruptEntry`.
         """
-        entries: list[Entry] = []
+        entries: list[StoredEntry] = []
         with self._disk.view() as view:
             for entry in self._read(view, group, first, stop):
                 bytes_max -= len(entry.payload)
@@ -618,7 +620,7 @@ class Log:
                 raise missing_entry(group, index)
             yield found
 
-    def _read(self, view: View, group: int, first: int, stop: int) -> Iterator[Entry]:
+    def _read(self, view: View, group: int, first: int, stop: int) -> Iterator[StoredEntry]:
         positions = self._groups.get(group)
         if positions is None:
             return
@@ -651,7 +653,7 @@ class Log:
                 yield index, None
 
 
-def _hot_entry(view: View, records: HotRecords, group: int, index: int, where: int) -> Entry:
+def _hot_entry(view: View, records: HotRecords, group: int, index: int, where: int) -> StoredEntry:
     """Return an entry that is in the hot window, or was until the commit that runs moved it."""
     try:
         is_hot = records.known(where) is not None
@@ -687,9 +689,9 @@ SurveyedEntry = tuple[int, int | None, int]
 
 
 def survey_logs(
-    log: Log, numbers: Sequence[int], first: int, stop: int, *, checked_from: int
+    log: GroupLogs, numbers: Sequence[int], first: int, stop: int, *, checked_from: int
 ) -> Iterator[SurveyedEntry]:
-    """Iterate over every entry from `first` up to `stop`, rising: see `Log.survey`."""
+    """Iterate over every entry from `first` up to `stop`, rising: see `GroupLogs.survey`."""
     surveys = [
         _of_one(log, number, first, stop, checked_from=checked_from)
         for number in reversed(numbers)
@@ -704,7 +706,7 @@ def survey_logs(
 
 
 def stretches(
-    log: Log, numbers: Sequence[int], first: int, stop: int
+    log: GroupLogs, numbers: Sequence[int], first: int, stop: int
 ) -> Iterator[tuple[int, int, int]]:
     """Return which log to read for what: its number, a first index and one to stop at; rising.
 
@@ -721,7 +723,7 @@ def stretches(
 
 
 def _of_one(
-    log: Log, number: int, first: int, stop: int, *, checked_from: int
+    log: GroupLogs, number: int, first: int, stop: int, *, checked_from: int
 ) -> Iterator[SurveyedEntry]:
     found = log.survey(number, first, stop, checked_from=checked_from)
     return ((index, tag, number) for index, tag in found)

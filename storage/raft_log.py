@@ -175,7 +175,7 @@ class RaftLog:
             return bool(found)
         return False
 
-    def _rewrite(self, number: int, entry: entry_reader.Entry, payload: bytes) -> None:
+    def _rewrite(self, number: int, entry: entry_reader.StoredEntry, payload: bytes) -> None:
         if len(payload) < len(entry.payload):
             batch = Batch()
             rewrite(batch, number, entry, payload)
@@ -200,8 +200,10 @@ class RaftLog:
             raise DamagedLog(group, max(first, head.image.index + 1))
         return [Entry(e.index, term_of(e.tag), kind_of(e.tag), e.payload) for e in whole]
 
-    def _read(self, head: Head, first: int, stop: int, bytes_max: int) -> list[entry_reader.Entry]:
-        entries: list[entry_reader.Entry] = []
+    def _read(
+        self, head: Head, first: int, stop: int, bytes_max: int
+    ) -> list[entry_reader.StoredEntry]:
+        entries: list[entry_reader.StoredEntry] = []
         for number, low, high in stretches(self._store.log, head.logs, first, stop):
             page = self._store.log.read(number, low, high, bytes_max=bytes_max)
             bytes_max -= sum(len(entry.payload) for entry in page)
@@ -224,8 +226,8 @@ class RaftLog:
 
 
 def _without_holes(
-    floor: int, first: int, entries: list[entry_reader.Entry]
-) -> list[entry_reader.Entry]:
+    floor: int, first: int, entries: list[entry_reader.StoredEntry]
+) -> list[entry_reader.StoredEntry]:
     """Return the entries before the first hole: above the floor every index must be there."""
     expected = max(first, floor + 1)
     for number, entry in enumerate(entries):

@@ -1,8 +1,8 @@
 """Log store in memory: the fake that passes the tests of the real one, and what a disk holds.
 
-`Image` is the content of a disk, changed by whole `Persist`s; who simulates a disk adds time and
-failures around it.  `MemoryRaftLog` is a log store without either: `sync` makes durable what was
-submitted, and a caller that forgets it before has lost that.
+`DiskImage` is the content of a disk, changed by whole `Persist`s; who simulates a disk adds time
+and failures around it.  `MemoryRaftLog` is a log store without either: `sync` makes durable what
+was submitted, and a caller that forgets it before has lost that.
 
 Values are shared with their writers, which is fair because they must not be changed.  Damage is
 a mark beside the data, so that the truth stays known.  A tail that was lost is known to be missing,
@@ -14,7 +14,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from zlib import crc32
 
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.log import CONFIG, Entry, GroupId, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import (
     DamagedLog,
@@ -29,7 +29,7 @@ from fluffle.raft.ranges import Ranges
 from fluffle.storage.heads import changes_head, joined
 
 NEVER_VOTED = HardState(0, None)
-EMPTY = SnapshotMeta(0, 0, Config(), Ranges(), 0, 0)
+EMPTY = SnapshotMeta(0, 0, Configuration(), Ranges(), 0, 0)
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class GroupImage:
         return [index for index in self.entries if first <= index < stop]
 
 
-class Image:
+class DiskImage:
     """Durable content of all groups on one disk."""
 
     __slots__ = ("groups",)
@@ -83,9 +83,9 @@ class Image:
     def __init__(self) -> None:
         self.groups: dict[GroupId, GroupImage] = {}
 
-    def copy(self) -> "Image":
+    def copy(self) -> "DiskImage":
         """Return a copy that changes apart from this: a backup, a stale disk."""
-        duplicate = Image()
+        duplicate = DiskImage()
         duplicate.groups = {group: image.copy() for group, image in self.groups.items()}
         return duplicate
 
@@ -176,7 +176,7 @@ class MemoryRaftLog:
 
     __slots__ = ("_submitted", "has_room", "image", "may_grow", "on_durable", "takes_entries")
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: DiskImage) -> None:
         self.image = image
         self.has_room = self.may_grow = self.takes_entries = True
         self.on_durable: Callable[[int], None] = _ignore

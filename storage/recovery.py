@@ -24,7 +24,7 @@ from fluffle.storage.heads import (
     term_of,
 )
 from fluffle.storage.layout import INDEX_END, PART_BYTES, Table
-from fluffle.storage.log import Log, survey_logs
+from fluffle.storage.log import GroupLogs, survey_logs
 from fluffle.storage.store import Batch
 
 
@@ -49,7 +49,7 @@ class Recovery:
 
     __slots__ = ("_log", "_table", "damaged", "heads", "leftovers", "lost")
 
-    def __init__(self, log: Log, table: Heads) -> None:
+    def __init__(self, log: GroupLogs, table: Heads) -> None:
         self._log = log
         self._table = table
         self.heads: dict[GroupId, Head] = {}

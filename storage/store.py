@@ -40,7 +40,7 @@ from fluffle.storage.layout import (
     catalog_value,
     cut,
 )
-from fluffle.storage.log import Log, UpkeepTuning
+from fluffle.storage.log import GroupLogs, UpkeepTuning
 
 COMMIT_BYTES_MAX = 1 << 22
 """A commit takes no more batches beyond this: about as much as a disk writes in 10 ms."""
@@ -77,8 +77,8 @@ class Batch:
         """Add an entry to a group's log.
 
         `index`, from 1, is greater than that of every entry before it; gaps do not matter.
-        `tag` is 64 bits that `Log.entries` tells without reading the payload: the Raft term, or
-        how many messages are in it.  Raises `ValueError` for numbers that have no place on disk.
+        `tag` is 64 bits that `GroupLogs.entries` tells without reading the payload: the Raft term,
+        or how many messages are in it.  Raises `ValueError` for numbers that have no place on disk.
         """
         if not (0 < index < INDEX_END and 0 <= tag <= INDEX_END and 0 <= group < INDEX_END):
             raise ValueError(f"group {group} index {index} tag {tag}")
@@ -291,7 +291,7 @@ class Store:
         self._failed: StorageError | None = None
         self._is_closing = False
         self._is_closed = False
-        self.log = Log(disk, tuning or UpkeepTuning())
+        self.log = GroupLogs(disk, tuning or UpkeepTuning())
         self.catalog = Catalog(disk)
         self.pending_bytes = 0
         """Submitted and not durable: a measure of how far the disk is behind."""

@@ -16,7 +16,7 @@ from fluffle.broker.testing.server.operations import (
     OPERATIONS,
     TAKING,
     VHOST,
-    Operation,
+    ControlOperation,
     Operations,
 )
 from tests.support.require import require
@@ -32,7 +32,7 @@ OF_CLUSTER = {
 """What is not said of brokers already."""
 
 
-def row(path: str, operation: Operation) -> str:
+def row(path: str, operation: ControlOperation) -> str:
     """The line of the table about one operation."""
     names = (
         f"`{name}`" if argument.required else f"[`{name}`]"

@@ -25,7 +25,7 @@ from fluffle.broker.queues.quorum.facts import (
     Settled,
 )
 from fluffle.broker.queues.quorum.holders import Terms
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from tests.support.leader_host import FakeLeaderHost
 
@@ -76,7 +76,7 @@ def applying(body_bytes: int) -> Callable[[int], float]:
         entries += [busy_turn(turn, contents, origins) for turn in range(TURNS)]
 
         def call() -> int:
-            image = Image()
+            image = QueueImage()
             for index, entry in enumerate(entries, 1):
                 image.apply(index, entry)
             if image.state.live_count != batch:
@@ -93,7 +93,7 @@ class Alone(FakeLeaderHost):
 
     def __init__(self) -> None:
         super().__init__(QueueSpec("measurements"), [])
-        self.image = Image()
+        self.image = QueueImage()
         self.deliveries: list[Delivery] = []
         self.led = Leadership(self.image, self, self, term=1)
         self.session = self.led.sessions.open(SessionId("a", 1, 1, 1))
@@ -143,8 +143,8 @@ def leading(body_bytes: int) -> Callable[[int], float]:
     return measure
 
 
-def backlog(batch: int) -> Image:
-    image = Image()
+def backlog(batch: int) -> QueueImage:
+    image = QueueImage()
     image.apply(1, encode(FactBatch(0, 0, WHO_IS_THERE)))
     contents, origins = [content(1, 16)] * batch, [ORIGIN] * batch
     for turn in range(BACKLOG_MESSAGES // batch):
@@ -184,7 +184,7 @@ BENCHES: dict[str, Callable[[int], float]] = {
     **{f"encode, {name}": encoding(size) for name, size in BODY_BYTES.items()},
     **{f"Image.apply, {name}": applying(size) for name, size in BODY_BYTES.items()},
     **{f"Leadership, {name}": leading(size) for name, size in BODY_BYTES.items()},
-    "Image.snapshot of a backlog": snapshots,
+    "QueueImage.snapshot of a backlog": snapshots,
     "memory of a backlog, bytes": memory,
 }
 BATCH_MESSAGES = (1, 100, 1_000)

@@ -16,7 +16,7 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
-    ConsumerTerms,
+    AttachTerms,
     SessionClient,
     SessionRequests,
 )
@@ -25,7 +25,7 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.facts import Key
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from tests.support.leader_host import FakeLeaderHost
 
@@ -41,16 +41,16 @@ class Served(FakeLeaderHost):
         super().__init__(QueueSpec("measurements"), [])
         self.pass_on = pass_on
         self.acked_at_once = acked_at_once
-        image = Image()
+        image = QueueImage()
         self.image = image
         self.led = Leadership(image, self, self, term=1)
-        own, far = m.Leader("a", m.Boot(1, 1), 1), m.Boot(1, 2)
+        own, far = m.Leader("a", m.SessionBoot(1, 1), 1), m.SessionBoot(1, 2)
         self.sessions = SessionServer(GROUP, own, image.state, self.led, 0)
         self.sessions.linked("b", far)
         self.session = SessionClient(GROUP, far)
         self.asking = SessionRequests(self.session)
         self.session.connect(own)
-        self.asking.attach(1, ConsumerTerms("c"), CREDIT)
+        self.asking.attach(1, AttachTerms("c"), CREDIT)
         self.delivers: list[m.Deliver] = []
         self.confirmed = 0
         self.turn()
@@ -88,7 +88,7 @@ class Served(FakeLeaderHost):
             frame = self.pass_on(told)
             assert isinstance(frame, m.LeaderFrame)
             for event in apply_frame(edge, frame):
-                if isinstance(event, happened.Delivered):
+                if isinstance(event, happened.MessagesDelivered):
                     self.delivers.append(event.deliver)
                 elif isinstance(event, happened.PublishConfirmed):
                     self.confirmed += event.count
@@ -132,10 +132,10 @@ def framing(body_bytes: int) -> Callable[[int], float]:
         contents, origins = [content(1, body_bytes)] * batch, [ORIGIN] * batch
         publish = m.Publish(1, origins, contents, is_persistent=True)
         deliver = m.Deliver(2, 0, 0, False, [range(1, batch + 1)], origins, contents)
-        one, other = m.Boot(1, 1), m.Boot(1, 2)
+        one, other = m.SessionBoot(1, 1), m.SessionBoot(1, 2)
         frames: list[m.Frame] = [
             m.ClientFrame(GROUP, 1, 1, other, one, 1, 1, 1, 1, [publish]),
-            m.LeaderFrame(GROUP, 1, 1, one, other, 1, 1, 1, [m.Done(1, batch), deliver]),
+            m.LeaderFrame(GROUP, 1, 1, one, other, 1, 1, 1, [m.DoneReply(1, batch), deliver]),
         ]
 
         def call() -> int:

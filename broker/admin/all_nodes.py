@@ -21,14 +21,14 @@ from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, 
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher, Verb, audit, error_row, line_of
 from fluffle.broker.admin.dispatch import RowPage as Rendered
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
-from fluffle.broker.cluster.rpc import Page, Reply, RequestRefused
+from fluffle.broker.cluster.rpc import Page, Reply, RpcRefused
 from fluffle.broker.core.services import Services
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.runtime.commits import WaitingCall
 from fluffle.protocol.spec import ReplyCode
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.cluster import ClusterService
     from fluffle.broker.cluster.rpc import RpcReply, RpcRequest
 
 
@@ -72,7 +72,10 @@ def rows(
 
 
 def rows_of_some(
-    context: NodeContext, cluster: Cluster, question: tuple[str, Mapping[str, Any]], nodes: set[str]
+    context: NodeContext,
+    cluster: ClusterService,
+    question: tuple[str, Mapping[str, Any]],
+    nodes: set[str],
 ) -> Rows:
     """Ask all at once, and yield their rows one node after the other."""
     what, given = question
@@ -100,12 +103,12 @@ def rows_of_another(request: RpcRequest) -> Rows:
 
 def read(reply: RpcReply) -> tuple[list[Row], bool]:
     """Return the rows of one answer of a node, and whether the node has more of them."""
-    from fluffle.broker.cluster.rpc import Page, RequestRefused  # noqa: PLC0415  of clusters alone
+    from fluffle.broker.cluster.rpc import Page, RpcRefused  # noqa: PLC0415  of clusters alone
 
     try:
         if isinstance(reply, Page):
             return [{"row": dict(row)} for row in json.loads(reply.rows)], reply.has_more
-        if isinstance(reply, RequestRefused):
+        if isinstance(reply, RpcRefused):
             name = ReplyCode(reply.code).name
             return [{"error": {"code": reply.code, "name": name, "text": reply.text}}], False
     except (ValueError, TypeError):
@@ -175,7 +178,7 @@ def peer_dispatcher(context: NodeContext, on_fatal: Callable[[Exception], None])
 
 
 class PeerRequest:
-    """A verb that another node asks of this one, answered page by page: a `Listing`."""
+    """A verb that another node asks of this one, answered page by page: a `PagedListing`."""
 
     def __init__(
         self, dispatcher: Dispatcher, services: Services, body: bytes, reply: Reply
@@ -221,7 +224,7 @@ class PeerRequest:
     def _send(self, page: Rendered | BrokerError) -> None:
         """That page, unless it still has to be waited for."""
         if isinstance(page, BrokerError):
-            self._send_when_durable(RequestRefused(int(page.code), page.explanation))
+            self._send_when_durable(RpcRefused(int(page.code), page.explanation))
             return
         self._texts += page.rows
         if page.awaits is not None:
@@ -234,7 +237,7 @@ class PeerRequest:
     def _on_answered(self, _answer: object) -> None:
         self.go_on()
 
-    def _send_when_durable(self, reply: Page | RequestRefused) -> None:
+    def _send_when_durable(self, reply: Page | RpcRefused) -> None:
         """Once all has been written that it may speak of."""
 
         def send() -> None:

@@ -25,14 +25,14 @@ from fluffle.broker.metadata.nodes import Nodes, RegisteredNode, admit, dismiss
 from fluffle.broker.queues.journal import QueueDefinition
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.cluster import ClusterService
 
 
 NEEDED_SHOWN_MAX = 10
 """Queues that are named of those that need a node."""
 
 
-def cluster_of(context: NodeContext) -> Cluster:
+def cluster_of(context: NodeContext) -> ClusterService:
     """PreconditionFailed where a node is alone."""
     cluster = context.cluster
     if cluster is None:
@@ -42,7 +42,7 @@ def cluster_of(context: NodeContext) -> Cluster:
     return cluster
 
 
-def joined_cluster(context: NodeContext) -> Cluster:
+def joined_cluster(context: NodeContext) -> ClusterService:
     """PreconditionFailed where a node does not know yet what all know."""
     cluster = cluster_of(context)
     if not cluster.join.is_over:
@@ -65,7 +65,7 @@ def status(context: NodeContext) -> Rows:
         yield node_row(cluster, node, registered) | {"role": role}
 
 
-def node_row(cluster: Cluster, node: str, registered: RegisteredNode) -> Row:
+def node_row(cluster: ClusterService, node: str, registered: RegisteredNode) -> Row:
     is_here = node == cluster.name
     hindrance = cluster.links.split if is_here else cluster.links.hindrance(node)
     return {
@@ -80,7 +80,7 @@ def node_row(cluster: Cluster, node: str, registered: RegisteredNode) -> Row:
     }
 
 
-def state_of(cluster: Cluster, node: str, registered: RegisteredNode) -> str:
+def state_of(cluster: ClusterService, node: str, registered: RegisteredNode) -> str:
     """In a word."""
     if node == cluster.name or cluster.absent.is_alive(node):
         return "running" if registered.boot else "joining"
@@ -110,7 +110,7 @@ def add(context: NodeContext, *, name: str, address: str) -> Result:
     return context.change(decide)
 
 
-def check_left(cluster: Cluster, name: str) -> None:
+def check_left(cluster: ClusterService, name: str) -> None:
     """PreconditionFailed while anything counts on what a former node of this name knew."""
     if cluster.has_left_over(name):
         raise PreconditionFailed(
@@ -174,7 +174,7 @@ def check_forget(context: NodeContext, *, name: str) -> Rows:
         yield {"vhost": vhost, "name": spec.name, "type": spec.queue_type.shown}
 
 
-def check_may_go(cluster: Cluster, nodes: Nodes, name: str) -> RegisteredNode:
+def check_may_go(cluster: ClusterService, nodes: Nodes, name: str) -> RegisteredNode:
     """A node that does not run, as far as this one knows, or the other one of two, drained.
 
     NotFound, PreconditionFailed.
@@ -190,7 +190,7 @@ def check_may_go(cluster: Cluster, nodes: Nodes, name: str) -> RegisteredNode:
     return nodes[name]
 
 
-def check_other_of_two(cluster: Cluster, name: str) -> None:
+def check_other_of_two(cluster: ClusterService, name: str) -> None:
     """PreconditionFailed unless this node and that one can agree that it goes: both have to run.
 
     This one leads, so that it goes on alone, without a vote, as soon as that is agreed.

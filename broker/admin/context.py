@@ -21,7 +21,7 @@ from fluffle.broker.transfer.converter import Converter
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.cluster import ClusterService
     from fluffle.broker.observability.statistics.statistics import Statistics
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class NodeContext(NamedTuple):
         return changing.result
 
     @property
-    def cluster(self) -> Cluster | None:
+    def cluster(self) -> ClusterService | None:
         """None for a node that is alone."""
         return self.company.cluster
 

@@ -20,10 +20,10 @@ from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts.queue_changes import redefinition
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.cluster import ClusterService
     from fluffle.broker.cluster.hosted_group import HostedGroup
     from fluffle.broker.cluster.queues.queue_queries import LogPosition
-    from fluffle.raft.config import Config, NodeId
+    from fluffle.raft.config import Configuration, NodeId
 
 INCARNATIONS = 1 << 20
 """The others add fewer members until they hear of it."""
@@ -97,7 +97,7 @@ def asked_for(context: NodeContext, name: str | None, vhost: str | None) -> Iter
 
 
 def collect_lags(
-    cluster: Cluster, definition: QueueDefinition, log_positions: dict[NodeId, LogPosition]
+    cluster: ClusterService, definition: QueueDefinition, log_positions: dict[NodeId, LogPosition]
 ) -> Deferred[None]:
     """To be waited for: fills in how far the others are that can be reached."""
     answered_later: Deferred[None] = Deferred()
@@ -110,13 +110,13 @@ def collect_lags(
     return answered_later
 
 
-def reachable(cluster: Cluster, definition: QueueDefinition) -> list[NodeId]:
+def reachable(cluster: ClusterService, definition: QueueDefinition) -> list[NodeId]:
     """The other members that are believed to be there."""
     others = (node for node, _incarnation in definition.members if node != cluster.name)
     return [node for node in others if cluster.absent.is_alive(node)]
 
 
-def option_row(queue: NamedQueue, hosted: HostedGroup, cluster: Cluster) -> Row:
+def option_row(queue: NamedQueue, hosted: HostedGroup, cluster: ClusterService) -> Row:
     """What an operator has to know."""
     status, members = hosted.status, queue.definition.members
     return {
@@ -129,7 +129,7 @@ def option_row(queue: NamedQueue, hosted: HostedGroup, cluster: Cluster) -> Row:
     }
 
 
-def check(cluster: Cluster, queue: NamedQueue) -> HostedGroup:
+def check(cluster: ClusterService, queue: NamedQueue) -> HostedGroup:
     """The member here, if there is no better way.  PreconditionFailed."""
     definition, host = queue.definition, cluster.running.host
     members = dict(definition.members)
@@ -161,11 +161,11 @@ def whole(queue: NamedQueue) -> PreconditionFailed:
     )
 
 
-def incarnation_of(cluster: Cluster, queue: NamedQueue) -> int:
+def incarnation_of(cluster: ClusterService, queue: NamedQueue) -> int:
     return cluster.running.host.group(queue.definition.id).incarnation
 
 
-def has_majority(cluster: Cluster, config: Config) -> bool:
+def has_majority(cluster: ClusterService, config: Configuration) -> bool:
     """Whether most voters are believed to be there."""
     is_alive = cluster.absent.is_alive
     here = [each for each in config.voters if each.node == cluster.name or is_alive(each.node)]
@@ -173,7 +173,7 @@ def has_majority(cluster: Cluster, config: Config) -> bool:
 
 
 def check_others(
-    cluster: Cluster,
+    cluster: ClusterService,
     queue: NamedQueue,
     hosted: HostedGroup,
     log_positions: Mapping[NodeId, LogPosition],
@@ -198,7 +198,7 @@ def newer(own: LogPosition | None, log_positions: Mapping[NodeId, LogPosition]) 
 
 
 def force_single_member(
-    cluster: Cluster, definition: QueueDefinition, configs: list[Config]
+    cluster: ClusterService, definition: QueueDefinition, configs: list[Configuration]
 ) -> QueueDefinition:
     """On this node, which goes on as another member: what is said to the one that it was is old."""
     node, used = cluster.name, [number for _node, number in definition.members]

@@ -18,7 +18,7 @@ from fluffle.broker.queues.quorum.entry_codec import VERSION
 from fluffle.raft.config import majority_of
 
 if TYPE_CHECKING:
-    from fluffle.broker.cluster.cluster import Cluster
+    from fluffle.broker.cluster.cluster import ClusterService
     from fluffle.raft.group import Status
 
 NO_SNAPSHOT = -1
@@ -51,7 +51,7 @@ def list_critical(context: NodeContext) -> Rows:
             yield critical_row(vhost, definition.spec.name)
 
 
-def is_critical(cluster: Cluster, voters: Iterable[str]) -> bool:
+def is_critical(cluster: ClusterService, voters: Iterable[str]) -> bool:
     """Return whether this node is a voter, and the other voters that run are no majority."""
     nodes = list(voters)
     others = sum(node != cluster.name and cluster.absent.is_alive(node) for node in nodes)
@@ -123,7 +123,7 @@ def status(context: NodeContext) -> Row:
     }
 
 
-def cluster_row(context: NodeContext, cluster: Cluster) -> Row:
+def cluster_row(context: NodeContext, cluster: ClusterService) -> Row:
     """How much of it is there, as this node sees it."""
     nodes = context.catalogue.nodes.entries
     awaited = None if cluster.join.is_over else cluster.join.awaited
@@ -139,7 +139,7 @@ def cluster_row(context: NodeContext, cluster: Cluster) -> Row:
     }
 
 
-def link_problems(nodes: Iterable[str], cluster: Cluster) -> list[Row]:
+def link_problems(nodes: Iterable[str], cluster: ClusterService) -> list[Row]:
     """List the refused links to other nodes, each with its reason and advice."""
     found = (cluster.links.split, *(cluster.links.hindrance(node) for node in nodes))
     return [each._asdict() for each in found if each is not None and each.advice]

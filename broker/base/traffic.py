@@ -14,7 +14,7 @@ SIZES = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 5e7, 1e8)
 """RabbitMQ's bounds of the sizes of messages, in bytes."""
 
 
-class Dropped(StrEnum):
+class DropReason(StrEnum):
     """Why messages that died are not in a queue where they should be, as metrics and logs say."""
 
     CYCLE = "cycle"
@@ -55,7 +55,7 @@ class Deaths:
         sent for the first time by its leader."""
         self.confirmed = 0
         """Those that had to arrive, and have."""
-        self.dropped: Counter[Dropped] = Counter()
+        self.dropped: Counter[DropReason] = Counter()
 
 
 class Ledger(Protocol):

@@ -198,7 +198,7 @@ class BenchRun:
         plan = self._plan
         queue = plan.queues[number % len(plan.queues)]
         async with self._connect() as connection:
-            await Publisher(plan, queue, connection, self._now, self.tally).run()
+            await LoadPublisher(plan, queue, connection, self._now, self.tally).run()
 
     # Consuming
 
@@ -237,7 +237,7 @@ class BenchRun:
             self._has_all.set()
 
 
-class Publisher:
+class LoadPublisher:
     """Publisher of a run: keeps as many publishes unconfirmed as the window and the rate allow."""
 
     def __init__(

@@ -54,15 +54,15 @@ class RequestRefused(click.ClickException):
         self.code = code
 
 
-class Unreachable(click.ClickException):
+class NodeUnreachable(click.ClickException):
     """Error that no node answers the command."""
 
     exit_code = 69
     """EX_UNAVAILABLE of sysexits, as RabbitMQ's commands have it."""
 
 
-class Client(Protocol):
-    """Client of a node, on this machine or elsewhere."""
+class NodeClient(Protocol):
+    """NodeClient of a node, on this machine or elsewhere."""
 
     @property
     def data_dir(self) -> Path:
@@ -93,13 +93,13 @@ class LocalClient:
         self._request_id = 0
 
     def call(self, verb: str, **arguments: object) -> Row:
-        """Call a verb as `Client.call` does."""
+        """Call a verb as `NodeClient.call` does."""
         self._send(verb, arguments)
         result: Row = self._answer()["result"]
         return result
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
-        """Return rows as `Client.rows` does."""
+        """Return rows as `NodeClient.rows` does."""
         self._send(verb, arguments)
         has_more = True
         while has_more:
@@ -189,12 +189,12 @@ class LocalClient:
             raise self._why(error) from error
         return connection
 
-    def _why(self, error: OSError) -> Unreachable:
+    def _why(self, error: OSError) -> NodeUnreachable:
         """Return what to tell about a connection that could not be made."""
         place = self.data_dir.absolute()
         pid = running_pid(self.data_dir) if isinstance(error, FileNotFoundError) else None
         if pid is not None:
-            return Unreachable(
+            return NodeUnreachable(
                 f"the node in {place} runs (process {pid}), but its {SOCKET_NAME} is gone; only a "
                 "restart makes another"
             )
@@ -202,20 +202,20 @@ class LocalClient:
             name_it = "name its data directory with --data-dir"
             if cluster := sorted(place.glob(f"cluster/*/{NODE_FILE}")):
                 name_it += f", such as {cluster[0].parent}"
-            return Unreachable(f"no node runs in {place}; {name_it}")
+            return NodeUnreachable(f"no node runs in {place}; {name_it}")
         if isinstance(error, PermissionError):
-            return Unreachable(f"{place / SOCKET_NAME} is for the user that the node runs as")
+            return NodeUnreachable(f"{place / SOCKET_NAME} is for the user that the node runs as")
         if isinstance(error, BlockingIOError | TimeoutError):  # so many wait to be accepted
             return self._silent()
         return self._unreachable(f"cannot be reached ({error.strerror or error})")
 
-    def _silent(self) -> Unreachable:
+    def _silent(self) -> NodeUnreachable:
         pid = node_pid(self.data_dir / NODE_FILE)
         by_name = f" (process {pid})" if pid else ""
         return self._unreachable(f"does not answer{by_name}: it is stopped, or too busy")
 
-    def _unreachable(self, what: str) -> Unreachable:
-        return Unreachable(f"the node in {self.data_dir.absolute()} {what}")
+    def _unreachable(self, what: str) -> NodeUnreachable:
+        return NodeUnreachable(f"the node in {self.data_dir.absolute()} {what}")
 
     def __enter__(self) -> Self:
         return self
@@ -250,7 +250,7 @@ def running_pid(data_dir: Path) -> int | None:
     return None
 
 
-def rows_everywhere(client: Client, verb: str, **arguments: object) -> Iterator[Row]:
+def rows_everywhere(client: NodeClient, verb: str, **arguments: object) -> Iterator[Row]:
     """Yield the rows of all nodes; of one that says nothing a word on stderr.  Refused;
     Unreachable."""
     for answer in answers_of_nodes(client, verb, arguments):
@@ -259,7 +259,7 @@ def rows_everywhere(client: Client, verb: str, **arguments: object) -> Iterator[
         yield answer["row"]
 
 
-def close_everywhere(client: Client, **which: object) -> int:
+def close_everywhere(client: NodeClient, **which: object) -> int:
     """Return how many connections were closed.  Refused if no node has what was meant, or the one
     that has it may not close it; Unreachable."""
     answer = list(answers_of_nodes(client, "connections.close", which))
@@ -270,7 +270,7 @@ def close_everywhere(client: Client, **which: object) -> int:
     return sum(done)
 
 
-def answers_of_nodes(client: Client, verb: str, arguments: Row) -> Iterator[Row]:
+def answers_of_nodes(client: NodeClient, verb: str, arguments: Row) -> Iterator[Row]:
     """Yield a `row` or an `error` of a node each."""
     given = {name: value for name, value in arguments.items() if value is not None}
     for answer in client.rows("everywhere.rows", what=verb, arguments=given):
@@ -299,7 +299,7 @@ MORE_VOLUMES = (
 """Measured columns that only RabbitMQ's management API has; the last five are of quorum queues."""
 
 
-def with_volumes(client: Client, rows: Iterable[Row], vhost: str | None) -> Iterator[Row]:
+def with_volumes(client: NodeClient, rows: Iterable[Row], vhost: str | None) -> Iterator[Row]:
     """Queues with how much is in each, and null for what no node knows."""
     measured = client.rows("queues.volumes", vhost=vhost)
     volumes = {(row["vhost"], row["name"]): row for row in measured}

@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple, Self, TypeAlias
 
 import click
 
-from fluffle.broker.cli.client import Client, LocalClient, running_pid
+from fluffle.broker.cli.client import LocalClient, NodeClient, running_pid
 from fluffle.broker.cli.node import nodes_of, shown_cluster
 from fluffle.broker.cli.options import node_names, on_node, prints_rows
 from fluffle.broker.cli.output import Row, counted
@@ -330,7 +330,7 @@ def cluster() -> None:
     more=["link", "maintenance"],
     if_none=lambda client: shown_cluster(client.call("status")["cluster"]),
 )  # fmt: skip
-def status(client: Client) -> Iterable[Row]:
+def status(client: NodeClient) -> Iterable[Row]:
     """All nodes, as the one that is asked sees them; itself if it is alone."""
     return nodes_of(client, client.call("status"))
 
@@ -338,7 +338,7 @@ def status(client: Client) -> Iterable[Row]:
 @cluster.command()
 @click.argument("node", metavar="NAME=HOST:PORT")
 @on_node
-def add(client: Client, node: str) -> None:
+def add(client: NodeClient, node: str) -> None:
     """Let a node in, that listens there for the others; then start it.
 
     It is started with an empty data directory, --node NAME, and the --peers of the others.
@@ -353,7 +353,7 @@ def add(client: Client, node: str) -> None:
 @click.argument("name", shell_complete=node_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @on_node
-def forget(client: Client, *, name: str, yes: bool) -> None:
+def forget(client: NodeClient, *, name: str, yes: bool) -> None:
     """Remove a node that has stopped, for good, with the queues that were on it alone.
 
     Those are its classic queues and quorum queues without another member: they are deleted with all

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from fluffle.broker.cli.client import Client, close_everywhere, rows_everywhere
+from fluffle.broker.cli.client import NodeClient, close_everywhere, rows_everywhere
 from fluffle.broker.cli.options import (
     connection_names,
     on_node,
@@ -40,7 +40,7 @@ def connections() -> None:
         *("peer_cert_subject", "peer_cert_issuer", "peer_cert_validity"),
     ],
 )
-def list_connections(client: Client) -> Iterable[Row]:
+def list_connections(client: NodeClient) -> Iterable[Row]:
     """All connections, at whichever node of the cluster.
 
     Under an alarm, who has tried to publish is blocked, and who has not is blocking. A publisher
@@ -59,7 +59,7 @@ def list_connections(client: Client) -> Iterable[Row]:
 @click.option("--reason", metavar="TEXT", help="What the clients are told.")
 @on_node
 def close(
-    client: Client,
+    client: NodeClient,
     *,
     name: str | None,
     user: str | None,
@@ -100,7 +100,7 @@ def channels() -> None:
         "pending_raft_commands",
     ],
 )
-def list_channels(client: Client) -> Iterable[Row]:
+def list_channels(client: NodeClient) -> Iterable[Row]:
     """All channels that are open, at whichever node."""
     return rows_everywhere(client, "channels.list")
 
@@ -125,6 +125,6 @@ def consumers() -> None:
     ],
 )
 @only_vhost
-def list_consumers(client: Client, vhost: str | None) -> Iterable[Row]:
+def list_consumers(client: NodeClient, vhost: str | None) -> Iterable[Row]:
     """All consumers of queues, at whichever node."""
     return rows_everywhere(client, "consumers.list", vhost=vhost)

@@ -11,9 +11,9 @@ from typing import Any, TextIO
 import click
 
 from fluffle.broker.access.passwords import ARGON2, SHA256
-from fluffle.broker.cli.client import Client, RequestRefused
+from fluffle.broker.cli.client import NodeClient, RequestRefused
 from fluffle.broker.cli.options import on_node
-from fluffle.broker.cli.output import Progress, Row, shown
+from fluffle.broker.cli.output import ProgressBar, Row, shown
 from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE, ORDER, is_single
 
 BYTES_PER_REQUEST = 1 << 18
@@ -36,7 +36,7 @@ def definitions() -> None:
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @on_node
 def export(
-    client: Client, file: Path | None, *, vhost: str | None, for_rabbitmq: bool, force: bool
+    client: NodeClient, file: Path | None, *, vhost: str | None, for_rabbitmq: bool, force: bool
 ) -> None:
     """Write definitions to a file, or to standard output.
 
@@ -112,7 +112,7 @@ def write(output: TextIO, first: Row, rows: Iterator[Row]) -> None:
     help="Where the entries of a file about one virtual host belong.",
 )
 @on_node
-def import_file(client: Client, file: TextIO, vhost: str) -> None:
+def import_file(client: NodeClient, file: TextIO, vhost: str) -> None:
     """Make what a file names, and take nothing away; - is standard input.
 
     Prints what is skipped and why. An entry that cannot be taken ends it; what came before stays.
@@ -121,12 +121,12 @@ def import_file(client: Client, file: TextIO, vhost: str) -> None:
         click.echo(f"skipped {reason}", err=True)
 
 
-def bring(client: Client, content: Mapping[str, Any], vhost: str) -> Iterator[str]:
+def bring(client: NodeClient, content: Mapping[str, Any], vhost: str) -> Iterator[str]:
     """Have all of it made; says what is skipped and why, as it comes.  Refused."""
     home = vhost if is_single(content) else None
     total = sum(len(content.get(category, [])) for category in ORDER)
     done = 0
-    with Progress("imported") as progress:
+    with ProgressBar("imported") as progress:
         for category in ORDER:
             for entries in pieces(content.get(category, [])):
                 result = client.call(

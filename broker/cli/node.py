@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from fluffle.broker.cli.client import Client
+from fluffle.broker.cli.client import NodeClient
 from fluffle.broker.cli.options import as_json, on_node, print_row, prints_rows
 from fluffle.broker.cli.output import Row
 
@@ -18,7 +18,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 @click.command()
 @as_json
 @on_node
-def status(client: Client, *, is_json: bool) -> None:
+def status(client: NodeClient, *, is_json: bool) -> None:
     """Whether a node runs, what it is, and how it is.
 
     Exits with 0 when it answers and 69 when it does not, so that it serves as a probe.
@@ -27,7 +27,7 @@ def status(client: Client, *, is_json: bool) -> None:
     print_row(row if is_json else for_people(row), is_json=is_json)
 
 
-def nodes_of(client: Client, row: Row) -> list[Row]:
+def nodes_of(client: NodeClient, row: Row) -> list[Row]:
     """Return those of the cluster of a node whose status this is, or itself if it is alone."""
     if row["cluster"] is not None:
         return list(client.rows("cluster.status"))
@@ -157,7 +157,7 @@ def node() -> None:
 
 @node.command()
 @on_node
-def drain(client: Client) -> None:
+def drain(client: NodeClient) -> None:
     """Take the node out of service: others lead, its clients go; prints how many went.
 
     They are told 320 CONNECTION_FORCED, and new ones find nobody. It stays a member of its queues,
@@ -168,7 +168,7 @@ def drain(client: Client) -> None:
 
 @node.command()
 @on_node
-def revive(client: Client) -> None:
+def revive(client: NodeClient) -> None:
     """Put it into service again: it takes clients, and leads what it led."""
     client.call("node.revive")
 
@@ -176,7 +176,7 @@ def revive(client: Client) -> None:
 @node.command()
 @click.argument("amount", metavar="SHARE|SIZE", callback=amount)
 @on_node
-def memory_watermark(client: Client, amount: ShareOrSize) -> None:
+def memory_watermark(client: NodeClient, amount: ShareOrSize) -> None:
     """Pause publishers above that much memory: a share of what there is, or a size."""
     client.call("node.memory_watermark", **amount.argument())
 
@@ -184,7 +184,7 @@ def memory_watermark(client: Client, amount: ShareOrSize) -> None:
 @node.command()
 @click.argument("amount", metavar="SIZE|SHARE", callback=amount)
 @on_node
-def disk_free_limit(client: Client, amount: ShareOrSize) -> None:
+def disk_free_limit(client: NodeClient, amount: ShareOrSize) -> None:
     """Pause publishers when less than that is free: a size, or a share of the memory."""
     client.call("node.disk_free_limit", **amount.argument())
 
@@ -192,7 +192,7 @@ def disk_free_limit(client: Client, amount: ShareOrSize) -> None:
 @node.command()
 @click.argument("level", type=click.Choice(LEVELS))
 @on_node
-def log_level(client: Client, level: str) -> None:
+def log_level(client: NodeClient, level: str) -> None:
     """Log from this level on."""
     client.call("node.log_level", level=level)
 
@@ -204,6 +204,6 @@ def alarms() -> None:
 
 @alarms.command("list")
 @prints_rows("node", "resource", if_none=lambda _client: "no alarm")
-def list_alarms(client: Client) -> Iterable[Row]:
+def list_alarms(client: NodeClient) -> Iterable[Row]:
     """Alarms of all nodes, as far as this one has heard."""
     return client.rows("alarms.list")

@@ -19,7 +19,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
-from fluffle.broker.cli.client import Client, LocalClient
+from fluffle.broker.cli.client import LocalClient, NodeClient
 from fluffle.broker.cli.output import ALL, Row, json_lines, pairs, table
 
 SHELLS = ("bash", "zsh", "fish")
@@ -84,7 +84,7 @@ def elsewhere(context: click.Context, _parameter: click.Parameter, url: str | No
         context.meta[URL_KEY] = url
 
 
-def connected(context: click.Context, parameter: click.Parameter, data_dir: str) -> Client:
+def connected(context: click.Context, parameter: click.Parameter, data_dir: str) -> NodeClient:
     """Return the client that a command is given instead of a directory.
 
     What stands on the command line comes before what the environment has; UsageError for both a
@@ -173,7 +173,7 @@ class MeasuredColumns(NamedTuple):
     """Columns that rows get from a verb of their own."""
 
     columns: Sequence[str]
-    add_to: Callable[[Client, Iterable[Row], str | None], Iterable[Row]]
+    add_to: Callable[[NodeClient, Iterable[Row], str | None], Iterable[Row]]
     """Returns rows of a virtual host, or of all, with these columns."""
 
 
@@ -184,7 +184,7 @@ def prints_rows(
     *columns: str,
     more: Sequence[str] = (),
     measured: MeasuredColumns = UNMEASURED,
-    if_none: Callable[[Client], str] | None = None,
+    if_none: Callable[[NodeClient], str] | None = None,
 ) -> Callable[[Callable[..., Iterable[Row]]], Command]:
     """Make a command of a function that returns rows: a table of these columns, or JSON.
 

@@ -87,7 +87,7 @@ WIDTH = 30
 ERASE_LINE = "\r\x1b[K"
 
 
-class Progress:
+class ProgressBar:
     """A bar on standard error, gone at the end; nothing where that is no terminal."""
 
     def __init__(self, unit: str) -> None:

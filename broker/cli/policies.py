@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import click
 
-from fluffle.broker.cli.client import Client
+from fluffle.broker.cli.client import NodeClient
 from fluffle.broker.cli.options import (
     Command,
     in_vhost,
@@ -50,14 +50,14 @@ def policies() -> None:
 @policies.command("list")
 @prints_rows(*COLUMNS)
 @only_vhost
-def list_policies(client: Client, vhost: str | None) -> Iterable[Row]:
+def list_policies(client: NodeClient, vhost: str | None) -> Iterable[Row]:
     """All policies, those that count first last."""
     return client.rows("policies.list", vhost=vhost)
 
 
 @policies.command("set")
 @policy_options
-def set_policy(client: Client, **fields: object) -> None:
+def set_policy(client: NodeClient, **fields: object) -> None:
     """Have queues and exchanges go by settings, in the place of a policy of that NAME.
 
     PATTERN is a regular expression that is looked for in their names, DEFINITION a JSON object such
@@ -71,7 +71,7 @@ def set_policy(client: Client, **fields: object) -> None:
 @click.argument("name", shell_complete=policy_names)
 @in_vhost
 @on_node
-def clear(client: Client, name: str, vhost: str) -> None:
+def clear(client: NodeClient, name: str, vhost: str) -> None:
     """Remove a policy."""
     client.call("policies.clear", name=name, vhost=vhost)
 
@@ -84,14 +84,14 @@ def operator_policies() -> None:
 @operator_policies.command("list")
 @prints_rows(*COLUMNS)
 @only_vhost
-def list_operator_policies(client: Client, vhost: str | None) -> Iterable[Row]:
+def list_operator_policies(client: NodeClient, vhost: str | None) -> Iterable[Row]:
     """All policies of operators, those that count first last."""
     return client.rows("operator_policies.list", vhost=vhost)
 
 
 @operator_policies.command("set")
 @policy_options
-def set_operator_policy(client: Client, **fields: object) -> None:
+def set_operator_policy(client: NodeClient, **fields: object) -> None:
     """Limit what policies may say of queues; see `fluffle policies set`."""
     client.call("operator_policies.set", **fields)
 
@@ -100,7 +100,7 @@ def set_operator_policy(client: Client, **fields: object) -> None:
 @click.argument("name")
 @in_vhost
 @on_node
-def clear_operator_policy(client: Client, name: str, vhost: str) -> None:
+def clear_operator_policy(client: NodeClient, name: str, vhost: str) -> None:
     """Remove a policy of an operator."""
     client.call("operator_policies.clear", name=name, vhost=vhost)
 
@@ -113,7 +113,7 @@ def parameters() -> None:
 @parameters.command("list")
 @prints_rows("vhost", "component", "name", "value")
 @only_vhost
-def list_parameters(client: Client, vhost: str | None) -> Iterable[Row]:
+def list_parameters(client: NodeClient, vhost: str | None) -> Iterable[Row]:
     """All parameters; policies of operators and limits of virtual hosts are among them."""
     return client.rows("parameters.list", vhost=vhost)
 
@@ -124,7 +124,7 @@ def list_parameters(client: Client, vhost: str | None) -> Iterable[Row]:
 @click.argument("value")
 @in_vhost
 @on_node
-def set_parameter(client: Client, *, component: str, name: str, value: str, vhost: str) -> None:
+def set_parameter(client: NodeClient, *, component: str, name: str, value: str, vhost: str) -> None:
     """Give a component a parameter: operator_policy and vhost-limits have some."""
     client.call("parameters.set", component=component, name=name, value=value, vhost=vhost)
 
@@ -134,7 +134,7 @@ def set_parameter(client: Client, *, component: str, name: str, value: str, vhos
 @click.argument("name")
 @in_vhost
 @on_node
-def clear_parameter(client: Client, *, component: str, name: str, vhost: str) -> None:
+def clear_parameter(client: NodeClient, *, component: str, name: str, vhost: str) -> None:
     """Remove a parameter."""
     client.call("parameters.clear", component=component, name=name, vhost=vhost)
 
@@ -146,7 +146,7 @@ def global_parameters() -> None:
 
 @global_parameters.command("list")
 @prints_rows("name", "value")
-def list_global_parameters(client: Client) -> Iterable[Row]:
+def list_global_parameters(client: NodeClient) -> Iterable[Row]:
     """All of them."""
     return client.rows("global_parameters.list")
 
@@ -155,7 +155,7 @@ def list_global_parameters(client: Client) -> Iterable[Row]:
 @click.argument("name")
 @click.argument("value")
 @on_node
-def set_global_parameter(client: Client, *, name: str, value: str) -> None:
+def set_global_parameter(client: NodeClient, *, name: str, value: str) -> None:
     """Keep a value, whatever it is for."""
     client.call("global_parameters.set", name=name, value=value)
 
@@ -163,6 +163,6 @@ def set_global_parameter(client: Client, *, name: str, value: str) -> None:
 @global_parameters.command("clear")
 @click.argument("name")
 @on_node
-def clear_global_parameter(client: Client, name: str) -> None:
+def clear_global_parameter(client: NodeClient, name: str) -> None:
     """Keep it no more."""
     client.call("global_parameters.clear", name=name)

@@ -8,7 +8,13 @@ from collections.abc import Iterable
 
 import click
 
-from fluffle.broker.cli.client import MORE_VOLUMES, VOLUMES, Client, RequestRefused, with_volumes
+from fluffle.broker.cli.client import (
+    MORE_VOLUMES,
+    VOLUMES,
+    NodeClient,
+    RequestRefused,
+    with_volumes,
+)
 from fluffle.broker.cli.options import (
     MeasuredColumns,
     as_json,
@@ -20,7 +26,7 @@ from fluffle.broker.cli.options import (
     prints_rows,
     queue_names,
 )
-from fluffle.broker.cli.output import Progress, Row, counted
+from fluffle.broker.cli.output import ProgressBar, Row, counted
 
 FORCE_SHRINK = """\
 What those have confirmed that are given up and this node never got is lost; what was acknowledged
@@ -63,7 +69,7 @@ def queues() -> None:
     measured=MeasuredColumns((*VOLUMES, *MORE_VOLUMES), with_volumes),
 )
 @only_vhost
-def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:
+def list_queues(client: NodeClient, vhost: str | None) -> Iterable[Row]:
     """All queues."""
     return client.rows("queues.list", vhost=vhost)
 
@@ -73,7 +79,7 @@ def list_queues(client: Client, vhost: str | None) -> Iterable[Row]:
 @in_vhost
 @as_json
 @on_node
-def show(client: Client, name: str, vhost: str, *, is_json: bool) -> None:
+def show(client: NodeClient, name: str, vhost: str, *, is_json: bool) -> None:
     """Everything about one queue."""
     print_row(client.call("queues.show", name=name, vhost=vhost), is_json=is_json)
 
@@ -82,7 +88,7 @@ def show(client: Client, name: str, vhost: str, *, is_json: bool) -> None:
 @click.argument("name", shell_complete=queue_names)
 @in_vhost
 @on_node
-def purge(client: Client, name: str, vhost: str) -> None:
+def purge(client: NodeClient, name: str, vhost: str) -> None:
     """Drop the messages that are ready; prints how many."""
     click.echo(client.call("queues.purge", name=name, vhost=vhost)["messages"])
 
@@ -105,7 +111,7 @@ def purge(client: Client, name: str, vhost: str) -> None:
 @click.option("--offset", type=int, default=0, show_default=True, help="Behind how many others.")
 @click.option("--body-bytes", type=int, help="How much of each body; 1024 unless it is said.")
 def peek(
-    client: Client, *, name: str, vhost: str, count: int, offset: int, body_bytes: int | None
+    client: NodeClient, *, name: str, vhost: str, count: int, offset: int, body_bytes: int | None
 ) -> Iterable[Row]:
     """Look at messages that are ready, from the head on; nothing changes by that."""
     return client.rows(
@@ -125,14 +131,14 @@ def peek(
 @click.option("--limit", type=int, metavar="NUMBER", help="Not more than so many.")
 @as_json
 @on_node
-def move(client: Client, *, where: tuple[str, ...], is_json: bool, **more: object) -> None:
+def move(client: NodeClient, *, where: tuple[str, ...], is_json: bool, **more: object) -> None:
     """Move messages that are ready to another queue; says how many, while it works, too.
 
     What it has not moved when it is interrupted stays where it was.
     """
     last: Row = {"moved": 0}
     try:
-        with Progress("moved") as progress:
+        with ProgressBar("moved") as progress:
             for last in client.rows("queues.move", where=list(where), **more):
                 progress.at(last["moved"], last["ready"])
     except KeyboardInterrupt:
@@ -155,13 +161,13 @@ def move(client: Client, *, where: tuple[str, ...], is_json: bool, **more: objec
 )
 @as_json
 @on_node
-def convert(client: Client, *, name: str, vhost: str, queue_type: str, is_json: bool) -> None:
+def convert(client: NodeClient, *, name: str, vhost: str, queue_type: str, is_json: bool) -> None:
     """Have a classic queue become a quorum queue in its place, with all its messages.
 
     It stays what it is, with all of them, if that is interrupted.
     """
     last: Row = {}
-    with Progress("copied") as progress:
+    with ProgressBar("copied") as progress:
         for last in client.rows("queues.convert", name=name, vhost=vhost, queue_type=queue_type):
             progress.at(last["copied"], last["ready"])
     print_answer({"copied": last["copied"]}, f"{last['copied']} copied", is_json=is_json)
@@ -172,7 +178,7 @@ def convert(client: Client, *, name: str, vhost: str, queue_type: str, is_json: 
 @in_vhost
 @click.option("--drop-damaged", is_flag=True, help="Give up what cannot be read.")
 @on_node
-def repair(client: Client, *, name: str, vhost: str, drop_damaged: bool) -> None:
+def repair(client: NodeClient, *, name: str, vhost: str, drop_damaged: bool) -> None:
     """Have a crashed queue go on behind damaged messages; prints how many are dropped."""
     result = client.call("queues.repair", name=name, vhost=vhost, drop_damaged=drop_damaged)
     click.echo(result["messages"])
@@ -184,7 +190,7 @@ def repair(client: Client, *, name: str, vhost: str, drop_damaged: bool) -> None
 @click.option("--if-unused", is_flag=True, help="Only if it has no consumers.")
 @click.option("--if-empty", is_flag=True, help="Only if no message is ready in it.")
 @on_node
-def delete(client: Client, *, name: str, vhost: str, if_unused: bool, if_empty: bool) -> None:
+def delete(client: NodeClient, *, name: str, vhost: str, if_unused: bool, if_empty: bool) -> None:
     """Remove a queue with its messages; prints how many were ready, or `unknown`."""
     result = client.call(
         "queues.delete", name=name, vhost=vhost, if_unused=if_unused, if_empty=if_empty
@@ -197,7 +203,7 @@ def delete(client: Client, *, name: str, vhost: str, if_unused: bool, if_empty: 
 @click.argument("name", shell_complete=queue_names)
 @prints_rows("node", "role", "wanted", "running")
 @in_vhost
-def members(client: Client, *, name: str, vhost: str) -> Iterable[Row]:
+def members(client: NodeClient, *, name: str, vhost: str) -> Iterable[Row]:
     """On which nodes a quorum queue is."""
     return client.rows("queues.members", name=name, vhost=vhost)
 
@@ -207,7 +213,7 @@ def members(client: Client, *, name: str, vhost: str) -> Iterable[Row]:
 @click.argument("node", shell_complete=node_names)
 @in_vhost
 @on_node
-def add_member(client: Client, *, name: str, node: str, vhost: str) -> None:
+def add_member(client: NodeClient, *, name: str, node: str, vhost: str) -> None:
     """Have a quorum queue on one node more."""
     client.call("queues.add_member", name=name, node=node, vhost=vhost)
 
@@ -217,7 +223,7 @@ def add_member(client: Client, *, name: str, node: str, vhost: str) -> None:
 @click.argument("node", shell_complete=node_names)
 @in_vhost
 @on_node
-def delete_member(client: Client, *, name: str, node: str, vhost: str) -> None:
+def delete_member(client: NodeClient, *, name: str, node: str, vhost: str) -> None:
     """Have a quorum queue on one node less."""
     client.call("queues.delete_member", name=name, node=node, vhost=vhost)
 
@@ -227,7 +233,7 @@ def delete_member(client: Client, *, name: str, node: str, vhost: str) -> None:
 @click.argument("node", shell_complete=node_names)
 @in_vhost
 @on_node
-def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
+def transfer(client: NodeClient, *, name: str, node: str, vhost: str) -> None:
     """Have another member lead a quorum queue."""
     client.call("queues.transfer", name=name, node=node, vhost=vhost)
 
@@ -236,7 +242,7 @@ def transfer(client: Client, *, name: str, node: str, vhost: str) -> None:
 @click.argument("node", shell_complete=node_names)
 @as_json
 @on_node
-def grow(client: Client, node: str, *, is_json: bool) -> None:
+def grow(client: NodeClient, node: str, *, is_json: bool) -> None:
     """Have all quorum queues on one node more; returns once they count on it."""
     results = print_results(client.rows("queues.grow", node=node))
     changed, already = results["changed"], results["unchanged"]
@@ -252,7 +258,7 @@ def grow(client: Client, node: str, *, is_json: bool) -> None:
 @click.argument("node", shell_complete=node_names)
 @as_json
 @on_node
-def shrink(client: Client, node: str, *, is_json: bool) -> None:
+def shrink(client: NodeClient, node: str, *, is_json: bool) -> None:
     """Have all quorum queues on one node less, but those that are nowhere else; returns once none
     needs it any more."""
     results = print_results(client.rows("queues.shrink", node=node))
@@ -288,7 +294,7 @@ def print_results(rows: Iterable[Row]) -> Counter[str]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @on_node
 def force_shrink(
-    client: Client, *, name: str | None, vhost: str | None, is_all: bool, yes: bool
+    client: NodeClient, *, name: str | None, vhost: str | None, is_all: bool, yes: bool
 ) -> None:
     """Have a quorum queue go on with its member here alone, when most are lost for good."""
     if is_all == (name is not None):
@@ -314,7 +320,7 @@ def force_shrink(
 
 @queues.command()
 @prints_rows("virtual_host", "name", "type", if_none=lambda _client: "this node can be stopped")
-def critical(client: Client) -> Iterable[Row]:
+def critical(client: NodeClient) -> Iterable[Row]:
     """Queues that would lose their majority if this node stopped now."""
     return client.rows("queues.critical")
 
@@ -322,7 +328,7 @@ def critical(client: Client) -> Iterable[Row]:
 @queues.command()
 @as_json
 @on_node
-def rebalance(client: Client, *, is_json: bool) -> None:
+def rebalance(client: NodeClient, *, is_json: bool) -> None:
     """Have all nodes lead equally many quorum queues."""
     row = client.call("queues.rebalance")
     text = f"{counted(row['queues'], 'is', 'are')} given another leader"
@@ -344,7 +350,7 @@ def exchanges() -> None:
     "vhost", "name", "type", "durable", "auto_delete", "internal", more=["arguments", "policy"]
 )
 @only_vhost
-def list_exchanges(client: Client, vhost: str | None) -> Iterable[Row]:
+def list_exchanges(client: NodeClient, vhost: str | None) -> Iterable[Row]:
     """All exchanges; the default one has no name."""
     return client.rows("exchanges.list", vhost=vhost)
 
@@ -365,6 +371,6 @@ def bindings() -> None:
     more=["source_kind"],
 )
 @only_vhost
-def list_bindings(client: Client, vhost: str | None) -> Iterable[Row]:
+def list_bindings(client: NodeClient, vhost: str | None) -> Iterable[Row]:
     """All bindings, those that the default exchange has by itself included."""
     return client.rows("bindings.list", vhost=vhost)

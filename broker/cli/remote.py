@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 
-from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, RequestRefused, Unreachable
+from fluffle.broker.cli.client import ANSWER_WAIT_S_MAX, NodeUnreachable, RequestRefused
 from fluffle.broker.cli.output import Row, shown
 
 URL_VARIABLE = "FLUFFLE_URL"
@@ -27,7 +27,7 @@ PORT = 15672
 UNAUTHORIZED = 401
 
 
-class Credentials(NamedTuple):
+class UserCredentials(NamedTuple):
     """Name and password of the user that sends the requests."""
 
     user: str
@@ -51,7 +51,7 @@ class RemoteClient:
         self._port = parts.port or PORT
         self._prefix = parts.path.rstrip("/")
         user = unquote(parts.username or "guest")
-        self._login = Credentials(user, password_of(parts, user, self._host))
+        self._login = UserCredentials(user, password_of(parts, user, self._host))
 
     @property
     def data_dir(self) -> Path:
@@ -98,15 +98,15 @@ class RemoteClient:
             response = connection.getresponse()
             return response.status, response.read()
         except TimeoutError as error:
-            raise Unreachable(f"{self._host}:{self._port} does not answer") from error
+            raise NodeUnreachable(f"{self._host}:{self._port} does not answer") from error
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error)
-            raise Unreachable(f"cannot reach {self._host}:{self._port} ({why})") from error
+            raise NodeUnreachable(f"cannot reach {self._host}:{self._port} ({why})") from error
         finally:
             connection.close()
 
-    def _not_a_node(self, status: int) -> Unreachable:
-        return Unreachable(
+    def _not_a_node(self, status: int) -> NodeUnreachable:
+        return NodeUnreachable(
             f"{self._host}:{self._port} is no management API of fluffle (it answers with {status})"
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fluffle.broker.access.passwords import ARGON2, SHA256, SHA512, UnusableHash, hashed
-from fluffle.broker.cli.client import Client, RequestRefused
+from fluffle.broker.cli.client import NodeClient, RequestRefused
 from fluffle.broker.cli.options import (
     Command,
     as_json,
@@ -109,7 +109,7 @@ def users() -> None:
 
 @users.command("list")
 @prints_rows("user", "tags", "max_connections", "max_channels", more=["hashing_algorithm"])
-def list_users(client: Client) -> Iterable[Row]:
+def list_users(client: NodeClient) -> Iterable[Row]:
     """All users."""
     return client.rows("users.list")
 
@@ -118,7 +118,7 @@ def list_users(client: Client) -> Iterable[Row]:
 @click.argument("name", shell_complete=user_names)
 @as_json
 @on_node
-def show(client: Client, name: str, *, is_json: bool) -> None:
+def show(client: NodeClient, name: str, *, is_json: bool) -> None:
     """Everything about one user."""
     print_row(client.call("users.show", name=name), is_json=is_json)
 
@@ -128,7 +128,7 @@ def show(client: Client, name: str, *, is_json: bool) -> None:
 @with_hash
 @click.option("--tags", metavar="TAG,…", default="", help="Such as administrator, monitoring.")
 @on_node
-def add(client: Client, name: str, stored: dict[str, str], tags: str) -> None:
+def add(client: NodeClient, name: str, stored: dict[str, str], tags: str) -> None:
     """A new user, who has no permissions yet.
 
     What stands on a command line, others on the machine can see: use --password-stdin, or give no
@@ -141,7 +141,7 @@ def add(client: Client, name: str, stored: dict[str, str], tags: str) -> None:
 @click.argument("name", shell_complete=user_names)
 @click.option("--force", is_flag=True, help="Also the last administrator.")
 @on_node
-def delete(client: Client, name: str, *, force: bool) -> None:
+def delete(client: NodeClient, name: str, *, force: bool) -> None:
     """Remove a user and his permissions, and close his connections."""
     client.call("users.delete", name=name, force=force)
 
@@ -150,7 +150,7 @@ def delete(client: Client, name: str, *, force: bool) -> None:
 @click.argument("name", shell_complete=user_names)
 @with_hash
 @on_node
-def password(client: Client, name: str, stored: dict[str, str]) -> None:
+def password(client: NodeClient, name: str, stored: dict[str, str]) -> None:
     """Give a user another password; who is logged in stays."""
     client.call("users.password", name=name, **stored)
 
@@ -159,7 +159,7 @@ def password(client: Client, name: str, stored: dict[str, str]) -> None:
 @click.argument("name", shell_complete=user_names)
 @click.argument("names", metavar="[TAG]...", nargs=-1)
 @on_node
-def tags(client: Client, name: str, names: tuple[str, ...]) -> None:
+def tags(client: NodeClient, name: str, names: tuple[str, ...]) -> None:
     """Give a user these tags and no others."""
     client.call("users.tags", name=name, tags=list(names))
 
@@ -168,7 +168,7 @@ def tags(client: Client, name: str, names: tuple[str, ...]) -> None:
 @click.argument("name", shell_complete=user_names)
 @limit_options("max-connections", "max-channels")
 @on_node
-def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
+def limits(client: NodeClient, name: str, limits: dict[str, Any]) -> None:
     """Limit a user, from now on; what he has stays open."""
     client.call("users.limits", name=name, limits=limits)
 
@@ -178,7 +178,7 @@ def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
 @password_argument
 @from_stdin
 @on_node
-def authenticate(client: Client, name: str, *, password: str | None, is_stdin: bool) -> None:
+def authenticate(client: NodeClient, name: str, *, password: str | None, is_stdin: bool) -> None:
     """Whether that is the user's password."""
     octets = read_password(password, is_stdin=is_stdin)
     client.call("users.authenticate", name=name, password=os.fsdecode(octets))
@@ -207,7 +207,7 @@ def permissions() -> None:
 @prints_rows("user", "vhost", "configure", "write", "read")
 @only_user
 @only_vhost
-def list_permissions(client: Client, user: str | None, vhost: str | None) -> Iterable[Row]:
+def list_permissions(client: NodeClient, user: str | None, vhost: str | None) -> Iterable[Row]:
     """Rights to configure, write and read."""
     return client.rows("permissions.list", user=user, vhost=vhost)
 
@@ -220,7 +220,7 @@ def list_permissions(client: Client, user: str | None, vhost: str | None) -> Ite
 @in_vhost
 @on_node
 def set_permission(
-    client: Client, *, user: str, vhost: str, configure: str, write: str, read: str
+    client: NodeClient, *, user: str, vhost: str, configure: str, write: str, read: str
 ) -> None:
     """Give a user these rights in a virtual host.
 
@@ -234,7 +234,7 @@ def set_permission(
 @click.argument("user", shell_complete=user_names)
 @in_vhost
 @on_node
-def clear(client: Client, user: str, vhost: str) -> None:
+def clear(client: NodeClient, user: str, vhost: str) -> None:
     """Take all rights in a virtual host from a user."""
     client.call("permissions.clear", user=user, vhost=vhost)
 
@@ -243,7 +243,7 @@ def clear(client: Client, user: str, vhost: str) -> None:
 @prints_rows("user", "vhost", "exchange", "write", "read")
 @only_user
 @only_vhost
-def topic_list(client: Client, user: str | None, vhost: str | None) -> Iterable[Row]:
+def topic_list(client: NodeClient, user: str | None, vhost: str | None) -> Iterable[Row]:
     """Rights to routing keys."""
     return client.rows("permissions.topic_list", user=user, vhost=vhost)
 
@@ -256,7 +256,7 @@ def topic_list(client: Client, user: str | None, vhost: str | None) -> Iterable[
 @in_vhost
 @on_node
 def topic_set(
-    client: Client, *, user: str, vhost: str, exchange: str, write: str, read: str
+    client: NodeClient, *, user: str, vhost: str, exchange: str, write: str, read: str
 ) -> None:
     """Allow a user only these routing keys at a topic exchange.
 
@@ -272,7 +272,7 @@ def topic_set(
 @click.argument("exchange", required=False)
 @in_vhost
 @on_node
-def topic_clear(client: Client, user: str, vhost: str, exchange: str | None) -> None:
+def topic_clear(client: NodeClient, user: str, vhost: str, exchange: str | None) -> None:
     """Allow a user all routing keys again.
 
     At one exchange, or without EXCHANGE at all in the virtual host."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fluffle.broker.cli.client import Client
+from fluffle.broker.cli.client import NodeClient
 from fluffle.broker.cli.options import limit_options, on_node, prints_rows, vhost_names
 from fluffle.broker.cli.output import Row
 
@@ -28,7 +28,7 @@ def vhosts() -> None:
 
 @vhosts.command("list")
 @prints_rows("name", "queues", "connections", more=MORE)
-def list_vhosts(client: Client) -> Iterable[Row]:
+def list_vhosts(client: NodeClient) -> Iterable[Row]:
     """All virtual hosts."""
     return client.rows("vhosts.list")
 
@@ -45,7 +45,7 @@ def tags_of(text: str | None) -> list[str] | None:
 @click.option("--default-queue-type", "queue_type", type=TYPES, help="Of queues that name none.")
 @on_node
 def add(
-    client: Client,
+    client: NodeClient,
     *,
     name: str,
     description: str | None,
@@ -67,7 +67,7 @@ def without_none(fields: Mapping[str, object]) -> dict[str, object]:
 @description_option
 @tags_option
 @on_node
-def describe(client: Client, *, name: str, description: str | None, tags: str | None) -> None:
+def describe(client: NodeClient, *, name: str, description: str | None, tags: str | None) -> None:
     """Say what a virtual host is for."""
     fields = without_none({"description": description, "tags": tags_of(tags)})
     if not fields:
@@ -78,7 +78,7 @@ def describe(client: Client, *, name: str, description: str | None, tags: str | 
 @vhosts.command()
 @click.argument("name", shell_complete=vhost_names)
 @on_node
-def delete(client: Client, name: str) -> None:
+def delete(client: NodeClient, name: str) -> None:
     """Remove a virtual host with all its queues, and close its connections."""
     client.call("vhosts.delete", name=name)
 
@@ -87,7 +87,7 @@ def delete(client: Client, name: str) -> None:
 @click.argument("name", shell_complete=vhost_names)
 @click.argument("queue_type", metavar="TYPE", type=TYPES)
 @on_node
-def default_queue_type(client: Client, name: str, queue_type: str) -> None:
+def default_queue_type(client: NodeClient, name: str, queue_type: str) -> None:
     """Of queues that are declared from now on without a type, if they can be of it."""
     client.call("vhosts.metadata", name=name, queue_type=queue_type)
 
@@ -96,7 +96,7 @@ def default_queue_type(client: Client, name: str, queue_type: str) -> None:
 @click.argument("name", shell_complete=vhost_names)
 @limit_options("max-connections", "max-queues")
 @on_node
-def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
+def limits(client: NodeClient, name: str, limits: dict[str, Any]) -> None:
     """Limit a virtual host, from now on; what is there stays."""
     client.call("vhosts.limits", name=name, limits=limits)
 
@@ -105,7 +105,7 @@ def limits(client: Client, name: str, limits: dict[str, Any]) -> None:
 @click.argument("name", shell_complete=vhost_names)
 @click.argument("state", type=click.Choice(["on", "off"]))
 @on_node
-def protect(client: Client, name: str, state: str) -> None:
+def protect(client: NodeClient, name: str, state: str) -> None:
     """Refuse to delete a virtual host, or do not."""
     client.call("vhosts.metadata", name=name, is_protected=state == "on")
 
@@ -114,7 +114,7 @@ def protect(client: Client, name: str, state: str) -> None:
 @click.argument("name", shell_complete=vhost_names)
 @click.argument("state", type=click.Choice(["on", "off"]))
 @on_node
-def trace(client: Client, name: str, state: str) -> None:
+def trace(client: NodeClient, name: str, state: str) -> None:
     """Copy all messages to amq.rabbitmq.trace, or no more.
 
     Those that clients of this node publish to the virtual host, under publish.EXCHANGE, and those

@@ -32,11 +32,11 @@ from fluffle.broker.durability.definitions.node_identity import (
 from fluffle.broker.durability.journals.cluster_journals import JOURNAL, journal_item
 from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import found
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, place
+from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcome, place
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import DATA, Entry, HardState, SnapshotMeta
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.ranges import Ranges
@@ -155,7 +155,7 @@ def facts_of(store: Store) -> Iterator[tuple[Kind, bytes, Fact]]:
 
 def definitions(founder: Bootstrap, facts: Iterable[Fact]) -> Write:
     """The metadata group, with all that is defined in its log."""
-    state, entries = State(), []
+    state, entries = MetadataState(), []
     for index, proposal in enumerate(founder.proposals(facts), start=1):
         if state.apply(proposal) is not ProposalOutcome.APPLIED:
             raise AssertionError("what a node has defined is not whole")
@@ -163,7 +163,7 @@ def definitions(founder: Bootstrap, facts: Iterable[Fact]) -> Write:
     return Write(
         METADATA_GROUP,
         created_as=1,
-        install=SnapshotMeta(0, 0, Config.initial((founder.node,)), Ranges(), 0, 0),
+        install=SnapshotMeta(0, 0, Configuration.initial((founder.node,)), Ranges(), 0, 0),
         entries=entries,
         hard_state=HardState(FIRST_TERM, None),
     )

@@ -1,4 +1,4 @@
-"""`Cluster`: what makes a node one of several, composed; and who the others are.
+"""`ClusterService`: what makes a node one of several, composed; and who the others are.
 
     links <--> switch --+--> host --> metadata group --> catalogue, registry
                         +--> metadata: proposals of other nodes
@@ -52,7 +52,7 @@ from fluffle.broker.cluster.membership import (
 from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedMetadata
 from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
-from fluffle.broker.cluster.queue_sessions.messages import Boot as SessionBoot
+from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
@@ -76,8 +76,8 @@ from fluffle.broker.node_services import NodeServices
 from fluffle.broker.process.sockets import cannot_listen
 from fluffle.broker.runtime.runtime import Runtime
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.raft.config import Config, NodeId
-from fluffle.raft.output import Verdict
+from fluffle.raft.config import Configuration, NodeId
+from fluffle.raft.output import LivenessVerdict
 from fluffle.storage.store import Store
 
 ANY_HOSTS = ("", "0.0.0.0", "::")
@@ -107,7 +107,7 @@ class ClusterCatalogue(Protocol):
         """Do what all have agreed on."""
 
 
-class Cluster:
+class ClusterService:
     """Made and used in the thread of a running event loop."""
 
     def __init__(
@@ -296,7 +296,7 @@ class Cluster:
 
     # What the host calls
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         self.absent.judged(verdict)
         if verdict.is_alive:
             self._queues.reconciling.look_soon(self._now_ms())
@@ -322,10 +322,12 @@ class Cluster:
         return node == self.name or self.absent.is_alive(node)
 
     @property
-    def metadata_config(self) -> Config:
+    def metadata_config(self) -> Configuration:
         """The members of the metadata group, as far as this node knows."""
         host = self.running.host
-        return host.group(METADATA_GROUP).status.config if METADATA_GROUP in host else Config()
+        return (
+            host.group(METADATA_GROUP).status.config if METADATA_GROUP in host else Configuration()
+        )
 
     def _look_for_ever(self) -> None:
         """What was refused to a change of members may be possible now."""
@@ -494,7 +496,7 @@ class Cluster:
 class NodeClusterView:
     """The `ClusterView` of a node of a cluster."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: ClusterService) -> None:
         self._cluster = cluster
         self.node = cluster.name
         self.boot = session_boot(cluster.boot)
@@ -544,7 +546,7 @@ class NodeClusterView:
 class LocalClusterNode:
     """The `LocalNode` of a daemon."""
 
-    def __init__(self, cluster: Cluster, kept: NodeIdentity) -> None:
+    def __init__(self, cluster: ClusterService, kept: NodeIdentity) -> None:
         self._cluster = cluster
         self._kept = kept
 
@@ -610,7 +612,7 @@ class LocalClusterNode:
             host.delete(METADATA_GROUP)
             is_there = False
         if promise.founders and not is_there and self._cluster.progress.may_begin_as(FOUNDED_AS):
-            host.create(METADATA_GROUP, FOUNDED_AS, Config.initial(promise.founders))
+            host.create(METADATA_GROUP, FOUNDED_AS, Configuration.initial(promise.founders))
             self._cluster.running.hasten(METADATA_GROUP)
         self._cluster.join.look_again()
 

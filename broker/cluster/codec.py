@@ -33,7 +33,7 @@ from typing import Any, cast, get_type_hints
 import msgpack
 
 from fluffle.broker.cluster.ports import Links, Payload, TrafficClass
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.log import CONFIG, Entry, GroupId, size_of
 from fluffle.raft.messages import (
     MESSAGES,
@@ -244,7 +244,7 @@ def _wrong_entries(entries: Sequence[Entry], term: int) -> str | None:
 
 def _wrong_config(payload: bytes) -> str | None:
     try:
-        config = Config.decode(payload)
+        config = Configuration.decode(payload)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return f"a configuration that cannot be read: {error!r}"
     if all(map(_is_member, config.members)) and _is_number(config.top_incarnation):

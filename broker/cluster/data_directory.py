@@ -24,7 +24,7 @@ from fluffle.broker.durability.definitions.node_identity import (
     encode_store_owner,
     store_owner_of,
 )
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.election import TERM_STEP
 from fluffle.raft.log import CONFIG, Entry, GroupId, HardState
 from fluffle.raft.log_store import Persist, RecoveredGroup, Write
@@ -167,12 +167,15 @@ def alone_from_here(
     """
     if found.quarantine is not None:
         return
-    configs = [found.snapshot.config, *(Config.decode(entry.payload) for entry in found.configs)]
+    configs = [
+        found.snapshot.config,
+        *(Configuration.decode(entry.payload) for entry in found.configs),
+    ]
     active = configs[-1]
     me = active.member_on(node)
     if me is None or me.incarnation != found.incarnation:
         return
-    alone = Config((Member(name, me.incarnation),), (), active.top_incarnation)
+    alone = Configuration((Member(name, me.incarnation),), (), active.top_incarnation)
     last_term = found.terms[-1][1] if found.terms else found.snapshot.term
     term = max(last_term, found.hard_state.term) + terms
     entry = Entry(found.last_index + 1, term, CONFIG, alone.encode())

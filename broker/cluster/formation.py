@@ -35,7 +35,7 @@ from fluffle.broker.cluster.links.identity import MARK_LETTERS, mark_of
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.node_identity import StoreOwner
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ Founders: TypeAlias = Mapping[NodeId, ListenAddress]
 ASK, TELL, INVITE = 0, 1, 2
 
 FOUNDED_AS = 1
-"""The incarnation of all founders: see `Config.initial`."""
+"""The incarnation of all founders: see `Configuration.initial`."""
 
 
 class Stage(IntEnum):
@@ -369,7 +369,7 @@ def read_rows(rows: list[Any]) -> Founders:
     return read
 
 
-def promise_of(owned: StoreOwner, config: Config, addresses: Founders) -> Promise:
+def promise_of(owned: StoreOwner, config: Configuration, addresses: Founders) -> Promise:
     """The promise on disk.
 
     Earlier versions kept no founders, and made the mark of their names: they are known by that, as

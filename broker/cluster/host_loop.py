@@ -33,7 +33,7 @@ from fluffle.broker.runtime.turn import Turn, do_nothing
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import GroupId
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import ConfigChange, Verdict
+from fluffle.raft.output import ConfigChange, LivenessVerdict
 from fluffle.raft.state import Chance
 from fluffle.raft.tuning import Tuning
 from fluffle.storage.raft_log import RaftLog
@@ -224,7 +224,7 @@ class RunningHost:
 class NodesListener(Protocol):
     """Listener for changes of the nodes of the cluster."""
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         """As `GroupOwner.judged`."""
 
     def configured(self) -> None:
@@ -259,7 +259,7 @@ class GroupOwnerDispatch:
         else:
             self._hosting.configured(change)
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         event(
             logger,
             logging.INFO if verdict.is_alive else logging.WARNING,

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.cluster.ports import Machine
-from fluffle.raft.config import Change, Config, NodeId
+from fluffle.raft.config import Change, Configuration, NodeId
 from fluffle.raft.group import Group, Position, Status
 from fluffle.raft.leader import ProposalRefused, RefusalReason
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
@@ -180,7 +180,7 @@ class HostedGroup:
         return self._multi.group(self.group).status
 
     @property
-    def configs(self) -> list[Config]:
+    def configs(self) -> list[Configuration]:
         """As `Group.configs`.  Raises `KeyError` if it is gone."""
         return self._multi.group(self.group).configs
 

@@ -22,7 +22,7 @@ from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.metadata.nodes import NodeRegistry
-from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
+from fluffle.raft.config import AddLearner, Change, Configuration, Member, NodeId, Promote, Remove
 
 INCARNATION_BYTES = 8
 
@@ -124,7 +124,7 @@ class MetadataMembership:
         if not self._may_begin_as(incarnation):
             return  # it ends
         self._incarnation = incarnation
-        self._host.create(METADATA_GROUP, incarnation, Config())
+        self._host.create(METADATA_GROUP, incarnation, Configuration())
         event(logger, logging.INFO, "joining", told_by=node, incarnation=incarnation)
 
 
@@ -167,7 +167,7 @@ def is_former(host: RaftHost, node: NodeId, incarnation: int) -> bool:
     )
 
 
-def steps(config: Config, nodes: Collection[NodeId]) -> list[Change]:
+def steps(config: Configuration, nodes: Collection[NodeId]) -> list[Change]:
     """What is to change, in the order in which to try it: the group takes one at a time."""
     members = {member.node for member in config.members}
     return [

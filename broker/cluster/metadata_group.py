@@ -36,7 +36,7 @@ from fluffle.broker.durability.definitions.change_codec import (
 )
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind
 from fluffle.broker.metadata.metadata import ABSENCE_ERRORS, Apply, Consequence, Decide, ignore_done
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, difference
+from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcome, difference
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
@@ -132,7 +132,7 @@ class ReplicatedMetadata:
         self._sender = sender
         self._loop = loop
         self._clock = clock
-        self.state = State()
+        self.state = MetadataState()
         """For reading."""
         self._shown = self.state
         """What this node has come to by `apply`.  Another than `state` while that is behind: after
@@ -379,7 +379,7 @@ class ReplicatedMetadata:
         What came since is not undone, for it comes again: a queue that is taken away loses its
         messages on this node.
         """
-        after = decode_state(state) if meta.index else State()
+        after = decode_state(state) if meta.index else MetadataState()
         self.state = after
         consequences: Iterable[Consequence] = ()
         if after.last_revision >= self._shown.last_revision:
@@ -461,7 +461,7 @@ def timed_out() -> BrokerError:
     )
 
 
-def is_against_protection(state: State, proposal: Proposal) -> bool:
+def is_against_protection(state: MetadataState, proposal: Proposal) -> bool:
     """Not if it rests on what is no longer so: then it changes nothing, and is decided anew."""
     dooms = [fact for fact in proposal.change.puts if fact.kind is Kind.DOOMED]
     return any(is_protected(state, fact) for fact in dooms) and state.holds(
@@ -469,7 +469,7 @@ def is_against_protection(state: State, proposal: Proposal) -> bool:
     )
 
 
-def is_protected(state: State, mark: Fact) -> bool:
+def is_protected(state: MetadataState, mark: Fact) -> bool:
     """The virtual host that a fact marks for deletion."""
     known = state.find((Kind.VHOST, mark.key))
     return known is not None and isinstance(known.value, VhostSettings) and known.value.is_protected

@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.codec import BadFrame, pack, unpack
 from fluffle.broker.cluster.rpc import Gather, OnAnswers
-from fluffle.raft.config import Config, Member, NodeId, is_majority, majority_of
-from fluffle.raft.output import Verdict
+from fluffle.raft.config import Configuration, Member, NodeId, is_majority, majority_of
+from fluffle.raft.output import LivenessVerdict
 
 DEAD_AFTER_MS = 60_000
 """As RabbitMQ's consumer_disconnected_timeout."""
@@ -45,7 +45,7 @@ class AbsentNodes:
         self._alive: set[NodeId] = set()
         self._away_since_ms: dict[NodeId, int] = {}
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         """Of a node that was never heard of it is not known whether it was ever there."""
         if verdict.is_alive:
             self._alive.add(verdict.node)
@@ -126,7 +126,7 @@ class MajorityMonitor:
 
     def __init__(
         self,
-        config: Callable[[], Config],
+        config: Callable[[], Configuration],
         is_alive: Callable[[NodeId], bool],
         now_ms: Callable[[], int],
     ) -> None:

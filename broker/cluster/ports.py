@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
-from fluffle.raft.output import ConfigChange, Echo, Verdict
+from fluffle.raft.output import ConfigChange, Echo, LivenessVerdict
 from fluffle.raft.ranges import Ranges
 
 Payload: TypeAlias = bytes | Sequence[bytes]
@@ -201,7 +201,7 @@ class GroupOwner(Protocol):
     def configured(self, change: ConfigChange) -> None:
         """A configuration of a group that is here, or was until this turn, is committed."""
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         """Another node is believed to be alive, or not."""
 
     def when_known(self, group: GroupId, act: Callable[[], None]) -> None:

@@ -33,7 +33,7 @@ from fluffle.broker.cluster.group_background import GroupBackground, HostLimits
 from fluffle.broker.cluster.hosted_group import HostedGroup, RejectedLog
 from fluffle.broker.cluster.ports import ClockExchange, FrameKind, GroupOwner, Links, Schedule
 from fluffle.broker.runtime.turn import do_nothing
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import GroupId, size_of
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.messages import AppendAccepted, AppendRequest, Message, SnapshotChunk
@@ -181,7 +181,7 @@ class RaftHost:
         return self._groups[group]
 
     def create(
-        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+        self, group: GroupId, incarnation: int, config: Configuration, first: NodeId | None = None
     ) -> None:
         """Be a member, in the next turn, of a group that was never here: see `MultiRaft.create`."""
         self.feed(self._create, group, incarnation, config, first)
@@ -191,7 +191,7 @@ class RaftHost:
         self.feed(self._delete, group)
 
     def _create(
-        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None
+        self, group: GroupId, incarnation: int, config: Configuration, first: NodeId | None
     ) -> None:
         self._multi.create(group, incarnation, config, first)
         self._add(group, incarnation)

@@ -52,7 +52,7 @@ class Page(NamedTuple):
     has_more: bool
 
 
-class RequestRefused(NamedTuple):
+class RpcRefused(NamedTuple):
     """The reason of a node that does not answer, or no further."""
 
     code: int
@@ -66,7 +66,7 @@ class NoReply(NamedTuple):
     why: str
 
 
-RpcReply: TypeAlias = Page | RequestRefused | NoReply
+RpcReply: TypeAlias = Page | RpcRefused | NoReply
 
 
 class RpcRequest:
@@ -181,7 +181,7 @@ class RpcClient:
             case [3 as kind, int(number), bool(has_more), bytes(rows)] if are_numbers(kind, number):
                 self._on_reply(node, number, Page(rows, has_more))
             case [4 as kind, int(number), int(code), str(text)] if are_numbers(kind, number, code):
-                self._on_reply(node, number, RequestRefused(code, text))
+                self._on_reply(node, number, RpcRefused(code, text))
             case _:
                 raise BadFrame("no request, and no reply to one")
 
@@ -199,7 +199,7 @@ def _nothing(_node: NodeId, _row: list[Any]) -> None:
     """Do nothing: it is asked before this node serves requests, and will be asked again."""
 
 
-class Listing(Protocol):
+class PagedListing(Protocol):
     """A list that is sent page by page."""
 
     def go_on(self) -> None:
@@ -209,9 +209,9 @@ class Listing(Protocol):
         """End it: it is not read any more, so send nothing."""
 
 
-Reply: TypeAlias = Callable[[Page | RequestRefused], None]
+Reply: TypeAlias = Callable[[Page | RpcRefused], None]
 
-Begin: TypeAlias = Callable[[bytes, Reply], Listing]
+Begin: TypeAlias = Callable[[bytes, Reply], PagedListing]
 """Looks at a request; calls that function with each page, when it is asked to go on."""
 
 
@@ -219,7 +219,7 @@ class OpenListing:
     """A listing that another node reads."""
 
     def __init__(self) -> None:
-        self.listing: Listing
+        self.listing: PagedListing
         self.unread: Timer | None = None
         """While it is for the other to ask."""
 
@@ -274,9 +274,9 @@ class RpcServer:
             begun.read()
             begun.listing.go_on()
 
-    def _reply(self, node: NodeId, number: int, reply: Page | RequestRefused) -> None:
+    def _reply(self, node: NodeId, number: int, reply: Page | RpcRefused) -> None:
         begun = self._open[node][number]
-        if isinstance(reply, RequestRefused):
+        if isinstance(reply, RpcRefused):
             self._forget(node, number)
             self._sender.send(node, pack(REFUSAL, number, *reply))
             return

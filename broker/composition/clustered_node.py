@@ -13,7 +13,7 @@ from fluffle.broker.access.limits import Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.base.callbacks import completion_of
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.cluster import ClusterService
 from fluffle.broker.cluster.direct_reply_to import RemoteReplies
 from fluffle.broker.cluster.history_replication import HistoryReplication
 from fluffle.broker.cluster.host_loop import log_refused
@@ -103,7 +103,7 @@ class ClusteredNode:
         )
         self._histories = HistoryReplication(log_refused)
         self.kept: OnKept = self._histories.kept
-        self.cluster: Cluster | None = None
+        self.cluster: ClusterService | None = None
         """None until it has begun."""
         self._catalogue: Catalogue
 
@@ -112,7 +112,7 @@ class ClusteredNode:
         self._catalogue = catalogue
         self._quorum_queues.locator_by_policy = catalogue.policies.locator_of
         services, durability = self._services, self._services.durability
-        self.cluster = cluster = Cluster(
+        self.cluster = cluster = ClusterService(
             self._life,
             self._config,
             services,
@@ -176,7 +176,7 @@ class ClusteredNode:
         self._histories.ask()
 
     @property
-    def _begun(self) -> Cluster:
+    def _begun(self) -> ClusterService:
         assert self.cluster is not None, "it has begun"
         return self.cluster
 

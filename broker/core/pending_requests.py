@@ -229,7 +229,7 @@ class PendingRequest(Generic[E]):
         self._waiting.over(self._waiter, self._event, raising(error))
 
 
-class PendingQuery(Generic[E, T]):
+class ChannelQuery(Generic[E, T]):
     """Query to a queue that is led elsewhere, which has not been answered yet."""
 
     __slots__ = ("_act", "_event", "_undo", "_unwanted", "_waiter", "_waiting")

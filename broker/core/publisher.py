@@ -41,7 +41,7 @@ from fluffle.broker.core.route_lookup import (
     CachedRoute,
     LookupTooLong,
     PendingEnqueue,
-    Route,
+    PublishRoute,
     RoutedBatch,
     all_delayed,
     are_apart,
@@ -387,7 +387,7 @@ class Publisher:
         route_cache = self.session.route_cache
         if not route.is_admitted:
             route_cache.admit(route)
-        routes: Sequence[Route] = ()
+        routes: Sequence[PublishRoute] = ()
         if facts.more_routing_keys or route.needs is not None:
             steps = route_cache.lookup_each(route, facts, run.outline, len(run.contents))
             routes = route_cache.run_at_once(steps)
@@ -423,7 +423,7 @@ class Publisher:
         route_cache, contents = self.session.route_cache, run.contents
         if not route.is_admitted:
             route_cache.admit(route)
-        routes = [Route(route.targets, (), route.misses)]
+        routes = [PublishRoute(route.targets, (), route.misses)]
         if facts.more_routing_keys or route.needs is not None:
             routes = yield from route_cache.lookup_each(route, facts, run.outline, len(contents))
         if not is_certain and rest_on_absence(route, routes):
@@ -489,11 +489,11 @@ class Publisher:
         run = MessageRun(contents, len(content), raw)
         yield from self.publish_run_in_steps(route, facts, run, lifetimes_ms, is_certain=is_certain)
 
-    def _there_now(self, route: Route) -> Route:
+    def _there_now(self, route: PublishRoute) -> PublishRoute:
         """Return the same route without queues that have gone while others had their turn."""
         found = (current_target(self.session.vhost, target) for target in route.targets)
         there = tuple(target for target in found if target is not None)
-        return Route(there, route.histories, route.misses)
+        return PublishRoute(there, route.histories, route.misses)
 
     def _sorted(
         self,
@@ -501,7 +501,7 @@ class Publisher:
         facts: PropertyFacts,
         run: Messages,
         *,
-        routes: Sequence[Route],
+        routes: Sequence[PublishRoute],
         lifetimes_ms: Lifetimes,
         annotations: bytes,
     ) -> list[RoutedBatch]:
@@ -644,7 +644,7 @@ class Publisher:
         return answer
 
 
-def exceed_one_step(routes: Collection[Route] | Collection[RoutedBatch]) -> bool:
+def exceed_one_step(routes: Collection[PublishRoute] | Collection[RoutedBatch]) -> bool:
     """Whether messages go to too many queues to be put into all of them at once."""
     return sum(len(each.targets) for each in routes) > TARGETS_AT_ONCE
 

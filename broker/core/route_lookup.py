@@ -57,7 +57,7 @@ class RouteDependency(Protocol):
     epoch: int
 
 
-class Route(NamedTuple):
+class PublishRoute(NamedTuple):
     """Route of one message: the targets and histories that it goes to."""
 
     targets: tuple[PublishTarget, ...]
@@ -68,7 +68,7 @@ class Route(NamedTuple):
 
 
 class CachedRoute:
-    """Route of the messages that have the same key, valid while nothing changes."""
+    """PublishRoute of the messages that have the same key, valid while nothing changes."""
 
     __slots__ = (
         "dependency",
@@ -212,7 +212,7 @@ class RouteCache:
 
     def lookup_each(
         self, route: CachedRoute, facts: PropertyFacts, outline: bytes, count: int
-    ) -> Steps[list[Route]]:
+    ) -> Steps[list[PublishRoute]]:
         """Where `count` messages go that the route alone does not say: all of them, or each.
 
         AccessRefused for a routing key.
@@ -228,7 +228,7 @@ class RouteCache:
         properties = None
         if needs.property_bindings:
             properties = facts.properties or (yield from decode_properties_in_steps(outline))
-        routes: list[Route] = []
+        routes: list[PublishRoute] = []
         for _ in range(count if needs.is_drawn else 1):
             found = yield from self.lookup(exchange, keys, properties, route.topic)
             routes.append(found)
@@ -240,30 +240,30 @@ class RouteCache:
         routing_keys: Sequence[str],
         properties: Properties | None,
         topic: str | None = None,
-    ) -> Steps[Route]:
+    ) -> Steps[PublishRoute]:
         """Where messages go; the default exchange also leads to requesters."""
         found = yield from self._vhost.route_in_steps(exchange, routing_keys, properties, topic)
         queues, histories, misses = found
         if exchange:
-            return Route(queues, histories, misses)
+            return PublishRoute(queues, histories, misses)
         names = dict.fromkeys(key for key in routing_keys if key.startswith(PREFIX))
         misses = len(queues) + len(names) < len(set(routing_keys))
-        return Route((*queues, *map(self._replies.target, names)), (), misses)
+        return PublishRoute((*queues, *map(self._replies.target, names)), (), misses)
 
 
-def rest_on_absence(route: CachedRoute, routes: Sequence[Route]) -> bool:
+def rest_on_absence(route: CachedRoute, routes: Sequence[PublishRoute]) -> bool:
     """Whether it rests on something not being there where messages go."""
     return any(each.misses for each in routes) if routes else route.misses
 
 
-def all_delayed(routes: Sequence[Route]) -> bool:
+def all_delayed(routes: Sequence[PublishRoute]) -> bool:
     """Whether messages go nowhere yet but to wait: they still need the keys of BCC."""
     targets = [target for each in routes for target in each.targets]
     return bool(targets) and all(is_delayed_queue(target.name) for target in targets)
 
 
 def keep_in_histories(
-    origin: Origin, facts: PropertyFacts, contents: list[bytes], routes: Sequence[Route]
+    origin: Origin, facts: PropertyFacts, contents: list[bytes], routes: Sequence[PublishRoute]
 ) -> None:
     """Have exchanges on the way keep messages; `routes` are those of each, or of all."""
     more, persistent = facts.more_routing_keys, facts.persistent
@@ -374,7 +374,7 @@ def batches_by_key(
 def batches_by_route(
     origin: Origin,
     contents: list[bytes],
-    routes: Sequence[Route],
+    routes: Sequence[PublishRoute],
     lifetimes_ms: Lifetimes,
     *,
     mandatory: bool,

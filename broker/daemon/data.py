@@ -28,7 +28,7 @@ from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.durability.definitions.fact_codec import describe
 from fluffle.broker.process.data_directory import LOCK_FILE, lock
 from fluffle.storage.check import Finding, inspect, inspect_groups
-from fluffle.storage.environment import Environment, read_environment
+from fluffle.storage.environment import LmdbEnvironment, read_environment
 from fluffle.storage.errors import StorageError
 
 DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
@@ -180,7 +180,7 @@ def dump(directory: Path) -> None:
 
 
 @contextmanager
-def _reading(directory: Path) -> Iterator[Environment]:
+def _reading(directory: Path) -> Iterator[LmdbEnvironment]:
     try:
         environment = read_environment(directory)
         try:

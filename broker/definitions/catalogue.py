@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.message import NEVER_EXPIRES_MS
 from fluffle.broker.definitions.policy_renewal import ImmediateRenewal
-from fluffle.broker.durability.definitions.image import Image, VhostImage
+from fluffle.broker.durability.definitions.image import DefinitionImage, VhostImage
 from fluffle.broker.metadata.change import (
     Change,
     Entry,
@@ -41,8 +41,8 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 class StoredParameters:
     """Parameters and policies that are kept as JSON, as they came, and exported again."""
 
-    def __init__(self, image: Image | None = None) -> None:
-        image = image or Image()
+    def __init__(self, image: DefinitionImage | None = None) -> None:
+        image = image or DefinitionImage()
         self.entries = image.kept
         """By kind and name; for reading."""
         self.first_start = image.first_start
@@ -173,7 +173,7 @@ class Catalogue:
 
 
 def restored(
-    image: Image,
+    image: DefinitionImage,
     access: Access,
     make_vhost: MakeVhost,
     policies: Policies | None = None,
@@ -194,7 +194,7 @@ def restored(
     )
 
 
-def policies_of(image: Image) -> Policies:
+def policies_of(image: DefinitionImage) -> Policies:
     """Return the stored policies, parsed."""
     policies = Policies()
     for kind in (Kind.POLICY, Kind.PARAMETER):

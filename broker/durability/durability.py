@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key, encode_keys
-from fluffle.broker.durability.definitions.image import KEPT, Image, VhostImage
+from fluffle.broker.durability.definitions.image import KEPT, DefinitionImage, VhostImage
 from fluffle.broker.durability.definitions.node_identity import (
     IDENTITY,
     KNOWN_PEER,
@@ -44,14 +44,14 @@ Definitions: TypeAlias = Mapping[str, Sequence[tuple[bytes, bytes]]]
 """Names and values as they are on disk, by kind."""
 
 
-def read_image(definitions: Definitions) -> Image:
+def read_image(definitions: Definitions) -> DefinitionImage:
     """Build the image of what is on disk, everything in the order of its name.
 
     A fact in a virtual host, an exchange or a queue that is not there is damage: facts are written
     in the order in which they became true, and removed together.  Raises `Corrupt`, and
     `StorageError` for what a later version wrote.
     """
-    image = Image()
+    image = DefinitionImage()
     for _, first_start in _facts(definitions, Kind.STARTED):
         image.first_start = first_start
     tables = image.tables
@@ -84,7 +84,7 @@ def _facts(definitions: Definitions, kind: Kind) -> Iterator[tuple[Any, Any]]:
     return iter(sorted(facts, key=lambda fact: fact[0]))
 
 
-def _vhost(image: Image, kind: Kind, key: Key) -> VhostImage:
+def _vhost(image: DefinitionImage, kind: Kind, key: Key) -> VhostImage:
     vhost = image.vhosts.get(str(key[0]))
     if vhost is None:
         raise Corrupt(f"catalog {kind} {key[1]!r}", f"there is no vhost {key[0]!r}")
@@ -108,7 +108,7 @@ def _dangling(binding: Binding, why: str) -> Corrupt:
     return Corrupt(where, why)
 
 
-class Recorder:
+class FactRecorder:
     """Has each fact written by the commit that collects."""
 
     def __init__(self, commits: Commits) -> None:
@@ -138,7 +138,7 @@ class Durability:
         """Raises `Corrupt`, and `StorageError` for what a later version wrote."""
         self.store = store
         self.commits = Commits(store, turn)
-        self.facts = Recorder(self.commits)
+        self.facts = FactRecorder(self.commits)
         definitions = store.catalog.by_kind()
         unknown = definitions.keys() - KINDS
         if unknown:
@@ -175,7 +175,7 @@ class Durability:
     async def durable(self) -> None:
         """Wait until everything that was put so far is on disk.  Raises what it fails by."""
         self._awaited = done = asyncio.get_running_loop().create_future()
-        self.commits.wait(CommitWaiter(done), self.commits.ticket)
+        self.commits.wait(CommitFuture(done), self.commits.ticket)
         self.commits.flush()
         await done
 
@@ -200,7 +200,7 @@ class Durability:
         self.commits.close()
 
 
-class CommitWaiter:
+class CommitFuture:
     """Waits for a commit in the place of a coroutine."""
 
     __slots__ = ("_done",)

@@ -114,7 +114,7 @@ class ProposalOutcome(Enum):
     it has changed nothing, this time."""
 
 
-class State:
+class MetadataState:
     """Definitions, and which proposals they have seen."""
 
     def __init__(self) -> None:
@@ -298,30 +298,30 @@ MADE_ANEW = frozenset({Kind.EXCHANGE, Kind.QUEUE, Kind.BINDING})
 """A fact of these that came later under the same name is another thing, not the same changed."""
 
 
-def difference(before: State, after: State) -> Change:
+def difference(before: MetadataState, after: MetadataState) -> Change:
     """Return what has ended and begun, in an order in which it can be done."""
     removes = sorted(ended(before, after), key=place, reverse=True)
     puts = sorted(begun(before, after), key=place)
     return Change(tuple(removes), tuple(puts))
 
 
-def ended(before: State, after: State) -> Iterator[Fact]:
+def ended(before: MetadataState, after: MetadataState) -> Iterator[Fact]:
     for name in before:
         if after.find(name) is None or is_another(name, before, after):
             yield fact_of(before, name)
 
 
-def begun(before: State, after: State) -> Iterator[Fact]:
+def begun(before: MetadataState, after: MetadataState) -> Iterator[Fact]:
     for name in after:
         if has_changed(name, before, after) or is_another(name, before, after):
             yield fact_of(after, name)
 
 
-def has_changed(name: Name, before: State, after: State) -> bool:
+def has_changed(name: Name, before: MetadataState, after: MetadataState) -> bool:
     return before.revision(name) != after.revision(name)
 
 
-def is_another(name: Name, before: State, after: State) -> bool:
+def is_another(name: Name, before: MetadataState, after: MetadataState) -> bool:
     """Whether it has ended and begun again, it or what it stands in."""
     if is_closed(name, before):
         return has_changed(name, before, after)
@@ -329,7 +329,7 @@ def is_another(name: Name, before: State, after: State) -> bool:
     return name[0] in MADE_ANEW and any(is_made_anew(each, before, after) for each in parts)
 
 
-def is_made_anew(name: Name, before: State, after: State) -> bool:
+def is_made_anew(name: Name, before: MetadataState, after: MetadataState) -> bool:
     """Whether it is not what it was; a queue that has other members is."""
     if not has_changed(name, before, after):
         return False
@@ -346,7 +346,7 @@ def id_of(queue: object) -> object:
     return getattr(queue, "id", 0)
 
 
-def fact_of(state: State, name: Name) -> Fact:
+def fact_of(state: MetadataState, name: Name) -> Fact:
     known = state.find(name)
     assert known is not None
     return Fact(*name, known.value)

@@ -53,20 +53,20 @@ class TooCostly(Exception):
     """A search has looked at VISITS_MAX steps."""
 
 
-class Kind(Enum):
+class NodeKind(Enum):
     OCTET = auto()
     FORK = auto()
     IF = auto()
     MATCH = auto()
 
 
-OCTET, FORK, MATCH = Kind.OCTET, Kind.FORK, Kind.MATCH
+OCTET, FORK, MATCH = NodeKind.OCTET, NodeKind.FORK, NodeKind.MATCH
 
 
 class Step(NamedTuple):
     """`first` and `second` are numbers of steps for FORK; `first` one of a condition for IF."""
 
-    kind: Kind
+    kind: NodeKind
     among: frozenset[int] = frozenset()
     first: int = 0
     second: int = 0
@@ -115,7 +115,7 @@ def program_of(node: Node, room: StepBudget, *, is_backwards: bool = False) -> P
     """Compile `node` to a program.  UnsupportedSyntax for what no automaton does."""
     program = Program(room, is_backwards)
     write(program, node)
-    program.add(Step(Kind.MATCH))
+    program.add(Step(NodeKind.MATCH))
     return program
 
 
@@ -123,7 +123,7 @@ def write(program: Program, node: Node) -> None:
     """Add the steps of a node."""
     match node:
         case OctetSet(among):
-            program.add(Step(Kind.OCTET, among))
+            program.add(Step(NodeKind.OCTET, among))
         case Concatenation(nodes):
             for each in reversed(nodes) if program.is_backwards else nodes:
                 write(program, each)
@@ -141,7 +141,7 @@ def write_condition(program: Program, node: Lookaround | PositionTest) -> None:
     number = program.written.setdefault(id(node), len(program.conditions))
     if number == len(program.conditions):
         program.conditions.append(condition_of(node, program.room))
-    program.add(Step(Kind.IF, first=number))
+    program.add(Step(NodeKind.IF, first=number))
 
 
 def condition_of(node: Lookaround | PositionTest, room: StepBudget) -> Condition:
@@ -156,14 +156,14 @@ def write_choice(program: Program, nodes: tuple[Node, ...]) -> None:
     """FORK to the first or to the rest; behind each a jump to the end."""
     jumps = []
     for node in nodes[:-1]:
-        fork = program.add(Step(Kind.FORK))
+        fork = program.add(Step(NodeKind.FORK))
         write(program, node)
-        jumps.append(program.add(Step(Kind.FORK)))
-        program.steps[fork] = Step(Kind.FORK, first=fork + 1, second=len(program.steps))
+        jumps.append(program.add(Step(NodeKind.FORK)))
+        program.steps[fork] = Step(NodeKind.FORK, first=fork + 1, second=len(program.steps))
     write(program, nodes[-1])
     end = len(program.steps)
     for jump in jumps:
-        program.steps[jump] = Step(Kind.FORK, first=end, second=end)
+        program.steps[jump] = Step(NodeKind.FORK, first=end, second=end)
 
 
 def write_repeat(program: Program, node: Node, least: int, most: int | None) -> None:
@@ -174,17 +174,17 @@ def write_repeat(program: Program, node: Node, least: int, most: int | None) -> 
         if len(program.steps) == before:  # nothing, as often as one likes
             break
     if most is None:
-        fork = program.add(Step(Kind.FORK))
+        fork = program.add(Step(NodeKind.FORK))
         write(program, node)
-        program.add(Step(Kind.FORK, first=fork, second=fork))
-        program.steps[fork] = Step(Kind.FORK, first=fork + 1, second=len(program.steps))
+        program.add(Step(NodeKind.FORK, first=fork, second=fork))
+        program.steps[fork] = Step(NodeKind.FORK, first=fork + 1, second=len(program.steps))
         return
     forks = []
     for _ in range(most - least):
-        forks.append(program.add(Step(Kind.FORK)))
+        forks.append(program.add(Step(NodeKind.FORK)))
         write(program, node)
     for fork in forks:
-        program.steps[fork] = Step(Kind.FORK, first=fork + 1, second=len(program.steps))
+        program.steps[fork] = Step(NodeKind.FORK, first=fork + 1, second=len(program.steps))
 
 
 class Automaton:
@@ -351,7 +351,7 @@ class OctetClasses(NamedTuple):
 
 def kinds_of(steps: list[Step], budget: Budget) -> OctetClasses:
     """Divide the octets into kinds that no step tells apart.  TooLarge."""
-    sets = list({step.among for step in steps if step.kind is Kind.OCTET})
+    sets = list({step.among for step in steps if step.kind is NodeKind.OCTET})
     budget.spend(len(sets) * 16)
     of_octet, examples = bytearray(256), dict[tuple[bool, ...], int]()
     for octet in range(256):
@@ -361,7 +361,7 @@ def kinds_of(steps: list[Step], budget: Budget) -> OctetClasses:
     return OctetClasses(bytes(of_octet), (*examples.values(), None))
 
 
-class Table:
+class TransitionTable:
     """Searches names for one expression, or for what one looks around for."""
 
     __slots__ = ("_conditions", "_is_backwards", "_kinds", "_rows", "_width")
@@ -421,7 +421,7 @@ class PositionCondition(NamedTuple):
 class LookaroundCondition(NamedTuple):
     """A condition on what stands ahead or behind."""
 
-    table: Table
+    table: TransitionTable
     is_wanted: bool
 
     def true_at(self, name: bytes) -> Collection[int]:
@@ -433,7 +433,7 @@ def table_of(condition: Condition, budget: Budget) -> PositionCondition | Lookar
     """Build the table of a condition.  TooLarge."""
     if isinstance(condition, LookaroundTest):
         budget.look_around()
-        return LookaroundCondition(Table(condition.program, budget), condition.is_wanted)
+        return LookaroundCondition(TransitionTable(condition.program, budget), condition.is_wanted)
     return PositionCondition(condition)
 
 
@@ -514,12 +514,12 @@ class TableBuilder:
             seen.add(number)
             self._budget.spend(1 + len(self._kinds_of[number]))
             kind, _among, first, second = self._steps[number]
-            if kind is Kind.OCTET:
+            if kind is NodeKind.OCTET:
                 for octets in self._kinds_of[number]:
                     after.setdefault(octets, set()).add(number + 1)
-            elif kind is Kind.FORK:
+            elif kind is NodeKind.FORK:
                 ahead += (first, second)
-            elif kind is Kind.MATCH:
+            elif kind is NodeKind.MATCH:
                 is_match = True
             elif truths >> first & 1:
                 ahead.append(number + 1)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from fluffle.broker.patterns.automaton import Automaton, Table, TooLarge
+from fluffle.broker.patterns.automaton import Automaton, TooLarge, TransitionTable
 from fluffle.broker.patterns.syntax import (
     NOTHING,
     Alternation,
@@ -89,7 +89,7 @@ def searching(pattern: bytes) -> Search:
 def by_table(node: Node) -> Search | None:
     """Build a search by table; None for what would need too large a one, or cannot have one."""
     try:
-        return Table(Automaton(node).program).finds, True
+        return TransitionTable(Automaton(node).program).finds, True
     except (TooLarge, UnsupportedSyntax):
         return None
 

@@ -110,7 +110,7 @@ class UnsupportedSyntax(ValueError):
 
 def parse(octets: bytes) -> Node:
     """Parse an expression that `re` can compile.  UnsupportedSyntax."""
-    reader = Reader(octets)
+    reader = PatternReader(octets)
     flags = frozenset[str]()
     while found := GLOBAL_FLAGS.match(octets, reader.at):
         flags |= set(found[1].decode())
@@ -121,7 +121,7 @@ def parse(octets: bytes) -> Node:
     return node
 
 
-class Reader:
+class PatternReader:
     """Where one is in an expression.  Flags go along, for they may hold for a group alone."""
 
     __slots__ = ("at", "octets")

@@ -27,7 +27,7 @@ from typing import NamedTuple, NoReturn, Protocol, TypeAlias
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.byte_count import Sizes
 from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS, Deadlines, Expiries
-from fluffle.broker.queues.journal import Journal, Recovery
+from fluffle.broker.queues.journal import Journal, RecoveredContent
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE, SequenceNumbers
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
@@ -169,7 +169,7 @@ class DueTimes(Protocol):
         """When each of these is due."""
 
 
-class Stretch(NamedTuple):
+class UndatedRun(NamedTuple):
     """Messages of which it is not known yet when each is due."""
 
     due_ms: int
@@ -201,7 +201,7 @@ class DelayedReadyList:
         self._due_count = due_count
         self._due_max = due_max
         self._agenda = DueIndex()
-        self._stretches: list[Stretch] = []
+        self._stretches: list[UndatedRun] = []
         """A heap."""
         self._taken = deque[int](maxlen=due_max + TAKEN_MAX)
         """Messages that were taken off last: of these it may not be on record yet."""
@@ -212,11 +212,11 @@ class DelayedReadyList:
         self.now_ms = 0
         self.new_from = NO_MESSAGE
 
-    def recover(self, recovery: Recovery) -> None:
+    def recover(self, recovery: RecoveredContent) -> None:
         """Begin with what the journal holds; there must be nothing yet."""
         self.numbers.next = recovery.next_sequence
         self._stretches = [
-            Stretch(each.earliest_ms, each.first, each.stop) for each in recovery.stored
+            UndatedRun(each.earliest_ms, each.first, each.stop) for each in recovery.stored
         ]
         heapify(self._stretches)
         self.count = sum(each.count for each in recovery.stored)
@@ -287,7 +287,7 @@ class DelayedReadyList:
             times_ms += expiries
             numbers.extend(looked_at)
             if len(numbers) == LOOKED_MAX:
-                heappush(self._stretches, Stretch(none_before_ms, looked_at.stop, stop))
+                heappush(self._stretches, UndatedRun(none_before_ms, looked_at.stop, stop))
                 break
         self._agenda.add_found(times_ms, numbers)
 
@@ -298,7 +298,7 @@ class DelayedReadyList:
             if due_ms:
                 break
             due_ms = self._dues.earliest_ms(first, stop)
-            heapreplace(self._stretches, Stretch(due_ms, first, stop))
+            heapreplace(self._stretches, UndatedRun(due_ms, first, stop))
 
     def clear(self) -> int:
         """Forget every message; how many there were."""

@@ -125,7 +125,7 @@ def part_of_loaded(loaded: LoadedMessages, start: int, stop: int) -> LoadedMessa
 
 
 @dataclass(slots=True)
-class Recovery:
+class RecoveredContent:
     """Content of a journal when its queue is opened again."""
 
     stored: list[Stored] = field(default_factory=list)
@@ -184,7 +184,7 @@ class Journal(Protocol):
     def commits(self) -> DiskProgress:
         """To which what is written goes."""
 
-    def recover(self) -> Recovery:
+    def recover(self) -> RecoveredContent:
         """What is there, before anything else is asked or written."""
 
     def enqueued(
@@ -242,7 +242,7 @@ class JournalByPriority(Protocol):
     def levels(self) -> Sequence[int]:
         """Of the messages that it holds and nobody has been handed."""
 
-    def recover_all(self) -> Mapping[int, Recovery]:
+    def recover_all(self) -> Mapping[int, RecoveredContent]:
         """What is in each ready list, before anything else happens."""
 
     def at(self, level: int) -> Journal:

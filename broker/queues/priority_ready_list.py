@@ -23,7 +23,13 @@ from fluffle.broker.queues.byte_count import ByteSum, Sizes
 from fluffle.broker.queues.delayed_ready_list import DelayedReadyList
 from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, is_instant, spread_over
-from fluffle.broker.queues.journal import Damage, Journal, JournalByPriority, PageStore, Recovery
+from fluffle.broker.queues.journal import (
+    Damage,
+    Journal,
+    JournalByPriority,
+    PageStore,
+    RecoveredContent,
+)
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.ready_list import NO_MESSAGE, ReadyList, SequenceNumbers
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun
@@ -205,7 +211,7 @@ class PriorityReadyList:
             self._ready_lists[level] = ready_list
         return ready_list
 
-    def recover(self, recovery: Recovery) -> None:
+    def recover(self, recovery: RecoveredContent) -> None:
         """Begin with what the journal holds; there must be nothing yet."""
         assert self._journal is not None
         if self._front is not None:

@@ -23,13 +23,19 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.byte_count import ByteCount, ByteSum, Sizes
 from fluffle.broker.queues.delivery_counts import NEW, DeliveryCountIndex
 from fluffle.broker.queues.expiry_times import INSTANT_MS, NEVER_MS, Deadlines, part_of
-from fluffle.broker.queues.journal import Damage, Journal, PageStore, Recovery, UnreadableMessages
+from fluffle.broker.queues.journal import (
+    Damage,
+    Journal,
+    PageStore,
+    RecoveredContent,
+    UnreadableMessages,
+)
 from fluffle.broker.queues.queue_view import ReadyMessages
 from fluffle.broker.queues.requeue import RequeueByPosition, RequeuedRun, RequeueOrder
 from fluffle.broker.queues.segment import (
-    PageOut,
     Segment,
     SegmentLocation,
+    SegmentPaging,
     TakenMessages,
     equal_counts_in,
     load_segment,
@@ -107,7 +113,7 @@ class ReadyList:
         self._journal = journal
         self._spill = spill
         self._ready = NO_SEGMENTS
-        self._leaving: PageOut | None = None
+        self._leaving: SegmentPaging | None = None
         """None where none ever had to."""
         self._returned = returned if returned is not None else RequeueByPosition()
         self.byte_count: ByteCount | None = None
@@ -127,7 +133,7 @@ class ReadyList:
         """Messages from this number on have come in this turn: those of them that have no time to
         live have not expired before it ends."""
 
-    def recover(self, recovery: Recovery) -> None:
+    def recover(self, recovery: RecoveredContent) -> None:
         """Begin with what a journal holds; the ready list must be empty."""
         self.numbers.next = max(self.numbers.next, recovery.next_sequence)
         self._redelivered_below = recovery.redelivered_below
@@ -269,9 +275,9 @@ class ReadyList:
         return self._on_their_way.shed(islice(self._ready, 1, None))
 
     @property
-    def _on_their_way(self) -> PageOut:
+    def _on_their_way(self) -> SegmentPaging:
         if self._leaving is None:
-            self._leaving = PageOut(self._journal, self._spill)
+            self._leaving = SegmentPaging(self._journal, self._spill)
         return self._leaving
 
     def _let_go(self, segment: Segment) -> None:

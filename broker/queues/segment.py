@@ -1,7 +1,7 @@
 """Segments of a ready list: messages that lie together in memory or on disk.
 
-Those that are taken off a ready list together are `TakenMessages`; `PageOut` has segments leave
-memory once the disk has them.
+Those that are taken off a ready list together are `TakenMessages`; `SegmentPaging` has segments
+leave memory once the disk has them.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ def leaves(segment: Segment, spill: PageStore | None) -> bool:
     return True
 
 
-class PageOut:
+class SegmentPaging:
     """Paging of the segments of one ready list."""
 
     __slots__ = ("_segments", "_spill", "journal")

@@ -42,7 +42,7 @@ def read_term(text: bytes) -> Term:
     """InvalidTerm, if it is not one."""
     if len(text) > TEXT_BYTES_MAX:
         raise InvalidTerm("max_size_exceeded")
-    reader = Reader(text)
+    reader = TermReader(text)
     term = reader.term(0)
     reader.skip(b".")
     if not reader.is_at_end():
@@ -50,7 +50,7 @@ def read_term(text: bytes) -> Term:
     return term
 
 
-class Reader:
+class TermReader:
     """A text, and how far it has been read."""
 
     __slots__ = ("_at", "_text")

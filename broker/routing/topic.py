@@ -32,27 +32,27 @@ NODES_AT_ONCE = 512
 """Looked at without a stop, which takes a fraction of a millisecond."""
 
 
-class Node:
+class TrieNode:
     """The end of all binding keys that begin with the words from the root to here."""
 
     __slots__ = ("bindings", "children", "word")
 
     def __init__(self, word: str) -> None:
         self.word = word
-        self.children: dict[str, Node] | Node | None = None
+        self.children: dict[str, TrieNode] | TrieNode | None = None
         """By their words.  Most nodes have one child, and a dict of one costs four nodes."""
         self.bindings: Bindings = ()
         """Those whose key ends here."""
 
-    def child(self, word: str) -> "Node | None":
+    def child(self, word: str) -> "TrieNode | None":
         children = self.children
         if isinstance(children, dict):
             return children.get(word)
         return children if children is not None and children.word == word else None
 
-    def grow(self, word: str) -> "Node":
+    def grow(self, word: str) -> "TrieNode":
         """A new child for a word that has none."""
-        grown = Node(intern(word))
+        grown = TrieNode(intern(word))
         if self.children is None:
             self.children = grown
         elif isinstance(self.children, dict):
@@ -86,7 +86,7 @@ class BindingTrie:
     __slots__ = ("_bare", "_count", "_stopped_walks", "root")
 
     def __init__(self) -> None:
-        self.root = Node("")
+        self.root = TrieNode("")
         self._count = 0
         self._stopped_walks = 0
         self._bare: list[Sequence[str]] = []
@@ -153,9 +153,9 @@ class BindingTrie:
     def __len__(self) -> int:
         return self._count
 
-    def _path(self, words: Sequence[str]) -> list[Node] | None:
+    def _path(self, words: Sequence[str]) -> list[TrieNode] | None:
         """The nodes from the root along `words`, both ends included, if they are all there."""
-        node: Node | None = self.root
+        node: TrieNode | None = self.root
         path = [self.root]
         for word in words:
             node = path[-1].child(word)
@@ -165,7 +165,7 @@ class BindingTrie:
         return path
 
 
-def _prune(path: list[Node]) -> None:
+def _prune(path: list[TrieNode]) -> None:
     """Drop the bare nodes at the end of a path."""
     while len(path) > 1 and path[-1].is_bare:
         bare = path.pop()
@@ -216,8 +216,8 @@ class TopicMatcher:
 
     def _walk(self, words: Sequence[str], visits: Iterator[int]) -> Iterator[Iterable[Binding]]:
         """Search with one key; `visits` numbers how often a node is looked at."""
-        staying: dict[Node, None] = {}
-        reached: dict[Node, None] = {}
+        staying: dict[TrieNode, None] = {}
+        reached: dict[TrieNode, None] = {}
         _reach(self._trie.root, reached, staying)
         for word in words:
             before, reached = reached, {}
@@ -243,7 +243,9 @@ class TopicMatcher:
         return len(self._trie)
 
 
-def _reach(node: Node | None, reached: dict[Node, None], staying: dict[Node, None]) -> None:
+def _reach(
+    node: TrieNode | None, reached: dict[TrieNode, None], staying: dict[TrieNode, None]
+) -> None:
     """Add `node` and what it leads to without a word: a `#` below it, which may stand for none."""
     while node is not None and node not in staying:
         if node.word == ANY_WORDS:

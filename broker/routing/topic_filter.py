@@ -31,7 +31,7 @@ from fluffle.broker.routing.bindings import (
     without_binding,
 )
 from fluffle.broker.routing.matcher import STOP, MatchInput, in_parts
-from fluffle.broker.routing.topic import NODES_AT_ONCE, BindingTrie, Node, TopicMatcher
+from fluffle.broker.routing.topic import NODES_AT_ONCE, BindingTrie, TopicMatcher, TrieNode
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import Field, FieldTable, is_shortstr
 
@@ -190,7 +190,7 @@ class FilterTrie:
         return len(self._trie)
 
 
-def _follow(node: Node, level: str, reached: list[Node], *, are_wild: bool) -> Bindings:
+def _follow(node: TrieNode, level: str, reached: list[TrieNode], *, are_wild: bool) -> Bindings:
     """Add the nodes that a level leads to, and return the bindings for whatever levels there are
     from this one on."""
     children = node.children

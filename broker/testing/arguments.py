@@ -58,7 +58,7 @@ IN_VHOST = ("parameters", "policies", "exchanges", "queues", "bindings")
 their rights are not taken from there: a test says which it wants."""
 
 
-class Rights(NamedTuple):
+class RightPatterns(NamedTuple):
     """Three patterns, in the order of `rabbitmqctl set_permissions`."""
 
     configure: str = ".*"
@@ -81,11 +81,11 @@ class VhostRequirements:
     )
     default_queue_type: str | None = field(default=None, metadata={"is": "'classic' or 'quorum'"})
 
-    def rights(self, others: Iterable[str]) -> dict[str, Rights]:
+    def rights(self, others: Iterable[str]) -> dict[str, RightPatterns]:
         """Return what each user may do: those that are named here, and `others`, who are there
         already."""
         names = dict.fromkeys((*self.users, *others, *self.permissions))
-        return {name: Rights(*self.permissions.get(name, ())) for name in names}
+        return {name: RightPatterns(*self.permissions.get(name, ())) for name in names}
 
     def entries(self) -> dict[str, list[dict[str, Any]]]:
         """Return what is to be made, by category, without the virtual host that it names.

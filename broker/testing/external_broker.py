@@ -39,9 +39,9 @@ from fluffle.broker.testing.arguments import (
 )
 from fluffle.broker.testing.loop_thread import LoopThread
 from fluffle.broker.testing.messages import (
-    Counts,
     HeldMessage,
     Message,
+    MessageCounts,
     SettleOnce,
     is_met,
     message_of,
@@ -270,9 +270,9 @@ PEEKED_MAX = 10_000
 
 
 class ObservedCounts(NamedTuple):
-    """Counts of a queue as last observed, with None where unknown."""
+    """MessageCounts of a queue as last observed, with None where unknown."""
 
-    counts: Counts
+    counts: MessageCounts
     is_late: bool = False
     """Whether that may be because it is reported late."""
 
@@ -336,24 +336,24 @@ class ExternalVhost:
                 f"it has {shown(seen.counts)}"
             )
 
-    async def _seen(self, queue: str, wanted: Counts) -> ObservedCounts | None:
+    async def _seen(self, queue: str, wanted: MessageCounts) -> ObservedCounts | None:
         """Return what matters of a queue; None for one that is not there."""
         found = await self._client.counts(queue)
         if found is None:
             return None
         ready, consumers = found
         if wanted.messages is None and wanted.unacked is None:
-            return ObservedCounts(Counts(None, ready, None, consumers))
+            return ObservedCounts(MessageCounts(None, ready, None, consumers))
         row = await self._management.ask(
             "GET", "queues", self.name, queue, disable_stats="true", enable_queue_totals="true"
         )
         is_late = row["type"] != "classic"
         if row.get("messages_ready") != ready:
             return ObservedCounts(
-                Counts(None, ready, None, consumers), is_late
+                MessageCounts(None, ready, None, consumers), is_late
             )  # of another moment
         unacked = row["messages_unacknowledged"]
-        return ObservedCounts(Counts(ready + unacked, ready, unacked, consumers), is_late)
+        return ObservedCounts(MessageCounts(ready + unacked, ready, unacked, consumers), is_late)
 
     async def messages(self, queue: str, *, count: int = PEEKED_MAX) -> list[Message]:
         """Return those that are ready, in order, the first `count`; they count as redelivered

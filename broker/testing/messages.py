@@ -83,7 +83,7 @@ def message_of(row: Row) -> Message:
     )
 
 
-class Counts(NamedTuple):
+class MessageCounts(NamedTuple):
     """Counts of a queue, found or expected; an expected None matches anything."""
 
     messages: int | None = None
@@ -93,24 +93,24 @@ class Counts(NamedTuple):
     consumers: int | None = None
 
 
-NO_COUNTS = Counts()
+NO_COUNTS = MessageCounts()
 
 
 def wanted_counts(
     count: int | None, ready: int | None, unacked: int | None, consumers: int | None
-) -> Counts:
+) -> MessageCounts:
     """Return what is expected.  TypeError if nothing is."""
-    wanted = Counts(count, ready, unacked, consumers)
+    wanted = MessageCounts(count, ready, unacked, consumers)
     if wanted == NO_COUNTS:
         raise TypeError("expect needs at least one of count, ready, unacked, consumers")
     return wanted
 
 
-def is_met(wanted: Counts, found: Counts) -> bool:
+def is_met(wanted: MessageCounts, found: MessageCounts) -> bool:
     return all(want in (None, there) for want, there in zip(wanted, found, strict=True))
 
 
-def shown(counts: Counts) -> str:
+def shown(counts: MessageCounts) -> str:
     """Show the counts that are known."""
     names = ("messages", "ready", "unacknowledged", "consumers")
     pairs = zip(names, counts, strict=True)

@@ -36,9 +36,9 @@ from fluffle.broker.testing.faults.faults import Clients, Faults
 from fluffle.broker.testing.faults.tapped_transport import FaultScope
 from fluffle.broker.testing.loop_thread import LoopBound
 from fluffle.broker.testing.messages import (
-    Counts,
     HeldMessage,
     Message,
+    MessageCounts,
     is_met,
     message_of,
     shown,
@@ -89,10 +89,10 @@ class AssertedVhost(LoopBound):
         """Return when there is nothing to do for its nodes."""
         raise NotImplementedError
 
-    def _counts(self, name: str) -> Counts | None:
+    def _counts(self, name: str) -> MessageCounts | None:
         """Return the same as tests expect it."""
         counts = self._queue_counts(name)
-        return counts and Counts(counts.ready + counts.unacked + counts.apart, *counts[:3])
+        return counts and MessageCounts(counts.ready + counts.unacked + counts.apart, *counts[:3])
 
     async def history(self, queue: str) -> list[Passage]:
         """What became of each message of a queue, in the order in which they came; also of one that
@@ -421,7 +421,7 @@ class Vhost(AssertedVhost):
         if queue not in queues:
             raise NotFound(f"no queue '{queue}' in vhost '{self.name}', but: {names_of(queues)}")
 
-    def _mismatch(self, queue: str, wanted: Counts, within: float) -> str:
+    def _mismatch(self, queue: str, wanted: MessageCounts, within: float) -> str:
         queues = self._parts.vhost(self.name).queues
         if queue not in queues:
             return f"there is no queue '{queue}' after {within} s, but: {names_of(queues)}"

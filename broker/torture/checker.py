@@ -46,7 +46,7 @@ from fluffle.broker.torture.history import (
     Isolated,
     Joined,
     Joining,
-    Message,
+    MessageId,
     Published,
     PutBack,
     Received,
@@ -188,7 +188,7 @@ SETTLED_MAX = 100_000
 class MessageState:
     """State of one message in one queue.  Times are numbers of events."""
 
-    message: Message
+    message: MessageId
     queue: str
     run: int
     """That it was published in."""
@@ -215,7 +215,7 @@ class MessageState:
 
 
 class PublishedMessage(NamedTuple):
-    """Message that was published, with its state in each queue."""
+    """MessageId that was published, with its state in each queue."""
 
     published_at: int
     states: tuple[MessageState, ...]
@@ -257,17 +257,17 @@ class Checker:
         self._now = 0
         self._run = 0
         self._run_ended_at = 0
-        self._published_messages: dict[Message, PublishedMessage] = {}
-        self._unconfirmed: set[Message] = set()
-        self._refused: set[Message] = set()
-        self._returned: set[Message] = set()
-        self._settled: dict[Message, int] = {}
+        self._published_messages: dict[MessageId, PublishedMessage] = {}
+        self._unconfirmed: set[MessageId] = set()
+        self._refused: set[MessageId] = set()
+        self._returned: set[MessageId] = set()
+        self._settled: dict[MessageId, int] = {}
         """Messages that are over, and when that was vouched for; the oldest are forgotten.
         Invariant: rising times."""
         self._forgotten: dict[str, NumberSet] = {}
         """By publisher: they were acknowledged, and that was vouched for before ..."""
         self._forgotten_until = 0
-        self._in_queue: dict[str, dict[Message, MessageState]] = {}
+        self._in_queue: dict[str, dict[MessageId, MessageState]] = {}
         """Those that were not cleared."""
         self._acked: dict[str, list[MessageState]] = {}
         """By channel; not asked about."""
@@ -469,7 +469,7 @@ class Checker:
                 self._suspicions.setdefault(each, []).append(suspicion)
         state.holder = channel
 
-    def _fate(self, message: Message, queue: str) -> MessageState | None:
+    def _fate(self, message: MessageId, queue: str) -> MessageState | None:
         published = self._published_messages.get(message)
         states = published.states if published else ()
         return next(
@@ -547,7 +547,7 @@ class Checker:
 
     # What becomes of messages
 
-    def _settle(self, message: Message) -> None:
+    def _settle(self, message: MessageId) -> None:
         """Remember a message that is over everywhere for a while, then only that it was."""
         published = self._published_messages[message]
         if message in self._unconfirmed or not all(state.vouched_at for state in published.states):

@@ -21,12 +21,18 @@ from fluffle.broker.torture.definers import (
     owning,
 )
 from fluffle.broker.torture.history import DeclareAsked, Declared, Homed, Note
-from fluffle.broker.torture.recording_client import EMPTY_PAUSE_S, RecordingClient, Role, Target, to
+from fluffle.broker.torture.recording_client import (
+    EMPTY_PAUSE_S,
+    RecordedTarget,
+    RecordingClient,
+    Role,
+    to,
+)
 from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.methods import Queue, make, pamqp_table
 from fluffle.protocol.wire import to_table
 
-NOWHERE = Target("", "no such queue", ())
+NOWHERE = RecordedTarget("", "no such queue", ())
 
 
 # Publishers; each waits so long after each batch, listening

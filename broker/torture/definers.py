@@ -30,7 +30,7 @@ from fluffle.broker.torture.history import (
     Declared,
     Event,
     Invoked,
-    Message,
+    MessageId,
     Operation,
     Owned,
     Published,
@@ -41,9 +41,9 @@ from fluffle.broker.torture.recording_client import (
     EMPTY_PAUSE_S,
     PROPERTIES,
     RecordedConnection,
+    RecordedTarget,
     RecordingClient,
     Role,
-    Target,
 )
 from fluffle.protocol.client_reader import ReceivedMethod
 from fluffle.protocol.methods import (
@@ -110,9 +110,9 @@ class Definitions:
         """How often one of them was; the last of `kept` is the one that was declared last."""
         self.posting: Counter[str] = Counter()
         """Batches of messages to a kept queue that may be confirmed yet."""
-        self._queue_of: dict[Message, str] = {}
+        self._queue_of: dict[MessageId, str] = {}
         """The kept queue of each message that may be confirmed yet."""
-        self._missing: dict[str, set[Message]] = defaultdict(set)
+        self._missing: dict[str, set[MessageId]] = defaultdict(set)
         """Confirmed and not received, by kept queue."""
         self.left: set[str] = set()
         """Queues that may be there at the end, and others."""
@@ -419,7 +419,7 @@ async def publish_to_kept(
 ) -> None:
     """Publish some messages to kept queues."""
     is_mandatory = random.random() < 0.5
-    target = Target("", queue, (queue,), is_mandatory)
+    target = RecordedTarget("", queue, (queue,), is_mandatory)
     definitions.posting[queue] += 1
     try:
         client.publisher.publish([target] * random.randint(1, 3), 30)

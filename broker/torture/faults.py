@@ -57,7 +57,7 @@ class EligibleNodes(Enum):
     """Those that were not there at the beginning, and are now."""
 
 
-class Fault(NamedTuple):
+class PlannedFault(NamedTuple):
     """`nodes` are as many as its kind asks for, in an order that may matter."""
 
     at_s: float
@@ -99,7 +99,7 @@ class FaultContext:
         await asyncio.gather(*(self.system.actions[action](node) for node in nodes))
 
     @asynccontextmanager
-    async def claim(self, kind: Kind, nodes: Sequence[str]) -> AsyncIterator[None]:
+    async def claim(self, kind: FaultKind, nodes: Sequence[str]) -> AsyncIterator[None]:
         """Claim that part of these nodes, so that no other fault touches it; of a kind that is
         alone, processes and links of all nodes."""
         claimed = [(node, kind.part) for node in sorted(nodes)]
@@ -114,16 +114,16 @@ class FaultContext:
                 await stack.enter_async_context(self._claimed[part])
             yield
 
-    def has(self, kind: Kind, nodes: Sequence[str]) -> bool:
+    def has(self, kind: FaultKind, nodes: Sequence[str]) -> bool:
         """Whether they are still there, or not there, as the fault was drawn for."""
         is_there = kind.strikes is not EligibleNodes.SPARES
         return all((node in self.members) is is_there for node in nodes)
 
 
-Act: TypeAlias = Callable[[FaultContext, Fault], Awaitable[None]]
+Act: TypeAlias = Callable[[FaultContext, PlannedFault], Awaitable[None]]
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
     """A kind of fault: what the system must be able to, and how long it lasts."""
 
     act: Act
@@ -150,19 +150,19 @@ class Kind(NamedTuple):
                 return [*members]
 
 
-async def kill(context: FaultContext, fault: Fault) -> None:
+async def kill(context: FaultContext, fault: PlannedFault) -> None:
     await context.do(NodeAction.KILL, *fault.nodes)
     await asyncio.sleep(fault.for_s)
     await start(context, *fault.nodes)
 
 
-async def unplug(context: FaultContext, fault: Fault) -> None:
+async def unplug(context: FaultContext, fault: PlannedFault) -> None:
     await context.do(NodeAction.UNPLUG, *fault.nodes)
     await asyncio.sleep(fault.for_s)
     await start(context, *fault.nodes)
 
 
-async def kill_twice(context: FaultContext, fault: Fault) -> None:
+async def kill_twice(context: FaultContext, fault: PlannedFault) -> None:
     """Kill nodes, the second time while they start."""
     for pause_s in (fault.for_s, 0.0):
         await context.do(NodeAction.KILL, *fault.nodes)
@@ -171,7 +171,7 @@ async def kill_twice(context: FaultContext, fault: Fault) -> None:
     await start(context, *fault.nodes)
 
 
-async def restart(context: FaultContext, fault: Fault) -> None:
+async def restart(context: FaultContext, fault: PlannedFault) -> None:
     """Restart nodes one after the other, each only when the one before serves."""
     for node in fault.nodes:
         await context.do(NodeAction.STOP, node)
@@ -179,13 +179,13 @@ async def restart(context: FaultContext, fault: Fault) -> None:
         await start(context, node)
 
 
-async def pause(context: FaultContext, fault: Fault) -> None:
+async def pause(context: FaultContext, fault: PlannedFault) -> None:
     await context.do(NodeAction.PAUSE, *fault.nodes)
     await asyncio.sleep(fault.for_s)
     await context.do(NodeAction.RESUME, *fault.nodes)
 
 
-async def fill(context: FaultContext, fault: Fault) -> None:
+async def fill(context: FaultContext, fault: PlannedFault) -> None:
     """A node that ends for want of room is started again when there is some."""
     await context.do(NodeAction.FILL, *fault.nodes)
     await asyncio.sleep(fault.for_s)
@@ -193,18 +193,18 @@ async def fill(context: FaultContext, fault: Fault) -> None:
     await start(context, *fault.nodes)
 
 
-async def roll_back(context: FaultContext, fault: Fault) -> None:
+async def roll_back(context: FaultContext, fault: PlannedFault) -> None:
     """Roll a disk back to a copy of its files."""
     await put_disk_back(context, fault, NodeAction.RESTORE)
 
 
-async def roll_back_in_place(context: FaultContext, fault: Fault) -> None:
+async def roll_back_in_place(context: FaultContext, fault: PlannedFault) -> None:
     """Roll a disk back in the files that it has, as a snapshot of its blocks does: only the other
     nodes can tell."""
     await put_disk_back(context, fault, NodeAction.OVERWRITE)
 
 
-async def put_disk_back(context: FaultContext, fault: Fault, how: NodeAction) -> None:
+async def put_disk_back(context: FaultContext, fault: PlannedFault, how: NodeAction) -> None:
     """Put a disk back: what the node confirms after the copy is not on it when the node starts."""
     (node,) = fault.nodes
     await context.do(NodeAction.COPY, node)
@@ -219,7 +219,7 @@ async def put_disk_back(context: FaultContext, fault: Fault, how: NodeAction) ->
     await start(context, node)
 
 
-async def grow(context: FaultContext, fault: Fault) -> None:
+async def grow(context: FaultContext, fault: PlannedFault) -> None:
     """A node without data joins by itself while clients work; some come to it, then queues."""
     (node,) = fault.nodes
     context.note(Joining(node))
@@ -232,7 +232,7 @@ async def grow(context: FaultContext, fault: Fault) -> None:
     await context.do(NodeAction.GROW, node)
 
 
-async def shrink(context: FaultContext, fault: Fault) -> None:
+async def shrink(context: FaultContext, fault: PlannedFault) -> None:
     """Remove the members of all queues from a node; what it has confirmed is with the others
     before."""
     (node,) = fault.nodes
@@ -250,7 +250,7 @@ async def start(context: FaultContext, *nodes: str) -> None:
     await asyncio.gather(*map(context.serves, nodes))
 
 
-async def isolate(context: FaultContext, fault: Fault) -> None:
+async def isolate(context: FaultContext, fault: PlannedFault) -> None:
     (node,) = fault.nodes
     await context.do(NodeAction.ISOLATE, node)
     context.note(Isolated(node))
@@ -259,7 +259,7 @@ async def isolate(context: FaultContext, fault: Fault) -> None:
     await context.do(NodeAction.REJOIN, node)
 
 
-async def deafen(context: FaultContext, fault: Fault) -> None:
+async def deafen(context: FaultContext, fault: PlannedFault) -> None:
     """Cut one direction: the second node gets nothing of the first any more; the first still hears
     the second."""
     assert context.system.mesh is not None
@@ -269,7 +269,7 @@ async def deafen(context: FaultContext, fault: Fault) -> None:
     context.system.mesh.mend(source, destination)
 
 
-async def part(context: FaultContext, fault: Fault) -> None:
+async def part(context: FaultContext, fault: PlannedFault) -> None:
     """Two nodes, both of which the third can talk to."""
     one, other = fault.nodes
     await asyncio.gather(
@@ -277,14 +277,14 @@ async def part(context: FaultContext, fault: Fault) -> None:
     )
 
 
-async def flap(context: FaultContext, fault: Fault) -> None:
+async def flap(context: FaultContext, fault: PlannedFault) -> None:
     """A link is cut and mended, ten times."""
     for _ in range(10):
         await part(context, fault._replace(for_s=fault.for_s / 20))
         await asyncio.sleep(fault.for_s / 20)
 
 
-async def slow(context: FaultContext, fault: Fault) -> None:
+async def slow(context: FaultContext, fault: PlannedFault) -> None:
     """Between two nodes everything takes longer; the more, the longer it lasts."""
     mesh = context.system.mesh
     assert mesh is not None
@@ -296,13 +296,13 @@ async def slow(context: FaultContext, fault: Fault) -> None:
             await asyncio.sleep(fault.for_s)
 
 
-async def lag(context: FaultContext, fault: Fault) -> None:
+async def lag(context: FaultContext, fault: PlannedFault) -> None:
     """Delay what the others send to a node: it suspects them, and goes on to serve clients."""
     (node,) = fault.nodes
     await delay_links(context, fault, [(other, node) for other in every_node(context)])
 
 
-async def lag_both_ways(context: FaultContext, fault: Fault) -> None:
+async def lag_both_ways(context: FaultContext, fault: PlannedFault) -> None:
     """Delay what the node sends to the others, too."""
     (node,) = fault.nodes
     others = every_node(context)
@@ -310,7 +310,7 @@ async def lag_both_ways(context: FaultContext, fault: Fault) -> None:
     await delay_links(context, fault, ways)
 
 
-async def rejoin_slowly(context: FaultContext, fault: Fault) -> None:
+async def rejoin_slowly(context: FaultContext, fault: PlannedFault) -> None:
     """Cut off for about as long as clients are kept waiting; then what the others send is late."""
     await isolate(context, fault)
     await lag(context, fault._replace(for_s=min(fault.for_s, LAG_AFTER_S)))
@@ -321,7 +321,9 @@ def every_node(context: FaultContext) -> list[str]:
     return [address.node for address in context.system.every_address]
 
 
-async def delay_links(context: FaultContext, fault: Fault, ways: Sequence[tuple[str, str]]) -> None:
+async def delay_links(
+    context: FaultContext, fault: PlannedFault, ways: Sequence[tuple[str, str]]
+) -> None:
     mesh = context.system.mesh
     assert mesh is not None
     links = [(source, destination) for source, destination in ways if source != destination]
@@ -332,24 +334,24 @@ async def delay_links(context: FaultContext, fault: Fault, ways: Sequence[tuple[
             await asyncio.sleep(fault.for_s)
 
 
-async def starve(context: FaultContext, fault: Fault) -> None:
+async def starve(context: FaultContext, fault: PlannedFault) -> None:
     """A small part of a processor is left, in pieces."""
     await context.do(NodeAction.THROTTLE, *fault.nodes)
     await asyncio.sleep(fault.for_s)
     await context.do(NodeAction.UNTHROTTLE, *fault.nodes)
 
 
-async def reset(context: FaultContext, fault: Fault) -> None:
+async def reset(context: FaultContext, fault: PlannedFault) -> None:
     assert context.system.mesh is not None
     context.system.mesh.reset(*fault.nodes)
 
 
-async def reset_clients(context: FaultContext, fault: Fault) -> None:
+async def reset_clients(context: FaultContext, fault: PlannedFault) -> None:
     (node,) = fault.nodes
     context.fronts[node].reset()
 
 
-async def silence_clients(context: FaultContext, fault: Fault) -> None:
+async def silence_clients(context: FaultContext, fault: PlannedFault) -> None:
     """Cut clients off: they can neither reach the node nor be reached."""
     front = context.fronts[fault.nodes[0]]
     for flow in (front.forth, front.back):
@@ -359,7 +361,7 @@ async def silence_clients(context: FaultContext, fault: Fault) -> None:
         flow.mend()
 
 
-async def mute_node(context: FaultContext, fault: Fault) -> None:
+async def mute_node(context: FaultContext, fault: PlannedFault) -> None:
     """Drop what a node sends to its clients; what they send arrives."""
     flow = context.fronts[fault.nodes[0]].back
     flow.cut()
@@ -367,7 +369,7 @@ async def mute_node(context: FaultContext, fault: Fault) -> None:
     flow.mend()
 
 
-async def slow_clients(context: FaultContext, fault: Fault) -> None:
+async def slow_clients(context: FaultContext, fault: PlannedFault) -> None:
     front = context.fronts[fault.nodes[0]]
     front.forth.delay_s = front.back.delay_s = fault.for_s / 40
     await asyncio.sleep(fault.for_s)
@@ -396,42 +398,42 @@ STARVING = (NodeAction.THROTTLE, NodeAction.UNTHROTTLE)
 LAG_S = (0.3, 3.0)
 LAG_AFTER_S = 6.0
 
-KINDS: dict[str, Kind] = {
-    "kill": Kind(kill, FaultTarget.PROCESS, (0.0, 8.0), KILLING),
-    "kill-all": Kind(kill, FaultTarget.PROCESS, (0.0, 3.0), KILLING, nodes=0),
-    "kill-twice": Kind(kill_twice, FaultTarget.PROCESS, (0.01, 0.5), KILLING),
-    "unplug": Kind(unplug, FaultTarget.PROCESS, (0.0, 8.0), UNPLUGGING),
-    "unplug-all": Kind(unplug, FaultTarget.PROCESS, (0.0, 3.0), UNPLUGGING, nodes=0),
-    "restart": Kind(restart, FaultTarget.PROCESS, (0.0, 4.0), RESTARTING),
-    "rolling-restart": Kind(restart, FaultTarget.PROCESS, (0.0, 1.0), RESTARTING, nodes=0),
-    "pause": Kind(pause, FaultTarget.PROCESS, (0.5, 20.0), PAUSING),
-    "long-pause": Kind(pause, FaultTarget.PROCESS, (60.0, 65.0), PAUSING),
-    "pause-all": Kind(pause, FaultTarget.PROCESS, (0.5, 10.0), PAUSING, nodes=0),
-    "starve": Kind(starve, FaultTarget.PROCESS, (3.0, 20.0), STARVING),
-    "starve-all": Kind(starve, FaultTarget.PROCESS, (3.0, 15.0), STARVING, nodes=0),
-    "disk-full": Kind(
+KINDS: dict[str, FaultKind] = {
+    "kill": FaultKind(kill, FaultTarget.PROCESS, (0.0, 8.0), KILLING),
+    "kill-all": FaultKind(kill, FaultTarget.PROCESS, (0.0, 3.0), KILLING, nodes=0),
+    "kill-twice": FaultKind(kill_twice, FaultTarget.PROCESS, (0.01, 0.5), KILLING),
+    "unplug": FaultKind(unplug, FaultTarget.PROCESS, (0.0, 8.0), UNPLUGGING),
+    "unplug-all": FaultKind(unplug, FaultTarget.PROCESS, (0.0, 3.0), UNPLUGGING, nodes=0),
+    "restart": FaultKind(restart, FaultTarget.PROCESS, (0.0, 4.0), RESTARTING),
+    "rolling-restart": FaultKind(restart, FaultTarget.PROCESS, (0.0, 1.0), RESTARTING, nodes=0),
+    "pause": FaultKind(pause, FaultTarget.PROCESS, (0.5, 20.0), PAUSING),
+    "long-pause": FaultKind(pause, FaultTarget.PROCESS, (60.0, 65.0), PAUSING),
+    "pause-all": FaultKind(pause, FaultTarget.PROCESS, (0.5, 10.0), PAUSING, nodes=0),
+    "starve": FaultKind(starve, FaultTarget.PROCESS, (3.0, 20.0), STARVING),
+    "starve-all": FaultKind(starve, FaultTarget.PROCESS, (3.0, 15.0), STARVING, nodes=0),
+    "disk-full": FaultKind(
         fill, FaultTarget.PROCESS, (2.0, 10.0), (NodeAction.FILL, NodeAction.FREE, NodeAction.START)
     ),
-    "disk-full-two": Kind(
+    "disk-full-two": FaultKind(
         fill,
         FaultTarget.PROCESS,
         (2.0, 10.0),
         (NodeAction.FILL, NodeAction.FREE, NodeAction.START),
         nodes=2,
     ),
-    "roll-back": Kind(roll_back, FaultTarget.PROCESS, (1.0, 8.0), ROLLING_BACK),
-    "roll-back-little": Kind(roll_back, FaultTarget.PROCESS, (0.02, 0.3), ROLLING_BACK),
-    "roll-back-in-place": Kind(
+    "roll-back": FaultKind(roll_back, FaultTarget.PROCESS, (1.0, 8.0), ROLLING_BACK),
+    "roll-back-little": FaultKind(roll_back, FaultTarget.PROCESS, (0.02, 0.3), ROLLING_BACK),
+    "roll-back-in-place": FaultKind(
         roll_back_in_place, FaultTarget.PROCESS, (2.0, 8.0), ROLLING_BACK_IN_PLACE, is_alone=True
     ),
-    "grow": Kind(grow, FaultTarget.PROCESS, (0.0, 5.0), GROWING, strikes=EligibleNodes.SPARES),
-    "shrink": Kind(
+    "grow": FaultKind(grow, FaultTarget.PROCESS, (0.0, 5.0), GROWING, strikes=EligibleNodes.SPARES),
+    "shrink": FaultKind(
         shrink, FaultTarget.PROCESS, (0.0, 5.0), SHRINKING, strikes=EligibleNodes.JOINED
     ),
-    "isolate": Kind(
+    "isolate": FaultKind(
         isolate, FaultTarget.LINKS, (1.0, 25.0), (NodeAction.ISOLATE, NodeAction.REJOIN)
     ),
-    "rejoin-slowly": Kind(
+    "rejoin-slowly": FaultKind(
         rejoin_slowly,
         FaultTarget.LINKS,
         (27.0, 31.0),
@@ -439,19 +441,19 @@ KINDS: dict[str, Kind] = {
         needs_mesh=True,
         delay_s=LAG_S,
     ),
-    "deafen": Kind(deafen, FaultTarget.LINKS, (1.0, 15.0), nodes=2, needs_mesh=True),
-    "part": Kind(part, FaultTarget.LINKS, (1.0, 25.0), nodes=2, needs_mesh=True),
-    "flap": Kind(flap, FaultTarget.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
-    "slow": Kind(slow, FaultTarget.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
-    "lag": Kind(lag, FaultTarget.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S),
-    "lag-both-ways": Kind(
+    "deafen": FaultKind(deafen, FaultTarget.LINKS, (1.0, 15.0), nodes=2, needs_mesh=True),
+    "part": FaultKind(part, FaultTarget.LINKS, (1.0, 25.0), nodes=2, needs_mesh=True),
+    "flap": FaultKind(flap, FaultTarget.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "slow": FaultKind(slow, FaultTarget.LINKS, (2.0, 15.0), nodes=2, needs_mesh=True),
+    "lag": FaultKind(lag, FaultTarget.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S),
+    "lag-both-ways": FaultKind(
         lag_both_ways, FaultTarget.LINKS, (4.0, 20.0), needs_mesh=True, delay_s=LAG_S
     ),
-    "reset": Kind(reset, FaultTarget.LINKS, (0.0, 0.0), nodes=2, needs_mesh=True),
-    "reset-clients": Kind(reset_clients, FaultTarget.FRONT, (0.0, 0.0)),
-    "silence-clients": Kind(silence_clients, FaultTarget.FRONT, (1.0, 15.0)),
-    "mute-node": Kind(mute_node, FaultTarget.FRONT, (1.0, 10.0)),
-    "slow-clients": Kind(slow_clients, FaultTarget.FRONT, (2.0, 15.0)),
+    "reset": FaultKind(reset, FaultTarget.LINKS, (0.0, 0.0), nodes=2, needs_mesh=True),
+    "reset-clients": FaultKind(reset_clients, FaultTarget.FRONT, (0.0, 0.0)),
+    "silence-clients": FaultKind(silence_clients, FaultTarget.FRONT, (1.0, 15.0)),
+    "mute-node": FaultKind(mute_node, FaultTarget.FRONT, (1.0, 10.0)),
+    "slow-clients": FaultKind(slow_clients, FaultTarget.FRONT, (2.0, 15.0)),
 }
 """By name, as they are chosen and reported."""
 
@@ -476,10 +478,10 @@ def plan(
     nodes: Sequence[str],
     kinds: Sequence[str],
     spares: Sequence[str] = (),
-) -> list[Fault]:
+) -> list[PlannedFault]:
     """Plan faults in the order of their beginnings; all end in time.  `spares` may join those
     nodes."""
-    faults: list[Fault] = []
+    faults: list[PlannedFault] = []
     members = [*nodes]
     began_s = WARM_UP_S
     while began_s < seconds and kinds:
@@ -497,14 +499,14 @@ def plan(
             picked = random.sample(candidates, min(kind.nodes or len(members), len(candidates)))
             delay_s = random.uniform(*kind.delay_s)
             if picked and began_s + for_s < seconds:
-                faults.append(Fault(began_s, name, tuple(picked), for_s, delay_s))
+                faults.append(PlannedFault(began_s, name, tuple(picked), for_s, delay_s))
                 members = members_after(kind, picked, members)
             overlap = random.random() if len(nodes) > 1 else 0.0
             began_s += pause_s * random.uniform(0.5, 1.5) + for_s * (1.0 - overlap)
     return faults
 
 
-def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> list[str]:
+def members_after(kind: FaultKind, nodes: Sequence[str], members: Sequence[str]) -> list[str]:
     """Return the nodes in the cluster when a fault of this kind is over."""
     match kind.strikes:
         case EligibleNodes.SPARES:
@@ -515,10 +517,10 @@ def members_after(kind: Kind, nodes: Sequence[str], members: Sequence[str]) -> l
             return [*members]
 
 
-async def carry_out(context: FaultContext, faults: Sequence[Fault]) -> None:
+async def carry_out(context: FaultContext, faults: Sequence[PlannedFault]) -> None:
     """Carry out all faults, each at its time or when it may; return when the last is over."""
 
-    async def one(fault: Fault) -> None:
+    async def one(fault: PlannedFault) -> None:
         await asyncio.sleep(fault.at_s)
         kind = KINDS[fault.kind]
         async with context.claim(kind, fault.nodes):

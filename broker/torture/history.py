@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple, TypeAlias, get_args
 
 
-class Message(NamedTuple):
+class MessageId(NamedTuple):
     """Which client published it, and the how manyeth it was of him: also the order."""
 
     publisher: str
@@ -35,33 +35,33 @@ class Connected(NamedTuple):
 class Published(NamedTuple):
     """Sent, perhaps in a transaction, which is confirmed by its end."""
 
-    message: Message
+    message: MessageId
     queues: tuple[str, ...]
     """Where it goes if everything is as it was answered."""
     persistent: bool = True
 
 
 class Confirmed(NamedTuple):
-    message: Message
+    message: MessageId
 
 
 class Refused(NamedTuple):
     """Message that the broker refused by basic.nack: it may be in some of its queues, or in
     none."""
 
-    message: Message
+    message: MessageId
 
 
 class Returned(NamedTuple):
-    """Message that the broker returned as unroutable."""
+    """MessageId that the broker returned as unroutable."""
 
-    message: Message
+    message: MessageId
 
 
 class Received(NamedTuple):
     channel: str
     queue: str
-    message: Message
+    message: MessageId
     redelivered: bool
     in_vain: int | None = None
     """How often it was delivered in vain before, where the broker says so."""
@@ -72,13 +72,13 @@ class Acked(NamedTuple):
 
     channel: str
     queue: str
-    message: Message
+    message: MessageId
 
 
 class Requeued(NamedTuple):
     channel: str
     queue: str
-    message: Message
+    message: MessageId
 
 
 class Asked(NamedTuple):
@@ -321,7 +321,7 @@ def from_line(line: str | bytes) -> tuple[int, Event]:
 
 KINDS: dict[str, Any] = {cls.__name__: cls for cls in get_args(Event)}
 FIELDS: dict[str, Callable[[Any], Any]] = {
-    "message": lambda value: Message(*value),
+    "message": lambda value: MessageId(*value),
     "queues": tuple,
     "how": lambda value: Clearing[value],
     "operation": lambda value: Operation[value],

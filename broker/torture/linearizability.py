@@ -44,7 +44,7 @@ EITHER = frozenset({PossibleState(is_there=True), PossibleState(is_there=False)}
 
 
 @dataclass(slots=True)
-class Thing:
+class ThingState:
     """The knowledge of one thing.  It may be there from before the history."""
 
     worlds: set[PossibleState] = field(default_factory=lambda: set(EITHER))
@@ -135,7 +135,7 @@ class LinearizabilityChecker:
     def __init__(self, report: Findings) -> None:
         self._report = report
         self._now = 0
-        self._things: dict[str, Thing] = {}
+        self._things: dict[str, ThingState] = {}
         self._node_of: dict[str, str] = {}
         """The node of each client."""
         self._requested_at: dict[str, int] = {}
@@ -159,7 +159,7 @@ class LinearizabilityChecker:
         self._is_well = True
 
     def _invoked(self, event: Invoked) -> None:
-        thing = self._things.setdefault(event.thing, Thing())
+        thing = self._things.setdefault(event.thing, ThingState())
         self._requested_at[event.client] = self._now
         if thing.is_unknowable:
             return

@@ -25,7 +25,7 @@ from fluffle.broker.torture.history import (
     Connected,
     Ended,
     Looked,
-    Message,
+    MessageId,
     Note,
     Published,
     Received,
@@ -147,7 +147,7 @@ PROPERTIES = {
 }
 
 
-class Target(NamedTuple):
+class RecordedTarget(NamedTuple):
     """Where messages are published to, and where they go."""
 
     exchange: str
@@ -156,15 +156,15 @@ class Target(NamedTuple):
     mandatory: bool = True
 
 
-def to(queue: str) -> Target:
+def to(queue: str) -> RecordedTarget:
     """Through the default exchange."""
-    return Target("", queue, (queue,))
+    return RecordedTarget("", queue, (queue,))
 
 
-class Publisher:
+class RecordedPublisher:
     def __init__(self, connection: RecordedConnection) -> None:
         self._connection = connection
-        self.unconfirmed: dict[int, Message] = {}
+        self.unconfirmed: dict[int, MessageId] = {}
         """By publish sequence number, rising."""
         self._numbers = count(1)
         self._sequences: count[int] | None = None
@@ -182,7 +182,9 @@ class Publisher:
         await self._connection.call(Confirm.Select())
         self._sequences = count(1)
 
-    def publish(self, targets: Iterable[Target], size: int = 0, *, persistent: bool = True) -> None:
+    def publish(
+        self, targets: Iterable[RecordedTarget], size: int = 0, *, persistent: bool = True
+    ) -> None:
         """Publish one message of at least so many bytes to each target, in one write."""
         events, frames = self.compose(targets, size, persistent=persistent)
         for event in events:
@@ -192,12 +194,12 @@ class Publisher:
         self._connection.write(frames)
 
     def compose(
-        self, targets: Iterable[Target], size: int, *, persistent: bool
+        self, targets: Iterable[RecordedTarget], size: int, *, persistent: bool
     ) -> tuple[list[Published], bytes]:
         """Return what there is to write down when the messages are sent, and their frames."""
         events, frames = [], []
         for target in targets:
-            message = Message(self._connection.name, next(self._numbers))
+            message = MessageId(self._connection.name, next(self._numbers))
             events.append(Published(message, target.queues, persistent))
             method = make(Basic.Publish, 0, target.exchange, target.key, target.mandatory)
             content = build_content(PROPERTIES[persistent], body_of(message, size))
@@ -219,7 +221,7 @@ class Publisher:
         for message in self._answered(reply):
             self._connection.note(Refused(message))
 
-    def _answered(self, reply: ReceivedMethod) -> list[Message]:
+    def _answered(self, reply: ReceivedMethod) -> list[MessageId]:
         assert isinstance(reply.method, Basic.Ack | Basic.Nack)
         last = reply.method.delivery_tag or 0
         if reply.method.multiple:
@@ -240,20 +242,20 @@ class Publisher:
             self._connection.note(Returned(message))
 
 
-def body_of(message: Message, size: int) -> bytes:
+def body_of(message: MessageId, size: int) -> bytes:
     """Return a body that says which message it is, again and again."""
     word = b"%s %d " % (message.publisher.encode(), message.number)
     return (word * (size // len(word) + 1))[: max(size, len(word))]
 
 
-def message_of(body: bytes) -> Message | None:
+def message_of(body: bytes) -> MessageId | None:
     """Return the message that a body says it is; None for one that is damaged, or of somebody
     else."""
     publisher, _, rest = body.partition(b" ")
     number, _, _ = rest.partition(b" ")
     if not number.isdigit():
         return None
-    message = Message(publisher.decode(errors="replace"), int(number))
+    message = MessageId(publisher.decode(errors="replace"), int(number))
     return message if body == body_of(message, len(body)) else None
 
 
@@ -262,12 +264,12 @@ EMPTY_PAUSE_S = 0.02
 """Between two looks into a queue that is empty."""
 
 
-class Unacked:
+class RecordedUnacked:
     """The consumer tag of a consumer is the name of its queue."""
 
     def __init__(self, connection: RecordedConnection) -> None:
         self._connection = connection
-        self.held: dict[int, tuple[str, Message]] = {}
+        self.held: dict[int, tuple[str, MessageId]] = {}
         """Queue and message, by delivery tag, rising."""
         connection.on(Basic.Deliver, self._on_deliver)
 
@@ -359,8 +361,8 @@ class RecordingClient:
 
     def __init__(self, connection: RecordedConnection) -> None:
         self.connection = connection
-        self.publisher = Publisher(connection)
-        self.unacked = Unacked(connection)
+        self.publisher = RecordedPublisher(connection)
+        self.unacked = RecordedUnacked(connection)
 
     @classmethod
     async def connect(

@@ -29,7 +29,7 @@ from fluffle.broker.torture.definers import (
     look_for_all,
     owned_elsewhere,
 )
-from fluffle.broker.torture.faults import Fault, FaultContext, carry_out, heal, plan
+from fluffle.broker.torture.faults import FaultContext, PlannedFault, carry_out, heal, plan
 from fluffle.broker.torture.history import Event, GraceOver, Locked, Strange, from_line
 from fluffle.broker.torture.online_checker import HistoryWriter, OnlineChecker
 from fluffle.broker.torture.proxy import Proxy
@@ -77,7 +77,7 @@ class RunResult:
     """Result of a run, besides its history."""
 
     order: RunOptions
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[PlannedFault] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What could not be done to the system, or did not come back."""
 

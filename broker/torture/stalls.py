@@ -16,7 +16,7 @@ from fluffle.broker.torture.history import (
     Confirmed,
     Event,
     Fault,
-    Message,
+    MessageId,
     Published,
     Received,
     Refused,
@@ -63,7 +63,7 @@ class QueueStalls:
 
     to_publishers: StallTimer = field(default_factory=StallTimer)
     to_consumers: StallTimer = field(default_factory=StallTimer)
-    waiting: set[Message] = field(default_factory=set)
+    waiting: set[MessageId] = field(default_factory=set)
     """Confirmed, and not received."""
 
 
@@ -82,9 +82,9 @@ class StallChecker:
         self.queues: dict[str, QueueStalls] = {}
         self.overall = StallTimer()
         """No publish was confirmed by any queue."""
-        self._open: dict[Message, tuple[str, ...]] = {}
+        self._open: dict[MessageId, tuple[str, ...]] = {}
         """Neither confirmed nor refused: where they go."""
-        self._early: set[tuple[Message, str]] = set()
+        self._early: set[tuple[MessageId, str]] = set()
         """Of these: received, and from which queue."""
         self._short_lived: set[str] = set()
         """Queues that are not looked at."""

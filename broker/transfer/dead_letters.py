@@ -22,7 +22,7 @@ from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.delayed_queues import is_delayed_queue
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.message import Origin
-from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
+from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
 from fluffle.broker.queues.conversion_buffer import WhenSafe
 from fluffle.broker.queues.dead_letters import DeadLetterIdsFor, DeadMessages, PendingDeadLetter
@@ -69,7 +69,7 @@ class OnDeadLetterOutcome(Protocol):
     """Callback for the outcome of messages of a run, from one up to another."""
 
     def __call__(
-        self, start: int, stop: int, *, is_taken: bool, why: Dropped = Dropped.REFUSED
+        self, start: int, stop: int, *, is_taken: bool, why: DropReason = DropReason.REFUSED
     ) -> None: ...
 
 
@@ -192,7 +192,7 @@ class DeadLetters:
                 continue
             pending.settle()
             if pending.leads_nowhere and kind.drop_event is None:
-                self._note(kind.stuck_event, Dropped.NO_ROUTE, vhost_name, queue)
+                self._note(kind.stuck_event, DropReason.NO_ROUTE, vhost_name, queue)
             if pending.is_refused:
                 self._stranded[dead.hasten] = None
 
@@ -217,8 +217,8 @@ class DeadLetters:
         hasten()
 
     def _let_go(self, pending: PendingDeadLetter, what: str, vhost: str, queue: str) -> None:
-        self._deaths.dropped[Dropped.NO_ROUTE] += 1
-        self._note(what, Dropped.NO_ROUTE, vhost, queue)
+        self._deaths.dropped[DropReason.NO_ROUTE] += 1
+        self._note(what, DropReason.NO_ROUTE, vhost, queue)
         pending.let_go()
 
     def hasten(self) -> None:
@@ -256,7 +256,7 @@ class DeadLetters:
             if pending is None or not pending.tries:
                 message.keep(content)
                 for cycle in message.cycles:
-                    self._drop(Dropped.CYCLE, vhost.name, ", ".join(cycle), 1)
+                    self._drop(DropReason.CYCLE, vhost.name, ", ".join(cycle), 1)
             messages.append((message.sent_as(pending, vhost.predecessors), content))
         for (way, _priority), run in groupby(
             messages, key=lambda pair: (pair[0].way, priority_of(pair[1]))
@@ -284,7 +284,7 @@ class DeadLetters:
                 on_outcome = partial(self._on_outcome, group.vhost, target.name)
                 is_shut = self._is_stuck(group.vhost, target)
             if is_shut:
-                on_outcome(0, len(messages), is_taken=False, why=Dropped.NO_ROOM)
+                on_outcome(0, len(messages), is_taken=False, why=DropReason.NO_ROOM)
                 continue
             put: EnqueueFunction = target.enqueue
             if (parcels or group.counts is not NEW) and isinstance(target, AcceptsDeadLetters):
@@ -317,7 +317,7 @@ class DeadLetters:
         stop: int,
         *,
         is_taken: bool,
-        why: Dropped = Dropped.REFUSED,
+        why: DropReason = DropReason.REFUSED,
     ) -> None:
         """Handle an outcome as `_on_outcome`, for messages that are kept and tried again."""
         kind = group.kind
@@ -334,7 +334,7 @@ class DeadLetters:
         stop: int,
         *,
         is_taken: bool,
-        why: Dropped = Dropped.REFUSED,
+        why: DropReason = DropReason.REFUSED,
     ) -> None:
         """Handle the outcome of some of the messages that a queue was given."""
         if not is_taken:
@@ -352,7 +352,7 @@ class DeadLetters:
         self._full[key] = since_ms, now_ms
         return now_ms - since_ms > PATIENCE_MS
 
-    def _drop(self, why: Dropped, vhost: str, queues: str, count: int) -> None:
+    def _drop(self, why: DropReason, vhost: str, queues: str, count: int) -> None:
         """Count messages that are dropped; logged now and then for a queue, or for a cycle of
         queues."""
         self._deaths.dropped[why] += count

@@ -156,7 +156,7 @@ class MoveGetter:
         and may be moved again."""
 
 
-class HeldMessage(NamedTuple):
+class MovedMessage(NamedTuple):
     """A message in hands."""
 
     delivery_batch: DeliveryBatch
@@ -196,7 +196,7 @@ class Mover:
         self._began_ms = self._last_ms = runtime.clock.now_ms()
         self._requested = 0
         """Gets that have no answer yet."""
-        self._arrived: list[HeldMessage] = []
+        self._arrived: list[MovedMessage] = []
         """Messages for which the selection was not checked yet."""
         self._unconfirmed: dict[DeliveryBatch, int] = {}
         """Published, and not known to be safe; with their sizes."""
@@ -280,7 +280,7 @@ class Mover:
         self._mean_bytes = (
             (self._mean_bytes + len(content)) // 2 if self._mean_bytes else len(content)
         )
-        self._arrived.append(HeldMessage(delivery_batch, delivery_batch.origins[0], content))
+        self._arrived.append(MovedMessage(delivery_batch, delivery_batch.origins[0], content))
 
     def _not_got(self, error: BrokerError) -> None:
         self._requested -= 1
@@ -370,7 +370,7 @@ class Mover:
             else:
                 self._publish(taken, raw)
 
-    def _publish(self, taken: HeldMessage, raw: bytes) -> None:
+    def _publish(self, taken: MovedMessage, raw: bytes) -> None:
         delivery_batch, origin, content = taken
         if not self._unconfirmed:
             self._last_ms = self._runtime.clock.now_ms()

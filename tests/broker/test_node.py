@@ -30,7 +30,7 @@ from fluffle.protocol.spec import PROTOCOL_HEADER
 from fluffle.protocol.wire import to_table
 from fluffle.storage.disk import CommitResult as Committed
 from fluffle.storage.disk import WriteTransaction
-from fluffle.storage.environment import Environment
+from fluffle.storage.environment import LmdbEnvironment
 from fluffle.storage.errors import StorageError
 from tests.broker.durability.definitions.test_image_restart_model import Sink
 from tests.broker.routing.topologies import to_queue
@@ -267,14 +267,14 @@ class FailingDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error: StorageError | None = None
-        commit = Environment.commit
+        commit = LmdbEnvironment.commit
 
-        def commit_or_fail(environment: Environment, work: WriteTransaction) -> Committed:
+        def commit_or_fail(environment: LmdbEnvironment, work: WriteTransaction) -> Committed:
             if self.error is not None:
                 raise self.error
             return commit(environment, work)
 
-        monkeypatch.setattr(Environment, "commit", commit_or_fail)
+        monkeypatch.setattr(LmdbEnvironment, "commit", commit_or_fail)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from random import Random
 from typing import TypeAlias
 
 from fluffle.broker.amqp_client import ConnectionEnded
-from fluffle.broker.cli.client import Unreachable
+from fluffle.broker.cli.client import NodeUnreachable
 from fluffle.broker.torture.checker import Breach, Findings
 from fluffle.broker.torture.history import Event, RunEnded, Strange
 from fluffle.broker.torture.online_checker import OnlineChecker
@@ -98,7 +98,7 @@ class Driver:
             self._judge.finish()
             for left in what_is_left(self._daemon.data_dir):
                 report.add(Breach.UNEXPECTED, left)
-        except (ConnectionEnded, Unreachable, OSError, RuntimeError) as error:
+        except (ConnectionEnded, NodeUnreachable, OSError, RuntimeError) as error:
             report.add(Breach.UNEXPECTED, f"the node does not serve: {error!r}")
         finally:
             with suppress(RuntimeError):  # it is not running, which is as it should be
@@ -166,7 +166,7 @@ class Driver:
         """A client's task: it works until the node goes, and must not end before."""
         try:
             await play(Random(f"{self.outcome.seed} {self._run} {name}"))
-        except (ConnectionEnded, Unreachable, OSError) as error:
+        except (ConnectionEnded, NodeUnreachable, OSError) as error:
             if not is_over.is_set():
                 self._history.append(Strange(f"{name} ended before the node: {error!r}"))
         except Exception as error:  # noqa: BLE001  the others go on, and the history is read

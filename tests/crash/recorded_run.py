@@ -22,7 +22,7 @@ from fluffle.broker.torture.history import (
     Event,
     Note,
 )
-from fluffle.broker.torture.recording_client import RecordingClient, Target
+from fluffle.broker.torture.recording_client import RecordedTarget, RecordingClient
 from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.methods import Exchange, Method, Queue, make, pamqp_table
 from fluffle.protocol.spec import FRAME_METHOD
@@ -33,9 +33,13 @@ from tests.support.powercut import Noted, read_traces, recording_environment
 
 QUEUES = ("first", "second", "churn")
 FAN, TOPIC = "fan", "topic"
-TO_FAN = Target(FAN, "", ("first", "second"))
-TO_CHURN = Target(TOPIC, "churn.key", ("churn",))
-TARGETS = (TO_FAN, Target("", "first", ("first",)), Target("", "second", ("second",)))
+TO_FAN = RecordedTarget(FAN, "", ("first", "second"))
+TO_CHURN = RecordedTarget(TOPIC, "churn.key", ("churn",))
+TARGETS = (
+    TO_FAN,
+    RecordedTarget("", "first", ("first",)),
+    RecordedTarget("", "second", ("second",)),
+)
 SIZES = (0, 0, 200, 3_000, 100_000)
 
 BINDINGS = {f"binding {FAN} first", f"binding {FAN} second", f"binding {TOPIC} churn"}

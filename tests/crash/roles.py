@@ -36,7 +36,7 @@ from fluffle.broker.torture.history import (
     DeclareAsked,
     Declared,
 )
-from fluffle.broker.torture.recording_client import RecordingClient, Role, Target, to
+from fluffle.broker.torture.recording_client import RecordedTarget, RecordingClient, Role, to
 from fluffle.protocol.methods import Exchange, Queue, make, pamqp_table
 from fluffle.protocol.wire import to_table
 from tests.crash.transactions import Transactions
@@ -50,7 +50,7 @@ Q_STEADY, Q_BUSY, Q_LARGE = QUORUM = ("q.steady", "q.busy", "q.large")
 CHURNS = (CHURN, "q.churn")
 DURABLE = (STEADY, BUSY, MIXED, LARGE, DEEP, LEAKY, *FANNED, *QUORUM)
 
-TO_FAN = Target(FAN, "", (*FANNED, TRANSIENT))
+TO_FAN = RecordedTarget(FAN, "", (*FANNED, TRANSIENT))
 DEEP_BYTES = 8 * 1024
 DEEP_MESSAGES = 2_000
 """16 MiB: a queue keeps about ten segments of one MiB in memory."""
@@ -153,7 +153,7 @@ def transactional(queue: str) -> Role:
 
 async def churned(queue: str, client: RecordingClient, random: Random) -> None:
     """Declares, binds, fills, reads, purges and deletes a queue that nobody else uses."""
-    churned_through = Target(TOPIC, f"{queue}.key", (queue,))
+    churned_through = RecordedTarget(TOPIC, f"{queue}.key", (queue,))
     gone_through = churned_through._replace(queues=())
     if not await client.is_there(queue):
         await declare_queue(client, queue)

@@ -11,13 +11,13 @@ import pytest
 from fluffle.broker.amqp_client import ConnectionEnded
 from fluffle.broker.torture.history import Confirmed, Event, RunEnded
 from fluffle.broker.torture.online_checker import OnlineChecker
-from fluffle.broker.torture.recording_client import RecordingClient, Target
+from fluffle.broker.torture.recording_client import RecordedTarget, RecordingClient
 from fluffle.broker.torture.system import NodeAddress
 from fluffle.protocol.methods import Queue, make
 from tests.support.daemon import Daemon
 from tests.support.powercut import preloaded
 
-TO_Q = Target("", "q", ("q",))
+TO_Q = RecordedTarget("", "q", ("q",))
 FAILURES = {
     "sync": ("sync", errno.EIO),
     "write": ("write", errno.EIO),

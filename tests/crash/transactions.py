@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fluffle.broker.torture.history import Confirmed, Published
-from fluffle.broker.torture.recording_client import RecordingClient, Target
+from fluffle.broker.torture.recording_client import RecordedTarget, RecordingClient
 from fluffle.protocol.methods import Basic, Tx, make
 
 
@@ -19,7 +19,7 @@ class Transactions:
     async def select(self) -> None:
         await self._witness.connection.call(Tx.Select())
 
-    def publish(self, targets: Iterable[Target], size: int) -> None:
+    def publish(self, targets: Iterable[RecordedTarget], size: int) -> None:
         events, frames = self._witness.publisher.compose(targets, size, persistent=True)
         self._published += events
         self._witness.connection.write(frames)

@@ -20,7 +20,7 @@ from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.links.chunks import HEARTBEAT_CHUNK, ChunkDecoder, OutgoingFrame
-from fluffle.broker.cluster.links.handshake import Credentials, Handshake
+from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, LinkRefused, PeerBoots
 from fluffle.broker.cluster.ports import FrameKind, joined
 from fluffle.broker.cluster.queue_sessions import messages as m
@@ -43,13 +43,13 @@ from fluffle.broker.durability.journals.local_journal import decode_messages, en
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import NO_FACTS, Change, CountLimit, Fact, Kind
 from fluffle.broker.metadata.metadata import LocalMetadata
-from fluffle.broker.metadata.state import Proposal, State
+from fluffle.broker.metadata.state import MetadataState, Proposal
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.entry_codec import decode as decode_entry
 from fluffle.broker.queues.quorum.entry_codec import encode as encode_entry
 from fluffle.broker.queues.quorum.entry_codec import read_messages
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.jms_topic import selector_matcher
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -244,7 +244,7 @@ def changes(data: bytes) -> None:
 
 def change_seeds() -> list[bytes]:
     """A proposal with something of everything, and the state it leads to."""
-    state = State()
+    state = MetadataState()
     vhost = Fact(Kind.VHOST, ("v",), VhostSettings())
     user = Fact(Kind.PERMISSION, ("u", "v"), Permission(".*", "", ""))
     room = (CountLimit(Kind.QUEUE, "v", 3),)
@@ -285,7 +285,7 @@ def entry(data: bytes) -> None:
         again = decode_entry(encode_entry(batch, batch.version))
         assert (again.facts, again.stamp_ms) == (batch.facts, batch.stamp_ms)
         read_messages(data)
-        Image().apply(1, data)
+        QueueImage().apply(1, data)
     except InvalidEntry:
         return
 
@@ -293,10 +293,10 @@ def entry(data: bytes) -> None:
 def image(data: bytes) -> None:
     """A snapshot of a quorum queue is restored or refused; one of that says the same."""
     try:
-        restored = Image.restored(data)
+        restored = QueueImage.restored(data)
     except InvalidEntry:
         return
-    assert Image.restored(restored.snapshot()[1]).digest() == restored.digest()
+    assert QueueImage.restored(restored.snapshot()[1]).digest() == restored.digest()
 
 
 def stream(data: bytes) -> None:
@@ -309,7 +309,7 @@ def stream(data: bytes) -> None:
 
 
 def stream_seeds() -> list[bytes]:
-    boots, origins = (m.Boot(1, 2), m.Boot(3, 4)), [Origin("x", "key")] * 2
+    boots, origins = (m.SessionBoot(1, 2), m.SessionBoot(3, 4)), [Origin("x", "key")] * 2
     tokens = [m.Token(2, 0, range(1, 9, 2))]
     delivers = [m.Deliver(2, 0, 0, False, [range(1, 3)], origins, [b"a", b""])]
     asked: list[m.FromClient] = [
@@ -319,7 +319,7 @@ def stream_seeds() -> list[bytes]:
     ]
     told: list[m.FromLeader] = [
         m.SessionRecord(3, [2], [(4, 1)], tokens),
-        m.Done(1, 2),
+        m.DoneReply(1, 2),
         m.GetAnswer(9, 4, 1, delivers),
     ]
     return [
@@ -368,11 +368,11 @@ def link_pieces(data: bytes) -> None:
     assert cut_up.fault == whole.fault
 
 
-def stranger_at(name: str, node: str | None) -> Handshake:
+def stranger_at(name: str, node: str | None) -> LinkHandshake:
     """One end of a handshake, without anybody at the other."""
     us = Identity("rabbits", name, Boot(1, bytes(16)))
-    credentials = Credentials(us, b"secret", PeerBoots(), {"a", "b"}, Boots.since(us.boot))
-    return Handshake(credentials, node, challenge=name.encode() * 32)
+    credentials = LinkCredentials(us, b"secret", PeerBoots(), {"a", "b"}, Boots.since(us.boot))
+    return LinkHandshake(credentials, node, challenge=name.encode() * 32)
 
 
 def pieces_seed() -> bytes:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from random import Random
 
-from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, majority_of
+from fluffle.raft.config import AddLearner, Configuration, Member, Promote, Remove, majority_of
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import Entry
 from fluffle.raft.messages import AppendAccepted, VoteRequest, VoteResponse
@@ -90,7 +90,7 @@ class ReferenceLog:
         if not any(self.is_held(config, held) for config in configs):
             raise Broken(f"entry {entry.index} was committed with only {sorted(held)} having it")
 
-    def is_held(self, config: Config, held: set[str]) -> bool:
+    def is_held(self, config: Configuration, held: set[str]) -> bool:
         """By the configuration of the entry, or one behind it, active when it was counted."""
         count = sum(voter.node in held for voter in config.voters)
         return count >= majority_of(len(config.voters))
@@ -231,7 +231,7 @@ class Chaos:
         """A node that never had its founding group on disk founds it again."""
         host.start()
         if GROUP not in host.raft and host.name in self.founders and host.name not in self.left:
-            host.do(partial(host.raft.create, GROUP, 1, Config.initial(self.founders)))
+            host.do(partial(host.raft.create, GROUP, 1, Configuration.initial(self.founders)))
 
     def partition(self) -> None:
         names = list(self.nodes)
@@ -344,7 +344,7 @@ class Chaos:
                 host.do(partial(host.raft.delete, GROUP))
                 self.left.add(host.name)
             if GROUP not in host.raft:
-                host.do(partial(host.raft.create, GROUP, member.incarnation, Config()))
+                host.do(partial(host.raft.create, GROUP, member.incarnation, Configuration()))
 
     # The end
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from random import Random
 
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.group import Group, Status
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import DATA, GroupId
@@ -159,7 +159,7 @@ class Cluster:
                     host.do(partial(host.raft.link_up, other.name))
 
     def create(self, names: str = "abc", group: GroupId = GROUP) -> None:
-        config = Config.initial(names)
+        config = Configuration.initial(names)
         for name in names:
             host = self.hosts[name]
             host.do(partial(host.raft.create, group, 1, config))

@@ -50,7 +50,7 @@ from functools import partial
 from typing import Any
 
 from fluffle.raft import messages
-from fluffle.raft.config import AddLearner, Change, Config, Promote, Remove
+from fluffle.raft.config import AddLearner, Change, Configuration, Promote, Remove
 from fluffle.raft.leader import ProposalRefused, RefusalReason
 from fluffle.raft.messages import Ping
 from fluffle.raft.output import Output, Role
@@ -292,7 +292,7 @@ class Scenario:
         host = self.host(name)
         if GROUP in host.raft:
             host.do(lambda: host.raft.delete(GROUP))
-        host.do(lambda: host.raft.create(GROUP, number(incarnation), Config()))
+        host.do(lambda: host.raft.create(GROUP, number(incarnation), Configuration()))
 
     def on_delete(self, name: str) -> None:
         self.host(name).do(lambda: self.host(name).raft.delete(GROUP))

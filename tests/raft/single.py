@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TypeVar
 
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.group import Group, Status
 from fluffle.raft.log import DATA, Entry, HardState, SnapshotMeta
 from fluffle.raft.log_store import RecoveredGroup, Write
@@ -42,14 +42,14 @@ class Single:
         *,
         log: tuple[int, ...] = (),
         hard: HardState | None = None,
-        config: Config | None = None,
+        config: Configuration | None = None,
         tuning: Tuning | None = None,
     ) -> None:
         """`log`: the term of each entry that is on its disk."""
         self.nodes = nodes
         self.now_ms = 1_000
         self.raft = MultiRaft("a", 1, tuning or Tuning(), Random(7))
-        config = config or Config.initial(nodes)
+        config = config or Configuration.initial(nodes)
         snapshot = SnapshotMeta(0, 0, config, Ranges(), 0, 0)
         hard = hard or HardState(log[-1] if log else 0, None)
         found = RecoveredGroup(GROUP, 1, hard, snapshot, last_index=len(log))

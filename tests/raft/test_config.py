@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from fluffle.raft.config import (
     AddLearner,
     Change,
-    Config,
     ConfigHistory,
+    Configuration,
     InvalidChange,
     Member,
     Promote,
@@ -19,12 +19,12 @@ from fluffle.raft.config import (
     with_change,
 )
 
-THREE = Config.initial(["c", "a", "b"])
+THREE = Configuration.initial(["c", "a", "b"])
 
 
 def test_a_new_group_is_the_same_on_all_its_nodes() -> None:
-    assert Config((Member("a", 1), Member("b", 1), Member("c", 1)), (), 1) == THREE
-    assert Config.initial(["b", "c", "a"]) == THREE
+    assert Configuration((Member("a", 1), Member("b", 1), Member("c", 1)), (), 1) == THREE
+    assert Configuration.initial(["b", "c", "a"]) == THREE
 
 
 def test_a_node_joins_as_learner_and_is_promoted() -> None:
@@ -66,18 +66,18 @@ def test_senseless_changes_are_refused(change: Change, why: str) -> None:
 
 def test_the_last_voter_stays() -> None:
     with pytest.raises(InvalidChange, match="a is the last voter"):
-        with_change(with_change(Config.initial(["a"]), AddLearner("b")), Remove("a"))
+        with_change(with_change(Configuration.initial(["a"]), AddLearner("b")), Remove("a"))
 
 
 def test_a_configuration_survives_encoding() -> None:
     config = with_change(THREE, AddLearner("d"))
-    assert Config.decode(config.encode()) == config
-    assert Config.decode(Config().encode()) == Config()
+    assert Configuration.decode(config.encode()) == config
+    assert Configuration.decode(Configuration().encode()) == Configuration()
 
 
 def test_majorities_of_neighbouring_configurations_meet() -> None:
     """Thesis §4.1: that is what one member at a time is for."""
-    config = Config.initial(["a"])
+    config = Configuration.initial(["a"])
     steps: list[Change] = [
         *[change for node in "bcde" for change in (AddLearner(node), Promote(node))],
         *[Remove(node) for node in "abcd"],
@@ -90,7 +90,7 @@ def test_majorities_of_neighbouring_configurations_meet() -> None:
         config = after
 
 
-ONE, TWO = Config.initial("a"), Config.initial("ab")
+ONE, TWO = Configuration.initial("a"), Configuration.initial("ab")
 
 
 def history() -> ConfigHistory:

@@ -3,7 +3,7 @@
 from collections import Counter
 from functools import partial
 
-from fluffle.raft.config import Config, Member, Remove
+from fluffle.raft.config import Configuration, Member, Remove
 from fluffle.raft.messages import Ping, PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
 from fluffle.raft.output import Output, Readable, Role
 from tests.raft.cluster import GROUP, Cluster, Host
@@ -68,7 +68,7 @@ def founded(names: str = "abc", first: str = "a") -> Cluster:
 
 
 def hear_of_it(cluster: Cluster, names: str, first: str = "a") -> None:
-    config = Config.initial("abc")
+    config = Configuration.initial("abc")
     for name in names:
         host = cluster[name]
         host.do(partial(host.raft.create, GROUP, 1, config, first))

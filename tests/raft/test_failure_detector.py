@@ -13,7 +13,7 @@ from fluffle.raft.failure_detector import (
     SuspicionTimeout,
 )
 from fluffle.raft.messages import Ping
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import LivenessVerdict
 from fluffle.raft.tuning import Tuning
 from tests.suite.seeds import seeds
 
@@ -28,7 +28,7 @@ class Pair:
         self.sides = {"a": FailureDetector(1, TUNING), "b": FailureDetector(1, TUNING)}
         self.lost: set[str] = set()
         """Senders whose pings do not arrive."""
-        self.said: list[tuple[str, Verdict]] = []
+        self.said: list[tuple[str, LivenessVerdict]] = []
         self.pings = 0
         self.paused = ""
         for side in self.sides.values():
@@ -117,7 +117,7 @@ def test_an_echo_that_two_busy_nodes_delay_is_no_suspicion() -> None:
         a.tick(10_000 + 400 * turn)
         a.on_ping("b", Ping(1, 1 + turn, 1, max(1, turn - 2), False))
         a.suspect()
-    assert a.verdicts == [Verdict("b", is_alive=True, boot=1)]
+    assert a.verdicts == [LivenessVerdict("b", is_alive=True, boot=1)]
 
 
 def test_who_pings_and_hears_nothing_is_suspected_in_the_end() -> None:
@@ -129,11 +129,11 @@ def test_who_pings_and_hears_nothing_is_suspected_in_the_end() -> None:
         a.tick(at_ms)
         a.on_ping("b", Ping(1, at_ms, 1, 1, False))
         a.suspect()
-    assert a.verdicts == [Verdict("b", is_alive=True, boot=1)]
+    assert a.verdicts == [LivenessVerdict("b", is_alive=True, boot=1)]
     a.tick(10_000 + TUNING.deaf_after_ms)
     a.on_ping("b", Ping(1, 20_000, 1, 1, False))
     a.suspect()
-    assert a.verdicts[1:] == [Verdict("b", is_alive=False, boot=1)]
+    assert a.verdicts[1:] == [LivenessVerdict("b", is_alive=False, boot=1)]
 
 
 def test_a_lost_link_is_a_suspicion_at_once_and_a_new_one_ends_it() -> None:
@@ -156,7 +156,7 @@ def test_an_echo_from_the_link_before_proves_nothing() -> None:
     a.on_ping("b", Ping(1, 1, 1, 1, False))
     assert a.verdicts == []
     a.on_ping("b", Ping(1, 2, 1, 2, False))
-    assert a.verdicts == [Verdict("b", is_alive=True, boot=1)]
+    assert a.verdicts == [LivenessVerdict("b", is_alive=True, boot=1)]
 
 
 def test_an_echo_of_our_former_life_proves_nothing() -> None:
@@ -187,7 +187,7 @@ def test_turns_that_come_in_time_are() -> None:
     for turn in range(1, 6):
         a.tick(10_000 + turn * TUNING.ping_interval_ms)
         a.suspect()
-    assert a.verdicts[1:] == [Verdict("b", is_alive=False, boot=1)]
+    assert a.verdicts[1:] == [LivenessVerdict("b", is_alive=False, boot=1)]
 
 
 def test_a_new_life_is_a_suspicion_of_the_old_one() -> None:
@@ -256,12 +256,12 @@ def test_who_was_removed_is_another_when_one_comes_under_its_name() -> None:
     pair.sides["b"].tick(pair.now_ms)
     a.link_down("b")
     pair.link()
-    assert ("a", Verdict("b", True, 1)) not in pair.said
+    assert ("a", LivenessVerdict("b", True, 1)) not in pair.said
     a.link_down("b")
     a.forget("b")
     assert a.verdicts == []
     pair.link()
-    assert ("a", Verdict("b", True, 1)) in pair.said
+    assert ("a", LivenessVerdict("b", True, 1)) in pair.said
 
 
 def test_who_is_removed_while_it_is_alive_is_so_no_more() -> None:
@@ -269,9 +269,9 @@ def test_who_is_removed_while_it_is_alive_is_so_no_more() -> None:
     pair.link()
     a = pair.sides["a"]
     a.forget("b")
-    assert a.verdicts == [Verdict("b", False, 1)]
+    assert a.verdicts == [LivenessVerdict("b", False, 1)]
     a.forget("b")
-    assert a.verdicts == [Verdict("b", False, 1)]
+    assert a.verdicts == [LivenessVerdict("b", False, 1)]
 
 
 @pytest.mark.parametrize("late_ms", [1, 40, 51, 500])

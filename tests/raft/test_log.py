@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.log import DATA, Entry, Log, SnapshotMeta, size_of
 from fluffle.raft.ranges import Ranges
 from tests.suite.seeds import machine_settings
 
 
 def meta(index: int, term: int) -> SnapshotMeta:
-    return SnapshotMeta(index, term, Config(), Ranges(), 0, 0)
+    return SnapshotMeta(index, term, Configuration(), Ranges(), 0, 0)
 
 
 def entries(first: int, *terms: int) -> list[Entry]:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fluffle.raft import multiraft
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.group_turn import end_turn
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import GroupId
@@ -289,7 +289,7 @@ def test_a_group_that_is_not_here_is_not_invented() -> None:
 def test_messages_for_another_incarnation_are_not_heard() -> None:
     cluster = Cluster()
     a = cluster["a"]
-    a.do(lambda: a.raft.create(GROUP, 3, Config()))
+    a.do(lambda: a.raft.create(GROUP, 3, Configuration()))
     later, former = PreVoteRequest(GROUP, 1, 1, 4, 0, 0), PreVoteRequest(GROUP, 1, 1, 2, 0, 0)
     (absent,) = a.do(lambda: a.raft.receive("b", [later])).absent
     assert absent == AbsentMember("b", GROUP, 4)
@@ -301,7 +301,7 @@ def test_a_member_that_is_there_meanwhile_is_not_denied() -> None:
     cluster = Cluster()
     a = cluster["a"]
     absent = AbsentMember("b", GROUP, 3)
-    a.do(lambda: a.raft.create(GROUP, 3, Config()))
+    a.do(lambda: a.raft.create(GROUP, 3, Configuration()))
     assert "b" not in a.do(lambda: a.raft.deny(absent)).messages
     absent = AbsentMember("b", GROUP, 4)
     assert a.do(lambda: a.raft.deny(absent)).messages["b"] == [GroupUnknown(GROUP, 4)]
@@ -326,7 +326,7 @@ def test_a_former_member_is_dropped_in_front_of_the_new_one() -> None:
 
     def come_again() -> None:
         a.raft.delete(GROUP)
-        a.raft.create(GROUP, 9, Config())
+        a.raft.create(GROUP, 9, Configuration())
 
     output = a.do(come_again)
     assert output.persist is not None
@@ -352,7 +352,7 @@ def test_entries_of_a_former_member_are_not_for_the_image_of_the_new_one() -> No
     found = b.disk.read(GROUP, read.first, read.stop, read.bytes_max)
     b.group().entries_read(read.number, found)
     b.raft.delete(GROUP)
-    b.raft.create(GROUP, 2, Config())
+    b.raft.create(GROUP, 2, Configuration())
     output = b.raft.output()
     assert [restore.snapshot.index for restore in output.restores] == [0]
     assert not output.applies
@@ -363,7 +363,7 @@ def test_what_was_never_written_needs_no_drop() -> None:
     a = cluster["a"]
 
     def come_and_go() -> None:
-        a.raft.create(5, 1, Config())
+        a.raft.create(5, 1, Configuration())
         a.raft.delete(5)
 
     assert a.do(come_and_go).persist is None

@@ -5,7 +5,7 @@ What it repeats from the paper is in `test_paper.py`.
 
 import pytest
 
-from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove, with_change
+from fluffle.raft.config import AddLearner, Configuration, Member, Promote, Remove, with_change
 from fluffle.raft.leader import ProposalRefused, RefusalReason
 from fluffle.raft.log import CONFIG, Entry
 from fluffle.raft.messages import (
@@ -77,16 +77,16 @@ def test_an_old_order_to_stand_is_not_obeyed() -> None:
 def test_a_configuration_is_active_as_soon_as_it_is_in_the_log() -> None:
     """§4.1: "as soon as it is added to its log"; and "must be prepared to fall back"."""
     node = Single("abc")
-    config = with_change(Config.initial("abc"), AddLearner("d"))
+    config = with_change(Configuration.initial("abc"), AddLearner("d"))
     node.follow("b", 1, Entry(1, 1, CONFIG, config.encode()))
     assert node.status.config == config
     node.follow("c", 2, entry(1, 2))
-    assert node.status.config == Config.initial("abc")
+    assert node.status.config == Configuration.initial("abc")
 
 
 def test_no_change_before_the_one_before_is_committed() -> None:
     """§4.1; and not before an entry of the leader's own term is (Ongaro's correction of 2015)."""
-    node = Single("abcd", config=Config.initial("abc"))
+    node = Single("abcd", config=Configuration.initial("abc"))
     node.lead()
     with pytest.raises(ProposalRefused) as refused:
         node.group.change(AddLearner("d"))
@@ -146,7 +146,7 @@ def test_who_has_come_back_is_asked_whether_it_follows_before_a_change_rests_on_
 
 def test_a_learner_is_promoted_once_it_has_caught_up() -> None:
     """§4.2.1: "the leader should ... not promote it before it is caught up"."""
-    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Configuration.initial("abc"), AddLearner("d")))
     node.lead()
     node.accept("b", 1)
     with pytest.raises(ProposalRefused) as refused:
@@ -158,7 +158,7 @@ def test_a_learner_is_promoted_once_it_has_caught_up() -> None:
 
 def test_a_learner_that_has_everything_is_asked_for_that_if_its_link_was_lost() -> None:
     """Nothing is sent to it any more, so nothing else would show again that it has caught up."""
-    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Configuration.initial("abc"), AddLearner("d")))
     node.lead()
     node.accept("b", 1)
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
@@ -175,7 +175,7 @@ def test_a_learner_that_has_everything_is_asked_for_that_if_its_link_was_lost() 
 
 
 def test_a_learner_that_has_fallen_behind_again_is_not_promoted() -> None:
-    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Configuration.initial("abc"), AddLearner("d")))
     node.lead()
     node.accept("b", 1)
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
@@ -193,7 +193,7 @@ def test_a_learner_that_has_fallen_behind_again_is_not_promoted() -> None:
 
 
 def test_a_learner_is_not_counted() -> None:
-    node = Single("abcd", config=with_change(Config.initial("abc"), AddLearner("d")))
+    node = Single("abcd", config=with_change(Configuration.initial("abc"), AddLearner("d")))
     node.lead()
     node.receive("d", AppendAccepted(GROUP, node.status.term, 2, 1, 1, 1, 1, 9))
     assert node.status.commit == 0
@@ -217,7 +217,7 @@ def test_a_leader_that_leaves_does_not_count_itself() -> None:
 def test_a_vote_is_given_to_a_candidate_that_is_no_member() -> None:
     """§4.1: "servers grant votes to candidates regardless of whether the candidate is part of the
     server's latest configuration"."""
-    node = Single("abcd", config=Config.initial("abc"))
+    node = Single("abcd", config=Configuration.initial("abc"))
     node.receive("d", vote_request(2, last=(1, 1)))
     node.sync()
     assert [answer.is_granted for answer in node.sent(VoteResponse)] == [True]
@@ -250,7 +250,7 @@ def test_a_leader_without_a_majority_steps_down() -> None:
 
 
 def test_a_leader_of_learners_alone_steps_down() -> None:
-    node = Single("abcde", config=with_change(Config.initial("abcd"), AddLearner("e")))
+    node = Single("abcde", config=with_change(Configuration.initial("abcd"), AddLearner("e")))
     node.lead()
     for peer in "bc":
         node.raft.link_down(peer)

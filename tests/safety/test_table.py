@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from fluffle.broker.torture.checker import Breach
-from fluffle.broker.torture.faults import Fault
+from fluffle.broker.torture.faults import PlannedFault
 from fluffle.broker.torture.online_checker import HistoryWriter
 from fluffle.broker.torture.run import RunOptions, RunResult, lines
 from tests.safety.table import TITLES, simulation_row, table, torture_row
@@ -17,8 +17,13 @@ def tortured(*breaches: Breach) -> list[str]:
     history_writer = HistoryWriter(lambda: next(clock))
     for breach in breaches:
         history_writer.checker.report.add(breach, "it was so")
-    faults = [Fault(1.0, "lag", ("a",), 2.0, 1.5), Fault(4.0, "lag", ("b",), 2.0, 1.5)]
-    outcome = RunResult(RunOptions(10.0, 7, ("lag",)), [*faults, Fault(7.0, "kill", ("a",), 1.0)])
+    faults = [
+        PlannedFault(1.0, "lag", ("a",), 2.0, 1.5),
+        PlannedFault(4.0, "lag", ("b",), 2.0, 1.5),
+    ]
+    outcome = RunResult(
+        RunOptions(10.0, 7, ("lag",)), [*faults, PlannedFault(7.0, "kill", ("a",), 1.0)]
+    )
     return [*lines(outcome, history_writer)]
 
 

@@ -15,7 +15,7 @@ from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
-from fluffle.storage.raft_memory import Image
+from fluffle.storage.raft_memory import DiskImage
 from tests.simulation.checks import standard
 from tests.simulation.checks.bounds import Bounds
 from tests.simulation.checks.suspicions import Suspicions
@@ -172,7 +172,7 @@ class Cluster:
         self.network.attach(name, disk.boot)
         if self.vital in lost:
             self.kill(name, is_silent=False)
-            self.lose_disk(name, Image())
+            self.lose_disk(name, DiskImage())
             self.start(name)
 
     def kill(self, name: NodeId, *, is_silent: bool) -> None:
@@ -188,7 +188,7 @@ class Cluster:
         self.watch.ended(name)
         self.network.detach(name, is_silent=is_silent)
 
-    def lose_disk(self, name: NodeId, image: Image) -> None:
+    def lose_disk(self, name: NodeId, image: DiskImage) -> None:
         """While no process runs: what is on the disk from now on is older, or nothing.
 
         Each node's boots are known to all, so the node is recognised as not what it was: it begins

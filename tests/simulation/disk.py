@@ -18,7 +18,7 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.storage.file_mark import FileMark
-from fluffle.storage.raft_memory import GroupImage, Image
+from fluffle.storage.raft_memory import DiskImage, GroupImage
 from tests.simulation.virtual_time import MS_US, VirtualTime
 
 
@@ -79,7 +79,7 @@ class Backup(NamedTuple):
 
     boot: int
     """The boot of the process that ran then."""
-    image: Image
+    image: DiskImage
     marks: DiskMarks
 
 
@@ -120,7 +120,7 @@ class SimDisk:
     ) -> None:
         self.name = name
         self.profile = profile
-        self.image = Image()
+        self.image = DiskImage()
         self.marks = DiskMarks()
         self.file = file_made(1)
         """The file that is there, wherever its content is from."""
@@ -199,7 +199,7 @@ class SimDisk:
 
     def begin_anew(self) -> None:
         """With nothing."""
-        self.image, self.marks = Image(), DiskMarks()
+        self.image, self.marks = DiskImage(), DiskMarks()
         self.file = file_made(self.file.inode + 1)
 
     @property

@@ -7,7 +7,7 @@ can hide in it.  Whether something is *right* is for the checkers in `checks/`.
 
 from dataclasses import dataclass, field, replace
 
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.log import CONFIG, Entry, GroupId, HardState, Quarantine
 from fluffle.raft.log_store import Write
 from fluffle.raft.output import Role
@@ -28,14 +28,14 @@ class LogView:
     last: int = 0
     terms: dict[int, int] = field(default_factory=dict)
     """Of the entries above the floor."""
-    configs: list[tuple[int, Config]] = field(default_factory=lambda: [(0, Config())])
+    configs: list[tuple[int, Configuration]] = field(default_factory=lambda: [(0, Configuration())])
     """That of the floor first, then those of entries above it."""
 
     def copy(self) -> "LogView":
         return LogView(self.floor, self.floor_term, self.last, dict(self.terms), list(self.configs))
 
     @property
-    def config(self) -> Config:
+    def config(self) -> Configuration:
         return self.configs[-1][1]
 
     def term_at(self, index: int) -> int | None:
@@ -57,12 +57,12 @@ class LogView:
             self.terms[entry.index] = entry.term
             self.last = entry.index
             if entry.kind == CONFIG:
-                self.configs.append((entry.index, Config.decode(entry.payload)))
+                self.configs.append((entry.index, Configuration.decode(entry.payload)))
         if write.snapshot is not None:
             meta = write.snapshot.meta
             self._raise_floor(meta.index, meta.term, meta.config)
 
-    def _raise_floor(self, index: int, term: int, config: Config) -> None:
+    def _raise_floor(self, index: int, term: int, config: Configuration) -> None:
         for old in range(self.floor + 1, index + 1):
             self.terms.pop(old, None)
         self.floor, self.floor_term = index, term
@@ -106,7 +106,7 @@ class Replica:
     """With everything that was submitted, durable or not."""
     role: Role = Role.FOLLOWER
     term: int = 0
-    config_before: Config = field(default_factory=Config)
+    config_before: Configuration = field(default_factory=Configuration)
     """The active configuration when the turn began."""
     commit: int = 0
     applied: int = 0
@@ -132,7 +132,7 @@ class GroupFacts:
     """The term of each committed entry, by index."""
     commit_terms: list[int] = field(default_factory=lambda: [0])
     """In which term it was committed, by counting or with a later one."""
-    config: Config = field(default_factory=Config)
+    config: Configuration = field(default_factory=Configuration)
     """The committed one."""
     lost: list[Stored] = field(default_factory=list)
     """What was on disks that were lost, or was dropped there by order."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from random import Random
 
 from fluffle.broker.cluster.ports import METADATA_GROUP
-from fluffle.raft.config import Config, NodeId
-from fluffle.storage.raft_memory import Image
+from fluffle.raft.config import Configuration, NodeId
+from fluffle.storage.raft_memory import DiskImage
 from tests.simulation.cluster import Cluster
 from tests.simulation.disk import Backup, KnownProgress
 from tests.simulation.registry import GroupSpec
@@ -370,7 +370,7 @@ def wipe(cluster: Cluster, chance: Random) -> Undo | None:
     if not may_be_hurt(cluster, name):
         return None
     cluster.kill(name, is_silent=True)
-    cluster.lose_disk(name, Image())
+    cluster.lose_disk(name, DiskImage())
     return lambda: cluster.start(name)
 
 
@@ -476,10 +476,10 @@ def are_few_soon(spec: GroupSpec, name: NodeId) -> bool:
     return spec.is_defined and spec.config.member_on(name) is not None and len(staying) < 3
 
 
-def configs_in_use(cluster: Cluster) -> list[Config]:
+def configs_in_use(cluster: Cluster) -> list[Configuration]:
     """Of all groups: what is in any log, on disk or not, and what they begin with."""
     facts = cluster.watch.facts
-    found: list[Config] = []
+    found: list[Configuration] = []
     for spec in cluster.registry.living():
         found += [spec.initial, spec.config] if spec.config_index == 0 else [spec.config]
         for views in (facts.stored, facts.replicas):

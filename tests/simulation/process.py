@@ -25,12 +25,12 @@ from fluffle.broker.cluster.ports import (
     joined,
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import DamagedLog, LogStore
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import ConfigChange, Echo, Output, Role, Verdict
+from fluffle.raft.output import ConfigChange, Echo, LivenessVerdict, Output, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
@@ -108,7 +108,7 @@ class ObservedMultiRaft(MultiRaft):
         self._process = process
 
     def create(
-        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+        self, group: GroupId, incarnation: int, config: Configuration, first: NodeId | None = None
     ) -> None:
         super().create(group, incarnation, config, first)
         if first is not None:
@@ -144,7 +144,7 @@ class GroupServices(Protocol):
     def start(self) -> list[GroupId]:
         """Load what is on disk: as `RaftHost.start`."""
 
-    def join(self, group: GroupId, incarnation: int, config: Config) -> None:
+    def join(self, group: GroupId, incarnation: int, config: Configuration) -> None:
         """The node is to be a member; called from within a turn, as the next."""
 
     def leave(self, group: GroupId) -> None:
@@ -180,7 +180,7 @@ class Toys:
     def start(self) -> list[GroupId]:
         return self._process.host.start()
 
-    def join(self, group: GroupId, incarnation: int, config: Config) -> None:
+    def join(self, group: GroupId, incarnation: int, config: Configuration) -> None:
         """The founders of every second group have agreed on who leads first."""
         voters = config.voters if group % 2 == 0 else ()
         first = voters[group // 2 % len(voters)].node if voters else None
@@ -310,7 +310,7 @@ class HostEnvironment:
         if self._owners is not None:
             self._owners.configured(change)
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         if self._owners is not None:
             self._owners.judged(verdict)
 
@@ -428,7 +428,7 @@ class Process:
         self.multi.group(group).read_index(UNASKED)
 
     def create(
-        self, group: GroupId, incarnation: int, config: Config, first: NodeId | None = None
+        self, group: GroupId, incarnation: int, config: Configuration, first: NodeId | None = None
     ) -> None:
         self.host._create(group, incarnation, config, first)
 

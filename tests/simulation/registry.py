@@ -8,7 +8,7 @@ lost is *burnt*: it must never be made again, but be removed and come back as an
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.log import GroupId
 from fluffle.raft.output import ConfigChange
 from tests.simulation.process import Process
@@ -23,10 +23,10 @@ class GroupSpec:
     """One group."""
 
     group: GroupId
-    initial: Config
+    initial: Configuration
     wanted: set[NodeId]
     """Where it is to be; whoever looks after it makes it so, change by change."""
-    config: Config
+    config: Configuration
     """The latest that is known to be committed."""
     config_index: int = 0
     is_deleted: bool = False
@@ -49,10 +49,10 @@ class Registry:
 
     def create(self, nodes: list[NodeId]) -> GroupSpec:
         group, self._next_group = self._next_group, self._next_group + 1
-        self.found(group, Config.initial(nodes))
+        self.found(group, Configuration.initial(nodes))
         return self.groups[group]
 
-    def found(self, group: GroupId, config: Config, *, is_defined: bool = False) -> None:
+    def found(self, group: GroupId, config: Configuration, *, is_defined: bool = False) -> None:
         """Somebody has given it its id."""
         nodes = {voter.node for voter in config.voters}
         self.groups[group] = GroupSpec(group, config, nodes, config, is_defined=is_defined)
@@ -113,5 +113,5 @@ class Registry:
             return
         if member is None or member in spec.burnt:
             return
-        config = spec.initial if member in spec.initial.voters else Config()
+        config = spec.initial if member in spec.initial.voters else Configuration()
         process.services.join(group, member.incarnation, config)

@@ -23,14 +23,14 @@ from hypothesis.stateful import (
 )
 
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
-from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
+from fluffle.raft.config import AddLearner, Change, Configuration, Member, NodeId, Promote, Remove
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.output import ConfigChange, Output, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
-from fluffle.storage.raft_memory import Image
+from fluffle.storage.raft_memory import DiskImage
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import these
 from tests.simulation import toy
@@ -50,7 +50,7 @@ class ManualDisk:
 
     def __init__(self, name: NodeId, durable: Callable[[NodeId, Persist], None]) -> None:
         self.name = name
-        self.image = Image()
+        self.image = DiskImage()
         self.boot = 0
         self.has_room = self.may_grow = self.takes_entries = True
         self.on_durable: Callable[[int], None] = lambda token: None
@@ -93,7 +93,7 @@ class ManualWorld:
         self.watch = Watch(standard(self.disks))
         self.processes: dict[NodeId, Process] = {}
         self._turns: list[Process] = []
-        self.config_index, self.config = 0, Config.initial(NAMES)
+        self.config_index, self.config = 0, Configuration.initial(NAMES)
         """The latest that is known to be committed."""
         self.watch.configured.append(self._configured)
 
@@ -105,7 +105,7 @@ class ManualWorld:
         self.watch.started(name)
         process.start()
         if GROUP not in process.members and self.config.member_on(name) == Member(name, 1):
-            process.feed(process.create, GROUP, 1, Config.initial(NAMES))
+            process.feed(process.create, GROUP, 1, Configuration.initial(NAMES))
         for other in self.processes.values():
             if other is not process:
                 process.link_changed(other.node, is_up=True)
@@ -119,7 +119,7 @@ class ManualWorld:
             return
         had, member = process.members.get(GROUP), self.config.member_on(name)
         if had is None and member is not None:
-            process.feed(process.create, GROUP, member.incarnation, Config())
+            process.feed(process.create, GROUP, member.incarnation, Configuration())
         is_outdated = member is None or (had is not None and member.incarnation > had)
         if had is not None and is_outdated and not process.leads(GROUP):
             process.feed(process.delete, GROUP)

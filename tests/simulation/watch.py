@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from fluffle.raft.config import Member, NodeId
 from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import Persist, Write
-from fluffle.raft.output import ConfigChange, Output, Readable, Role, RoleChange, Verdict
+from fluffle.raft.output import ConfigChange, LivenessVerdict, Output, Readable, Role, RoleChange
 from fluffle.raft.ranges import Ranges
-from fluffle.storage.raft_memory import GroupImage, Image
+from fluffle.storage.raft_memory import DiskImage, GroupImage
 from tests.simulation.facts import Facts, GroupFacts, Replica, Stored, Violation
 from tests.simulation.process import Process
 
@@ -25,7 +25,7 @@ class Disk(Protocol):
     """What checkers look into."""
 
     @property
-    def image(self) -> Image:
+    def image(self) -> DiskImage:
         """What is durable."""
 
 
@@ -54,7 +54,7 @@ class Watch:
         self.applied: list[Callable[[NodeId, Replica, Entry, int], None]] = []
         """With the digest of the image afterwards; `replica.applied` is still that before."""
         self.configured: list[Callable[[NodeId, ConfigChange], None]] = []
-        self.judged: list[Callable[[Process, Verdict], None]] = []
+        self.judged: list[Callable[[Process, LivenessVerdict], None]] = []
         """Another node is believed to be alive, or not."""
         self.read: list[Callable[[NodeId, Readable], None]] = []
         self.durable: list[Callable[[NodeId, Stored | None, Write], None]] = []

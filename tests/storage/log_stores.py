@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from zlib import crc32
 
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.log_store import (
     DamagedLog,
@@ -34,10 +34,10 @@ from fluffle.storage.layout import (
 )
 from fluffle.storage.log import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.raft_memory import Image, MemoryRaftLog
+from fluffle.storage.raft_memory import DiskImage, MemoryRaftLog
 from tests.storage.support import SMALL, Host
 
-THREE = Config.initial(["a", "b", "c"])
+THREE = Configuration.initial(["a", "b", "c"])
 
 
 class Subject(Protocol):
@@ -65,7 +65,7 @@ class InMemory:
     """The fake."""
 
     def __init__(self) -> None:
-        self.image = Image()
+        self.image = DiskImage()
         self.restart()
 
     def sync(self) -> None:
@@ -176,7 +176,7 @@ def snapshot(index: int, live: Sequence[tuple[int, int]], state: bytes) -> NewSn
     return NewSnapshot(meta(index, live, state), state)
 
 
-def created(group: int, incarnation: int = 1, config: Config = THREE) -> Write:
+def created(group: int, incarnation: int = 1, config: Configuration = THREE) -> Write:
     nothing = SnapshotMeta(0, 0, config, Ranges(), 0, 0)
     return Write(group, created_as=incarnation, install=nothing)
 

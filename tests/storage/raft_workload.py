@@ -23,7 +23,7 @@ from fluffle.storage.environment import open_environment
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.raft_memory import GroupImage, Image, MemoryRaftLog
+from fluffle.storage.raft_memory import DiskImage, GroupImage, MemoryRaftLog
 from fluffle.storage.store import Store, WriterThread
 from tests.storage.log_stores import THREE, created
 from tests.storage.workload import say
@@ -40,7 +40,7 @@ NOTHING: State = {}
 
 def plan(seed: int) -> Iterator[tuple[list[Write], State]]:
     """What each commit writes, with what the store holds after it."""
-    random, image, number = Random(seed), Image(), 0
+    random, image, number = Random(seed), DiskImage(), 0
     while True:
         number += 1
         writes = [write(random, image, group, number) for group in GROUPS if random.random() < 0.6]
@@ -48,7 +48,7 @@ def plan(seed: int) -> Iterator[tuple[list[Write], State]]:
         yield writes, content(MemoryRaftLog(image))
 
 
-def write(random: Random, image: Image, group: int, number: int) -> Write:
+def write(random: Random, image: DiskImage, group: int, number: int) -> Write:
     """What one group writes."""
     if group not in image.groups:
         return created(group, incarnation=number)

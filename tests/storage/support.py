@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.errors import StorageError
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.log import Log, UpkeepTuning
+from fluffle.storage.log import GroupLogs, UpkeepTuning
 from fluffle.storage.store import Batch, Result, Store, commit
 
 SMALL = UpkeepTuning(window_bytes=600, moved_bytes=300, trimmed_keys=2)
@@ -70,7 +70,7 @@ class Host:
         return self.writer
 
     @property
-    def log(self) -> Log:
+    def log(self) -> GroupLogs:
         return self.store.log
 
     def submit(self, batch: Batch, name: str = "") -> None:

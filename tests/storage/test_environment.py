@@ -29,7 +29,7 @@ from fluffle.storage.environment import (
     RESERVE_BYTES,
     STORE_FOLDER,
     UNFINISHED_FOLDER,
-    Environment,
+    LmdbEnvironment,
     LmdbView,
     check_complete,
     open_environment,
@@ -123,7 +123,7 @@ def with_format(directory: Path, value: bytes) -> bytes:
 
 @pytest.mark.parametrize("opener", [open_environment, read_environment])
 def test_a_newer_format_is_refused_untouched(
-    tmp_path: Path, opener: Callable[[Path], Environment]
+    tmp_path: Path, opener: Callable[[Path], LmdbEnvironment]
 ) -> None:
     before = with_format(tmp_path, format_value(FORMAT + 1))
     descriptors = open_descriptors()
@@ -165,7 +165,7 @@ def test_a_damaged_format_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opener", [open_environment, read_environment])
 def test_a_file_of_something_else_is_refused_untouched(
-    tmp_path: Path, opener: Callable[[Path], Environment]
+    tmp_path: Path, opener: Callable[[Path], LmdbEnvironment]
 ) -> None:
     data = tmp_path / STORE_FOLDER / DATA_FILE
     data.parent.mkdir()
@@ -183,7 +183,7 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opener", [open_environment, read_environment])
 def test_a_store_without_its_tables_is_corrupt(
-    tmp_path: Path, opener: Callable[[Path], Environment]
+    tmp_path: Path, opener: Callable[[Path], LmdbEnvironment]
 ) -> None:
     folder = tmp_path / STORE_FOLDER
     folder.mkdir()
@@ -367,7 +367,7 @@ def test_pages_that_cannot_be_read_are_fatal_to_upkeep(
 
 def test_space_is_used_again(tmp_path: Path) -> None:
     """What comes and goes does not make the file grow."""
-    opened: list[Environment] = []
+    opened: list[LmdbEnvironment] = []
 
     def open_disk() -> Disk:
         opened.append(open_environment(tmp_path))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import CONFIG, DATA, NOOP, HardState
 from fluffle.raft.log_store import Write
 from tests.storage.log_stores import (
@@ -28,13 +28,13 @@ def test_nothing_is_there_at_first(log: Writer) -> None:
 
 
 def test_a_group_is_made_with_its_first_configuration(log: Writer) -> None:
-    log.write(created(7, incarnation=3), created(2**64 - 1, config=Config()))
+    log.write(created(7, incarnation=3), created(2**64 - 1, config=Configuration()))
     first, second = log.load().groups
     assert (first.group, first.incarnation, first.hard_state) == (7, 3, HardState(0, None))
     assert (first.snapshot.index, first.snapshot.config) == (0, THREE)
     assert (first.terms, first.last_index, first.configs) == ([], 0, [])
     assert (first.quarantine, first.staged) == (None, None)
-    assert (second.group, second.snapshot.config) == (2**64 - 1, Config())
+    assert (second.group, second.snapshot.config) == (2**64 - 1, Configuration())
 
 
 def test_tokens_are_told_in_order_once_durable_and_not_from_within(log: Writer) -> None:

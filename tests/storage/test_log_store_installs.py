@@ -4,7 +4,7 @@ from zlib import crc32
 
 import pytest
 
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.log_store import StagedSnapshot, Write
 from fluffle.raft.ranges import Ranges
 from fluffle.storage.layout import PART_BYTES
@@ -50,7 +50,7 @@ def test_a_snapshot_is_staged_apart_from_the_log_and_then_installed(log: Writer)
 
 
 def test_a_snapshot_is_staged_and_installed_in_one_write(log: Writer) -> None:
-    log.write(created(1, config=Config()))
+    log.write(created(1, config=Configuration()))
     pieces = [
         staged(SENT, SENT_ENTRIES, 50, STATE[:10]),
         staged(SENT, [], 50, STATE[10:], 10),
@@ -138,7 +138,7 @@ def test_an_install_of_nothing_empties_a_log(log: Writer) -> None:
     log.write(created(1))
     log.write(Write(1, entries=entries(1, 9), snapshot=snapshot(4, [(1, 5)], STATE)))
     log.write(Write(1, staged=[staged(SENT, SENT_ENTRIES, 50, STATE)]))
-    nothing = created(1, config=Config()).install
+    nothing = created(1, config=Configuration()).install
     log.write(Write(1, install=nothing, truncate_from=1))
     recovered = log.recovered(1)
     assert (recovered.snapshot, recovered.last_index) == (nothing, 0)

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import CONFIG, DATA, Entry, HardState, Quarantine, SnapshotMeta
 from fluffle.raft.log_store import (
     NewSnapshot,
@@ -58,7 +58,7 @@ class StagedModel:
 @dataclass
 class GroupModel:
     incarnation: int
-    config: Config = THREE
+    config: Configuration = THREE
     hard_state: HardState = HardState(0, None)  # noqa: RUF009 - a value
     meta: SnapshotMeta = field(default_factory=lambda: SnapshotMeta(0, 0, THREE, Ranges(), 0, 0))
     state: bytes = b""
@@ -248,7 +248,7 @@ class Machine(RuleBasedStateMachine):
     @rule(group=GROUPS)
     def empty(self, group: int) -> None:
         write, model = self.group(group)
-        write.install = SnapshotMeta(0, 0, Config(), Ranges(), 0, 0)
+        write.install = SnapshotMeta(0, 0, Configuration(), Ranges(), 0, 0)
         self.truncate(write, model, 1)
         model.meta, model.state, model.staged = write.install, b"", None
 

@@ -8,7 +8,7 @@ from fluffle.raft.log import HardState
 from fluffle.raft.log_store import Persist, Write
 from fluffle.storage import environment as environments
 from fluffle.storage.disk import MemoryDisk
-from fluffle.storage.environment import RESERVE_BYTES, Environment, open_environment
+from fluffle.storage.environment import RESERVE_BYTES, LmdbEnvironment, open_environment
 from fluffle.storage.errors import DiskFull, StorageError
 from fluffle.storage.heads import HEAD, OWNER
 from fluffle.storage.layout import PART_BYTES, Table, cold_key, raft_key, raft_place
@@ -427,9 +427,9 @@ def test_a_map_of_lmdb_fills_up_and_comes_back(tmp_path: Path) -> None:
 def test_a_map_of_lmdb_that_is_full_ends_the_node_with_what_was_told_intact(
     tmp_path: Path,
 ) -> None:
-    opened: list[Environment] = []
+    opened: list[LmdbEnvironment] = []
 
-    def open_again() -> Environment:
+    def open_again() -> LmdbEnvironment:
         for environment in opened:
             environment.close()
         opened[:] = [open_environment(tmp_path, map_bytes=20 << 20)]

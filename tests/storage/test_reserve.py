@@ -72,7 +72,7 @@ def test_a_full_disk_is_called_so(
         raise lmdb.DiskError(f"mdb_txn_commit: {os.strerror(error)}")
 
     environment = open_environment(tmp_path)
-    monkeypatch.setattr(environments.Environment, "_put", fail)
+    monkeypatch.setattr(environments.LmdbEnvironment, "_put", fail)
     monkeypatch.setattr(environments, "free_bytes", lambda _folder: free)
     with pytest.raises(StorageError) as caught:
         environment.commit(PUT)

@@ -26,7 +26,7 @@ from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.base.callbacks import answer_of
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster import host_loop
-from fluffle.broker.cluster.cluster import Cluster
+from fluffle.broker.cluster.cluster import ClusterService
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.node import Node, NodeFailed
@@ -70,7 +70,7 @@ class ClusterNode:
         return self._node is not None
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterService:
         assert self.node.cluster is not None
         return self.node.cluster
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
-from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.metadata.metadata import Decide, Metadata, OnLateError, ignore_done
 from fluffle.broker.queues.quorum.entry_codec import VERSION
@@ -43,7 +43,7 @@ class FakeClusterView:
     def __init__(
         self,
         node: NodeId,
-        boot: Boot,
+        boot: SessionBoot,
         incarnations: Mapping[NodeId, int] = NOBODY,
         metadata: Metadata | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class FakeClusterView:
         self.incarnations = incarnations
         self.metadata = metadata if metadata is not None else NoChanges()
 
-    def boot_of(self, _node: NodeId) -> Boot | None:
+    def boot_of(self, _node: NodeId) -> SessionBoot | None:
         return None
 
     def is_alive(self, _node: NodeId) -> bool:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fluffle.broker.testing.server.operations import Dispatcher
+from fluffle.broker.testing.server.operations import OperationDispatcher
 
 
 class Api:
@@ -11,7 +11,7 @@ class Api:
 
     __slots__ = ("_serving",)
 
-    def __init__(self, serving: Dispatcher) -> None:
+    def __init__(self, serving: OperationDispatcher) -> None:
         self._serving = serving
 
     async def told(self, path: str, **arguments: Any) -> tuple[int, Any]:

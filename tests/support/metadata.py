@@ -10,7 +10,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.metadata_group import timed_out
 from fluffle.broker.metadata.change import Change, Fact, Facts, Kind
 from fluffle.broker.metadata.metadata import Apply, Decide, OnLateError, ignore_done
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State
+from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcome
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class ManualMetadata:
     def __init__(self, apply: Apply, facts: Facts) -> None:
         del facts  # the log remembers
         self._apply = apply
-        self._state = State()
+        self._state = MetadataState()
         self._state.put(Fact(Kind.VHOST, ("/",)), self._state.last_revision)
         self._asked: deque[PendingChange] = deque()
         self._number = 0

@@ -18,7 +18,7 @@ from fluffle.broker.definitions.changes import set_vhost
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
 from tests.support.definitions import Editor, VhostEditor
@@ -223,7 +223,7 @@ class Cluster:
 
 
 def snapshot_meta(index: int, state: bytes) -> SnapshotMeta:
-    return SnapshotMeta(index, 1, Config(), Ranges(), len(state), 0)
+    return SnapshotMeta(index, 1, Configuration(), Ranges(), len(state), 0)
 
 
 def led_by_a() -> Cluster:

@@ -8,7 +8,7 @@ from random import Random
 from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues import quorum_queues, session_router
 from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
@@ -64,11 +64,11 @@ class QueueNodeView(FakeClusterView):
     """The cluster of such a node, which all its nodes are of."""
 
     def __init__(self, node: QueueNode) -> None:
-        super().__init__(node.name, Boot(node.boot, NONCE))
+        super().__init__(node.name, SessionBoot(node.boot, NONCE))
         self.queue_node = node
 
-    def boot_of(self, node: NodeId) -> Boot:
-        return Boot(self.queue_node.cluster.nodes[node].boot, NONCE)
+    def boot_of(self, node: NodeId) -> SessionBoot:
+        return SessionBoot(self.queue_node.cluster.nodes[node].boot, NONCE)
 
     def is_nobody_there(self, node: NodeId) -> bool:
         return node in self.queue_node.refusing

@@ -24,15 +24,15 @@ from fluffle.broker.cluster.ports import (
     joined,
 )
 from fluffle.broker.cluster.raft_host import RaftHost, RaftHostEnvironment
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
 from fluffle.raft.log_store import Persist
 from fluffle.raft.multiraft import MultiRaft
-from fluffle.raft.output import ConfigChange, Role, Verdict
+from fluffle.raft.output import ConfigChange, LivenessVerdict, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
-from fluffle.storage.raft_memory import Image, MemoryRaftLog
+from fluffle.storage.raft_memory import DiskImage, MemoryRaftLog
 from tests.simulation.toy import Toy
 
 STEPS_MAX = 100_000
@@ -78,7 +78,7 @@ class RecordingOwner:
     make: Callable[[], ToyMachine] = ToyMachine
     machines: dict[GroupId, ToyMachine] = field(default_factory=dict)
     configs: list[ConfigChange] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[LivenessVerdict] = field(default_factory=list)
     knows: bool = True
     """Whether it knows all groups."""
     asked: list[tuple[GroupId, Callable[[], None]]] = field(default_factory=list)
@@ -96,7 +96,7 @@ class RecordingOwner:
     def configured(self, change: ConfigChange) -> None:
         self.configs.append(change)
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         self.verdicts.append(verdict)
 
     def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
@@ -208,7 +208,7 @@ class Network:
 class RecordingRaftLog(MemoryRaftLog):
     """Says what it was asked for."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: DiskImage) -> None:
         super().__init__(image)
         self.happened: list[str] = []
 
@@ -242,7 +242,7 @@ class Node:
     def __init__(self, cluster: HostCluster, name: NodeId) -> None:
         self.cluster = cluster
         self.name = name
-        self.image = Image()
+        self.image = DiskImage()
         self.boot = 0
         self.is_running = False
         self.fatal: list[Exception] = []
@@ -352,7 +352,7 @@ class HostCluster:
         return [node for node in self.nodes.values() if node.is_running]
 
     def create(self, *groups: GroupId) -> None:
-        config = Config.initial(self.nodes)
+        config = Configuration.initial(self.nodes)
         for group in groups:
             for node in self.nodes.values():
                 node.host.create(group, 1, config)

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Mapping
 from functools import partial
 
-from fluffle.broker.cli.client import RequestRefused, Unreachable, running_pid
+from fluffle.broker.cli.client import NodeUnreachable, RequestRefused, running_pid
 from fluffle.broker.cli.rabbitmq.nodes import POLL_INTERVAL_S, WAIT_TIMEOUT_S, is_up, waited
 from fluffle.broker.cli.rabbitmq.verb import FLAG, TEXT, Failure, Invocation, Report, Verb
 
@@ -78,7 +78,7 @@ def pinged(call: Invocation) -> str:
     """Return the node that it is about, if it answers."""
     try:
         return call.node
-    except Unreachable:
+    except NodeUnreachable:
         return "of the data directory"
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from operator import itemgetter
 
 from fluffle.broker.base.features import FEATURES
-from fluffle.broker.cli.client import Client, RequestRefused, Unreachable
+from fluffle.broker.cli.client import NodeClient, NodeUnreachable, RequestRefused
 from fluffle.broker.cli.node import LEVELS, ShareOrSize, nodes_of, size_of
 from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.features import PLUGINS
@@ -87,7 +87,7 @@ def show_version(call: Invocation) -> Report:
     """Report the version that the node behaves like; that of this command where no node answers."""
     try:
         return Report([str(call.client.call("status")["product_version"])])
-    except (Unreachable, RequestRefused):
+    except (NodeUnreachable, RequestRefused):
         return Report([version("fluffle")])
 
 
@@ -214,7 +214,7 @@ def cluster_status(call: Invocation) -> Report:
     )
 
 
-def statuses_of(client: Client) -> list[Row]:
+def statuses_of(client: NodeClient) -> list[Row]:
     """Return the status of each node that answers, by name."""
     found = client.rows("everywhere.rows", what="status")
     return sorted((each["row"] for each in found if "row" in each), key=itemgetter("node"))
@@ -240,7 +240,7 @@ def waited(
         try:
             if is_so():
                 return
-        except (Unreachable, RequestRefused):
+        except (NodeUnreachable, RequestRefused):
             pass
         if call.time.monotonic() >= end:
             raise Failure(f"{what} in time")

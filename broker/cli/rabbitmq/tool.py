@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from fluffle.broker.cli.client import Client, LocalClient, RequestRefused, Unreachable
+from fluffle.broker.cli.client import LocalClient, NodeClient, NodeUnreachable, RequestRefused
 from fluffle.broker.cli.options import URL_KEY
 from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.verb import (
@@ -176,7 +176,7 @@ def term(value: Any) -> str:
 class TargetNodeClient:
     """A client that checks the name of the node before it asks for anything."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: NodeClient, name: str) -> None:
         self._client = client
         self._name = name
         self._is_checked = False
@@ -187,17 +187,17 @@ class TargetNodeClient:
 
     @property
     def pid(self) -> int:
-        """Process as in `Client.pid`; Failure."""
+        """Process as in `NodeClient.pid`; Failure."""
         self._check()
         return self._client.pid
 
     def call(self, verb: str, **arguments: object) -> Row:
-        """Call a verb as `Client.call` does; Failure."""
+        """Call a verb as `NodeClient.call` does; Failure."""
         self._check()
         return self._client.call(verb, **arguments)
 
     def rows(self, verb: str, **arguments: object) -> Iterator[Row]:
-        """Return rows as `Client.rows` does; Failure."""
+        """Return rows as `NodeClient.rows` does; Failure."""
         self._check()
         return self._client.rows(verb, **arguments)
 
@@ -408,7 +408,7 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str
             return failed(failure, format_name)
         except RequestRefused as refused:
             return failed(failure_of(verb, refused), format_name)
-        except Unreachable as unreachable:
+        except NodeUnreachable as unreachable:
             click.echo(
                 "Error: unable to perform an operation on the node: "
                 f"{unreachable.message}", err=True,
@@ -418,7 +418,7 @@ def perform(tool: str, name: str, verb: Verb, arguments: Sequence[str], url: str
 
 
 @contextmanager
-def client_of(options: Mapping[str, str]) -> Iterator[Client]:
+def client_of(options: Mapping[str, str]) -> Iterator[NodeClient]:
     """Return a client of the node that was named: a URL comes before a directory.  Misused."""
     data_dir = options.get("data-dir") or os.environ.get(DATA_DIR_VARIABLE) or "data"
     url = options.get("url") or ("" if "data-dir" in options else os.environ.get("FLUFFLE_URL"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol, TypeAlias
 
-from fluffle.broker.cli.client import Client
+from fluffle.broker.cli.client import NodeClient
 from fluffle.broker.cli.output import Row
 
 USAGE = 64
@@ -77,7 +77,7 @@ class CommandTime(Protocol):
 class Invocation:
     """Arguments of one call of a verb, and the client that it asks."""
 
-    client: Client
+    client: NodeClient
     words: Sequence[str]
     options: Mapping[str, str]
     standard_input: Callable[[], str]

@@ -25,8 +25,13 @@ from fluffle.broker.cluster.links.chunks import (
     ChunkDecoder,
     LinkSendQueue,
 )
-from fluffle.broker.cluster.links.handshake import Credentials, Handshake, refusal, refusal_in
-from fluffle.broker.cluster.links.identity import WRONG_PORT, Identity, LinkRefused, Reason
+from fluffle.broker.cluster.links.handshake import (
+    LinkCredentials,
+    LinkHandshake,
+    refusal,
+    refusal_in,
+)
+from fluffle.broker.cluster.links.identity import WRONG_PORT, HelloRefusal, Identity, LinkRefused
 from fluffle.broker.cluster.links.keepalive import Keepalive, KeepaliveResult, LinkLimits
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.ports import FrameKind, Payload, TrafficClass
@@ -52,7 +57,12 @@ ENDINGS = {
     KeepaliveResult.STUCK: "nothing that was sent is taken",
 }
 
-REMEMBERED = (Reason.OLD_BOOT, Reason.FORGOTTEN, Reason.FORMER_NODE, Reason.SECOND_PROCESS)
+REMEMBERED = (
+    HelloRefusal.OLD_BOOT,
+    HelloRefusal.FORGOTTEN,
+    HelloRefusal.FORMER_NODE,
+    HelloRefusal.SECOND_PROCESS,
+)
 
 WHO_MAX = 256
 """Strangers who are remembered; one more, and the one who came first is forgotten."""
@@ -80,7 +90,7 @@ class LinkCounters:
         """Links that others dialled, likewise."""
         self.resets = 0
         """Links of either direction that were open and ended."""
-        self.refused = dict.fromkeys(Reason, 0)
+        self.refused = dict.fromkeys(HelloRefusal, 0)
         """Hellos that led to no link, whichever end refused, and certificates."""
 
 
@@ -111,7 +121,7 @@ class RefusalLog:
             )
 
     def accepted(
-        self, host: str, reason: str, refused: LinkRefused | None, stranger: Handshake | None
+        self, host: str, reason: str, refused: LinkRefused | None, stranger: LinkHandshake | None
     ) -> None:
         """There is no link from it.  Whoever has proved his name is known by that, too."""
         node = claims = None
@@ -148,7 +158,7 @@ def heading(refused: LinkRefused | None) -> tuple[int, str]:
     """How loudly it is said, and what."""
     if refused is None:
         return logging.WARNING, "link_failed"
-    if refused.reason is Reason.OTHER_CLUSTER and refused.is_proved:
+    if refused.reason is HelloRefusal.OTHER_CLUSTER and refused.is_proved:
         return logging.ERROR, "cluster_split"
     return logging.WARNING, "link_refused"
 
@@ -169,7 +179,7 @@ def as_node(host: str, node: NodeId) -> str:
 
 def advice_to_dialler(refused: LinkRefused) -> str:
     """Return advice for the node that dials, which may have a wrong address."""
-    if refused.reason is Reason.NOT_A_HELLO and not refused.by_peer:
+    if refused.reason is HelloRefusal.NOT_A_HELLO and not refused.by_peer:
         return WRONG_PORT
     return refused.advice
 
@@ -178,7 +188,7 @@ def advice_to_dialler(refused: LinkRefused) -> str:
 class LinkContext:
     """Context of the links, one for each node."""
 
-    credentials: Credentials
+    credentials: LinkCredentials
     limits: LinkLimits
     clock: Clock
     chance: Random
@@ -212,7 +222,7 @@ class LinkConnection(asyncio.Protocol):
         self,
         context: LinkContext,
         owner: ConnectionOwner,
-        begin: Callable[[asyncio.Transport], Handshake],
+        begin: Callable[[asyncio.Transport], LinkHandshake],
         *,
         takes_frames: bool,
     ) -> None:
@@ -222,7 +232,7 @@ class LinkConnection(asyncio.Protocol):
         self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self.handshake: Handshake | None = None
+        self.handshake: LinkHandshake | None = None
         """Begun as soon as there is a transport."""
         self._takes_frames = takes_frames
         self._decoder = ChunkDecoder(
@@ -316,10 +326,10 @@ class LinkConnection(asyncio.Protocol):
         understand it."""
         self.refused = refused
         self._context.counters.refused[refused.reason] += 1
-        if refused.reason is Reason.OTHER_CLUSTER and refused.is_proved:
+        if refused.reason is HelloRefusal.OTHER_CLUSTER and refused.is_proved:
             assert self.handshake is not None, "it was proved by this"
             self._context.apart_ms[self.handshake.claims or ""] = self._context.clock.now_ms()
-        is_sent = not refused.by_peer and refused.reason is not Reason.NOT_A_HELLO
+        is_sent = not refused.by_peer and refused.reason is not HelloRefusal.NOT_A_HELLO
         if is_sent and self.is_begun and not (self.ended.done() or self._transport.is_closing()):
             self._write(refused.proof + refusal(refused.reason))
             self._end(str(refused))
@@ -367,7 +377,7 @@ class LinkConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if isinstance(error, ssl.SSLError) and not self.opened.done():
-            self.refuse(LinkRefused(Reason.TLS, detail=reason_of(error)))
+            self.refuse(LinkRefused(HelloRefusal.TLS, detail=reason_of(error)))
         self.reset("closed by it" if error is None else reason_of(error))
         self._context.sockets.discard(self)
         self.closed.set_result(None)
@@ -474,12 +484,12 @@ async def establish(
             is_connected = True
             await asyncio.wait([connection.opened])
     except ssl.SSLError as error:
-        connection.refuse(LinkRefused(Reason.TLS, detail=reason_of(error)))
+        connection.refuse(LinkRefused(HelloRefusal.TLS, detail=reason_of(error)))
     except TimeoutError:
         if not is_connected:  # whoever makes the transport has closed it, even if it was just made
             connection.reset("it does not answer")
         elif connection.identity is None:
-            connection.refuse(LinkRefused(Reason.TOO_SLOW))
+            connection.refuse(LinkRefused(HelloRefusal.TOO_SLOW))
     except OSError as error:
         connection.is_connection_refused = isinstance(error, ConnectionRefusedError)
         connection.reset(reason_of(error))

@@ -36,11 +36,11 @@ from fluffle.broker.cluster.links.identity import (
     NONE_FORGOTTEN,
     Boot,
     Boots,
+    HelloRefusal,
     Identity,
     Incarnations,
     LinkRefused,
     PeerBoots,
-    Reason,
     are_same_cluster,
     have_same_name,
 )
@@ -72,7 +72,7 @@ TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 """Whoever of two speaks TLS, either end understands this: fatal, protocol_version (RFC 8446, 6)."""
 
-_REASONS = {str(reason): reason for reason in Reason}
+_REASONS = {str(reason): reason for reason in HelloRefusal}
 
 
 class HandshakeMessage(IntEnum):
@@ -83,7 +83,7 @@ class HandshakeMessage(IntEnum):
     REFUSAL = 2
 
 
-class Role(Enum):
+class LinkRole(Enum):
     """Which end of the connection; the value is in its proof."""
 
     DIALLER = b"dialler"
@@ -91,7 +91,7 @@ class Role(Enum):
 
 
 @dataclass(slots=True)
-class Credentials:
+class LinkCredentials:
     """The identity, secret and limits that a node uses on all its links."""
 
     us: Identity
@@ -122,9 +122,9 @@ class Hello:
     """Of the sender; see `Incarnations.ours`."""
 
 
-def refusal(reason: Reason) -> bytes:
+def refusal(reason: HelloRefusal) -> bytes:
     """The message to the other end before it is cut off."""
-    if reason is Reason.TLS:
+    if reason is HelloRefusal.TLS:
         return TLS_ALERT
     return encode(HandshakeMessage.REFUSAL, str(reason))
 
@@ -147,12 +147,12 @@ def refusal_in(data: bytes) -> LinkRefused | None:
         return None
 
 
-class Handshake:
+class LinkHandshake:
     """The handshake of one end.  Write `start()`, then what `feed` returns, until `peer` is set."""
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: LinkCredentials,
         node: NodeId | None,
         *,
         challenge: bytes,
@@ -164,7 +164,7 @@ class Handshake:
         as this end sees it, or nothing.
         """
         self._credentials = credentials
-        self._role = Role.LISTENER if node is None else Role.DIALLER
+        self._role = LinkRole.LISTENER if node is None else LinkRole.DIALLER
         self._challenge = challenge
         self._binding = binding
         self._ours = b"" if node is None else self._hello_to(node)
@@ -182,7 +182,7 @@ class Handshake:
 
     def start(self) -> bytes:
         """What to write before anything comes."""
-        return _with_size(self._ours) if self._role is Role.DIALLER else b""
+        return _with_size(self._ours) if self._role is LinkRole.DIALLER else b""
 
     def feed(self, data: bytes) -> bytes:
         """What to write.  Raises `LinkRefused`."""
@@ -208,8 +208,10 @@ class Handshake:
         end = SIZE_BYTES + int.from_bytes(self._rest[:SIZE_BYTES], "big")
         if end > SIZE_BYTES + MESSAGE_BYTES_MAX:
             if self._rest.startswith(TLS_RECORDS):
-                raise LinkRefused(Reason.TLS, detail="that node speaks TLS, this one does not")
-            raise LinkRefused(Reason.NOT_A_HELLO)
+                raise LinkRefused(
+                    HelloRefusal.TLS, detail="that node speaks TLS, this one does not"
+                )
+            raise LinkRefused(HelloRefusal.NOT_A_HELLO)
         if len(self._rest) < end:
             return None
         raw, self._rest = self._rest[SIZE_BYTES:end], self._rest[end:]
@@ -223,30 +225,30 @@ class Handshake:
                 return self._on_hello(raw, fields)
             case [HandshakeMessage.PROOF, bytes(proof)] if self._theirs is not None:
                 return self._on_proof(proof, self._theirs)
-        raise LinkRefused(Reason.NOT_A_HELLO)
+        raise LinkRefused(HelloRefusal.NOT_A_HELLO)
 
     def _on_hello(self, raw: bytes, fields: list[object]) -> bytes:
         hello = read_hello(raw, fields, self._credentials.versions)
         self.claims = hello.identity.node
         self._check_names(hello)
         self._theirs = hello
-        if self._role is Role.LISTENER:
+        if self._role is LinkRole.LISTENER:
             self.node = hello.identity.node
             self._ours = self._hello_to(self.node)
             return _with_size(self._ours)
         # Before any proof of ours: by that the other end would know us as who we are now.
         self._check_data(hello)
-        return encode(HandshakeMessage.PROOF, self._proof_of(Role.DIALLER, hello))
+        return encode(HandshakeMessage.PROOF, self._proof_of(LinkRole.DIALLER, hello))
 
     def _check_names(self, hello: Hello) -> None:
         """Whether these two may talk to each other, as they are called."""
         ours, theirs = self._credentials.us, hello.identity
         if not have_same_name(ours.cluster, theirs.cluster):
-            raise LinkRefused(Reason.CLUSTER)
+            raise LinkRefused(HelloRefusal.CLUSTER)
         if theirs.node == ours.node:
-            raise LinkRefused(Reason.OWN_NAME)
+            raise LinkRefused(HelloRefusal.OWN_NAME)
         if hello.wants != ours.node or self.node not in (None, theirs.node):
-            raise LinkRefused(Reason.WRONG_NODE)
+            raise LinkRefused(HelloRefusal.WRONG_NODE)
 
     def _check_data(self, hello: Hello) -> None:
         """Whether the disks of both are what they were, and the sender is one of the cluster.
@@ -261,11 +263,11 @@ class Handshake:
                 raise self._parting(hello)
             return  # the reason goes only to a node that has proved to know the secret
         if self._credentials.incarnations.is_former(theirs.node, hello.incarnation):
-            raise LinkRefused(Reason.FORMER_NODE)
-        if self._role is Role.LISTENER and not self._may_dial(theirs):
-            raise LinkRefused(Reason.UNKNOWN_NODE)
+            raise LinkRefused(HelloRefusal.FORMER_NODE)
+        if self._role is LinkRole.LISTENER and not self._may_dial(theirs):
+            raise LinkRefused(HelloRefusal.UNKNOWN_NODE)
         if hello.known is not None and not self._credentials.lives.remember(hello.known):
-            raise LinkRefused(Reason.FORGOTTEN, has_data=self._is_begun)
+            raise LinkRefused(HelloRefusal.FORGOTTEN, has_data=self._is_begun)
 
     @property
     def _is_begun(self) -> bool:
@@ -287,34 +289,34 @@ class Handshake:
 
     def _parting(self, hello: Hello) -> LinkRefused:
         """Both are to know by proof that there are two clusters."""
-        is_listener = self._role is Role.LISTENER
+        is_listener = self._role is LinkRole.LISTENER
         proof = (
             encode(HandshakeMessage.PROOF, self._proof_of(self._role, hello))
             if is_listener
             else b""
         )
-        return LinkRefused(Reason.OTHER_CLUSTER, proof=proof)
+        return LinkRefused(HelloRefusal.OTHER_CLUSTER, proof=proof)
 
     def _on_proof(self, proof: bytes, hello: Hello) -> bytes:
-        other = Role.DIALLER if self._role is Role.LISTENER else Role.LISTENER
+        other = LinkRole.DIALLER if self._role is LinkRole.LISTENER else LinkRole.LISTENER
         if not hmac.compare_digest(proof, self._proof_of(other, hello)):
-            raise LinkRefused(Reason.SECRET)
+            raise LinkRefused(HelloRefusal.SECRET)
         self.is_proved = True
         self._check_data(hello)  # where we dialled, again: it may have been removed meanwhile
         if hello.identity.node in self._credentials.peers:
             self._credentials.boots.admit(hello.identity.node, hello.identity.boot)
         self.peer = hello.identity
-        if self._role is Role.LISTENER:
-            return encode(HandshakeMessage.PROOF, self._proof_of(Role.LISTENER, hello))
+        if self._role is LinkRole.LISTENER:
+            return encode(HandshakeMessage.PROOF, self._proof_of(LinkRole.LISTENER, hello))
         return b""
 
     def _hello_to(self, node: NodeId) -> bytes:
         return encode_hello(self._credentials, node, self._challenge)
 
-    def _proof_of(self, role: Role, theirs: Hello) -> bytes:
+    def _proof_of(self, role: LinkRole, theirs: Hello) -> bytes:
         """What the end with that role has to send."""
         hellos = (self._ours, theirs.raw)
-        dialler, listener = hellos if self._role is Role.DIALLER else reversed(hellos)
+        dialler, listener = hellos if self._role is LinkRole.DIALLER else reversed(hellos)
         parts = (MAGIC.encode(), role.value, dialler, listener, self._binding)
         said = b"".join(_with_size(part) for part in parts)
         return hmac.digest(self._credentials.secret, said, hashlib.sha256)
@@ -325,7 +327,7 @@ def encode(*message: object) -> bytes:
     return _with_size(_packed(message))
 
 
-def encode_hello(credentials: Credentials, wants: NodeId, challenge: bytes) -> bytes:
+def encode_hello(credentials: LinkCredentials, wants: NodeId, challenge: bytes) -> bytes:
     """Without its size."""
     us, versions = credentials.us, list(credentials.versions)
     who = (us.cluster, us.node, us.boot.count, us.boot.nonce, credentials.incarnations.ours())
@@ -339,9 +341,9 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
     match fields:
         case [magic, [int(oldest), int(newest)], *rest] if magic == MAGIC:
             if min(newest, versions[1]) < max(oldest, versions[0]):
-                raise LinkRefused(Reason.VERSION)
+                raise LinkRefused(HelloRefusal.VERSION)
         case _:
-            raise LinkRefused(Reason.NOT_A_HELLO)
+            raise LinkRefused(HelloRefusal.NOT_A_HELLO)
     match rest:
         case [str(cluster), str(node), int(count), bytes(nonce), int(incarnation), str(wants),
               known, bytes(challenge), int(reads)] if (
@@ -352,7 +354,7 @@ def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> H
             boot, is_begun = Boot(count, nonce), incarnation > 0
             who = Identity(cluster, node, boot, reads, speaks, is_begun)
             return Hello(raw, who, wants, _read_known(known), incarnation)
-    raise LinkRefused(Reason.NOT_A_HELLO)
+    raise LinkRefused(HelloRefusal.NOT_A_HELLO)
 
 
 def _read_known(field: object) -> Boot | None:
@@ -361,7 +363,7 @@ def _read_known(field: object) -> Boot | None:
             return None
         case [int(count), bytes(nonce)]:
             return Boot(count, nonce)
-    raise LinkRefused(Reason.NOT_A_HELLO)
+    raise LinkRefused(HelloRefusal.NOT_A_HELLO)
 
 
 def _packed(message: tuple[object, ...]) -> bytes:
@@ -372,7 +374,7 @@ def _unpacked(raw: bytes) -> Any:
     try:
         return msgpack.unpackb(raw)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise LinkRefused(Reason.NOT_A_HELLO) from error
+        raise LinkRefused(HelloRefusal.NOT_A_HELLO) from error
 
 
 def _with_size(body: bytes) -> bytes:

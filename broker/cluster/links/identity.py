@@ -24,7 +24,7 @@ NAME_BYTES_MAX = 255
 MARK_LETTERS = 16
 
 
-class Reason(StrEnum):
+class HelloRefusal(StrEnum):
     """Why a hello is refused: on the wire, in logs and as the name of a counter."""
 
     NOT_A_HELLO = "not_a_hello"
@@ -49,39 +49,40 @@ JOINS_ANEW = (
 )
 """The last step for a node that was forgotten."""
 
-ADVICE: Mapping[Reason, str] = {
-    Reason.NOT_A_HELLO: "it does not speak this protocol; let only nodes reach the cluster port",
-    Reason.TOO_SLOW: "it did not say in time who it is; look whether it is overloaded",
-    Reason.VERSION: "no version of the protocol is known to both; upgrade the older node",
-    Reason.CLUSTER: "the two belong to clusters of different names; correct --cluster-name, or "
-    "lead --peers to others",
-    Reason.OTHER_CLUSTER: "two clusters of this name and secret have met, which cannot be joined; "
-    "choose the one to keep: whose data count, or, after `fluffle salvage`, the salvaged one; have "
-    "it take the clients, save what the OTHER one has (`fluffle definitions export`, consumers), "
-    "have the kept one forget those nodes of the OTHER one that it knows (`fluffle cluster "
-    "forget`), then start the nodes of the OTHER one with empty data directories: they join the "
-    "kept one; or give them another --cluster-name",
-    Reason.WRONG_NODE: "another node than expected is at the address; correct --peers",
-    Reason.OWN_NAME: "both have the same name; names must differ, and --peers lead to others",
-    Reason.UNKNOWN_NODE: "the refused node is no node of the cluster for the other; let it in with "
-    "`fluffle cluster add` there, or correct --peers",
-    Reason.SECRET: "the secrets differ; give all nodes the same --cluster-secret",
-    Reason.OLD_BOOT: "the disk of the refused node was wiped or rolled back; have the cluster "
-    f"forget that node (`fluffle cluster forget`), then {JOINS_ANEW}",
-    Reason.FORGOTTEN: "the disk of the node that refuses was wiped, rolled back or copied: it does "
-    "not remember how the other knew it; stop the other process if there are two of that node, or "
-    f"have the cluster forget it (`fluffle cluster forget`), then {JOINS_ANEW}",
-    Reason.FORMER_NODE: "the refused node has the data of one of its name that the cluster was "
-    f"told to forget; {JOINS_ANEW}",
-    Reason.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
-    Reason.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
+ADVICE: Mapping[HelloRefusal, str] = {
+    HelloRefusal.NOT_A_HELLO: "it does not speak this protocol; let only nodes reach the cluster "
+    "port",
+    HelloRefusal.TOO_SLOW: "it did not say in time who it is; look whether it is overloaded",
+    HelloRefusal.VERSION: "no version of the protocol is known to both; upgrade the older node",
+    HelloRefusal.CLUSTER: "the two belong to clusters of different names; correct "
+    "--cluster-name, or lead --peers to others",
+    HelloRefusal.OTHER_CLUSTER: "two clusters of this name and secret have met, which cannot be "
+    "joined; choose the one to keep: whose data count, or, after `fluffle salvage`, the "
+    "salvaged one; have it take the clients, save what the OTHER one has (`fluffle definitions "
+    "export`, consumers), have the kept one forget those nodes of the OTHER one that it knows "
+    "(`fluffle cluster forget`), then start the nodes of the OTHER one with empty data "
+    "directories: they join the kept one; or give them another --cluster-name",
+    HelloRefusal.WRONG_NODE: "another node than expected is at the address; correct --peers",
+    HelloRefusal.OWN_NAME: "both have the same name; names must differ, and --peers lead to others",
+    HelloRefusal.UNKNOWN_NODE: "the refused node is no node of the cluster for the other; let it "
+    "in with `fluffle cluster add` there, or correct --peers",
+    HelloRefusal.SECRET: "the secrets differ; give all nodes the same --cluster-secret",
+    HelloRefusal.OLD_BOOT: "the disk of the refused node was wiped or rolled back; have the "
+    f"cluster forget that node (`fluffle cluster forget`), then {JOINS_ANEW}",
+    HelloRefusal.FORGOTTEN: "the disk of the node that refuses was wiped, rolled back or copied: "
+    "it does not remember how the other knew it; stop the other process if there are two of that "
+    f"node, or have the cluster forget it (`fluffle cluster forget`), then {JOINS_ANEW}",
+    HelloRefusal.FORMER_NODE: "the refused node has the data of one of its name that the cluster "
+    f"was told to forget; {JOINS_ANEW}",
+    HelloRefusal.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
+    HelloRefusal.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
 }
 """What to do about each; both ends log it."""
 
 DESTRUCTIVE = frozenset(
     {
-        Reason.OTHER_CLUSTER, Reason.OLD_BOOT, Reason.FORGOTTEN, Reason.FORMER_NODE,
-        Reason.SECOND_PROCESS,
+        HelloRefusal.OTHER_CLUSTER, HelloRefusal.OLD_BOOT, HelloRefusal.FORGOTTEN,
+        HelloRefusal.FORMER_NODE, HelloRefusal.SECOND_PROCESS,
     }
 )  # fmt: skip
 """Reasons whose advice costs data or stops a process where it is followed in vain."""
@@ -110,7 +111,7 @@ class LinkRefused(Exception):
     """A refusal of a link, with its reason."""
 
     def __init__(
-        self, reason: Reason, *, by_peer: bool = False, detail: str = "", proof: bytes = b"",
+        self, reason: HelloRefusal, *, by_peer: bool = False, detail: str = "", proof: bytes = b"",
         has_data: bool = True,
     ) -> None:  # fmt: skip
         self.what = f"{reason} ({detail})" if detail else str(reason)
@@ -128,11 +129,11 @@ class LinkRefused(Exception):
     @property
     def advice(self) -> str:
         """Advice for the operator, as far as it is known whom the refusal is about."""
-        if self.reason is Reason.FORGOTTEN and not self.by_peer and not self.has_data:
+        if self.reason is HelloRefusal.FORGOTTEN and not self.by_peer and not self.has_data:
             return WITHOUT_DATA
         if self.is_proved or self.reason not in DESTRUCTIVE:
             return ADVICE[self.reason]
-        return SEE_REFUSER if self.reason is Reason.FORGOTTEN and self.by_peer else UNPROVED
+        return SEE_REFUSER if self.reason is HelloRefusal.FORGOTTEN and self.by_peer else UNPROVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,10 +284,12 @@ class PeerBoots:
         """A node has proved that it is this boot.  Raises `LinkRefused` for one that cannot be."""
         latest = self._latest.get(node)
         if latest is not None and boot.count < latest.count:
-            raise LinkRefused(Reason.OLD_BOOT)
+            raise LinkRefused(HelloRefusal.OLD_BOOT)
         if latest is not None and boot.count == latest.count and boot.nonce != latest.nonce:
             # Nobody copies a disk on which nothing is: it was wiped after its first start.
-            raise LinkRefused(Reason.OLD_BOOT if boot.count == 1 else Reason.SECOND_PROCESS)
+            raise LinkRefused(
+                HelloRefusal.OLD_BOOT if boot.count == 1 else HelloRefusal.SECOND_PROCESS
+            )
         self._know(node, boot)
 
     def learn(self, node: NodeId, boot: Boot) -> None:

@@ -35,15 +35,15 @@ from fluffle.broker.cluster.links.connection import (
     establish,
     link_failure,
 )
-from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, Credentials, Handshake
+from fluffle.broker.cluster.links.handshake import CHALLENGE_BYTES, LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
     NONE_FORGOTTEN,
     Boots,
+    HelloRefusal,
     Identity,
     Incarnations,
     PeerBoots,
-    Reason,
     check_name,
 )
 from fluffle.broker.cluster.links.keepalive import LinkLimits, ReconnectBackoff
@@ -100,7 +100,7 @@ class ClusterLinks:
         admits: bool = False,
     ) -> None:
         """`boots`: what is known of the peers' lives from earlier; `lives`: our own, if there were
-        others before.  `admits`: see `Credentials`.
+        others before.  `admits`: see `LinkCredentials`.
 
         ValueError without a secret, or for names that are too long.
         """
@@ -108,7 +108,7 @@ class ClusterLinks:
             raise ValueError("links need a secret")
         check_name(identity.cluster)
         check_name(identity.node)
-        self._peers: dict[NodeId, Peer] = {}
+        self._peers: dict[NodeId, PeerLink] = {}
         self.reads = {identity.node: identity.reads}
         """By node: the newest version of logs that it has said it reads, when dialled last."""
         self.speaks: dict[NodeId, int] = {}
@@ -118,7 +118,7 @@ class ClusterLinks:
         there."""
         self._boots = boots or PeerBoots()
         self._context = LinkContext(
-            credentials=Credentials(
+            credentials=LinkCredentials(
                 identity,
                 secret,
                 self._boots,
@@ -221,7 +221,7 @@ class ClusterLinks:
         if not self.apart:
             return None
         return LinkFailure(
-            f"cluster_split: met {', '.join(self.apart)}", ADVICE[Reason.OTHER_CLUSTER]
+            f"cluster_split: met {', '.join(self.apart)}", ADVICE[HelloRefusal.OTHER_CLUSTER]
         )
 
     @property
@@ -263,7 +263,7 @@ class ClusterLinks:
         if node in self._peers:
             self._peers[node].move(address)
         else:
-            self._peers[node] = Peer(
+            self._peers[node] = PeerLink(
                 self._context, node, address, on_up=self._on_dialled, on_down=self._on_down
             )
 
@@ -397,7 +397,7 @@ def traffic_of(dialled: LinkConnection, accepted: LinkConnection | None) -> Link
     return LinkTraffic(*dialled.ends, bytes_in, bytes_out)
 
 
-class Peer:
+class PeerLink:
     """Dials for as long as it exists; at most one connection at a time."""
 
     def __init__(
@@ -547,8 +547,8 @@ class Peer:
             self._on_down(self._node)
         return delay_ms
 
-    def _begin(self, transport: asyncio.Transport) -> Handshake:
-        return Handshake(
+    def _begin(self, transport: asyncio.Transport) -> LinkHandshake:
+        return LinkHandshake(
             self._context.credentials,
             self._node,
             challenge=self._context.draw(CHALLENGE_BYTES),
@@ -644,9 +644,9 @@ class InboundLinks:
             reason = connection.ended.result()
             self._context.refusals.accepted(host, reason, connection.refused, connection.handshake)
 
-    def _begin(self, binding: bytes, transport: asyncio.Transport) -> Handshake:
+    def _begin(self, binding: bytes, transport: asyncio.Transport) -> LinkHandshake:
         challenge = self._context.draw(CHALLENGE_BYTES)
-        return Handshake(self._context.credentials, None, challenge=challenge, binding=binding)
+        return LinkHandshake(self._context.credentials, None, challenge=challenge, binding=binding)
 
     def _on_end(
         self, connection: LinkConnection, identity: Identity, ended: asyncio.Future[str]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.cluster.links.handshake import refusal
-from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.process.certificates import CertificateFiles, ReloadedFiles
 
 IN_THE_CLEAR = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
@@ -86,7 +86,7 @@ async def accept(
 def _refuse(client: socket.socket, error: ssl.SSLError) -> None:
     if error.reason in IN_THE_CLEAR:
         with suppress(OSError):  # it has gone by itself
-            client.send(refusal(Reason.TLS))
+            client.send(refusal(HelloRefusal.TLS))
 
 
 def binding_seen(transport: asyncio.Transport) -> bytes:

@@ -54,20 +54,20 @@ FROM_CLIENT: tuple[type[m.FromClient], ...] = (
     m.Forget,
 )
 FROM_LEADER: tuple[type[m.FromLeader], ...] = (
-    m.Done,
-    m.Rejected,
-    m.Answer,
-    m.Expected,
+    m.DoneReply,
+    m.RejectedReply,
+    m.AnswerReply,
+    m.ExpectedReply,
     m.Deliver,
     m.GetAnswer,
-    m.Cancelled,
-    m.Revoked,
+    m.CancelNotice,
+    m.RevokeNotice,
     m.SessionRecord,
     m.SessionLost,
     m.NotLeader,
     m.Backlog,
-    m.ActiveConsumerChanged,
-    m.DeliveryTimedOut,
+    m.ActiveConsumerNotice,
+    m.TimeoutNotice,
 )
 OUTCOMES = (
     Outcome.ACKED,
@@ -209,7 +209,7 @@ def _check_deliver(deliver: m.Deliver) -> None:
         raise BadFrame("a delivery of another number of messages")
 
 
-def _check_outcome(outcome: m.Done | m.Rejected) -> None:
+def _check_outcome(outcome: m.DoneReply | m.RejectedReply) -> None:
     if not outcome.count:
         raise BadFrame("an outcome of nothing")
 
@@ -223,8 +223,8 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     m.Publish: _check_publish,
     m.Settle: _check_settle,
     m.Deliver: _check_deliver,
-    m.Done: _check_outcome,
-    m.Rejected: _check_outcome,
+    m.DoneReply: _check_outcome,
+    m.RejectedReply: _check_outcome,
     m.GetAnswer: _check_answer,
 }
 
@@ -382,8 +382,8 @@ _BY_TYPE: dict[Any, FieldCodec] = {
     bool: _plain(bool),
     str: _plain(str),
     bytes: _plain(bytes),
-    m.Boot: _row_of(
-        m.Boot, _NUMBER, FieldCodec(_same, lambda value: _counted(value, (1 << 64) - 1))
+    m.SessionBoot: _row_of(
+        m.SessionBoot, _NUMBER, FieldCodec(_same, lambda value: _counted(value, (1 << 64) - 1))
     ),
     list[int]: _list_of(_NUMBER),
     list[bytes]: _plain_list_of(bytes),

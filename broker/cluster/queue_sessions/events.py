@@ -18,7 +18,7 @@ class PublishConfirmed:
 
 
 @dataclass(slots=True)
-class PublishRefused:
+class PublishRejected:
     """Publishes were not taken, or nobody knows: they are nacked."""
 
     first: int
@@ -35,7 +35,7 @@ class PublishUndecided:
 
 
 @dataclass(slots=True)
-class OperationsDone:
+class SettlementsDone:
     """Settlements, returns and detachments are done, or there is nothing left of their cause."""
 
     first: int
@@ -51,14 +51,14 @@ class Attached:
 
 
 @dataclass(slots=True)
-class NotAttached:
+class AttachRejected:
     """A consumer was refused: the queue is in exclusive use, or was not to be shared with it."""
 
     consumer: int
 
 
 @dataclass(slots=True)
-class Purged:
+class PurgeDone:
     """A purge is done."""
 
     number: int
@@ -66,7 +66,7 @@ class Purged:
 
 
 @dataclass(slots=True)
-class Delivered:
+class MessagesDelivered:
     """Messages for a client.  Of a consumer that acknowledges, they are in its hands now."""
 
     consumer: int
@@ -85,7 +85,7 @@ class Got:
 
 
 @dataclass(slots=True)
-class NotPurged:
+class PurgeRejected:
     """A purge is refused: the queue is becoming one of another type."""
 
     number: int
@@ -106,14 +106,14 @@ class SettleFailed:
 
 
 @dataclass(slots=True)
-class Cancelled:
+class ConsumerCancelled:
     """A consumer is not there any more: nothing more comes for it."""
 
     consumer: int
 
 
 @dataclass(slots=True)
-class Revoked:
+class DeliveriesRevoked:
     """Messages are in a client's hands no more; what it still says of them is in vain."""
 
     tokens: list[Token]
@@ -159,19 +159,19 @@ class DeliveryTimedOut:
 
 Event: TypeAlias = (
     PublishConfirmed
-    | PublishRefused
+    | PublishRejected
     | PublishUndecided
-    | OperationsDone
+    | SettlementsDone
     | Attached
-    | NotAttached
-    | Purged
-    | Delivered
+    | AttachRejected
+    | PurgeDone
+    | MessagesDelivered
     | Got
-    | NotPurged
+    | PurgeRejected
     | AnswerLost
     | SettleFailed
-    | Cancelled
-    | Revoked
+    | ConsumerCancelled
+    | DeliveriesRevoked
     | WrongLeader
     | BacklogReduced
     | ActiveConsumerChanged

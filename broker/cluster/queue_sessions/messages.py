@@ -35,7 +35,7 @@ Signed = NewType("Signed", int)
 """Of 64 bits; other numbers are not below zero."""
 
 
-class Boot(NamedTuple):
+class SessionBoot(NamedTuple):
     """The boot of a node, as sessions name it."""
 
     counter: int
@@ -161,7 +161,7 @@ class Forget:
 
 
 @dataclass(slots=True)
-class Done:
+class DoneReply:
     """Operations are done; if they were publishes, messages are confirmed."""
 
     first: int
@@ -169,7 +169,7 @@ class Done:
 
 
 @dataclass(slots=True)
-class Rejected:
+class RejectedReply:
     """Publishes were refused, settlements came too late to count, or a purge does so: the queue is
     becoming one of another type."""
 
@@ -178,7 +178,7 @@ class Rejected:
 
 
 @dataclass(slots=True)
-class Answer:
+class AnswerReply:
     """An operation is done, and this is its answer."""
 
     number: int
@@ -186,7 +186,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Expected:
+class ExpectedReply:
     """An operation came before those in front of it; this one is next."""
 
     number: int
@@ -223,14 +223,14 @@ class GetAnswer:
 
 
 @dataclass(slots=True)
-class Cancelled:
+class CancelNotice:
     """A consumer is there no more, and its client node has not asked for that."""
 
     holder: Key
 
 
 @dataclass(slots=True)
-class Revoked:
+class RevokeNotice:
     """Messages are in somebody's hands no more, and have gone back."""
 
     tokens: list[Token]
@@ -273,7 +273,7 @@ class Backlog:
 
 
 @dataclass(slots=True)
-class ActiveConsumerChanged:
+class ActiveConsumerNotice:
     """A consumer alone is served from now on, or another is."""
 
     holder: Key
@@ -281,7 +281,7 @@ class ActiveConsumerChanged:
 
 
 @dataclass(slots=True)
-class DeliveryTimedOut:
+class TimeoutNotice:
     """Deliveries held for too long: they are requeued, and a consumer gets nothing more."""
 
     holder: Key
@@ -297,20 +297,20 @@ FromClient: TypeAlias = (
 Operation: TypeAlias = Publish | Settle | Attach | Detach | Get | Purge
 """What is numbered: `number`, and as many from there on as its `count`."""
 FromLeader: TypeAlias = (
-    Done
-    | Rejected
-    | Answer
-    | Expected
+    DoneReply
+    | RejectedReply
+    | AnswerReply
+    | ExpectedReply
     | Deliver
     | GetAnswer
-    | Cancelled
-    | Revoked
+    | CancelNotice
+    | RevokeNotice
     | SessionRecord
     | SessionLost
     | NotLeader
     | Backlog
-    | ActiveConsumerChanged
-    | DeliveryTimedOut
+    | ActiveConsumerNotice
+    | TimeoutNotice
 )
 
 
@@ -322,8 +322,8 @@ class ClientFrame:
     term: int
     """In which the receiver leads, as far as the client node knows."""
     leadership: int
-    sender: Boot
-    receiver: Boot
+    sender: SessionBoot
+    receiver: SessionBoot
     session: int
     """The sessions of one life of a client node are counted."""
     opening: int
@@ -351,8 +351,8 @@ class LeaderFrame:
     group: int
     term: int
     leadership: int
-    sender: Boot
-    receiver: Boot
+    sender: SessionBoot
+    receiver: SessionBoot
     session: int
     opening: int
     number: int
@@ -367,7 +367,7 @@ class Leader(NamedTuple):
     """Where frames of a client node go."""
 
     node: str
-    boot: Boot
+    boot: SessionBoot
     term: int
     leadership: int = 1
     """Of that term, counted from 1."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.messages import Deliver, Done, FromLeader, GetAnswer
+from fluffle.broker.cluster.queue_sessions.messages import Deliver, DoneReply, FromLeader, GetAnswer
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import Lifetimes
@@ -26,7 +26,7 @@ from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import NOBODY, GetterAttached, Key, SessionId
 from fluffle.broker.queues.quorum.holders import Holders, Terms
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 
 SIZE_MAX = 8 << 20
 """In bytes of contents; any message counts as `MESSAGE_SIZE` more."""
@@ -203,9 +203,9 @@ class SessionSendQueue:
 
     def put(self, message: FromLeader) -> None:
         """Behind everything else."""
-        if type(message) is Done and self._messages:
+        if type(message) is DoneReply and self._messages:
             last = self._messages[-1]
-            if type(last) is Done and last.first + last.count == message.first:
+            if type(last) is DoneReply and last.first + last.count == message.first:
                 last.count += message.count
                 return
         size = _size_of(message)
@@ -308,7 +308,7 @@ class OpenedSession:
 
     key: Key
     node: str
-    boot: m.Boot
+    boot: m.SessionBoot
     counter: int
     backpressure: SessionBackpressure
     send_queue: SessionSendQueue = field(default_factory=SessionSendQueue)
@@ -335,7 +335,7 @@ class OpenedSession:
             self.unknown.popleft()
 
 
-def send_record(opened: OpenedSession, state: State) -> None:
+def send_record(opened: OpenedSession, state: QueueState) -> None:
     """What is applied of a session: answers that it may not have, and all that it holds."""
     row = state.sessions.get(opened.key)
     holders = {
@@ -356,12 +356,12 @@ def send_record(opened: OpenedSession, state: State) -> None:
     ]
     for number, answer in sorted(row.answers.items()) if row is not None else ():
         opened.answers(number)
-        opened.send_queue.put(m.Answer(number, answer))
+        opened.send_queue.put(m.AnswerReply(number, answer))
     next_number = row.next if row is not None else 1
     opened.send_queue.put(m.SessionRecord(next_number, attached, getters, tokens))
     if state.sac_active != NOBODY:
         for key in attached:
-            opened.send_queue.put(m.ActiveConsumerChanged(key, key == state.sac_active))
+            opened.send_queue.put(m.ActiveConsumerNotice(key, key == state.sac_active))
     opened.is_served = not tokens
 
 
@@ -503,22 +503,24 @@ def got_messages(led: LedQueue, got: e.GetResult) -> list[m.FromLeader]:
 
 def withdrawn_messages(_led: LedQueue, gone: e.Withdrawn) -> list[m.FromLeader]:
     tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
-    return [m.Revoked(tokens), m.Cancelled(gone.holder)]
+    return [m.RevokeNotice(tokens), m.CancelNotice(gone.holder)]
 
 
 def timed_out_messages(_led: LedQueue, gone: e.TimedOut) -> list[m.FromLeader]:
     tokens = [m.Token(gone.holder, ordinal, run) for ordinal, run in gone.tokens]
-    return [m.DeliveryTimedOut(gone.holder, tokens, gone.held_ms, gone.timeout_ms)]
+    return [m.TimeoutNotice(gone.holder, tokens, gone.held_ms, gone.timeout_ms)]
 
 
 EFFECT_MESSAGES: Mapping[type[e.Effect], Callable[[LedQueue, Any], list[m.FromLeader]]] = {
-    e.Done: lambda _led, done: [m.Done(done.first, done.count)],
-    e.NotTaken: lambda _led, refused: [m.Rejected(refused.first, refused.count)],
-    e.Answer: lambda _led, answer: [m.Answer(answer.number, answer.answer)],
-    e.Expected: lambda _led, expected: [m.Expected(expected.number)],
+    e.DoneEffect: lambda _led, done: [m.DoneReply(done.first, done.count)],
+    e.RejectedEffect: lambda _led, refused: [m.RejectedReply(refused.first, refused.count)],
+    e.AnswerEffect: lambda _led, answer: [m.AnswerReply(answer.number, answer.answer)],
+    e.ExpectedEffect: lambda _led, expected: [m.ExpectedReply(expected.number)],
     e.Delivery: lambda _led, delivery: [deliver(delivery.holder, delivery.delivery_batch)],
     e.GetResult: got_messages,
     e.Withdrawn: withdrawn_messages,
     e.TimedOut: timed_out_messages,
-    e.Activity: lambda _led, change: [m.ActiveConsumerChanged(change.holder, change.is_active)],
+    e.ActiveConsumerEffect: lambda _led, change: [
+        m.ActiveConsumerNotice(change.holder, change.is_active)
+    ],
 }

@@ -11,13 +11,13 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAMES_UNREPORTED_MAX,
+    HeldTokens,
     SessionClient,
-    Unacked,
 )
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.facts import Key
 
-COMMITTED = (m.Done, m.Rejected, m.Answer)
+COMMITTED = (m.DoneReply, m.RejectedReply, m.AnswerReply)
 """Replies that count from any leader, and however late: they are in the log."""
 
 
@@ -45,7 +45,7 @@ def apply_frame(session: SessionClient, frame: m.LeaderFrame) -> list[Event]:
 # Outcomes
 
 
-def on_done(session: SessionClient, message: m.Done) -> list[Event]:
+def on_done(session: SessionClient, message: m.DoneReply) -> list[Event]:
     kinds = (m.Publish, m.Settle, m.Detach)
     known = session.pending.of_kinds(message.first, message.count, kinds)
     events: list[Event] = []
@@ -53,16 +53,16 @@ def on_done(session: SessionClient, message: m.Done) -> list[Event]:
         if isinstance(operation, m.Publish):
             events.append(happened.PublishConfirmed(first, count))
             continue
-        events.append(happened.OperationsDone(first, count))
+        events.append(happened.SettlementsDone(first, count))
         if (
             isinstance(operation, m.Detach)
             and (left := session.forget(operation.holder)) is not None
         ):
-            events.append(happened.Cancelled(left.number))
+            events.append(happened.ConsumerCancelled(left.number))
     return events
 
 
-def on_not_taken(session: SessionClient, message: m.Rejected) -> list[Event]:
+def on_not_taken(session: SessionClient, message: m.RejectedReply) -> list[Event]:
     """Whoever believes that a settlement has ended hand-outs is told; a detachment is in the place
     of a purge that was given up."""
     events: list[Event] = []
@@ -70,28 +70,30 @@ def on_not_taken(session: SessionClient, message: m.Rejected) -> list[Event]:
     for operation, first, count in session.pending.of_kinds(message.first, message.count, kinds):
         match operation:
             case m.Publish():
-                events.append(happened.PublishRefused(first, count))
+                events.append(happened.PublishRejected(first, count))
             case m.Purge():
-                events.append(happened.NotPurged(first))
+                events.append(happened.PurgeRejected(first))
             case m.Settle():
-                events += [happened.SettleFailed(first), happened.OperationsDone(first, count)]
+                events += [happened.SettleFailed(first), happened.SettlementsDone(first, count)]
             case _:
-                events.append(happened.OperationsDone(first, count))
+                events.append(happened.SettlementsDone(first, count))
     return events
 
 
-def on_answer(session: SessionClient, message: m.Answer) -> list[Event]:
+def on_answer(session: SessionClient, message: m.AnswerReply) -> list[Event]:
     kinds = (m.Attach, m.Purge, m.Detach)
     for operation, number, _ in session.pending.of_kinds(message.number, 1, kinds):
         if isinstance(operation, m.Detach):
-            return [happened.OperationsDone(number, 1)]  # in the place of a purge that was given up
+            return [
+                happened.SettlementsDone(number, 1)
+            ]  # in the place of a purge that was given up
         if not isinstance(operation, m.Attach):
-            return [happened.Purged(number, message.answer)]
+            return [happened.PurgeDone(number, message.answer)]
         if message.answer == m.IN_EXCLUSIVE_USE:
             del session.credits[number]
             is_wanted = number not in session.unwanted
             session.unwanted.pop(number, None)
-            return [happened.NotAttached(number)] if is_wanted else []
+            return [happened.AttachRejected(number)] if is_wanted else []
         if number in session.unwanted:
             session.unwanted.pop(number, None)
             session.credits.pop(number)
@@ -102,7 +104,7 @@ def on_answer(session: SessionClient, message: m.Answer) -> list[Event]:
     return []
 
 
-def on_expected(session: SessionClient, message: m.Expected) -> list[Event]:
+def on_expected(session: SessionClient, message: m.ExpectedReply) -> list[Event]:
     others = [each for each in session.unsent if not isinstance(each, m.Operation)]
     session.unsent = [*others, *session.pending.from_number(message.number)]
     session.deferrable = 0
@@ -116,10 +118,10 @@ def on_deliver(session: SessionClient, message: m.Deliver) -> list[Event]:
     consumer = session.consumers.get(message.holder)
     if consumer is not None and not consumer.no_ack:
         session.keep(message)
-        return [happened.Delivered(consumer.number, message)]
+        return [happened.MessagesDelivered(consumer.number, message)]
     session.owes_report = True
     if consumer is not None:
-        return [happened.Delivered(consumer.number, message)]
+        return [happened.MessagesDelivered(consumer.number, message)]
     number = session.awaited.pop(message.holder, None)
     if number is not None:
         return _got(session, number, message.holder, 0, message)
@@ -155,7 +157,7 @@ def _got(
         return [happened.Got(number, ready, deliver)]
     if deliver is not None:
         give_back(session, m.tokens_of(deliver))
-    return [happened.OperationsDone(first, count) for _, first, count in known]
+    return [happened.SettlementsDone(first, count) for _, first, count in known]
 
 
 def give_back(session: SessionClient, tokens: list[m.Token]) -> None:
@@ -167,7 +169,7 @@ def give_back(session: SessionClient, tokens: list[m.Token]) -> None:
 # What is gone
 
 
-def on_cancelled(session: SessionClient, message: m.Cancelled) -> list[Event]:
+def on_cancelled(session: SessionClient, message: m.CancelNotice) -> list[Event]:
     consumer = session.forget(message.holder)
     session.getters = {
         channel: key for channel, key in session.getters.items() if key != message.holder
@@ -175,15 +177,15 @@ def on_cancelled(session: SessionClient, message: m.Cancelled) -> list[Event]:
     awaited = session.awaited.pop(message.holder, None)
     if awaited is not None:
         return _got(session, awaited, None, 0, None)
-    return [happened.Cancelled(consumer.number)] if consumer is not None else []
+    return [happened.ConsumerCancelled(consumer.number)] if consumer is not None else []
 
 
-def on_revoked(session: SessionClient, message: m.Revoked) -> list[Event]:
+def on_revoked(session: SessionClient, message: m.RevokeNotice) -> list[Event]:
     revoked = session.unacked.take(message.tokens)
-    return [happened.Revoked(revoked)] if revoked else []
+    return [happened.DeliveriesRevoked(revoked)] if revoked else []
 
 
-def on_timed_out(session: SessionClient, message: m.DeliveryTimedOut) -> list[Event]:
+def on_timed_out(session: SessionClient, message: m.TimeoutNotice) -> list[Event]:
     """What a client has settled just before, nobody takes from it: but then that came too late."""
     consumer = session.forget(message.holder)
     number = consumer.number if consumer is not None else 0
@@ -191,7 +193,7 @@ def on_timed_out(session: SessionClient, message: m.DeliveryTimedOut) -> list[Ev
     timed_out = happened.DeliveryTimedOut(
         number, revoked, message.holder, message.held_ms, message.timeout_ms
     )
-    return [happened.Revoked(revoked), timed_out] if revoked else [timed_out]
+    return [happened.DeliveriesRevoked(revoked), timed_out] if revoked else [timed_out]
 
 
 def on_session_lost(session: SessionClient, _message: m.SessionLost) -> list[Event]:
@@ -212,7 +214,7 @@ def on_backlog(session: SessionClient, message: m.Backlog) -> list[Event]:
     return [happened.BacklogReduced(paid)] if paid > 0 else []
 
 
-def on_activity(session: SessionClient, message: m.ActiveConsumerChanged) -> list[Event]:
+def on_activity(session: SessionClient, message: m.ActiveConsumerNotice) -> list[Event]:
     consumer = session.consumers.get(message.holder)
     return (
         [happened.ActiveConsumerChanged(consumer.number, message.is_active)]
@@ -231,7 +233,7 @@ def on_record(session: SessionClient, message: m.SessionRecord) -> list[Event]:
     for key, attach in list(session.consumers.items()):
         # Its answer may have come first, for it counts out of order: then this says nothing of it.
         if attach.number < message.next and key not in attached:
-            events += on_cancelled(session, m.Cancelled(key))
+            events += on_cancelled(session, m.CancelNotice(key))
     events += _not_recognised(session, message)
     channels = dict(message.getters)
     missing = []
@@ -250,16 +252,16 @@ def on_record(session: SessionClient, message: m.SessionRecord) -> list[Event]:
 
 def _not_recognised(session: SessionClient, message: m.SessionRecord) -> list[Event]:
     """What is in hands here, and not on record."""
-    record = Unacked()
+    record = HeldTokens()
     for token in message.tokens:
         record.put(token)
     unknown = [token for held in session.unacked for token in record.rest(held)]
-    return on_revoked(session, m.Revoked(unknown))  # mutant: R15b
+    return on_revoked(session, m.RevokeNotice(unknown))  # mutant: R15b
 
 
 def _never_arrived(session: SessionClient, tokens: list[m.Token]) -> list[m.Token]:
     """What is neither in hands, nor is its end under way."""
-    ended, left = Unacked(), set()
+    ended, left = HeldTokens(), set()
     for operation in session.pending:
         if isinstance(operation, m.Settle):
             for token in operation.tokens:
@@ -303,18 +305,18 @@ def _resolve_gets(session: SessionClient, next_number: int, getters: dict[int, K
 
 
 REPLY_HANDLERS: Mapping[type[m.FromLeader], Callable[[SessionClient, Any], list[Event]]] = {
-    m.Done: on_done,
-    m.Rejected: on_not_taken,
-    m.Answer: on_answer,
-    m.Expected: on_expected,
+    m.DoneReply: on_done,
+    m.RejectedReply: on_not_taken,
+    m.AnswerReply: on_answer,
+    m.ExpectedReply: on_expected,
     m.Deliver: on_deliver,
     m.GetAnswer: on_get_answer,
-    m.Cancelled: on_cancelled,
-    m.Revoked: on_revoked,
+    m.CancelNotice: on_cancelled,
+    m.RevokeNotice: on_revoked,
     m.SessionLost: on_session_lost,
     m.NotLeader: on_not_leader,
     m.SessionRecord: on_record,
     m.Backlog: on_backlog,
-    m.ActiveConsumerChanged: on_activity,
-    m.DeliveryTimedOut: on_timed_out,
+    m.ActiveConsumerNotice: on_activity,
+    m.TimeoutNotice: on_timed_out,
 }

@@ -190,7 +190,7 @@ def join(tokens: list[Token], others: list[Token]) -> None:
             tokens.append(token)
 
 
-class Unacked:
+class HeldTokens:
     """Unsettled deliveries of all holders."""
 
     __slots__ = ("_held",)
@@ -259,12 +259,12 @@ class SessionClient:
         "unreported_bytes", "unsent", "unwanted",
     )  # fmt: skip
 
-    def __init__(self, group: int, boot: m.Boot) -> None:
+    def __init__(self, group: int, boot: m.SessionBoot) -> None:
         self.group = group
         self.boot = boot
         self.counter = 1
         self.pending = PendingOperations()
-        self.unacked = Unacked()
+        self.unacked = HeldTokens()
         self.consumers: dict[Key, m.Attach] = EMPTY_DICT
         """Those whose key is known, until it is known that nothing more comes for them."""
         self.keys: dict[int, Key] = EMPTY_DICT
@@ -537,8 +537,8 @@ class SessionClient:
             if first not in self.unwanted:
                 events += _over_with(operation, first, count, is_known=is_known)
         if held := self.unacked.take_all():
-            events.append(happened.Revoked(held))
-        events += [happened.Cancelled(attach.number) for attach in self.consumers.values()]
+            events.append(happened.DeliveriesRevoked(held))
+        events += [happened.ConsumerCancelled(attach.number) for attach in self.consumers.values()]
         self.consumers.clear()
         self.keys.clear()
         self.credits.clear()
@@ -554,23 +554,23 @@ def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool
     match operation:
         case m.Publish():
             return [
-                (happened.PublishUndecided if is_known else happened.PublishRefused)(first, count)
+                (happened.PublishUndecided if is_known else happened.PublishRejected)(first, count)
             ]
         case m.Settle(outcome=outcome) if outcome in FINAL and not is_known:
             return [happened.SettleFailed(first)]
         case m.Settle() | m.Detach():
-            return [happened.OperationsDone(first, count)]
+            return [happened.SettlementsDone(first, count)]
         case m.Attach():
-            return [happened.Cancelled(first)]
+            return [happened.ConsumerCancelled(first)]
         case m.Get() if is_known:
             return [happened.Got(first, 0, None)]
         case m.Purge() if is_known:
-            return [happened.Purged(first, 0)]
+            return [happened.PurgeDone(first, 0)]
         case _:
             return [happened.AnswerLost(first)]
 
 
-class ConsumerTerms(NamedTuple):
+class AttachTerms(NamedTuple):
     """The arguments a consumer is attached with."""
 
     tag: str
@@ -619,7 +619,7 @@ class SessionRequests:
         for of_it in by_holder.values():
             self._session.settle(outcome, of_it)
 
-    def attach(self, channel: int, terms: ConsumerTerms, credit: int) -> int:
+    def attach(self, channel: int, terms: AttachTerms, credit: int) -> int:
         """Its number, by which it is known from now on; `credit` as for `set_credit`."""
         number = self._session.pending.next
         if self._session.credits is EMPTY_DICT:

@@ -27,7 +27,7 @@ from fluffle.broker.cluster.queue_sessions.opened_session import (
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import Key, SessionId
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 
 CONSUMER_DISCONNECTED_MS = 60_000
 """For so long consumers of a node that cannot be reached keep what they hold, where the queue does
@@ -44,7 +44,7 @@ SESSIONS_MAX = 64
 class PeerNode:
     """A node with sessions."""
 
-    boot: m.Boot | None = None
+    boot: m.SessionBoot | None = None
     """None until there was a link to it in this leadership."""
     silent_since_ms: int | None = None
     """None while there is a link to it."""
@@ -65,7 +65,7 @@ class SessionServer:
     )  # fmt: skip
 
     def __init__(
-        self, group: int, own: m.Leader, state: State, leadership: LedQueue, now_ms: int
+        self, group: int, own: m.Leader, state: QueueState, leadership: LedQueue, now_ms: int
     ) -> None:
         """`own`: this node, its boot and which leadership this is.
 
@@ -91,7 +91,7 @@ class SessionServer:
 
     # Links
 
-    def linked(self, node: str, boot: m.Boot) -> None:
+    def linked(self, node: str, boot: m.SessionBoot) -> None:
         """There is a new link to this life of a node: all that earlier ones had is over.
 
         What was sent over the link before may be lost; what was not comes twice, and is dropped.
@@ -251,7 +251,7 @@ class SessionServer:
             return None
         opened = self._opened_sessions.get(key)
         if opened is None:
-            boot = m.Boot(session.boot, session.nonce)
+            boot = m.SessionBoot(session.boot, session.nonce)
             backpressure = SessionBackpressure(self._led.queue)
             if self._opened_sessions is EMPTY_DICT:
                 self._opened_sessions = {}
@@ -274,7 +274,7 @@ class SessionServer:
             opened.knows(frame.known)
             self._led.sessions.acknowledge(opened.key, frame.known)
         if opened.first_ignored and not self._is_over_limit(opened):
-            send_queue.put(m.Expected(opened.first_ignored))
+            send_queue.put(m.ExpectedReply(opened.first_ignored))
             opened.first_ignored = 0
 
     def _forget(self, node: str, below: int) -> None:
@@ -317,7 +317,7 @@ class SessionServer:
                     and _number_of(effect) == opened.unknown[-1]
                 ):
                     opened.send_queue.put(
-                        m.Expected(opened.first_ignored)
+                        m.ExpectedReply(opened.first_ignored)
                     )  # it says then what it knows
 
     # To client nodes
@@ -375,10 +375,12 @@ class SessionServer:
 
 def _number_of(effect: e.Effect) -> int:
     """Of an operation with an answer; 0 of all others."""
-    return effect.number if isinstance(effect, e.Answer) else 0
+    return effect.number if isinstance(effect, e.AnswerEffect) else 0
 
 
-def _beside(asked: m.ClientFrame, own: m.Boot, messages: list[m.FromLeader]) -> m.LeaderFrame:
+def _beside(
+    asked: m.ClientFrame, own: m.SessionBoot, messages: list[m.FromLeader]
+) -> m.LeaderFrame:
     """A reply that is not repeated: a client that gets none asks again, over another link."""
     return m.LeaderFrame(
         group=asked.group,
@@ -404,7 +406,7 @@ def leader_notice(group: int, leader: m.Leader, session: SessionId) -> m.LeaderF
         term=0,
         leadership=0,
         sender=leader.boot,
-        receiver=m.Boot(session.boot, session.nonce),
+        receiver=m.SessionBoot(session.boot, session.nonce),
         session=session.counter,
         opening=0,
         number=0,

@@ -55,14 +55,14 @@ from fluffle.broker.queues.queue_api import (
 )
 from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.broker.queues.quorum.effects import (
-    Activity,
-    Answer,
+    ActiveConsumerEffect,
+    AnswerEffect,
     Delivery,
-    Done,
+    DoneEffect,
     Effect,
-    Expected,
+    ExpectedEffect,
     GetResult,
-    NotTaken,
+    RejectedEffect,
     TimedOut,
     Withdrawn,
 )
@@ -72,19 +72,19 @@ from fluffle.broker.queues.quorum.facts import (
     SessionId,
 )
 from fluffle.broker.queues.quorum.holders import (
-    Getter,
     HolderNotifications,
     Holders,
     HolderState,
+    RemoteGetter,
     Terms,
 )
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.runtime.commits import Commits, CommitWaiter
 from fluffle.broker.vhosts.queue_changes import delete_unused
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
 
-NOTHING_ON_RECORD = State()
+NOTHING_ON_RECORD = QueueState()
 """Of any session, ever."""
 
 
@@ -142,7 +142,7 @@ class UndurableOperation(NamedTuple):
     """Something that was done to the queue, and is not on disk."""
 
     ticket: int
-    effect: Done | Answer
+    effect: DoneEffect | AnswerEffect
     """Says that it is."""
 
 
@@ -245,13 +245,13 @@ class ClassicQueueLeader:
         say = self._say_later if taken is EnqueueResult.RECORDED else self.say  # mutant: HO1
         for start, stop, is_taken in fates:
             if is_taken:
-                say(Done(session, first + start, stop - start))  # mutant: BA32
+                say(DoneEffect(session, first + start, stop - start))  # mutant: BA32
             else:
-                self.say(NotTaken(session, first + start, stop - start))  # mutant: BA33
+                self.say(RejectedEffect(session, first + start, stop - start))  # mutant: BA33
 
     def _admitted(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
         """What was held back is in the queue, or is not."""
-        say = Done if is_taken else NotTaken  # mutant: BA35
+        say = DoneEffect if is_taken else RejectedEffect  # mutant: BA35
         self.say(say(session, first + start, stop - start))  # mutant: BA36
 
     def settle(
@@ -278,15 +278,15 @@ class ClassicQueueLeader:
             self.holders.release(holder)
         self.sessions.advance(session, 1)
         if is_late and outcome in FINAL:
-            self.say(NotTaken(session, number, 1))
+            self.say(RejectedEffect(session, number, 1))
         else:
-            (self._say_later if is_recorded else self.say)(Done(session, number, 1))
+            (self._say_later if is_recorded else self.say)(DoneEffect(session, number, 1))
 
     def get(self, session: Key, number: int, channel: int, *, no_ack: bool) -> None:
         if self._known(session, number, 1):
             return
         key, held = self._getter(session, channel)
-        holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
+        holder = RemoteGetter(self.queue, no_ack=True) if no_ack else held.holder
         delivery_batch = self.queue.get(holder)
         if delivery_batch is not None and not no_ack:  # mutant: HO5
             held.add(delivery_batch)
@@ -299,13 +299,13 @@ class ClassicQueueLeader:
         queue = self.queue
         self.sessions.advance(session, 1)
         if queue.in_exclusive_use or (terms.is_exclusive and queue.consumer_count):
-            self.say(Answer(session, number, IN_EXCLUSIVE_USE))
+            self.say(AnswerEffect(session, number, IN_EXCLUSIVE_USE))
             return
         key = self.sessions.take_key()
         attached = terms.attached(key, session)
         held = self.holders.add(attached)
         assert isinstance(held.holder, Consumer)
-        self.say(Answer(session, number, key))
+        self.say(AnswerEffect(session, number, key))
         queue.attach(held.holder)
         if queue.damage is not None:  # like those that were there when it was found
             queue.detach(held.holder)
@@ -326,9 +326,9 @@ class ClassicQueueLeader:
             return
         self.sessions.advance(session, 1)
         try:
-            answer = Answer(session, number, self.queue.purge())
+            answer = AnswerEffect(session, number, self.queue.purge())
         except PreconditionFailed:
-            self.say(NotTaken(session, number, 1))
+            self.say(RejectedEffect(session, number, 1))
             return
         (self.say if self.queue.journal is None else self._say_later)(answer)
 
@@ -368,7 +368,7 @@ class ClassicQueueLeader:
         """How many of some operations, from the first one on, are not to be done any more."""
         expected = self.sessions.expected(session)
         if first > expected:
-            self.say(Expected(session, expected))
+            self.say(ExpectedEffect(session, expected))
             return count
         return min(expected - first, count)  # mutant: HO3
 
@@ -377,9 +377,9 @@ class ClassicQueueLeader:
 
     def _acted(self, session: Key, number: int) -> None:
         self.sessions.advance(session, 1)
-        self.say(Done(session, number, 1))
+        self.say(DoneEffect(session, number, 1))
 
-    def _say_later(self, effect: Done | Answer) -> None:
+    def _say_later(self, effect: DoneEffect | AnswerEffect) -> None:
         """Once the commit that collects has been done."""
         assert self.queue.journal is not None
         ticket = self.queue.journal.commits.ticket
@@ -455,7 +455,7 @@ class ClassicNotifications:
     def activity_changed(self, holder: Key, consumer: Consumer) -> None:
         held = self._leader.holders.get(holder)
         if held is not None and not held.is_detached:
-            self._leader.say(Activity(held.session, holder, consumer.is_active))
+            self._leader.say(ActiveConsumerEffect(held.session, holder, consumer.is_active))
 
 
 class ClassicQueueHost:

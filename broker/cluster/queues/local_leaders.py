@@ -9,7 +9,12 @@ from functools import partial
 from itertools import islice
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE, event
-from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Leader, LeaderFrame
+from fluffle.broker.cluster.queue_sessions.messages import (
+    ClientFrame,
+    Leader,
+    LeaderFrame,
+    SessionBoot,
+)
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer, not_leading
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
@@ -89,7 +94,7 @@ class LocalLeaders:
         """To be pumped again after a while."""
         self.farewells: list[tuple[NodeId, LeaderFrame]] = []
         """Notices of leaderships that have ended, to be sent."""
-        self._link_news: PendingNews[QueueId, tuple[NodeId, Boot | None]] = PendingNews()
+        self._link_news: PendingNews[QueueId, tuple[NodeId, SessionBoot | None]] = PendingNews()
         """Links that queues have not looked at yet, each with the life of the node it is to; None:
         there is none any more."""
         self._timed: dict[QueueId, None] = {}
@@ -157,7 +162,7 @@ class LocalLeaders:
                 node = sessions.excesses.pop()
                 event(logger, logging.ERROR, "session_overflow", **served.named, node=node)
 
-    def linked(self, node: NodeId, boot: Boot) -> None:
+    def linked(self, node: NodeId, boot: SessionBoot) -> None:
         """There is a link to a node, in this life of it."""
         self._note_link(node, boot)
 
@@ -165,7 +170,7 @@ class LocalLeaders:
         """There is none any more."""
         self._note_link(node, None)
 
-    def _note_link(self, node: NodeId, boot: Boot | None) -> None:
+    def _note_link(self, node: NodeId, boot: SessionBoot | None) -> None:
         """Have all led here look at a link: some in each turn, first those with replies."""
         self._link_news.add((queue for queue, _sessions in self._sessions()), (node, boot))
         self._transport.turn.touch_consensus()

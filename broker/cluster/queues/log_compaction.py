@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.quorum.entry_codec import slim
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.raft.log_store import DamagedLog
 
 LOOK_S = 0.2
@@ -35,7 +35,7 @@ class CompactionCandidate:
     """Entries of one queue that a snapshot found worth compacting."""
 
     floor: int
-    image: Image
+    image: QueueImage
     entries: list[tuple[int, list[range]]]
     """Index, and what is live."""
     looks: int = 0
@@ -68,7 +68,7 @@ class LogCompaction:
         """Who has had its turn goes to the end."""
         self._is_looking = False
 
-    def note(self, queue: QueueId, image: Image) -> None:
+    def note(self, queue: QueueId, image: QueueImage) -> None:
         """A snapshot of it is being taken."""
         self._due.pop(queue, None)
         found = list(image.worth_slimming(self._dead_bytes_min))

@@ -23,14 +23,14 @@ from fluffle.broker.base.logs import event
 from fluffle.broker.cluster.hosted_group import Fate, HostedGroup, ProposalLost
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.placement import choose_added, choose_grown
-from fluffle.broker.cluster.queues.ports import ClusterView, QueueId, named
+from fluffle.broker.cluster.queues.ports import QueueClusterView, QueueId, named
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.settings import SettingsFrom, by_arguments
 from fluffle.broker.vhosts.queue_changes import redefinition
-from fluffle.raft.config import AddLearner, Config, NodeId, Promote, Remove
+from fluffle.raft.config import AddLearner, Configuration, NodeId, Promote, Remove
 from fluffle.raft.config import Change as Step
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.progress import ProgressState
@@ -122,7 +122,11 @@ class QueueMembership:
     """Membership changes of all queues that are led here."""
 
     def __init__(
-        self, cluster: ClusterView, groups: LedGroups, loop: EventLoop, loads: Mapping[NodeId, int]
+        self,
+        cluster: QueueClusterView,
+        groups: LedGroups,
+        loop: EventLoop,
+        loads: Mapping[NodeId, int],
     ) -> None:
         self._cluster = cluster
         self._groups = groups
@@ -234,7 +238,7 @@ class QueueMembership:
         if due or is_leaving:
             self._look_later(queue)
 
-    def _is_possible(self, step: Step, active: Config, lost: Collection[NodeId]) -> bool:
+    def _is_possible(self, step: Step, active: Configuration, lost: Collection[NodeId]) -> bool:
         """A leader does not remove itself, nor anybody without whom the others could agree on
         nothing, and nobody is added who is not there."""
         if isinstance(step, AddLearner):
@@ -243,7 +247,9 @@ class QueueMembership:
             return step.node != self._cluster.node and self._can_do_without(step.node, active, lost)
         return True
 
-    def _can_do_without(self, node: NodeId, active: Config, lost: Collection[NodeId]) -> bool:
+    def _can_do_without(
+        self, node: NodeId, active: Configuration, lost: Collection[NodeId]
+    ) -> bool:
         """Whether a majority of the other voters is there: who is lost never comes again."""
         others = [voter.node for voter in active.voters if voter.node != node]
         there = [each for each in others if each not in lost and self._is_there(each)]
@@ -267,7 +273,7 @@ class QueueMembership:
                 lost.add(node)
         return lost
 
-    def _agreed(self, definition: QueueDefinition, committed: Config) -> QueueDefinition:
+    def _agreed(self, definition: QueueDefinition, committed: Configuration) -> QueueDefinition:
         """What is to be known of a queue, as its group and the cluster are now."""
         lives = self._cluster.incarnations
         members = tuple(sorted((member.node, member.incarnation) for member in committed.members))
@@ -369,7 +375,9 @@ class QueueMembership:
         return [*filter(self._cluster.may_lead, hosted.raft.transfer_targets)]
 
 
-def steps(config: Config, wanted: Collection[NodeId], lost: Collection[NodeId]) -> list[Step]:
+def steps(
+    config: Configuration, wanted: Collection[NodeId], lost: Collection[NodeId]
+) -> list[Step]:
     """What is to change, in the order in which to try it: a group takes one at a time."""
     members = {member.node for member in config.members}
     gone = sorted((members - set(wanted)) | (members & set(lost)))  # mutant: D2
@@ -397,7 +405,7 @@ class MembershipReconciliation:
 
     def __init__(
         self,
-        cluster: ClusterView,
+        cluster: QueueClusterView,
         groups: LedGroups,
         members: QueueMembership,
         config: QuorumConfig,

@@ -269,7 +269,7 @@ NO_MARKS: list[SettlementMark] = []
 """Never changed: of most queues nobody asks."""
 
 
-class Settlements:
+class SettlementBarriers:
     """Settlement barriers of one queue's session."""
 
     __slots__ = (

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.metadata.metadata import Metadata
@@ -153,7 +153,7 @@ class HostedQueue(Protocol):
         """With nothing but what is on record."""
 
 
-class ClusterView(Protocol):
+class QueueClusterView(Protocol):
     """The nodes of a cluster, as the queues on one of them see them."""
 
     @property
@@ -161,7 +161,7 @@ class ClusterView(Protocol):
         """This one."""
 
     @property
-    def boot(self) -> Boot:
+    def boot(self) -> SessionBoot:
         """This life of it."""
 
     @property
@@ -180,7 +180,7 @@ class ClusterView(Protocol):
     def revision(self) -> int | None:
         """Of the definitions that this node has; None where a node is alone."""
 
-    def boot_of(self, node: NodeId) -> Boot | None:
+    def boot_of(self, node: NodeId) -> SessionBoot | None:
         """The life in which a node to which there is a link is there."""
 
     def is_alive(self, node: NodeId) -> bool:

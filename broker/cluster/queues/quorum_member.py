@@ -16,9 +16,9 @@ from fluffle.broker.cluster.queues.local_leaders import LocalLeaders
 from fluffle.broker.cluster.queues.log_compaction import LogCompaction
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
-    ClusterView,
     KnownLeader,
     LeaderCounts,
+    QueueClusterView,
     QueueId,
     named,
 )
@@ -32,7 +32,7 @@ from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entries import content_bytes_of
 from fluffle.broker.queues.quorum.facts import ConsumerAttached, Key
-from fluffle.broker.queues.quorum.leadership import Leadership, Member
+from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
 from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.settings import QueueSettings, SettingsFrom
 from fluffle.broker.runtime.timers import QueueTiming
@@ -115,7 +115,7 @@ class LocalMembers(Protocol):
     """The members of quorum queues on one node, as each of them uses what they share."""
 
     @property
-    def cluster(self) -> ClusterView: ...
+    def cluster(self) -> QueueClusterView: ...
 
     @property
     def leaders(self) -> LocalLeaders: ...
@@ -324,7 +324,7 @@ class QuorumQueueMember:
         self._led: Leadership | None = None
         """Whose those are."""
         reads = members.cluster.reads_of(members.cluster.node)
-        self.member = Member(QuorumLeaderHost(self, self._log, members), reads=reads)
+        self.member = QueueReplica(QuorumLeaderHost(self, self._log, members), reads=reads)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
         """What the queue is, which may change in its members only."""

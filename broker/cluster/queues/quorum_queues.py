@@ -33,7 +33,7 @@ from fluffle.broker.cluster.queues.placement import (
     draw_leader,
     first_leader,
 )
-from fluffle.broker.cluster.queues.ports import ClusterView, KnownLeader, QueueId
+from fluffle.broker.cluster.queues.ports import KnownLeader, QueueClusterView, QueueId
 from fluffle.broker.cluster.queues.quorum_member import (
     DefinedQueues,
     QuorumQueueMember,
@@ -48,9 +48,9 @@ from fluffle.broker.queues.queue_api import QueueHandle
 from fluffle.broker.runtime.background import in_pieces
 from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.protocol.terms import text
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import GroupId
-from fluffle.raft.output import ConfigChange, Verdict
+from fluffle.raft.output import ConfigChange, LivenessVerdict
 
 COLLECT_S = 1.0
 """What changes within this is said together: a node that is lost has led many."""
@@ -141,7 +141,7 @@ class QuorumMembers:
     def __init__(
         self,
         router: SessionRouter,
-        cluster: ClusterView,
+        cluster: QueueClusterView,
         clock: Clock,
         loop: EventLoop,
         *,
@@ -236,10 +236,10 @@ class QuorumMembers:
         is_founder = incarnation == 1
         founders = definition.founders
         if is_founder:
-            config, first = Config.initial(founders), first_leader(definition.id, founders)
+            config, first = Configuration.initial(founders), first_leader(definition.id, founders)
             self.host.create(definition.id, incarnation, config, first)
         else:
-            self.host.create(definition.id, incarnation, Config())
+            self.host.create(definition.id, incarnation, Configuration())
 
     def forget(self, queue: QueueId) -> None:
         """A queue is defined no more: that is the tombstone of its group."""
@@ -321,7 +321,7 @@ class QuorumMembers:
         if self.members is not None:
             self.members.look(change.group)
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         """Groups see to it themselves, but for members that could not be added."""
         if self.members is not None and verdict.is_alive:
             self.members.look_at_all()

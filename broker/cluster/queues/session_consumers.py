@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.cluster.queue_sessions.events import DeliveryTimedOut
 from fluffle.broker.cluster.queue_sessions.messages import Deliver, Token, tokens_of
-from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms
+from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Holder, TimedOutDeliveries
 from fluffle.broker.queues.quorum.facts import Key
@@ -194,9 +194,9 @@ def delivery_of(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> Deli
     return delivery_batch
 
 
-def terms_of(consumer: Consumer) -> ConsumerTerms:
+def terms_of(consumer: Consumer) -> AttachTerms:
     """What a consumer is attached with."""
-    return ConsumerTerms(
+    return AttachTerms(
         consumer.tag,
         consumer.prefetch,
         consumer.priority,

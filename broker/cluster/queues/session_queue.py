@@ -32,7 +32,7 @@ from fluffle.broker.cluster.queues.pending_replies import (
     ErrorTexts,
     PendingGets,
     PendingReplies,
-    Settlements,
+    SettlementBarriers,
     answered,
 )
 from fluffle.broker.cluster.queues.ports import LeaderCounts, QueueId, SessionDirectory, SessionPort
@@ -258,7 +258,7 @@ class SessionQueue:
         self._attached: dict[Consumer, SessionConsumer] = EMPTY_DICT
         self._by_number: dict[int, SessionConsumer] = EMPTY_DICT
         self._gets: PendingGets | None = None
-        self._settlements: Settlements | None = None
+        self._settlements: SettlementBarriers | None = None
         """Each made with the first."""
         self._attaching: PendingReplies[None] = NO_PENDING_REPLIES
         self._purging: PendingReplies[int] = NO_PENDING_REPLIES
@@ -514,9 +514,11 @@ class SessionQueue:
     def settling(self) -> Deferred[None] | None:
         return (self._settlements or self._made_settlements()).ask()
 
-    def _made_settlements(self) -> Settlements:
+    def _made_settlements(self) -> SettlementBarriers:
         unsettled = partial(self._not_done, ClientRequest.SETTLING)
-        self._settlements = Settlements(self._port, self._call_later, unsettled, where=self._where)
+        self._settlements = SettlementBarriers(
+            self._port, self._call_later, unsettled, where=self._where
+        )
         return self._settlements
 
     # Events of the session
@@ -536,7 +538,7 @@ class SessionQueue:
     def _on_confirmed(self, event: happened.PublishConfirmed) -> None:
         self._receipts.known(event.first, event.count, is_taken=True)
 
-    def _on_refused(self, event: happened.PublishRefused) -> None:
+    def _on_refused(self, event: happened.PublishRejected) -> None:
         self._receipts.known(event.first, event.count, is_taken=False)  # mutant: F4
 
     def _on_undecided(self, event: happened.PublishUndecided) -> None:
@@ -556,11 +558,11 @@ class SessionQueue:
         self._attaching.answer(event.consumer, None)
         self._credit(attached)
 
-    def _on_not_attached(self, event: happened.NotAttached) -> None:
+    def _on_not_attached(self, event: happened.AttachRejected) -> None:
         self._leave(self._by_number[event.consumer])
         self._attaching.fail(event.consumer, AccessRefused(f"{self._where} in exclusive use"))
 
-    def _on_delivered(self, event: happened.Delivered) -> None:
+    def _on_delivered(self, event: happened.MessagesDelivered) -> None:
         """Deliver, unless the consumer has gone by an event just before: then requeue."""
         deliver, attached = event.deliver, self._by_number.get(event.consumer)
         if attached is None:
@@ -587,7 +589,7 @@ class SessionQueue:
         if (attached := self._by_number.get(event.consumer)) is not None:
             attached.consumer.is_active = event.is_active
 
-    def _on_revoked(self, event: happened.Revoked) -> None:
+    def _on_revoked(self, event: happened.DeliveriesRevoked) -> None:
         """What clients say of messages that they have lost is swallowed, so they need not know."""
         for attached in self._attached.values():
             if attached.waiting:
@@ -629,18 +631,18 @@ class SessionQueue:
     def _on_unsettled(self, _event: happened.SettleFailed) -> None:
         (self._settlements or self._made_settlements()).failed()  # mutant: F2
 
-    def _on_purged(self, event: happened.Purged) -> None:
+    def _on_purged(self, event: happened.PurgeDone) -> None:
         self._counted.set_ready(0)
         if not self._is_over:
             self._purging.answer(event.number, event.count)
         elif event.number in self._purging:
             self._purging.fail(event.number, self._gone)
 
-    def _on_not_purged(self, event: happened.NotPurged) -> None:
+    def _on_not_purged(self, event: happened.PurgeRejected) -> None:
         if event.number in self._purging:
             self._purging.fail(event.number, conversion_in_progress(self._where))
 
-    def _on_cancelled(self, event: happened.Cancelled) -> None:
+    def _on_cancelled(self, event: happened.ConsumerCancelled) -> None:
         """Cancel a consumer; of a queue that is deleted, the deletion does that."""
         attached = self._by_number.get(event.consumer)
         if attached is None:
@@ -679,19 +681,19 @@ def ignore_event(_queue: SessionQueue, _event: Event) -> None:
 
 EVENT_HANDLERS: Mapping[type[Event], Callable[[SessionQueue, Any], None]] = {
     happened.PublishConfirmed: SessionQueue._on_confirmed,
-    happened.PublishRefused: SessionQueue._on_refused,
+    happened.PublishRejected: SessionQueue._on_refused,
     happened.PublishUndecided: SessionQueue._on_undecided,
-    happened.OperationsDone: ignore_event,
+    happened.SettlementsDone: ignore_event,
     happened.Attached: SessionQueue._on_attached,
-    happened.NotAttached: SessionQueue._on_not_attached,
-    happened.Purged: SessionQueue._on_purged,
-    happened.NotPurged: SessionQueue._on_not_purged,
+    happened.AttachRejected: SessionQueue._on_not_attached,
+    happened.PurgeDone: SessionQueue._on_purged,
+    happened.PurgeRejected: SessionQueue._on_not_purged,
     happened.AnswerLost: SessionQueue._on_unanswered,
     happened.SettleFailed: SessionQueue._on_unsettled,
-    happened.Delivered: SessionQueue._on_delivered,
+    happened.MessagesDelivered: SessionQueue._on_delivered,
     happened.Got: SessionQueue._on_got,
-    happened.Cancelled: SessionQueue._on_cancelled,
-    happened.Revoked: SessionQueue._on_revoked,
+    happened.ConsumerCancelled: SessionQueue._on_cancelled,
+    happened.DeliveriesRevoked: SessionQueue._on_revoked,
     happened.WrongLeader: ignore_event,
     happened.BacklogReduced: SessionQueue._on_backlog_reduced,
     happened.ActiveConsumerChanged: SessionQueue._on_activity,

@@ -23,7 +23,7 @@ from fluffle.broker.cluster.links.identity import Boot as LinkBoot
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Event, WrongLeader
-from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame
+from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, SessionBoot
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here, log_failure
@@ -96,7 +96,7 @@ class LeaderRoute:
         """The nodes that may lead."""
         self.home: NodeId = ""
         """Of a queue that one node leads for as long as it lives."""
-        self.home_boot: m.Boot | None = None
+        self.home_boot: m.SessionBoot | None = None
         """That of its home in which it was asked last."""
         self.is_away = False
         """Whether its home has not been reached for a while."""
@@ -430,7 +430,7 @@ class LeaderRoutes:
                     self._heed_denial(route, frame.sender, known)
                     self._learned(route, known)
 
-    def _heed_denial(self, route: LeaderRoute, sender: m.Boot, known: KnownLeader) -> None:
+    def _heed_denial(self, route: LeaderRoute, sender: m.SessionBoot, known: KnownLeader) -> None:
         """Leave a leader that says of itself that it leads no more."""
         asked = route.session.leader
         if asked is None or asked.boot != sender or known.term < asked.term:
@@ -508,7 +508,7 @@ class LeaderRoutes:
                 self._wait(route)
 
 
-def question(session: SessionClient, receiver: m.Boot) -> m.ClientFrame:
+def question(session: SessionClient, receiver: m.SessionBoot) -> m.ClientFrame:
     """Who leads?  In no term, so that it is answered and changes nothing."""
     return m.ClientFrame(
         group=session.group,
@@ -524,9 +524,9 @@ def question(session: SessionClient, receiver: m.Boot) -> m.ClientFrame:
     )
 
 
-def session_boot(boot: LinkBoot) -> Boot:
+def session_boot(boot: LinkBoot) -> SessionBoot:
     """The boot of a node, as sessions name it."""
-    return Boot(boot.count, int.from_bytes(boot.nonce) >> 8 * len(boot.nonce) - NONCE_BITS)
+    return SessionBoot(boot.count, int.from_bytes(boot.nonce) >> 8 * len(boot.nonce) - NONCE_BITS)
 
 
 class SessionRouter:

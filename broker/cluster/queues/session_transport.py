@@ -13,13 +13,13 @@ from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.messages import (
-    Boot,
     ClientFrame,
     Frame,
     LeaderFrame,
+    SessionBoot,
     without_counts,
 )
-from fluffle.broker.cluster.queues.ports import ClusterView
+from fluffle.broker.cluster.queues.ports import QueueClusterView
 from fluffle.raft.config import NodeId
 
 WAITING_BYTES_MAX = 16 << 20
@@ -59,7 +59,7 @@ class SessionTransport:
 
     def __init__(
         self,
-        cluster: ClusterView,
+        cluster: QueueClusterView,
         links: Links,
         turn: TurnOfConsensus,
         loop: EventLoop,
@@ -69,7 +69,7 @@ class SessionTransport:
         self.node = cluster.node
         self.boot = cluster.boot
         """This life of the node."""
-        self.boots: dict[NodeId, Boot] = {cluster.node: cluster.boot}
+        self.boots: dict[NodeId, SessionBoot] = {cluster.node: cluster.boot}
         """The nodes to which there is a link, and this one: each in the life in which it is
         there."""
         self.turn = turn

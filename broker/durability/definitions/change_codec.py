@@ -29,7 +29,7 @@ from fluffle.broker.durability.definitions.fact_codec import (
     encode_key,
 )
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind, Name
-from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
+from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcomes
 from fluffle.storage.errors import StorageError
 
 SHAPE = b"\x01"
@@ -55,7 +55,7 @@ def decode_proposals(payload: bytes) -> list[Proposal]:
         raise InvalidEncoding(f"these are no changes: {error!r}") from error
 
 
-def encode_state(state: State) -> bytes:
+def encode_state(state: MetadataState) -> bytes:
     """Encode the whole state, in pieces."""
     rows = sorted((kind, encode_key(key), (kind, key)) for kind, key in state)
     facts = chain.from_iterable(_known_row(state, name) for *_, name in rows)
@@ -66,9 +66,9 @@ def encode_state(state: State) -> bytes:
     return SHAPE + _packed([state.last_revision, list(facts), list(outcomes)])
 
 
-def decode_state(content: bytes) -> State:
+def decode_state(content: bytes) -> MetadataState:
     """Raises `InvalidEncoding`."""
-    state = State()
+    state = MetadataState()
     try:
         state.last_revision, facts, outcomes = _unpacked(content)
         _check_counts(state.last_revision)
@@ -116,7 +116,7 @@ def _proposal_of(row: Any) -> Proposal:
     return Proposal(node, boot, number, known_below, change, tuple(each[2] for each in seen))
 
 
-def _known_row(state: State, name: Name) -> tuple[object, ...]:
+def _known_row(state: MetadataState, name: Name) -> tuple[object, ...]:
     known = state.find(name)
     assert known is not None
     kind, key = name

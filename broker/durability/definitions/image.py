@@ -43,7 +43,7 @@ class VhostImage:
 
 
 @dataclass(slots=True)
-class Image:
+class DefinitionImage:
     """Stored definitions of the whole node."""
 
     first_start: FirstStart | None = None

@@ -19,7 +19,7 @@ from fluffle.broker.queues.deduplication_window import DIGEST_BYTES, KEY, Dedupl
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt, CorruptEntry
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.log import Log
+from fluffle.storage.log import GroupLogs
 
 KEYS = "keys"
 """The kind of the definitions: by the first log of a queue, that of its keys."""
@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 class KeyLogs:
     """Those of all queues of a node."""
 
-    def __init__(self, items: Iterable[tuple[bytes, bytes]], log: Log, commits: Commits) -> None:
+    def __init__(
+        self, items: Iterable[tuple[bytes, bytes]], log: GroupLogs, commits: Commits
+    ) -> None:
         """`items` as they are on disk.  Raises `Corrupt`."""
         self._log = log
         self._commits = commits
@@ -81,7 +83,7 @@ class KeyLog:
         "_queue", "_window",
     )  # fmt: skip
 
-    def __init__(self, queue: int, logs: KeyLogs, log: Log, commits: Commits) -> None:
+    def __init__(self, queue: int, logs: KeyLogs, log: GroupLogs, commits: Commits) -> None:
         self._queue = queue
         self._logs = logs
         self._log = log

@@ -38,7 +38,7 @@ from fluffle.broker.queues.journal import (
     LoadedMessages,
     PagedOutMessages,
     PageStore,
-    Recovery,
+    RecoveredContent,
     Stored,
     UnreadableMessages,
     comb,
@@ -47,10 +47,10 @@ from fluffle.broker.queues.journal import (
 from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.runtime.commits import Commits
-from fluffle.storage.entry_reader import Entry, EntryHead
+from fluffle.storage.entry_reader import EntryHead, StoredEntry
 from fluffle.storage.errors import Corrupt, CorruptEntry, StorageError
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.log import Log
+from fluffle.storage.log import GroupLogs
 from fluffle.storage.store import Batch
 
 SHAPE = 1
@@ -83,7 +83,7 @@ EARLIEST_MS_MAX = (1 << 64 - COUNT_BITS) - 1
 """In the year 2527; what expires later does so never, until it is read."""
 
 COMPACT_ENTRIES = 512
-"""Entries that are dead are swept out once there are so many, and they are half."""
+"""JournalEntries that are dead are swept out once there are so many, and they are half."""
 
 
 # Messages as an entry
@@ -155,8 +155,8 @@ class EntryChanges(NamedTuple):
     """Those that live on, with all that is settled of them."""
 
 
-class Entries:
-    """Entries of a log by rising number, without overlap."""
+class JournalEntries:
+    """JournalEntries of a log by rising number, without overlap."""
 
     __slots__ = ("_counts", "_dead", "_firsts", "_settled", "_touched")
 
@@ -311,7 +311,7 @@ class LocalJournal:
     def __init__(
         self,
         groups: tuple[int, ...],
-        log: Log,
+        log: GroupLogs,
         commits: Commits,
         level_logs: PriorityLogs,
         key_logs: KeyLogs,
@@ -323,7 +323,7 @@ class LocalJournal:
         self._level_logs = level_logs
         self._key_logs = key_logs
         self.commits = commits
-        self._entries = Entries()
+        self._entries = JournalEntries()
         self._fresh: list[UnwrittenBatch] = []
         """What the next commit writes, in order."""
         self._notes: dict[int, int] = {}
@@ -340,13 +340,13 @@ class LocalJournal:
 
     # Coming back
 
-    def recover(self) -> Recovery:
+    def recover(self) -> RecoveredContent:
         """Read where everything is, but no message.  Raises `Corrupt`.
 
         Damage that is known to be this queue's is its own affair.
         """
         messages, notes = self.groups
-        recovery = Recovery(next_sequence=self._log.last_index(messages) + 1)
+        recovery = RecoveredContent(next_sequence=self._log.last_index(messages) + 1)
         recovery.damage = self._read_notes(notes)
         settled, last = self._recovered, None
         for first, tag, size_bytes in self._known(messages):
@@ -486,7 +486,7 @@ class LocalJournal:
             loaded += _live(LoadedMessages(sequences, origins, contents, expiries), settled)
         return loaded
 
-    def _readable(self, first: int, stop: int) -> list[Entry]:
+    def _readable(self, first: int, stop: int) -> list[StoredEntry]:
         """Return the entries of a stretch up to the first that is damaged, but one at least."""
         messages = self.groups[0]
         try:
@@ -573,7 +573,7 @@ class LocalJournals:
 
     def __init__(
         self,
-        log: Log,
+        log: GroupLogs,
         commits: Commits,
         seen_below: Mapping[int, int],
         levels: Iterable[tuple[bytes, bytes]] = (),
@@ -673,7 +673,7 @@ class LogSpill:
 
     __slots__ = ("_group", "_log", "_next_index", "commits", "is_wanted")
 
-    def __init__(self, log: Log, commits: Commits) -> None:
+    def __init__(self, log: GroupLogs, commits: Commits) -> None:
         self._log = log
         self.commits = commits
         self._group = 0

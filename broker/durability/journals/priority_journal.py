@@ -13,12 +13,17 @@ from struct import error as StructError  # noqa: N812  it is an exception
 
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.expiry_times import Deadlines
-from fluffle.broker.queues.journal import Journal, JournalByPriority, LoadedMessages, Recovery
+from fluffle.broker.queues.journal import (
+    Journal,
+    JournalByPriority,
+    LoadedMessages,
+    RecoveredContent,
+)
 from fluffle.broker.queues.priority_ready_list import level_of
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.layout import INDEX_END
-from fluffle.storage.log import Log
+from fluffle.storage.log import GroupLogs
 
 LEVEL = "level"
 """The kind of the definitions: by the first log of a queue and a level, the logs of that lane."""
@@ -33,7 +38,7 @@ class PriorityLogs:
     def __init__(
         self,
         items: Iterable[tuple[bytes, bytes]],
-        log: Log,
+        log: GroupLogs,
         commits: Commits,
         reopen: Callable[[tuple[int, ...]], Journal],
     ) -> None:
@@ -85,7 +90,7 @@ class PriorityJournal:
     def levels(self) -> Sequence[int]:
         return [0, *self._logs.levels_of(self.groups[0])]
 
-    def recover_all(self) -> dict[int, Recovery]:
+    def recover_all(self) -> dict[int, RecoveredContent]:
         return {level: self.at(level).recover() for level in self.levels}
 
     def at(self, level: int) -> Journal:
@@ -97,8 +102,8 @@ class PriorityJournal:
     def _of(self, sequence: int) -> Journal:
         return self._parts[level_of(sequence)]
 
-    def recover(self) -> Recovery:
-        return Recovery()
+    def recover(self) -> RecoveredContent:
+        return RecoveredContent()
 
     def enqueued(
         self,

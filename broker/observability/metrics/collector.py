@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.base.traffic import AMQP_091, DISABLED, Deaths, Deliveries, Dropped
+from fluffle.broker.base.traffic import AMQP_091, DISABLED, Deaths, Deliveries, DropReason
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import ClientChannel, channel_name
@@ -380,7 +380,7 @@ class NodeCollector:
             "fluffle_dead_letters_dropped",
             "Messages that died and did not get into a queue where they should be",
         )
-        for why in Dropped:
+        for why in DropReason:
             labelled(dropped, traffic.deaths.dropped[why], reason=why)
         yield dropped
         yield from deaths_of(traffic.deaths)

@@ -27,7 +27,13 @@ from prometheus_client.registry import Collector
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.config.listeners import kind_of
 from fluffle.broker.observability.metrics.collector import NodeCollector
-from fluffle.broker.observability.metrics.http import PLAIN, HttpConnection, Page, Pages, Request
+from fluffle.broker.observability.metrics.http import (
+    PLAIN,
+    HttpConnection,
+    MetricsPage,
+    Pages,
+    Request,
+)
 from fluffle.broker.observability.metrics.tables import (
     InvalidQuery,
     Step,
@@ -42,7 +48,7 @@ from fluffle.broker.runtime.background import BackgroundTasks
 JSON = "application/json"
 
 
-def live(_request: Request) -> Page:
+def live(_request: Request) -> MetricsPage:
     return health_page(HTTPStatus.OK, "live", ())
 
 
@@ -55,7 +61,7 @@ class Readiness(NamedTuple):
     is_draining: Callable[[], bool]
     """Whether it has been taken out of service."""
 
-    def page(self, _request: Request) -> Page:
+    def page(self, _request: Request) -> MetricsPage:
         found = tuple(self._hindrances())
         if found:
             return health_page(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", found)
@@ -72,9 +78,9 @@ class Readiness(NamedTuple):
                 yield from (f"there is no link to {node}" for node in away)
 
 
-def health_page(status: HTTPStatus, word: str, reasons: tuple[str, ...]) -> Page:
+def health_page(status: HTTPStatus, word: str, reasons: tuple[str, ...]) -> MetricsPage:
     body = json.dumps({"status": word, "reasons": list(reasons)}) + "\n"
-    return Page(JSON, iter((body.encode(),)), status)
+    return MetricsPage(JSON, iter((body.encode(),)), status)
 
 
 STATUS = Path("/proc/self/status")
@@ -165,38 +171,38 @@ class MetricsEndpoint:
             connection.drop()
 
 
-def detailed(collector: NodeCollector, request: Request) -> Page:
+def detailed(collector: NodeCollector, request: Request) -> MetricsPage:
     """Those families that are asked for."""
     try:
         view = detailed_view(request.query)
     except InvalidQuery as error:
-        return Page(PLAIN, iter((f"{error}\n".encode(),)), HTTPStatus.BAD_REQUEST)
+        return MetricsPage(PLAIN, iter((f"{error}\n".encode(),)), HTTPStatus.BAD_REQUEST)
     return text_page(collector.detailed_steps(view), request.accept)
 
 
-def breakdown(collector: NodeCollector, request: Request) -> Page:
+def breakdown(collector: NodeCollector, request: Request) -> MetricsPage:
     """Of memory."""
     identity = collector.identity(TableView("memory-breakdown"))
     return text_page([[*memory_metrics(), *identity]], request.accept)
 
 
-def page(steps: Callable[[], Iterator[Step]]) -> Callable[[Request], Page]:
+def page(steps: Callable[[], Iterator[Step]]) -> Callable[[Request], MetricsPage]:
     """What a node tells, and what its process costs."""
     process = ProcessCollector(registry=None)
 
-    def render(request: Request) -> Page:
+    def render(request: Request) -> MetricsPage:
         return text_page(chain(steps(), [process.collect()]), request.accept)
 
     return render
 
 
-def text_page(steps: Iterable[Iterable[Metric]], accept: str) -> Page:
+def text_page(steps: Iterable[Iterable[Metric]], accept: str) -> MetricsPage:
     """In the format that is asked for, if there is one."""
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # it asks for a version that is no number
         encode, content_type = choose_encoder("")
-    return Page(content_type, encoded(encode, steps))
+    return MetricsPage(content_type, encoded(encode, steps))
 
 
 class CollectedFamilies(Collector):

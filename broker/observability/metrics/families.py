@@ -25,8 +25,8 @@ from fluffle.broker.observability.metrics.tables import (
     COUNTER,
     Column,
     Kind,
+    MetricTable,
     Reading,
-    Table,
     text_of,
 )
 from fluffle.broker.observability.statistics.counters import PUBLISHED
@@ -110,10 +110,10 @@ class NodeTables:
         self._started_ms = clock.now_ms()
 
     @property
-    def all(self) -> tuple[Table, ...]:
+    def all(self) -> tuple[MetricTable, ...]:
         return (
             one_row(CHURN, self._churn),
-            Table(LOGINS, self._logins),
+            MetricTable(LOGINS, self._logins),
             one_row(USE, self._use),
             one_row(LIMITS, self._limits),
             one_row(DISK, self._disk),
@@ -150,8 +150,8 @@ class NodeTables:
 
 def one_row(
     columns: tuple[Column, ...], read: Callable[[], tuple[float | None, ...]], **labels: str
-) -> Table:
-    return Table(columns, partial(row_of, read, labels))
+) -> MetricTable:
+    return MetricTable(columns, partial(row_of, read, labels))
 
 
 def row_of(
@@ -252,20 +252,20 @@ class ObjectTables:
         self._company = company
 
     @property
-    def all(self) -> tuple[Table, ...]:
+    def all(self) -> tuple[MetricTable, ...]:
         """Of what lives on this node."""
         return (
-            Table(QUEUES, self._queues),
-            Table(VOLUMES, self._volumes),
-            Table(HEADS, self._heads, nothing_together),
-            Table(CONNECTIONS, self._connections),
-            Table(CHANNELS, self._channels),
+            MetricTable(QUEUES, self._queues),
+            MetricTable(VOLUMES, self._volumes),
+            MetricTable(HEADS, self._heads, nothing_together),
+            MetricTable(CONNECTIONS, self._connections),
+            MetricTable(CHANNELS, self._channels),
         )
 
     @property
-    def cluster_wide(self) -> tuple[Table, ...]:
+    def cluster_wide(self) -> tuple[MetricTable, ...]:
         """Every node of a cluster tells the same of these."""
-        return Table(VHOSTS, self._vhosts), Table(EXCHANGES, self._exchanges)
+        return MetricTable(VHOSTS, self._vhosts), MetricTable(EXCHANGES, self._exchanges)
 
     def queues_here(self) -> Iterator[tuple[VirtualHost, QueueHandle]]:
         """All that there are; others come and go in between."""
@@ -446,17 +446,17 @@ class CountedTables:
         self._statistics = statistics
 
     @property
-    def all(self) -> tuple[Table, ...]:
+    def all(self) -> tuple[MetricTable, ...]:
         return (
-            Table(CHANNEL_EXCHANGES, self._channel_exchanges, self._published),
-            Table(CHANNEL_QUEUES, self._channel_queues, self._delivered),
-            Table(COUNTED_EXCHANGES, self._exchanges, lambda: self._published()[:1]),
-            Table(
+            MetricTable(CHANNEL_EXCHANGES, self._channel_exchanges, self._published),
+            MetricTable(CHANNEL_QUEUES, self._channel_queues, self._delivered),
+            MetricTable(COUNTED_EXCHANGES, self._exchanges, lambda: self._published()[:1]),
+            MetricTable(
                 COUNTED_QUEUES,
                 self._queues,
                 lambda: (self._services.runtime.traffic.routed, *self._delivered()),
             ),
-            Table(CONNECTION_BYTES + CONNECTION_PACKETS, self._connections),
+            MetricTable(CONNECTION_BYTES + CONNECTION_PACKETS, self._connections),
         )
 
     @property

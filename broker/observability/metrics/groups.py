@@ -18,9 +18,9 @@ from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.observability.metrics.tables import (
     RAFT,
     Column,
+    MetricTable,
     Reading,
     Step,
-    Table,
     TableView,
     gauge,
     labelled,
@@ -122,7 +122,7 @@ def group_steps(
                 if queue_counts.metadata
                 else queues
             )
-            yield from table_steps(Table(columns, partial(iter, rows)), view)
+            yield from table_steps(MetricTable(columns, partial(iter, rows)), view)
     else:
         yield list(queue_counts.sums(view))
     if view.families is None:

@@ -28,7 +28,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class MetricsPage:
     """An answer: status, content type, body in pieces."""
 
     content_type: str
@@ -81,7 +81,7 @@ class Request:
         return wish != "close" if self.version == "HTTP/1.1" else wish == "keep-alive"
 
 
-Pages: TypeAlias = Mapping[str, Callable[[Request], Page]]
+Pages: TypeAlias = Mapping[str, Callable[[Request], MetricsPage]]
 """By path."""
 
 
@@ -174,7 +174,7 @@ class HttpConnection(asyncio.Protocol):
                 self._make(page, with_body=with_body, is_last=is_last), lambda _error: self.drop()
             )
 
-    def _make(self, page: Page, *, with_body: bool, is_last: bool) -> Task:
+    def _make(self, page: MetricsPage, *, with_body: bool, is_last: bool) -> Task:
         """Make a page and send it, unless nobody waits for it any more."""
         body = []
         for piece in page.pieces:

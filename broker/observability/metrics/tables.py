@@ -104,7 +104,7 @@ class Reading(NamedTuple):
     """In the order of the columns; None where there is no such number."""
 
 
-class Table(NamedTuple):
+class MetricTable(NamedTuple):
     columns: tuple[Column, ...]
     read: Callable[[], Iterator[Reading | None]]
     """All rows; what they tell of may come and go meanwhile.  None stands for something that was
@@ -135,7 +135,7 @@ class TableView(NamedTuple):
         return self.families is None or not self.families.isdisjoint(families.split())
 
 
-def table_steps(table: Table, view: TableView) -> Iterator[Step]:
+def table_steps(table: MetricTable, view: TableView) -> Iterator[Step]:
     """All that a view wants of a table, a piece at a time."""
     columns = [
         (at, column) for at, column in enumerate(table.columns) if view.wants(column.families)
@@ -155,7 +155,9 @@ def table_steps(table: Table, view: TableView) -> Iterator[Step]:
             yield [with_rows(made(column, view), at, rows)]
 
 
-def sum_steps(table: Table, columns: list[tuple[int, Column]], view: TableView) -> Iterator[Step]:
+def sum_steps(
+    table: MetricTable, columns: list[tuple[int, Column]], view: TableView
+) -> Iterator[Step]:
     if table.together is not None:
         sums = table.together()
         families = [made(column, view) for _, column in columns]

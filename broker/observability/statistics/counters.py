@@ -165,7 +165,7 @@ OF_CHURN = kind(
 )
 
 
-class Counts:
+class ObjectCounts:
     """The numbers of one object, and their history."""
 
     __slots__ = ("_history", "kind", "values")
@@ -217,7 +217,7 @@ TOUCHED_MAX = 1_024
 
 
 class PendingCounts(Protocol):
-    """Counts that are yet to be entered into those of the node."""
+    """ObjectCounts that are yet to be entered into those of the node."""
 
     def enter(self) -> None: ...
 
@@ -228,13 +228,13 @@ class VhostCounters:
 
     def __init__(self, vhost: VirtualHost) -> None:
         self.vhost = vhost
-        self.counts = Counts(OF_CHANNEL)
-        self.lengths = Counts(OF_LENGTHS)
+        self.counts = ObjectCounts(OF_CHANNEL)
+        self.lengths = ObjectCounts(OF_LENGTHS)
         """Of all its queues that are led here."""
-        self.bytes = Counts(OF_BYTES)
-        self.queues: dict[QueueHandle, Counts] = {}
-        self.of_lengths: dict[QueueHandle, Counts] = {}
-        self.exchanges: dict[Exchange, Counts] = {}
+        self.bytes = ObjectCounts(OF_BYTES)
+        self.queues: dict[QueueHandle, ObjectCounts] = {}
+        self.of_lengths: dict[QueueHandle, ObjectCounts] = {}
+        self.exchanges: dict[Exchange, ObjectCounts] = {}
         self.seen: dict[QueueHandle, int] = {}
         """At which tick each queue was there first."""
         self.publishers: dict[QueueHandle, int] = {}
@@ -248,16 +248,16 @@ class VhostCounters:
             return None
         return queue
 
-    def of_queue(self, target: PublishTarget) -> Counts | None:
+    def of_queue(self, target: PublishTarget) -> ObjectCounts | None:
         """The counts of the queue that this is, or stands for; None if it is gone, or never was
         one."""
         queue = self.queue_of(target)
         return None if queue is None else self.counts_of(queue)
 
-    def counts_of(self, queue: QueueHandle) -> Counts:
+    def counts_of(self, queue: QueueHandle) -> ObjectCounts:
         """The counts of a queue that exists; zeros if it had none yet."""
         if queue not in self.queues:
-            self.queues[queue] = Counts(OF_QUEUE)
+            self.queues[queue] = ObjectCounts(OF_QUEUE)
         return self.queues[queue]
 
     def add_publisher(self, queue: QueueHandle) -> None:
@@ -271,12 +271,12 @@ class VhostCounters:
             if left > 0:
                 self.publishers[queue] = left
 
-    def of_exchange(self, exchange: Exchange) -> Counts | None:
+    def of_exchange(self, exchange: Exchange) -> ObjectCounts | None:
         """None if it is gone."""
         if not self.has(exchange):
             return None
         if exchange not in self.exchanges:
-            self.exchanges[exchange] = Counts(OF_EXCHANGE)
+            self.exchanges[exchange] = ObjectCounts(OF_EXCHANGE)
         return self.exchanges[exchange]
 
     def has(self, exchange: Exchange) -> bool:
@@ -289,8 +289,8 @@ class NodeCounters:
 
     def __init__(self) -> None:
         self.vhosts: dict[VirtualHost, VhostCounters] = {}
-        self.node = Counts(OF_NODE)
-        self.changed: dict[Counts, None] = {}
+        self.node = ObjectCounts(OF_NODE)
+        self.changed: dict[ObjectCounts, None] = {}
         """Since the last look."""
         self.confirming: dict[PendingCounts, None] = {}
         """Channels with publishes that were not confirmed when they were asked last."""
@@ -307,7 +307,7 @@ class NodeCounters:
             self.enter_touched()
         self._touched.append(touched)
 
-    def enter(self, at: int, counted: Sequence[int], where: Iterable[Counts]) -> None:
+    def enter(self, at: int, counted: Sequence[int], where: Iterable[ObjectCounts]) -> None:
         """Add it, each from the name on that is there `at`."""
         for counts in where:
             counts.add(at, counted)

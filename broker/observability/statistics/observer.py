@@ -34,8 +34,8 @@ from fluffle.broker.observability.statistics.counters import (
     PUBLISHED,
     REDELIVER,
     RETURN,
-    Counts,
     NodeCounters,
+    ObjectCounts,
     VhostCounters,
 )
 from fluffle.broker.queues.arguments import QueueType
@@ -68,17 +68,17 @@ ORIGINS_MAX = 1_024
 
 
 class PublishCounts:
-    """Counts of what one channel published to one exchange."""
+    """ObjectCounts of what one channel published to one exchange."""
 
     __slots__ = ("counts", "exchange")
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.counts = Counts(OF_PUBLISHES)
+        self.counts = ObjectCounts(OF_PUBLISHES)
 
 
 class DeliveryCounts:
-    """Counts of what one channel got from one queue."""
+    """ObjectCounts of what one channel got from one queue."""
 
     __slots__ = (
         "_channel",
@@ -94,7 +94,7 @@ class DeliveryCounts:
         self,
         counters: NodeCounters,
         vhost_counters: VhostCounters,
-        channel: Counts,
+        channel: ObjectCounts,
         queue: QueueHandle,
     ) -> None:
         """`channel`: the counts of that."""
@@ -102,7 +102,7 @@ class DeliveryCounts:
         self._vhost_counters = vhost_counters
         self._channel = channel
         self._queue = queue
-        self.counts = Counts(OF_DELIVERIES)
+        self.counts = ObjectCounts(OF_DELIVERIES)
         self.counted = [0] * len(DELIVERED)
         """What is yet to be entered."""
         self.is_touched = False
@@ -195,7 +195,7 @@ class ChannelStatistics:
         """Messages that are yet to be entered; several origins of an exchange may share one."""
         self._full: list[OriginCounts] = []
         """As many of those that went other ways before."""
-        self.counts = Counts(OF_CHANNEL)
+        self.counts = ObjectCounts(OF_CHANNEL)
         self.published: dict[str, PublishCounts] = {}
         """By exchange."""
         self.taken: dict[QueueHandle, DeliveryCounts] = {}
@@ -407,7 +407,7 @@ class ChannelStatistics:
 
 
 class ConnectionStatistics:
-    """Counts of a connection that has opened a virtual host."""
+    """ObjectCounts of a connection that has opened a virtual host."""
 
     __slots__ = ("_connection", "_counters", "counts", "vhost_counters")
 
@@ -417,7 +417,7 @@ class ConnectionStatistics:
         self._counters = counters
         self._connection = connection
         self.vhost_counters = vhost_counters
-        self.counts = Counts(OF_BYTES)
+        self.counts = ObjectCounts(OF_BYTES)
         """What is entered."""
 
     def enter(self) -> None:

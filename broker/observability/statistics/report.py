@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
-from fluffle.broker.observability.statistics.counters import Counts
+from fluffle.broker.observability.statistics.counters import ObjectCounts
 
 SAMPLES_MAX = 500
 """So many are answered at once, and one more: that of now."""
@@ -113,13 +113,13 @@ class SampleTimes(NamedTuple):
     """What has passed between these two; more than 0."""
     tick_ms: int
 
-    def rates(self, counts: Counts) -> list[float]:
+    def rates(self, counts: ObjectCounts) -> list[float]:
         """By how much each has grown in a second between them."""
         last, before = counts.at(self.last), counts.at(self.before)
         return [1_000 * (b - a) / self.apart_ms for a, b in zip(before, last, strict=True)]
 
 
-def row_of(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> Row:
+def row_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -> Row:
     """Of the groups of which anything has happened."""
     row: Row = {}
     start, details = 0, list[Row]()
@@ -132,7 +132,7 @@ def row_of(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> Row:
     return row
 
 
-def whole_row_of(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> Row:
+def whole_row_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -> Row:
     """Of all of them."""
     return named(counts.kind.names, counts.values, details_of(counts, looks, age))
 
@@ -145,13 +145,13 @@ def named(names: Iterable[str], values: Iterable[int], details: Iterable[Row]) -
     return row
 
 
-def only_details(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> Row:
+def only_details(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -> Row:
     """Without the numbers themselves."""
     details = details_of(counts, looks, age)
     return {f"{name}_details": each for name, each in zip(counts.kind.names, details, strict=True)}
 
 
-def details_of(counts: Counts, looks: SampleTimes, age: SampleWindow | None) -> list[Row]:
+def details_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -> list[Row]:
     """Of each of the numbers."""
     if age is None:
         return [{"rate": rate} for rate in looks.rates(counts)]

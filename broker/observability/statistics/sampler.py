@@ -17,8 +17,8 @@ from fluffle.broker.observability.statistics.counters import (
     OF_CHURN,
     OF_LENGTHS,
     TICK_MS,
-    Counts,
     NodeCounters,
+    ObjectCounts,
     VhostCounters,
 )
 from fluffle.broker.observability.statistics.observer import StatisticsObserver
@@ -30,7 +30,7 @@ from fluffle.broker.vhosts.vhost import QueueLifecycleCounters, VirtualHost
 PIECE = 256
 """So many objects are looked at in one turn of the loop: half a millisecond."""
 
-NO_LENGTHS = Counts(OF_LENGTHS)
+NO_LENGTHS = ObjectCounts(OF_LENGTHS)
 """Those of a queue that has been empty."""
 
 count_of_queues = attrgetter("declared", "created", "deleted")
@@ -64,9 +64,9 @@ class Sampler:
         """Of virtual hosts that are there no more."""
         self._swept: dict[VirtualHost, tuple[int, int]] = {}
         """What the deletions in a virtual host were when those that are gone were forgotten."""
-        self.lengths = Counts(OF_ALL_LENGTHS)
+        self.lengths = ObjectCounts(OF_ALL_LENGTHS)
         """Of all queues that are led here."""
-        self.churn = Counts(OF_CHURN)
+        self.churn = ObjectCounts(OF_CHURN)
 
     @property
     def tick(self) -> int:
@@ -113,7 +113,7 @@ class Sampler:
     # Lengths
 
     @property
-    def _lengths(self) -> Iterable[Counts]:
+    def _lengths(self) -> Iterable[ObjectCounts]:
         return (vhost_counters.lengths for vhost_counters in self._counters.vhosts.values())
 
     def _measure(self, vhost_counters: VhostCounters, tick: int) -> Task:
@@ -135,12 +135,12 @@ class Sampler:
             vhost_counters.of_lengths.pop(queue, None)
         elif known is not None or any(lengths):
             if known is None:
-                known = vhost_counters.of_lengths[queue] = Counts(OF_LENGTHS)
+                known = vhost_counters.of_lengths[queue] = ObjectCounts(OF_LENGTHS)
             self._renew(known, lengths, tick)
             for place, length in enumerate(lengths):
                 totals[place] += length
 
-    def _renew(self, counts: Counts, values: Iterable[int], tick: int) -> None:
+    def _renew(self, counts: ObjectCounts, values: Iterable[int], tick: int) -> None:
         """The numbers are these now."""
         values = list(values)
         if values == counts.values:
@@ -153,7 +153,7 @@ class Sampler:
 
     # Idleness
 
-    def used_ms(self, *known: Counts) -> int | None:
+    def used_ms(self, *known: ObjectCounts) -> int | None:
         """When something happened to an object last, as far as it was looked at, on the wall clock;
         None if nothing has.  `known`: its counts, with all entered that has happened."""
         if any(counts in self._counters.changed for counts in known):
@@ -161,7 +161,7 @@ class Sampler:
         ticks = [counts.changed_tick for counts in known]
         return max((tick * self._tick_ms for tick in ticks if tick is not None), default=None)
 
-    def idleness(self, counts: Counts) -> Row:
+    def idleness(self, counts: ObjectCounts) -> Row:
         """`idle_since`, if nothing has happened for as long as looks are apart."""
         used_ms = self.used_ms(counts)
         if used_ms is None or used_ms >= self.wall_ms - self._tick_ms:
@@ -255,7 +255,7 @@ def length_of(queue: QueueHandle) -> tuple[int, int, int] | None:
     )
 
 
-def lengths_of(lengths: Iterable[Counts]) -> list[int]:
+def lengths_of(lengths: Iterable[ObjectCounts]) -> list[int]:
     columns = zip((0, 0, 0), *(each.values for each in lengths), strict=True)
     return [sum(column) for column in columns]
 

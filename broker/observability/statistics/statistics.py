@@ -11,8 +11,8 @@ from fluffle.broker.observability.statistics.counters import (
     OF_BYTES,
     OF_LENGTHS,
     TICK_MS,
-    Counts,
     NodeCounters,
+    ObjectCounts,
     VhostCounters,
 )
 from fluffle.broker.observability.statistics.observer import StatisticsObserver, bytes_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 ByChannel: TypeAlias = tuple["Client", "ObservedChannel", Row]
 """What a channel has done with one queue or exchange."""
 
-NO_BYTES = Counts(OF_BYTES)
+NO_BYTES = ObjectCounts(OF_BYTES)
 """Those that are known of the past of a connection without a virtual host."""
 
 
@@ -119,7 +119,7 @@ class Statistics:
                 yield self._by_channel(channel, published.counts, windows)
 
     def _by_channel(
-        self, channel: ObservedChannel, counts: Counts, windows: SampleWindows
+        self, channel: ObservedChannel, counts: ObjectCounts, windows: SampleWindows
     ) -> ByChannel:
         row = row_of(counts, self._sampler.looks, windows.messages)
         return self.observer.connection_of(channel), channel, row
@@ -215,7 +215,7 @@ class Statistics:
         found = self._vhosts.get(vhost)
         return self.counters.of(found) if found is not None else None
 
-    def _message_stats(self, counts: Counts | None, windows: SampleWindows) -> Row:
+    def _message_stats(self, counts: ObjectCounts | None, windows: SampleWindows) -> Row:
         """None of it while nothing has happened."""
         if counts is None:
             return {}

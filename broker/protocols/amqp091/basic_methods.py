@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
 
 
-class Getter:
+class ChannelGetter:
     """The holder of what one basic.get takes: no prefetch limits it."""
 
     __slots__ = ("_channel", "no_ack", "queue")
@@ -192,7 +192,7 @@ def on_cancel_ok(channel: Channel, method: Method) -> None:
 def on_get(channel: Channel, method: Method) -> None:
     assert isinstance(method, Basic.Get)
     queue = channel.readable_queue(method.queue)
-    getter = Getter(channel, queue, no_ack=method.no_ack)
+    getter = ChannelGetter(channel, queue, no_ack=method.no_ack)
     got = get_message(getter, channel.session.vhost.name)
     channel.ask(method, got, partial(answer_get, channel, queue), requeue)
 

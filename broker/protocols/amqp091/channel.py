@@ -14,7 +14,7 @@ from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound, No
 from fluffle.broker.core.client import Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import Subscription, described, end_consumers, requeue_timed_out
-from fluffle.broker.core.pending_requests import PendingQuery, PendingRequest, WaitingRequests
+from fluffle.broker.core.pending_requests import ChannelQuery, PendingRequest, WaitingRequests
 from fluffle.broker.core.publisher import Publisher
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
@@ -214,7 +214,7 @@ class Channel:
         """
         if isinstance(answer, Deferred):
             event = DecodedMethod(self.number, method)
-            PendingQuery(
+            ChannelQuery(
                 self.session.waiting, self, event, act=act, unwanted=unwanted, undo=undo
             ).wait(answer)
         else:

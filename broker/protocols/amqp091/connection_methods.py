@@ -35,7 +35,7 @@ from fluffle.broker.core.login import (
     offered_mechanisms,
     read_response,
 )
-from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, PendingQuery
+from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, ChannelQuery
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.amqp091.channel import (
     AmqpSession,
@@ -156,7 +156,7 @@ def on_open(connection: Connection, method: Method) -> None:
     if not isinstance(admission, Deferred):
         open_vhost(connection, admission)
         return
-    PendingQuery(
+    ChannelQuery(
         connection.waiting,
         connection,
         DecodedMethod(WHOLE_CONNECTION, method),

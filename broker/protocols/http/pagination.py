@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.local_client import in_time
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled_once
-from fluffle.broker.protocols.http.responses import Listing, bad_request, unlike
+from fluffle.broker.protocols.http.responses import ListingResponse, bad_request, unlike
 from fluffle.broker.runtime.background import in_pieces
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ LISTED = {
 """… of each list."""
 
 
-async def listed(listing: Listing, query: Mapping[str, str]) -> Row | list[Row]:
+async def listed(listing: ListingResponse, query: Mapping[str, str]) -> Row | list[Row]:
     """What of the rows is asked for, however many there are a few in a turn.  Refusal."""
     page = query.get("page")
     found = listing.rows if page is None else await named(listing.rows, query)
@@ -87,7 +87,7 @@ async def in_turns(items: Sequence[T], at_once: int = AT_ONCE) -> AsyncIterator[
         yield item
 
 
-async def completed(listing: Listing, rows: list[Row]) -> list[Row]:
+async def completed(listing: ListingResponse, rows: list[Row]) -> list[Row]:
     """With what else is wanted of them."""
     if listing.complete is None:
         return rows

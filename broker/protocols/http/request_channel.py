@@ -399,7 +399,7 @@ class GotMessage(NamedTuple):
     """How many were ready behind it."""
 
 
-class Getter:
+class RequestGetter:
     """Holder of what a request gets: no prefetch limits it."""
 
     timeout_ms = None
@@ -546,7 +546,7 @@ class MessageChannel(RequestChannel):
         def question() -> DeliveryBatch | Deferred[DeliveryBatch | None] | None:
             nonlocal found
             found = readable_queue(self.session, name)
-            return get_message(Getter(self, found, no_ack=no_ack), self.session.vhost.name)
+            return get_message(RequestGetter(self, found, no_ack=no_ack), self.session.vhost.name)
 
         def got(delivery_batch: DeliveryBatch | None) -> GotMessage | None:
             assert found is not None

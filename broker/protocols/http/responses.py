@@ -1,7 +1,8 @@
 """Answers to requests and refusals, with RabbitMQ's statuses and bodies.
 
-An endpoint returns what there is: a row or a list (200), `Listing` (200, after paging), None (204),
-`Created` (201) or a `Reply`.  It raises `Refusal`, or `BrokerError` as the rest of the broker does.
+An endpoint returns what there is: a row or a list (200), `ListingResponse` (200, after paging),
+None (204), `Created` (201) or a `Reply`.  It raises `Refusal`, or `BrokerError` as the rest of the
+broker does.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ListingResponse:
     """Rows of which the client may want some columns, in an order, by the page."""
 
     rows: list[Row]
@@ -57,7 +58,7 @@ class Listing:
     """Adds to some of them, in order, what is only asked for if it is wanted."""
 
 
-Answer: TypeAlias = Row | list[Any] | Listing | Created | Reply | None
+Answer: TypeAlias = Row | list[Any] | ListingResponse | Created | Reply | None
 
 
 class Refusal(Exception):

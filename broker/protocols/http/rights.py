@@ -27,7 +27,7 @@ SCHEME = "basic"
 logger = logging.getLogger(__name__)
 
 
-class Peer(NamedTuple):
+class RequestPeer(NamedTuple):
     """Address that a request comes from."""
 
     address: str
@@ -36,7 +36,7 @@ class Peer(NamedTuple):
     """Whether he still waits for the answer."""
 
 
-async def authenticated(access: Access, authorization: str, peer: Peer) -> User:
+async def authenticated(access: Access, authorization: str, peer: RequestPeer) -> User:
     """The user that the header `Authorization` names.  Refusal.
 
     The log says which user has failed and from where, never what he sent.

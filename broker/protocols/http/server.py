@@ -45,7 +45,7 @@ from fluffle.broker.protocols.http.request_channel import Addresses, knowledge_o
 from fluffle.broker.protocols.http.responses import (
     Answer,
     Created,
-    Listing,
+    ListingResponse,
     Refusal,
     Reply,
     as_json,
@@ -56,7 +56,7 @@ from fluffle.broker.protocols.http.responses import (
     unavailable,
 )
 from fluffle.broker.protocols.http.rights import (
-    Peer,
+    RequestPeer,
     Right,
     authenticated,
     login_failed,
@@ -402,11 +402,13 @@ def origin_of(origin: str) -> str | None:
         return None
 
 
-def peer_of(request: web.BaseRequest) -> Peer:
+def peer_of(request: web.BaseRequest) -> RequestPeer:
     """Where a request comes from; a socket that has a path is one of this machine."""
     transport, address = request.transport, plain_host(request.remote or "")
     is_local = is_loopback(address) or not address
-    return Peer(address, is_local, lambda: transport is not None and not transport.is_closing())
+    return RequestPeer(
+        address, is_local, lambda: transport is not None and not transport.is_closing()
+    )
 
 
 def ends_of(request: web.BaseRequest) -> Addresses:
@@ -443,7 +445,7 @@ async def reply_of(answer: Answer, call: Call, path: str) -> Reply:
         return Reply(HTTPStatus.CREATED, headers={"location": location})
     if isinstance(answer, dict):
         return Reply(HTTPStatus.OK, as_json(shown(answer, call.query)))
-    content = await listed(answer, call.query) if isinstance(answer, Listing) else answer
+    content = await listed(answer, call.query) if isinstance(answer, ListingResponse) else answer
     if isinstance(content, list):
         return Reply(HTTPStatus.OK, await encoded(content))
     return Reply(HTTPStatus.OK, as_json(content))

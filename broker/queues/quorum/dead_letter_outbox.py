@@ -34,7 +34,7 @@ from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum.effects import Dead
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
-from fluffle.broker.queues.quorum.facts import DEATH_REASONS, DeadLettered, Purged, Reason
+from fluffle.broker.queues.quorum.facts import DEATH_REASONS, DeadLettered, Purged, RemovalReason
 from fluffle.broker.queues.quorum.log_journal import EntryReader, LogJournal
 from fluffle.broker.queues.quorum.runs import runs_of
 from fluffle.broker.queues.settings import DeadLetterStrategy
@@ -305,9 +305,9 @@ class DeadLetterOutbox:
 
 def counts_along(dead: Dead) -> Counts:
     """With which messages go on where they go."""
-    return brought_along(dead.counts, is_rejected=dead.reason is Reason.REJECTED)
+    return brought_along(dead.counts, is_rejected=dead.reason is RemovalReason.REJECTED)
 
 
-def _cause(dead: Dead) -> tuple[Reason, int, Counts]:
+def _cause(dead: Dead) -> tuple[RemovalReason, int, Counts]:
     """What those have in common that are sent together."""
     return dead.reason, dead.time_ms, dead.counts

@@ -42,7 +42,7 @@ from fluffle.broker.queues.quorum.entry_codec import ARRIVALS, REMEMBERS
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, Remembered, SourceGone
 from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.quorum.runs import runs_of
-from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, Source, State
+from fluffle.broker.queues.quorum.state import UNKNOWN_SOURCE, QueueState, Source
 from fluffle.broker.queues.settings import DeduplicationCache
 from fluffle.raft.election import was_forced
 
@@ -70,7 +70,7 @@ class DeadLetterDedup:
 
     def __init__(
         self,
-        state: State,
+        state: QueueState,
         builder: EntryBuilder,
         versions: EntryVersions,
         queues: KnownQueues,

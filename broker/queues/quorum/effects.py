@@ -13,11 +13,11 @@ from typing import TypeAlias
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.delivery_counts import Counts
 from fluffle.broker.queues.queue_api import DeliveryBatch
-from fluffle.broker.queues.quorum.facts import Key, Reason
+from fluffle.broker.queues.quorum.facts import Key, RemovalReason
 
 
 @dataclass(slots=True)
-class Done:
+class DoneEffect:
     """Operations are done: publishes are confirmed, whatever else was asked has happened."""
 
     session: Key
@@ -26,9 +26,9 @@ class Done:
 
 
 @dataclass(slots=True)
-class NotTaken:
+class RejectedEffect:
     """Publishes were refused, or settlements came too late to count: see
-    `OperationsRefused`.  A purge, too, but that is not on record."""
+    `OperationsRejected`.  A purge, too, but that is not on record."""
 
     session: Key
     first: int
@@ -36,7 +36,7 @@ class NotTaken:
 
 
 @dataclass(slots=True)
-class Answer:
+class AnswerEffect:
     """An operation is done, and this is its answer."""
 
     session: Key
@@ -45,7 +45,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Expected:
+class ExpectedEffect:
     """An operation came before those in front of it, and was not done; nor was any behind it."""
 
     session: Key
@@ -97,7 +97,7 @@ class Withdrawn:
 
 
 @dataclass(slots=True)
-class Activity:
+class ActiveConsumerEffect:
     """A consumer alone is served from now on, or another is."""
 
     session: Key
@@ -106,7 +106,15 @@ class Activity:
 
 
 Effect: TypeAlias = (
-    Done | NotTaken | Answer | Expected | Delivery | GetResult | Withdrawn | TimedOut | Activity
+    DoneEffect
+    | RejectedEffect
+    | AnswerEffect
+    | ExpectedEffect
+    | Delivery
+    | GetResult
+    | Withdrawn
+    | TimedOut
+    | ActiveConsumerEffect
 )
 """For clients."""
 
@@ -115,7 +123,7 @@ Effect: TypeAlias = (
 class Dead:
     """Messages are on record as dead, and are to be republished.  For no client."""
 
-    reason: Reason
+    reason: RemovalReason
     time_ms: int
     counts: Counts
     """Of each of them."""

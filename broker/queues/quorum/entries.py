@@ -31,7 +31,7 @@ from fluffle.broker.queues.quorum.runs import common
 from fluffle.raft.ranges import Ranges
 
 COMPACT_ENTRIES = 512
-"""Entries that are dead are swept out once there are so many, and they are half."""
+"""LiveEntries that are dead are swept out once there are so many, and they are half."""
 
 EMPTY_ENTRIES = 16
 """Arrays of a queue that is empty are let go of if there are so many in them: new ones cost a
@@ -70,7 +70,7 @@ class PerMessageValues(NamedTuple):
 
 
 @dataclass(slots=True)
-class Entry:
+class LiveEntry:
     """An entry with live messages, as a value."""
 
     first: int
@@ -92,7 +92,7 @@ class Entry:
         return {*own} or {self.priority}
 
 
-class Entries:
+class LiveEntries:
     """All entries with live messages, and perhaps some dead ones that are not swept out yet."""
 
     __slots__ = (
@@ -227,28 +227,28 @@ class Entries:
             at = stop
         return Ranges(bounds)
 
-    def mostly_dead(self, parts: int) -> Iterator[Entry]:
+    def mostly_dead(self, parts: int) -> Iterator[LiveEntry]:
         """Those of which no more than one of so many messages is live, and some are."""
         rows = self.live_rows()
         for at, (live, count) in enumerate(zip(rows["live"], rows["counts"], strict=True)):
             if live * parts <= count:
                 yield self._at(at)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LiveEntry]:
         """Those with live messages, in order."""
         for row in zip(*self.live_rows().values(), strict=True):
             yield self._entry(*row)
 
-    def _at(self, place: int) -> Entry:
+    def _at(self, place: int) -> LiveEntry:
         """The one in a row."""
         return self._entry(*(column[place] for column in self.rows.values()))
 
-    def _entry(self, first: int, *others: int) -> Entry:
+    def _entry(self, first: int, *others: int) -> LiveEntry:
         index, count, ready, live, mean, priority, expiry = others
         each = self.each.get(first)
-        return Entry(first, index, count, ready, live, mean, priority, expiry, each)
+        return LiveEntry(first, index, count, ready, live, mean, priority, expiry, each)
 
-    def between(self, first: int, stop: int) -> Iterator[Entry]:
+    def between(self, first: int, stop: int) -> Iterator[LiveEntry]:
         """Those with live messages from `first` up to, not including, `stop`, in order."""
         rows = self.rows
         firsts = rows["firsts"]
@@ -306,7 +306,7 @@ class Entries:
         first = self.rows["firsts"][at]
         return self.rows["indexes"][at], first, first + self.rows["counts"][at]
 
-    def ready_of(self, entry: Entry) -> list[range]:
+    def ready_of(self, entry: LiveEntry) -> list[range]:
         """Which messages of an entry are ready."""
         if entry.ready == entry.count:
             return [range(entry.first, entry.first + entry.count)]
@@ -320,7 +320,7 @@ class Entries:
         rows = self.rows
         if len(set(map(len, rows.values()))) != 1:
             raise InvalidEntry("the columns of entries are not of one length")
-        before = Entry(0, 0, 0, 0, 0, 0, 0, 0, None)
+        before = LiveEntry(0, 0, 0, 0, 0, 0, 0, 0, None)
         partial = 0
         for entry in self:
             if entry.first < before.first + before.count or entry.index <= before.index:
@@ -344,7 +344,7 @@ class Entries:
         self.ready_count = sum(rows["ready"])
         self.content_bytes = sum(map(mul, rows["means"], rows["live"]))
 
-    def _check_bits(self, entry: Entry) -> None:
+    def _check_bits(self, entry: LiveEntry) -> None:
         bits = self.ready_bits.get(entry.first, 0)
         if bits.bit_count() != entry.ready or bits.bit_length() > entry.count:
             raise InvalidEntry(f"of the entry of message {entry.first} other messages are ready")
@@ -373,7 +373,7 @@ def _gaps(rising: array[int], start: int, at: int) -> int:
     return rising[at] - rising[start] - (at - start)
 
 
-def content_bytes_of(entries: Entries, run: range) -> int:
+def content_bytes_of(entries: LiveEntries, run: range) -> int:
     """About how many bytes live messages have, each as many as its entry has on the average."""
     return sum(
         entry.mean_bytes * len(common(run, range(entry.first, entry.first + entry.count)))

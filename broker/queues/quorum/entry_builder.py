@@ -47,7 +47,7 @@ from fluffle.broker.queues.quorum.facts import (
     Dropped,
     Fact,
     Key,
-    OperationsRefused,
+    OperationsRejected,
     Published,
     SacActive,
     SessionClosed,
@@ -56,10 +56,10 @@ from fluffle.broker.queues.quorum.facts import (
     SpecChanged,
     VersionAnnounced,
 )
-from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.state import QueueState
 
-NUMBERS = (Published, OperationsRefused, Acted, Answered, Acknowledged, SessionClosed)
+NUMBERS = (Published, OperationsRejected, Acted, Answered, Acknowledged, SessionClosed)
 """Facts about sessions that stand behind all others: what they answer for is in the same entry, so
 that their place among the others means nothing, and those of many operations become few."""
 
@@ -85,7 +85,7 @@ class EntryBuilder:
         "next_key",
     )
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: QueueState) -> None:
         """The first entry of a leadership goes on where the state is."""
         self.next_key: Key = state.next_key
         self._revision = state.revision
@@ -191,8 +191,8 @@ def _is_continued(last: Fact, fact: Fact) -> bool:
         return False
     match last, fact:
         case (
-            Published() | OperationsRefused() | Acted(),
-            Published() | OperationsRefused() | Acted(),
+            Published() | OperationsRejected() | Acted(),
+            Published() | OperationsRejected() | Acted(),
         ):
             # mutant: LE12
             if last.session != fact.session or last.first + last.count != fact.first:
@@ -255,7 +255,9 @@ class EntryVersions:
 
     __slots__ = ("_builder", "_image", "_readers", "_said")
 
-    def __init__(self, image: Image, builder: EntryBuilder, readers: Callable[[], Readers]) -> None:
+    def __init__(
+        self, image: QueueImage, builder: EntryBuilder, readers: Callable[[], Readers]
+    ) -> None:
         self._image = image
         self._builder = builder
         self._readers = readers

@@ -62,8 +62,8 @@ from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     Fact,
     InvalidEntry,
-    Reason,
     Remembered,
+    RemovalReason,
     RequeueReason,
     SourceGone,
 )
@@ -280,7 +280,7 @@ class _Layout:
         self.runs_at = hints.index(list[range]) if list[range] in hints else None
         self.holders_at = hints.index(list[int]) if list[int] in hints else None
         self.enums = [
-            (at, hint) for at, hint in enumerate(hints) if hint in (Reason, RequeueReason)
+            (at, hint) for at, hint in enumerate(hints) if hint in (RemovalReason, RequeueReason)
         ]
         self.lowest = NUMBER_MIN.get(kind, 0)
 

@@ -37,7 +37,7 @@ class InvalidEntry(ValueError):
     """
 
 
-class Reason(IntEnum):
+class RemovalReason(IntEnum):
     """Why a message is not in the queue any more."""
 
     ACKED = 0
@@ -52,7 +52,14 @@ class Reason(IntEnum):
     DELIVERY_LIMIT = 7
 
 
-DEATHS = frozenset({Reason.REJECTED, Reason.EXPIRED, Reason.MAXLEN, Reason.DELIVERY_LIMIT})
+DEATHS = frozenset(
+    {
+        RemovalReason.REJECTED,
+        RemovalReason.EXPIRED,
+        RemovalReason.MAXLEN,
+        RemovalReason.DELIVERY_LIMIT,
+    }
+)
 """Those for which a message is dead-lettered, where there is an exchange for that."""
 
 
@@ -96,7 +103,7 @@ class Published:
 
 
 @dataclass(slots=True)
-class OperationsRefused:
+class OperationsRejected:
     """Operations of a session came to nothing: publishes that the queue did not take, settlements
     for good of what had come back before."""
 
@@ -256,7 +263,7 @@ class Dropped:
     Rejected ones were in a holder's hands, all others in nobody's.
     """
 
-    reason: Reason
+    reason: RemovalReason
     holder: Key
     ordinal: int
     runs: list[range]
@@ -266,7 +273,7 @@ class Dropped:
 class DeadLettering:
     """Messages are dead, and kept until they have been republished: see `Dropped`."""
 
-    reason: Reason
+    reason: RemovalReason
     time_ms: int
     """When they died, in queue time."""
     holder: Key
@@ -351,7 +358,7 @@ class Remembered:
 
 Fact: TypeAlias = (
     Published
-    | OperationsRefused
+    | OperationsRejected
     | Acted
     | Answered
     | Acknowledged
@@ -380,7 +387,7 @@ Fact: TypeAlias = (
 
 KINDS: Mapping[int, type[Fact]] = {
     1: Published,
-    2: OperationsRefused,
+    2: OperationsRejected,
     3: Acted,
     4: Answered,
     5: Acknowledged,
@@ -409,10 +416,10 @@ KINDS: Mapping[int, type[Fact]] = {
 """What is on disk for each.  Numbers are never used again; a new one needs a new version."""
 
 DEATH_REASONS = {
-    Reason.REJECTED: DeathReason.REJECTED,
-    Reason.EXPIRED: DeathReason.EXPIRED,
-    Reason.MAXLEN: DeathReason.MAXLEN,
-    Reason.DELIVERY_LIMIT: DeathReason.DELIVERY_LIMIT,
+    RemovalReason.REJECTED: DeathReason.REJECTED,
+    RemovalReason.EXPIRED: DeathReason.EXPIRED,
+    RemovalReason.MAXLEN: DeathReason.MAXLEN,
+    RemovalReason.DELIVERY_LIMIT: DeathReason.DELIVERY_LIMIT,
 }
 
 REASONS = {death: reason for reason, death in DEATH_REASONS.items()}

@@ -36,7 +36,7 @@ from fluffle.broker.queues.quorum.facts import (
 from fluffle.broker.queues.quorum.log_journal import LogJournal
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
-from fluffle.broker.queues.quorum.state import Hold, State
+from fluffle.broker.queues.quorum.state import Hold, QueueState
 from fluffle.protocol.spec import ProtocolError
 from fluffle.protocol.wire import encode_table, read_table
 
@@ -109,7 +109,7 @@ def timeout_of(arguments: bytes) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
-class Getter:
+class RemoteGetter:
     """Holder of the messages that basic.get gave a channel."""
 
     __slots__ = ("_on_overdue", "no_ack", "queue")
@@ -233,7 +233,7 @@ class HolderState:
     """Consumer or getter, and the deliveries it has not settled."""
 
     attached: ConsumerAttached | GetterAttached
-    holder: Consumer | Getter
+    holder: Consumer | RemoteGetter
     is_detached: bool = False
     """Invariant: it holds something."""
     delivery_batches: MarkedRuns[DeliveryBatch] = field(default_factory=MarkedRuns)
@@ -333,10 +333,10 @@ class Holders:
         self, attached: ConsumerAttached | GetterAttached, *, is_detached: bool = False
     ) -> HolderState:
         """Somebody is there; a consumer is not served before the engine has it."""
-        holder: Consumer | Getter
+        holder: Consumer | RemoteGetter
         if isinstance(attached, GetterAttached):
             on_overdue = partial(self._notifications.overdue, attached.key)
-            holder = Getter(self._queue, no_ack=False, on_overdue=on_overdue)
+            holder = RemoteGetter(self._queue, no_ack=False, on_overdue=on_overdue)
         else:
             holder = Consumer(
                 attached.tag,
@@ -353,7 +353,7 @@ class Holders:
             self._held, self._getters, self._counts = {}, {}, {}
         held = self._held[attached.key] = HolderState(attached, holder)
         self._counts[held.session] = self.count_of(held.session) + 1
-        if isinstance(holder, Getter) and not is_detached:
+        if isinstance(holder, RemoteGetter) and not is_detached:
             self._getters[held.session, attached.channel] = attached.key
         held.is_detached = is_detached
         return held
@@ -373,7 +373,7 @@ class Holders:
         """It is served no more."""
         held = self._held[key]
         held.is_detached = True
-        if isinstance(held.holder, Getter):
+        if isinstance(held.holder, RemoteGetter):
             del self._getters[held.session, held.attached.channel]  # mutant: LE5
         self.release(key)
 
@@ -394,7 +394,7 @@ class DeliveryResender:
 
     def __init__(
         self,
-        state: State,
+        state: QueueState,
         holders: Holders,
         contents: LogJournal,
         effects: EffectBuffer,

@@ -28,7 +28,13 @@ import msgpack
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.deduplication_window import KEY, DeduplicationWindow, window_of
 from fluffle.broker.queues.delivery_counts import Counts
-from fluffle.broker.queues.quorum.entries import COLUMNS, Entries, Entry, PerMessageValues, new_rows
+from fluffle.broker.queues.quorum.entries import (
+    COLUMNS,
+    LiveEntries,
+    LiveEntry,
+    PerMessageValues,
+    new_rows,
+)
 from fluffle.broker.queues.quorum.entry_codec import (
     ARRIVALS,
     DATED_HOLDS,
@@ -45,17 +51,17 @@ from fluffle.broker.queues.quorum.facts import (
     ConsumerAttached,
     GetterAttached,
     InvalidEntry,
-    Reason,
+    RemovalReason,
     SessionId,
 )
 from fluffle.broker.queues.quorum.runs import MarkedRuns
 from fluffle.broker.queues.quorum.state import (
+    AttachedHolder,
     Delayed,
     Hold,
-    Holder,
-    Session,
+    QueueState,
+    SessionRow,
     Source,
-    State,
     UnrepublishedDead,
     apply_batch,
     pass_over,
@@ -85,7 +91,7 @@ Row = list[Any]
 Mark = TypeVar("Mark", bound=tuple[Any, ...])
 
 
-class Image:
+class QueueImage:
     """The state of one queue after some entry of its log.
 
     After `InvalidEntry` it is worth nothing: throw it away, and quarantine the member.
@@ -94,20 +100,20 @@ class Image:
     __slots__ = ("_slimmed", "reads", "state", "version")
 
     def __init__(
-        self, state: State | None = None, *, reads: int = VERSION, version: int = FIRST_VERSION
+        self, state: QueueState | None = None, *, reads: int = VERSION, version: int = FIRST_VERSION
     ) -> None:
         """`reads`: the newest version of entries that is taken."""
         self.reads = reads
         self.version = version
         """The newest that has come."""
-        self.state = state or State()
+        self.state = state or QueueState()
         """To be read by whoever builds on it, and changed by entries alone."""
         self._slimmed: dict[int, int] = EMPTY_DICT
         """By index: how many messages are left of an entry that this member has made smaller.  No
         part of the state, for each member does that when it likes."""
 
     @classmethod
-    def restored(cls, taken: bytes, reads: int = VERSION) -> Image:
+    def restored(cls, taken: bytes, reads: int = VERSION) -> QueueImage:
         """The image that a snapshot was taken of.  Raises `InvalidEntry`."""
         return cls(restore_snapshot(taken, reads), reads=reads, version=taken[0])
 
@@ -136,7 +142,7 @@ class Image:
         """Equal on all members that have applied the same entries."""
         return blake2b(canonical_form(self.state, self.version), digest_size=DIGEST_BYTES).digest()
 
-    def live_of(self, entry: Entry) -> list[range]:
+    def live_of(self, entry: LiveEntry) -> list[range]:
         """The messages of an entry that are live, wherever they are; in no order."""
         state, stop = self.state, entry.first + entry.count
         held = (holder.held for holder in state.holders.values())
@@ -164,7 +170,7 @@ class Image:
         self._slimmed[index] = left
 
 
-def take_snapshot(state: State, version: int) -> bytes:
+def take_snapshot(state: QueueState, version: int) -> bytes:
     """A snapshot of what entries up to this version have made."""
     keys_bytes = 0
     if version >= REMEMBERS and state.window is not None:
@@ -186,7 +192,7 @@ def _compressed(data: bytes, keys_bytes: int) -> bytes:
     ))  # fmt: skip
 
 
-def restore_snapshot(snapshot: bytes, reads: int) -> State:
+def restore_snapshot(snapshot: bytes, reads: int) -> QueueState:
     """What a snapshot was taken of.  Raises `InvalidEntry`, also for an unknown version."""
     version = snapshot[0] if snapshot else 0
     check_version("a snapshot", version, reads)
@@ -199,7 +205,7 @@ def restore_snapshot(snapshot: bytes, reads: int) -> State:
     return state
 
 
-def canonical_form(state: State, version: int) -> bytes:
+def canonical_form(state: QueueState, version: int) -> bytes:
     """The canonical form."""
     tables = [
         _dump_head(state),
@@ -220,7 +226,7 @@ def canonical_form(state: State, version: int) -> bytes:
     return cast(bytes, msgpack.packb(tables, unicode_errors=TEXT_ERRORS))
 
 
-def _load(tables: object, version: int) -> State:
+def _load(tables: object, version: int) -> QueueState:
     count = TABLES + (version >= ARRIVALS) + (version >= REMEMBERS)
     rows = _row(tables, *[list] * count)
     head, versions, entries, delivery_counts, returned, delayed, pending, holders, sessions = rows[
@@ -240,7 +246,9 @@ def _load(tables: object, version: int) -> State:
     state.returned = _load_marked(returned, 2, Counts._make)
     state.delayed = _load_marked(delayed, 3, lambda mark: Delayed(mark[0], Counts(*mark[1:])))
     state.pending = _load_marked(  # mutant: IM40
-        pending, 4, lambda mark: UnrepublishedDead(Reason(mark[0]), mark[1], Counts(*mark[2:]))
+        pending,
+        4,
+        lambda mark: UnrepublishedDead(RemovalReason(mark[0]), mark[1], Counts(*mark[2:])),
     )
     for row in sessions:
         _load_session(state, row)
@@ -275,7 +283,7 @@ def _row(values: object, *types: type) -> Row:
     return values
 
 
-def _dump_head(state: State) -> Row:
+def _dump_head(state: QueueState) -> Row:
     return [
         state.index,
         state.queue_time_ms,
@@ -288,10 +296,10 @@ def _dump_head(state: State) -> Row:
     ]
 
 
-def _load_head(row: Row) -> State:
+def _load_head(row: Row) -> QueueState:
     *numbers, spec, gone = _row(row, *[int] * 6, bytes, list)
     index, queue_time_ms, revision, next_sequence, next_key, sac_active = numbers
-    return State(
+    return QueueState(
         index=index,
         queue_time_ms=queue_time_ms,
         revision=revision,
@@ -299,11 +307,11 @@ def _load_head(row: Row) -> State:
         next_key=next_key,
         sac_active=sac_active,  # mutant: IM41
         spec=spec,
-        gone=_row(gone, *[int] * len(Reason)),
+        gone=_row(gone, *[int] * len(RemovalReason)),
     )
 
 
-def _dump_entries(entries: Entries) -> Row:
+def _dump_entries(entries: LiveEntries) -> Row:
     rows = entries.live_rows()
     columns = [
         _differences(_packed(column)) if name in RISING else _once(_packed(column), len(column))
@@ -320,9 +328,9 @@ def _dump_entries(entries: Entries) -> Row:
     return [columns, bits, each]
 
 
-def _load_entries(row: Row) -> Entries:
+def _load_entries(row: Row) -> LiveEntries:
     columns, bits, each = _row(row, list, list, list)
-    entries, rows = Entries(), new_rows()
+    entries, rows = LiveEntries(), new_rows()
     for (name, code), data in zip(
         COLUMNS.items(), _row(columns, *[bytes] * len(COLUMNS)), strict=True
     ):
@@ -392,7 +400,7 @@ def _load_marked(rows: list[object], width: int, mark: Callable[[Row], Mark]) ->
     return marked
 
 
-def _dump_holder(holder: Holder, version: int) -> Row:
+def _dump_holder(holder: AttachedHolder, version: int) -> Row:
     """Since when messages are held is not said before the version in which that is known."""
     if version < DATED_HOLDS:
         held = _dump_marked(holder.held, lambda hold: [*hold.counts])
@@ -401,7 +409,7 @@ def _dump_holder(holder: Holder, version: int) -> Row:
     return [row_of(holder.attached), holder.is_detached, held]
 
 
-def _load_holder(state: State, row: object, version: int) -> None:
+def _load_holder(state: QueueState, row: object, version: int) -> None:
     attached, is_detached, held = _row(row, list, bool, list)
     fact = fact_of(attached)
     if not isinstance(fact, ConsumerAttached | GetterAttached) or fact.key >= state.next_key:
@@ -413,16 +421,16 @@ def _load_holder(state: State, row: object, version: int) -> None:
         holds = _load_marked(held, 3, lambda mark: Hold(Counts(*mark[:2]), mark[2]))
     if state.holders is EMPTY_DICT:
         state.holders = {}
-    state.holders[fact.key] = Holder(fact, is_detached, holds)  # mutant: IM39
+    state.holders[fact.key] = AttachedHolder(fact, is_detached, holds)  # mutant: IM39
 
 
-def _dump_session(key: int, session: Session) -> Row:
+def _dump_session(key: int, session: SessionRow) -> Row:
     # mutant: IM38
     answers = [number for answer in sorted(session.answers.items()) for number in answer]
     return [key, *session.id, session.next, session.refused.to_bytes(), answers]  # mutant: M32
 
 
-def _load_session(state: State, row: object) -> None:
+def _load_session(state: QueueState, row: object) -> None:
     key, node, *numbers, next_number, refused, answers = _row(
         row, int, str, int, int, int, int, bytes, list
     )
@@ -431,7 +439,7 @@ def _load_session(state: State, row: object) -> None:
     _row(answers, *[int] * len(answers))
     if state.sessions is EMPTY_DICT:
         state.sessions = {}
-    state.sessions[key] = Session(
+    state.sessions[key] = SessionRow(
         SessionId(node, *numbers),
         next_number,
         Ranges.from_bytes(refused),

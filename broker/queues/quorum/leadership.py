@@ -13,7 +13,7 @@ image is where the next leader begins, here or elsewhere.
 Every operation of a client has a session and a number, one behind the other.  One that was done
 before is answered again from what the image says of it; one that comes too soon is not done.
 
-A `Member` is what the host of the Raft group calls: it applies what is committed, and leads.
+A `QueueReplica` is what the host of the Raft group calls: it applies what is committed, and leads.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from fluffle.broker.queues.queue_api import (
 from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadLetterOutbox
 from fluffle.broker.queues.quorum.deduplication import DeadLetterDedup, LoggedDeduplicationKeys
 from fluffle.broker.queues.quorum.effects import (
-    Activity,
-    Answer,
+    ActiveConsumerEffect,
+    AnswerEffect,
     Dead,
     Delivery,
-    Done,
+    DoneEffect,
     Effect,
     GetResult,
-    NotTaken,
+    RejectedEffect,
     Withdrawn,
 )
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
@@ -60,21 +60,26 @@ from fluffle.broker.queues.quorum.facts import (
     GetterAttached,
     InvalidEntry,
     Key,
-    OperationsRefused,
+    OperationsRejected,
     Purged,
     SpecChanged,
 )
 from fluffle.broker.queues.quorum.holders import (
     DeliveryResender,
-    Getter,
     Holders,
     HolderState,
+    RemoteGetter,
     Terms,
     facts_of,
     on_record_before,
 )
-from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.log_journal import ImageDueTimes, LogJournal, Purge, stored_of
+from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.log_journal import (
+    ImageDueTimes,
+    LogJournal,
+    PendingPurge,
+    stored_of,
+)
 from fluffle.broker.queues.quorum.proposals import (
     BufferedEffect,
     EffectBuffer,
@@ -82,7 +87,7 @@ from fluffle.broker.queues.quorum.proposals import (
     Proposals,
     Proposer,
 )
-from fluffle.broker.queues.quorum.sessions import Publisher, SessionTable, intake_of
+from fluffle.broker.queues.quorum.sessions import QuorumSessionTable, SessionPublisher, intake_of
 from fluffle.broker.queues.quorum.settlement import Settlement
 from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn
 from fluffle.broker.queues.segment import TakenMessages
@@ -127,7 +132,7 @@ class BufferedNotifications:
         self._builder.name_active(holder if consumer.is_active else NOBODY)  # mutant: R12a
         held = self._leadership.holders.get(holder)
         if held is not None:
-            effect = Activity(held.session, holder, consumer.is_active)
+            effect = ActiveConsumerEffect(held.session, holder, consumer.is_active)
             self._effects.keep_known(lambda: [effect])
 
 
@@ -156,7 +161,9 @@ class Leadership:
         "sessions",
     )  # fmt: skip
 
-    def __init__(self, image: Image, host: LeaderHost, proposer: Proposer, *, term: int) -> None:
+    def __init__(
+        self, image: QueueImage, host: LeaderHost, proposer: Proposer, *, term: int
+    ) -> None:
         """Everything up to the first entry of the own term is applied to the image.
 
         Raises `InvalidEntry` if the settings that are on record cannot be read.
@@ -177,7 +184,7 @@ class Leadership:
         )
         self._time = time = QueueTime(image.state.queue_time_ms, host.clock, host.wake)
         self.is_over = False
-        self.sessions = SessionTable(image.state, self._builder, self._effects, host.touch)
+        self.sessions = QuorumSessionTable(image.state, self._builder, self._effects, host.touch)
         """Who may ask for something, and what of it is done."""
         self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
             image.state.window, self._builder, self._versions, time, host.dropped_duplicates
@@ -187,7 +194,7 @@ class Leadership:
         """The engine: to be looked at, and used through this alone."""
         delivery_counts = contents.delivery_counts if delayed_list is None else None
         arrivals = DeadLetterDedup(image.state, builder, self._versions, host.queues)
-        self._publisher = Publisher(
+        self._publisher = SessionPublisher(
             intake_of(self.queue), self.sessions, self._effects, arrivals, delivery_counts,
             self._versions, host.log.may_grow,
         )  # fmt: skip
@@ -288,7 +295,7 @@ class Leadership:
         *, persistent: bool = True, expiration_ms: Lifetimes = None,
         posted: DeadLetterIds | None = None, counts: Counts = NEW,
     ) -> None:  # fmt: skip
-        """See `Publisher`."""
+        """See `SessionPublisher`."""
         del persistent
         self._publisher.publish(
             session, first, origins, contents,
@@ -331,7 +338,7 @@ class Leadership:
             return
         self.queue.deliver_ready()
         key, held = self._getter(session, channel)
-        holder = Getter(self.queue, no_ack=True) if no_ack else held.holder
+        holder = RemoteGetter(self.queue, no_ack=True) if no_ack else held.holder
         is_shared = not self.queue.spec.single_active_consumer
         delivery_batch = (
             self.queue.get(holder) if is_shared else None
@@ -378,7 +385,7 @@ class Leadership:
         if self.sessions.known(session, number, 1):
             return
         self.queue.deliver_ready()
-        self._contents.gone = sweep = Purge(self._contents)
+        self._contents.gone = sweep = PendingPurge(self._contents)
         count, self._contents.gone = self.queue.purge(), None
         runs = sweep.next()
         if runs:  # mutant: R7
@@ -430,16 +437,16 @@ class Leadership:
         self._effects.keep(lambda: [effect])
 
     def _refused(self, session: Key, first: int, count: int) -> None:
-        self.sessions.advance(OperationsRefused(session, first, count))
-        self._keep(NotTaken(session, first, count))
+        self.sessions.advance(OperationsRejected(session, first, count))
+        self._keep(RejectedEffect(session, first, count))
 
     def _acted(self, session: Key, number: int) -> None:
         self.sessions.advance(Acted(session, number, 1))
-        self._keep(Done(session, number, 1))
+        self._keep(DoneEffect(session, number, 1))
 
     def _answered(self, session: Key, number: int, answer: int) -> None:
         self.sessions.advance(Answered(session, number, answer))
-        self._keep(Answer(session, number, answer))
+        self._keep(AnswerEffect(session, number, answer))
 
     # What becomes of consumers
 
@@ -627,8 +634,8 @@ def delayed_list_of(
     return DelayedReadyList(contents, ImageDueTimes(contents), due_count, DUE_MAX)
 
 
-class Member:
-    """Member of one quorum queue, on one node."""
+class QueueReplica:
+    """QueueReplica of one quorum queue, on one node."""
 
     __slots__ = (
         "_host", "_is_failing", "_is_led", "_reads", "_under_way", "image", "leadership", "reign",
@@ -638,7 +645,7 @@ class Member:
         """`host` is only used while this leads.  `reads`: the newest version of entries that it
         understands."""
         self._reads = reads
-        self.image = Image(reads=reads)
+        self.image = QueueImage(reads=reads)
         self.leadership: Leadership | None = None
         """While this node leads.  Another object is another leadership: who announced the
         one to clients must announce the other."""
@@ -655,7 +662,7 @@ class Member:
         """Raises `InvalidEntry`, a ValueError."""
         self._end()
         reads = self._reads
-        self.image = Image.restored(state, reads) if meta.index else Image(reads=reads)
+        self.image = QueueImage.restored(state, reads) if meta.index else QueueImage(reads=reads)
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Raises `InvalidEntry`: the image is worth nothing then, and nobody leads with it."""

@@ -30,17 +30,17 @@ from fluffle.broker.queues.journal import (
     Journal,
     JournalByPriority,
     LoadedMessages,
-    Recovery,
+    RecoveredContent,
     Stored,
     UnreadableMessages,
 )
-from fluffle.broker.queues.quorum.entries import Entries, Entry, Rows, cut
+from fluffle.broker.queues.quorum.entries import LiveEntries, LiveEntry, Rows, cut
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_codec import EntryMessages as Read
 from fluffle.broker.queues.quorum.entry_codec import pick_messages, read_messages
 from fluffle.broker.queues.quorum.facts import InvalidEntry
 from fluffle.broker.queues.quorum.runs import runs_of
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.queues.requeue import UNLIMITED_BYTES
 
@@ -116,15 +116,15 @@ class LogJournal:
 
     def __init__(
         self,
-        state: State,
+        state: QueueState,
         builder: EntryBuilder,
         source: EntrySource,
-        stored: Callable[[Entries], list[Stored]],
+        stored: Callable[[LiveEntries], list[Stored]],
     ) -> None:
         """`stored` says how whoever begins with what is in the image gets to know it."""
         self.groups: tuple[int, ...] = ()
         self.commits = AppliedProgress()
-        self.gone: Purge | None = None
+        self.gone: PendingPurge | None = None
         """Hears what the engine says is done with, while somebody wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
@@ -134,10 +134,10 @@ class LogJournal:
         self._stored = stored
         self._builder = builder
 
-    def recover(self) -> Recovery:
+    def recover(self) -> RecoveredContent:
         """All that is ready, read by nobody yet, in pieces; and what has come back."""
         state = self.state
-        recovery = Recovery(next_sequence=state.next_sequence)
+        recovery = RecoveredContent(next_sequence=state.next_sequence)
         recovery.stored += self._stored(state.entries)
         for run, counts in state.returned:
             recovery.returned.append((run, counts, self.expiries_of(run)))  # mutant: LE8
@@ -221,7 +221,7 @@ class LogJournal:
 
     peek = load
 
-    def _ready_of(self, entry: Entry, first: int, stop: int) -> list[range]:
+    def _ready_of(self, entry: LiveEntry, first: int, stop: int) -> list[range]:
         """Those of an entry that are ready, within bounds."""
         return cut(self.state.entries.ready_of(entry), first, stop)  # mutant: LE6
 
@@ -296,7 +296,7 @@ class PriorityLogJournal:
 
     __slots__ = ("_builder", "_contents", "_entries")
 
-    def __init__(self, contents: LogJournal, entries: Entries, builder: EntryBuilder) -> None:
+    def __init__(self, contents: LogJournal, entries: LiveEntries, builder: EntryBuilder) -> None:
         self._contents = contents
         self._entries = entries
         self._builder = builder
@@ -309,9 +309,9 @@ class PriorityLogJournal:
             found |= {*each.priorities}  # mutant: P2
         return sorted(found)
 
-    def recover_all(self) -> dict[int, Recovery]:
+    def recover_all(self) -> dict[int, RecoveredContent]:
         pieces = stored_by_level(self._entries)
-        return {level: Recovery(of_level) for level, of_level in pieces.items()}
+        return {level: RecoveredContent(of_level) for level, of_level in pieces.items()}
 
     def at(self, level: int) -> Journal:
         return LevelLogJournal(self._contents, self._entries, self._builder, level)
@@ -323,7 +323,7 @@ class LevelLogJournal:
     __slots__ = ("_builder", "_contents", "_entries", "_level", "groups")
 
     def __init__(
-        self, contents: LogJournal, entries: Entries, builder: EntryBuilder, level: int
+        self, contents: LogJournal, entries: LiveEntries, builder: EntryBuilder, level: int
     ) -> None:
         self.groups: tuple[int, ...] = ()
         self._contents = contents
@@ -335,7 +335,7 @@ class LevelLogJournal:
     def commits(self) -> DiskProgress:
         return self._contents.commits
 
-    def recover(self) -> Recovery:
+    def recover(self) -> RecoveredContent:
         raise AssertionError("what is ready is recovered for all ready lists together")
 
     def enqueued(
@@ -368,7 +368,7 @@ class LevelLogJournal:
         """The log has it."""
 
     def load(self, first: int, stop: int) -> list[LoadedMessages]:
-        """Entries with nothing of this ready list are not read."""
+        """LiveEntries with nothing of this ready list are not read."""
         loaded: list[LoadedMessages] = []
         for entry in self._entries.between(first, stop):
             runs = runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)
@@ -384,7 +384,7 @@ class LevelLogJournal:
 
     peek = load
 
-    def _picked(self, entry: Entry, wanted: array[int]) -> LoadedMessages:
+    def _picked(self, entry: LiveEntry, wanted: array[int]) -> LoadedMessages:
         """These messages of an entry.  Raises `UnreadableMessages`."""
         pick = partial(pick_messages, wanted=wanted)
         log = self._contents.log
@@ -406,7 +406,7 @@ class LevelLogJournal:
         return self._contents.by_level
 
 
-def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
+def runs_at(entry: LiveEntry, runs: list[range], level: int) -> list[range]:
     """What of some consecutive messages of an entry has a priority."""
     own = entry.each.priorities if entry.each is not None else b""
     if not own:
@@ -423,7 +423,7 @@ def runs_at(entry: Entry, runs: list[range], level: int) -> list[range]:
     return found
 
 
-def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
+def expiries_of(entry: LiveEntry, wanted: Sequence[int]) -> Expiries | None:
     """When some of its messages expire; None if none of it ever does."""
     own = entry.each.expiries if entry.each is not None else None
     if own:
@@ -431,7 +431,7 @@ def expiries_of(entry: Entry, wanted: Sequence[int]) -> Expiries | None:
     return alike(entry.expires_at_ms, len(wanted)) if entry.expires_at_ms else None
 
 
-class Purge:
+class PendingPurge:
     """Purge in progress: its facts are proposed in pieces.
 
         all is gone for the engine --> a piece an entry, an entry a turn --> the answer
@@ -492,7 +492,7 @@ class Purge:
             if unapplied:
                 yield unapplied
 
-    def _of(self, entry: Entry) -> list[range]:
+    def _of(self, entry: LiveEntry) -> list[range]:
         """What is left of an entry."""
         inside = range(max(entry.first, self._left.start), entry.first + entry.count)
         ready = cut(self._contents.state.entries.ready_of(entry), inside.start, inside.stop)
@@ -528,12 +528,12 @@ def joined(runs: Iterable[range]) -> list[range]:
     return whole
 
 
-def stored_ranges(entries: Entries) -> list[Stored]:
+def stored_ranges(entries: LiveEntries) -> list[Stored]:
     """All of it in order."""
     return _stored(entries, entries.span_of if entries.has_expiries else _no_span)
 
 
-def undated_ranges(entries: Entries) -> list[Stored]:
+def undated_ranges(entries: LiveEntries) -> list[Stored]:
     """The same, and of nothing is said when it expires: nobody looks at each message for that."""
     return _stored(entries, _any_span)
 
@@ -546,7 +546,7 @@ def _any_span(_start: int, _stop: int) -> tuple[int, int]:
     return 0, NEVER_MS
 
 
-def _stored(entries: Entries, span_of: Callable[[int, int], tuple[int, int]]) -> list[Stored]:
+def _stored(entries: LiveEntries, span_of: Callable[[int, int], tuple[int, int]]) -> list[Stored]:
     rows = entries.live_rows()
     firsts, counts, ready = rows["firsts"], rows["counts"], rows["ready"]
     pieces = []
@@ -559,7 +559,7 @@ def _stored(entries: Entries, span_of: Callable[[int, int], tuple[int, int]]) ->
     return pieces
 
 
-def earliest_ms(entries: Entries, first: int, stop: int) -> int:
+def earliest_ms(entries: LiveEntries, first: int, stop: int) -> int:
     """No message from `first` up to, not including, `stop` expires before."""
     firsts = entries.rows["firsts"]
     start = max(bisect_right(firsts, first) - 1, 0)
@@ -567,7 +567,7 @@ def earliest_ms(entries: Entries, first: int, stop: int) -> int:
     return entries.span_of(start, end)[0] if start < end else NEVER_MS
 
 
-def stored_by_level(entries: Entries) -> dict[int, list[Stored]]:
+def stored_by_level(entries: LiveEntries) -> dict[int, list[Stored]]:
     """The same apart by priority: pieces of several priorities may lie within each other."""
     rows, is_timed = entries.live_rows(), entries.has_expiries
     pieces: dict[int, list[Stored]] = {}
@@ -579,7 +579,7 @@ def stored_by_level(entries: Entries) -> dict[int, list[Stored]]:
 
 
 def in_stretch(
-    entries: Entries, rows: Rows, stretch: range, span: tuple[int, int]
+    entries: LiveEntries, rows: Rows, stretch: range, span: tuple[int, int]
 ) -> dict[int, Stored]:
     """A piece for each priority."""
     pieces: dict[int, Stored] = {}
@@ -601,7 +601,7 @@ def in_stretch(
     return pieces
 
 
-def ready_counts_of(entries: Entries, first: int) -> list[tuple[int, int]]:
+def ready_counts_of(entries: LiveEntries, first: int) -> list[tuple[int, int]]:
     """How many messages of the entry that begins with that one are ready, by priority."""
     [entry] = entries.between(first, first + 1)
     own = entry.each.priorities if entry.each is not None else b""
@@ -646,6 +646,6 @@ class ImageDueTimes:
         return earliest_ms(self._contents.state.entries, first, stop)
 
 
-def stored_of(spec: QueueSpec) -> Callable[[Entries], list[Stored]]:
+def stored_of(spec: QueueSpec) -> Callable[[LiveEntries], list[Stored]]:
     """How whoever begins with what is in the image gets to know it."""
     return undated_ranges if is_delayed_queue(spec.name) else stored_ranges

@@ -22,7 +22,7 @@ from fluffle.broker.queues.quorum.effects import Dead, Effect
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, NodeClock
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode
 from fluffle.broker.queues.quorum.facts import Key, Purged
-from fluffle.broker.queues.quorum.log_journal import EntrySource, Purge
+from fluffle.broker.queues.quorum.log_journal import EntrySource, PendingPurge
 from fluffle.broker.queues.settings import QueueSettings
 
 
@@ -138,7 +138,7 @@ class ProposedEntry:
 class ProposedPurge:
     """Entries that are only made when it is their turn."""
 
-    sweep: Purge
+    sweep: PendingPurge
     batch: FactBatch
     """As each of them begins: made when the purge was decided, like what comes behind it."""
 
@@ -184,7 +184,7 @@ class Proposals:
         payload = encode(batch, self._versions.version)
         self._waiting.append(ProposedEntry(payload, content_bytes))
 
-    def sweep(self, sweep: Purge, batch: FactBatch) -> None:
+    def sweep(self, sweep: PendingPurge, batch: FactBatch) -> None:
         """A purge is to be said before all that comes."""
         self._waiting.append(ProposedPurge(sweep, batch))
 

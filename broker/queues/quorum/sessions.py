@@ -23,7 +23,13 @@ from fluffle.broker.queues.publish_target import (
     results_of,
 )
 from fluffle.broker.queues.quorum.deduplication import ArrivalKind, DeadLetterDedup
-from fluffle.broker.queues.quorum.effects import Answer, Done, Effect, Expected, NotTaken
+from fluffle.broker.queues.quorum.effects import (
+    AnswerEffect,
+    DoneEffect,
+    Effect,
+    ExpectedEffect,
+    RejectedEffect,
+)
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions
 from fluffle.broker.queues.quorum.entry_codec import CARRIES
 from fluffle.broker.queues.quorum.facts import (
@@ -31,14 +37,14 @@ from fluffle.broker.queues.quorum.facts import (
     Acted,
     Answered,
     Key,
-    OperationsRefused,
+    OperationsRejected,
     Published,
     SessionClosed,
     SessionId,
     SessionOpened,
 )
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.protocol.headers import delay_in
 from fluffle.protocol.properties import raw_properties
 from fluffle.raft.ranges import Ranges
@@ -46,7 +52,7 @@ from fluffle.raft.ranges import Ranges
 NONE = Ranges()
 
 
-class SessionTable:
+class QuorumSessionTable:
     """All sessions of one queue."""
 
     __slots__ = (
@@ -61,7 +67,11 @@ class SessionTable:
     )
 
     def __init__(
-        self, state: State, builder: EntryBuilder, effects: EffectBuffer, touch: Callable[[], None]
+        self,
+        state: QueueState,
+        builder: EntryBuilder,
+        effects: EffectBuffer,
+        touch: Callable[[], None],
     ) -> None:
         self._state = state
         self._builder = builder
@@ -72,7 +82,7 @@ class SessionTable:
         self._again: dict[Key, Ranges] = EMPTY_DICT
         """Operations that were asked for again, and will be answered: once for all times."""
         self._too_soon: dict[Key, None] = EMPTY_DICT
-        """Sessions that will get an `Expected`."""
+        """Sessions that will get an `ExpectedEffect`."""
         self._keys = {session.id: key for key, session in sessions} or EMPTY_DICT
 
     def key_of(self, session_id: SessionId) -> Key | None:
@@ -140,7 +150,7 @@ class SessionTable:
             self._touch()
         return known
 
-    def advance(self, fact: Published | OperationsRefused | Acted | Answered) -> None:
+    def advance(self, fact: Published | OperationsRejected | Acted | Answered) -> None:
         """The next operations of a session are done."""
         self._builder.say(fact)
         self._next[fact.session] += 1 if isinstance(fact, Answered) else fact.count  # mutant: LE3
@@ -148,7 +158,7 @@ class SessionTable:
 
     def _expected(self, session: Key, expected: int) -> list[Effect]:
         self._too_soon.pop(session, None)
-        return [Expected(session, expected)]
+        return [ExpectedEffect(session, expected)]
 
     def _answered_again(self, session: Key, first: int, stop: int) -> list[Effect]:
         left = self._again.pop(session, NONE).minus(Ranges.of((first, stop)))
@@ -164,19 +174,19 @@ class SessionTable:
         answers = Ranges.of(*((number, number + 1) for number in sorted(found.answers)))
         refused = found.refused
         for low, high in refused.within(first, stop):
-            yield NotTaken(session, low, high - low)  # mutant: R4b
+            yield RejectedEffect(session, low, high - low)  # mutant: R4b
         for number in [number for number in found.answers if first <= number < stop]:
-            yield Answer(session, number, found.answers[number])
+            yield AnswerEffect(session, number, found.answers[number])
         for low, high in refused.plus(answers).gaps(first, stop):
-            yield Done(session, low, high - low)
+            yield DoneEffect(session, low, high - low)
 
 
-class Publisher(NamedTuple):
-    """Publisher for the sessions of one leadership."""
+class SessionPublisher(NamedTuple):
+    """SessionPublisher for the sessions of one leadership."""
 
     enqueue: Enqueue
     """Into the queue."""
-    sessions: SessionTable
+    sessions: QuorumSessionTable
     effects: EffectBuffer
     arrivals: DeadLetterDedup
     delivery_counts: DeliveryCountIndex | None
@@ -269,12 +279,12 @@ class Publisher(NamedTuple):
         return taken
 
     def _refuse(self, session: Key, first: int, count: int) -> None:
-        self.sessions.advance(OperationsRefused(session, first, count))
-        effect = NotTaken(session, first, count)
+        self.sessions.advance(OperationsRejected(session, first, count))
+        effect = RejectedEffect(session, first, count)
         self.effects.keep(lambda: [effect])  # mutant: LE24
 
     def _confirm(self, session: Key, first: int, count: int) -> None:
-        effect = Done(session, first, count)
+        effect = DoneEffect(session, first, count)
         self.effects.keep(lambda: [effect])
 
 

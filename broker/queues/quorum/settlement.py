@@ -38,7 +38,7 @@ from fluffle.broker.queues.quorum.facts import (
     DeadLettering,
     Dropped,
     Key,
-    Reason,
+    RemovalReason,
     Requeued,
     RequeueReason,
     Settled,
@@ -47,7 +47,7 @@ from fluffle.broker.queues.quorum.holders import DeliveryPart, HolderState
 from fluffle.broker.queues.quorum.log_journal import LogJournal
 from fluffle.broker.queues.quorum.proposals import EffectBuffer
 from fluffle.broker.queues.quorum.runs import runs_of
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.requeue import delay_ms
 from fluffle.broker.queues.segment import TakenMessages
 from fluffle.broker.queues.settings import DelayedRetry
@@ -96,7 +96,7 @@ class Settlement:
             if outcome is Outcome.ACKED:
                 self._builder.say(Settled(holder, counts.acquired, [part.run]))
             elif outcome is Outcome.REJECTED:
-                self._die(Reason.REJECTED, holder, counts, part)
+                self._die(RemovalReason.REJECTED, holder, counts, part)
             else:
                 engine_outcome = self._come_back(holder, part, outcome)
             self._queue.settle(part.delivery_batch, part.start, part.stop, engine_outcome)
@@ -120,7 +120,7 @@ class Settlement:
         how, ordinal = HOW[outcome], before.acquired
         self._builder.say(Requeued(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
         if is_dead:
-            self._die(Reason.DELIVERY_LIMIT, NOBODY, counts, part)
+            self._die(RemovalReason.DELIVERY_LIMIT, NOBODY, counts, part)
             return Outcome.REJECTED  # mutant: LE16
         if ready_at_ms:
             self._delay(part, counts, ready_at_ms)
@@ -158,7 +158,7 @@ class Settlement:
             self._bury(reason, NOBODY, taken.counts, run, *messages)  # mutant: LE17
             start = inside.stop
 
-    def _die(self, reason: Reason, holder: Key, counts: Counts, part: DeliveryPart) -> None:
+    def _die(self, reason: RemovalReason, holder: Key, counts: Counts, part: DeliveryPart) -> None:
         """Messages that somebody held until now, or nobody; with the counts they have now."""
         delivery_batch, inside = part.delivery_batch, slice(part.start, part.stop)
         contents = delivery_batch.contents[inside] if delivery_batch.origins else []
@@ -166,7 +166,7 @@ class Settlement:
 
     def _bury(
         self,
-        reason: Reason,
+        reason: RemovalReason,
         holder: Key,
         counts: Counts,
         run: range,
@@ -198,7 +198,7 @@ class Settlement:
         """Whether somebody wants the dead."""
         return self._queue.settings.dead_letter_exchange is not None
 
-    def take_up(self, state: State) -> None:
+    def take_up(self, state: QueueState) -> None:
         """What an earlier leader has not handed on, as far as the log says, and what still waits to
         be ready."""
         for run, (ready_at_ms, counts) in state.delayed:

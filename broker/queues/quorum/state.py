@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.queues.deduplication_window import DeduplicationWindow
 from fluffle.broker.queues.delivery_counts import NEW, Counts, DeliveryCountIndex
-from fluffle.broker.queues.quorum.entries import Entries
+from fluffle.broker.queues.quorum.entries import LiveEntries
 from fluffle.broker.queues.quorum.entry_codec import DATED_HOLDS, NUMBER_MAX, Enqueued, FactBatch
 from fluffle.broker.queues.quorum.facts import (
     DEATHS,
@@ -45,11 +45,11 @@ from fluffle.broker.queues.quorum.facts import (
     GetterAttached,
     InvalidEntry,
     Key,
-    OperationsRefused,
+    OperationsRejected,
     Published,
     Purged,
-    Reason,
     Remembered,
+    RemovalReason,
     Requeued,
     SacActive,
     SessionClosed,
@@ -83,13 +83,13 @@ class Hold(NamedTuple):
 class UnrepublishedDead(NamedTuple):
     """Messages that are dead and not republished yet."""
 
-    reason: Reason
+    reason: RemovalReason
     time_ms: int
     counts: Counts
 
 
 @dataclass(slots=True)
-class Holder:
+class AttachedHolder:
     """A consumer or a getter."""
 
     attached: ConsumerAttached | GetterAttached
@@ -99,7 +99,7 @@ class Holder:
 
 
 @dataclass(slots=True)
-class Session:
+class SessionRow:
     """A numbered stream, and what must be known to answer what it repeats."""
 
     id: SessionId
@@ -144,12 +144,12 @@ def _numbers(runs: list[range]) -> Ranges:
     return Ranges.joined(sorted(pairs))
 
 
-NONE_GONE = [0] * len(Reason)
+NONE_GONE = [0] * len(RemovalReason)
 """Never changed: nothing has ever been in most queues."""
 
 
 @dataclass(slots=True)
-class State:
+class QueueState:
     """Everything; changed by `apply_facts` alone."""
 
     index: int = 0
@@ -166,16 +166,16 @@ class State:
     """The consumer that alone gets messages."""
     versions: dict[str, int] = field(default_factory=dict)
     """By member: what it can read."""
-    entries: Entries = field(default_factory=Entries)
+    entries: LiveEntries = field(default_factory=LiveEntries)
     """Which messages are ready, and in which entry of the log each live one is."""
     delivery_counts: DeliveryCountIndex = field(default_factory=DeliveryCountIndex)
     """Of ready messages that came with counts from another queue."""
     returned: MarkedRuns[Counts] = field(default_factory=MarkedRuns)
     delayed: MarkedRuns[Delayed] = field(default_factory=MarkedRuns)
     pending: MarkedRuns[UnrepublishedDead] = field(default_factory=MarkedRuns)
-    holders: dict[Key, Holder] = field(default_factory=lambda: EMPTY_DICT)
+    holders: dict[Key, AttachedHolder] = field(default_factory=lambda: EMPTY_DICT)
     """In the order in which they were attached."""
-    sessions: dict[Key, Session] = field(default_factory=lambda: EMPTY_DICT)
+    sessions: dict[Key, SessionRow] = field(default_factory=lambda: EMPTY_DICT)
     sources: dict[int, Source] = field(default_factory=lambda: EMPTY_DICT)
     """By the group of that queue."""
     gone: list[int] = field(default_factory=lambda: NONE_GONE)
@@ -183,7 +183,7 @@ class State:
     window: DeduplicationWindow | None = None
     """What is known of messages that must not come twice, if the queue wants that."""
     dead: list[int] = field(default_factory=list)
-    """Entries of the log of which every message is gone since this was last taken."""
+    """LiveEntries of the log of which every message is gone since this was last taken."""
 
     @property
     def held_count(self) -> int:
@@ -260,7 +260,7 @@ class State:
         check_ordinal(pieces, ordinal)
         return pieces
 
-    def bury(self, run: range, reason: Reason) -> None:
+    def bury(self, run: range, reason: RemovalReason) -> None:
         """Messages that have left their place are gone."""
         self.dead += self.entries.bury(run)
         if self.gone is NONE_GONE:
@@ -269,14 +269,14 @@ class State:
 
     # Who uses the queue
 
-    def holder(self, key: Key) -> Holder:
+    def holder(self, key: Key) -> AttachedHolder:
         """Raises `InvalidEntry`."""
         holder = self.holders.get(key)
         if holder is None:
             raise InvalidEntry(f"there is no holder {key}")
         return holder
 
-    def session(self, key: Key) -> Session:
+    def session(self, key: Key) -> SessionRow:
         """Raises `InvalidEntry`."""
         session = self.sessions.get(key)
         if session is None:
@@ -307,7 +307,7 @@ def check_ordinal(pieces: list[tuple[range, Counts]], ordinal: int) -> None:
             raise InvalidEntry(f"messages {run} have ordinal {counts.acquired}, not {ordinal}")
 
 
-def apply_batch(state: State, index: int, batch: FactBatch) -> None:
+def apply_batch(state: QueueState, index: int, batch: FactBatch) -> None:
     """An entry, the next of the log.  Raises `InvalidEntry`."""
     pass_over(state, index)
     if batch.stamp_ms < state.queue_time_ms:
@@ -330,14 +330,14 @@ def apply_batch(state: State, index: int, batch: FactBatch) -> None:
         raise InvalidEntry(f"an entry has {unpublished} messages more than publishes")
 
 
-def pass_over(state: State, index: int) -> None:
+def pass_over(state: QueueState, index: int) -> None:
     """An entry without facts, which consensus has put there for itself.  Raises `InvalidEntry`."""
     if index != state.index + 1:
         raise InvalidEntry(f"entry {index} behind {state.index}")
     state.index = index
 
 
-def on_enqueued(state: State, index: int, new: Enqueued) -> None:
+def on_enqueued(state: QueueState, index: int, new: Enqueued) -> None:
     if new.first != state.next_sequence:
         raise InvalidEntry(f"message {new.first}, where {state.next_sequence} is next")
     state.next_sequence += new.count
@@ -349,39 +349,39 @@ def on_enqueued(state: State, index: int, new: Enqueued) -> None:
 # Sessions
 
 
-def on_session_opened(state: State, fact: SessionOpened) -> None:
+def on_session_opened(state: QueueState, fact: SessionOpened) -> None:
     state.take_key(fact.key)
     if any(session.id == fact.id for session in state.sessions.values()):  # mutant: RE9
         raise InvalidEntry(f"session {fact.id} is open")
     if state.sessions is EMPTY_DICT:
         state.sessions = {}
-    state.sessions[fact.key] = Session(fact.id)
+    state.sessions[fact.key] = SessionRow(fact.id)
 
 
-def on_session_closed(state: State, fact: SessionClosed) -> None:
+def on_session_closed(state: QueueState, fact: SessionClosed) -> None:
     state.session(fact.key)
     if any(holder.attached.session == fact.key for holder in state.holders.values()):  # mutant: RE8
         raise InvalidEntry(f"session {fact.key} is closed and has consumers")
     del state.sessions[fact.key]
 
 
-def on_done(state: State, fact: Published | Acted) -> None:
+def on_done(state: QueueState, fact: Published | Acted) -> None:
     state.session(fact.session).advance(fact.first, fact.count)
 
 
-def on_refused(state: State, fact: OperationsRefused) -> None:
+def on_refused(state: QueueState, fact: OperationsRejected) -> None:
     session = state.session(fact.session)
     session.advance(fact.first, fact.count)
     session.refused = session.refused.plus(Ranges.of((fact.first, session.next)))  # mutant: IM13
 
 
-def on_answered(state: State, fact: Answered) -> None:
+def on_answered(state: QueueState, fact: Answered) -> None:
     session = state.session(fact.session)
     session.advance(fact.number, 1)
     session.answers[fact.number] = fact.answer  # mutant: IM17
 
 
-def on_acknowledged(state: State, fact: Acknowledged) -> None:
+def on_acknowledged(state: QueueState, fact: Acknowledged) -> None:
     session = state.session(fact.session)
     if fact.below > session.next:  # mutant: RE10
         raise InvalidEntry(f"outcomes below {fact.below} are known; {session.next} is next")
@@ -393,15 +393,15 @@ def on_acknowledged(state: State, fact: Acknowledged) -> None:
 # Consumers
 
 
-def on_attached(state: State, fact: ConsumerAttached | GetterAttached) -> None:
+def on_attached(state: QueueState, fact: ConsumerAttached | GetterAttached) -> None:
     state.take_key(fact.key)
     state.session(fact.session)
     if state.holders is EMPTY_DICT:
         state.holders = {}
-    state.holders[fact.key] = Holder(fact)
+    state.holders[fact.key] = AttachedHolder(fact)
 
 
-def on_detached(state: State, fact: Detached) -> None:
+def on_detached(state: QueueState, fact: Detached) -> None:
     holder = state.holder(fact.key)
     if holder.is_detached:
         raise InvalidEntry(f"{fact.key} is detached again")
@@ -411,7 +411,7 @@ def on_detached(state: State, fact: Detached) -> None:
     state.release(fact.key)
 
 
-def on_sac_active(state: State, fact: SacActive) -> None:
+def on_sac_active(state: QueueState, fact: SacActive) -> None:
     if fact.key != NOBODY:
         holder = state.holder(fact.key)
         if holder.is_detached or type(holder.attached) is not ConsumerAttached:  # mutant: RE17
@@ -422,7 +422,7 @@ def on_sac_active(state: State, fact: SacActive) -> None:
 # Messages come and go
 
 
-def on_delivered(state: State, fact: Delivered) -> None:
+def on_delivered(state: QueueState, fact: Delivered) -> None:
     holders = [_served(state, key, may_hold=True) for key in fact.holders]
     since_ms = state.queue_time_ms if state.dates_holds else 0
     dealt_before = 0
@@ -434,21 +434,21 @@ def on_delivered(state: State, fact: Delivered) -> None:
             dealt_before += len(piece)  # mutant: IM1
 
 
-def _deal(run: range, hold: Hold, holders: list[Holder], dealt_before: int) -> None:
+def _deal(run: range, hold: Hold, holders: list[AttachedHolder], dealt_before: int) -> None:
     for place, holder in enumerate(holders):
         if share := dealt(run, place, len(holders), dealt_before):
             holder.held.put(share, hold)
 
 
-def on_delivered_without_ack(state: State, fact: DeliveredWithoutAck) -> None:
+def on_delivered_without_ack(state: QueueState, fact: DeliveredWithoutAck) -> None:
     for key in fact.holders:
         _served(state, key, may_hold=False)
     for run in fact.runs:
         check_ordinal(state.take_waiting(run), fact.ordinal)
-        state.bury(run, Reason.HANDED_OVER)  # mutant: IM2
+        state.bury(run, RemovalReason.HANDED_OVER)  # mutant: IM2
 
 
-def _served(state: State, key: Key, *, may_hold: bool) -> Holder:
+def _served(state: QueueState, key: Key, *, may_hold: bool) -> AttachedHolder:
     """Who may be handed messages; a getter says each time whether it acknowledges."""
     holder = state.holder(key)
     if holder.is_detached:
@@ -461,14 +461,14 @@ def _served(state: State, key: Key, *, may_hold: bool) -> Holder:
     return holder
 
 
-def on_settled(state: State, fact: Settled) -> None:
+def on_settled(state: QueueState, fact: Settled) -> None:
     for run in fact.runs:
         state.take_held(fact.holder, fact.ordinal, run)
-        state.bury(run, Reason.ACKED)
+        state.bury(run, RemovalReason.ACKED)
     state.release(fact.holder)  # mutant: IM7
 
 
-def on_requeued(state: State, fact: Requeued) -> None:
+def on_requeued(state: QueueState, fact: Requeued) -> None:
     counts = Counts(fact.ordinal + 1, fact.delivery_count)  # mutant: IM3 IM4
     for run in fact.runs:
         for _piece, before in state.take_held(fact.holder, fact.ordinal, run):
@@ -481,13 +481,13 @@ def on_requeued(state: State, fact: Requeued) -> None:
     state.release(fact.holder)  # mutant: IM6
 
 
-def on_delay_elapsed(state: State, fact: DelayElapsed) -> None:
+def on_delay_elapsed(state: QueueState, fact: DelayElapsed) -> None:
     for run in fact.runs:
         for piece, delayed in state.delayed.take(run):
             state.returned.put(piece, delayed.counts)  # mutant: IM8
 
 
-def on_dropped(state: State, fact: Dropped) -> None:
+def on_dropped(state: QueueState, fact: Dropped) -> None:
     for run in fact.runs:
         _die(state, fact, run)
         state.bury(run, fact.reason)  # mutant: IM9
@@ -495,7 +495,7 @@ def on_dropped(state: State, fact: Dropped) -> None:
         state.release(fact.holder)
 
 
-def on_dead_lettering(state: State, fact: DeadLettering) -> None:
+def on_dead_lettering(state: QueueState, fact: DeadLettering) -> None:
     for run in fact.runs:
         for piece, counts in _die(state, fact, run):
             state.pending.put(
@@ -505,10 +505,14 @@ def on_dead_lettering(state: State, fact: DeadLettering) -> None:
         state.release(fact.holder)
 
 
-def _die(state: State, fact: Dropped | DeadLettering, run: range) -> list[tuple[range, Counts]]:
+def _die(
+    state: QueueState, fact: Dropped | DeadLettering, run: range
+) -> list[tuple[range, Counts]]:
     """Messages leave their place for a reason that fits it."""
     # mutant: RE12 RE13
-    if fact.reason not in DEATHS or (fact.reason is Reason.REJECTED) != (fact.holder != NOBODY):
+    if fact.reason not in DEATHS or (fact.reason is RemovalReason.REJECTED) != (
+        fact.holder != NOBODY
+    ):
         raise InvalidEntry(f"messages held by {fact.holder} die for {fact.reason!r}")
     if fact.holder != NOBODY:
         return state.take_held(fact.holder, fact.ordinal, run)
@@ -517,43 +521,43 @@ def _die(state: State, fact: Dropped | DeadLettering, run: range) -> list[tuple[
     return pieces
 
 
-def on_dead_lettered(state: State, fact: DeadLettered) -> None:
+def on_dead_lettered(state: QueueState, fact: DeadLettered) -> None:
     for run in fact.runs:
         state.pending.take(run)
-        state.bury(run, Reason.DEAD_LETTERED)  # mutant: IM11
+        state.bury(run, RemovalReason.DEAD_LETTERED)  # mutant: IM11
 
 
-def on_purged(state: State, fact: Purged) -> None:
+def on_purged(state: QueueState, fact: Purged) -> None:
     for run in fact.runs:
         state.take_unheld(run)
-        state.bury(run, Reason.PURGED)  # mutant: IM12
+        state.bury(run, RemovalReason.PURGED)  # mutant: IM12
 
 
 # Dead letters of other queues
 
 
-def on_arrived(state: State, fact: Arrived) -> None:
+def on_arrived(state: QueueState, fact: Arrived) -> None:
     _know(state, fact.source, _source(state, fact).with_arrived(fact))
 
 
-def on_arrivals_known(state: State, fact: ArrivalsKnown) -> None:
+def on_arrivals_known(state: QueueState, fact: ArrivalsKnown) -> None:
     _know(state, fact.source, _source(state, fact).with_known(fact))
 
 
-def _know(state: State, group: int, source: Source) -> None:
+def _know(state: QueueState, group: int, source: Source) -> None:
     if state.sources is EMPTY_DICT:
         state.sources = {}
     state.sources[group] = source
 
 
-def _source(state: State, fact: Arrived | ArrivalsKnown) -> Source:
+def _source(state: QueueState, fact: Arrived | ArrivalsKnown) -> Source:
     source = state.sources.get(fact.source, UNKNOWN_SOURCE)
     if fact.term < source.term:
         raise InvalidEntry(f"queue {fact.source} of term {fact.term} behind {source.term}")
     return source
 
 
-def on_source_gone(state: State, fact: SourceGone) -> None:
+def on_source_gone(state: QueueState, fact: SourceGone) -> None:
     """Maybe nothing is known of it: what had come of it was not said while a member read none of
     that."""
     state.sources.pop(fact.source, None)
@@ -562,19 +566,19 @@ def on_source_gone(state: State, fact: SourceGone) -> None:
 # The queue itself
 
 
-def on_spec_changed(state: State, fact: SpecChanged) -> None:
+def on_spec_changed(state: QueueState, fact: SpecChanged) -> None:
     if fact.revision <= state.revision:  # mutant: RE15
         raise InvalidEntry(f"specification {fact.revision} behind {state.revision}")
     state.revision, state.spec = fact.revision, fact.spec  # mutant: IM20
 
 
-def on_version_announced(state: State, fact: VersionAnnounced) -> None:
+def on_version_announced(state: QueueState, fact: VersionAnnounced) -> None:
     if fact.version < state.versions.get(fact.member, 0):  # mutant: RE16
         raise InvalidEntry(f"{fact.member} announces version {fact.version}, lower than before")
     state.versions[fact.member] = fact.version
 
 
-def on_remembered(state: State, fact: Remembered) -> None:
+def on_remembered(state: QueueState, fact: Remembered) -> None:
     window = state.window if state.window is not None else DeduplicationWindow()
     try:
         window.add(fact.packed)
@@ -586,9 +590,9 @@ def on_remembered(state: State, fact: Remembered) -> None:
     state.window = window if fact.kept else None
 
 
-APPLY: Mapping[type[Fact], Callable[[State, Any], None]] = {
+APPLY: Mapping[type[Fact], Callable[[QueueState, Any], None]] = {
     Published: on_done,
-    OperationsRefused: on_refused,
+    OperationsRejected: on_refused,
     Acted: on_done,
     Answered: on_answered,
     Acknowledged: on_acknowledged,

@@ -20,8 +20,8 @@ def do(scope: FaultScope, name: str, **arguments: object) -> Row:
     return perform(scope, name, arguments)
 
 
-class Consumer(LoopBound):
-    """Consumer as it was when the test asked for it."""
+class ConsumerFaults(LoopBound):
+    """ConsumerFaults as it was when the test asked for it."""
 
     def __init__(self, scope: FaultScope, row: Row) -> None:
         self._scope = scope
@@ -78,8 +78,8 @@ class NextConnection(LoopBound):
         return "<the next connection>"
 
 
-class Connection(LoopBound):
-    """Connection as it was when the test asked for it."""
+class ConnectionFaults(LoopBound):
+    """ConnectionFaults as it was when the test asked for it."""
 
     def __init__(self, scope: FaultScope, row: Row) -> None:
         self._scope = scope
@@ -89,7 +89,7 @@ class Connection(LoopBound):
         self.vhost: str = row["vhost"]
         self.client_properties: Row = row["client_properties"]
         self.channels: list[int] = [each["number"] for each in row["channels"]]
-        self.consumers = [Consumer(scope, each) for each in row["consumers"]]
+        self.consumers = [ConsumerFaults(scope, each) for each in row["consumers"]]
         self.is_frozen: bool = row["frozen"]
         self._same = NextConnection(scope, self.name)
 
@@ -125,19 +125,19 @@ class Clients(LoopBound):
     def __init__(self, scope: FaultScope) -> None:
         self._scope = scope
 
-    async def connections(self) -> list[Connection]:
+    async def connections(self) -> list[ConnectionFaults]:
         """Those that are open, in the order in which they came."""
         rows = do(self._scope, "connections.list")["connections"]
-        return [Connection(self._scope, row) for row in rows]
+        return [ConnectionFaults(self._scope, row) for row in rows]
 
     async def next_connection(self) -> NextConnection:
         """What is done to it happens once it is there, to whichever virtual host it goes."""
         return NextConnection(self._scope)
 
-    async def consumer(self, name: str) -> Consumer:
+    async def consumer(self, name: str) -> ConsumerFaults:
         """Return a consumer by its tag, or by its queue if that has no other.  NotFound,
         PreconditionFailed."""
-        return Consumer(self._scope, do(self._scope, "consumers.show", consumer=name))
+        return ConsumerFaults(self._scope, do(self._scope, "consumers.show", consumer=name))
 
 
 class Faults(LoopBound):

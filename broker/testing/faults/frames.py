@@ -35,8 +35,8 @@ CHANNEL_CLOSE, CHANNEL_CLOSE_OK = (20, 40), (20, 41)
 START_OK = (10, 11)
 
 
-class Frame(NamedTuple):
-    """Frame of the wire, with its bytes."""
+class WireFrame(NamedTuple):
+    """WireFrame of the wire, with its bytes."""
 
     channel: int
     method: tuple[int, int] | None
@@ -58,7 +58,7 @@ class Frame(NamedTuple):
         return bool(self.data[HEAD_BYTES + 12] & 1)
 
 
-def frames_of(data: bytes) -> Iterator[Frame]:
+def frames_of(data: bytes) -> Iterator[WireFrame]:
     """Yield the whole frames at the front."""
     at = 0
     while (size := size_at(data, at)) and at + size <= len(data):
@@ -67,7 +67,7 @@ def frames_of(data: bytes) -> Iterator[Frame]:
         if frame[0] == FRAME_METHOD:
             class_id = int.from_bytes(frame[HEAD_BYTES : HEAD_BYTES + 2], "big")
             method = class_id, int.from_bytes(frame[HEAD_BYTES + 2 : HEAD_BYTES + 4], "big")
-        yield Frame(int.from_bytes(frame[1:3], "big"), method, frame)
+        yield WireFrame(int.from_bytes(frame[1:3], "big"), method, frame)
         at += size
 
 
@@ -89,11 +89,11 @@ class FrameSplitter:
         self._waits_for_header = waits_for_header
         self._is_lost = False
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes) -> Iterator[WireFrame]:
         data, self._left = self._left + data, b""
         if self._waits_for_header and len(data) >= HEADER_BYTES:
             self._waits_for_header = False
-            yield Frame(0, None, data[:HEADER_BYTES])
+            yield WireFrame(0, None, data[:HEADER_BYTES])
             data = data[HEADER_BYTES:]
         if not (self._waits_for_header or self._is_lost):
             for frame in frames_of(data):
@@ -103,7 +103,7 @@ class FrameSplitter:
                 yield frame
             self._is_lost = not may_begin_a_frame(data)
         if self._is_lost:
-            yield Frame(0, None, data)
+            yield WireFrame(0, None, data)
         else:
             self._left = data
 
@@ -114,20 +114,20 @@ def may_begin_a_frame(data: bytes) -> bool:
     return data[:1] in KINDS and size <= FRAME_BYTES_MAX and not 0 < size <= len(data)
 
 
-def consumer_tag_of(frame: Frame) -> str:
+def consumer_tag_of(frame: WireFrame) -> str:
     """Return the consumer tag of a basic.deliver."""
     at = HEAD_BYTES + 4
     return frame.data[at + 1 : at + 1 + frame.data[at]].decode()
 
 
-def marked_redelivered(frame: Frame) -> Frame:
+def marked_redelivered(frame: WireFrame) -> WireFrame:
     """Build a basic.deliver that says so."""
     at = HEAD_BYTES + 4
     at += 1 + frame.data[at] + 8  # consumer tag, delivery tag
     return frame._replace(data=frame.data[:at] + b"\x01" + frame.data[at + 1 :])
 
 
-def in_two(frame: Frame, chance: Random) -> tuple[Frame, ...]:
+def in_two(frame: WireFrame, chance: Random) -> tuple[WireFrame, ...]:
     """Part of a body as two frames, if it is that."""
     payload = frame.payload
     if frame.data[0] != FRAME_BODY or len(payload) < 2:

@@ -31,7 +31,7 @@ from fluffle.broker.testing.faults.frames import (
     CHANNEL_CLOSE,
     CHANNEL_CLOSE_OK,
     NACK,
-    Frame,
+    WireFrame,
     frames_of,
 )
 from fluffle.broker.testing.faults.tapped_transport import FaultScope, TappedConnection
@@ -54,7 +54,7 @@ class HeldConfirms:
         self._is_meant = is_meant
         self._delay = delay
         self._numbers = count()
-        self._held: dict[int, Frame] = {}
+        self._held: dict[int, WireFrame] = {}
         """Numbered: a later channel of the same number gets the same."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
@@ -63,7 +63,7 @@ class HeldConfirms:
     def to_client(self, data: bytes) -> bytes:
         if not self._is_meant(self._tap):
             return data
-        go_on, stay = list[bytes](), dict[int, Frame]()
+        go_on, stay = list[bytes](), dict[int, WireFrame]()
         for frame in frames_of(data):
             if frame.method in (ACK, NACK):  # of a server: confirms, and nothing else
                 stay[next(self._numbers)] = frame
@@ -88,7 +88,7 @@ class HeldConfirms:
         self._tap.filters.remove(self)
 
 
-def without_channel(channel: int, frames: Mapping[int, Frame]) -> dict[int, Frame]:
+def without_channel(channel: int, frames: Mapping[int, WireFrame]) -> dict[int, WireFrame]:
     """Without those of a channel that has ended: what comes on it now belongs to another."""
     return {number: frame for number, frame in frames.items() if frame.channel != channel}
 

@@ -359,7 +359,7 @@ class RefusedLogins:
         return LoginRefused(f"user '{name}' may not log in: a test has it so")
 
 
-class ListenAddress:
+class TappedAddress:
     """Address on which clients are accepted, or refused for a while: a `ListeningServer`."""
 
     def __init__(self, make: Make, listening: socket.socket) -> None:
@@ -418,7 +418,7 @@ class ClientAcceptor:
     """Acceptor of the clients of one broker."""
 
     def __init__(self) -> None:
-        self._entries: list[ListenAddress] = []
+        self._entries: list[TappedAddress] = []
         self._taps: dict[TappedConnection, None] = {}
         self.plans: deque[Plan] = deque()
         """One for each of the next clients."""
@@ -431,7 +431,7 @@ class ClientAcceptor:
 
     async def accept(self, make: Make, listening: socket.socket) -> ListeningServer:
         """Return an `outside.Accept`."""
-        entry = ListenAddress(lambda: self._tap(make()), listening)
+        entry = TappedAddress(lambda: self._tap(make()), listening)
         self._entries.append(entry)
         return entry
 

@@ -33,8 +33,8 @@ from fluffle.broker.testing.faults.frames import (
     CHANNEL_CLOSE_OK,
     DELIVER,
     NACK,
-    Frame,
     FrameSplitter,
+    WireFrame,
     consumer_tag_of,
     frames_of,
     in_two,
@@ -63,9 +63,9 @@ class PendingConfirms:
             if number not in self._sent:
                 self._due.setdefault(number, is_ack)
 
-    def due(self, chance: Random) -> list[Frame]:
+    def due(self, chance: Random) -> list[WireFrame]:
         """Return all that is due: some as one frame, where possible, the others in any order."""
-        frames: list[Frame] = []
+        frames: list[WireFrame] = []
         last = self._low
         while last + 1 in self._sent or self._due.get(last + 1, False):
             last += 1
@@ -87,10 +87,10 @@ class PendingConfirms:
             self._low += 1
             self._sent.remove(self._low)
 
-    def _frame(self, tag: int, *, multiple: bool, is_ack: bool) -> Frame:
+    def _frame(self, tag: int, *, multiple: bool, is_ack: bool) -> WireFrame:
         make = ack_frame if is_ack else nack_frame
         data = make(self._channel, tag, multiple=multiple)
-        return Frame(self._channel, ACK if is_ack else NACK, data)
+        return WireFrame(self._channel, ACK if is_ack else NACK, data)
 
 
 UNKIND = "the broker is unkind"
@@ -129,12 +129,12 @@ class AdversarialFilter:
     def to_client(self, data: bytes) -> bytes:
         if not self._is_meant(self._tap):
             return data
-        frames: list[Frame] = []
+        frames: list[WireFrame] = []
         for frame in frames_of(data):
             frames += self._treated(frame)
         return b"".join(self._among_each_other(frames))
 
-    def _treated(self, frame: Frame) -> Iterable[Frame]:
+    def _treated(self, frame: WireFrame) -> Iterable[WireFrame]:
         channel = frame.channel
         if frame.method in (ACK, NACK):
             return self._confirmed(frame)
@@ -146,7 +146,7 @@ class AdversarialFilter:
             return in_two(frame, self._chance)
         return (frame,)
 
-    def _may_be_marked(self, frame: Frame) -> bool:
+    def _may_be_marked(self, frame: WireFrame) -> bool:
         """Whether a delivery may be marked as redelivered: only of classic queues, since a quorum
         queue counts deliveries as well, and what answers a request by direct reply-to has been in
         no queue."""
@@ -156,7 +156,7 @@ class AdversarialFilter:
                 return subscription.consumer.queue.spec.queue_type is QueueType.CLASSIC
         return False
 
-    def _confirmed(self, frame: Frame) -> list[Frame]:
+    def _confirmed(self, frame: WireFrame) -> list[WireFrame]:
         confirms = self._pending_confirms.get(frame.channel)
         if confirms is None:
             confirms = self._pending_confirms[frame.channel] = PendingConfirms(frame.channel)
@@ -172,9 +172,9 @@ class AdversarialFilter:
             frames = confirms.due(self._chance)
             self._tap.pass_on(b"".join(frame.data for frame in frames), behind=self)
 
-    def _among_each_other(self, frames: list[Frame]) -> Iterator[bytes]:
+    def _among_each_other(self, frames: list[WireFrame]) -> Iterator[bytes]:
         """Yield those of each channel in order; those of the connection where they are."""
-        waiting: dict[int, list[Frame]] = {}
+        waiting: dict[int, list[WireFrame]] = {}
         for frame in frames:
             if frame.channel:
                 waiting.setdefault(frame.channel, []).append(frame)
@@ -183,7 +183,7 @@ class AdversarialFilter:
                 yield frame.data
         yield from self._mixed(waiting)
 
-    def _mixed(self, waiting: dict[int, list[Frame]]) -> Iterator[bytes]:
+    def _mixed(self, waiting: dict[int, list[WireFrame]]) -> Iterator[bytes]:
         while waiting:
             channel = self._chance.choice(list(waiting))
             yield waiting[channel].pop(0).data
@@ -218,7 +218,7 @@ class AdversarialFilter:
         if together:
             yield together
 
-    def _before_ack(self, frame: Frame) -> None:
+    def _before_ack(self, frame: WireFrame) -> None:
         for channel in self._tap.connection.channels:
             if channel.number == frame.channel and channel.transaction is None:
                 if self._is(self._redelivered):

@@ -15,7 +15,7 @@ from fluffle.broker.testing.server.operations import (
     ON_VHOST,
     VHOST,
     Act,
-    Operation,
+    ControlOperation,
     Operations,
     Row,
     by_path,
@@ -30,7 +30,7 @@ NODE = "nodes/{node}/"
 """How paths begin of what is done to one of the nodes."""
 
 
-class Target(NamedTuple):
+class OperationTarget(NamedTuple):
     """A node; or a virtual host, seen from the whole cluster or from a node."""
 
     cluster: Cluster
@@ -48,62 +48,62 @@ async def nodes(cluster: Cluster) -> Row:
     return {"nodes": [{"node": n.number, "state": n.state.value, "url": url} for n, url in rows]}
 
 
-async def kill(place: Target) -> None:
+async def kill(place: OperationTarget) -> None:
     """As SIGKILL does: what is not on its disk is gone."""
     await place.cluster.nodes.kill(place.number)
 
 
-async def stop(place: Target) -> None:
+async def stop(place: OperationTarget) -> None:
     """In order: others lead what it leads, and clients are told."""
     await place.cluster.nodes.stop(place.number)
 
 
-async def start(place: Target) -> None:
+async def start(place: OperationTarget) -> None:
     """Again, with the disk that it had; returns when it takes clients."""
     await place.cluster.nodes.start(place.number)
 
 
-async def restart(place: Target) -> None:
+async def restart(place: OperationTarget) -> None:
     """In order."""
     await place.cluster.nodes.restart(place.number)
 
 
-async def pause(place: Target) -> None:
+async def pause(place: OperationTarget) -> None:
     """As SIGSTOP does: sockets are open, and nobody answers."""
     await place.cluster.nodes.pause(place.number)
 
 
-async def resume(place: Target) -> None:
+async def resume(place: OperationTarget) -> None:
     """As SIGCONT does."""
     await place.cluster.nodes.resume(place.number)
 
 
-async def wipe(place: Target) -> None:
+async def wipe(place: OperationTarget) -> None:
     """What was on the disk of a node that is down is gone; it is let in anew at its start."""
     await place.cluster.nodes.wipe(place.number)
 
 
-async def slow_disk(place: Target, *, ms: float) -> None:
+async def slow_disk(place: OperationTarget, *, ms: float) -> None:
     """Each commit takes so much longer."""
     await place.node.disk.slow(ms)
 
 
-async def fill_disk(place: Target) -> None:
+async def fill_disk(place: OperationTarget) -> None:
     """There is no room any more."""
     await place.node.disk.full()
 
 
-async def fail_disk(place: Target) -> None:
+async def fail_disk(place: OperationTarget) -> None:
     """The next commit fails, and the node ends."""
     await place.node.disk.fail()
 
 
-async def corrupt_disk(place: Target, *, body: str, body_encoding: str = "utf-8") -> None:
+async def corrupt_disk(place: OperationTarget, *, body: str, body_encoding: str = "utf-8") -> None:
     """A byte of each entry that holds this is not what was written."""
     await place.node.disk.corrupt(bytes_of(body, body_encoding))
 
 
-async def repair_disk(place: Target) -> None:
+async def repair_disk(place: OperationTarget) -> None:
     """It is well again."""
     await place.node.disk.repair()
 
@@ -138,7 +138,7 @@ async def heal(cluster: Cluster) -> None:
 
 
 async def leader(
-    place: Target, *, queue: str, other_than: int | None = None, within: float = 10.0
+    place: OperationTarget, *, queue: str, other_than: int | None = None, within: float = 10.0
 ) -> Row:
     """The `node` that leads a queue, or has a classic one, once there is one, and it is not
     `other_than`; 409 if there is none within so many seconds."""
@@ -149,21 +149,23 @@ async def leader(
     return {"node": found}
 
 
-async def move_leader(place: Target, *, queue: str, node: int, within: float = 10.0) -> None:
+async def move_leader(
+    place: OperationTarget, *, queue: str, node: int, within: float = 10.0
+) -> None:
     """Have another member lead a quorum queue; returns once it does."""
     check_within(within)
     await place.cluster.move_leader(queue, node, vhost=place.vhost, within=within)
 
 
-async def members(place: Target, *, queue: str) -> Row:
+async def members(place: OperationTarget, *, queue: str) -> Row:
     """The `nodes` that have the messages of a queue."""
     return {"nodes": sorted(await place.cluster.members(queue, vhost=place.vhost))}
 
 
-def fault(act: Callable[..., Any]) -> Operation:
+def fault(act: Callable[..., Any]) -> ControlOperation:
     """One of the faults of a broker, in the process of a node."""
 
-    async def done(place: Target, **arguments: Any) -> Row:
+    async def done(place: OperationTarget, **arguments: Any) -> Row:
         node = place.node
         if node.state is not ProcessState.RUNS:
             raise RuntimeError(f"node {node.number} is {node.state.value}")
@@ -174,16 +176,16 @@ def fault(act: Callable[..., Any]) -> Operation:
         return await node.process.do(work())
 
     done.__doc__ = act.__doc__
-    return Operation(done, arguments_of(act), place_of)
+    return ControlOperation(done, arguments_of(act), place_of)
 
 
-def place_of(cluster: Cluster, node: str = "0", vhost: str = "") -> Target:
+def place_of(cluster: Cluster, node: str = "0", vhost: str = "") -> OperationTarget:
     """NotFound."""
     if node not in map(str, range(len(cluster.nodes))):
         raise NotFound(f"there is no node {node}, but 0 to {len(cluster.nodes) - 1}")
     if vhost:
         cluster.vhost(vhost)
-    return Target(cluster, int(node), vhost)
+    return OperationTarget(cluster, int(node), vhost)
 
 
 ON_CLUSTER: Mapping[str, Act] = {

@@ -48,7 +48,7 @@ class HttpResponse(NamedTuple):
         return cls(status, dumps({"error": why}).encode())
 
 
-class RequestRefused(Exception):
+class BadRequest(Exception):
     """Request that this server does not take; the connection is not read any further."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
@@ -112,7 +112,7 @@ class HttpServer:
             request, path, body = await self._read(reader)
             answer = await self._serve(path, body)
             is_last = not request.keeps_connection
-        except RequestRefused as refused:
+        except BadRequest as refused:
             answer, is_last = refused.answer, True
         writer.write(head_of(answer, is_last=is_last) + answer.body)
         async with asyncio.timeout(self._patience.slow_s):
@@ -130,7 +130,7 @@ class HttpServer:
             try:
                 head += await reader.readuntil(END_OF_HEAD)
             except asyncio.LimitOverrunError:
-                raise RequestRefused(
+                raise BadRequest(
                     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                     f"the head of a request has {HEAD_BYTES_MAX} bytes at most",
                 ) from None
@@ -142,30 +142,30 @@ class HttpServer:
         """Refused for who does not know the token, and for who is not a program."""
         token, _, path = request.path.removeprefix("/").partition("/")
         if not compare_digest(token.encode("latin-1"), self._token.encode()):
-            raise RequestRefused(
+            raise BadRequest(
                 HTTPStatus.FORBIDDEN,
                 "paths begin with the token that is in the URL of this server",
             )
         if "origin" in request.headers:
-            raise RequestRefused(HTTPStatus.FORBIDDEN, "this is not for pages of a browser")
+            raise BadRequest(HTTPStatus.FORBIDDEN, "this is not for pages of a browser")
         if request.method != "POST":
-            raise RequestRefused(HTTPStatus.METHOD_NOT_ALLOWED, "everything here is a POST")
+            raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED, "everything here is a POST")
         return path
 
 
 def body_bytes_of(request: Request) -> int:
     """Refused for what has no length, or too much of it."""
     if request.version not in ("HTTP/1.1", "HTTP/1.0"):
-        raise RequestRefused(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1")
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1")
     length = request.headers.get("content-length", "0")
     if "transfer-encoding" in request.headers:
-        raise RequestRefused(
+        raise BadRequest(
             HTTPStatus.LENGTH_REQUIRED, "send a body with its Content-Length, not chunks"
         )
     if not (length.isascii() and length.isdecimal()):
-        raise RequestRefused(HTTPStatus.BAD_REQUEST, "this is no Content-Length")
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "this is no Content-Length")
     if len(length) > len(str(BODY_BYTES_MAX)) or int(length) > BODY_BYTES_MAX:
-        raise RequestRefused(
+        raise BadRequest(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has {BODY_BYTES_MAX} bytes at most"
         )
     return int(length)

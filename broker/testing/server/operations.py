@@ -1,4 +1,4 @@
-"""Operations of the control API by path, and the `Dispatcher` that answers a path and a body.
+"""Operations of the control API by path, and the `OperationDispatcher` of paths and bodies.
 
 A function takes the broker, or of the virtual host that `{vhost}` in its path names what is in it,
 or what can go wrong with it; its signature says which arguments it takes, and its docstring is what
@@ -60,7 +60,7 @@ else:  # signatures are read, and name them; a cluster is imported only if there
 Row: TypeAlias = dict[str, Any]
 """In values that JSON has."""
 Act: TypeAlias = Callable[..., Awaitable[Row | None] | Row | None]
-Operations: TypeAlias = "Mapping[str, Operation]"
+Operations: TypeAlias = "Mapping[str, ControlOperation]"
 """By their paths."""
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ MESSAGES_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class ControlOperation:
     """Something that can be asked for."""
 
     act: Act
@@ -94,7 +94,9 @@ class Operation:
 
 def operations(start: str, acts: Mapping[str, Act], on: Callable[..., object]) -> Operations:
     """Those whose paths begin so."""
-    return {start + path: Operation(act, arguments_of(act), on) for path, act in acts.items()}
+    return {
+        start + path: ControlOperation(act, arguments_of(act), on) for path, act in acts.items()
+    }
 
 
 def by_path(faults: Mapping[str, Act]) -> Mapping[str, Act]:
@@ -389,7 +391,7 @@ OPERATIONS: Operations = {
 """Of a broker; those of a cluster are in `cluster_operations`."""
 
 
-class Dispatcher:
+class OperationDispatcher:
     """The operations on one broker, or on one cluster."""
 
     def __init__(self, served: object, operations: Operations) -> None:

@@ -17,7 +17,7 @@ from fluffle.broker.testing.server.http import HttpResponse, HttpServer, Serve
 
 if TYPE_CHECKING:
     from fluffle.broker.testing.cluster.cluster import Cluster
-    from fluffle.broker.testing.server.operations import Dispatcher
+    from fluffle.broker.testing.server.operations import OperationDispatcher
 
 
 PASSED_ON = (
@@ -167,14 +167,14 @@ def answering(served: Broker | Cluster) -> Serve:
     """Imported with the first request: until then the command is on its way."""
 
     @cache
-    def serving() -> Dispatcher:
-        from fluffle.broker.testing.server.operations import OPERATIONS, Dispatcher  # noqa: PLC0415
+    def serving() -> OperationDispatcher:
+        from fluffle.broker.testing.server.operations import OPERATIONS, OperationDispatcher  # noqa: PLC0415
 
         if isinstance(served, Broker):
-            return Dispatcher(served, OPERATIONS)
+            return OperationDispatcher(served, OPERATIONS)
         from fluffle.broker.testing.server import cluster_operations  # noqa: PLC0415
 
-        return Dispatcher(served, cluster_operations.OPERATIONS)
+        return OperationDispatcher(served, cluster_operations.OPERATIONS)
 
     async def answer(path: str, body: bytes) -> HttpResponse:
         return await serving().answer(path, body)

@@ -16,7 +16,7 @@ from fluffle.broker import Cluster
 from fluffle.broker.admin.all_nodes import rows as begin
 from fluffle.broker.admin.context import Row
 from fluffle.broker.admin.local_client import rows, wait_for
-from fluffle.broker.cluster.cluster import Cluster as NodesCluster
+from fluffle.broker.cluster.cluster import ClusterService as NodesCluster
 from fluffle.broker.cluster.rpc import OPEN_MAX
 from fluffle.broker.queues.queue_api import Deferred
 

@@ -17,10 +17,10 @@ import pytest
 from fluffle.broker.admin.control_socket import bound_socket
 from fluffle.broker.cli import client as module
 from fluffle.broker.cli.client import (
-    Client,
     LocalClient,
+    NodeClient,
+    NodeUnreachable,
     RequestRefused,
-    Unreachable,
     close_everywhere,
     rows_everywhere,
 )
@@ -69,13 +69,13 @@ def test_no_node_beside_those_of_a_cluster_for_trying_things_out(tmp_path: Path)
 
 def test_a_socket_that_was_left_behind(tmp_path: Path) -> None:
     bound_socket(tmp_path / SOCKET_NAME).close()
-    with pytest.raises(Unreachable, match="no node runs in"):
+    with pytest.raises(NodeUnreachable, match="no node runs in"):
         LocalClient(tmp_path).call("status")
 
 
 def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Unreachable, match="no node runs in"):
+    with pytest.raises(NodeUnreachable, match="no node runs in"):
         LocalClient(tmp_path / "file").call("status")
 
 
@@ -115,7 +115,7 @@ def test_a_process_that_cannot_be_seen_is_not_stopped(
 
 def test_a_node_that_hangs_up(tmp_path: Path) -> None:
     thread = serve(tmp_path, lambda connection: None)
-    with LocalClient(tmp_path) as client, pytest.raises(Unreachable, match="hung up"):
+    with LocalClient(tmp_path) as client, pytest.raises(NodeUnreachable, match="hung up"):
         client.call("status")
     thread.join()
 
@@ -125,7 +125,7 @@ def test_a_node_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / NODE_FILE).write_text('{"pid": 4711}')
     done = threading.Event()
     thread = serve(tmp_path, lambda _connection: done.wait(20))
-    with LocalClient(tmp_path) as client, pytest.raises(Unreachable) as raised:
+    with LocalClient(tmp_path) as client, pytest.raises(NodeUnreachable) as raised:
         client.call("status")
     assert "does not answer (process 4711)" in str(raised.value.message)
     done.set()
@@ -139,7 +139,7 @@ def test_a_node_that_does_not_even_accept(tmp_path: Path, monkeypatch: pytest.Mo
         refused = False
         while not refused:
             client = others.enter_context(LocalClient(tmp_path))
-            with pytest.raises(Unreachable, match="does not answer"):
+            with pytest.raises(NodeUnreachable, match="does not answer"):
                 client.call("status")
             refused = client._connection is None
 
@@ -159,7 +159,7 @@ def test_a_node_that_has_answered_may_take_its_time(
         done.wait(20)
 
     thread = serve(tmp_path, talk)
-    with LocalClient(tmp_path) as client, pytest.raises(Unreachable, match="does not answer"):
+    with LocalClient(tmp_path) as client, pytest.raises(NodeUnreachable, match="does not answer"):
         client.call("status")
     assert "at work" in capsys.readouterr().err
     done.set()
@@ -170,7 +170,7 @@ def test_a_socket_that_is_gone_from_under_its_node(node: RunningNode) -> None:
     data_dir = node.config.data_dir
     write_node_file(data_dir / NODE_FILE, "a", "1", {})
     (data_dir / SOCKET_NAME).unlink()
-    with pytest.raises(Unreachable, match="no node runs in"):
+    with pytest.raises(NodeUnreachable, match="no node runs in"):
         LocalClient(data_dir).call("status")
     with lock(data_dir / LOCK_FILE):
         result = node.run("status")
@@ -205,8 +205,8 @@ class Told:
         return list(self.told)
 
 
-def client_of(*told: Row) -> Client:
-    return cast(Client, Told(*told))
+def client_of(*told: Row) -> NodeClient:
+    return cast(NodeClient, Told(*told))
 
 
 MISSING = {"code": 404, "name": "NOT_FOUND", "text": "no connection 'c'"}
@@ -221,7 +221,7 @@ def test_rows_are_those_of_all_and_who_is_silent_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     told = Told({"node": "a", "row": {"n": 1}}, DOWN, {"node": "c", "row": {"n": 2}})
-    listed = rows_everywhere(cast(Client, told), "connections.list", vhost=None, name="x")
+    listed = rows_everywhere(cast(NodeClient, told), "connections.list", vhost=None, name="x")
     assert list(listed) == [{"n": 1}, {"n": 2}]
     asked = {"verb": "everywhere.rows", "what": "connections.list", "arguments": {"name": "x"}}
     assert told.asked == [asked]

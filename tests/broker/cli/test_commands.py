@@ -15,7 +15,7 @@ import pytest
 from fluffle.broker.__main__ import COMMANDS, RABBITMQCTL, main
 from fluffle.broker.access.passwords import SHA512, hashed
 from fluffle.broker.cli import users
-from fluffle.broker.cli.client import LocalClient, Unreachable
+from fluffle.broker.cli.client import LocalClient, NodeUnreachable
 from fluffle.broker.cli.definitions import write_file
 from fluffle.broker.cli.node import duration, size
 from fluffle.broker.cli.output import Row
@@ -417,10 +417,10 @@ def test_an_export_that_is_refused_leaves_no_file(node: RunningNode, tmp_path: P
 def test_an_export_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     def rows() -> Iterator[Row]:
         yield {"category": "users", "entry": {"name": "a", "password_hash": "h"}}
-        raise Unreachable("the node hung up")
+        raise NodeUnreachable("the node hung up")
 
     first: Row = {"head": {"version": "1"}, "categories": ["users"]}
-    with pytest.raises(Unreachable):
+    with pytest.raises(NodeUnreachable):
         write_file(tmp_path / "out.json", first, rows())
     assert [*tmp_path.iterdir()] == []
 

@@ -9,7 +9,15 @@ import pytest
 
 from fluffle.broker.cli import output
 from fluffle.broker.cli.options import chosen_columns
-from fluffle.broker.cli.output import ERASE_LINE, Progress, counted, json_lines, pairs, shown, table
+from fluffle.broker.cli.output import (
+    ERASE_LINE,
+    ProgressBar,
+    counted,
+    json_lines,
+    pairs,
+    shown,
+    table,
+)
 
 ROWS = [
     {"name": "a", "count": 5, "on": True, "tags": ["x", "y"]},
@@ -93,7 +101,7 @@ def test_one_is_not_many() -> None:
 
 
 def test_nobody_sits_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("moved") as progress:
+    with ProgressBar("moved") as progress:
         progress.at(1, 2)
     assert capsys.readouterr().err == ""
 
@@ -102,7 +110,7 @@ def test_a_line_is_written_over_and_gone_at_the_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Progress("moved") as progress:
+    with ProgressBar("moved") as progress:
         for done in (0, 1, 1, 2):
             progress.at(done, 2)
         progress.at(0, 0)

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from fluffle.broker.access.passwords import SHA256, PasswordHash, why_unusable
-from fluffle.broker.cli.client import Client
+from fluffle.broker.cli.client import NodeClient
 from fluffle.broker.cli.output import Row
 from fluffle.broker.cli.rabbitmq.nodes import cluster_status
 from fluffle.broker.cli.rabbitmq.tool import TOOLS, is_meant, verbs_of
@@ -263,7 +263,7 @@ class ThreeNodes:
 
 
 def test_versions_and_listeners_are_those_of_all_nodes() -> None:
-    client = cast(Client, ThreeNodes())
+    client = cast(NodeClient, ThreeNodes())
     told = cluster_status(Invocation(client, [], {}, str, time))
     assert "a: RabbitMQ 4.3.5a on Python" in told.lines
     assert "b: RabbitMQ 4.3.5b on Python" in told.lines

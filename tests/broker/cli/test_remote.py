@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from fluffle.broker.cli.client import RequestRefused, Unreachable
+from fluffle.broker.cli.client import NodeUnreachable, RequestRefused
 from fluffle.broker.cli.remote import RemoteClient, parsed
 from fluffle.broker.config.config import ListenAddress
 from tests.broker.cli.running_node import RunningNode, run
@@ -112,7 +112,7 @@ def test_urls_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nobody_is_there() -> None:
-    with pytest.raises(Unreachable, match=r"cannot reach 127\.0\.0\.1:1"):
+    with pytest.raises(NodeUnreachable, match=r"cannot reach 127\.0\.0\.1:1"):
         RemoteClient("http://127.0.0.1:1").call("status")
 
 
@@ -143,7 +143,7 @@ def test_somebody_else_is_there() -> None:
         try:
             client = RemoteClient(f"http://127.0.0.1:{server.server_port}")
             for number in (0, 1):
-                with pytest.raises(Unreachable, match="is no management API"):
+                with pytest.raises(NodeUnreachable, match="is no management API"):
                     client.call(f"verb.{number}")
             with pytest.raises(RequestRefused, match="no"):
                 client.call("verb.2")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fluffle.broker.cluster.codec import NUMBER_MAX, BadFrame, check, decode, encode
 from fluffle.broker.cluster.ports import joined
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import CONFIG, DATA, Entry
 from fluffle.raft.messages import (
     AppendRequest,
@@ -22,7 +22,7 @@ from fluffle.raft.ranges import Ranges
 from tests.support.raft_hosts import HostCluster
 
 GROUP = 7
-CONFIG_BYTES = Config.initial("abc").encode()
+CONFIG_BYTES = Configuration.initial("abc").encode()
 ENTRIES = [Entry(5, 1, DATA, b"x"), Entry(6, 2, CONFIG, CONFIG_BYTES), Entry(7, 2, DATA, b"y")]
 APPEND = AppendRequest(GROUP, 2, 1, 1, 4, 1, 3, 1, ENTRIES)
 OFFER = SnapshotOffer(
@@ -34,7 +34,7 @@ CHUNK = SnapshotChunk(GROUP, 2, 1, 1, 9, 2, 0, 1, 9, ENTRIES, 0, b"state", 1)
 def test_what_nodes_say_is_let_through() -> None:
     check([Ping(1, 1, 0, 0, is_answer_wanted=True), APPEND, replace(APPEND, entries=[])])
     check([OFFER, CHUNK, replace(CHUNK, entries=[]), PreVoteRequest(GROUP, 2, 1, 1, 9, 2)])
-    check([replace(OFFER, config=Config((), (Member("a", 2),), 2).encode(), live=b"")])
+    check([replace(OFFER, config=Configuration((), (Member("a", 2),), 2).encode(), live=b"")])
 
 
 BAD_CONFIG = [replace(ENTRIES[1], payload=payload) for payload in (
@@ -97,7 +97,7 @@ def test_a_byte_that_was_changed_on_the_way_is_refused_or_readable(
         return
     for message in messages:
         if isinstance(message, SnapshotOffer):
-            assert Config.decode(message.config).members is not None
+            assert Configuration.decode(message.config).members is not None
             assert len(Ranges.from_bytes(message.live)) <= message.index
         if isinstance(message, AppendRequest):
             indexes = [entry.index for entry in message.entries]

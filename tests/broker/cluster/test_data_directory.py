@@ -22,7 +22,7 @@ from fluffle.broker.cluster.data_directory import (
     force_single_node,
     owner_of,
 )
-from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.cluster.membership import begun_as
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
@@ -276,7 +276,7 @@ async def test_a_node_goes_on_alone_and_others_join_it(tmp_path: Path) -> None:
 
     nodes["a"].begin()  # with what it has
     refused = nodes["b"].cluster.links.counters.refused
-    await until(lambda: refused[Reason.OTHER_CLUSTER] > 0)
+    await until(lambda: refused[HelloRefusal.OTHER_CLUSTER] > 0)
     assert "amqp" not in nodes["a"].node.addresses
     await nodes["a"].kill()
 

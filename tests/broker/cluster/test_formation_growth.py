@@ -15,7 +15,7 @@ from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.cluster import LocalClusterNode
 from fluffle.broker.cluster.data_directory import owner_of
 from fluffle.broker.cluster.formation import Promise, Stage, mark_of_names, promise_of
-from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.config.config import Config as NodeConfig
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.node_identity import (
@@ -23,7 +23,7 @@ from fluffle.broker.durability.definitions.node_identity import (
     StoreOwner,
     encode_store_owner,
 )
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Batch, open_store
 from tests.broker.cluster.test_membership import let_in, only_by_hand
@@ -160,10 +160,10 @@ async def test_a_founder_that_begins_after_an_upgrade_is_one(
 def test_founders_of_an_earlier_version_are_known_while_all_of_them_are_members() -> None:
     at = {name: ListenAddress(LOOPBACK, 1) for name in "abcd"}
     owned = StoreOwner("c", f"fluffle {mark_of_names('abc')}", 1, (b"1",))
-    config = Config.initial("abc")
+    config = Configuration.initial("abc")
     grown = replace(config, learners=(Member("d", 2),), top_incarnation=2)
     assert promise_of(owned, grown, at).founders == {name: at[name] for name in "abc"}
-    for other in (Config(), Config.initial("ab"), Config.initial("abcd")):
+    for other in (Configuration(), Configuration.initial("ab"), Configuration.initial("abcd")):
         assert promise_of(owned, other, at) == Promise(mark_of_names("abc"))
     del at["b"]
     assert promise_of(owned, config, at).founders == {}
@@ -195,7 +195,7 @@ async def test_who_is_new_waits_while_the_first_is_away(tmp_path: Path) -> None:
 async def refuses(node: ClusterNode, count: int) -> None:
     """Wait until it has refused so many who remember what was on its disk."""
     refused = node.cluster.links.counters.refused
-    await until(lambda: refused[Reason.FORGOTTEN] >= count)
+    await until(lambda: refused[HelloRefusal.FORGOTTEN] >= count)
 
 
 async def test_the_first_founder_with_an_empty_disk_founds_nothing_else(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ async def test_nobody_is_let_in_by_itself_where_that_is_not_wanted(tmp_path: Pat
         scene.nodes["d"].begin()
         await until(lambda: "cluster" in scene.nodes["d"].node.addresses)
         refused = scene.nodes["a"].cluster.links.counters.refused
-        await until(lambda: refused[Reason.UNKNOWN_NODE] > 0)
+        await until(lambda: refused[HelloRefusal.UNKNOWN_NODE] > 0)
         assert "d" not in scene.nodes["a"].roles()
         await let_in(scene.nodes, "d", by="b")
         await scene.nodes["d"].started()

@@ -27,13 +27,13 @@ from fluffle.broker.durability.journals.local_journal import LocalJournals
 from fluffle.broker.metadata.metadata import LocalReadBarrier
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.group import Position
 from fluffle.raft.log import Entry, GroupId, SnapshotMeta
-from fluffle.raft.output import ConfigChange, Role, Verdict
+from fluffle.raft.output import ConfigChange, LivenessVerdict, Role
 from fluffle.storage.disk import Disk, MemoryDisk, WriteTransaction
 from fluffle.storage.layout import Change, Deletion
-from fluffle.storage.log import Log
+from fluffle.storage.log import GroupLogs
 from fluffle.storage.store import Store, open_store
 from tests.broker.cluster.links.link_nodes import SECRET, SWIFT, identity
 from tests.simulation.toy import put
@@ -52,13 +52,13 @@ ORIGIN = Origin("", "q")
 def written(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     """The logs that each commit appends to."""
     commits: list[set[int]] = []
-    begin = Log.begin
+    begin = GroupLogs.begin
 
-    def note(log: Log, changes: list[Change], work: WriteTransaction) -> None:
+    def note(log: GroupLogs, changes: list[Change], work: WriteTransaction) -> None:
         commits.append({change[0].group for change in changes if not isinstance(change, Deletion)})
         begin(log, changes, work)
 
-    monkeypatch.setattr(Log, "begin", note)
+    monkeypatch.setattr(GroupLogs, "begin", note)
     return commits
 
 
@@ -82,7 +82,7 @@ class Alone:
         self.running = self.running_host(Network().join("a"), self.told)
         self.sequence = 0
         self.running.start()
-        self.running.host.create(GROUP, 1, Config.initial("a"))
+        self.running.host.create(GROUP, 1, Configuration.initial("a"))
         self.settle()
 
     def running_host(self, links: Links, owner: RecordingOwner) -> RunningHost:
@@ -406,7 +406,7 @@ async def three(
     for node in nodes.nodes.values():
         node.start()
     for node in nodes.nodes.values():
-        node.running.host.create(GROUP, 1, Config.initial("abc"))
+        node.running.host.create(GROUP, 1, Configuration.initial("abc"))
     await asyncio.sleep(0)
     await nodes.changes.until(lambda: all(GROUP in n.told.machines for n in nodes.running()))
     yield nodes
@@ -482,7 +482,7 @@ class Noting:
     def configured(self, change: ConfigChange | None = None) -> None:
         self.told.append(change and change.group)
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         self.told.append(verdict)
 
     def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
@@ -531,7 +531,7 @@ def test_each_group_has_the_machine_of_its_owner() -> None:
 def test_what_happens_to_a_group_is_told_to_its_owner() -> None:
     harness = Harness()
     for group in (METADATA_GROUP, QUEUE):
-        harness.owners.configured(ConfigChange(group, 1, Config()))
+        harness.owners.configured(ConfigChange(group, 1, Configuration()))
         harness.owners.unknown("b", group)
     assert harness.nodes.told == [None, ("b", None)]
     assert harness.hosting.told == [QUEUE, ("b", QUEUE)]
@@ -553,7 +553,7 @@ def test_damage_of_definitions_is_said_here_and_that_of_a_queue_by_who_knows_its
 
 def test_all_hear_of_a_node() -> None:
     harness = Harness()
-    verdict = Verdict("b", is_alive=False, boot=1)
+    verdict = LivenessVerdict("b", is_alive=False, boot=1)
     harness.owners.judged(verdict)
     assert harness.nodes.told == harness.hosting.told == [verdict]
 

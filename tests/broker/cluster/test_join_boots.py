@@ -27,7 +27,7 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts.queue_changes import bind, declare_queue
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import LivenessVerdict
 from fluffle.storage.environment import data_file
 from fluffle.storage.errors import Corrupt
 from fluffle.storage.file_mark import mark_of
@@ -189,18 +189,18 @@ async def test_a_node_with_a_rolled_back_disk_is_not_let_in(
 def test_a_node_is_dead_if_its_host_says_so_or_after_long() -> None:
     clock, refusing = ManualClock(), {"d"}
     absent = AbsentNodes("a", clock.now_ms, refusing.__contains__)
-    absent.judged(Verdict("b", True, 1))
-    absent.judged(Verdict("d", True, 1))
+    absent.judged(LivenessVerdict("b", True, 1))
+    absent.judged(LivenessVerdict("d", True, 1))
     assert not any(map(absent.is_dead, "abcd"))
-    absent.judged(Verdict("b", False, 1))
-    absent.judged(Verdict("d", False, 1))
+    absent.judged(LivenessVerdict("b", False, 1))
+    absent.judged(LivenessVerdict("d", False, 1))
     assert [node for node in "bcd" if absent.is_dead(node)] == ["d"]
     clock.advance(DEAD_AFTER_MS - 1)
-    absent.judged(Verdict("b", False, 1))
+    absent.judged(LivenessVerdict("b", False, 1))
     assert [node for node in "bcd" if absent.is_dead(node)] == ["d"]
     clock.advance(1)
     assert [node for node in "abcd" if absent.is_dead(node)] == ["b", "c", "d"]
-    absent.judged(Verdict("b", True, 1))
+    absent.judged(LivenessVerdict("b", True, 1))
     assert not absent.is_dead("b")
     assert absent.is_alive("b")
 

@@ -13,7 +13,7 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.leadership_transfer import DiskFullHandover, unpacked
 from fluffle.broker.cluster.node_monitor import AbsentNodes
 from fluffle.raft.config import NodeId
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import LivenessVerdict
 from tests.broker.cluster.queues.test_membership import is_led_as_wanted
 from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.simulation.toy import put
@@ -37,7 +37,7 @@ class DiskScene:
             others = [other for other in "abc" if other != name]
             absent = AbsentNodes(name, lambda: 0, lambda _node: False)
             for other in others:
-                absent.judged(Verdict(other, is_alive=True, boot=1))
+                absent.judged(LivenessVerdict(other, is_alive=True, boot=1))
             sender = FakeSender(name, self._deliver, others)
             self.rooms[name] = DiskFullHandover(name, node.host, absent, sender)
         self.groups = range(GROUP, GROUP + groups)

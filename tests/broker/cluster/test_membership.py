@@ -11,7 +11,7 @@ import pytest
 from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cli.node import for_people
-from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.cluster.membership import MetadataMembership, steps
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.config.config import ListenAddress
@@ -19,7 +19,7 @@ from fluffle.broker.metadata.nodes import RegisteredNode, dismiss
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.vhosts.queue_changes import declare_queue
 from fluffle.protocol.wire import to_table
-from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
+from fluffle.raft.config import AddLearner, Configuration, Member, Promote, Remove
 from tests.broker.cluster.test_cluster import define, has
 from tests.broker.cluster.test_join_boots import declare, queues
 from tests.support.cluster_nodes import (
@@ -34,10 +34,10 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def test_steps_lead_from_the_members_to_the_nodes() -> None:
-    config = Config.initial("abc")
+    config = Configuration.initial("abc")
     assert steps(config, "abc") == []
     assert steps(config, "abd") == [Remove("c"), AddLearner("d")]
-    config = Config(config.voters, (Member("d", 4), Member("e", 5)), 5)
+    config = Configuration(config.voters, (Member("d", 4), Member("e", 5)), 5)
     assert steps(config, "abcd") == [Remove("e"), Promote("d")]
 
 
@@ -278,7 +278,7 @@ async def test_a_node_that_was_forgotten_stays_out(tmp_path: Path) -> None:
         await are_voters(nodes["a"], "ab")
         nodes["c"].begin()
         refusals = nodes["a"].cluster.links.counters.refused
-        await until(lambda: refusals[Reason.FORMER_NODE] > 0)
+        await until(lambda: refusals[HelloRefusal.FORMER_NODE] > 0)
         assert "amqp" not in nodes["c"].node.addresses
         await are_voters(nodes["a"], "ab")
 

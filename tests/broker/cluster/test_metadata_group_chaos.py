@@ -15,7 +15,7 @@ from fluffle.broker.definitions.changes import dismantling, doom, set_vhost
 from fluffle.broker.definitions.retained import RetainedLimits, RetainedStore
 from fluffle.broker.durability.definitions.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change
-from fluffle.broker.metadata.state import State
+from fluffle.broker.metadata.state import MetadataState
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.vhosts import queue_changes as queues
@@ -162,7 +162,7 @@ def test_whatever_happens_all_agree_in_the_end(seed: int) -> None:
     heard = [len(outcome.heard) for outcome in storm.outcomes if outcome not in storm.lost]
     assert set(heard) <= {1}, seed
     assert max((len(outcome.heard) for outcome in storm.lost), default=0) <= 1
-    naive = State()
+    naive = MetadataState()
     for entry in storm.cluster.log:
         for proposal in decode_proposals(entry.payload):
             naive.apply(proposal)

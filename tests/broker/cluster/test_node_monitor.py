@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.rpc import GIVE_UP_S
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import LivenessVerdict
 
 Told = list[Mapping[str, frozenset[str]]]
 
@@ -35,7 +35,7 @@ class Harness:
 
     def sees(self, name: str, others: str) -> None:
         for other in others:
-            self.absent[name].judged(Verdict(other, is_alive=True, boot=1))
+            self.absent[name].judged(LivenessVerdict(other, is_alive=True, boot=1))
 
     def deliver(self) -> None:
         while self.under_way:

@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.node_monitor import SEEN_AFTER_MS, MajorityMonitor
-from fluffle.raft.config import Config
+from fluffle.raft.config import Configuration
 from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.broker.observability.metrics.test_groups import of, scrape
 from tests.support.cluster_nodes import make_calm, until
@@ -25,10 +25,10 @@ def said(caplog: pytest.LogCaptureFixture, *names: str) -> list[dict[str, str]]:
 
 def test_it_is_lost_and_regained(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    alive, config = {"a", "b", "c"}, [Config()]
+    alive, config = {"a", "b", "c"}, [Configuration()]
     majority = MajorityMonitor(lambda: config[0], alive.__contains__, ManualClock().now_ms)
     majority.look()
-    config[0] = Config.initial("abc")
+    config[0] = Configuration.initial("abc")
     majority.look()
     alive -= {"c"}
     majority.look()
@@ -49,7 +49,9 @@ def test_it_is_lost_and_regained(caplog: pytest.LogCaptureFixture) -> None:
 def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixture) -> None:
     """It has been let in by the leader: of five that is no majority."""
     clock, alive = ManualClock(), {"a", "b"}
-    majority = MajorityMonitor(lambda: Config.initial("abcde"), alive.__contains__, clock.now_ms)
+    majority = MajorityMonitor(
+        lambda: Configuration.initial("abcde"), alive.__contains__, clock.now_ms
+    )
     for _ in range(3):
         majority.look()
         clock.advance(SEEN_AFTER_MS // 3)
@@ -65,10 +67,10 @@ def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixtu
 def test_who_has_just_joined_may_not_have_been_heard_yet(caplog: pytest.LogCaptureFixture) -> None:
     """Of one that grows; the new node is suspected only once it was there."""
     caplog.set_level(logging.INFO)
-    clock, alive, config = ManualClock(), {"a"}, [Config.initial("a")]
+    clock, alive, config = ManualClock(), {"a"}, [Configuration.initial("a")]
     majority = MajorityMonitor(lambda: config[0], alive.__contains__, clock.now_ms)
     majority.look()
-    config[0] = Config.initial("ab")
+    config[0] = Configuration.initial("ab")
     for _ in range(3):
         majority.look()
         clock.advance(SEEN_AFTER_MS // 3)
@@ -85,7 +87,7 @@ def test_who_has_just_joined_may_not_have_been_heard_yet(caplog: pytest.LogCaptu
 def test_who_never_sees_a_majority_says_so(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     majority = MajorityMonitor(
-        lambda: Config.initial("abcde"), {"a", "b"}.__contains__, clock.now_ms
+        lambda: Configuration.initial("abcde"), {"a", "b"}.__contains__, clock.now_ms
     )
     majority.look()
     clock.advance(SEEN_AFTER_MS - 1)

@@ -15,7 +15,7 @@ import pytest
 from fluffle.broker.base.errors import InternalError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster import applied_barrier, cluster, metadata_group
-from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.metadata_group import GIVE_UP_MS
@@ -148,7 +148,7 @@ async def test_garbage_on_the_port_of_a_cluster_harms_nobody(tmp_path: Path) -> 
                 await reader.read()
             writer.close()
         refused = three["a"].cluster.links.counters.refused
-        assert refused[Reason.NOT_A_HELLO] == 4
+        assert refused[HelloRefusal.NOT_A_HELLO] == 4
         await define(three["a"], "after")
         await three.agree()
 
@@ -170,7 +170,7 @@ async def test_clusters_that_were_founded_apart_do_not_mix_and_both_say_so(
     await three["a"].start()
     for node in three:
         refused = node.cluster.links.counters.refused
-        await until(lambda: refused[Reason.OTHER_CLUSTER] > 0)  # noqa: B023
+        await until(lambda: refused[HelloRefusal.OTHER_CLUSTER] > 0)  # noqa: B023
     assert has(three["c"], "others")
     assert has(three["a"], "alone")
     assert "v-alone" not in three["b"].node.catalogue.vhosts
@@ -233,6 +233,6 @@ async def test_who_speaks_no_tls_is_refused(tmp_path: Path) -> None:
         three[name].config = replace(config, cluster=cluster)
     await three.start("ab")
     three["c"].begin()
-    await until(lambda: three["a"].cluster.links.counters.refused[Reason.TLS] > 0)
+    await until(lambda: three["a"].cluster.links.counters.refused[HelloRefusal.TLS] > 0)
     assert "amqp" not in three["c"].node.addresses
     await three.stop()

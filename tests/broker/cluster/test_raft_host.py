@@ -10,7 +10,7 @@ from fluffle.broker.cluster.group_background import HostLimits
 from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, ProposalLost
 from fluffle.broker.cluster.ports import TrafficClass, joined
 from fluffle.broker.cluster.raft_host import STEPS_MAX
-from fluffle.raft.config import AddLearner, Config, Member, Promote, Remove
+from fluffle.raft.config import AddLearner, Configuration, Member, Promote, Remove
 from fluffle.raft.group import Position
 from fluffle.raft.leader import ProposalRefused, RefusalReason
 from fluffle.raft.log import Entry
@@ -214,7 +214,7 @@ def test_a_group_is_deleted_and_here_again_as_another_member(cluster: HostCluste
     cluster.led(GROUP).change(AddLearner(node.name), lambda fate: None)
     cluster.settle()
     node.host.delete(GROUP)
-    node.host.create(GROUP, 2, Config())
+    node.host.create(GROUP, 2, Configuration())
     cluster.advance(3_000)
     fates: list[object] = []
     cluster.led(GROUP).change(Promote(node.name), fates.append)
@@ -238,7 +238,7 @@ def test_leadership_is_handed_over(cluster: HostCluster) -> None:
 
 
 def test_an_unknown_group_is_told_to_who_knows_groups(cluster: HostCluster) -> None:
-    config = Config.initial("ab")
+    config = Configuration.initial("ab")
     cluster.nodes["a"].host.create(9, 1, config)
     cluster.advance(1_000)
     assert ("b", 9) in cluster.nodes["a"].told.unknowns
@@ -249,7 +249,7 @@ def test_a_node_that_may_not_have_heard_of_a_group_does_not_say_that_it_is_not_t
 ) -> None:
     a, b = cluster.nodes["a"], cluster.nodes["b"]
     b.told.knows = False
-    config = Config.initial("ab")
+    config = Configuration.initial("ab")
     a.host.create(9, 1, config)
     cluster.advance(1_000)
     assert a.told.unknowns == []

@@ -12,12 +12,12 @@ from fluffle.broker.cluster.codec import BadFrame
 from fluffle.broker.cluster.rpc import (
     OPEN_MAX,
     UNREAD_S_MAX,
-    Listing,
     NoReply,
     Page,
+    PagedListing,
     Reply,
-    RequestRefused,
     RpcClient,
+    RpcRefused,
     RpcReply,
     RpcRequest,
     RpcServer,
@@ -54,7 +54,7 @@ class Count:
         if self.is_closed:
             return
         if not self.body.isdigit():
-            self.tell(RequestRefused(404, "nothing of that kind"))
+            self.tell(RpcRefused(404, "nothing of that kind"))
             return
         self.page += 1
         self.tell(Page(b"page %d" % self.page, has_more=self.page < int(self.body)))
@@ -90,7 +90,7 @@ class Harness:
         self.under_way.append(frame)
 
     def _made_obliging(self, name: str) -> RpcServer:
-        def begin(body: bytes, tell: Reply) -> Listing:
+        def begin(body: bytes, tell: Reply) -> PagedListing:
             return Count(self, body, tell)
 
         servers = RpcServer(self._sender(name), self, begin)
@@ -192,7 +192,7 @@ def test_several_are_asked_at_once_and_none_is_taken_for_another() -> None:
 def test_what_is_refused_is_over() -> None:
     harness = Harness()
     request = harness.clients["a"].begin("b", b"?")
-    assert all_told(harness, request) == [RequestRefused(404, "nothing of that kind")]
+    assert all_told(harness, request) == [RpcRefused(404, "nothing of that kind")]
     request.stop()
     harness.run()
     assert not harness.is_waiting
@@ -299,7 +299,7 @@ def test_another_node_may_have_so_many_open_and_no_more() -> None:
     harness = Harness("abc")
     clients = [harness.clients["a"].begin("b", b"2") for _ in range(OPEN_MAX + 1)]
     harness.run()
-    assert clients[-1].take() == RequestRefused(506, f"{OPEN_MAX} lists are read by 'a' already")
+    assert clients[-1].take() == RpcRefused(506, f"{OPEN_MAX} lists are read by 'a' already")
     assert all_told(harness, harness.clients["c"].begin("b", b"2")) == pages(2)
     assert all_told(harness, clients[0]) == pages(2)
     assert all_told(harness, harness.clients["a"].begin("b", b"2")) == pages(2)

@@ -28,8 +28,8 @@ from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX, InputQueu
 from fluffle.broker.core.output_buffer import BURST_BYTES, OutputBuffer
 from fluffle.broker.core.pending_requests import (
     WHOLE_CONNECTION,
+    ChannelQuery,
     DeferredEvent,
-    PendingQuery,
     PendingRequest,
     Waiter,
 )
@@ -324,7 +324,7 @@ def count(connection: LineConnection, event: Request) -> int:
     """Ask a queue that is led elsewhere."""
     answer: Deferred[str] = Deferred()
     connection.node.questions.append(answer)
-    query: PendingQuery[Request, str] = PendingQuery(
+    query: ChannelQuery[Request, str] = ChannelQuery(
         connection.input.waiting,
         connection.waiter(event),
         event,

@@ -15,7 +15,7 @@ from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.nodes import RegisteredNode
 from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import LivenessVerdict
 from tests.support.definitions import editor_of
 from tests.support.queue_host import FakeTurn
 
@@ -104,7 +104,7 @@ def test_whoever_leads_for_long_keeps_the_queues_of_its_own_clients() -> None:
     scene.left_by("a", "mine")
     absent = scene.cluster.absent = AbsentNodes("a", clock.now_ms, lambda _node: False)
     for name in "bc":
-        absent.judged(Verdict(name, is_alive=True, boot=1))
+        absent.judged(LivenessVerdict(name, is_alive=True, boot=1))
     clock.advance(2 * DEAD_AFTER_MS)
     scene.leftovers.look()
     assert not scene.asked, "everybody is there"

@@ -8,7 +8,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.definitions.catalogue import Catalogue, policies_of
 from fluffle.broker.definitions.parameters import clear, set_operator_policy, set_policy
 from fluffle.broker.definitions.policy_renewal import PIECE, SEARCHES, PolicyRenewal, piece_for
-from fluffle.broker.durability.definitions.image import Image
+from fluffle.broker.durability.definitions.image import DefinitionImage
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.policies.policies import Policies
@@ -120,7 +120,7 @@ def test_with_many_policies_fewer_are_looked_at_in_a_turn() -> None:
 
 
 def test_what_was_remembered_counts_before_anything_is_made() -> None:
-    image = Image()
+    image = DefinitionImage()
     policy = {"pattern": "^q", "definition": {"max-length": 5}}
     operators = {"pattern": "", "definition": {"max-length": 3}}
     entry = {"vhost": "/", "name": "p", **policy}

@@ -16,7 +16,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.definitions.catalogue import Catalogue, restored
 from fluffle.broker.definitions.changes import doom, unfinished
 from fluffle.broker.durability.definitions.fact_codec import encode, encode_key
-from fluffle.broker.durability.definitions.image import FirstStart, Image, VhostImage
+from fluffle.broker.durability.definitions.image import DefinitionImage, FirstStart, VhostImage
 from fluffle.broker.durability.durability import Durability, open_durability, read_image
 from fluffle.broker.durability.journals import local_journal
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -332,7 +332,7 @@ def test_a_purge_deletes_one_stretch_of_messages_and_one_of_notes(
 Fact = tuple[Kind, Key, object]
 
 
-def image_of(*facts: Fact) -> Image:
+def image_of(*facts: Fact) -> DefinitionImage:
     definitions: dict[str, list[tuple[bytes, bytes]]] = {}
     for kind, key, value in facts:
         definitions.setdefault(kind, []).append((encode_key(key), encode(kind, value)))
@@ -357,8 +357,8 @@ def binding(source: str, kind: DestinationKind, destination: str) -> Fact:
 
 
 def test_nothing_is_a_first_start() -> None:
-    assert image_of() == Image()
-    assert Image().first_start is None
+    assert image_of() == DefinitionImage()
+    assert DefinitionImage().first_start is None
     made = FirstStart(("u", "w"), ("v",))
     assert image_of((Kind.STARTED, (), made)).first_start == made
 

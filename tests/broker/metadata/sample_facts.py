@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind, Name
-from fluffle.broker.metadata.state import Proposal, State
+from fluffle.broker.metadata.state import MetadataState, Proposal
 
 VHOST = Fact(Kind.VHOST, ("v",), "vhost")
 
@@ -25,7 +25,7 @@ def binding(source: str = "x", queue: str = "q", key: str = "k") -> Fact:
 class Node:
     """Decides on a state, and proposes."""
 
-    def __init__(self, state: State, name: str = "a", boot: int = 1) -> None:
+    def __init__(self, state: MetadataState, name: str = "a", boot: int = 1) -> None:
         self.state = state
         self.name = name
         self.boot = boot

@@ -14,9 +14,9 @@ from fluffle.broker.metadata.state import (
     ABSENT,
     ORDER,
     STANDS_IN,
+    MetadataState,
     Proposal,
     ProposalOutcome,
-    State,
     difference,
 )
 from fluffle.broker.queues.arguments import QueueSpec
@@ -28,19 +28,19 @@ APPLIED, STALE, REPEATED = ProposalOutcome.APPLIED, ProposalOutcome.STALE, Propo
 
 
 @pytest.fixture
-def state() -> State:
-    return State()
+def state() -> MetadataState:
+    return MetadataState()
 
 
 @pytest.fixture
-def node(state: State) -> Node:
+def node(state: MetadataState) -> Node:
     """With a virtual host that has an exchange and two queues."""
     node = Node(state)
     assert state.apply(node.propose(VHOST, exchange(), queue(), queue("r"))) is APPLIED
     return node
 
 
-def test_of_two_equal_declarations_one_is_decided_anew(state: State, node: Node) -> None:
+def test_of_two_equal_declarations_one_is_decided_anew(state: MetadataState, node: Node) -> None:
     other = Node(state, "b")
     new = exchange("y")
     first, second = (each.propose(new, rests_on=names(new, VHOST)) for each in (node, other))
@@ -48,7 +48,7 @@ def test_of_two_equal_declarations_one_is_decided_anew(state: State, node: Node)
     assert state.revision(new.name) == 2
 
 
-def test_what_came_again_under_its_name_is_another(state: State, node: Node) -> None:
+def test_what_came_again_under_its_name_is_another(state: MetadataState, node: Node) -> None:
     """Bound to an exchange that was deleted and declared anew: as another type, perhaps."""
     bind = node.propose(binding(), rests_on=names(exchange(), queue()))
     assert state.apply(node.propose(removes=(exchange(),))) is APPLIED
@@ -59,7 +59,7 @@ def test_what_came_again_under_its_name_is_another(state: State, node: Node) -> 
 
 @pytest.mark.parametrize("ends", [(exchange(),), (queue(),), (queue(), exchange())])
 def test_a_binding_that_came_in_between_is_not_left_dangling(
-    state: State, node: Node, ends: tuple[Fact, ...]
+    state: MetadataState, node: Node, ends: tuple[Fact, ...]
 ) -> None:
     delete = node.propose(removes=ends, rests_on=names(*ends))
     assert state.apply(node.propose(binding())) is APPLIED
@@ -69,14 +69,14 @@ def test_a_binding_that_came_in_between_is_not_left_dangling(
 
 
 @pytest.mark.parametrize("end", [exchange(), queue()])
-def test_nothing_is_bound_to_what_has_gone(state: State, node: Node, end: Fact) -> None:
+def test_nothing_is_bound_to_what_has_gone(state: MetadataState, node: Node, end: Fact) -> None:
     bind = node.propose(binding())
     assert state.apply(node.propose(removes=(end,))) is APPLIED
     assert state.apply(bind) is STALE
 
 
 def test_exchanges_of_the_broker_are_there_with_their_virtual_host(
-    state: State, node: Node
+    state: MetadataState, node: Node
 ) -> None:
     assert state.apply(node.propose(binding("amq.topic"))) is APPLIED
     everything = (exchange(), queue(), queue("r"), VHOST)
@@ -85,7 +85,9 @@ def test_exchanges_of_the_broker_are_there_with_their_virtual_host(
     assert state.apply(node.propose(binding("amq.topic"))) is STALE
 
 
-def test_nothing_is_put_into_a_virtual_host_that_is_being_deleted(state: State, node: Node) -> None:
+def test_nothing_is_put_into_a_virtual_host_that_is_being_deleted(
+    state: MetadataState, node: Node
+) -> None:
     late = [node.propose(fact) for fact in (exchange("late"), binding("amq.topic"), VHOST)]
     mark = Fact(Kind.DOOMED, ("v",))
     assert state.apply(node.propose(mark)) is APPLIED
@@ -95,12 +97,12 @@ def test_nothing_is_put_into_a_virtual_host_that_is_being_deleted(state: State, 
     assert state.apply(node.propose(VHOST, exchange("late"))) is APPLIED
 
 
-def test_what_is_gone_cannot_end_again(state: State, node: Node) -> None:
+def test_what_is_gone_cannot_end_again(state: MetadataState, node: Node) -> None:
     first, second = (node.propose(removes=(queue(),)) for _ in range(2))
     assert [state.apply(first), state.apply(second)] == [APPLIED, STALE]
 
 
-def test_a_fact_gets_another_value(state: State, node: Node) -> None:
+def test_a_fact_gets_another_value(state: MetadataState, node: Node) -> None:
     state.apply(node.propose(binding()))
     read = node.propose(VHOST._replace(value="mine"), rests_on=names(VHOST))
     assert (
@@ -113,7 +115,7 @@ def test_a_fact_gets_another_value(state: State, node: Node) -> None:
     assert state.apply(node.propose(removes=(VHOST,))) is STALE  # what stands in it is counted once
 
 
-def test_the_last_place_is_given_once(state: State, node: Node) -> None:
+def test_the_last_place_is_given_once(state: MetadataState, node: Node) -> None:
     room = (CountLimit(Kind.QUEUE, "v", 3),)
     one, two = (node.propose(queue(name), room=room) for name in ("s", "t"))
     assert [state.apply(one), state.apply(two)] == [APPLIED, STALE]
@@ -121,7 +123,7 @@ def test_the_last_place_is_given_once(state: State, node: Node) -> None:
     assert state.apply(node.propose(queue("t"), room=room)) is APPLIED
 
 
-def test_who_leaves_the_last_one_to_another_meets_him(state: State, node: Node) -> None:
+def test_who_leaves_the_last_one_to_another_meets_him(state: MetadataState, node: Node) -> None:
     """Two unbind the two bindings of an auto-delete exchange, and each sees the other's."""
     one, two = binding(key="1"), binding(key="2")
     state.apply(node.propose(one, two))
@@ -133,7 +135,9 @@ def test_who_leaves_the_last_one_to_another_meets_him(state: State, node: Node) 
 # Applied once
 
 
-def test_a_proposal_counts_once_even_if_everything_is_as_it_was(state: State, node: Node) -> None:
+def test_a_proposal_counts_once_even_if_everything_is_as_it_was(
+    state: MetadataState, node: Node
+) -> None:
     declare = node.propose(exchange("y"), rests_on=names(exchange("y")))
     assert state.apply(declare) is APPLIED
     assert state.apply(node.propose(removes=(exchange("y"),))) is APPLIED
@@ -142,14 +146,14 @@ def test_a_proposal_counts_once_even_if_everything_is_as_it_was(state: State, no
     assert state.find(exchange("y").name) is None
 
 
-def test_what_did_not_hold_does_not_hold_later(state: State, node: Node) -> None:
+def test_what_did_not_hold_does_not_hold_later(state: MetadataState, node: Node) -> None:
     bind = node.propose(binding("y"))
     assert state.apply(bind) is STALE
     state.apply(node.propose(exchange("y")))
     assert state.apply(bind) is REPEATED
 
 
-def test_outcomes_are_kept_until_they_are_known(state: State, node: Node) -> None:
+def test_outcomes_are_kept_until_they_are_known(state: MetadataState, node: Node) -> None:
     proposals = [node.propose(queue(str(number))) for number in range(3)]
     for proposal in reversed(proposals):  # in any order
         state.apply(proposal)
@@ -162,7 +166,7 @@ def test_outcomes_are_kept_until_they_are_known(state: State, node: Node) -> Non
     assert state.fate("b", 1, 1) is None
 
 
-def test_nothing_of_an_earlier_boot_counts(state: State, node: Node) -> None:
+def test_nothing_of_an_earlier_boot_counts(state: MetadataState, node: Node) -> None:
     late = node.propose(queue("late"))
     again = Node(state, boot=2)
     assert state.apply(again.propose(queue("now"))) is APPLIED
@@ -175,7 +179,7 @@ def member(name: str, boot: int = 0) -> Fact:
     return Fact(Kind.NODE, (name,), RegisteredNode(ListenAddress("h", 1), boot))
 
 
-def test_only_nodes_of_the_cluster_change_anything(state: State, node: Node) -> None:
+def test_only_nodes_of_the_cluster_change_anything(state: MetadataState, node: Node) -> None:
     """As soon as it is known who these are; until then somebody has to say so."""
     stranger = Node(state, "b")
     assert state.apply(node.propose(member("a"))) is APPLIED
@@ -184,7 +188,9 @@ def test_only_nodes_of_the_cluster_change_anything(state: State, node: Node) -> 
     assert state.apply(stranger.propose(exchange("y"))) is APPLIED
 
 
-def test_who_comes_under_the_name_of_a_removed_node_counts_anew(state: State, node: Node) -> None:
+def test_who_comes_under_the_name_of_a_removed_node_counts_anew(
+    state: MetadataState, node: Node
+) -> None:
     """With a new disk its boots and numbers begin at 1 again, and its proposals are its own."""
     assert state.apply(node.propose(member("a"), member("b"))) is APPLIED
     former = Node(state, "b", boot=5)
@@ -198,7 +204,7 @@ def test_who_comes_under_the_name_of_a_removed_node_counts_anew(state: State, no
     assert state.fate("b", 1, 1) is APPLIED
 
 
-def test_a_state_that_was_read_back_knows_whose_proposals_count(state: State) -> None:
+def test_a_state_that_was_read_back_knows_whose_proposals_count(state: MetadataState) -> None:
     node = Node(state)
     assert state.apply(node.propose(member("a"))) is APPLIED
     again = decode_state(encode_state(state))
@@ -207,8 +213,8 @@ def test_a_state_that_was_read_back_knows_whose_proposals_count(state: State) ->
     assert again.apply(Node(again, "b").propose(member("c"))) is APPLIED
 
 
-def applied(steps: list[Change]) -> State:
-    state = State()
+def applied(steps: list[Change]) -> MetadataState:
+    state = MetadataState()
     for number, change in enumerate(steps, 1):
         revisions = state.revisions(change.rests_on)
         state.apply(Proposal("a", 1, number, 1, change, revisions))
@@ -246,7 +252,7 @@ def test_it_leads_from_one_to_the_other_a_fact_at_a_time(
 def test_what_was_made_anew_ends_first() -> None:
     """Its queue has other messages, its exchange other bindings; a user has only changed."""
     user = VHOST._replace(kind=Kind.USER, key=("u",))
-    state = State()
+    state = MetadataState()
     node = Node(state)
     state.apply(node.propose(VHOST, user, exchange(), queue(), binding()))
     before = applied([Change(puts=(VHOST, user, exchange(), queue(), binding()))])

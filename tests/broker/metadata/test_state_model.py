@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Kind, Name
-from fluffle.broker.metadata.state import Proposal, ProposalOutcome, State, stands_in
+from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcome, stands_in
 
 Model = dict[Name, tuple[object, int]]
 """Values and revisions."""
@@ -92,7 +92,7 @@ def after(model: Model, proposal: Proposal, revision: int) -> Model | None:
 
 @given(data=st.data())
 def test_the_state_is_what_a_dict_would_be(data: st.DataObject) -> None:
-    state, model = State(), Model()
+    state, model = MetadataState(), Model()
     state.last_revision = 1
     if data.draw(st.booleans()):  # begin with everything
         for name in NAMES:
@@ -129,7 +129,7 @@ def test_the_order_within_a_change_does_not_matter(
     data: st.DataObject, change: Change, start: list[Change]
 ) -> None:
     def applied_last(last: Change) -> tuple[ProposalOutcome, dict[Name, object]]:
-        state = State()
+        state = MetadataState()
 
         def apply(number: int, change: Change) -> ProposalOutcome:
             revisions = state.revisions(change.rests_on)

@@ -14,9 +14,9 @@ from fluffle.broker.patterns.automaton import (
     Automaton,
     Budget,
     Search,
-    Table,
     TooCostly,
     TooLarge,
+    TransitionTable,
 )
 from fluffle.broker.patterns.syntax import UnsupportedSyntax, parse
 
@@ -76,7 +76,7 @@ def test_it_finds_what_re_finds(flags: str, expression: str, names: list[bytes])
     searched = {name: oracle.search(name) is not None for name in names}
     assert {name: found.finds(name) for name in names} == searched
     try:
-        table = Table(found.program)
+        table = TransitionTable(found.program)
     except TooLarge:
         return
     assert {name: table.finds(name) for name in names} == searched
@@ -118,7 +118,7 @@ EVIL = (b"(a+)+$", b"(a|a)*$", b"(.*a){20}", b"(.*)*x", b".*.*.*.*.*x", b"((((a*
 @pytest.mark.parametrize("expression", EVIL)
 def test_a_table_looks_at_each_octet_once(expression: bytes) -> None:
     program, budget = Automaton(parse(expression)).program, Budget()
-    table = Table(program, budget)
+    table = TransitionTable(program, budget)
     assert COST_MAX - budget.left < COST_MAX // 4
     for name in evil_names():
         assert table.finds(name) == (next(Search(name).ends(program), None) is not None)
@@ -136,7 +136,7 @@ def test_a_table_looks_at_each_octet_once(expression: bytes) -> None:
 )
 def test_there_is_an_end_to_tables(expression: bytes) -> None:
     with pytest.raises(TooLarge):
-        Table(Automaton(parse(expression)).program)
+        TransitionTable(Automaton(parse(expression)).program)
 
 
 def test_what_takes_too_long_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.length_limit import DROPPED_BYTES_MAX, MESSAGE_COST_BYTES
 from fluffle.broker.queues.publish_target import EnqueueResult, PartialResult
 from fluffle.broker.queues.queue_api import Outcome
-from fluffle.broker.queues.quorum.holders import Getter
+from fluffle.broker.queues.quorum.holders import RemoteGetter
 from fluffle.broker.queues.requeue import RequeueByReturn, RequeuedRun
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.properties import body_sizes, build_content
@@ -179,7 +179,7 @@ def test_nothing_leaves_a_queue_that_somebody_changes_because_something_comes_ba
     harness = QueueHarness()
     harness.queue.settings = QueueSettings(max_length=1)
     put(harness, 1)
-    delivery_batch = harness.queue.get(Getter(harness.queue, no_ack=False))
+    delivery_batch = harness.queue.get(RemoteGetter(harness.queue, no_ack=False))
     assert delivery_batch is not None
     harness.queue.pause = ConversionHold("q")
     put(harness, 1)

@@ -35,7 +35,7 @@ from fluffle.broker.torture.history import (
     Isolated,
     Locked,
     Looked,
-    Message,
+    MessageId,
     Operation,
     Owned,
     Published,
@@ -103,7 +103,7 @@ class BrokerFault(Enum):
 class Copy:
     """A message in a queue."""
 
-    message: Message
+    message: MessageId
     persistent: bool = True
     redelivered: bool = False
 
@@ -116,7 +116,7 @@ class Consumer:
     channel: str
     wire: deque[Event] = field(default_factory=deque)
     """What was sent to it and not read."""
-    unacked: list[Message] = field(default_factory=list)
+    unacked: list[MessageId] = field(default_factory=list)
     """What it has read and not settled."""
     held: list[Copy] = field(default_factory=list)
     """What it holds, in the eyes of the broker."""
@@ -131,7 +131,7 @@ class FaultyQueue:
 
     consumers: list[Consumer]
     ready: list[Copy] = field(default_factory=list)
-    in_vain: Counter[Message] = field(default_factory=Counter)
+    in_vain: Counter[MessageId] = field(default_factory=Counter)
     """How often they were delivered; no crash forgets it."""
 
     def everything(self) -> list[Copy]:
@@ -158,7 +158,7 @@ class FaultyBroker:
         self._number = 0
         self._queues: dict[str, FaultyQueue] = {}
         self._disk: dict[str, list[Copy]] = {}
-        self._unconfirmed: list[Message] = []
+        self._unconfirmed: list[MessageId] = []
         self._is_alone = False
         self._locked: list[str] = []
         """Exclusive queues that a liar keeps."""
@@ -216,9 +216,9 @@ class FaultyBroker:
 
     # Publishing
 
-    def _next_message(self) -> Message:
+    def _next_message(self) -> MessageId:
         self._number += 1
-        return Message("publisher", self._number)
+        return MessageId("publisher", self._number)
 
     def _publish(self) -> None:
         message = self._next_message()
@@ -293,7 +293,7 @@ class FaultyBroker:
         name, channel = consumer.queue, consumer.channel
         line = self._queues[name]
         if self._lies(BrokerFault.INVENT, 0.1):
-            consumer.wire.append(Received(channel, name, Message("nobody", 1), redelivered=False))
+            consumer.wire.append(Received(channel, name, MessageId("nobody", 1), redelivered=False))
         others = [copy for other in line.consumers for copy in other.held]
         if others and self._lies(BrokerFault.HAND_OUT_TWICE, 0.2):
             consumer.wire.append(Received(channel, name, others[0].message, redelivered=True))

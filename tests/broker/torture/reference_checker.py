@@ -19,7 +19,7 @@ from fluffle.broker.torture.history import (
     Event,
     Joined,
     Joining,
-    Message,
+    MessageId,
     Published,
     PutBack,
     Received,
@@ -89,7 +89,7 @@ def receipts(history: Sequence[Event], before: int | None = None) -> list[tuple[
 
 
 def receipts_of(
-    history: Sequence[Event], message: Message, before: int
+    history: Sequence[Event], message: MessageId, before: int
 ) -> list[tuple[int, Received]]:
     return [(at, event) for at, event in receipts(history, before) if event.message == message]
 
@@ -128,7 +128,7 @@ def is_out_of_order(history: Sequence[Event], at: int, event: Received) -> bool:
     return event.message.number <= max(new[-1:], default=0)
 
 
-def holder(history: Sequence[Event], message: Message, at: int) -> str | None:
+def holder(history: Sequence[Event], message: MessageId, at: int) -> str | None:
     """The channel in whose hands it is, or whose acknowledgement may be on its way."""
     before = receipts_of(history, message, at)
     if not before:
@@ -150,7 +150,7 @@ def holder(history: Sequence[Event], message: Message, at: int) -> str | None:
     return channel
 
 
-def vouchings(history: Sequence[Event], at: int, message: Message) -> list[int]:
+def vouchings(history: Sequence[Event], at: int, message: MessageId) -> list[int]:
     """When an acknowledgement of a message in one hand was vouched for, before `at`."""
     found = []
     for acked, event in enumerate(history[:at]):
@@ -182,7 +182,7 @@ def answer(history: Sequence[Event], since: int, channel: str, before: int) -> i
     return None
 
 
-def is_shared_before(history: Sequence[Event], message: Message, before: int) -> bool:
+def is_shared_before(history: Sequence[Event], message: MessageId, before: int) -> bool:
     return any(
         holder(history, message, then) is not None
         for then, _event in receipts_of(history, message, before)

@@ -21,7 +21,7 @@ from fluffle.broker.torture.history import (
     Isolated,
     Joined,
     Joining,
-    Message,
+    MessageId,
     Published,
     PutBack,
     Received,
@@ -100,7 +100,7 @@ def test_a_liar_is_found_out(lie: BrokerFault) -> None:
 
 # The rule of acknowledgements, by hand
 
-FIRST, SECOND = Message("p", 1), Message("p", 2)
+FIRST, SECOND = MessageId("p", 1), MessageId("p", 2)
 PUBLISHED: list[Event] = [Published(FIRST, ("q",)), Confirmed(FIRST)]
 RECEIVED = Received("a", "q", FIRST, redelivered=False)
 AGAIN = Received("b", "q", FIRST, redelivered=True)

@@ -11,7 +11,7 @@ from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from fluffle.broker.torture import client_group
 from fluffle.broker.torture.client_group import ClientGroup, QueueNames
-from fluffle.broker.torture.history import Message
+from fluffle.broker.torture.history import MessageId
 from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.system import NodeAddress
 
@@ -29,7 +29,7 @@ async def test_who_closes_its_channel_awaits_no_confirms(
 
     async def closing(witness: RecordingClient, _random: Random) -> None:
         await witness.publisher.confirm_select()
-        witness.publisher.unconfirmed[1] = Message("p", 1)
+        witness.publisher.unconfirmed[1] = MessageId("p", 1)
         witness.connection.is_closing = True
         is_over.set()
         await asyncio.Event().wait()

@@ -12,7 +12,7 @@ from fluffle.broker.torture.command import client_options_of, kinds_of, system_o
 from fluffle.broker.torture.history import (
     Confirmed,
     Event,
-    Message,
+    MessageId,
     Published,
     Received,
     to_line,
@@ -122,7 +122,7 @@ async def test_commands_are_given_the_node() -> None:
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_a_history_is_judged_again(tmp_path: Path, is_lost: bool) -> None:
     file = tmp_path / "history"
-    message = Message("p", 1)
+    message = MessageId("p", 1)
     history: list[Event] = [Published(message, ("q",)), Confirmed(message)]
     if not is_lost:
         history.append(Received("c", "q", message, redelivered=False))

@@ -15,8 +15,8 @@ from fluffle.broker.torture import history
 from fluffle.broker.torture.checker import Breach
 from fluffle.broker.torture.faults import (
     KINDS,
-    Fault,
     FaultContext,
+    PlannedFault,
     carry_out,
     heal,
     isolate,
@@ -161,7 +161,7 @@ async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) ->
         kind = KINDS[name]
         scene.members += ["d"] if name == "shrink" else []
         candidates = kind.candidates(scene.members, SPARES)
-        fault = Fault(0.0, name, tuple(candidates[: kind.nodes or len(NODES)]), 0.0)
+        fault = PlannedFault(0.0, name, tuple(candidates[: kind.nodes or len(NODES)]), 0.0)
         await carry_out(scene, [fault])
         assert scene.members == [*NODES, *(["d"] if name == "grow" else [])]
         assert [f"{action} {node}" for action, node in record.done] == DONE.get(name, [])
@@ -187,7 +187,7 @@ async def test_a_fault_does_what_it_says_and_leaves_nothing_behind(name: str) ->
 async def test_a_node_lags_behind_what_the_others_say(kind: str, late: set[str]) -> None:
     async with stage() as (record, scene):
         lagging = asyncio.create_task(
-            carry_out(scene, [Fault(0.0, kind, ("a",), 1_000.0, delay_s=1.5)])
+            carry_out(scene, [PlannedFault(0.0, kind, ("a",), 1_000.0, delay_s=1.5)])
         )
         is_late = asyncio.Event()
         scene.note = lambda _event: is_late.set()
@@ -211,13 +211,16 @@ def test_how_late_a_lagging_node_is_is_drawn() -> None:
     delays_s = [fault.delay_s for fault in faults if fault.kind == "lag"]
     assert min(delays_s) < 0.7
     assert max(delays_s) > 1.5
-    assert " by 1.50 s for" in str(Fault(0.0, "lag", ("a",), 1.0, 1.5))
-    assert " by " not in str(Fault(0.0, "kill", ("a",), 1.0))
+    assert " by 1.50 s for" in str(PlannedFault(0.0, "lag", ("a",), 1.0, 1.5))
+    assert " by " not in str(PlannedFault(0.0, "kill", ("a",), 1.0))
 
 
 async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:
     async with stage() as (record, scene):
-        faults = [Fault(0.0, "restart", ("a",), 0.0), Fault(0.0, "kill-all", NODES, 0.0)]
+        faults = [
+            PlannedFault(0.0, "restart", ("a",), 0.0),
+            PlannedFault(0.0, "kill-all", NODES, 0.0),
+        ]
         await carry_out(scene, faults)
         done = [f"{action} {node}" for action, node in record.done]
         assert done == [*DONE["restart"], *DONE["kill-all"]]
@@ -226,10 +229,10 @@ async def test_a_node_is_in_one_trouble_of_its_process_at_a_time() -> None:
 async def test_nothing_else_is_wrong_with_nodes_while_a_disk_is_put_back_in_place() -> None:
     async with stage() as (record, scene):
         faults = [
-            Fault(0.0, "roll-back-in-place", ("b",), 0.0),
-            Fault(0.0, "kill", ("a",), 0.0),
-            Fault(0.0, "isolate", ("c",), 0.0),
-            Fault(0.0, "reset-clients", ("a",), 0.0),
+            PlannedFault(0.0, "roll-back-in-place", ("b",), 0.0),
+            PlannedFault(0.0, "kill", ("a",), 0.0),
+            PlannedFault(0.0, "isolate", ("c",), 0.0),
+            PlannedFault(0.0, "reset-clients", ("a",), 0.0),
         ]
         await carry_out(scene, faults)
     told = [event.what for event in record.events if isinstance(event, history.Fault)]
@@ -242,7 +245,7 @@ async def test_a_node_that_is_not_there_is_not_struck_nor_one_that_is_there_join
     gone = ("kill", "d"), ("shrink", "d"), ("grow", "e")
     async with stage() as (record, scene):
         scene.members.append("e")
-        await carry_out(scene, [Fault(0.0, kind, (node,), 0.0) for kind, node in gone])
+        await carry_out(scene, [PlannedFault(0.0, kind, (node,), 0.0) for kind, node in gone])
         assert (record.done, record.events) == ([], [])
 
 
@@ -255,7 +258,7 @@ async def test_a_node_that_does_not_join_is_a_breach() -> None:
             scene.system, actions={**scene.system.actions, NodeAction.JOINED: stands_apart}
         )
         with pytest.raises(ExceptionGroup):
-            await carry_out(scene, [Fault(0.0, "grow", ("d",), 0.0)])
+            await carry_out(scene, [PlannedFault(0.0, "grow", ("d",), 0.0)])
         assert scene.members == [*NODES]
     checker = OnlineChecker()
     checker.read(record.events)
@@ -264,7 +267,7 @@ async def test_a_node_that_does_not_join_is_a_breach() -> None:
 
 async def test_what_comes_after_a_growth_waits_for_it() -> None:
     async with stage() as (record, scene):
-        faults = [Fault(0.0, kind, ("d",), 0.0) for kind in ("grow", "kill", "shrink")]
+        faults = [PlannedFault(0.0, kind, ("d",), 0.0) for kind in ("grow", "kill", "shrink")]
         await carry_out(scene, faults)
         done = [f"{action} {node}" for action, node in record.done]
         assert done == [*DONE["grow"], "kill d", "start d", "serves d", *DONE["shrink"]]
@@ -272,7 +275,7 @@ async def test_what_comes_after_a_growth_waits_for_it() -> None:
 
 async def test_a_majority_is_well_unless_all_are_struck() -> None:
     async with stage() as (record, scene):
-        faults = [Fault(0.0, "kill", (node,), 0.0) for node in NODES]
+        faults = [PlannedFault(0.0, "kill", (node,), 0.0) for node in NODES]
         await carry_out(scene, faults)
         done = [f"{action} {node}" for action, node in record.done]
         assert done == [
@@ -282,7 +285,7 @@ async def test_a_majority_is_well_unless_all_are_struck() -> None:
 
 async def test_healing_undoes_what_was_cut_short() -> None:
     async with stage() as (record, scene):
-        fault = Fault(0.0, "isolate", ("a",), 1_000.0)
+        fault = PlannedFault(0.0, "isolate", ("a",), 1_000.0)
         is_cut = asyncio.Event()
         scene.note = lambda event: is_cut.set() if isinstance(event, Isolated) else None
         running = asyncio.create_task(carry_out(scene, [fault]))

@@ -14,7 +14,7 @@ from fluffle.broker.torture.history import (
     Homed,
     Joined,
     Joining,
-    Message,
+    MessageId,
     PutBack,
     Strange,
     TurnedAway,
@@ -47,7 +47,7 @@ def test_every_event_comes_back() -> None:
 def test_messages_are_messages_again() -> None:
     _at, event = from_line('[1, "Confirmed", ["p", 7]]')
     assert isinstance(event, Confirmed)
-    assert isinstance(event.message, Message)
+    assert isinstance(event.message, MessageId)
 
 
 @pytest.mark.parametrize("line", ["", "[]", '[1, "Nothing", 2]', '[1, "Published"]', "{}"])

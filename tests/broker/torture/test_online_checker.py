@@ -19,7 +19,7 @@ from fluffle.broker.torture.history import (
     Event,
     Joined,
     Joining,
-    Message,
+    MessageId,
     Published,
     PutBack,
     Received,
@@ -53,10 +53,10 @@ class Clients:
 
     history: list[Event] = field(default_factory=list)
     lives: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 1})
-    unacked: dict[str, set[Message]] = field(default_factory=lambda: {"a": set(), "b": set()})
+    unacked: dict[str, set[MessageId]] = field(default_factory=lambda: {"a": set(), "b": set()})
     asking: set[str] = field(default_factory=set)
     closing: set[str] = field(default_factory=set)
-    unconfirmed: list[Message] = field(default_factory=list)
+    unconfirmed: list[MessageId] = field(default_factory=list)
     count: int = 0
     old: set[str] = field(default_factory=set)
     """Nodes whose disks were put back."""
@@ -67,14 +67,14 @@ class Clients:
         match what:
             case "publish":
                 self.count += 1
-                message = Message("p", self.count)
+                message = MessageId("p", self.count)
                 self.history.append(Published(message, ("q",)))
                 self.unconfirmed.append(message)
             case "confirm" if self.unconfirmed:
                 self.history.append(Confirmed(self.unconfirmed.pop(0)))
             case "receive" if who not in self.closing:
                 number = self.count - which
-                message = Message("p" if number > 0 else "nobody", number)
+                message = MessageId("p" if number > 0 else "nobody", number)
                 self.history.append(Received(channel, "q", message, flag))
                 if number > 0:
                     self.unacked[who].add(message)

@@ -8,7 +8,7 @@ from fluffle.broker.torture.history import (
     Complained,
     Confirmed,
     Fault,
-    Message,
+    MessageId,
     Published,
     Received,
 )
@@ -26,13 +26,13 @@ def test_what_is_known_is_not_looked_at_for_garbage_again() -> None:
 
 def outcome() -> RunResult:
     order = RunOptions(seconds=1.0, seed=7, kinds=("kill",))
-    return RunResult(order, [faults.Fault(1.0, "kill", ("a",), 2.0)])
+    return RunResult(order, [faults.PlannedFault(1.0, "kill", ("a",), 2.0)])
 
 
 def history_writer() -> HistoryWriter:
     clock = iter(range(0, 100_000_000_000, 500_000_000))
     history_writer = HistoryWriter(lambda: next(clock))
-    message = Message("p", 1)
+    message = MessageId("p", 1)
     history_writer.note(Published(message, ("q",)))
     history_writer.note(Fault("kill a for 2.0 s"))
     history_writer.note(Complained("p", "541 INTERNAL_ERROR"))

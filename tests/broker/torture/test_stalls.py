@@ -4,21 +4,21 @@ from fluffle.broker.torture.history import (
     Confirmed,
     Event,
     Fault,
-    Message,
+    MessageId,
     Published,
     Received,
     Refused,
 )
 from fluffle.broker.torture.stalls import Stall, StallChecker
 
-A, B = Message("p", 1), Message("p", 2)
+A, B = MessageId("p", 1), MessageId("p", 2)
 
 
-def published(message: Message, queue: str = "q") -> Event:
+def published(message: MessageId, queue: str = "q") -> Event:
     return Published(message, (queue,))
 
 
-def received(message: Message, queue: str = "q") -> Event:
+def received(message: MessageId, queue: str = "q") -> Event:
     return Received("c", queue, message, redelivered=False)
 
 

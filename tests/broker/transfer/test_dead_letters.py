@@ -16,7 +16,7 @@ import pytest
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.message import MessageAnnotations
-from fluffle.broker.base.traffic import DISABLED, Deaths, Dropped
+from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.queues.arguments import Declaration, QueueType
 from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
@@ -175,7 +175,7 @@ def test_what_goes_round_by_itself_is_dropped_and_that_is_logged_once(
         place.die(back, DeathReason.DELIVERY_LIMIT)
         assert there.ready_count == back.ready_count == 0
     assert caplog.messages.count("dead_letters_dropped") == 1
-    assert place.dropped == {Dropped.CYCLE: 2}
+    assert place.dropped == {DropReason.CYCLE: 2}
 
 
 def test_what_gets_through_to_nobody_for_long_does_not_fill_memory(
@@ -190,7 +190,7 @@ def test_what_gets_through_to_nobody_for_long_does_not_fill_memory(
         place.clock.advance(1_000)
     assert (dead.ready_count, queue.in_flight) == (11, 0)
     assert caplog.messages.count("dead_letters_dropped") == 1
-    assert place.dropped == {Dropped.NO_ROOM: 2}
+    assert place.dropped == {DropReason.NO_ROOM: 2}
     place.clock.advance(1_000)
     place.publish(queue, Properties())
     reject(queue)
@@ -221,7 +221,7 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
 
     for fate, gone in zip(fates, (1, 1, 1, 2, 3), strict=True):
         die_into(fate)
-        assert place.dropped[Dropped.REFUSED] == gone
+        assert place.dropped[DropReason.REFUSED] == gone
     assert caplog.messages.count("dead_letters_dropped") == 1
     place.clock.advance(NOTED_MS)
     die_into(EnqueueResult.REFUSED)

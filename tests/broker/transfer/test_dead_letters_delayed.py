@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.base.traffic import Dropped
+from fluffle.broker.base.traffic import DropReason
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.transfer.dead_letters import NOTED_MS, DeadLetters
@@ -86,14 +86,14 @@ def test_what_is_due_is_not_let_go_of_by_old_definitions() -> None:
     assert (first.hastened, second.hastened) == (1, 0)
     assert first.send() == [True]
     assert second.send() == [False]
-    assert place.dropped == {Dropped.NO_ROUTE: 1}
+    assert place.dropped == {DropReason.NO_ROUTE: 1}
     place.vhost.topology.put_binding(
         Binding("amq.fanout", place.declare("q").name, DestinationKind.QUEUE, "")
     )
     others.confirm()
     assert second.hastened == 1
     assert True in second.send()
-    assert place.dropped == {Dropped.NO_ROUTE: 1}
+    assert place.dropped == {DropReason.NO_ROUTE: 1}
     assert not others.asked
 
 
@@ -102,7 +102,7 @@ def test_what_is_let_go_of_is_counted_and_said_once(caplog: pytest.LogCaptureFix
     for _ in range(3):
         assert Late(place).send() == [True], "nobody else defines anything"
         VhostEditor(place.vhost).delete_queue(place.vhost.queues["amq.delayed.x"])
-    assert place.dropped == {Dropped.NO_ROUTE: 3}
+    assert place.dropped == {DropReason.NO_ROUTE: 3}
     assert caplog.messages == ["delayed_messages_dropped"]
     (noted,) = (getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records)
     assert noted == {"reason": "no_route", "vhost": "/", "queues": "amq.delayed.x"}

@@ -18,11 +18,11 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.engine import Queue as Engine
 from fluffle.broker.queues.engine import QueueStores
 from fluffle.broker.queues.queue_api import Deferred, PeekRequest
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.transfer import mover as movers
-from fluffle.broker.transfer.mover import HeldMessage, Mover, Selection
+from fluffle.broker.transfer.mover import MovedMessage, Mover, Selection
 from fluffle.protocol.methods import Queue, encode_method, make, pamqp_table
 from fluffle.protocol.properties import Properties, encode_properties
 from fluffle.protocol.wire import PlainValue, to_table
@@ -417,7 +417,7 @@ class Crashing:
 
     def elsewhere(self) -> set[bytes]:
         """What is committed and left once this node is known to be gone."""
-        image = Image()
+        image = QueueImage()
         for index, payload in enumerate(self.far.log, 1):
             image.apply(index, payload)
         led = LeaderWithSessions(Leader("far", LEADER, 999), image, [*self.far.log], now_ms=0)
@@ -451,7 +451,7 @@ def test_who_acknowledges_too_soon_is_found_out(
 ) -> None:
     publish = Mover._publish
 
-    def publish_and_forget(mover: Mover, taken: HeldMessage, raw: bytes) -> None:
+    def publish_and_forget(mover: Mover, taken: MovedMessage, raw: bytes) -> None:
         publish(mover, taken, raw)
         mover._know(taken.delivery_batch, is_taken=True)
 

@@ -1,6 +1,6 @@
 """Who leads, and who voted for it: invariants 1, 2, 3, 6 (in part), 16 and 21 (in part)."""
 
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.log import GroupId
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import (
@@ -95,7 +95,7 @@ class Elections:
     def elected(self, node: NodeId, replica: Replica, change: RoleChange) -> None:
         self._elect(replica, change.group, change.term, replica.log.config)
 
-    def _elect(self, replica: Replica, group: GroupId, term: int, config: Config) -> None:
+    def _elect(self, replica: Replica, group: GroupId, term: int, config: Configuration) -> None:
         """1, 6, 16: the only one, by the votes of voters, with everything that is committed."""
         facts, member = self._facts.group(group), replica.member
         other = facts.leaders.setdefault(term, member)
@@ -126,6 +126,6 @@ class Elections:
         return stored is not None and stored.quarantine is not None
 
 
-def has_majority(config: Config, members: set[Member]) -> bool:
+def has_majority(config: Configuration, members: set[Member]) -> bool:
     """Whether these, as far as they are voters, are a majority of a configuration."""
     return 2 * len(members.intersection(config.voters)) > len(config.voters)

@@ -1,6 +1,6 @@
 """Changes of membership: invariants 15 and 16."""
 
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import CONFIG
 from fluffle.raft.log_store import Write
 from fluffle.raft.output import ConfigChange, Role
@@ -27,7 +27,7 @@ class Members:
             if entry.kind != CONFIG or entry.term != replica.term:
                 continue
             facts = self._facts.group(write.group)
-            config = Config.decode(entry.payload)
+            config = Configuration.decode(entry.payload)
             if before_index > facts.commit:
                 raise Violation(
                     f"inv 15: {node} changes group {write.group} at {entry.index}, before the "
@@ -51,11 +51,11 @@ class Members:
             raise Violation(f"inv 15: {node} takes {change} for committed")
         if change.index:
             entry, _ = facts.entries[change.index, facts.committed[change.index]]
-            if entry.kind == CONFIG and Config.decode(entry.payload) != change.config:
+            if entry.kind == CONFIG and Configuration.decode(entry.payload) != change.config:
                 raise Violation(f"inv 15: {node} tells {change}, the log says {entry}")
 
 
-def do_majorities_meet(before: Config, after: Config) -> bool:
+def do_majorities_meet(before: Configuration, after: Configuration) -> bool:
     """Any majority of the one and any of the other have a member in common."""
     old, new = set(before.voters), set(after.voters)
     common = len(old & new)

@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 
 from fluffle.raft.config import NodeId
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import LivenessVerdict
 from tests.simulation.facts import Violation
 from tests.simulation.process import Process
 from tests.simulation.virtual_time import SECOND_US
@@ -44,7 +44,7 @@ class Suspicions:
         for pair in [pair for pair in self.needless if pair[0] == node]:
             del self.needless[pair]
 
-    def judged(self, process: Process, verdict: Verdict) -> None:
+    def judged(self, process: Process, verdict: LivenessVerdict) -> None:
         """A process has found out that another is alive, or not."""
         node = verdict.node
         pair, mistakes = (process.node, node), process.multi.mistakes.get(node, 0)

@@ -7,7 +7,7 @@ from collections import Counter
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FactBatch
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.raft.log import GroupId
 from tests.simulation.facts import Violation
@@ -25,7 +25,7 @@ class LimitChecks:
         self._go_by(settings_of(spec))
         self._waiting = 0
         """Messages, after the entry before."""
-        self.gone: Counter[f.Reason] = Counter()
+        self.gone: Counter[f.RemovalReason] = Counter()
         """By why, those that died of a limit."""
 
     def _go_by(self, settings: QueueSettings) -> None:
@@ -37,12 +37,12 @@ class LimitChecks:
     def _limit(self) -> tuple[int | None, bool]:
         return self._max_length, self._pushes_out
 
-    def are_reached(self, state: State) -> bool:
+    def are_reached(self, state: QueueState) -> bool:
         """Whether a queue that pushes nothing out takes no more, the dead that it keeps counted."""
         most = self._max_length
         return not self._pushes_out and most is not None and state.live_count > most
 
-    def apply(self, batch: FactBatch, state: State, group: GroupId) -> None:
+    def apply(self, batch: FactBatch, state: QueueState, group: GroupId) -> None:
         """`state` is that of the queue behind the entry."""
         left, before = 0, self._limit
         failed: dict[int, int] = {}
@@ -56,7 +56,7 @@ class LimitChecks:
                 failed |= {n: times for n, times in counts.items() if times > self._delivery_limit}
             if isinstance(fact, f.Dropped | f.DeadLettering):
                 self.gone[fact.reason] += count
-                if fact.reason is f.Reason.DELIVERY_LIMIT:
+                if fact.reason is f.RemovalReason.DELIVERY_LIMIT:
                     self._have_failed(fact, failed, group)
         if failed:
             raise Violation(f"rule 7: {failed} of {group} have failed too often, and live")
@@ -71,14 +71,14 @@ class LimitChecks:
             if failed.pop(sequence, None) is None:
                 raise Violation(f"rule 7: {sequence} of {group} has not failed too often, and dies")
 
-    def _is_kept(self, batch: FactBatch, state: State, left: int, group: GroupId) -> None:
+    def _is_kept(self, batch: FactBatch, state: QueueState, left: int, group: GroupId) -> None:
         """No more waits than may, or no more has come than there was room for."""
         most = self._max_length
         if most is None:
             return
         waiting = state.waiting_count + state.delayed.count
         is_expiring = any(
-            isinstance(fact, f.Dropped | f.DeadLettering) and fact.reason is f.Reason.EXPIRED
+            isinstance(fact, f.Dropped | f.DeadLettering) and fact.reason is f.RemovalReason.EXPIRED
             for fact in batch.facts
         )  # only so much of that is done in one turn, and the rest of the turn is put off then
         if self._pushes_out and state.waiting_count and waiting > most and not is_expiring:

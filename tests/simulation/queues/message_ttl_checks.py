@@ -53,7 +53,10 @@ class MessageTtlChecks:
                 late = [n for n in numbers if self._is_late(n, fact.ordinal, came)]
                 if late:
                     raise Violation(f"rule 7: {late} of group {group} had expired")
-            elif isinstance(fact, f.Dropped | f.DeadLettering) and fact.reason is f.Reason.EXPIRED:
+            elif (
+                isinstance(fact, f.Dropped | f.DeadLettering)
+                and fact.reason is f.RemovalReason.EXPIRED
+            ):
                 self._check_due([n for run in fact.runs for n in run], batch.stamp_ms, group)
         self._before_ms = batch.stamp_ms
 

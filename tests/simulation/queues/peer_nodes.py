@@ -10,7 +10,7 @@ from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.metadata.nodes import NodeRegistry
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from tests.simulation.process import Process
 
 
@@ -46,10 +46,12 @@ class PeerNodes:
         registry.listeners.append(self._changed)
 
     @property
-    def config(self) -> Config:
+    def config(self) -> Configuration:
         """The members of the group of definitions, as far as this node knows."""
         host = self._process.host
-        return host.group(METADATA_GROUP).status.config if METADATA_GROUP in host else Config()
+        return (
+            host.group(METADATA_GROUP).status.config if METADATA_GROUP in host else Configuration()
+        )
 
     def lives(self) -> Mapping[NodeId, int]:
         """The nodes of the cluster, each in its incarnation there: none that is on its way out."""

@@ -13,8 +13,8 @@ from fluffle.broker.queues.delivery_counts import DeliveryCountIndex
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, decode, read_messages
-from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.leadership import Member
+from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.leadership import QueueReplica
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import DATA, Entry, GroupId
 from tests.broker.cluster.queue_sessions.queue_client import UniqueNames
@@ -71,7 +71,7 @@ class QueueChecker:
         self.keys = DeduplicationChecks(self.group)
         self.model = ReferenceModel(stands_for=self.keys.stands_for)
         self.queue_model = QueueModel()
-        self.image = Image()
+        self.image = QueueImage()
         """Of the whole log, never compacted, never restored."""
         self._names = names
         self._waiting = DeliveryOrderChecks()
@@ -198,7 +198,7 @@ class QueueChecker:
 
     # What leaders say
 
-    def said(self, member: Member, node: str, frame: m.LeaderFrame) -> None:
+    def said(self, member: QueueReplica, node: str, frame: m.LeaderFrame) -> None:
         """G6: everything that it rests on is committed, and applied where it comes from."""
         applied = member.image.state.index
         key = self._keys.get(f.SessionId(node, *frame.receiver, frame.session))
@@ -229,8 +229,8 @@ def handed_out_in(message: m.FromLeader) -> Iterator[tuple[int, list[range]]]:
 
 def last_done_in(message: m.FromLeader) -> int | None:
     """The last operation that is done by it."""
-    if isinstance(message, m.Done | m.Rejected):
+    if isinstance(message, m.DoneReply | m.RejectedReply):
         return message.first + message.count - 1
-    if isinstance(message, m.Answer | m.GetAnswer):
+    if isinstance(message, m.AnswerReply | m.GetAnswer):
         return message.number
     return None

@@ -13,11 +13,11 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.durability.definitions.change_codec import decode_proposals
 from fluffle.broker.metadata.change import Change, Kind
-from fluffle.broker.metadata.state import ProposalOutcome, State
+from fluffle.broker.metadata.state import MetadataState, ProposalOutcome
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import DATA, Entry, GroupId
 from fluffle.raft.output import ConfigChange
@@ -71,7 +71,7 @@ class QueueCluster:
         self.policy_history = PolicyHistory()
         self.queue_time_checks = QueueTimeChecks()
         self.removal_checks = RemovalChecks()
-        self.definitions = State()
+        self.definitions = MetadataState()
         """As the log of the definitions makes them."""
         self.chance: Random
         self.quorum = QuorumConfig()
@@ -92,7 +92,7 @@ class QueueCluster:
         """Who does not hear of a change of policies, and is to lead what goes by it."""
         self.installed_versions: InstalledVersions
         self._profile: Profile
-        self._lives: dict[NodeId, m.Boot] = {}
+        self._lives: dict[NodeId, m.SessionBoot] = {}
         self._linked_us: dict[tuple[NodeId, NodeId], int] = {}
 
     def shape(self, chance: Random, profile: Profile) -> None:
@@ -128,7 +128,9 @@ class QueueCluster:
             self.installed_versions.shape(self._profile)
             self.quorum = replace(self.quorum, reconciliation=False)
         cluster.vital = METADATA_GROUP
-        cluster.registry.found(METADATA_GROUP, Config.initial(cluster.names), is_defined=True)
+        cluster.registry.found(
+            METADATA_GROUP, Configuration.initial(cluster.names), is_defined=True
+        )
         cluster.watch.is_left = is_left
         cluster.watch.committed.append(self._committed)
         cluster.watch.configured.append(self._configured)
@@ -139,9 +141,9 @@ class QueueCluster:
     def promote(self, process: Process, links: Links) -> GroupServices:
         if process.node in self._lives:
             self.installed_versions.begins_again(process.node)
-        before = self._lives.get(process.node, m.Boot(0, 0))
+        before = self._lives.get(process.node, m.SessionBoot(0, 0))
         counter = before.counter + (self.chance.random() < 0.8)
-        boot = self._lives[process.node] = m.Boot(counter, self.chance.getrandbits(62))
+        boot = self._lives[process.node] = m.SessionBoot(counter, self.chance.getrandbits(62))
         return QueueNode(process, links, boot, self)
 
     def _died(self, node: NodeId) -> None:
@@ -179,7 +181,7 @@ class QueueCluster:
         now_us = self.cluster.clockwork.now_us
         return [machine.clock_ms(now_us) for machine in self.cluster.machines.values()]
 
-    def boot_of(self, node: NodeId) -> m.Boot | None:
+    def boot_of(self, node: NodeId) -> m.SessionBoot | None:
         """Of a process that lives."""
         return self._lives[node] if self.cluster.machines[node].process is not None else None
 
@@ -225,7 +227,7 @@ class QueueCluster:
 
     def _defined(self, definition: QueueDefinition) -> None:
         if definition.id not in self.checkers:
-            config = Config.initial(definition.founders)
+            config = Configuration.initial(definition.founders)
             self.cluster.registry.found(definition.id, config, is_defined=True)
             checker = QueueChecker(
                 definition,

@@ -51,9 +51,9 @@ from fluffle.broker.runtime.turn import raise_it
 from fluffle.broker.transfer.dead_letters import DeadLetters
 from fluffle.broker.vhosts.queue_changes import delete_disused
 from fluffle.broker.vhosts.vhost import VirtualHost
-from fluffle.raft.config import Config, NodeId
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import GroupId
-from fluffle.raft.output import Verdict
+from fluffle.raft.output import LivenessVerdict
 from tests.simulation.facts import Violation
 from tests.simulation.links import LinkedNetwork
 from tests.simulation.process import DigestedMachine, Process
@@ -96,7 +96,7 @@ class QueueNode:
     """Services of a node for queues: `GroupServices`, and the `QueueFactory` of its definitions."""
 
     def __init__(
-        self, process: Process, links: Links, boot: m.Boot, queue_cluster: QueueCluster
+        self, process: Process, links: Links, boot: m.SessionBoot, queue_cluster: QueueCluster
     ) -> None:
         self.process = process
         self.boot = boot
@@ -362,10 +362,10 @@ class QueueNode:
         lost = host.start(are_asleep=True)
         host.feed(self.process.multi.scheduler.attend, METADATA_GROUP)
         if METADATA_GROUP not in host and self._queue_cluster.may_be(self.process.node, 1):
-            host.create(METADATA_GROUP, 1, Config.initial(self._queue_cluster.cluster.names))
+            host.create(METADATA_GROUP, 1, Configuration.initial(self._queue_cluster.cluster.names))
         return lost
 
-    def join(self, group: GroupId, incarnation: int, config: Config) -> None:
+    def join(self, group: GroupId, incarnation: int, config: Configuration) -> None:
         raise AssertionError("nodes know by themselves what they are members of")
 
     def leave(self, group: GroupId) -> None:
@@ -376,7 +376,7 @@ class QueueNode:
 
     # As nodes of `GroupOwnerDispatch`
 
-    def judged(self, verdict: Verdict) -> None:
+    def judged(self, verdict: LivenessVerdict) -> None:
         self.absent.judged(verdict)
         self.call_later(0.0, self.peer_nodes.membership.look)
         if verdict.is_alive:
@@ -531,7 +531,7 @@ class SimulatedClusterView:
     def revision(self) -> int:
         return CLUSTER_REVISIONS + self._queue_node.metadata.revision
 
-    def boot_of(self, node: NodeId) -> m.Boot | None:
+    def boot_of(self, node: NodeId) -> m.SessionBoot | None:
         return self._queue_cluster.boot_of(node)
 
     def is_alive(self, node: NodeId) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.raft.config import Config, Member, NodeId
+from fluffle.raft.config import Configuration, Member, NodeId
 from tests.simulation.facts import Violation
 from tests.simulation.registry import GroupSpec
 
@@ -33,7 +33,7 @@ class RemovalChecks:
         incarnations.update(Member(*each) for each in definition.lives)
 
     def configured(
-        self, spec: GroupSpec, index: int, config: Config, burnt: Collection[Member]
+        self, spec: GroupSpec, index: int, config: Configuration, burnt: Collection[Member]
     ) -> None:
         """A configuration is committed.  `burnt`: as members of the group of definitions."""
         former, before = self._voters.get(spec.group, (0, {*spec.initial.voters}))

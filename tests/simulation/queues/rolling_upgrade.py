@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
-from fluffle.broker.queues.quorum.image import Image
-from fluffle.raft.config import Config, NodeId
+from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.raft.config import Configuration, NodeId
 from fluffle.raft.log import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation
 from tests.simulation.profile import Profile
@@ -112,13 +112,13 @@ class EntryVersionChecks:
 
     def __init__(self, definition: QueueDefinition, reads: dict[NodeId, int]) -> None:
         self._reads = reads
-        self._config = Config.initial(definition.founders)
+        self._config = Configuration.initial(definition.founders)
         self.seen: set[int] = set()
 
-    def apply(self, entry: Entry, before: Image) -> None:
+    def apply(self, entry: Entry, before: QueueImage) -> None:
         """The next, and the image without it."""
         if entry.kind == CONFIG:
-            self._config = Config.decode(entry.payload)
+            self._config = Configuration.decode(entry.payload)
         elif entry.kind == DATA:
             version = version_of(entry.payload)
             if version in self.seen:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from fluffle.broker.cluster.queues.quorum_queues import CLUSTER_REVISIONS
 from fluffle.broker.definitions.catalogue import take_policy
 from fluffle.broker.metadata.change import Kind
-from fluffle.broker.metadata.state import State
+from fluffle.broker.metadata.state import MetadataState
 from fluffle.broker.policies.policies import Policies
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.quorum import facts as f
@@ -30,7 +30,7 @@ class PolicyHistory:
         self._policies = [Policies()]
         """From each of these revisions on."""
 
-    def note(self, definitions: State) -> None:
+    def note(self, definitions: MetadataState) -> None:
         """Some have changed."""
         policies = Policies()
         for name in definitions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.protocol.wire import FieldTable
 from fluffle.raft.config import Member, NodeId
-from fluffle.storage.raft_memory import Image
+from fluffle.storage.raft_memory import DiskImage
 from tests.simulation.faults import may_be_hurt
 from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.registry import GroupSpec
@@ -47,7 +47,7 @@ def declared(run: Run, at: NodeId, size: int) -> GroupSpec:
 
 def wipe(run: Run, node: NodeId) -> None:
     run.cluster.kill(node, is_silent=True)
-    run.cluster.lose_disk(node, Image())
+    run.cluster.lose_disk(node, DiskImage())
     run.cluster.start(node)
 
 

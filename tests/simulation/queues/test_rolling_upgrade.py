@@ -10,8 +10,8 @@ from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, FactBatch, encode
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
-from fluffle.broker.queues.quorum.image import Image
-from fluffle.raft.config import Config, Member
+from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import CONFIG, DATA, Entry
 from tests.simulation.facts import Violation
 from tests.simulation.queues.queue_cluster import QueueCluster
@@ -28,8 +28,8 @@ def of_members(names: str) -> EntryVersionChecks:
     return EntryVersionChecks(definition, {"a": VERSION, "b": VERSION, "c": FIRST_VERSION})
 
 
-def announced(names: str) -> Image:
-    image = Image()
+def announced(names: str) -> QueueImage:
+    image = QueueImage()
     facts = [VersionAnnounced(VERSION, f"{name} 1") for name in names]
     image.apply(1, encode(FactBatch(0, 0, [*facts])))
     return image
@@ -37,7 +37,7 @@ def announced(names: str) -> Image:
 
 def test_what_all_members_have_announced_may_be_written() -> None:
     versions = of_members("ab")
-    versions.apply(OLD_ENTRY, Image())
+    versions.apply(OLD_ENTRY, QueueImage())
     versions.apply(NEW_ENTRY, announced("ab"))
     versions.apply(NEW_ENTRY, announced("a"))
     assert versions.seen == {FIRST_VERSION, VERSION}
@@ -51,8 +51,8 @@ def test_nothing_else_may_be(members: str, said: str) -> None:
 
 def test_whoever_is_added_has_announced_nothing_as_that() -> None:
     versions = of_members("a")
-    config = Config((Member("a", 1),), (Member("b", 2),), 2)
-    versions.apply(Entry(1, 1, CONFIG, config.encode()), Image())
+    config = Configuration((Member("a", 1),), (Member("b", 2),), 2)
+    versions.apply(Entry(1, 1, CONFIG, config.encode()), QueueImage())
     with pytest.raises(Violation, match="b 2 has announced 1"):
         versions.apply(NEW_ENTRY, announced("ab"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.cluster.queues.quorum_queues import CLUSTER_REVISIONS
 from fluffle.broker.metadata.change import Change, Fact, Kind
-from fluffle.broker.metadata.state import Proposal, State
+from fluffle.broker.metadata.state import MetadataState, Proposal
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.quorum.entry_codec import encode_settings
 from fluffle.broker.queues.quorum.facts import SpecChanged
@@ -19,7 +19,7 @@ SPEC = QueueSpec("q", queue_type=QueueType.QUORUM)
 
 def sayings(*lengths: int) -> PolicyHistory:
     """As if the same policy had said one after the other, from the first revision on."""
-    definitions, made = State(), PolicyHistory()
+    definitions, made = MetadataState(), PolicyHistory()
     for number, length in enumerate(lengths, 1):
         value = {"pattern": "^q", "definition": {"max-length": length}}
         change = Change(puts=(Fact(Kind.POLICY, ("/", "p"), value),))

@@ -13,7 +13,12 @@ from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
 from fluffle.broker.protocols.http.endpoints.totals import past_asked
 from fluffle.broker.protocols.http.pagination import LISTED, YES
-from fluffle.broker.protocols.http.responses import Listing, Refusal, not_authorized, not_found
+from fluffle.broker.protocols.http.responses import (
+    ListingResponse,
+    Refusal,
+    not_authorized,
+    not_found,
+)
 from fluffle.broker.protocols.http.rights import Right
 
 REASON = "Closed via management plugin"
@@ -58,19 +63,19 @@ async def connections(call: Call, **wanted: Any) -> list[Row]:
     return [row for row in rows if row["user"]]
 
 
-async def list_connections(call: Call) -> Listing:
+async def list_connections(call: Call) -> ListingResponse:
     rows = visible_rows(call, await connections(call))
     if call.query.get("disable_stats") == YES:
         rows = [bare(row) for row in rows]
-    return Listing(rows)
+    return ListingResponse(rows)
 
 
 def bare(row: Row) -> Row:
     return {name: row[name] for name in BARE_CONNECTION}
 
 
-async def list_connections_of_vhost(call: Call) -> Listing:
-    return Listing(visible_rows(call, await connections(call, vhost=call.vhost().name)))
+async def list_connections_of_vhost(call: Call) -> ListingResponse:
+    return ListingResponse(visible_rows(call, await connections(call, vhost=call.vhost().name)))
 
 
 async def connection(call: Call) -> Row:
@@ -109,11 +114,11 @@ async def close(call: Call, **wanted: str) -> None:
     await call.rows_everywhere("connections.close", reason=reason, **wanted)
 
 
-async def list_connections_of_user(call: Call) -> Listing:
+async def list_connections_of_user(call: Call) -> ListingResponse:
     user = call.path["user"]
     if not (call.is_monitor or user == call.user.name):
         raise not_own()
-    return Listing([bare(row) for row in await connections(call, user=user)])
+    return ListingResponse([bare(row) for row in await connections(call, user=user)])
 
 
 async def close_connections_of_user(call: Call) -> None:
@@ -124,16 +129,16 @@ async def close_connections_of_user(call: Call) -> None:
         await close(call, user=user)
 
 
-async def list_sessions(call: Call) -> Listing:
+async def list_sessions(call: Call) -> ListingResponse:
     """Of AMQP 1.0, which nobody speaks here: RabbitMQ finds none of the other protocols, either."""
     raise not_found()
 
 
-async def list_kept_sessions(call: Call) -> Listing:
+async def list_kept_sessions(call: Call) -> ListingResponse:
     """Of MQTT: of clients that are connected, and of those that may come back."""
     vhost = {"vhost": call.vhost().name} if "vhost" in call.path else {}
     rows = visible_rows(call, await call.rows_everywhere("sessions.list", **vhost))
-    return Listing([{**row, "name": row["client_id"]} for row in rows])
+    return ListingResponse([{**row, "name": row["client_id"]} for row in rows])
 
 
 # Channels
@@ -144,17 +149,17 @@ async def channels(call: Call, **wanted: Any) -> list[Row]:
     return [{name: row[name] for name in row if name != "connection"} for row in rows]
 
 
-async def list_channels(call: Call) -> Listing:
-    return Listing(visible_rows(call, await channels(call)))
+async def list_channels(call: Call) -> ListingResponse:
+    return ListingResponse(visible_rows(call, await channels(call)))
 
 
-async def list_channels_of_vhost(call: Call) -> Listing:
-    return Listing(visible_rows(call, await channels(call, vhost=call.vhost().name)))
+async def list_channels_of_vhost(call: Call) -> ListingResponse:
+    return ListingResponse(visible_rows(call, await channels(call, vhost=call.vhost().name)))
 
 
-async def list_channels_of_connection(call: Call) -> Listing:
+async def list_channels_of_connection(call: Call) -> ListingResponse:
     name = (await connection(call))["name"]
-    return Listing(visible_rows(call, await channels(call, connection=name)))
+    return ListingResponse(visible_rows(call, await channels(call, connection=name)))
 
 
 async def channel(call: Call) -> Row:
@@ -181,15 +186,15 @@ def visible_consumers(call: Call, rows: Iterable[Row]) -> list[Row]:
     ]
 
 
-async def list_consumers(call: Call) -> Listing:
-    return Listing(await consumers(call))
+async def list_consumers(call: Call) -> ListingResponse:
+    return ListingResponse(await consumers(call))
 
 
-async def list_consumers_of_vhost(call: Call) -> Listing:
-    return Listing(await consumers(call, vhost=call.vhost().name))
+async def list_consumers_of_vhost(call: Call) -> ListingResponse:
+    return ListingResponse(await consumers(call, vhost=call.vhost().name))
 
 
-def reads(path: str, act: Callable[[Call], Awaitable[Listing]], summary: str) -> Endpoint:
+def reads(path: str, act: Callable[[Call], Awaitable[ListingResponse]], summary: str) -> Endpoint:
     return Endpoint("GET", path, Right.MANAGEMENT, act, summary, AGES)
 
 

@@ -33,7 +33,7 @@ from fluffle.broker.protocols.http.objects import (
 from fluffle.broker.protocols.http.pagination import LISTED, YES
 from fluffle.broker.protocols.http.responses import (
     Created,
-    Listing,
+    ListingResponse,
     not_found,
     not_there,
     publish_refusal,
@@ -72,15 +72,15 @@ MESSAGE = {
 }
 
 
-async def list_all(call: Call) -> Listing:
+async def list_all(call: Call) -> ListingResponse:
     """Of the virtual hosts that he may look at."""
     rows = call.visible(await call.rows("exchanges.list"))
-    return Listing(rows, partial(formed, call))
+    return ListingResponse(rows, partial(formed, call))
 
 
-async def list_of_vhost(call: Call) -> Listing:
+async def list_of_vhost(call: Call) -> ListingResponse:
     rows = await call.rows("exchanges.list", vhost=call.vhost().name)
-    return Listing(rows, partial(formed, call))
+    return ListingResponse(rows, partial(formed, call))
 
 
 async def formed(call: Call, rows: list[Row]) -> list[Row]:
@@ -113,12 +113,12 @@ async def existing_row(call: Call) -> Row:
     raise not_found()
 
 
-async def list_from(call: Call) -> Listing:
+async def list_from(call: Call) -> ListingResponse:
     """Bindings of which it is the source."""
     return await bindings_with(call, source_name=(await existing(call))["name"])
 
 
-async def list_to(call: Call) -> Listing:
+async def list_to(call: Call) -> ListingResponse:
     """Bindings that lead to it."""
     name = (await existing(call))["name"]
     return await bindings_with(call, destination_kind="exchange", destination_name=name)
@@ -229,20 +229,20 @@ BINDING = {
 }
 
 
-async def list_bindings(call: Call) -> Listing:
+async def list_bindings(call: Call) -> ListingResponse:
     """Of the virtual hosts that he may look at."""
     rows = call.visible(await call.rows("bindings.list"))
-    return Listing([binding_object(row) for row in rows])
+    return ListingResponse([binding_object(row) for row in rows])
 
 
-async def list_bindings_of_vhost(call: Call) -> Listing:
+async def list_bindings_of_vhost(call: Call) -> ListingResponse:
     return await bindings_with(call)
 
 
-async def bindings_with(call: Call, **ends: str) -> Listing:
+async def bindings_with(call: Call, **ends: str) -> ListingResponse:
     """Of the virtual host in the path, those with these ends."""
     rows = await call.rows("bindings.list", vhost=call.vhost().name)
-    return Listing([binding_object(row) for row in rows if ends.items() <= row.items()])
+    return ListingResponse([binding_object(row) for row in rows if ends.items() <= row.items()])
 
 
 class BindingKind(NamedTuple):
@@ -297,8 +297,8 @@ def object_of(call: Call, binding: Binding) -> Row:
     return binding_object(binding_row(call.vhost(), binding))
 
 
-async def list_between(kind: BindingKind, call: Call) -> Listing:
-    return Listing([object_of(call, each) for each in await between(call, kind)])
+async def list_between(kind: BindingKind, call: Call) -> ListingResponse:
+    return ListingResponse([object_of(call, each) for each in await between(call, kind)])
 
 
 async def show_binding(kind: BindingKind, call: Call) -> Row:

@@ -21,7 +21,7 @@ from fluffle.broker.admin.messages import BODY_BYTES
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint
-from fluffle.broker.protocols.http.responses import Listing, Reply, bad_request
+from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.vhosts.vhost import existing_queue
 
@@ -99,8 +99,8 @@ async def held(call: Call) -> list[Row]:
     return await call.rows_everywhere("messages.held", **where)
 
 
-async def retained(call: Call) -> Listing:
-    return Listing(await call.rows("retained.list", vhost=call.vhost().name))
+async def retained(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("retained.list", vhost=call.vhost().name))
 
 
 async def retained_one(call: Call) -> Row:

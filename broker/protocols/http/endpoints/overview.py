@@ -21,7 +21,7 @@ from fluffle.broker.observability.statistics.counters import RETAINED_S
 from fluffle.broker.protocols.http.call import Call
 from fluffle.broker.protocols.http.endpoint_table import Endpoint, texts
 from fluffle.broker.protocols.http.endpoints.totals import objects_and_counts, windows_asked
-from fluffle.broker.protocols.http.responses import Listing, Reply, bad_request, not_found
+from fluffle.broker.protocols.http.responses import ListingResponse, Reply, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import QueueType
 
@@ -132,9 +132,9 @@ UNMEASURED = "not_available"
 """What RabbitMQ says of the memory of a node that does not answer."""
 
 
-async def list_nodes(call: Call) -> Listing:
+async def list_nodes(call: Call) -> ListingResponse:
     windows_asked(call)
-    return Listing(await call.rows("nodes.list"))
+    return ListingResponse(await call.rows("nodes.list"))
 
 
 async def show_node(call: Call) -> Row:
@@ -189,8 +189,8 @@ NODE_ENDPOINTS = (
 )
 
 
-async def feature_flags(_call: Call) -> Listing:
-    return Listing(
+async def feature_flags(_call: Call) -> ListingResponse:
+    return ListingResponse(
         [
             {
                 "name": name,
@@ -211,8 +211,8 @@ async def enable(call: Call) -> None:
         raise bad_request("unsupported")
 
 
-async def deprecated(_call: Call) -> Listing:
-    return Listing([])
+async def deprecated(_call: Call) -> ListingResponse:
+    return ListingResponse([])
 
 
 async def reset(call: Call) -> None:
@@ -221,11 +221,11 @@ async def reset(call: Call) -> None:
         await node_of(call)
 
 
-async def attempts(call: Call) -> Listing:
+async def attempts(call: Call) -> ListingResponse:
     """How many have logged in by each protocol, and could not, since a node has started."""
     name = (await node_of(call))["name"]
     answers = await call.rows("everywhere.rows", what="statistics.logins", node=name)
-    return Listing([each["row"] for each in answers if "row" in each])
+    return ListingResponse([each["row"] for each in answers if "row" in each])
 
 
 async def attempts_by_source(call: Call) -> list[Row]:
@@ -239,11 +239,11 @@ async def forget_attempts(call: Call) -> None:
     await node_of(call)
 
 
-async def movers(call: Call) -> Listing:
+async def movers(call: Call) -> ListingResponse:
     """There is no shovel and no link.  Refusal for a virtual host that is not there."""
     if "vhost" in call.path:
         call.vhost()
-    return Listing([])
+    return ListingResponse([])
 
 
 ATTEMPTS = "auth/attempts/{node}"

@@ -18,7 +18,12 @@ from fluffle.broker.protocols.http.endpoint_table import (
     Endpoint,
     fields,
 )
-from fluffle.broker.protocols.http.responses import Created, Listing, not_authorized, not_found
+from fluffle.broker.protocols.http.responses import (
+    Created,
+    ListingResponse,
+    not_authorized,
+    not_found,
+)
 from fluffle.broker.protocols.http.rights import Right
 
 POLICY = fields({"pattern": TEXT, "definition": OBJECT}, {"priority": NUMBER, "apply-to": TEXT})
@@ -30,11 +35,11 @@ class PolicyEndpoints(NamedTuple):
 
     verbs: str
 
-    async def all(self, call: Call) -> Listing:
-        return Listing(call.visible(await call.rows(f"{self.verbs}.list")))
+    async def all(self, call: Call) -> ListingResponse:
+        return ListingResponse(call.visible(await call.rows(f"{self.verbs}.list")))
 
-    async def in_vhost(self, call: Call) -> Listing:
-        return Listing(await self.rows(call))
+    async def in_vhost(self, call: Call) -> ListingResponse:
+        return ListingResponse(await self.rows(call))
 
     async def rows(self, call: Call) -> list[Row]:
         """Those of the virtual host in the path.  Refusal."""
@@ -82,12 +87,12 @@ def policy_endpoints(kind: PolicyEndpoints, word: str, may: Right) -> tuple[Endp
     )
 
 
-async def parameters(call: Call) -> Listing:
-    return Listing(call.visible(await call.rows("parameters.list")))
+async def parameters(call: Call) -> ListingResponse:
+    return ListingResponse(call.visible(await call.rows("parameters.list")))
 
 
-async def parameters_of(call: Call) -> Listing:
-    return Listing(call.visible(await rows_of(call)))
+async def parameters_of(call: Call) -> ListingResponse:
+    return ListingResponse(call.visible(await rows_of(call)))
 
 
 async def rows_of(call: Call, **arguments: str) -> list[Row]:
@@ -96,8 +101,8 @@ async def rows_of(call: Call, **arguments: str) -> list[Row]:
     return [row for row in rows if row["component"] == call.path["component"]]
 
 
-async def parameters_in(call: Call) -> Listing:
-    return Listing(await rows_of(call, vhost=call.vhost().name))
+async def parameters_in(call: Call) -> ListingResponse:
+    return ListingResponse(await rows_of(call, vhost=call.vhost().name))
 
 
 async def parameter(call: Call) -> Row:
@@ -135,8 +140,8 @@ async def delete_parameter(call: Call) -> None:
     await call.result("parameters.clear", **names)
 
 
-async def global_parameters(call: Call) -> Listing:
-    return Listing(await call.rows("global_parameters.list"))
+async def global_parameters(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("global_parameters.list"))
 
 
 async def global_parameter(call: Call) -> Row:

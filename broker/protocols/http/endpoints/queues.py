@@ -48,7 +48,7 @@ from fluffle.broker.protocols.http.pagination import LISTED, YES, fitting
 from fluffle.broker.protocols.http.request_channel import MessageChannel
 from fluffle.broker.protocols.http.responses import (
     Created,
-    Listing,
+    ListingResponse,
     Refusal,
     Reply,
     as_json,
@@ -126,18 +126,18 @@ TOTALS = {
 }
 
 
-async def list_all(call: Call) -> Listing:
+async def list_all(call: Call) -> ListingResponse:
     """Of the virtual hosts that he may look at."""
     return shown(call, call.visible(await call.rows("queues.list")))
 
 
-async def list_of_vhost(call: Call) -> Listing:
+async def list_of_vhost(call: Call) -> ListingResponse:
     return shown(call, await call.rows("queues.list", vhost=call.vhost().name))
 
 
-async def list_detailed(call: Call) -> Listing:
+async def list_detailed(call: Call) -> ListingResponse:
     """With null for what is not so."""
-    return Listing(call.visible(await call.rows("queues.list")), partial(detailed, call))
+    return ListingResponse(call.visible(await call.rows("queues.list")), partial(detailed, call))
 
 
 async def detailed(call: Call, rows: list[Row]) -> list[Row]:
@@ -150,11 +150,11 @@ async def detailed(call: Call, rows: list[Row]) -> list[Row]:
     return [with_idleness(row, idle_before) for row in await with_counts(call, USES, found)]
 
 
-def shown(call: Call, rows: list[Row]) -> Listing:
+def shown(call: Call, rows: list[Row]) -> ListingResponse:
     """Give as much of each queue as is wanted.  Refusal."""
     if form_of(call) is queue_object:
         check_windows(call)
-    return Listing(rows, partial(formed, call))
+    return ListingResponse(rows, partial(formed, call))
 
 
 async def formed(call: Call, rows: list[Row]) -> list[Row]:
@@ -188,7 +188,7 @@ async def show(call: Call) -> Row:
     }
 
 
-async def list_bindings(call: Call) -> Listing:
+async def list_bindings(call: Call) -> ListingResponse:
     """What leads to it."""
     name = call.path["name"]
     await call.result("queues.show", vhost=call.vhost().name, name=name)

@@ -29,7 +29,7 @@ from fluffle.broker.protocols.http.endpoint_table import (
     texts,
 )
 from fluffle.broker.protocols.http.objects import boolean
-from fluffle.broker.protocols.http.responses import Created, Listing, bad_request, not_found
+from fluffle.broker.protocols.http.responses import Created, ListingResponse, bad_request, not_found
 from fluffle.broker.protocols.http.rights import Right
 
 BODY = fields(
@@ -54,16 +54,18 @@ NOT_BY_VHOST = (
 )
 
 
-async def list_users(call: Call) -> Listing:
+async def list_users(call: Call) -> ListingResponse:
     users = call.context.access.users
-    return Listing([user_entry(users[name]) for name in sorted(users)])
+    return ListingResponse([user_entry(users[name]) for name in sorted(users)])
 
 
-async def without_permissions(call: Call) -> Listing:
+async def without_permissions(call: Call) -> ListingResponse:
     """Those that cannot open any virtual host."""
     access = call.context.access
     seen = {user for user, _vhost in access.permissions}
-    return Listing([user_entry(user) for user in access.users.values() if user.name not in seen])
+    return ListingResponse(
+        [user_entry(user) for user in access.users.values() if user.name not in seen]
+    )
 
 
 async def show_user(call: Call) -> Row:
@@ -197,28 +199,28 @@ ENDPOINTS = (
 NO_SUCH_USER = "vhost_or_user_not_found"
 
 
-async def list_permissions(call: Call) -> Listing:
-    return Listing(await call.rows("permissions.list"))
+async def list_permissions(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("permissions.list"))
 
 
-async def list_topics(call: Call) -> Listing:
-    return Listing(await call.rows("permissions.topic_list"))
+async def list_topics(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("permissions.topic_list"))
 
 
-async def list_permissions_in_vhost(call: Call) -> Listing:
-    return Listing(await call.rows("permissions.list", vhost=call.vhost().name))
+async def list_permissions_in_vhost(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("permissions.list", vhost=call.vhost().name))
 
 
-async def list_topics_in_vhost(call: Call) -> Listing:
-    return Listing(await call.rows("permissions.topic_list", vhost=call.vhost().name))
+async def list_topics_in_vhost(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("permissions.topic_list", vhost=call.vhost().name))
 
 
-async def list_permissions_of_user(call: Call) -> Listing:
-    return Listing(await call.rows("permissions.list", user=user_in_path(call).name))
+async def list_permissions_of_user(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("permissions.list", user=user_in_path(call).name))
 
 
-async def list_topics_of_user(call: Call) -> Listing:
-    return Listing(await call.rows("permissions.topic_list", user=user_in_path(call).name))
+async def list_topics_of_user(call: Call) -> ListingResponse:
+    return ListingResponse(await call.rows("permissions.topic_list", user=user_in_path(call).name))
 
 
 def in_path(call: Call) -> Row:
@@ -238,8 +240,8 @@ async def show_permissions(call: Call) -> Row:
     return (await permissions_found(call, "permissions.list"))[0]
 
 
-async def show_topic_permissions(call: Call) -> Listing:
-    return Listing(await permissions_found(call, "permissions.topic_list"))
+async def show_topic_permissions(call: Call) -> ListingResponse:
+    return ListingResponse(await permissions_found(call, "permissions.topic_list"))
 
 
 async def put_permissions(call: Call) -> Created | None:
@@ -350,12 +352,12 @@ def vhost_limit_rows(call: Call, names: tuple[str, ...]) -> list[Row]:
     return [{"vhost": name, "value": value} for name, value in limits.items() if value]
 
 
-async def list_vhost_limits(call: Call) -> Listing:
-    return Listing(vhost_limit_rows(call, call.visible_vhosts()))
+async def list_vhost_limits(call: Call) -> ListingResponse:
+    return ListingResponse(vhost_limit_rows(call, call.visible_vhosts()))
 
 
-async def list_limits_of_vhost(call: Call) -> Listing:
-    return Listing(vhost_limit_rows(call, (call.vhost().name,)))
+async def list_limits_of_vhost(call: Call) -> ListingResponse:
+    return ListingResponse(vhost_limit_rows(call, (call.vhost().name,)))
 
 
 async def put_vhost_limit(call: Call) -> None:
@@ -388,12 +390,12 @@ def user_limit_rows(call: Call, *names: str) -> list[Row]:
     return [{"user": name, "value": value} for name, value in limits.items() if value]
 
 
-async def list_user_limits(call: Call) -> Listing:
-    return Listing(user_limit_rows(call, *call.context.access.users))
+async def list_user_limits(call: Call) -> ListingResponse:
+    return ListingResponse(user_limit_rows(call, *call.context.access.users))
 
 
-async def list_limits_of_user(call: Call) -> Listing:
-    return Listing(user_limit_rows(call, user_in_path(call).name))
+async def list_limits_of_user(call: Call) -> ListingResponse:
+    return ListingResponse(user_limit_rows(call, user_in_path(call).name))
 
 
 async def put_user_limit(call: Call) -> None:

@@ -15,7 +15,7 @@ from fluffle.broker.protocols.http.endpoints.totals import (
     counts_of_vhosts,
     windows_asked,
 )
-from fluffle.broker.protocols.http.responses import Created, Listing, bad_request
+from fluffle.broker.protocols.http.responses import Created, ListingResponse, bad_request
 from fluffle.broker.protocols.http.rights import Right
 from fluffle.broker.queues.arguments import DECLARED_TYPES, DEFAULT_QUEUE_TYPE, QueueType
 from fluffle.broker.vhosts.vhost import VirtualHost
@@ -32,9 +32,9 @@ BODY = fields(
 )
 
 
-async def list_vhosts(call: Call) -> Listing:
+async def list_vhosts(call: Call) -> ListingResponse:
     rows = await rows_of(call)
-    return Listing([rows[name] for name in sorted(call.visible_vhosts()) if name in rows])
+    return ListingResponse([rows[name] for name in sorted(call.visible_vhosts()) if name in rows])
 
 
 async def show_vhost(call: Call) -> Row:

@@ -9,7 +9,7 @@ from random import Random
 from ssl import SSLContext
 
 from fluffle.broker.base.clock import Clock
-from fluffle.broker.cluster.links.identity import Boot, Identity, PeerBoots, Reason
+from fluffle.broker.cluster.links.identity import Boot, HelloRefusal, Identity, PeerBoots
 from fluffle.broker.cluster.links.keepalive import LinkLimits
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.links.tls import LinkCertificates
@@ -83,7 +83,7 @@ class Node:
         """Wait until so many bytes came over all links."""
         await turns_until(lambda: self.links.counters.bytes_in >= total)
 
-    async def has_refused(self, reason: Reason, times: int) -> None:
+    async def has_refused(self, reason: HelloRefusal, times: int) -> None:
         """Wait until so many hellos led to nothing for that reason, whichever end refused."""
         await turns_until(lambda: self.links.counters.refused[reason] >= times)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
-from fluffle.broker.cluster.links.handshake import Credentials, Handshake
+from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import Boots, Identity, PeerBoots
 from fluffle.broker.config.config import ListenAddress
 from tests.broker.cluster.links.link_nodes import SECRET
@@ -24,12 +24,12 @@ class RawSocket:
     async def prove(self, us: Identity, node: str | None, secret: bytes = SECRET) -> None:
         """The handshake, as the end that dialled `node`, or that was dialled."""
         boots, peers = PeerBoots(), {"a", "b"}
-        credentials = Credentials(us, secret, boots, peers, Boots.since(us.boot))
-        handshake = Handshake(credentials, node, challenge=bytes([us.boot.count]) * 32)
+        credentials = LinkCredentials(us, secret, boots, peers, Boots.since(us.boot))
+        handshake = LinkHandshake(credentials, node, challenge=bytes([us.boot.count]) * 32)
         self.writer.write(handshake.start())
         await self.finish(handshake)
 
-    async def finish(self, handshake: Handshake) -> None:
+    async def finish(self, handshake: LinkHandshake) -> None:
         while handshake.peer is None:
             data = await self.reader.read(1 << 16)
             assert data, "closed in the middle of the handshake"

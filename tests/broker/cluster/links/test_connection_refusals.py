@@ -7,14 +7,14 @@ import logging
 import pytest
 
 from fluffle.broker.cluster.links.connection import LinkFailure, link_failure
-from fluffle.broker.cluster.links.handshake import Credentials, Handshake
+from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
     Boots,
+    HelloRefusal,
     Identity,
     LinkRefused,
     PeerBoots,
-    Reason,
 )
 from tests.broker.cluster.links.link_nodes import SECRET, Node, identity, stopping
 from tests.broker.cluster.links.raw_sockets import raw_to
@@ -27,8 +27,8 @@ def test_a_refusal_after_a_link_is_said_again(run: Run, caplog: pytest.LogCaptur
     """Of the host and of the node: what was wrong was mended, so it is wrong anew."""
 
     async def refused(node: Node, us: Identity, secret: bytes) -> None:
-        remembering = Credentials(us, secret, PeerBoots(), {"a"}, Boots(9, ()))
-        handshake = Handshake(remembering, "a", challenge=bytes(32))
+        remembering = LinkCredentials(us, secret, PeerBoots(), {"a"}, Boots(9, ()))
+        handshake = LinkHandshake(remembering, "a", challenge=bytes(32))
         async with raw_to(node.address) as raw:
             raw.writer.write(handshake.start())
             with pytest.raises(LinkRefused):
@@ -61,7 +61,7 @@ def test_a_peer_that_is_removed_and_set_again_is_spoken_of_again(
             b.links.set_peer("a", "127.0.0.1", 1)
             for times in (2, 4):
                 a.knows(b)
-                await a.has_refused(Reason.SECRET, times=times)
+                await a.has_refused(HelloRefusal.SECRET, times=times)
                 a.links.remove_peer("b")
 
     caplog.set_level(logging.INFO)
@@ -88,12 +88,12 @@ def test_both_ends_know_why_there_is_no_link_until_there_is_one(run: Run) -> Non
             await turns_until(lambda: a.links.is_up("b") and "b" in a.links.dialled_by)
             assert a.links.hindrance("b") is None
 
-    secret_advice = ADVICE[Reason.SECRET]
+    secret_advice = ADVICE[HelloRefusal.SECRET]
     run(scenario())
 
 
 def test_who_is_refused_here_and_who_does_not_answer() -> None:
-    refused = LinkRefused(Reason.TLS, detail="certificate verify failed")
+    refused = LinkRefused(HelloRefusal.TLS, detail="certificate verify failed")
     assert link_failure("b", "", refused).reason == "b is refused: tls (certificate verify failed)"
     assert link_failure("b", "connect call failed", None) == LinkFailure(
         "connect call failed", None

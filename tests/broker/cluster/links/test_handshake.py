@@ -13,49 +13,51 @@ from hypothesis import strategies as st
 from fluffle.broker.cluster.links.handshake import (
     MESSAGE_BYTES_MAX,
     VERSIONS,
-    Credentials,
-    Handshake,
     HandshakeMessage,
+    LinkCredentials,
+    LinkHandshake,
     encode,
     refusal,
 )
 from fluffle.broker.cluster.links.identity import (
     Boot,
     Boots,
+    HelloRefusal,
     Identity,
     LinkRefused,
     PeerBoots,
-    Reason,
 )
 
 SECRET = b"correct horse battery staple"
 A, B = Identity("rabbits", "a", Boot(3, b"a" * 16)), Identity("rabbits", "b", Boot(5, b"b" * 16))
 
 
-def credentials(us: Identity, peers: str = "abc", secret: bytes = SECRET) -> Credentials:
-    return Credentials(us, secret, PeerBoots(), set(peers), Boots.since(us.boot))
+def credentials(us: Identity, peers: str = "abc", secret: bytes = SECRET) -> LinkCredentials:
+    return LinkCredentials(us, secret, PeerBoots(), set(peers), Boots.since(us.boot))
 
 
-def dialler(of: Credentials, node: str = "b", *, drawn: int = 1, binding: bytes = b"") -> Handshake:
-    return Handshake(of, node, challenge=bytes([drawn]) * 32, binding=binding)
+def dialler(
+    of: LinkCredentials, node: str = "b", *, drawn: int = 1, binding: bytes = b""
+) -> LinkHandshake:
+    return LinkHandshake(of, node, challenge=bytes([drawn]) * 32, binding=binding)
 
 
-def listener(of: Credentials, *, drawn: int = 2, binding: bytes = b"") -> Handshake:
-    return Handshake(of, None, challenge=bytes([drawn]) * 32, binding=binding)
+def listener(of: LinkCredentials, *, drawn: int = 2, binding: bytes = b"") -> LinkHandshake:
+    return LinkHandshake(of, None, challenge=bytes([drawn]) * 32, binding=binding)
 
 
 @dataclass
 class Talk:
     """What each end said, and how it ended for each: who the other is, or why not."""
 
-    said: list[tuple[Handshake, bytes]]
-    ends: dict[Handshake, LinkRefused]
+    said: list[tuple[LinkHandshake, bytes]]
+    ends: dict[LinkHandshake, LinkRefused]
 
-    def outcome(self, end: Handshake) -> Identity | Reason | None:
+    def outcome(self, end: LinkHandshake) -> Identity | HelloRefusal | None:
         return self.ends[end].reason if end in self.ends else end.peer
 
 
-def talk(one: Handshake, other: Handshake) -> Talk:
+def talk(one: LinkHandshake, other: LinkHandshake) -> Talk:
     """All that the two have to say to each other; who refuses tells it."""
     result = Talk([], {})
     speaker, hearer, data = one, other, one.start()
@@ -110,37 +112,38 @@ def test_what_comes_behind_the_handshake_is_kept() -> None:
     assert one.take_rest() == b""
 
 
-REFUSALS: dict[str, tuple[Handshake, Handshake, Reason]] = {
+REFUSALS: dict[str, tuple[LinkHandshake, LinkHandshake, HelloRefusal]] = {
     "secret": (
-        dialler(credentials(A)), listener(credentials(B, secret=b"other")), Reason.SECRET
+        dialler(credentials(A)), listener(credentials(B, secret=b"other")), HelloRefusal.SECRET
     ),
     "cluster": (
-        dialler(credentials(replace(A, cluster="hares"))), listener(credentials(B)), Reason.CLUSTER
+        dialler(credentials(replace(A, cluster="hares"))), listener(credentials(B)),
+        HelloRefusal.CLUSTER,
     ),
     "another node at the address": (
-        dialler(credentials(A), "c"), listener(credentials(B)), Reason.WRONG_NODE
+        dialler(credentials(A), "c"), listener(credentials(B)), HelloRefusal.WRONG_NODE
     ),
-    "itself": (dialler(credentials(A)), listener(credentials(A)), Reason.OWN_NAME),
+    "itself": (dialler(credentials(A)), listener(credentials(A)), HelloRefusal.OWN_NAME),
     "two nodes of one name": (
-        dialler(credentials(A)), listener(credentials(replace(B, node="a"))), Reason.OWN_NAME
+        dialler(credentials(A)), listener(credentials(replace(B, node="a"))), HelloRefusal.OWN_NAME
     ),
     "a stranger": (
-        dialler(credentials(A)), listener(credentials(B, peers="bc")), Reason.UNKNOWN_NODE
+        dialler(credentials(A)), listener(credentials(B, peers="bc")), HelloRefusal.UNKNOWN_NODE
     ),
     "a newer protocol": (
         dialler(replace(credentials(A), versions=(VERSIONS[1] + 1, VERSIONS[1] + 2))),
         listener(credentials(B)),
-        Reason.VERSION,
+        HelloRefusal.VERSION,
     ),
     "an older protocol": (
         dialler(credentials(A)),
         listener(replace(credentials(B), versions=(1, 1))),
-        Reason.VERSION,
+        HelloRefusal.VERSION,
     ),
     "another certificate": (
         dialler(credentials(A), binding=b"of somebody between"),
         listener(credentials(B), binding=b"mine"),
-        Reason.SECRET,
+        HelloRefusal.SECRET,
     ),
 }  # fmt: skip
 
@@ -180,7 +183,7 @@ def test_a_wiped_disk_is_refused_once_it_has_proved_whose_it_is(side: str) -> No
     other = listener(knows_a if side == "listener" else replace(credentials(B), lives=liar))
     result = talk(one, other)
     refuser = one if side == "dialler" else other
-    assert result.outcome(refuser) is Reason.OLD_BOOT
+    assert result.outcome(refuser) is HelloRefusal.OLD_BOOT
     assert refuser.peer is None
 
 
@@ -199,7 +202,7 @@ def test_a_disk_that_does_not_remember_how_it_was_known_gives_no_proof(
         one, other = dialler(knowing, "a"), listener(wiped)
         refuser = other
     result = talk(one, other)
-    assert result.outcome(refuser) is Reason.FORGOTTEN
+    assert result.outcome(refuser) is HelloRefusal.FORGOTTEN
     assert one.peer is other.peer is None
     assert knowing.boots.latest("a") == known
 
@@ -219,11 +222,11 @@ class Known:
 
 
 @pytest.mark.parametrize(
-    ("incarnation", "outcomes"), [(2, [Reason.FORMER_NODE] * 2), (4, [B, A]), (0, [B, A])]
+    ("incarnation", "outcomes"), [(2, [HelloRefusal.FORMER_NODE] * 2), (4, [B, A]), (0, [B, A])]
 )
 @pytest.mark.parametrize("side", ["dialler", "listener"])
 def test_a_former_node_is_refused(
-    side: str, incarnation: int, outcomes: list[Identity | Reason]
+    side: str, incarnation: int, outcomes: list[Identity | HelloRefusal]
 ) -> None:
     """Whoever dials; that one has not heard of anything."""
     a = replace(credentials(A), incarnations=Known(1, ("b", 2)))

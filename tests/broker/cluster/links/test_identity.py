@@ -7,9 +7,9 @@ from fluffle.broker.cluster.links.identity import (
     BOOTS_KEPT,
     Boot,
     Boots,
+    HelloRefusal,
     LinkRefused,
     PeerBoots,
-    Reason,
     are_same_cluster,
     mark_of,
     marked,
@@ -18,7 +18,7 @@ from fluffle.broker.cluster.links.identity import (
 FIRST, OTHER = b"1" * 16, b"2" * 16
 
 
-def refusal(boots: PeerBoots, boot: Boot) -> Reason:
+def refusal(boots: PeerBoots, boot: Boot) -> HelloRefusal:
     with pytest.raises(LinkRefused) as caught:
         boots.admit("b", boot)
     return caught.value.reason
@@ -32,14 +32,14 @@ def test_the_same_life_may_come_again_and_a_later_one_may_follow() -> None:
 
 def test_a_wiped_or_rolled_back_disk_is_refused() -> None:
     boots = PeerBoots({"b": Boot(3, FIRST)})
-    assert refusal(boots, Boot(2, OTHER)) is Reason.OLD_BOOT
-    assert refusal(boots, Boot(2, FIRST)) is Reason.OLD_BOOT
+    assert refusal(boots, Boot(2, OTHER)) is HelloRefusal.OLD_BOOT
+    assert refusal(boots, Boot(2, FIRST)) is HelloRefusal.OLD_BOOT
 
 
 def test_two_processes_with_copies_of_one_disk_are_not_both_let_in() -> None:
     boots = PeerBoots()
     boots.admit("b", Boot(3, FIRST))
-    assert refusal(boots, Boot(3, OTHER)) is Reason.SECOND_PROCESS
+    assert refusal(boots, Boot(3, OTHER)) is HelloRefusal.SECOND_PROCESS
 
 
 def test_who_is_refused_is_not_remembered() -> None:
@@ -52,7 +52,7 @@ def test_a_node_that_was_removed_begins_anew() -> None:
     boots = PeerBoots({"b": Boot(3, FIRST), "c": Boot(1, FIRST)})
     boots.forget("b")
     boots.admit("b", Boot(1, OTHER))
-    assert refusal(boots, Boot(0, OTHER)) is Reason.OLD_BOOT
+    assert refusal(boots, Boot(0, OTHER)) is HelloRefusal.OLD_BOOT
 
 
 def test_a_disk_remembers_the_last_of_its_lives() -> None:
@@ -69,7 +69,7 @@ def test_a_disk_remembers_the_last_of_its_lives() -> None:
 
 
 def test_there_is_advice_for_each_reason() -> None:
-    assert set(ADVICE) == set(Reason)
+    assert set(ADVICE) == set(HelloRefusal)
 
 
 def test_a_cluster_is_known_by_its_name_and_by_its_mark_once_it_has_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.cluster.links.chunks import CHUNK_BYTES_MAX, WINDOW_BYTES
 from fluffle.broker.cluster.links.handshake import VERSIONS
-from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.cluster.links.links import ClusterLinks
 from fluffle.broker.cluster.ports import FrameKind, Links, TrafficClass
 from tests.broker.cluster.links.link_nodes import (
@@ -351,7 +351,7 @@ def test_a_node_that_dials_us_is_dialled_at_once(run: Run) -> None:
         a, b = Node("a", limits=patient), Node("b")
         async with stopping(a, b):
             a.knows(b)
-            await a.has_refused(Reason.UNKNOWN_NODE, times=1)
+            await a.has_refused(HelloRefusal.UNKNOWN_NODE, times=1)
             b.knows(a)
             assert await a.told_of(1) == [True]
 

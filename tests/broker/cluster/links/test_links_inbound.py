@@ -18,7 +18,7 @@ from fluffle.broker.cluster.links.chunks import (
     OutgoingFrame,
 )
 from fluffle.broker.cluster.links.connection import LinkConnection, establish
-from fluffle.broker.cluster.links.handshake import Credentials, Handshake, refusal
+from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshake, refusal
 from fluffle.broker.cluster.links.identity import (
     ADVICE,
     DESTRUCTIVE,
@@ -27,10 +27,10 @@ from fluffle.broker.cluster.links.identity import (
     WITHOUT_DATA,
     Boot,
     Boots,
+    HelloRefusal,
     Identity,
     LinkRefused,
     PeerBoots,
-    Reason,
 )
 from fluffle.broker.cluster.links.keepalive import Keepalive
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
@@ -73,26 +73,26 @@ def test_who_speaks_tls_to_a_node_that_does_not_is_known_by_it(
         async with stopping(a), raw_to(a.address) as raw:
             raw.writer.write(record)
             await turns_until(lambda: bool(logged(caplog, "link_refused")))
-            assert a.links.counters.refused[Reason.TLS] == 1
+            assert a.links.counters.refused[HelloRefusal.TLS] == 1
 
     caplog.set_level(logging.INFO)
     run(scenario())
     (line,) = logged(caplog, "link_refused")
     assert line["reason"] == "tls (that node speaks TLS, this one does not)"
-    assert line["advice"] == ADVICE[Reason.TLS]
+    assert line["advice"] == ADVICE[HelloRefusal.TLS]
 
 
 @pytest.mark.parametrize(
     ("other", "secret", "reason"),
     [
-        (identity("b"), b"guess", Reason.SECRET),
-        (identity("b", cluster="hares"), SECRET, Reason.CLUSTER),
-        (identity("c"), SECRET, Reason.UNKNOWN_NODE),
-        (identity("a"), SECRET, Reason.OWN_NAME),
+        (identity("b"), b"guess", HelloRefusal.SECRET),
+        (identity("b", cluster="hares"), SECRET, HelloRefusal.CLUSTER),
+        (identity("c"), SECRET, HelloRefusal.UNKNOWN_NODE),
+        (identity("a"), SECRET, HelloRefusal.OWN_NAME),
     ],
 )
 def test_a_stranger_is_told_why_logged_once_and_counted(
-    run: Run, caplog: pytest.LogCaptureFixture, other: Identity, secret: bytes, reason: Reason
+    run: Run, caplog: pytest.LogCaptureFixture, other: Identity, secret: bytes, reason: HelloRefusal
 ) -> None:
     async def scenario() -> None:
         a = Node("a")
@@ -100,8 +100,8 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
         async with stopping(a):
             for count in (1, 2, 3):
                 async with raw_to(a.address) as raw:
-                    us = Credentials(other, secret, PeerBoots(), {"a"}, Boots.since(other.boot))
-                    handshake = Handshake(us, "a", challenge=bytes([count]) * 32)
+                    us = LinkCredentials(other, secret, PeerBoots(), {"a"}, Boots.since(other.boot))
+                    handshake = LinkHandshake(us, "a", challenge=bytes([count]) * 32)
                     raw.writer.write(handshake.start())
                     with pytest.raises(LinkRefused, match=f"refused by it: {reason}"):
                         await raw.finish(handshake)
@@ -112,7 +112,7 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
     run(scenario())
     (line,) = logged(caplog, "link_refused")
     assert (line["peer"], line["reason"]) == ("127.0.0.1", str(reason))
-    is_proved = reason is Reason.UNKNOWN_NODE
+    is_proved = reason is HelloRefusal.UNKNOWN_NODE
     names = (None, other.node) if is_proved else (other.node, None)
     assert (line["claims"], line["node"]) == names, "of the others nothing is proved"
     assert line["advice"]
@@ -127,9 +127,9 @@ def test_what_a_stranger_says_of_disks_is_no_advice(
         a = Node("a")
         a.links.set_peer("b", "127.0.0.1", 1)
         boots = PeerBoots({"a": Boot(9, b"x" * 16)})
-        us = Credentials(identity("b"), b"guess", boots, {"a"}, Boots.since(identity("b").boot))
+        us = LinkCredentials(identity("b"), b"guess", boots, {"a"}, Boots.since(identity("b").boot))
         async with stopping(a), raw_to(a.address) as raw:
-            handshake = Handshake(us, "a", challenge=bytes(32))
+            handshake = LinkHandshake(us, "a", challenge=bytes(32))
             raw.writer.write(handshake.start())
             with pytest.raises(LinkRefused, match="refused by it: secret"):
                 await raw.finish(handshake)
@@ -138,14 +138,14 @@ def test_what_a_stranger_says_of_disks_is_no_advice(
     run(scenario())
     (line,) = logged(caplog, "link_refused")
     assert (line["claims"], line["reason"]) == ("b", "secret")
-    assert line["advice"] == ADVICE[Reason.SECRET]
+    assert line["advice"] == ADVICE[HelloRefusal.SECRET]
 
 
 @pytest.mark.parametrize("reason", sorted(DESTRUCTIVE))
 def test_who_answers_without_proof_cannot_have_a_disk_emptied(
-    run: Run, caplog: pytest.LogCaptureFixture, reason: Reason
+    run: Run, caplog: pytest.LogCaptureFixture, reason: HelloRefusal
 ) -> None:
-    advice = SEE_REFUSER if reason is Reason.FORGOTTEN else UNPROVED
+    advice = SEE_REFUSER if reason is HelloRefusal.FORGOTTEN else UNPROVED
 
     async def scenario() -> None:
         a = Node("a")
@@ -172,7 +172,7 @@ def test_a_node_that_is_refused_logs_it_once_and_goes_on_trying(
         async with stopping(a, b):
             a.links.set_peer("b", "127.0.0.1", 1)
             b.knows(a)
-            await a.has_refused(Reason.SECRET, times=3)
+            await a.has_refused(HelloRefusal.SECRET, times=3)
             assert b.told == []
 
     caplog.set_level(logging.INFO)
@@ -197,8 +197,8 @@ def test_who_has_proved_his_name_is_refused_by_it(
             for node in "bcb":
                 async with raw_to(a.address) as raw:
                     lives = Boots(7, (identity(node, 6).boot.nonce,))
-                    us = Credentials(identity(node, 6), SECRET, PeerBoots(), {"a"}, lives)
-                    handshake = Handshake(us, "a", challenge=bytes(32))
+                    us = LinkCredentials(identity(node, 6), SECRET, PeerBoots(), {"a"}, lives)
+                    handshake = LinkHandshake(us, "a", challenge=bytes(32))
                     raw.writer.write(handshake.start())
                     with pytest.raises(LinkRefused, match="refused by it: old_boot"):
                         await raw.finish(handshake)
@@ -220,7 +220,7 @@ def test_who_dials_what_is_no_node_is_asked_for_the_address(
             for _ in range(2):
                 raw = await clients.accepted.get()
                 raw.writer.write(JUNK["AMQP"])
-            await a.has_refused(Reason.NOT_A_HELLO, times=2)
+            await a.has_refused(HelloRefusal.NOT_A_HELLO, times=2)
 
     caplog.set_level(logging.INFO)
     run(scenario())
@@ -238,7 +238,7 @@ def test_a_wiped_disk_under_its_old_name_is_refused(
         async with stopping(a, wiped):
             a.knows(wiped)
             wiped.knows(a)
-            await wiped.has_refused(Reason.FORGOTTEN, times=2)
+            await wiped.has_refused(HelloRefusal.FORGOTTEN, times=2)
             assert (a.told, wiped.told) == ([], [])
 
     caplog.set_level(logging.INFO)
@@ -258,7 +258,7 @@ def test_who_does_not_speak_the_protocol_is_cut_off(run: Run, what: str) -> None
         async with stopping(a), raw_to(a.address) as raw:
             raw.writer.write(JUNK[what])
             await raw.is_closed()
-            assert a.links.counters.refused[Reason.NOT_A_HELLO] == 1
+            assert a.links.counters.refused[HelloRefusal.NOT_A_HELLO] == 1
 
     run(scenario())
 
@@ -269,12 +269,12 @@ def test_who_is_slow_to_say_who_he_is_is_cut_off(run: Run) -> None:
         async with stopping(a), raw_to(a.address) as raw:
             raw.writer.write(b"\x00")
             await raw.is_closed()
-            assert a.links.counters.refused[Reason.TOO_SLOW] == 1
+            assert a.links.counters.refused[HelloRefusal.TOO_SLOW] == 1
 
     run(scenario())
 
 
-@pytest.mark.parametrize("sent", [refusal(Reason.TOO_SLOW), b"\0\2\x92\2", b"\0\1\xc1"])
+@pytest.mark.parametrize("sent", [refusal(HelloRefusal.TOO_SLOW), b"\0\2\x92\2", b"\0\1\xc1"])
 def test_who_gives_up_a_handshake_that_was_done_here_is_understood(
     run: Run, caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
@@ -289,7 +289,7 @@ def test_who_gives_up_a_handshake_that_was_done_here_is_understood(
     caplog.set_level(logging.INFO)
     run(scenario())
     (ended,) = logged(caplog, "link_ended")
-    is_refusal = sent == refusal(Reason.TOO_SLOW)
+    is_refusal = sent == refusal(HelloRefusal.TOO_SLOW)
     said = "refused by it: too_slow" if is_refusal else "it sent what is no frame: a tag of 0"
     assert ended["reason"] == said
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.base.errors import StartFailed
-from fluffle.broker.cluster.links.identity import Reason
+from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.cluster.links.tls import LinkCertificates
 from fluffle.broker.cluster.ports import TrafficClass
 from tests.broker.cluster.links.link_nodes import Node, linked, stopping, wire_to
@@ -57,7 +57,7 @@ def test_a_certificate_of_another_authority_is_refused_by_both(
             a.knows(b)
             b.knows(a)
             for node in (a, b):
-                await node.has_refused(Reason.TLS, times=2)
+                await node.has_refused(HelloRefusal.TLS, times=2)
             assert (a.told, b.told) == ([], [])
 
     run(scenario())
@@ -74,8 +74,8 @@ def test_a_node_without_tls_and_one_with_both_say_that_this_is_why_they_are_not_
                 a.knows(b)
             else:
                 b.knows(a)
-            await b.has_refused(Reason.TLS, times=2)
-            await a.has_refused(Reason.TLS, times=2)
+            await b.has_refused(HelloRefusal.TLS, times=2)
+            await a.has_refused(HelloRefusal.TLS, times=2)
             assert (a.told, b.told) == ([], [])
 
     run(scenario())
@@ -92,7 +92,7 @@ def test_a_certificate_for_another_host_is_refused_by_who_dials(
             a.knows(b, b.links.listen("127.0.0.2", 0))
             b.knows(a)
             assert await b.told_of(1) == [True]
-            await a.has_refused(Reason.TLS, times=1)
+            await a.has_refused(HelloRefusal.TLS, times=1)
             assert a.told == []
 
     run(scenario())
@@ -130,7 +130,7 @@ def test_somebody_between_two_nodes_cannot_hand_their_proofs_on(
         ):
             b.knows(a)
             a.knows(b, wire.address)
-            await b.has_refused(Reason.SECRET, times=2)
+            await b.has_refused(HelloRefusal.SECRET, times=2)
             assert a.told == []
 
     run(scenario())

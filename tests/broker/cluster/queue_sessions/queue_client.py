@@ -11,7 +11,7 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
-    ConsumerTerms,
+    AttachTerms,
     SessionClient,
     SessionRequests,
 )
@@ -77,7 +77,7 @@ class QueueClient:
 
     def attach(self, *, credit: int, no_ack: bool, prefetch: int, priority: int = 0) -> int:
         channel = self.names.channel()
-        terms = ConsumerTerms("tag", prefetch, priority, no_ack=no_ack)
+        terms = AttachTerms("tag", prefetch, priority, no_ack=no_ack)
         number = self.asking.attach(channel, terms, credit)
         self.model.asks(self.node, number, "attach", channel, no_ack=no_ack)
         return number

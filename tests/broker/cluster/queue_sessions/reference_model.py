@@ -17,7 +17,7 @@ from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.queues.queue_api import FINAL, Outcome
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import decode, read_messages
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.protocol.properties import priority_of
 
 TAKEN = (f.RequeueReason.SUSPECTED, f.RequeueReason.TIMED_OUT)
@@ -170,7 +170,7 @@ class ReferenceModel:
             match event:
                 case (
                     happened.PublishConfirmed()
-                    | happened.PublishRefused()
+                    | happened.PublishRejected()
                     | happened.PublishUndecided()
                 ):
                     for number in range(event.first, event.first + event.count):
@@ -179,7 +179,7 @@ class ReferenceModel:
                 case happened.Attached(number, _holder):
                     assert self.asked.pop((node, number)) == "attach"
                     client.consumers.append(number)
-                case happened.Delivered(number, deliver):
+                case happened.MessagesDelivered(number, deliver):
                     assert number in client.consumers, "a consumer that is not there gets messages"
                     self.delivered(node, number, deliver)
                     self.has_room(client, number, deliver.holder)
@@ -189,13 +189,15 @@ class ReferenceModel:
                         self.delivered(node, number, deliver)
                 case happened.AnswerLost(number):  # it may have been a purge
                     self.asked.pop((node, number), None)
-                case happened.NotAttached(number):
+                case happened.AttachRejected(number):
                     assert self.asked.pop((node, number)) == "attach"
-                case happened.Cancelled(number) | happened.DeliveryTimedOut(number) if number:
+                case happened.ConsumerCancelled(number) | happened.DeliveryTimedOut(number) if (
+                    number
+                ):
                     self.last.pop((node, number), None)
                     if self.asked.pop((node, number), None) is None:
                         client.consumers.remove(number)
-                case happened.Revoked(tokens):
+                case happened.DeliveriesRevoked(tokens):
                     for sequence, ordinal in numbers(tokens):
                         self.let_go(node, sequence, ordinal)
 
@@ -207,7 +209,7 @@ class ReferenceModel:
                     assert self.stands_for(content), f"{content!r} is confirmed, and not stored"
                     self.vouched.add(content)
                 self.confirmed.add(content)
-            case happened.PublishRefused():
+            case happened.PublishRejected():
                 is_stored = content in self.stored and content not in self.copies
                 assert not (is_sure and is_stored), f"{content!r} is stored"
                 self.refused.add(content)
@@ -268,7 +270,7 @@ class ReferenceModel:
 
 
 def check_rest(
-    state: State, edges: Sequence[SessionClient], lives: set[tuple[str, int, int]]
+    state: QueueState, edges: Sequence[SessionClient], lives: set[tuple[str, int, int]]
 ) -> None:
     """G13: nothing is pending, and hands are as the log says.
 

@@ -22,7 +22,7 @@ from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from tests.broker.cluster.queue_sessions.queue_client import QueueClient, UniqueNames
 from tests.broker.cluster.queue_sessions.reference_model import ReferenceModel, check_rest
@@ -41,7 +41,7 @@ class LeaderWithSessions(FakeLeaderHost):
     def __init__(
         self,
         own: m.Leader,
-        image: Image,
+        image: QueueImage,
         log: list[bytes],
         now_ms: int,
         *,
@@ -94,18 +94,20 @@ class SessionHarness:
         self.group = GROUP
         self.log: list[bytes] = []
         self.model = ReferenceModel()
-        self.follower = Image()
+        self.follower = QueueImage()
         self.now_ms = 0
         self.term = 0
         self.names = UniqueNames()
-        self.boots = {node: m.Boot(1, 100 + at) for at, node in enumerate((*nodes, *LEADERS))}
+        self.boots = {
+            node: m.SessionBoot(1, 100 + at) for at, node in enumerate((*nodes, *LEADERS))
+        }
         self.clients = {node: self.start(node) for node in nodes}
         self.wires: dict[tuple[str, str, int], ManualLink] = {}
         """By edge, direction and term of the leader: a leader is at one place for its term."""
         self.up: set[str] = set()
         self.leds: dict[int, LeaderWithSessions] = {}
         """By term, the last of each: all that lead, or think so."""
-        self.lead(Image())
+        self.lead(QueueImage())
 
     # Leading
 
@@ -113,7 +115,7 @@ class SessionHarness:
     def led(self) -> LeaderWithSessions:
         return self.leds[self.term]
 
-    def begin(self, image: Image, number: int = 1) -> None:
+    def begin(self, image: QueueImage, number: int = 1) -> None:
         """A leadership of this term."""
         own = LEADERS[self.term % 2]
         leader = m.Leader(own, self.boots[own], self.term, number)
@@ -121,7 +123,7 @@ class SessionHarness:
             leader, image, self.log, self.now_ms, spec=self.spec, group=self.group
         )
 
-    def lead(self, image: Image) -> None:
+    def lead(self, image: QueueImage) -> None:
         self.term += 1
         self.begin(image)
         self.up.clear()
@@ -132,7 +134,7 @@ class SessionHarness:
         """So many of the entries under way are in the next leader's log."""
         for payload, _on_fate in list(self.led.proposals)[:kept]:
             self.apply(payload, [self.follower])
-        image, self.follower = self.follower, Image.restored(self.follower.snapshot()[1])
+        image, self.follower = self.follower, QueueImage.restored(self.follower.snapshot()[1])
         self.lead(image)
 
     def lead_anew(self, kept: int = 0) -> None:
@@ -155,11 +157,11 @@ class SessionHarness:
         self.model.all_known()
         assert not self.model.unacked
         self.group += 1
-        self.log, self.model, self.follower = [], ReferenceModel(), Image()
+        self.log, self.model, self.follower = [], ReferenceModel(), QueueImage()
         self.term = 0
         self.leds.clear()
         self.clients = {node: self.start(node) for node in self.clients}
-        self.lead(Image())
+        self.lead(QueueImage())
 
     def turn_to_leader(self, node: str) -> None:
         """An edge is told who leads, and has a link there."""
@@ -167,7 +169,7 @@ class SessionHarness:
             self.clients[node].session.connect(self.led.own)
             self.pump()
 
-    def apply(self, payload: bytes, images: list[Image]) -> None:
+    def apply(self, payload: bytes, images: list[QueueImage]) -> None:
         self.log.append(payload)
         self.model.applied(payload)
         for image in images:
@@ -259,7 +261,7 @@ class SessionHarness:
     def restart(self, node: str, counter: int = 1) -> None:
         """The process of an edge ends, and begins anew; `counter` 0: from an old disk."""
         boot = self.boots[node]
-        self.boots[node] = m.Boot(boot.counter + counter, boot.nonce + 1_000)
+        self.boots[node] = m.SessionBoot(boot.counter + counter, boot.nonce + 1_000)
         self.model.died(node)
         self.clients[node] = self.start(node)
         self.link(node)

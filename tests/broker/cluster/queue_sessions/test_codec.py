@@ -33,7 +33,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     str: st.text(max_size=9),
     bytes: st.binary(max_size=9),
-    m.Boot: st.builds(m.Boot, NUMBER, st.integers(0, (1 << 64) - 1)),
+    m.SessionBoot: st.builds(m.SessionBoot, NUMBER, st.integers(0, (1 << 64) - 1)),
     list[int]: st.lists(NUMBER, max_size=3),
     list[range]: st.lists(RUN, max_size=3),
     list[m.Token]: st.lists(st.builds(m.Token, NUMBER, NUMBER, RUN), max_size=3),
@@ -95,8 +95,8 @@ OWN: dict[type, st.SearchStrategy[Any]] = {
     m.Publish: publishes(),
     m.Settle: settlements(),
     m.Deliver: delivers(),
-    m.Done: st.builds(m.Done, NUMBER, st.integers(1, 9)),
-    m.Rejected: st.builds(m.Rejected, NUMBER, st.integers(1, 9)),
+    m.DoneReply: st.builds(m.DoneReply, NUMBER, st.integers(1, 9)),
+    m.RejectedReply: st.builds(m.RejectedReply, NUMBER, st.integers(1, 9)),
     m.GetAnswer: st.builds(m.GetAnswer, NUMBER, NUMBER, NUMBER, st.lists(delivers(), max_size=1)),
 }
 
@@ -181,7 +181,7 @@ def test_what_is_no_frame(row: object) -> None:
 def test_who_speaks_an_earlier_version_is_told_of_no_counts() -> None:
     publish = m.Publish(1, [Origin("", "q")], [b"body"], True, counts=Counts(3, 1))
     frame = m.ClientFrame(
-        7, 1, 1, m.Boot(1, 1), m.Boot(2, 2), 1, 1, 0, 1, [m.Get(2, 3, False), publish]
+        7, 1, 1, m.SessionBoot(1, 1), m.SessionBoot(2, 2), 1, 1, 0, 1, [m.Get(2, 3, False), publish]
     )
     assert repr(decode(encode(frame))) == repr(frame)
     assert [len(row) for row in msgpack.unpackb(encode(frame))[-1]] == [4, 8]

@@ -28,7 +28,7 @@ from fluffle.broker.queues.engine import BURST_BYTES
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import SessionId
-from fluffle.broker.queues.quorum.holders import Getter
+from fluffle.broker.queues.quorum.holders import RemoteGetter
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, SessionHarness
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 
@@ -104,7 +104,11 @@ def test_what_was_not_listened_to_is_asked_for_again() -> None:
     (key,) = harness.led.image.state.sessions
     origins, contents = [ORIGIN], [bytes(5 * SIZE_MAX)]
     delivery_batch = DeliveryBatch(
-        Getter(harness.led.leadership.queue, no_ack=True), origins, contents, [1], redelivered=False
+        RemoteGetter(harness.led.leadership.queue, no_ack=True),
+        origins,
+        contents,
+        [1],
+        redelivered=False,
     )
     harness.led.sessions.release([e.GetResult(key, 99, 99, delivery_batch)])
     harness.publish("near", 3)
@@ -120,11 +124,11 @@ def deliver(size: int) -> m.Deliver:
 
 def test_an_outbox_knows_its_size() -> None:
     box = SessionSendQueue()
-    for message in (m.Done(1, 1), m.Done(2, 3), deliver(1_000), m.GetAnswer(5, 7, 0, [])):
+    for message in (m.DoneReply(1, 1), m.DoneReply(2, 3), deliver(1_000), m.GetAnswer(5, 7, 0, [])):
         box.put(message)
     assert box.size == 3 * MESSAGE_SIZE + 1_000
     (frame,) = box.take()
-    assert frame.messages[0] == m.Done(1, 4)
+    assert frame.messages[0] == m.DoneReply(1, 4)
     box.withdraw(99)
     box.received(1)
     assert box.size == 0
@@ -135,7 +139,7 @@ def test_what_is_told_goes_in_frames_that_a_link_takes() -> None:
     for _ in range(6):
         box.put(deliver(FRAME_SIZE_MAX // 3))
     box.put(deliver(3 * FRAME_SIZE_MAX))
-    box.put(m.Done(1, 1))
+    box.put(m.DoneReply(1, 1))
     assert [len(frame.messages) for frame in box.take()] == [2, 2, 2, 1, 1]
     assert list(box.take()) == []
 
@@ -153,13 +157,13 @@ def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -
     harness = SessionHarness(("near",))
     harness.rest()
     for _ in range(FRAMES_UNREPORTED_MAX):
-        harness.led.sessions.release([e.NotTaken(1, 1, 1)])
+        harness.led.sessions.release([e.RejectedEffect(1, 1, 1)])
         harness.pump()
     harness.rest()
-    harness.led.sessions.release([e.NotTaken(1, 1, 1)])
-    assert len(sent(harness, "near", m.Rejected)) == 0
+    harness.led.sessions.release([e.RejectedEffect(1, 1, 1)])
+    assert len(sent(harness, "near", m.RejectedReply)) == 0
     harness.link("near")
-    assert len(sent(harness, "near", m.Rejected)) == 1
+    assert len(sent(harness, "near", m.RejectedReply)) == 1
 
 
 def test_a_leader_hears_with_a_settlement_that_what_is_settled_has_arrived() -> None:
@@ -336,7 +340,7 @@ def test_nobody_settles_what_is_in_the_hands_of_another_node(outcome: Outcome) -
     number = harness.clients["near"].session.pending.next
     from_edge(harness, [m.Settle(number, outcome, [token])])
     harness.commit()
-    assert sent(harness, "near", m.Rejected) == [m.Rejected(number, 1)]
+    assert sent(harness, "near", m.RejectedReply) == [m.RejectedReply(number, 1)]
     assert token in held_by(harness, "left")
 
 
@@ -345,7 +349,7 @@ def test_nobody_gives_back_what_is_in_the_hands_of_another_node() -> None:
     number = harness.clients["near"].session.pending.next
     from_edge(harness, [m.Settle(number, Outcome.NACK_REQUEUED, [token])])
     harness.commit()
-    assert sent(harness, "near", m.Done) == [m.Done(number, 1)]
+    assert sent(harness, "near", m.DoneReply) == [m.DoneReply(number, 1)]
     assert token in held_by(harness, "left")
 
 

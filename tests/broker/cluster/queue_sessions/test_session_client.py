@@ -304,7 +304,7 @@ def test_a_queue_says_how_long_a_silent_node_keeps_what_it_holds(timeout_ms: int
 
 def test_a_node_that_is_removed_is_told_nothing_more_and_holds_nothing() -> None:
     harness = holding()
-    harness.led.sessions.release([e.NotTaken(1, 1, 1)])
+    harness.led.sessions.release([e.RejectedEffect(1, 1, 1)])
     harness.led.sessions.removed("near")
     assert [
         node for node, _frame in harness.led.sessions.output(lambda _node: True) if node == "near"
@@ -347,7 +347,10 @@ def test_a_tombstone_says_nothing_of_what_is_pending_and_revokes_what_is_held() 
     first = harness.publish("near", 2)
     events = harness.clients["near"].session.deleted()
     assert events[0] == happened.PublishUndecided(first, 2)
-    assert [type(event) for event in events[1:]] == [happened.Revoked, happened.Cancelled]
+    assert [type(event) for event in events[1:]] == [
+        happened.DeliveriesRevoked,
+        happened.ConsumerCancelled,
+    ]
 
 
 def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
@@ -358,7 +361,7 @@ def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
         GROUP, *own.reign, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
     )
     events = replies.apply_frame(near, lost)
-    assert events[0] == happened.PublishRefused(first, 1)
+    assert events[0] == happened.PublishRejected(first, 1)
     assert (near.counter, near.pending.next) == (2, 1)
 
 

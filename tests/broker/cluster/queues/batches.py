@@ -39,7 +39,7 @@ from fluffle.broker.queues.queue_api import DeliverySource
 from fluffle.broker.queues.queue_view import messages_from
 from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entry_codec import VERSION
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.runtime.turn import Turn
@@ -58,7 +58,7 @@ GROUP, SOURCE = 3, 8
 NOW_MS = 5_000_000
 BROUGHT = Counts(3, 1)
 """By dead letters."""
-NODE, BOOT = "near", m.Boot(1, 100)
+NODE, BOOT = "near", m.SessionBoot(1, 100)
 ALIVE, DEAD = Origin("", "q"), Origin("x", "q", MessageAnnotations.DIED)
 
 
@@ -122,7 +122,7 @@ class Classic:
         self.groups = groups = durability.journals.new_groups()
         definition = QueueDefinition(spec, groups, id=GROUP, home="far")
         self.queue = local.make_with(durability.journals.create(groups), definition, "/")
-        self.own = m.Leader("far", m.Boot(1, 7), 1)
+        self.own = m.Leader("far", m.SessionBoot(1, 7), 1)
         self.told: list[Effect] = []
         """All that has left a home without streams."""
         self.homed = ClassicQueueHost(
@@ -212,8 +212,8 @@ class Quorum(FakeLeaderHost):
         clock = ManualClock(wall_ms=NOW_MS)
         super().__init__(spec, log if log is not None else [], clock, GROUP)
         self.term = term
-        self.own = m.Leader("far", m.Boot(1, 200), term)
-        self.image = Image()
+        self.own = m.Leader("far", m.SessionBoot(1, 200), term)
+        self.image = QueueImage()
         for index, payload in enumerate(self.entries, 1):
             self.image.apply(index, payload)
         self.is_touched = True

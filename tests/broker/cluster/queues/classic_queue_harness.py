@@ -148,7 +148,7 @@ class ClassicHostHarness:
         self.term = 0
         self.unused = 0
         """How often the last consumer went, and it was one of an edge."""
-        self.boots = {node: m.Boot(1, 100 + at) for at, node in enumerate(nodes)}
+        self.boots = {node: m.SessionBoot(1, 100 + at) for at, node in enumerate(nodes)}
         self.clients = {node: self.start(node) for node in nodes}
         self.wires: dict[tuple[str, str], ManualLink] = {}
         """By edge and direction."""
@@ -177,7 +177,7 @@ class ClassicHostHarness:
         self.queue.model = self.model
         if self.spec.durable and self.term > 1:
             self.queue.recover()
-        self.own = m.Leader(HOME, m.Boot(self.term, 7), self.term)
+        self.own = m.Leader(HOME, m.SessionBoot(self.term, 7), self.term)
         self.homed = ClassicQueueHost(
             self.queue,
             self.own,
@@ -315,7 +315,7 @@ class ClassicHostHarness:
     def restart(self, node: str) -> None:
         """The process of an edge ends, and begins anew."""
         counter, nonce = self.boots[node]
-        self.boots[node] = m.Boot(counter + 1, nonce + 1_000)
+        self.boots[node] = m.SessionBoot(counter + 1, nonce + 1_000)
         self.model.died(node)
         self.clients[node] = self.start(node)
         self.link(node)

@@ -25,7 +25,7 @@ from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import PeekRequest, PeekResult
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import decode_properties
 from tests.broker.cluster.queue_sessions.session_harness import GROUP, LeaderWithSessions
@@ -33,8 +33,8 @@ from tests.support.edge import Arrival, Client, Edge
 
 CallSoon = Callable[[Callable[[], None]], None]
 
-BOOT = m.Boot(1, 100)
-LEADER = m.Boot(1, 200)
+BOOT = m.SessionBoot(1, 100)
+LEADER = m.SessionBoot(1, 200)
 NODE = "near"
 STEPS_MAX = 10_000
 
@@ -68,7 +68,7 @@ class ManualSessionPort:
     def elect(self) -> None:
         """Somebody else leads from now on, with what is committed."""
         self._term += 1
-        image = Image()
+        image = QueueImage()
         for index, payload in enumerate(self.log, 1):
             image.apply(index, payload)
         self.led = LeaderWithSessions(

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms
+from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms
 from fluffle.broker.cluster.queue_sessions.session_server import CONSUMER_DISCONNECTED_MS
 from fluffle.broker.queues.conversion_buffer import ConversionHold
 from fluffle.broker.queues.journal import Damage
@@ -22,7 +22,7 @@ def in_hands(world: ClassicHostHarness, node: str) -> int:
     return sum(len(token.run) for token in world.clients[node].in_hands())
 
 
-def attach(world: ClassicHostHarness, node: str, terms: ConsumerTerms, credit: int = 10) -> int:
+def attach(world: ClassicHostHarness, node: str, terms: AttachTerms, credit: int = 10) -> int:
     client = world.clients[node]
     channel = client.names.channel()
     number = client.asking.attach(channel, terms, credit)
@@ -82,7 +82,7 @@ def test_consumers_of_edges_and_of_the_home_take_fair_turns() -> None:
 def test_a_consumer_of_an_edge_with_a_higher_priority_comes_first() -> None:
     world = ClassicHostHarness()
     own = world.neighbour()
-    attach(world, "near", ConsumerTerms("tag", priority=5), credit=7)
+    attach(world, "near", AttachTerms("tag", priority=5), credit=7)
     world.rest()
     world.publish_here(10)
     world.rest()
@@ -101,14 +101,14 @@ def test_an_edge_is_sent_no_more_than_it_takes(no_ack: bool) -> None:
 def test_an_exclusive_consumer_is_alone_wherever_the_others_are() -> None:
     world = ClassicHostHarness()
     near, far = world.clients["near"], world.clients["far"]
-    first = attach(world, "near", ConsumerTerms("alone", is_exclusive=True))
+    first = attach(world, "near", AttachTerms("alone", is_exclusive=True))
     world.rest()
-    second = attach(world, "far", ConsumerTerms("second"))
+    second = attach(world, "far", AttachTerms("second"))
     world.rest()
-    assert far.heard == [happened.NotAttached(second)]
+    assert far.heard == [happened.AttachRejected(second)]
     near.detach(first)
     world.rest()
-    attach(world, "far", ConsumerTerms("third"))
+    attach(world, "far", AttachTerms("third"))
     world.rest()
     assert len(far.consumers) == 1
 
@@ -116,9 +116,9 @@ def test_an_exclusive_consumer_is_alone_wherever_the_others_are() -> None:
 def test_a_consumer_that_wants_to_be_alone_is_refused_beside_one_of_the_home() -> None:
     world = ClassicHostHarness()
     world.neighbour()
-    number = attach(world, "far", ConsumerTerms("alone", is_exclusive=True))
+    number = attach(world, "far", AttachTerms("alone", is_exclusive=True))
     world.rest()
-    assert world.clients["far"].heard == [happened.NotAttached(number)]
+    assert world.clients["far"].heard == [happened.AttachRejected(number)]
 
 
 def test_the_last_consumer_to_go_is_told_of_if_it_was_one_of_an_edge() -> None:
@@ -194,7 +194,7 @@ def test_a_purge_says_how_many_waited() -> None:
     world.publish_here(5)
     number = world.clients["near"].asking.purge()
     world.rest()
-    assert world.clients["near"].heard == [happened.Purged(number, 5)]
+    assert world.clients["near"].heard == [happened.PurgeDone(number, 5)]
 
 
 def over_links(world: ClassicHostHarness) -> None:
@@ -242,7 +242,7 @@ def test_a_purge_is_answered_once_it_is_durable() -> None:
     over_links(world)
     assert (near.heard, len(world.stored())) == ([], 3)
     world.rest()
-    assert (near.heard, len(world.stored())) == ([happened.Purged(number, 3)], 0)
+    assert (near.heard, len(world.stored())) == ([happened.PurgeDone(number, 3)], 0)
 
 
 def test_a_purge_is_refused_once_the_messages_of_the_queue_are_another_s() -> None:
@@ -255,11 +255,11 @@ def test_a_purge_is_refused_once_the_messages_of_the_queue_are_another_s() -> No
     near.heard.clear()
     number = near.asking.purge()
     world.rest()
-    assert (near.heard, len(world.stored())) == ([happened.NotPurged(number)], 3)
+    assert (near.heard, len(world.stored())) == ([happened.PurgeRejected(number)], 3)
     world.queue.pause = None
     number = near.asking.purge()
     world.rest()
-    assert (near.heard[1:], len(near.session.pending)) == ([happened.Purged(number, 3)], 0)
+    assert (near.heard[1:], len(near.session.pending)) == ([happened.PurgeDone(number, 3)], 0)
 
 
 def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confirmed() -> None:
@@ -274,7 +274,11 @@ def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confir
     near.heard.clear()
     world.restart_home()
     kinds = [type(event) for event in near.heard]
-    assert kinds == [happened.PublishRefused, happened.Revoked, happened.Cancelled]
+    assert kinds == [
+        happened.PublishRejected,
+        happened.DeliveriesRevoked,
+        happened.ConsumerCancelled,
+    ]
     world.rest()
     assert world.queue.ready_count == 3
 

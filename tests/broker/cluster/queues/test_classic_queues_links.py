@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader
+from fluffle.broker.cluster.queue_sessions.messages import Leader, SessionBoot
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.cluster.queues.session_router import AWAY_S, AWAY_S_MAX
 from fluffle.broker.queues.arguments import QueueSpec
@@ -42,7 +42,7 @@ class HomeCluster(QueueCluster):
         self.engine.model = self.model
         homed = ClassicQueueHost(
             self.engine,
-            Leader("a", Boot(node.boot, NONCE), node.boot),
+            Leader("a", SessionBoot(node.boot, NONCE), node.boot),
             vhost="/",
             commits=NoCommits(),
             on_unused=lambda _queue: None,
@@ -125,8 +125,8 @@ def test_clients_are_told_when_the_home_is_down(cluster: HomeCluster) -> None:
     cluster.hosts.advance(100)
     assert cluster.lines["b"].is_away
     b, c = (cluster.clients[name].heard[-1] for name in "bc")
-    assert isinstance(b, happened.Cancelled)
-    assert isinstance(c, happened.PublishRefused)
+    assert isinstance(b, happened.ConsumerCancelled)
+    assert isinstance(c, happened.PublishRejected)
     assert cluster.clients["b"].consumers == []
 
 
@@ -157,7 +157,7 @@ def test_a_home_that_starts_again_at_once_has_lost_what_it_was_asked(cluster: Ho
     cluster.restart()
     cluster.hosts.advance(AWAY_MS + 50)
     assert cluster.clients["b"].consumers == []
-    assert [type(each) for each in cluster.clients["c"].heard] == [happened.PublishRefused]
+    assert [type(each) for each in cluster.clients["c"].heard] == [happened.PublishRejected]
     assert cluster.engine.ready_count == 0
 
 

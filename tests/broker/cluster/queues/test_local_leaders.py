@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import cast
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.cluster.queue_sessions.messages import Boot, ClientFrame, Frame, Leader
+from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, Frame, Leader, SessionBoot
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.local_leaders import NOTIFIED_MAX, LocalLeaders
 from fluffle.broker.cluster.queues.membership import LOOKS_MAX, LedGroups, QueueMembership
@@ -27,7 +27,7 @@ from fluffle.raft.config import NodeId
 from tests.support.cluster_view import FakeClusterView, NoLinks
 from tests.support.fakes import Timer
 
-OWN, OTHER = Boot(1, 11), Boot(7, 77)
+OWN, OTHER = SessionBoot(1, 11), SessionBoot(7, 77)
 QUEUES = range(1, 501)
 
 
@@ -35,7 +35,7 @@ QUEUES = range(1, 501)
 class Node:
     """What is around the streams of a node."""
 
-    lives: dict[NodeId, Boot] = field(default_factory=lambda: {"a": OWN})
+    lives: dict[NodeId, SessionBoot] = field(default_factory=lambda: {"a": OWN})
     timers: list[Callable[[], None]] = field(default_factory=list)
     sent: list[NodeId] = field(default_factory=list)
     hastened: list[QueueId] = field(default_factory=list)
@@ -76,7 +76,7 @@ def _failed(named: Mapping[str, object], error: Exception) -> None:
 class Told:
     """Sessions that remember what they were told; and the queue that has them."""
 
-    heard: list[tuple[NodeId, Boot | None]] = field(default_factory=list)
+    heard: list[tuple[NodeId, SessionBoot | None]] = field(default_factory=list)
     ticks: int = 0
     taken: int = 0
     silent: tuple[NodeId, ...] = ()
@@ -88,7 +88,7 @@ class Told:
     def sessions(self) -> Told:
         return self
 
-    def linked(self, node: NodeId, boot: Boot) -> None:
+    def linked(self, node: NodeId, boot: SessionBoot) -> None:
         self.heard.append((node, boot))
 
     def unlinked(self, node: NodeId, _now_ms: int) -> None:

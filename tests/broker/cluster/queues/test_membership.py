@@ -17,7 +17,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.queues import membership
 from fluffle.broker.cluster.queues.membership import refused, steps
-from fluffle.raft.config import AddLearner, Config
+from fluffle.raft.config import AddLearner, Configuration
 from fluffle.raft.config import Change as Step
 from fluffle.raft.log import GroupId
 from fluffle.storage.disk import WriteTransaction
@@ -410,7 +410,7 @@ async def test_many_are_waited_for_some_at_a_time(
 def have_leaders_take(monkeypatch: pytest.MonkeyPatch, *kinds: type[Step]) -> None:
     """Steps of these kinds alone, as if the others took for ever."""
 
-    def some(config: Config, wanted: Collection[str], lost: Collection[str]) -> list[Step]:
+    def some(config: Configuration, wanted: Collection[str], lost: Collection[str]) -> list[Step]:
         return [step for step in steps(config, wanted, lost) if isinstance(step, kinds)]
 
     monkeypatch.setattr(membership, "steps", some)

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
-from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.membership import (
     SOON_S,
     LedGroups,
@@ -34,7 +34,7 @@ class SceneView(FakeClusterView):
     """The cluster of a scene."""
 
     def __init__(self, scene: Scene) -> None:
-        super().__init__("a", Boot(1, 1), scene.lives, SceneMetadata(scene))
+        super().__init__("a", SessionBoot(1, 1), scene.lives, SceneMetadata(scene))
         self.scene = scene
 
     def is_alive(self, node: NodeId) -> bool:

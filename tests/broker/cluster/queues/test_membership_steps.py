@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fluffle.broker.cluster.hosted_group import HostedGroup, OnFate
-from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.membership import (
     LOOKS_APART_MAX,
     UNKNOWN_MAX,
@@ -18,7 +18,7 @@ from fluffle.broker.cluster.queues.membership import (
 )
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
-from fluffle.raft.config import AddLearner, Change, Config, Member, NodeId, Promote, Remove
+from fluffle.raft.config import AddLearner, Change, Configuration, Member, NodeId, Promote, Remove
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.progress import ProgressState
 from tests.support.cluster_view import FakeClusterView
@@ -28,7 +28,7 @@ from tests.support.fakes import Timer
 class Asked:
     """A group that is led here, and what it is asked for."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Configuration) -> None:
         self.configs = [config]
         self.steps: list[Change] = []
         self.to: list[NodeId] = []
@@ -63,7 +63,7 @@ class FiveNodes(FakeClusterView):
     """The cluster of node a, which is there, and of b to e."""
 
     def __init__(self, incarnations: dict[NodeId, int], away: str, full: str) -> None:
-        super().__init__("a", Boot(1, 1), incarnations)
+        super().__init__("a", SessionBoot(1, 1), incarnations)
         self.there = set("bcde") - {*away}
         self.full = full
 
@@ -101,7 +101,7 @@ def asked(
 
     `successors`: who lacks little of the log.  `full`: whose disk is.
     """
-    config = Config(
+    config = Configuration(
         voters=tuple(Member(node, 1) for node in voters),
         learners=tuple(Member(node, 1) for node in learners),
     )

@@ -18,15 +18,15 @@ from aio_pika.exceptions import (
     PublishError,
 )
 
-from fluffle.broker.cluster.links.handshake import VERSIONS, Credentials, Handshake
+from fluffle.broker.cluster.links.handshake import VERSIONS, LinkCredentials, LinkHandshake
 from fluffle.broker.cluster.links.identity import (
     BOOT_NONCE_BYTES,
     Boot,
     Boots,
+    HelloRefusal,
     Identity,
     LinkRefused,
     PeerBoots,
-    Reason,
 )
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.config.config import Config, Limits, ListenAddress
@@ -133,11 +133,11 @@ async def test_strangers_at_the_links_do_not_matter(scene: Scene) -> None:
                 await raw.is_closed()
             for secret, versions in ((b"guess", VERSIONS), (SECRET, (0, 0))):
                 async with raw_to(address) as raw:
-                    credentials = Credentials(
+                    credentials = LinkCredentials(
                         us := identity(node, as_whom), secret, PeerBoots(), {*NODES},
                         Boots.since(us.boot), versions=versions,
                     )  # fmt: skip
-                    handshake = Handshake(credentials, node.name, challenge=count.to_bytes(32))
+                    handshake = LinkHandshake(credentials, node.name, challenge=count.to_bytes(32))
                     raw.writer.write(handshake.start())
                     with pytest.raises(LinkRefused):
                         await raw.finish(handshake)
@@ -152,7 +152,7 @@ async def test_strangers_at_the_links_do_not_matter(scene: Scene) -> None:
     assert not any(message.redelivered for message in inbox.messages)
     for node in scene.nodes:
         refused = node.cluster.links.counters.refused
-        for reason in (Reason.NOT_A_HELLO, Reason.VERSION, Reason.SECRET):
+        for reason in (HelloRefusal.NOT_A_HELLO, HelloRefusal.VERSION, HelloRefusal.SECRET):
             assert refused[reason] >= KNOCKS
         assert node.roles().keys() == {*NODES}
 

@@ -10,7 +10,7 @@ from pamqp.common import FieldTable
 
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.queues.quorum_member import counts_kept
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from tests.broker.cluster.queues.test_membership import is_led_as_wanted
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
 from tests.broker.cluster.queues.test_quorum_queues_any_node import until_counts
@@ -108,8 +108,10 @@ def hosted_on(node: QueueNode, group: int) -> HostedGroup:
     return hosted
 
 
-@pytest.mark.parametrize("config", [Config(), Config.initial("abc")], ids=["later", "founder"])
-def test_who_was_told_nothing_knows_no_counts(config: Config) -> None:
+@pytest.mark.parametrize(
+    "config", [Configuration(), Configuration.initial("abc")], ids=["later", "founder"]
+)
+def test_who_was_told_nothing_knows_no_counts(config: Configuration) -> None:
     """Neither who came later, nor a founder whom nobody has led yet."""
     cluster = QueueCluster()
     node = cluster.nodes["b"]
@@ -138,8 +140,10 @@ def test_learners_and_the_damaged_know_no_counts(monkeypatch: pytest.MonkeyPatch
     assert kept() == (3, 0, 0)
     assert kept(is_quarantined=True) is None
     a, b, c = status.config.voters
-    assert kept(config=Config((a, c), (b,), 1)) is None
-    assert kept(config=Config((a, Member("b", 2), c), (), 2)) is None, "that is another member"
+    assert kept(config=Configuration((a, c), (b,), 1)) is None
+    assert kept(config=Configuration((a, Member("b", 2), c), (), 2)) is None, (
+        "that is another member"
+    )
 
 
 async def until_known(node: ClusterNode, tag: str) -> None:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from fluffle.broker.cluster.data_directory import accept_moved
-from fluffle.broker.cluster.links.identity import ADVICE, UNPROVED, Reason
+from fluffle.broker.cluster.links.identity import ADVICE, UNPROVED, HelloRefusal
 from fluffle.broker.cluster.membership import INCARNATION_BYTES, NodeRemoved, begun_as, is_former
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.metadata.nodes import dismiss
-from fluffle.raft.config import Config, Member
+from fluffle.raft.config import Configuration, Member
 from fluffle.raft.log import GroupId
 from tests.broker.cluster.queues.test_membership import drained, is_on
 from tests.broker.cluster.queues.test_queue_queries_positions import is_lost
@@ -66,11 +66,11 @@ async def test_a_rolled_back_disk_of_a_former_node_elects_nobody(
     nodes["c"].begin()
     for name in "ade":
         counted = nodes[name].cluster.links.counters.refused
-        await until(lambda counted=counted: counted[Reason.FORMER_NODE] > 0)  # type: ignore[misc]
+        await until(lambda counted=counted: counted[HelloRefusal.FORMER_NODE] > 0)  # type: ignore[misc]
         await until(lambda name=name: bool(refusals(caplog, name)))  # type: ignore[misc]
         (said,) = {*refusals(caplog, name)}
         assert said == f"refused by it: former_node: {UNPROVED}"
-    proved = f"former_node: {ADVICE[Reason.FORMER_NODE]}"
+    proved = f"former_node: {ADVICE[HelloRefusal.FORMER_NODE]}"
     assert proved in refusals(caplog, "c"), "the nodes of the cluster say what to do"
     assert not nodes["c"].node.addresses.get("amqp")
     assert not leads(nodes["a"], "q")
@@ -83,7 +83,7 @@ async def test_a_rolled_back_disk_of_a_former_node_elects_nobody(
 
 
 class Group(NamedTuple):
-    configs: list[Config]
+    configs: list[Configuration]
 
 
 class Host(dict[GroupId, Group]):
@@ -93,15 +93,15 @@ class Host(dict[GroupId, Group]):
         return self[group]
 
 
-BEFORE = Config.initial("abc")
-WITHOUT = Config(BEFORE.voters[:2], (), 1)
-LET_IN = Config(WITHOUT.voters, (Member("c", 2),), 2)
+BEFORE = Configuration.initial("abc")
+WITHOUT = Configuration(BEFORE.voters[:2], (), 1)
+LET_IN = Configuration(WITHOUT.voters, (Member("c", 2),), 2)
 
 
 @pytest.mark.parametrize(
     ("configs", "incarnation", "is_so"),
     [
-        ([Config()], 1, False),
+        ([Configuration()], 1, False),
         ([BEFORE], 0, False),
         ([BEFORE], 1, False),
         ([BEFORE], 2, False),
@@ -114,7 +114,7 @@ LET_IN = Config(WITHOUT.voters, (Member("c", 2),), 2)
         ([LET_IN], 2, False),
     ],
 )
-def test_who_is_former(configs: list[Config], incarnation: int, *, is_so: bool) -> None:
+def test_who_is_former(configs: list[Configuration], incarnation: int, *, is_so: bool) -> None:
     """As one knows it who may not have heard of all, and does not know what is committed of it."""
     host: Any = Host({METADATA_GROUP: Group(configs)})
     assert is_former(host, "c", incarnation) is is_so

@@ -93,7 +93,7 @@ def test_a_purge_that_is_refused_can_be_repeated(harness: QueueHarness) -> None:
     harness.client.publish(b"1")
     harness.far.cut()
     harness.client.send(encode_method(1, Queue.Purge(queue="q")))
-    refused = m.Rejected(harness.far.session.pending.next - 1, 1)
+    refused = m.RejectedReply(harness.far.session.pending.next - 1, 1)
     harness.queue.on_events(on_not_taken(harness.far.session, refused))
     harness.node.run()
     harness.client.expect_channel_closed(

@@ -19,7 +19,7 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.expiry_times import lifetimes_at
 from fluffle.broker.queues.publish_target import DeadLetterIds, EnqueueResult, PublishReceipt
-from fluffle.broker.queues.quorum.effects import Done, Expected, NotTaken
+from fluffle.broker.queues.quorum.effects import DoneEffect, ExpectedEffect, RejectedEffect
 from fluffle.broker.queues.quorum.facts import SessionId
 from tests.broker.cluster.queues.batches import (
     ALIVE,
@@ -202,12 +202,12 @@ class Asked:
         """What is told is so, and is on record."""
         told, self.leading.told = self.leading.told, []
         for effect in told:
-            if isinstance(effect, Expected):
+            if isinstance(effect, ExpectedEffect):
                 continue
-            assert isinstance(effect, Done | NotTaken)
+            assert isinstance(effect, DoneEffect | RejectedEffect)
             for number in range(effect.first, effect.first + effect.count):
                 assert number < self.leading.image.state.sessions[self.session].next
-                assert self.fates[number - 1] == isinstance(effect, Done)
+                assert self.fates[number - 1] == isinstance(effect, DoneEffect)
                 self.told[number] = True
 
 
@@ -251,13 +251,13 @@ def asks_home_again(seed: int) -> None:
         stored, said = {*world.stored()}, world.told[:]
         world.told.clear()
         for effect in said:
-            if isinstance(effect, Expected):
-                assert effect == Expected(session, following)
+            if isinstance(effect, ExpectedEffect):
+                assert effect == ExpectedEffect(session, following)
                 continue
-            assert isinstance(effect, Done | NotTaken)
+            assert isinstance(effect, DoneEffect | RejectedEffect)
             for number in range(effect.first, effect.first + effect.count):
                 assert number not in told, "it was told before"
-                assert isinstance(effect, Done) == (number <= room)
+                assert isinstance(effect, DoneEffect) == (number <= room)
                 assert not persistent or number > room or sents[number - 1].content in stored
                 told.add(number)
 
@@ -272,7 +272,7 @@ def asks_home_again(seed: int) -> None:
                 session, first, [ALIVE] * len(run), [each.content for each in run],
                 persistent=persistent, expiration_ms=lifetimes, posted=None, counts=NEW,
             )  # fmt: skip
-        assert first <= following or not run or world.told[-1] == Expected(session, following)
+        assert first <= following or not run or world.told[-1] == ExpectedEffect(session, following)
         if first <= following:
             following = max(following, first + len(run))
         if chance.random() < 0.2:

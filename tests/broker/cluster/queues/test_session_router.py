@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import encode
-from fluffle.broker.cluster.queue_sessions.messages import Boot
+from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.session_router import REPORT_S, SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
 from fluffle.broker.queues.queue_api import Outcome
@@ -390,7 +390,14 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
     cluster.nodes["c"].step()
     cluster.hosts.network.frames.clear()
     old = m.LeaderFrame(
-        cluster.queue, *line.session.reign, Boot(1, NONCE), Boot(1, NONCE), 1, 1, 1, []
+        cluster.queue,
+        *line.session.reign,
+        SessionBoot(1, NONCE),
+        SessionBoot(1, NONCE),
+        1,
+        1,
+        1,
+        [],
     )
     cluster.nodes["c"].hub.receive("a", joined(encode(old)))
     cluster.hosts.advance(10_000, step_ms=100)

@@ -22,7 +22,7 @@ from tests.support.queue_nodes import QueueCluster
 
 __all__ = ["cluster"]
 
-OWN, OTHER = m.Boot(1, 100), m.Boot(1, 200)
+OWN, OTHER = m.SessionBoot(1, 100), m.SessionBoot(1, 200)
 HOLDER = 7
 
 
@@ -146,7 +146,7 @@ def test_who_waits_for_rest_hears_of_a_home_in_a_later_life(desk: Desk) -> None:
     desk.lines.rest(lambda: told.append("rest"))
     desk.turn()
     assert not told
-    desk.lives["b"] = m.Boot(2, 200)
+    desk.lives["b"] = m.SessionBoot(2, 200)
     desk.lines.linked("b")
     desk.turn()
     assert told == ["rest"]

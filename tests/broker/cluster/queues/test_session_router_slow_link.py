@@ -13,9 +13,9 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
 from fluffle.broker.cluster.queue_sessions.codec import decode
-from fluffle.broker.cluster.queue_sessions.events import Delivered, Event, PublishConfirmed
-from fluffle.broker.cluster.queue_sessions.messages import Boot, Leader, Publish
-from fluffle.broker.cluster.queue_sessions.session_client import ConsumerTerms, SessionRequests
+from fluffle.broker.cluster.queue_sessions.events import Event, MessagesDelivered, PublishConfirmed
+from fluffle.broker.cluster.queue_sessions.messages import Leader, Publish, SessionBoot
+from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms, SessionRequests
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.cluster.queues.session_router import LeaderRoute, SessionRouter
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
@@ -34,7 +34,7 @@ QUEUES = 20
 STEP_MS = 10
 STEP_BYTES = 1 << 20
 """What a link takes in a step."""
-BOOTS = {"a": Boot(1, 11), "b": Boot(1, 22)}
+BOOTS = {"a": SessionBoot(1, 11), "b": SessionBoot(1, 22)}
 
 
 class NoCommits:
@@ -80,12 +80,12 @@ class SlowLinks:
 class ViewOfOther(FakeClusterView):
     """One of two nodes, and the life and version of the other."""
 
-    def __init__(self, nodes: TwoNodes, name: str, other: Boot) -> None:
+    def __init__(self, nodes: TwoNodes, name: str, other: SessionBoot) -> None:
         super().__init__(name, BOOTS[name])
         self.nodes = nodes
         self.other = other
 
-    def boot_of(self, _node: str) -> Boot:
+    def boot_of(self, _node: str) -> SessionBoot:
         return self.other
 
     def speaks(self, _node: str) -> int:
@@ -140,7 +140,7 @@ class TwoNodes:
             for event in events:
                 if isinstance(event, PublishConfirmed):
                     self.confirmed[number] += event.count
-                elif isinstance(event, Delivered):
+                elif isinstance(event, MessagesDelivered):
                     self.delivered[number] += len(event.deliver.contents)
 
         return self.hubs["a"].open(definition, told)
@@ -201,7 +201,7 @@ def test_consumers_of_all_queues_get_their_share() -> None:
     nodes = TwoNodes()
     origin = Origin("", "k")
     for line in nodes.lines:
-        SessionRequests(line.session).attach(0, ConsumerTerms("t", no_ack=True), credit=100_000)
+        SessionRequests(line.session).attach(0, AttachTerms("t", no_ack=True), credit=100_000)
         line.touch()
     for _ in range(200):
         for queue in nodes.queues:

@@ -17,7 +17,7 @@ from fluffle.broker.durability.definitions.change_codec import (
     encode_state,
 )
 from fluffle.broker.metadata.change import Change, CountLimit, Fact, Key, Kind
-from fluffle.broker.metadata.state import Proposal, ProposalOutcomes, State
+from fluffle.broker.metadata.state import MetadataState, Proposal, ProposalOutcomes
 from tests.broker.durability.definitions.test_fact_codec import NAMES, facts
 from tests.support.definition_digest import digest_of
 
@@ -50,8 +50,8 @@ def proposals(draw: st.DrawFn) -> Proposal:
 
 
 @st.composite
-def states(draw: st.DrawFn) -> State:
-    state = State()
+def states(draw: st.DrawFn) -> MetadataState:
+    state = MetadataState()
     for found in draw(st.lists(facts(), max_size=4)):
         state.last_revision += draw(st.integers(1, 3))
         state.put(fact_of(found), state.last_revision)
@@ -61,7 +61,7 @@ def states(draw: st.DrawFn) -> State:
     return state
 
 
-def contents(state: State) -> object:
+def contents(state: MetadataState) -> object:
     return state.last_revision, {name: state.find(name) for name in state}, state.outcomes
 
 
@@ -71,7 +71,7 @@ def test_proposals_come_back_as_they_were(sent: list[Proposal]) -> None:
 
 
 @given(states())
-def test_a_state_comes_back_as_it_was_and_counts_as_before(state: State) -> None:
+def test_a_state_comes_back_as_it_was_and_counts_as_before(state: MetadataState) -> None:
     again = decode_state(encode_state(state))
     assert contents(again) == contents(state)
     assert again._counts == state._counts
@@ -79,10 +79,10 @@ def test_a_state_comes_back_as_it_was_and_counts_as_before(state: State) -> None
 
 
 @given(states(), st.randoms(use_true_random=False))
-def test_equal_states_are_the_same_bytes(state: State, random: st.DrawFn) -> None:
+def test_equal_states_are_the_same_bytes(state: MetadataState, random: st.DrawFn) -> None:
     names = list(state)
     random.shuffle(names)  # type: ignore[attr-defined]
-    again = State()
+    again = MetadataState()
     again.last_revision = state.last_revision
     for name in names:
         known = state.find(name)
@@ -97,7 +97,7 @@ def test_equal_states_are_the_same_bytes(state: State, random: st.DrawFn) -> Non
 
 @given(proposals(), states(), st.integers(0, 200), st.binary(max_size=8))
 def test_whatever_the_bytes_they_are_read_or_refused(
-    proposal: Proposal, state: State, keep: int, rest: bytes
+    proposal: Proposal, state: MetadataState, keep: int, rest: bytes
 ) -> None:
     with contextlib.suppress(InvalidEncoding):
         decode_proposals(encode_proposals([proposal])[:keep] + rest)

@@ -6,27 +6,27 @@ import pytest
 
 from fluffle.broker.durability.journals.local_journal import (
     COMPACT_ENTRIES,
-    Entries,
     EntryChanges,
+    JournalEntries,
     PartialEntry,
 )
 
 
-def flow(entries: Entries, count: int, *, first: int = 1) -> None:
-    """Entries of two messages that come and are settled."""
+def flow(entries: JournalEntries, count: int, *, first: int = 1) -> None:
+    """JournalEntries of two messages that come and are settled."""
     for sequence in range(first, first + 2 * count, 2):
         entries.add(sequence, 2)
         entries.settle(range(sequence, sequence + 2))
         assert entries.take_changes().dead == [(sequence, sequence + 2)]
 
 
-def memory_of(entries: Entries) -> int:
-    return sum(sys.getsizeof(getattr(entries, name)) for name in Entries.__slots__)
+def memory_of(entries: JournalEntries) -> int:
+    return sum(sys.getsizeof(getattr(entries, name)) for name in JournalEntries.__slots__)
 
 
 def test_one_message_that_is_kept_keeps_no_others_entry() -> None:
     """A consumer that never acknowledges must not cost memory for all that others do."""
-    entries = Entries()
+    entries = JournalEntries()
     entries.add(1, 2)
     entries.settle([2])
     flow(entries, 4 * COMPACT_ENTRIES, first=3)
@@ -39,7 +39,7 @@ def test_one_message_that_is_kept_keeps_no_others_entry() -> None:
 
 
 def test_entries_go_on_between_those_that_are_dead() -> None:
-    entries = Entries()
+    entries = JournalEntries()
     entries.add(1, 2)
     flow(entries, 2, first=3)
     flow(entries, 2, first=9)
@@ -53,7 +53,7 @@ def test_entries_go_on_between_those_that_are_dead() -> None:
 
 @pytest.mark.parametrize("sequence", [0, 3, 4])
 def test_who_settles_what_is_in_no_entry_is_wrong_about_the_queue(sequence: int) -> None:
-    entries = Entries()
+    entries = JournalEntries()
     with pytest.raises(AssertionError):
         entries.settle([sequence])
     entries.add(1, 2)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.base.traffic import DISABLED, ClientDrop, Dropped, TrafficLabels
+from fluffle.broker.base.traffic import DISABLED, ClientDrop, DropReason, TrafficLabels
 from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import SessionCounts
 from fluffle.broker.core.confirms import Confirms
@@ -123,7 +123,7 @@ IO = ("io_sync_ops", "io_sync_time_seconds", "io_write_bytes")
 
 
 def test_what_died_and_is_gone_is_counted(node: Node) -> None:
-    node.edge.services.runtime.traffic.deaths.dropped[Dropped.REFUSED] += 3
+    node.edge.services.runtime.traffic.deaths.dropped[DropReason.REFUSED] += 3
     for reason, value in (("refused", 3), ("cycle", 0), ("no_room", 0)):
         assert node.value("fluffle_dead_letters_dropped_total", reason=reason) == value
 

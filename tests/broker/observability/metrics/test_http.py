@@ -13,7 +13,7 @@ from fluffle.broker.observability.metrics.http import (
     HEAD_BYTES_MAX,
     IDLE_S_MAX,
     HttpConnection,
-    Page,
+    MetricsPage,
 )
 from fluffle.broker.runtime.background import BackgroundTasks
 from fluffle.broker.runtime.turn import Turn, raise_it
@@ -43,8 +43,8 @@ class Visit:
     def connect(self) -> FakeTransport:
         transport = FakeTransport(self.scheduler, {"peername": ("127.0.0.1", 40_000)})
         pages = {
-            "/here": lambda request: Page("text/x", self.pieces(request.accept)),
-            "/broken": lambda _request: Page("text/x", broken()),
+            "/here": lambda request: MetricsPage("text/x", self.pieces(request.accept)),
+            "/broken": lambda _request: MetricsPage("text/x", broken()),
         }
         transport.connect(
             HttpConnection(pages, self.open, self.scheduler.call_later, self.background_tasks)

@@ -15,10 +15,10 @@ from fluffle.broker.observability.statistics.counters import (
     LONG,
     OF_QUEUE,
     SHORT,
-    Counts,
     Level,
     NumberHistory,
     NumberWidth,
+    ObjectCounts,
 )
 from fluffle.broker.observability.statistics.report import Row
 from fluffle.broker.observability.statistics.statistics import ByChannel
@@ -91,7 +91,7 @@ def test_what_did_not_change_for_long_is_no_slope() -> None:
 
 
 def test_before_the_first_look_it_was_nothing() -> None:
-    counts = Counts(OF_QUEUE)
+    counts = ObjectCounts(OF_QUEUE)
     assert list(counts.at(7)) == [0] * 9
     counts.add(0, (5,))
     counts.sample(7)
@@ -100,7 +100,7 @@ def test_before_the_first_look_it_was_nothing() -> None:
 
 
 def test_what_was_found_has_always_been_so() -> None:
-    counts = Counts(OF_QUEUE)
+    counts = ObjectCounts(OF_QUEUE)
     counts.add(0, (5,))
     counts.found(7)
     assert counts.at(3)[0] == 5
@@ -108,7 +108,7 @@ def test_what_was_found_has_always_been_so() -> None:
 
 def test_an_object_has_its_bounds() -> None:
     """They are in the documentation."""
-    counts = Counts(OF_QUEUE)
+    counts = ObjectCounts(OF_QUEUE)
     for tick in range(1, 10_000, 3):
         counts.add(0, (1,))
         counts.sample(tick)

@@ -7,7 +7,7 @@ from fluffle.broker.observability.statistics.counters import (
     OF_CHANNEL,
     OF_LENGTHS,
     OF_QUEUE,
-    Counts,
+    ObjectCounts,
 )
 from fluffle.broker.observability.statistics.report import (
     NO_PAST,
@@ -27,9 +27,9 @@ DELIVERED_AT = 1
 LOOKS = SampleTimes(last=103, before=102, apart_ms=5_000, tick_ms=5_000)
 
 
-def acked() -> Counts:
+def acked() -> ObjectCounts:
     """What RabbitMQ answered of a queue: 906 acknowledgements, in the last 20 s."""
-    counts, so_far = Counts(OF_QUEUE), 0
+    counts, so_far = ObjectCounts(OF_QUEUE), 0
     for tick, total in enumerate((228, 468, 684, 906), 100):
         counts.add(DELIVERED_AT + ACK, (total - so_far,))
         so_far = total
@@ -60,7 +60,7 @@ def test_names_come_in_groups() -> None:
     row = row_of(acked(), LOOKS, None)
     assert row.keys() == names | {f"{name}_details" for name in names}
     assert row["get_empty_details"] == {"rate": 0.0}
-    assert row_of(Counts(OF_CHANNEL), LOOKS, None) == {}
+    assert row_of(ObjectCounts(OF_CHANNEL), LOOKS, None) == {}
 
 
 def test_the_past_is_told_last_first_with_averages() -> None:
@@ -88,7 +88,7 @@ def test_one_sample_has_no_average() -> None:
 
 
 def test_lengths_may_shrink() -> None:
-    counts = Counts(OF_LENGTHS)
+    counts = ObjectCounts(OF_LENGTHS)
     for tick, ready in ((102, 500), (103, 100)):
         counts.values[:] = [ready, ready, 0]
         counts.sample(tick)

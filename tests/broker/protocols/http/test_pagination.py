@@ -10,7 +10,7 @@ import pytest
 from fluffle.broker.admin import local_client
 from fluffle.broker.patterns.patterns import searching_for
 from fluffle.broker.protocols.http import pagination
-from fluffle.broker.protocols.http.responses import Listing, Refusal
+from fluffle.broker.protocols.http.responses import ListingResponse, Refusal
 from tests.support.loop_turns import TurnCounter
 
 ROWS: list[dict[str, Any]] = [
@@ -21,7 +21,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def listed(rows: list[dict[str, Any]], query: dict[str, str]) -> Any:
-    return asyncio.run(pagination.listed(Listing(rows), query))
+    return asyncio.run(pagination.listed(ListingResponse(rows), query))
 
 
 def names(answer: Any) -> list[str]:
@@ -101,7 +101,7 @@ def test_what_is_only_known_of_some_is_asked_of_those() -> None:
 
     def told(query: Mapping[str, str]) -> list[str]:
         asked.clear()
-        return names(asyncio.run(pagination.listed(Listing(ROWS, complete), query)))
+        return names(asyncio.run(pagination.listed(ListingResponse(ROWS, complete), query)))
 
     assert told({"page": "2", "page_size": "1", "sort": "name"}) == ["ab"]
     assert asked == ["ab"]

@@ -17,7 +17,12 @@ from fluffle.broker.core.client import (
 )
 from fluffle.broker.core.firehose import Firehose
 from fluffle.broker.core.interceptors import Interceptors
-from fluffle.broker.protocols.http.request_channel import Getter, HttpClient, MessageChannel, admit
+from fluffle.broker.protocols.http.request_channel import (
+    HttpClient,
+    MessageChannel,
+    RequestGetter,
+    admit,
+)
 from fluffle.broker.queues.queue_api import Outcome, OverdueDeliveries
 from fluffle.broker.vhosts.vhost import set_tracer
 from fluffle.protocol.properties import decode_properties, raw_properties
@@ -127,7 +132,7 @@ async def test_who_holds_a_message_for_too_long_is_refused_from_then_on() -> Non
     client.declare("q")
     channel = opened(node)
     await publish(node, channel)
-    getter = Getter(channel, node.edge.vhost.queues["q"], no_ack=False)
+    getter = RequestGetter(channel, node.edge.vhost.queues["q"], no_ack=False)
     held = getter.queue.get(getter)
     getter.overdue(OverdueDeliveries([held], held_ms=9, timeout_ms=7))  # type: ignore[list-item]
     assert client.ready_count("q") == 1

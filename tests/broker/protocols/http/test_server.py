@@ -20,7 +20,7 @@ from fluffle.broker.protocols.http import server
 from fluffle.broker.protocols.http.call import STRETCH_BYTES_MAX, VALUES_MAX
 from fluffle.broker.protocols.http.idle_clients import ClientLimits, ConnectionGuard
 from fluffle.broker.protocols.http.responses import Refusal, Reply
-from fluffle.broker.protocols.http.rights import Peer, authenticated
+from fluffle.broker.protocols.http.rights import RequestPeer, authenticated
 from fluffle.broker.protocols.http.server import SHORT_BYTES, ResponseBudget
 from fluffle.broker.runtime.turn import raise_it
 from tests.support.management import GUEST, Api, authorization, management
@@ -215,7 +215,7 @@ async def test_who_asks_is_looked_up_again_once_the_body_has_come(
 ) -> None:
     is_known, login = asyncio.Event(), authenticated
 
-    async def seen(access: Access, said: str, peer: Peer) -> User:
+    async def seen(access: Access, said: str, peer: RequestPeer) -> User:
         user = await login(access, said, peer)
         is_known.set()
         return user

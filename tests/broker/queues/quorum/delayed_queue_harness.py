@@ -81,7 +81,7 @@ class DelayedQueueHarness(EntryHarness):
 
     def hear(self) -> None:
         for effect in self.take():
-            if isinstance(effect, e.Done):
+            if isinstance(effect, e.DoneEffect):
                 for number in range(effect.first, effect.first + effect.count):
                     self.asked.pop(number, None)
                     self.safe.add(number)

@@ -70,5 +70,5 @@ def with_consumer(
     harness.led.attach(session, 1, Terms(1, "tag", prefetch=prefetch, no_ack=no_ack))
     harness.settle_down()
     (answer,) = harness.take()
-    assert isinstance(answer, e.Answer)
+    assert isinstance(answer, e.AnswerEffect)
     return harness, session, answer.answer

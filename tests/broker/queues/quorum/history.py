@@ -28,7 +28,7 @@ from tests.broker.queues.quorum.reference_model import MessageRecord, ReferenceM
 Item = TypeVar("Item")
 
 ORIGINS = [Origin("", "q"), Origin("ex", "a"), Origin("ex", "b\udcff", MessageAnnotations.DIED)]
-UNHELD_DEATHS = [f.Reason.EXPIRED, f.Reason.MAXLEN, f.Reason.DELIVERY_LIMIT]
+UNHELD_DEATHS = [f.RemovalReason.EXPIRED, f.RemovalReason.MAXLEN, f.RemovalReason.DELIVERY_LIMIT]
 
 
 class Chance(Protocol):
@@ -150,7 +150,9 @@ class History:
     def refuse(self, chance: Chance) -> None:
         for session in some(chance, self.model.streams, 1):
             self._say(
-                f.OperationsRefused(session, self.model.streams[session].next, chance.randint(1, 3))
+                f.OperationsRejected(
+                    session, self.model.streams[session].next, chance.randint(1, 3)
+                )
             )
 
     def act(self, chance: Chance) -> None:
@@ -239,7 +241,7 @@ class History:
     def reject(self, chance: Chance) -> None:
         is_kept = chance.randint(0, 1)
         for key, ordinal, sequences in self._held(chance):
-            rejected, runs = f.Reason.REJECTED, runs_of(sequences)
+            rejected, runs = f.RemovalReason.REJECTED, runs_of(sequences)
             kept = f.DeadLettering(rejected, self.model.time_ms, key, ordinal, runs)
             self._say(kept if is_kept else f.Dropped(rejected, key, ordinal, runs))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fluffle.broker.queues.quorum import entry_codec
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.runs import MarkedRuns
 from fluffle.raft.ranges import Ranges
 from tests.broker.queues.quorum.history import Chance, History
@@ -22,8 +22,10 @@ from tests.broker.queues.quorum.removal_checks import priority_of
 class Member:
     """Member of the queue: its image, and its log as it is on its disk."""
 
-    def __init__(self, image: Image | None = None, log: dict[int, bytes] | None = None) -> None:
-        self.image = image or Image()
+    def __init__(
+        self, image: QueueImage | None = None, log: dict[int, bytes] | None = None
+    ) -> None:
+        self.image = image or QueueImage()
         self.log = dict(log or {})
         self.dead: set[int] = set()
         """Entries that the image has said are needed no more."""
@@ -39,7 +41,7 @@ class Member:
         for index, runs in list(self.image.worth_slimming()):
             self.log[index] = entry_codec.slim(self.log[index], runs)
             self.image.slimmed(index, sum(map(len, runs)))
-        again = Image.restored(taken)
+        again = QueueImage.restored(taken)
         assert again.digest() == self.image.digest()
         assert again.snapshot()[0] == live
         self.image = again
@@ -68,7 +70,7 @@ class MemberImage:
         first = self.members[0]
         live, taken = first.image.snapshot()
         log = {index: payload for index, payload in first.log.items() if index in live}
-        self.members = [first, Member(Image.restored(taken), log)]
+        self.members = [first, Member(QueueImage.restored(taken), log)]
 
     def check(self) -> None:
         model = self.history.model
@@ -127,7 +129,7 @@ def told(model: ReferenceModel) -> dict[str, Any]:
     places["pending"] = model.at("pending")
     for key in model.users:
         places[f"held by {key}"] = model.at("held", key)
-    gone = [len(model.at("gone", reason)) for reason in f.Reason]
+    gone = [len(model.at("gone", reason)) for reason in f.RemovalReason]
     return {
         "records": {
             number: plain(record) for number, record in model.records.items() if is_live(record)
@@ -166,7 +168,7 @@ def plain(record: MessageRecord) -> tuple[Any, ...]:
     return record.place, record.acquired, record.failed, record.priority, record.expires_at_ms
 
 
-def seen(image: Image) -> dict[str, Any]:
+def seen(image: QueueImage) -> dict[str, Any]:
     """What an image says of the same."""
     state = image.state
     records = dict(records_of(image))
@@ -206,7 +208,7 @@ def numbers(marked: MarkedRuns[Any]) -> list[int]:
     return [number for run, _mark in marked for number in run]
 
 
-def records_of(image: Image) -> dict[int, tuple[Any, ...]]:
+def records_of(image: QueueImage) -> dict[int, tuple[Any, ...]]:
     state = image.state
     places: dict[int, tuple[Place, int, int]] = {}
     for entry in state.entries:

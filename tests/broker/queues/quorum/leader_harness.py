@@ -20,9 +20,9 @@ from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.queue_api import FINAL, UNLIMITED, DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.entry_codec import VERSION, decode
-from fluffle.broker.queues.quorum.facts import Reason, Requeued, SessionId
+from fluffle.broker.queues.quorum.facts import RemovalReason, Requeued, SessionId
 from fluffle.broker.queues.quorum.holders import Terms
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import Overflow, QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
@@ -134,8 +134,8 @@ class LeaderHarness:
         """What messages have brought along."""
         self.came_back: set[int] = set()
         self.log: list[bytes] = []
-        self.image = Image()
-        self.follower = Image()
+        self.image = QueueImage()
+        self.follower = QueueImage()
         self.proposals: deque[tuple[bytes, Callable[[bool], None]]] = deque()
         self.edges: list[SessionClients] = []
         self.is_touched = False
@@ -274,7 +274,7 @@ class LeaderHarness:
         for on_fate in fates:
             on_fate(False)
         if is_elsewhere:
-            self.image, self.follower = self.follower, Image.restored(self.image.snapshot()[1])
+            self.image, self.follower = self.follower, QueueImage.restored(self.image.snapshot()[1])
         self.lead()
         for edge in self.edges:
             self.resume(edge)
@@ -423,14 +423,14 @@ class LeaderHarness:
                 over.append(edge.pending.pop(number))
         return over
 
-    def on_done(self, edge: SessionClients, effect: e.Done) -> None:
+    def on_done(self, edge: SessionClients, effect: e.DoneEffect) -> None:
         for operation in self.over(edge, effect.session, effect.first, effect.count):
             if operation.is_final:
                 self.settled.update(sequence for sequence, _ordinal in operation.ends)
             if operation.is_refusal:
                 self.rejected.update(self.seen[sequence] for sequence, _ordinal in operation.ends)
 
-    def on_not_taken(self, edge: SessionClients, effect: e.NotTaken) -> None:
+    def on_not_taken(self, edge: SessionClients, effect: e.RejectedEffect) -> None:
         """Publishes, or a settlement that came too late to count."""
         told = range(effect.first, effect.first + effect.count)
         for number, operation in edge.pending.items():
@@ -441,7 +441,7 @@ class LeaderHarness:
             self.refused |= refused
         self.over(edge, effect.session, effect.first, effect.count, is_taken=False)
 
-    def on_answer(self, edge: SessionClients, effect: e.Answer) -> None:
+    def on_answer(self, edge: SessionClients, effect: e.AnswerEffect) -> None:
         for operation in self.over(edge, effect.session, effect.number, 1):
             if operation.acknowledges is not None:
                 edge.consumers[effect.answer] = operation.acknowledges
@@ -455,7 +455,7 @@ class LeaderHarness:
         if effect.delivery_batch is not None:
             self.receive(edge, effect.holder, effect.delivery_batch)
 
-    def on_activity(self, edge: SessionClients, effect: e.Activity) -> None:
+    def on_activity(self, edge: SessionClients, effect: e.ActiveConsumerEffect) -> None:
         assert self.spec.single_active_consumer
         assert effect.holder < self.image.state.next_key, "it is not applied"
 
@@ -474,14 +474,14 @@ class LeaderHarness:
         raise AssertionError(f"{effect}: edges keep to what they hold, and ask in order")
 
     TOLD: ClassVar[dict[type[e.Effect], Callable[[LeaderHarness, SessionClients, Any], None]]] = {
-        e.Done: on_done,
-        e.NotTaken: on_not_taken,
-        e.Answer: on_answer,
+        e.DoneEffect: on_done,
+        e.RejectedEffect: on_not_taken,
+        e.AnswerEffect: on_answer,
         e.Delivery: on_delivery,
         e.GetResult: on_got,
-        e.Activity: on_activity,
+        e.ActiveConsumerEffect: on_activity,
         e.TimedOut: on_timed_out,
-        e.Expected: never_told,
+        e.ExpectedEffect: never_told,
     }
 
     def receive(self, edge: SessionClients, holder: int, delivery_batch: DeliveryBatch) -> None:
@@ -541,10 +541,12 @@ class LeaderHarness:
         if kept == {False}:
             assert not self.dead
         elif kept == {True}:
-            assert state.gone[Reason.REJECTED] == state.gone[Reason.DELIVERY_LIMIT] == 0
+            assert (
+                state.gone[RemovalReason.REJECTED] == state.gone[RemovalReason.DELIVERY_LIMIT] == 0
+            )
             dead = {content for reason, content, _ in self.dead if reason is DeathReason.REJECTED}
             assert self.rejected <= dead
-            gone = state.gone[Reason.DEAD_LETTERED]
+            gone = state.gone[RemovalReason.DEAD_LETTERED]
             assert gone == len({content for _, content, _ in self.dead})
         for death in self.dead:
             assert self.dead.count(death) <= self.leaders

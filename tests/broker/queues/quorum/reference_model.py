@@ -108,7 +108,7 @@ class ReferenceModel:
     def published(self, fact: f.Published | f.Acted) -> None:
         self.streams[fact.session].next += fact.count
 
-    def refused(self, fact: f.OperationsRefused) -> None:
+    def refused(self, fact: f.OperationsRejected) -> None:
         self.streams[fact.session].next += fact.count
         self.streams[fact.session].refused.update(range(fact.first, fact.first + fact.count))
 
@@ -148,10 +148,10 @@ class ReferenceModel:
                 assert record.acquired == fact.ordinal
 
     def handed_over(self, fact: f.DeliveredWithoutAck) -> None:
-        self._gone(fact, f.Reason.HANDED_OVER, "ready", "returned")
+        self._gone(fact, f.RemovalReason.HANDED_OVER, "ready", "returned")
 
     def settled(self, fact: f.Settled) -> None:
-        self._gone(fact, f.Reason.ACKED, "held")
+        self._gone(fact, f.RemovalReason.ACKED, "held")
 
     def returned(self, fact: f.Requeued) -> None:
         place = ("delayed", fact.ready_at_ms) if fact.ready_at_ms else ("returned",)
@@ -173,12 +173,12 @@ class ReferenceModel:
         self._let_go()
 
     def dead_lettered(self, fact: f.DeadLettered) -> None:
-        self._gone(fact, f.Reason.DEAD_LETTERED, "pending")
+        self._gone(fact, f.RemovalReason.DEAD_LETTERED, "pending")
 
     def purged(self, fact: f.Purged) -> None:
-        self._gone(fact, f.Reason.PURGED, "ready", "returned", "delayed", "pending")
+        self._gone(fact, f.RemovalReason.PURGED, "ready", "returned", "delayed", "pending")
 
-    def _gone(self, fact: Any, reason: f.Reason, *origins: str) -> None:
+    def _gone(self, fact: Any, reason: f.RemovalReason, *origins: str) -> None:
         list(self._move(messages(fact), ("gone", reason), *origins))
         self._let_go()
 
@@ -212,7 +212,7 @@ class ReferenceModel:
 
     DO: ClassVar[dict[type[f.Fact], Callable[[ReferenceModel, Any], None]]] = {
         f.Published: published,
-        f.OperationsRefused: refused,
+        f.OperationsRejected: refused,
         f.Acted: published,
         f.Answered: answered,
         f.Acknowledged: acknowledged,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.priority_ready_list import PriorityReadyList
-from fluffle.broker.queues.quorum.entries import Entries, Entry
+from fluffle.broker.queues.quorum.entries import LiveEntries, LiveEntry
 from fluffle.broker.queues.quorum.entry_codec import decode
 from fluffle.broker.queues.quorum.facts import (
     DeadLettering,
@@ -15,20 +15,20 @@ from fluffle.broker.queues.quorum.facts import (
     DeliveredWithoutAck,
     Dropped,
     Purged,
-    Reason,
+    RemovalReason,
 )
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from fluffle.broker.queues.ready_list import ReadyList
 from fluffle.broker.queues.settings import Overflow, QueueSettings
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.priority_harness import with_priority
 
 
-def check_expired(payload: bytes, entries: Entries) -> None:
+def check_expired(payload: bytes, entries: LiveEntries) -> None:
     """Nothing expires before its time."""
     batch = decode(payload)
     for fact in batch.facts:
-        if isinstance(fact, Dropped | DeadLettering) and fact.reason is Reason.EXPIRED:
+        if isinstance(fact, Dropped | DeadLettering) and fact.reason is RemovalReason.EXPIRED:
             for run in fact.runs:
                 if batch.enqueued is not None and run[-1] >= batch.enqueued.first:
                     continue  # it had no time to live at all
@@ -37,13 +37,13 @@ def check_expired(payload: bytes, entries: Entries) -> None:
                 assert max(expiries) <= batch.stamp_ms
 
 
-def priority_of(entry: Entry, place: int) -> int:
+def priority_of(entry: LiveEntry, place: int) -> int:
     """Of one of the messages of an entry, counted from 0."""
     own = entry.each.priorities if entry.each is not None else b""
     return own[place] if own else entry.priority
 
 
-def check_order(payload: bytes, entries: Entries) -> None:
+def check_order(payload: bytes, entries: LiveEntries) -> None:
     """Nobody is handed a message, for the first time, while one waits that is more urgent; nor does
     such a one stay if others are too many: as in RabbitMQ 4.3, the first ones go.
 
@@ -61,7 +61,7 @@ def check_order(payload: bytes, entries: Entries) -> None:
             found = [levels.pop(n) for run in fact.runs for n in run if n in levels]
             if isinstance(fact, Delivered | DeliveredWithoutAck):
                 handed += found
-            elif not isinstance(fact, Purged) and fact.reason is Reason.MAXLEN:
+            elif not isinstance(fact, Purged) and fact.reason is RemovalReason.MAXLEN:
                 pushed_out += found
     for gone in (handed, pushed_out):
         assert not gone or min(gone) >= max(levels.values(), default=0), "more urgent ones wait"
@@ -102,12 +102,12 @@ def check_death(
         assert counts.failed - 1 in above or (above and (is_told or len(limits) > 1))
 
 
-def check_limits(state: State, said: Sequence[QueueSettings]) -> None:
+def check_limits(state: QueueState, said: Sequence[QueueSettings]) -> None:
     """No more waits than may, by the last settings, or by any if these have none."""
     most = said[-1].max_length
     if most is None:
         has_limits = any(each.limits[:2] != (None, None) for each in said)
-        assert has_limits or state.gone[Reason.MAXLEN] == 0
+        assert has_limits or state.gone[RemovalReason.MAXLEN] == 0
     elif said[-1].overflow is Overflow.DROP_HEAD:
         assert not state.waiting_count or state.waiting_count + state.delayed.count <= most
     elif len(said) == 1:

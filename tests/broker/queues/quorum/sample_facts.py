@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fluffle.broker.base.message import Origin
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import Enqueued, FactBatch, encode, pack_enqueued
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from tests.broker.queues.quorum.history import version_for
 
 ORIGIN = Origin("ex", "key")
@@ -22,20 +22,20 @@ def consumer(key: int, *, session: int = 1, no_ack: bool = False) -> f.ConsumerA
     return f.ConsumerAttached(key, session, 1, 0, 300, no_ack, False, f"tag {key}", b"")
 
 
-def applied(image: Image, *facts: f.Fact, messages: Enqueued | None = None) -> list[int]:
+def applied(image: QueueImage, *facts: f.Fact, messages: Enqueued | None = None) -> list[int]:
     """An entry more; which have died by it."""
     state = image.state
     batch = FactBatch(state.queue_time_ms, state.revision, list(facts), messages)
     return image.apply(state.index + 1, encode(batch, version_for(facts)))
 
 
-def busy() -> Image:
+def busy() -> QueueImage:
     """A queue with messages everywhere.
 
     Session 1; consumer 2 holds 1 to 3, consumer 3 does not acknowledge, getter 4 holds 4 for the
     second time; 5 has been returned, 6 is delayed, 7 is dead and kept, 8 to 10 are ready.
     """
-    image = Image()
+    image = QueueImage()
     applied(image, f.SessionOpened(1, 1, 7, 1, "a"), consumer(2), consumer(3, no_ack=True))
     applied(image, f.GetterAttached(4, 1, 1), f.Published(1, 1, 10), messages=new(1, 10))
     applied(
@@ -43,7 +43,7 @@ def busy() -> Image:
         f.Delivered(0, [2], [range(1, 8)]),
         f.Requeued(2, 0, 0, f.RequeueReason.NACKED, 0, [range(4, 6)]),
         f.Requeued(2, 0, 1, f.RequeueReason.REJECTED, 500, [range(6, 7)]),
-        f.DeadLettering(f.Reason.REJECTED, 0, 2, 0, [range(7, 8)]),
+        f.DeadLettering(f.RemovalReason.REJECTED, 0, 2, 0, [range(7, 8)]),
         f.Delivered(1, [4], [range(4, 5)]),
     )
     return image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FactBatch
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 
 
 class SingleActiveChecks:
@@ -50,7 +50,7 @@ class SingleActiveChecks:
             assert not self._held[before], f"{before} gives way with {self._held[before]}"
 
 
-def check_line(state: State, *, is_alone: bool) -> None:
+def check_line(state: QueueState, *, is_alone: bool) -> None:
     """Whoever is first in line is active, or somebody who was, and holds something."""
     line = [
         (-row.attached.priority, key)

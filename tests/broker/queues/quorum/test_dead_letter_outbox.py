@@ -17,7 +17,7 @@ from fluffle.broker.queues.quorum.dead_letter_outbox import (
     UNDER_WAY_MAX,
 )
 from fluffle.broker.queues.quorum.entry_codec import read_messages
-from fluffle.broker.queues.quorum.facts import DeadLettered, Purged, Reason
+from fluffle.broker.queues.quorum.facts import DeadLettered, Purged, RemovalReason
 from fluffle.broker.queues.settings import QueueSettings, settings_of
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies, with_consumer
@@ -87,7 +87,7 @@ def test_it_stays_until_it_has_arrived() -> None:
     assert state.pending.count == 2, "it is not on record yet"
     harness.settle_down()
     assert state.live_count == harness.led.outbox.count == 0
-    assert state.gone[Reason.DEAD_LETTERED] == 2
+    assert state.gone[RemovalReason.DEAD_LETTERED] == 2
 
 
 def test_so_many_are_under_way_and_no_more() -> None:
@@ -166,12 +166,12 @@ def test_they_count_for_the_length() -> None:
     harness, session = with_dead(3, sure(max_length=2))
     harness.led.publish(session, 6, *bodies(1))
     harness.settle_down()
-    assert harness.take() == [e.NotTaken(session, 6, 1)]
+    assert harness.take() == [e.RejectedEffect(session, 6, 1)]
     arrive(harness)
     harness.settle_down()
     harness.led.publish(session, 7, *bodies(3))
     harness.settle_down()
-    assert e.Done(session, 7, 3) in harness.take()
+    assert e.DoneEffect(session, 7, 3) in harness.take()
 
 
 def test_those_whose_death_is_not_on_record_count_too() -> None:
@@ -181,7 +181,7 @@ def test_those_whose_death_is_not_on_record_count_too() -> None:
     harness.led.settle(session, 3, key, [(0, range(1, 2))], outcome=Outcome.REJECTED)
     harness.led.publish(session, 4, *bodies(1))
     harness.settle_down()
-    assert e.NotTaken(session, 4, 1) in harness.take()
+    assert e.RejectedEffect(session, 4, 1) in harness.take()
 
 
 def test_a_purge_takes_them() -> None:
@@ -191,10 +191,10 @@ def test_a_purge_takes_them() -> None:
     [*_, purged] = [fact for fact in harness.facts() if isinstance(fact, Purged)]
     assert [number for run in purged.runs for number in run] == [*range(1, 41)]
     harness.settle_down()
-    assert e.Answer(session, 43, 0) in harness.take()
+    assert e.AnswerEffect(session, 43, 0) in harness.take()
     arrive(harness)
     harness.settle_down()
-    assert harness.image.state.gone[Reason.PURGED] == 40
+    assert harness.image.state.gone[RemovalReason.PURGED] == 40
     assert harness.image.state.live_count == 0
 
 
@@ -209,10 +209,10 @@ def test_they_are_gone_if_they_need_not_arrive_any_more() -> None:
     harness, _session = with_dead(40)
     changed(harness, quorum(dead_letter_exchange="dlx"))
     state = harness.image.state
-    assert (state.live_count, state.gone[Reason.PURGED]) == (0, 40)
+    assert (state.live_count, state.gone[RemovalReason.PURGED]) == (0, 40)
     arrive(harness)
     harness.settle_down()
-    assert state.gone[Reason.DEAD_LETTERED] == 0
+    assert state.gone[RemovalReason.DEAD_LETTERED] == 0
 
 
 def test_so_are_those_that_die_at_that_moment() -> None:
@@ -222,7 +222,7 @@ def test_so_are_those_that_die_at_that_moment() -> None:
     harness.led.settle(session, 3, key, [(0, range(1, 2))], outcome=Outcome.REJECTED)
     changed(harness, quorum(dead_letter_exchange="dlx"))
     assert not harness.died
-    assert harness.image.state.gone[Reason.PURGED] == 1
+    assert harness.image.state.gone[RemovalReason.PURGED] == 1
 
 
 def test_other_settings_have_what_was_refused_tried_at_once() -> None:

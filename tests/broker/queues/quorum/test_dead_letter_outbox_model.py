@@ -9,7 +9,7 @@ import pytest
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages, PendingDeadLetter
 from fluffle.broker.queues.quorum.dead_letter_outbox import CONFIRM_TIMEOUT_MS
-from fluffle.broker.queues.quorum.facts import Reason
+from fluffle.broker.queues.quorum.facts import RemovalReason
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
@@ -74,8 +74,10 @@ class Sending(LeaderHarness):
     def check_dead(self) -> None:
         state = self.image.state
         assert self.rejected <= self.arrived
-        assert state.gone[Reason.DEAD_LETTERED] == len(self.arrived)
-        assert not any(state.gone[reason] for reason in (Reason.REJECTED, Reason.DELIVERY_LIMIT))
+        assert state.gone[RemovalReason.DEAD_LETTERED] == len(self.arrived)
+        assert not any(
+            state.gone[reason] for reason in (RemovalReason.REJECTED, RemovalReason.DELIVERY_LIMIT)
+        )
 
 
 def whatever(seed: int, steps: int) -> None:

@@ -24,7 +24,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
     version_of,
 )
 from fluffle.broker.queues.quorum.facts import ArrivalsKnown, Arrived, InvalidEntry
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.wire import PlainValue
@@ -97,9 +97,10 @@ class Target:
 
 def test_what_is_given_again_is_confirmed_and_not_taken_twice() -> None:
     target = Target()
-    assert target.post(5, 6) == [e.Done(target.session, 1, 2)]
+    assert target.post(5, 6) == [e.DoneEffect(target.session, 1, 2)]
     assert target.post(4, 5, 6, 7) == [
-        e.Done(target.session, 3, 1), e.Done(target.session, 4, 2), e.Done(target.session, 6, 1),
+        e.DoneEffect(target.session, 3, 1), e.DoneEffect(target.session, 4, 2),
+        e.DoneEffect(target.session, 6, 1),
     ]  # fmt: skip
     assert (target.count, target.remembered) == (4, [4, 5, 6, 7])
 
@@ -111,7 +112,10 @@ def test_it_is_confirmed_again_only_once_it_is_on_record() -> None:
     target.harness.turn()
     assert target.harness.take() == []
     target.harness.settle_down()
-    assert target.harness.take() == [e.Done(target.session, 1, 1), e.Done(target.session, 2, 1)]
+    assert target.harness.take() == [
+        e.DoneEffect(target.session, 1, 1),
+        e.DoneEffect(target.session, 2, 1),
+    ]
     assert target.count == 1
 
 
@@ -141,12 +145,15 @@ def test_what_is_refused_has_not_arrived_and_may_be_given_again() -> None:
     target = Target(full(2))
     target.post(1, 2, 3)
     assert target.post(3, 4) == [
-        e.Done(target.session, 4, 1),
-        e.NotTaken(target.session, 5, 1),
+        e.DoneEffect(target.session, 4, 1),
+        e.RejectedEffect(target.session, 5, 1),
     ]
     assert target.remembered == [1, 2, 3]
     target.harness.led.queue.purge()
-    assert target.post(3, 4) == [e.Done(target.session, 6, 1), e.Done(target.session, 7, 1)]
+    assert target.post(3, 4) == [
+        e.DoneEffect(target.session, 6, 1),
+        e.DoneEffect(target.session, 7, 1),
+    ]
     assert target.remembered == [1, 2, 3, 4]
 
 
@@ -156,9 +163,9 @@ def test_who_led_before_is_not_listened_to_any_more() -> None:
     target.post(5, 6)
     target.post(7, term=2, below=7)
     assert target.remembered == [7]
-    assert target.post(5, 8) == [e.NotTaken(target.session, 4, 2)]
+    assert target.post(5, 8) == [e.RejectedEffect(target.session, 4, 2)]
     target.change_leader()
-    assert target.post(5) == [e.NotTaken(target.session, 6, 1)]
+    assert target.post(5) == [e.RejectedEffect(target.session, 6, 1)]
     assert target.count == 3
 
 
@@ -166,7 +173,7 @@ def test_a_later_leader_is_known_though_all_was_here() -> None:
     target = Target()
     target.post(5)
     target.post(5, term=2)
-    assert target.post(6) == [e.NotTaken(target.session, 3, 1)]
+    assert target.post(6) == [e.RejectedEffect(target.session, 3, 1)]
 
 
 @pytest.mark.parametrize("elections", [0, 7])
@@ -174,11 +181,11 @@ def test_where_a_queue_went_on_alone_its_numbers_may_be_of_other_messages(electi
     """Those who had 6 were given up, and after as many elections nobody knew of it."""
     target = Target()
     target.post(5, 6, term=1 + elections)
-    assert target.post(6, term=1 + TERM_STEP) == [e.Done(target.session, 3, 1)]
+    assert target.post(6, term=1 + TERM_STEP) == [e.DoneEffect(target.session, 3, 1)]
     assert (target.count, target.remembered) == (3, [6])
-    assert target.post(6, 7, term=2 + TERM_STEP)[0] == e.Done(target.session, 4, 1)
+    assert target.post(6, 7, term=2 + TERM_STEP)[0] == e.DoneEffect(target.session, 4, 1)
     assert (target.count, target.remembered) == (4, [6, 7]), "who leads next has the same numbers"
-    assert target.post(8, term=2 + elections) == [e.NotTaken(target.session, 6, 1)]
+    assert target.post(8, term=2 + elections) == [e.RejectedEffect(target.session, 6, 1)]
     target.change_leader()
     target.post(6, 7, term=2 + TERM_STEP)
     assert (target.count, target.remembered) == (4, [6, 7])
@@ -190,7 +197,7 @@ def test_of_a_queue_that_is_gone_nothing_is_remembered_or_taken() -> None:
     target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
     assert SOURCE not in target.harness.image.state.sources
-    assert target.post(5) == [e.NotTaken(target.session, 3, 1)]
+    assert target.post(5) == [e.RejectedEffect(target.session, 3, 1)]
     target.harness.deleted.add(SOURCE + 1)
     target.change_leader()
     assert target.harness.image.state.sources == {}
@@ -204,16 +211,16 @@ def test_of_a_queue_that_is_not_known_yet_nothing_is_forgotten() -> None:
     target.post(1, source=SOURCE + 1)
     target.change_leader()
     assert target.remembered == [5]
-    assert target.post(5) == [e.Done(target.session, 3, 1)]
+    assert target.post(5) == [e.DoneEffect(target.session, 3, 1)]
     assert target.count == 2
 
 
 def test_what_comes_of_one_that_is_not_known_yet_is_taken_later() -> None:
     target = Target()
     target.harness.unknown.add(SOURCE)
-    assert target.post(5) == [e.NotTaken(target.session, 1, 1)]
+    assert target.post(5) == [e.RejectedEffect(target.session, 1, 1)]
     target.harness.unknown.clear()
-    assert target.post(5) == [e.Done(target.session, 2, 1)]
+    assert target.post(5) == [e.DoneEffect(target.session, 2, 1)]
 
 
 def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
@@ -229,7 +236,7 @@ def test_where_a_member_does_not_read_it_yet_none_of_it_is_written() -> None:
     target.harness.deleted.add(SOURCE)
     target.post(1, source=SOURCE + 1)
     assert target.harness.image.state.sources == {}
-    Image.restored(target.harness.image.snapshot()[1], DATED_HOLDS)
+    QueueImage.restored(target.harness.image.snapshot()[1], DATED_HOLDS)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +279,8 @@ def test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken() -> N
     """The next leader would know nothing of those that came before."""
     target = Target(reads=DATED_HOLDS)
     target.harness.readers = {"a 1": ARRIVALS}
-    assert target.post(5) == [e.NotTaken(target.session, 1, 1)]
-    assert target.post(5) == [e.Done(target.session, 2, 1)]
+    assert target.post(5) == [e.RejectedEffect(target.session, 1, 1)]
+    assert target.post(5) == [e.DoneEffect(target.session, 2, 1)]
     target.change_leader()
     target.post(5, term=2)
     assert (target.count, target.remembered) == (1, [5])
@@ -283,8 +290,14 @@ def test_what_is_here_is_confirmed_while_a_member_is_added() -> None:
     target = Target()
     target.post(5)
     target.harness.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
-    assert target.post(5, 6) == [e.Done(target.session, 2, 1), e.NotTaken(target.session, 3, 1)]
-    assert target.post(5, 6) == [e.Done(target.session, 4, 1), e.Done(target.session, 5, 1)]
+    assert target.post(5, 6) == [
+        e.DoneEffect(target.session, 2, 1),
+        e.RejectedEffect(target.session, 3, 1),
+    ]
+    assert target.post(5, 6) == [
+        e.DoneEffect(target.session, 4, 1),
+        e.DoneEffect(target.session, 5, 1),
+    ]
     assert (target.count, target.remembered) == (2, [5, 6])
 
 
@@ -305,7 +318,7 @@ def test_a_member_that_cannot_read_what_is_remembered_does_not_take_it() -> None
     target.harness.readers = {"a 1": ARRIVALS, "b 1": DATED_HOLDS}
     target.harness.settle_down()
     assert version_of(target.harness.log[-1]) == ARRIVALS
-    older = Image(reads=DATED_HOLDS)
+    older = QueueImage(reads=DATED_HOLDS)
     with pytest.raises(InvalidEntry, match="run the one that the other members run"):
         older.apply(1, target.harness.log[-1])
 
@@ -327,20 +340,20 @@ def test_what_all_cannot_read_is_not_decided(version: int) -> None:
 def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
     target = Target(reads=DATED_HOLDS)
     target.harness.readers = {"a 1": ARRIVALS, "b 1": 0}
-    assert target.post(5) == [e.Done(target.session, 1, 1)]
+    assert target.post(5) == [e.DoneEffect(target.session, 1, 1)]
     target.harness.readers = {"a 1": ARRIVALS, "b 1": ARRIVALS}
     target.post(6)
     target.harness.readers = {"a 1": ARRIVALS, "b 1": 0}
-    assert target.post(7) == [e.Done(target.session, 3, 1)]
+    assert target.post(7) == [e.DoneEffect(target.session, 3, 1)]
     target.harness.readers = {"a 1": 0, "b 1": ARRIVALS, "c 1": ARRIVALS}
-    assert target.post(8) == [e.NotTaken(target.session, 4, 1)], "a has said so, and is away"
+    assert target.post(8) == [e.RejectedEffect(target.session, 4, 1)], "a has said so, and is away"
 
 
 def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> None:
     """Those that are refused are given again, and taken once there is room."""
     target = Target(full(3))
     told = target.post(5, 6, 7, 8, 9, 10)
-    assert told == [e.Done(target.session, 1, 4), e.NotTaken(target.session, 5, 2)]
+    assert told == [e.DoneEffect(target.session, 1, 4), e.RejectedEffect(target.session, 5, 2)]
     assert (target.count, target.remembered) == (4, [5, 6, 7, 8])
     target.harness.led.purge(target.session, 7)
     target.next = 8
@@ -592,7 +605,7 @@ def test_snapshots_of_older_versions_know_nothing_and_are_read() -> None:
     harness.settle_down()
     version, taken = harness.image.version, harness.image.snapshot()[1]
     assert version < REMEMBERS
-    assert Image.restored(taken).state.window is None
+    assert QueueImage.restored(taken).state.window is None
 
 
 def test_who_reads_no_more_than_an_older_version_refuses_what_has_keys() -> None:
@@ -600,6 +613,6 @@ def test_who_reads_no_more_than_an_older_version_refuses_what_has_keys() -> None
     harness.put("a")
     harness.settle_down()
     taken = harness.image.snapshot()[1]
-    assert Image.restored(taken).digest() == harness.image.digest()
+    assert QueueImage.restored(taken).digest() == harness.image.digest()
     with pytest.raises(InvalidEntry, match=f"version {VERSION}"):
-        Image.restored(taken, reads=DATED_HOLDS)
+        QueueImage.restored(taken, reads=DATED_HOLDS)

@@ -9,7 +9,7 @@ from random import Random
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.entry_codec import ARRIVALS
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from tests.broker.queues.quorum.entry_harness import EntryHarness
 from tests.broker.queues.quorum.leader_harness import PLAIN, full
 from tests.broker.queues.quorum.sample_facts import ORIGIN
@@ -92,13 +92,13 @@ class Arriving:
     def hear(self) -> None:
         """Sources learn what has arrived, once for each operation."""
         for told in self.harness.take():
-            assert isinstance(told, e.Done | e.NotTaken | e.Answer), told
-            if isinstance(told, e.Answer):
+            assert isinstance(told, e.DoneEffect | e.RejectedEffect | e.AnswerEffect), told
+            if isinstance(told, e.AnswerEffect):
                 self.pending.pop(told.number, None)
                 continue
             for number in range(told.first, told.first + told.count):
                 group, sequence = self.taken[number]
-                if isinstance(told, e.Done):
+                if isinstance(told, e.DoneEffect):
                     assert number not in self.stale, "who led before is believed"
                     source = self.source_of(group)
                     source.unsaid |= {sequence} - source.arrived
@@ -207,7 +207,7 @@ class Arriving:
                 kept = {n for low, high in known[source.group].arrived for n in range(low, high)}
                 assert kept.isdisjoint(source.done), "it is kept no more where it died"
         assert self.harness.follower.state.sources == known
-        restored = Image.restored(self.harness.image.snapshot()[1])
+        restored = QueueImage.restored(self.harness.image.snapshot()[1])
         assert restored.digest() == self.harness.image.digest()
 
     def finish(self) -> None:

@@ -6,14 +6,14 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fluffle.broker.queues.quorum.entries import Entries, content_bytes_of
+from fluffle.broker.queues.quorum.entries import LiveEntries, content_bytes_of
 from fluffle.broker.queues.quorum.image import _differences, _packed
 from tests.broker.queues.quorum.sample_facts import new
 
 
-def entries_at(indexes: list[int]) -> Entries:
+def entries_at(indexes: list[int]) -> LiveEntries:
     """One message each."""
-    entries = Entries()
+    entries = LiveEntries()
     for first, index in enumerate(indexes, 1):
         entries.add(index, new(first, 1))
     return entries
@@ -45,7 +45,7 @@ def test_differences(numbers: list[int]) -> None:
 
 
 def test_a_message_counts_with_the_mean_size() -> None:
-    entries = Entries()
+    entries = LiveEntries()
     entries.add(1, new(9, 2))  # b"message 9" and b"message 10"
     assert entries.content_bytes == 9 * 2
     assert content_bytes_of(entries, range(9, 11)) == 9 * 2

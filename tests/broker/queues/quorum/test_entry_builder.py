@@ -15,7 +15,7 @@ from fluffle.broker.queues.quorum.entry_builder import (
 )
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from tests.suite.seeds import seeds
 from tests.support.queue_host import FakeQueueHost
 
@@ -25,7 +25,7 @@ class Harness:
 
     def __init__(self, reads: int, **known: int) -> None:
         self.known = known
-        self.image = Image(reads=reads)
+        self.image = QueueImage(reads=reads)
         self.builder = EntryBuilder(self.image.state)
         self.versions = EntryVersions(self.image, self.builder, lambda: self.known)
 

@@ -32,7 +32,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
     slim,
 )
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from tests.broker.queues.quorum.history import OPERATIONS
 from tests.broker.queues.quorum.image_comparison import MemberImage
 
@@ -49,7 +49,7 @@ VALUES: Mapping[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     str: texts,
     bytes: st.binary(max_size=9),
-    f.Reason: st.sampled_from(f.Reason),
+    f.RemovalReason: st.sampled_from(f.RemovalReason),
     f.RequeueReason: st.sampled_from(f.RequeueReason),
     list[int]: st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=4),
     list[range]: st.lists(runs, min_size=1, max_size=4),
@@ -130,7 +130,7 @@ EXAMPLES: Mapping[Any, Any] = {
     bool: True,
     str: "name",
     bytes: b"octets",
-    f.Reason: f.Reason.EXPIRED,
+    f.RemovalReason: f.RemovalReason.EXPIRED,
     f.RequeueReason: f.RequeueReason.LOST,
     list[int]: [1, 2],
     list[range]: [range(1, 9, 2), range(3, 4)],
@@ -162,7 +162,7 @@ def rows(stored: EntryMessages) -> list[tuple[int, str, str, bytes]]:
 def test_what_is_slim_is_not_applied() -> None:
     entry = encode(FactBatch(0, 0, [], pack_enqueued(1, [Origin("", "q")], [b"body"])))
     with pytest.raises(InvalidEntry, match="kind 2"):
-        Image().apply(1, slim(entry, [range(1, 2)]))
+        QueueImage().apply(1, slim(entry, [range(1, 2)]))
 
 
 def test_slimming_away_everything_is_a_mistake() -> None:
@@ -268,7 +268,7 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
         entry[data.draw(st.integers(0, len(entry) - 1))] = data.draw(st.integers(0, 255))
     size = data.draw(st.sampled_from([len(entry), data.draw(st.integers(0, len(entry)))]))
     pick = partial(pick_messages, wanted=[1])
-    for read in (lambda damaged: Image().apply(1, damaged), read_messages, pick):
+    for read in (lambda damaged: QueueImage().apply(1, damaged), read_messages, pick):
         try:
             read(bytes(entry[:size]))
         except InvalidEntry:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from fluffle.broker.queues.quorum import entries
-from fluffle.broker.queues.quorum.state import State
+from fluffle.broker.queues.quorum.state import QueueState
 from tests.broker.queues.quorum.history import OPERATIONS, History
 from tests.broker.queues.quorum.image_comparison import MemberImage
 from tests.suite.seeds import machine_settings, seeds
@@ -53,7 +53,7 @@ class ImageMachine(RuleBasedStateMachine):
         )
 
 
-def rising(state: State) -> dict[Any, Any]:
+def rising(state: QueueState) -> dict[Any, Any]:
     """What never falls, by name."""
     values: dict[Any, Any] = {
         "index": state.index,

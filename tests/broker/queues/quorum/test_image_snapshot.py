@@ -15,13 +15,13 @@ from fluffle.broker.queues.deduplication_window import KEY, window_of
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, REMEMBERS, VERSION
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import Image, canonical_form, take_snapshot
+from fluffle.broker.queues.quorum.image import QueueImage, canonical_form, take_snapshot
 from tests.broker.queues.quorum.history import OPERATIONS
 from tests.broker.queues.quorum.image_comparison import MemberImage
 from tests.broker.queues.quorum.sample_facts import applied, busy, new
 
 
-def tables_of(image: Image) -> list[Any]:
+def tables_of(image: QueueImage) -> list[Any]:
     found = msgpack.unpackb(canonical_form(image.state, FIRST_VERSION))
     assert isinstance(found, list)
     return found
@@ -33,12 +33,12 @@ def taken_with(tables: list[Any]) -> bytes:
 
 def test_a_busy_queue() -> None:
     image = busy()
-    assert Image.restored(taken_with(tables_of(image))).digest() == image.digest()
+    assert QueueImage.restored(taken_with(tables_of(image))).digest() == image.digest()
 
 
 def test_a_new_queue() -> None:
-    again = Image.restored(Image().snapshot()[1])
-    assert again.digest() == Image().digest()
+    again = QueueImage.restored(QueueImage().snapshot()[1])
+    assert again.digest() == QueueImage().digest()
     assert applied(again) == []
 
 
@@ -47,12 +47,12 @@ def test_no_content_is_in_it() -> None:
 
 
 def test_a_thousand_entries_in_a_row_take_no_room() -> None:
-    image = Image()
+    image = QueueImage()
     applied(image, f.SessionOpened(1, 1, 1, 1, "a"))
     for first in range(1, 1001):
         applied(image, f.Published(1, first, 1), messages=new(first, 1))
     assert len(image.snapshot()[1]) < 500
-    assert Image.restored(image.snapshot()[1]).digest() == image.digest()
+    assert QueueImage.restored(image.snapshot()[1]).digest() == image.digest()
 
 
 HEAD, VERSIONS, ENTRIES, CARRIED, RETURNED, DELAYED, PENDING, HOLDERS, SESSIONS = range(9)
@@ -80,7 +80,11 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("a run of none", lambda t: t[RETURNED].append([9, 1, 0, 1, 0]), "a run of no messages"),
     ("a step of 0", lambda t: t[RETURNED].append([9, 0, 1, 1, 0]), "must not be zero"),
     ("delayed without a time", lambda t: t[DELAYED].append([9, 1, 1, 1]), "not a row"),
-    ("another reason", lambda t: t[PENDING][0].__setitem__(3, 99), "99 is not a valid Reason"),
+    (
+        "another reason",
+        lambda t: t[PENDING][0].__setitem__(3, 99),
+        "99 is not a valid RemovalReason",
+    ),
     ("a holder of the future", lambda t: t[HOLDERS][0][0].__setitem__(1, 50), "can hold"),
     (
         "a holder of no kind",
@@ -100,13 +104,13 @@ def test_a_snapshot_that_nobody_took(what: str, change: Any, why: str) -> None:
     tables = tables_of(busy())
     change(tables)
     with pytest.raises(InvalidEntry, match=why):
-        Image.restored(taken_with(tables))
+        QueueImage.restored(taken_with(tables))
 
 
 @pytest.mark.parametrize("taken", [b"", b"\x03", b"\x01", b"\x01 not of zlib"])
 def test_bytes_that_are_no_snapshot(taken: bytes) -> None:
     with pytest.raises(InvalidEntry, match="snapshot"):
-        Image.restored(taken)
+        QueueImage.restored(taken)
 
 
 @given(st.randoms(use_true_random=False), st.data())
@@ -119,7 +123,7 @@ def test_damage_is_refused_or_harmless(chance: Random, data: st.DataObject) -> N
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
-        image = Image.restored(bytes((VERSION,)) + zlib.compress(bytes(raw)))
+        image = QueueImage.restored(bytes((VERSION,)) + zlib.compress(bytes(raw)))
     except InvalidEntry:
         return
     image.digest()
@@ -135,4 +139,4 @@ def test_keys_are_copied_and_all_else_is_compressed() -> None:
     assert packed in taken
     assert zlib.decompress(taken[1:]) == canonical_form(image.state, REMEMBERS)
     assert len(taken) < len(packed) + 1_000
-    assert Image.restored(taken).state.window is not None
+    assert QueueImage.restored(taken).state.window is not None

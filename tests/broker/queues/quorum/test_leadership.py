@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.facts import (
     Acted,
     Delivered,
     DeliveredWithoutAck,
-    Reason,
+    RemovalReason,
     Requeued,
     RequeueReason,
     SessionId,
@@ -122,7 +122,7 @@ def test_nothing_leaves_before_its_entry_is_applied() -> None:
     assert (harness.take(), len(harness.proposals)) == ([], 1)
     harness.commit()
     done, delivery = harness.take()
-    assert done == e.Done(session, 2, 2)
+    assert done == e.DoneEffect(session, 2, 2)
     assert isinstance(delivery, e.Delivery)
     assert delivery.holder == key
     assert harness.left == [[b"body 0", b"body 1"]]
@@ -206,10 +206,10 @@ def test_a_token_that_has_ended_ends_nothing_and_that_is_on_record() -> None:
     harness.take()
     harness.led.settle(session, 5, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     harness.settle_down()
-    assert harness.take() == [e.NotTaken(session, 5, 1)]
+    assert harness.take() == [e.RejectedEffect(session, 5, 1)]
     assert harness.led.queue.in_flight == 1
     assert harness.image.state.sessions[session].refused
-    assert harness.image.state.gone[Reason.ACKED] == 1
+    assert harness.image.state.gone[RemovalReason.ACKED] == 1
 
 
 def test_what_is_given_back_too_late_is_done_all_the_same() -> None:
@@ -231,7 +231,11 @@ def test_what_was_done_is_answered_again_and_not_done_again() -> None:
     harness.led.publish(session, 2, *bodies(3))
     harness.settle_down()
     *told, delivery = harness.take()
-    assert told == [e.Answer(session, 1, 2), e.Done(session, 2, 2), e.Done(session, 4, 1)]
+    assert told == [
+        e.AnswerEffect(session, 1, 2),
+        e.DoneEffect(session, 2, 2),
+        e.DoneEffect(session, 4, 1),
+    ]
     assert isinstance(delivery, e.Delivery)
     assert harness.image.state.next_sequence == 4
     assert harness.led.queue.consumer_count == 1
@@ -257,7 +261,7 @@ def test_what_comes_too_soon_is_not_done() -> None:
     harness, session, _key = with_consumer()
     harness.led.publish(session, 3, *bodies(2))
     harness.settle_down()
-    assert harness.take() == [e.Expected(session, 2)]
+    assert harness.take() == [e.ExpectedEffect(session, 2)]
     assert harness.image.state.next_sequence == 1
 
 
@@ -301,7 +305,7 @@ def test_a_purge_takes_what_waits_wherever_it_is() -> None:
     harness.take()
     harness.led.purge(session, 34)
     harness.settle_down()
-    assert e.Answer(session, 34, 30) in harness.take()
+    assert e.AnswerEffect(session, 34, 30) in harness.take()
     assert harness.image.state.live_count == 0
 
 
@@ -346,7 +350,7 @@ def test_what_is_decided_waits_while_the_log_takes_nothing() -> None:
     assert (list(harness.proposals), harness.take()) == ([], [])
     harness.is_open = harness.is_touched = True
     harness.settle_down()
-    assert [type(effect) for effect in harness.take()] == [e.Done, e.Delivery]
+    assert [type(effect) for effect in harness.take()] == [e.DoneEffect, e.Delivery]
 
 
 def test_a_consumer_without_room_waits_until_it_is_woken() -> None:
@@ -354,7 +358,7 @@ def test_a_consumer_without_room_waits_until_it_is_woken() -> None:
     harness.room = 0
     harness.led.publish(session, 2, *bodies(1))
     harness.settle_down()
-    assert harness.take() == [e.Done(session, 2, 1)]
+    assert harness.take() == [e.DoneEffect(session, 2, 1)]
     harness.room = 1
     harness.led.holders.wake(key)
     harness.settle_down()
@@ -386,7 +390,7 @@ def test_what_cannot_be_read_is_not_said_to_be_nothing() -> None:
     harness.log[0] = whole[:-1] + b"?"
     harness.led.get(session, 4, 1, no_ack=False)
     harness.settle_down()
-    assert (harness.damaged, harness.take()) == ({1}, [e.Done(session, 1, 3)])
+    assert (harness.damaged, harness.take()) == ({1}, [e.DoneEffect(session, 1, 3)])
     harness.log[0] = whole
     harness.change_leader(0, is_elsewhere=True)
     harness.led.get(session, 4, 1, no_ack=False)
@@ -449,7 +453,7 @@ def test_much_that_is_published_in_a_turn_is_several_entries() -> None:
     assert len(sizes) == 4
     assert max(sizes) < leadership.ENTRY_BYTES + len(body)
     harness.settle_down()
-    assert harness.take() == [e.Done(session, number, 1) for number in range(1, 16)]
+    assert harness.take() == [e.DoneEffect(session, number, 1) for number in range(1, 16)]
     assert harness.led.queue.ready_count == 14
 
 
@@ -481,9 +485,11 @@ def test_what_is_asked_again_and_again_is_answered_once() -> None:
     harness.is_open = True
     harness.settle_down()
     told = harness.take()
-    done = [effect for effect in told if isinstance(effect, e.Done)]
+    done = [effect for effect in told if isinstance(effect, e.DoneEffect)]
     assert sum(effect.count for effect in done) == 2 * 7, "as they were done, and once more"
-    assert [effect for effect in told if not isinstance(effect, e.Done)] == [e.Expected(session, 8)]
+    assert [effect for effect in told if not isinstance(effect, e.DoneEffect)] == [
+        e.ExpectedEffect(session, 8)
+    ]
     harness.led.publish(session, 1, *bodies(1))
     harness.settle_down()
-    assert harness.take() == [e.Done(session, 1, 1)], "and again, when that has been told"
+    assert harness.take() == [e.DoneEffect(session, 1, 1)], "and again, when that has been told"

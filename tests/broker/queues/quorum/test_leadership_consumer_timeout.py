@@ -14,7 +14,7 @@ from fluffle.broker.queues.quorum.entry_builder import EntryVersions
 from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION, VERSION, version_of
 from fluffle.broker.queues.quorum.facts import Detached, Requeued, RequeueReason
 from fluffle.broker.queues.quorum.holders import TIMEOUT, timeout_of
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.protocol.wire import encode_table
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.broker.queues.quorum.session_clients import SessionClients
@@ -196,7 +196,7 @@ def test_the_next_leader_goes_on_with_the_time(is_elsewhere: bool) -> None:
     harness.settle_down()
     assert version_of(harness.log[-1]) == VERSION
     at(harness, 600)
-    harness.image = Image.restored(harness.image.snapshot()[1])
+    harness.image = QueueImage.restored(harness.image.snapshot()[1])
     harness.change_leader(0, is_elsewhere=is_elsewhere)
     harness.settle_down()
     harness.check()

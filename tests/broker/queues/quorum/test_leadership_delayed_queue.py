@@ -14,9 +14,9 @@ from fluffle.broker.queues.engine import EXPIRED_SEGMENTS_MAX
 from fluffle.broker.queues.expiry_times import Expiries
 from fluffle.broker.queues.queue_api import PeekRequest
 from fluffle.broker.queues.quorum import dead_letter_outbox, leadership
-from fluffle.broker.queues.quorum.entries import Entries
+from fluffle.broker.queues.quorum.entries import LiveEntries
 from fluffle.broker.queues.quorum.entry_codec import decode
-from fluffle.broker.queues.quorum.facts import DeadLettered, DeadLettering, Reason
+from fluffle.broker.queues.quorum.facts import DeadLettered, DeadLettering, RemovalReason
 from fluffle.broker.queues.quorum.log_journal import LogJournal
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
 from tests.broker.queues.quorum.test_leadership import make_small
@@ -34,7 +34,7 @@ def test_they_come_out_in_the_order_of_their_times() -> None:
     assert not harness.came
     harness.at(100)
     harness.turn()
-    assert harness.facts()[-1] == DeadLettering(Reason.EXPIRED, 100, 0, 0, [range(2, 5, 2)])
+    assert harness.facts()[-1] == DeadLettering(RemovalReason.EXPIRED, 100, 0, 0, [range(2, 5, 2)])
     assert not harness.came, "that is not on record yet"
     harness.settle_down()
     assert harness.came == [(2, 100), (4, 100)]
@@ -42,7 +42,7 @@ def test_they_come_out_in_the_order_of_their_times() -> None:
     harness.settle_down()
     assert harness.order == [2, 4, 3, 1]
     assert harness.image.state.live_count == 0
-    assert harness.image.state.gone[Reason.DEAD_LETTERED] == 4
+    assert harness.image.state.gone[RemovalReason.DEAD_LETTERED] == 4
 
 
 def test_what_has_no_delay_comes_out_at_once() -> None:
@@ -102,17 +102,17 @@ def test_a_next_leader_looks_at_each_once_and_at_few_in_a_turn(
 def test_a_next_leader_begins_without_a_look_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
     monkeypatch.setattr(delayed_ready_list, "FIRST_LOOKED_MAX", 2)
-    harness, looked, asked = DelayedQueueHarness(), list[int](), Entries.span_of
+    harness, looked, asked = DelayedQueueHarness(), list[int](), LiveEntries.span_of
     for _ in range(200):
         harness.publish_all(500, 400)
         harness.turn()
     harness.settle_down()
 
-    def span_of(entries: Entries, start: int, stop: int) -> tuple[int, int]:
+    def span_of(entries: LiveEntries, start: int, stop: int) -> tuple[int, int]:
         looked.extend(range(start, stop))
         return asked(entries, start, stop)
 
-    monkeypatch.setattr(Entries, "span_of", span_of)
+    monkeypatch.setattr(LiveEntries, "span_of", span_of)
     harness.change_leader(0, is_elsewhere=False)
     assert not looked
     while harness.is_touched or harness.proposals:
@@ -239,7 +239,7 @@ def test_leaders_change_and_each_comes_out_not_before_it_is_due(
     assert {*harness.order} == harness.safe == {*range(1, harness.sent + 1)}
     assert all(at_ms >= harness.due_ms[number] for number, at_ms in harness.came)
     assert harness.image.state.live_count == 0
-    arrived = harness.image.state.gone[Reason.DEAD_LETTERED]
+    arrived = harness.image.state.gone[RemovalReason.DEAD_LETTERED]
     assert arrived == harness.sent, "each is on record as arrived once, however often it came"
 
 

@@ -14,7 +14,7 @@ from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import SessionId
 from fluffle.broker.queues.quorum.holders import Terms
-from fluffle.broker.queues.quorum.leadership import Leadership, Member
+from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
 from fluffle.raft.group import Position
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.support.leader_host import FakeLeaderHost
@@ -33,7 +33,7 @@ class Seat(FakeLeaderHost):
         self.told: list[e.Effect] = []
         self.bodies: list[list[bytes]] = []
         """What is delivered, each time."""
-        self.member = Member(self)
+        self.member = QueueReplica(self)
 
     def release(self, effects: list[e.Effect]) -> None:
         self.told += effects
@@ -73,7 +73,7 @@ class Cluster:
         self.hosts.create(GROUP)
         self.hosts.settle()
 
-    def make(self) -> Member:
+    def make(self) -> QueueReplica:
         seat = Seat()
         self.seats[id(seat.member)] = seat
         return seat.member
@@ -123,7 +123,7 @@ def work(cluster: Cluster) -> tuple[Seat, int, int]:
     contents = [b"body %d" % number for number in range(5)]
     led.publish(session, 2, [ORIGIN] * 5, contents)
     cluster.settle()
-    (answer,) = [effect for effect in leader.told if isinstance(effect, e.Answer)]
+    (answer,) = [effect for effect in leader.told if isinstance(effect, e.AnswerEffect)]
     return leader, session, answer.answer
 
 
@@ -148,7 +148,7 @@ def test_the_next_leader_goes_on_where_the_log_ends(cluster: Cluster) -> None:
     led.settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     cluster.settle()
     done, delivery = leader.told
-    assert done == e.Done(session, 7, 1)
+    assert done == e.DoneEffect(session, 7, 1)
     assert isinstance(delivery, e.Delivery)
     assert (leader.bodies, delivery.delivery_batch.redelivered) == ([[b"body 2", b"body 3"]], False)
 
@@ -180,7 +180,7 @@ def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: C
     leader.node.store.has_room = leader.node.store.takes_entries = True
     again.publish(session, 7, [ORIGIN], [b"taken"])
     cluster.settle()
-    assert leader.told == [e.Done(session, 7, 1)]
+    assert leader.told == [e.DoneEffect(session, 7, 1)]
 
 
 def test_a_leader_that_is_deposed_with_entries_under_way_does_not_begin_anew(
@@ -244,5 +244,5 @@ def test_a_leader_whose_image_does_not_fit_leads_no_more(cluster: Cluster) -> No
     assert leader is not before
     led_by(leader).publish(session, 7, [ORIGIN], [b"more"])
     cluster.settle()
-    assert leader.told == [e.Done(session, 7, 1)]
+    assert leader.told == [e.DoneEffect(session, 7, 1)]
     assert len({seat.member.image.digest() for seat in cluster.all()}) == 1

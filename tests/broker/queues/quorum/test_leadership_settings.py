@@ -44,8 +44,8 @@ def test_other_settings_hold_for_what_is_decided_behind_them() -> None:
     harness.led.change_settings(2, QueueSettings(max_length=1, overflow=Overflow.REJECT_PUBLISH))
     harness.led.publish(session, 4, *bodies(1))
     harness.settle_down()
-    told = [told for told in harness.take() if isinstance(told, e.Done | e.NotTaken)]
-    assert told == [e.Done(session, 1, 3), e.NotTaken(session, 4, 1)]
+    told = [told for told in harness.take() if isinstance(told, e.DoneEffect | e.RejectedEffect)]
+    assert told == [e.DoneEffect(session, 1, 3), e.RejectedEffect(session, 4, 1)]
     assert harness.image.state.waiting_count == 2
 
 

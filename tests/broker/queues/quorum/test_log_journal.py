@@ -14,7 +14,7 @@ import fluffle.broker.queues.quorum.log_journal as pieces_module
 from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.journal import UnreadableMessages
 from fluffle.broker.queues.quorum import facts as f
-from fluffle.broker.queues.quorum.entries import Entries
+from fluffle.broker.queues.quorum.entries import LiveEntries
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder
 from fluffle.broker.queues.quorum.entry_codec import (
     Columns,
@@ -23,7 +23,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
     encode,
     pack_enqueued,
 )
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.broker.queues.quorum.log_journal import LogJournal, stored_by_level, stored_ranges
 from tests.broker.queues.quorum.sample_facts import ORIGIN, applied, consumer, new
 
@@ -35,7 +35,7 @@ class Harness:
     """Messages 1 to 7 in one entry, of which 3 is not ready any more."""
 
     def __init__(self) -> None:
-        self.image = Image()
+        self.image = QueueImage()
         applied(self.image, f.SessionOpened(1, 1, 7, 1, "a"), consumer(2))
         contents = [b"message %d" % number for number in range(1, 8)]
         columns = columns_of(priorities=PRIORITIES, expiries_ms=TIMES_MS)
@@ -87,9 +87,9 @@ def test_damage_to_messages_of_one_priority_is_none_to_those_of_others() -> None
     assert harness.unreadable == [2]
 
 
-def entries_of(priorities: list[bytes]) -> Entries:
+def entries_of(priorities: list[bytes]) -> LiveEntries:
     """One for each, of which each message has one of the priorities."""
-    entries, first = Entries(), 1
+    entries, first = LiveEntries(), 1
     for index, own in enumerate(priorities, 1):
         is_mixed = len({*own}) > 1
         columns = Columns(priority=own[0], priorities=own if is_mixed else b"")
@@ -125,7 +125,7 @@ def test_entries_are_looked_at_once_whatever_priorities_there_are(
     looks: Counter[int] = Counter()
     look = pieces_module.ready_counts_of
 
-    def counted(whose: Entries, first: int) -> list[tuple[int, int]]:
+    def counted(whose: LiveEntries, first: int) -> list[tuple[int, int]]:
         looks[first] += 1
         return look(whose, first)
 
@@ -135,7 +135,7 @@ def test_entries_are_looked_at_once_whatever_priorities_there_are(
 
 
 def test_a_piece_is_no_larger_than_a_segment() -> None:
-    entries = Entries()
+    entries = LiveEntries()
     for index in range(30):
         entries.add(index + 1, new(1 + 100 * index, 100))
     assert [piece.count for piece in stored_ranges(entries)] == [1100, 1100, 800]

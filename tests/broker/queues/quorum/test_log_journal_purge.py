@@ -10,11 +10,11 @@ import pytest
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum import leadership, log_journal
-from fluffle.broker.queues.quorum.entries import Entry
+from fluffle.broker.queues.quorum.entries import LiveEntry
 from fluffle.broker.queues.quorum.entry_codec import decode
-from fluffle.broker.queues.quorum.facts import Purged, Reason, SessionId
-from fluffle.broker.queues.quorum.image import Image
-from fluffle.broker.queues.quorum.log_journal import Purge
+from fluffle.broker.queues.quorum.facts import Purged, RemovalReason, SessionId
+from fluffle.broker.queues.quorum.image import QueueImage
+from fluffle.broker.queues.quorum.log_journal import PendingPurge
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness
 from tests.broker.queues.quorum.leader_harness import LeaderHarness, quorum
 from tests.suite.seeds import seeds
@@ -49,7 +49,7 @@ def test_two_purges_say_each_message_once(*, is_turn_between: bool) -> None:
         harness.publish_all(100, 100)
     assert harness.purged() == (2 if is_turn_between else 0)
     harness.settle_down()
-    assert harness.image.state.gone[Reason.PURGED] == harness.sent
+    assert harness.image.state.gone[RemovalReason.PURGED] == harness.sent
     assert harness.image.state.live_count == 0
 
 
@@ -79,9 +79,14 @@ def test_purges_leave_what_is_dead_and_take_what_is_under_way(
     harness.at(1_000)
     harness.settle_down()
     gone = harness.image.state.gone
-    assert gone[Reason.PURGED] >= waited, "and maybe some that are dead and were not handed on"
-    assert gone[Reason.DEAD_LETTERED] == len(harness.came)
-    assert gone[Reason.DEAD_LETTERED] + gone[Reason.PURGED] == harness.image.state.next_sequence - 1
+    assert gone[RemovalReason.PURGED] >= waited, (
+        "and maybe some that are dead and were not handed on"
+    )
+    assert gone[RemovalReason.DEAD_LETTERED] == len(harness.came)
+    assert (
+        gone[RemovalReason.DEAD_LETTERED] + gone[RemovalReason.PURGED]
+        == harness.image.state.next_sequence - 1
+    )
     assert harness.image.state.live_count == 0
 
 
@@ -119,7 +124,7 @@ def test_no_turn_says_more_of_a_purge_than_so_much(monkeypatch: pytest.MonkeyPat
             harness.commit()
     assert max(said) <= 8
     assert turns >= 100 // 8
-    assert harness.image.state.gone[Reason.PURGED] == 150
+    assert harness.image.state.gone[RemovalReason.PURGED] == 150
     assert harness.image.state.live_count == 1
     harness.at(1_000)
     harness.settle_down()
@@ -133,11 +138,13 @@ def test_a_purge_is_answered_behind_its_last_piece(monkeypatch: pytest.MonkeyPat
     harness.purged()
     harness.take()
     while harness.image.state.live_count:
-        assert not any(isinstance(effect, e.Answer) for effect in harness.take())
+        assert not any(isinstance(effect, e.AnswerEffect) for effect in harness.take())
         harness.turn()
         harness.commit()
     harness.settle_down()
-    assert [effect.answer for effect in harness.take() if isinstance(effect, e.Answer)] == [150]
+    assert [effect.answer for effect in harness.take() if isinstance(effect, e.AnswerEffect)] == [
+        150
+    ]
 
 
 @pytest.mark.parametrize("kept", range(0, 14, 2))
@@ -154,7 +161,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
         harness.is_touched = False
         harness.led.pump()
     harness.change_leader(min(kept, len(harness.proposals)), is_elsewhere=is_elsewhere)
-    assert not any(isinstance(effect, e.Answer) for effect in harness.take())
+    assert not any(isinstance(effect, e.AnswerEffect) for effect in harness.take())
     waiting = harness.led.queue.ready_count
     assert waiting == harness.image.state.live_count > 0
     asker = harness.led.sessions.open(SessionId("b", 1, 1, 1))
@@ -162,9 +169,11 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
     harness.publish_all(500)
     harness.touch()
     harness.settle_down()
-    assert [effect.answer for effect in harness.take() if isinstance(effect, e.Answer)] == [waiting]
+    assert [effect.answer for effect in harness.take() if isinstance(effect, e.AnswerEffect)] == [
+        waiting
+    ]
     assert harness.image.state.live_count == 1
-    restored = Image.restored(harness.image.snapshot()[1])
+    restored = QueueImage.restored(harness.image.snapshot()[1])
     assert restored.digest() == harness.image.digest()
     harness.change_leader(0, is_elsewhere=not is_elsewhere)
     harness.at(2_000)
@@ -189,7 +198,7 @@ def test_settings_change_and_time_passes_while_a_purge_is_said(
     harness.purged()
     harness.settle_down()
     assert harness.image.state.revision == 7
-    assert harness.image.state.gone[Reason.PURGED] == 153
+    assert harness.image.state.gone[RemovalReason.PURGED] == 153
     assert harness.image.state.live_count == 0
 
 
@@ -233,7 +242,7 @@ def test_a_purge_takes_what_waits_of_all_priorities(
         harness.settle_down()
         harness.check()
         assert harness.led.queue.ready_count == 1
-        assert harness.image.state.gone[Reason.PURGED] == purged
+        assert harness.image.state.gone[RemovalReason.PURGED] == purged
 
 
 def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
@@ -253,13 +262,13 @@ def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
     harness.settle_down()
     harness.change_leader(0, is_elsewhere=False)
     waiting, looked = harness.led.queue.ready_count, list[int]()
-    look = Purge._of
+    look = PendingPurge._of
 
-    def noted(self: Purge, entry: Entry) -> list[range]:
+    def noted(self: PendingPurge, entry: LiveEntry) -> list[range]:
         looked[-1] += 1
         return look(self, entry)
 
-    monkeypatch.setattr(Purge, "_of", noted)
+    monkeypatch.setattr(PendingPurge, "_of", noted)
     looked.append(0)
     harness.purge(edge)
     while harness.is_touched or harness.proposals:
@@ -270,5 +279,5 @@ def test_no_turn_looks_for_more_of_many_priorities_than_so_much(
             harness.commit()
     assert max(looked) <= 8
     assert sum(looked) == 150
-    assert harness.image.state.gone[Reason.PURGED] == waiting
+    assert harness.image.state.gone[RemovalReason.PURGED] == waiting
     assert harness.image.state.live_count == held

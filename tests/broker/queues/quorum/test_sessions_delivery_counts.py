@@ -19,7 +19,7 @@ from fluffle.broker.queues.quorum.entry_codec import (
 )
 from fluffle.broker.queues.quorum.facts import InvalidEntry, Published
 from fluffle.broker.queues.quorum.holders import Terms
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.protocol.deaths import DeathReason
 from tests.broker.queues.quorum.delayed_queue_harness import DelayedQueueHarness, message
 from tests.broker.queues.quorum.entry_harness import EntryHarness, bodies
@@ -49,7 +49,7 @@ class Next(EntryHarness):
         self.led.attach(self.key, self.next, Terms(1, "tag", no_ack=no_ack))
         self.next += 1
         self.settle_down()
-        [holder] = [each.answer for each in self.told if isinstance(each, e.Answer)]
+        [holder] = [each.answer for each in self.told if isinstance(each, e.AnswerEffect)]
         return holder
 
     def delivered(self) -> list[tuple[int, bool, Counts]]:
@@ -141,7 +141,7 @@ def test_who_was_added_since_and_knows_nothing_of_it_does_not_take_it() -> None:
     harness.settle_down()
     assert version_of(harness.log[-1]) == CARRIES
     with pytest.raises(InvalidEntry, match="run the one that the other members run"):
-        Image(reads=REMEMBERS).apply(1, harness.log[-1])
+        QueueImage(reads=REMEMBERS).apply(1, harness.log[-1])
 
 
 def test_many_that_were_rejected_once_are_one_row_of_a_snapshot() -> None:
@@ -150,7 +150,7 @@ def test_many_that_were_rejected_once_are_one_row_of_a_snapshot() -> None:
         harness.put(2, Counts(1, 1))
     assert harness.image.state.delivery_counts.runs == [(1, 601, (1, 1))]
     taken = harness.image.snapshot()[1]
-    assert Image.restored(taken).state.delivery_counts.runs == [(1, 601, (1, 1))]
+    assert QueueImage.restored(taken).state.delivery_counts.runs == [(1, 601, (1, 1))]
     assert len(taken) < 500
 
 

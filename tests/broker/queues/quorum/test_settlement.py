@@ -11,8 +11,8 @@ from fluffle.broker.queues.quorum.facts import (
     DeadLettered,
     DeadLettering,
     Dropped,
-    OperationsRefused,
-    Reason,
+    OperationsRejected,
+    RemovalReason,
     Requeued,
     RequeueReason,
 )
@@ -40,7 +40,7 @@ def test_who_has_failed_too_often_is_dropped_with_the_last_return() -> None:
     fail(harness, session, key, 3)
     assert harness.facts()[:2] == [
         Requeued(key, 2, 3, RequeueReason.REJECTED, 0, [range(1, 2)]),
-        Dropped(Reason.DELIVERY_LIMIT, NOBODY, 3, [range(1, 2)]),
+        Dropped(RemovalReason.DELIVERY_LIMIT, NOBODY, 3, [range(1, 2)]),
     ]
     harness.settle_down()
     assert harness.image.state.live_count == harness.led.queue.in_flight == 0
@@ -58,7 +58,7 @@ def test_twenty_failures_are_too_many_by_default() -> None:
     assert harness.image.state.held_count == 1, "what is given back has not failed"
     harness.led.settle(session, 24, key, [(21, range(1, 2))], outcome=Outcome.LOST)
     harness.settle_down()
-    assert harness.image.state.gone[Reason.DELIVERY_LIMIT] == 1
+    assert harness.image.state.gone[RemovalReason.DELIVERY_LIMIT] == 1
 
 
 def test_the_dead_are_republished_once_that_is_applied_and_then_gone() -> None:
@@ -70,7 +70,7 @@ def test_the_dead_are_republished_once_that_is_applied_and_then_gone() -> None:
     harness.led.settle(session, 5, key, tokens, outcome=Outcome.REJECTED)
     harness.turn()
     runs = [range(1, 5, 2), range(2, 3)]
-    assert DeadLettering(Reason.REJECTED, 7, key, 0, runs) in harness.facts()
+    assert DeadLettering(RemovalReason.REJECTED, 7, key, 0, runs) in harness.facts()
     assert not harness.died
     harness.commit()
     assert [dead.contents for dead in harness.died] == [[b"body 0"], [b"body 2"], [b"body 1"]]
@@ -94,11 +94,11 @@ def test_the_next_leader_republishes_what_is_not_known_to_be() -> None:
     assert not harness.died
     harness.settle_down()
     assert [(dead.contents, dead.time_ms) for dead in harness.died] == [([b"body 0", b"body 1"], 7)]
-    assert harness.image.state.gone[Reason.DEAD_LETTERED] == 2
+    assert harness.image.state.gone[RemovalReason.DEAD_LETTERED] == 2
 
 
-def outcomes(harness: EntryHarness) -> list[e.Done | e.NotTaken]:
-    return [told for told in harness.take() if isinstance(told, e.Done | e.NotTaken)]
+def outcomes(harness: EntryHarness) -> list[e.DoneEffect | e.RejectedEffect]:
+    return [told for told in harness.take() if isinstance(told, e.DoneEffect | e.RejectedEffect)]
 
 
 def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
@@ -107,10 +107,10 @@ def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
     harness.led.publish(session, 1, *bodies(2))
     harness.led.publish(session, 3, *bodies(4))
     harness.turn()
-    assert OperationsRefused(session, 5, 2) in harness.facts()
+    assert OperationsRejected(session, 5, 2) in harness.facts()
     harness.settle_down()
-    refusal = e.NotTaken(session, 5, 2)
-    assert outcomes(harness) == [e.Done(session, 1, 2), e.Done(session, 3, 2), refusal]
+    refusal = e.RejectedEffect(session, 5, 2)
+    assert outcomes(harness) == [e.DoneEffect(session, 1, 2), e.DoneEffect(session, 3, 2), refusal]
     assert harness.image.state.waiting_count == 4
     harness.led.purge(session, 7)
     harness.led.publish(session, 3, *bodies(4))
@@ -118,7 +118,7 @@ def test_what_comes_behind_the_one_that_passes_the_limit_is_refused() -> None:
     harness.settle_down()
     again = outcomes(harness)
     assert refusal in again, "as it was when it was asked first"
-    assert e.Done(session, 8, 1) in again
+    assert e.DoneEffect(session, 8, 1) in again
     assert harness.image.state.waiting_count == 1
 
 
@@ -132,7 +132,7 @@ def test_a_queue_that_refuses_does_until_four_fifths_of_its_limit_wait() -> None
         harness.led.publish(session, number + 1, *bodies(1))
         number += 2
     harness.settle_down()
-    refused = [told.first for told in outcomes(harness) if isinstance(told, e.NotTaken)]
+    refused = [told.first for told in outcomes(harness) if isinstance(told, e.RejectedEffect)]
     assert refused == [12, 14, 16], "with 10 and 9 that wait"
     assert harness.image.state.waiting_count == 9
 
@@ -157,7 +157,7 @@ def test_what_is_handed_out_at_once_fits() -> None:
     harness, session, _key = with_consumer(prefetch=5, spec=spec)
     harness.led.publish(session, 2, *bodies(9))
     harness.settle_down()
-    assert sum(told.count for told in outcomes(harness) if isinstance(told, e.Done)) == 8
+    assert sum(told.count for told in outcomes(harness) if isinstance(told, e.DoneEffect)) == 8
     assert (harness.image.state.held_count, harness.image.state.waiting_count) == (5, 3)
 
 
@@ -167,9 +167,9 @@ def test_other_queues_drop_what_is_in_front() -> None:
         session = harness.session()
         harness.led.publish(session, 1, *bodies(9))
         harness.turn()
-        assert Dropped(Reason.MAXLEN, NOBODY, 0, [range(1, 8)]) in harness.facts()
+        assert Dropped(RemovalReason.MAXLEN, NOBODY, 0, [range(1, 8)]) in harness.facts()
         harness.settle_down()
-        assert outcomes(harness) == [e.Done(session, 1, 9)]
+        assert outcomes(harness) == [e.DoneEffect(session, 1, 9)]
         assert harness.image.state.waiting_count == 2
 
 
@@ -195,11 +195,11 @@ def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() ->
     harness.may_grow = False
     harness.led.publish(session, 1, *bodies(2))
     harness.settle_down()
-    assert harness.take() == [e.NotTaken(session, 1, 2)]
+    assert harness.take() == [e.RejectedEffect(session, 1, 2)]
     for number, past in ((3, MessageAnnotations.DIED), (4, MessageAnnotations.REDIRECTED)):
         harness.led.publish(session, number, [Origin("dlx", "key", past)], [b"dead"])
         harness.settle_down()
-        assert harness.take() == [e.Done(session, number, 1)]
+        assert harness.take() == [e.DoneEffect(session, number, 1)]
     harness.is_open = False
     harness.led.publish(session, 5, [Origin("dlx", "key", MessageAnnotations.DIED)], [b"dead"])
     harness.settle_down()
@@ -207,7 +207,7 @@ def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() ->
     harness.is_open = True
     harness.touch()
     harness.settle_down()
-    assert harness.take() == [e.Done(session, 5, 1)]
+    assert harness.take() == [e.DoneEffect(session, 5, 1)]
     assert harness.image.state.live_count == 3
 
 

@@ -7,11 +7,11 @@ import pytest
 from fluffle.broker.queues.quorum import facts as f
 from fluffle.broker.queues.quorum.entry_codec import FactBatch, encode
 from fluffle.broker.queues.quorum.facts import InvalidEntry
-from fluffle.broker.queues.quorum.image import Image
+from fluffle.broker.queues.quorum.image import QueueImage
 from tests.broker.queues.quorum.sample_facts import applied, busy, consumer, new
 
 ONE, READY = [range(1, 2)], [range(8, 9)]
-REJECTED, EXPIRED = f.Reason.REJECTED, f.Reason.EXPIRED
+REJECTED, EXPIRED = f.RemovalReason.REJECTED, f.RemovalReason.EXPIRED
 
 REFUSED: list[tuple[f.Fact, str]] = [
     (f.Acted(9, 1, 1), "no session 9"),
@@ -19,8 +19,8 @@ REFUSED: list[tuple[f.Fact, str]] = [
     (f.Acted(1, 12, 1), "operation 12 of a session whose next is 11"),
     (f.Acted(1, 11, 0), "operation 11"),
     (f.Acted(1, 11, 2**63 - 1), "operation 11"),
-    (f.OperationsRefused(9, 1, 1), "no session 9"),
-    (f.OperationsRefused(1, 12, 1), "operation 12"),
+    (f.OperationsRejected(9, 1, 1), "no session 9"),
+    (f.OperationsRejected(1, 12, 1), "operation 12"),
     (f.Answered(9, 1, 0), "no session 9"),
     (f.Answered(1, 10, 0), "operation 10"),
     (f.Acknowledged(9, 1), "no session 9"),
@@ -64,7 +64,7 @@ REFUSED: list[tuple[f.Fact, str]] = [
     (f.Dropped(EXPIRED, 2, 0, ONE), "held by 2 die for"),
     (f.Dropped(REJECTED, f.NOBODY, 0, READY), "held by 0 die for"),
     (f.Dropped(REJECTED, 2, 1, ONE), "have ordinal 0, not 1"),
-    (f.Dropped(f.Reason.ACKED, 2, 0, ONE), "die for"),
+    (f.Dropped(f.RemovalReason.ACKED, 2, 0, ONE), "die for"),
     (f.DeadLettering(EXPIRED, 0, f.NOBODY, 0, ONE), "not all messages"),
     (f.DeadLettering(EXPIRED, 0, 2, 0, ONE), "held by 2 die for"),
     (f.DeadLettering(REJECTED, 0, f.NOBODY, 0, READY), "held by 0 die for"),
@@ -131,7 +131,7 @@ def test_an_entry_that_does_not_follow() -> None:
 
 
 def test_time_that_runs_backwards() -> None:
-    image = Image()
+    image = QueueImage()
     image.apply(1, encode(FactBatch(5, 0, [])))
     image.apply(2, encode(FactBatch(5, 0, [])))
     with pytest.raises(InvalidEntry, match="queue time 4 behind 5"):
@@ -140,7 +140,7 @@ def test_time_that_runs_backwards() -> None:
 
 @pytest.mark.parametrize("revision", [2, 4])
 def test_an_entry_that_was_decided_by_another_specification(revision: int) -> None:
-    image = Image()
+    image = QueueImage()
     applied(image, f.SpecChanged(3, b"spec"))
     with pytest.raises(InvalidEntry, match=f"decided by specification {revision}; 3 is in force"):
         image.apply(2, encode(FactBatch(0, revision, [])))
@@ -166,7 +166,7 @@ def test_who_is_detached(fact: f.Fact) -> None:
         applied(busy_without_consumer(), fact)
 
 
-def busy_without_consumer() -> Image:
+def busy_without_consumer() -> QueueImage:
     image = busy()
     applied(image, f.Detached(2))
     return image

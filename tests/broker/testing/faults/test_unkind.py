@@ -12,7 +12,7 @@ import pika
 import pytest
 
 from fluffle.broker import Broker
-from fluffle.broker.testing.faults.frames import ACK, Frame, FrameSplitter
+from fluffle.broker.testing.faults.frames import ACK, FrameSplitter, WireFrame
 from fluffle.broker.testing.faults.operations import perform
 from fluffle.broker.testing.faults.unkind import PendingConfirms
 from fluffle.broker.testing.loop_thread import CrossThreadProxy
@@ -176,7 +176,7 @@ class Publisher:
         self.known: dict[int, bool] = {}
         self.open: set[int] = set()
 
-    def hear(self, frame: Frame) -> None:
+    def hear(self, frame: WireFrame) -> None:
         numbers = (
             [each for each in self.open if each <= frame.tag] if frame.multiple else [frame.tag]
         )

@@ -10,14 +10,14 @@ import pytest
 
 from fluffle.broker import Cluster
 from fluffle.broker.testing.server.cluster_operations import OPERATIONS
-from fluffle.broker.testing.server.operations import Dispatcher
+from fluffle.broker.testing.server.operations import OperationDispatcher
 from tests.support.control_api import Api
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
     async with Cluster(nodes=3, seed=1) as cluster:
-        yield Api(Dispatcher(cluster, OPERATIONS))
+        yield Api(OperationDispatcher(cluster, OPERATIONS))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fluffle.broker.testing.server.operations import (
     ANSWER_BYTES_MAX,
     OPERATIONS,
     PROPERTIES,
-    Dispatcher,
+    OperationDispatcher,
     Row,
     itself,
     operations,
@@ -34,7 +34,7 @@ async def broker() -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def api(broker: Broker) -> Api:
-    return Api(Dispatcher(broker, OPERATIONS))
+    return Api(OperationDispatcher(broker, OPERATIONS))
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ async def test_what_cannot_be_done_is_told_and_changes_nothing(
     ],
 )
 async def test_a_body_that_is_no_object_is_refused(broker: Broker, body: bytes, why: str) -> None:
-    status, told = await Dispatcher(broker, OPERATIONS).answer("vhosts", body)
+    status, told = await OperationDispatcher(broker, OPERATIONS).answer("vhosts", body)
     assert status == 400
     assert why in json.loads(told)["error"]
 
@@ -269,7 +269,7 @@ async def test_a_body_that_is_no_object_is_refused(broker: Broker, body: bytes, 
 async def test_deep_headers_are_refused(broker: Broker) -> None:
     headers = '{"a":' * 400 + "1" + "}" * 400
     body = f'{{"routing_key": "a", "headers": {headers}}}'.encode()
-    status, told = await Dispatcher(broker, OPERATIONS).answer(PUBLISH, body)
+    status, told = await OperationDispatcher(broker, OPERATIONS).answer(PUBLISH, body)
     assert status == 400, told
 
 
@@ -283,7 +283,7 @@ async def test_a_bug_is_a_500_and_the_next_request_is_served(
         return {"text": "x" * ANSWER_BYTES_MAX}
 
     acts = {"broken": broken, "endless": endless}
-    api = Api(Dispatcher(broker, operations("", acts, itself)))
+    api = Api(OperationDispatcher(broker, operations("", acts, itself)))
     assert await api.fails("broken") == (500, "this is a bug; see the log")
     assert "no such thing" in caplog.text
     status, why = await api.fails("endless")
@@ -327,7 +327,7 @@ def test_whatever_is_asked_for_is_no_bug() -> None:
     with asyncio.Runner() as runner:
         broker = Broker()
         runner.run(broker.__aenter__())
-        serving = Dispatcher(broker, OPERATIONS)
+        serving = OperationDispatcher(broker, OPERATIONS)
 
         @given(requests())
         def asks(request: tuple[str, Row]) -> None:
