@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from fluffle.broker.access.access import Access
+from fluffle.broker.base.client_session import packet_of
 from fluffle.broker.base.message import NEVER_EXPIRES_MS
 from fluffle.broker.definitions.policy_renewal import ImmediateRenewal
 from fluffle.broker.durability.definitions.image import DefinitionImage, VhostImage
@@ -390,6 +391,30 @@ def put_retained(catalogue: Catalogue, key: tuple[str, str], kept: Any) -> Itera
     return [partial(listener, topics) for listener in catalogue.retained_listeners]
 
 
+def put_client_session(
+    catalogue: Catalogue, key: tuple[str, str], session: Any
+) -> Iterable[Consequence]:
+    vhost, client_id = key
+    catalogue.holder(vhost).client_sessions.by_client[client_id] = session
+    return ()
+
+
+def remove_client_session(catalogue: Catalogue, key: Any, _session: Any) -> Iterable[Consequence]:
+    vhost, client_id = key
+    del catalogue.holder(vhost).client_sessions.by_client[client_id]
+    return ()
+
+
+def put_client_packet(catalogue: Catalogue, key: Any, _value: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).client_sessions.put_packet(key[1], packet_of(key))
+    return ()
+
+
+def remove_client_packet(catalogue: Catalogue, key: Any, _value: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).client_sessions.remove_packet(key[1], packet_of(key))
+    return ()
+
+
 def remove_retained(catalogue: Catalogue, key: Any, _kept: Any) -> Iterable[Consequence]:
     vhost, topic = key
     catalogue.holder(vhost).retained.remove(topic)
@@ -459,6 +484,8 @@ APPLIED: Mapping[Kind, FactActions] = {
     Kind.QUEUE: FactActions(put_queue, remove_queue),
     Kind.BINDING: FactActions(put_binding, remove_binding),
     Kind.RETAINED: FactActions(put_retained, remove_retained),
+    Kind.CLIENT_SESSION: FactActions(put_client_session, remove_client_session),
+    Kind.CLIENT_PACKET: FactActions(put_client_packet, remove_client_packet),
     Kind.POLICY: keeps_policies(Kind.POLICY),
     Kind.PARAMETER: keeps_policies(Kind.PARAMETER),
     Kind.GLOBAL_PARAMETER: keeps(Kind.GLOBAL_PARAMETER),

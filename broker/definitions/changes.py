@@ -17,6 +17,7 @@ from fluffle.broker.metadata.change import NOTHING, Change, Entry, Fact, Kind, N
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.queues.arguments import DEFAULT_QUEUE_TYPE
 from fluffle.broker.routing.changes import drop_exchange
+from fluffle.broker.vhosts.client_sessions import end_session
 from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.broker.vhosts.vhost import VirtualHost
 
@@ -100,6 +101,8 @@ def removals_of(catalogue: Catalogue, vhost: VirtualHost) -> Iterator[Decide]:
     for name in [exchange.spec.name for exchange in vhost.topology]:
         yield partial(drop_exchange, vhost.topology, name)
     yield from forget_retained(catalogue, vhost)
+    for client_id in tuple(vhost.client_sessions.by_client):
+        yield partial(end_session, vhost, client_id)
     yield partial(forget_vhost, vhost)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
+from fluffle.broker.base.client_session import packet_of
 from fluffle.broker.durability.definitions.fact_codec import decode, encode, encode_key, encode_keys
 from fluffle.broker.durability.definitions.image import KEPT, DefinitionImage, VhostImage
 from fluffle.broker.durability.definitions.node_identity import (
@@ -72,6 +73,11 @@ def read_image(definitions: Definitions) -> DefinitionImage:
         _vhost(image, Kind.BINDING, key).bindings.append(binding)
     for key, message in _facts(definitions, Kind.RETAINED):
         _vhost(image, Kind.RETAINED, key).retained[key[1]] = message
+    for key, session in _facts(definitions, Kind.CLIENT_SESSION):
+        _vhost(image, Kind.CLIENT_SESSION, key).client_sessions[key[1]] = session
+    for key, _ in _facts(definitions, Kind.CLIENT_PACKET):
+        packets = _vhost(image, Kind.CLIENT_PACKET, key).client_packets
+        packets.setdefault(key[1], {})[packet_of(key)] = None
     for vhost in image.vhosts.values():
         _check_bindings(vhost)
     for kind in KEPT:

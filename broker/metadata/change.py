@@ -50,6 +50,10 @@ class Kind(StrEnum):
     """(parameter)"""
     RETAINED = "retained"
     """(vhost, topic)"""
+    CLIENT_SESSION = "client_session"
+    """(vhost, client)"""
+    CLIENT_PACKET = "client_packet"
+    """(vhost, client, direction, number)"""
     NODE = "node"
     """(node): it is one of the cluster; there are none of these where a node is alone."""
 

@@ -24,6 +24,10 @@ def _vhost(key: Key) -> tuple[Name, ...]:
     return ((Kind.VHOST, key[:1]),)
 
 
+def _client_session(key: Key) -> tuple[Name, ...]:
+    return ((Kind.CLIENT_SESSION, key[:2]),)
+
+
 def _user_and_vhost(key: Key) -> tuple[Name, ...]:
     return (Kind.USER, key[:1]), (Kind.VHOST, key[1:2])
 
@@ -46,6 +50,8 @@ STANDS_IN: Mapping[Kind, Callable[[Key], tuple[Name, ...]]] = {
     Kind.EXCHANGE: _vhost,
     Kind.QUEUE: _vhost,
     Kind.RETAINED: _vhost,
+    Kind.CLIENT_SESSION: _vhost,
+    Kind.CLIENT_PACKET: _client_session,
     Kind.BINDING: _ends,
 }
 """The other kinds stand alone."""
@@ -288,6 +294,8 @@ ORDER = (
     Kind.QUEUE,
     Kind.BINDING,
     Kind.RETAINED,
+    Kind.CLIENT_SESSION,
+    Kind.CLIENT_PACKET,
     Kind.DOOMED,
 )
 """In which facts can begin, and backwards end, one by one."""

@@ -37,6 +37,7 @@ from fluffle.broker.routing.exchange_host import ExchangeHost, at_once, first
 from fluffle.broker.routing.recent_history import HistoryMessage, MessageHistory
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topology import Topology
+from fluffle.broker.vhosts.client_sessions import ClientSessions
 from fluffle.broker.vhosts.retained import RetainedTopics
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.steps import Steps, whole
@@ -220,6 +221,7 @@ class VirtualHost:
         self.router = Router(
             self.topology, lambda queue: queue in self.queues and not is_delayed_queue(queue)
         )
+        self.client_sessions = ClientSessions(image.client_sessions, image.client_packets)
         self.retained = RetainedTopics(image.retained)
         """For reading: the last messages of topics, which subscribers get that come later."""
         self.counts = QueueLifecycleCounters()

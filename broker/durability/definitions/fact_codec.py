@@ -18,6 +18,7 @@ import msgpack
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress
@@ -138,7 +139,7 @@ def _shown(key: Key) -> str:
 
 
 def _shown_value(fields: Any) -> str:
-    if isinstance(fields, list):  # a retained message
+    if isinstance(fields, list):  # a retained message, or a session of a client
         return f"{len(fields[0])} bytes"
     if not isinstance(fields, dict):
         return "" if fields is None else str(fields)
@@ -368,6 +369,13 @@ def _decode_retained(_key: tuple[str, str], fields: list[Any]) -> RetainedMessag
     return RetainedMessage(content, annotations, str(user), int(stored_at_ms), int(expires_at_ms))
 
 
+def _decode_client_session(_key: tuple[str, str], fields: list[Any]) -> ClientSession:
+    user, expiry_s, ended_at_ms, node, record = fields
+    if type(record) is not bytes:
+        raise TypeError("the record of a session is bytes")
+    return ClientSession(str(user), int(expiry_s), int(ended_at_ms), str(node), record)
+
+
 def _json_object(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
@@ -393,5 +401,7 @@ CODECS: Mapping[Kind, Codec] = {
     Kind.PARAMETER: _KEPT,
     Kind.GLOBAL_PARAMETER: _KEPT,
     Kind.RETAINED: Codec(tuple, _decode_retained),
+    Kind.CLIENT_SESSION: Codec(tuple, _decode_client_session),
+    Kind.CLIENT_PACKET: Codec(lambda _: None, lambda _key, _: None),
     Kind.NODE: Codec(_encode_node, _decode_node),
 }

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fluffle.broker.access.access import AccessTables
 from fluffle.broker.access.limits import VhostSettings
+from fluffle.broker.base.client_session import ClientSession, PacketNumber
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.metadata.change import Entry, Key, Kind
 from fluffle.broker.queues.journal import QueueDefinition
@@ -40,6 +41,9 @@ class VhostImage:
     bindings: list[Binding] = field(default_factory=list)
     retained: dict[str, RetainedMessage] = field(default_factory=dict)
     """By topic."""
+    client_sessions: dict[str, ClientSession] = field(default_factory=dict)
+    """By client, and so is the next."""
+    client_packets: dict[str, dict[PacketNumber, None]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

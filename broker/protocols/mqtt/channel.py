@@ -29,6 +29,7 @@ from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     OutgoingPublishes,
     PublishWriter,
 )
+from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
 from fluffle.broker.protocols.mqtt.retained_messages import RetainedSender
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.queues.queue_api import Outcome, SharedCredit
@@ -84,6 +85,7 @@ class Channel:
         "observer",
         "outgoing",
         "output",
+        "packets",
         "prefetch",
         "publisher",
         "retained",
@@ -124,6 +126,8 @@ class Channel:
         """Consumers of the session's queues, by consumer tag."""
         self.writers: list[PublishWriter] = []
         self.outgoing = OutgoingPublishes(self, state, delivery_terms)
+        is_lasting = state.is_lasting
+        self.packets = PacketKeeper(server.services, state.key) if is_lasting else None
         self.incoming = IncomingPublishes(
             session,
             state,
@@ -131,6 +135,7 @@ class Channel:
             converter,
             terms=publish_terms,
             retained=server.retained,
+            packets=self.packets,
         )
         runtime = server.services.runtime
         self.retained = RetainedSender(self, runtime.turn, server.services.retained.now_ms)

@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fluffle.broker.access.access import LoginRefused, LoopbackOnly, PasswordChecksOverloaded
 from fluffle.broker.access.users import User
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotAllowed
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
 from fluffle.broker.core.login import Credentials, Login, LoginClient, certificate_credentials
 from fluffle.broker.core.session import Session
-from fluffle.broker.metadata.change import Change
+from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.process.encryption import alternative_name, distinguished_name
 from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.server import deletion, has_definitions, queues_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
+from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.broker.vhosts import queue_changes
+from fluffle.broker.vhosts.client_sessions import end_session, keep_session
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.properties import PropertyId
 
@@ -188,29 +192,43 @@ class ConnectRequest:
                 self._refuse(code_of(refused), refused.explanation)
                 return
         key = vhost.name, self._client_id
-        state = server.states.find(key)
-        queues = [
-            queue
-            for qos in QUEUE_QOS
-            if (queue := vhost.queues.get(subscription_queue(self._client_id, qos))) is not None
-        ]
-        if not self._packet.clean_start:
-            is_present = state is not None or bool(queues)
-            self._accept(session, server.states.open(key), is_present=is_present)
-            return
-        if state is not None:
+        kept, state = server.kept_of(vhost, self._client_id), server.states.find(key)
+        is_there = state is not None or kept is not None or has_definitions(vhost, key[1])
+        is_present = is_there and not self._packet.clean_start
+        if state is not None and not is_present:
             server.end_state(state)
-        accept = partial(self._accept, session, server.states.open(key), is_present=False)
-        if not queues:
+        if kept is not None and is_present:
+            state = server.restored(key, kept)
+        else:
+            state = server.states.open(key)
+        state.expiry_s = self._expiry_s()
+        accept = partial(self._accept, session, state, is_present=is_present)
+        decide = partial(self._decide_session, session, state, is_present=is_present)
+        if is_there or state.is_lasting:
+            server.services.metadata.change(decide, accept, partial(self._not_opened, session))
+        else:
             accept()
-            return
 
-        def decide() -> Change:
-            for queue in queues:
+    def _decide_session(self, session: Session, state: SessionState, *, is_present: bool) -> Change:
+        """Keep the session if it is to last, and delete what a clean start ends."""
+        vhost, client_id, change = session.vhost, self._client_id, NOTHING
+        if not is_present:
+            for queue in queues_of(vhost, client_id):
                 session.rights.check("configure", "queue", queue.name)
-            return queue_changes.delete_queues(vhost, tuple(queues))
+            change = deletion(vhost, client_id)
+        if state.is_lasting:
+            node = self._server.services.owners.node
+            record = encode_record(self._pending_will(session, state))
+            kept = ClientSession(session.user.name, state.expiry_s, 0, node, record)
+            return change.joined(keep_session(vhost, client_id, kept))
+        return change if not is_present else end_session(vhost, client_id)
 
-        session.metadata.change(decide, accept, partial(self._not_opened, session))
+    def _pending_will(self, session: Session, state: SessionState) -> PendingWill | None:
+        """The will as it is kept, should the node end before the connection does."""
+        client, will = self._client, self._packet.will
+        if will is None:
+            return None
+        return PendingWill(state.key, session.user.name, will, client.ends, client.name)
 
     def _not_opened(self, session: Session, error: BrokerError) -> None:
         session.end()
@@ -220,7 +238,6 @@ class ConnectRequest:
         if self._client.is_over:
             session.end()
             return
-        state.expiry_s = self._expiry_s()
         state.user = session.user.name
         if is_present:
             restore_subscriptions(self._server, session, state)

@@ -42,7 +42,7 @@ from fluffle.broker.protocols.mqtt.subscribe_methods import (
 )
 from fluffle.broker.protocols.mqtt.will import PendingWill
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, ReasonCode
-from fluffle.protocol.mqtt.events import Acks, Event, Publishes, Violation
+from fluffle.protocol.mqtt.events import Event, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
     Connack,
@@ -96,9 +96,9 @@ class MqttWaitingRules:
 
     __slots__ = ()
 
-    def number_of(self, packet: Event) -> int | None:
-        """Acknowledgements wait for nothing, nor does an error."""
-        return None if isinstance(packet, Acks | Ack | Violation) else WHOLE_CONNECTION
+    def number_of(self, packet: Event) -> int:
+        """All that came behind a CONNECT or a SUBSCRIBE waits for what becomes of that."""
+        return WHOLE_CONNECTION
 
     def size_of(self, packet: Event) -> int:
         return PACKET_BYTES + (packet.content_bytes if isinstance(packet, Publishes) else 0)
@@ -327,6 +327,7 @@ class Connection(asyncio.Protocol):
             PropertyId.REQUEST_RESPONSE_INFORMATION, 0
         ):
             values[PropertyId.RESPONSE_INFORMATION] = config.response_information
+        values[PropertyId.SHARED_SUBSCRIPTION_AVAILABLE] = 0
         if not config.retained:
             values[PropertyId.RETAIN_AVAILABLE] = 0
         largest_bytes = asked.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0)
@@ -424,12 +425,12 @@ class Connection(asyncio.Protocol):
         self.input.end_session()
         channel.close()
         state, session, will = channel.state, channel.session, self.will
+        user, pending = session.user.name, None
         session.end(done or nothing)
         if will is not None:
             self.will = None
-            pending = PendingWill(state.key, session.user.name, will, self.ends, self.name)
-            self.server.wills.connection_ended(pending, state.expiry_s)
-        self.server.detach(state, self)
+            pending = PendingWill(state.key, user, will, self.ends, self.name)
+        self.server.detach(state, self, user, pending)
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the client has read it."""

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from fluffle.broker.base.client_session import INCOMING
 from fluffle.broker.base.errors import AccessRefused, BrokerError, PreconditionFailed
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.base.traffic import ClientDrop
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
     from fluffle.broker.protocols.mqtt.session_state import SessionState
     from fluffle.protocol.mqtt.events import Publishes
 
@@ -56,7 +58,7 @@ class PublishTerms(NamedTuple):
 class Unanswered:
     """Run of messages of QoS 1 or 2 that a client has sent, and that is not answered yet."""
 
-    __slots__ = ("code", "first", "is_stored", "kind", "packet_ids")
+    __slots__ = ("code", "first", "kind", "packet_ids", "waits")
 
     def __init__(
         self,
@@ -73,8 +75,8 @@ class Unanswered:
         """Publish sequence number of the first; 0 for what was not published here."""
         self.code = code
         """What is answered, unless a queue refuses it; None while that is not known."""
-        self.is_stored = True
-        """Whether it is retained as well, if it is to be, or cannot be."""
+        self.waits = 0
+        """For how much else: that it is retained, that its packets are noted."""
 
 
 class PreparedRun(NamedTuple):
@@ -172,6 +174,7 @@ class IncomingPublishes:
         "_known_below",
         "_known_runs",
         "_output",
+        "_packets",
         "_refused",
         "_retained",
         "_session",
@@ -191,14 +194,17 @@ class IncomingPublishes:
         *,
         terms: PublishTerms,
         retained: RetainedStore | None,
+        packets: PacketKeeper | None,
     ) -> None:
-        """`retained`: where messages are kept; None if none are."""
+        """`retained`: where messages are kept; None if none are.  `packets`: where those of QoS 2
+        are noted; None if the session does not last."""
         self._session = session
         self._state = state
         self._output = output
         self._converter = converter
         self._terms = terms
         self._retained = retained
+        self._packets = packets
         self._at_most_once = Publisher(session, self)
         """Publisher of QoS 0."""
         self._at_least_once = Publisher(session, self)
@@ -340,6 +346,8 @@ class IncomingPublishes:
         """PUBREL: the client will not send these again, and is told that they are forgotten."""
         incoming, ok = self._state.incoming, ReasonCode.SUCCESS
         codes: list[ReasonCode] = []
+        if self._packets is not None:
+            self._packets.forget(INCOMING, packet_ids)
         for packet_id in packet_ids:
             if packet_id in incoming:
                 del incoming[packet_id]
@@ -358,20 +366,24 @@ class IncomingPublishes:
                 unanswered.code = ReasonCode.NO_MATCHING_SUBSCRIBERS
             if prepared.qos == 2:
                 self._state.incoming.update(dict.fromkeys(prepared.packet_ids, self))
+                if self._packets is not None:
+                    unanswered.waits += 1
+                    noted = partial(self._stored, unanswered, None)
+                    self._packets.keep(INCOMING, prepared.packet_ids, noted)
             self._expect(unanswered)
         if prepared.retain and self._retained is not None:
             if unanswered is not None:
-                unanswered.is_stored = False
+                unanswered.waits += 1
             stored = partial(self._stored, unanswered)
             retain(self._retained, self._session, prepared, partial(stored, None), stored)
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
-        """A message is retained, or cannot be."""
+        """A message is retained, or cannot be, or its packet is noted."""
         if error is not None:
             self._session.traffic.dropped[ClientDrop.NOT_RETAINED] += 1
         if unanswered is None:
             return
-        unanswered.is_stored = True
+        unanswered.waits -= 1
         is_over_limit = isinstance(error, PreconditionFailed)
         if error is not None and (self._terms.version == MQTT_5 or not is_over_limit):
             unanswered.code = code_of(error)  # before 5.0 a limit cannot be told, and lasts
@@ -434,7 +446,7 @@ class IncomingPublishes:
 
     def _known_of(self, run: Unanswered) -> Sequence[int]:
         """The packets at the begin of a run whose answers are known."""
-        if not run.is_stored:
+        if run.waits:
             return ()
         if run.first:
             return run.packet_ids[: max(0, self._known_below - run.first)]
@@ -485,6 +497,8 @@ class IncomingPublishes:
                 continue
             if packet_id in refused:
                 del incoming[packet_id]
+                if self._packets is not None:
+                    self._packets.forget(INCOMING, (packet_id,))
             else:
                 incoming[packet_id] = None
             if packet_id in self._waiting:

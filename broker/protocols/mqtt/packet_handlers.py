@@ -11,6 +11,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from fluffle.broker.base.client_session import OUTGOING
 from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX, LongEvent
 from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, DeferredEvent
 from fluffle.broker.core.route_lookup import LookupTooLong
@@ -94,14 +95,28 @@ def on_acks(connection: Connection, acks: Acks) -> int:
     elif acks.kind is PacketType.PUBREL:
         channel.incoming.released(acks.packet_ids)
     else:
-        channel.outgoing.completed(acks.packet_ids)
+        completed(channel, acks.packet_ids)
     channel.retained.go_on()
     return 1
 
 
 def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[int]) -> None:
-    """PUBREC: have the client let go of what is known to have come."""
+    """PUBREC: have the client let go of what is known to have come, once that is noted."""
     unknown = channel.outgoing.received(packet_ids)
+    release = partial(send_releases, connection, channel, packet_ids, unknown)
+    known = [packet_id for packet_id in packet_ids if packet_id not in unknown]
+    if known and channel.packets is not None:
+        channel.packets.keep(OUTGOING, known, release)
+    else:
+        release()
+
+
+def send_releases(
+    connection: Connection, channel: Channel, packet_ids: Sequence[int], unknown: set[int]
+) -> None:
+    """Send PUBREL for packets, of which some are unknown."""
+    if not channel.is_open:
+        return
     if not unknown or connection.terms.version < MQTT_5:
         connection.output.add(build_acks(PacketType.PUBREL, packet_ids))
         return
@@ -111,6 +126,13 @@ def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[i
         code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND if is_unknown else ReasonCode.SUCCESS
         connection.output.add(build_acks(PacketType.PUBREL, packet_ids[start:stop], code))
         start = stop
+
+
+def completed(channel: Channel, packet_ids: Sequence[int]) -> None:
+    """PUBCOMP: the client has let go."""
+    channel.outgoing.completed(packet_ids)
+    if channel.packets is not None:
+        channel.packets.forget(OUTGOING, packet_ids)
 
 
 def on_ack(connection: Connection, ack: Ack) -> int:
@@ -125,7 +147,7 @@ def on_ack(connection: Connection, ack: Ack) -> int:
     elif ack.kind is PacketType.PUBREL:
         channel.incoming.released((ack.packet_id,))
     else:
-        channel.outgoing.completed((ack.packet_id,))
+        completed(channel, (ack.packet_id,))
     channel.retained.go_on()
     return 1
 

@@ -11,6 +11,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgpack
+
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import TrafficLabels
@@ -27,6 +29,7 @@ from fluffle.broker.protocols.mqtt.incoming_publishes import (
 )
 from fluffle.protocol.mqtt.codes import MQTT_5
 from fluffle.protocol.mqtt.events import Publishes
+from fluffle.protocol.mqtt.packets import Will
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.session_state import SessionKey
     from fluffle.broker.queues.publish_target import PublishTarget
-    from fluffle.protocol.mqtt.packets import Will
     from fluffle.protocol.proxy import Address
 
 logger = logging.getLogger(__name__)
@@ -104,9 +106,13 @@ class Wills:
     def connection_ended(self, pending: PendingWill, expiry_s: int) -> None:
         """Publish a will, now or later; the session lasts for so long."""
         delay_s = min(pending.will.delay_s, expiry_s)
-        if not delay_s:
+        if delay_s:
+            self.publish_later(pending, delay_s)
+        else:
             self._publish(pending)
-            return
+
+    def publish_later(self, pending: PendingWill, delay_s: float) -> None:
+        """Publish a will in so many seconds, unless its client comes back before."""
         key = pending.key
         self._waiting[key] = pending
         call_later = self._services.runtime.clients_call_later
@@ -147,6 +153,33 @@ class Wills:
 
 def ignore_error(_error: BrokerError) -> None:
     """Nobody is told that a will was not retained."""
+
+
+NO_RECORD = b""
+
+
+def encode_record(pending: PendingWill | None) -> bytes:
+    """Encode what is kept of a session whose client is away, or connected without a will."""
+    if pending is None:
+        return NO_RECORD
+    will, (peer, here) = pending.will, pending.ends
+    fields = (
+        *(pending.user, pending.name, *peer, *here, will.topic, will.payload),
+        *(will.qos, will.retain, will.delay_s, will.properties),
+    )
+    packed: bytes = msgpack.packb(fields, unicode_errors="surrogateescape")
+    return packed
+
+
+def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
+    """Return the will that a record has, if it has one.  ValueError, TypeError."""
+    if not record:
+        return None
+    user, name, peer, peer_port, here, here_port, *fields = msgpack.unpackb(
+        record, unicode_errors="surrogateescape"
+    )
+    ends = (str(peer), int(peer_port)), (str(here), int(here_port))
+    return PendingWill(key, str(user), Will(*fields), ends, str(name))
 
 
 class NoOutcomes:

@@ -4,8 +4,8 @@ import pytest
 
 from fluffle.broker.base.errors import ConnectionForced
 from fluffle.broker.config.config import MqttConfig
-from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Pingreq, Pingresp
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
+from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Pingreq, Pingresp
 from fluffle.protocol.mqtt.properties import PropertyId
 from tests.support.mqtt_edge import MqttEdge
 
@@ -128,3 +128,15 @@ def test_a_client_leaves() -> None:
     assert client.packets() == []
     assert client.transport.is_lost
     assert client.connection.close_reason == "disconnected by client: SUCCESS"
+
+
+@pytest.mark.parametrize("kind", [PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBCOMP])
+def test_acknowledgements_wait_for_the_login(kind: PacketType) -> None:
+    """They came to a connection without a channel, and ended the node."""
+    mqtt = MqttEdge(MqttConfig())
+    client = mqtt.accept()
+    wrong = Connect(MQTT_5, "c", user="guest", password=b"wrong")
+    client.send(wrong, Ack(kind, 1), b"\x00\x00")
+    assert client.packets() == []
+    mqtt.edge.advance(3.1)
+    assert client.expect(Connack).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD

@@ -1,0 +1,31 @@
+"""Session of a client that outlives its connection, and the packets that it is in the midst of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+INCOMING, OUTGOING = "in", "out"
+"""Where packets go: from the client to the broker, and the other way."""
+
+PacketNumber: TypeAlias = tuple[str, int]
+"""Direction and number."""
+
+
+class ClientSession(NamedTuple):
+    """Session of a client that outlives its connection."""
+
+    user: str
+    expiry_s: int
+    """How long it lasts once its client has gone."""
+    ended_at_ms: int
+    """When that was, since 1970; 0 while the client is connected."""
+    node: str
+    """To which the client is connected, or was last."""
+    record: bytes
+    """Whatever else the protocol keeps of it, which it alone reads."""
+
+
+def packet_of(key: tuple[str | bytes, ...]) -> PacketNumber:
+    """Return the packet that the key of a fact names."""
+    _vhost, _client_id, direction, number = key
+    return str(direction), int(number)

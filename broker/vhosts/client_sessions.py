@@ -1,0 +1,107 @@
+"""Sessions of clients in one virtual host that outlive their connections, whatever the protocol.
+
+Beside a session stand the packets that its client and the broker are in the midst of: numbers that
+must not be taken twice, though the node ends in between.
+
+    decide = partial(keep_session, vhost, "meter-7", ClientSession("guest", 3600, 0, record))
+    decide = partial(keep_packets, vhost, "meter-7", INCOMING, (1, 2))
+    decide = partial(end_session, vhost, "meter-7")
+
+Pure: each returns a `Change`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+from fluffle.broker.base.client_session import ClientSession, PacketNumber
+from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
+
+
+class ClientSessions:
+    """Sessions of one virtual host by client, and their packets."""
+
+    __slots__ = ("by_client", "packets")
+
+    def __init__(
+        self,
+        by_client: dict[str, ClientSession] | None = None,
+        packets: dict[str, dict[PacketNumber, None]] | None = None,
+    ) -> None:
+        self.by_client = {} if by_client is None else by_client
+        self.packets = {} if packets is None else packets
+        """By client; none without any."""
+
+    def __len__(self) -> int:
+        return len(self.by_client)
+
+    def numbers(self, client_id: str, direction: str) -> list[int]:
+        """Return the packets of a client in one direction, in the order in which they came."""
+        return [number for way, number in self.packets.get(client_id, ()) if way == direction]
+
+    def put_packet(self, client_id: str, packet: PacketNumber) -> None:
+        self.packets.setdefault(client_id, {})[packet] = None
+
+    def remove_packet(self, client_id: str, packet: PacketNumber) -> None:
+        packets = self.packets.get(client_id, {})
+        packets.pop(packet, None)
+        if not packets:
+            self.packets.pop(client_id, None)
+
+
+class SessionHost(Protocol):
+    """Virtual host, as far as it has sessions of clients."""
+
+    name: str
+    client_sessions: ClientSessions
+
+
+def session_name(vhost: str, client_id: str) -> Name:
+    return Kind.CLIENT_SESSION, (vhost, client_id)
+
+
+def packet_fact(vhost: str, client_id: str, packet: PacketNumber) -> Fact:
+    direction, number = packet
+    return Fact(Kind.CLIENT_PACKET, (vhost, client_id, direction, str(number)))
+
+
+def keep_session(vhost: SessionHost, client_id: str, session: ClientSession) -> Change:
+    """Have a session, in the place of what it was."""
+    if vhost.client_sessions.by_client.get(client_id) == session:
+        return NOTHING
+    kind, key = session_name(vhost.name, client_id)
+    return Change(puts=(Fact(kind, key, session),))
+
+
+def keep_packets(
+    vhost: SessionHost, client_id: str, direction: str, numbers: Iterable[int]
+) -> Change:
+    """Note packets of a session; nothing if that has ended meanwhile."""
+    sessions = vhost.client_sessions
+    if client_id not in sessions.by_client:
+        return NOTHING
+    there: Collection[PacketNumber] = sessions.packets.get(client_id, ())
+    new = [(direction, number) for number in numbers if (direction, number) not in there]
+    return Change(puts=tuple(packet_fact(vhost.name, client_id, packet) for packet in new))
+
+
+def forget_packets(
+    vhost: SessionHost, client_id: str, direction: str, numbers: Iterable[int]
+) -> Change:
+    """Forget packets of a session; those that are not there need no change."""
+    there: Collection[PacketNumber] = vhost.client_sessions.packets.get(client_id, ())
+    gone = [(direction, number) for number in numbers if (direction, number) in there]
+    return Change(removes=tuple(packet_fact(vhost.name, client_id, packet) for packet in gone))
+
+
+def end_session(vhost: SessionHost, client_id: str) -> Change:
+    """Have no such session any more, nor its packets."""
+    sessions = vhost.client_sessions
+    session = sessions.by_client.get(client_id)
+    if session is None:
+        return NOTHING
+    packets = sessions.packets.get(client_id, ())
+    kind, key = session_name(vhost.name, client_id)
+    facts = [packet_fact(vhost.name, client_id, packet) for packet in packets]
+    return Change(removes=(*facts, Fact(kind, key, session)))

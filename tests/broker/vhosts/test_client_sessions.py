@@ -1,0 +1,44 @@
+"""Sessions of clients that outlive their connections, as changes of definitions."""
+
+from fluffle.broker.base.client_session import INCOMING, OUTGOING, ClientSession
+from fluffle.broker.metadata.change import NOTHING
+from fluffle.broker.vhosts.client_sessions import (
+    end_session,
+    forget_packets,
+    keep_packets,
+    keep_session,
+)
+from tests.support.edge import Edge
+
+SESSION = ClientSession("guest", 60, 0, "a", b"record")
+
+
+def test_a_session_is_kept_with_its_packets_and_ends_with_them() -> None:
+    edge = Edge()
+    vhost, apply = edge.vhost, edge.catalogue.apply
+    apply(keep_session(vhost, "c", SESSION))
+    apply(keep_packets(vhost, "c", INCOMING, (3, 1)))
+    apply(keep_packets(vhost, "c", OUTGOING, (3,)))
+    sessions = vhost.client_sessions
+    assert sessions.by_client == {"c": SESSION}
+    assert sessions.numbers("c", INCOMING) == [3, 1]
+    assert sessions.numbers("c", OUTGOING) == [3]
+    apply(forget_packets(vhost, "c", INCOMING, (3, 9)))
+    assert sessions.numbers("c", INCOMING) == [1]
+    apply(end_session(vhost, "c"))
+    assert (sessions.by_client, sessions.packets) == ({}, {})
+
+
+def test_what_is_so_already_needs_no_change() -> None:
+    edge = Edge()
+    vhost, apply = edge.vhost, edge.catalogue.apply
+    apply(keep_session(vhost, "c", SESSION))
+    apply(keep_packets(vhost, "c", INCOMING, (1,)))
+    assert keep_session(vhost, "c", SESSION) == NOTHING
+    assert keep_packets(vhost, "c", INCOMING, (1,)).changes_nothing
+    assert forget_packets(vhost, "c", OUTGOING, (1,)).changes_nothing
+    assert end_session(vhost, "d") == NOTHING
+
+
+def test_packets_of_no_session_are_not_kept() -> None:
+    assert keep_packets(Edge().vhost, "c", INCOMING, (1,)) == NOTHING
