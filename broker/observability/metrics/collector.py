@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -217,14 +217,14 @@ class NodeCollector:
         yield from self.node_steps(view)
         for table in (*self.objects.all, *self._counted):
             yield from table_steps(table, view)
-        yield from self._queues()
+        consumer_count = yield from self._queues()
         yield from self._messages()
         yield list(self._deliveries())
         yield list(self._alarms())
         yield list(self._durability())
         yield list(self._sessions())
         yield list(self._retained())
-        yield from self._connections(view)
+        yield from self._connections(view, consumer_count)
         yield from self._ages.steps(view)
         yield from self._replication(view)
 
@@ -292,7 +292,8 @@ class NodeCollector:
             rabbitmq_endpoint=view.endpoint,
         )
 
-    def _queues(self) -> Iterator[Step]:
+    def _queues(self) -> Generator[Step, None, int]:
+        """Metrics of queues; returns how many consumers those have that are led here."""
         count = consumers = crashed = 0
         for piece in pieces(self.objects.queues_here()):
             led = [
@@ -312,17 +313,13 @@ class NodeCollector:
             gauge("channels", "Channels currently open", channels),
             gauge("queues", "Queues available", count),
             gauge("consumers", "Consumers currently connected", consumers),
-            labelled(
-                gauge("global_consumers", "Current number of consumers"),
-                consumers,
-                protocol=AMQP_091.messages,
-            ),
             GaugeMetricFamily(
                 "fluffle_queues_crashed",
                 "Queues that hand out nothing, since what is next cannot be read",
                 value=crashed,
             ),
         ]
+        return consumers
 
     def _messages(self) -> Iterator[Step]:
         """Ledgers of channels that end meanwhile are counted once: as they were at the end."""
@@ -499,8 +496,13 @@ class NodeCollector:
         yield messages
         yield sizes
 
-    def _connections(self, view: TableView) -> Iterator[Step]:
-        """Who publishes; who is not read, and why, for which RabbitMQ has no name."""
+    def _connections(self, view: TableView, consumer_count: int) -> Iterator[Step]:
+        """Who publishes and consumes; who is not read, and why, for which RabbitMQ has no name.
+
+        `consumer_count`: of the queues that are led here.  Of a client whose protocol has no
+        channels its consumers together are one.
+        """
+        consumers = Counter(dict.fromkeys(self._services.runtime.traffic.protocols, 0))
         publishers = Counter(dict.fromkeys(self._services.runtime.traffic.protocols, 0))
         states: Counter[str] = Counter()
         if view.has_rows:
@@ -511,12 +513,21 @@ class NodeCollector:
                 for connection in piece
                 if connection.is_publisher and connection.session is not None
             )
+            for connection in piece:
+                for channel in () if connection.kind else connection.channels:
+                    consumers[channel.session.traffic.protocol] += bool(channel.subscriptions)
+                    consumer_count -= len(channel.subscriptions)
             by_state = [(connection.state, connection.name) for connection in piece]
             states.update(state for state, _ in by_state)
             names = [name for state, name in by_state if state == "blocked"]
             yield [blocked(*names)] if view.has_rows else []
         family = gauge("global_publishers", "Current number of connections that have published")
         for protocol, count in publishers.items():
+            labelled(family, count, protocol=protocol)
+        yield [family]
+        consumers[AMQP_091.messages] = max(0, consumer_count)
+        family = gauge("global_consumers", "Current number of consumers")
+        for protocol, count in consumers.items():
             labelled(family, count, protocol=protocol)
         yield [family]
         family = GaugeMetricFamily(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from fluffle.broker.access.users import Permission
+from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
-from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.config.config import Config, MqttConfig
+from fluffle.broker.observability.metrics.collector import NodeCollector
+from fluffle.broker.observability.metrics.endpoint import AGGREGATED
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.packets import Connect
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.no_cluster import NoCluster
 
 
 def of(mqtt: MqttEdge, version: int) -> ClientTraffic:
@@ -117,3 +123,22 @@ def test_acknowledgements_count_for_the_version_too() -> None:
     client.publish("a", qos=1)
     client.answer(PacketType.PUBACK, 1)
     assert of(mqtt, 3).from_queues.acknowledged == 1
+
+
+def test_a_client_is_one_consumer_however_many_queues_it_has() -> None:
+    mqtt = MqttEdge()
+    amqp = mqtt.edge.connect()
+    amqp.declare()
+    amqp.consume()
+    client = mqtt.connect("c", 4)
+    mqtt.connect("d", 4)
+    client.subscribe("a", options=0)
+    client.subscribe("b", options=1)
+    collector = NodeCollector(mqtt.edge.services, Config(), ManualClock(), NoCluster())
+    found = {
+        sample.labels["protocol"]: sample.value
+        for family in chain.from_iterable(collector.steps(AGGREGATED))
+        if family.name == "rabbitmq_global_consumers"
+        for sample in family.samples
+    }
+    assert found == {"amqp091": 1, "mqtt310": 0, "mqtt311": 1, "mqtt50": 0}
