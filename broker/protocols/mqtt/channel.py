@@ -26,6 +26,7 @@ from fluffle.broker.core.settlement import Settlements, Unacked
 from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes, PublishTerms
 from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     DeliveryTerms,
+    LastRun,
     OutgoingPublishes,
     PublishWriter,
 )
@@ -70,6 +71,7 @@ class ChannelServer(Protocol):
     """Server of a node, as far as channels of its clients need it."""
 
     converter: MessageConverter
+    last_run: LastRun
     retained: RetainedStore | None
     services: Services
 
@@ -78,6 +80,7 @@ class Channel:
     """State of the one channel of a client: a `SubscriptionChannel` and a `ClientChannel`."""
 
     __slots__ = (
+        "_last_run",
         "connection",
         "converter",
         "incoming",
@@ -117,6 +120,7 @@ class Channel:
         self.session = session
         self.state = state
         self.converter = converter = server.converter
+        self._last_run = server.last_run
         self.output = connection.output
         self.is_open = True
         self.prefetch = window
@@ -185,7 +189,11 @@ class Channel:
         if queue is None or tag in self.subscriptions:
             return
         counts = self.session.deliveries_from(queue)
-        writer = PublishWriter(self, self.outgoing, self.converter, counts, queue_qos=min(qos, 1))
+        writer = PublishWriter(
+            *(self, self.outgoing, self.converter, counts),
+            queue_qos=min(qos, 1),
+            last_run=self._last_run,
+        )
         subscription = Subscription(self, tag, self.output, writer)
         terms = ConsumerTerms(tag, no_ack=qos == 0, prefetch=self.prefetch if qos else 0)
         started = partial(consumer_started, self, tag, EMPTY_DICT)

@@ -41,6 +41,10 @@ FORMS_MAX = 1024
 
 ACKED = Outcome.ACKED
 
+LAST_RUN_BYTES_MAX = 1 << 17
+"""Of a longer run nothing is kept for the next client: it would take up memory after that, and to
+make its packets costs little beside sending them."""
+
 PACKET_OVERHEAD_BYTES = 13
 """Octets of a PUBLISH beside topic, properties and payload: at most so many."""
 
@@ -286,6 +290,66 @@ class OutgoingPublishes:
         self._window_holders.clear()
 
 
+class MessageGroup:
+    """Messages of a run that were published alike, and how they were encoded for clients of
+    QoS 0."""
+
+    __slots__ = ("_packets", "indices", "origin", "payloads", "raw")
+
+    def __init__(self, origin: Origin, raw: bytes, indices: range, payloads: list[bytes]) -> None:
+        self.origin = origin
+        self.raw = raw
+        """The properties that they have as messages of AMQP."""
+        self.indices = indices
+        """Where they are in the run."""
+        self.payloads = payloads
+        self._packets: dict[tuple[Form, int], list[bytes]] = {}
+
+    def packets(self, form: Form, version: int) -> list[bytes]:
+        """Return their packets, of QoS 0."""
+        key = form, version
+        found = self._packets.get(key)
+        if found is None:
+            found = self._packets[key] = []
+            build_publishes(
+                found,
+                form.topic,
+                form.properties,
+                self.payloads,
+                flags=publish_flags(0, retain=form.retain),
+                version=version,
+            )
+        return found
+
+
+class LastRun:
+    """The run of messages that a client was sent last: in a fan-out it is the next client's, too,
+    and what is sent to both is made once."""
+
+    __slots__ = ("_contents", "_groups", "_origins")
+
+    def __init__(self) -> None:
+        self._contents: list[bytes] = []
+        self._origins: list[Origin] = []
+        self._groups: list[MessageGroup] = []
+
+    def split(self, origins: list[Origin], contents: list[bytes]) -> list[MessageGroup]:
+        """Split a run into messages that were published alike."""
+        if contents == self._contents and origins == self._origins:
+            return self._groups
+        groups: list[MessageGroup] = []
+        start = 0
+        kinds = zip(origins, map(raw_properties, contents), strict=True)
+        for (origin, raw), same in groupby(kinds):
+            stop = start + sum(1 for _ in same)
+            payloads = list(map(body_of, contents[start:stop]))
+            groups.append(MessageGroup(origin, raw, range(start, stop), payloads))
+            start = stop
+        if sum(map(len, contents)) <= LAST_RUN_BYTES_MAX:
+            self._contents, self._origins, self._groups = contents[:], origins[:], groups
+        return groups
+
+
 class PublishWriter:
     """Writer of what one queue of a session gives its client: a `DeliveryWriter`."""
 
@@ -294,6 +358,7 @@ class PublishWriter:
         "_converter",
         "_counts",
         "_forms",
+        "_last_run",
         "_outgoing",
         "_queue_qos",
         "_unsent_count",
@@ -307,14 +372,16 @@ class PublishWriter:
         counts: Deliveries,
         *,
         queue_qos: int,
+        last_run: LastRun,
     ) -> None:
         """`counts`: where what is sent is counted; `queue_qos`: 0 for the queue of subscriptions
-        of QoS 0, 1 for that of all others."""
+        of QoS 0, 1 for that of all others; `last_run`: of all clients of this node."""
         self._channel = channel
         self._outgoing = outgoing
         self._converter = converter
         self._counts = counts
         self._queue_qos = queue_qos
+        self._last_run = last_run
         self._forms: dict[tuple[Origin, bytes], Form] = {}
         self._unsent_count = 0
         """Messages of this batch that are not for the client, or too large for it."""
@@ -338,52 +405,54 @@ class PublishWriter:
         interceptors = channel.session.interceptors
         if interceptors is not None and interceptors.outgoing is not None:
             contents = interceptors.outgoing.intercepted(contents)
-        kinds = zip(delivery_batch.origins, map(raw_properties, contents), strict=True)
+        no_ack = delivery_batch.holder.no_ack
         finished: list[int] = []
-        start = self._unsent_count = 0
-        for (origin, raw), same in groupby(kinds):
-            stop = start + sum(1 for _ in same)
-            payloads = list(map(body_of, contents[start:stop]))
-            form = self._forms.get((origin, raw)) or self._find_form(origin, raw)
-            finished += self._send_alike(delivery_batch, form, start, payloads)
-            start = stop
+        self._unsent_count = 0
+        for group in self._last_run.split(delivery_batch.origins, contents):
+            key = group.origin, group.raw
+            form = self._forms.get(key) or self._find_form(*key)
+            settled = self._send_alike(delivery_batch, form, group)
+            if settled and not no_ack:
+                finished += settled
         channel.output.sent(burst_bytes(delivery_batch))
         self._count(delivery_batch)
-        if finished and not delivery_batch.holder.no_ack:
+        if finished:
             self._outgoing.settle_tags([first_tag + index for index in finished])
 
     def _send_alike(
-        self, delivery_batch: DeliveryBatch, form: Form, start: int, payloads: list[bytes]
+        self, delivery_batch: DeliveryBatch, form: Form, group: MessageGroup
     ) -> Sequence[int]:
-        """Send messages of one form, from index `start` on; the indices of those that are settled
-        with that."""
-        indices = range(start, start + len(payloads))
+        """Send messages of one form; the indices of those that are settled with that."""
         if form.qos < 0:
-            self._unsent_count += len(payloads)
-            return indices
+            self._unsent_count += len(group.payloads)
+            return group.indices
         terms = self._outgoing.terms
         if terms.packet_bytes_max or form.expiry_ms >= 0 or delivery_batch.redelivered:
-            return self._send_each(delivery_batch, form, start, payloads)
-        packet_ids = self._outgoing.number(delivery_batch, indices, form.qos) if form.qos else ()
+            return self._send_each(delivery_batch, form, group)
+        pieces = self._channel.output.pieces
+        if not form.qos:
+            pieces += group.packets(form, terms.version)
+            return group.indices
         build_publishes(
-            self._channel.output.pieces,
+            pieces,
             form.topic,
             form.properties,
-            payloads,
+            group.payloads,
             flags=publish_flags(form.qos, retain=form.retain, dup=False),
             version=terms.version,
-            packet_ids=packet_ids,
+            packet_ids=self._outgoing.number(delivery_batch, group.indices, form.qos),
         )
-        return () if form.qos else indices
+        return ()
 
     def _send_each(
-        self, delivery_batch: DeliveryBatch, form: Form, start: int, payloads: list[bytes]
+        self, delivery_batch: DeliveryBatch, form: Form, group: MessageGroup
     ) -> list[int]:
         """Send messages one by one, for they differ in more than their payloads."""
-        terms, pieces, finished = self._outgoing.terms, self._channel.output.pieces, []
+        terms, pieces = self._outgoing.terms, self._channel.output.pieces
+        finished: list[int] = []
         dup = form.qos > 0 and delivery_batch.redelivered
         flags = publish_flags(form.qos, retain=form.retain, dup=dup)
-        for index, payload in enumerate(payloads, start):
+        for index, payload in zip(group.indices, group.payloads, strict=True):
             properties = form.properties
             if form.expiry_ms >= 0:
                 left_ms = self._left_ms(delivery_batch, form, index)

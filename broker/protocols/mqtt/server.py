@@ -16,6 +16,7 @@ from fluffle.broker.core.services import Services
 from fluffle.broker.events.event_publisher import INTERNAL
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+from fluffle.broker.protocols.mqtt.outgoing_publishes import LastRun
 from fluffle.broker.protocols.mqtt.session_state import (
     NEVER_S,
     SessionKey,
@@ -67,6 +68,7 @@ class MqttServer:
         "converter",
         "durable_queue_type",
         "keep_alives",
+        "last_run",
         "retained",
         "services",
         "states",
@@ -81,6 +83,7 @@ class MqttServer:
         self.durable_queue_type = durable_queue_type
         topics = TopicTranslator(sparkplug=config.sparkplug)
         self.converter = MessageConverter(topics, services.runtime.clock.wall_ms)
+        self.last_run = LastRun()
         self.states = SessionStates()
         self.connected: dict[SessionKey, ConnectedClient] = {}
         """By session."""

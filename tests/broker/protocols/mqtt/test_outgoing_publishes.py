@@ -1,14 +1,24 @@
 """Messages on their way to an MQTT client: QoS, identifiers, windows, and what comes again."""
 
+from unittest.mock import patch
+
 import pytest
 
+from fluffle.broker.base.message import Origin
 from fluffle.broker.config.config import MqttConfig
-from fluffle.broker.protocols.mqtt.outgoing_publishes import runs_of
-from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL
-from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
+from fluffle.broker.protocols.mqtt import outgoing_publishes
+from fluffle.broker.protocols.mqtt.outgoing_publishes import (
+    LAST_RUN_BYTES_MAX,
+    LastRun,
+    runs_of,
+)
+from fluffle.broker.protocols.mqtt.session_state import NO_LOCAL, RETAIN_AS_PUBLISHED
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Publishes
-from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect
+from fluffle.protocol.mqtt.hot import build_publishes
+from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Publish
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, decode_properties
+from fluffle.protocol.properties import build_content
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 
@@ -31,6 +41,53 @@ def test_the_lower_qos_is_delivered(published: int, granted: int) -> None:
     client.subscribe("a", options=granted)
     publisher.publish("a", b"x", published)
     assert client.messages() == [("a", b"x", min(published, granted))]
+
+
+def test_what_many_are_sent_is_made_once() -> None:
+    mqtt = MqttEdge()
+    clients = [mqtt.connect(f"c{number}", MQTT_3_1_1) for number in range(20)]
+    for client in clients:
+        client.subscribe("a", options=0)
+    publisher = mqtt.connect("p")
+    with patch.object(outgoing_publishes, "build_publishes", wraps=build_publishes) as build:
+        publisher.send(*(Publish(b"a", b"%d" % number) for number in range(5)))
+    assert build.call_count == 1
+    for client in clients:
+        assert client.messages() == [("a", b"%d" % number, 0) for number in range(5)]
+
+
+def test_each_of_many_is_sent_what_its_subscription_and_its_version_say() -> None:
+    mqtt = MqttEdge()
+    plain, old, keeper = mqtt.connect("c"), mqtt.connect("d", MQTT_3_1_1), mqtt.connect("e")
+    plain.subscribe("a", options=0, identifier=7)
+    old.subscribe("a", options=0)
+    keeper.subscribe("#", options=RETAIN_AS_PUBLISHED, identifier=8)
+    sure = mqtt.connect("f")
+    sure.subscribe("a", options=1)
+    publisher = mqtt.connect("p")
+    for _ in range(2):
+        publisher.send(Publish(b"a", b"x", 1, retain=True, packet_id=1, properties=b"\x01\x01"))
+        said = []
+        for client in (plain, old, keeper, sure):
+            (run,) = runs(client)
+            found = decode_properties(run.properties)
+            said.append((run.qos, run.retain, found.subscription_ids, run.payloads))
+        assert said == [
+            (0, False, [7], [b"x"]),
+            (0, False, [], [b"x"]),
+            (0, True, [8], [b"x"]),
+            (1, False, [], [b"x"]),
+        ]
+
+
+def test_nothing_is_kept_of_a_run_that_is_long() -> None:
+    last, content = LastRun(), build_content(b"\x00\x00", b"x" * (LAST_RUN_BYTES_MAX // 2))
+    origin = Origin("", "a")
+    first = last.split([origin], [content])
+    assert last.split([origin], [content]) is first
+    assert last.split([origin] * 2, [content] * 2) is not first
+    assert last.split([origin], [content]) is first
+    assert last.split([Origin("", "b")], [content]) is not first
 
 
 def test_no_more_is_sent_than_the_window_of_the_client_has_room_for() -> None:
