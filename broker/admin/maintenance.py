@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 from fluffle.broker.base.errors import (
     BrokerError,
     BrokerFailed,
-    ConnectionForced,
+    NodeStops,
     PreconditionFailed,
 )
 from fluffle.broker.base.logs import event
@@ -74,7 +74,7 @@ class Maintenance:
         closed = 0
         for piece in in_pieces(self._connections, FORCED_CLOSES_AT_ONCE):
             for connection in piece:
-                close_connection(connection, ConnectionForced(REASON))
+                close_connection(connection, NodeStops(REASON))
                 closed += 1
             await asyncio.sleep(0)
         return closed

@@ -66,6 +66,10 @@ class ConnectionForced(BrokerError):
     code, http_status = ReplyCode.CONNECTION_FORCED, 400
 
 
+class NodeStops(ConnectionForced):
+    """The node stops, or is taken out of service."""
+
+
 class SyntaxFailure(BrokerError):
     code, http_status = ReplyCode.SYNTAX_ERROR, 400
 

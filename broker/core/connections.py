@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import CallLater, Timer
-from fluffle.broker.base.errors import BrokerError, ConnectionForced
+from fluffle.broker.base.errors import BrokerError, NodeStops
 from fluffle.broker.metadata.metadata import Metadata
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.runtime.background import BackgroundTasks, Task
@@ -281,9 +281,9 @@ def close_connection(connection: ClientConnection, why: BrokerError) -> None:
         connection.drop()
 
 
-def forced_close(reason: str) -> ConnectionForced:
+def forced_close(reason: str) -> NodeStops:
     """The error that clients hear when the node stops."""
-    return ConnectionForced(f"broker forced connection closure with reason '{reason}'")
+    return NodeStops(f"broker forced connection closure with reason '{reason}'")
 
 
 class Deadlines:

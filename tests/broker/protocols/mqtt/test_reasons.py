@@ -10,6 +10,7 @@ from fluffle.broker.base.errors import (
     QueueDeleted,
     Unreachable,
 )
+from fluffle.broker.core.connections import forced_close
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.protocol.mqtt.codes import ReasonCode
 
@@ -19,6 +20,7 @@ from fluffle.protocol.mqtt.codes import ReasonCode
     [
         (AccessRefused("no"), ReasonCode.NOT_AUTHORIZED),
         (ConnectionForced("bye"), ReasonCode.ADMINISTRATIVE_ACTION),
+        (forced_close("shutdown"), ReasonCode.SERVER_SHUTTING_DOWN),
         (QueueDeleted("gone"), ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR),
         (Unreachable("away"), ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR),
         (BrokerFailed(), ReasonCode.UNSPECIFIED_ERROR),
