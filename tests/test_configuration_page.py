@@ -18,6 +18,7 @@ WITH_COMMANDS = (
     "configuration.md",
     "deploy/README.md",
     "installation.md",
+    "mqtt.md",
     "migration.md",
     "operations.md",
 )

@@ -260,7 +260,8 @@ def topic_set(
 ) -> None:
     """Allow a user only these routing keys at a topic exchange.
 
-    {username} and {vhost} in an expression stand for the names of the user and the virtual host.
+    {username} and {vhost} in an expression stand for the names of the user and the virtual host,
+    {client_id} for the identifier of an MQTT client.
     """
     client.call(
         "permissions.topic_set", user=user, vhost=vhost, exchange=exchange, write=write, read=read
