@@ -77,6 +77,22 @@ def test_a_silent_client_ends_after_one_and_a_half_intervals() -> None:
     assert client.transport.is_lost
 
 
+def test_a_client_that_is_not_read_is_not_silent() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", keep_alive_s=10)
+    mqtt.edge.services.alarms.set("memory", low=True)
+    client.publish("a")
+    client.publish("a")
+    assert client.connection.state == "blocked"
+    mqtt.edge.advance(1_000)
+    assert not client.transport.is_lost
+    mqtt.edge.services.alarms.set("memory", low=False)
+    mqtt.edge.advance(14.9)
+    assert not client.transport.is_lost
+    mqtt.edge.advance(6)
+    assert client.transport.is_lost
+
+
 def test_a_client_that_says_nothing_is_hung_up_on_in_time() -> None:
     mqtt = MqttEdge(MqttConfig(login_timeout_ms=2_000))
     client = mqtt.accept()
