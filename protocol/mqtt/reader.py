@@ -156,7 +156,9 @@ class Reader:
     )
 
     octets: ClassVar[Mapping[int, Mapping[int, PacketType]]] = CLIENT_OCTETS
+    """First octets of what the other end may send, by version."""
     codes: ClassVar[Mapping[PacketType, frozenset[ReasonCode]]] = CLIENT_CODES
+    """Reason codes that it may send."""
     takes_subscription_ids: ClassVar[bool] = False
     """Whether a PUBLISH may have subscription identifiers."""
 

@@ -45,6 +45,10 @@ LAST_RUN_BYTES_MAX = 1 << 17
 """Of a longer run nothing is kept for the next client: it would take up memory after that, and to
 make its packets costs little beside sending them."""
 
+VARIANTS_MAX = 8
+"""Ways in which a run is kept encoded: clients with subscription identifiers of their own have one
+each."""
+
 PACKET_OVERHEAD_BYTES = 13
 """Octets of a PUBLISH beside topic, properties and payload: at most so many."""
 
@@ -310,6 +314,8 @@ class MessageGroup:
         key = form, version
         found = self._packets.get(key)
         if found is None:
+            if len(self._packets) >= VARIANTS_MAX:
+                self._packets.clear()
             found = self._packets[key] = []
             build_publishes(
                 found,

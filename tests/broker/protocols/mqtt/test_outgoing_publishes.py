@@ -9,6 +9,7 @@ from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.protocols.mqtt import outgoing_publishes
 from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     LAST_RUN_BYTES_MAX,
+    VARIANTS_MAX,
     LastRun,
     runs_of,
 )
@@ -88,6 +89,19 @@ def test_nothing_is_kept_of_a_run_that_is_long() -> None:
     assert last.split([origin] * 2, [content] * 2) is not first
     assert last.split([origin], [content]) is first
     assert last.split([Origin("", "b")], [content]) is not first
+
+
+def test_little_is_kept_for_clients_that_each_have_an_identifier_of_their_own() -> None:
+    mqtt = MqttEdge()
+    clients = [mqtt.connect(f"c{number}") for number in range(3 * VARIANTS_MAX)]
+    for number, client in enumerate(clients, 1):
+        client.subscribe("a", options=0, identifier=number)
+    mqtt.connect("p").publish("a", b"x")
+    for number, client in enumerate(clients, 1):
+        (run,) = runs(client)
+        assert decode_properties(run.properties).subscription_ids == [number]
+    (group,) = mqtt.server.last_run._groups
+    assert len(group._packets) <= VARIANTS_MAX
 
 
 def test_no_more_is_sent_than_the_window_of_the_client_has_room_for() -> None:
