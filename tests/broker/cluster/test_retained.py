@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
 from fluffle.broker.definitions.retained import RetainedLimitReached, RetainedStore
 from fluffle.broker.node import Node
+from tests.compat.mqtt.client import Client
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
 from tests.support.deadlines import soon
 
@@ -83,3 +85,46 @@ async def test_all_nodes_have_it_whoever_leads_and_whoever_starts_again(tmp_path
         for node in three:
             await restarted(node)
             await until(lambda: contents(node.node) == expected)  # noqa: B023
+
+
+def published(address: tuple[str, int], topic: str, payload: bytes) -> None:
+    """Publish with RETAIN and QoS 1, and wait for the answer."""
+    client = Client(address, "publisher").quietly()
+    answer = client.publish(topic, payload, qos=1, retain=True)
+    assert answer is not None
+    assert answer.code in (0x00, 0x10)
+    client.close()
+
+
+def retained_at(address: tuple[str, int], topic_filter: str, count: int) -> dict[str, bytes]:
+    """What a new client is sent when it subscribes."""
+    client = Client(address, "subscriber").quietly()
+    client.subscribe(topic_filter)
+    found: dict[str, bytes] = {}
+    for heard in client.take(count):
+        assert heard.publish is not None
+        assert heard.publish.retain
+        found[str(heard.publish.topic)] = bytes(heard.publish.payload)
+    client.close()
+    return found
+
+
+async def test_clients_of_mqtt_get_it_at_any_node(tmp_path: Path) -> None:
+    config = Config(mqtt=MqttConfig(listen=(ListenAddress("127.0.0.1", 0),)))
+    async with running_cluster(tmp_path, config=config) as three:
+        a, b, c = three
+        for number, node in enumerate((a, b, c)):
+            address = node.node.addresses["mqtt"]
+            await asyncio.to_thread(published, address, f"a/{number}", b"%d" % number)
+        expected = {f"a/{number}": b"%d" % number for number in range(3)}
+        for node in three:
+            await three.agree()
+            address = node.node.addresses["mqtt"]
+            assert await asyncio.to_thread(retained_at, address, "a/+", 3) == expected
+        await a.kill()
+        await until(lambda: any(node.cluster.metadata.leads for node in (b, c)))
+        address = b.node.addresses["mqtt"]
+        await asyncio.to_thread(published, address, "a/0", b"new")
+        await three.agree()
+        found = await asyncio.to_thread(retained_at, c.node.addresses["mqtt"], "a/#", 3)
+        assert found == expected | {"a/0": b"new"}
