@@ -104,7 +104,9 @@ def retained_at(address: tuple[str, int], topic_filter: str, count: int) -> dict
     for heard in client.take(count):
         assert heard.publish is not None
         assert heard.publish.retain
-        found[str(heard.publish.topic)] = bytes(heard.publish.payload)
+        payload = heard.publish.payload
+        assert isinstance(payload, bytes)
+        found[str(heard.publish.topic)] = payload
     client.close()
     return found
 
