@@ -19,7 +19,7 @@ from fluffle.broker.base.errors import (
     PreconditionFailed,
     ResourceLocked,
 )
-from fluffle.broker.metadata.change import Change, Facts, in_groups
+from fluffle.broker.metadata.change import NOTHING, Change, Facts, in_groups
 
 Decide: TypeAlias = Callable[[], Change]
 """Looks at what is applied here and says what is to change; changes nothing by itself.
@@ -31,6 +31,33 @@ Consequence: TypeAlias = Callable[[], None]
 Apply: TypeAlias = Callable[[Change], Iterable[Consequence]]
 OnLateError: TypeAlias = Callable[[BrokerError], None]
 """Called when a change takes too long, and may still come true."""
+
+
+def change_or_refuse(
+    metadata: Metadata,
+    decide: Decide,
+    done: Callable[[], None],
+    failed: Callable[[BrokerError], None],
+) -> None:
+    """Ask for a change as `Metadata.change` does, and have `failed` told what is refused at once,
+    too."""
+    refusals: list[BrokerError] = []
+
+    def decide_or_refuse() -> Change:
+        refusals.clear()
+        try:
+            return decide()
+        except BrokerError as refused:
+            refusals.append(refused)
+            return NOTHING
+
+    def answer() -> None:
+        if refusals:
+            failed(refusals[0])
+        else:
+            done()
+
+    metadata.change(decide_or_refuse, answer, failed)
 
 
 def ignore_done() -> None:

@@ -40,8 +40,8 @@ P = TypeVar("P")
 class MqttEdge:
     """The MQTT server of a node, and the clients that are connected to it."""
 
-    def __init__(self, config: MqttConfig | None = None) -> None:
-        self.edge = Edge()
+    def __init__(self, config: MqttConfig | None = None, edge: Edge | None = None) -> None:
+        self.edge = edge or Edge()
         self.server = MqttServer(self.edge.services, config or MqttConfig(), "classic")
 
     def accept(self, version: int = MQTT_5) -> MqttClient:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.core.read_control import ReadControl
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
@@ -59,6 +60,7 @@ class ChannelConnection(Client, Protocol):
     """Connection of an MQTT client, as its channel knows it."""
 
     output: OutputBuffer
+    read_control: ReadControl
 
     def disconnect(self, code: ReasonCode, text: str) -> None:
         """End it, and tell the client why."""
@@ -140,6 +142,7 @@ class Channel:
             terms=publish_terms,
             retained=server.retained,
             packets=self.packets,
+            read_control=connection.read_control,
         )
         runtime = server.services.runtime
         self.retained = RetainedSender(self, runtime.turn, server.services.retained.now_ms)

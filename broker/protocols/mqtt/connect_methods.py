@@ -19,6 +19,7 @@ from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound,
 from fluffle.broker.core.login import Credentials, Login, LoginClient, certificate_credentials
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.process.encryption import alternative_name, distinguished_name
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import deletion, has_definitions, queues_of
@@ -195,52 +196,61 @@ class ConnectRequest:
         kept, state = server.kept_of(vhost, self._client_id), server.states.find(key)
         is_there = state is not None or kept is not None or has_definitions(vhost, key[1])
         is_present = is_there and not self._packet.clean_start
-        if state is not None and not is_present:
-            server.end_state(state)
-        if kept is not None and is_present:
-            state = server.restored(key, kept)
-        else:
-            state = server.states.open(key)
-        state.expiry_s = self._expiry_s()
-        accept = partial(self._accept, session, state, is_present=is_present)
-        decide = partial(self._decide_session, session, state, is_present=is_present)
-        if is_there or state.is_lasting:
-            server.services.metadata.change(decide, accept, partial(self._not_opened, session))
+        before = kept if is_present else None
+        accept = partial(self._accept, session, before, is_present=is_present)
+        decide = partial(self._decide_session, session, is_present=is_present)
+        if is_there or self._expiry_s():
+            not_opened = partial(self._not_opened, session)
+            change_or_refuse(server.services.metadata, decide, accept, not_opened)
         else:
             accept()
 
-    def _decide_session(self, session: Session, state: SessionState, *, is_present: bool) -> Change:
+    def _decide_session(self, session: Session, *, is_present: bool) -> Change:
         """Keep the session if it is to last, and delete what a clean start ends."""
         vhost, client_id, change = session.vhost, self._client_id, NOTHING
         if not is_present:
             for queue in queues_of(vhost, client_id):
                 session.rights.check("configure", "queue", queue.name)
             change = deletion(vhost, client_id)
-        if state.is_lasting:
+        if expiry_s := self._expiry_s():
             node = self._server.services.owners.node
-            record = encode_record(self._pending_will(session, state))
-            kept = ClientSession(session.user.name, state.expiry_s, 0, node, record)
+            record = encode_record(self._pending_will(session))
+            kept = ClientSession(session.user.name, expiry_s, 0, node, record)
             return change.joined(keep_session(vhost, client_id, kept))
         return change if not is_present else end_session(vhost, client_id)
 
-    def _pending_will(self, session: Session, state: SessionState) -> PendingWill | None:
+    def _pending_will(self, session: Session) -> PendingWill | None:
         """The will as it is kept, should the node end before the connection does."""
         client, will = self._client, self._packet.will
         if will is None:
             return None
-        return PendingWill(state.key, session.user.name, will, client.ends, client.name)
+        key = session.vhost.name, self._client_id
+        return PendingWill(key, session.user.name, will, client.ends, client.name)
 
     def _not_opened(self, session: Session, error: BrokerError) -> None:
         session.end()
         self._refuse(code_of(error), error.explanation)
 
-    def _accept(self, session: Session, state: SessionState, *, is_present: bool) -> None:
-        if self._client.is_over:
+    def _accept(self, session: Session, kept: ClientSession | None, *, is_present: bool) -> None:
+        """Take the session of MQTT, unless another has come for it meanwhile.  `kept`: what was
+        kept of it."""
+        server, vhost, client = self._server, session.vhost, self._client
+        key = vhost.name, self._client_id
+        if key in server.connected:
             session.end()
+            self._take_over(vhost)
             return
-        state.user = session.user.name
+        before = server.states.find(key)
+        if before is not None and not is_present:
+            server.end_state(before)
+        state = server.states.open(key) if kept is None else server.restored(key, kept)
+        state.expiry_s, state.user = self._expiry_s(), session.user.name
+        if client.is_over:
+            session.end()
+            server.detach(state, client, session.user.name, None)
+            return
         if is_present:
-            restore_subscriptions(self._server, session, state)
+            restore_subscriptions(server, session, state)
         accepted = Accepted(
             self._packet, session, state, is_present, is_assigned=not self._packet.client_id
         )

@@ -37,9 +37,8 @@ from fluffle.broker.protocols.mqtt.incoming_publishes import PublishTerms
 from fluffle.broker.protocols.mqtt.outgoing_publishes import DeliveryTerms
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
-from fluffle.broker.protocols.mqtt.subscribe_methods import (
-    SubscriptionTerms,
-)
+from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX
+from fluffle.broker.protocols.mqtt.subscribe_methods import SubscriptionTerms
 from fluffle.broker.protocols.mqtt.will import PendingWill
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, ReasonCode
 from fluffle.protocol.mqtt.events import Event, Publishes
@@ -164,9 +163,9 @@ class Connection(asyncio.Protocol):
         self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
         self.output = OutputBuffer(self._transport, touch=runtime.turn.touch_outlet)
-        self._read_control = ReadControl(self._transport)
+        self.read_control = ReadControl(self._transport)
         self.read_holds = ReadHolds(
-            self._read_control,
+            self.read_control,
             self.deadlines,
             alarms=services.alarms,
             commits=runtime.commits,
@@ -180,7 +179,7 @@ class Connection(asyncio.Protocol):
             services,
             transport=self._transport,
             output=self.output,
-            read_control=self._read_control,
+            read_control=self.read_control,
             read_holds=self.read_holds,
         )
         services.connections.add(self)
@@ -274,7 +273,7 @@ class Connection(asyncio.Protocol):
                 properties.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0),
                 self.services.runtime.clock.wall_ms,
             ),
-            window=min(config.prefetch or 0xFFFF, receive_max),
+            window=min(config.prefetch or WINDOW_MAX, WINDOW_MAX, receive_max),
         )
         self.user_properties = properties.user
         self.handshake.client_properties = told_properties(state.client_id, properties.user)
@@ -426,11 +425,11 @@ class Connection(asyncio.Protocol):
         channel.close()
         state, session, will = channel.state, channel.session, self.will
         user, pending = session.user.name, None
-        session.end(done or nothing)
         if will is not None:
             self.will = None
             pending = PendingWill(state.key, user, will, self.ends, self.name)
         self.server.detach(state, self, user, pending)
+        session.end(done or nothing)  # last of all: `done` takes the session over
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the client has read it."""
@@ -535,9 +534,9 @@ class Connection(asyncio.Protocol):
         """RabbitMQ's word for what it is doing, and for why it is not read."""
         if self.phase is not ConnectionState.RUNNING:
             return str(self.phase.value)
-        if self._read_control.holds("alarm"):
+        if self.read_control.holds("alarm"):
             return "blocked"
-        is_slowed = self._read_control.holds("flow") or self._read_control.holds("disk")
+        is_slowed = self.read_control.holds("flow") or self.read_control.holds("disk")
         return "flow" if is_slowed else "running"
 
     @property

@@ -34,12 +34,17 @@ from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
     from fluffle.broker.core.output_buffer import OutputBuffer
+    from fluffle.broker.core.read_control import ReadControl
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
     from fluffle.broker.protocols.mqtt.session_state import SessionState
     from fluffle.protocol.mqtt.events import Publishes
+
+
+UNANSWERED = "unanswered"
+"""Why a client is not read: who has not been told how much may be under way waits for answers."""
 
 
 class PublishTerms(NamedTuple):
@@ -175,9 +180,11 @@ class IncomingPublishes:
         "_known_runs",
         "_output",
         "_packets",
+        "_read_control",
         "_refused",
         "_retained",
         "_session",
+        "_size",
         "_state",
         "_terms",
         "_unanswered",
@@ -195,9 +202,11 @@ class IncomingPublishes:
         terms: PublishTerms,
         retained: RetainedStore | None,
         packets: PacketKeeper | None,
+        read_control: ReadControl,
     ) -> None:
         """`retained`: where messages are kept; None if none are.  `packets`: where those of QoS 2
         are noted; None if the session does not last."""
+        self._read_control = read_control
         self._session = session
         self._state = state
         self._output = output
@@ -214,6 +223,8 @@ class IncomingPublishes:
         """In the order in which they came, which is that of their answers: S5 4.6."""
         self._unanswered_count = 0
         """Messages of QoS 1 in it: those of QoS 2 are known by their identifiers."""
+        self._size = 0
+        """All messages in it."""
         self._known_below = 1
         """All publishes with lower numbers are accepted or refused."""
         self._known_runs: dict[int, int] = {}
@@ -407,9 +418,20 @@ class IncomingPublishes:
         self._answer()
 
     def _expect(self, unanswered: Unanswered) -> None:
+        """Have messages answered in their turn; none more is read while that is so of too many."""
         self._unanswered.append(unanswered)
-        if unanswered.kind is PacketType.PUBACK:
-            self._unanswered_count += len(unanswered.packet_ids)
+        self._count(unanswered.kind, len(unanswered.packet_ids))
+
+    def _count(self, kind: PacketType, count: int) -> None:
+        self._size += count
+        if kind is PacketType.PUBACK:
+            self._unanswered_count += count
+        if self._is_ended:
+            return
+        if self._size > self._terms.receive_max:
+            self._read_control.hold(UNANSWERED)
+        else:
+            self._read_control.release(UNANSWERED)
 
     def returned(self, routed: RoutedBatch) -> None:
         """No message of MQTT is mandatory."""
@@ -436,8 +458,7 @@ class IncomingPublishes:
             known = self._known_of(run)
             if not known:
                 return
-            if run.kind is PacketType.PUBACK:
-                self._unanswered_count -= len(known)
+            self._count(run.kind, -len(known))
             if len(known) == len(run.packet_ids):
                 unanswered.popleft()
             self._answer_run(run, known)

@@ -149,8 +149,8 @@ class OutgoingPublishes:
 
     def consumes(self, consumer: Consumer) -> None:
         """The consumer of the queue of QoS 1 and 2 begins: what came from no queue takes places of
-        its window."""
-        for packet_id in self.state.direct:
+        its window, and so does what waits for its PUBCOMP since an earlier connection."""
+        for packet_id in (*self.state.direct, *self.state.released):
             if packet_id not in self._window_holders:
                 self._take_place(packet_id, consumer)
 

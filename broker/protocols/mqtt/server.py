@@ -200,7 +200,7 @@ class MqttServer:
             timer.cancel()
 
     def detach(
-        self, state: SessionState, client: ConnectedClient, user: str, pending: PendingWill | None
+        self, state: SessionState, client: object, user: str, pending: PendingWill | None
     ) -> None:
         """The connection of a session has ended: the session does, now or in its time."""
         if self.connected.get(state.key) is client:

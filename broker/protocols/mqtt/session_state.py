@@ -29,6 +29,10 @@ NEVER_S = 0xFFFF_FFFF
 
 PACKET_ID_MAX = 0xFFFF
 
+WINDOW_MAX = 0x7FFF
+"""So many messages may be under way to a client: as many may have been when its last connection
+ended, and keep their identifiers."""
+
 MATCHES_MAX = 1024
 """Topics for which a session remembers what matches; then it starts afresh."""
 
@@ -213,7 +217,7 @@ class SessionState:
     def keep_unfinished(self, queue: str, packet_ids: dict[int, int]) -> None:
         """The client has left: `packet_ids` by sequence number are to be used again."""
         if packet_ids:
-            self.unfinished[queue] = packet_ids
+            self.unfinished.setdefault(queue, {}).update(packet_ids)
 
     def take_unfinished(self, queue: str, sequence: int) -> int | None:
         """Return the identifier under which a message was sent before, if it was."""

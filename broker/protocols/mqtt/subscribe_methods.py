@@ -15,6 +15,7 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core import topology
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import QOS_MASK, TopicSubscription
 from fluffle.broker.queues.arguments import Declaration
@@ -138,18 +139,20 @@ class SubscribeRequest:
 
     def _declare_next(self) -> None:
         """Declare a queue that is missing; once none is, bind."""
-        channel = self._channel
+        channel, metadata = self._channel, self._channel.session.metadata
+        if not channel.is_open:
+            self._done()
+            return
         for qos in dict.fromkeys(QUEUE_QOS[each.qos] for each in self._wanted):
             if channel.queue_of(qos) is None:
                 declared = declaration_of(channel, qos, self._terms)
                 request = topology.QueueDeclaration(
                     channel.session, topology.named(channel.session, declared)
                 )
-                channel.session.metadata.change(request.decide, self._declare_next, self._refuse)
+                change_or_refuse(metadata, request.decide, self._declare_next, self._refuse)
                 return
         if self._wanted:
-            metadata = channel.session.metadata
-            metadata.change(self._decide_bindings, self._bound, self._refuse)
+            change_or_refuse(metadata, self._decide_bindings, self._bound, self._refuse)
         else:
             self._answer()
 
@@ -171,6 +174,9 @@ class SubscribeRequest:
         channel, there = self._channel, {*self._channel.state.subscriptions}
         for subscription in self._wanted:
             channel.state.subscribe(subscription)
+        if not channel.is_open:
+            self._done()
+            return
         channel.subscriptions_changed()
         for qos in dict.fromkeys(QUEUE_QOS[each.qos] for each in self._wanted):
             channel.consume(qos)
@@ -216,7 +222,8 @@ class UnsubscribeRequest:
         self._done = done
 
     def begin(self) -> None:
-        self._channel.session.metadata.change(self._decide, self._unbound, self._refuse)
+        metadata = self._channel.session.metadata
+        change_or_refuse(metadata, self._decide, self._unbound, self._refuse)
 
     def _decide(self) -> Change:
         """Have no such subscriptions; those that are not there need no change."""
