@@ -11,6 +11,7 @@ from tests.compat.mqtt.packets import (
 )
 from tests.compat.mqtt.scenario import Oracle, Peer, scenario
 from tests.compat.mqtt.section_01_wire import VERSIONS
+from tests.compat.mqtt.section_02_sessions import lasting
 
 NO_LOCAL, AS_PUBLISHED = 0x04, 0x08
 ONLY_IF_NEW, NEVER = 0x10, 0x20
@@ -314,3 +315,61 @@ def an_identifier_in_use(peer: Peer) -> None:
         client.send(answer(Kind.PUBREL, 9))
         client.expect(Kind.PUBCOMP)
         client.settle()
+
+
+@scenario("2.5", of=(Oracle.MOSQUITTO,))
+def more_messages_than_the_broker_takes_at_once(peer: Peer) -> None:
+    """Of QoS 2, none of which is released; what is heard in the end."""
+    client = peer.open("client")
+    topic = peer.topic("a")
+    client.send(*(Publish(topic, "x", 2, number).encode(5) for number in range(1, 1_200)))
+    client.settle()
+    del client.transcript[:-2]
+
+
+@scenario("2.5")
+def aliases_for_a_client_that_takes_some(peer: Peer) -> None:
+    client = peer.open("client", properties=((Property.TOPIC_ALIAS_MAXIMUM, 5),))
+    client.subscribe((peer.topic("+"), 0))
+    other = peer.open("other")
+    for number in range(4):
+        other.publish(peer.topic(f"{number % 2}"), f"{number}")
+    client.take(4)
+
+
+@scenario("2.1", "3", of=(Oracle.RABBITMQ,))
+def messages_of_qos_0_for_who_is_away(peer: Peer) -> None:
+    for version in VERSIONS.values():
+        client = peer.client(f"in {version}", version)
+        client.quietly(**lasting(version))
+        client.subscribe((peer.topic(f"{version}"), 0), (peer.topic(f"end/{version}"), 1))
+        client.leave()
+        other = peer.open(f"other of {version}", version)
+        other.publish(peer.topic(f"{version}"), "of QoS 0")
+        other.publish(peer.topic(f"{version}"), "of QoS 1", qos=1)
+        client.quietly(**lasting(version))
+        client.take(2)
+
+
+@scenario("1.2", "6.2")
+def long_topics(peer: Peer) -> None:
+    for size in (255, 256, 1_000, 30_000):
+        topic = f"{peer.topic('')}{'x' * size}"
+        client = peer.open(f"{size} bytes")
+        client.subscribe((topic, 1))
+        peer.open(f"other of {size} bytes").publish(topic, f"{size}", qos=1)
+        heard = client.take(1)
+        topics = [each.publish and each.publish.topic for each in heard]
+        client.transcript[-1] = f"the same topic: {topics == [topic]}"
+
+
+@scenario("6.2", "11")
+def dots_and_stars_are_characters(peer: Peer) -> None:
+    """Between clients of MQTT."""
+    for name in ("a/b", "a.b", "a/*", "a/+", "*", "a.b/#"):
+        client = peer.open(name)
+        client.subscribe((peer.topic(name), NEVER), (peer.topic("end"), 0))
+        for topic in ("a/b", "a.b", "a/*", "*", "b"):
+            client.publish(peer.topic(topic), topic)
+        client.publish(peer.topic("end"), "end")
+        client.until(b"end")

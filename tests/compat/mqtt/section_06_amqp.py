@@ -303,3 +303,28 @@ def a_queue_of_the_type_for_qos_0(peer: Peer) -> None:
     arguments = {"x-queue-type": "rabbit_mqtt_qos0_queue"}
     it.another().declare(peer.name, arguments)
     it.another().declare(peer.name, arguments, durable=True, exclusive=True)
+
+
+@scenario("6.1", "11", of=AMQP)
+def a_queue_is_deleted_under_its_client(peer: Peer) -> None:
+    client = peer.client("client")
+    client.quietly(**lasting(FIVE))
+    client.subscribe((peer.topic("a"), 1))
+    it = peer.amqp()
+    it.delete(f"mqtt-subscription-{client.client_id}qos1")
+    it.declare(f"mqtt-subscription-{client.client_id}qos1", passive=True)
+    client.settle()
+
+
+@scenario("6.4", "11", of=AMQP)
+def an_expiration_of_amqp(peer: Peer) -> None:
+    client = peer.open("client")
+    client.subscribe((peer.topic("a"), 1))
+    it = peer.amqp()
+    it.confirms()
+    for expiration in ("600000", "900"):
+        it.publish(TOPIC, f"{peer.name}.a", expiration, expiration=expiration)
+        it.expect("Basic.Ack")
+        (heard,) = client.take(1)
+        left = heard.property(Property.MESSAGE_EXPIRY)
+        client.transcript[-1] = f"of {expiration} ms: {left!r}"
