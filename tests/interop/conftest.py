@@ -13,6 +13,7 @@ from types import FrameType
 
 import pytest
 
+from tests.interop.mqtt_broker import MqttBroker, mqtt_broker
 from tests.support.daemon import Daemon
 
 EXTERNAL = os.environ.get("FLUFFLE_INTEROP_URL", "")
@@ -44,6 +45,13 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     exit_code = daemon.stop()
     assert exit_code == 0, daemon.log
     assert not FORBIDDEN_IN_LOG.search(daemon.log), daemon.log
+
+
+@pytest.fixture(scope="session")
+def mqtt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MqttBroker]:
+    """The broker that MQTT clients talk to."""
+    with mqtt_broker(tmp_path_factory.mktemp("mqtt")) as broker:
+        yield broker
 
 
 @pytest.fixture(autouse=True)
