@@ -34,6 +34,7 @@ class Handshake:
 
     __slots__ = (
         "channels_max",
+        "client_id",
         "client_name",
         "client_properties",
         "connected_at_ms",
@@ -43,6 +44,8 @@ class Handshake:
     )
 
     def __init__(self) -> None:
+        self.client_id = ""
+        """By which a client of MQTT is known."""
         self.client_name = ""
         self.client_properties: FieldTable = {}
         """Only where they will be told."""

@@ -236,7 +236,7 @@ class Login:
                 connection=client.name,
                 user=name,
                 mechanism=self._mechanism,
-                client=client.handshake.client_name,
+                client=client.handshake.client_id or client.handshake.client_name,
                 reason=str(refused),
             )
         for observer in client.services.observers:

@@ -80,6 +80,7 @@ class ConnectRequest:
         self._packet = packet
         self._client_id = packet.client_id or server.services.random_name()
         self._vhost_name = server.config.vhost
+        client.handshake.client_id = self._client_id
 
     def begin(self) -> None:
         """Log the client in, now or later."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fluffle.broker.access.users import Permission
+from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.config.config import MqttConfig
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Will
@@ -37,6 +38,13 @@ def answer_to(mqtt: MqttEdge, connect: Connect, wait_s: float = 0) -> Connack:
 def test_credentials(user: str | None, password: bytes | None, code: ReasonCode) -> None:
     connect = Connect(MQTT_5, "c", user=user, password=password)
     assert answer_to(MqttEdge(), connect, wait_s=3.1).code is code
+
+
+def test_a_wrong_password_is_logged_with_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    client = MqttEdge().accept()
+    client.send(Connect(MQTT_5, "meter", user="guest", password=b"wrong"))
+    (refused,) = (each for each in caplog.records if each.getMessage() == "authentication_failed")
+    assert getattr(refused, FIELDS_ATTRIBUTE)["client"] == "meter"
 
 
 def test_a_wrong_password_is_answered_late() -> None:
