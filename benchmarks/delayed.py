@@ -60,12 +60,12 @@ class Log:
         self._starts = array("Q", [0])
         self._image = image
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self._file.seek(self._starts[-1])
         self._file.write(payload)
         self._starts.append(self._starts[-1] + len(payload))
         self._image.apply(len(self._starts) - 1, payload)
-        on_fate(True)
+        on_outcome(True)
 
     def read(self, index: int) -> bytes:
         start, stop = self._starts[index - 1 : index + 1]
@@ -92,8 +92,8 @@ class Lead(FakeLeaderHost):
         """A next leader."""
         self.led = Leadership(self._image, self, self, term=1)
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
-        self._log.propose(payload, on_fate)
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
+        self._log.propose(payload, on_outcome)
 
     def read_entry(self, index: int) -> bytes:
         return self._log.read(index)
@@ -105,7 +105,7 @@ class Lead(FakeLeaderHost):
         del queue, settings
         for parcel in dead.parcels or ():
             parcel.lead(("target",))
-            parcel.known("target", is_taken=True)
+            parcel.known("target", is_accepted=True)
             self.arrived += 1
 
     def at(self, now_ms: int) -> None:

@@ -58,7 +58,7 @@ class End:
         self._changed = asyncio.Event()
 
     def send(self, payload: bytes, traffic: TrafficClass) -> None:
-        self.links.send("b", FrameKind.STREAM, payload, traffic=traffic)
+        self.links.send("b", FrameKind.SESSION, payload, traffic=traffic)
 
     async def linked(self, node: str) -> None:
         while not self.links.is_up(node):
@@ -135,7 +135,7 @@ async def echo(port: int) -> None:
     other.links.set_peer("a", "127.0.0.1", port)
     print(other.address.port, flush=True)
     await other.linked("a")
-    other.links.send("a", FrameKind.STREAM, b"there", traffic=TrafficClass.NORMAL)
+    other.links.send("a", FrameKind.SESSION, b"there", traffic=TrafficClass.NORMAL)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

@@ -99,7 +99,7 @@ class Node:
     @property
     def cluster(self) -> ClusterService | None:
         """None for a node that is alone."""
-        return self._definitions.company.cluster if self._definitions is not None else None
+        return self._definitions.cluster_view.cluster if self._definitions is not None else None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -146,7 +146,7 @@ class Node:
             await self._unless_failed(self._open(definitions))
         except BaseException:
             self._end_parts()
-            await definitions.company.stop()
+            await definitions.cluster_view.stop()
             self._durability.close(self._queues())
             self._check()
             raise
@@ -180,7 +180,7 @@ class Node:
 
     def _make_services(self, definitions: NodeDefinitions) -> None:
         """What connections use; there are none yet."""
-        config, runtime, company = self._config, self._runtime, definitions.company
+        config, runtime, cluster_view = self._config, self._runtime, definitions.cluster_view
         catalogue = definitions.catalogue
         alarms = Alarms(watermarks_of(config))
         seen = self._node_observers = node_observers(
@@ -204,21 +204,21 @@ class Node:
             alarms=alarms,
             random_name=random_name,
             connections=Connections(unauthenticated_max()),
-            owners=Owners(config.node_name, company.boot),
+            owners=Owners(config.node_name, cluster_view.boot),
             forced_closes=ForcedCloses(runtime.background_tasks),
             observers=seen.observers,
             mechanisms=config.auth_mechanisms,
             certificate_login=config.tls_login_from,
             quorum=config.quorum,
             interceptors=interceptors_of(config, self._environment.clock),
-            read_barrier=company.read_barrier,
+            read_barrier=cluster_view.read_barrier,
         )
         definitions.share(self._services)
 
     async def _open(self, definitions: NodeDefinitions) -> None:
         """Be as one was before, and let clients in."""
         config, environment, durability = self._config, self._environment, self._durability
-        services, company = self._services, definitions.company
+        services, cluster_view = self._services, definitions.cluster_view
         self._listener = clients = Listener(
             services.connections, environment.accept, close_wait_s=environment.close_wait_s
         )
@@ -227,7 +227,7 @@ class Node:
             self.parts,
             services,
             clients,
-            company,
+            cluster_view,
             addresses=self.addresses,
             at_end=self._enders.append,
         )
@@ -241,14 +241,14 @@ class Node:
         self._runtime.timers.start()
         self._enders.append(clients.accept_no_more)
         self._enders.append(start_sampling(self._node_observers.statistics, self._runtime))
-        self._enders += start_watches(config, services, durability, company, self._queues)
+        self._enders += start_watches(config, services, durability, cluster_view, self._queues)
         await listeners.open_clients()
         await listeners.open_management()
         self._check()
 
     def _made_parts(self, definitions: NodeDefinitions, clients: Listener) -> NodeContext:
         """What verbs work on."""
-        services, company = self._services, definitions.company
+        services, cluster_view = self._services, definitions.cluster_view
         return NodeContext(
             runtime=self._runtime,
             config=self._config,
@@ -258,9 +258,9 @@ class Node:
             alarms=services.alarms,
             addresses=self.addresses,
             started_ms=self._runtime.clock.now_ms(),
-            company=company,
+            cluster_view=cluster_view,
             converter=definitions.converter,
-            maintenance=Maintenance(clients, services.connections, company),
+            maintenance=Maintenance(clients, services.connections, cluster_view),
             statistics=self._node_observers.statistics,
         )
 
@@ -269,7 +269,7 @@ class Node:
         if self._listeners is not None:
             self._listeners.reload()
         if self._definitions is not None:
-            self._definitions.company.reload()
+            self._definitions.cluster_view.reload()
 
     async def stop(self, reason: str) -> None:
         """Close every connection with 320 CONNECTION_FORCED and let go of everything.
@@ -277,13 +277,13 @@ class Node:
         Raises `NodeFailed`, once that is done, if the node had failed.
         """
         self._end_parts()
-        company = self._definitions.company if self._definitions is not None else None
-        if company is not None and self.failure is None:
-            await company.hand_over()
+        cluster_view = self._definitions.cluster_view if self._definitions is not None else None
+        if cluster_view is not None and self.failure is None:
+            await cluster_view.hand_over()
         if self._listener is not None:
             await self._listener.stop(reason)
-        if company is not None:
-            await company.stop()
+        if cluster_view is not None:
+            await cluster_view.stop()
         self._passwords.close()
         self._durability.close(self._queues())
         self._closed.set()
@@ -305,7 +305,7 @@ class Node:
         if self._listener is not None:
             self._listener.cut_off()
         if self._definitions is not None:
-            self._definitions.company.cut_off()
+            self._definitions.cluster_view.cut_off()
         self._closed.set()
 
     def _check(self) -> None:

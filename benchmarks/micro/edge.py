@@ -77,7 +77,7 @@ def open_channel(spec: QueueSpec = PLAIN) -> Channel:
     connection = SimpleNamespace(
         name="",
         traffic_labels=Connection.traffic_labels,
-        output=OutputBuffer(Nowhere(), touch=turn.touch_outlet),
+        output=OutputBuffer(Nowhere(), touch=turn.touch_output_buffer),
         waiting=WaitingRequests(cast(Any, None), no_continuation, DeferredBytes()),
         handshake=SimpleNamespace(frame_bytes_max=131_072),
     )

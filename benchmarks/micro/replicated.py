@@ -101,9 +101,9 @@ class Alone(FakeLeaderHost):
         self.led.pump()
         self.next = 2
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self.image.apply(self.image.state.index + 1, payload)
-        on_fate(True)
+        on_outcome(True)
 
     def release(self, effects: list[Effect]) -> None:
         self.deliveries += [effect for effect in effects if isinstance(effect, Delivery)]

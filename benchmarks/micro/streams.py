@@ -56,9 +56,9 @@ class Served(FakeLeaderHost):
         self.turn()
         self.turn()
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self.image.apply(self.image.state.index + 1, payload)
-        on_fate(True)
+        on_outcome(True)
 
     def room(self, holder: Key) -> int:
         return self.sessions.room(holder)

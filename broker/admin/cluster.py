@@ -250,7 +250,7 @@ def check_reported(
 ) -> None:
     """PreconditionFailed if a node that runs has not said whether it votes there."""
     for node, _incarnation in definition.members:
-        if node in reports.silent and context.company.is_alive(node):
+        if node in reports.silent and context.cluster_view.is_alive(node):
             raise PreconditionFailed(
                 f"node '{node}' does not say whether it votes in {queue} ({reports.silent[node]}); "
                 "try again"

@@ -73,7 +73,9 @@ class ControlConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self._outlet = OutputBuffer(self._transport, touch=self._services.runtime.turn.touch_outlet)
+        self._output = OutputBuffer(
+            self._transport, touch=self._services.runtime.turn.touch_output_buffer
+        )
         self._open_connections.add(self)
         if len(self._open_connections) > CONNECTIONS_MAX:
             self._refuse(PreconditionFailed(f"there are {CONNECTIONS_MAX} connections already"))
@@ -98,11 +100,11 @@ class ControlConnection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        self._outlet.is_draining = True
+        self._output.is_draining = True
         self._drop_later()
 
     def resume_writing(self) -> None:
-        self._outlet.drained()
+        self._output.drained()
         self._stop_timer()
         self._schedule()
 
@@ -113,11 +115,11 @@ class ControlConnection(asyncio.Protocol):
         if self._list is not None and isinstance(self._list[1], Generator):
             self._list[1].close()  # what is done for it ends now
         self._list = None
-        self._outlet.discard()
+        self._output.discard()
 
     def drop(self) -> None:
         """Hang up."""
-        self._outlet.discard()
+        self._output.discard()
         self._transport.abort()
 
     def _drop_later(self) -> None:
@@ -151,7 +153,7 @@ class ControlConnection(asyncio.Protocol):
     @property
     def _may_act(self) -> bool:
         waiting = self._later_count + self._held_count
-        is_held = self._outlet.is_draining or self._is_changing or self._is_awaiting
+        is_held = self._output.is_draining or self._is_changing or self._is_awaiting
         return not is_held and waiting < UNANSWERED_MAX
 
     def _schedule(self) -> None:
@@ -166,7 +168,7 @@ class ControlConnection(asyncio.Protocol):
         elif not self._is_last:
             self._transport.resume_reading()
         elif not (self._later_count or self._held_count):
-            self._outlet.flush()
+            self._output.flush()
             self._transport.close()
             self._drop_later()
 
@@ -237,15 +239,15 @@ class ControlConnection(asyncio.Protocol):
             return
         commits = self._services.runtime.commits
         if ticket > commits.durable:
-            self._outlet.hold(ticket)
-            commits.wait(self._outlet, ticket)
+            self._output.hold(ticket)
+            commits.wait(self._output, ticket)
             commits.wait(self, ticket)
-        if self._outlet.is_holding:
+        if self._output.is_holding:
             self._held_count += 1
-        self._outlet.add(line)
+        self._output.add(line)
 
     def on_durable(self, _ticket: int) -> None:
         """A commit has been done that answers have waited for."""
-        if not self._outlet.is_holding:
+        if not self._output.is_holding:
             self._held_count = 0
         self._schedule()

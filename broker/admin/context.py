@@ -84,7 +84,7 @@ class NodeContext(NamedTuple):
     alarms: Alarms
     addresses: Mapping[str, tuple[str, int]]
     started_ms: int
-    company: ClusterView
+    cluster_view: ClusterView
     converter: Converter | None = None
     """None where no queue can be changed into another type."""
     statistics: Statistics | None = None
@@ -117,7 +117,7 @@ class NodeContext(NamedTuple):
     @property
     def cluster(self) -> ClusterService | None:
         """None for a node that is alone."""
-        return self.company.cluster
+        return self.cluster_view.cluster
 
     @property
     def access(self) -> Access:

@@ -237,7 +237,7 @@ def with_read_barrier(verb: Verb) -> Verb:
     gives_rows = getattr(act, "__annotations__", {}).get("return") == "Rows"
 
     def done(context: NodeContext, **arguments: Any) -> Result:
-        read_barrier, make = context.company.read_barrier, partial(act, context, **arguments)
+        read_barrier, make = context.cluster_view.read_barrier, partial(act, context, **arguments)
         if read_barrier.is_complete:
             made: Result = make()
             return made

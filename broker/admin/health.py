@@ -47,7 +47,7 @@ def list_critical(context: NodeContext) -> Rows:
     if is_critical(cluster, voters):
         yield critical_row("", DEFINITIONS)
     for vhost, definition in quorum_queues(context):
-        if is_critical(cluster, voters_of(context.company, definition)):
+        if is_critical(cluster, voters_of(context.cluster_view, definition)):
             yield critical_row(vhost, definition.spec.name)
 
 
@@ -153,7 +153,7 @@ def ping(_parts: NodeContext) -> Row:
 def raft(context: NodeContext, *, name: str, vhost: str) -> Rows:
     """Return one row, or none if this node has no member of the queue."""
     definition = quorum_queue(context, name, vhost)
-    hosted = context.company.groups.get(definition.id)
+    hosted = context.cluster_view.groups.get(definition.id)
     if hosted is not None:
         status = hosted.status
         yield raft_row(context, status.role.value, status)
@@ -180,7 +180,7 @@ def raft_row(context: NodeContext, role: str, status: Status | None) -> Row:
 
 def membership(context: NodeContext, status: Status | None) -> str:
     """Whether it votes."""
-    member = context.company.known(context.config.node_name)
+    member = context.cluster_view.known(context.config.node_name)
     is_voter = status is None or member in {voter.node for voter in status.config.voters}
     return "voter" if is_voter else "promotable"
 

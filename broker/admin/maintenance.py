@@ -45,11 +45,11 @@ class Maintenance:
     reviving."""
 
     def __init__(
-        self, listener: ClientListener, connections: Connections, company: ClusterView
+        self, listener: ClientListener, connections: Connections, cluster_view: ClusterView
     ) -> None:
         self._listener = listener
         self._connections = connections
-        self._company = company
+        self._cluster_view = cluster_view
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._alone = asyncio.Lock()
         """Held by whoever drains or revives: what is asked for meanwhile comes after it, or those
@@ -62,7 +62,7 @@ class Maintenance:
         async with self._alone:
             self.is_draining = True
             self._listener.suspend()
-            cluster = self._company.cluster
+            cluster = self._cluster_view.cluster
             if cluster is not None:
                 cluster.room.set_aside()
                 await cluster.hand_over()
@@ -87,7 +87,7 @@ class Maintenance:
             except OSError as error:
                 why = error.strerror or str(error)
                 raise PreconditionFailed(f"cannot listen again ({why})") from error
-            cluster = self._company.cluster
+            cluster = self._cluster_view.cluster
             if cluster is not None:
                 cluster.room.take_back()
             self.is_draining = False

@@ -58,7 +58,7 @@ class ReplicaVote(NamedTuple):
 
 def list_voters(context: NodeContext, *, groups: list[int]) -> Rows:
     """A row for each of these queues, by the numbers of their groups, that has its member here."""
-    here, cluster = context.company.groups, context.cluster
+    here, cluster = context.cluster_view.groups, context.cluster
     for group in groups if cluster is not None else ():
         hosted = here.get(group)
         if hosted is not None:
@@ -214,7 +214,7 @@ class MemberChange:
     @property
     def _is_futile(self) -> bool:
         """Whether nothing comes of it for now: a node that is not there is not added."""
-        return self.is_added and not self.context.company.is_alive(self.member)
+        return self.is_added and not self.context.cluster_view.is_alive(self.member)
 
     def _wants(self, queue: WantedChange) -> bool:
         """Whether the queue is still to be so: what comes of it follows what is wanted."""
@@ -273,7 +273,7 @@ class MemberChange:
             what = f"has no member on '{self.node}' yet"
         if self._is_futile:
             why = f"{what}: that node does not run, and gets one once it does"
-        elif state_of(self.context.company, served) in UNLED:
+        elif state_of(self.context.cluster_view, served) in UNLED:
             why = f"{what}: too few of its members can be reached to agree on that"
         else:
             why = f"{what}; it goes on by itself"

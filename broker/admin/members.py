@@ -57,7 +57,7 @@ def quorum_queue(context: NodeContext, name: str, vhost: str) -> QueueDefinition
 
 def node_of(context: NodeContext, node: str) -> str:
     """As a member of queues.  NotFound."""
-    member = context.company.known(node)
+    member = context.cluster_view.known(node)
     if member is None:
         raise NotFound(f"there is no node '{node}'")
     return member
@@ -109,16 +109,20 @@ def members(context: NodeContext, *, name: str, vhost: str) -> Rows:
     """
     queue = existing_queue(context.vhost(vhost), name)
     quorum_queue(context, name, vhost)
-    yield from refresh_counts(may_answer(context.company, [queue]))
-    company, definition = context.company, queue.definition
-    leader = leader_now(company, definition)
-    known = {each for each in definition.wanted if company.known(company.shown(each)) is not None}
+    yield from refresh_counts(may_answer(context.cluster_view, [queue]))
+    cluster_view, definition = context.cluster_view, queue.definition
+    leader = leader_now(cluster_view, definition)
+    known = {
+        each
+        for each in definition.wanted
+        if cluster_view.known(cluster_view.shown(each)) is not None
+    }
     for node in sorted({*dict(definition.members), *known}):
         yield {
-            "node": company.shown(node),
+            "node": cluster_view.shown(node),
             "role": role_of(node, leader, definition),
             "wanted": node in known,
-            "running": company.is_alive(node),
+            "running": cluster_view.is_alive(node),
         }
 
 
@@ -232,14 +236,14 @@ def rebalance(context: NodeContext) -> Result:
     """Have each node lead as many queues as the others, as far as can be; how many change hands."""
     from fluffle.broker.cluster.queues.placement import balance  # noqa: PLC0415  rarely used
 
-    company = context.company
+    cluster_view = context.cluster_view
     known = {
-        definition.id: (vhost, definition, company.leader_of(definition.id))
+        definition.id: (vhost, definition, cluster_view.leader_of(definition.id))
         for vhost, definition in quorum_queues(context)
     }
     leaders = {queue: leader for queue, (_, _, leader) in known.items() if leader}
     may_lead = {
-        queue: [node for node in dict(known[queue][1].members) if may_have_more(company, node)]
+        queue: [node for node in dict(known[queue][1].members) if may_have_more(cluster_view, node)]
         for queue in leaders
     }
     moves = balance(leaders, may_lead)
@@ -251,10 +255,10 @@ def rebalance(context: NodeContext) -> Result:
     return for_each(context, steps)
 
 
-def may_have_more(company: ClusterView, node: str) -> bool:
+def may_have_more(cluster_view: ClusterView, node: str) -> bool:
     """Whether a node is there, and not set aside."""
-    is_aside = company.cluster is not None and company.cluster.room.is_set_aside(node)
-    return company.is_alive(node) and not is_aside
+    is_aside = cluster_view.cluster is not None and cluster_view.cluster.room.is_set_aside(node)
+    return cluster_view.is_alive(node) and not is_aside
 
 
 def for_each(context: NodeContext, steps: Sequence[tuple[Key, Redefine]]) -> Row | DeferredRow:

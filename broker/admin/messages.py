@@ -180,7 +180,7 @@ def since_of(context: NodeContext, queue: QueueHandle) -> Callable[[DeliveryBatc
 
     A quorum queue has it in its image, for its next leader.
     """
-    hosted = context.company.groups.get(queue.definition.id)
+    hosted = context.cluster_view.groups.get(queue.definition.id)
     if hosted is None:
         return lambda run: run.delivered_at_ms
     from fluffle.broker.cluster.queues.quorum_member import held_since_ms  # noqa: PLC0415  of clusters

@@ -84,7 +84,7 @@ def away(context: NodeContext, node: str) -> Row:
     return {
         "name": node,
         "type": "disc",
-        "running": context.company.is_alive(node),
+        "running": context.cluster_view.is_alive(node),
         "being_drained": is_drained,
         "cluster_links": [],
     }

@@ -44,7 +44,7 @@ def list_queues(context: NodeContext, *, vhost: str | None = None) -> Rows:
     """Those of a virtual host, or all."""
     for each in context.vhosts(vhost):
         for queues in in_pieces(tuple(each.queues.values()), ASKED_AT_ONCE):
-            asked = dict.fromkeys(may_answer(context.company, queues))
+            asked = dict.fromkeys(may_answer(context.cluster_view, queues))
             yield from refresh_counts(asked)
             yield from (
                 queue_row(context, each, queue, was_asked=queue in asked)
@@ -53,8 +53,8 @@ def list_queues(context: NodeContext, *, vhost: str | None = None) -> Rows:
             )
 
 
-def may_answer(company: ClusterView, queues: Iterable[QueueHandle]) -> Iterator[QueueHandle]:
-    return (queue for queue in queues if state_of(company, queue) not in UNLED)
+def may_answer(cluster_view: ClusterView, queues: Iterable[QueueHandle]) -> Iterator[QueueHandle]:
+    return (queue for queue in queues if state_of(cluster_view, queue) not in UNLED)
 
 
 def refresh_counts(queues: Iterable[QueueHandle]) -> Iterator[Deferred[None]]:
@@ -82,8 +82,8 @@ def queue_row(
     context: NodeContext, vhost: VirtualHost, queue: QueueHandle, *, was_asked: bool = True
 ) -> Row:
     """What RabbitMQ calls these things.  What is known of a queue that was not asked now is old."""
-    company = context.company
-    spec, state = queue.spec, state_of(company, queue)
+    cluster_view = context.cluster_view
+    spec, state = queue.spec, state_of(cluster_view, queue)
     return {
         "vhost": vhost.name,
         "name": spec.name,
@@ -93,15 +93,15 @@ def queue_row(
         "exclusive": spec.exclusive,
         "owner": queue.owner.name if queue.owner else None,
         "arguments": plain(spec.arguments),
-        **counts_row(company, queue, state, was_asked=was_asked),
+        **counts_row(cluster_view, queue, state, was_asked=was_asked),
         **policies_row(context.catalogue.policies.for_queue(vhost.name, spec)),
         "delivery_limit": delivery_limit_of(context, vhost, spec),
-        "single_active_consumer_tag": active_tag(company, queue),
+        "single_active_consumer_tag": active_tag(cluster_view, queue),
         "exclusive_consumer_tag": exclusive_tag(queue),
         "state": state,
         "group": group_of(queue),
         "node": node_of(context, queue.definition),
-        **members_row(company, queue.definition),
+        **members_row(cluster_view, queue.definition),
     }
 
 
@@ -131,12 +131,14 @@ def group_of(queue: QueueHandle) -> int | None:
     return queue.definition.id if is_quorum else None
 
 
-def counts_row(company: ClusterView, queue: QueueHandle, state: str, *, was_asked: bool) -> Row:
+def counts_row(
+    cluster_view: ClusterView, queue: QueueHandle, state: str, *, was_asked: bool
+) -> Row:
     """None for what no node that could know has said."""
     counts: tuple[int, int, int] | None = None
     consumers: int | None = None
     if state in UNLED:
-        counts = counts_kept_here(company, queue.definition.id)
+        counts = counts_kept_here(cluster_view, queue.definition.id)
     elif was_asked and queue.counts_error is None:
         counts = queue.ready_count, queue.in_flight, queue.apart_count
         consumers = queue.consumer_count
@@ -149,9 +151,9 @@ def counts_row(company: ClusterView, queue: QueueHandle, state: str, *, was_aske
     }
 
 
-def counts_kept_here(company: ClusterView, queue: int) -> tuple[int, int, int] | None:
+def counts_kept_here(cluster_view: ClusterView, queue: int) -> tuple[int, int, int] | None:
     """As `counts_kept`, of a queue that nobody leads, if they are known here."""
-    hosted = company.groups.get(queue)
+    hosted = cluster_view.groups.get(queue)
     if hosted is None:
         return None
     from fluffle.broker.cluster.queues.quorum_member import counts_kept  # noqa: PLC0415  of clusters alone
@@ -159,13 +161,13 @@ def counts_kept_here(company: ClusterView, queue: int) -> tuple[int, int, int] |
     return counts_kept(hosted)
 
 
-def active_tag(company: ClusterView, queue: QueueHandle) -> str | None:
+def active_tag(cluster_view: ClusterView, queue: QueueHandle) -> str | None:
     """That of its single active consumer, if that is known here: if it is here, or the queue, or a
     member of it."""
     if not queue.spec.single_active_consumer:
         return None
     tag = next((each.tag for each in queue.consumers if each.is_active), None)
-    hosted = company.groups.get(queue.definition.id)
+    hosted = cluster_view.groups.get(queue.definition.id)
     if tag is not None or hosted is None:
         return tag
     from fluffle.broker.cluster.queues.quorum_member import active_tag_kept  # noqa: PLC0415  of clusters alone
@@ -178,48 +180,50 @@ def exclusive_tag(queue: QueueHandle) -> str | None:
     return next((each.tag for each in queue.consumers if each.exclusive), None)
 
 
-def members_row(company: ClusterView, definition: QueueDefinition) -> Row:
+def members_row(cluster_view: ClusterView, definition: QueueDefinition) -> Row:
     """As far as this node knows; None of a queue that has none, since it is no quorum queue."""
     if definition.spec.queue_type is not QueueType.QUORUM:
         return {"leader": None, "members": None, "online": None}
     nodes = sorted(dict(definition.members))
-    leader = leader_now(company, definition)
+    leader = leader_now(cluster_view, definition)
     return {
-        "leader": company.shown(leader) if leader else None,
-        "members": [company.shown(node) for node in nodes],
-        "online": [company.shown(node) for node in nodes if company.is_alive(node)],
+        "leader": cluster_view.shown(leader) if leader else None,
+        "members": [cluster_view.shown(node) for node in nodes],
+        "online": [cluster_view.shown(node) for node in nodes if cluster_view.is_alive(node)],
     }
 
 
 def node_of(context: NodeContext, definition: QueueDefinition) -> str | None:
     """Where it is led; None of a quorum queue that nobody leads now."""
     if definition.spec.queue_type is QueueType.QUORUM:
-        leader = leader_now(context.company, definition)
-        return context.company.shown(leader) if leader else None
-    return context.company.shown(definition.home) if definition.home else context.config.node_name
+        leader = leader_now(context.cluster_view, definition)
+        return context.cluster_view.shown(leader) if leader else None
+    return (
+        context.cluster_view.shown(definition.home) if definition.home else context.config.node_name
+    )
 
 
-def leader_now(company: ClusterView, definition: QueueDefinition) -> str:
+def leader_now(cluster_view: ClusterView, definition: QueueDefinition) -> str:
     """Who leads a queue, if it is there: members follow one that is gone until there is another."""
-    leader = company.leader_of(definition.id)
-    return leader if leader and company.is_alive(leader) else ""
+    leader = cluster_view.leader_of(definition.id)
+    return leader if leader and cluster_view.is_alive(leader) else ""
 
 
-def state_of(company: ClusterView, queue: QueueHandle) -> str:
+def state_of(cluster_view: ClusterView, queue: QueueHandle) -> str:
     """In RabbitMQ's words, and as this node sees the others."""
     if queue.unreachable_error is not None:
         return "down"
     if queue.spec.queue_type is QueueType.QUORUM:
-        voters = voters_of(company, queue.definition)
-        up = sum(company.is_alive(node) for node in voters)
+        voters = voters_of(cluster_view, queue.definition)
+        up = sum(cluster_view.is_alive(node) for node in voters)
         if 2 * up <= len(voters):
             return "minority" if up else "down"
     return "running" if queue.damage is None else "crashed"
 
 
-def voters_of(company: ClusterView, definition: QueueDefinition) -> list[str]:
+def voters_of(cluster_view: ClusterView, definition: QueueDefinition) -> list[str]:
     """As the member here knows, if there is one: in the definition some may be learners."""
-    hosted = company.groups.get(definition.id)
+    hosted = cluster_view.groups.get(definition.id)
     voters = [voter.node for voter in hosted.status.config.voters] if hosted is not None else []
     return voters or list(dict(definition.members))
 
@@ -228,7 +232,9 @@ def show(context: NodeContext, *, name: str, vhost: str) -> Row | DeferredRow:
     """One queue, with what leads to it."""
     host = context.vhost(vhost)
     queue = existing_queue(host, name)
-    queue_counts = queue.queue_counts if state_of(context.company, queue) not in UNLED else None
+    queue_counts = (
+        queue.queue_counts if state_of(context.cluster_view, queue) not in UNLED else None
+    )
     if not isinstance(queue_counts, Deferred):
         return queue_row(context, host, queue)
     asked = PendingRow()

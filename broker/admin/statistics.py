@@ -164,7 +164,7 @@ def volumes_here(
             queue = host.queues.get(name)
             if queue is None:
                 continue
-            row = volume_row(context.company, queue, held.get((host.name, name), NOTHING))
+            row = volume_row(context.cluster_view, queue, held.get((host.name, name), NOTHING))
             if row is not None:
                 yield {"vhost": host.name, "name": name, **row}
 

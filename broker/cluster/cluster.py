@@ -177,7 +177,7 @@ class ClusterService:
         switch.takers[FrameKind.METADATA] = self.metadata.receive
         switch.takers[FrameKind.READ_INDEX] = self.metadata.reads.receive
         switch.takers[FrameKind.REVISION] = self.applied_barrier.receive
-        switch.takers[FrameKind.STREAM] = self.session_router.receive
+        switch.takers[FrameKind.SESSION] = self.session_router.receive
         switch.takers[FrameKind.QUESTION] = self.session_router.receive_question
         switch.takers[FrameKind.MEMBERSHIP] = self.membership.receive
         switch.takers[FrameKind.LOG_POSITION] = self.log_positions.receive

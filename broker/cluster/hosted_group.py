@@ -33,10 +33,10 @@ class ProposalLost:
     later leader may have it still, or not."""
 
 
-Fate = Position | ProposalLost
+EntryOutcome = Position | ProposalLost
 """Where it was applied, or `ProposalLost`."""
 
-OnFate = Callable[[Fate], None]
+OnEntryOutcome = Callable[[EntryOutcome], None]
 
 UNKNOWN_OUTCOME = ProposalLost(None)
 
@@ -77,11 +77,11 @@ class PendingProposals:
     __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Position, OnFate]] = []
+        self._waiting: list[tuple[Position, OnEntryOutcome]] = []
         """No deque: an empty one takes 600 bytes, and most groups are idle."""
 
-    def add(self, position: Position, on_fate: OnFate) -> None:
-        self._waiting.append((position, on_fate))
+    def add(self, position: Position, on_outcome: OnEntryOutcome) -> None:
+        self._waiting.append((position, on_outcome))
 
     def applied(self, entries: Sequence[Entry]) -> None:
         """These entries are applied; those of them that were proposed here have their fate."""
@@ -89,18 +89,18 @@ class PendingProposals:
         if not waiting:
             return
         last = entries[-1].index
-        for position, on_fate in self._take(lambda position: position.index <= last):
+        for position, on_outcome in self._take(lambda position: position.index <= last):
             entry = entries[position.index - entries[0].index]
             # A leader's own entries are never replaced, and what it led before was let go of.
             assert entry.term == position.term, f"{position} was taken by one of {entry.term}"
-            on_fate(position)
+            on_outcome(position)
 
     def ended(self, term_now: int) -> None:
         """Whatever was proposed in an earlier term may be applied by others, or never."""
-        for _, on_fate in self._take(lambda position: position.term < term_now):
-            on_fate(UNKNOWN_OUTCOME)
+        for _, on_outcome in self._take(lambda position: position.term < term_now):
+            on_outcome(UNKNOWN_OUTCOME)
 
-    def _take(self, is_over: Callable[[Position], bool]) -> list[tuple[Position, OnFate]]:
+    def _take(self, is_over: Callable[[Position], bool]) -> list[tuple[Position, OnEntryOutcome]]:
         """The first ones, as far as that holds."""
         waiting = self._waiting
         stop = next(
@@ -113,8 +113,8 @@ class PendingProposals:
     def end(self) -> None:
         """Nothing is led here any more."""
         waiting, self._waiting = self._waiting, []
-        for _, on_fate in waiting:
-            on_fate(UNKNOWN_OUTCOME)
+        for _, on_outcome in waiting:
+            on_outcome(UNKNOWN_OUTCOME)
 
 
 class HostedGroup:
@@ -189,17 +189,17 @@ class HostedGroup:
         """Term and leader, as they were at the end of the last turn."""
         return self._followed
 
-    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+    def propose(self, payload: bytes, on_outcome: OnEntryOutcome) -> None:
         """Have a batch become one entry.
 
         Behind one that is not taken, none is that was asked for before that was known: it may have
         been decided on top of it.
         """
-        self._ask(self._propose, payload, on_fate, self._refused)
+        self._ask(self._propose, payload, on_outcome, self._refused)
 
-    def change(self, change: Change, on_fate: OnFate) -> None:
+    def change(self, change: Change, on_outcome: OnEntryOutcome) -> None:
         """Change the members: its fate is that of the entry with the new configuration."""
-        self._ask(self._change, change, on_fate)
+        self._ask(self._change, change, on_outcome)
 
     def read_index(self, done: OnReadable) -> None:
         """Have `done` called once whatever is committed by then is applied here."""
@@ -216,27 +216,29 @@ class HostedGroup:
 
     # The same, from within a turn
 
-    def _propose(self, payload: bytes, on_fate: OnFate, known: ProposalRefused | None) -> None:
+    def _propose(
+        self, payload: bytes, on_outcome: OnEntryOutcome, known: ProposalRefused | None
+    ) -> None:
         if self._refused is not None and self._refused is not known:
-            on_fate(ProposalLost(self._refused))
+            on_outcome(ProposalLost(self._refused))
             return
         try:
             position = self._here().propose(payload)
         except ProposalRefused as refused:
             self._refused = refused
-            on_fate(ProposalLost(refused))
+            on_outcome(ProposalLost(refused))
         else:
-            self._waiting.add(position, on_fate)
+            self._waiting.add(position, on_outcome)
             if self._timed is None:
                 self._timed = position.index, self._multi.now_ms
 
-    def _change(self, change: Change, on_fate: OnFate) -> None:
+    def _change(self, change: Change, on_outcome: OnEntryOutcome) -> None:
         try:
             position = self._here().change(change)
         except ProposalRefused as refused:
-            on_fate(ProposalLost(refused))
+            on_outcome(ProposalLost(refused))
         else:
-            self._waiting.add(position, on_fate)
+            self._waiting.add(position, on_outcome)
 
     def _read_index(self, done: OnReadable) -> None:
         context = self._next_context

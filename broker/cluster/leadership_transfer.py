@@ -33,7 +33,7 @@ from fluffle.broker.cluster.codec import BadFrame, unpack
 from fluffle.broker.cluster.hosted_group import HostedGroup
 from fluffle.broker.cluster.node_monitor import AbsentNodes
 from fluffle.broker.cluster.ports import FrameSender
-from fluffle.broker.cluster.queues.session_router import LeaderRoutes
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.runtime.turn import do_nothing
 from fluffle.raft.config import NodeId, majority_of

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import NodeMustStop
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.hosted_group import Fate, ProposalLost
+from fluffle.broker.cluster.hosted_group import EntryOutcome, ProposalLost
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.broker.cluster.raft_host import RaftHost
@@ -73,7 +73,7 @@ class MetadataMembership:
         if self._metadata.leads and self._registry.entries:
             group = self._host.group(METADATA_GROUP)
             for step in steps(group.status.config, self._registry.entries):
-                group.change(step, on_fate_of(step))
+                group.change(step, on_outcome_of(step))
 
     def configured(self) -> None:
         """A configuration is committed."""
@@ -177,14 +177,14 @@ def steps(config: Configuration, nodes: Collection[NodeId]) -> list[Change]:
     ]
 
 
-def on_fate_of(step: Change) -> Callable[[Fate], None]:
+def on_outcome_of(step: Change) -> Callable[[EntryOutcome], None]:
     """Says what was done."""
 
-    def on_fate(fate: Fate) -> None:
-        if not isinstance(fate, ProposalLost):
+    def on_outcome(outcome: EntryOutcome) -> None:
+        if not isinstance(outcome, ProposalLost):
             event(
                 logger, logging.INFO, "membership_changed", node=step.node,
                 step=type(step).__name__,
             )  # fmt: skip
 
-    return on_fate
+    return on_outcome

@@ -22,8 +22,7 @@ from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError, BrokerFailed, InternalError
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.hosted_group import Fate as EntryFate
-from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
+from fluffle.broker.cluster.hosted_group import EntryOutcome, OnEntryOutcome, OnReadable
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameSender
 from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.cluster.read_index import MetadataLog, ReadIndex
@@ -73,8 +72,8 @@ class HostedMetadataLog:
     def may_grow(self) -> bool:
         return self._host.space.may_grow
 
-    def propose(self, payload: bytes, on_fate: OnFate) -> None:
-        self._host.group(METADATA_GROUP).propose(payload, on_fate)
+    def propose(self, payload: bytes, on_outcome: OnEntryOutcome) -> None:
+        self._host.group(METADATA_GROUP).propose(payload, on_outcome)
 
     def read_index(self, done: OnReadable) -> None:
         self._host.group(METADATA_GROUP).read_index(done)
@@ -292,9 +291,9 @@ class ReplicatedMetadata:
             if not kept:
                 return
             payload = encode_proposals(kept)
-        self.log.propose(payload, self._on_fate)
+        self.log.propose(payload, self._on_outcome)
 
-    def _on_fate(self, _fate: EntryFate) -> None:
+    def _on_outcome(self, _outcome: EntryOutcome) -> None:
         """Its outcome says more; what was refused is sent again."""
 
     def _send(self, numbers: Iterable[int]) -> None:
@@ -387,7 +386,7 @@ class ReplicatedMetadata:
             self._shown = after
             consequences = () if change.changes_nothing else self._apply(change)
         for number in tuple(self._pending):
-            self._resolve(number, after.fate(self._node, self._boot, number))
+            self._resolve(number, after.outcome(self._node, self._boot, number))
         for consequence in consequences:
             call_listener(consequence)
         self.on_applied()
@@ -403,23 +402,23 @@ class ReplicatedMetadata:
 
     def _apply_one(self, proposal: Proposal) -> None:
         change = self.state.completed(proposal.change)
-        fate = self.state.apply(proposal)
+        outcome = self.state.apply(proposal)
         consequences: Iterable[Consequence] = ()
         if self._shown is not self.state:
             if self.state.last_revision >= self._shown.last_revision:
                 self._shown = self.state
-        elif fate is ProposalOutcome.APPLIED:
+        elif outcome is ProposalOutcome.APPLIED:
             consequences = self._apply(change)
         if (proposal.node, proposal.boot) == (self._node, self._boot):
-            self._resolve(proposal.number, fate)
+            self._resolve(proposal.number, outcome)
         for consequence in consequences:
             call_listener(consequence)
 
-    def _resolve(self, number: int, fate: ProposalOutcome | None) -> None:
+    def _resolve(self, number: int, outcome: ProposalOutcome | None) -> None:
         """Say to who waits what has become of it, if that is known."""
-        if fate in (ProposalOutcome.APPLIED, ProposalOutcome.STALE) and number in self._pending:
+        if outcome in (ProposalOutcome.APPLIED, ProposalOutcome.STALE) and number in self._pending:
             pending = self._pending.pop(number)
-            if fate is ProposalOutcome.APPLIED:
+            if outcome is ProposalOutcome.APPLIED:
                 call_listener(pending.done)
             else:
                 call_listener(lambda: self._begin_again(pending))

@@ -43,7 +43,7 @@ class FrameKind(IntEnum):
 
     CONSENSUS = 0
     METADATA = 1
-    STREAM = 2
+    SESSION = 2
     QUESTION = 3
     """How many messages a queue has, and the answer."""
     MEMBERSHIP = 4

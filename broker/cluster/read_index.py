@@ -19,7 +19,7 @@ from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.clock import Clock, EventLoop
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.cluster.codec import BadFrame
-from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
+from fluffle.broker.cluster.hosted_group import OnEntryOutcome, OnReadable
 from fluffle.broker.cluster.ports import FrameSender
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
@@ -46,7 +46,7 @@ class MetadataLog(Protocol):
     def may_grow(self) -> bool:
         """Whether there is room on the disk here for what makes it longer."""
 
-    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+    def propose(self, payload: bytes, on_outcome: OnEntryOutcome) -> None:
         """Have an entry appended; its outcome comes in a later turn."""
 
     def read_index(self, done: OnReadable) -> None:

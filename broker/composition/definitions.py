@@ -111,10 +111,10 @@ class NodeDefinitions:
         self._time = time = LocalQueueClock(runtime.clock, runtime.timers, runtime.turn.touch_queue)
         self.converter = Converter(runtime, time)
         self._renewal = PolicyRenewal(runtime.background_tasks.add, self._policies.count)
-        self.company = self._made_company(time, at_end)
+        self.cluster_view = self._made_cluster_port(time, at_end)
         self.catalogue = self._restored(passwords)
 
-    def _made_company(
+    def _made_cluster_port(
         self, time: LocalQueueClock, at_end: Callable[[Callable[[], None]], object]
     ) -> ClusterPort:
         """Whom the node is with."""
@@ -166,9 +166,9 @@ class NodeDefinitions:
     def _made_vhost(self, name: str, image: VhostImage | None = None) -> VirtualHost:
         return VirtualHost(
             name,
-            self.company.maker,
+            self.cluster_view.maker,
             on_new_queue=self._warnings.new_queue,
-            on_kept=self.company.kept,
+            on_kept=self.cluster_view.kept,
             policies=self._policies,
             image=image,
             pick=secrets.randbelow,
@@ -181,7 +181,7 @@ class NodeDefinitions:
         return self.catalogue.vhosts.get(name)
 
     def _read_barrier(self) -> ReadBarrier:
-        return self.company.read_barrier
+        return self.cluster_view.read_barrier
 
     def _delete_disused(
         self, vhost_name: str, definition: QueueDefinition, is_disused: Callable[[], bool]
@@ -199,9 +199,9 @@ class NodeDefinitions:
 
     def begin(self) -> None:
         """Definitions can be changed from now on.  StartFailed, StorageError."""
-        self.metadata = self.company.begin(self.catalogue)
-        mqtt, company = self._config.mqtt, self.company
-        cluster = company.cluster
+        self.metadata = self.cluster_view.begin(self.catalogue)
+        mqtt, cluster_view = self._config.mqtt, self.cluster_view
+        cluster = cluster_view.cluster
         self.retained = RetainedStore(
             self.catalogue,
             self.metadata,
@@ -220,10 +220,10 @@ class NodeDefinitions:
 
         StartFailed, StorageError, DefinitionsError.
         """
-        services, company = self._services, self.company
-        company.share(services.alarms, services.access.usage, services.replies)
-        await company.enter(addresses)
-        self.converter.open(company.boot, self.metadata, self.catalogue.vhosts.values())
+        services, cluster_view = self._services, self.cluster_view
+        cluster_view.share(services.alarms, services.access.usage, services.replies)
+        await cluster_view.enter(addresses)
+        self.converter.open(cluster_view.boot, self.metadata, self.catalogue.vhosts.values())
         await self._fill()
 
     def open(self) -> None:

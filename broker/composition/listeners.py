@@ -45,7 +45,7 @@ class NodeListeners:
         parts: NodeContext,
         services: Services,
         clients: Listener,
-        company: ClusterPort,
+        cluster_view: ClusterPort,
         *,
         addresses: dict[str, tuple[str, int]],
         at_end: Callable[[Callable[[], None]], None],
@@ -54,7 +54,7 @@ class NodeListeners:
         self._parts = parts
         self._services = services
         self._clients = clients
-        self._company = company
+        self._cluster_view = cluster_view
         self._addresses = addresses
         self._at_end = at_end
         self._mqtt: MqttServer | None = None
@@ -106,7 +106,7 @@ class NodeListeners:
 
             queue_type = self._parts.config.mqtt.durable_queue_type
             if queue_type is None:
-                queue_type = "classic" if self._company.cluster is None else "quorum"
+                queue_type = "classic" if self._cluster_view.cluster is None else "quorum"
             self._mqtt = MqttServer(services, self._parts.config.mqtt, queue_type)
             self._mqtt.restore()
         from fluffle.broker.protocols.mqtt.connection import Connection as MqttConnection  # noqa: PLC0415  as above
@@ -141,9 +141,13 @@ class NodeListeners:
 
         parts, services = self._parts, self._services
         collector = NodeCollector(
-            services, parts.config, services.runtime.clock, self._company, self._parts.statistics
+            services,
+            parts.config,
+            services.runtime.clock,
+            self._cluster_view,
+            self._parts.statistics,
         )
-        readiness = Readiness(self._addresses, self._company, self._is_draining)
+        readiness = Readiness(self._addresses, self._cluster_view, self._is_draining)
         endpoint = MetricsEndpoint(collector, services.runtime.background_tasks, readiness)
         self._addresses["metrics"] = await self._listen("--metrics", endpoint, address)
 

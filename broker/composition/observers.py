@@ -113,7 +113,7 @@ def start_watches(
     config: Config,
     services: Services,
     durability: Durability,
-    company: ClusterPort,
+    cluster_view: ClusterPort,
     queues: Callable[[], Iterator[Queue]],
 ) -> tuple[Callable[[], None], ...]:
     """Look at memory and disk from now on, and raise alarms; what ends that.
@@ -126,7 +126,7 @@ def start_watches(
     )
     memory = MemoryWatch(alarms, loop.call_later, page_out)
     disk = DiskWatch(alarms, loop.call_later, config.data_dir)
-    disk.has_room = company.watch_room(partial(loop.call_soon, disk.look))
+    disk.has_room = cluster_view.watch_room(partial(loop.call_soon, disk.look))
     memory.start()
     disk.start()
     return memory.stop, disk.stop

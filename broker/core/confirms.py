@@ -182,30 +182,30 @@ class PendingPublishes:
     def on_durable(self, ticket: int) -> None:
         """Count what is recorded on this node as one more answer."""
         del ticket
-        self._known(0, self._count, is_taken=True)
+        self._known(0, self._count, is_accepted=True)
 
-    def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
+    def _known(self, start: int, stop: int, *, is_accepted: bool) -> None:
         """A queue has answered for the messages from `start` up to `stop`."""
         if self._confirms.is_ended or not self._left:
             return
         if self._each or (start, stop) != (0, self._count):
-            self._known_apart(start, stop, is_taken=is_taken)
-        elif is_taken:
+            self._known_apart(start, stop, is_accepted=is_accepted)
+        elif is_accepted:
             self._left -= 1
             if self._left:
                 return
-            self._settle_all(is_taken=True)
+            self._settle_all(is_accepted=True)
         else:
             self._left = 0
-            self._settle_all(is_taken=False)
+            self._settle_all(is_accepted=False)
         self._outcomes.settle_later(self._confirms)
 
-    def _settle_all(self, *, is_taken: bool) -> None:
-        settle = self._confirms.accept if is_taken else self._confirms.refuse
+    def _settle_all(self, *, is_accepted: bool) -> None:
+        settle = self._confirms.accept if is_accepted else self._confirms.refuse
         for first, _count in self._numbers:
             settle(first)
 
-    def _known_apart(self, start: int, stop: int, *, is_taken: bool) -> None:
+    def _known_apart(self, start: int, stop: int, *, is_accepted: bool) -> None:
         """From now on each message by itself."""
         confirms, each = self._confirms, self._each
         if not each:
@@ -220,7 +220,7 @@ class PendingPublishes:
         for index in range(start, stop):
             if not each[index]:
                 continue
-            each[index] = each[index] - 1 if is_taken else 0
+            each[index] = each[index] - 1 if is_accepted else 0
             if not each[index]:
-                settle = confirms.accept if is_taken else confirms.refuse
+                settle = confirms.accept if is_accepted else confirms.refuse
                 settle(self._numbers[index][0])

@@ -2,7 +2,7 @@
 
 What vouches for something that is not on disk yet is held back, with all behind it, until it is.
 
-An outlet also says how much its consumers may be handed: a burst of bytes before it must be
+It also says how much its consumers may be handed: a burst of bytes before it must be
 written, and nothing while the socket does not drain.  Consumers that were told to wait are woken
 when there is room.
 """
@@ -40,7 +40,7 @@ def burst_bytes(delivery_batch: DeliveryBatch) -> int:
 
 
 class WriteTransport(Protocol):
-    """The part of asyncio's transport that an outlet needs."""
+    """The part of asyncio's transport that writes."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -62,7 +62,7 @@ class OutputBuffer:
         "_handed_bytes",
         "_held",
         "_held_bytes",
-        "_speakers",
+        "_sources",
         "_touch",
         "_waiting",
         "_writer",
@@ -98,7 +98,7 @@ class OutputBuffer:
         self.writes = self.written_bytes = 0
         """How often something was, and how much."""
         self._waiting: dict[Consumer, None] = {}
-        self._speakers: dict[OutputSource, None] = {}
+        self._sources: dict[OutputSource, None] = {}
         """Who is asked before `pieces` goes out."""
 
     def add(self, frame: bytes) -> None:
@@ -106,9 +106,9 @@ class OutputBuffer:
         self.pieces.append(frame)
         self._touch(self)
 
-    def ask_later(self, speaker: OutputSource) -> None:
+    def ask_later(self, source: OutputSource) -> None:
         """Ask at the end of this turn what there is to say."""
-        self._speakers[speaker] = None
+        self._sources[source] = None
         self._touch(self)
 
     def hold(self, ticket: int) -> None:
@@ -166,10 +166,10 @@ class OutputBuffer:
 
     def flush(self) -> None:
         """Write what has been collected; one call of the transport, unless it is very much."""
-        if self._speakers:
-            speakers, self._speakers = self._speakers, {}
-            for speaker in speakers:
-                speaker.write_output()
+        if self._sources:
+            sources, self._sources = self._sources, {}
+            for source in sources:
+                source.write_output()
         pieces, size_bytes = self._due()
         if pieces:
             # Once a turn, because it is faster (benchmarks/compare, b16) by a factor of six.

@@ -146,12 +146,12 @@ def enqueue_into(
 
 def combined_answer(answer: Answer, one: EnqueueResult | PartialResult | PublishReceipt) -> Answer:
     """Combine the answer of some queues with one of a queue that has not simply taken all."""
-    if answer is EnqueueResult.REFUSED or one is EnqueueResult.REFUSED:
-        return EnqueueResult.REFUSED
+    if answer is EnqueueResult.REJECTED or one is EnqueueResult.REJECTED:
+        return EnqueueResult.REJECTED
     receipts = [*answer.receipts] if isinstance(answer, PendingEnqueue) else []
     if not isinstance(one, EnqueueResult):
         receipts.append(one)
-        one = one.taken if isinstance(one, PartialResult) else EnqueueResult.ACCEPTED
+        one = one.accepted if isinstance(one, PartialResult) else EnqueueResult.ACCEPTED
     elif not receipts:
         return one
     is_recorded = one is EnqueueResult.RECORDED or waits_for_commit(answer)
@@ -283,7 +283,7 @@ class ConfirmMode:
         awaited: dict[int, list[tuple[int, int]]] = {}
         for at, count in runs_in_order(routed_batches):
             answer = answers[at]
-            if answer is EnqueueResult.REFUSED:
+            if answer is EnqueueResult.REJECTED:
                 confirms.refuse(confirms.assign(count))
             elif answer is EnqueueResult.RECORDED:
                 self._defer(count)

@@ -25,7 +25,7 @@ small batches, which cost a replicated queue most (benchmarks/compare --suite qu
 
 
 class ReadTransport(Protocol):
-    """The part of asyncio's transport that an intake needs."""
+    """The part of asyncio's transport that stops and goes on reading."""
 
     def pause_reading(self) -> None: ...
 
@@ -39,7 +39,7 @@ class BackloggedQueue(Protocol):
 
 
 class FullQueues:
-    """Queues that take nothing more for now, each of which has this among its debtors.
+    """Queues that take nothing more for now, each of which has this among its blocked publishers.
 
     The connection is not read until all of them take something again.
     """

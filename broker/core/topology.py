@@ -211,7 +211,7 @@ def put(target: QueueTarget, run: list[HistoryMessage]) -> bool:
         persistent=run[0].persistent,
         expiration_ms=lifetime_ms(run[0]),
     )
-    taken = answer.taken if isinstance(answer, PartialResult) else answer
+    taken = answer.accepted if isinstance(answer, PartialResult) else answer
     return taken is EnqueueResult.RECORDED
 
 

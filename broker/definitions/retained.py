@@ -126,7 +126,7 @@ class RetainedStore:
         found = self._catalogue.vhosts.get(vhost)
         if found is not None and found.retained.pending is NO_PENDING_TOPICS:
             found.retained.pending = PendingInVhost(self, vhost)
-        self._runtime.commits.enlist(self)
+        self._runtime.commits.add_writer(self)
 
     def write(self) -> None:
         """Have what waits retained: a commit begins."""

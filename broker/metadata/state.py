@@ -168,7 +168,7 @@ class MetadataState:
         known = self._known.get(name)
         return None if known is None else known.value
 
-    def fate(self, node: str, boot: int, number: int) -> ProposalOutcome | None:
+    def outcome(self, node: str, boot: int, number: int) -> ProposalOutcome | None:
         """Return the outcome of a proposal; None if it has not come, or cannot be known any
         more."""
         outcomes = self.outcomes.get(node)

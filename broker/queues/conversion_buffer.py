@@ -23,8 +23,8 @@ from fluffle.broker.queues.publish_target import (
     PartialResult,
     PublishReceipt,
     QueueTarget,
+    accepted_spans,
     enqueue_again,
-    taken_spans,
 )
 
 
@@ -78,20 +78,20 @@ class BufferedRun(NamedTuple):
 
     def put_into(self, target: QueueTarget, when_safe: WhenSafe) -> None:
         """Their publisher hears what becomes of them there."""
-        fate = enqueue_again(target, self.posted, self.counts)(
+        result = enqueue_again(target, self.posted, self.counts)(
             self.origins,
             self.contents,
             self.content_bytes,
             persistent=self.persistent,
             expiration_ms=self.expiration_ms,
         )
-        if isinstance(fate, PublishReceipt):
-            fate.then(self.receipt.known)
+        if isinstance(result, PublishReceipt):
+            result.then(self.receipt.known)
             return
-        taken = fate.taken if isinstance(fate, PartialResult) else fate
-        for start, stop, is_taken in taken_spans(fate, len(self.contents)):
-            tell = partial(self.receipt.known, start, stop, is_taken=is_taken)
-            if is_taken and taken is EnqueueResult.RECORDED:
+        taken = result.accepted if isinstance(result, PartialResult) else result
+        for start, stop, is_accepted in accepted_spans(result, len(self.contents)):
+            tell = partial(self.receipt.known, start, stop, is_accepted=is_accepted)
+            if is_accepted and taken is EnqueueResult.RECORDED:
                 when_safe(tell)
             else:
                 tell()
@@ -138,7 +138,7 @@ class ConversionBuffer:
     ) -> EnqueueResult | PublishReceipt:
         cost_bytes = content_bytes + MESSAGE_COST_BYTES * len(contents)
         if self._held and self._held_bytes + cost_bytes > HELD_BYTES_MAX:
-            return EnqueueResult.REFUSED
+            return EnqueueResult.REJECTED
         receipt = PublishReceipt(len(contents))
         self._held_bytes += cost_bytes
         self._held.append(
@@ -166,5 +166,5 @@ class ConversionBuffer:
         self._held, self._held_bytes = [], 0
         for each in held:
             each.put_into(target, self._when_safe)
-        for debtor in tuple(self.blocked_publishers):
-            debtor.paid(self, 0)
+        for publisher in tuple(self.blocked_publishers):
+            publisher.paid(self, 0)

@@ -89,14 +89,14 @@ class PendingDeadLetter:
         """Nothing is missing, by where it leads now; what leads nowhere has not arrived."""
         return bool(self.reached) and not self._awaited
 
-    def known(self, queue: object, *, is_taken: bool) -> bool:
+    def known(self, queue: object, *, is_accepted: bool) -> bool:
         """A queue has it, or has it not; of whatever try that was.  Whether it arrives so.
 
         What it says is true of its successor."""
         while queue in self._successors:
             queue = self._successors[queue]
         was_there = self.is_there
-        if is_taken:  # mutant: R14e
+        if is_accepted:  # mutant: R14e
             self.reached |= {queue}
             self._awaited -= {queue}
         elif queue in self._awaited:

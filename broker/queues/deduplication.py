@@ -131,7 +131,7 @@ class DuplicateFilter:
             return None
         now_ms = self._time.now_ms()
         fresh, copies = self._sorted_out(names, now_ms, self._fleeting if persistent else NONE)
-        fate = self._put(
+        result = self._put(
             fresh,
             origins,
             contents,
@@ -139,23 +139,23 @@ class DuplicateFilter:
             persistent=persistent,
             expiration_ms=expiration_ms,
         )
-        is_refused = dict.fromkeys(fresh, fate is EnqueueResult.REFUSED)
-        if isinstance(fate, PartialResult):
-            spans = (range(start, stop) for start, stop in fate.refused)
+        is_refused = dict.fromkeys(fresh, result is EnqueueResult.REJECTED)
+        if isinstance(result, PartialResult):
+            spans = (range(start, stop) for start, stop in result.rejected)
             is_refused.update((fresh[at], True) for span in spans for at in span)
         taken = [place for place in fresh if not is_refused[place]]
         self._remember([name for place in taken if (name := names[place])], now_ms, persistent)
         if not copies:
-            return fate
-        refused = [place for place in fresh if is_refused[place]]
-        refused += [place for place, first in copies.items() if is_refused.get(first, False)]
-        dropped = sorted(copies.keys() - refused)
+            return result
+        rejected = [place for place in fresh if is_refused[place]]
+        rejected += [place for place, first in copies.items() if is_refused.get(first, False)]
+        dropped = sorted(copies.keys() - rejected)
         self._on_duplicates(len(dropped))
-        if isinstance(fate, PartialResult):
-            fate = fate.taken
-        elif fate is EnqueueResult.REFUSED:
-            fate = self._vouched(persistent)
-        return PartialResult(len(contents), fate, spans_of(sorted(refused)), spans_of(dropped))
+        if isinstance(result, PartialResult):
+            result = result.accepted
+        elif result is EnqueueResult.REJECTED:
+            result = self._vouched(persistent)
+        return PartialResult(len(contents), result, spans_of(sorted(rejected)), spans_of(dropped))
 
     def _sorted_out(
         self, names: Sequence[MessageKey | None], now_ms: int, beside: AbstractSet[bytes]

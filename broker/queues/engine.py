@@ -290,7 +290,7 @@ class Queue:
     def drop_surplus(self, taken: TakenMessages) -> None:
         self._take_off(DeathReason.MAXLEN, taken)
 
-    def refused(self, origins: list[Origin], contents: list[bytes]) -> None:
+    def rejected(self, origins: list[Origin], contents: list[bytes]) -> None:
         self._dying.hand_on(DeathReason.MAXLEN, origins, contents)
 
     @property
@@ -369,11 +369,11 @@ class Queue:
         """
         size_bytes = None
         for guard in self._guards:
-            fate = guard(origins, contents, content_bytes, persistent, expiration_ms)
-            if isinstance(fate, int):
-                size_bytes = fate
-            elif fate is not None:
-                return fate
+            result = guard(origins, contents, content_bytes, persistent, expiration_ms)
+            if isinstance(result, int):
+                size_bytes = result
+            elif result is not None:
+                return result
         levels = self._unspread
         if levels is not None and levels.of(contents) != levels.missing:
             self._spread(levels)

@@ -142,7 +142,7 @@ class LimitedQueue(Protocol):
     def expire(self) -> bool:
         """Take off what has expired; whether the next one has not."""
 
-    def refused(self, origins: list[Origin], contents: list[bytes]) -> None:
+    def rejected(self, origins: list[Origin], contents: list[bytes]) -> None:
         """These die before they are in."""
 
     def touch(self) -> None:
@@ -213,7 +213,7 @@ class LengthLimit:
         sizes = limit.sizes(contents) if limit.sizes is not None else ()
         if self._fitting(sizes, count) == count:
             return sum(sizes)
-        at, refused, taken = 0, list[tuple[int, int]](), EnqueueResult.REFUSED
+        at, rejected, taken = 0, list[tuple[int, int]](), EnqueueResult.REJECTED
         while left := count - at:
             fitting = self._fitting(sizes[at:], left)
             if not fitting:  # what has expired goes by this, too
@@ -236,13 +236,13 @@ class LengthLimit:
                 taken, at = admission, part.stop
             else:
                 stop = at + limit.misfits(sizes[at:], left, *self._waiting)
-                refused.append((at, stop))
+                rejected.append((at, stop))
                 if limit.is_dead_lettered:
-                    self._queue.refused(origins[at:stop], contents[at:stop])
+                    self._queue.rejected(origins[at:stop], contents[at:stop])
                 at = stop
-        if not refused or taken is EnqueueResult.REFUSED:
+        if not rejected or taken is EnqueueResult.REJECTED:
             return taken
-        return PartialResult(count, taken, refused)
+        return PartialResult(count, taken, rejected)
 
     def added(self, count: int, content_bytes: int) -> None:
         """Messages have come in: for so many at least others go if there are too many."""

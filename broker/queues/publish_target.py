@@ -25,73 +25,77 @@ class EnqueueResult(Enum):
     """They are in the queue."""
     RECORDED = auto()
     """They are in the queue, and safe once the commit that collects has been done."""
-    REFUSED = auto()
+    REJECTED = auto()
     """They are not, and the publisher must know."""
 
 
 class PartialResult:
     """Result of publishing a run of messages of which a queue of this node takes some."""
 
-    __slots__ = ("count", "duplicates", "refused", "taken")
+    __slots__ = ("accepted", "count", "duplicates", "rejected")
 
     def __init__(
         self,
         count: int,
-        taken: EnqueueResult,
-        refused: list[tuple[int, int]],
+        accepted: EnqueueResult,
+        rejected: list[tuple[int, int]],
         duplicates: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.count = count
-        self.taken = taken
+        self.accepted = accepted
         """Of all others: `ACCEPTED` or `RECORDED`."""
-        self.refused = refused
+        self.rejected = rejected
         """Which are not in the queue: from where to where, rising."""
         self.duplicates = duplicates
         """Which are not either, for the queue has had them before: they count as taken."""
 
     def then(self, tell: OnPublishResult) -> None:
         """Tell of each at once, as a `PublishReceipt` does later."""
-        for start, stop, is_taken in taken_spans(self, self.count):
-            tell(start, stop, is_taken=is_taken)
+        for start, stop, is_accepted in accepted_spans(self, self.count):
+            tell(start, stop, is_accepted=is_accepted)
 
 
 class MessageResult(Enum):
     """Result of publishing some messages of a run."""
 
-    TAKEN = auto()
-    REFUSED = auto()
+    ACCEPTED = auto()
+    REJECTED = auto()
     DUPLICATE = auto()
     """They are dropped, for the queue has had them before."""
 
 
 def results_of(
-    fate: EnqueueResult | PartialResult, count: int
+    result: EnqueueResult | PartialResult, count: int
 ) -> list[tuple[int, int, MessageResult]]:
     """From where to where the same becomes of messages, in order."""
-    if not isinstance(fate, PartialResult):
+    if not isinstance(result, PartialResult):
         return [
             (
                 0,
                 count,
-                MessageResult.REFUSED if fate is EnqueueResult.REFUSED else MessageResult.TAKEN,
+                MessageResult.REJECTED
+                if result is EnqueueResult.REJECTED
+                else MessageResult.ACCEPTED,
             )
         ]
-    others = [(*span, MessageResult.REFUSED) for span in fate.refused]
-    if fate.duplicates:
-        others += [(*span, MessageResult.DUPLICATE) for span in fate.duplicates]
+    others = [(*span, MessageResult.REJECTED) for span in result.rejected]
+    if result.duplicates:
+        others += [(*span, MessageResult.DUPLICATE) for span in result.duplicates]
         others.sort(key=itemgetter(0))
     parts, at = [], 0
     for start, stop, part in others:
-        parts += [(at, start, MessageResult.TAKEN), (start, stop, part)]
+        parts += [(at, start, MessageResult.ACCEPTED), (start, stop, part)]
         at = stop
-    parts.append((at, count, MessageResult.TAKEN))
+    parts.append((at, count, MessageResult.ACCEPTED))
     return [(start, stop, part) for start, stop, part in parts if start < stop]
 
 
-def taken_spans(fate: EnqueueResult | PartialResult, count: int) -> list[tuple[int, int, bool]]:
+def accepted_spans(
+    result: EnqueueResult | PartialResult, count: int
+) -> list[tuple[int, int, bool]]:
     """From where to where messages are taken, or not, in order."""
-    parts = results_of(fate, count)
-    return [(start, stop, part is not MessageResult.REFUSED) for start, stop, part in parts]
+    parts = results_of(result, count)
+    return [(start, stop, part is not MessageResult.REJECTED) for start, stop, part in parts]
 
 
 class BlockedPublisher(Protocol):
@@ -103,8 +107,8 @@ class BlockedPublisher(Protocol):
 
 def release_publishers(queue: PublishTarget, count: int) -> None:
     """Tell the publishers that wait for it, in turn, that `count` messages have left."""
-    for debtor in tuple(queue.blocked_publishers):
-        count = debtor.paid(queue, count)
+    for publisher in tuple(queue.blocked_publishers):
+        count = publisher.paid(queue, count)
         if not count:
             break
 
@@ -112,7 +116,7 @@ def release_publishers(queue: PublishTarget, count: int) -> None:
 class OnPublishResult(Protocol):
     """Hears of the messages of a run from `start` up to `stop`, of each once."""
 
-    def __call__(self, start: int, stop: int, *, is_taken: bool) -> None: ...
+    def __call__(self, start: int, stop: int, *, is_accepted: bool) -> None: ...
 
 
 class PublishReceipt:
@@ -139,17 +143,17 @@ class PublishReceipt:
         """
         self._tell = tell
         early, self._early = self._early, None
-        for start, stop, is_taken in early or ():
-            tell(start, stop, is_taken=is_taken)
+        for start, stop, is_accepted in early or ():
+            tell(start, stop, is_accepted=is_accepted)
 
-    def known(self, start: int, stop: int, *, is_taken: bool) -> None:
+    def known(self, start: int, stop: int, *, is_accepted: bool) -> None:
         """These messages are in the queue and safe, or they are not."""
         if self._tell is not None:
-            self._tell(start, stop, is_taken=is_taken)
+            self._tell(start, stop, is_accepted=is_accepted)
             return
         if self._early is None:
             self._early = []
-        self._early.append((start, stop, is_taken))  # mutant: PU1
+        self._early.append((start, stop, is_accepted))  # mutant: PU1
 
 
 class DeadLetterIds(NamedTuple):

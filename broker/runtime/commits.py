@@ -1,6 +1,6 @@
 """Group commit: what all queues and declarations of a node have to write, one commit at a time.
 
-    enlist, put, delete ... --> flush --> batch --> store: one commit --> durable --> waiters
+    add_writer, put, delete ... --> flush --> batch --> store: one commit --> durable --> waiters
                                   ^                                          |
                                   +------ what came in the meantime ---------+
 
@@ -83,10 +83,10 @@ class Commits:
         "_now_s",
         "_running_bytes",
         "_running_waiters",
-        "_scribes",
         "_store",
         "_turn",
         "_waiters",
+        "_writers",
         "defined",
         "done",
         "durable",
@@ -121,7 +121,7 @@ class Commits:
         """Invariant: at least one."""
         self._is_whole = False
         """Whether the last batch takes all that is told."""
-        self._scribes: dict[CommitWriter, None] = {}
+        self._writers: dict[CommitWriter, None] = {}
         self._waiters: dict[CommitWaiter, None] = {}
         """For the commit that collects."""
         self._running_waiters: dict[CommitWaiter, None] = {}
@@ -156,14 +156,14 @@ class Commits:
 
     # What is to be written
 
-    def enlist(self, scribe: CommitWriter) -> None:
-        """Have `scribe` write when the next commit begins."""
-        self._scribes[scribe] = None
+    def add_writer(self, writer: CommitWriter) -> None:
+        """Have `writer` write when the next commit begins."""
+        self._writers[writer] = None
         self._turn.touch_record()
 
-    def strike(self, scribe: CommitWriter) -> None:
+    def remove_writer(self, writer: CommitWriter) -> None:
         """It has nothing to write any more."""
-        self._scribes.pop(scribe, None)
+        self._writers.pop(writer, None)
 
     def put(self, kind: str, name: bytes, value: bytes) -> None:
         """Write a definition: see `Batch.put`."""
@@ -243,9 +243,9 @@ class Commits:
         """Give the store what was told, unless it still has what was told before."""
         if self.is_running:
             return
-        scribes, self._scribes = self._scribes, {}
-        for scribe in scribes:
-            scribe.write()
+        writers, self._writers = self._writers, {}
+        for writer in writers:
+            writer.write()
         if not (any(self._batches) or self._waiters):
             self.waiting_bytes = 0  # all of it has been settled meanwhile
             self._let_go()

@@ -41,7 +41,7 @@ class Turn:
     __slots__ = (
         "_is_consensus_due",
         "_on_fatal",
-        "_outlets",
+        "_outputs",
         "_queues",
         "_records",
         "_scheduled",
@@ -60,7 +60,7 @@ class Turn:
         """Calls a function in the next round of the loop."""
         self._on_fatal = on_fatal
         self._queues: dict[DeliverySource, None] = {}
-        self._outlets: dict[Flushable, None] = {}
+        self._outputs: dict[Flushable, None] = {}
         self._records = False
         """Whether there may be something to record."""
         self._is_consensus_due = False
@@ -98,9 +98,9 @@ class Turn:
         self._queues.pop(queue, None)
         self.touch_queue(queue)
 
-    def touch_outlet(self, output: Flushable) -> None:
+    def touch_output_buffer(self, output: Flushable) -> None:
         """`output` has something to write."""
-        self._outlets[output] = None
+        self._outputs[output] = None
         self._schedule()
 
     def begin(self) -> bool:
@@ -117,13 +117,13 @@ class Turn:
         once is faster (benchmarks/compare, c16) by a quarter than another round of the loop.  But
         what goes through a log waits for the rest if there probably is more to be read.
         """
-        if not (self._queues or self._outlets or self._records or self._is_consensus_due):
+        if not (self._queues or self._outputs or self._records or self._is_consensus_due):
             self._scheduled = False
             if self.watchers:
                 self._tell_watchers()
         elif self._is_consensus_due and read_bytes >= LARGE_READ_BYTES:
             self.call_soon(self.run)
-        elif len(self._queues) <= 1 and len(self._outlets) <= 1:
+        elif len(self._queues) <= 1 and len(self._outputs) <= 1:
             self.run()
         else:
             self.call_soon(self.run)
@@ -182,8 +182,8 @@ class Turn:
                 )
 
     def _flush(self) -> None:
-        outlets, self._outlets = self._outlets, {}
-        for output in outlets:
+        outputs, self._outputs = self._outputs, {}
+        for output in outputs:
             try:
                 output.flush()
             except AssertionError as error:

@@ -450,7 +450,7 @@ def check_message(body: object, properties: Iterable[str]) -> None:
 
 def tally_here(parts: NodeContext, queue: QueueHandle) -> QueueCounts | None:
     """Return what is in a queue of this node; None for one that is led elsewhere."""
-    hosted = parts.company.groups.get(queue.definition.id)
+    hosted = parts.cluster_view.groups.get(queue.definition.id)
     if hosted is None:
         return QueueCounts(queue.ready_count, queue.in_flight, queue.consumer_count)
     from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember  # noqa: PLC0415  slow to import

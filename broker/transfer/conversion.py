@@ -454,7 +454,7 @@ class Conversion:
 
     @property
     def _is_spread(self) -> bool:
-        """Whether it has lanes, so that those seen before are not in front of all others."""
+        """Whether it has priorities, so that those seen before are not in front of all others."""
         return self._queue.spec.max_priority is not None
 
     def _hold(self) -> None:
@@ -529,23 +529,23 @@ class Conversion:
         """Into the other queue."""
         for run in runs_of(messages, self._time.now_ms()):
             count = len(run.contents)
-            fate = self._target.enqueue(
+            result = self._target.enqueue(
                 run.origins,
                 run.contents,
                 sum(map(len, run.contents)),
                 persistent=run.persistent,
                 expiration_ms=run.expiration_ms,
             )
-            if isinstance(fate, PublishReceipt):
+            if isinstance(result, PublishReceipt):
                 self._unconfirmed += count
-                fate.then(self._on_outcome)
-            elif fate is EnqueueResult.REFUSED:
+                result.then(self._on_outcome)
+            elif result is EnqueueResult.REJECTED:
                 self.give_up(REFUSED)
 
-    def _on_outcome(self, start: int, stop: int, *, is_taken: bool) -> None:
+    def _on_outcome(self, start: int, stop: int, *, is_accepted: bool) -> None:
         self._unconfirmed -= stop - start
         self._got_on()
-        if not is_taken:
+        if not is_accepted:
             self.give_up(REFUSED)
         self._wake()
 

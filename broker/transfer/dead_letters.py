@@ -34,7 +34,7 @@ from fluffle.broker.queues.publish_target import (
     PartialResult,
     PublishReceipt,
     QueueTarget,
-    taken_spans,
+    accepted_spans,
 )
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.broker.transfer.republish import (
@@ -69,7 +69,7 @@ class OnDeadLetterOutcome(Protocol):
     """Callback for the outcome of messages of a run, from one up to another."""
 
     def __call__(
-        self, start: int, stop: int, *, is_taken: bool, why: DropReason = DropReason.REFUSED
+        self, start: int, stop: int, *, is_accepted: bool, why: DropReason = DropReason.REFUSED
     ) -> None: ...
 
 
@@ -284,29 +284,29 @@ class DeadLetters:
                 on_outcome = partial(self._on_outcome, group.vhost, target.name)
                 is_shut = self._is_stuck(group.vhost, target)
             if is_shut:
-                on_outcome(0, len(messages), is_taken=False, why=DropReason.NO_ROOM)
+                on_outcome(0, len(messages), is_accepted=False, why=DropReason.NO_ROOM)
                 continue
             put: EnqueueFunction = target.enqueue
             if (parcels or group.counts is not NEW) and isinstance(target, AcceptsDeadLetters):
                 ids = group.ids_for(identity_of(target), parcels) if parcels else None
                 put = partial(target.post, posted=ids, counts=group.counts)
-            fate = put(
+            result = put(
                 origins,
                 contents,
                 size_bytes,
                 persistent=way.persistent,
                 expiration_ms=way.expiration_ms,
             )
-            if isinstance(fate, PublishReceipt):
-                fate.then(on_outcome)
+            if isinstance(result, PublishReceipt):
+                result.then(on_outcome)
                 continue
-            taken = fate.taken if isinstance(fate, PartialResult) else fate
-            for start, stop, is_taken in taken_spans(fate, len(messages)):
-                if is_taken and parcels and taken is EnqueueResult.RECORDED:
+            taken = result.accepted if isinstance(result, PartialResult) else result
+            for start, stop, is_accepted in accepted_spans(result, len(messages)):
+                if is_accepted and parcels and taken is EnqueueResult.RECORDED:
                     put_on_record(parcels[start:stop], target)
-                    self._when_safe(partial(on_outcome, start, stop, is_taken=True))
+                    self._when_safe(partial(on_outcome, start, stop, is_accepted=True))
                 else:
-                    on_outcome(start, stop, is_taken=is_taken)
+                    on_outcome(start, stop, is_accepted=is_accepted)
 
     def _on_pending_outcome(
         self,
@@ -316,14 +316,14 @@ class DeadLetters:
         start: int,
         stop: int,
         *,
-        is_taken: bool,
+        is_accepted: bool,
         why: DropReason = DropReason.REFUSED,
     ) -> None:
         """Handle an outcome as `_on_outcome`, for messages that are kept and tried again."""
         kind = group.kind
         for pending in parcels[start:stop]:
-            kind.deaths.confirmed += pending.known(identity_of(target), is_taken=is_taken)
-        if not is_taken:
+            kind.deaths.confirmed += pending.known(identity_of(target), is_accepted=is_accepted)
+        if not is_accepted:
             self._note(kind.stuck_event, why, group.vhost, target.name)
 
     def _on_outcome(
@@ -333,11 +333,11 @@ class DeadLetters:
         start: int,
         stop: int,
         *,
-        is_taken: bool,
+        is_accepted: bool,
         why: DropReason = DropReason.REFUSED,
     ) -> None:
         """Handle the outcome of some of the messages that a queue was given."""
-        if not is_taken:
+        if not is_accepted:
             self._drop(why, vhost, queue, stop - start)
 
     def _is_stuck(self, vhost: str, target: QueueTarget) -> bool:

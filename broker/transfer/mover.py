@@ -202,7 +202,7 @@ class Mover:
         """Published, and not known to be safe; with their sizes."""
         self._recorded: list[DeliveryBatch] = []
         """Those of them that are with the commit that collects."""
-        self._fates: list[tuple[DeliveryBatch, bool]] = []
+        self._results: list[tuple[DeliveryBatch, bool]] = []
         """What has become known of them: whether they are safe."""
         self._held: list[DeliveryBatch] = []
         """To go back in the end."""
@@ -288,15 +288,15 @@ class Mover:
         self._wake()
 
     def _on_outcome(
-        self, delivery_batch: DeliveryBatch, _start: int, _stop: int, *, is_taken: bool
+        self, delivery_batch: DeliveryBatch, _start: int, _stop: int, *, is_accepted: bool
     ) -> None:
-        self._know(delivery_batch, is_taken=is_taken)
+        self._know(delivery_batch, is_accepted=is_accepted)
 
     def _safe(self, delivery_batch: DeliveryBatch) -> None:
-        self._know(delivery_batch, is_taken=True)
+        self._know(delivery_batch, is_accepted=True)
 
-    def _know(self, delivery_batch: DeliveryBatch, *, is_taken: bool) -> None:
-        self._fates.append((delivery_batch, is_taken))
+    def _know(self, delivery_batch: DeliveryBatch, *, is_accepted: bool) -> None:
+        self._results.append((delivery_batch, is_accepted))
         self._wake()
 
     # What is done
@@ -330,7 +330,7 @@ class Mover:
         if self._recorded:
             waiting, self._recorded = MoveCommit(self._recorded, self._safe), []
             self._runtime.commits.wait(waiting, self._runtime.commits.ticket)
-        is_busy = self._requested or self._arrived or self._unconfirmed or self._fates
+        is_busy = self._requested or self._arrived or self._unconfirmed or self._results
         if is_busy:
             return
         if self._is_stopping or self._has_all:
@@ -340,12 +340,12 @@ class Mover:
 
     def _settle(self) -> None:
         """Acknowledge what is safe, unless the target is gone with it."""
-        fates, self._fates = self._fates, []
-        for delivery_batch, is_taken in fates:
+        results, self._results = self._results, []
+        for delivery_batch, is_accepted in results:
             if self._unconfirmed.pop(delivery_batch, None) is None:
                 continue  # it was waited for too long
             is_there = current_queue(self._vhost, self._target) is not None
-            if is_taken and is_there:
+            if is_accepted and is_there:
                 self._last_ms = self._runtime.clock.now_ms()
                 self._source.settle(delivery_batch, 0, 1, Outcome.ACKED)
                 self.moved += 1
@@ -376,22 +376,22 @@ class Mover:
             self._last_ms = self._runtime.clock.now_ms()
         self._unconfirmed[delivery_batch] = len(content)
         target = current_queue(self._vhost, self._target) or self._target
-        fate = target.enqueue(
+        result = target.enqueue(
             [origin],
             [content],
             len(content),
             persistent=is_persistent(raw),
             expiration_ms=expiration_of(raw),
         )
-        if isinstance(fate, PublishReceipt):
-            fate.then(partial(self._on_outcome, delivery_batch))
+        if isinstance(result, PublishReceipt):
+            result.then(partial(self._on_outcome, delivery_batch))
             return
-        if isinstance(fate, PartialResult):  # a duplicate, which the target has had before
-            fate = fate.taken
-        if fate is EnqueueResult.RECORDED:
+        if isinstance(result, PartialResult):  # a duplicate, which the target has had before
+            result = result.accepted
+        if result is EnqueueResult.RECORDED:
             self._recorded.append(delivery_batch)
         else:
-            self._know(delivery_batch, is_taken=fate is EnqueueResult.ACCEPTED)
+            self._know(delivery_batch, is_accepted=result is EnqueueResult.ACCEPTED)
 
     # What is taken
 

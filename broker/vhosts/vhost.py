@@ -383,8 +383,8 @@ class VirtualHost:
         nothing to a quorum queue."""
         queue = consumer.queue
         is_classic = queue.spec.queue_type is QueueType.CLASSIC
-        is_taken = queue.consumer_count or queue.spec.single_active_consumer
-        if is_classic and (queue.in_exclusive_use or (consumer.exclusive and is_taken)):
+        is_accepted = queue.consumer_count or queue.spec.single_active_consumer
+        if is_classic and (queue.in_exclusive_use or (consumer.exclusive and is_accepted)):
             raise AccessRefused(f"queue '{queue.name}' in vhost '{self.name}' in exclusive use")
         return queue.attach(consumer)
 

@@ -195,9 +195,9 @@ async def test_the_exchange_goes_with_what_it_holds(scene: Scene) -> None:
     await bound(channel)
     await send(exchange, b"1", LATER_MS)
     assert await waiting(scene) == 1
-    assert len(scene.node.node.parts.company.groups) == 1
+    assert len(scene.node.node.parts.cluster_view.groups) == 1
     await exchange.delete()
-    assert not scene.node.node.parts.company.groups
+    assert not scene.node.node.parts.cluster_view.groups
     await declare(channel)
     assert await waiting(scene) == 0
 
@@ -210,7 +210,7 @@ async def test_an_exchange_that_deletes_itself_takes_along_what_it_holds(scene: 
     queue = await bound(channel)
     await send(exchange, b"1", LATER_MS)
     await queue.delete(if_unused=False, if_empty=False)
-    assert not scene.node.node.parts.company.groups
+    assert not scene.node.node.parts.cluster_view.groups
 
 
 async def test_one_that_is_not_durable_ends_with_the_node(scene: Scene) -> None:
@@ -220,7 +220,7 @@ async def test_one_that_is_not_durable_ends_with_the_node(scene: Scene) -> None:
     )
     await send(exchange, b"1", LATER_MS)
     await scene.restart(kill=False)
-    assert not scene.node.node.parts.company.groups
+    assert not scene.node.node.parts.cluster_view.groups
     assert "amq.delayed.x" not in scene.node.node.catalogue.vhosts["/"].queues
 
 

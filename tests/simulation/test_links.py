@@ -63,7 +63,7 @@ class Wired:
 
     def send(self, *payloads: bytes, traffic: TrafficClass = TrafficClass.NORMAL) -> None:
         for payload in payloads:
-            self.network.send("a", "b", FrameKind.STREAM, payload, traffic)
+            self.network.send("a", "b", FrameKind.SESSION, payload, traffic)
 
     def pause(self) -> None:
         self.paused = []

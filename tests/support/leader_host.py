@@ -54,8 +54,8 @@ class FakeLeaderHost:
     def log(self) -> FakeLeaderHost:
         return self
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
-        self.proposals.append((payload, on_fate))
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
+        self.proposals.append((payload, on_outcome))
 
     def read_entry(self, index: int) -> bytes:
         return self.entries[index - 1]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
+from fluffle.broker.cluster.hosted_group import OnEntryOutcome, OnReadable
 from fluffle.broker.cluster.metadata_group import ReplicatedMetadata
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.changes import set_vhost
@@ -100,8 +100,8 @@ class Node:
     def may_grow(self) -> bool:
         return self.cluster.may_grow
 
-    def propose(self, payload: bytes, on_fate: OnFate) -> None:
-        del on_fate
+    def propose(self, payload: bytes, on_outcome: OnEntryOutcome) -> None:
+        del on_outcome
         if self.cluster.leader == self.name and self.cluster.nodes[self.name] is self:
             log = self.cluster.log
             log.append(Entry(len(log) + 1, self.cluster.term, DATA, payload))

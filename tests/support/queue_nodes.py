@@ -10,9 +10,9 @@ from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues import quorum_queues, session_router
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
 from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
-from fluffle.broker.cluster.queues.session_router import LeaderRoute
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
@@ -99,12 +99,12 @@ class QueueNode(Node):
         timers.start()
         view = QueueNodeView(self)
         transport = SessionTransport(view, self.links, self, self, clock)
-        self.hub = session_router.SessionRouter(transport, queue_failed=self._queue_failed)
+        self.router = session_router.SessionRouter(transport, queue_failed=self._queue_failed)
         services = QuorumServices(
             self._dead_letter, by_arguments, Traffic(), QuorumConfig(consumer_timeout_ms=None)
         )
         self.hosting = ObservedMembers(
-            self.hub, view, clock, self,
+            self.router, view, clock, self,
             aging=QueueTiming(timers, self._disused), services=services,
         )  # fmt: skip
         self.hosting.told = self.applied
@@ -144,14 +144,14 @@ class QueueNode(Node):
     def _on_frame(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         takers = {
             FrameKind.CONSENSUS: self.host.receive,
-            FrameKind.STREAM: self.hub.receive,
-            FrameKind.QUESTION: self.hub.receive_question,
+            FrameKind.SESSION: self.router.receive,
+            FrameKind.QUESTION: self.router.receive_question,
         }
         takers[kind](node, payload)
 
     def _on_link(self, node: NodeId, is_up: bool) -> None:
         self.host.link_changed(node, is_up)
-        self.hub.link_changed(node, is_up)
+        self.router.link_changed(node, is_up)
 
     def call_soon(self, act: Callable[[], None]) -> None:
         self.call_later(0.0, act)
@@ -174,12 +174,12 @@ class QueueNode(Node):
     def _take_turn(self) -> None:
         self._is_turn_due = False
         self._is_host_coming = True
-        self.hub.before_consensus()
+        self.router.before_consensus()
         self._is_host_coming = False
         if self._is_host_due:
             self._is_host_due = False
             self.host.turn()
-        self.hub.after_consensus()
+        self.router.after_consensus()
 
     def step(self) -> bool:
         due = [
@@ -251,7 +251,7 @@ class QueueCluster:
         def told(events: list[Event]) -> None:
             self.clients[name].told(events)
 
-        line = self.lines[name] = self.nodes[name].hub.open(self.definition, told)
+        line = self.lines[name] = self.nodes[name].router.open(self.definition, told)
         self.clients[name] = QueueClient(name, line.session, self.model, self.names)
 
     def ask(self, name: NodeId) -> QueueClient:
@@ -268,5 +268,5 @@ class QueueCluster:
 
 
 def serves(node: QueueNode, queue: int) -> bool:
-    served = node.hub.leaders.queues.get(queue)
+    served = node.router.leaders.queues.get(queue)
     return served is not None and served.sessions is not None

@@ -122,7 +122,7 @@ class SessionBackpressure:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._count = 0
-        """Invariant: if there are any, this is among the queue's debtors."""
+        """Invariant: if there are any, this is among the queue's blocked publishers."""
         self._reported = 0
         """The count that the client node was sent last."""
 

@@ -42,7 +42,7 @@ from fluffle.broker.queues.publish_target import (
     EnqueueResult,
     PartialResult,
     PublishReceipt,
-    taken_spans,
+    accepted_spans,
 )
 from fluffle.broker.queues.queue_api import (
     BY_CLIENT,
@@ -238,20 +238,22 @@ class ClassicQueueLeader:
             standstill.is_elsewhere(admission)
             admission.then(partial(self._admitted, session, first))
             return
-        fates = taken_spans(admission, count)
+        results = accepted_spans(admission, count)
         taken = (
-            admission.taken if isinstance(admission, PartialResult) else admission
+            admission.accepted if isinstance(admission, PartialResult) else admission
         )  # mutant: BA31
         say = self._say_later if taken is EnqueueResult.RECORDED else self.say  # mutant: HO1
-        for start, stop, is_taken in fates:
-            if is_taken:
+        for start, stop, is_accepted in results:
+            if is_accepted:
                 say(DoneEffect(session, first + start, stop - start))  # mutant: BA32
             else:
                 self.say(RejectedEffect(session, first + start, stop - start))  # mutant: BA33
 
-    def _admitted(self, session: Key, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+    def _admitted(
+        self, session: Key, first: int, start: int, stop: int, *, is_accepted: bool
+    ) -> None:
         """What was held back is in the queue, or is not."""
-        say = DoneEffect if is_taken else RejectedEffect  # mutant: BA35
+        say = DoneEffect if is_accepted else RejectedEffect  # mutant: BA35
         self.say(say(session, first + start, stop - start))  # mutant: BA36
 
     def settle(

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.hosted_group import Fate, HostedGroup, ProposalLost
+from fluffle.broker.cluster.hosted_group import EntryOutcome, HostedGroup, ProposalLost
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.placement import choose_added, choose_grown
 from fluffle.broker.cluster.queues.ports import QueueClusterView, QueueId, named
@@ -233,7 +233,7 @@ class QueueMembership:
             if self._is_possible(step, active, lost)
         ]
         for step in due:
-            hosted.change(step, partial(self._on_fate, queue, step))
+            hosted.change(step, partial(self._on_outcome, queue, step))
         is_leaving = self._give_way(queue, hosted, set(definition.wanted) - lost)
         if due or is_leaving:
             self._look_later(queue)
@@ -315,9 +315,9 @@ class QueueMembership:
         self._settling.discard(queue)
         self.look(queue)
 
-    def _on_fate(self, queue: QueueId, step: Step, fate: Fate) -> None:
+    def _on_outcome(self, queue: QueueId, step: Step, outcome: EntryOutcome) -> None:
         """What is refused now is tried again."""
-        if isinstance(fate, ProposalLost):
+        if isinstance(outcome, ProposalLost):
             return
         self._unknown.pop((queue, step.node), None)
         event(

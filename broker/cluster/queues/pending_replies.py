@@ -343,7 +343,7 @@ class SettlementBarriers:
             self._begin()
 
 
-OnFate = Callable[[EnqueueResult], None]
+OnDeletionResult = Callable[[EnqueueResult], None]
 
 
 class Deletions:
@@ -360,15 +360,15 @@ class Deletions:
         self._read_barrier = read_barrier
         self._vhosts = vhosts
 
-    def decide(self, queue: QueueDefinition, vhost: str, tell: OnFate) -> None:
+    def decide(self, queue: QueueDefinition, vhost: str, tell: OnDeletionResult) -> None:
         """Answer for messages that had no outcome when that queue was deleted."""
 
         def known() -> None:
             is_replaced = self._is_replaced(queue, vhost)
-            tell(EnqueueResult.REFUSED if is_replaced else EnqueueResult.ACCEPTED)
+            tell(EnqueueResult.REJECTED if is_replaced else EnqueueResult.ACCEPTED)
 
         def unknown(_error: BrokerError) -> None:
-            tell(EnqueueResult.REFUSED)
+            tell(EnqueueResult.REJECTED)
 
         self._read_barrier.ask(known, unknown)  # mutant: I7 I9
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.traffic import Traffic
-from fluffle.broker.cluster.hosted_group import Fate, HostedGroup
+from fluffle.broker.cluster.hosted_group import EntryOutcome, HostedGroup
 from fluffle.broker.cluster.queue_sessions.messages import Leader
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders
@@ -160,15 +160,15 @@ class GroupLog:
     def hosted(self) -> HostedGroup:
         return self._members.host.group(self._group)
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self._proposed_after = self._members.host.durable
         hosted = self.hosted
 
-        def told(fate: Fate) -> None:
+        def told(outcome: EntryOutcome) -> None:
             if hosted.is_gone:  # it was deleted here, and is led anew by nobody
                 member = self._owner.member
                 member.followed(member.reign[0], None)
-            act = partial(on_fate, isinstance(fate, Position))
+            act = partial(on_outcome, isinstance(outcome, Position))
             self._members.leaders.guard.run(self._group, act)
 
         hosted.propose(payload, told)

@@ -145,29 +145,31 @@ class PublishReceipts:
             contents = operation.contents[part]
             posted = posted.part(start, part.stop) if posted is not None else None  # mutant: BA26
             put = enqueue_again(successor, posted, operation.counts)  # mutant: BA27
-            fate = put(
+            result = put(
                 operation.origins[part],
                 contents,
                 sum(map(len, contents)),
                 persistent=operation.is_persistent,
                 expiration_ms=lifetimes_in(operation.expiration_ms, part),  # mutant: BA25
             )
-            if isinstance(fate, PublishReceipt):
-                fate.then(partial(self._passed, first))
+            if isinstance(result, PublishReceipt):
+                result.then(partial(self._passed, first))
             else:
-                self.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)  # mutant: BA28
+                self.known(
+                    first, count, is_accepted=result is not EnqueueResult.REJECTED
+                )  # mutant: BA28
 
-    def _passed(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
-        self.known(first + start, stop - start, is_taken=is_taken)
+    def _passed(self, first: int, start: int, stop: int, *, is_accepted: bool) -> None:
+        self.known(first + start, stop - start, is_accepted=is_accepted)
 
-    def known(self, first: int, count: int, *, is_taken: bool) -> None:
+    def known(self, first: int, count: int, *, is_accepted: bool) -> None:
         """Numbers of one run have this outcome: all of it, mostly."""
         run = self._runs.get(first) or self._find(first)
         run.left -= count
         if not run.left:
             del self._runs[run.first]
         start = run.offset + first - run.first
-        run.receipt.known(start, start + count, is_taken=is_taken)
+        run.receipt.known(start, start + count, is_accepted=is_accepted)
 
     def _find(self, number: int) -> PublishRun:
         return next(
@@ -252,7 +254,7 @@ class SessionQueue:
         """Whether it has been deleted."""
         self._counted = ReportedCounts(definition.id, directory, self._port)
         self._delivered_count = 0
-        """Messages that were handed out of a queue that is behind, which debtors wait for."""
+        """Messages handed out of a queue that is behind, which blocked publishers wait for."""
         self._receipts = PublishReceipts()
         self._slots: dict[Holder, ConsumerSlot] = EMPTY_DICT
         self._attached: dict[Consumer, SessionConsumer] = EMPTY_DICT
@@ -349,7 +351,7 @@ class SessionQueue:
         counts: Counts = NEW,
     ) -> EnqueueResult | PublishReceipt:  # fmt: skip
         if self._port.is_away or self._is_over:
-            return EnqueueResult.REFUSED
+            return EnqueueResult.REJECTED
         self._port.touch()
         return self._receipts.ask(
             self._requests, origins, contents, content_bytes,
@@ -532,21 +534,21 @@ class SessionQueue:
             self._postponed.ask()
         if self.blocked_publishers and self._port.session.has_room:
             count, self._delivered_count = self._delivered_count, 0
-            for debtor in tuple(self.blocked_publishers):
-                count = debtor.paid(self, count)
+            for publisher in tuple(self.blocked_publishers):
+                count = publisher.paid(self, count)
 
     def _on_confirmed(self, event: happened.PublishConfirmed) -> None:
-        self._receipts.known(event.first, event.count, is_taken=True)
+        self._receipts.known(event.first, event.count, is_accepted=True)
 
     def _on_refused(self, event: happened.PublishRejected) -> None:
-        self._receipts.known(event.first, event.count, is_taken=False)  # mutant: F4
+        self._receipts.known(event.first, event.count, is_accepted=False)  # mutant: F4
 
     def _on_undecided(self, event: happened.PublishUndecided) -> None:
         decided = partial(self._on_decided, event.first, event.count)
         self._deletions.decide(self.definition, self._vhost, decided)
 
-    def _on_decided(self, first: int, count: int, fate: EnqueueResult) -> None:
-        self._receipts.known(first, count, is_taken=fate is not EnqueueResult.REFUSED)
+    def _on_decided(self, first: int, count: int, result: EnqueueResult) -> None:
+        self._receipts.known(first, count, is_accepted=result is not EnqueueResult.REJECTED)
 
     def _on_backlog_reduced(self, event: happened.BacklogReduced) -> None:
         if self.blocked_publishers:

@@ -98,7 +98,7 @@ class SessionTransport:
         if node != self.node:
             if isinstance(frame, ClientFrame) and self.cluster.speaks(node) < COUNTS_SINCE:
                 frame = without_counts(frame)
-            self._links.send(node, FrameKind.STREAM, encode(frame), traffic=TrafficClass.NORMAL)
+            self._links.send(node, FrameKind.SESSION, encode(frame), traffic=TrafficClass.NORMAL)
         elif isinstance(frame, ClientFrame):
             self.leaders.receive(node, frame)
         else:

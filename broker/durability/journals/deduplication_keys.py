@@ -137,20 +137,20 @@ class KeyLog:
             self._entries.clear()
             self._last.clear()
             self._at = 0
-            self._commits.strike(self)
+            self._commits.remove_writer(self)
             self._logs.forget(self._queue)
         elif packed and not self._is_dropped:
             if self._logs.group_of(self._queue) is None:
                 self._logs.new_group(self._queue)
                 self._next = 1
             self._fresh.append(packed)
-            self._commits.enlist(self)
+            self._commits.add_writer(self)
 
     def drop(self) -> None:
         """Drop the log: no keys are to be known any more."""
         self._is_dropped = True
         self._fresh.clear()
-        self._commits.strike(self)
+        self._commits.remove_writer(self)
 
     def write(self) -> None:
         """Add the new ones, and let go of what is too old by them."""

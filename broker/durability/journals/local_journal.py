@@ -435,7 +435,7 @@ class LocalJournal:
         count = len(contents)
         self.commits.waiting_bytes += content_bytes
         if not self._fresh:
-            self.commits.enlist(self)
+            self.commits.add_writer(self)
         last = self._fresh[-1] if self._fresh else None
         if last is None or apart or last.stop != first_sequence:
             last = UnwrittenBatch(first_sequence)
@@ -452,7 +452,7 @@ class LocalJournal:
     def settled(self, sequences: Sequence[int]) -> None:
         if not self._is_dropped and sequences:
             self._entries.settle(sequences)
-            self.commits.enlist(self)
+            self.commits.add_writer(self)
 
     def unsettled(self, sequences: Sequence[int]) -> None:
         if not self._is_dropped:
@@ -529,7 +529,7 @@ class LocalJournal:
     def drop(self) -> None:
         self._is_dropped = True
         self._fresh.clear()
-        self.commits.strike(self)
+        self.commits.remove_writer(self)
         for group in self.groups:
             self.commits.delete(group, 0, INDEX_END)
         self._level_logs.drop(self.groups[0])

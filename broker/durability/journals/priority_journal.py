@@ -1,7 +1,7 @@
 """The journal of a queue that keeps messages of each priority apart: a `LocalJournal` for each.
 
-The first lane has the logs of the queue.  The others get logs of their own when they are first
-used, and the catalog says which.
+The first priority level has the logs of the queue.  The others get logs of their own when they are
+first used, and the catalog says which.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import GroupLogs
 
 LEVEL = "level"
-"""The kind of the definitions: by the first log of a queue and a level, the logs of that lane."""
+"""The kind of the definitions: by the first log of a queue and a level, the logs of that level."""
 
 NAME = Struct(">QB")
 GROUPS = Struct(">QQ")

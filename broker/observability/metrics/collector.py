@@ -199,15 +199,15 @@ class NodeCollector:
         services: Services,
         config: Config,
         clock: Clock,
-        company: ClusterView,
+        cluster_view: ClusterView,
         statistics: Statistics | None = None,
     ) -> None:
         """`statistics`: None where nobody counts by object."""
         self._services = services
         self._config = config
-        self.company = company
+        self.cluster_view = cluster_view
         self._node = NodeTables(services, config, clock)
-        self.objects = ObjectTables(services, company)
+        self.objects = ObjectTables(services, cluster_view)
         self._counted = CountedTables(services, statistics).all if statistics is not None else ()
         self._ages = UnackedAges(services.connections, clock.now_ms)
 
@@ -246,14 +246,14 @@ class NodeCollector:
 
     def _groups(self, view: TableView) -> Iterator[Step]:
         """Of Raft: nothing where there is none."""
-        if self.company.groups and view.wants(RAFT):
+        if self.cluster_view.groups and view.wants(RAFT):
             from fluffle.broker.observability.metrics.groups import group_steps  # noqa: PLC0415  as below
 
-            yield from group_steps(self.company, self._services.vhosts, view)
+            yield from group_steps(self.cluster_view, self._services.vhosts, view)
 
     def _replication(self, view: TableView) -> Iterator[Step]:
         """Nothing of what a node does not have."""
-        cluster = self.company.cluster
+        cluster = self.cluster_view.cluster
         if cluster is not None:
             from fluffle.broker.observability.metrics.groups import (  # noqa: PLC0415  for these alone
                 clock_metrics,
@@ -446,7 +446,7 @@ class NodeCollector:
             ("memory_used_watermark", "memory watermark", alarms.is_raised("memory")),
         ):
             yield gauge(f"alarms_{name}", f"is 1 if {what} alarm is in effect", is_raised)
-        cluster = self.company.cluster
+        cluster = self.cluster_view.cluster
         links = cluster.links if cluster is not None else None
         yield gauge(
             "unreachable_cluster_peers_count",

@@ -57,7 +57,7 @@ class Readiness(NamedTuple):
 
     addresses: Mapping[str, object]
     """What it has bound by now: the addresses of its clients come last."""
-    company: ClusterView
+    cluster_view: ClusterView
     is_draining: Callable[[], bool]
     """Whether it has been taken out of service."""
 
@@ -72,8 +72,8 @@ class Readiness(NamedTuple):
             yield "it is in maintenance"
         if not any(map(kind_of, self.addresses)):
             yield "it is starting, and takes no clients yet"
-            if self.company.cluster is not None:
-                links = self.company.cluster.links
+            if self.cluster_view.cluster is not None:
+                links = self.cluster_view.cluster.links
                 away = sorted(node for node in links.peers if not links.is_up(node))
                 yield from (f"there is no link to {node}" for node in away)
 

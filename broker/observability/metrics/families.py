@@ -247,9 +247,9 @@ EXCHANGES = (
 class ObjectTables:
     """Tables of the objects of one node."""
 
-    def __init__(self, services: Services, company: ClusterView) -> None:
+    def __init__(self, services: Services, cluster_view: ClusterView) -> None:
         self._services = services
-        self._company = company
+        self._cluster_view = cluster_view
 
     @property
     def all(self) -> tuple[MetricTable, ...]:
@@ -291,7 +291,7 @@ class ObjectTables:
             yield None
         for vhost, queue in self.queues_here():
             runs = held.get((vhost.name, queue.name), NOTHING)
-            row = volume_row(self._company, queue, runs)
+            row = volume_row(self._cluster_view, queue, runs)
             if row is None:
                 yield None
                 continue
@@ -301,7 +301,7 @@ class ObjectTables:
     def _heads(self) -> Iterator[Reading | None]:
         """The heads of classic queues, as with RabbitMQ."""
         for vhost, queue in self.queues_here():
-            led = led_here(self._company, queue)
+            led = led_here(self._cluster_view, queue)
             if led is None or queue.spec.queue_type is not QueueType.CLASSIC:
                 yield None
                 continue

@@ -230,13 +230,14 @@ def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
     counters = links.counters
     is_up = GaugeMetricFamily("fluffle_link_up", "Whether frames can be sent to a node")
     waiting = GaugeMetricFamily(
-        "fluffle_link_waiting_bytes", "What is to be sent to a node and has not left, by lane"
+        "fluffle_link_waiting_bytes",
+        "What is to be sent to a node and has not left, by traffic class",
     )
     for node in links.peers:
         labelled(is_up, links.is_up(node), node=text_of(node))
-        for lane in TrafficClass:
-            waits = links.waiting_bytes(node, lane)
-            labelled(waiting, waits, node=text_of(node), lane=lane.name.lower())
+        for traffic_class in TrafficClass:
+            waits = links.waiting_bytes(node, traffic_class)
+            labelled(waiting, waits, node=text_of(node), traffic_class=traffic_class.name.lower())
     yield from (is_up, waiting)
     for name, text, label, values in (
         (

@@ -56,22 +56,22 @@ def note_held(connection: ListedClient, held: Held) -> None:
             held.setdefault((vhost, run.holder.queue.name), []).append(run)
 
 
-def led_here(company: ClusterView, queue: QueueHandle) -> Queue | HostedQueue | None:
+def led_here(cluster_view: ClusterView, queue: QueueHandle) -> Queue | HostedQueue | None:
     """The part that knows what is ready in a queue, if it is led here; calendars are not looked at,
     whose messages wait on disk for their time."""
     if is_delayed_queue(queue.name):
         return None
     if isinstance(queue, Queue):
         return queue
-    served = served_of(company, queue.definition.id)
+    served = served_of(cluster_view, queue.definition.id)
     return served if served is not None and served.sessions is not None else None
 
 
-def served_of(company: ClusterView, queue: int) -> HostedQueue | None:
+def served_of(cluster_view: ClusterView, queue: int) -> HostedQueue | None:
     """A queue that is reached by streams, if it may be led here."""
-    if company.cluster is not None:
-        return company.cluster.session_router.leaders.queues.get(queue)
-    hosted = company.groups.get(queue)
+    if cluster_view.cluster is not None:
+        return cluster_view.cluster.session_router.leaders.queues.get(queue)
+    hosted = cluster_view.groups.get(queue)
     if hosted is None:
         return None
     from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember  # noqa: PLC0415  of quorum queues
@@ -81,11 +81,11 @@ def served_of(company: ClusterView, queue: int) -> HostedQueue | None:
 
 
 def volume_row(
-    company: ClusterView, queue: QueueHandle, runs: list[DeliveryBatch]
+    cluster_view: ClusterView, queue: QueueHandle, runs: list[DeliveryBatch]
 ) -> dict[str, int] | None:
     """The volume that this node has of a queue, of which its clients hold `runs`; None for
     nothing."""
-    led = led_here(company, queue)
+    led = led_here(cluster_view, queue)
     if led is None and not runs:
         return None
     shelf = led.shelf if led is not None else None

@@ -202,7 +202,9 @@ class Connection(asyncio.Protocol):
         self.ends = peer, here = ends_of(transport, self._forwarded, next_number)
         self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
-        self.output = OutputBuffer(self._transport, touch=self.services.runtime.turn.touch_outlet)
+        self.output = OutputBuffer(
+            self._transport, touch=self.services.runtime.turn.touch_output_buffer
+        )
         self._read_control = ReadControl(self._transport)
         self.read_holds = ReadHolds(
             self._read_control,

@@ -232,9 +232,9 @@ class PendingTransactionPublishes:
         self._answer = Deferred()
         return self._answer
 
-    def _known(self, start: int, stop: int, *, is_taken: bool) -> None:
+    def _known(self, start: int, stop: int, *, is_accepted: bool) -> None:
         self._left -= stop - start
-        self.are_all &= is_taken
+        self.are_all &= is_accepted
         if self._answer is not None and not self._left:
             self._answer.answer(self.are_all)
 
@@ -265,7 +265,7 @@ def publish_now(
             if isinstance(receipt, PublishReceipt):
                 taken.wait(receipt)
             taken.are_all &= not isinstance(receipt, PartialResult)
-    taken.are_all &= answer is not EnqueueResult.REFUSED
+    taken.are_all &= answer is not EnqueueResult.REJECTED
     return waits_for_commit(answer)
 
 

@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
         )
         self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
         self.certificate = transport.get_extra_info("peercert") or {}
-        self.output = OutputBuffer(self._transport, touch=runtime.turn.touch_outlet)
+        self.output = OutputBuffer(self._transport, touch=runtime.turn.touch_output_buffer)
         self.read_control = ReadControl(self._transport)
         self.read_holds = ReadHolds(
             self.read_control,

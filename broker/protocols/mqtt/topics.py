@@ -72,8 +72,8 @@ def subscription_queue(client_id: str, qos: int) -> str:
     name = f"{SUBSCRIPTION_PREFIX}{client_id}{ending}"
     size = _size(name)
     # A client that calls itself by another's digest does not get the queue of the other.
-    is_taken = size > SHORTSTR_BYTES_MAX - UTF8_BYTES_MAX and SHORTENED.search(client_id)
-    if size <= SHORTSTR_BYTES_MAX and not is_taken:
+    is_accepted = size > SHORTSTR_BYTES_MAX - UTF8_BYTES_MAX and SHORTENED.search(client_id)
+    if size <= SHORTSTR_BYTES_MAX and not is_accepted:
         return name
     return _shortened(f"{SUBSCRIPTION_PREFIX}{client_id}", _digest(client_id) + ending)
 

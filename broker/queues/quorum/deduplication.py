@@ -101,13 +101,13 @@ class DeadLetterDedup:
         new = (
             ArrivalKind.EARLY if self._versions.is_coming(ARRIVALS) else ArrivalKind.NEW
         )  # mutant: R14i
-        fates: list[tuple[int, int, ArrivalKind]] = []
+        results: list[tuple[int, int, ArrivalKind]] = []
         start = 0
         for is_here, alike in groupby(posted.sequences, source.arrived.__contains__):
             stop = start + sum(1 for _ in alike)
-            fates.append((start, stop, ArrivalKind.HERE if is_here else new))  # mutant: R14g
+            results.append((start, stop, ArrivalKind.HERE if is_here else new))  # mutant: R14g
             start = stop
-        return fates
+        return results
 
     def _know(self, source: Source, posted: DeadLetterIds) -> Source:
         settled = runs_of(sorted(number for number in posted.settled if number in source.arrived))

@@ -427,11 +427,11 @@ def _load_holder(state: QueueState, row: object, version: int) -> None:
 def _dump_session(key: int, session: SessionRow) -> Row:
     # mutant: IM38
     answers = [number for answer in sorted(session.answers.items()) for number in answer]
-    return [key, *session.id, session.next, session.refused.to_bytes(), answers]  # mutant: M32
+    return [key, *session.id, session.next, session.rejected.to_bytes(), answers]  # mutant: M32
 
 
 def _load_session(state: QueueState, row: object) -> None:
-    key, node, *numbers, next_number, refused, answers = _row(
+    key, node, *numbers, next_number, rejected, answers = _row(
         row, int, str, int, int, int, int, bytes, list
     )
     if key >= state.next_key:
@@ -442,6 +442,6 @@ def _load_session(state: QueueState, row: object) -> None:
     state.sessions[key] = SessionRow(
         SessionId(node, *numbers),
         next_number,
-        Ranges.from_bytes(refused),
+        Ranges.from_bytes(rejected),
         dict(zip(answers[::2], answers[1::2], strict=True)),
     )

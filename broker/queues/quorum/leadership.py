@@ -87,7 +87,7 @@ from fluffle.broker.queues.quorum.proposals import (
     Proposals,
     Proposer,
 )
-from fluffle.broker.queues.quorum.sessions import QuorumSessionTable, SessionPublisher, intake_of
+from fluffle.broker.queues.quorum.sessions import QuorumSessionTable, SessionPublisher, enqueue_of
 from fluffle.broker.queues.quorum.settlement import Settlement
 from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn
 from fluffle.broker.queues.segment import TakenMessages
@@ -177,7 +177,7 @@ class Leadership:
         self._effects = EffectBuffer(self._builder)
         self._versions = EntryVersions(image, self._builder, host.log.readers)
         self._proposals = Proposals(
-            self._versions, host, proposer, on_fate=self._on_fate, on_swept=self._end_unless
+            self._versions, host, proposer, on_outcome=self._on_outcome, on_swept=self._end_unless
         )
         self._contents = contents = LogJournal(
             image.state, self._builder, host.log, stored_of(spec)
@@ -195,7 +195,7 @@ class Leadership:
         delivery_counts = contents.delivery_counts if delayed_list is None else None
         arrivals = DeadLetterDedup(image.state, builder, self._versions, host.queues)
         self._publisher = SessionPublisher(
-            intake_of(self.queue), self.sessions, self._effects, arrivals, delivery_counts,
+            enqueue_of(self.queue), self.sessions, self._effects, arrivals, delivery_counts,
             self._versions, host.log.may_grow,
         )  # fmt: skip
         notifications = BufferedNotifications(self, self._builder, self._effects)
@@ -563,7 +563,7 @@ class Leadership:
             self.end()
             self._proposer.ended()
 
-    def _on_fate(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
+    def _on_outcome(self, is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
         self._end_unless(is_applied)
         if self.is_over:
             return
@@ -727,12 +727,12 @@ class QueueReplica:
         self.leadership = None
         self._host.ended()
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         self._under_way += 1
 
         def known(is_applied: bool) -> None:  # noqa: FBT001 - see `Proposer`
             self._under_way -= 1
-            on_fate(is_applied)
+            on_outcome(is_applied)
             self._lead_anew()
 
         self._host.log.propose(payload, known)

@@ -29,8 +29,8 @@ from fluffle.broker.queues.settings import QueueSettings
 class Proposer(Protocol):
     """Way of the entries of a leadership into its log."""
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
-        """Append an entry; `on_fate` hears once whether it was applied, in the order in which
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
+        """Append an entry; `on_outcome` hears once whether it was applied, in the order in which
         entries are proposed."""
 
     def ended(self) -> None:
@@ -43,7 +43,7 @@ class QueueLog(EntrySource, Protocol):
     Whoever cannot read an entry that it wrote must not lead.
     """
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
         """See `Proposer`."""
 
     def takes(self, content_bytes: int) -> bool:
@@ -149,7 +149,7 @@ class Proposals:
     __slots__ = (
         "_host",
         "_log",
-        "_on_fate",
+        "_on_outcome",
         "_on_swept",
         "_proposer",
         "_versions",
@@ -162,16 +162,16 @@ class Proposals:
         host: LeaderHost,
         proposer: Proposer,
         *,
-        on_fate: Callable[[bool], None],
+        on_outcome: Callable[[bool], None],
         on_swept: Callable[[bool], None],
     ) -> None:
-        """`on_fate` hears what becomes of each entry, `on_swept` of each piece of
+        """`on_outcome` hears what becomes of each entry, `on_swept` of each piece of
         a purge."""
         self._versions = versions
         self._host = host
         self._log = host.log
         self._proposer = proposer
-        self._on_fate = on_fate
+        self._on_outcome = on_outcome
         self._on_swept = on_swept
         self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
 
@@ -199,7 +199,7 @@ class Proposals:
                 self._sweep(first)
                 return
             self._waiting.popleft()
-            self._proposer.propose(first.payload, self._on_fate)
+            self._proposer.propose(first.payload, self._on_outcome)
 
     def _sweep(self, swept: ProposedPurge) -> None:
         if runs := swept.sweep.next():

@@ -119,10 +119,10 @@ class QuorumSessionTable:
     def acknowledge(self, session: Key, below: int) -> None:
         """The client knows the outcomes of all operations below `below`."""
         known = self._state.sessions.get(session)
-        if known is None or not (known.refused or known.answers):
+        if known is None or not (known.rejected or known.answers):
             return
         below = min(below, known.next)
-        if known.refused.within(0, below) or any(number < below for number in known.answers):
+        if known.rejected.within(0, below) or any(number < below for number in known.answers):
             self._builder.say(Acknowledged(session, below))
             self._touch()
 
@@ -172,12 +172,12 @@ class QuorumSessionTable:
         if found is None:
             return
         answers = Ranges.of(*((number, number + 1) for number in sorted(found.answers)))
-        refused = found.refused
-        for low, high in refused.within(first, stop):
+        rejected = found.rejected
+        for low, high in rejected.within(first, stop):
             yield RejectedEffect(session, low, high - low)  # mutant: R4b
         for number in [number for number in found.answers if first <= number < stop]:
             yield AnswerEffect(session, number, found.answers[number])
-        for low, high in refused.plus(answers).gaps(first, stop):
+        for low, high in rejected.plus(answers).gaps(first, stop):
             yield DoneEffect(session, low, high - low)
 
 
@@ -235,10 +235,10 @@ class SessionPublisher(NamedTuple):
         if posted is None:
             self._put(session, first, origins, contents, expiration_ms)
             return
-        for start, stop, fate in self.arrivals.sift(posted):
-            if fate in (ArrivalKind.STALE, ArrivalKind.EARLY):  # mutant: BA8
+        for start, stop, result in self.arrivals.sift(posted):
+            if result in (ArrivalKind.STALE, ArrivalKind.EARLY):  # mutant: BA8
                 self._refuse(session, first + start, stop - start)
-            elif fate is ArrivalKind.HERE:
+            elif result is ArrivalKind.HERE:
                 self.sessions.advance(Acted(session, first + start, stop - start))
                 self._confirm(session, first + start, stop - start)  # mutant: BA9
             else:
@@ -257,17 +257,17 @@ class SessionPublisher(NamedTuple):
         expiration_ms: Lifetimes,
     ) -> list[tuple[int, int]]:
         """From where to where they are taken."""
-        fate: EnqueueResult | PartialResult = EnqueueResult.REFUSED
+        result: EnqueueResult | PartialResult = EnqueueResult.REJECTED
         # What has died makes room where it did, and nobody has it any more if it is refused.
         if origins[0].past is not MessageAnnotations.NONE or self.may_grow():  # mutant: BA11 BA12
             size_bytes = sum(map(len, contents))
-            fate = self.enqueue(  # mutant: BA10
+            result = self.enqueue(  # mutant: BA10
                 origins, contents, size_bytes, persistent=True, expiration_ms=expiration_ms
             )
         taken: list[tuple[int, int]] = []
-        for start, stop, part in results_of(fate, len(contents)):  # mutant: LE23
+        for start, stop, part in results_of(result, len(contents)):  # mutant: LE23
             number, count = first + start, stop - start  # mutant: BA15
-            if part is MessageResult.REFUSED:  # mutant: BA13
+            if part is MessageResult.REJECTED:  # mutant: BA13
                 self._refuse(session, number, count)
                 continue
             if part is MessageResult.DUPLICATE:
@@ -288,7 +288,7 @@ class SessionPublisher(NamedTuple):
         self.effects.keep(lambda: [effect])
 
 
-def intake_of(queue: Queue) -> Enqueue:
+def enqueue_of(queue: Queue) -> Enqueue:
     """What takes messages into a queue: a delayed one reads how long each has to wait."""
     if not is_delayed_queue(queue.name):
         return queue.enqueue

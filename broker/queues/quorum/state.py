@@ -105,7 +105,7 @@ class SessionRow:
     id: SessionId
     next: int = 1
     """The number of its next operation; all below have been done or refused."""
-    refused: Ranges = field(default_factory=Ranges)
+    rejected: Ranges = field(default_factory=Ranges)
     """Operations that were, of those whose outcome it may not know yet."""
     answers: dict[int, int] = field(default_factory=dict)
     """By number, of operations whose answer it may not know yet."""
@@ -372,7 +372,7 @@ def on_done(state: QueueState, fact: Published | Acted) -> None:
 def on_refused(state: QueueState, fact: OperationsRejected) -> None:
     session = state.session(fact.session)
     session.advance(fact.first, fact.count)
-    session.refused = session.refused.plus(Ranges.of((fact.first, session.next)))  # mutant: IM13
+    session.rejected = session.rejected.plus(Ranges.of((fact.first, session.next)))  # mutant: IM13
 
 
 def on_answered(state: QueueState, fact: Answered) -> None:
@@ -385,7 +385,7 @@ def on_acknowledged(state: QueueState, fact: Acknowledged) -> None:
     session = state.session(fact.session)
     if fact.below > session.next:  # mutant: RE10
         raise InvalidEntry(f"outcomes below {fact.below} are known; {session.next} is next")
-    session.refused = session.refused.within(fact.below, session.next)  # mutant: IM14 IM15
+    session.rejected = session.rejected.within(fact.below, session.next)  # mutant: IM14 IM15
     for number in [number for number in session.answers if number < fact.below]:  # mutant: IM16
         del session.answers[number]
 

@@ -290,7 +290,7 @@ def reign(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | None:
     definition = queue.definition
     if definition.home:
         return () if definition.home == node.name else None
-    hosted = node.parts.company.groups.get(definition.id)
+    hosted = node.parts.cluster_view.groups.get(definition.id)
     if hosted is None:
         return None
     assert isinstance(hosted.machine, QuorumQueueMember)

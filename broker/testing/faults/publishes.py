@@ -24,7 +24,7 @@ from fluffle.broker.queues.publish_target import (
     PartialResult,
     PublishReceipt,
     PublishTarget,
-    taken_spans,
+    accepted_spans,
 )
 from fluffle.broker.testing.faults.frames import (
     ACK,
@@ -216,7 +216,7 @@ class NackQueue:
             )
         left = sorted(set(range(len(contents))).difference(refused))
         if not left:
-            return EnqueueResult.REFUSED
+            return EnqueueResult.REJECTED
         contents = [contents[place] for place in left]
         answer = self._queue.enqueue(
             [origins[place] for place in left],
@@ -225,10 +225,10 @@ class NackQueue:
             persistent=persistent,
             expiration_ms=lifetimes_at(expiration_ms, left),
         )
-        return merge_refused(refused, left, answer)
+        return merge_rejected(refused, left, answer)
 
 
-def merge_refused(
+def merge_rejected(
     refused: list[int], left: list[int], answer: EnqueueResult | PartialResult | PublishReceipt
 ) -> PartialResult | PublishReceipt:
     """What becomes of messages of which those in some places are refused, and of what is left there
@@ -237,21 +237,21 @@ def merge_refused(
     if isinstance(answer, PublishReceipt):
         receipt = PublishReceipt(count)
 
-        def report(start: int, stop: int, *, is_taken: bool) -> None:
+        def report(start: int, stop: int, *, is_accepted: bool) -> None:
             for span in spans_of(left[start:stop]):
-                receipt.known(*span, is_taken=is_taken)
+                receipt.known(*span, is_accepted=is_accepted)
 
         def refuse() -> None:
             for span in spans_of(refused):
-                receipt.known(*span, is_taken=False)
+                receipt.known(*span, is_accepted=False)
 
         answer.then(report)
         asyncio.get_running_loop().call_soon(refuse)
         return receipt
-    fates = taken_spans(answer, len(left))
-    theirs = (left[start:stop] for start, stop, is_taken in fates if not is_taken)
-    taken = answer.taken if isinstance(answer, PartialResult) else answer
-    if taken is EnqueueResult.REFUSED:
+    results = accepted_spans(answer, len(left))
+    theirs = (left[start:stop] for start, stop, is_accepted in results if not is_accepted)
+    taken = answer.accepted if isinstance(answer, PartialResult) else answer
+    if taken is EnqueueResult.REJECTED:
         taken = EnqueueResult.ACCEPTED  # of none
     return PartialResult(count, taken, spans_of(sorted(chain(refused, *theirs))))
 

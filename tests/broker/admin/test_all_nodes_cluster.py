@@ -113,7 +113,7 @@ async def test_who_is_down_is_named(cluster: Cluster) -> None:
     assert third == {
         "name": "node2",
         "type": "disc",
-        "running": context.company.is_alive("node2"),
+        "running": context.cluster_view.is_alive("node2"),
         "being_drained": False,
         "cluster_links": [],
     }

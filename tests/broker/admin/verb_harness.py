@@ -36,7 +36,7 @@ class VerbHarness:
             alarms=services.alarms,
             addresses={"amqp": ("127.0.0.1", 5672)},
             started_ms=1_000,
-            company=NoCluster(),
+            cluster_view=NoCluster(),
         )
         self.dispatcher = Dispatcher(self.context, VERBS, raise_it)
 

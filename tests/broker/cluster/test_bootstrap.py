@@ -191,7 +191,7 @@ def max_length_of(scene: Scene) -> int | None:
     node = scene.node.node
     [group] = [
         hosted.machine
-        for hosted in node.parts.company.groups.values()
+        for hosted in node.parts.cluster_view.groups.values()
         if isinstance(hosted.machine, QuorumQueueMember)
     ]
     led = group.member.leadership

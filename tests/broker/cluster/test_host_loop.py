@@ -206,7 +206,7 @@ def test_frames_of_no_known_kind_are_dropped_with_a_word() -> None:
     taken: list[tuple[NodeId, bytes]] = []
     running.switch.takers[FrameKind.METADATA] = lambda node, payload: taken.append((node, payload))
     links.on_frame("b", FrameKind.METADATA, b"m")
-    links.on_frame("b", FrameKind.STREAM, b"s")
+    links.on_frame("b", FrameKind.SESSION, b"s")
     assert taken == [("b", b"m")]
     assert told.refusals == [("b", "nobody takes frames of kind 2")]
 

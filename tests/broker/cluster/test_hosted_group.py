@@ -2,12 +2,12 @@
 
 import pytest
 
-from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, Fate, PendingProposals
+from fluffle.broker.cluster.hosted_group import UNKNOWN_OUTCOME, EntryOutcome, PendingProposals
 from fluffle.raft.group import Position
 from fluffle.raft.log import DATA, Entry
 
 
-def waiting_for(told: list[Fate], *positions: Position) -> PendingProposals:
+def waiting_for(told: list[EntryOutcome], *positions: Position) -> PendingProposals:
     waiting = PendingProposals()
     for position in positions:
         waiting.add(position, told.append)
@@ -19,7 +19,7 @@ def entries(term: int, *indexes: int) -> list[Entry]:
 
 
 def test_those_that_were_applied_are_told_in_order_and_once() -> None:
-    told: list[Fate] = []
+    told: list[EntryOutcome] = []
     waiting = waiting_for(told, Position(2, 5), Position(2, 7), Position(2, 9))
     waiting.applied(entries(2, 3, 4))
     assert told == []
@@ -31,7 +31,7 @@ def test_those_that_were_applied_are_told_in_order_and_once() -> None:
 
 
 def test_who_leads_again_lets_go_of_what_it_proposed_before() -> None:
-    told: list[Fate] = []
+    told: list[EntryOutcome] = []
     waiting = waiting_for(told, Position(2, 5), Position(4, 6))
     waiting.ended(4)
     assert told == [UNKNOWN_OUTCOME]

@@ -117,10 +117,11 @@ async def test_a_lost_majority_shows(scene: Scene, caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO)
     left, *others = sorted(three.nodes.keys() - {leader})
     node = three[left]
-    hub, queues = node.cluster.session_router, node.node.catalogue.vhosts["/"].queues
+    router, queues = node.cluster.session_router, node.node.catalogue.vhosts["/"].queues
     await until(
         lambda: (
-            {hub.routes.leader_of(each.definition.id).node for each in queues.values()} == {leader}
+            {router.routes.leader_of(each.definition.id).node for each in queues.values()}
+            == {leader}
         )
     )
     assert of(scrape(node), "fluffle_raft_groups_leaderless") == 0

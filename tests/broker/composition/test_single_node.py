@@ -124,10 +124,10 @@ async def test_what_was_acknowledged_does_not_come_back_after_a_stop(scene: Scen
     await publish(queue.channel, b"1", b"2")
     got = [await queue.get() for _ in range(2)]
     assert got[1] is not None
-    company = scene.node.node.parts.company
-    assert isinstance(company, SingleNode)
-    assert company._lone is not None
-    [line] = company._lone.session_router.routes._by_queue.values()
+    cluster_view = scene.node.node.parts.cluster_view
+    assert isinstance(cluster_view, SingleNode)
+    assert cluster_view._lone is not None
+    [line] = cluster_view._lone.session_router.routes._by_queue.values()
     await got[1].ack(multiple=True)
     await until(lambda: line.session.deferrable > 0)
     await scene.restart(kill=False)
@@ -191,10 +191,10 @@ async def test_a_deleted_queue_stays_deleted_and_its_name_is_free(scene: Scene) 
     await publish(queue.channel, b"1")
     await queue.delete(if_unused=False, if_empty=False)
     await scene.restart(kill=True)
-    assert scene.node.node.parts.company.groups == {}
+    assert scene.node.node.parts.cluster_view.groups == {}
     queue = await scene.declare()
     assert queue.declaration_result.message_count == 0
-    assert len(scene.node.node.parts.company.groups) == 1
+    assert len(scene.node.node.parts.cluster_view.groups) == 1
 
 
 async def test_purging_and_the_default_type_of_a_virtual_host(scene: Scene) -> None:
@@ -207,9 +207,9 @@ async def test_purging_and_the_default_type_of_a_virtual_host(scene: Scene) -> N
 async def test_its_members_are_shown_under_the_name_of_the_node(scene: Scene) -> None:
     await scene.declare()
     row = {"node": scene.node.name, "role": "leader", "wanted": True, "running": True}
-    company = scene.node.node.parts.company
-    (group,) = company.groups
-    await until(lambda: company.leader_of(group) != "")
+    cluster_view = scene.node.node.parts.cluster_view
+    (group,) = cluster_view.groups
+    await until(lambda: cluster_view.leader_of(group) != "")
     assert [each async for each in scene.node.listed("queues.members", name="q", vhost="/")] == [
         row
     ]

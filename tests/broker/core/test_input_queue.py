@@ -151,7 +151,7 @@ class LineConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(FakeTransport, transport)
         runtime = self.node.runtime
-        self.output = OutputBuffer(self.transport, touch=runtime.turn.touch_outlet)
+        self.output = OutputBuffer(self.transport, touch=runtime.turn.touch_output_buffer)
         read_control = ReadControl(self.transport)
         self._deadlines = Deadlines(runtime.clients_call_later, self.drop)
         self.read_holds = ReadHolds(

@@ -158,12 +158,12 @@ def test_outcomes_are_kept_until_they_are_known(state: MetadataState, node: Node
     for proposal in reversed(proposals):  # in any order
         state.apply(proposal)
     numbers = [proposal.number for proposal in proposals]
-    assert [state.fate("a", 1, number) for number in numbers] == [APPLIED] * 3
+    assert [state.outcome("a", 1, number) for number in numbers] == [APPLIED] * 3
     node.known_below = numbers[2]
     assert state.apply(node.propose(removes=(queue("0"),))) is APPLIED
-    assert [state.fate("a", 1, number) for number in numbers] == [None, None, APPLIED]
+    assert [state.outcome("a", 1, number) for number in numbers] == [None, None, APPLIED]
     assert state.apply(proposals[0]) is REPEATED
-    assert state.fate("b", 1, 1) is None
+    assert state.outcome("b", 1, 1) is None
 
 
 def test_nothing_of_an_earlier_boot_counts(state: MetadataState, node: Node) -> None:
@@ -171,7 +171,7 @@ def test_nothing_of_an_earlier_boot_counts(state: MetadataState, node: Node) -> 
     again = Node(state, boot=2)
     assert state.apply(again.propose(queue("now"))) is APPLIED
     assert state.apply(late) is REPEATED
-    assert state.fate("a", 1, 1) is None
+    assert state.outcome("a", 1, 1) is None
     assert state.outcomes["a"].boot == 2
 
 
@@ -198,10 +198,10 @@ def test_who_comes_under_the_name_of_a_removed_node_counts_anew(
     late = former.propose(exchange("late"))
     assert state.apply(node.propose(removes=(member("b"),))) is APPLIED
     assert state.apply(late) is REPEATED
-    assert state.fate("b", 5, 1) is None
+    assert state.outcome("b", 5, 1) is None
     assert state.apply(node.propose(member("b"))) is APPLIED
     assert state.apply(Node(state, "b", boot=1).propose(exchange("z"))) is APPLIED
-    assert state.fate("b", 1, 1) is APPLIED
+    assert state.outcome("b", 1, 1) is APPLIED
 
 
 def test_a_state_that_was_read_back_knows_whose_proposals_count(state: MetadataState) -> None:

@@ -112,11 +112,13 @@ def test_the_state_is_what_a_dict_would_be(data: st.DataObject) -> None:
                 continue  # it comes later, if at all
         revision = state.last_revision + 1
         expected = None if proposal.number in seen else after(model, proposal, revision)
-        fate = state.apply(proposal)
+        outcome = state.apply(proposal)
         if proposal.number in seen:
-            assert fate is ProposalOutcome.REPEATED
+            assert outcome is ProposalOutcome.REPEATED
         else:
-            assert fate is (ProposalOutcome.STALE if expected is None else ProposalOutcome.APPLIED)
+            assert outcome is (
+                ProposalOutcome.STALE if expected is None else ProposalOutcome.APPLIED
+            )
             seen[proposal.number] = expected is not None
         model = model if expected is None else expected
         assert {name: state.find(name) for name in state} == model

@@ -53,7 +53,9 @@ class Told:
     def __init__(self, receipt: EnqueueResult | PublishReceipt) -> None:
         self.said: list[tuple[int, int, bool]] = []
         assert isinstance(receipt, PublishReceipt)
-        receipt.then(lambda start, stop, *, is_taken: self.said.append((start, stop, is_taken)))
+        receipt.then(
+            lambda start, stop, *, is_accepted: self.said.append((start, stop, is_accepted))
+        )
 
 
 def held() -> tuple[ConversionBuffer, Queue]:
@@ -109,5 +111,7 @@ def test_no_more_is_held_than_there_is_room_for(how: dict[str, Any]) -> None:
     assert not standstill.is_full
     put(standstill, bytes(FULL_BYTES), **how)
     assert standstill.is_full
-    assert put(standstill, bytes(HELD_BYTES_MAX - FULL_BYTES - 256), **how) is EnqueueResult.REFUSED
+    assert (
+        put(standstill, bytes(HELD_BYTES_MAX - FULL_BYTES - 256), **how) is EnqueueResult.REJECTED
+    )
     assert isinstance(put(standstill, b"1", **how), PublishReceipt)

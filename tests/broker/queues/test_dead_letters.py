@@ -25,11 +25,11 @@ def test_it_arrives_when_all_have_it() -> None:
     parcel = heard.parcel
     assert parcel.lead(["a", "b"]) == {"a", "b"}
     parcel.settle()
-    assert not parcel.known("a", is_taken=True)
+    assert not parcel.known("a", is_accepted=True)
     assert (heard.take(), parcel.is_there) == ([], False)
-    assert parcel.known("b", is_taken=True)
+    assert parcel.known("b", is_accepted=True)
     assert (heard.take(), parcel.is_there) == ([True], True)
-    assert not parcel.known("b", is_taken=True)
+    assert not parcel.known("b", is_accepted=True)
     assert not heard.take()
 
 
@@ -37,13 +37,13 @@ def test_who_has_it_is_not_given_it_again() -> None:
     heard = Heard()
     parcel = heard.parcel
     parcel.lead(["a", "b", "c"])
-    parcel.known("b", is_taken=False)
-    parcel.known("c", is_taken=False)
+    parcel.known("b", is_accepted=False)
+    parcel.known("c", is_accepted=False)
     assert (heard.take(), parcel.is_refused) == ([False], True)
-    parcel.known("a", is_taken=True)
+    parcel.known("a", is_accepted=True)
     assert parcel.lead(["a", "b"]) == {"b"}, "whatever leads there no more is not waited for"
     assert (parcel.tries, parcel.is_refused) == (2, False)
-    assert parcel.known("b", is_taken=True)
+    assert parcel.known("b", is_accepted=True)
     assert heard.take() == [True]
 
 
@@ -53,11 +53,11 @@ def test_who_is_about_to_say_that_it_has_it_is_not_given_it_again() -> None:
     parcel = heard.parcel
     parcel.lead(["a", "b"])
     parcel.recorded("a")
-    parcel.known("b", is_taken=False)
+    parcel.known("b", is_accepted=False)
     assert parcel.lead(["a", "b"]) == {"b"}
-    parcel.known("b", is_taken=True)
+    parcel.known("b", is_accepted=True)
     assert (heard.take(), parcel.is_there) == ([False], False)
-    assert parcel.known("a", is_taken=True)
+    assert parcel.known("a", is_accepted=True)
     assert heard.take() == [True]
 
 
@@ -77,7 +77,7 @@ def test_what_has_arrived_somewhere_may_lead_nowhere_then() -> None:
     heard = Heard()
     parcel = heard.parcel
     parcel.lead(["a", "b"])
-    parcel.known("a", is_taken=True)
+    parcel.known("a", is_accepted=True)
     parcel.lead([])
     parcel.settle()
     assert heard.take() == [True]
@@ -88,10 +88,10 @@ def test_a_late_answer_counts_for_the_next_try() -> None:
     parcel = heard.parcel
     parcel.lead(["a"])
     assert parcel.lead(["a"]) == {"a"}, "nobody has said anything"
-    assert parcel.known("a", is_taken=True)
+    assert parcel.known("a", is_accepted=True)
     assert heard.take() == [True]
     parcel.lead(["b"])
-    assert not parcel.known("a", is_taken=False), "which is nobody any more who is waited for"
+    assert not parcel.known("a", is_accepted=False), "which is nobody any more who is waited for"
     assert (heard.take(), parcel.is_refused) == ([], False)
 
 
@@ -99,10 +99,10 @@ def test_the_heir_of_who_has_it_is_not_given_it_again() -> None:
     heard = Heard()
     parcel = heard.parcel
     parcel.lead(["old", "b"])
-    parcel.known("old", is_taken=True)
+    parcel.known("old", is_accepted=True)
     parcel.succeed("new", "old")
     assert parcel.lead(["new", "b"]) == {"b"}
-    assert parcel.known("b", is_taken=True)
+    assert parcel.known("b", is_accepted=True)
 
 
 def test_the_heir_of_who_is_about_to_say_that_it_has_it_is_not_given_it_again() -> None:
@@ -117,7 +117,7 @@ def test_the_heir_of_who_is_about_to_say_that_it_has_it_is_not_given_it_again() 
     assert parcel.lead(["newer"]) == set()
     parcel.settle()
     assert (heard.take(), parcel.is_there) == ([], False)
-    assert parcel.known("old", is_taken=True)
+    assert parcel.known("old", is_accepted=True)
     assert heard.take() == [True]
 
 

@@ -116,11 +116,11 @@ class Machine(RuleBasedStateMachine):
         self.count += len(batch)
         fates = self.one.put(contents)
         for content, said, fate in zip(contents, batch, fates, strict=True):
-            is_taken = self.book.comes(*said, self.one.time.ms)
-            assert fate is (MessageResult.TAKEN if is_taken else MessageResult.DUPLICATE)
-            if is_taken:
+            is_accepted = self.book.comes(*said, self.one.time.ms)
+            assert fate is (MessageResult.ACCEPTED if is_accepted else MessageResult.DUPLICATE)
+            if is_accepted:
                 self.expected.append(body_of(content))
-            self.dropped += not is_taken
+            self.dropped += not is_accepted
         self.book.turn_page()
 
     @rule(ms=st.sampled_from([1, 9, 10, 49, 50, 300]))
@@ -146,7 +146,7 @@ def test_against_a_notebook() -> None:
 
 def test_a_message_without_a_key_always_comes_in() -> None:
     one = deduplicating()
-    assert one.put([keyed(b"1"), keyed(b"1")]) == [MessageResult.TAKEN, MessageResult.TAKEN]
+    assert one.put([keyed(b"1"), keyed(b"1")]) == [MessageResult.ACCEPTED, MessageResult.ACCEPTED]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_is_acknowledged_is_still_known() -> None:
     assert delivery_batch.holder is consumer
     fate = harness.queue.enqueue([ORIGIN], [content], len(content))
     assert isinstance(fate, PartialResult)
-    assert (fate.taken, fate.duplicates) == (EnqueueResult.ACCEPTED, [(0, 1)])
+    assert (fate.accepted, fate.duplicates) == (EnqueueResult.ACCEPTED, [(0, 1)])
     assert harness.queue.pump() == []
 
 
@@ -196,31 +196,31 @@ def test_what_a_full_queue_refuses_is_not_known() -> None:
     one = deduplicating(max_length=1, overflow="reject-publish")
     contents = [keyed(b"1", "a"), keyed(b"2", "b"), keyed(b"3", "b"), keyed(b"4", "a")]
     assert one.put(contents) == [
-        MessageResult.TAKEN,
-        MessageResult.REFUSED,
-        MessageResult.REFUSED,
+        MessageResult.ACCEPTED,
+        MessageResult.REJECTED,
+        MessageResult.REJECTED,
         MessageResult.DUPLICATE,
     ]
     assert one.put([keyed(b"5", "a")]) == [MessageResult.DUPLICATE]
     one.queue.settings = QueueSettings(deduplicates=True)
-    assert one.put([keyed(b"6", "b")]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"6", "b")]) == [MessageResult.ACCEPTED]
 
 
 def test_who_sends_dead_letters_round_in_circles_loses_none() -> None:
     one = deduplicating()
-    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
-    assert one.put([keyed(b"1", "a")], DIED) == [MessageResult.TAKEN]
-    assert one.put([keyed(b"2", "b")], DIED) == [MessageResult.TAKEN]
-    assert one.put([keyed(b"2", "b")]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.ACCEPTED]
+    assert one.put([keyed(b"1", "a")], DIED) == [MessageResult.ACCEPTED]
+    assert one.put([keyed(b"2", "b")], DIED) == [MessageResult.ACCEPTED]
+    assert one.put([keyed(b"2", "b")]) == [MessageResult.ACCEPTED]
 
 
 def test_who_wants_it_no_more_has_all_forgotten() -> None:
     one = deduplicating()
-    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.ACCEPTED]
     one.queue.settings = QueueSettings()
-    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.ACCEPTED]
     one.queue.settings = QueueSettings(deduplicates=True)
-    assert one.put([keyed(b"1", "a")]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"1", "a")]) == [MessageResult.ACCEPTED]
     assert one.put([keyed(b"1", "a")]) == [MessageResult.DUPLICATE]
 
 
@@ -229,10 +229,10 @@ def test_a_smaller_cache_forgets_the_oldest() -> None:
     one.put([keyed(b"%d" % number, number) for number in range(3)])
     one.queue.settings = QueueSettings(deduplicates=True, cache_size=2)
     assert one.put([keyed(b"3", 3), keyed(b"2", 2)]) == [
-        MessageResult.TAKEN,
+        MessageResult.ACCEPTED,
         MessageResult.DUPLICATE,
     ]
-    assert one.put([keyed(b"1", 1)]) == [MessageResult.TAKEN]
+    assert one.put([keyed(b"1", 1)]) == [MessageResult.ACCEPTED]
 
 
 def test_what_is_over_takes_no_room() -> None:

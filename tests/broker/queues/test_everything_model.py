@@ -31,7 +31,7 @@ from fluffle.broker.queues.consumers import GAP_MS
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.engine import Queue, QueueStores
 from fluffle.broker.queues.expiry_times import Lifetimes, lifetimes_in
-from fluffle.broker.queues.publish_target import taken_spans
+from fluffle.broker.queues.publish_target import accepted_spans
 from fluffle.broker.queues.queue_api import (
     UNLIMITED,
     Consumer,
@@ -216,8 +216,8 @@ class EverythingMachine(RuleBasedStateMachine):
             contents = [message.content for message in batch]
             origins, size_bytes = [ORIGIN] * len(batch), sum(map(len, contents))
             fate = self.queue.enqueue(origins, contents, size_bytes, expiration_ms=expiration_ms)
-            for start, stop, is_taken in taken_spans(fate, len(batch)):
-                are_taken += [is_taken] * (stop - start)
+            for start, stop, is_accepted in accepted_spans(fate, len(batch)):
+                are_taken += [is_accepted] * (stop - start)
             published += batch
         assert are_taken == self.naive.publish(published)
         if self.naive.settings.overflow is not Overflow.REJECT_PUBLISH_DLX:

@@ -110,8 +110,8 @@ def test_what_is_on_disk_is_weighed_by_and_by(data: st.DataObject, are_taken: li
         assert ready_list.byte_count is not None
         assert disk.read == []
         left = [b"%d" % number for number in range(1, first)]
-        for is_taken in are_taken:
-            if not is_taken:
+        for is_accepted in are_taken:
+            if not is_accepted:
                 disk.read.clear()
                 ready_list.byte_count.go_on()
                 assert sum(map(len, disk.read)) <= 3

@@ -50,7 +50,7 @@ class Client(NoTimeoutSink):
         if delivery_batch.contents == [b"fails"]:
             raise RuntimeError("the delivery failed")
         self._log += [f"deliver {content.decode()}" for content in delivery_batch.contents]
-        self._turn.touch_outlet(self)
+        self._turn.touch_output_buffer(self)
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError("no queue is deleted here")
@@ -112,7 +112,7 @@ def test_a_turn_that_leaves_nothing_to_do_asks_for_no_other(broker: Broker) -> N
     enqueue(queue, "a")
     broker.loop.go_on()
     assert broker.loop.callbacks == []
-    broker.turn.touch_outlet(client)
+    broker.turn.touch_output_buffer(client)
     assert broker.loop.go_on() == 1
     assert broker.log == ["deliver a", "flush", "flush"]
 
@@ -125,7 +125,7 @@ def test_a_consumer_that_is_woken_by_a_write_is_served_in_the_next_turn(broker: 
     broker.loop.go_on()
     assert consumer.parked
     client.wakes.append(consumer)
-    broker.turn.touch_outlet(client)
+    broker.turn.touch_output_buffer(client)
     assert broker.loop.go_on() == 1
     assert broker.log == ["flush"]
     assert broker.loop.go_on() == 1
@@ -196,8 +196,8 @@ def test_an_outlet_that_fails_harms_no_other(
         def flush(self) -> None:
             raise RuntimeError("a bug")
 
-    broker.turn.touch_outlet(BrokenOutlet())
-    broker.turn.touch_outlet(broker.client())
+    broker.turn.touch_output_buffer(BrokenOutlet())
+    broker.turn.touch_output_buffer(broker.client())
     assert broker.loop.go_on() == 1
     assert broker.log == ["flush"]
     assert broker.loop.callbacks == []

@@ -90,9 +90,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
         except StopIteration:
             found.taken()
 
-    def confirmed(self: Conversion, start: int, stop: int, *, is_taken: bool) -> None:
+    def confirmed(self: Conversion, start: int, stop: int, *, is_accepted: bool) -> None:
         found.at_confirm()
-        told(self, start, stop, is_taken=is_taken)
+        told(self, start, stop, is_accepted=is_accepted)
 
     monkeypatch.setattr(Conversion, "_works", counted)
     monkeypatch.setattr(Conversion, "_on_outcome", confirmed)
@@ -368,7 +368,7 @@ async def deduplicate_quorum_queues(scene: Scene) -> None:
 
 def settings_of(scene: Scene, queue: QueueHandle) -> list[QueueSettings]:
     """By which a quorum queue goes, if it is led."""
-    group = scene.node.node.parts.company.groups.get(queue.definition.id)
+    group = scene.node.node.parts.cluster_view.groups.get(queue.definition.id)
     if group is None:
         return []
     assert isinstance(group.machine, QuorumQueueMember)
@@ -483,4 +483,4 @@ async def test_it_is_killed_at_each_step(scene: Scene, steps: Steps) -> None:
         published = [*published, b"after %d" % step]
         await publish(channel, published[-1])
     assert seen == {QueueType.CLASSIC, QueueType.QUORUM}
-    assert len(scene.node.node.parts.company.groups) == 1, "nothing is left of the tries"
+    assert len(scene.node.node.parts.cluster_view.groups) == 1, "nothing is left of the tries"

@@ -227,7 +227,7 @@ async def test_the_node_that_has_the_queue_is_killed_at_some_steps(
     assert {type_of(node) for node in scene.nodes} == {QueueType.QUORUM}
     assert await bodies(scene.nodes["b"]) == published
     for node in scene.nodes:
-        await until(lambda node=node: len(node.node.parts.company.groups) == 2)  # type: ignore[misc]
+        await until(lambda node=node: len(node.node.parts.cluster_view.groups) == 2)  # type: ignore[misc]
 
 
 @pytest.mark.slow("nodes of a cluster start anew for each step")
@@ -262,5 +262,5 @@ async def test_a_node_that_was_away_hears_of_it(scene: Scene) -> None:
     await scene.nodes["c"].start()
     await scene.nodes.agree()
     assert type_of(scene.nodes["c"]) is QueueType.QUORUM
-    await until(lambda: len(scene.nodes["c"].node.parts.company.groups) == 2)
+    await until(lambda: len(scene.nodes["c"].node.parts.cluster_view.groups) == 2)
     assert await bodies(scene.nodes["c"]) == BODIES[:100]

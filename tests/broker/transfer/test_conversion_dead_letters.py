@@ -51,7 +51,7 @@ async def test_a_dead_letter_that_must_arrive_elsewhere_too_comes_again_only_of_
     await (await (await channel.get_queue("dying")).get()).reject()
     await until(lambda: vhost.queues["q"].ready_count == 1)
     await converted(scene.node)
-    group = scene.node.node.parts.company.groups[vhost.queues["dying"].definition.id].machine
+    group = scene.node.node.parts.cluster_view.groups[vhost.queues["dying"].definition.id].machine
     assert isinstance(group, QuorumQueueMember)
     for _ in range(leaders - 1):
         group.fail()
@@ -92,7 +92,7 @@ async def test_a_dead_letter_that_is_held_back_keeps_its_number(
 
 def numbers_of(scene: Scene, queue: QueueHandle) -> dict[int, list[tuple[int, int]]]:
     """By queue where they died: which dead letters are remembered."""
-    machine = scene.node.node.parts.company.groups[queue.definition.id].machine
+    machine = scene.node.node.parts.cluster_view.groups[queue.definition.id].machine
     assert isinstance(machine, QuorumQueueMember)
     sources = machine.member.image.state.sources
     return {source: [*known.arrived] for source, known in sources.items()}
@@ -110,7 +110,7 @@ async def test_what_expires_meanwhile_dies_once(
     seen: list[int] = []
 
     def settle_later(self: Conversion, decide: Any) -> None:
-        group = scene.node.node.parts.company.groups[vhost.successors["q"].definition.id]
+        group = scene.node.node.parts.cluster_view.groups[vhost.successors["q"].definition.id]
         assert isinstance(group.machine, QuorumQueueMember)
         assert group.machine.member.leadership is not None
         successor = group.machine.member.leadership.queue

@@ -62,7 +62,7 @@ class Heir:
 
     def enqueue(self, origins: list[Origin], contents: list[bytes], *size: int, **how: Any) -> Any:
         if self.refuses:
-            return EnqueueResult.REFUSED
+            return EnqueueResult.REJECTED
         self.queue.enqueue(origins, contents, *size, **how)
         receipt = PublishReceipt(len(contents))
         self.untold.append(receipt)
@@ -70,7 +70,7 @@ class Heir:
 
     def know(self) -> None:
         receipt = self.untold.popleft()
-        receipt.known(0, receipt.count, is_taken=True)
+        receipt.known(0, receipt.count, is_accepted=True)
 
     def attach(self, consumer: Consumer) -> None:
         self.queue.attach(consumer)
@@ -179,15 +179,15 @@ class Changing(RuleBasedStateMachine):
         inlet = self.vhost.redirects.get("q", self.queue)
         fate = inlet.enqueue([origin] * count, contents, sum(map(len, contents)),
                              persistent=persistent)  # fmt: skip
-        assert fate is not EnqueueResult.REFUSED
+        assert fate is not EnqueueResult.REJECTED
         self.ready += [(content, False) for content in contents]
         if isinstance(fate, PublishReceipt):
             fate.then(partial(self.told, contents))
         else:
             self.confirmed |= {*contents}
 
-    def told(self, contents: list[bytes], start: int, stop: int, *, is_taken: bool) -> None:
-        assert is_taken
+    def told(self, contents: list[bytes], start: int, stop: int, *, is_accepted: bool) -> None:
+        assert is_accepted
         self.confirmed |= {*contents[start:stop]}
 
     @precondition(lambda self: self.is_classic and not self.is_changing)

@@ -208,8 +208,8 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
     place = Harness()
     place.declare("dead")
     queue = place.declare("q", to="dead")
-    fates: list[EnqueueResult | PublishReceipt] = [EnqueueResult.REFUSED, EnqueueResult.ACCEPTED]
-    fates += [PublishReceipt(1), PublishReceipt(1), EnqueueResult.REFUSED]
+    fates: list[EnqueueResult | PublishReceipt] = [EnqueueResult.REJECTED, EnqueueResult.ACCEPTED]
+    fates += [PublishReceipt(1), PublishReceipt(1), EnqueueResult.REJECTED]
 
     def die_into(fate: EnqueueResult | PublishReceipt) -> None:
         place.publish(queue, Properties())
@@ -217,14 +217,14 @@ def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
             patched.setattr(Queue, "enqueue", lambda *_args, **_options: fate)
             reject(queue)
         if isinstance(fate, PublishReceipt):
-            fate.known(0, 1, is_taken=fate is fates[2])
+            fate.known(0, 1, is_accepted=fate is fates[2])
 
     for fate, gone in zip(fates, (1, 1, 1, 2, 3), strict=True):
         die_into(fate)
         assert place.dropped[DropReason.REFUSED] == gone
     assert caplog.messages.count("dead_letters_dropped") == 1
     place.clock.advance(NOTED_MS)
-    die_into(EnqueueResult.REFUSED)
+    die_into(EnqueueResult.REJECTED)
     assert caplog.messages.count("dead_letters_dropped") == 2
     fields = getattr(caplog.records[-1], FIELDS_ATTRIBUTE)
     assert fields == {"reason": "refused", "vhost": "/", "queues": "dead"}
@@ -366,13 +366,13 @@ def test_who_refuses_what_must_arrive_is_asked_again(monkeypatch: pytest.MonkeyP
     dead, queue = place.declare("dead"), place.declare("q", to="dead")
     sent = Sent(place, queue)
     receipt = PublishReceipt(1)
-    for fate in (EnqueueResult.REFUSED, receipt):
+    for fate in (EnqueueResult.REJECTED, receipt):
         monkeypatch.setattr(Queue, "enqueue", lambda *_, fate=fate, **__: fate)
         said = sent.send()
         assert said == ([] if fate is receipt else [False])
-    receipt.known(0, 1, is_taken=False)
+    receipt.known(0, 1, is_accepted=False)
     assert sent.said == [False]
-    receipt.known(0, 1, is_taken=True)
+    receipt.known(0, 1, is_accepted=True)
     assert sent.said == [False, True]
     monkeypatch.setattr(Queue, "is_full", property(lambda _queue: True))
     assert Sent.send(sent) != [False], "it is there"

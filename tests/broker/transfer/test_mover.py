@@ -453,7 +453,7 @@ def test_who_acknowledges_too_soon_is_found_out(
 
     def publish_and_forget(mover: Mover, taken: MovedMessage, raw: bytes) -> None:
         publish(mover, taken, raw)
-        mover._know(taken.delivery_batch, is_taken=True)
+        mover._know(taken.delivery_batch, is_accepted=True)
 
     monkeypatch.setattr(Mover, "_publish", publish_and_forget)
     with pytest.raises(AssertionError, match="some are lost"):

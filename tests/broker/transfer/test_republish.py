@@ -45,10 +45,10 @@ class Sent:
 def test_the_heir_of_an_heir_is_not_given_what_the_first_has() -> None:
     """Nothing was tried while the one between had the name."""
     sent = Sent()
-    sent.parcel.known(FIRST, is_taken=True)
+    sent.parcel.known(FIRST, is_accepted=True)
     sent.predecessors |= {SECOND: FIRST, THIRD: SECOND}
     assert sent.to(THIRD) == [OTHER]
-    sent.parcel.known(OTHER, is_taken=True)
+    sent.parcel.known(OTHER, is_accepted=True)
     assert (sent.parcel.is_there, sent.said) == (True, [True])
 
 
@@ -57,15 +57,15 @@ def test_what_the_first_says_late_is_true_of_the_heir_of_its_heir() -> None:
     sent.parcel.recorded(FIRST)
     sent.predecessors |= {SECOND: FIRST, THIRD: SECOND}
     assert sent.to(THIRD) == [OTHER]
-    sent.parcel.known(OTHER, is_taken=True)
+    sent.parcel.known(OTHER, is_accepted=True)
     assert not sent.parcel.is_there
-    sent.parcel.known(FIRST, is_taken=True)
+    sent.parcel.known(FIRST, is_accepted=True)
     assert sent.parcel.is_there
 
 
 def test_the_heir_of_an_heir_is_given_what_none_of_them_has() -> None:
     sent = Sent()
-    sent.parcel.known(OTHER, is_taken=True)
+    sent.parcel.known(OTHER, is_accepted=True)
     sent.predecessors |= {SECOND: FIRST, THIRD: SECOND}
     assert sent.to(THIRD) == [THIRD]
 
@@ -74,7 +74,7 @@ def test_the_heir_of_an_heir_is_not_given_what_the_one_between_has() -> None:
     sent = Sent()
     sent.predecessors |= {SECOND: FIRST}
     assert sent.to(SECOND) == [SECOND, OTHER]
-    sent.parcel.known(SECOND, is_taken=True)
+    sent.parcel.known(SECOND, is_accepted=True)
     sent.predecessors |= {THIRD: SECOND}
     assert sent.to(THIRD) == [OTHER]
 

@@ -88,7 +88,7 @@ class TappedLinks:
     def send(
         self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
     ) -> None:
-        if kind is FrameKind.STREAM:
+        if kind is FrameKind.SESSION:
             self._overhear(node, joined(payload))
         self._links.send(node, kind, payload, traffic=traffic)
 

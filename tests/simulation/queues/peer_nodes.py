@@ -40,7 +40,7 @@ class PeerNodes:
         self.membership = MetadataMembership(
             process.host, metadata, registry, send, _raise, may_begin_as=may_begin_as
         )
-        self.hub: SessionRouter
+        self.router: SessionRouter
         self.day: CommonTime
         """Set before it starts."""
         registry.listeners.append(self._changed)
@@ -83,7 +83,7 @@ class PeerNodes:
         """Whoever comes under this name begins anew."""
         self._process.host.feed(self._process.multi.forget_node, node)
         self.day.forget(node)
-        self.hub.removed(node)
+        self.router.removed(node)
         self._hang_up(node)
 
 

@@ -277,15 +277,15 @@ class QueueClients:
         self.unpaid += count
         waiting, asked_us = set(range(count)), self.redeclared_queues.now_us
 
-        def known(start: int, stop: int, *, is_taken: bool) -> None:
+        def known(start: int, stop: int, *, is_accepted: bool) -> None:
             for at in range(start, stop):
                 waiting.remove(at)
                 if contents[at] in self.model.undecided:
                     queue = self.queue.definition
-                    self.redeclared_queues.has_fate(queue, asked_us, is_taken=is_taken)
+                    self.redeclared_queues.has_fate(queue, asked_us, is_accepted=is_accepted)
                     continue
-                known_of = self.model.confirmed if is_taken else self.model.refused
-                assert contents[at] in known_of, f"{contents[at]!r} is taken: {is_taken}"
+                known_of = self.model.confirmed if is_accepted else self.model.refused
+                assert contents[at] in known_of, f"{contents[at]!r} is taken: {is_accepted}"
             self.unpaid -= stop - start
 
         receipt.then(known)

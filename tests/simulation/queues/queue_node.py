@@ -14,7 +14,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.base.traffic import Deaths, Traffic
 from fluffle.broker.cluster.common_time import CommonTime
 from fluffle.broker.cluster.host_loop import GroupOwnerDispatch
-from fluffle.broker.cluster.hosted_group import OnFate, OnReadable
+from fluffle.broker.cluster.hosted_group import OnEntryOutcome, OnReadable
 from fluffle.broker.cluster.leadership_transfer import DiskFullHandover
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.membership import created_as
@@ -124,14 +124,14 @@ class QueueNode:
         self.progress = self._made_progress()
         self.connections = NodeConnections(self)
         self.view = SimulatedClusterView(self, queue_cluster)
-        self.hub = self._made_hub()
+        self.router = self._made_hub()
         self.peer_nodes = self._made_peer_nodes()
         self.services = QuorumServices(
             self._hand_on, self.catalogue.policies.settings_of, Traffic(),
             replace(queue_cluster.quorum, consumer_timeout_ms=None),
         )  # fmt: skip
         self.hosting = QuorumMembers(
-            self.hub, self.view, self.day, self,
+            self.router, self.view, self.day, self,
             aging=self._made_timing(), services=self.services, dead_bytes_min=1,
         )  # fmt: skip
         self.hosting.host = process.host
@@ -221,7 +221,7 @@ class QueueNode:
             hang_up=self._hang_up,
             may_begin_as=self.progress.may_begin_as,
         )
-        peer_nodes.hub, peer_nodes.day = self.hub, self.day
+        peer_nodes.router, peer_nodes.day = self.router, self.day
         return peer_nodes
 
     def _hang_up(self, node: NodeId) -> None:
@@ -276,7 +276,7 @@ class QueueNode:
 
     def _time_and_limit_of(self, group: GroupId) -> tuple[int, int | None]:
         """Queue time of one that is led here, and for how long it may be there unused."""
-        served = self.hub.leaders.queues[group]
+        served = self.router.leaders.queues[group]
         assert isinstance(served, QuorumQueueMember)
         leadership = served.member.leadership
         assert leadership is not None
@@ -325,12 +325,12 @@ class QueueNode:
     def _give_up(self) -> None:
         """As `Sessions.tick` does after a minute."""
         now_ms = self.clock.now_ms()
-        for queue, sessions in self.hub.leaders._sessions():
+        for queue, sessions in self.router.leaders._sessions():
             for node, known in sessions._nodes.items():
                 since_ms = known.silent_since_ms
                 if since_ms is not None and now_ms - since_ms > IMPATIENCE_S * 1_000:
                     sessions._withdraw(node, Outcome.SUSPECTED)
-                    self.hub.leaders.touch(queue)
+                    self.router.leaders.touch(queue)
         self.call_later(IMPATIENCE_S, self._give_up)
 
     def touch_consensus(self) -> None:
@@ -396,8 +396,8 @@ class QueueNode:
             FrameKind.REVISION: self.applied_barrier.receive,
             FrameKind.READ_INDEX: self.metadata.reads.receive,
             FrameKind.ROOM: self.room.receive,
-            FrameKind.STREAM: self.hub.receive,
-            FrameKind.QUESTION: self.hub.receive_question,
+            FrameKind.SESSION: self.router.receive,
+            FrameKind.QUESTION: self.router.receive_question,
             FrameKind.MEMBERSHIP: self._told_who_it_is,
             FrameKind.PEER_VIEW: self.peer_views.receive,
             FrameKind.PROGRESS: self.progress.receive,
@@ -420,14 +420,14 @@ class QueueNode:
         self.progress.link_changed(node, is_up)
         self.metadata.link_changed(node, is_up)
         self.applied_barrier.link_changed(node, is_up)
-        self.hub.link_changed(node, is_up)
+        self.router.link_changed(node, is_up)
         self.room.link_changed(node, is_up)
 
     def begin_turn(self) -> None:
-        self.hub.before_consensus()
+        self.router.before_consensus()
 
     def end_turn(self) -> None:
-        self.hub.after_consensus()
+        self.router.after_consensus()
 
     def _overhear(self, node: NodeId, payload: bytes) -> None:
         """A frame of a stream leaves."""
@@ -437,7 +437,7 @@ class QueueNode:
             is_missed = frame.term > 0
         else:
             is_missed = frame.number > 0
-            served = self.hub.leaders.queues.get(frame.group)
+            served = self.router.leaders.queues.get(frame.group)
             if isinstance(served, QuorumQueueMember):
                 self._queue_cluster.checker(frame.group).said(served.member, node, frame)
         if is_missed and self._links.waiting_bytes(node, TrafficClass.NORMAL) >= WAITING_BYTES_MAX:
@@ -456,7 +456,7 @@ class QueueNode:
             return self._local.make(definition, vhost)
         group = definition.id
         queue = self.queues.make(definition, vhost)
-        line = self.hub.routes._by_queue[group]
+        line = self.router.routes._by_queue[group]
         clients = self._queue_cluster.checker(group).clients(self.process.node, queue, line)
         line.on_events = clients.told
         clients.redeclared_queues = self._queue_cluster.redeclared_queues
@@ -497,7 +497,7 @@ class QueueNode:
 
     def ask_counts(self, group: GroupId) -> None:
         self.questions += 1
-        self.hub.ask_counts(group, self._on_counts)
+        self.router.ask_counts(group, self._on_counts)
 
     def _on_counts(self, counts: LeaderCounts | None) -> None:
         self.questions -= 1
@@ -558,9 +558,9 @@ class JoiningMetadataLog(HostedMetadataLog):
 
     __slots__ = ()
 
-    def propose(self, payload: bytes, on_fate: OnFate) -> None:
+    def propose(self, payload: bytes, on_outcome: OnEntryOutcome) -> None:
         if METADATA_GROUP in self._host:
-            super().propose(payload, on_fate)
+            super().propose(payload, on_outcome)
 
     def read_index(self, done: OnReadable) -> None:
         if METADATA_GROUP in self._host:

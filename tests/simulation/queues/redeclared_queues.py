@@ -114,10 +114,10 @@ class RedeclaredQueues:
         """Somebody is told now that a queue is there."""
         self._since_us.setdefault(group, self.now_us)
 
-    def has_fate(self, queue: QueueDefinition, asked_us: int, *, is_taken: bool) -> None:
+    def has_fate(self, queue: QueueDefinition, asked_us: int, *, is_accepted: bool) -> None:
         """A message of which nothing was known when its queue was deleted."""
-        self.replaced += not is_taken
-        if is_taken:
+        self.replaced += not is_accepted
+        if is_accepted:
             self._queue_cluster.cluster.clockwork.after(1, self._is_gone, queue, asked_us)
 
     def _is_gone(self, queue: QueueDefinition, asked_us: int) -> None:

@@ -180,7 +180,7 @@ def leaderless(context: NodeContext) -> list[Row]:
             "type": "quorum",
         }
         for vhost, each in quorum_queues(context)
-        if not leader_now(context.company, each)
+        if not leader_now(context.cluster_view, each)
     ]
 
 
@@ -248,7 +248,7 @@ async def target_size(call: Call) -> Row | Reply:
     config = call.context.config.cluster
     nodes = call.context.catalogue.nodes.entries
     wanted = 1 if config is None else min(len(config.peers), len(nodes) or len(config.peers))
-    running = sum(1 for node in nodes if call.context.company.is_alive(node)) if nodes else 1
+    running = sum(1 for node in nodes if call.context.cluster_view.is_alive(node)) if nodes else 1
     sizes = {"cluster_size": running, "target_cluster_size": wanted}
     return {**OK, **sizes} if running >= wanted else failed(TOO_FEW_NODES, **sizes)
 

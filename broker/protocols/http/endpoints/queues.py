@@ -222,7 +222,9 @@ async def put(call: Call) -> Created | None:
 
 
 def is_node(call: Call, name: str) -> bool:
-    return call.context.company.known(name) is not None or name == call.context.config.node_name
+    return (
+        call.context.cluster_view.known(name) is not None or name == call.context.config.node_name
+    )
 
 
 def typed(table: FieldTable, vhost: VirtualHost) -> FieldTable:
@@ -378,11 +380,11 @@ async def member_status(call: Call) -> list[Row] | Reply:
     if not is_quorum(definition):
         body = json.dumps({"status": "failed", "reason": CLASSIC}).encode()
         return Reply(HTTPStatus.SERVICE_UNAVAILABLE, body)
-    spec, company = definition.spec, call.context.company
+    spec, cluster_view = definition.spec, call.context.cluster_view
     rows = await call.rows_everywhere("queues.raft", name=spec.name, vhost=call.vhost().name)
     known = [{name: value for name, value in row.items() if name != "node"} for row in rows]
     names = {row["Node Name"] for row in known}
-    members = {company.shown(node) for node in dict(definition.members)}
+    members = {cluster_view.shown(node) for node in dict(definition.members)}
     return known + [
         {"Node Name": node, "Raft State": "noproc", "Membership": ""}
         for node in sorted(members - names)
@@ -440,7 +442,7 @@ async def grow(call: Call) -> Reply | None:
     body, node = call.json("strategy"), call.path["node"]
     if body["strategy"] not in STRATEGIES:
         raise bad_request(["unknown_strategy", body["strategy"]])
-    if call.context.company.known(node) is None:
+    if call.context.cluster_view.known(node) is None:
         return None  # as RabbitMQ, which finds no queue that could be there
     is_even = body["strategy"] == "even"
     queues = [

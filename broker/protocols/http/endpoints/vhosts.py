@@ -86,7 +86,8 @@ def cluster_states(call: Call) -> Row:
     context = call.context
     nodes = context.catalogue.nodes.entries or (context.config.node_name,)
     return {
-        node: "running" if context.company.is_alive(node) else "stopped" for node in sorted(nodes)
+        node: "running" if context.cluster_view.is_alive(node) else "stopped"
+        for node in sorted(nodes)
     }
 
 

@@ -63,7 +63,7 @@ class Node:
         self.links.set_peer(other.name, where.host, where.port)
 
     def send(self, to: NodeId, payload: bytes, traffic: TrafficClass = TrafficClass.NORMAL) -> None:
-        self.links.send(to, FrameKind.STREAM, payload, traffic=traffic)
+        self.links.send(to, FrameKind.SESSION, payload, traffic=traffic)
 
     def payloads(self) -> list[bytes]:
         return [payload for _, _, payload in self.frames]

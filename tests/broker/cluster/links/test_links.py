@@ -36,8 +36,8 @@ def test_frames_go_both_ways(run: Run) -> None:
             b.send("a", b"")
             await b.until(lambda: bool(b.frames))
             await a.until(lambda: bool(a.frames))
-            assert b.frames == [("a", FrameKind.STREAM, b"hello")]
-            assert a.frames == [("b", FrameKind.STREAM, b"")]
+            assert b.frames == [("a", FrameKind.SESSION, b"hello")]
+            assert a.frames == [("b", FrameKind.SESSION, b"")]
             assert links.waiting_bytes("b", TrafficClass.NORMAL) == 0
 
     run(scenario())
@@ -369,7 +369,7 @@ def test_links_need_a_secret_and_other_names(run: Run) -> None:
             with pytest.raises(ValueError, match="a name needs 1 to 255 bytes"):
                 links.set_peer(name, "127.0.0.1", 1)
         with pytest.raises(ValueError, match="too large"):
-            links.send("b", FrameKind.STREAM, bytes((128 << 20) + 1), traffic=TrafficClass.BULK)
+            links.send("b", FrameKind.SESSION, bytes((128 << 20) + 1), traffic=TrafficClass.BULK)
         await links.stop()
 
     run(scenario())

@@ -575,7 +575,7 @@ def test_pings_pass_bulk_on_the_wire(run: Run) -> None:
                     before[-1] += len(data)
                     pongs = decoder.feed(data)
                     raw.writer.write(decoder.acknowledge())
-                assert pongs == [(FrameKind.STREAM, b"ping")]
+                assert pongs == [(FrameKind.SESSION, b"ping")]
             assert decoder.fault is None
             assert max(before) <= BEFORE_PING_BYTES_MAX
 

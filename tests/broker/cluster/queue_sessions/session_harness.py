@@ -132,7 +132,7 @@ class SessionHarness:
 
     def change_leader(self, kept: int = 0) -> None:
         """So many of the entries under way are in the next leader's log."""
-        for payload, _on_fate in list(self.led.proposals)[:kept]:
+        for payload, _on_outcome in list(self.led.proposals)[:kept]:
             self.apply(payload, [self.follower])
         image, self.follower = self.follower, QueueImage.restored(self.follower.snapshot()[1])
         self.lead(image)
@@ -180,9 +180,9 @@ class SessionHarness:
         """The first entry that the leader has under way."""
         led = self.led
         if led.proposals:
-            payload, on_fate = led.proposals.popleft()
+            payload, on_outcome = led.proposals.popleft()
             self.apply(payload, [led.image, self.follower])
-            on_fate(True)
+            on_outcome(True)
             self.pump()
 
     # Links

@@ -245,11 +245,11 @@ class Quorum(FakeLeaderHost):
         self.turn()
         if not self.proposals:
             return False
-        payload, on_fate = self.proposals.popleft()
+        payload, on_outcome = self.proposals.popleft()
         self.entries.append(payload)
         self.image.apply(len(self.entries), payload)
         self.image.state.check()
-        on_fate(True)
+        on_outcome(True)
         self.turn()
         return True
 
@@ -347,9 +347,9 @@ class Batches:
         self.line = BatchSender(self.leading)
         definition = QueueDefinition(self.spec, id=GROUP)
         later = Scheduler().call_later
-        hub, deletions = cast(SessionDirectory, self.line), Deletions(LOCAL_READ_BARRIER, {})
+        router, deletions = cast(SessionDirectory, self.line), Deletions(LOCAL_READ_BARRIER, {})
         self.session = SessionQueue(
-            definition, "/", hub, later, QuorumErrorTexts(), deletions=deletions
+            definition, "/", router, later, QuorumErrorTexts(), deletions=deletions
         )
         self.sent: list[Sent] = []
         self.told: dict[int, bool] = {}
@@ -391,13 +391,13 @@ class Batches:
         assert fate.count == len(run)
         fate.then(partial(self.tell, first))
 
-    def tell(self, first: int, start: int, stop: int, *, is_taken: bool) -> None:
+    def tell(self, first: int, start: int, stop: int, *, is_accepted: bool) -> None:
         assert start < stop, "something is told of nothing"
         for place in range(first + start, first + stop):
             assert place not in self.told, "it is told twice"
             assert place < len(self.sent), "it is told of what was not sent"
-            assert is_taken or self.may_refuse, "there is room"
-            self.told[place] = is_taken
+            assert is_accepted or self.may_refuse, "there is room"
+            self.told[place] = is_accepted
 
     def rest(self) -> None:
         """Everything arrives."""

@@ -97,11 +97,11 @@ class ManualSessionPort:
     def commit(self) -> None:
         """All that is proposed."""
         while self.led.proposals:
-            payload, on_fate = self.led.proposals.popleft()
+            payload, on_outcome = self.led.proposals.popleft()
             self.log.append(payload)
             self.led.image.apply(len(self.log), payload)
             self.led.image.state.check()
-            on_fate(True)
+            on_outcome(True)
             self.led.turn()
 
     # Frames
@@ -135,7 +135,7 @@ class ManualSessionPort:
 
 
 class ManualSessionDirectory:
-    """The hub of a node with one such queue."""
+    """The session directory of a node with one such queue."""
 
     def __init__(self, call_soon: CallSoon) -> None:
         self._call_soon = call_soon
@@ -186,19 +186,19 @@ class QueueHarness:
         self, queue_type: QueueType = QueueType.QUORUM, *, node: Edge | None = None
     ) -> None:
         self.node = node or Edge()
-        self.hub = ManualSessionDirectory(self.node.scheduler.call_soon)
+        self.router = ManualSessionDirectory(self.node.scheduler.call_soon)
         spec = QueueSpec("q", durable=True, queue_type=queue_type)
         is_quorum = queue_type is QueueType.QUORUM
         self.queue = SessionQueue(
             QueueDefinition(spec, id=GROUP),
             "/",
-            self.hub,
+            self.router,
             self.node.scheduler.call_later,
             QuorumErrorTexts() if is_quorum else ClassicErrorTexts("far", is_durable=True),
             deletions=Deletions(LOCAL_READ_BARRIER, {}),
         )
         self.node.vhost.queues["q"] = self.queue
-        self.far = self.hub.far
+        self.far = self.router.far
         self.client = self.node.connect()
 
     def run(self) -> None:

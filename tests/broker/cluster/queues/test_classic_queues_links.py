@@ -7,7 +7,7 @@ import pytest
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions.messages import Leader, SessionBoot
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
-from fluffle.broker.cluster.queues.session_router import AWAY_S, AWAY_S_MAX
+from fluffle.broker.cluster.queues.leader_routes import AWAY_S, AWAY_S_MAX
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.journal import QueueDefinition
@@ -46,10 +46,10 @@ class HomeCluster(QueueCluster):
             vhost="/",
             commits=NoCommits(),
             on_unused=lambda _queue: None,
-            on_told=lambda: node.hub.leaders.touch_output(self.queue),
+            on_told=lambda: node.router.leaders.touch_output(self.queue),
         )
-        node.hub.leaders.queues[self.queue] = homed
-        node.hub.leaders.begin_sessions(self.queue, homed.sessions)
+        node.router.leaders.queues[self.queue] = homed
+        node.router.leaders.begin_sessions(self.queue, homed.sessions)
 
     def _pump(self, queue: Queue) -> None:
         def pump() -> None:
@@ -109,7 +109,7 @@ def test_counts_are_those_of_the_home(cluster: HomeCluster) -> None:
     cluster.hosts.settle()
     told: list[object] = []
     for node in cluster.nodes.values():
-        node.hub.ask_counts(cluster.queue, told.append)
+        node.router.ask_counts(cluster.queue, told.append)
     cluster.hosts.settle()
     assert told == [(2, 1, 1, 0)] * 3
 

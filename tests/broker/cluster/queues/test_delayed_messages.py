@@ -112,7 +112,7 @@ async def test_it_goes_from_all_nodes_with_its_exchange(scene: Scene) -> None:
     await scene.nodes.agree()
     for node in scene.nodes:
         assert HELD not in node.node.catalogue.vhosts["/"].queues
-        await until(lambda node=node: group not in node.node.parts.company.groups)  # type: ignore[misc]
+        await until(lambda node=node: group not in node.node.parts.cluster_view.groups)  # type: ignore[misc]
 
 
 async def test_no_exchange_is_made_while_a_node_is_of_an_older_version(

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker.cluster.hosted_group import HostedGroup, OnFate
+from fluffle.broker.cluster.hosted_group import HostedGroup, OnEntryOutcome
 from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.membership import (
     LOOKS_APART_MAX,
@@ -52,7 +52,7 @@ class Asked:
         self.looks.append(call)
         return Timer(call)
 
-    def change(self, step: Change, _on_fate: OnFate) -> None:
+    def change(self, step: Change, _on_outcome: OnEntryOutcome) -> None:
         self.steps.append(step)
 
     def transfer(self, node: NodeId, _refused: Callable[[ProposalRefused], None]) -> None:

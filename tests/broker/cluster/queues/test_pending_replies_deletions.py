@@ -74,13 +74,13 @@ def test_they_are_gone_with_it_once_it_is_known_that_there_is_no_other(scene: Sc
 def test_they_are_refused_if_there_is_another_by_then(scene: Scene) -> None:
     scene.vhosts["/"].queues["q"] = Queue(2)
     scene.read_barrier.done()
-    assert scene.told == [EnqueueResult.REFUSED]
+    assert scene.told == [EnqueueResult.REJECTED]
 
 
 def test_they_are_refused_if_that_cannot_be_known(scene: Scene) -> None:
     assert scene.read_barrier.failed is not None
     scene.read_barrier.failed(InternalError("nobody leads"))
-    assert scene.told == [EnqueueResult.REFUSED]
+    assert scene.told == [EnqueueResult.REJECTED]
 
 
 def test_they_are_gone_with_their_virtual_host(scene: Scene) -> None:

@@ -161,9 +161,9 @@ class Asked:
         run = self.sents[first - 1 :][: chance.randint(1, 8)]
         leading.has_room, is_stale = chance.random() < 0.7, chance.random() < 0.2
         for each in run[self.next - first :] if first <= self.next else ():
-            is_taken = not is_stale if self.is_dead else leading.has_room
-            self.fates.append(is_taken)
-            if is_taken and each.name not in self.had:
+            is_accepted = not is_stale if self.is_dead else leading.has_room
+            self.fates.append(is_accepted)
+            if is_accepted and each.name not in self.had:
                 self.had.add(each.name)
                 self.kept.append((each.content, each.expires_at_ms, each.counts))
         self.next = 1 + len(self.fates)
@@ -328,9 +328,9 @@ class Heir:
             lifetime = lifetimes[0] if isinstance(lifetimes, list) else lifetimes
             self.got.append((content, persistent, lifetime, number))
         if self.chance.random() < 0.3:
-            is_taken = self.chance.random() < 0.5
-            self.fates |= dict.fromkeys(contents, is_taken)
-            return EnqueueResult.ACCEPTED if is_taken else EnqueueResult.REFUSED
+            is_accepted = self.chance.random() < 0.5
+            self.fates |= dict.fromkeys(contents, is_accepted)
+            return EnqueueResult.ACCEPTED if is_accepted else EnqueueResult.REJECTED
         return self.asked(contents)
 
     enqueue = post
@@ -339,15 +339,17 @@ class Heir:
         receipt, start = PublishReceipt(len(contents)), 0
         while start < len(contents):
             stop = self.chance.randint(start + 1, len(contents))
-            is_taken = self.chance.random() < 0.5
-            self.fates |= dict.fromkeys(contents[start:stop], is_taken)
-            self.later.append(telling(receipt, start, stop, is_taken))
+            is_accepted = self.chance.random() < 0.5
+            self.fates |= dict.fromkeys(contents[start:stop], is_accepted)
+            self.later.append(telling(receipt, start, stop, is_accepted))
             start = stop
         return receipt
 
 
-def telling(receipt: PublishReceipt, start: int, stop: int, is_taken: bool) -> Callable[[], None]:
-    return lambda: receipt.known(start, stop, is_taken=is_taken)
+def telling(
+    receipt: PublishReceipt, start: int, stop: int, is_accepted: bool
+) -> Callable[[], None]:
+    return lambda: receipt.known(start, stop, is_accepted=is_accepted)
 
 
 class Told:
@@ -357,11 +359,11 @@ class Told:
         self.contents = contents
         self.fates: dict[bytes, bool] = {}
 
-    def known(self, start: int, stop: int, *, is_taken: bool) -> None:
+    def known(self, start: int, stop: int, *, is_accepted: bool) -> None:
         assert start < stop <= len(self.contents)
         for content in self.contents[start:stop]:
             assert content not in self.fates, "it is told twice"
-            self.fates[content] = is_taken
+            self.fates[content] = is_accepted
 
 
 def passes_on(seed: int) -> None:
@@ -391,7 +393,7 @@ def passes_on(seed: int) -> None:
     for _ in range(chance.randint(0, 6)):
         number, count = chance.randrange(1, edge.pending.next), chance.randint(1, 9)
         for _operation, first, known in edge.pending.of_kinds(number, count, (Publish,)):
-            given.known(first, known, is_taken=True)
+            given.known(first, known, is_accepted=True)
     has_outcome = {content for told in publishers for content in told.fates}
     given.pass_on(edge.pending, cast(Any, successor))
     assert successor.got == [each for each in expected if each[0] not in has_outcome]
@@ -401,8 +403,8 @@ def passes_on(seed: int) -> None:
     assert len(given) == 0
     for told in publishers:
         assert told.fates.keys() == {*told.contents}
-        for content, is_taken in told.fates.items():
-            assert is_taken == successor.fates.get(content, True)
+        for content, is_accepted in told.fates.items():
+            assert is_accepted == successor.fates.get(content, True)
 
 
 @seeds(50)

@@ -8,7 +8,8 @@ from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions.codec import encode
 from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
-from fluffle.broker.cluster.queues.session_router import REPORT_S, SessionRouter
+from fluffle.broker.cluster.queues.leader_routes import REPORT_S
+from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum.leadership import Leadership
@@ -85,7 +86,7 @@ def test_a_leader_soon_keeps_nothing_that_has_arrived(cluster: QueueCluster) -> 
     cluster.ask("b").publish(5, 1_000)
     cluster.ask("c").attach(credit=10, no_ack=False, prefetch=10)
     cluster.hosts.settle()
-    sessions = cluster.nodes["a"].hub.leaders.queues[cluster.queue].sessions
+    sessions = cluster.nodes["a"].router.leaders.queues[cluster.queue].sessions
     assert sessions is not None
     outboxes = [stream.send_queue for stream in sessions._opened_sessions.values()]
     assert sum(outbox.size for outbox in outboxes) > 5 * 1_000
@@ -100,9 +101,9 @@ def test_a_message_takes_a_turn_of_its_leader_for_whatever_comes_in(
     turns = []
     before_consensus = SessionRouter.before_consensus
 
-    def counted(hub: SessionRouter) -> None:
-        turns.append(hub)
-        before_consensus(hub)
+    def counted(router: SessionRouter) -> None:
+        turns.append(router)
+        before_consensus(router)
 
     monkeypatch.setattr(SessionRouter, "before_consensus", counted)
     cluster.ask("b").attach(credit=10, no_ack=False, prefetch=10)
@@ -111,7 +112,7 @@ def test_a_message_takes_a_turn_of_its_leader_for_whatever_comes_in(
     cluster.ask("a").publish(1)
     cluster.hosts.settle()
     assert contents(cluster, "b") == 1
-    assert turns.count(cluster.nodes["a"].hub) <= 4
+    assert turns.count(cluster.nodes["a"].router) <= 4
 
 
 def test_acknowledgements_go_with_the_next_message_or_soon(cluster: QueueCluster) -> None:
@@ -214,7 +215,7 @@ def test_consumers_make_room_where_no_disk_has_any(cluster: QueueCluster) -> Non
     cluster.hosts.settle()
     assert len(cluster.model.confirmed) == 5
     assert len(cluster.model.refused) == 1
-    assert cluster.nodes["a"].hub.counts_here(cluster.queue) == (0, 0, 1, 0)
+    assert cluster.nodes["a"].router.counts_here(cluster.queue) == (0, 0, 1, 0)
     for node in cluster.nodes.values():
         node.store.has_room = node.store.may_grow = True
     cluster.hosts.advance(1_000)
@@ -275,7 +276,7 @@ def test_counts_are_those_of_the_leader(cluster: QueueCluster) -> None:
     cluster.hosts.settle()
     told: list[object] = []
     for node in cluster.nodes.values():
-        node.hub.ask_counts(cluster.queue, told.append)
+        node.router.ask_counts(cluster.queue, told.append)
     assert told == [], "who leads is no quicker: whoever asks is not ready to be told yet"
     cluster.hosts.settle()
     assert told == [(2, 1, 1, 0)] * 3
@@ -287,7 +288,7 @@ def test_a_leader_that_others_may_have_replaced_counts_nothing(cluster: QueueClu
     for name in "bc":
         cluster.hosts.network.cut("a", name)
     told: list[object] = []
-    cluster.nodes["a"].hub.ask_counts(cluster.queue, told.append)
+    cluster.nodes["a"].router.ask_counts(cluster.queue, told.append)
     cluster.hosts.settle()
     assert told == [], "it leads, as far as it knows"
     cluster.hosts.advance(6_000, step_ms=50)
@@ -299,7 +300,7 @@ def test_a_leader_with_a_majority_counts(cluster: QueueCluster) -> None:
     cluster.hosts.settle()
     cluster.hosts.network.cut("a", "b")
     told: list[object] = []
-    cluster.nodes["a"].hub.ask_counts(cluster.queue, told.append)
+    cluster.nodes["a"].router.ask_counts(cluster.queue, told.append)
     cluster.hosts.settle()
     assert told == [(3, 0, 0, 0)]
 
@@ -308,7 +309,7 @@ def test_nobody_can_be_asked_for_counts_in_a_minority(cluster: QueueCluster) -> 
     for name in "ab":
         cluster.nodes[name].kill()
     told: list[object] = []
-    cluster.nodes["c"].hub.ask_counts(cluster.queue, told.append)
+    cluster.nodes["c"].router.ask_counts(cluster.queue, told.append)
     cluster.hosts.advance(450, step_ms=50)
     assert told == [], "they may only be out of reach for a moment"
     cluster.hosts.advance(100, step_ms=50)
@@ -321,7 +322,7 @@ def test_a_majority_that_can_be_reached_has_time_to_agree_on_a_leader(
     cluster.nodes["a"].kill()
     cluster.nodes["b"].is_running = False  # it says nothing, and its link is there
     told: list[object] = []
-    cluster.nodes["c"].hub.ask_counts(cluster.queue, told.append)
+    cluster.nodes["c"].router.ask_counts(cluster.queue, told.append)
     cluster.hosts.advance(4_900, step_ms=50)
     assert told == []
     cluster.hosts.advance(300, step_ms=50)
@@ -333,7 +334,7 @@ def test_a_queue_that_is_gone_leaves_nothing(cluster: QueueCluster) -> None:
     cluster.hosts.settle()
     for node in cluster.nodes.values():
         node.hosting.forget(cluster.queue)
-        node.hub.close(cluster.queue)
+        node.router.close(cluster.queue)
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
     assert not any(node.image.groups for node in cluster.nodes.values())
@@ -365,11 +366,11 @@ def test_what_ends_in_the_turn_in_which_it_began_is_not_there() -> None:
     cluster.hosts.settle()
     assert all(cluster.queue not in node.host for node in cluster.nodes.values())
     assert not any(node.image.groups for node in cluster.nodes.values())
-    assert not any(node.hub.leaders.queues for node in cluster.nodes.values())
+    assert not any(node.router.leaders.queues for node in cluster.nodes.values())
 
 
 def test_what_came_before_a_link_back_is_taken_when_there_is_one(cluster: QueueCluster) -> None:
-    leader, edge = cluster.nodes["a"].hub, cluster.nodes["c"].hub
+    leader, edge = cluster.nodes["a"].router, cluster.nodes["c"].router
     cluster.ask("c").publish(1)
     cluster.hosts.settle()
     leader.link_changed("c", is_up=False)
@@ -399,7 +400,7 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
         1,
         [],
     )
-    cluster.nodes["c"].hub.receive("a", joined(encode(old)))
+    cluster.nodes["c"].router.receive("a", joined(encode(old)))
     cluster.hosts.advance(10_000, step_ms=100)
     assert len(cluster.model.confirmed) == 2
 
@@ -440,7 +441,7 @@ def test_what_dies_is_handed_on_where_the_queue_is_led() -> None:
         ("/", "q", DeathReason.DELIVERY_LIMIT),
     ]
     assert not cluster.nodes["b"].dead + cluster.nodes["c"].dead
-    served = cluster.nodes["a"].hub.leaders.queues[cluster.queue]
+    served = cluster.nodes["a"].router.leaders.queues[cluster.queue]
     assert served.counts == (0, 0, 1, 0)
 
 
@@ -477,7 +478,7 @@ def test_what_clients_of_a_dead_node_held_comes_back_at_once(cluster: QueueClust
     assert contents(cluster, "b") == 2
 
 
-@pytest.mark.parametrize("where", ["pump", "publish", "_on_fate", "__init__"])
+@pytest.mark.parametrize("where", ["pump", "publish", "_on_outcome", "__init__"])
 def test_a_mistake_in_one_queue_ends_its_leadership_and_nothing_else(
     cluster: QueueCluster, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,8 @@ from fluffle.broker.cluster.queue_sessions.events import Event, MessagesDelivere
 from fluffle.broker.cluster.queue_sessions.messages import Leader, Publish, SessionBoot
 from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms, SessionRequests
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
-from fluffle.broker.cluster.queues.session_router import LeaderRoute, SessionRouter
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
+from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
@@ -56,7 +57,7 @@ class SlowLinks:
         self._spent_bytes = 0
 
     def send(self, node: str, kind: FrameKind, payload: Payload, *, traffic: TrafficClass) -> None:
-        assert (kind, traffic) == (FrameKind.STREAM, TrafficClass.NORMAL)
+        assert (kind, traffic) == (FrameKind.SESSION, TrafficClass.NORMAL)
         self.waiting.append(joined(payload))
 
     def is_up(self, node: str) -> bool:

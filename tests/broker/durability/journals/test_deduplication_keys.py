@@ -118,7 +118,7 @@ class Durable:
         content = keyed(b"%d" % self.count, key, ttl_ms)
         fate = self.queue.enqueue([ORIGIN], [content], len(content), persistent=persistent)
         ((_start, _stop, part),) = results_of(fate, 1)
-        taken = fate if isinstance(fate, EnqueueResult) else fate.taken
+        taken = fate if isinstance(fate, EnqueueResult) else fate.accepted
         assert taken is (EnqueueResult.RECORDED if persistent else EnqueueResult.ACCEPTED)
         return part
 
@@ -184,7 +184,7 @@ class Machine(RuleBasedStateMachine):
         last = {taken.key: taken.persistent for taken in self.taken}
         is_known = key in self.book(self.one.commits.ticket) and (not persistent or last[key])
         assert self.one.put(key, persistent=persistent) is (
-            MessageResult.DUPLICATE if is_known else MessageResult.TAKEN
+            MessageResult.DUPLICATE if is_known else MessageResult.ACCEPTED
         )
         if not is_known:
             self.taken.append(Taken(self.one.commits.ticket, key, persistent))
@@ -245,7 +245,7 @@ def test_what_is_not_known_any_more_leaves_the_disk() -> None:
     assert one.keys_on_disk == SIZE
     one.restart()
     assert one.put(99) is MessageResult.DUPLICATE
-    assert one.put(96) is MessageResult.TAKEN
+    assert one.put(96) is MessageResult.ACCEPTED
 
 
 def test_whoever_lives_long_stays_known_though_others_come_again() -> None:
@@ -257,7 +257,7 @@ def test_whoever_lives_long_stays_known_though_others_come_again() -> None:
         one.time_ms += 10
     one.restart()
     assert one.put("long") is MessageResult.DUPLICATE
-    assert one.put("short") is MessageResult.TAKEN
+    assert one.put("short") is MessageResult.ACCEPTED
 
 
 def test_a_queue_that_is_deleted_leaves_no_keys() -> None:
@@ -288,7 +288,7 @@ def test_an_entry_that_is_damaged_is_forgotten(caplog: pytest.LogCaptureFixture)
     one.commit()
     one.restart()
     assert one.put("b") is MessageResult.DUPLICATE
-    assert one.put("a") is MessageResult.TAKEN
+    assert one.put("a") is MessageResult.ACCEPTED
 
 
 def test_a_key_that_comes_again_when_its_time_is_over_keeps_nothing_before_it() -> None:
@@ -296,7 +296,7 @@ def test_a_key_that_comes_again_when_its_time_is_over_keeps_nothing_before_it() 
     for number in range(2_000):
         durable.time_ms += 10
         if number % 20 == 0:
-            assert durable.put("again", ttl_ms=150) is MessageResult.TAKEN
+            assert durable.put("again", ttl_ms=150) is MessageResult.ACCEPTED
         durable.put(f"{number}")
         durable.commit()
     assert durable.keys_on_disk < 2 * len(durable.known)
@@ -304,9 +304,9 @@ def test_a_key_that_comes_again_when_its_time_is_over_keeps_nothing_before_it() 
 
 def test_what_ends_with_the_process_vouches_for_nothing_that_outlives_it() -> None:
     durable = Durable(MANY)
-    assert durable.put("a", persistent=False) is MessageResult.TAKEN
+    assert durable.put("a", persistent=False) is MessageResult.ACCEPTED
     assert durable.put("a", persistent=False) is MessageResult.DUPLICATE
-    assert durable.put("a") is MessageResult.TAKEN
+    assert durable.put("a") is MessageResult.ACCEPTED
     assert durable.put("a") is MessageResult.DUPLICATE
     assert durable.put("a", persistent=False) is MessageResult.DUPLICATE
     durable.commit()

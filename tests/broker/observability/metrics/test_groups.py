@@ -63,8 +63,8 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def scrape(node: ClusterNode, *, per_object: bool = False) -> Samples:
-    services, company = node.node._services, node.node.parts.company
-    collector = NodeCollector(services, node.config, SystemClock(), company)
+    services, cluster_view = node.node._services, node.node.parts.cluster_view
+    collector = NodeCollector(services, node.config, SystemClock(), cluster_view)
     steps = collector.steps(PER_OBJECT if per_object else AGGREGATED)
     text = b"".join(text_page(steps, "").pieces).decode()
     return {

@@ -40,8 +40,8 @@ async def test_the_page_lists_all_that_is_told(scene: Scene) -> None:
     edge.count()
     services, parts = node.node._services, node.node.parts
     MqttServer(services, MqttConfig(), "quorum")
-    clock, company = services.runtime.clock, parts.company
-    collector = NodeCollector(services, node.config, clock, company, edge.statistics)
+    clock, cluster_view = services.runtime.clock, parts.cluster_view
+    collector = NodeCollector(services, node.config, clock, cluster_view, edge.statistics)
     families: dict[str, Metric] = {}
     for steps in (
         collector.steps(AGGREGATED),

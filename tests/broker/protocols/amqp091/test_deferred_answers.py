@@ -147,9 +147,9 @@ class Harness:
         return self.queue.receipts.pop()
 
     def know(
-        self, receipt: PublishReceipt, start: int, stop: int, *, is_taken: bool = True
+        self, receipt: PublishReceipt, start: int, stop: int, *, is_accepted: bool = True
     ) -> None:
-        receipt.known(start, stop, is_taken=is_taken)
+        receipt.known(start, stop, is_accepted=is_accepted)
         self.edge.run()
 
     def told(self) -> list[tuple[str, Any, Any]]:
@@ -301,21 +301,21 @@ def test_what_several_queues_answer_in_one_turn_is_one_confirm(harness: Harness)
     harness.client.confirm_select()
     receipts = [harness.publish(b"%d" % at) for at in range(3)]
     for receipt in receipts:
-        receipt.known(0, 1, is_taken=True)
+        receipt.known(0, 1, is_accepted=True)
     harness.edge.run()
     assert harness.told() == [("Ack", 3, True)]
 
 
 def test_refused_messages_are_nacked(harness: Harness) -> None:
     harness.client.confirm_select()
-    harness.know(harness.publish(b"1", b"2"), 0, 2, is_taken=False)
+    harness.know(harness.publish(b"1", b"2"), 0, 2, is_accepted=False)
     assert harness.told() == [("Nack", 2, True)]
 
 
 def test_messages_of_a_run_may_fare_differently(harness: Harness) -> None:
     harness.client.confirm_select()
     receipt = harness.publish(*[b"m"] * 5)
-    harness.know(receipt, 1, 3, is_taken=False)
+    harness.know(receipt, 1, 3, is_accepted=False)
     assert harness.told() == [("Nack", 2, False), ("Nack", 3, False)]
     harness.know(receipt, 0, 1)
     assert harness.told() == [("Ack", 1, False)]
@@ -343,7 +343,7 @@ def test_one_queue_that_refuses_is_enough(harness: Harness) -> None:
         harness.client.bind(queue, "amq.fanout")
     harness.client.confirm_select()
     receipt = harness.publish(b"m", exchange="amq.fanout", properties=Properties(delivery_mode=2))
-    harness.know(receipt, 0, 1, is_taken=False)
+    harness.know(receipt, 0, 1, is_accepted=False)
     assert harness.told() == [("Nack", 1, False)]
 
 
@@ -392,7 +392,7 @@ def test_a_transaction_fails_if_anything_is_refused(harness: Harness) -> None:
     harness.client.call(Tx.Select(), Tx.SelectOk)
     harness.client.publish(b"1", b"2")
     harness.send(Tx.Commit())
-    harness.know(harness.queue.receipts[0], 0, 1, is_taken=False)
+    harness.know(harness.queue.receipts[0], 0, 1, is_accepted=False)
     harness.know(harness.queue.receipts[0], 1, 2)
     harness.client.expect_channel_closed(406, "partial tx completion")
 

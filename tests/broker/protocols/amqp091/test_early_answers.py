@@ -44,10 +44,10 @@ class Fanout:
             self.edge.scheduler.turn()
         assert self.last.ready_count == 0
 
-    def know(self, at: int, *, is_taken: bool) -> None:
+    def know(self, at: int, *, is_accepted: bool) -> None:
         """A queue elsewhere answers."""
         receipt = self.far[at].receipts.popleft()
-        receipt.known(0, receipt.count, is_taken=is_taken)
+        receipt.known(0, receipt.count, is_accepted=is_accepted)
 
     def end(self) -> Client:
         self.edge.run()
@@ -62,9 +62,9 @@ def test_a_message_is_confirmed_that_the_first_queues_took_before_the_last_was_a
     fanout = Fanout(far=2)
     fanout.client.confirm_select()
     fanout.begin(MESSAGE)
-    fanout.know(0, is_taken=True)
+    fanout.know(0, is_accepted=True)
     fanout.end().expect_nothing()
-    fanout.know(1, is_taken=True)
+    fanout.know(1, is_accepted=True)
     assert fanout.end().expect(Basic.Ack).delivery_tag == 1
 
 
@@ -72,7 +72,7 @@ def test_a_message_is_refused_that_the_first_queue_refused_before_the_last_was_a
     fanout = Fanout(far=1)
     fanout.client.confirm_select()
     fanout.begin(MESSAGE)
-    fanout.know(0, is_taken=False)
+    fanout.know(0, is_accepted=False)
     assert fanout.end().expect(Basic.Nack).delivery_tag == 1
 
 
@@ -80,9 +80,9 @@ def test_a_commit_is_answered_that_the_first_queues_took_before_the_last_was_ask
     fanout = Fanout(far=2)
     fanout.client.call(Tx.Select(), Tx.SelectOk)
     fanout.begin(MESSAGE, encode_method(1, Tx.Commit()))
-    fanout.know(1, is_taken=True)
+    fanout.know(1, is_accepted=True)
     fanout.end().expect_nothing()
-    fanout.know(0, is_taken=True)
+    fanout.know(0, is_accepted=True)
     fanout.end().expect(Tx.CommitOk)
 
 
@@ -90,17 +90,17 @@ def test_a_commit_is_partial_that_the_first_queue_refused_before_the_last_was_as
     fanout = Fanout(far=1)
     fanout.client.call(Tx.Select(), Tx.SelectOk)
     fanout.begin(MESSAGE, encode_method(1, Tx.Commit()))
-    fanout.know(0, is_taken=False)
+    fanout.know(0, is_accepted=False)
     fanout.end().expect_channel_closed(406, "PRECONDITION_FAILED - partial tx completion")
 
 
 def test_a_receipt_tells_each_outcome_once_whenever_it_is_asked() -> None:
     receipt, told = PublishReceipt(6), list[tuple[int, int, bool]]()
-    receipt.known(0, 2, is_taken=True)
-    receipt.known(4, 5, is_taken=False)
-    receipt.then(lambda start, stop, *, is_taken: told.append((start, stop, is_taken)))
+    receipt.known(0, 2, is_accepted=True)
+    receipt.known(4, 5, is_accepted=False)
+    receipt.then(lambda start, stop, *, is_accepted: told.append((start, stop, is_accepted)))
     assert told == [(0, 2, True), (4, 5, False)]
-    receipt.known(2, 4, is_taken=True)
+    receipt.known(2, 4, is_accepted=True)
     assert told == [(0, 2, True), (4, 5, False), (2, 4, True)]
 
 

@@ -16,7 +16,7 @@ class FullQueue(engine.Queue):
     """A queue that refuses what is published to it."""
 
     def enqueue(self, *_messages: object, **_how: object) -> EnqueueResult:
-        return EnqueueResult.REFUSED
+        return EnqueueResult.REJECTED
 
 
 def keys_of(client: Client, queue: str) -> list[tuple[str, bytes]]:

@@ -457,7 +457,7 @@ class FullQueue(engine.Queue):
         persistent: bool = False,
         expiration_ms: Lifetimes = None,
     ) -> EnqueueResult:
-        return EnqueueResult.REFUSED
+        return EnqueueResult.REJECTED
 
 
 def test_what_one_queue_refuses_is_nacked_and_the_others_keep_it() -> None:

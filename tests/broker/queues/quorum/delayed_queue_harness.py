@@ -52,7 +52,7 @@ class DelayedQueueHarness(EntryHarness):
             parcel.lead(["target"])
             parcel.settle()
             if self.takes_at_once:
-                parcel.known("target", is_taken=True)
+                parcel.known("target", is_accepted=True)
             else:
                 self.parcels.append(parcel)
 

@@ -194,7 +194,7 @@ def seen(image: QueueImage) -> dict[str, Any]:
             key: (
                 session.id,
                 session.next,
-                {number for first, stop in session.refused for number in range(first, stop)},
+                {number for first, stop in session.rejected for number in range(first, stop)},
                 session.answers,
             )
             for key, session in state.sessions.items()

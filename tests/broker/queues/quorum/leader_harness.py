@@ -232,9 +232,9 @@ class LeaderHarness:
     def commit(self) -> None:
         """The first proposal that is under way."""
         if self.proposals:
-            payload, on_fate = self.proposals.popleft()
+            payload, on_outcome = self.proposals.popleft()
             self.apply(payload)
-            on_fate(True)
+            on_outcome(True)
 
     def apply(self, payload: bytes) -> None:
         self.log.append(payload)
@@ -267,12 +267,12 @@ class LeaderHarness:
     def change_leader(self, kept: int, *, is_elsewhere: bool) -> None:
         """Of what is under way only so many entries are in the next leader's log."""
         self.led.end()
-        for payload, _on_fate in list(self.proposals)[:kept]:
+        for payload, _on_outcome in list(self.proposals)[:kept]:
             self.apply(payload)
-        fates = [on_fate for _payload, on_fate in self.proposals]
+        fates = [on_outcome for _payload, on_outcome in self.proposals]
         self.proposals.clear()
-        for on_fate in fates:
-            on_fate(False)
+        for on_outcome in fates:
+            on_outcome(False)
         if is_elsewhere:
             self.image, self.follower = self.follower, QueueImage.restored(self.image.snapshot()[1])
         self.lead()
@@ -409,7 +409,13 @@ class LeaderHarness:
         return of_it[0] if of_it else None
 
     def over(
-        self, edge: SessionClients, session: int, first: int, count: int, *, is_taken: bool = True
+        self,
+        edge: SessionClients,
+        session: int,
+        first: int,
+        count: int,
+        *,
+        is_accepted: bool = True,
     ) -> list[Operation]:
         """The operations of an edge that are over, by what it is told."""
         assert first + count <= self.image.state.sessions[session].next, "it is not applied"
@@ -417,7 +423,7 @@ class LeaderHarness:
         for number, operation in list(edge.pending.items()):
             stop = number + operation.count
             told = range(max(number, first), min(stop, first + count))
-            if told and operation.contents and is_taken:
+            if told and operation.contents and is_accepted:
                 self.confirmed.update(operation.contents[n - number] for n in told)
             if told and told.stop == stop:
                 over.append(edge.pending.pop(number))
@@ -439,7 +445,7 @@ class LeaderHarness:
             may_be = any(each.overflow is Overflow.REJECT_PUBLISH for each in self.said)
             assert may_be or not refused
             self.refused |= refused
-        self.over(edge, effect.session, effect.first, effect.count, is_taken=False)
+        self.over(edge, effect.session, effect.first, effect.count, is_accepted=False)
 
     def on_answer(self, edge: SessionClients, effect: e.AnswerEffect) -> None:
         for operation in self.over(edge, effect.session, effect.number, 1):

@@ -53,7 +53,7 @@ def posted(harness: EntryHarness) -> list[bytes]:
     return [content for dead in died for content in dead.contents]
 
 
-def arrive(harness: EntryHarness, *, is_taken: bool = True, queue: str = "target") -> int:
+def arrive(harness: EntryHarness, *, is_accepted: bool = True, queue: str = "target") -> int:
     """All that is under way leads to a queue, which says so; how many that is."""
     parcels = [parcel for dead in harness.died for parcel in dead.parcels or ()]
     harness.died = []
@@ -61,7 +61,7 @@ def arrive(harness: EntryHarness, *, is_taken: bool = True, queue: str = "target
         parcel.lead([queue])
         parcel.settle()
     for parcel in parcels:
-        parcel.known(queue, is_taken=is_taken)
+        parcel.known(queue, is_accepted=is_accepted)
     return len(parcels)
 
 
@@ -97,7 +97,7 @@ def test_so_many_are_under_way_and_no_more() -> None:
     first, *_others = [parcel for dead in harness.died for parcel in dead.parcels or ()]
     posted(harness)
     first.lead(["target"])
-    first.known("target", is_taken=True)
+    first.known("target", is_accepted=True)
     harness.settle_down()
     assert posted(harness) == [b"body %d" % UNDER_WAY_MAX]
 
@@ -118,7 +118,7 @@ def test_what_is_refused_is_tried_again_after_ever_longer() -> None:
     harness, _session = with_dead(1)
     pause_ms = PAUSE_MS
     for _ in range(3):
-        arrive(harness, is_taken=False)
+        arrive(harness, is_accepted=False)
         harness.settle_down()
         pause_ms *= 2
         assert harness.wakes[-1] == pause_ms
@@ -157,7 +157,7 @@ def test_an_arrival_after_the_leadership_changes_nothing() -> None:
     harness.change_leader(0, is_elsewhere=True)
     harness.settle_down()
     parcel.lead(["target"])
-    parcel.known("target", is_taken=True)
+    parcel.known("target", is_accepted=True)
     harness.settle_down()
     assert harness.image.state.pending.count == 1
 
@@ -229,7 +229,7 @@ def test_other_settings_have_what_was_refused_tried_at_once() -> None:
     harness, _session = with_dead(2)
     first, second = (parcel for dead in harness.died for parcel in dead.parcels or ())
     first.lead(["target"])
-    first.known("target", is_taken=False)
+    first.known("target", is_accepted=False)
     second.lead(["target"])
     posted(harness)
     settings = changed(harness, sure(max_length=5))
@@ -239,7 +239,7 @@ def test_other_settings_have_what_was_refused_tried_at_once() -> None:
 
 def test_what_was_refused_is_tried_at_once_when_that_may_help() -> None:
     harness, _session = with_dead(1)
-    arrive(harness, is_taken=False)
+    arrive(harness, is_accepted=False)
     harness.settle_down()
     assert not harness.died, "it waits for its time"
     harness.led.outbox.hasten()
@@ -269,8 +269,8 @@ def test_a_queue_is_told_once_of_what_it_has_that_is_kept_no_more() -> None:
     first, second, _third = harness.died[0].parcels or []
     for parcel in (first, second):
         parcel.lead(["target", "other"])
-        parcel.known("target", is_taken=True)
-    first.known("other", is_taken=True)
+        parcel.known("target", is_accepted=True)
+    first.known("other", is_accepted=True)
     harness.turn()
     assert stamped(harness) == DeadLetterIds(GROUP, term, 1, [], [1, 2, 3]), "it is not on record"
     harness.settle_down()
@@ -278,7 +278,7 @@ def test_a_queue_is_told_once_of_what_it_has_that_is_kept_no_more() -> None:
     assert stamped(harness).settled == []
     assert stamped(harness, "other").settled == [1]
     assert stamped(harness, "third").settled == []
-    second.known("other", is_taken=True)
+    second.known("other", is_accepted=True)
     harness.settle_down()
     assert stamped(harness) == DeadLetterIds(GROUP, term, 3, [2], [1, 2, 3])
 
@@ -294,7 +294,7 @@ def test_nothing_is_kept_for_a_queue_that_is_told_nothing() -> None:
     [dead] = harness.died
     for parcel in (dead.parcels or [])[:4]:
         parcel.lead(["classic"])
-        parcel.known("classic", is_taken=True)
+        parcel.known("classic", is_accepted=True)
     harness.settle_down()
     assert (harness.led.outbox.count, remembered(harness)) == (1, {})
 
@@ -311,8 +311,8 @@ def test_no_more_is_kept_of_queues_that_are_deleted_than_of_some(
     assert remembered(harness) == {"gone": [], "third": []}
     for parcel in (first, second):
         parcel.lead(["gone", "other"])
-        parcel.known("gone", is_taken=True)
-        parcel.known("other", is_taken=True)
+        parcel.known("gone", is_accepted=True)
+        parcel.known("other", is_accepted=True)
     assert remembered(harness) == {"gone": [1, 2], "third": []}
     harness.settle_down()
     assert remembered(harness) == {}, "none is under way"

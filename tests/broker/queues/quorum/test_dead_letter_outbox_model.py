@@ -52,11 +52,11 @@ class Sending(LeaderHarness):
     def purge(self, edge: SessionClients) -> None:
         """Nobody does: nothing would be known of those that are gone then."""
 
-    def answer(self, place: int, *, is_taken: bool) -> None:
+    def answer(self, place: int, *, is_accepted: bool) -> None:
         content, parcel = self.under_way.pop(place)
-        if is_taken:
+        if is_accepted:
             self.arrived.add(content)
-        parcel.known("target", is_taken=is_taken)
+        parcel.known("target", is_accepted=is_accepted)
 
     def check(self) -> None:
         assert self.image.state.pending.count == self.led.outbox.count
@@ -65,7 +65,7 @@ class Sending(LeaderHarness):
             looks += 1
             assert looks < LOOKS_MAX, "they do not arrive"
             while self.under_way:
-                self.answer(0, is_taken=True)
+                self.answer(0, is_accepted=True)
             self.now_ms += CONFIRM_TIMEOUT_MS
             self.is_touched = True
             self.settle_down()
@@ -86,7 +86,7 @@ def whatever(seed: int, steps: int) -> None:
         step(harness, chance)
         if harness.under_way and chance.random() < 0.3:
             place = chance.randrange(len(harness.under_way))
-            harness.answer(place, is_taken=chance.random() < 0.7)
+            harness.answer(place, is_accepted=chance.random() < 0.7)
         if chance.random() < 0.05:
             rest(harness)
     rest(harness)

@@ -424,9 +424,9 @@ class Once(LeaderHarness):
                         for number in range(fact.first, fact.first + fact.count):
                             said = self.asked[number]
                             assert said is not None
-                            is_taken = model.comes(*said, batch.stamp_ms)
-                            assert is_taken == isinstance(fact, f.Published), said
-                            if not is_taken:
+                            is_accepted = model.comes(*said, batch.stamp_ms)
+                            assert is_accepted == isinstance(fact, f.Published), said
+                            if not is_accepted:
                                 self.confirmed.remove(self.contents[number])
                             model.turn_page()
                     case f.Answered():

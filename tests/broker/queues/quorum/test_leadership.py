@@ -134,7 +134,7 @@ def test_a_batch_and_its_hand_outs_are_one_entry_and_dealt_out_in_one_fact() -> 
     harness.settle_down()
     harness.led.publish(session, 3, *bodies(4))
     harness.turn()
-    (payload, _on_fate) = harness.proposals[0]
+    (payload, _on_outcome) = harness.proposals[0]
     batch = decode(payload)
     assert batch.enqueued is not None
     assert batch.enqueued.count == 4
@@ -208,7 +208,7 @@ def test_a_token_that_has_ended_ends_nothing_and_that_is_on_record() -> None:
     harness.settle_down()
     assert harness.take() == [e.RejectedEffect(session, 5, 1)]
     assert harness.led.queue.in_flight == 1
-    assert harness.image.state.sessions[session].refused
+    assert harness.image.state.sessions[session].rejected
     assert harness.image.state.gone[RemovalReason.ACKED] == 1
 
 
@@ -449,7 +449,7 @@ def test_much_that_is_published_in_a_turn_is_several_entries() -> None:
     assert not harness.proposals
     harness.is_open = True
     harness.led.pump()
-    sizes = [len(payload) for payload, _on_fate in harness.proposals]
+    sizes = [len(payload) for payload, _on_outcome in harness.proposals]
     assert len(sizes) == 4
     assert max(sizes) < leadership.ENTRY_BYTES + len(body)
     harness.settle_down()

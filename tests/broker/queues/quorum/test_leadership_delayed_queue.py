@@ -133,7 +133,9 @@ def test_no_turn_takes_off_more_than_are_handed_on_in_one() -> None:
     while harness.is_touched or harness.proposals:
         harness.is_touched = False
         harness.led.pump()
-        said = [fact for payload, _on_fate in harness.proposals for fact in decode(payload).facts]
+        said = [
+            fact for payload, _on_outcome in harness.proposals for fact in decode(payload).facts
+        ]
         dead = [run for fact in said if isinstance(fact, DeadLettering) for run in fact.runs]
         assert sum(map(len, dead)) <= dead_letter_outbox.TURN_MAX
         while harness.proposals:
@@ -155,7 +157,7 @@ def test_no_more_are_dead_than_can_be_handed_on_soon(monkeypatch: pytest.MonkeyP
     assert harness.led.outbox.count == 20
     assert harness.led.queue.due_ms is None, "nothing is due while there is no room"
     while harness.parcels:
-        harness.parcels.pop(0).known("target", is_taken=True)
+        harness.parcels.pop(0).known("target", is_accepted=True)
         harness.settle_down()
         assert harness.led.outbox.count <= 20 + 10
     assert harness.order == list(range(1, 101))

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from fluffle.broker.base.clock import ManualClock
-from fluffle.broker.cluster.hosted_group import Fate
+from fluffle.broker.cluster.hosted_group import EntryOutcome
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
@@ -41,9 +41,9 @@ class Seat(FakeLeaderHost):
             each.delivery_batch.contents for each in effects if isinstance(each, e.Delivery)
         ]
 
-    def propose(self, payload: bytes, on_fate: Callable[[bool], None]) -> None:
-        def told(fate: Fate) -> None:
-            on_fate(isinstance(fate, Position))
+    def propose(self, payload: bytes, on_outcome: Callable[[bool], None]) -> None:
+        def told(fate: EntryOutcome) -> None:
+            on_outcome(isinstance(fate, Position))
 
         self.node.host.group(GROUP).propose(payload, told)
 

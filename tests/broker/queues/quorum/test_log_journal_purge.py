@@ -92,7 +92,7 @@ def test_purges_leave_what_is_dead_and_take_what_is_under_way(
 
 def pieces(harness: DelayedQueueHarness) -> list[int]:
     """How many runs each purge among the entries under way names."""
-    facts = [fact for payload, _on_fate in harness.proposals for fact in decode(payload).facts]
+    facts = [fact for payload, _on_outcome in harness.proposals for fact in decode(payload).facts]
     return [len(fact.runs) for fact in facts if isinstance(fact, Purged)]
 
 

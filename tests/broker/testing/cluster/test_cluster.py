@@ -306,11 +306,11 @@ async def test_who_leads_later_goes_by_the_same_time(channel_at: ChannelAt) -> N
 async def test_nodes_do_not_miss_each_other_meanwhile(channel_at: ChannelAt) -> None:
     async with Cluster() as cluster:
         await declare(cluster, channel := await channel_at(cluster, 0))
-        terms = [node.parts.company.groups[1].status.term for node in cluster.nodes]
+        terms = [node.parts.cluster_view.groups[1].status.term for node in cluster.nodes]
         for _ in range(10):
             await cluster.clock.advance(days=1)
             await asyncio.sleep(0)
-        assert [node.parts.company.groups[1].status.term for node in cluster.nodes] == terms
+        assert [node.parts.cluster_view.groups[1].status.term for node in cluster.nodes] == terms
         assert await cluster.leader("orders") == 0
         await publish(channel, b"first")
 

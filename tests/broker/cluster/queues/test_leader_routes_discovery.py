@@ -63,12 +63,12 @@ def test_a_consumer_hears_of_a_leader_that_is_no_member_yet_as_far_as_its_node_k
     cluster.declare(leader="a")
     cluster.hosts.settle()
     before = cluster.definition._replace(members=(("a", 1), ("b", 1)))
-    cluster.nodes["d"].hub.redefined(before)
+    cluster.nodes["d"].router.redefined(before)
     consuming_at(cluster, "d")
     refused: list[object] = []
     cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
     cluster.hosts.advance(1_000)
-    cluster.nodes["d"].hub.redefined(cluster.definition)
+    cluster.nodes["d"].router.redefined(cluster.definition)
     assert (cluster.leader(), refused) == ("c", [])
     cluster.ask("a").publish(2)
     cluster.hosts.advance(1_000)
@@ -89,7 +89,7 @@ def test_who_waits_for_messages_finds_a_leader_that_it_has_not_heard_of(
 
     def lossy(sender: str, receiver: str, frame: Frame) -> None:
         """Whoever leads, or does no more, says so in vain."""
-        is_told = frame[0] is FrameKind.STREAM and receiver == "d" and not decode(frame[1]).term
+        is_told = frame[0] is FrameKind.SESSION and receiver == "d" and not decode(frame[1]).term
         if not (is_told and sender in silent):
             send(sender, receiver, frame)
 
@@ -106,7 +106,7 @@ def test_who_waits_for_messages_finds_a_leader_that_it_has_not_heard_of(
 
 def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: QueueCluster) -> None:
     consuming_at(cluster, "c")
-    group = cluster.nodes["a"].hub.leaders.queues[cluster.queue]
+    group = cluster.nodes["a"].router.leaders.queues[cluster.queue]
     assert isinstance(group, QuorumQueueMember)
     member = group.member
     before = member.reign

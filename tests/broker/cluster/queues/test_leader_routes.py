@@ -8,8 +8,8 @@ import pytest
 
 from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions import messages as m
+from fluffle.broker.cluster.queues.leader_routes import REPORT_S, LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.ports import KnownLeader
-from fluffle.broker.cluster.queues.session_router import REPORT_S, LeaderRoute, LeaderRoutes
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
@@ -167,7 +167,7 @@ def acknowledging(cluster: QueueCluster, name: str) -> None:
 def test_nothing_is_pending_at_rest(cluster: QueueCluster, name: str) -> None:
     acknowledging(cluster, name)
     told: list[int] = []
-    lines = cluster.nodes[name].hub.routes
+    lines = cluster.nodes[name].router.routes
     lines.rest(lambda: told.append(len(cluster.model.gone)))
     assert not told
     cluster.hosts.settle()
@@ -182,7 +182,7 @@ def test_nobody_waits_for_a_leader_that_is_not_there(cluster: QueueCluster) -> N
     cluster.hosts.settle()
     cluster.ask("b").publish(1)
     told: list[str] = []
-    cluster.nodes["b"].hub.routes.rest(lambda: told.append("rest"))
+    cluster.nodes["b"].router.routes.rest(lambda: told.append("rest"))
     assert told == ["rest"]
 
 
@@ -191,7 +191,7 @@ def test_a_leader_that_is_not_known_yet_is_waited_for(cluster: QueueCluster) -> 
     refused: list[object] = []
     cluster.nodes["a"].host.group(cluster.queue).transfer("c", refused.append)
     told: list[int] = []
-    lines = cluster.nodes["a"].hub.routes
+    lines = cluster.nodes["a"].router.routes
     cluster.lines["a"].session.connect(None)
     lines.rest(lambda: told.append(len(cluster.model.gone)))
     assert not told
