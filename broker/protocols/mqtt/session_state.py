@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
+from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.protocol.mqtt.codes import ReasonCode
-from fluffle.protocol.mqtt.topics import filter_matches, is_wildcard
+from fluffle.protocol.mqtt.topics import is_wildcard
 
 if TYPE_CHECKING:
     from fluffle.broker.vhosts.retained import RetainedCursor
@@ -127,11 +128,75 @@ class PacketTaker(Protocol):
         later connection."""
 
 
+class FilterNode:
+    """Level of topic filters, with the levels below it."""
+
+    __slots__ = ("children", "subscription")
+
+    def __init__(self) -> None:
+        self.children: dict[str, FilterNode] = EMPTY_DICT
+        self.subscription: TopicSubscription | None = None
+
+
+class WildcardFilters:
+    """Subscriptions whose filters have wildcards, by their levels: to find what matches a topic
+    takes as long as its levels and what matches, however many there are."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self) -> None:
+        self._root = FilterNode()
+
+    def put(self, subscription: TopicSubscription) -> None:
+        """Have a subscription, in the place of one with the same filter."""
+        node = self._root
+        for word in subscription.topic_filter.split("/"):
+            if node.children is EMPTY_DICT:
+                node.children = {}
+            node = node.children.setdefault(word, FilterNode())
+        node.subscription = subscription
+
+    def remove(self, topic_filter: str) -> None:
+        """Remove the subscription of a filter; it is there."""
+        words, path = topic_filter.split("/"), [self._root]
+        for word in words:
+            path.append(path[-1].children[word])
+        path[-1].subscription = None
+        while words and not path[-1].children and path[-1].subscription is None:
+            path.pop()
+            del path[-1].children[words.pop()]
+
+    def matching(self, topic: str) -> Iterator[TopicSubscription]:
+        """Yield those that match a topic, each once.  S5 4.7."""
+        reached = [self._root]
+        are_wild = not topic.startswith("$")
+        for name in topic.split("/"):
+            before, reached = reached, []
+            for node in before:
+                if not node.children:
+                    continue
+                words = {name, "+"} if are_wild else {name}
+                reached += (node.children[word] for word in words - {"#"} if word in node.children)
+                if are_wild and (below := node.children.get("#")) is not None:
+                    yield from _subscriptions_of(below)
+            are_wild = True
+        for node in reached:
+            yield from _subscriptions_of(node)
+            if (below := node.children.get("#")) is not None:
+                yield from _subscriptions_of(below)
+
+
+def _subscriptions_of(node: FilterNode) -> Iterator[TopicSubscription]:
+    if node.subscription is not None:
+        yield node.subscription
+
+
 class SessionState:
     """State of one session, whether its client is connected or not."""
 
     __slots__ = (
         "_matches",
+        "_wild",
         "client_id",
         "direct",
         "expiry_s",
@@ -169,6 +234,7 @@ class SessionState:
         self.retained: dict[str, RetainedCursor] = {}
         """By topic filter, where the retained messages begin that the client is still to be sent
         for its subscription."""
+        self._wild = WildcardFilters()
         self._matches: dict[tuple[str, bool], TopicMatch] = {}
 
     @property
@@ -179,11 +245,15 @@ class SessionState:
     def subscribe(self, subscription: TopicSubscription) -> None:
         """Have a subscription, in the place of one with the same filter."""
         self.subscriptions[subscription.topic_filter] = subscription
+        if is_wildcard(subscription.topic_filter):
+            self._wild.put(subscription)
         self._matches.clear()
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Have no such subscription any more; it is there."""
         del self.subscriptions[topic_filter]
+        if is_wildcard(topic_filter):
+            self._wild.remove(topic_filter)
         self.retained.pop(topic_filter, None)
         self._matches.clear()
 
@@ -208,11 +278,10 @@ class SessionState:
         )
 
     def _matching(self, topic: str) -> Iterator[TopicSubscription]:
-        for topic_filter, subscription in self.subscriptions.items():
-            if topic_filter == topic or (
-                is_wildcard(topic_filter) and filter_matches(topic_filter, topic)
-            ):
-                yield subscription
+        exact = self.subscriptions.get(topic)
+        if exact is not None and not is_wildcard(topic):
+            yield exact
+        yield from self._wild.matching(topic)
 
     def keep_unfinished(self, queue: str, packet_ids: dict[int, int]) -> None:
         """The client has left: `packet_ids` by sequence number are to be used again."""

@@ -1,5 +1,8 @@
 """Session state: subscriptions by topic, and packet identifiers."""
 
+import sys
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionStates,
     TopicSubscription,
 )
+from fluffle.protocol.mqtt.topics import filter_matches
 
 
 def state_with(*subscriptions: TopicSubscription) -> SessionState:
@@ -98,3 +102,54 @@ def test_a_state_that_was_ended_does_not_end_the_one_in_its_place() -> None:
     assert after is not before
     states.end(before)
     assert states.find(("/", "c")) is after
+
+
+WORDS = st.sampled_from(["", "a", "b", "$x", "+"])
+
+
+@given(
+    st.lists(st.tuples(st.lists(WORDS, min_size=1, max_size=4), st.booleans()), max_size=12),
+    st.lists(st.lists(WORDS, min_size=1, max_size=4), min_size=1, max_size=4),
+    st.data(),
+)
+def test_what_matches_is_found_as_by_looking_at_each_filter(
+    shapes: list[tuple[list[str], bool]], topics: list[list[str]], data: st.DataObject
+) -> None:
+    state = SessionState(("/", "c"))
+    filters = {"/".join([*words, "#"] if is_open else words) for words, is_open in shapes} - {""}
+    for number, topic_filter in enumerate(sorted(filters), 1):
+        state.subscribe(TopicSubscription(topic_filter, 1, number))
+    for gone in data.draw(st.sets(st.sampled_from(sorted(filters)))) if filters else ():
+        state.unsubscribe(gone)
+    for topic in {"/".join(words).replace("+", "c") for words in topics} - {""}:
+        expected = sorted(
+            each.identifier
+            for each in state.subscriptions.values()
+            if filter_matches(each.topic_filter, topic)
+        )
+        assert list(state.match(topic, is_own=False).identifiers) == expected
+
+
+def test_a_topic_is_matched_at_once_however_many_filters_there_are() -> None:
+    state = SessionState(("/", "c"))
+    for number in range(20_000):
+        state.subscribe(TopicSubscription(f"a/{number}/+", 1, number + 1))
+    calls = count_calls(lambda: state.match("a/7/x", is_own=False))
+    assert state.match("a/7/x", is_own=False).identifiers == (8,)
+    assert calls < 100
+
+
+def count_calls(act: Callable[[], object]) -> int:
+    """How many functions are called meanwhile."""
+    calls = 0
+
+    def profile(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return calls
