@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-INCOMING, OUTGOING = "in", "out"
-"""Where packets go: from the client to the broker, and the other way."""
+INCOMING, OUTGOING, SENT = "in", "out", "sent"
+"""What is noted of packets: that the broker has taken what the client sent; that the client has
+taken what it was sent; and that it was sent something, whether it has taken that or not."""
 
 PacketNumber: TypeAlias = tuple[str, int]
 """Direction and number."""

@@ -113,6 +113,9 @@ class Catalogue:
     converter: QueueConverter | None = None
     """None where no queue is changed into another type."""
     transient_listeners: list[OnTransientQueue] = field(default_factory=list)
+    session_listeners: list[Callable[[str, str], None]] = field(default_factory=list)
+    """Called with virtual host and client when a session that lasts is kept or has ended,
+    whichever node has said so."""
     """Called with each new queue that ends with its connection, or with the process that it is on:
     either may have ended before the queue came true."""
     retained_listeners: list[OnRetained] = field(default_factory=list)
@@ -396,17 +399,17 @@ def put_client_session(
 ) -> Iterable[Consequence]:
     vhost, client_id = key
     catalogue.holder(vhost).client_sessions.by_client[client_id] = session
-    return ()
+    return [partial(listener, vhost, client_id) for listener in catalogue.session_listeners]
 
 
 def remove_client_session(catalogue: Catalogue, key: Any, _session: Any) -> Iterable[Consequence]:
     vhost, client_id = key
     del catalogue.holder(vhost).client_sessions.by_client[client_id]
-    return ()
+    return [partial(listener, vhost, client_id) for listener in catalogue.session_listeners]
 
 
-def put_client_packet(catalogue: Catalogue, key: Any, _value: Any) -> Iterable[Consequence]:
-    catalogue.holder(key[0]).client_sessions.put_packet(key[1], packet_of(key))
+def put_client_packet(catalogue: Catalogue, key: Any, message: Any) -> Iterable[Consequence]:
+    catalogue.holder(key[0]).client_sessions.put_packet(key[1], packet_of(key), message)
     return ()
 
 

@@ -75,9 +75,9 @@ def read_image(definitions: Definitions) -> DefinitionImage:
         _vhost(image, Kind.RETAINED, key).retained[key[1]] = message
     for key, session in _facts(definitions, Kind.CLIENT_SESSION):
         _vhost(image, Kind.CLIENT_SESSION, key).client_sessions[key[1]] = session
-    for key, _ in _facts(definitions, Kind.CLIENT_PACKET):
+    for key, message in _facts(definitions, Kind.CLIENT_PACKET):
         packets = _vhost(image, Kind.CLIENT_PACKET, key).client_packets
-        packets.setdefault(key[1], {})[packet_of(key)] = None
+        packets.setdefault(key[1], {})[packet_of(key)] = message
     for vhost in image.vhosts.values():
         _check_bindings(vhost)
     for kind in KEPT:

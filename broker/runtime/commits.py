@@ -80,6 +80,7 @@ class Commits:
         "_began_s",
         "_held",
         "_is_whole",
+        "_is_whole_once",
         "_now_s",
         "_running_bytes",
         "_running_waiters",
@@ -121,6 +122,8 @@ class Commits:
         """Invariant: at least one."""
         self._is_whole = False
         """Whether the last batch takes all that is told."""
+        self._is_whole_once = False
+        """Whether it does up to the next commit."""
         self._writers: dict[CommitWriter, None] = {}
         self._waiters: dict[CommitWaiter, None] = {}
         """For the commit that collects."""
@@ -198,7 +201,8 @@ class Commits:
 
     def batch(self) -> Batch:
         """What the next commit writes, to be added to; ask again for what may be in another."""
-        if self._batches[-1].size_bytes > BATCH_BYTES_MAX and not self._is_whole:
+        is_whole = self._is_whole or self._is_whole_once
+        if self._batches[-1].size_bytes > BATCH_BYTES_MAX and not is_whole:
             self._batches.append(Batch())
         return self._batches[-1]
 
@@ -213,6 +217,11 @@ class Commits:
             self._is_whole = False
 
     # Who waits for it
+
+    def keep_together(self) -> None:
+        """Have all that is told from now on up to the next commit in one, however much it is, with
+        what was told last."""
+        self._is_whole_once = True
 
     def wait(self, waiter: CommitWaiter, ticket: int) -> None:
         """Tell `waiter` once the commit `ticket`, which is yet to be done, has been."""
@@ -246,6 +255,7 @@ class Commits:
         writers, self._writers = self._writers, {}
         for writer in writers:
             writer.write()
+        self._is_whole_once = False
         if not (any(self._batches) or self._waiters):
             self.waiting_bytes = 0  # all of it has been settled meanwhile
             self._let_go()

@@ -12,10 +12,10 @@ Pure: each returns a `Change`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
-from fluffle.broker.base.client_session import ClientSession, PacketNumber
+from fluffle.broker.base.client_session import OUTGOING, SENT, ClientSession, PacketNumber
 from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
 
 
@@ -27,11 +27,12 @@ class ClientSessions:
     def __init__(
         self,
         by_client: dict[str, ClientSession] | None = None,
-        packets: dict[str, dict[PacketNumber, None]] | None = None,
+        packets: dict[str, dict[PacketNumber, int | None]] | None = None,
     ) -> None:
         self.by_client = {} if by_client is None else by_client
         self.packets = {} if packets is None else packets
-        """By client; none without any."""
+        """By client; none without any.  For what was sent, the number of the message in its
+        queue."""
 
     def __len__(self) -> int:
         return len(self.by_client)
@@ -40,8 +41,13 @@ class ClientSessions:
         """Return the packets of a client in one direction, in the order in which they came."""
         return [number for way, number in self.packets.get(client_id, ()) if way == direction]
 
-    def put_packet(self, client_id: str, packet: PacketNumber) -> None:
-        self.packets.setdefault(client_id, {})[packet] = None
+    def sent(self, client_id: str) -> dict[int, int]:
+        """Return what a client was sent, by packet: the number in its queue."""
+        packets = self.packets.get(client_id, {}).items()
+        return {number: message or 0 for (way, number), message in packets if way == SENT}
+
+    def put_packet(self, client_id: str, packet: PacketNumber, message: int | None) -> None:
+        self.packets.setdefault(client_id, {})[packet] = message
 
     def remove_packet(self, client_id: str, packet: PacketNumber) -> None:
         packets = self.packets.get(client_id, {})
@@ -61,9 +67,11 @@ def session_name(vhost: str, client_id: str) -> Name:
     return Kind.CLIENT_SESSION, (vhost, client_id)
 
 
-def packet_fact(vhost: str, client_id: str, packet: PacketNumber) -> Fact:
+def packet_fact(
+    vhost: str, client_id: str, packet: PacketNumber, message: int | None = None
+) -> Fact:
     direction, number = packet
-    return Fact(Kind.CLIENT_PACKET, (vhost, client_id, direction, str(number)))
+    return Fact(Kind.CLIENT_PACKET, (vhost, client_id, direction, str(number)), message)
 
 
 def keep_session(vhost: SessionHost, client_id: str, session: ClientSession) -> Change:
@@ -83,7 +91,26 @@ def keep_packets(
         return NOTHING
     there: Collection[PacketNumber] = sessions.packets.get(client_id, ())
     new = [(direction, number) for number in numbers if (direction, number) not in there]
-    return Change(puts=tuple(packet_fact(vhost.name, client_id, packet) for packet in new))
+    puts = tuple(packet_fact(vhost.name, client_id, packet) for packet in new)
+    if direction != OUTGOING:
+        return Change(puts=puts)
+    sent = [(SENT, number) for _, number in new if (SENT, number) in there]
+    removes = tuple(packet_fact(vhost.name, client_id, packet) for packet in sent)
+    return Change(puts=puts, removes=removes)
+
+
+def keep_sent(vhost: SessionHost, client_id: str, messages: Mapping[int, int]) -> Change:
+    """Note what a client is sent, by packet; nothing if its session has ended meanwhile."""
+    sessions = vhost.client_sessions
+    if client_id not in sessions.by_client:
+        return NOTHING
+    there = sessions.packets.get(client_id, {})
+    puts = tuple(
+        packet_fact(vhost.name, client_id, (SENT, number), message)
+        for number, message in messages.items()
+        if there.get((SENT, number)) != message
+    )
+    return Change(puts=puts)
 
 
 def forget_packets(
@@ -91,7 +118,8 @@ def forget_packets(
 ) -> Change:
     """Forget packets of a session; those that are not there need no change."""
     there: Collection[PacketNumber] = vhost.client_sessions.packets.get(client_id, ())
-    gone = [(direction, number) for number in numbers if (direction, number) in there]
+    ways = (OUTGOING, SENT) if direction == OUTGOING else (direction,)
+    gone = [(way, number) for number in numbers for way in ways if (way, number) in there]
     return Change(removes=tuple(packet_fact(vhost.name, client_id, packet) for packet in gone))
 
 

@@ -111,20 +111,22 @@ class Edge:
         store: Store | None = None,
         make_metadata: Callable[[Apply, Facts], Metadata] = LocalMetadata,
         announces: bool = False,
+        wall_ms: int = WALL_MS,
     ) -> None:
-        """`store` is what durable things are written to; by default in memory, and at once.
-        `announces`: what happens is told to `amq.rabbitmq.event`."""
+        """`store` is what durable things are written to, and what is there in "/" is built again;
+        by default in memory, and at once.  `announces`: events go to `amq.rabbitmq.event`."""
         self.scheduler = Scheduler()
         self.turn = Turn(self.scheduler.call_soon)
-        durability = Durability(store or open_store(), self.turn)
+        self.durability = durability = Durability(store or open_store(), self.turn)
         policies = Policies()
-        clock = ScheduledClock(self.scheduler, wall_ms=WALL_MS)
+        clock = ScheduledClock(self.scheduler, wall_ms=wall_ms)
         runtime = fake_runtime(
             self.scheduler, clock=clock, turn=self.turn, commits=durability.commits
         )
         self.vhost = VirtualHost(
             "/",
             self._maker(runtime, durability, policies),
+            image=durability.image.vhosts.get("/"),
             policies=policies,
             on_new_queue=lambda spec, vhost: self.new_queues.append((spec.name, vhost)),
             pick=Random(1).randrange,

@@ -43,6 +43,7 @@ class MqttEdge:
     def __init__(self, config: MqttConfig | None = None, edge: Edge | None = None) -> None:
         self.edge = edge or Edge()
         self.server = MqttServer(self.edge.services, config or MqttConfig(), "classic")
+        self.edge.catalogue.session_listeners.append(self.server.session_changed)
 
     def accept(self, version: int = MQTT_5) -> MqttClient:
         """A socket on which nothing has been said."""

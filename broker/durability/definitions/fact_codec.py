@@ -376,6 +376,10 @@ def _decode_client_session(_key: tuple[str, str], fields: list[Any]) -> ClientSe
     return ClientSession(str(user), int(expiry_s), int(ended_at_ms), str(node), record)
 
 
+def _decode_client_packet(_key: Key, message: Any) -> int | None:
+    return None if message is None else int(message)
+
+
 def _json_object(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
@@ -402,6 +406,6 @@ CODECS: Mapping[Kind, Codec] = {
     Kind.GLOBAL_PARAMETER: _KEPT,
     Kind.RETAINED: Codec(tuple, _decode_retained),
     Kind.CLIENT_SESSION: Codec(tuple, _decode_client_session),
-    Kind.CLIENT_PACKET: Codec(lambda _: None, lambda _key, _: None),
+    Kind.CLIENT_PACKET: Codec(lambda message: message, _decode_client_packet),
     Kind.NODE: Codec(_encode_node, _decode_node),
 }

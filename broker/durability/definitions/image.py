@@ -43,7 +43,7 @@ class VhostImage:
     """By topic."""
     client_sessions: dict[str, ClientSession] = field(default_factory=dict)
     """By client, and so is the next."""
-    client_packets: dict[str, dict[PacketNumber, None]] = field(default_factory=dict)
+    client_packets: dict[str, dict[PacketNumber, int | None]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

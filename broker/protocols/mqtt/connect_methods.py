@@ -194,13 +194,11 @@ class ConnectRequest:
                 self._refuse(code_of(refused), refused.explanation)
                 return
         key = vhost.name, self._client_id
-        kept, state = server.kept_of(vhost, self._client_id), server.states.find(key)
-        is_there = state is not None or kept is not None or has_definitions(vhost, key[1])
-        is_present = is_there and not self._packet.clean_start
-        before = kept if is_present else None
-        accept = partial(self._accept, session, before, is_present=is_present)
+        kept = server.kept(key)
+        is_present = server.is_there(vhost, self._client_id) and not self._packet.clean_start
+        accept = partial(self._accept, session, kept, is_present=is_present)
         decide = partial(self._decide_session, session, is_present=is_present)
-        if is_there or self._expiry_s():
+        if has_definitions(vhost, self._client_id) or self._expiry_s():
             not_opened = partial(self._not_opened, session)
             change_or_refuse(server.services.metadata, decide, accept, not_opened)
         else:
@@ -241,10 +239,7 @@ class ConnectRequest:
             session.end()
             self._take_over(vhost)
             return
-        before = server.states.find(key)
-        if before is not None and not is_present:
-            server.end_state(before)
-        state = server.states.open(key) if kept is None else server.restored(key, kept)
+        state = server.opened(key, kept, is_present=is_present)
         state.expiry_s, state.user = self._expiry_s(), session.user.name
         if client.is_over:
             session.end()

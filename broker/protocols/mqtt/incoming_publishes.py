@@ -63,7 +63,7 @@ class PublishTerms(NamedTuple):
 class Unanswered:
     """Run of messages of QoS 1 or 2 that a client has sent, and that is not answered yet."""
 
-    __slots__ = ("code", "first", "kind", "packet_ids", "waits")
+    __slots__ = ("code", "first", "is_noted", "kind", "packet_ids", "waits")
 
     def __init__(
         self,
@@ -80,6 +80,8 @@ class Unanswered:
         """Publish sequence number of the first; 0 for what was not published here."""
         self.code = code
         """What is answered, unless a queue refuses it; None while that is not known."""
+        self.is_noted = True
+        """Whether its packets are noted, as far as they are to be."""
         self.waits = 0
         """For how much else: that it is retained, that its packets are noted."""
 
@@ -166,6 +168,10 @@ def retain(
             NEVER_EXPIRES_MS if lifetime_ms is None else now_ms + max(1, lifetime_ms),
         )
     store.put(session.vhost.name, prepared.topic, message, done, failed)
+
+
+def nothing() -> None:
+    """What is left to be done where nothing is."""
 
 
 class IncomingPublishes:
@@ -355,17 +361,22 @@ class IncomingPublishes:
 
     def released(self, packet_ids: Sequence[int]) -> None:
         """PUBREL: the client will not send these again, and is told that they are forgotten."""
-        incoming, ok = self._state.incoming, ReasonCode.SUCCESS
-        codes: list[ReasonCode] = []
-        if self._packets is not None:
-            self._packets.forget(INCOMING, packet_ids)
+        if self._packets is None:
+            self._forgotten(packet_ids)
+        else:
+            self._packets.forget(INCOMING, packet_ids, partial(self._forgotten, packet_ids))
+
+    def _forgotten(self, packet_ids: Sequence[int]) -> None:
+        """What the client has released is forgotten for good: it may use the identifiers again."""
+        incoming, codes = self._state.incoming, list[ReasonCode]()
         for packet_id in packet_ids:
             if packet_id in incoming:
                 del incoming[packet_id]
-                codes.append(ok)
+                codes.append(ReasonCode.SUCCESS)
             else:
                 codes.append(ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
-        self._add_acks(PacketType.PUBCOMP, packet_ids, codes)
+        if not self._is_ended:
+            self._add_acks(PacketType.PUBCOMP, packet_ids, codes)
 
     def _published(self, prepared: PreparedRun, first: int, route: CachedRoute) -> None:
         """Messages are on their way into queues; retain the last of them, if it is to be."""
@@ -377,16 +388,23 @@ class IncomingPublishes:
                 unanswered.code = ReasonCode.NO_MATCHING_SUBSCRIBERS
             if prepared.qos == 2:
                 self._state.incoming.update(dict.fromkeys(prepared.packet_ids, self))
-                if self._packets is not None:
-                    unanswered.waits += 1
-                    noted = partial(self._stored, unanswered, None)
-                    self._packets.keep(INCOMING, prepared.packet_ids, noted)
+                unanswered.is_noted = self._packets is None
+                if self._packets is not None and self._packets.goes_with_messages:
+                    self._note(self._packets, unanswered, prepared.packet_ids)
             self._expect(unanswered)
         if prepared.retain and self._retained is not None:
             if unanswered is not None:
                 unanswered.waits += 1
             stored = partial(self._stored, unanswered)
             retain(self._retained, self._session, prepared, partial(stored, None), stored)
+
+    def _note(
+        self, packets: PacketKeeper, unanswered: Unanswered, packet_ids: Sequence[int]
+    ) -> None:
+        """Note packets of a run before they are answered."""
+        unanswered.is_noted = True
+        unanswered.waits += 1
+        packets.keep(INCOMING, packet_ids, partial(self._stored, unanswered, None))
 
     def _stored(self, unanswered: Unanswered | None, error: BrokerError | None) -> None:
         """A message is retained, or cannot be, or its packet is noted."""
@@ -458,6 +476,15 @@ class IncomingPublishes:
             known = self._known_of(run)
             if not known:
                 return
+            if not run.is_noted and self._packets is not None:
+                # noted before it is safe, a packet would keep a message from coming again that the
+                # end of a node has lost
+                if len(known) < len(run.packet_ids):
+                    return
+                numbers = enumerate(run.packet_ids, run.first)
+                safe = [packet_id for number, packet_id in numbers if number not in self._refused]
+                self._note(self._packets, run, safe)
+                continue
             self._count(run.kind, -len(known))
             if len(known) == len(run.packet_ids):
                 unanswered.popleft()
@@ -519,7 +546,10 @@ class IncomingPublishes:
             if packet_id in refused:
                 del incoming[packet_id]
                 if self._packets is not None:
-                    self._packets.forget(INCOMING, (packet_id,))
+                    self._packets.forget(INCOMING, (packet_id,), nothing)
+                    commits = self._session.commits
+                    self._output.hold(commits.ticket)
+                    commits.wait(self._output, commits.ticket)
             else:
                 incoming[packet_id] = None
             if packet_id in self._waiting:

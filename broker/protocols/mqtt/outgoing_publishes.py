@@ -12,9 +12,11 @@ to its PUBCOMP, and so does its place in the window of the client.  A hot file.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from fluffle.broker.base.client_session import OUTGOING
 from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.session import Session
     from fluffle.broker.core.settlement import Settlements
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
+    from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
     from fluffle.broker.protocols.mqtt.session_state import SessionState
     from fluffle.broker.queues.queue_api import DeliveryBatch
 
@@ -58,6 +61,7 @@ class DeliveryChannel(Protocol):
 
     settlements: Settlements
     output: OutputBuffer
+    packets: PacketKeeper | None
 
     @property
     def session(self) -> Session: ...
@@ -145,6 +149,8 @@ class OutgoingPublishes:
             self._sent[packet_id] = SentPublish(0, message.qos, None)
             if (consumer := self._channel.window_consumer) is not None:
                 self._take_place(packet_id, consumer)
+            if message.qos == 2 and self._channel.packets is not None:
+                self._channel.packets.keep_sent({packet_id: 0}, self._channel.output)
         self._write(packet_id, message, dup=False)
 
     def consumes(self, consumer: Consumer) -> None:
@@ -191,11 +197,26 @@ class OutgoingPublishes:
                     for index in indices
                 ]
             else:
-                state.drop_unfinished(queue)
+                self._drop_unfinished(queue)
         packet_ids = packet_ids or state.packet_ids.take(len(indices))
+        packets = self._channel.packets
+        if qos == 2 and packets is not None:
+            sequences = [delivery_batch.sequences[index] for index in indices]
+            messages = dict(zip(packet_ids, sequences, strict=True))
+            packets.keep_sent(messages, self._channel.output)
         for packet_id, tag in zip(packet_ids, indices, strict=True):
             self._sent[packet_id] = SentPublish(delivery_batch.first_tag + tag, qos, consumer)
         return packet_ids
+
+    def _drop_unfinished(self, queue: str) -> None:
+        """Have the client let go of messages that are not in their queue any more."""
+        packets, state = self._channel.packets, self.state
+        noted = {} if packets is None else packets.sent_under()
+        if left := state.drop_unfinished(queue, noted):
+            assert packets is not None, "nothing is noted without it"
+            state.released.update(dict.fromkeys(left))
+            release = partial(self._channel.output.add, build_acks(PacketType.PUBREL, left))
+            packets.keep(OUTGOING, left, release)
 
     # What the client answers
 
@@ -203,23 +224,36 @@ class OutgoingPublishes:
         """PUBACK: the client has messages of QoS 1."""
         self._settle_answered(packet_ids, 1, ACKED)
 
-    def received(self, packet_ids: Sequence[int]) -> set[int]:
-        """PUBREC: the client has messages of QoS 2, and will not take them again before PUBCOMP.
+    def known_of(self, packet_ids: Sequence[int]) -> list[int]:
+        """Those of identifiers that the client was sent messages of QoS 2 under."""
+        sent, released = self._sent, self.state.released
+        return [
+            packet_id
+            for packet_id in packet_ids
+            if packet_id in released or (packet_id in sent and sent[packet_id].qos == 2)
+        ]
 
-        Returns the identifiers of which nothing is known.
-        """
+    def received(self, packet_ids: Sequence[int]) -> None:
+        """PUBREC: the client has messages of QoS 2, and will not take them again before PUBCOMP;
+        identifiers of which nothing is known are passed over."""
         self._settle_answered(packet_ids, 2, ACKED)
-        return set(packet_ids).difference(self.state.released)
 
     def completed(self, packet_ids: Sequence[int]) -> None:
-        """PUBCOMP: the identifiers are free again."""
+        """PUBCOMP: the client has let go, and the identifiers are free again, once that is
+        durable."""
+        known: list[int] = []
         for packet_id in packet_ids:
             if packet_id in self._sent:
                 raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "PUBCOMP before PUBREL")
             if packet_id not in self.state.released:
                 continue
             del self.state.released[packet_id]
-            self._free((packet_id,))
+            known.append(packet_id)
+        packets = self._channel.packets
+        if packets is None:
+            self._free(known)
+        elif known:
+            packets.forget(OUTGOING, known, partial(self._free, known))
 
     def refused(self, packet_id: int, qos: int) -> None:
         """PUBACK or PUBREC with an error: the client does not want the message."""
@@ -435,18 +469,19 @@ class PublishWriter:
         terms = self._outgoing.terms
         if terms.packet_bytes_max or form.expiry_ms >= 0 or delivery_batch.redelivered:
             return self._send_each(delivery_batch, form, group)
-        pieces = self._channel.output.pieces
+        output = self._channel.output
         if not form.qos:
-            pieces += group.packets(form, terms.version)
+            output.pieces += group.packets(form, terms.version)
             return group.indices
+        packet_ids = self._outgoing.number(delivery_batch, group.indices, form.qos)
         build_publishes(
-            pieces,
+            output.pieces,  # others, if it holds back what follows
             form.topic,
             form.properties,
             group.payloads,
             flags=publish_flags(form.qos, retain=form.retain, dup=False),
             version=terms.version,
-            packet_ids=self._outgoing.number(delivery_batch, group.indices, form.qos),
+            packet_ids=packet_ids,
         )
         return ()
 
@@ -454,7 +489,7 @@ class PublishWriter:
         self, delivery_batch: DeliveryBatch, form: Form, group: MessageGroup
     ) -> list[int]:
         """Send messages one by one, for they differ in more than their payloads."""
-        terms, pieces = self._outgoing.terms, self._channel.output.pieces
+        terms, output = self._outgoing.terms, self._channel.output
         finished: list[int] = []
         dup = form.qos > 0 and delivery_batch.redelivered
         flags = publish_flags(form.qos, retain=form.retain, dup=dup)
@@ -476,7 +511,7 @@ class PublishWriter:
             else:
                 finished.append(index)
             build_publishes(
-                pieces,
+                output.pieces,
                 form.topic,
                 properties,
                 (payload,),

@@ -95,28 +95,44 @@ def on_acks(connection: Connection, acks: Acks) -> int:
     elif acks.kind is PacketType.PUBREL:
         channel.incoming.released(acks.packet_ids)
     else:
-        completed(channel, acks.packet_ids)
+        channel.outgoing.completed(acks.packet_ids)
     channel.retained.go_on()
     return 1
 
 
 def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[int]) -> None:
     """PUBREC: have the client let go of what is known to have come, once that is noted."""
-    unknown = channel.outgoing.received(packet_ids)
-    release = partial(send_releases, connection, channel, packet_ids, unknown)
-    known = [packet_id for packet_id in packet_ids if packet_id not in unknown]
-    if known and channel.packets is not None:
-        channel.packets.keep(OUTGOING, known, release)
-    else:
+    outgoing, packets = channel.outgoing, channel.packets
+    release = partial(send_releases, connection, channel, packet_ids)
+    known = outgoing.known_of(packet_ids)
+    if not known or packets is None:
+        outgoing.received(packet_ids)
+        release()
+    elif packets.goes_with_messages:
+        outgoing.received(packet_ids)
+        packets.keep(OUTGOING, known, release)
+    else:  # noted first: the client would else hold a number for ever that is used again
+        packets.keep(OUTGOING, known, partial(received_safely, channel, packet_ids, release))
+
+
+def nothing() -> None:
+    """What is left to be done where nothing is."""
+
+
+def received_safely(
+    channel: Channel, packet_ids: Sequence[int], release: Callable[[], None]
+) -> None:
+    """What the client has received is noted: settle it, and have the client let go."""
+    if channel.is_open:
+        channel.outgoing.received(packet_ids)
         release()
 
 
-def send_releases(
-    connection: Connection, channel: Channel, packet_ids: Sequence[int], unknown: set[int]
-) -> None:
+def send_releases(connection: Connection, channel: Channel, packet_ids: Sequence[int]) -> None:
     """Send PUBREL for packets, of which some are unknown."""
     if not channel.is_open:
         return
+    unknown = set(packet_ids).difference(channel.state.released)
     if not unknown or connection.terms.version < MQTT_5:
         connection.output.add(build_acks(PacketType.PUBREL, packet_ids))
         return
@@ -128,13 +144,6 @@ def send_releases(
         start = stop
 
 
-def completed(channel: Channel, packet_ids: Sequence[int]) -> None:
-    """PUBCOMP: the client has let go."""
-    channel.outgoing.completed(packet_ids)
-    if channel.packets is not None:
-        channel.packets.forget(OUTGOING, packet_ids)
-
-
 def on_ack(connection: Connection, ack: Ack) -> int:
     """One answer to a message, with a code or properties."""
     if ack.code < ReasonCode.UNSPECIFIED_ERROR:
@@ -144,10 +153,12 @@ def on_ack(connection: Connection, ack: Ack) -> int:
         channel.outgoing.refused(ack.packet_id, 1)
     elif ack.kind is PacketType.PUBREC:
         channel.outgoing.refused(ack.packet_id, 2)
+        if channel.packets is not None:
+            channel.packets.forget(OUTGOING, (ack.packet_id,), nothing)
     elif ack.kind is PacketType.PUBREL:
         channel.incoming.released((ack.packet_id,))
     else:
-        completed(channel, (ack.packet_id,))
+        channel.outgoing.completed((ack.packet_id,))
     channel.retained.go_on()
     return 1
 

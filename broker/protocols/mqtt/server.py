@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,7 @@ from fluffle.broker.protocols.mqtt.will import (
     decode_record,
     encode_record,
 )
+from fluffle.broker.runtime.turn import do_nothing
 from fluffle.broker.vhosts import queue_changes
 from fluffle.broker.vhosts.client_sessions import end_session, keep_session
 
@@ -134,13 +136,16 @@ class MqttServer:
     # Sessions that last
 
     def restore(self) -> None:
-        """Make what an earlier process has left: sessions end in their time, and wills wait."""
+        """Make what an earlier process of this node has left: sessions end in their time, and wills
+        wait.  Those of other nodes are theirs."""
         for vhost in tuple(self.services.vhosts.values()):
             for client_id, kept in tuple(vhost.client_sessions.by_client.items()):
+                if kept.node != self.services.owners.node:
+                    continue
                 state = self.restored((vhost.name, client_id), kept)
                 if kept.ended_at_ms:
                     self._resume_waiting(state, kept)
-                elif kept.node == self.services.owners.node:  # the process ended before
+                else:  # the process ended before
                     pending = decode_record(state.key, kept.record)
                     self._begin_waiting(state, kept.user, pending)
 
@@ -152,41 +157,86 @@ class MqttServer:
             sessions = self.services.vhosts[key[0]].client_sessions
             state.incoming.update(dict.fromkeys(sessions.numbers(key[1], INCOMING)))
             state.released.update(dict.fromkeys(sessions.numbers(key[1], OUTGOING)))
-            state.packet_ids.used.update(state.released)
+            sent = sessions.sent(key[1])
+            queue = subscription_queue(key[1], 1)
+            state.keep_unfinished(queue, {at: packet for packet, at in sent.items() if at})
+            lost = [packet for packet, at in sent.items() if not at]  # they were in no queue
+            state.released.update(dict.fromkeys(lost))
+            state.packet_ids.used.update(state.released, sent)
         state.expiry_s, state.user = kept.expiry_s, kept.user
         return state
 
     def _resume_waiting(self, state: SessionState, kept: ClientSession) -> None:
         """Go on to wait for a client that was away already."""
         away_s = (self.now_ms() - kept.ended_at_ms) / 1000
-        if state.expiry_s != NEVER_S:
-            self._expire_later(state, max(0, state.expiry_s - away_s))
         pending = decode_record(state.key, kept.record)
         if pending is not None:
             delay_s = min(pending.will.delay_s, state.expiry_s)
-            self.wills.publish_later(pending, max(0, delay_s - away_s))
+            self._publish_later(pending, max(0, delay_s - away_s))
+        if state.expiry_s != NEVER_S:
+            self._expire_later(state, max(0, state.expiry_s - away_s))
 
     @property
     def now_ms(self) -> Callable[[], int]:
         """The time that all nodes have in common, since 1970."""
         return self.services.retained.now_ms
 
-    def kept_of(self, vhost: VirtualHost, client_id: str) -> ClientSession | None:
-        """What is kept of a session, if it has not ended by now."""
+    def kept(self, key: SessionKey) -> ClientSession | None:
+        """What is kept of a session, if it lasts."""
+        vhost = self.services.vhosts.get(key[0])
+        return None if vhost is None else vhost.client_sessions.by_client.get(key[1])
+
+    def is_there(self, vhost: VirtualHost, client_id: str) -> bool:
+        """Whether there is a session, which has not ended by now."""
         kept = vhost.client_sessions.by_client.get(client_id)
-        if kept is None or not kept.ended_at_ms or kept.expiry_s == NEVER_S:
-            return kept
-        return kept if self.now_ms() < kept.ended_at_ms + kept.expiry_s * 1000 else None
+        if kept is None:
+            return bool(queues_of(vhost, client_id))
+        if not kept.ended_at_ms or kept.expiry_s == NEVER_S:
+            return True
+        return self.now_ms() < kept.ended_at_ms + kept.expiry_s * 1000
+
+    def is_own(self, key: SessionKey) -> bool:
+        """Whether a session that lasts is this node's: its client was connected here last."""
+        kept = self.kept(key)
+        return kept is not None and kept.node == self.services.owners.node
+
+    def opened(
+        self, key: SessionKey, kept: ClientSession | None, *, is_present: bool
+    ) -> SessionState:
+        """Return the state of a session for its client, who has come back to it or makes it.
+        `kept`: what was kept of it before."""
+        state = self.states.find(key)
+        if is_present and kept is not None:
+            return self.restored(key, kept)
+        if state is not None:
+            self.end_state(state)
+        elif kept is not None:  # whichever node has kept it: it ends here
+            pending = decode_record(key, kept.record)
+            if pending is not None and (kept.ended_at_ms or pending.will.delay_s):
+                self.wills.publish(pending)
+        return self.states.open(key)
+
+    def session_changed(self, vhost_name: str, client_id: str) -> None:
+        """A session is kept, or is no more: it is forgotten here if it is not this node's."""
+        key = vhost_name, client_id
+        state = self.states.find(key)
+        if state is None or not state.is_lasting or self.is_own(key):
+            return
+        client = self.connected.get(key)
+        if client is None:
+            self._forget(state)
+        elif self.kept(key) is not None:
+            client.take_over(do_nothing)
 
     def _keep(self, state: SessionState, user: str, ended_at_ms: int, record: bytes) -> None:
+        """Keep what has become of a session whose client is away, if it is this node's."""
         kept = ClientSession(user, state.expiry_s, ended_at_ms, self.services.owners.node, record)
-        vhost_name, client_id = state.key
 
         def decide() -> Change:
-            vhost = self.services.vhosts.get(vhost_name)
-            if vhost is None or client_id not in vhost.client_sessions.by_client:
+            vhost = self.services.vhosts.get(state.key[0])
+            if vhost is None or state.key in self.connected or not self.is_own(state.key):
                 return NOTHING
-            return keep_session(vhost, client_id, kept)
+            return keep_session(vhost, state.client_id, kept)
 
         self.services.metadata.settle(decide)
 
@@ -195,6 +245,7 @@ class MqttServer:
     def attach(self, state: SessionState, client: ConnectedClient) -> None:
         """A client has connected to its session, which does not expire meanwhile."""
         self.connected[state.key] = client
+        self.states.put(state)
         self.wills.session_resumed(state.key)
         if (timer := self._expiries.pop(state.key, None)) is not None:
             timer.cancel()
@@ -205,38 +256,88 @@ class MqttServer:
         """The connection of a session has ended: the session does, now or in its time."""
         if self.connected.get(state.key) is client:
             del self.connected[state.key]
-        if state.is_lasting:
+        if not state.is_lasting:
+            with self._together():
+                if pending is not None:
+                    self.wills.publish(pending)
+                self.end_state(state)
+                self._delete(state)
+        elif self.is_own(state.key):
             self._begin_waiting(state, user, pending)
-            return
-        if pending is not None:
-            self.wills.connection_ended(pending, 0)
-        self.end_state(state)
-        self._delete(state)
+        else:  # it has ended, or is another node's by now
+            self._forget(state)
+            is_resumed = self.kept(state.key) is not None
+            if pending is not None and not (is_resumed and pending.will.delay_s):
+                self.wills.publish(pending)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Have in one commit what is published and kept meanwhile."""
+        turn = self.services.runtime.turn
+        ends_turn = turn.begin()
+        self.services.runtime.commits.keep_together()
+        try:
+            yield
+        finally:
+            if ends_turn:
+                turn.end()
 
     def _begin_waiting(self, state: SessionState, user: str, pending: PendingWill | None) -> None:
         """Wait for a client that has just gone, for as long as its session lasts."""
-        if pending is not None:
-            self.wills.connection_ended(pending, state.expiry_s)
         waits = pending is not None and pending.will.delay_s > 0
-        self._keep(state, user, self.now_ms(), encode_record(pending if waits else None))
+        with self._together():
+            if pending is not None and waits:
+                self._publish_later(pending, min(pending.will.delay_s, state.expiry_s))
+            elif pending is not None:
+                self.wills.publish(pending)
+            self._keep(state, user, self.now_ms(), encode_record(pending if waits else None))
         if state.expiry_s != NEVER_S:
             self._expire_later(state, state.expiry_s)
 
+    def _publish_later(self, pending: PendingWill, delay_s: float) -> None:
+        self.wills.publish_later(pending, delay_s, partial(self._publish_waiting, pending))
+
+    def _publish_waiting(self, pending: PendingWill) -> None:
+        """Publish a will whose time has come, and keep that with it."""
+        key, kept = pending.key, self.kept(pending.key)
+        state = self.states.find(key)
+        if kept is None or state is None or not self.is_own(key):
+            self.wills.session_resumed(key)
+            return
+        with self._together():
+            self.wills.session_ended(key)
+            self._keep(state, kept.user, kept.ended_at_ms, encode_record(None))
+
     def _expire_later(self, state: SessionState, seconds: float) -> None:
+        if seconds <= 0:
+            self._expire(state)
+            return
         call_later = self.services.runtime.clients_call_later
         self._expiries[state.key] = call_later(seconds, partial(self._expire, state))
 
     def _expire(self, state: SessionState) -> None:
-        del self._expiries[state.key]
-        self.end_state(state)
-        self._delete(state)
+        if not self.is_own(state.key):
+            self._forget(state)
+            return
+        with self._together():
+            self.end_state(state)
+            self._delete(state)
 
     def end_state(self, state: SessionState) -> None:
-        """Forget a session here; what is defined of it is deleted elsewhere."""
+        """Forget a session that has ended, and publish the will that waits; what is defined of it
+        is deleted elsewhere."""
+        self._drop(state)
+        self.wills.session_ended(state.key)
+
+    def _forget(self, state: SessionState) -> None:
+        """Forget a session that is not this node's any more."""
+        self._drop(state)
+        self.wills.session_resumed(state.key)
+
+    def _drop(self, state: SessionState) -> None:
         if (timer := self._expiries.pop(state.key, None)) is not None:
             timer.cancel()
         self.states.end(state)
-        self.wills.session_ended(state.key)
 
     def _delete(self, state: SessionState) -> None:
         """Delete what is defined of a session that has ended, if anything is."""
@@ -248,6 +349,8 @@ class MqttServer:
         def decide() -> Change:
             vhost = self.services.vhosts.get(vhost_name)
             if vhost is None or state.key in self.connected:
+                return NOTHING
+            if self.kept(state.key) is not None and not self.is_own(state.key):
                 return NOTHING
             return deletion(vhost, client_id)
 

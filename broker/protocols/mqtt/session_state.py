@@ -11,7 +11,7 @@ Pure: who connects, when a state ends, and where messages lie is said by others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
@@ -298,10 +298,12 @@ class SessionState:
             del self.unfinished[queue]
         return packet_id
 
-    def drop_unfinished(self, queue: str) -> None:
-        """What was sent before and is still in the queue has been sent again: free the others."""
-        if packet_ids := self.unfinished.pop(queue, None):
-            self.packet_ids.free(packet_ids.values())
+    def drop_unfinished(self, queue: str, noted: Container[int] = ()) -> list[int]:
+        """What was sent before and is still in the queue has been sent again: free the others,
+        and return those that are noted, which are not freed: the client may hold them."""
+        packet_ids = [*self.unfinished.pop(queue, {}).values()]
+        self.packet_ids.free(each for each in packet_ids if each not in noted)
+        return [each for each in packet_ids if each in noted]
 
 
 class SessionStates:
@@ -327,6 +329,10 @@ class SessionStates:
         if state is None:
             state = self._states[key] = SessionState(key)
         return state
+
+    def put(self, state: SessionState) -> None:
+        """Have a state, in the place of another with its key."""
+        self._states[state.key] = state
 
     def end(self, state: SessionState) -> None:
         """Forget a state, unless another has its place."""

@@ -8,7 +8,6 @@ have the right to publish it at that time.  Source: S5 3.1.2.5, 3.1.3.2.
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
@@ -33,6 +32,8 @@ from fluffle.protocol.mqtt.packets import Will
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fluffle.broker.base.clock import Timer
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.route_lookup import RoutedBatch
@@ -103,20 +104,14 @@ class Wills:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def connection_ended(self, pending: PendingWill, expiry_s: int) -> None:
-        """Publish a will, now or later; the session lasts for so long."""
-        delay_s = min(pending.will.delay_s, expiry_s)
-        if delay_s:
-            self.publish_later(pending, delay_s)
-        else:
-            self._publish(pending)
-
-    def publish_later(self, pending: PendingWill, delay_s: float) -> None:
-        """Publish a will in so many seconds, unless its client comes back before."""
-        key = pending.key
-        self._waiting[key] = pending
+    def publish_later(
+        self, pending: PendingWill, delay_s: float, publish: Callable[[], None]
+    ) -> None:
+        """Call `publish` in so many seconds, unless the client comes back or its session ends
+        before."""
+        self._waiting[pending.key] = pending
         call_later = self._services.runtime.clients_call_later
-        self._timers[key] = call_later(delay_s, partial(self.session_ended, key))
+        self._timers[pending.key] = call_later(delay_s, publish)
 
     def session_resumed(self, key: SessionKey) -> None:
         """The client is back: what waited is not published."""
@@ -128,9 +123,10 @@ class Wills:
         pending = self._waiting.pop(key, None)
         if pending is not None:
             self._timers.pop(key).cancel()
-            self._publish(pending)
+            self.publish(pending)
 
-    def _publish(self, pending: PendingWill) -> None:
+    def publish(self, pending: PendingWill) -> None:
+        """Publish a will now, as far as its user may."""
         services, (vhost_name, client_id) = self._services, pending.key
         user, vhost = services.access.users.get(pending.user), services.vhosts.get(vhost_name)
         if user is None or vhost is None:

@@ -1,11 +1,12 @@
 """Sessions of clients that outlive their connections, as changes of definitions."""
 
-from fluffle.broker.base.client_session import INCOMING, OUTGOING, ClientSession
+from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT, ClientSession
 from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.vhosts.client_sessions import (
     end_session,
     forget_packets,
     keep_packets,
+    keep_sent,
     keep_session,
 )
 from tests.support.edge import Edge
@@ -42,3 +43,19 @@ def test_what_is_so_already_needs_no_change() -> None:
 
 def test_packets_of_no_session_are_not_kept() -> None:
     assert keep_packets(Edge().vhost, "c", INCOMING, (1,)) == NOTHING
+
+
+def test_what_a_client_has_taken_is_not_what_it_was_sent_any_more() -> None:
+    edge = Edge()
+    vhost, apply = edge.vhost, edge.catalogue.apply
+    sessions = vhost.client_sessions
+    assert keep_sent(vhost, "c", {1: 70}) == NOTHING
+    apply(keep_session(vhost, "c", SESSION))
+    apply(keep_sent(vhost, "c", {1: 70, 2: 71, 3: 0}))
+    assert sessions.sent("c") == {1: 70, 2: 71, 3: 0}
+    assert keep_sent(vhost, "c", {1: 70}).changes_nothing
+    apply(keep_sent(vhost, "c", {1: 72}))
+    apply(keep_packets(vhost, "c", OUTGOING, (1,)))
+    assert (sessions.sent("c"), sessions.numbers("c", OUTGOING)) == ({2: 71, 3: 0}, [1])
+    apply(forget_packets(vhost, "c", OUTGOING, (1, 2)))
+    assert sessions.packets == {"c": {(SENT, 3): 0}}

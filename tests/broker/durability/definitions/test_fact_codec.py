@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fluffle.broker.access.limits import UserLimits, VhostLimits, VhostSettings
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
+from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT, ClientSession
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.durability.definitions.fact_codec import (
@@ -80,6 +81,24 @@ def placed(definition: QueueDefinition) -> st.SearchStrategy[QueueDefinition]:
 
 
 @st.composite
+def client_facts(draw: st.DrawFn, kind: Kind, first: str, second: str) -> tuple[Kind, Key, object]:
+    """Something that clients have left."""
+    octets = st.binary(max_size=8)
+    if kind is Kind.RETAINED:
+        message = RetainedMessage(
+            draw(octets), draw(octets), draw(NAMES), draw(NUMBERS), draw(NUMBERS)
+        )
+        return kind, (first, second), message
+    if kind is Kind.CLIENT_SESSION:
+        session = ClientSession(
+            draw(NAMES), draw(NUMBERS), draw(NUMBERS), draw(NAMES), draw(octets)
+        )
+        return kind, (first, second), session
+    way = draw(st.sampled_from([INCOMING, OUTGOING, SENT]))
+    return kind, (first, second, way, "65535"), draw(st.none() | NUMBERS)
+
+
+@st.composite
 def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
     """Something of any kind under a name that fits it."""
     kind = draw(st.sampled_from(Kind))
@@ -126,10 +145,8 @@ def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
             successor = QueueDefinition(queue_spec(Declaration(second, durable=True), first))
             definition = definition._replace(successor=draw(st.none() | placed(successor)))
             return kind, (first, second), draw(st.just(definition) | placed(definition))
-        case Kind.RETAINED:
-            content, annotations = draw(st.binary(max_size=8)), draw(st.binary(max_size=8))
-            message = RetainedMessage(content, annotations, third, draw(NUMBERS), draw(NUMBERS))
-            return kind, (first, second), message
+        case Kind.RETAINED | Kind.CLIENT_SESSION | Kind.CLIENT_PACKET:
+            return draw(client_facts(kind, first, second))
         case Kind.NODE:
             address = ListenAddress(draw(st.text()), draw(st.integers(0, 65_535)))
             nonce = draw(st.binary(max_size=16))

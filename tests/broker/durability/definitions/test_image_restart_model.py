@@ -23,6 +23,7 @@ from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import UserLimits, VhostLimits
 from fluffle.broker.access.passwords import PasswordHash
 from fluffle.broker.access.users import Permission, TopicPermission, User
+from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT, ClientSession
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.message import RetainedMessage
 from fluffle.broker.definitions.catalogue import Catalogue, restored
@@ -44,6 +45,7 @@ from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import PREDECLARED, ExchangeSpec
 from fluffle.broker.runtime import commits
 from fluffle.broker.runtime.turn import Turn
+from fluffle.broker.vhosts import client_sessions
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.wire import FieldTable
 from fluffle.storage import store as storage
@@ -80,6 +82,7 @@ BINDINGS = st.builds(
     Binding, SOURCES, NAMES, st.sampled_from(DestinationKind), st.just("k"), ARGUMENTS
 )
 RETAINED = RetainedLimits(messages_max=3, size_bytes_max=1 << 20)
+TOPICS = st.sampled_from(["", "a", "a/ä"])
 ENTRIES: dict[Kind, Entry] = {
     Kind.POLICY: {"name": "p", "definition": {"max-length": 10**30}, "pattern": "é\x00"},
     Kind.PARAMETER: {"component": "c", "name": "p", "value": [1.5, None]},
@@ -135,7 +138,9 @@ def durable_in(vhost: VirtualHost) -> tuple[object, ...]:
     }
     journals = {name: queue.journal and queue.journal.groups for name, queue in queues.items()}
     kept = {name: queue.spec for name, queue in queues.items()}
-    return vhost.settings, exchanges, kept, journals, bindings, dict(vhost.retained)
+    clients = vhost.client_sessions
+    sessions = dict(clients.by_client), {each: dict(of) for each, of in clients.packets.items()}
+    return vhost.settings, exchanges, kept, journals, bindings, dict(vhost.retained), sessions
 
 
 class RestartMachine(RuleBasedStateMachine):
@@ -270,7 +275,11 @@ class DefinitionsMachine(RestartMachine):
         where = {} if kind is Kind.GLOBAL_PARAMETER else {"vhost": vhost}
         self.editor.keep(kind, where | ENTRIES[kind])
 
-    @rule(vhost=VHOSTS, topic=NAMES, content=st.none() | st.binary(max_size=3))
+    @rule(
+        vhost=VHOSTS,
+        topic=st.sampled_from(["", "a", "a/ä"]),
+        content=st.none() | st.binary(max_size=3),
+    )
     def retain(self, vhost: str, topic: str, content: bytes | None) -> None:
         if content is None:
             self.editor.have(partial(remove_retained, self.catalogue, vhost, [topic]))
@@ -278,6 +287,46 @@ class DefinitionsMachine(RestartMachine):
         request = RetainRequest(vhost, topic)
         request.message = RetainedMessage(content, b"", "guest", 1, 0)
         self.editor.have(partial(set_retained, self.catalogue, RETAINED, [request]))
+
+    @rule(
+        vhost=VHOSTS,
+        client_id=NAMES,
+        ended_at_ms=st.none() | st.integers(0, 1),
+        record=st.binary(max_size=3),
+    )
+    def keep_session(
+        self, vhost: str, client_id: str, ended_at_ms: int | None, record: bytes
+    ) -> None:
+        there = self.catalogue.vhosts.get(vhost)
+        if there is None:
+            return
+        if ended_at_ms is None:
+            self.editor.have(partial(client_sessions.end_session, there, client_id))
+            return
+        session = ClientSession("guest", 60, ended_at_ms, "node", record)
+        self.editor.have(partial(client_sessions.keep_session, there, client_id, session))
+
+    @rule(
+        vhost=VHOSTS,
+        client_id=NAMES,
+        direction=st.sampled_from([INCOMING, OUTGOING, SENT]),
+        packet_ids=st.sets(st.integers(1, 3)),
+        kept=st.booleans(),
+    )
+    def packets(
+        self, vhost: str, client_id: str, direction: str, packet_ids: set[int], *, kept: bool
+    ) -> None:
+        there = self.catalogue.vhosts.get(vhost)
+        if there is None:
+            return
+        if not kept:
+            change = client_sessions.forget_packets(there, client_id, direction, packet_ids)
+        elif direction == SENT:
+            messages = dict.fromkeys(packet_ids, len(packet_ids))
+            change = client_sessions.keep_sent(there, client_id, messages)
+        else:
+            change = client_sessions.keep_packets(there, client_id, direction, packet_ids)
+        self.editor.have(lambda: change)
 
 
 class TopologyMachine(RestartMachine):

@@ -1,0 +1,194 @@
+"""MQTT in a cluster of real nodes: messages from node to node, and sessions that move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from fluffle.broker.base.client_session import ClientSession
+from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
+from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
+from fluffle.protocol.mqtt.events import Acks, Event, Publishes
+from fluffle.protocol.mqtt.packets import (
+    Ack,
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Publish,
+    Suback,
+    Subscribe,
+    Will,
+    encode,
+)
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from fluffle.protocol.mqtt.reader import ClientReader
+from tests.support.cluster_nodes import ClusterNode, running_cluster, until
+from tests.support.deadlines import soon
+
+P = TypeVar("P")
+CONFIG = Config(mqtt=replace(MqttConfig(), listen=(ListenAddress("127.0.0.1", 0),)))
+
+
+class Line:
+    """Client over a socket, which answers nothing by itself."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._packets = ClientReader(1 << 20, MQTT_5)
+        self._came: list[Event] = []
+        self.connack: Connack
+
+    def send(self, *packets: Packet) -> None:
+        self._writer.write(b"".join(encode(each, MQTT_5) for each in packets))
+
+    async def expect(self, kind: type[P]) -> P:
+        async with soon():
+            while not self._came:
+                octets = await self._reader.read(65_536)
+                assert octets, "the connection has ended"
+                self._came += self._packets.feed(octets)
+        packet = self._came.pop(0)
+        assert isinstance(packet, kind), packet
+        return packet
+
+    async def messages(self, count: int) -> list[tuple[bytes, bytes, int]]:
+        """Take so many, and answer them."""
+        taken: list[tuple[bytes, bytes, int]] = []
+        while len(taken) < count:
+            run = await self.expect(Publishes)
+            taken += [(run.topic, payload, run.qos) for payload in run.payloads]
+            kind = {1: PacketType.PUBACK, 2: PacketType.PUBREC}.get(run.qos)
+            if kind is not None:
+                self.send(*(Ack(kind, packet_id) for packet_id in run.packet_ids))
+            if run.qos == 2:
+                await self.finish(len(run.packet_ids))
+        return taken
+
+    async def finish(self, count: int) -> None:
+        while count:
+            acks = await self.expect(Acks)
+            assert acks.kind is PacketType.PUBREL
+            self.send(*(Ack(PacketType.PUBCOMP, packet_id) for packet_id in acks.packet_ids))
+            count -= len(acks.packet_ids)
+
+    async def publish(self, payload: bytes, qos: int, *, retain: bool = False) -> None:
+        """Publish a message, and wait until it is safe."""
+        self.send(Publish(b"t", payload, qos, retain, packet_id=7 if qos else 0))
+        if qos == 1:
+            assert (await self.expect(Acks)).kind is PacketType.PUBACK
+        elif qos == 2:
+            assert (await self.expect(Acks)).kind is PacketType.PUBREC
+            self.send(Ack(PacketType.PUBREL, 7))
+            assert (await self.expect(Acks)).kind is PacketType.PUBCOMP
+
+    async def subscribe(self, qos: int) -> None:
+        self.send(Subscribe(1, [("t", qos)]))
+        assert (await self.expect(Suback)).codes == [qos]
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@asynccontextmanager
+async def connected(
+    node: ClusterNode, client_id: str, *, lasts: bool = True, will: Will | None = None
+) -> AsyncIterator[Line]:
+    host, port = node.node.addresses["mqtt"]
+    line = Line(*await asyncio.open_connection(host, port))
+    properties = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 3600} if lasts else {})
+    connect = Connect(
+        MQTT_5,
+        client_id,
+        not lasts,
+        0,
+        user="guest",
+        password=b"guest",
+        will=will,
+        properties=properties,
+    )
+    line.send(connect)
+    line.connack = await line.expect(Connack)
+    assert not line.connack.code
+    try:
+        yield line
+    finally:
+        line.close()
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+async def test_messages_go_from_node_to_node(tmp_path: Path, *, lasts: bool) -> None:
+    async with (
+        running_cluster(tmp_path, config=CONFIG) as three,
+        connected(three["a"], "s", lasts=lasts) as subscriber,
+        connected(three["b"], "p") as publisher,
+    ):
+        await subscriber.subscribe(2)
+        for qos in (0, 1, 2):
+            payload = b"%d" % qos
+            await publisher.publish(payload, qos)
+            assert await subscriber.messages(1) == [(b"t", payload, qos)]
+
+
+async def test_who_subscribes_at_another_node_is_sent_what_is_retained(tmp_path: Path) -> None:
+    async with (
+        running_cluster(tmp_path, config=CONFIG) as three,
+        connected(three["b"], "p") as publisher,
+        connected(three["a"], "s") as subscriber,
+    ):
+        await publisher.publish(b"kept", 2, retain=True)
+        await until(lambda: three["a"].node.catalogue.vhosts["/"].retained.count == 1)
+        await subscriber.subscribe(2)
+        assert await subscriber.messages(1) == [(b"t", b"kept", 2)]
+
+
+async def test_a_session_goes_on_at_another_node_when_its_own_is_gone(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s") as subscriber:
+            assert not subscriber.connack.session_present
+            await subscriber.subscribe(2)
+        await until(lambda: session_of(three["b"]).ended_at_ms > 0)
+        await three["a"].kill()
+        async with connected(three["b"], "p") as publisher:
+            for qos in (1, 2):
+                await publisher.publish(b"%d" % qos, qos)
+        async with connected(three["c"], "s") as subscriber:
+            assert subscriber.connack.session_present
+            assert await subscriber.messages(2) == [(b"t", b"1", 1), (b"t", b"2", 2)]
+            await three["a"].start()
+            await until(lambda: session_of(three["a"]).node == "c")
+            async with connected(three["a"], "p") as publisher:
+                await publisher.publish(b"again", 2)
+            assert await subscriber.messages(1) == [(b"t", b"again", 2)]
+
+
+async def test_a_session_that_has_moved_is_left_alone_where_it_was(tmp_path: Path) -> None:
+    """And a client that is connected twice is connected where it came last."""
+    will = Will(b"t", b"gone", 1, delay_s=1)
+    async with running_cluster(tmp_path, config=CONFIG) as three, AsyncExitStack() as lines:
+        before = await lines.enter_async_context(connected(three["a"], "s", will=will))
+        await before.subscribe(1)
+        after = await lines.enter_async_context(connected(three["b"], "s"))
+        assert after.connack.session_present
+        assert (await before.expect(Disconnect)).code is ReasonCode.SESSION_TAKEN_OVER
+        assert session_of(three["b"]).node == "b"
+        async with connected(three["c"], "p") as publisher:
+            await publisher.publish(b"x", 1)
+        assert await after.messages(1) == [(b"t", b"x", 1)]
+        assert not list(sessions_at(three["a"]))
+
+
+def sessions_at(node: ClusterNode) -> list[str]:
+    """Sessions of clients that are, or were last, at a node."""
+    (keeper,) = node.node._services.connections.session_keepers
+    return [row["client_id"] for row in keeper.session_rows() if row["client_id"] == "s"]
+
+
+def session_of(node: ClusterNode) -> ClientSession:
+    return node.node.catalogue.vhosts["/"].client_sessions.by_client["s"]
