@@ -5,10 +5,9 @@
               +--- a newer one takes its place, and who waited waits for that
 
 A change goes with the next commit of the node; one is on its way at a time, and the next one grows
-meanwhile.  So what is
-retained is so in the order of publishing, and a topic that is published to all the time costs no
-more than one message a change.  A topic has one message, so the log of the metadata is as large as
-what has been retained since its last snapshot.
+meanwhile.  So what is retained is so in the order of publishing, and a topic that is published to
+all the time costs no more than one message a change.  A topic has one message, so the log of the
+metadata is as large as what has been retained since its last snapshot.
 
 `stored_at_ms` and expiries are in common time: a message is gone for all at once, when its time has
 come; the node that orders the changes then removes it.
@@ -147,14 +146,18 @@ class RetainedStore:
         if self._is_sending:
             return
         self._is_sending = True
-        while self._waiting and not self._in_flight:  # mutant: RT1
-            self._in_flight = requests = self._taken()
-            decide = partial(set_retained, self._catalogue, self._limits, requests)
-            try:
-                self._metadata.change(decide, self._done, self._failed)
-            except BrokerError as error:
-                self._failed(error)
-        self._is_sending = False
+        try:
+            while self._waiting and not self._in_flight:  # mutant: RT1
+                self._in_flight = requests = self._taken()
+                self._change(partial(set_retained, self._catalogue, self._limits, requests))
+        finally:
+            self._is_sending = False
+
+    def _change(self, decide: Decide) -> None:
+        try:
+            self._metadata.change(decide, self._done, self._failed)
+        except BrokerError as error:
+            self._failed(error)
 
     def _taken(self) -> list[RetainRequest]:
         """Take those that have waited longest."""
@@ -245,7 +248,7 @@ def set_retained(
             removes += [fact] if before is not None else []
             continue
         room = rooms.setdefault(vhost.name, RetainedRoom(limits, vhost.retained))
-        if before is None and not room.admits(request.topic, request.message):
+        if not room.admits(request.topic, before, request.message):
             request.error = RetainedLimitReached(
                 f"vhost '{vhost.name}' retains as many messages as it may"
             )
@@ -265,7 +268,7 @@ def set_retained(
 
 
 class RetainedRoom:
-    """Room for new topics in one virtual host, while a change is decided."""
+    """Room for messages in one virtual host, while a change is decided."""
 
     def __init__(self, limits: RetainedLimits, topics: RetainedTopics) -> None:
         self._count_left = limits.messages_max - topics.count
@@ -273,14 +276,18 @@ class RetainedRoom:
         self.new = 0
         """How many topics of the change are new."""
 
-    def admits(self, topic: str, message: RetainedMessage) -> bool:
-        """Take room for a new topic, if there is any."""
-        size_bytes = size_of(topic, message)
-        if self._count_left < 1 or self._bytes_left < size_bytes:  # mutant: RT3
+    def admits(self, topic: str, before: RetainedMessage | None, message: RetainedMessage) -> bool:
+        """Take room for a message in the place of another, or of none, if there is any."""
+        growth_bytes = size_of(topic, message)
+        if before is not None:
+            growth_bytes -= size_of(topic, before)
+        new = int(before is None)
+        is_over = self._count_left < new or self._bytes_left < growth_bytes  # mutant: RT3
+        if is_over and growth_bytes > 0:
             return False
-        self._count_left -= 1
-        self._bytes_left -= size_bytes
-        self.new += 1
+        self._count_left -= new
+        self._bytes_left -= growth_bytes
+        self.new += new
         return True
 
 

@@ -41,7 +41,7 @@ SELECTS = 3
 """There are exchanges that route by x-jms-topic."""
 
 RETAINS = 4
-"""Messages are retained, and sessions of clients outlive their connections."""
+"""Messages are retained, have annotations, and sessions of clients outlive their connections."""
 
 KNOWS = RETAINS
 """This version; what an older one does not know is not defined as long as there is one."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from fluffle.broker.access.access import LoginRefused, LoopbackOnly, PasswordChecksOverloaded
 from fluffle.broker.access.users import User
 from fluffle.broker.base.client_session import ClientSession
-from fluffle.broker.base.errors import BrokerError, NotAllowed
+from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFailed
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
 from fluffle.broker.core.login import Credentials, Login, LoginClient, certificate_credentials
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import change_or_refuse
+from fluffle.broker.metadata.nodes import RETAINS, check_supported
 from fluffle.broker.process.encryption import alternative_name, distinguished_name
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import deletion, has_definitions, queues_of
@@ -84,6 +85,11 @@ class ConnectRequest:
 
     def begin(self) -> None:
         """Log the client in, now or later."""
+        try:
+            check_supported(RETAINS, self._server.services.nodes)
+        except PreconditionFailed as refused:  # what MQTT writes ends a node of a version before
+            self._refuse(ReasonCode.SERVER_UNAVAILABLE, refused.explanation)
+            return
         if self._packet.properties.text(PropertyId.AUTHENTICATION_METHOD) is not None:
             self._refuse(ReasonCode.BAD_AUTHENTICATION_METHOD, "no such method")
             return
