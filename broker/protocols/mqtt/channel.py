@@ -99,6 +99,7 @@ class Channel:
         "shared_credit",
         "state",
         "subscriptions",
+        "turn",
         "writers",
     )
     number = WITHOUT_CHANNELS
@@ -145,6 +146,7 @@ class Channel:
             read_control=connection.read_control,
         )
         runtime = server.services.runtime
+        self.turn = runtime.turn
         self.retained = RetainedSender(self, runtime.turn, server.services.retained.now_ms)
         self.publisher: Publisher = self.incoming.traced
         """Under whose name tracers see it."""

@@ -9,6 +9,7 @@ granted is answered filter by filter; the connection stays.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.errors import BrokerError
@@ -29,6 +30,9 @@ from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.channel import Channel
+
+FILTERS_AT_ONCE = 128
+"""So many are bound, or unbound, in one turn, which takes some milliseconds."""
 
 QUEUE_QOS = (0, 1, 1)
 """The QoS in the name of the queue for subscriptions of each QoS."""
@@ -85,6 +89,20 @@ def binding_of(
     )
 
 
+def go_on(channel: Channel, act: Callable[[], None]) -> None:
+    """Go on in a turn of its own with what takes long, if the client is still there."""
+    if not channel.is_open:
+        return
+    ends_turn = channel.turn.begin()
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 - a bug ends one connection
+        channel.give_up(error)
+    finally:
+        if ends_turn:
+            channel.turn.end()
+
+
 def identifier_of(packet: Subscribe) -> int:
     """The subscription identifier of all filters of a SUBSCRIBE; 0 is none."""
     identifiers = packet.properties.subscription_ids
@@ -94,7 +112,7 @@ def identifier_of(packet: Subscribe) -> int:
 class SubscribeRequest:
     """SUBSCRIBE of a client, until it is answered."""
 
-    __slots__ = ("_channel", "_codes", "_done", "_packet", "_terms", "_wanted")
+    __slots__ = ("_channel", "_codes", "_done", "_new", "_packet", "_part_at", "_terms", "_wanted")
 
     def __init__(
         self,
@@ -111,11 +129,16 @@ class SubscribeRequest:
         self._codes: list[ReasonCode] = []
         """The answer to each filter, as far as it is known."""
         self._wanted: list[TopicSubscription] = []
-        """Those that are granted, if they can be."""
+        """Those of the part that is being acted on that are granted, if they can be."""
+        self._part_at = 0
+        """Where that part begins."""
+        self._new: list[tuple[TopicSubscription, bool]] = []
+        """What has been granted, and whether it was not there before."""
 
     def begin(self) -> None:
         identifier = identifier_of(self._packet)
-        for text, options in self._packet.filters:
+        self._wanted, self._part_at = [], len(self._codes)
+        for text, options in self._packet.filters[self._part_at :][:FILTERS_AT_ONCE]:
             self._codes.append(self._checked(text, options, identifier))
         self._declare_next()
 
@@ -154,6 +177,13 @@ class SubscribeRequest:
         if self._wanted:
             change_or_refuse(metadata, self._decide_bindings, self._bound, self._refuse)
         else:
+            self._next()
+
+    def _next(self) -> None:
+        """Go on with the next part, or answer."""
+        if len(self._codes) < len(self._packet.filters):
+            self._channel.turn.call_soon(partial(go_on, self._channel, self.begin))
+        else:
             self._answer()
 
     def _decide_bindings(self) -> Change:
@@ -171,8 +201,9 @@ class SubscribeRequest:
         return change
 
     def _bound(self) -> None:
-        channel, there = self._channel, {*self._channel.state.subscriptions}
+        channel, there = self._channel, self._channel.state.subscriptions
         for subscription in self._wanted:
+            self._new.append((subscription, subscription.topic_filter not in there))
             channel.state.subscribe(subscription)
         if not channel.is_open:
             self._done()
@@ -180,19 +211,16 @@ class SubscribeRequest:
         channel.subscriptions_changed()
         for qos in dict.fromkeys(QUEUE_QOS[each.qos] for each in self._wanted):
             channel.consume(qos)
-        self._answer()
-        for subscription in self._wanted:
-            is_new = subscription.topic_filter not in there
-            channel.retained.subscribed(subscription, is_new=is_new)
-        channel.retained.go_on()
+        self._next()
 
     def _refuse(self, error: BrokerError) -> None:
         """None of them can be had."""
         code = code_of(error)
-        self._codes = [
-            code if each < ReasonCode.UNSPECIFIED_ERROR else each for each in self._codes
+        self._codes[self._part_at :] = [
+            code if each < ReasonCode.UNSPECIFIED_ERROR else each
+            for each in self._codes[self._part_at :]
         ]
-        self._answer()
+        self._next()
 
     def _answer(self) -> None:
         channel, packet = self._channel, self._packet
@@ -200,6 +228,9 @@ class SubscribeRequest:
             channel.vouch()
             suback = Suback(packet.packet_id, self._codes)
             channel.output.add(encode(suback, self._terms.version))
+            for subscription, is_new in self._new:
+                channel.retained.subscribed(subscription, is_new=is_new)
+            channel.retained.go_on()
         self._done()
 
 

@@ -1,11 +1,14 @@
 """SUBSCRIBE and UNSUBSCRIBE: queues, bindings, and the answer to each filter."""
 
+from itertools import pairwise
+
 import pytest
 
 from fluffle.broker.access.users import TopicPermission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
+from fluffle.protocol.mqtt.packets import Pingreq, Pingresp, Suback, Subscribe, encode
 from tests.support.mqtt_edge import MqttEdge
 
 QOS_0, QOS_1 = "mqtt-subscription-cqos0", "mqtt-subscription-cqos1"
@@ -89,3 +92,20 @@ def test_a_filter_that_may_not_be_read_is_refused_and_the_others_are_not() -> No
     codes = client.subscribe("news/a", "secret", options=1)
     assert codes == [ReasonCode.GRANTED_QOS_1, ReasonCode.NOT_AUTHORIZED]
     assert bound(mqtt, QOS_1) == ["news.a"]
+
+
+def test_many_filters_are_bound_some_in_each_turn() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    filters = [(f"a/{number}", 1) for number in range(1_000)]
+    client.transport.receive(encode(Subscribe(1, filters), MQTT_5) + encode(Pingreq(), MQTT_5))
+    channel = client.connection.channel
+    assert channel is not None
+    state = channel.state
+    counts = [len(state.subscriptions)]
+    while mqtt.edge.scheduler.turn():
+        counts.append(len(state.subscriptions))
+    assert counts[-1] == 1_000
+    assert all(after - before <= 128 for before, after in pairwise([0, *counts]))
+    assert len(client.expect(Suback).codes) == 1_000
+    client.expect(Pingresp)
