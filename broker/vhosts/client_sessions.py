@@ -75,9 +75,8 @@ def packet_fact(
 
 
 def keep_session(vhost: SessionHost, client_id: str, session: ClientSession) -> Change:
-    """Have a session, in the place of what it was."""
-    if vhost.client_sessions.by_client.get(client_id) == session:
-        return NOTHING
+    """Have a session, in the place of what it was, or may be by what is under way: it is put even
+    if it is so already."""
     kind, key = session_name(vhost.name, client_id)
     return Change(puts=(Fact(kind, key, session),))
 

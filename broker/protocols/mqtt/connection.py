@@ -141,9 +141,7 @@ class Connection(asyncio.Protocol):
         self.will: Will | None = None
         """Published when the connection ends, unless the client says otherwise before."""
         config = server.config
-        self.terms = SubscriptionTerms(
-            0, config.exchange, server.durable_queue_type, config.mailbox_soft_limit
-        )
+        self.terms = SubscriptionTerms(0, config, server.durable_queue_type)
         self.reads = self.read_bytes = 0
         """How often something came in, and how much."""
         self.heartbeat_s = 0

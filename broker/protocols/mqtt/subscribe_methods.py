@@ -29,6 +29,7 @@ from fluffle.protocol.mqtt.topics import parse_filter
 from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
+    from fluffle.broker.config.config import MqttConfig
     from fluffle.broker.protocols.mqtt.channel import Channel
 
 FILTERS_AT_ONCE = 128
@@ -41,15 +42,16 @@ QUEUE_QOS = (0, 1, 1)
 class SubscriptionTerms:
     """How the subscriptions of one client are kept."""
 
-    __slots__ = ("durable_queue_type", "exchange", "mailbox_limit", "version")
+    __slots__ = ("durable_queue_type", "exchange", "mailbox_limit", "queue_expiry_s", "version")
 
-    def __init__(
-        self, version: int, exchange: str, durable_queue_type: str, mailbox_limit: int
-    ) -> None:
-        self.mailbox_limit = mailbox_limit
-        """How many messages of QoS 0 may wait for a client that does not read; 0: all."""
+    def __init__(self, version: int, config: MqttConfig, durable_queue_type: str) -> None:
         self.version = version
-        self.exchange = exchange
+        self.exchange = config.exchange
+        self.mailbox_limit = config.mailbox_soft_limit
+        """How many messages of QoS 0 may wait for a client that does not read; 0: all."""
+        self.queue_expiry_s = config.session_expiry_s_max
+        """How long queues of a session that lasts may be unused; None: for ever.  As long as any
+        session may last: it may ask for more when it comes back, and ends by its own time."""
         self.durable_queue_type = durable_queue_type
         """Of the queue for QoS 1 and 2 of a session that lasts."""
 
@@ -59,8 +61,9 @@ def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Decl
     state = channel.state
     arguments: FieldTable = {}
     if state.is_lasting:
-        if state.expiry_s * 1000 <= EXPIRATION_MS_MAX:
-            arguments["x-expires"] = ("l", state.expiry_s * 1000)
+        expiry_s = terms.queue_expiry_s
+        if expiry_s is not None and expiry_s * 1000 <= EXPIRATION_MS_MAX:
+            arguments["x-expires"] = ("l", expiry_s * 1000)
         if qos and terms.durable_queue_type != "classic":
             arguments["x-queue-type"] = ("S", terms.durable_queue_type.encode())
     return Declaration(

@@ -78,3 +78,17 @@ def test_a_client_says_who_it_is_as_rabbitmq_lists_it() -> None:
     told = told_properties("meter", [("site", "attic"), ("site", "cellar")])
     assert plain(told) == {"client_id": "meter", "user_property": {"site": "cellar"}}
     assert plain(told_properties("meter", [])) == {"client_id": "meter"}
+
+
+def test_a_session_may_ask_for_more_time_when_it_comes_back() -> None:
+    """Its queues expired by the time that it had asked for at first."""
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    client.lose()
+    mqtt.connect("c", clean_start=False, expiry_s=3_600).lose()
+    mqtt.connect("p").publish("a", b"x", 1)
+    mqtt.edge.advance(1_000)
+    client = mqtt.connect("c", clean_start=False, expiry_s=3_600)
+    assert client.connack.session_present
+    assert client.messages() == [("a", b"x", 1)]

@@ -45,13 +45,13 @@ def test_queues_are_as_with_rabbitmq(version: int) -> None:
     assert mqtt.edge.vhost.queues[QOS_1].owner == client.connection.session.owner
 
 
-def test_queues_of_a_session_that_lasts_expire_with_it() -> None:
-    mqtt = MqttEdge(MqttConfig())
+def test_queues_of_a_session_that_lasts_are_kept_as_long_as_it_may_ask_for() -> None:
+    mqtt = MqttEdge(MqttConfig(session_expiry_s_max=3_600))
     client = mqtt.connect("c", expiry_s=60)
     client.subscribe("a", options=0)
     queue = mqtt.edge.vhost.queues[QOS_0]
     assert queue.owner is None
-    assert queue.spec.arguments == {"x-expires": ("l", 60_000)}
+    assert queue.spec.arguments == {"x-expires": ("l", 3_600_000)}
     assert queue.spec.queue_type.shown == "classic"
 
 
