@@ -542,13 +542,13 @@ class PublishWriter:
         if message is None:
             return NOT_SENT
         match = state.match(message.topic, is_own=message.client == terms.client)
-        granted = match.qos
         if match.is_all_excluded:
             return NOT_SENT
-        if granted < 0:  # it was addressed to the queue, or its subscription has just ended
-            granted = self._queue_qos
-        elif (granted > 0) != (self._queue_qos > 0):
+        if match.qos > 0 and not self._queue_qos:
             return NOT_SENT  # the other queue of the session has it, too
+        # What is in the queue of QoS 1 is nowhere else: it was addressed to it, or its subscription
+        # has ended or has QoS 0 by now.  S5 3.8.4, 3.10.4.
+        granted = max(match.qos, self._queue_qos)
         retain = is_v5 and message.retain and match.retain_as_published
         properties = message.properties
         if is_v5:

@@ -104,6 +104,44 @@ def test_little_is_kept_for_clients_that_each_have_an_identifier_of_their_own() 
     assert len(group._packets) <= VARIANTS_MAX
 
 
+def acknowledge_all(client: MqttClient) -> list[bytes]:
+    """Take messages of QoS 1, and what comes once they are acknowledged; what was in them."""
+    payloads: list[bytes] = []
+    while came := runs(client):
+        payloads += [payload for run in came for payload in run.payloads]
+        client.answer(PacketType.PUBACK, *(each for run in came for each in run.packet_ids))
+    return payloads
+
+
+@pytest.mark.parametrize("kind", ["lower QoS", "unsubscribed", "overlapping"])
+def test_what_waits_is_sent_though_its_subscription_has_changed(kind: str) -> None:
+    mqtt = MqttEdge(MqttConfig(prefetch=2))
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    if kind == "overlapping":
+        client.subscribe("a/#", options=0)
+    client.subscribe("a/b", options=1)
+    payloads = [b"%d" % number for number in range(6)]
+    for payload in payloads:
+        publisher.publish("a/b", payload, 1)
+    first = client.messages()
+    if kind == "lower QoS":
+        client.subscribe("a/b", options=0)
+    else:
+        client.unsubscribe("a/b")
+    client.answer(PacketType.PUBACK, 1, 2)
+    assert [payload for _topic, payload, _qos in first] + acknowledge_all(client) == payloads
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_message_comes_once_after_its_subscription_has_another_qos(before: int) -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    for number, qos in enumerate((before, 1 - before)):
+        client.subscribe("a", options=qos)
+        publisher.publish("a", b"%d" % number, 1)
+        assert client.messages() == [("a", b"%d" % number, qos)]
+
+
 def test_no_more_is_sent_than_the_window_of_the_client_has_room_for() -> None:
     mqtt = MqttEdge(MqttConfig(prefetch=3))
     client, publisher = mqtt.connect("c"), mqtt.connect("p")
