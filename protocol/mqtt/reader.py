@@ -410,13 +410,14 @@ class Reader:
         packet_ids: list[int] = []
         stop, size = end, end - payload_at
         if buffer.startswith(head, end + body_at - position) and not self._is_negotiating:
+            work_left_bytes = max(0, WORK_BYTES_MAX - self._work_bytes)  # 0: this one alone
             stop = scan_publishes(
                 buffer,
                 position,
                 head,
                 buffer[properties_at:payload_at],
                 packet_bytes_max=self.packet_bytes_max,
-                count_max=1 + (WORK_BYTES_MAX - self._work_bytes) // MESSAGE_WORK_BYTES,
+                count_max=1 + work_left_bytes // MESSAGE_WORK_BYTES,
                 payloads=payloads,
                 packet_ids=packet_ids,
             )

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
-from fluffle.protocol.mqtt.codes import MQTT_3_1_1
+from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5
 from fluffle.protocol.mqtt.events import Violation
-from fluffle.protocol.mqtt.packets import Connect, encode
-from fluffle.protocol.mqtt.reader import ClientReader, Reader
+from fluffle.protocol.mqtt.packets import Connect, Publish, encode
+from fluffle.protocol.mqtt.reader import WORK_BYTES_MAX, ClientReader, Reader
 from tests.protocol.mqtt.packet_samples import (
     EXAMPLES,
     PACKET_BYTES_MAX,
@@ -52,7 +52,8 @@ MQTT_READERS: Sequence[Callable[[], Reader]] = [
 
 
 def mqtt_seeds() -> list[bytes]:
-    """All examples of each version at each end, and a client from its first packet on."""
+    """All examples of each version at each end, and a client from its first packet on; and what
+    takes more work to read than is done at once."""
     cuts = bytes((9, 99, 199))
     seeds = []
     for version in VERSIONS:
@@ -66,4 +67,12 @@ def mqtt_seeds() -> list[bytes]:
         client = b"".join(ends[False])
         seeds += [bytes((0,)) + cuts + first + client, bytes((at,)) + cuts + client]
         seeds.append(bytes((at + len(VERSIONS),)) + cuts + b"".join(ends[True]))
+    long_topic = encode(Publish(b"t" * WORK_BYTES_MAX, b"x", 1, packet_id=1), MQTT_3_1_1)
+    seeds.append(bytes((1 + VERSIONS.index(MQTT_3_1_1),)) + cuts + 2 * long_topic)
+    own_properties = (
+        Publish(b"a", b"x", 1, packet_id=number, properties=b"\x09\x00\xc8" + b"%0200d" % number)
+        for number in range(1, 2 * WORK_BYTES_MAX // 200)
+    )
+    own = b"".join(encode(packet, MQTT_5) for packet in own_properties)
+    seeds.append(bytes((1 + VERSIONS.index(MQTT_5),)) + cuts + own)
     return seeds

@@ -261,12 +261,13 @@ def alike(one: Publishes, other: Publishes) -> bool:
 
 
 def read_all(reader: Reader, *pieces: bytes) -> list[Event]:
-    """All that comes of some pieces, with going on after each."""
+    """All that comes of some pieces, with going on after each; no run of it is empty."""
     found: list[Event] = []
     for piece in pieces:
         found += reader.feed(piece)
         while reader.is_waiting:
             found += reader.go_on()
+    assert all(event.payloads for event in found if isinstance(event, Publishes)), "an empty run"
     return plain(found)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fluffle.protocol.mqtt.codes import BROKER_CODES, CLIENT_CODES, MQTT_5, PacketType, ReasonCode
@@ -18,7 +18,13 @@ from fluffle.protocol.mqtt.packets import (
     Subscribe,
     encode,
 )
-from fluffle.protocol.mqtt.reader import EVENTS_MAX, OTHER_BYTES_MAX, ClientReader, Reader
+from fluffle.protocol.mqtt.reader import (
+    EVENTS_MAX,
+    OTHER_BYTES_MAX,
+    WORK_BYTES_MAX,
+    ClientReader,
+    Reader,
+)
 from tests.protocol.mqtt.packet_samples import (
     EXAMPLES,
     PACKET_BYTES_MAX,
@@ -31,6 +37,7 @@ from tests.protocol.mqtt.packet_samples import (
     is_of_broker,
     octets,
     open_reader,
+    packets_of,
     plain,
     published,
     read_all,
@@ -489,6 +496,38 @@ def test_a_read_of_many_packets_is_read_in_stretches() -> None:
     assert isinstance(run, Publishes)
     assert len(run.payloads) < 10_000
     assert reader.is_waiting
+
+
+LONG_TOPICS = st.sampled_from([1, 300, WORK_BYTES_MAX // 2, WORK_BYTES_MAX])
+OWN_PROPERTIES = st.sampled_from([0, 1, 300, WORK_BYTES_MAX // 2, WORK_BYTES_MAX])
+COUNTS = st.sampled_from([1, 2, 3, 200])
+
+
+@given(
+    kinds=st.lists(st.tuples(LONG_TOPICS, OWN_PROPERTIES, COUNTS, st.integers(0, 2)), max_size=4),
+    are_alike=st.booleans(),
+    has_ping=st.booleans(),
+)
+@example(kinds=[(WORK_BYTES_MAX, 0, 2, 1)], are_alike=True, has_ping=False)
+@example(kinds=[(1, WORK_BYTES_MAX, 3, 0)], are_alike=True, has_ping=True)
+@example(kinds=[(1, 300, 200, 1)], are_alike=False, has_ping=False)
+def test_messages_that_take_much_work_are_all_read(
+    kinds: list[tuple[int, int, int, int]], *, are_alike: bool, has_ping: bool
+) -> None:
+    packets: list[Packet] = [Pingreq()] if has_ping else []
+    for topic_bytes, data_bytes, count, qos in kinds:
+        for number in range(1, 1 + (count if max(topic_bytes, data_bytes) <= 300 else 3)):
+            own = b"" if are_alike else b"%d" % number
+            data = own.zfill(data_bytes)
+            properties = b"\x09" + len(data).to_bytes(2, "big") + data if data_bytes else b""
+            packet = Publish(
+                b"t" * topic_bytes, own, qos, packet_id=number if qos else 0, properties=properties
+            )
+            packets.append(packet)
+    reader = open_reader(5, 1 << 20)
+    found = read_all(reader, b"".join(encode(packet, 5) for packet in packets))
+    assert [packet for event in found for packet in packets_of(event)] == packets
+    assert not reader.is_amid
 
 
 def small_publishes(count: int) -> bytes:
