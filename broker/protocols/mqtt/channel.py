@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.empty_dict import EMPTY_DICT
+from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core.client import WITHOUT_CHANNELS, Client
 from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.consumer import (
@@ -31,13 +32,15 @@ from fluffle.broker.protocols.mqtt.outgoing_publishes import (
     PublishWriter,
 )
 from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
+from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.retained_messages import RetainedSender
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
+from fluffle.broker.queues.expiry_times import NEVER_MS
 from fluffle.broker.queues.queue_api import Outcome, SharedCredit
 from fluffle.protocol.mqtt.codes import ReasonCode
+from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
-    from fluffle.broker.base.errors import BrokerError
     from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.core.output_buffer import OutputBuffer
     from fluffle.broker.core.read_control import ReadControl
@@ -51,6 +54,9 @@ if TYPE_CHECKING:
         QueueHandle,
         TimedOutDeliveries,
     )
+
+NO_TIMEOUT: FieldTable = {"x-consumer-timeout": ("l", NEVER_MS)}
+"""A client may hold what it has for as long as it lives, which its keep alive shows."""
 
 TAGS = ("mqtt-qos0", "mqtt")
 """Consumer tags by the QoS of their queue.  RabbitMQ calls both `mqtt`."""
@@ -189,9 +195,10 @@ class Channel:
         return None if subscription is None else subscription.consumer
 
     def consume(self, qos: int) -> None:
-        """Have the client given what is in a queue of its session, if that is there."""
+        """Have the client given what is in a queue of its session, if that is there.  If it may
+        not be, its connection ends."""
         queue, tag = self.queue_of(qos), TAGS[min(qos, 1)]
-        if queue is None or tag in self.subscriptions:
+        if queue is None or tag in self.subscriptions or not self.is_open:
             return
         counts = self.session.deliveries_from(queue)
         writer = PublishWriter(
@@ -200,16 +207,27 @@ class Channel:
             last_run=self._last_run,
         )
         subscription = Subscription(self, tag, self.output, writer)
-        terms = ConsumerTerms(tag, no_ack=qos == 0, prefetch=self.prefetch if qos else 0)
+        terms = ConsumerTerms(tag, no_ack=True)
+        if qos:
+            terms = ConsumerTerms(tag, prefetch=self.prefetch, arguments=NO_TIMEOUT)
         started = partial(consumer_started, self, tag, EMPTY_DICT)
-        attached = start_consumer(self, queue, subscription, terms)
+        try:
+            attached = start_consumer(self, queue, subscription, terms)
+        except BrokerError as error:
+            self._consume_refused(error)
+            return
         self.writers.append(writer)
         if qos:
             self.outgoing.consumes(subscription.consumer)
         if attached is None:
             started()
         else:
-            attached.then(lambda _answer: started(), self.refuse)
+            attached.then(lambda _answer: started(), self._consume_refused)
+
+    def _consume_refused(self, error: BrokerError) -> None:
+        """A queue of the session is another's alone, or has damage."""
+        if self.is_open:
+            self.connection.disconnect(code_of(error), error.explanation)
 
     def subscriptions_changed(self) -> None:
         """Forget how messages are sent, which subscriptions say."""
@@ -231,7 +249,10 @@ class Channel:
         return requeue_timed_out(late)
 
     def consumer_lost(self, tag: str) -> None:
-        """A queue of the session has been deleted, or may not be read any more."""
+        """A queue of the session has been deleted, and with it the session, or it may not be read
+        any more."""
+        if self.queue_of(TAGS.index(tag)) is None:
+            self.state.expiry_s = 0
         self.connection.disconnect(
             ReasonCode.ADMINISTRATIVE_ACTION, f"consumer {tag} has lost its queue"
         )

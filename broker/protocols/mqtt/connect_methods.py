@@ -57,6 +57,9 @@ class ConnectClient(LoginClient, Protocol):
     def refuse_connect(self, code: ReasonCode, text: str) -> None:
         """Answer that it is not let in, and close."""
 
+    def give_up(self, error: Exception) -> None:
+        """Close it for an error of the broker's own that concerns it alone."""
+
 
 class Accepted(NamedTuple):
     """Client that has been let in."""
@@ -201,7 +204,17 @@ class ConnectRequest:
                 return
         key = vhost.name, self._client_id
         kept = server.kept(key)
-        is_present = server.is_there(vhost, self._client_id) and not self._packet.clean_start
+        is_present = (
+            server.is_there(vhost, self._client_id)
+            and not self._packet.clean_start
+            and not has_lost_queue(vhost, server.states.find(key))
+        )
+        if is_present:
+            try:
+                check_may_resume(server, session, self._client_id)
+            except BrokerError as refused:
+                self._not_opened(session, refused)
+                return
         accept = partial(self._accept, session, kept, is_present=is_present)
         decide = partial(self._decide_session, session, is_present=is_present)
         if has_definitions(vhost, self._client_id) or self._expiry_s():
@@ -256,7 +269,10 @@ class ConnectRequest:
         accepted = Accepted(
             self._packet, session, state, is_present, is_assigned=not self._packet.client_id
         )
-        self._client.accept(accepted)
+        try:
+            self._client.accept(accepted)
+        except Exception as error:  # noqa: BLE001 - a bug ends one connection
+            self._client.give_up(error)
 
     def _expiry_s(self) -> int:
         """How long the session is to last behind its connection."""
@@ -281,13 +297,35 @@ def check_may_publish(server: MqttServer, session: Session, topic: str) -> None:
     session.rights.check_topic("write", exchange, key)
 
 
+def has_lost_queue(vhost: VirtualHost, state: SessionState | None) -> bool:
+    """Whether a session has subscriptions whose queue is gone: what came for them is, too."""
+    if state is None:
+        return False
+    needed = {min(each.qos, 1) for each in state.subscriptions.values()}
+    return any(subscription_queue(state.client_id, qos) not in vhost.queues for qos in needed)
+
+
+def check_may_resume(server: MqttServer, session: Session, client_id: str) -> None:
+    """Check that a user may read what is in the queues of a session, which may have been
+    another's.  AccessRefused."""
+    vhost, exchange, rights = session.vhost, server.config.exchange, session.rights
+    for queue in queues_of(vhost, client_id):
+        rights.check("read", "queue", queue.name)
+        for binding, _subscription in queue_changes.subscriptions(vhost, exchange, queue.name):
+            rights.check_topic("read", exchange, binding.routing_key)
+
+
 def restore_subscriptions(server: MqttServer, session: Session, state: SessionState) -> None:
-    """Read the subscriptions of a session from its bindings, where this process has not made
-    them."""
-    if state.subscriptions:
-        return
+    """Read the subscriptions of a session from its bindings, which others may have changed while
+    its client was away."""
+    bound: dict[str, TopicSubscription] = {}
     for qos in QUEUE_QOS:
         queue = subscription_queue(state.client_id, qos)
         found = queue_changes.subscriptions(session.vhost, server.config.exchange, queue)
         for _binding, (topic_filter, options, identifier) in found:
-            state.subscribe(TopicSubscription(topic_filter, options, identifier or 0))
+            bound[topic_filter] = TopicSubscription(topic_filter, options, identifier or 0)
+    for topic_filter in state.subscriptions.keys() - bound.keys():
+        state.unsubscribe(topic_filter)
+    for subscription in bound.values():
+        if state.subscriptions.get(subscription.topic_filter) != subscription:
+            state.subscribe(subscription)

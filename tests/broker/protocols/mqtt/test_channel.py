@@ -1,12 +1,23 @@
 """Channel of an MQTT client: its queues, and what becomes of them."""
 
 from functools import partial
+from unittest.mock import patch
 
+import pytest
+
+from fluffle.broker.access.users import Permission, TopicPermission
 from fluffle.broker.core.client import WITHOUT_CHANNELS
-from fluffle.broker.vhosts.queue_changes import delete_queue
+from fluffle.broker.protocols.mqtt.channel import Channel
+from fluffle.broker.queues.engine import Queue
+from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.vhosts.queue_changes import delete_queue, unbind
 from fluffle.protocol.methods import Basic, encode_method, make
-from fluffle.protocol.mqtt.codes import ReasonCode
-from fluffle.protocol.mqtt.packets import Disconnect
+from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
+from fluffle.protocol.mqtt.events import Publishes
+from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Subscribe
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from tests.support.edge import Edge
+from tests.support.metadata import ManualMetadata
 from tests.support.mqtt_edge import MqttEdge
 
 
@@ -36,3 +47,141 @@ def test_what_is_for_a_client_that_is_away_is_in_its_queue() -> None:
     amqp = mqtt.edge.connect()
     amqp.send(encode_method(1, make(Basic.Get, queue="mqtt-subscription-cqos1")))
     assert amqp.take().body == b"x"
+
+
+QUEUE = "mqtt-subscription-cqos1"
+
+
+def delete(mqtt: MqttEdge, queue: str) -> None:
+    vhost = mqtt.edge.vhost
+    mqtt.edge.editor.have(partial(delete_queue, vhost, vhost.queues[queue]))
+    mqtt.edge.run()
+
+
+def connect_of(user: str = "guest", password: bytes = b"guest") -> Connect:
+    """A CONNECT that comes back to a session, which is to last."""
+    properties = Properties({PropertyId.SESSION_EXPIRY_INTERVAL: 60})
+    return Connect(MQTT_5, "c", False, user=user, password=password, properties=properties)
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_session_ends_with_its_queue(*, is_away: bool) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    client.subscribe("b", options=0)
+    if is_away:
+        client.lose()
+    delete(mqtt, QUEUE)
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert not client.connack.session_present
+    assert mqtt.queue_names == []
+    client.subscribe("a", options=1)
+    mqtt.connect("p").publish("a", b"x", 1)
+    assert client.messages() == [("a", b"x", 1)]
+
+
+def test_a_subscription_ends_with_its_binding() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", "b", options=1)
+    client.lose()
+    vhost = mqtt.edge.vhost
+    (gone,) = (
+        each
+        for each in vhost.topology.bindings_to(DestinationKind.QUEUE, QUEUE)
+        if each.routing_key == "a"
+    )
+    mqtt.edge.editor.have(partial(unbind, vhost, gone, None))
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert client.connack.session_present
+    channel = client.connection.channel
+    assert channel is not None
+    assert list(channel.state.subscriptions) == ["b"]
+
+
+def test_a_session_whose_queue_may_not_be_read_any_more_is_kept() -> None:
+    mqtt = MqttEdge()
+    mqtt.edge.editor.put_permission("alice", "/", Permission(".*", ".*", ".*"))
+    client = mqtt.accept()
+    client.send(connect_of("alice", b"wonder"))
+    client.expect(Connack)
+    client.subscribe("a", options=1)
+    mqtt.edge.editor.put_permission("alice", "/", Permission(".*", ".*", "^$"))
+    mqtt.edge.run()
+    assert client.packets() == [Disconnect(ReasonCode.ADMINISTRATIVE_ACTION)]
+    assert mqtt.queue_names == [QUEUE]
+
+
+@pytest.mark.parametrize("kind", ["queue", "topic"])
+def test_who_may_not_read_a_session_does_not_come_back_to_it(kind: str) -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    client.lose()
+    mqtt.connect("p").publish("a", b"secret", 1)
+    editor = mqtt.edge.editor
+    if kind == "queue":
+        editor.put_permission("alice", "/", Permission(".*", ".*", "^amq"))
+    else:
+        editor.put_permission("alice", "/", Permission(".*", ".*", ".*"))
+        editor.put_topic_permission("alice", "/", "amq.topic", TopicPermission(".*", "^b$"))
+    client = mqtt.accept()
+    client.send(connect_of("alice", b"wonder"))
+    assert client.packets() == [Connack(ReasonCode.NOT_AUTHORIZED)]
+    assert mqtt.edge.vhost.queues[QUEUE].ready_count == 1
+    assert mqtt.connect("c", clean_start=False, expiry_s=60).messages() == [("a", b"secret", 1)]
+
+
+@pytest.mark.parametrize("kind", ["at once", "later"])
+def test_a_client_whose_queue_is_another_s_alone_is_told(kind: str) -> None:
+    mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata) if kind == "later" else None)
+    edge, metadata = mqtt.edge, mqtt.edge.services.metadata
+
+    def settle() -> None:
+        edge.run()
+        while isinstance(metadata, ManualMetadata) and len(metadata):
+            metadata.commit()
+            edge.run()
+
+    client = mqtt.accept()
+    client.send(connect_of())
+    settle()
+    client.send(Subscribe(1, [("a", 1)]))
+    settle()
+    client.lose()
+    settle()
+    edge.connect().consume(QUEUE, exclusive=True)
+    client = mqtt.accept()
+    client.send(connect_of())
+    settle()
+    assert client.expect(Connack).code is ReasonCode.SUCCESS
+    assert client.packets() == [Disconnect(ReasonCode.NOT_AUTHORIZED)]
+    assert client.transport.is_lost
+
+
+def test_a_client_may_hold_messages_for_as_long_as_it_lives() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", expiry_s=60)
+    client.subscribe("a", options=1)
+    queue = mqtt.edge.vhost.queues[QUEUE]
+    assert isinstance(queue, Queue)
+    queue._overdue.go_by(queue, 1000)
+    mqtt.connect("p").publish("a", b"x", 1)
+    mqtt.edge.advance(120)
+    assert all(isinstance(each, Publishes) for each in client.packets())
+    assert not client.transport.is_lost
+
+
+def test_a_bug_when_a_client_comes_in_ends_its_connection_and_no_more() -> None:
+    mqtt = MqttEdge(edge=Edge(make_metadata=ManualMetadata))
+    edge, metadata = mqtt.edge, mqtt.edge.services.metadata
+    assert isinstance(metadata, ManualMetadata)
+    client = mqtt.accept()
+    client.send(connect_of())
+    with patch.object(Channel, "consume", side_effect=ValueError("a bug")):
+        metadata.commit()
+        edge.run()
+    client.expect(Connack)
+    assert client.packets() == [Disconnect(ReasonCode.UNSPECIFIED_ERROR)]
+    assert client.transport.is_lost
