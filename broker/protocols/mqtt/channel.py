@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
-    from fluffle.broker.protocols.mqtt.session_state import SessionState
+    from fluffle.broker.protocols.mqtt.session_state import SessionKey, SessionState
     from fluffle.broker.queues.queue_api import (
         Consumer,
         OverdueDeliveries,
@@ -83,12 +83,15 @@ class ChannelServer(Protocol):
     retained: RetainedStore | None
     services: Services
 
+    def is_own(self, key: SessionKey) -> bool:
+        """Whether a session that lasts is this node's."""
+
 
 class Channel:
     """State of the one channel of a client: a `SubscriptionChannel` and a `ClientChannel`."""
 
     __slots__ = (
-        "_last_run",
+        "_server",
         "connection",
         "converter",
         "incoming",
@@ -129,7 +132,7 @@ class Channel:
         self.session = session
         self.state = state
         self.converter = converter = server.converter
-        self._last_run = server.last_run
+        self._server = server
         self.output = connection.output
         self.is_open = True
         self.prefetch = window
@@ -204,7 +207,7 @@ class Channel:
         writer = PublishWriter(
             *(self, self.outgoing, self.converter, counts),
             queue_qos=min(qos, 1),
-            last_run=self._last_run,
+            last_run=self._server.last_run,
         )
         subscription = Subscription(self, tag, self.output, writer)
         terms = ConsumerTerms(tag, no_ack=True)
@@ -251,7 +254,8 @@ class Channel:
     def consumer_lost(self, tag: str) -> None:
         """A queue of the session has been deleted, and with it the session, or it may not be read
         any more."""
-        if self.queue_of(TAGS.index(tag)) is None:
+        is_deleted = self.queue_of(TAGS.index(tag)) is None
+        if is_deleted and self._server.is_own(self.state.key):  # not by who has it anew elsewhere
             self.state.expiry_s = 0
         self.connection.disconnect(
             ReasonCode.ADMINISTRATIVE_ACTION, f"consumer {tag} has lost its queue"

@@ -6,15 +6,20 @@ from unittest.mock import patch
 import pytest
 
 from fluffle.broker.access.users import Permission, TopicPermission
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.core.client import WITHOUT_CHANNELS
+from fluffle.broker.metadata.change import Change
 from fluffle.broker.protocols.mqtt.channel import Channel
+from fluffle.broker.protocols.mqtt.server import deletion
+from fluffle.broker.protocols.mqtt.will import encode_record
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.bindings import DestinationKind
+from fluffle.broker.vhosts.client_sessions import keep_session
 from fluffle.broker.vhosts.queue_changes import delete_queue, unbind
 from fluffle.protocol.methods import Basic, encode_method, make
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Subscribe
+from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Subscribe, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.edge import Edge
 from tests.support.metadata import ManualMetadata
@@ -79,6 +84,27 @@ def test_a_session_ends_with_its_queue(*, is_away: bool) -> None:
     client.subscribe("a", options=1)
     mqtt.connect("p").publish("a", b"x", 1)
     assert client.messages() == [("a", b"x", 1)]
+
+
+def test_a_session_that_begins_anew_at_another_node_ends_here_without_a_word_of_its_will() -> None:
+    """That node has it, with the record of the session."""
+    mqtt = MqttEdge()
+    spy, will = mqtt.connect("spy"), Will(b"w", b"gone", 1, delay_s=5)
+    spy.subscribe("w", options=1)
+    client = mqtt.connect("c", expiry_s=60, will=will)
+    client.subscribe("a", options=1)
+    vhost = mqtt.edge.vhost
+
+    def begin_elsewhere() -> Change:
+        kept = ClientSession("guest", 60, 0, "another node", encode_record(None))
+        return deletion(vhost, "c").joined(keep_session(vhost, "c", kept))
+
+    mqtt.edge.editor.have(begin_elsewhere)
+    mqtt.edge.advance(10)
+    assert client.transport.is_lost
+    assert spy.packets() == []
+    assert mqtt.server.states.find(("/", "c")) is None
+    assert "c" in vhost.client_sessions.by_client
 
 
 def test_a_subscription_ends_with_its_binding() -> None:
