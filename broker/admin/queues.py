@@ -64,18 +64,18 @@ def refresh_counts(queues: Iterable[QueueHandle]) -> Iterator[Deferred[None]]:
     ]
     if not asked:
         return
-    all_told: Deferred[None] = Deferred()
+    all_answered: Deferred[None] = Deferred()
     left = len(asked)
 
     def count(_tally: object) -> None:
         nonlocal left
         left -= 1
         if not left:
-            all_told.answer(None)
+            all_answered.answer(None)
 
     for each in asked:
         each.then(count, count)
-    yield all_told
+    yield all_answered
 
 
 def queue_row(

@@ -137,7 +137,7 @@ class CommonTime:
 
     # As a `ClockExchange`
 
-    def told(self) -> tuple[int, int]:
+    def ping_times_ms(self) -> tuple[int, int]:
         common_ms = self.wall_ms() if self.is_known else 0
         return max(0, self._clock.wall_ms()), max(0, common_ms)
 

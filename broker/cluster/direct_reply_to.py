@@ -1,4 +1,4 @@
-"""Direct reply-to across nodes: answers, and whether somebody still waits for them.
+"""Direct reply-to across nodes: answers, and whether a client still waits for them.
 
     answers     [0, name, [[exchange, routing key, content], ...]]
     question    [1, number, name]        whether a requester of that name is there

@@ -226,7 +226,7 @@ class Formation:
                 self._on_asked(node, ListenAddress(host, port))
             case [1, str(mark), int(stage), list(rows), bool(joins), str(first)] if stage in STAGES:
                 standing = FormationState(mark, Stage(stage), first)
-                self._on_told(node, standing, read_rows(rows), joins=joins)
+                self._on_standing(node, standing, read_rows(rows), joins=joins)
             case [2, str(mark), list(rows)] if mark and rows:
                 self._on_invited(node, Promise(mark, read_rows(rows)))
             case other:
@@ -246,7 +246,7 @@ class Formation:
         if node in self.promise.founders:
             self._invite(node)
 
-    def _on_told(
+    def _on_standing(
         self, node: NodeId, standing: FormationState, members: Founders, *, joins: bool
     ) -> None:
         self._met[node] = standing.mark
@@ -303,8 +303,8 @@ class Formation:
     @property
     def _clusters(self) -> set[str]:
         """The marks of those that have begun, as far as anybody knows that can be asked."""
-        told = {each.mark for each in self.standings.values() if each.stage is Stage.BEGUN}
-        return told.union(self._node.marks_nearby)
+        marks = {each.mark for each in self.standings.values() if each.stage is Stage.BEGUN}
+        return marks.union(self._node.marks_nearby)
 
     def _consider(self) -> None:
         """Found a cluster, if it is for this node to begin that, and there is none."""

@@ -122,7 +122,7 @@ class JoinStatus(NamedTuple):
     """Those to which there is a link."""
     of: list[NodeId]
     hindered: list[str]
-    """Why there is none to others, as far as somebody has refused it."""
+    """Why there is none to others, as far as a node has refused it."""
     advice: str
 
 
@@ -266,7 +266,7 @@ class ClusterJoin:
             event(logger, logging.WARNING, "join_delayed", reason=error.explanation)
 
     def _decide(self) -> Change:
-        """Found the cluster, unless somebody has; else say in which life this node is."""
+        """Found the cluster, unless a node has; else say in which life this node is."""
         nodes = self._registry.entries
         founding = found(nodes, self._founders())
         if not founding.changes_nothing:

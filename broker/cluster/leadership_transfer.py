@@ -131,7 +131,7 @@ class DiskFullHandover:
         """What another had led, and may have back."""
 
     def look(self) -> None:
-        """Now and then: somebody else may fill the disk, or free it."""
+        """Now and then: other programs may fill the disk, or free it."""
         space = self._host.space
         space.look()
         has_room = space.has_room

@@ -80,7 +80,7 @@ class HostedMetadataLog:
 
 
 class PendingChange:
-    """A change that somebody has asked for and that has no outcome yet."""
+    """A change that was asked for and that has no outcome yet."""
 
     def __init__(
         self, decide: Decide, done: Callable[[], None], failed: Failed | None, give_up_at_ms: int
@@ -150,7 +150,7 @@ class ReplicatedMetadata:
         self._is_flushing = False
         """Whether the next turn sends."""
         self._is_timing = False
-        """Whether somebody looks at the clock; while there is anything pending."""
+        """Whether a timer runs; while there is anything pending."""
         self.reads = ReadIndex(self, boot, sender=read_sender, loop=loop, clock=clock)
 
     @property
@@ -337,7 +337,7 @@ class ReplicatedMetadata:
             self._propose(encode_proposals(kept))
 
     def _time(self) -> None:
-        """Have somebody look at the clock while there is anything to wait for."""
+        """Have a timer run while there is anything to wait for."""
         if self._pending and not self._is_timing:
             self._is_timing = True
             self._loop.call_later(RETRY_MS / 1_000, self._look_at_the_clock)

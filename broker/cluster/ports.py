@@ -181,7 +181,7 @@ class Schedule(Protocol):
 class ClockExchange(Protocol):
     """Exchange of the time of day between nodes, carried by pings."""
 
-    def told(self) -> tuple[int, int]:
+    def ping_times_ms(self) -> tuple[int, int]:
         """What pings of this turn say of it: `Ping.wall_ms` and `Ping.common_ms`."""
 
     def heard(self, echo: Echo) -> None:

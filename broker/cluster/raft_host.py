@@ -265,7 +265,7 @@ class RaftHost:
         self._hear(self._multi.durable, token)
 
     def _hear(self, call: Callable[..., object], *args: object) -> None:
-        """Have consensus hear what mostly is one of three: that somebody has an entry on disk.
+        """Have consensus hear what mostly is one of three: that a node has an entry on disk.
 
         There is a turn if something follows from it, because a turn for each is a tenth of what it
         costs to send one message at a time (benchmarks.compare --suite quorum, c16).
@@ -322,7 +322,7 @@ class RaftHost:
         self.snapshots.is_short = not space.has_room
         self.snapshots.is_full = not space.takes_entries
         now_ms = self._schedule.now_ms()
-        multi.tick(now_ms, self._clock_exchange.told())
+        multi.tick(now_ms, self._clock_exchange.ping_times_ms())
         self._take(self._inbox)
         unread = {str(args[0]) for call, args in self._inbox if call == self._receive}
         self._take(self._asked)
@@ -422,7 +422,7 @@ class RaftHost:
             self._resign(hosted, hosted.misfit)
 
     def _resign(self, hosted: HostedGroup, misfit: RejectedLog) -> None:
-        """If it leads.  Where nobody can serve, somebody has to lead all the same."""
+        """If it leads.  Where no node can serve, one has to lead all the same."""
         is_leading = hosted.status.role is Role.LEADER
         if is_leading and misfit.resignations < RESIGNATIONS_MAX:
             misfit.resignations += 1

@@ -285,11 +285,11 @@ class StorageProgress:
                 if found < row.commit:
                     self._find(node, row, found, now)
 
-    def _learn_beginnings(self, node: NodeId, told: Beginnings) -> None:
+    def _learn_beginnings(self, node: NodeId, reported: Beginnings) -> None:
         """Remember with which commits the lives of a node have begun, and no rows of what it has
         shown by that to have still."""
         before = self.memory.began(node)
-        began = before.with_other(told)
+        began = before.with_other(reported)
         if began != before:
             rows = self.memory.reached(node)
             self.memory.has_reached(node, needed(rows, began), began)

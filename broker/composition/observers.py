@@ -77,7 +77,7 @@ def start_sampling(statistics: Statistics | None, runtime: Runtime) -> Callable[
 def own_exchanges(
     config: Config, vhosts: Mapping[str, VirtualHost]
 ) -> Iterator[tuple[VirtualHost, ExchangeSpec]]:
-    """What a virtual host has so that somebody can hear what is told; as with RabbitMQ, it is not
+    """What a virtual host has so that listeners hear its events; as with RabbitMQ, it is not
     one."""
     wanted: list[tuple[str, ExchangeSpec]] = []
     if config.event_exchange:

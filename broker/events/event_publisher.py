@@ -237,7 +237,7 @@ def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
 
 
 def is_own_queue(fact: Fact) -> bool:
-    """Whether it is a queue that somebody has declared: a calendar goes with its exchange."""
+    """Whether it is a queue that a client has declared: a calendar goes with its exchange."""
     return fact.kind is Kind.QUEUE and not is_delayed_queue(str(fact.key[1]))
 
 

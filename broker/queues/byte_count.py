@@ -168,7 +168,7 @@ class ByteCount:
     ) -> None:
         """These come into a segment, or make it up.
 
-        `size_bytes` is what they count, if somebody knows.
+        `size_bytes` is what they count, if that is known.
         """
         if segment.size_bytes == ROUGH or (segment.size_bytes == UNWEIGHED and size_bytes is None):
             segment.size_bytes = ROUGH

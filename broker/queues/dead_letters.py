@@ -196,7 +196,7 @@ class AtMostOnceDeadLettering:
 
     @property
     def are_wanted(self) -> bool:
-        """Whether somebody wants the dead."""
+        """Whether an exchange is configured for the dead."""
         return self._dead_letter is not None and self.settings.dead_letter_exchange is not None
 
     def bury(self, reason: DeathReason, taken: TakenMessages) -> None:

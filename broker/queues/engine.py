@@ -241,7 +241,7 @@ class Queue:
         self._overdue = ConsumerTimeouts(self._time, host.consumer_timeout_ms)
         self._settings = DEFAULTS
         self.pause: ConversionHold | None = None
-        """While somebody changes it: then nothing leaves it."""
+        """While it is being changed: then nothing leaves it."""
         self._go_by(settings if settings is not None else settings_of(spec))
 
     @property

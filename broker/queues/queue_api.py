@@ -40,7 +40,7 @@ class QueueCounts(NamedTuple):
 
 
 class PeekRequest(NamedTuple):
-    """Which of the ready messages somebody wants to see, and how much of each."""
+    """Which of the ready messages a caller wants to see, and how much of each."""
 
     offset: int
     """How many in front are left out."""

@@ -163,7 +163,7 @@ class ReadyList:
     ) -> None:
         """Messages come in at the end, and go to the journal if it is to have them.
 
-        `size_bytes` is what they count, if bytes are counted and somebody knows.
+        `size_bytes` is what they count, if bytes are counted and that is known.
         """
         first, journal = self.numbers.next, self._journal if is_recorded else None
         self.numbers.next = first + len(contents)

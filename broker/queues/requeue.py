@@ -57,7 +57,7 @@ class RequeuedRun:
         """None if none of them ever expires."""
         self.head = 0
         self.weighed_from = 0
-        """The bytes of those in front of it are not counted, where somebody asks how many wait."""
+        """The bytes of those in front of it are not counted, where bytes that wait are."""
 
     @property
     def oldest(self) -> int:

@@ -110,7 +110,7 @@ class Segment:
         """Where the spill has it, or will; 0 if it has not."""
         self.redelivered = False
         self.size_bytes = UNWEIGHED
-        """What those that are not taken count, where somebody asks how many bytes wait."""
+        """What those that are not taken count, where the bytes that wait are counted."""
         self.expiries = expiries
         """None if none of them ever expires, or while they are on disk only."""
         self.earliest_ms = self.latest_ms = NEVER_MS

@@ -248,7 +248,7 @@ POLICY_KEY_BY_ARGUMENT: Mapping[str, str] = {
 def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSettings:
     """What a queue goes by under a policy, which may be none.
 
-    What somebody may not have checked is as if it was not said.
+    What may not have been checked is as if it was not said.
     """
     rules = QUORUM_RULES if spec.queue_type is QueueType.QUORUM else SETTING_RULES
     values: dict[str, Any] = {
@@ -295,7 +295,7 @@ def unusable_arguments(spec: QueueSpec, settings: QueueSettings) -> dict[str, st
 
 
 def why_at_most_once(spec: QueueSpec, policy: EffectivePolicy, settings: QueueSettings) -> str:
-    """Why what dies in a queue need not arrive though somebody has asked for that; empty if nobody
+    """Why what dies in a queue need not arrive though it was asked for; empty if nobody
     has, or it must.  `settings` are those of the two together."""
     said = [policy.get("dead-letter-strategy")]
     if (argument := spec.arguments.get("x-dead-letter-strategy")) is not None:

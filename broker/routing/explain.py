@@ -158,11 +158,11 @@ class Verdict:
     def __str__(self) -> str:
         binding = self.binding
         arguments = ", ".join(f"{name}={shown(each)}" for name, each in binding.arguments.items())
-        told = (
+        text = (
             f"{binding.destination_kind.value} {binding.destination!r} by {binding.routing_key!r}"
         )
-        told += f" with {arguments}" if arguments else ""
-        return f"- {told}: {self.reason}" if self.reason else f"+ {told}"
+        text += f" with {arguments}" if arguments else ""
+        return f"- {text}: {self.reason}" if self.reason else f"+ {text}"
 
 
 @dataclass(frozen=True, slots=True)

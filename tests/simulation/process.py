@@ -288,9 +288,9 @@ class HostEnvironment:
 
     # As day
 
-    def told(self) -> tuple[int, int]:
+    def ping_times_ms(self) -> tuple[int, int]:
         day = self._process.services.day
-        return (0, 0) if day is None else day.told()
+        return (0, 0) if day is None else day.ping_times_ms()
 
     def heard(self, echo: Echo) -> None:
         day = self._process.services.day

@@ -145,7 +145,7 @@ class ActiveConsumerChanged:
 
 @dataclass(slots=True)
 class DeliveryTimedOut:
-    """Messages have been taken from somebody who held them for too long; a consumer is not there
+    """Messages have been taken from a holder that had them for too long; a consumer is not there
     any more."""
 
     consumer: int

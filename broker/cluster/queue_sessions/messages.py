@@ -231,7 +231,7 @@ class CancelNotice:
 
 @dataclass(slots=True)
 class RevokeNotice:
-    """Messages are in somebody's hands no more, and have gone back."""
+    """Messages are in their holder's hands no more, and have gone back."""
 
     tokens: list[Token]
 

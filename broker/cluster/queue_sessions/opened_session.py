@@ -107,7 +107,7 @@ class LedQueue(Protocol):
         """All that consumers of a session hold comes back, and they go; so does it, if not kept."""
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
-        """What somebody holds on record has never arrived."""
+        """What a holder has on record has never arrived."""
 
 
 class SessionBackpressure:
@@ -137,7 +137,7 @@ class SessionBackpressure:
         self._count += count
 
     def paid(self, queue: PublishTarget, count: int) -> int:
-        """Some were handed out; how many of these are somebody else's."""
+        """Some were handed out; how many of these are left for other publishers."""
         paid = min(count, self._count)
         self._count -= paid
         if not self._count:
@@ -222,7 +222,7 @@ class SessionSendQueue:
         return self._under_way.get(holder, 0)
 
     def withdraw(self, holder: Key) -> None:
-        """What a consumer or getter had is somebody else's soon: it is not sent again.
+        """What a consumer or getter had goes to another soon: it is not sent again.
 
         The only change to frames that have a number.  Their size counts until they have arrived.
         """

@@ -9,7 +9,7 @@ asked for again of each leader until then.  Outcomes may come more than once and
 
 A settlement stays here though its channel, its connection and its consumer are gone, and goes in
 front of the detachment that came after it.  Acknowledgements may wait: they go with what is asked
-next, or when somebody waits for what they bring about.  Nothing is forgotten because a queue has no
+next, or when anything waits for what they bring about.  Nothing is forgotten because a queue has no
 leader: `is_full` says when clients must be paused instead.
 
 Frames of a leader are taken in order, of the leadership that was adopted last; of others only what
@@ -208,7 +208,7 @@ class HeldTokens:
         return bool(self._held)
 
     def count(self, holder: Key) -> int:
-        """How many messages somebody has."""
+        """How many messages a holder has."""
         held = self._held.get(holder)
         return held.count if held is not None else 0
 
@@ -367,7 +367,7 @@ class SessionClient:
         return number
 
     def _look(self, holder: Key) -> None:
-        """What was acknowledged waits no more once somebody may wait for the room that it makes.
+        """What was acknowledged waits no more once a consumer may wait for the room that it makes.
 
         Its leader takes it for being in hands: half of the limit must be free all the same.
         """

@@ -389,7 +389,7 @@ class ClassicQueueLeader:
         self._commits.wait(self, ticket)
 
     def leave(self, key: Key, outcome: Outcome | None) -> None:
-        """Nothing more for somebody, who may have been detached before and hold something."""
+        """Nothing more for a holder, which may have been detached before and hold something."""
         held = self.holders.get(key)
         if held is None:
             return
@@ -463,7 +463,7 @@ class ClassicNotifications:
 class ClassicQueueHost:
     """A `HostedQueue` whose home is this node, with the sessions to it."""
 
-    __slots__ = ("_on_told", "_on_unused", "_vhost", "home", "known", "sessions")
+    __slots__ = ("_on_output", "_on_unused", "_vhost", "home", "known", "sessions")
 
     def __init__(
         self,
@@ -473,10 +473,10 @@ class ClassicQueueHost:
         vhost: str,
         commits: CommitLog,
         on_unused: Callable[[Queue], None],
-        on_told: Callable[[], None],
+        on_output: Callable[[], None],
     ) -> None:
-        """`on_told`: client nodes are to hear something before this turn ends."""
-        self._on_told = on_told
+        """`on_output`: client nodes are to hear something before this turn ends."""
+        self._on_output = on_output
         self._on_unused = on_unused
         self._vhost = vhost
         self.known = KnownLeader(own.term, own.leadership, own.node)
@@ -531,7 +531,7 @@ class ClassicQueueHost:
 
     def release(self, effects: list[Effect]) -> None:
         self.sessions.release(effects)
-        self._on_told()
+        self._on_output()
 
     def unused(self, queue: Queue) -> None:
         self._on_unused(queue)
@@ -596,7 +596,7 @@ class ClassicQueues:
             vhost=vhost,
             commits=environment.commits,
             on_unused=partial(self._delete_unused, vhost),
-            on_told=partial(leaders.touch_output, id_),
+            on_output=partial(leaders.touch_output, id_),
         )
         leaders.queues[id_] = host
         leaders.begin_sessions(id_, host.sessions)

@@ -226,12 +226,12 @@ class LeaderRoutes:
         self._see_whether_at_rest()
 
     def _look_whether_at_rest(self) -> None:
-        """In the next turn, if somebody waits: what was pending may have ended without a leader."""
+        """In the next turn, if that is waited for: what was pending may have ended otherwise."""
         if self._on_rest is not do_nothing:
             self.transport.turn.touch_consensus()
 
     def _see_whether_at_rest(self) -> None:
-        """What is pending was sent, or is to be, or waits for somebody to whom it can be."""
+        """What is pending was sent, or is to be, or waits for a leader to whom it can be."""
         concerned = chain(self._waiting, self.touched, self._lost, self.reports.routes)
         if any(map(self._is_under_way, concerned)):
             return
@@ -239,7 +239,7 @@ class LeaderRoutes:
         on_rest()
 
     def _is_under_way(self, route: LeaderRoute) -> bool:
-        """Whether anything is pending, and there is somebody who may answer or know who does."""
+        """Whether anything is pending, and there is a node that may answer or know which does."""
         boots, own = self.transport.boots, self.transport.node
         return bool(route.session.pending.operations) and (
             route.session.leader is not None

@@ -144,7 +144,7 @@ class QueueMembership:
         self._handing: dict[QueueId, LeadershipHandover] = {}
         """Those whose leader, while it is this node, is to go, until they are defined otherwise."""
         self._wishes: dict[QueueId, PreferredLeader] = {}
-        """Queues that somebody else is to lead."""
+        """Queues that another node is to lead."""
         self._unknown: dict[tuple[QueueId, NodeId], MemberUnknown] = {}
         """Members that are not there, as their nodes say, of queues that are led here; until
         anything is changed about them, or they answer after all."""
@@ -343,7 +343,7 @@ class QueueMembership:
     def _give_way(self, queue: QueueId, hosted: HostedGroup, wanted: Collection[NodeId]) -> bool:
         """A leader that is to go has another lead before: who has most of the log.
 
-        Whether it is to go, and there is somebody who may come to lead some day.
+        Whether it is to go, and there is a member that may come to lead some day.
         """
         if self._cluster.node in wanted:
             return False
@@ -417,7 +417,7 @@ class MembershipReconciliation:
         self._config = config
         self._settings = settings
         self._due_ms: int | None = None
-        """When they are looked at next; None until somebody has said what time it is."""
+        """When they are looked at next; None until the time is known."""
 
     def look(self, now_ms: int) -> None:
         """Costs nothing but when it is time."""

@@ -7,7 +7,7 @@
 
     kind  arguments                      answer
     0     none                           ready, unacked, consumers
-    2     none                           the same, and somebody uses the queue by asking
+    2     none                           the same, and asking is a use of the queue
     3     offset, count, body bytes      damage, then the fields of each message that is seen
 
 `LogPositions` ask its members how far their logs are, before one goes on alone:

@@ -164,14 +164,14 @@ class GroupLog:
         self._proposed_after = self._members.host.durable
         hosted = self.hosted
 
-        def told(outcome: EntryOutcome) -> None:
+        def decided(outcome: EntryOutcome) -> None:
             if hosted.is_gone:  # it was deleted here, and is led anew by nobody
                 member = self._owner.member
                 member.followed(member.reign[0], None)
             act = partial(on_outcome, isinstance(outcome, Position))
             self._members.leaders.guard.run(self._group, act)
 
-        hosted.propose(payload, told)
+        hosted.propose(payload, decided)
 
     def takes(self, content_bytes: int) -> bool:
         """If not, the queue is pumped again when something was applied, it leads no more, or in a
@@ -503,7 +503,7 @@ def counts_kept(hosted: HostedGroup) -> tuple[int, int, int] | None:
 
 
 def held_since_ms(hosted: HostedGroup, message: int) -> int:
-    """Since when somebody has a message in hands, in queue time; 0 if that is not written down."""
+    """Since when a holder has a message in hands, in queue time; 0 if that is not written down."""
     assert isinstance(hosted.machine, QuorumQueueMember)
     if not hosted.is_restored:
         return 0

@@ -342,8 +342,8 @@ class QuorumMembers:
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
         """It is repaired from its peers, if it has any."""
-        told = self.defined.named(group) | {"index": index, "wrong": wrong}
-        event(logger, logging.ERROR, "log_damaged", **told)
+        fields = self.defined.named(group) | {"index": index, "wrong": wrong}
+        event(logger, logging.ERROR, "log_damaged", **fields)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         """Its log is a copy all the same, and others lead, if there are any."""
@@ -351,8 +351,8 @@ class QuorumMembers:
 
     def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
         """What is live in that entry cannot be served from here."""
-        told = self.defined.named(group) | {"index": index, "wrong": wrong}
-        event(logger, logging.ERROR, "entry_rejected", **told)
+        fields = self.defined.named(group) | {"index": index, "wrong": wrong}
+        event(logger, logging.ERROR, "entry_rejected", **fields)
 
     def refused(self, node: NodeId, reason: str) -> None:
         """It is dropped, and said."""

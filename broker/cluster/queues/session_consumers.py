@@ -178,7 +178,7 @@ def one_by_one(deliver: Deliver) -> Iterator[Deliver]:
 
 
 def delivery_of(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> DeliveryBatch:
-    """Messages are in somebody's hands."""
+    """Messages are in a consumer's hands."""
     contents, runs = deliver.contents, deliver.runs
     if deliver.ordinal and tells_counts:
         contents = counted(contents, deliver.ordinal, deliver.failed)

@@ -1,7 +1,7 @@
 """Counters of all objects of a node, their history, and counts that are yet to be entered there.
 
 What happens is counted beside the channel on which it does, in few steps.  It is entered into the
-counts of queue, exchange, virtual host and node when somebody asks, at each look, or once much is
+counts of queue, exchange, virtual host and node when a page asks, at each look, or once much is
 left: then an addition stands for many.  Names are RabbitMQ's; those that come together are a
 *group*: an object has all of a group once it has one.
 """

@@ -111,7 +111,7 @@ async def named(rows: list[Row], query: Mapping[str, str]) -> list[Row]:
 
 
 async def fitting(items: Sequence[T], fits: Callable[[T], bool], what: str = "name") -> list[T]:
-    """Those that an expression fits, which somebody sends as `what`, and may want to take long.
+    """Those that an expression fits, which a client sends as `what`, and may want to take long.
     TimeoutError."""
     async with in_time(what):
         return [item async for item in in_turns(items, SEARCHED_AT_ONCE) if fits(item)]

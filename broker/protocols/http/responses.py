@@ -106,7 +106,7 @@ def too_large(reason: str) -> Refusal:
 
 
 def not_authorized(reason: str) -> Refusal:
-    """401, for somebody who is known."""
+    """401, for a user who is known."""
     return Refusal(Reply(UNAUTHORIZED, body_of("not_authorised", reason)))
 
 

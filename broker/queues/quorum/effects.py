@@ -55,7 +55,7 @@ class ExpectedEffect:
 
 @dataclass(slots=True)
 class TimedOut:
-    """Messages have gone back that somebody held for too long.  A consumer gets nothing more."""
+    """Messages have gone back that were held for too long.  A consumer gets nothing more."""
 
     session: Key
     holder: Key

@@ -18,7 +18,7 @@
 
 The first kind is made once, by the leader, and is the same on each wire and each disk.  The second
 is what a member makes of one that it has applied long ago, when most of its messages are dead.  A
-member reads nothing of messages before somebody wants them.  Each has a checksum of its own, beside
+member reads nothing of messages before they are wanted.  Each has a checksum of its own, beside
 that of the whole entry, which is the store's: so what is dead of an entry can be left out later,
 and what is left is still known to be what it was.
 

@@ -42,7 +42,7 @@ class RemovalReason(IntEnum):
 
     ACKED = 0
     HANDED_OVER = 1
-    """To somebody who does not acknowledge."""
+    """To a consumer that does not acknowledge."""
     PURGED = 2
     DEAD_LETTERED = 3
     """All that it was republished to have it."""

@@ -318,7 +318,7 @@ class Holders:
         return (key for key, held in list(self._held.items()) if held.session == session)
 
     def tokens_of(self, key: Key) -> list[tuple[int, range]]:
-        """What somebody holds: ordinal, and which messages."""
+        """What a holder has: ordinal, and which messages."""
         held = self._held[key].delivery_batches
         return [(delivery_batch.counts.acquired, run) for run, delivery_batch in held]
 
@@ -434,7 +434,7 @@ class DeliveryResender:
         return list(row.held) if row is not None else []
 
     def _held_too(self, key: Key, run: range, ordinal: int) -> list[tuple[range, DeliveryBatch]]:
-        """What of a run is in somebody's hands by the image and by what is decided since."""
+        """What of a run is in a holder's hands by the image and by what is decided since."""
         row, held = self._state.holders.get(key), self._holders.get(key)
         if row is None or held is None:
             return []

@@ -427,7 +427,7 @@ class Leadership:
             self._touch()
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
-        """What somebody holds has never arrived: it is delivered as if for the first time."""
+        """What a holder has never arrived there: it is delivered as if for the first time."""
         self.on_record.deliver_again(holder, tokens)
         self._touch()
 
@@ -460,7 +460,7 @@ class Leadership:
         self.holders.release(key)
 
     def _detach(self, key: Key, outcome: Outcome | None) -> None:
-        """Nothing more for somebody, who may have been detached before and hold something."""
+        """Nothing more for a holder, which may have been detached before and hold something."""
         held = self.holders.get(key)
         if held is None:
             return

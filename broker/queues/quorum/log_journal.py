@@ -125,7 +125,7 @@ class LogJournal:
         self.groups: tuple[int, ...] = ()
         self.commits = AppliedProgress()
         self.gone: PendingPurge | None = None
-        """Hears what the engine says is done with, while somebody wants to know."""
+        """Hears what the engine says is done with, while a reader wants to know."""
         self.state = state
         """The image: of what is under way nothing can be read."""
         self.delivery_counts = DeliveryCountIndex(state.delivery_counts.runs)  # mutant: CA5

@@ -89,7 +89,7 @@ class Settlement:
         self._outbox = outbox
 
     def settle(self, holder: Key, parts: Iterable[DeliveryPart], outcome: Outcome) -> None:
-        """Parts of hand-outs of somebody have ended: on record, and in the engine."""
+        """Parts of hand-outs of one holder have ended: on record, and in the engine."""
         for part in parts:
             counts = part.delivery_batch.counts
             engine_outcome = outcome
@@ -159,7 +159,7 @@ class Settlement:
             start = inside.stop
 
     def _die(self, reason: RemovalReason, holder: Key, counts: Counts, part: DeliveryPart) -> None:
-        """Messages that somebody held until now, or nobody; with the counts they have now."""
+        """Messages that a holder had until now, or none; with the counts they have now."""
         delivery_batch, inside = part.delivery_batch, slice(part.start, part.stop)
         contents = delivery_batch.contents[inside] if delivery_batch.origins else []
         self._bury(reason, holder, counts, part.run, delivery_batch.origins[inside], contents)
@@ -195,7 +195,7 @@ class Settlement:
         return []
 
     def _is_kept(self) -> bool:
-        """Whether somebody wants the dead."""
+        """Whether an exchange is configured for the dead."""
         return self._queue.settings.dead_letter_exchange is not None
 
     def take_up(self, state: QueueState) -> None:

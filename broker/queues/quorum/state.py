@@ -1,6 +1,6 @@
 """State machine of a quorum queue: where each message is, who uses it, and what a fact changes.
 
-    enqueued -> ready ------> held by somebody ------> gone, for a reason
+    enqueued -> ready ------> held by a holder ------> gone, for a reason
                   |           |  ^        |              ^  ^
                   |   returned|  |        v              |  |
                   |           v  |     pending: dead, and kept until it is republished
@@ -72,7 +72,7 @@ class Delayed(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """Messages in somebody's hands."""
+    """Messages in a holder's hands."""
 
     counts: Counts
     """From before this hand-out."""
@@ -255,7 +255,7 @@ class QueueState:
             self.take_waiting(run)
 
     def take_held(self, key: Key, ordinal: int, run: range) -> list[tuple[range, Counts]]:
-        """Messages leave the hands of somebody who was handed them out with that ordinal."""
+        """Messages leave the hands of a holder that was handed them out with that ordinal."""
         pieces = [(piece, hold.counts) for piece, hold in self.holder(key).held.take(run)]
         check_ordinal(pieces, ordinal)
         return pieces

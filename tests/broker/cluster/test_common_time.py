@@ -40,7 +40,7 @@ class Machine:
         self.tick()
 
     def tick(self) -> None:
-        self.liveness.day_ms = self.time.told()
+        self.liveness.day_ms = self.time.ping_times_ms()
         self.liveness.tick(self.clock.now_ms())
 
     @property
@@ -142,7 +142,7 @@ def test_before_a_majority_is_heard_nothing_is_common() -> None:
     machines.passed_ms = 0
     machines["a"].clock.jump_wall(-2 * CLOCKS_TIMEOUT_MS)
     assert not machines["a"].time.is_known
-    assert machines["a"].time.told() == (NOON_MS + 5, 0)
+    assert machines["a"].time.ping_times_ms() == (NOON_MS + 5, 0)
     assert machines["a"].time.ahead_ms() == {}
     assert machines["a"].wrong_ms == 5
 

@@ -127,7 +127,7 @@ class Classic:
         """All that has left a home without streams."""
         self.homed = ClassicQueueHost(
             self.queue, self.own, vhost="/", commits=self.commits,
-            on_unused=lambda _queue: None, on_told=lambda: None,
+            on_unused=lambda _queue: None, on_output=lambda: None,
         )  # fmt: skip
 
     def alone(self) -> ClassicQueueLeader:

@@ -184,7 +184,7 @@ class ClassicHostHarness:
             vhost="/",
             commits=durability.commits,
             on_unused=self.on_unused,
-            on_told=lambda: None,
+            on_output=lambda: None,
         )
         self.neighbours: list[LocalSink] = []
 

@@ -46,7 +46,7 @@ class HomeCluster(QueueCluster):
             vhost="/",
             commits=NoCommits(),
             on_unused=lambda _queue: None,
-            on_told=lambda: node.router.leaders.touch_output(self.queue),
+            on_output=lambda: node.router.leaders.touch_output(self.queue),
         )
         node.router.leaders.queues[self.queue] = homed
         node.router.leaders.begin_sessions(self.queue, homed.sessions)

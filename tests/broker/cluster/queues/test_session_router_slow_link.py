@@ -132,7 +132,7 @@ class TwoNodes:
         leader = Leader("b", BOOTS["b"], 1)
         homed = ClassicQueueHost(
             queue, leader, vhost="/", commits=NoCommits(), on_unused=lambda _queue: None,
-            on_told=lambda: leading.touch_output(definition.id),
+            on_output=lambda: leading.touch_output(definition.id),
         )  # fmt: skip
         leading.queues[definition.id] = homed
         leading.begin_sessions(definition.id, homed.sessions)
