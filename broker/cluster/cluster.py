@@ -57,11 +57,8 @@ from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.queue_queries import LogPositions
-from fluffle.broker.cluster.queues.quorum_queues import (
-    CLUSTER_REVISIONS,
-    QuorumMembers,
-    QuorumQueues,
-)
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer

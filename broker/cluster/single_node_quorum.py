@@ -22,7 +22,8 @@ from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
-from fluffle.broker.cluster.queues.quorum_queues import QuorumMembers, QuorumQueues, sweep_all
+from fluffle.broker.cluster.queues.quorum_members import QuorumMembers, sweep_all
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.durability.definitions.node_identity import KnownPeer

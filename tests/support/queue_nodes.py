@@ -9,7 +9,7 @@ from fluffle.broker.base.traffic import Traffic
 from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
-from fluffle.broker.cluster.queues import quorum_queues, session_router
+from fluffle.broker.cluster.queues import quorum_members, session_router
 from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
 from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
@@ -51,7 +51,7 @@ class ObservedMember:
         self._apply(entries)
 
 
-class ObservedMembers(quorum_queues.QuorumMembers):
+class ObservedMembers(quorum_members.QuorumMembers):
     """Members whose machines a test looks at."""
 
     told: Callable[[GroupId, Entry], None]

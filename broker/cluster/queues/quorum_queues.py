@@ -1,23 +1,11 @@
-"""Quorum queues of a node: the factory of all, and the members of them on this node.
-
-`QuorumQueues` makes what channels use of each queue.  `QuorumMembers` makes a member of each whose
-definition names this node, and deletes its group when the queue ends.  A founder begins with the
-configuration that all founders give; who came later waits for it to be sent.
-
-What is defined while a start reads its log may be over since: nothing is made of it before `sweep`.
-"""
+"""Factory of quorum queues: what channels of this node use of each, and where its members are."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from fluffle.broker.base.clock import Clock, EventLoop
-from fluffle.broker.base.logs import event
-from fluffle.broker.cluster.queues.log_compaction import DEAD_BYTES_MIN, LogCompaction
 from fluffle.broker.cluster.queues.membership import (
     LedGroups,
     MembershipReconciliation,
@@ -31,47 +19,21 @@ from fluffle.broker.cluster.queues.placement import (
     choose_members,
     draw_id,
     draw_leader,
-    first_leader,
 )
-from fluffle.broker.cluster.queues.ports import KnownLeader, QueueClusterView, QueueId
-from fluffle.broker.cluster.queues.quorum_member import (
-    DefinedQueues,
-    QuorumQueueMember,
-    QuorumServices,
-)
+from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, QuorumServices
+from fluffle.broker.cluster.queues.quorum_members import QuorumMembers
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
-from fluffle.broker.cluster.queues.session_router import SessionRouter
-from fluffle.broker.cluster.raft_host import RaftHost
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import Owner, QueueDefinition
 from fluffle.broker.queues.queue_api import QueueHandle
-from fluffle.broker.runtime.background import in_pieces
-from fluffle.broker.runtime.timers import QueueTiming
 from fluffle.protocol.terms import text
-from fluffle.raft.config import Configuration, NodeId
-from fluffle.raft.log import GroupId
-from fluffle.raft.output import ConfigChange, LivenessVerdict
-
-COLLECT_S = 1.0
-"""What changes within this is said together: a node that is lost has led many."""
-
-LINES_MAX = 10
-"""If more queues have changed hands, how many is said instead of which."""
-
-
-SWEPT_MAX = 64
-"""Queues that are taken up in one turn after a start: some milliseconds, if all are led here."""
-
-CLUSTER_REVISIONS = 1 << 32
-"""Where those of a cluster begin, so that they are higher than any of the node that founded it with
-the queues that it had when it was alone: it has counted these one by one."""
+from fluffle.raft.config import NodeId
 
 ERROR_TEXTS = QuorumErrorTexts()
 
 LAST = 1 << 30
 """More members than a node ever has: who is away is chosen if there is nobody else."""
 
-logger = logging.getLogger(__name__)
 
 LocatorByPolicy: TypeAlias = Callable[[str, QueueSpec], str | None]
 """What the policy of a queue of a virtual host says of its first leader."""
@@ -80,288 +42,6 @@ LocatorByPolicy: TypeAlias = Callable[[str, QueueSpec], str | None]
 def no_locator(_vhost: str, _spec: QueueSpec) -> str | None:
     """Where there are no policies."""
     return None
-
-
-class LeaderLog:
-    """Log of leader changes, as the members on this node hear of them."""
-
-    __slots__ = ("_call_later", "_changed", "_last", "_named")
-
-    def __init__(
-        self,
-        named: Callable[[QueueId], Mapping[str, object]],
-        call_later: Callable[[float, Callable[[], None]], object],
-    ) -> None:
-        """`named`: what people call a queue, as fields of a line."""
-        self._named = named
-        self._call_later = call_later
-        self._last: dict[QueueId, KnownLeader] = {}
-        """Who has led each last: nobody in between is no news."""
-        self._changed: dict[QueueId, NodeId] = {}
-        """Those of which it may have to be said, with who has led them before."""
-
-    def heard(self, queue: QueueId, known: KnownLeader) -> None:
-        """Who leads it, as far as it is known.
-
-        The first of whom that is heard here is no news: the queue was just declared, or this node
-        just started, and it may have been led by the same all the time.
-        """
-        if not known.node:
-            return
-        former, self._last[queue] = self._last.get(queue), known
-        if former is not None and former.node != known.node:
-            if not self._changed:
-                self._call_later(COLLECT_S, self._say)
-            self._changed.setdefault(queue, former.node)
-
-    def forget(self, queue: QueueId) -> None:
-        """There is no member here any more."""
-        self._last.pop(queue, None)
-
-    def _say(self) -> None:
-        news = [
-            (queue, known, before)
-            for queue, before in self._changed.items()
-            if (known := self._last.get(queue)) is not None and known.node != before
-        ]
-        self._changed = {}
-        if len(news) > LINES_MAX:
-            event(logger, logging.INFO, "queue_leaders_changed", count=len(news))
-            return
-        for queue, known, before in news:
-            event(
-                logger, logging.INFO, "queue_leader_changed", **self._named(queue),
-                leader=known.node, former=before, term=known.term,
-            )  # fmt: skip
-
-
-class QuorumMembers:
-    """The `GroupOwner` of the groups of queues."""
-
-    def __init__(
-        self,
-        router: SessionRouter,
-        cluster: QueueClusterView,
-        clock: Clock,
-        loop: EventLoop,
-        *,
-        aging: QueueTiming,
-        services: QuorumServices,
-        dead_bytes_min: int = DEAD_BYTES_MIN,
-    ) -> None:
-        """`clock`: that of the machine, with the time of day that all nodes go by.
-        `dead_bytes_min`: of an entry, before it is made smaller."""
-        self.router = router
-        self.leaders = router.leaders
-        self.cluster = cluster
-        self.clock = clock
-        self.loop = loop
-        self.services = services
-        self.defined = DefinedQueues(services.settings)
-        self.aging = QueueTiming(aging.timers, self._disused)
-        self._expired = aging.disused
-        self.compaction = LogCompaction(
-            lambda: self.host, self._feed_later, self._unfit, dead_bytes_min
-        )
-        self.host: RaftHost
-        """Set before it starts."""
-        self.force_single_member: Callable[[QueueId, int], None]
-        """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
-        self.members: QueueMembership | None = None
-        """Who changes them; None if nobody does."""
-        self.groups: dict[QueueId, QuorumQueueMember] = {}
-        """The members on this node."""
-        self._coming: dict[QueueId, int] = {}
-        """Those of which this node is a member with the next turn, and in which incarnation."""
-        self._is_current = False
-        """Whether definitions are what they are for all."""
-        self._is_swept = False
-        """Whether there is a member of each group that is to have one here."""
-        self._after_sweep: list[Callable[[], None]] = []
-        """What waits for that."""
-        self._lost: dict[QueueId, int] = {}
-        """Those whose data here cannot be read, and the incarnation that this node has had there:
-        it must not be that member again."""
-        self._news = LeaderLog(self.defined.named, loop.call_later)
-
-    def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have the host do it after so many seconds, unless it has ended by then."""
-        self.loop.call_later(seconds, lambda: self.host.feed(call))
-
-    # Definitions
-
-    def define(self, definition: QueueDefinition, vhost: str) -> None:
-        """A queue is defined, or defined anew with other members."""
-        self.defined.define(definition, vhost)
-        if not self._is_current:
-            return  # it may be over, or with other members: nobody leads here before
-        if (group := self.groups.get(definition.id)) is not None:
-            group.define(definition, vhost)
-        self._settle(definition)
-
-    def _settle(self, definition: QueueDefinition) -> None:
-        """Be the member that this node is to be, and none that it is not any more."""
-        queue, node = definition.id, self.cluster.node
-        before = self._incarnation_of(queue)
-        incarnation = dict(definition.members).get(node, 0)
-        if not incarnation and self._lost.pop(queue, None) is not None:
-            self._leave(queue)  # what is left may go: nobody can take this node for that member
-            return
-        if before == incarnation:
-            return
-        is_mine = dict(definition.lives).get(node) == self.cluster.own_incarnation
-        is_here = before and queue not in self._coming
-        if is_here and is_mine and before < incarnation and len(definition.members) == 1:
-            self._go_on_alone(definition, incarnation)
-            return
-        if before:
-            self._leave(queue)
-        if is_mine and incarnation > max(before, self._lost.get(queue, 0)):
-            self._lost.pop(queue, None)
-            self._join(definition, incarnation)
-
-    def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
-        """Nobody joins a group that nobody is in: an operator has given the others up."""
-        event(logger, logging.WARNING, "queue_goes_on_alone", **self.defined.named(definition.id))
-        self.force_single_member(definition.id, incarnation)
-
-    def _incarnation_of(self, queue: QueueId) -> int:
-        """As which member this node is here, or is going to be; 0 if it is none."""
-        if queue in self._coming or queue not in self.host:
-            return self._coming.get(queue, 0)
-        return self.host.group(queue).incarnation
-
-    def _join(self, definition: QueueDefinition, incarnation: int) -> None:
-        self._coming[definition.id] = incarnation
-        is_founder = incarnation == 1
-        founders = definition.founders
-        if is_founder:
-            config, first = Configuration.initial(founders), first_leader(definition.id, founders)
-            self.host.create(definition.id, incarnation, config, first)
-        else:
-            self.host.create(definition.id, incarnation, Configuration())
-
-    def forget(self, queue: QueueId) -> None:
-        """A queue is defined no more: that is the tombstone of its group."""
-        self.defined.forget(queue)
-        was_lost = self._lost.pop(queue, None) is not None
-        if was_lost or self._incarnation_of(queue):
-            self._leave(queue)
-
-    def _leave(self, queue: QueueId) -> None:
-        """With all that is here of it."""
-        self._drop(queue)
-        self.host.delete(queue)
-        if self._coming.pop(queue, None) is not None:
-            self.host.feed(self._drop, queue)
-
-    def _drop(self, queue: QueueId) -> None:
-        self.groups.pop(queue, None)
-        self.aging.timers.forget(queue)
-        self.router.leaders.queues.pop(queue, None)
-        self._news.forget(queue)
-
-    def sweep(self) -> Iterator[None]:
-        """All that is defined is known: groups of other queues are left from earlier.
-
-        Some of it with each step, and all of it once there is none any more.
-        """
-        self._is_current = True
-        for queue in self._lost:
-            if queue in self.defined.known:
-                members = dict(self.defined.known[queue][0].members)
-                self._lost[queue] = members.get(self.cluster.node, 0)
-                event(logger, logging.ERROR, "member_lost", **self.defined.named(queue))
-        for piece in in_pieces(list(self.defined.known), SWEPT_MAX):
-            for queue in piece:
-                if queue in self.defined.known:
-                    self.define(*self.defined.known[queue])
-            yield
-        for queue in [*self.groups, *self._lost]:
-            if queue not in self.defined.known:
-                event(logger, logging.INFO, "group_without_queue", group=queue)
-                self.forget(queue)
-        self._is_swept = True
-        for act in self._after_sweep:
-            act()
-        self._after_sweep.clear()
-
-    def lose(self, groups: list[GroupId]) -> None:
-        """What the disk has of these cannot be read."""
-        self._lost.update(dict.fromkeys(groups, 0))
-
-    # To lead
-
-    def _disused(
-        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
-    ) -> None:
-        """Not from within a turn of the host, from which groups are not deleted."""
-        disused = partial(self._expired, vhost, definition, is_disused)
-        self.loop.call_later(0.0, disused)
-
-    def leader_changed(self, queue: QueueId) -> None:
-        """Whoever leads a queue is known otherwise than before."""
-        self.router.leader_changed(queue)
-        self._news.heard(queue, self.router.leaders.known(queue))
-        if self.members is not None:
-            self.members.leader_changed(queue)
-
-    # An `Owner`
-
-    def make_machine(self, group: GroupId) -> QuorumQueueMember:
-        self._coming.pop(group, None)
-        made = self.groups[group] = QuorumQueueMember(group, self)
-        self.router.leaders.queues[group] = made
-        if self._is_current and group in self.defined.known:
-            made.define(*self.defined.known[group])
-        return made
-
-    def configured(self, change: ConfigChange) -> None:
-        """Whoever leads has all know it."""
-        if self.members is not None:
-            self.members.look(change.group)
-
-    def judged(self, verdict: LivenessVerdict) -> None:
-        """Groups see to it themselves, but for members that could not be added."""
-        if self.members is not None and verdict.is_alive:
-            self.members.look_at_all()
-
-    def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
-        """Called once the definition of the group is known here, if there is one: its member comes
-        with that, or at the end of a start."""
-        del group
-        if self._is_swept:
-            act()
-        else:
-            self._after_sweep.append(act)
-
-    def unknown(self, node: NodeId, group: GroupId) -> None:
-        """A founder may not have heard of the queue yet, or have lost what it had."""
-        if self.members is not None:
-            self.members.unknown(node, group)
-
-    def damaged(self, group: GroupId, index: int, wrong: str) -> None:
-        """It is repaired from its peers, if it has any."""
-        fields = self.defined.named(group) | {"index": index, "wrong": wrong}
-        event(logger, logging.ERROR, "log_damaged", **fields)
-
-    def given_up(self, group: GroupId, wrong: str) -> None:
-        """Its log is a copy all the same, and others lead, if there are any."""
-        event(logger, logging.ERROR, "log_rejected", **self.defined.named(group), wrong=wrong)
-
-    def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
-        """What is live in that entry cannot be served from here."""
-        fields = self.defined.named(group) | {"index": index, "wrong": wrong}
-        event(logger, logging.ERROR, "entry_rejected", **fields)
-
-    def refused(self, node: NodeId, reason: str) -> None:
-        """It is dropped, and said."""
-
-
-def sweep_all(hosting: QuorumMembers) -> None:
-    """At once, where nobody waits for this node meanwhile."""
-    for _ in hosting.sweep():
-        pass
 
 
 class QuorumQueues:

@@ -27,12 +27,8 @@ from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import LeaderCounts
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember, QuorumServices
-from fluffle.broker.cluster.queues.quorum_queues import (
-    CLUSTER_REVISIONS,
-    QuorumMembers,
-    QuorumQueues,
-    sweep_all,
-)
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers, sweep_all
+from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, SessionTransport

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from fluffle.broker.cluster.queues.quorum_queues import CLUSTER_REVISIONS
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS
 from fluffle.broker.definitions.catalogue import take_policy
 from fluffle.broker.metadata.change import Kind
 from fluffle.broker.metadata.state import MetadataState

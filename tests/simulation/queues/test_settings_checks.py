@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.cluster.queues.quorum_queues import CLUSTER_REVISIONS
+from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS
 from fluffle.broker.metadata.change import Change, Fact, Kind
 from fluffle.broker.metadata.state import MetadataState, Proposal
 from fluffle.broker.queues.arguments import QueueSpec, QueueType

@@ -9,7 +9,7 @@ import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.queues.ports import KnownLeader
-from fluffle.broker.cluster.queues.quorum_queues import LINES_MAX, LeaderLog
+from fluffle.broker.cluster.queues.quorum_members import LINES_MAX, LeaderLog
 
 
 class Scene:
