@@ -27,7 +27,7 @@ POSITIONAL_PARAMETERS_MAX = 5
 NESTING_MAX = 3
 
 EXCEPTIONS: dict[str, str] = {
-    "public-methods broker/cluster/queues/quorum_queues.py:QuorumMembers": (
+    "public-methods broker/cluster/queues/quorum_members.py:QuorumMembers": (
         "all of `GroupOwner`, and what is defined"
     ),
     "public-methods broker/queues/engine.py:Queue": "all that may be asked of a queue, once",

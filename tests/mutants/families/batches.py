@@ -24,7 +24,7 @@ BATCHES = [
     ),
     Mutant("BA11", "a full disk refuses the dead", Swap("A or B", "B")),
     Mutant("BA12", "a full disk refuses nothing", Swap("A()", "True")),
-    Mutant("BA13", "duplicates are refused", Swap("A is B.C", "A is not B.TAKEN")),
+    Mutant("BA13", "duplicates are refused", Swap("A is B.C", "A is not B.ACCEPTED")),
     Mutant("BA14", "the last number is not remembered", Swap("(A, B)", "(A, B - 1)")),
     Mutant("BA15", "parts are told of the first", Swap("A + B", "A")),
     Mutant("BA16", "all runs have the first times", Swap("slice(A, B)", "slice(0, B - A)")),

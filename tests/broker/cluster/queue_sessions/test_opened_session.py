@@ -10,14 +10,13 @@ import pytest
 from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queue_sessions import opened_session, session_server
 from fluffle.broker.cluster.queue_sessions.codec import RUN_MAX, decode
-from fluffle.broker.cluster.queue_sessions.opened_session import (
-    FRAME_SIZE_MAX,
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
+from fluffle.broker.cluster.queue_sessions.send_queue import (
     MESSAGE_SIZE,
     SIZE_MAX,
     SentFrame,
     SessionSendQueue,
 )
-from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAME_BYTES_MAX,
     FRAMES_UNREPORTED_MAX,
@@ -116,41 +115,6 @@ def test_what_was_not_listened_to_is_asked_for_again() -> None:
     assert not harness.led.proposals
     harness.rest()
     assert len(harness.model.confirmed) == 3
-
-
-def deliver(size: int) -> m.Deliver:
-    return m.Deliver(99, 0, 0, False, [range(1, 2)], [], [bytes(size)])
-
-
-def test_an_outbox_knows_its_size() -> None:
-    box = SessionSendQueue()
-    for message in (m.DoneReply(1, 1), m.DoneReply(2, 3), deliver(1_000), m.GetAnswer(5, 7, 0, [])):
-        box.put(message)
-    assert box.size == 3 * MESSAGE_SIZE + 1_000
-    (frame,) = box.take()
-    assert frame.messages[0] == m.DoneReply(1, 4)
-    box.withdraw(99)
-    box.received(1)
-    assert box.size == 0
-
-
-def test_what_is_told_goes_in_frames_that_a_link_takes() -> None:
-    box = SessionSendQueue()
-    for _ in range(6):
-        box.put(deliver(FRAME_SIZE_MAX // 3))
-    box.put(deliver(3 * FRAME_SIZE_MAX))
-    box.put(m.DoneReply(1, 1))
-    assert [len(frame.messages) for frame in box.take()] == [2, 2, 2, 1, 1]
-    assert list(box.take()) == []
-
-
-def test_an_outbox_knows_its_size_whatever_a_client_on_its_node_does_with_what_it_got() -> None:
-    box, message = SessionSendQueue(), deliver(1_000)
-    box.put(message)
-    (_frame,) = box.take()
-    message.contents[0] = b""
-    box.received(1)
-    assert (box.size, box.under_way(99)) == (0, 0)
 
 
 def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -> None:
