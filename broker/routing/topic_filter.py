@@ -32,6 +32,7 @@ from fluffle.broker.routing.bindings import (
 )
 from fluffle.broker.routing.matcher import STOP, MatchInput, in_parts
 from fluffle.broker.routing.topic import NODES_AT_ONCE, BindingTrie, TopicMatcher, TrieNode
+from fluffle.protocol.mqtt.topics import LEVELS_MAX
 from fluffle.protocol.properties import Properties
 from fluffle.protocol.wire import Field, FieldTable, is_shortstr
 
@@ -50,11 +51,8 @@ HIDDEN = frozenset({TOPIC_FILTER, SUBSCRIPTION_OPTIONS, SUBSCRIPTION_ID})
 ONE_LEVEL = "+"
 ANY_LEVELS = "#"
 
-LEVELS_MAX = 200
-"""So many levels a filter has at most."""
 
-
-class Subscription(NamedTuple):
+class FilterBinding(NamedTuple):
     """A subscription as its binding has it in the arguments."""
 
     topic_filter: str
@@ -62,7 +60,7 @@ class Subscription(NamedTuple):
     identifier: int | None = None
 
 
-def arguments_of(subscription: Subscription, binding_key: str | None = None) -> FieldTable:
+def arguments_of(subscription: FilterBinding, binding_key: str | None = None) -> FieldTable:
     """The arguments of the binding of a subscription; as an import of definitions has them."""
     arguments: FieldTable = {}
     if binding_key is not None:
@@ -86,7 +84,7 @@ def filter_of(binding: Binding) -> str | None:
     return value.decode(errors="surrogateescape")
 
 
-def subscription_of(binding: Binding) -> Subscription | None:
+def subscription_of(binding: Binding) -> FilterBinding | None:
     """The subscription that a binding is, if it is one."""
     topic_filter = filter_of(binding)
     if topic_filter is None:
@@ -98,7 +96,7 @@ def subscription_of(binding: Binding) -> Subscription | None:
             for name in (SUBSCRIPTION_OPTIONS, SUBSCRIPTION_ID)
         )
     )
-    return Subscription(topic_filter, options or 0, identifier)
+    return FilterBinding(topic_filter, options or 0, identifier)
 
 
 def shown_arguments(binding: Binding) -> FieldTable:

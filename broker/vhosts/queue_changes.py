@@ -46,7 +46,7 @@ from fluffle.broker.routing.exchange import (
     check_not_default,
     since_of,
 )
-from fluffle.broker.routing.topic_filter import Subscription, subscription_of
+from fluffle.broker.routing.topic_filter import FilterBinding, subscription_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 logger = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ def unsubscribe(
 
 def subscriptions(
     vhost: VirtualHost, source: str, queue: str
-) -> Iterator[tuple[Binding, Subscription]]:
+) -> Iterator[tuple[Binding, FilterBinding]]:
     """Yield the bindings of a queue to an exchange that have topic filters, as subscriptions; it
     takes as long as there are bindings to the queue."""
     for binding in tuple(vhost.topology.bindings_to(DestinationKind.QUEUE, queue)):

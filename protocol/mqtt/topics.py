@@ -1,4 +1,4 @@
-"""Topic names and topic filters: which are allowed, and which filter matches which name.
+"""Topic names and topic filters: which are allowed.  What a filter matches:
 
     a/b      matches a/b            +/b     a/b, /b
     a/#      a, a/, a/b, a/b/c      #       all but names that begin with $
@@ -12,7 +12,7 @@ from fluffle.protocol.mqtt.codes import InvalidPacket, ReasonCode
 from fluffle.protocol.mqtt.wire import decode_name
 
 LEVELS_MAX = 201
-"""Of a name or a filter, as in mosquitto."""
+"""Of a name or a filter, as in mosquitto; who routes by filters has the same bound."""
 
 SHARE_PREFIX = "$share/"
 
@@ -66,18 +66,3 @@ def parse_filter(text: str) -> SubscriptionFilter | None:
         if not share_name or is_wildcard(share_name):
             return None
     return SubscriptionFilter(share_name, topic_filter) if is_valid_filter(topic_filter) else None
-
-
-def filter_matches(topic_filter: str, topic: str) -> bool:
-    """Whether a valid filter, without `$share/NAME/`, matches a topic name."""
-    if not is_wildcard(topic_filter):
-        return topic_filter == topic
-    if topic.startswith("$") and topic_filter[0] in "+#":
-        return False
-    levels, names = topic_filter.split("/"), topic.split("/")
-    if levels[-1] == "#":
-        levels.pop()
-        names = names[: len(levels)]
-    return len(levels) == len(names) and all(
-        level in ("+", name) for level, name in zip(levels, names, strict=True)
-    )

@@ -102,7 +102,7 @@ def describe(kind: str, name: bytes, value: bytes) -> str | None:
     known = Kind(kind)
     decode(known, name, value)
     key, fields = _unpacked(known, name, value)
-    return f"{_shown(key)} {_shown_value(fields)}".strip()
+    return f"{_shown(key)} {_shown_value(known, fields)}".strip()
 
 
 def _unpacked(kind: Kind, name: bytes, value: bytes) -> tuple[Key, Any]:
@@ -138,9 +138,12 @@ def _shown(key: Key) -> str:
     return " ".join(repr(part) for part in key if isinstance(part, str))
 
 
-def _shown_value(fields: Any) -> str:
-    if isinstance(fields, list):  # a retained message, or a session of a client
+def _shown_value(kind: Kind, fields: Any) -> str:
+    if kind is Kind.RETAINED:
         return f"{len(fields[0])} bytes"
+    if kind is Kind.CLIENT_SESSION:
+        user, expiry_s, _ended_at_ms, node, _record = fields
+        return f"user={user!r} expiry_s={expiry_s} node={node!r}"
     if not isinstance(fields, dict):
         return "" if fields is None else str(fields)
     return " ".join(f"{name}={_shown_field(name, value)}" for name, value in fields.items())

@@ -29,6 +29,7 @@ from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import WHOLE_CONNECTION
 from fluffle.broker.core.read_control import ReadControl, ReadHolds
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
+from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.process.sockets import address_of, ends_of, is_loopback, is_unix, shown_address
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.channel import Channel
@@ -244,7 +245,7 @@ class Connection(asyncio.Protocol):
 
     def go_on(self, packet: Event) -> None:
         """Act on what came behind a packet that is answered."""
-        self.input.waiting.over(self, packet, nothing)
+        self.input.waiting.over(self, packet, ignore_done)
 
     def accept(self, accepted: Accepted) -> None:
         """Let the client in, answer it, and go on with what it has sent meanwhile."""
@@ -427,7 +428,7 @@ class Connection(asyncio.Protocol):
             self.will = None
             pending = PendingWill(state.key, user, will, self.ends, self.name)
         self.server.detach(state, self, user, pending)
-        session.end(done or nothing)  # last of all: `done` takes the session over
+        session.end(done or ignore_done)  # last of all: `done` takes the session over
 
     def finish(self) -> None:
         """Write what is collected, then close the socket once the client has read it."""
@@ -574,7 +575,3 @@ def told_properties(client_id: str, user: Sequence[tuple[str, str]]) -> FieldTab
     if user:
         told["user_property"] = "F", {name: ("S", value.encode()) for name, value in user}
     return told
-
-
-def nothing() -> None:
-    """What is left to be done where nothing is."""

@@ -24,7 +24,7 @@ from fluffle.broker.core.confirms import Confirms
 from fluffle.broker.core.property_facts import PropertyFacts, read_lifetimes, remember_facts
 from fluffle.broker.core.publisher import MessageRun, Publisher
 from fluffle.broker.core.route_lookup import LOOKUP_STOPS_MAX, CachedRoute, RoutedBatch
-from fluffle.broker.metadata.metadata import UnconfirmedAbsence
+from fluffle.broker.metadata.metadata import UnconfirmedAbsence, ignore_done
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
@@ -168,10 +168,6 @@ def retain(
             NEVER_EXPIRES_MS if lifetime_ms is None else now_ms + max(1, lifetime_ms),
         )
     store.put(session.vhost.name, prepared.topic, message, done, failed)
-
-
-def nothing() -> None:
-    """What is left to be done where nothing is."""
 
 
 class IncomingPublishes:
@@ -546,7 +542,7 @@ class IncomingPublishes:
             if packet_id in refused:
                 del incoming[packet_id]
                 if self._packets is not None:
-                    self._packets.forget(INCOMING, (packet_id,), nothing)
+                    self._packets.forget(INCOMING, (packet_id,), ignore_done)
                     commits = self._session.commits
                     self._output.hold(commits.ticket)
                     commits.wait(self._output, commits.ticket)

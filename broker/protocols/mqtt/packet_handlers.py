@@ -1,7 +1,7 @@
 """Packets of an MQTT client: what each does on its connection, and what that costs.
 
 Packets that take long are done in steps, or wait for definitions; nothing that came behind them is
-acted on meanwhile, but for acknowledgements.
+acted on meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fluffle.broker.base.client_session import OUTGOING
 from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX, LongEvent
 from fluffle.broker.core.pending_requests import WHOLE_CONNECTION, DeferredEvent
 from fluffle.broker.core.route_lookup import LookupTooLong
+from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.protocols.mqtt.connect_methods import ConnectRequest
 from fluffle.broker.protocols.mqtt.connection import Connection, ConnectionState
 from fluffle.broker.protocols.mqtt.subscribe_methods import SubscribeRequest, UnsubscribeRequest
@@ -115,10 +116,6 @@ def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[i
         packets.keep(OUTGOING, known, partial(received_safely, channel, packet_ids, release))
 
 
-def nothing() -> None:
-    """What is left to be done where nothing is."""
-
-
 def received_safely(
     channel: Channel, packet_ids: Sequence[int], release: Callable[[], None]
 ) -> None:
@@ -154,7 +151,7 @@ def on_ack(connection: Connection, ack: Ack) -> int:
     elif ack.kind is PacketType.PUBREC:
         channel.outgoing.refused(ack.packet_id, 2)
         if channel.packets is not None:
-            channel.packets.forget(OUTGOING, (ack.packet_id,), nothing)
+            channel.packets.forget(OUTGOING, (ack.packet_id,), ignore_done)
     elif ack.kind is PacketType.PUBREL:
         channel.incoming.released((ack.packet_id,))
     else:

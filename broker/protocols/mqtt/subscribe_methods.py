@@ -21,7 +21,7 @@ from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import QOS_MASK, TopicSubscription
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
 from fluffle.broker.vhosts import queue_changes
 from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Suback, Subscribe, Unsuback, Unsubscribe, encode
@@ -82,7 +82,7 @@ def binding_of(
     """The binding that a subscription is."""
     topic_filter = subscription.topic_filter
     key = channel.converter.topics.routing_key(topic_filter)
-    kept = Subscription(topic_filter, subscription.options, subscription.identifier or None)
+    kept = FilterBinding(topic_filter, subscription.options, subscription.identifier or None)
     return Binding(
         source=terms.exchange,
         destination=channel.queue_name(QUEUE_QOS[subscription.qos]),

@@ -25,7 +25,6 @@ SPARKPLUG_TOPIC = re.compile(r"sp[AB]v[0-9]+\.[0-9]+/")
 SPARKPLUG_KEY = re.compile(r"sp[AB]v[0-9]+___[0-9]+\.")
 
 SUBSCRIPTION_PREFIX = "mqtt-subscription-"
-SHARED_PREFIX = "mqtt-shared-"
 
 DIGEST_DIGITS = 32
 """Of 128 bits: nobody finds a second client identifier with the digest of another's."""
@@ -76,14 +75,6 @@ def subscription_queue(client_id: str, qos: int) -> str:
     if size <= SHORTSTR_BYTES_MAX and not is_accepted:
         return name
     return _shortened(f"{SUBSCRIPTION_PREFIX}{client_id}", _digest(client_id) + ending)
-
-
-def shared_queue(share_name: str, topic_filter: str) -> str:
-    """Return the name of the queue of a shared subscription: `$share/NAME/FILTER`."""
-    name = f"{SHARED_PREFIX}{share_name}-{_digest(topic_filter)}"
-    if _size(name) <= SHORTSTR_BYTES_MAX:
-        return name
-    return _shortened(f"{SHARED_PREFIX}{share_name}", _digest(f"{share_name}/{topic_filter}"))
 
 
 def _size(text: str) -> int:

@@ -168,14 +168,27 @@ def encode_record(pending: PendingWill | None) -> bytes:
 
 
 def decode_record(key: SessionKey, record: bytes) -> PendingWill | None:
-    """Return the will that a record has, if it has one.  ValueError, TypeError."""
+    """Return the will that a record has, if it has one; without one the session of a client goes
+    on whose record a later version has written in another way."""
     if not record:
         return None
-    user, name, peer, peer_port, here, here_port, *fields = msgpack.unpackb(
-        record, unicode_errors="surrogateescape"
-    )
-    ends = (str(peer), int(peer_port)), (str(here), int(here_port))
-    return PendingWill(key, str(user), Will(*fields), ends, str(name))
+    try:
+        user, name, peer, peer_port, here, here_port, *fields = msgpack.unpackb(
+            record, unicode_errors="surrogateescape"
+        )
+        ends = (str(peer), int(peer_port)), (str(here), int(here_port))
+        return PendingWill(key, str(user), Will(*fields), ends, str(name))
+    except (ValueError, TypeError) as error:
+        vhost, client = key
+        event(
+            logger,
+            logging.WARNING,
+            "will_unreadable",
+            vhost=vhost,
+            client=client,
+            reason=repr(error),
+        )
+        return None
 
 
 class NoOutcomes:

@@ -16,7 +16,7 @@ from fluffle.broker.core.route_lookup import CachedRoute, RoutedBatch
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from fluffle.protocol.steps import whole
 from fluffle.protocol.wire import FieldTable, to_table
@@ -263,7 +263,7 @@ def test_one_message_may_have_a_topic_and_annotations() -> None:
     edge = Edge()
     for queue, topic_filter in (("exact", "a/b"), ("dotted", "a.b")):
         declare(edge, queue)
-        arguments = arguments_of(Subscription(topic_filter))
+        arguments = arguments_of(FilterBinding(topic_filter))
         edge.editor.inside("/").subscribe(
             Binding("amq.topic", queue, DestinationKind.QUEUE, "a.b", arguments)
         )

@@ -11,7 +11,7 @@ from fluffle.broker.core.property_facts import TRANSIENT
 from fluffle.broker.core.route_lookup import KEY_BYTES_MAX, REMEMBERED_MAX, CachedRoute, RouteCache
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
 from fluffle.protocol.steps import Steps
 from tests.support.edge import Edge
 from tests.support.sessions import session_of
@@ -52,7 +52,7 @@ def subscribe(edge: Edge, queue: str, topic_filter: str, options: int = 1) -> No
     """Have a queue get the topics that a filter matches."""
     editor = edge.editor.inside("/")
     editor.declare_queue(Declaration(queue))
-    arguments = arguments_of(Subscription(topic_filter, options))
+    arguments = arguments_of(FilterBinding(topic_filter, options))
     key = topic_filter.replace("/", ".").replace("+", "*")
     editor.subscribe(Binding("amq.topic", queue, DestinationKind.QUEUE, key, arguments))
 

@@ -17,7 +17,7 @@ from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.topic_filter import Subscription, arguments_of, subscription_of
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of, subscription_of
 from fluffle.protocol.wire import to_table
 from tests.broker.definitions.test_importer import HASH, empty, import_all
 from tests.support.definitions import Editor
@@ -81,7 +81,7 @@ def test_subscriptions_are_restored_however_long_their_keys_are() -> None:
     """What nobody is shown of them is in definitions all the same."""
     catalogue = filled()
     inside = Editor(catalogue).inside("v")
-    subscriptions = [Subscription("a/+", 0x2E, 7), Subscription("level/" * 60 + "#", 1)]
+    subscriptions = [FilterBinding("a/+", 0x2E, 7), FilterBinding("level/" * 60 + "#", 1)]
     for subscription in subscriptions:
         key = subscription.topic_filter.replace("/", ".").replace("+", "*")
         arguments = arguments_of(subscription, key)

@@ -29,7 +29,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.broker.routing.bindings import Binding, DestinationKind, binding_key
 from fluffle.broker.routing.exchange import ExchangeSpec
-from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
 from fluffle.broker.runtime import commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.vhosts import queue_changes
@@ -204,7 +204,7 @@ def test_a_subscription_has_other_options_or_the_same_after_a_crash(harness: Har
     def subscribe(options: int) -> None:
         bindings = [
             Binding("amq.topic", "q", DestinationKind.QUEUE, each.replace("/", "."),
-                    arguments_of(Subscription(each, options)))
+                    arguments_of(FilterBinding(each, options)))
             for each in topic_filters
         ]  # fmt: skip
         harness.editor.have(lambda: queue_changes.subscribe(inside.vhost, bindings, None))

@@ -18,8 +18,7 @@ from fluffle.broker.routing.exchange import ExchangeSpec
 from fluffle.broker.routing.matcher import STOP
 from fluffle.broker.routing.router import Router
 from fluffle.broker.routing.topic_filter import (
-    LEVELS_MAX,
-    Subscription,
+    FilterBinding,
     TopicFilterMatcher,
     arguments_of,
     check_filter,
@@ -28,6 +27,7 @@ from fluffle.broker.routing.topic_filter import (
     subscription_of,
 )
 from fluffle.broker.routing.topology import REMOVED_AT_ONCE, Topology
+from fluffle.protocol.mqtt.topics import LEVELS_MAX
 from fluffle.protocol.steps import whole
 from fluffle.protocol.wire import FieldTable
 from tests.broker.routing.test_topic import nodes as nodes_of_keys
@@ -60,7 +60,7 @@ def key_of(topic: str) -> str:
 def subscribed(
     queue: str, topic_filter: str, *, options: int = 1, source: str = "amq.topic"
 ) -> Binding:
-    subscription = Subscription(topic_filter, options)
+    subscription = FilterBinding(topic_filter, options)
     return to_queue(source, queue, key_of(topic_filter), arguments_of(subscription))
 
 
@@ -213,17 +213,17 @@ def test_what_is_no_filter_is_refused(topic_filter: str) -> None:
 def test_a_filter_has_so_many_levels() -> None:
     check_filter("/".join("a" * LEVELS_MAX))
     check_filter("/" * (LEVELS_MAX - 2) + "#")
-    with pytest.raises(PreconditionFailed, match="201 levels, at most 200"):
+    with pytest.raises(PreconditionFailed, match="202 levels, at most 201"):
         check_filter("/" * LEVELS_MAX)
 
 
 def test_arguments_of_subscriptions_are_read_as_written_and_hidden() -> None:
-    subscription = Subscription("a/+", 0x2D, 7)
+    subscription = FilterBinding("a/+", 0x2D, 7)
     binding = to_queue("x", "q", "a.*", arguments_of(subscription, "a.*"))
     assert subscription_of(binding) == subscription
     assert shown_arguments(binding) == {"x-binding-key": ("S", b"a.*")}
-    older = to_queue("x", "q", "a.*", arguments_of(Subscription("a/+")))
-    assert (subscription_of(older), shown_arguments(older)) == (Subscription("a/+"), {})
+    older = to_queue("x", "q", "a.*", arguments_of(FilterBinding("a/+")))
+    assert (subscription_of(older), shown_arguments(older)) == (FilterBinding("a/+"), {})
 
 
 def test_arguments_that_are_no_filter_are_shown() -> None:
@@ -279,7 +279,7 @@ def test_the_topic_goes_along_from_exchange_to_exchange() -> None:
 
 
 def test_a_subscription_may_lead_to_an_exchange() -> None:
-    arguments = arguments_of(Subscription("a/+"))
+    arguments = arguments_of(FilterBinding("a/+"))
     made = topology(
         to_exchange("amq.topic", "amq.fanout", "a.*", arguments), to_queue("amq.fanout", "q")
     )
@@ -294,8 +294,8 @@ def test_without_a_key_only_filters_are_asked() -> None:
         with_alternate("aside", "amq.fanout", "topic"),
         to_queue("amq.topic", "all keys", "#"),
         to_exchange("amq.topic", "hash", "#"),
-        to_exchange("amq.topic", "hash", "level.#", arguments_of(Subscription("#"))),
-        to_exchange("amq.topic", "aside", "#", arguments_of(Subscription("level/#"))),
+        to_exchange("amq.topic", "hash", "level.#", arguments_of(FilterBinding("#"))),
+        to_exchange("amq.topic", "aside", "#", arguments_of(FilterBinding("level/#"))),
         to_queue("hash", "hashed", "1"),
         to_queue("amq.fanout", "any"),
         subscribed("long", LONG),

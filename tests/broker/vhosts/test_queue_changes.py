@@ -14,7 +14,7 @@ from fluffle.broker.queues.arguments import Declaration, QueueSpec, queue_spec
 from fluffle.broker.queues.journal import Owner
 from fluffle.broker.queues.settings import EffectivePolicy, QueueSettings, by_arguments, settings_of
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
 from fluffle.broker.vhosts.queue_changes import DeclareWarnings, subscriptions
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.wire import to_table
@@ -131,7 +131,7 @@ def inside() -> VhostEditor:
 
 
 def subscription(queue: str, topic_filter: str, options: int = 1) -> Binding:
-    arguments = arguments_of(Subscription(topic_filter, options))
+    arguments = arguments_of(FilterBinding(topic_filter, options))
     return Binding("amq.topic", queue, DestinationKind.QUEUE, topic_filter, arguments)
 
 

@@ -16,7 +16,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.queues.queue_api import DeliveryBatch
 from fluffle.broker.routing.bindings import Binding, DestinationKind
-from fluffle.broker.routing.topic_filter import Subscription, arguments_of
+from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
 from fluffle.broker.vhosts.queue_changes import subscribe, subscriptions
 from fluffle.broker.vhosts.vhost import set_tracer
 from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene, publish, scene
@@ -338,7 +338,7 @@ async def test_a_subscription_is_one_on_all_nodes_whichever_has_changed_it(scene
         node = scene.nodes[name]
         vhost, arguments = (
             node.node.catalogue.vhosts["/"],
-            arguments_of(Subscription("a/+", options)),
+            arguments_of(FilterBinding("a/+", options)),
         )
         binding = Binding("amq.topic", "q", DestinationKind.QUEUE, "a.*", arguments)
         await node.change(lambda: subscribe(vhost, [binding], None))

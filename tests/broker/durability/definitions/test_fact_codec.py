@@ -247,6 +247,13 @@ SHOWN: list[tuple[Kind, Key, Any, str]] = [
         Binding("s", "q", DestinationKind.QUEUE, "k", {"a": ("s", 1)}),
         "'v' 's' 'queue' 'q' 'k' arguments={'a': ('s', 1)}",
     ),
+    (Kind.RETAINED, ("v", "t"), RetainedMessage(b"secret", b"", "u", 1, 2), "'v' 't' 6 bytes"),
+    (
+        Kind.CLIENT_SESSION,
+        ("v", "c"),
+        ClientSession("u", 60, 0, "node", b"secret"),
+        "'v' 'c' user='u' expiry_s=60 node='node'",
+    ),
     (Kind.POLICY, ("v", "p"), {"pattern": "^x"}, """'v' 'p' {"pattern": "^x"}"""),
 ]
 

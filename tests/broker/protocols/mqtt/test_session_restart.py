@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgpack
 import pytest
 
 from fluffle.broker.definitions.changes import doom, unfinished
+from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
     Connack,
@@ -245,3 +247,21 @@ def test_a_virtual_host_goes_with_its_sessions() -> None:
     node.settle()
     assert len(node.mqtt.server.states) == 0
     assert edge.durability.store.catalog.by_kind() == {}
+
+
+@pytest.mark.parametrize("record", [b"\xc1", b"\x01", msgpack.packb(["a", "b"]), b"\xd4"])
+def test_a_session_goes_on_without_a_will_that_this_version_cannot_read(
+    record: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = RestartedMqtt()
+    node.connect("c", **LASTS, will=Will(b"w", b"gone", 1, delay_s=60)).lose()
+    node.settle()
+    kept = node.mqtt.server.kept(("/", "c"))
+    assert kept is not None
+    facts = node.mqtt.edge.durability.facts
+    facts.put(Kind.CLIENT_SESSION, ("/", "c"), kept._replace(record=record))
+    node.settle()
+    node.kill()
+    assert len(node.mqtt.server.wills) == 0
+    assert "will_unreadable" in caplog.text
+    assert node.connect("c", **LASTS).connack.session_present

@@ -16,7 +16,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionStates,
     TopicSubscription,
 )
-from fluffle.protocol.mqtt.topics import filter_matches
+from fluffle.protocol.mqtt.topics import is_wildcard
 
 
 def state_with(*subscriptions: TopicSubscription) -> SessionState:
@@ -104,7 +104,45 @@ def test_a_state_that_was_ended_does_not_end_the_one_in_its_place() -> None:
     assert states.find(("/", "c")) is after
 
 
+MATCHES = [
+    ("a/b/#", "a/b"), ("a/b/#", "a/b/"), ("a/b/#", "a/b/c/d"), ("#", "a"), ("#", "/"), ("#", "a/b"),
+    ("+", "a"), ("+/+", "/a"), ("/+", "/a"), ("a/+", "a/"), ("a/+/c", "a//c"), ("a/#", "a"),
+    ("+/#", "a"), ("a", "a"), ("$SYS/#", "$SYS/a"), ("$SYS/+", "$SYS/a"), ("+/$SYS", "a/$SYS"),
+    ("a/#", "a/$b"),
+]  # fmt: skip
+OTHERS = [
+    ("a/b/#", "a"), ("a/b/#", "a/bc"), ("+", "/a"), ("+", "a/b"), ("a/+", "a"), ("a/+", "a/b/c"),
+    ("a", "A"), ("a", "a/"), ("#", "$SYS"), ("#", "$SYS/a"), ("+/a", "$SYS/a"), ("+", "$SYS"),
+    ("+/#", "$SYS/a"), ("a/b", "a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "topic", "is_match"),
+    [*((*each, True) for each in MATCHES), *((*each, False) for each in OTHERS)],
+)
+def test_a_topic_against_a_filter(topic_filter: str, topic: str, is_match: bool) -> None:
+    state = state_with(TopicSubscription(topic_filter, 1))
+    assert (state.match(topic, is_own=False).qos == 1) is is_match
+    assert filter_matches(topic_filter, topic) is is_match
+
+
 WORDS = st.sampled_from(["", "a", "b", "$x", "+"])
+
+
+def filter_matches(topic_filter: str, topic: str) -> bool:
+    """Whether a valid filter, without `$share/NAME/`, matches a topic name."""
+    if not is_wildcard(topic_filter):
+        return topic_filter == topic
+    if topic.startswith("$") and topic_filter[0] in "+#":
+        return False
+    levels, names = topic_filter.split("/"), topic.split("/")
+    if levels[-1] == "#":
+        levels.pop()
+        names = names[: len(levels)]
+    return len(levels) == len(names) and all(
+        level in ("+", name) for level, name in zip(levels, names, strict=True)
+    )
 
 
 @given(

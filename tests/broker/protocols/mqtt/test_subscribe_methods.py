@@ -9,6 +9,7 @@ from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Pingreq, Pingresp, Suback, Subscribe, encode
+from fluffle.protocol.mqtt.topics import LEVELS_MAX
 from tests.support.mqtt_edge import MqttEdge
 
 QOS_0, QOS_1 = "mqtt-subscription-cqos0", "mqtt-subscription-cqos1"
@@ -30,6 +31,17 @@ def test_each_filter_has_its_answer() -> None:
     assert codes == [granted, invalid, invalid, invalid, invalid, granted]
     assert bound(mqtt, QOS_1) == ["a.*", "x.#"]
     assert mqtt.queue_names == [QOS_1]
+
+
+def test_a_filter_of_too_many_levels_is_refused_alone() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    deepest = "/".join("a" * LEVELS_MAX)
+    codes = client.subscribe("ok", deepest, f"{deepest}/a")
+    granted = ReasonCode.GRANTED_QOS_1
+    assert codes == [granted, granted, ReasonCode.TOPIC_FILTER_INVALID]
+    client.publish(deepest, b"x", 0)
+    assert client.messages() == [(deepest, b"x", 0)]
 
 
 @pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])

@@ -10,7 +10,6 @@ from fluffle.broker.protocols.mqtt.topics import (
     PLAIN,
     TopicTranslator,
     is_plain,
-    shared_queue,
     subscription_queue,
 )
 
@@ -87,22 +86,3 @@ def test_each_client_has_its_queues(clients: list[str]) -> None:
     names = {subscription_queue(client, qos) for client in clients for qos in (0, 1)}
     assert len(names) == 4
     assert max(len(name.encode()) for name in names) <= 255
-
-
-def test_a_shared_subscription_has_one_queue_for_all_its_clients() -> None:
-    digest = sha256(b"a/+").hexdigest()[:32]
-    assert shared_queue("workers", "a/+") == f"mqtt-shared-workers-{digest}"
-    assert shared_queue("workers", "a/#") != shared_queue("workers", "a/+")
-
-
-@given(IDS, IDS, st.text("ab/+#", min_size=1), st.text("ab/+#", min_size=1))
-def test_each_shared_subscription_has_its_queue(
-    name: str, other_name: str, topic_filter: str, other_filter: str
-) -> None:
-    name, other_name = name.replace("/", ""), other_name.replace("/", "")
-    is_same = (name, topic_filter) == (other_name, other_filter)
-    queue = shared_queue(name, topic_filter)
-    assert (queue == shared_queue(other_name, other_filter)) is is_same
-    assert len(queue.encode()) <= 255
-    longer = shared_queue(name + "x" * 255, topic_filter)
-    assert len(longer.encode()) <= 255
