@@ -18,12 +18,12 @@ from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFail
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
 from fluffle.broker.core.login import Credentials, Login, LoginClient, certificate_credentials
 from fluffle.broker.core.session import Session
-from fluffle.broker.metadata.change import NOTHING, Change
+from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.metadata.nodes import RETAINS, check_supported
 from fluffle.broker.process.encryption import alternative_name, distinguished_name
 from fluffle.broker.protocols.mqtt.reasons import code_of
-from fluffle.broker.protocols.mqtt.server import deletion, has_definitions, queues_of
+from fluffle.broker.protocols.mqtt.server import has_definitions, queues_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
@@ -35,6 +35,7 @@ from fluffle.protocol.mqtt.properties import PropertyId
 
 if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.server import MqttServer
+    from fluffle.broker.queues.queue_api import QueueHandle
     from fluffle.broker.vhosts.vhost import VirtualHost
     from fluffle.protocol.mqtt.packets import Connect
 
@@ -224,18 +225,39 @@ class ConnectRequest:
             accept()
 
     def _decide_session(self, session: Session, *, is_present: bool) -> Change:
-        """Keep the session if it is to last, and delete what a clean start ends."""
-        vhost, client_id, change = session.vhost, self._client_id, NOTHING
+        """Keep the session if it is to last or has lasted so far, and delete what ends: all of it
+        with a clean start, and in any case exclusive queues, which are of a connection before.
+
+        A session that lasts no longer than this connection is kept until that ends, so that it
+        ends when the node starts again, too."""
+        vhost, client_id = session.vhost, self._client_id
+        there = queues_of(vhost, client_id)
+        ending = tuple(each for each in there if not is_present or each.owner is not None)
+        for queue in ending:
+            if not self._may_end(vhost, queue):
+                raise vhost.locked(queue.name)
+            session.rights.check("configure", "queue", queue.name)
+        change = queue_changes.delete_queues(vhost, ending)
         if not is_present:
-            for queue in queues_of(vhost, client_id):
-                session.rights.check("configure", "queue", queue.name)
-            change = deletion(vhost, client_id)
-        if expiry_s := self._expiry_s():
-            node = self._server.services.owners.node
-            record = encode_record(self._pending_will(session))
-            kept = ClientSession(session.user.name, expiry_s, 0, node, record)
-            return change.joined(keep_session(vhost, client_id, kept))
-        return change if not is_present else end_session(vhost, client_id)
+            change = change.joined(end_session(vhost, client_id))
+        expiry_s = self._expiry_s()
+        if not (expiry_s or is_present):
+            return change
+        node = self._server.services.owners.node
+        record = encode_record(self._pending_will(session))
+        kept = ClientSession(session.user.name, expiry_s, 0, node, record)
+        return change.joined(keep_session(vhost, client_id, kept))
+
+    def _may_end(self, vhost: VirtualHost, queue: QueueHandle) -> bool:
+        """Whether a queue with a name of the session is of it, and not an exclusive one that a
+        client of another protocol has."""
+        owners, owner = self._server.services.owners, queue.owner
+        if owner is None or owners.has_ended(owner):
+            return True
+        if owner.node == owners.node:  # where the session has been taken over by now
+            return False
+        found = queue_changes.subscriptions(vhost, self._server.config.exchange, queue.name)
+        return next(iter(found), None) is not None
 
     def _pending_will(self, session: Session) -> PendingWill | None:
         """The will as it is kept, should the node end before the connection does."""
@@ -262,7 +284,8 @@ class ConnectRequest:
         state.expiry_s, state.user = self._expiry_s(), session.user.name
         if client.is_over:
             session.end()
-            server.detach(state, client, session.user.name, None)
+            waits = server.wills.take(key, kept) if is_present else None
+            server.detach(state, client, session.user.name, waits)
             return
         if is_present:
             restore_subscriptions(server, session, state)

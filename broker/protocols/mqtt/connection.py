@@ -41,7 +41,7 @@ from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX
 from fluffle.broker.protocols.mqtt.subscribe_methods import SubscriptionTerms
 from fluffle.broker.protocols.mqtt.will import PendingWill
-from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, ReasonCode
+from fluffle.protocol.mqtt.codes import BROKER_CODES, MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Event, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
@@ -385,19 +385,25 @@ class Connection(asyncio.Protocol):
         self.close_reason = text
         event(logger, logging.WARNING, "connection_error", connection=self.name, error=text)
         self.end_session()
+        if self.phase is ConnectionState.LOGIN:
+            is_answer = code in BROKER_CODES[PacketType.CONNACK]
+            self.refuse_connect(code if is_answer else ReasonCode.SERVER_UNAVAILABLE, text)
+            return
         if self.terms.version == MQTT_5:
             self.send(Disconnect(code))
         self.finish()
 
     def give_up(self, error: Exception, _packet: Event | None = None) -> None:
-        """The broker itself is at fault: say so here, and keep the other connections.
+        """The broker itself is at fault: say so here, and keep the other connections."""
+        self._log_bug(error)
+        self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "the broker failed, see its log")
 
-        Unless what it believes is wrong: then it must end before it says so to others.
-        """
+    def _log_bug(self, error: Exception) -> None:
+        """Log it; if what the broker believes is wrong, it must end before it says so to
+        others."""
         if isinstance(error, AssertionError):
             self.services.runtime.on_fatal(error)
         logger.error("a handler failed on %s", self.name, exc_info=error)
-        self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "the broker failed, see its log")
 
     def fail(self, error: BrokerError) -> None:
         """End it, for its user or its virtual host is gone, or the node stops."""
@@ -418,10 +424,15 @@ class Connection(asyncio.Protocol):
         """Stop what the client publishes and is given; call `done` once its session is free."""
         channel, self.channel = self.channel, None
         if channel is None:
+            if done is not None:
+                done()
             return
         self.server.keep_alives.discard(self)
         self.input.end_session()
-        channel.close()
+        try:
+            channel.close()
+        except Exception as error:  # noqa: BLE001 - the session must be free for who comes next
+            self._log_bug(error)
         state, session, will = channel.state, channel.session, self.will
         user, pending = session.user.name, None
         if will is not None:

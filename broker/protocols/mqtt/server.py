@@ -173,8 +173,7 @@ class MqttServer:
         if pending is not None:
             delay_s = min(pending.will.delay_s, state.expiry_s)
             self._publish_later(pending, max(0, delay_s - away_s))
-        if state.expiry_s != NEVER_S:
-            self._expire_later(state, max(0, state.expiry_s - away_s))
+        self._expire_later(state, max(0, state.expiry_s - away_s))
 
     @property
     def now_ms(self) -> Callable[[], int]:
@@ -190,7 +189,7 @@ class MqttServer:
         """Whether there is a session, which has not ended by now."""
         kept = vhost.client_sessions.by_client.get(client_id)
         if kept is None:
-            return bool(queues_of(vhost, client_id))
+            return bool(lasting_queues_of(vhost, client_id))
         if not kept.ended_at_ms or kept.expiry_s == NEVER_S:
             return True
         return self.now_ms() < kept.ended_at_ms + kept.expiry_s * 1000
@@ -220,7 +219,7 @@ class MqttServer:
         """A session is kept, or is no more: it is forgotten here if it is not this node's."""
         key = vhost_name, client_id
         state = self.states.find(key)
-        if state is None or not state.is_lasting or self.is_own(key):
+        if state is None or self.is_own(key):
             return
         client = self.connected.get(key)
         if client is None:
@@ -247,8 +246,7 @@ class MqttServer:
         self.connected[state.key] = client
         self.states.put(state)
         self.wills.session_resumed(state.key)
-        if (timer := self._expiries.pop(state.key, None)) is not None:
-            timer.cancel()
+        self._stop_expiry(state.key)
 
     def detach(
         self, state: SessionState, client: object, user: str, pending: PendingWill | None
@@ -291,8 +289,7 @@ class MqttServer:
             elif pending is not None:
                 self.wills.publish(pending)
             self._keep(state, user, self.now_ms(), encode_record(pending if waits else None))
-        if state.expiry_s != NEVER_S:
-            self._expire_later(state, state.expiry_s)
+        self._expire_later(state, state.expiry_s)
 
     def _publish_later(self, pending: PendingWill, delay_s: float) -> None:
         self.wills.publish_later(pending, delay_s, partial(self._publish_waiting, pending))
@@ -309,11 +306,19 @@ class MqttServer:
             self._keep(state, kept.user, kept.ended_at_ms, encode_record(None))
 
     def _expire_later(self, state: SessionState, seconds: float) -> None:
+        """End a session in so many seconds, and not before, if it ends at all."""
+        self._stop_expiry(state.key)
+        if state.expiry_s == NEVER_S:
+            return
         if seconds <= 0:
             self._expire(state)
             return
         call_later = self.services.runtime.clients_call_later
         self._expiries[state.key] = call_later(seconds, partial(self._expire, state))
+
+    def _stop_expiry(self, key: SessionKey) -> None:
+        if (timer := self._expiries.pop(key, None)) is not None:
+            timer.cancel()
 
     def _expire(self, state: SessionState) -> None:
         if not self.is_own(state.key):
@@ -335,22 +340,20 @@ class MqttServer:
         self.wills.session_resumed(state.key)
 
     def _drop(self, state: SessionState) -> None:
-        if (timer := self._expiries.pop(state.key, None)) is not None:
-            timer.cancel()
+        self._stop_expiry(state.key)
         self.states.end(state)
 
     def _delete(self, state: SessionState) -> None:
-        """Delete what is defined of a session that has ended, if anything is."""
+        """Delete what is defined of a session that has ended, if it was this node's.
+
+        Exclusive queues go with their connections: those that are there are of another."""
         vhost_name, client_id = state.key
-        there = self.services.vhosts.get(vhost_name)
-        if there is None or not has_definitions(there, client_id):
+        if self.kept(state.key) is None:
             return
 
         def decide() -> Change:
             vhost = self.services.vhosts.get(vhost_name)
-            if vhost is None or state.key in self.connected:
-                return NOTHING
-            if self.kept(state.key) is not None and not self.is_own(state.key):
+            if vhost is None or state.key in self.connected or not self.is_own(state.key):
                 return NOTHING
             return deletion(vhost, client_id)
 
@@ -363,12 +366,17 @@ def queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:
     return tuple(vhost.queues[name] for name in names if name in vhost.queues)
 
 
-def has_definitions(vhost: VirtualHost, client_id: str) -> bool:
-    """Whether anything is defined of a session."""
-    return client_id in vhost.client_sessions.by_client or bool(queues_of(vhost, client_id))
+def lasting_queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, ...]:
+    """The queues of a session that outlive its connections."""
+    return tuple(queue for queue in queues_of(vhost, client_id) if queue.owner is None)
 
 
 def deletion(vhost: VirtualHost, client_id: str) -> Change:
-    """Delete what is defined of a session."""
-    queues = queue_changes.delete_queues(vhost, queues_of(vhost, client_id))
+    """Delete what is defined of a session that lasts."""
+    queues = queue_changes.delete_queues(vhost, lasting_queues_of(vhost, client_id))
     return queues.joined(end_session(vhost, client_id))
+
+
+def has_definitions(vhost: VirtualHost, client_id: str) -> bool:
+    """Whether anything is defined of a session."""
+    return client_id in vhost.client_sessions.by_client or bool(queues_of(vhost, client_id))

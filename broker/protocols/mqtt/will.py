@@ -34,6 +34,7 @@ from fluffle.protocol.steps import Steps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fluffle.broker.base.client_session import ClientSession
     from fluffle.broker.base.clock import Timer
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.route_lookup import RoutedBatch
@@ -109,20 +110,30 @@ class Wills:
     ) -> None:
         """Call `publish` in so many seconds, unless the client comes back or its session ends
         before."""
+        self.session_resumed(pending.key)  # if another waits, this one takes its place
         self._waiting[pending.key] = pending
         call_later = self._services.runtime.clients_call_later
         self._timers[pending.key] = call_later(delay_s, publish)
 
-    def session_resumed(self, key: SessionKey) -> None:
-        """The client is back: what waited is not published."""
-        if self._waiting.pop(key, None) is not None:
-            self._timers.pop(key).cancel()
-
-    def session_ended(self, key: SessionKey) -> None:
-        """Publish what waited, if anything did."""
+    def session_resumed(self, key: SessionKey) -> PendingWill | None:
+        """The client is back: what waited is not published.  Return it."""
         pending = self._waiting.pop(key, None)
         if pending is not None:
             self._timers.pop(key).cancel()
+        return pending
+
+    def take(self, key: SessionKey, kept: ClientSession | None) -> PendingWill | None:
+        """Take the will that waits for the client of a session, here or where it was before.
+        `kept`: what was kept of the session then."""
+        pending = self.session_resumed(key)
+        if pending is None and kept is not None and kept.node != self._services.owners.node:
+            pending = decode_record(key, kept.record)
+        return None if pending is None or not pending.will.delay_s else pending
+
+    def session_ended(self, key: SessionKey) -> None:
+        """Publish what waited, if anything did."""
+        pending = self.session_resumed(key)
+        if pending is not None:
             self.publish(pending)
 
     def publish(self, pending: PendingWill) -> None:
