@@ -1,9 +1,10 @@
 """Retained messages on their way to new subscriptions of an MQTT client.
 
 A client that subscribes is sent what its filter matches, a few at a time: as its socket and its
-window have room.  Nothing is copied: a cursor goes through the topics.  What a client has not been
-sent yet is state of its session, which may go on over another connection; it ends with the
-subscription.  Source: S5 3.3.1.3, 3.8, 4.1.
+window have room; a subscription of QoS 0 needs no window.  Nothing is copied: a cursor goes through
+the topics, and is made when its turn comes.  What a client has not been sent yet is state of its
+session, which may go on over another connection; it ends with the subscription.
+Source: S5 3.3.1.3, 3.8, 4.1.
 """
 
 from __future__ import annotations
@@ -68,25 +69,35 @@ class RetainedSender:
     def subscribed(self, subscription: TopicSubscription, *, is_new: bool) -> None:
         """Begin with what matches a subscription, if it wants that."""
         handling, topic_filter = subscription.retain_handling, subscription.topic_filter
-        if handling == RETAIN_ALWAYS or (handling == RETAIN_IF_NEW and is_new):
-            cursor = self._channel.session.vhost.retained.cursor(topic_filter)
-            self._channel.state.retained[topic_filter] = cursor
+        wants = handling == RETAIN_ALWAYS or (handling == RETAIN_IF_NEW and is_new)
+        wanted, other = self._channel.state.retained
+        if subscription.qos:
+            wanted, other = other, wanted
+        if topic_filter in other:  # the subscription has had another QoS
+            wanted[topic_filter] = other.pop(topic_filter)
+        if wants:
+            wanted[topic_filter] = None
 
     def go_on(self) -> None:
         """Send some, if there are any and there is room."""
-        channel, pending = self._channel, self._channel.state.retained
+        channel, all_pending = self._channel, self._channel.state.retained
+        pending = all_pending[0] or all_pending[1]
         if not pending or not channel.is_open or channel.output.has_enough:
             return
-        room = min(MESSAGES_AT_ONCE, channel.outgoing.room(channel.prefetch))
+        room = MESSAGES_AT_ONCE
+        if pending is all_pending[1]:
+            room = min(room, channel.outgoing.room(channel.prefetch))
         if room <= 0:
             return  # an acknowledgement makes room, and calls this
         topic_filter, cursor = next(iter(pending.items()))
+        if cursor is None:
+            cursor = pending[topic_filter] = channel.session.vhost.retained.cursor(topic_filter)
         subscription = channel.state.subscriptions[topic_filter]
         for topic, message in cursor.take(room, self._now_ms()):
             self._send(topic, message, subscription)
         if cursor.is_done:
             del pending[topic_filter]
-        if pending and not self._is_scheduled:
+        if any(all_pending) and not self._is_scheduled:
             self._is_scheduled = True
             self._turn.call_soon(self._go_on_later)
 

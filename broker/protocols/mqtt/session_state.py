@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SessionKey: TypeAlias = tuple[str, str]
 """A virtual host and a client identifier: two virtual hosts may have the same client at once."""
 
+PendingRetained: TypeAlias = "dict[str, RetainedCursor | None]"
+"""By topic filter, where retained messages begin that are still to be sent; None up to the turn of
+the first: a client may subscribe to thousands of filters at once."""
+
 NEVER_S = 0xFFFF_FFFF
 """Session expiry interval of a session that does not end by time."""
 
@@ -231,9 +235,9 @@ class SessionState:
         self.unfinished: dict[str, dict[int, int]] = {}
         """By queue: sequence number there -> packet identifier, of what was sent before the client
         left and has not been acknowledged.  It is sent again under the same identifier."""
-        self.retained: dict[str, RetainedCursor] = {}
-        """By topic filter, where the retained messages begin that the client is still to be sent
-        for its subscription."""
+        self.retained: tuple[PendingRetained, PendingRetained] = {}, {}
+        """What the client is still to be sent for its subscriptions of QoS 0; and for all others,
+        which waits for its window."""
         self._wild = WildcardFilters()
         self._matches: dict[tuple[str, bool], TopicMatch] = {}
 
@@ -254,7 +258,8 @@ class SessionState:
         del self.subscriptions[topic_filter]
         if is_wildcard(topic_filter):
             self._wild.remove(topic_filter)
-        self.retained.pop(topic_filter, None)
+        for pending in self.retained:
+            pending.pop(topic_filter, None)
         self._matches.clear()
 
     def match(self, topic: str, *, is_own: bool) -> TopicMatch:

@@ -132,6 +132,28 @@ def test_a_session_goes_on_with_them_over_another_connection() -> None:
     assert count >= 30
 
 
+def test_a_subscription_of_qos_0_needs_no_window() -> None:
+    mqtt = with_many(30, prefetch=10)
+    client = mqtt.connect("c")
+    client.subscribe("a/+", options=1)
+    assert len(received(client)) == 10
+    client.subscribe("a/7", options=0)
+    assert client.messages() == [("a/7", b"x", 0)]
+    client.subscribe("a/+", options=NEVER)
+    assert len(client.messages()) == 20
+
+
+def test_a_cursor_is_made_when_its_turn_comes() -> None:
+    mqtt = with_many(30, prefetch=10)
+    client = mqtt.connect("c")
+    client.subscribe("a/+", *(f"b/{number}/#" for number in range(100)), options=1)
+    assert len(received(client)) == 10
+    state = mqtt.server.states.find(("/", "c"))
+    assert state is not None
+    cursors = [*state.retained[1].values()]
+    assert (len(cursors), sum(each is not None for each in cursors)) == (101, 1)
+
+
 def test_nothing_more_is_sent_for_a_subscription_that_has_ended() -> None:
     mqtt = with_many(30, prefetch=10)
     client = mqtt.connect("c")
