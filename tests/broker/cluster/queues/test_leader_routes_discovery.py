@@ -6,7 +6,7 @@ import pytest
 
 from fluffle.broker.cluster.ports import FrameKind
 from fluffle.broker.cluster.queue_sessions.codec import decode
-from fluffle.broker.cluster.queues import quorum_member
+from fluffle.broker.cluster.queues import quorum_members
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.queues.settings import QueueSettings
 from tests.broker.cluster.queues.test_session_router import cluster, consuming_at, contents
@@ -129,7 +129,7 @@ def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: Queu
 def test_a_queue_is_gone_only_where_it_is_known_that_it_was_there(
     cluster: QueueCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quorum_member, "GONE_MAX", 2)
+    monkeypatch.setattr(quorum_members, "GONE_MAX", 2)
     for queue in (7, 8):
         cluster.nodes["c"].hosting.forget(queue)
     is_gone = cluster.nodes["c"].hosting.defined.is_gone

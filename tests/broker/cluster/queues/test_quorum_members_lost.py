@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
-from fluffle.broker.cluster.queues import queue_queries, quorum_queues
+from fluffle.broker.cluster.queues import queue_queries, quorum_members
 from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.heads import HEAD
@@ -56,7 +56,7 @@ async def test_of_a_node_that_is_alone_it_is_never_said_that_it_leads(
 ) -> None:
     """Nobody else could, and its name in there is none that anybody has given it."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(quorum_queues, "COLLECT_S", 0.0)
+    monkeypatch.setattr(quorum_members, "COLLECT_S", 0.0)
     await scene.declare()
     for _ in range(2):
         await scene.restart(kill=False)
