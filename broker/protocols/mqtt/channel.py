@@ -143,7 +143,7 @@ class Channel:
         self.writers: list[PublishWriter] = []
         self.outgoing = OutgoingPublishes(self, state, delivery_terms)
         is_lasting = state.is_lasting
-        self.packets = PacketKeeper(server.services, state.key) if is_lasting else None
+        self.packets = PacketKeeper(server.services, state.key, self) if is_lasting else None
         self.incoming = IncomingPublishes(
             session,
             state,

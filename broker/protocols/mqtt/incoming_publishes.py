@@ -101,10 +101,17 @@ class PreparedRun(NamedTuple):
     qos: int
     retain: bool
     packet_ids: Sequence[int]
+    repeated_ids: Sequence[int]
+    """Packets that came before it, and are answered before it, of messages of QoS 2 that were taken
+    already."""
 
 
 def prepared_run(
-    session: Session, converter: MessageConverter, terms: PublishTerms, run: Publishes
+    session: Session,
+    converter: MessageConverter,
+    terms: PublishTerms,
+    run: Publishes,
+    repeated_ids: Sequence[int] = (),
 ) -> PreparedRun:
     """Convert messages that a client has published.  PreconditionFailed."""
     topic = run.topic.decode()
@@ -127,6 +134,7 @@ def prepared_run(
         run.qos,
         run.retain,
         run.packet_ids,
+        repeated_ids,
     )
 
 
@@ -233,7 +241,7 @@ class IncomingPublishes:
         """First and last of those that are, beyond."""
         self._refused: set[int] = set()
         """Those that are refused, and not answered."""
-        self._waiting: dict[int, Callable[[ReasonCode], None]] = {}
+        self._waiting: dict[int, list[Callable[[ReasonCode], None]]] = {}
         """What to call once it is known, by packet identifier, where a client has come back and
         sends again what was not answered when its connection ended."""
         self._is_ended = False
@@ -319,6 +327,8 @@ class IncomingPublishes:
 
         InvalidPacket for more messages than may be under way.
         """
+        if not run.payloads:
+            raise ValueError("a run without messages")
         if run.qos and self._terms.version == MQTT_5:
             incoming, new_count = self._state.incoming, len(run.payloads)
             if run.qos == 2 and incoming:
@@ -327,20 +337,33 @@ class IncomingPublishes:
                 raise InvalidPacket(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many under way")
         if run.retain and self._retained is None and self._terms.version == MQTT_5:
             raise InvalidPacket(ReasonCode.RETAIN_NOT_SUPPORTED, "nothing is retained")
+        repeated_ids: Sequence[int] = ()
         if run.qos == 2:
-            run = self._not_taken(run)
+            run, repeated_ids = self._without_repeated(run)
             if not run.payloads:
+                self._answer_repeated(repeated_ids)
                 return None
-        return prepared_run(self._session, self._converter, self._terms, run)
+        return prepared_run(self._session, self._converter, self._terms, run, repeated_ids)
 
-    def _not_taken(self, run: Publishes) -> Publishes:
-        """Answer what has come before, and return the messages of QoS 2 that have not."""
+    def _without_repeated(self, run: Publishes) -> tuple[Publishes, Sequence[int]]:
+        """Return the messages of QoS 2 that have not come before, and the packets that have."""
         incoming, new = self._state.incoming, dict[int, bytes]()
+        repeated_ids: list[int] = []
         for packet_id, payload in zip(run.packet_ids, run.payloads, strict=True):
-            if packet_id not in incoming:
+            if packet_id in incoming:
+                repeated_ids.append(packet_id)
+            else:
                 new.setdefault(packet_id, payload)
-                continue
-            taker = incoming[packet_id]
+        payloads = list(new.values())
+        of_new = replace(
+            run, packet_ids=list(new), payloads=payloads, content_bytes=sum(map(len, payloads))
+        )
+        return of_new, repeated_ids
+
+    def _answer_repeated(self, packet_ids: Sequence[int]) -> None:
+        """Answer packets of messages that were taken before, as far as that is known."""
+        for packet_id in packet_ids:
+            taker = self._state.incoming.get(packet_id)
             if taker is None:
                 self._expect(Unanswered(PacketType.PUBREC, (packet_id,)))
             elif taker is not self:  # on a connection that has ended
@@ -348,10 +371,6 @@ class IncomingPublishes:
                 taker.tell(packet_id, partial(self._told, unanswered))
                 self._expect(unanswered)
         self._answer()
-        payloads = list(new.values())
-        return replace(
-            run, packet_ids=list(new), payloads=payloads, content_bytes=sum(map(len, payloads))
-        )
 
     # What is answered
 
@@ -376,6 +395,8 @@ class IncomingPublishes:
 
     def _published(self, prepared: PreparedRun, first: int, route: CachedRoute) -> None:
         """Messages are on their way into queues; retain the last of them, if it is to be."""
+        if prepared.repeated_ids:
+            self._answer_repeated(prepared.repeated_ids)
         unanswered = None
         if prepared.qos:
             kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
@@ -418,6 +439,8 @@ class IncomingPublishes:
         """Answer messages that may not be published, or drop them; InvalidPacket where neither will
         do."""
         code = code_of(error)
+        if prepared.repeated_ids:
+            self._answer_repeated(prepared.repeated_ids)
         if prepared.qos and self._terms.version == MQTT_5:
             kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
             self._expect(Unanswered(kind, prepared.packet_ids, code=code))
@@ -537,9 +560,13 @@ class IncomingPublishes:
         """Messages of QoS 2 are safe, or refused: then they may come again."""
         incoming = self._state.incoming
         for packet_id in packet_ids:
+            is_refused = packet_id in refused
+            code = ReasonCode.QUOTA_EXCEEDED if is_refused else ReasonCode.SUCCESS
+            for answer in self._waiting.pop(packet_id, ()):
+                answer(code)
             if incoming.get(packet_id) is not self:
-                continue
-            if packet_id in refused:
+                continue  # it is released already
+            if is_refused:
                 del incoming[packet_id]
                 if self._packets is not None:
                     self._packets.forget(INCOMING, (packet_id,), ignore_done)
@@ -548,14 +575,10 @@ class IncomingPublishes:
                     commits.wait(self._output, commits.ticket)
             else:
                 incoming[packet_id] = None
-            if packet_id in self._waiting:
-                is_refused = packet_id in refused
-                code = ReasonCode.QUOTA_EXCEEDED if is_refused else ReasonCode.SUCCESS
-                self._waiting.pop(packet_id)(code)
 
     def tell(self, packet_id: int, answer: Callable[[ReasonCode], None]) -> None:
         """Have `answer` called once it is known of a message."""
-        self._waiting[packet_id] = answer
+        self._waiting.setdefault(packet_id, []).append(answer)
 
     def _told(self, unanswered: Unanswered, code: ReasonCode) -> None:
         """What was sent over an earlier connection is safe, or refused."""

@@ -224,14 +224,17 @@ class OutgoingPublishes:
         """PUBACK: the client has messages of QoS 1."""
         self._settle_answered(packet_ids, 1, ACKED)
 
-    def known_of(self, packet_ids: Sequence[int]) -> list[int]:
-        """Those of identifiers that the client was sent messages of QoS 2 under."""
-        sent, released = self._sent, self.state.released
-        return [
-            packet_id
-            for packet_id in packet_ids
-            if packet_id in released or (packet_id in sent and sent[packet_id].qos == 2)
-        ]
+    def known_of(self, packet_ids: Sequence[int]) -> tuple[list[int], int]:
+        """Those of PUBREC packets that the client was sent messages of QoS 2 under; and how many of
+        all come before one that answers a message of QoS 1."""
+        sent, released, known = self._sent, self.state.released, list[int]()
+        for at, packet_id in enumerate(packet_ids):
+            found = sent.get(packet_id)
+            if found is not None and found.qos != 2:
+                return known, at
+            if found is not None or packet_id in released:
+                known.append(packet_id)
+        return known, len(packet_ids)
 
     def received(self, packet_ids: Sequence[int]) -> None:
         """PUBREC: the client has messages of QoS 2, and will not take them again before PUBCOMP;

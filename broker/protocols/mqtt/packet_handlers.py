@@ -102,10 +102,14 @@ def on_acks(connection: Connection, acks: Acks) -> int:
 
 
 def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[int]) -> None:
-    """PUBREC: have the client let go of what is known to have come, once that is noted."""
+    """PUBREC: have the client let go of what is known to have come, once that is noted.
+
+    InvalidPacket for one of a message of QoS 1; those before it count.
+    """
     outgoing, packets = channel.outgoing, channel.packets
+    known, right_count = outgoing.known_of(packet_ids)
+    is_wrong, packet_ids = right_count < len(packet_ids), packet_ids[:right_count]
     release = partial(send_releases, connection, channel, packet_ids)
-    known = outgoing.known_of(packet_ids)
     if not known or packets is None:
         outgoing.received(packet_ids)
         release()
@@ -113,7 +117,9 @@ def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[i
         outgoing.received(packet_ids)
         packets.keep(OUTGOING, known, release)
     else:  # noted first: the client would else hold a number for ever that is used again
-        packets.keep(OUTGOING, known, partial(received_safely, channel, packet_ids, release))
+        packets.keep(OUTGOING, known, partial(received_safely, channel, known, release))
+    if is_wrong:
+        raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "PUBREC of a message of QoS 1")
 
 
 def received_safely(
@@ -121,7 +127,8 @@ def received_safely(
 ) -> None:
     """What the client has received is noted: settle it, and have the client let go."""
     if channel.is_open:
-        channel.outgoing.received(packet_ids)
+        known, _ = channel.outgoing.known_of(packet_ids)
+        channel.outgoing.received(known)
         release()
 
 

@@ -1,6 +1,6 @@
 """Keeper of the packets of QoS 2 that an MQTT session is in the midst of, beside its messages.
 
-    keeper = PacketKeeper(services, ("/", "meter-7"))
+    keeper = PacketKeeper(services, ("/", "meter-7"), channel)
     keeper.keep(INCOMING, (7,), then)    # `then` is called once that is durable
     keeper.forget(INCOMING, (7,), then)
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.runtime.commits import when_safe
@@ -25,14 +25,23 @@ if TYPE_CHECKING:
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 
+class KeepingChannel(Protocol):
+    """Channel of an MQTT client, as far as what is kept for it concerns it."""
+
+    def give_up(self, error: Exception) -> None:
+        """Close the connection for an error of the broker's own that concerns it alone."""
+
+
 class PacketKeeper:
     """Keeper of the packets of QoS 2 of one session that lasts."""
 
-    __slots__ = ("_key", "_services")
+    __slots__ = ("_channel", "_key", "_services")
 
-    def __init__(self, services: Services, key: SessionKey) -> None:
+    def __init__(self, services: Services, key: SessionKey, channel: KeepingChannel) -> None:
+        """`channel`: where it ends if what is done once packets are noted fails."""
         self._services = services
         self._key = key
+        self._channel = channel
 
     @property
     def goes_with_messages(self) -> bool:
@@ -91,4 +100,12 @@ class PacketKeeper:
             return NOTHING if vhost is None else change(vhost, client_id, direction, packet_ids)
 
         commits.keep_together()
-        self._services.metadata.settle(decide, partial(when_safe, commits, then))
+        guarded = partial(self._guarded, then)
+        self._services.metadata.settle(decide, partial(when_safe, commits, guarded))
+
+    def _guarded(self, then: Callable[[], None]) -> None:
+        """Do what was to be done then; an error of it ends its connection, and not the commits."""
+        try:
+            then()
+        except Exception as error:  # noqa: BLE001 - a bug ends one connection
+            self._channel.give_up(error)

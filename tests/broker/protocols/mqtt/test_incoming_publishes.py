@@ -1,12 +1,16 @@
 """Messages of an MQTT client: when they are answered, and that they are taken once."""
 
+from unittest.mock import patch
+
 import pytest
 
 from fluffle.broker.access.users import Permission
 from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.core.route_lookup import LookupTooLong, RouteCache
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
-from fluffle.protocol.mqtt.packets import Disconnect, Publish
+from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish
 from tests.support.mqtt_edge import MqttClient, MqttEdge
+from tests.support.mqtt_restarts import RestartedMqtt
 
 PUBACK, PUBREC, PUBREL, PUBCOMP = (
     PacketType.PUBACK,
@@ -171,3 +175,36 @@ def test_topics_are_exact_between_clients_of_mqtt() -> None:
     for topic in ("a.b", "a/b", "x.y/c", "x/y/c"):
         client.publish(topic, topic.encode())
     assert [topic for topic, _, _ in subscriber.messages()] == ["a.b", "x.y/c"]
+
+
+@pytest.mark.parametrize("is_released_first", [False, True])
+def test_what_comes_again_more_than_once_before_it_is_safe_is_answered_as_often(
+    *, is_released_first: bool
+) -> None:
+    node = RestartedMqtt()
+    client = node.connect("c", clean_start=False, expiry_s=60)
+    packet = Publish(b"a", b"once", 2, packet_id=7)
+    client.send(packet)
+    assert client.packets() == []
+    client.lose()
+    client, packet.dup = node.begin("c", clean_start=False, expiry_s=60), True
+    client.send(packet, packet)
+    if is_released_first:
+        client.answer(PUBREL, 7)
+    client.publish("a", b"", 1)
+    node.settle()
+    client.expect(Connack)
+    acks = client.acks()
+    assert acks.count((PUBREC, 7, OK)) == 2
+    assert acks.count((PUBCOMP, 7, OK)) == is_released_first
+    assert [ack[:2] for ack in acks if ack[0] is PUBACK] == [(PUBACK, 1)]
+
+
+def test_what_has_come_before_is_answered_once_if_a_route_takes_long_to_find() -> None:
+    client = MqttEdge().connect("c")
+    client.send(Publish(b"a", b"", 2, packet_id=7))
+    assert client.acks() == [(PUBREC, 7, OK)]
+    again = [Publish(b"b", b"", 2, packet_id=packet_id) for packet_id in (7, 8)]
+    with patch.object(RouteCache, "run_at_once", side_effect=LookupTooLong):
+        client.send(*again)
+    assert client.acks() == [(PUBREC, 7, OK), (PUBREC, 8, OK)]

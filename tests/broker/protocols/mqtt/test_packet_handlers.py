@@ -1,7 +1,11 @@
 """Packets of an MQTT client: what each does, and in which order."""
 
+from unittest.mock import PropertyMock, patch
+
+from fluffle.broker.protocols.mqtt.packet_keeper import PacketKeeper
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import (
+    Ack,
     Auth,
     Disconnect,
     Pingreq,
@@ -42,3 +46,26 @@ def test_authentication_that_was_not_begun_ends_the_connection() -> None:
     client = MqttEdge().connect("c")
     client.send(Auth(ReasonCode.REAUTHENTICATE))
     assert [type(each) for each in client.packets()] == [Disconnect]
+
+
+def test_a_receipt_of_the_wrong_kind_in_a_cluster_ends_the_connection_and_loses_nothing() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c", expiry_s=60), mqtt.connect("p")
+    client.subscribe("a", options=2)
+    publisher.publish("a", b"twice", 2)
+    publisher.publish("a", b"once", 1)
+    messages = [("a", b"twice", 2), ("a", b"once", 1)]
+    assert client.messages() == messages
+    in_cluster = patch.object(PacketKeeper, "goes_with_messages", PropertyMock(return_value=False))
+    with in_cluster:
+        client.send(Ack(PacketType.PUBREC, 1), Ack(PacketType.PUBREC, 2))
+    assert client.packets() == [Disconnect(ReasonCode.PROTOCOL_ERROR)]
+    client = mqtt.connect("c", clean_start=False, expiry_s=60)
+    assert client.messages() == messages
+    with in_cluster:
+        client.answer(PacketType.PUBREC, 1, 9)
+    unknown = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+    assert client.acks() == [
+        (PacketType.PUBREL, 1, ReasonCode.SUCCESS),
+        (PacketType.PUBREL, 9, unknown),
+    ]

@@ -1,8 +1,11 @@
 """Packets of QoS 2 of sessions that last are noted before they are answered."""
 
+from unittest.mock import patch
+
 from fluffle.broker.base.client_session import INCOMING, OUTGOING
+from fluffle.broker.protocols.mqtt.incoming_publishes import IncomingPublishes
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
-from fluffle.protocol.mqtt.packets import Publish
+from fluffle.protocol.mqtt.packets import Disconnect, Publish
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 
@@ -55,3 +58,14 @@ def test_a_session_that_lasts_is_kept_from_its_begin_to_its_end() -> None:
     assert sessions["c"].ended_at_ms > 0
     mqtt.edge.advance(61)
     assert sessions == {}
+
+
+def test_what_fails_once_a_packet_is_noted_ends_one_connection() -> None:
+    mqtt = MqttEdge()
+    client, other = lasting(mqtt), mqtt.connect("d", expiry_s=60)
+    failing = patch.object(IncomingPublishes, "_forgotten", side_effect=ValueError)
+    with failing:
+        client.answer(PacketType.PUBREL, 4)
+    assert client.packets() == [Disconnect(ReasonCode.UNSPECIFIED_ERROR)]
+    other.send(Publish(b"a", b"x", 2, packet_id=1))
+    assert other.acks() == [(PacketType.PUBREC, 1, ReasonCode.SUCCESS)]
