@@ -79,9 +79,14 @@ class ClientEvents:
             "node": self.announcer.node,
             **({} if connection.kind == DIRECT else said_by(connection)),
         }
+        protocol = {"protocol": erlang_version(connection.protocol)}
         headers = {
             **closing,
-            **(DIRECT_CLIENT if connection.kind == DIRECT else agreed_with(connection)),
+            **(
+                {**DIRECT_CLIENT, **protocol}
+                if connection.kind == DIRECT
+                else agreed_with(connection)
+            ),
             "user": session.user.name,
             "vhost": session.vhost.name,
             **({"type": connection.kind} if connection.kind else {}),

@@ -31,7 +31,11 @@ PAGED: Mapping[str, Any] = {
     "oneOf": [{"type": "array", "items": {"type": "object"}}, {"type": "object"}]
 }
 SUCCESSES: Mapping[str, tuple[HTTPStatus, str, Mapping[str, Any] | None]] = {
-    "Listing": (HTTPStatus.OK, "What there is; an object with a page of it if asked for.", PAGED),
+    "ListingResponse": (
+        HTTPStatus.OK,
+        "What there is; an object with a page of it if asked for.",
+        PAGED,
+    ),
     "Row": (HTTPStatus.OK, "What there is.", {"type": "object"}),
     "list": (HTTPStatus.OK, "What there is.", {"type": "array"}),
     "Reply": (HTTPStatus.OK, "What there is.", {}),
@@ -105,7 +109,7 @@ def names_in(path: str) -> list[Row]:
 def queries_of(endpoint: Endpoint) -> list[Row]:
     """Those of lists or of one object, and its own."""
     names = returned(endpoint)
-    common = LISTED if "Listing" in names else COLUMNS if "Row" in names else {}
+    common = LISTED if "ListingResponse" in names else COLUMNS if "Row" in names else {}
     queries = {**common, **endpoint.query}
     return [
         {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}

@@ -17,7 +17,7 @@ from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER
 from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, LeaderFrame
 from fluffle.raft.messages import MESSAGES
 
-FORMS = (17, "70073812b506458a")
+FORMS = (17, "80d0c53ac166e536")
 """The newest version, and the digest of its forms.  If they have changed raise the version in
 `handshake.py`, the oldest too unless frames of both are understood, and write both here."""
 

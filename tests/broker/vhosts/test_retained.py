@@ -15,6 +15,7 @@ from fluffle.broker.vhosts.retained import (
     RetainedTopics,
     size_of,
 )
+from tests.suite.seeds import machine_settings
 
 WORDS = st.sampled_from(["", "a", "b", "c", "$x", "$"])
 TOPICS = st.lists(WORDS, min_size=1, max_size=4).map("/".join)
@@ -202,3 +203,4 @@ class CursorsAgainstChanges(RuleBasedStateMachine):
 
 
 TestCursorsAgainstChanges = CursorsAgainstChanges.TestCase
+TestCursorsAgainstChanges.settings = machine_settings()

@@ -13,6 +13,7 @@ import pytest
 from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Ack, Connack, Publish, Suback, Subscribe
+from tests.suite.seeds import seeds
 from tests.support.mqtt_edge import MqttClient
 from tests.support.mqtt_restarts import RestartedMqtt
 
@@ -256,7 +257,7 @@ def test_the_node_is_killed_once_at_each_step(qos: int, is_lazy: bool) -> None:
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-@pytest.mark.parametrize("seed", range(60))
+@seeds(50)
 def test_the_node_is_killed_and_lines_are_cut_at_random(qos: int, seed: int) -> None:
     random = Random(seed)
     conversation = Conversation(qos)
