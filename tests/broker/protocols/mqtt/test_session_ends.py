@@ -1,9 +1,14 @@
 """Ends of MQTT sessions while definitions are under way, and beside the clients of others."""
 
+from functools import partial
+
 import pytest
 
+from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import ConnectionForced
 from fluffle.broker.protocols.mqtt.channel import Channel
+from fluffle.broker.protocols.mqtt.will import encode_record
+from fluffle.broker.vhosts.client_sessions import keep_session
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.packets import Connack, Connect, Disconnect, Subscribe, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
@@ -212,3 +217,15 @@ def test_a_session_that_was_resumed_for_the_last_time_ends_with_its_connection()
     mqtt.connect("c", clean_start=False).lose()
     assert mqtt.queue_names == []
     assert not mqtt.edge.vhost.client_sessions.by_client
+
+
+def test_who_comes_to_another_node_takes_over_also_what_does_not_last() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c", clean_start=False)
+    client.subscribe("a")
+    kept = ClientSession("guest", 60, 0, "another node", encode_record(None))
+    mqtt.edge.editor.have(partial(keep_session, mqtt.edge.vhost, "c", kept))
+    mqtt.edge.run()
+    assert client.packets() == [Disconnect(ReasonCode.SESSION_TAKEN_OVER)]
+    assert mqtt.queue_names == []
+    assert mqtt.edge.vhost.client_sessions.by_client["c"] == kept
