@@ -11,6 +11,7 @@ to its PUBCOMP, and so does its place in the window of the client.  A hot file.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 FORMS_MAX = 1024
 """Origins for which a writer remembers how their messages are sent; then it starts afresh."""
 
+REMEMBERED_BYTES_MAX = 512
+"""Longer forms are found each time: properties that long are seldom those of the next message."""
+
 ACKED = Outcome.ACKED
 
 LAST_RUN_BYTES_MAX = 1 << 17
@@ -62,6 +66,8 @@ class DeliveryChannel(Protocol):
     settlements: Settlements
     output: OutputBuffer
     packets: PacketKeeper | None
+    prefetch: int
+    """How many messages of QoS 1 and 2 may be under way."""
 
     @property
     def session(self) -> Session: ...
@@ -115,7 +121,7 @@ class SentPublish(NamedTuple):
 class OutgoingPublishes:
     """Messages that one client was sent over one connection, by packet identifier."""
 
-    __slots__ = ("_channel", "_sent", "_window_holders", "state", "terms")
+    __slots__ = ("_channel", "_sent", "_unsent", "_window_holders", "state", "terms")
 
     def __init__(self, channel: DeliveryChannel, state: SessionState, terms: DeliveryTerms) -> None:
         self._channel = channel
@@ -123,6 +129,9 @@ class OutgoingPublishes:
         self.terms = terms
         self._sent: dict[int, SentPublish] = {}
         """What waits for its PUBACK or PUBREC."""
+        self._unsent: deque[int] = deque()
+        """What came from no queue, was not acknowledged over an earlier connection, and waits for
+        room to be sent again."""
         self._window_holders: dict[int, Consumer] = {}
         """Of which consumer's window packets take a place that came from no queue, or wait for
         their PUBCOMP."""
@@ -131,14 +140,47 @@ class OutgoingPublishes:
         return len(self._sent) + len(self.state.released)
 
     def resume(self) -> None:
-        """Send again what came from no queue and was not acknowledged, and PUBREL for what the
-        client has had.  S5 4.4."""
-        state, output = self.state, self._channel.output
-        for packet_id, message in state.direct.items():
-            self._sent[packet_id] = SentPublish(0, message.qos, None)
-            self._write(packet_id, message, dup=True)
+        """Send PUBREL for what the client has had, and send again what came from no queue and was
+        not acknowledged, as it has room.  S5 4.4."""
+        state = self.state
         if state.released:
-            output.add(build_acks(PacketType.PUBREL, tuple(state.released)))
+            self._channel.output.add(build_acks(PacketType.PUBREL, tuple(state.released)))
+        self._unsent.extend(state.direct)
+        self._send_again()
+
+    def _send_again(self) -> None:
+        """Send again what there is room for, and drop what is too large for this connection."""
+        direct, unsent, dropped = self.state.direct, self._unsent, list[int]()
+        while unsent and len(self) < self._channel.prefetch:
+            packet_id = unsent.popleft()
+            message = direct[packet_id]
+            if not self._is_too_large(message):
+                self._sent[packet_id] = SentPublish(0, message.qos, None)
+                self._write(packet_id, message, dup=True)
+                continue
+            del direct[packet_id]
+            self._channel.session.traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
+            if message.qos == 2:
+                self._let_go((packet_id,))
+            else:
+                dropped.append(packet_id)
+        if dropped:
+            self._free(dropped)
+
+    def _is_too_large(self, message: DirectMessage) -> bool:
+        """Whether the client does not take a packet of that size."""
+        size_bytes = len(message.topic) + len(message.properties) + len(message.payload)
+        return 0 < self.terms.packet_bytes_max < size_bytes + PACKET_OVERHEAD_BYTES
+
+    def _let_go(self, packet_ids: Sequence[int]) -> None:
+        """Have the client forget packets of QoS 2 that it may have had, and is not sent again."""
+        self.state.released.update(dict.fromkeys(packet_ids))
+        acks = build_acks(PacketType.PUBREL, packet_ids)
+        release = partial(self._channel.output.add, acks)
+        if self._channel.packets is None:
+            release()
+        else:
+            self._channel.packets.keep(OUTGOING, packet_ids, release)
 
     def send(self, message: DirectMessage) -> None:
         """Send a retained message."""
@@ -213,10 +255,7 @@ class OutgoingPublishes:
         packets, state = self._channel.packets, self.state
         noted = {} if packets is None else packets.sent_under()
         if left := state.drop_unfinished(queue, noted):
-            assert packets is not None, "nothing is noted without it"
-            state.released.update(dict.fromkeys(left))
-            release = partial(self._channel.output.add, build_acks(PacketType.PUBREL, left))
-            packets.keep(OUTGOING, left, release)
+            self._let_go(left)
 
     # What the client answers
 
@@ -269,6 +308,8 @@ class OutgoingPublishes:
             for packet_id in packet_ids:
                 if (consumer := self._window_holders.pop(packet_id, None)) is not None:
                     consumer.settled(1)
+        if self._unsent:
+            self._send_again()
 
     def _settle_answered(self, packet_ids: Sequence[int], qos: int, outcome: Outcome) -> None:
         """Settle messages that the client has answered, and free their identifiers, unless these
@@ -328,6 +369,7 @@ class OutgoingPublishes:
         for name, packet_ids in queues.items():
             self.state.keep_unfinished(name, packet_ids)
         self._sent.clear()
+        self._unsent.clear()
         self._window_holders.clear()
 
 
@@ -532,10 +574,13 @@ class PublishWriter:
         return min(form.expiry_ms, max(1, expiries[index] - self._outgoing.terms.now_ms()))
 
     def _find_form(self, origin: Origin, raw: bytes) -> Form:
-        """Find how messages of an origin with these properties are sent, and remember it."""
-        if len(self._forms) >= FORMS_MAX:
-            self._forms.clear()
-        form = self._forms[origin, raw] = self._form(origin, raw)
+        """Find how messages of an origin with these properties are sent; remember it if short."""
+        form = self._form(origin, raw)
+        key_bytes = len(origin.routing_key) + len(origin.annotations) + len(raw)
+        if key_bytes + len(form.properties) <= REMEMBERED_BYTES_MAX:
+            if len(self._forms) >= FORMS_MAX:
+                self._forms.clear()
+            self._forms[origin, raw] = form
         return form
 
     def _form(self, origin: Origin, raw: bytes) -> Form:

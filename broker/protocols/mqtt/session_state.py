@@ -41,6 +41,9 @@ ended, and keep their identifiers."""
 MATCHES_MAX = 1024
 """Topics for which a session remembers what matches; then it starts afresh."""
 
+REMEMBERED_TOPIC_MAX = 256
+"""Longer ones, in characters, are looked for each time."""
+
 QOS_MASK = 0b0000_0011
 NO_LOCAL = 0b0000_0100
 RETAIN_AS_PUBLISHED = 0b0000_1000
@@ -266,9 +269,11 @@ class SessionState:
         """Return what applies to a message; `is_own` if the same client has published it."""
         found = self._matches.get((topic, is_own))
         if found is None:
-            if len(self._matches) >= MATCHES_MAX:
-                self._matches.clear()
-            found = self._matches[topic, is_own] = self._matched(topic, is_own=is_own)
+            found = self._matched(topic, is_own=is_own)
+            if len(topic) <= REMEMBERED_TOPIC_MAX:
+                if len(self._matches) >= MATCHES_MAX:
+                    self._matches.clear()
+                self._matches[topic, is_own] = found
         return found
 
     def _matched(self, topic: str, *, is_own: bool) -> TopicMatch:

@@ -18,7 +18,12 @@ from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCo
 from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.hot import build_publishes
 from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Publish
-from fluffle.protocol.mqtt.properties import Properties, PropertyId, decode_properties
+from fluffle.protocol.mqtt.properties import (
+    Properties,
+    PropertyId,
+    decode_properties,
+    encode_properties,
+)
 from fluffle.protocol.properties import build_content
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
@@ -187,10 +192,14 @@ def test_what_was_not_acknowledged_comes_again_with_its_identifier() -> None:
     assert mqtt.edge.vhost.queues["mqtt-subscription-cqos1"].in_flight == 0
 
 
-def connect_with(mqtt: MqttEdge, receive_max: int, *, expiry_s: int = 0) -> MqttClient:
-    """A client that takes so many messages of QoS 1 and 2 at once."""
+def connect_with(
+    mqtt: MqttEdge, receive_max: int, *, expiry_s: int = 0, packet_bytes_max: int = 0
+) -> MqttClient:
+    """A client that takes so many messages of QoS 1 and 2 at once, and packets of that size."""
     client = mqtt.accept()
     values: dict[PropertyId, int | str | bytes] = {PropertyId.RECEIVE_MAXIMUM: receive_max}
+    if packet_bytes_max:
+        values[PropertyId.MAXIMUM_PACKET_SIZE] = packet_bytes_max
     if expiry_s:
         values[PropertyId.SESSION_EXPIRY_INTERVAL] = expiry_s
     client.send(Connect(MQTT_5, "c", clean_start=False, properties=Properties(values)))
@@ -236,6 +245,68 @@ def test_a_retained_message_that_is_refused_makes_room_for_the_next() -> None:
         (packet_id,) = ids(client)
         client.send(Ack(PacketType.PUBACK, packet_id, ReasonCode.PAYLOAD_FORMAT_INVALID))
     assert client.packets() == []
+
+
+def test_retained_messages_that_come_again_take_places_of_the_window_too() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    for number in range(7):
+        publisher.publish(f"a/{number}", b"kept", 1, retain=True)
+    client = connect_with(mqtt, 100, expiry_s=60)
+    client.subscribe("a/+", options=1)
+    sent = ids(client)
+    client.lose()
+    publisher.publish("a/live", b"live", 1)
+    client = connect_with(mqtt, 2, expiry_s=60)
+    came: list[int] = []
+    while found := runs(client):
+        some = [packet_id for run in found for packet_id in run.packet_ids]
+        assert len(some) <= 2
+        assert all(run.dup is (run.payloads == [b"kept"] * len(run.payloads)) for run in found)
+        came += some
+        client.answer(PacketType.PUBACK, *some)
+    assert len(sent) == 7
+    assert came[:7] == sent
+    assert len(came) == 8
+
+
+def test_retained_messages_that_come_again_too_large_are_dropped() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    for qos in (1, 2):
+        publisher.publish(f"a/{qos}", b"x" * 1000, qos, retain=True)
+        publisher.publish(f"a/small/{qos}", b"small", qos, retain=True)
+    client = connect_with(mqtt, 100, expiry_s=60)
+    client.subscribe("a/#", options=2)
+    large = {run.qos: run.packet_ids[0] for run in runs(client) if run.payloads[0] != b"small"}
+    assert set(large) == {1, 2}
+    client.lose()
+    client = connect_with(mqtt, 100, expiry_s=60, packet_bytes_max=100)
+    came = client.packets()
+    assert [run.payloads for run in came if isinstance(run, Publishes)] == [[b"small"]] * 2
+    (release,) = [each for each in came if isinstance(each, Acks)]
+    assert (release.kind, list(release.packet_ids)) == (PacketType.PUBREL, [large[2]])
+    client.answer(PacketType.PUBCOMP, large[2])
+    state = mqtt.server.states.find(("/", "c"))
+    assert state is not None
+    assert len(state.direct) == 2
+    assert state.packet_ids.used == set(state.direct)
+
+
+def test_what_is_long_is_not_remembered() -> None:
+    mqtt = MqttEdge()
+    client, publisher = mqtt.connect("c"), mqtt.connect("p")
+    client.subscribe("#", options=1)
+    properties = encode_properties(Properties(user=[("k", "v" * 1000)]))
+    publisher.send(Publish(b"a", b"x", properties=properties))
+    publisher.publish("t" * 1000, b"x")
+    publisher.publish("short", b"x")
+    assert len(client.messages()) == 3
+    channel = client.connection.channel
+    assert channel is not None
+    (writer,) = channel.writers
+    assert {origin.routing_key for origin, _ in writer._forms} == {"short"}
+    assert {topic for topic, _ in channel.state._matches} == {"a", "short"}
 
 
 def test_an_answer_to_what_was_sent_over_an_earlier_connection_frees_nothing() -> None:
