@@ -35,7 +35,7 @@ from fluffle.protocol.mqtt.properties import (
     decode_properties,
     encode_properties,
 )
-from fluffle.protocol.mqtt.topics import is_valid_topic, is_wildcard
+from fluffle.protocol.mqtt.topics import is_valid_topic
 from fluffle.protocol.mqtt.wire import FORBIDDEN_CHARACTERS, STRING_BYTES_MAX
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
 from fluffle.protocol.wire import Field, FieldTable, encode_table
@@ -155,7 +155,7 @@ class MessageConverter:
         """
         found = unpack(origin.annotations)
         topic = self._topic(origin, found)
-        if not topic or is_wildcard(topic) or not is_text(topic):
+        if not topic or not is_text(topic):
             return None
         if not with_properties:
             qos = found.qos if found else qos_of(raw)

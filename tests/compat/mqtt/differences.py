@@ -403,12 +403,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         ours="b'expiration', message_expiry=60)",
     ),
     Difference(
-        "a routing key that is no topic, empty or with control characters or wildcards, reaches no"
-        " client: it might end its connection",
+        "a routing key that is no topic, empty or with control characters, reaches no client:"
+        " it might end its connection",
         scenarios=r"section_06_conversion\.keys_that_are_no_topics",
         theirs=r"PUBLISH\(qos=1, id 1, ''.*\)\nPUBLISH\(qos=1, id 2, '.x01'.*\)\n"
-        r"PUBLISH\(qos=1, id 3, .*/\+/#'.*\)\nPUBLISH\(qos=1, id 4",
-        ours=r"PUBLISH(qos=1, id 1",
+        r"PUBLISH\(qos=1, id 3(.*)\nPUBLISH\(qos=1, id 4",
+        ours=r"PUBLISH(qos=1, id 1\1\nPUBLISH(qos=1, id 2",
     ),
     Difference(
         "who sends more than the broker announces to take at once is ended with 0x93, as the"

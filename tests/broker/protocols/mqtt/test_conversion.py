@@ -204,13 +204,15 @@ def test_a_correlation_id_leaves_the_header_alone() -> None:
     assert found.user == [("x-correlation-id", "d")]
 
 
-@pytest.mark.parametrize(("routing_key", "topic"), [("a.b", "a/b"), ("a/b", "a/b"), ("ä", "ä")])
+@pytest.mark.parametrize(
+    ("routing_key", "topic"), [("a.b", "a/b"), ("a/b", "a/b"), ("a.*", "a/+"), ("ä", "ä")]
+)
 def test_a_routing_key_is_the_topic(routing_key: str, topic: str) -> None:
     message = from_amqp(amqp.Properties(), routing_key)
     assert message == ClientMessage(topic, 0, False, b"", b"", NO_EXPIRY_MS)
 
 
-@pytest.mark.parametrize("routing_key", ["", "\udcff", "a\0b", "a\nb", "a.*.#", "*", "a+b", "a#"])
+@pytest.mark.parametrize("routing_key", ["", "\udcff", "a\0b", "a\nb"])
 def test_a_key_that_is_no_topic_reaches_no_client(routing_key: str) -> None:
     origin = Origin("amq.topic", routing_key)
     assert converter().delivered(origin, b"\0\0", with_properties=False) is None
