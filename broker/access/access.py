@@ -224,8 +224,8 @@ class Rights:
         self._vhost = vhost
         self._remembered: dict[tuple[Right, str], bool] = {}
         self.topic_variables = {"username": user.name, "vhost": vhost}
-        """What patterns for topics may name; a protocol may have more, as RabbitMQ's `client_id` of
-        MQTT."""
+        """Values of variables in topic permissions, by name; a protocol may add its own, as MQTT
+        its `client_id`."""
 
     def check(self, right: Right, kind: ResourceKind, name: str) -> None:
         """AccessRefused unless the user has this right to a queue or an exchange."""

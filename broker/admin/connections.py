@@ -139,7 +139,8 @@ def list_connections(
 
 
 def list_of_protocol(context: NodeContext, *, protocol: str) -> Rows:
-    """Those whose protocol's name begins so, with what only such clients have."""
+    """List connections whose protocol has a name that begins with `protocol`, with the fields that
+    only this protocol has."""
     past = ages_asked(None)
     for connection in context.connections:
         if connection.session is not None and connection.protocol.startswith(protocol):
@@ -148,7 +149,7 @@ def list_of_protocol(context: NodeContext, *, protocol: str) -> Rows:
 
 
 def traffic_of(connection: ListedClient) -> Row:
-    """What has gone over a connection, by RabbitMQ's names, also where nobody counts rates."""
+    """Return octets and packets of a connection by RabbitMQ's names, also without rates."""
     return {
         "recv_oct": connection.read_bytes,
         "recv_cnt": connection.reads,
@@ -159,8 +160,8 @@ def traffic_of(connection: ListedClient) -> Row:
 
 
 def list_sessions(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """Those that this node keeps for clients, connected or away; those of a virtual host, or all.
-    NotFound."""
+    """List sessions that this node keeps for clients, connected or away: of one virtual host, or of
+    all.  NotFound."""
     names = {each.name for each in context.vhosts(vhost)}
     return (
         {"node": context.config.node_name, **row}

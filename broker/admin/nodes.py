@@ -38,7 +38,8 @@ PROTOCOLS: Mapping[str, str] = {
     "management": "http",
     "metrics": "http/prometheus",
 }
-"""By what this node calls them: RabbitMQ's names of what is spoken where no clients come in."""
+"""RabbitMQ's names of the protocols of listeners that are not for clients, by the names of their
+addresses."""
 
 SITES: Mapping[str, str] = {"management": "RabbitMQ Management", "metrics": "RabbitMQ Prometheus"}
 """Of those, where HTTP is spoken."""
@@ -51,7 +52,7 @@ CLIENT_PLUGINS: Mapping[str, tuple[str, ...]] = {
     "mqtt": ("rabbitmq_mqtt",),
     "web-mqtt": ("rabbitmq_mqtt", "rabbitmq_web_mqtt"),
 }
-"""By the protocol that is spoken where clients come in."""
+"""Plugins that listeners for clients stand for, by the protocol of a `ListenerKind`."""
 ALWAYS_ENABLED = (
     "rabbitmq_consistent_hash_exchange",
     "rabbitmq_delayed_message_exchange",

@@ -1,4 +1,4 @@
-"""retained.*: the messages that topics retain for whoever subscribes later."""
+"""Commands retained.*: list, show and remove retained messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fluffle.protocol.properties import body_of, body_size, decode_properties, r
 
 
 def list_retained(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """Those of a virtual host, or all, without what is in them."""
+    """List retained messages of one virtual host, or of all, without payloads."""
     return (
         row_of(each.name, topic, message)
         for each in context.vhosts(vhost)
@@ -37,7 +37,7 @@ def row_of(vhost: str, topic: str, message: RetainedMessage) -> Row:
 
 
 def show(context: NodeContext, *, topic: str, vhost: str) -> Row:
-    """One of them, with all that is in it.  NotFound."""
+    """Return the retained message of a topic with properties and payload.  NotFound."""
     message = found(context, vhost, topic)
     properties = decode_properties(raw_properties(message.content))
     payload, encoding = shown_body(body_of(message.content), is_whole=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 INCOMING, OUTGOING, SENT = "in", "out", "sent"
-"""What is noted of packets: that the broker has taken what the client sent; that the client has
-taken what it was sent; and that it was sent something, whether it has taken that or not."""
+"""Stages of a packet that are kept: INCOMING, the broker has taken it from the client; OUTGOING,
+the client has confirmed its receipt; SENT, it was sent to the client, which may have it or not."""
 
 PacketNumber: TypeAlias = tuple[str, int]
 """Direction and number."""

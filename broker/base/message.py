@@ -111,9 +111,9 @@ class RetainedMessage(NamedTuple):
 
     content: bytes
     annotations: bytes
-    """Of the protocol that published it, as in an `Origin`."""
+    """Annotations of the protocol that published it: see `Origin.annotations`."""
     user: str
-    """Who published it."""
+    """Name of the user who published it."""
     stored_at_ms: int
     """Since 1970, as is the next."""
     expires_at_ms: int = NEVER_EXPIRES_MS

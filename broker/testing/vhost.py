@@ -8,6 +8,7 @@ A timeline knows what was seen, queues know what is there: `AssertedVhost` asks 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -66,7 +67,7 @@ LEFT_SHOWN_MAX = 20
 UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a command"
 
 
-class AssertedVhost(LoopBound):
+class AssertedVhost(LoopBound, ABC):
     """A virtual host for one test: assertions about its past and present."""
 
     def __init__(self, name: str, urls: Mapping[str, str], timeline: Timeline) -> None:
@@ -77,17 +78,17 @@ class AssertedVhost(LoopBound):
         """The same for each user, by name."""
         self._timeline = timeline
 
+    @abstractmethod
     def _look(self) -> VirtualHost:
         """The virtual host itself.  NotFound."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _queue_counts(self, name: str) -> QueueCounts | None:
         """What is in a queue, by its leader's account; None without a queue or a leader."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _settle(self) -> None:
         """Return when there is nothing to do for its nodes."""
-        raise NotImplementedError
 
     def _counts(self, name: str) -> MessageCounts | None:
         """Return the same as tests expect it."""

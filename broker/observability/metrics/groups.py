@@ -231,13 +231,13 @@ def links_metrics(links: ClusterLinks) -> Iterator[Metric]:
     is_up = GaugeMetricFamily("fluffle_link_up", "Whether frames can be sent to a node")
     waiting = GaugeMetricFamily(
         "fluffle_link_waiting_bytes",
-        "What is to be sent to a node and has not left, by traffic class",
+        "What is to be sent to a node and has not left, by lane",
     )
     for node in links.peers:
         labelled(is_up, links.is_up(node), node=text_of(node))
         for traffic_class in TrafficClass:
             waits = links.waiting_bytes(node, traffic_class)
-            labelled(waiting, waits, node=text_of(node), traffic_class=traffic_class.name.lower())
+            labelled(waiting, waits, node=text_of(node), lane=traffic_class.name.lower())
     yield from (is_up, waiting)
     for name, text, label, values in (
         (

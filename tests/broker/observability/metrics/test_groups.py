@@ -88,7 +88,7 @@ async def test_links(tmp_path: Path) -> None:
         } == {"b": 1, "c": 1}
         assert of(samples, "fluffle_link_opened_total", by="us") >= 2
         assert of(samples, "fluffle_link_bytes_total", direction="in") > 0
-        assert of(samples, "fluffle_link_waiting_bytes", node="b", traffic_class="bulk") == 0
+        assert of(samples, "fluffle_link_waiting_bytes", node="b", lane="bulk") == 0
         assert of(samples, "fluffle_link_refused_total", reason="secret") == 0
         await three["c"].kill()
         await until(lambda: not three["a"].cluster.links.is_up("c"))
