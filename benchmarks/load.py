@@ -24,12 +24,17 @@ class LoadFailed(Exception):
 
 def build() -> Path:
     """Compiles amqpload if it is not up to date."""
+    return compiled(FOLDER)
+
+
+def compiled(folder: Path) -> Path:
+    """Return the load generator of `folder`, of the folder's name; make compiles it if need be."""
     if not shutil.which("make"):
-        raise NotAvailable("amqpload is built by make, and there is none")
-    made = subprocess.run(["make", "-C", FOLDER], capture_output=True, text=True, check=False)
+        raise NotAvailable(f"{folder.name} is built by make, and there is none")
+    made = subprocess.run(["make", "-C", folder], capture_output=True, text=True, check=False)
     if made.returncode:
-        raise NotAvailable(f"amqpload was not built:\n{made.stderr.strip()}")
-    return FOLDER / "amqpload"
+        raise NotAvailable(f"{folder.name} was not built:\n{made.stderr.strip()}")
+    return folder / folder.name
 
 
 def run(

@@ -34,13 +34,13 @@ from benchmarks.brokers import (
     rabbitmq,
 )
 from benchmarks.client import Address
-from benchmarks.load import LoadFailed
+from benchmarks.load import LoadFailed, compiled
 from benchmarks.machine import Cores, pinned, placements
 
 FOLDER = Path(__file__).with_name("mqttload")
 TIMEOUT_S = 180
 QUICK_PART = 10
-"""Of the messages of a whole run."""
+"""Divisor of the number of messages of a whole run."""
 
 MOSQUITTO_CONF = """
 listener {port} 127.0.0.1
@@ -129,16 +129,6 @@ LAUNCHERS: Mapping[str, Launcher] = {
 }
 
 
-def build() -> Path:
-    """Compiles mqttload if it is not up to date."""
-    if not shutil.which("make"):
-        raise NotAvailable("mqttload is built by make, and there is none")
-    made = subprocess.run(["make", "-C", FOLDER], capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise NotAvailable(f"mqttload was not built:\n{made.stderr.strip()}")
-    return FOLDER / "mqttload"
-
-
 def measure(row: Row, name: str, messages: int) -> float:
     """The figure of one run."""
     places = placements(pin_rabbitmq=False)
@@ -222,7 +212,7 @@ def main() -> int:
     }
     failures = 0
     try:
-        build()
+        compiled(FOLDER)
         for name, broker in turns(chosen):
             messages = ROWS[name].messages // (QUICK_PART if chosen.quick else 1)
             try:

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import mqtt
 from benchmarks.brokers import NotAvailable
+from benchmarks.load import compiled
 from tests.compat.mqtt.packets import Kind, packet, u16
 from tests.support.require import unavailable
 
@@ -55,7 +56,7 @@ class Session(socketserver.StreamRequestHandler):
 @pytest.fixture(scope="module")
 def program() -> Path:
     try:
-        return mqtt.build()
+        return compiled(mqtt.FOLDER)
     except NotAvailable as missing:
         unavailable(str(missing))
 

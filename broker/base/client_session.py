@@ -23,7 +23,7 @@ class ClientSession(NamedTuple):
     node: str
     """To which the client is connected, or was last."""
     record: bytes
-    """Whatever else the protocol keeps of it, which it alone reads."""
+    """Further state of the session, which only its protocol reads."""
 
 
 def packet_of(key: tuple[str | bytes, ...]) -> PacketNumber:

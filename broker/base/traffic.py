@@ -96,10 +96,10 @@ class Deliveries:
         self.get_empty = 0
         """Times that basic.get found nothing."""
         self.redelivered = 0
-        """Of all these, those that had been delivered before."""
+        """Deliveries, of all these, of messages that had been delivered before."""
         self.acknowledged = 0
         self.timed_out = 0
-        """Those that have gone back, for their clients held them for too long."""
+        """Messages that went back because their clients held them for too long."""
 
     @property
     def delivered(self) -> int:
@@ -116,7 +116,7 @@ class TrafficLabels(NamedTuple):
 
     messages: str
     logins: str
-    """Of all its versions."""
+    """Label of the protocol's logins, the same for all its versions."""
 
 
 AMQP_091 = TrafficLabels("amqp091", "amqp091")
@@ -175,12 +175,12 @@ class ClientTraffic:
         self.unroutable_dropped = 0
         self.unroutable_returned = 0
         self.from_queues = Deliveries()
-        """What classic queues delivered."""
+        """Deliveries of classic queues."""
         self.from_quorum_queues = Deliveries()
         self.from_qos0_queues = Deliveries()
-        """What came of queues for QoS 0 of MQTT."""
+        """Deliveries of queues for QoS 0 of MQTT."""
         self.replies = Deliveries()
-        """What direct reply-to delivered, past any queue."""
+        """Deliveries of direct reply-to, past any queue."""
         self.dropped: Counter[ClientDrop] = Counter()
 
 
@@ -205,13 +205,13 @@ class Traffic:
         self.connections_opened = 0
         """Connections that got as far as a session."""
         self.connections_closed = 0
-        """Of these, those that have ended."""
+        """Sessions that have ended, of `connections_opened`."""
         self.channels_opened = 0
         self.channels_closed = 0
         self.logins: dict[str, Logins] = {}
-        """By label of their protocol, all versions together; see `logins_of`."""
+        """Logins by label of their protocol, all versions together; see `logins_of`."""
         self.protocols: dict[str, ClientTraffic] = {}
-        """By label in metrics; see `of`."""
+        """Traffic of clients by the protocol's label in metrics; see `of`."""
         self.deaths = Deaths()
         self.duplicates: Counter[str] = Counter()
         """Messages that queues have dropped because they had had them before, by their type."""

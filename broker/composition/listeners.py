@@ -60,7 +60,7 @@ class NodeListeners:
         self._mqtt: MqttServer | None = None
         """Once something is opened for MQTT."""
         self._certificates: dict[str, Certificates] = {}
-        """Those of clients, by how theirs are verified."""
+        """Certificates for listeners, by how those of clients are verified."""
 
     def reload(self) -> None:
         """Read the certificates of clients again, also if their files look unchanged."""
@@ -97,7 +97,7 @@ class NodeListeners:
             raise
 
     def _connections(self, protocol: str) -> MakeConnection:
-        """What makes connections of a protocol, as a `ListenerKind` names it."""
+        """Return the function that makes connections of the protocol of a `ListenerKind`."""
         services = self._services
         if protocol == "amqp":
             return partial(Connection, services, EVENT_HANDLERS)
@@ -121,7 +121,7 @@ class NodeListeners:
         return WebSockets(self._mqtt.config, services.runtime.clients_call_later, connections)
 
     def _certificates_of(self, kind: ListenerKind) -> Certificates:
-        """Those that clients are shown, which are read once.  StartFailed."""
+        """Return the certificates that clients are shown, which are read once.  StartFailed."""
         from fluffle.broker.process.certificates import certificates_of  # noqa: PLC0415  ssl only if it is used
 
         config = self._parts.config

@@ -64,7 +64,7 @@ LEADER_LOCATORS = ("client-local", "balanced")
 DEFAULT_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """Unless an option says otherwise."""
 MQTT_PACKET_BYTES_MAX = 268_435_460
-"""Of a packet that says as much as a remaining length can, with its fixed header."""
+"""Size of a packet with the largest remaining length, with its fixed header."""
 MQTT_PUBLISH_ROOM_BYTES = 131_072
 """In a PUBLISH for what is not its payload: the topic and properties."""
 CERT_CLIENT_ID_FROM = ("distinguished_name", "subject_alternative_name")
@@ -228,14 +228,14 @@ class MqttConfig:
     cert_san_index: int = 0
     """Which alternative name of that type counts for it, from 0."""
     vhost: str = DEFAULT_VHOST
-    """Of whoever names none, unless a port or a certificate says."""
+    """Virtual host of a client that names none, unless a port or a certificate does."""
     ignore_colons_in_user: bool = False
     """Whether a user name that holds a colon names no virtual host before it."""
 
     exchange: str = "amq.topic"
     durable_queue_type: str | None = None
-    """Of sessions that outlive their connection; None: quorum in a cluster, classic on a node that
-    is alone."""
+    """Queue type of sessions that outlive their connection; None: quorum in a cluster, classic on a
+    node that is alone."""
     session_expiry_s_max: int | None = 86_400
     """A client may ask for less.  None: as long as it asks for."""
     keep_alive_s_max: int | None = None
@@ -244,15 +244,15 @@ class MqttConfig:
     """Messages of QoS 1 and 2 that are sent to a client and not finished, at most; its Receive
     Maximum may be less."""
     receive_max: int = 1_024
-    """The same from a client, which 5.0 is told as our Receive Maximum."""
+    """Most messages under way from a client: the Receive Maximum of CONNACK in MQTT 5.0."""
     topic_alias_max: int = 16
     packet_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX + MQTT_PUBLISH_ROOM_BYTES
-    """The largest packet of a client that is logged in …"""
+    """Largest packet of a client that is logged in."""
     unauthenticated_packet_bytes_max: int = 65_536
-    """… and before, when we do not know yet who sends."""
+    """Largest packet of a client that is not logged in yet."""
     mailbox_soft_limit: int = 200
-    """Of messages of QoS 0 that wait for a client which does not read; more are dropped.  0: none
-    is."""
+    """Most messages of QoS 0 that wait for a client which does not read; more are dropped.  0: none
+    is dropped."""
     sparkplug: bool = False
     """Whether the dot of a topic's first level spAv1.0 or spBv1.0 is no separator."""
     disconnect_on_unauthorized: bool = False
@@ -266,7 +266,7 @@ class MqttConfig:
     retained_bytes_max: int = 1 << 30
 
     ws_path: str = "/ws"
-    """Of the websocket, besides /mqtt, which is always there."""
+    """Path of the websocket, besides /mqtt, which is always there."""
     ws_frame_bytes_max: int | None = None
     ws_idle_timeout_ms: int = 60_000
     """Nothing came for so long, not even the answer to a ping: the client is gone."""

@@ -25,13 +25,13 @@ class ListenerKind:
     """Kind of listener: a protocol, in the clear or encrypted."""
 
     name: str
-    """Of its first address among those of a node; further ones are `name-2` and so on."""
+    """Name of the first address among those of a node; further ones are `name-2` and so on."""
     shown: str
     """RabbitMQ's name of it."""
     protocol: str
-    """What its connections speak: a key of the table of those."""
+    """Protocol of its connections: a key of the table of protocols."""
     option: str
-    """What asks for its addresses."""
+    """Option that sets its addresses."""
     addresses: Callable[[Config], Addresses]
     is_encrypted: bool = False
     verifies: bool = True

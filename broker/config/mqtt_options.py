@@ -179,7 +179,7 @@ LOGINS: tuple[Option, ...] = (
         "Whether a user a:b is called that, and is not b in the virtual host a.",
     ),
 )
-"""Who they are."""
+"""Options for the login of MQTT clients."""
 
 SESSIONS: tuple[Option, ...] = (
     Option(
@@ -300,6 +300,6 @@ SESSIONS: tuple[Option, ...] = (
         f"{_MQTT.retained_bytes_max >> 30}GiB",
     ),
 )
-"""What they may do, and what is kept of them."""
+"""Options for the limits and the sessions of MQTT clients."""
 
 MQTT: tuple[Option, ...] = (*LISTENERS, *LOGINS, *SESSIONS)

@@ -20,10 +20,10 @@ from fluffle.broker.config.config import (
 from fluffle.broker.patterns.patterns import UnusablePattern, compiled
 
 PREFIX = "FLUFFLE_"
-"""Of an option's variable in the environment."""
+"""Prefix of an option's variable in the environment."""
 PORT_MAX = 65_535
 NAME_BYTES_MAX = 255
-"""Of an exchange, in AMQP."""
+"""Longest name of an exchange in AMQP."""
 MQTT_STRING_BYTES_MAX = 65_535
 MESSAGE_BYTES_MAX = 512 << 20
 """As RabbitMQ: several must fit in memory."""
@@ -45,7 +45,7 @@ class Option:
     parse: Callable[[str], object] = str
     config_field: str | None = None
     default: str = ""
-    """What holds without it, as one would write it; the value itself is in `Config`."""
+    """Default as a user would write it; the value itself is in `Config`."""
     collect: Callable[[list[Any]], object] | None = None
     """Makes one value of those of an option that may be given many times."""
     is_secret: bool = False

@@ -45,16 +45,16 @@ class Handshake:
 
     def __init__(self) -> None:
         self.client_id = ""
-        """By which a client of MQTT is known."""
+        """Client Identifier of an MQTT client."""
         self.client_name = ""
         self.client_properties: FieldTable = {}
         """Only where they will be told."""
         self.connected_at_ms = 0
-        """By the time of day."""
+        """Wall-clock time of the connection."""
         self.mechanism = ""
         self.user: User | None = None
         self.channels_max = self.frame_bytes_max = 0
-        """What the client may have of each; 0 is no limit."""
+        """Most channels and largest frame of the client; 0 is no limit."""
 
 
 class Client(Protocol):
@@ -104,7 +104,7 @@ class Client(Protocol):
         """How much has been sent to it."""
 
     def on_behind(self, target: PublishTarget, count: int) -> None:
-        """It has just put `count` messages into a queue that is behind."""
+        """Note that the client has just put `count` messages into a queue that is behind."""
 
     def on_disk_behind(self) -> None:
         """Messages of it were recorded, and the disk is behind."""
@@ -146,11 +146,11 @@ class ListedClient(Client, Protocol):
 
     @property
     def channels(self) -> Iterable[ClientChannel]:
-        """Those that are open."""
+        """Open channels."""
 
     @property
     def protocol_row(self) -> Mapping[str, Any]:
-        """What only its protocol has, by RabbitMQ's names of that."""
+        """Return the fields that only this protocol has, under RabbitMQ's names."""
 
     @property
     def state(self) -> str:
@@ -158,7 +158,7 @@ class ListedClient(Client, Protocol):
 
     @property
     def tls(self) -> ssl.SSLObject | None:
-        """What knows how it is encrypted, if it is."""
+        """TLS object of an encrypted connection."""
 
     @property
     def reads(self) -> int:
@@ -170,7 +170,7 @@ class ListedClient(Client, Protocol):
 
     @property
     def unwritten_bytes(self) -> int:
-        """What its socket has not taken yet."""
+        """Bytes that its socket has not taken yet."""
 
 
 class ClientConnection(ListedClient, Protocol):
@@ -258,7 +258,7 @@ class ObservedChannel(SessionChannel, Protocol):
 
     @property
     def confirms(self) -> Confirms | None:
-        """What is known of its messages, if they are confirmed."""
+        """Confirms of a channel in confirm mode."""
 
 
 class ClientChannel(ObservedChannel, Protocol):
@@ -271,7 +271,7 @@ class ClientChannel(ObservedChannel, Protocol):
 
     @property
     def transaction(self) -> OpenTransaction | None:
-        """What it has done since its last commit, if it is transactional."""
+        """Open transaction of a transactional channel."""
 
     @property
     def subscriptions(self) -> Mapping[str, ClientConsumer]:
@@ -293,7 +293,7 @@ def listed_channels(connection: ListedClient) -> Iterator[ClientChannel]:
 
 
 def whose(connection: ListedClient) -> dict[str, str]:
-    """What it is looked for by, which is far less than the row."""
+    """Return the fields that a connection is searched by, far fewer than the row has."""
     session, user = connection.session, connection.handshake.user
     return {
         "name": connection.name,
@@ -303,7 +303,7 @@ def whose(connection: ListedClient) -> dict[str, str]:
 
 
 def connection_row(node: str, connection: ListedClient) -> dict[str, Any]:
-    """What a connection is and what it is doing; before the login it has no user."""
+    """Return the management row of a connection; before the login it has no user."""
     (peer_host, peer_port), (host, port) = connection.ends
     handshake = connection.handshake
     return {
@@ -327,7 +327,7 @@ def connection_row(node: str, connection: ListedClient) -> dict[str, Any]:
 
 
 def channels_row(connection: ListedClient) -> dict[str, Any]:
-    """What RabbitMQ tells only of clients whose protocol has channels."""
+    """Return the fields that RabbitMQ lists only for clients whose protocol has channels."""
     if not connection.kind:
         return {}
     channels = sum(1 for _channel in listed_channels(connection))
@@ -335,7 +335,7 @@ def channels_row(connection: ListedClient) -> dict[str, Any]:
 
 
 def channel_row(node: str, connection: ListedClient, channel: ClientChannel) -> dict[str, Any]:
-    """What a channel is for, and what is unsettled on it."""
+    """Return the management row of a channel."""
     return {
         "name": channel_name(connection, channel),
         "node": node,
@@ -356,7 +356,7 @@ def channel_row(node: str, connection: ListedClient, channel: ClientChannel) -> 
 def consumer_row(
     connection: ListedClient, channel: ClientChannel, consumer: Consumer
 ) -> dict[str, Any]:
-    """What a consumer takes from where."""
+    """Return the management row of a consumer."""
     return {
         "vhost": channel.session.vhost.name,
         "queue_name": consumer.queue.name,

@@ -32,7 +32,7 @@ UNKNOWN_OF_TLS = (
     *("peer_cert_subject", "peer_cert_issuer", "peer_cert_validity"),
     *("ssl_cipher", "ssl_hash", "ssl_key_exchange", "ssl_protocol"),
 )
-"""What RabbitMQ has of connections with TLS alone, and here is empty."""
+"""Fields of events that RabbitMQ fills for connections with TLS, and which are empty here."""
 
 DIRECT = "direct"
 """The kind of clients that have no connection of their own: requests."""
@@ -41,7 +41,7 @@ DIRECT_CLIENT: Mapping[str, object] = {
     **dict.fromkeys(("host", "port", "peer_host", "peer_port"), "unknown"),
     "client_properties": [],
 }
-"""What RabbitMQ tells of all of them."""
+"""Fields that all these events of RabbitMQ have."""
 
 
 class ClientEvents:
@@ -53,7 +53,7 @@ class ClientEvents:
         self.announcer = announcer
         self._find = find
         self._closings: dict[Owner, EventHeaders] = {}
-        """What will be said of the connections that are open."""
+        """Headers of the closing events of the connections that are open."""
 
     def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         """Definitions whose changes are announced, as of who asks for them."""
@@ -182,7 +182,7 @@ class AlarmEvents:
 
 
 def said_by(connection: Client) -> EventHeaders:
-    """What a client says of itself, which is told again when its connection is closed."""
+    """Return the headers that come from the client; the event of its closing has them too."""
     handshake = connection.handshake
     named = {"user_provided_name": handshake.client_name} if handshake.client_name else {}
     return {"client_properties": listed(handshake.client_properties), **named}

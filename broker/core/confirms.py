@@ -163,7 +163,7 @@ class PendingPublishes:
         self._left = 0
         """Queues that have not answered yet; 0 once no answer counts any more."""
         self._each: list[int] = []
-        """The same for each message, once their answers differ; empty until then."""
+        """Answer for each message, once their answers differ; empty until then."""
 
     def wait(
         self, receipts: Sequence[PublishReceipt | PartialResult], commits: Commits | None

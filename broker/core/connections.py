@@ -173,17 +173,17 @@ class Connections:
         """How long each may act."""
         self.deferred = DeferredBytes()
         self._strangers: dict[ClientConnection, None] = {}
-        """Those of `_open` on which nobody has logged in."""
+        """Connections of `_open` on which nobody has logged in."""
         self.strangers_max = strangers_max
         self.next_number = count(1).__next__
         """For one that has no address of its own."""
         self.busy: set[object] = set()
-        """Those that have more to do than fitted into their turn."""
+        """Connections that have more to do than fitted into their turn."""
         self._open: dict[ClientConnection, None] = {}
         self.requests: set[ListedClient] = set()
         """Clients of requests that publish or get messages now; they have no connection here."""
         self.session_keepers: list[SessionKeeper] = []
-        """Of protocols whose sessions may outlive connections."""
+        """Keepers of the sessions that may outlive their connections."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -377,7 +377,7 @@ class WatchedClient(Protocol):
         """Whether what it says is read now."""
 
     def on_silence(self) -> None:
-        """It has said nothing for one and a half of its intervals."""
+        """End a connection that has been silent for one and a half of its intervals."""
 
 
 class WatchedSilence:
@@ -403,7 +403,7 @@ class KeepAlives:
         self._call_later = call_later
         self._clients: dict[WatchedClient, WatchedSilence] = {}
         self._slots: dict[int, dict[WatchedClient, None]] = {}
-        """Who is due, by number of the slot."""
+        """Clients that are due, by number of the slot."""
         self._now = 0
         self._timer: Timer | None = None
         """None while there are no clients."""

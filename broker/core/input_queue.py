@@ -80,8 +80,8 @@ class InputHandler(Waiter, Protocol[E_contra]):
 
     @property
     def event_handlers(self) -> Mapping[type, Callable[[Any, Any], int]]:
-        """What to do for each kind of event, and for a `DeferredEvent`: called with this and the
-        event, returns what that costs (`TURN_COST_MAX`)."""
+        """Return a handler for each kind of event, and for a `DeferredEvent`: it is called with
+        this and the event, and returns its cost (`TURN_COST_MAX`)."""
 
     @property
     def client_errors(self) -> tuple[type[Exception], ...]:
@@ -178,7 +178,7 @@ class InputQueue(Generic[E]):
         self._read_control, self._read_holds = read_control, read_holds
         self._channels: InputChannels | None = None
         self.events: deque[E | DeferredEvent[E]] = deque()
-        """What has been read and not acted on."""
+        """Events that have been read and not acted on."""
         self.waiting: WaitingRequests[E] = WaitingRequests(
             handler.waiting_rules, self._go_on, services.connections.deferred
         )
@@ -351,7 +351,7 @@ class InputQueue(Generic[E]):
         return True
 
     def _waiter_of(self, handler: InputHandler[E], event: E) -> Waiter | None:
-        """What waits until more is known, if a negative answer to an event has to."""
+        """Return the waiter for an event whose negative answer would be premature."""
         rules = handler.waiting_rules
         number = rules.number_of(event) if rules.asks_definitions(event) else None
         if number is None or self.session is None:

@@ -69,9 +69,9 @@ class Listener:
         self._accept = accept
         self._servers: list[ListeningServer] = []
         self._paths: list[Path] = []
-        """Of unix sockets, which last until they are removed."""
+        """Paths of unix sockets, which last until they are removed."""
         self._again: list[Callable[[], Awaitable[object]]] = []
-        """What accepts again where clients were accepted before."""
+        """Functions that accept clients again at the former addresses."""
         self._is_suspended = False
 
     async def listen(
@@ -196,7 +196,7 @@ class ConnectionAcceptor:
         certificates: Certificates | None,
         clients_max: int | None = None,
     ) -> None:
-        """Of more than `clients_max` that are not in yet the one that came first is turned away."""
+        """Turn away the oldest client that is not in yet when there are more than `clients_max`."""
         self._make = make
         self._is_proxied = is_proxied
         self._certificates = certificates

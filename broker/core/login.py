@@ -28,7 +28,7 @@ EXTERNAL = "EXTERNAL"
 """The mechanism that takes the user from the certificate of the client."""
 
 HANDSHAKE = "handshake"
-"""What a client has to do in time: log in, and open a virtual host."""
+"""Name of the deadline by which a client has to log in and open a virtual host."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class UnknownMechanism(CommandInvalid):
 
 
 def offered_mechanisms(client: LoginClient, mechanisms: Mapping[str, Mechanism]) -> tuple[str, ...]:
-    """Those of a protocol that are switched on; EXTERNAL only to who has shown a certificate."""
+    """Return the mechanisms of a protocol that are switched on; EXTERNAL needs a certificate."""
     allowed = client.services.mechanisms
     return tuple(
         name for name in mechanisms if name in allowed and (name != EXTERNAL or client.certificate)
@@ -204,7 +204,7 @@ class Login:
         ask_read_barrier(client, known, self._fail)
 
     def _fail(self, error: BrokerError) -> None:
-        """It cannot be known now."""
+        """End the login if it cannot be decided now."""
         if self._client.is_logging_in:
             self._client.fail(error)
 

@@ -25,9 +25,9 @@ class ChangedBy(NamedTuple):
     """User and connection that change definitions."""
 
     actor: str
-    """The user, or what stands for who is on the machine."""
+    """Name of the user, or a fixed name for a command of the machine."""
     settler: str
-    """What stands for who does that which has to be, as a consequence."""
+    """Name of the author of changes that follow from this one."""
     connection: str = ""
     """Its name, for a client's."""
 
@@ -64,7 +64,7 @@ class Observer(Protocol):
         """A channel is there; what is to see its messages, if anything is."""
 
     def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
-        """It is about to be closed, for something was wrong."""
+        """Note that a channel is about to be closed because of an error."""
 
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None: ...
 

@@ -76,7 +76,7 @@ class OutputBuffer:
 
     def __init__(self, writer: WriteTransport, *, touch: Callable[[OutputBuffer], None]) -> None:
         self.pieces: list[bytes] = []
-        """What goes out at the end of the turn.  Whoever adds here calls `touch`."""
+        """Output that goes out at the end of the turn.  A caller that adds here calls `touch`."""
         self.is_draining = False
         """Whether the socket is full and nothing may be added but replies."""
         self.sent_bytes = 0
@@ -85,10 +85,10 @@ class OutputBuffer:
         self.ticket = 0
         """The commit that must have been done before `pieces` goes out."""
         self._held: deque[tuple[int, list[bytes], int]] = deque()
-        """What goes out before `pieces`, each after its commit, and how much of it is messages.
-        Empty while nothing is held."""
+        """Output that goes out before `pieces`: ticket of a commit, pieces, bytes of messages in
+        them.  Empty while nothing is held."""
         self._held_bytes = 0
-        """Of messages in all of `_held`."""
+        """Bytes of messages in all of `_held`."""
         self._durable = 0
         """The last commit that this was told of."""
         self._writer = writer
@@ -99,7 +99,7 @@ class OutputBuffer:
         """How often something was, and how much."""
         self._waiting: dict[Consumer, None] = {}
         self._sources: dict[OutputSource, None] = {}
-        """Who is asked before `pieces` goes out."""
+        """Sources that add their output before `pieces` goes out."""
 
     def add(self, frame: bytes) -> None:
         """Send a frame at the end of this turn."""
@@ -112,7 +112,7 @@ class OutputBuffer:
         self._touch(self)
 
     def hold(self, ticket: int) -> None:
-        """What is added from now on goes out after the commit `ticket`, which is yet to be done.
+        """Hold output that is added from now on until the commit `ticket`, which is yet to be done.
 
         The caller sees to it that `on_durable` is called.
         """
@@ -187,7 +187,7 @@ class OutputBuffer:
             self._wake()
 
     def _due(self) -> tuple[list[bytes], int]:
-        """What no commit holds back any more, and how much of it is messages."""
+        """Return the output that no commit holds any more, and the bytes of messages in it."""
         due: list[bytes] = []
         size_bytes = 0
         while self._held and self._held[0][0] <= self._durable:

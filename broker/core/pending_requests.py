@@ -26,7 +26,7 @@ ALL_KEPT_BYTES_MAX = 1 << 25
 """Beyond this, of all connections together, none goes further that has anything kept."""
 
 EVENT_BYTES = 256
-"""What an event costs beside what came with it."""
+"""Memory that a kept event takes besides its content."""
 
 WHOLE_CONNECTION = 0
 """The number of what concerns all of a connection."""
@@ -105,7 +105,7 @@ class WaitingRequests(Generic[E]):
         self.read_barrier: ReadBarrier = LOCAL_READ_BARRIER
         """That of the node, once anything is asked of it."""
         self.kept: dict[int, list[E | DeferredEvent[E]]] = {}
-        """What came for each number that waits."""
+        """Events that wait, by number."""
         self._kept_bytes = 0
         self.is_blocking = False
         """Whether nothing more of the connection may be acted on until something has gone on."""
@@ -210,13 +210,13 @@ class PendingRequest(Generic[E]):
             self._waiting.begin(self._waiter.number)
 
     def decide(self) -> Change:
-        """What is to change; nothing once nobody waits for it."""
+        """Decide the change; nothing once nobody waits for it."""
         if self._is_late and self._waiter.number not in self._waiting.kept:
             return NOTHING
         return self._decide()
 
     def done(self) -> None:
-        """It has come true."""
+        """Answer the request: its change is committed."""
         self._is_over = True
         if self._is_late:
             self._waiting.over(self._waiter, self._event, self._done)
@@ -224,7 +224,7 @@ class PendingRequest(Generic[E]):
             self._done()
 
     def failed(self, error: BrokerError) -> None:
-        """It cannot be, as has turned out meanwhile."""
+        """Refuse the request, whose change has turned out to be impossible."""
         self._is_over = True
         self._waiting.over(self._waiter, self._event, raising(error))
 
@@ -279,7 +279,7 @@ class ChannelQuery(Generic[E, T]):
 
 
 def raising(error: BrokerError) -> Callable[[], None]:
-    """What is done where something has failed: raise it."""
+    """Return a function that raises `error`."""
 
     def act() -> None:
         raise error

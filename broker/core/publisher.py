@@ -67,7 +67,7 @@ from fluffle.protocol.properties import raw_properties, replace_properties
 from fluffle.protocol.steps import Steps
 
 PROPERTY_BINDINGS_PER_COST = 8
-"""So many bindings are asked about properties in the time in which a queue takes a run."""
+"""Bindings that are matched by properties in the time in which a queue takes a run."""
 
 ROUTE_COST = 8
 """A route is found in the time in which some queues take a run."""

@@ -57,7 +57,7 @@ class FullQueues:
             self._read_control.hold("full")
 
     def paid(self, queue: BackloggedQueue, count: int) -> int:
-        """It takes something again: whatever was handed out, nothing of it was owed here."""
+        """Note that a full queue has room again; no debt is paid by this."""
         queue.blocked_publishers.remove(self)
         del self._queues[queue]
         if not self._queues:
@@ -231,11 +231,11 @@ class ReadHolds:
             self._on_blocked("")
 
     def owe(self, queue: BackloggedQueue, count: int) -> None:
-        """It put `count` messages into `queue`, which is behind."""
+        """Note `count` messages of this client in `queue`, which is behind."""
         self._debt.owe(queue, count)
 
     def wait_for_room(self, queue: BackloggedQueue) -> None:
-        """It put messages into `queue`, which takes no more for now."""
+        """Wait for `queue`, which takes no more messages for now."""
         self._full.wait(queue)
 
     def wait_for_disk(self) -> None:

@@ -42,7 +42,7 @@ KEY_BYTES_MAX = 1024
 64 KiB."""
 
 LOOKUP_STOPS_MAX = 8
-"""So many stops the searches for the routes of a batch may make before they are too long."""
+"""Most stops that the searches for the routes of a batch make before they are too long."""
 
 T = TypeVar("T")
 

@@ -48,9 +48,9 @@ class Services:
     certificate_login: str = "distinguished_name"
     """Where EXTERNAL finds the name of a user: a key of `sasl.LOGIN_FROM`."""
     quorum: QuorumConfig = field(default_factory=QuorumConfig)
-    """What clients are refused of quorum queues."""
+    """Limits of quorum queues that clients may not exceed."""
     nodes: Nodes = field(default_factory=dict)
-    """Those of the cluster; none where a node is alone."""
+    """Nodes of the cluster; none where a node is alone."""
     interceptors: Interceptors | None = None
     """Adds headers to messages, if there are any to add."""
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER
@@ -75,11 +75,11 @@ CAPABILITIES = (
     "per_consumer_qos",
     "direct_reply_to",
 )
-"""Those of RabbitMQ, in its order."""
+"""Capabilities of RabbitMQ, in its order."""
 
 
 def server_properties(config: Config) -> FieldTable:
-    """What connection.start says of us: clients choose their behaviour by product and version."""
+    """Return the properties of connection.start: clients adapt to product and version."""
     return to_table(
         {
             "capabilities": dict.fromkeys(CAPABILITIES, True),

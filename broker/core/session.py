@@ -92,7 +92,7 @@ class Session:
         self.name = name = client.name
         self._owners = services.owners
         self.owner = services.owners.of(name)
-        """Of the queues that only this connection may use."""
+        """Owner of the queues that only this connection may use."""
         self._on_access: Callable[[], None] = ignore_done
         self._is_open = False
         """Whether it is counted and observed."""
@@ -107,7 +107,7 @@ class Session:
         self.background_tasks, self._node_traffic = runtime.background_tasks, runtime.traffic
         self.traffic = runtime.traffic.of(client.traffic_labels)
         self.replies, self.inbox = services.replies, ReplyInbox()
-        """What the requesters of this connection are answered through."""
+        """Replies and inbox of direct reply-to for the requesters of this connection."""
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""
         self.quorum_global_qos = services.quorum.global_qos
@@ -116,9 +116,9 @@ class Session:
         """Whether a queue is as it is declared again."""
         self.route_cache = RouteCache(vhost, self.rights, services.replies)
         self.facts: dict[bytes, PropertyFacts] = {}
-        """What the broker must know of properties, by their raw bytes."""
+        """Facts about properties, by their raw bytes."""
         self.uncommitted_bytes = 0
-        """Of messages in transactions."""
+        """Bytes of messages in transactions."""
         self.confirming: dict[ConfirmReporter, None] = {}
         """Publishers with messages to confirm at the end of this batch."""
         self.has_put = False

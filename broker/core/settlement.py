@@ -29,18 +29,17 @@ COMPACT_AT = 64
 """Runs settled in the middle are swept out when they are this many, and half of all."""
 
 FRONT_RUNS_MAX = 512
-"""So many settled in front are passed and swept out, however many there are: to let go of thousands
-together takes long."""
+"""Most settled runs at the front that are removed together: to free thousands takes long."""
 
 PASSED_COST = 32
 """The cost of passing so many, where many messages are settled."""
 
 SWEPT_AT_ONCE = 512
-"""So many runs are looked at together once a transaction is over."""
+"""Most runs that are examined together once a transaction is over."""
 
 SETTLED_AT_ONCE = 1024
-"""So many messages are settled together, which takes a millisecond or two if no two that follow
-one another are among them."""
+"""Most messages that are settled together, which takes a millisecond or two if no two of them
+follow one another."""
 
 
 class SettlingSession(Protocol):
@@ -101,7 +100,7 @@ class Unacked:
 
     @property
     def oldest_tag(self) -> int | None:
-        """Of what is not settled; None if all is."""
+        """Oldest tag that is not settled; None if all are."""
         while not self.pass_settled():
             pass
         if self._front == len(self._runs):
@@ -120,7 +119,7 @@ class Unacked:
         return front == len(runs) or not runs[front].is_settled
 
     def open_runs(self) -> tuple[DeliveryBatch, ...]:
-        """Those in which something is not settled; not to be changed."""
+        """Return the runs in which a message is not settled; not to be changed."""
         return tuple(run for run in self._runs[self._front :] if not run.is_settled)
 
     def number(self, delivery_batch: DeliveryBatch) -> int:
@@ -265,7 +264,7 @@ class Settlements:
         """Sees what is settled before the queues act on it, so that what follows from it, as a dead
         letter, is seen after it."""
         self.ticket = 0
-        """Of the last commit that makes a settlement safe."""
+        """Ticket of the last commit that makes a settlement safe."""
         self.pending: dict[QueueHandle, SettlementStatus] = {}
         """Queues led elsewhere that may not know yet what was settled here, or never will."""
 
@@ -305,7 +304,8 @@ class Settlements:
         yield from self.settle_rest(outcome)
 
     def forget_pending_of(self, queue_name: str) -> None:
-        """What is asked of that queue now, it answers behind what it was told before."""
+        """Forget settlements that a queue led elsewhere may not know yet: it answers all that is
+        asked from now on after them."""
         self.pending = {
             queue: settling
             for queue, settling in self.pending.items()

@@ -22,12 +22,12 @@ PUBLISH, PUBREL = 3 << 4, 6
 PUBREL_FLAGS, QOS_MASK = 0b0010, 0b0110
 
 ACK_BYTES = 4
-"""Of an acknowledgement without a code: first octet, remaining length 2, identifier."""
+"""Size of an acknowledgement without a code: first octet, remaining length 2, identifier."""
 
 ID_ZERO = b"\x00\x00"
 
 ALIKE_MIN, ALIKE_MAX = 8, 1024
-"""So many packets of one length are taken together first and at most: as many again as were alike
+"""Packets of one length that are taken together: first, and at most.  As many again as were alike
 are tried next."""
 
 JOINED_BYTES_MAX = 2048

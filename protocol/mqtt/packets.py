@@ -50,7 +50,7 @@ from fluffle.protocol.mqtt.wire import (
 )
 
 FILTERS_MAX = 8192
-"""So many are taken in one SUBSCRIBE or UNSUBSCRIBE, which takes some milliseconds to read."""
+"""Most filters in one SUBSCRIBE or UNSUBSCRIBE, which takes some milliseconds to read."""
 
 PROTOCOL_NAMES = {MQTT_3_1: "MQIsdp", MQTT_3_1_1: "MQTT", MQTT_5: "MQTT"}
 
@@ -483,7 +483,7 @@ DECODERS: dict[PacketType, Decoder] = {
     PacketType.DISCONNECT: decode_disconnect,
     PacketType.AUTH: decode_auth,
 }
-"""What decodes the body of a packet, but of PUBLISH: that the reader does."""
+"""Decoder of the body for each type of packet but PUBLISH, which the reader decodes."""
 
 
 # To bytes
@@ -641,4 +641,4 @@ ENCODERS: dict[type[Packet], Callable[..., tuple[int, bytes]]] = {
     Disconnect: encode_disconnect,
     Auth: encode_auth,
 }
-"""What encodes a packet: its first octet and its body."""
+"""Encoder for each class of packet: it returns the first octet and the body."""

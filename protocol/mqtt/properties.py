@@ -33,7 +33,7 @@ PROPERTIES_MAX = 2048
 """More are not taken in one packet: these take some milliseconds to read."""
 
 PROPERTIES_BYTES_MAX = 1 << 20
-"""So long are those of one packet at most."""
+"""Largest properties of one packet."""
 
 WILL: Final = 0
 """Stands for the will of a CONNECT, whose properties are apart, beside the types of packets."""
@@ -223,7 +223,7 @@ class Properties:
     """Properties of one packet."""
 
     values: dict[PropertyId, PropertyValue] = field(default_factory=dict)
-    """Those there can be one of."""
+    """Properties that a packet has at most once."""
     user: list[tuple[str, str]] = field(default_factory=list)
     """User properties, names and values, in their order."""
     subscription_ids: list[int] = field(default_factory=list)

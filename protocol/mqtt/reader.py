@@ -85,13 +85,14 @@ BROKER_TYPES = (
 )
 ACK_TYPES = frozenset((PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP))
 REPEATED_TYPES = (PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE)
-"""What a client of MQTT 3.1 may send again with DUP set."""
+"""Packet types that a client of MQTT 3.1 may send again with DUP set."""
 
 LENGTH_GOES_ON = 0x80
 """An octet of the remaining length is as large as this if there is another."""
 
 ACK_BODY_BYTES_MAX = {0: 0, MQTT_3_1: 2, MQTT_3_1_1: 2, MQTT_5: 4}
-"""Of an acknowledgement of success, by version: identifier, code, length of no properties."""
+"""Longest body of an acknowledgement of success, by version: identifier, code, length of no
+properties."""
 
 OTHER_PROTOCOLS = {b"AMQP": "AMQP", b"GET ": "HTTP", b"POST ": "HTTP", b"\x16\x03": "TLS"}
 """How clients of others begin, that have come to the wrong port."""
@@ -180,7 +181,7 @@ class Reader:
         self._pending: list[bytes | bytearray] = []
         """The start of an unfinished packet, in the pieces in which it came."""
         self._missing_bytes = 0
-        """What the unfinished packet lacks at least: until then pieces are only collected."""
+        """Bytes that the unfinished packet lacks at least: until then pieces are only collected."""
         self._aliases: dict[int, bytes] = {}
         self._topics: dict[bytes, bytes] = {}
         """Topics that are valid, by themselves with their length."""

@@ -12,7 +12,7 @@ from fluffle.protocol.mqtt.codes import InvalidPacket, ReasonCode
 from fluffle.protocol.mqtt.wire import decode_name
 
 LEVELS_MAX = 201
-"""Of a name or a filter, as in mosquitto; who routes by filters has the same bound."""
+"""Most levels of a topic name or filter, as in mosquitto; the routing index has the same bound."""
 
 SHARE_PREFIX = "$share/"
 

@@ -39,7 +39,7 @@ PROTOCOLS: Mapping[str, tuple[str, str]] = {
 """By our names: RabbitMQ's, and what it is for."""
 
 NUMBER = re.compile(r"-[0-9]+$")
-"""Of a further address of the same kind, in its name."""
+"""Suffix in the name of a further address of the same kind."""
 
 
 def listeners_of(status: Row) -> list[Row]:

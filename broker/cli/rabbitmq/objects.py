@@ -37,7 +37,7 @@ class ListingVerb:
     is_of_node: bool = False
     """Whether each node knows its own alone."""
     protocol: str = ""
-    """What the name of the protocol begins with, where those of one are listed."""
+    """Prefix of the protocol's name, in a list of the connections of one protocol."""
 
 
 UNNAMED: Mapping[str, str] = {}

@@ -126,7 +126,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
     "rabbitmq_mqtt": {"mqtt": f":{MQTT_PORT}"},
     "rabbitmq_web_mqtt": {"mqtt": f":{MQTT_PORT}", "mqtt-ws": f":{WS_PORT}"},
 }
-"""What is switched on in the place of a plugin and of those that it needs."""
+"""Options that stand for a plugin and the plugins that it needs."""
 
 BUILT_IN = frozenset(
     {

@@ -36,7 +36,8 @@ HAS_FORMAT = 0b0100_0000
 FORMAT_IS_TEXT = 0b1000_0000
 
 CLIENT_ID_BYTES_MAX = 64
-"""Of a longer one its digest is kept: annotations are not to be much larger than what was sent."""
+"""Longest client identifier that is kept; of a longer one its digest is, so that annotations are
+not much larger than what was sent."""
 DIGEST_BYTES = 16
 
 
@@ -46,11 +47,11 @@ class Annotations(NamedTuple):
     qos: int
     retain: bool
     client: bytes
-    """Who published it, as `client_mark` says."""
+    """Mark of the publisher, made by `client_mark`."""
     topic: str | None = None
     """None if it is what becomes of the routing key."""
     properties: bytes | None = None
-    """Those of PUBLISH that are passed on; None if the content says them."""
+    """Properties of PUBLISH that are passed on; None if the content says them."""
     payload_format: int | None = None
     """Payload Format Indicator, if there are no `properties`."""
 

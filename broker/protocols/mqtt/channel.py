@@ -238,7 +238,7 @@ class Channel:
             writer.forget()
 
     def vouch(self) -> None:
-        """What is sent from now on says that all is safe that was done or defined so far."""
+        """Hold the output from here on until all that was done or defined so far is safe."""
         commits = self.session.commits
         ticket = max(self.settlements.ticket, commits.defined)
         if ticket > commits.durable:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fluffle.protocol.mqtt.packets import Connect
 
 MECHANISM = "PLAIN"
-"""What logs and events say of a login with user and password; RabbitMQ's lists say "none"."""
+"""Mechanism of a login with user and password in logs and events; RabbitMQ's lists say "none"."""
 
 QUEUE_QOS = (0, 1)
 """The QoS in the names of the queues of a session."""
@@ -122,7 +122,7 @@ class ConnectRequest:
         return self._packet.client_id == own != ""
 
     def _credentials(self) -> Credentials | None:
-        """Who the client says it is; None if it has to say so and does not."""
+        """Return the client's credentials; None if it must have some and has none."""
         config, user, password = self._server.config, self._packet.user, self._packet.password
         if user and password:
             return Credentials(self._without_vhost(user), password)

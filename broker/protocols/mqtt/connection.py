@@ -77,7 +77,7 @@ PROTOCOL_NAMES = {0: "MQTT", 3: "MQTT 3-1", 4: "MQTT 3-1-1", 5: "MQTT 5-0"}
 """RabbitMQ's names by version; 0 is a client that has not said it."""
 
 PACKET_BYTES = 256
-"""What it costs to keep a packet beside what came with it."""
+"""Memory that a kept packet takes besides its content."""
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         self.channel: Channel | None = None
         """Invariant: there in phase RUNNING."""
         self.user_properties: Sequence[tuple[str, str]] = ()
-        """Those of CONNECT."""
+        """User properties of CONNECT."""
         self.will: Will | None = None
         """Published when the connection ends, unless the client says otherwise before."""
         config = server.config
@@ -365,7 +365,7 @@ class Connection(asyncio.Protocol):
         return self._transport.is_reading()
 
     def on_silence(self) -> None:
-        """It has said nothing for one and a half of its keep alive intervals."""
+        """End a connection that has been silent for one and a half keep alive intervals."""
         self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT, "keep alive timeout")
 
     # The end
@@ -453,7 +453,7 @@ class Connection(asyncio.Protocol):
         self.deadlines.give("close", CLOSE_WAIT_S, NO_ANSWER)
 
     def on_durable(self, _ticket: int) -> None:
-        """What was held back may go out now."""
+        """Send the output that waited for a commit."""
         if not self._transport.is_closing():
             self.finish()
 
@@ -523,7 +523,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def protocol_row(self) -> Mapping[str, Any]:
-        """What only MQTT has, by RabbitMQ's names of it."""
+        """Return the fields of a connection that only MQTT has, under RabbitMQ's names."""
         channel, will = self.channel, self.will
         if channel is None:
             return {}
@@ -551,7 +551,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def tls(self) -> ssl.SSLObject | None:
-        """What knows how it is encrypted, if it is."""
+        """TLS object of an encrypted connection."""
         tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
         return tls
 
@@ -566,12 +566,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def written_bytes(self) -> int:
-        """What the socket has taken."""
+        """Bytes that the socket has taken."""
         return self.output.written_bytes
 
     @property
     def unwritten_bytes(self) -> int:
-        """What the socket has not taken yet."""
+        """Bytes that the socket has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     @property

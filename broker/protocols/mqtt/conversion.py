@@ -85,7 +85,7 @@ class ClientMessage(NamedTuple):
     retain: bool
     """Whether it was published with RETAIN."""
     client: bytes
-    """Who published it (`annotations.client_mark`); empty if that is not known."""
+    """Mark of the publisher (`annotations.client_mark`); empty if that is not known."""
     properties: bytes
     """Raw properties of a PUBLISH, without Message Expiry Interval."""
     expiry_ms: int
@@ -105,7 +105,7 @@ class AmqpProperties(NamedTuple):
 
     raw: bytes
     kept: bytes | None
-    """What is to be kept of them beside `raw`; None if that says it all."""
+    """Properties of MQTT to keep beside `raw`; None if `raw` says it all."""
     payload_format: int | None
     is_timed: bool
     """Whether `raw` ends in a timestamp, which says nothing yet."""
@@ -265,7 +265,8 @@ PASSED_ON = frozenset(
         PropertyId.CORRELATION_DATA,
     )
 )
-"""What subscribers get unaltered, besides user properties; Message Expiry Interval is counted."""
+"""Properties that subscribers get unaltered, as they do user properties.  (Message Expiry Interval
+is counted down.)"""
 
 
 def _add_text(values: dict[int, bytes], flag: int, octets: bytes) -> bool:

@@ -79,7 +79,7 @@ class Unanswered:
         self.first = first
         """Publish sequence number of the first; 0 for what was not published here."""
         self.code = code
-        """What is answered, unless a queue refuses it; None while that is not known."""
+        """Reason code of the answer, unless a queue refuses it; None while that is not known."""
         self.is_noted = True
         """Whether its packets are noted, as far as they are to be."""
         self.waits = 0
@@ -91,7 +91,7 @@ class PreparedRun(NamedTuple):
 
     topic: str
     topic_key: bytes
-    """By which its route is remembered."""
+    """Topic as a key of the remembered routes."""
     exchange: str
     routing_key: str
     messages: MessageRun
@@ -240,10 +240,10 @@ class IncomingPublishes:
         self._known_runs: dict[int, int] = {}
         """First and last of those that are, beyond."""
         self._refused: set[int] = set()
-        """Those that are refused, and not answered."""
+        """Identifiers of packets that are refused and not answered yet."""
         self._waiting: dict[int, list[Callable[[ReasonCode], None]]] = {}
-        """What to call once it is known, by packet identifier, where a client has come back and
-        sends again what was not answered when its connection ended."""
+        """Functions to call with the answer, by packet identifier: of a client that has come back
+        and sends again what was not answered when its connection ended."""
         self._is_ended = False
 
     @property
@@ -382,7 +382,7 @@ class IncomingPublishes:
             self._packets.forget(INCOMING, packet_ids, partial(self._forgotten, packet_ids))
 
     def _forgotten(self, packet_ids: Sequence[int]) -> None:
-        """What the client has released is forgotten for good: it may use the identifiers again."""
+        """Answer PUBREL packets: it is noted that the client may use their identifiers again."""
         incoming, codes = self._state.incoming, list[ReasonCode]()
         for packet_id in packet_ids:
             if packet_id in incoming:
@@ -581,7 +581,7 @@ class IncomingPublishes:
         self._waiting.setdefault(packet_id, []).append(answer)
 
     def _told(self, unanswered: Unanswered, code: ReasonCode) -> None:
-        """What was sent over an earlier connection is safe, or refused."""
+        """Answer packets of an earlier connection, whose messages are safe or refused."""
         unanswered.code = code
         self._answer()
 

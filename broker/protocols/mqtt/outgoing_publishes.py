@@ -49,8 +49,8 @@ REMEMBERED_BYTES_MAX = 512
 ACKED = Outcome.ACKED
 
 LAST_RUN_BYTES_MAX = 1 << 17
-"""Of a longer run nothing is kept for the next client: it would take up memory after that, and to
-make its packets costs little beside sending them."""
+"""Largest run whose packets are kept for the next client.  A longer one would take up memory after
+that, and to make its packets costs little beside sending them."""
 
 VARIANTS_MAX = 8
 """Ways in which a run is kept encoded: clients with subscription identifiers of their own have one
@@ -88,7 +88,7 @@ class DeliveryTerms(NamedTuple):
     client: bytes
     """Its mark in annotations."""
     packet_bytes_max: int
-    """Of the packets that it takes; 0 is no limit."""
+    """Largest packet that the client takes; 0 is no limit."""
     now_ms: Callable[[], int]
     """The time of queues: that of day, in UTC."""
 
@@ -128,13 +128,13 @@ class OutgoingPublishes:
         self.state = state
         self.terms = terms
         self._sent: dict[int, SentPublish] = {}
-        """What waits for its PUBACK or PUBREC."""
+        """Messages that wait for their PUBACK or PUBREC, by packet identifier."""
         self._unsent: deque[int] = deque()
-        """What came from no queue, was not acknowledged over an earlier connection, and waits for
-        room to be sent again."""
+        """Packet identifiers of messages that came from no queue, were not acknowledged over an
+        earlier connection, and wait for room to be sent again."""
         self._window_holders: dict[int, Consumer] = {}
-        """Of which consumer's window packets take a place that came from no queue, or wait for
-        their PUBCOMP."""
+        """Consumers, by the packet identifier that takes a place in their window, though its
+        message came from no queue or it waits for its PUBCOMP alone."""
 
     def __len__(self) -> int:
         return len(self._sent) + len(self.state.released)
@@ -264,8 +264,8 @@ class OutgoingPublishes:
         self._settle_answered(packet_ids, 1, ACKED)
 
     def known_of(self, packet_ids: Sequence[int]) -> tuple[list[int], int]:
-        """Those of PUBREC packets that the client was sent messages of QoS 2 under; and how many of
-        all come before one that answers a message of QoS 1."""
+        """Return the identifiers of PUBREC packets under which messages of QoS 2 were sent; and how
+        many of all come before one that answers a message of QoS 1."""
         sent, released, known = self._sent, self.state.released, list[int]()
         for at, packet_id in enumerate(packet_ids):
             found = sent.get(packet_id)

@@ -125,7 +125,7 @@ def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[i
 def received_safely(
     channel: Channel, packet_ids: Sequence[int], release: Callable[[], None]
 ) -> None:
-    """What the client has received is noted: settle it, and have the client let go."""
+    """Settle messages whose receipt is noted, and have the client release their identifiers."""
     if channel.is_open:
         known, _ = channel.outgoing.known_of(packet_ids)
         channel.outgoing.received(known)

@@ -25,7 +25,7 @@ CODES: dict[type[BrokerError], ReasonCode] = {
     NotFound: ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
     NotImplementedHere: ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
 }
-"""What a client is told of an error of the core; of all others `UNSPECIFIED_ERROR`."""
+"""Reason code for each error of the core; all others are `UNSPECIFIED_ERROR`."""
 
 
 def code_of(error: BrokerError) -> ReasonCode:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fluffle.broker.runtime.turn import Turn
 
 MESSAGES_AT_ONCE = 64
-"""So many are sent in one turn, for a millisecond or two."""
+"""Most retained messages sent in one turn, which takes a millisecond or two."""
 
 RETAIN_ALWAYS, RETAIN_IF_NEW, RETAIN_NEVER = range(3)
 """Retain Handling of a subscription: when it is sent retained messages.  S5 3.8.3.1."""

@@ -88,7 +88,7 @@ class MqttServer:
         self.last_run = LastRun()
         self.states = SessionStates()
         self.connected: dict[SessionKey, ConnectedClient] = {}
-        """By session."""
+        """Connected clients by session."""
         self.retained = services.retained if config.retained else None
         self.wills = Wills(services, self.converter, config.exchange, self.retained)
         services.connections.session_keepers.append(self)
@@ -99,7 +99,7 @@ class MqttServer:
             services.runtime.traffic.show(labels)
             services.runtime.traffic.of(labels).dropped.update(dict.fromkeys(ClientDrop, 0))
         self._expiries: dict[SessionKey, Timer] = {}
-        """Of sessions whose clients are away."""
+        """Timers of the expiry of sessions whose clients are away."""
 
     def session_rows(self) -> Iterator[dict[str, Any]]:
         """Yield what each session is, as a `SessionKeeper`."""
@@ -181,7 +181,7 @@ class MqttServer:
         return self.services.retained.now_ms
 
     def kept(self, key: SessionKey) -> ClientSession | None:
-        """What is kept of a session, if it lasts."""
+        """Return the stored session, if there is one."""
         vhost = self.services.vhosts.get(key[0])
         return None if vhost is None else vhost.client_sessions.by_client.get(key[1])
 

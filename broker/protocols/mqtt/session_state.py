@@ -26,8 +26,8 @@ SessionKey: TypeAlias = tuple[str, str]
 """A virtual host and a client identifier: two virtual hosts may have the same client at once."""
 
 PendingRetained: TypeAlias = "dict[str, RetainedCursor | None]"
-"""By topic filter, where retained messages begin that are still to be sent; None up to the turn of
-the first: a client may subscribe to thousands of filters at once."""
+"""Cursor of the retained messages that are still to be sent, by topic filter; None until the turn
+of the first: a client may subscribe to thousands of filters at once."""
 
 NEVER_S = 0xFFFF_FFFF
 """Session expiry interval of a session that does not end by time."""
@@ -35,8 +35,8 @@ NEVER_S = 0xFFFF_FFFF
 PACKET_ID_MAX = 0xFFFF
 
 WINDOW_MAX = 0x7FFF
-"""So many messages may be under way to a client: as many may have been when its last connection
-ended, and keep their identifiers."""
+"""Most messages under way to a client: as many may have been when its last connection ended, and
+keep their identifiers."""
 
 MATCHES_MAX = 1024
 """Topics for which a session remembers what matches; then it starts afresh."""
@@ -225,22 +225,22 @@ class SessionState:
         self.expiry_s = 0
         """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
         self.subscriptions: dict[str, TopicSubscription] = {}
-        """By topic filter."""
+        """Subscriptions by topic filter."""
         self.incoming: dict[int, PacketTaker | None] = {}
         """Packets of QoS 2 from the client that were taken and wait for their PUBREL: None once
         they are safe; before, whoever is to find out."""
         self.packet_ids = PacketIds()
-        """Those of `unfinished` and `released`, and of what the client is being sent now."""
+        """Identifiers in use: of `unfinished`, of `released`, and of messages being sent now."""
         self.released: dict[int, None] = {}
         """Packets of QoS 2 to the client that it has, and that wait for their PUBCOMP."""
         self.direct: dict[int, DirectMessage] = {}
-        """By packet identifier, what was sent past any queue and has not been acknowledged."""
+        """Messages sent past any queue and not acknowledged, by packet identifier."""
         self.unfinished: dict[str, dict[int, int]] = {}
-        """By queue: sequence number there -> packet identifier, of what was sent before the client
-        left and has not been acknowledged.  It is sent again under the same identifier."""
+        """Messages sent before the client left and not acknowledged, by queue: sequence number
+        there -> packet identifier.  Each is sent again under the same identifier."""
         self.retained: tuple[PendingRetained, PendingRetained] = {}, {}
-        """What the client is still to be sent for its subscriptions of QoS 0; and for all others,
-        which waits for its window."""
+        """Retained messages still to be sent: those for subscriptions of QoS 0; and those for all
+        others, which wait for the client's window."""
         self._wild = WildcardFilters()
         self._matches: dict[tuple[str, bool], TopicMatch] = {}
 
@@ -309,8 +309,8 @@ class SessionState:
         return packet_id
 
     def drop_unfinished(self, queue: str, noted: Container[int] = ()) -> list[int]:
-        """What was sent before and is still in the queue has been sent again: free the others,
-        and return those that are noted, which are not freed: the client may hold them."""
+        """Free the identifiers of messages that are no longer in the queue; all others have been
+        sent again.  Return those that are noted, which are not freed: the client may hold them."""
         packet_ids = [*self.unfinished.pop(queue, {}).values()]
         self.packet_ids.free(each for each in packet_ids if each not in noted)
         return [each for each in packet_ids if each in noted]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fluffle.broker.protocols.mqtt.channel import Channel
 
 FILTERS_AT_ONCE = 128
-"""So many are bound, or unbound, in one turn, which takes some milliseconds."""
+"""Most filters bound, or unbound, in one turn, which takes some milliseconds."""
 
 QUEUE_QOS = (0, 1, 1)
 """The QoS in the name of the queue for subscriptions of each QoS."""
@@ -53,7 +53,7 @@ class SubscriptionTerms:
         """How long queues of a session that lasts may be unused; None: for ever.  As long as any
         session may last: it may ask for more when it comes back, and ends by its own time."""
         self.durable_queue_type = durable_queue_type
-        """Of the queue for QoS 1 and 2 of a session that lasts."""
+        """Type of the queue for QoS 1 and 2 of a session that lasts."""
 
 
 def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Declaration:
@@ -132,11 +132,11 @@ class SubscribeRequest:
         self._codes: list[ReasonCode] = []
         """The answer to each filter, as far as it is known."""
         self._wanted: list[TopicSubscription] = []
-        """Those of the part that is being acted on that are granted, if they can be."""
+        """Subscriptions of the current part that are granted, if they can be."""
         self._part_at = 0
         """Where that part begins."""
         self._new: list[tuple[TopicSubscription, bool]] = []
-        """What has been granted, and whether it was not there before."""
+        """Granted subscriptions, each with whether it is new."""
 
     def begin(self) -> None:
         identifier = identifier_of(self._packet)

@@ -27,7 +27,8 @@ SPARKPLUG_KEY = re.compile(r"sp[AB]v[0-9]+___[0-9]+\.")
 SUBSCRIPTION_PREFIX = "mqtt-subscription-"
 
 DIGEST_DIGITS = 32
-"""Of 128 bits: nobody finds a second client identifier with the digest of another's."""
+"""Hexadecimal digits of a digest of 128 bits, so that nobody finds two client identifiers with the
+same one."""
 SHORTENED = re.compile(rf"~[0-9a-f]{{{DIGEST_DIGITS}}}\Z")
 
 UTF8_BYTES_MAX = 4

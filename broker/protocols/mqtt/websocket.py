@@ -41,7 +41,7 @@ SUBPROTOCOLS = ("mqtt", "mqttv3.1")
 USUAL_PATH = "/mqtt"
 """Other brokers have it, and so do the defaults of clients."""
 HEAD_BYTES_MAX = 16_384
-"""Of the request: cookies of a site may be in it."""
+"""Longest head of the opening request: cookies of a site may be in it."""
 BLANK_LINE = re.compile(rb"\n\r?\n")
 BLANK_LINE_BYTES = 3
 CLOSE_WAIT_S = 2.0
@@ -118,7 +118,7 @@ class WebSocket(asyncio.Protocol):
         self._head = bytearray()
         self._frames: Connection
         self._frame_bytes = 0
-        """Of the frame that is being read, so far."""
+        """Size so far of the frame that is being read."""
         self._is_read_to_end = False
         """Whether no frame can be read any more: the last one was none."""
         self._is_paused = False

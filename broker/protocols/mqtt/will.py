@@ -100,7 +100,7 @@ class Wills:
         self._exchange = exchange
         self._waiting: dict[SessionKey, PendingWill] = {}
         self._timers: dict[SessionKey, Timer] = {}
-        """Of each that waits."""
+        """Timers of the wills that wait for their delay."""
 
     def __len__(self) -> int:
         return len(self._waiting)

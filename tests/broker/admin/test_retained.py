@@ -1,4 +1,4 @@
-"""retained.* at the desk."""
+"""Tests of the control verbs retained.*."""
 
 from __future__ import annotations
 
