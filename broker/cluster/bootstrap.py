@@ -22,7 +22,7 @@ from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.config.config import ClusterConfig
 from fluffle.broker.durability.definitions.change_codec import encode_proposals
-from fluffle.broker.durability.definitions.fact_codec import decode
+from fluffle.broker.durability.definitions.fact_codec import decode, encode
 from fluffle.broker.durability.definitions.node_identity import (
     IDENTITY,
     KNOWN_PEER,
@@ -50,7 +50,8 @@ NEVER_STARTED = 0
 """As one of a cluster."""
 
 FACTS_MAX = 256
-"""In one entry."""
+FACT_BYTES_MAX = 1 << 20
+"""In one entry; a fact that is larger has one for itself."""
 
 DrawBits = Callable[[int], int]
 
@@ -120,9 +121,23 @@ class Bootstrap:
         """The definitions, as changes that it has asked for."""
         known = found({}, self.cluster.peers)
         ordered = (*known.puts, *sorted(facts, key=place))
-        for number, start in enumerate(range(0, len(ordered), FACTS_MAX), start=1):
-            change = Change(puts=ordered[start : start + FACTS_MAX])
-            yield Proposal(self.node, NEVER_STARTED, number, number, change, ())
+        for number, puts in enumerate(parts_of(ordered), start=1):
+            yield Proposal(self.node, NEVER_STARTED, number, number, Change(puts=puts), ())
+
+
+def parts_of(facts: Iterable[Fact]) -> Iterator[tuple[Fact, ...]]:
+    """Yield facts by the entry: not too many, and not too large together."""
+    part: list[Fact] = []
+    size_bytes = 0
+    for fact in facts:
+        fact_bytes = len(encode(fact.kind, fact.value))
+        if part and (len(part) == FACTS_MAX or size_bytes + fact_bytes > FACT_BYTES_MAX):
+            yield tuple(part)
+            part, size_bytes = [], 0
+        part.append(fact)
+        size_bytes += fact_bytes
+    if part:
+        yield tuple(part)
 
 
 def move(store: Store, founder: Bootstrap) -> None:

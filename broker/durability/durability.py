@@ -76,7 +76,10 @@ def read_image(definitions: Definitions) -> DefinitionImage:
     for key, session in _facts(definitions, Kind.CLIENT_SESSION):
         _vhost(image, Kind.CLIENT_SESSION, key).client_sessions[key[1]] = session
     for key, message in _facts(definitions, Kind.CLIENT_PACKET):
-        packets = _vhost(image, Kind.CLIENT_PACKET, key).client_packets
+        vhost = _vhost(image, Kind.CLIENT_PACKET, key)
+        if key[1] not in vhost.client_sessions:
+            raise Corrupt(f"catalog {Kind.CLIENT_PACKET} {key[1]!r}", "there is no such session")
+        packets = vhost.client_packets
         packets.setdefault(key[1], {})[packet_of(key)] = message
     for vhost in image.vhosts.values():
         _check_bindings(vhost)

@@ -11,6 +11,7 @@ must one that cannot record: it would go on taking messages and never answer for
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from fluffle.broker.queues.queue_api import DeliveryBatch, DeliverySource
@@ -127,6 +128,20 @@ class Turn:
             self.run()
         else:
             self.call_soon(self.run)
+
+    def act_later(self, act: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        """Go on with what takes long in a later turn; `failed` is called with an error of it."""
+        self.call_soon(partial(self._act, act, failed))
+
+    def _act(self, act: Callable[[], None], failed: Callable[[Exception], None]) -> None:
+        ends_turn = self.begin()
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - a bug of one, who is told, not of all
+            failed(error)
+        finally:
+            if ends_turn:
+                self.end()
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -156,7 +156,7 @@ class Channel:
         )
         runtime = server.services.runtime
         self.turn = runtime.turn
-        self.retained = RetainedSender(self, runtime.turn, server.services.retained.now_ms)
+        self.retained = RetainedSender(self, server.services.retained.now_ms)
         self.publisher: Publisher = self.incoming.traced
         """Under whose name tracers see it."""
         self.observer: ChannelObserver | None = None

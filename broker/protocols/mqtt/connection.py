@@ -497,6 +497,9 @@ class Connection(asyncio.Protocol):
         self.reader.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
         if self.channel is not None:
             self.channel.session.remember_less()
+            self.channel.state.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
+            for writer in self.channel.writers:
+                writer.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
 
     @property
     def protocol(self) -> str:

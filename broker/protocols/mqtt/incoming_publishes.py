@@ -102,8 +102,14 @@ class PreparedRun(NamedTuple):
     retain: bool
     packet_ids: Sequence[int]
     repeated_ids: Sequence[int]
-    """Packets that came before it, and are answered before it, of messages of QoS 2 that were taken
-    already."""
+    """Packets whose identifiers messages of QoS 2 have that were taken already: they are answered
+    before it, and not taken."""
+
+
+def part_of(run: Publishes, packet_ids: list[int], payloads: list[bytes]) -> Publishes:
+    """Return a run with some of its messages."""
+    content_bytes = sum(map(len, payloads))
+    return replace(run, packet_ids=packet_ids, payloads=payloads, content_bytes=content_bytes)
 
 
 def prepared_run(
@@ -340,9 +346,11 @@ class IncomingPublishes:
         repeated_ids: Sequence[int] = ()
         if run.qos == 2:
             run, repeated_ids = self._without_repeated(run)
-            if not run.payloads:
-                self._answer_repeated(repeated_ids)
-                return None
+        elif run.qos and self._terms.version == MQTT_5 and self._state.incoming:
+            run, repeated_ids = self._without_used(run)
+        if not run.payloads:
+            self._answer_repeated(repeated_ids, run.qos)
+            return None
         return prepared_run(self._session, self._converter, self._terms, run, repeated_ids)
 
     def _without_repeated(self, run: Publishes) -> tuple[Publishes, Sequence[int]]:
@@ -354,14 +362,27 @@ class IncomingPublishes:
                 repeated_ids.append(packet_id)
             else:
                 new.setdefault(packet_id, payload)
-        payloads = list(new.values())
-        of_new = replace(
-            run, packet_ids=list(new), payloads=payloads, content_bytes=sum(map(len, payloads))
-        )
-        return of_new, repeated_ids
+        return part_of(run, list(new), list(new.values())), repeated_ids
 
-    def _answer_repeated(self, packet_ids: Sequence[int]) -> None:
-        """Answer packets of messages that were taken before, as far as that is known."""
+    def _without_used(self, run: Publishes) -> tuple[Publishes, Sequence[int]]:
+        """Return the messages of QoS 1 whose identifiers are free, and the packets whose
+        identifiers messages of QoS 2 have."""
+        incoming = self._state.incoming
+        if incoming.keys().isdisjoint(run.packet_ids):
+            return run, ()
+        pairs = list(zip(run.packet_ids, run.payloads, strict=True))
+        free = [pair for pair in pairs if pair[0] not in incoming]
+        used_ids = [packet_id for packet_id, _ in pairs if packet_id in incoming]
+        return part_of(run, [pair[0] for pair in free], [pair[1] for pair in free]), used_ids
+
+    def _answer_repeated(self, packet_ids: Sequence[int], qos: int) -> None:
+        """Answer packets of messages of QoS 2 that were taken before, as far as that is known; and
+        those of QoS 1 that have identifiers of such."""
+        if qos == 1:
+            code = ReasonCode.PACKET_IDENTIFIER_IN_USE
+            self._expect(Unanswered(PacketType.PUBACK, packet_ids, code=code))
+            self._answer()
+            return
         for packet_id in packet_ids:
             taker = self._state.incoming.get(packet_id)
             if taker is None:
@@ -396,7 +417,7 @@ class IncomingPublishes:
     def _published(self, prepared: PreparedRun, first: int, route: CachedRoute) -> None:
         """Messages are on their way into queues; retain the last of them, if it is to be."""
         if prepared.repeated_ids:
-            self._answer_repeated(prepared.repeated_ids)
+            self._answer_repeated(prepared.repeated_ids, prepared.qos)
         unanswered = None
         if prepared.qos:
             kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
@@ -440,7 +461,7 @@ class IncomingPublishes:
         do."""
         code = code_of(error)
         if prepared.repeated_ids:
-            self._answer_repeated(prepared.repeated_ids)
+            self._answer_repeated(prepared.repeated_ids, prepared.qos)
         if prepared.qos and self._terms.version == MQTT_5:
             kind = PacketType.PUBACK if prepared.qos == 1 else PacketType.PUBREC
             self._expect(Unanswered(kind, prepared.packet_ids, code=code))

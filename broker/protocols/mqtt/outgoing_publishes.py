@@ -475,6 +475,11 @@ class PublishWriter:
         """Subscriptions have changed."""
         self._forms.clear()
 
+    def forget_beyond(self, count: int) -> None:
+        """Forget how messages are sent if more than `count` forms of them are remembered."""
+        if len(self._forms) > count:
+            self._forms.clear()
+
     def send(self, delivery_batch: DeliveryBatch) -> None:
         """Send a run of messages; a bug ends this connection, and not the turn of all."""
         try:

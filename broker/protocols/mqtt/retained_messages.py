@@ -47,22 +47,25 @@ class SubscribedChannel(Protocol):
     outgoing: OutgoingPublishes
     converter: MessageConverter
     state: SessionState
+    turn: Turn
     is_open: bool
     prefetch: int
 
     @property
     def session(self) -> Session: ...
 
+    def give_up(self, error: Exception) -> None:
+        """Close the connection for an error of the broker's own that concerns it alone."""
+
 
 class RetainedSender:
     """Sender of retained messages to one client."""
 
-    __slots__ = ("_channel", "_is_scheduled", "_now_ms", "_turn")
+    __slots__ = ("_channel", "_is_scheduled", "_now_ms")
 
-    def __init__(self, channel: SubscribedChannel, turn: Turn, now_ms: Callable[[], int]) -> None:
+    def __init__(self, channel: SubscribedChannel, now_ms: Callable[[], int]) -> None:
         """`now_ms`: common time, since 1970."""
         self._channel = channel
-        self._turn = turn
         self._now_ms = now_ms
         self._is_scheduled = False
 
@@ -99,17 +102,11 @@ class RetainedSender:
             del pending[topic_filter]
         if any(all_pending) and not self._is_scheduled:
             self._is_scheduled = True
-            self._turn.call_soon(self._go_on_later)
+            channel.turn.act_later(self._go_on_later, channel.give_up)
 
     def _go_on_later(self) -> None:
         self._is_scheduled = False
-        turn = self._turn
-        ends_turn = turn.begin()
-        try:
-            self.go_on()
-        finally:
-            if ends_turn:
-                turn.end()
+        self.go_on()
 
     def _send(self, topic: str, message: RetainedMessage, subscription: TopicSubscription) -> None:
         channel = self._channel

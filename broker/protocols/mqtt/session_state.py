@@ -276,6 +276,11 @@ class SessionState:
                 self._matches[topic, is_own] = found
         return found
 
+    def forget_beyond(self, count: int) -> None:
+        """Forget what matches which topic if that is remembered of more than `count`."""
+        if len(self._matches) > count:
+            self._matches.clear()
+
     def _matched(self, topic: str, *, is_own: bool) -> TopicMatch:
         found = list(self._matching(topic))
         matching = [each for each in found if not (is_own and each.options & NO_LOCAL)]

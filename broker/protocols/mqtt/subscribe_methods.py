@@ -9,7 +9,6 @@ granted is answered filter by filter; the connection stays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fluffle.broker.base.errors import BrokerError
@@ -92,20 +91,6 @@ def binding_of(
     )
 
 
-def go_on(channel: Channel, act: Callable[[], None]) -> None:
-    """Go on in a turn of its own with what takes long, if the client is still there."""
-    if not channel.is_open:
-        return
-    ends_turn = channel.turn.begin()
-    try:
-        act()
-    except Exception as error:  # noqa: BLE001 - a bug ends one connection
-        channel.give_up(error)
-    finally:
-        if ends_turn:
-            channel.turn.end()
-
-
 def identifier_of(packet: Subscribe) -> int:
     """The subscription identifier of all filters of a SUBSCRIBE; 0 is none."""
     identifiers = packet.properties.subscription_ids
@@ -139,6 +124,9 @@ class SubscribeRequest:
         """Granted subscriptions, each with whether it is new."""
 
     def begin(self) -> None:
+        if not self._channel.is_open:
+            self._done()
+            return
         identifier = identifier_of(self._packet)
         self._wanted, self._part_at = [], len(self._codes)
         for text, options in self._packet.filters[self._part_at :][:FILTERS_AT_ONCE]:
@@ -185,7 +173,7 @@ class SubscribeRequest:
     def _next(self) -> None:
         """Go on with the next part, or answer."""
         if len(self._codes) < len(self._packet.filters):
-            self._channel.turn.call_soon(partial(go_on, self._channel, self.begin))
+            self._channel.turn.act_later(self.begin, self._channel.give_up)
         else:
             self._answer()
 
@@ -240,7 +228,7 @@ class SubscribeRequest:
 class UnsubscribeRequest:
     """UNSUBSCRIBE of a client, until it is answered."""
 
-    __slots__ = ("_channel", "_done", "_packet", "_terms")
+    __slots__ = ("_channel", "_codes", "_done", "_packet", "_part", "_terms")
 
     def __init__(
         self,
@@ -254,25 +242,33 @@ class UnsubscribeRequest:
         self._packet = packet
         self._terms = terms
         self._done = done
+        self._codes: list[ReasonCode] = []
+        """The answer to each filter, as far as it is known."""
+        self._part: list[str] = []
+        """Filters that are unbound now."""
 
     def begin(self) -> None:
-        metadata = self._channel.session.metadata
+        if not self._channel.is_open:
+            self._done()
+            return
+        metadata, begin = self._channel.session.metadata, len(self._codes)
+        self._part = self._packet.filters[begin : begin + FILTERS_AT_ONCE]
         change_or_refuse(metadata, self._decide, self._unbound, self._refuse)
 
     def _decide(self) -> Change:
-        """Have no such subscriptions; those that are not there need no change."""
+        """Have none of these subscriptions; those that are not there need no change."""
         session, change = self._channel.session, NOTHING
         for qos in (0, 1):
             queue = self._channel.queue_name(qos)
             unbound = queue_changes.unsubscribe(
-                session.vhost, self._terms.exchange, queue, self._packet.filters, session.owner
+                session.vhost, self._terms.exchange, queue, self._part, session.owner
             )
             change = change.joined(unbound)
         return change
 
     def _unbound(self) -> None:
-        channel, codes = self._channel, list[ReasonCode]()
-        for topic_filter in self._packet.filters:
+        channel, codes = self._channel, self._codes
+        for topic_filter in self._part:
             if topic_filter in channel.state.subscriptions:
                 channel.state.unsubscribe(topic_filter)
                 codes.append(ReasonCode.SUCCESS)
@@ -281,14 +277,21 @@ class UnsubscribeRequest:
             else:
                 codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED)
         channel.subscriptions_changed()
-        self._answer(codes)
+        self._next()
 
     def _refuse(self, error: BrokerError) -> None:
-        self._answer([code_of(error)] * len(self._packet.filters))
+        """None of these can be unbound."""
+        self._codes += [code_of(error)] * len(self._part)
+        self._next()
 
-    def _answer(self, codes: list[ReasonCode]) -> None:
+    def _next(self) -> None:
+        """Go on with the next part, or answer."""
         channel, packet = self._channel, self._packet
+        if channel.is_open and len(self._codes) < len(packet.filters):
+            channel.turn.act_later(self.begin, channel.give_up)
+            return
         if channel.is_open:
             channel.vouch()
-            channel.output.add(encode(Unsuback(packet.packet_id, codes), self._terms.version))
+            unsuback = Unsuback(packet.packet_id, self._codes)
+            channel.output.add(encode(unsuback, self._terms.version))
         self._done()

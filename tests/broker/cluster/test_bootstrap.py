@@ -14,12 +14,16 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from pamqp.common import FieldTable
 
+from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.admin.dispatch import VERBS
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
+from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.cli.node import shown_cluster
+from fluffle.broker.cluster.bootstrap import parts_of
 from fluffle.broker.cluster.queues.quorum_member import QuorumQueueMember
 from fluffle.broker.config.config import ClusterConfig, Config, ListenAddress
+from fluffle.broker.metadata.change import Fact, Kind
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, publish
 from tests.broker.cluster.test_cluster import define
 from tests.broker.cluster.test_membership import are_voters, let_in
@@ -256,3 +260,14 @@ async def test_three_that_take_data_along_are_three_clusters_and_all_say_so(
         assert all("of the OTHER one with empty" in fields["advice"] for fields in said)
     finally:
         await nodes.stop()
+
+
+def test_no_entry_of_what_is_taken_along_is_very_large() -> None:
+    message = RetainedMessage(bytes(300_000), b"", "guest", 0, NEVER_EXPIRES_MS)
+    small = [Fact(Kind.VHOST, (str(number),), VhostSettings()) for number in range(300)]
+    large = [Fact(Kind.RETAINED, ("/", str(number)), message) for number in range(8)]
+    parts = list(parts_of([*small, *large, *small[:1]]))
+    assert [fact for part in parts for fact in part] == [*small, *large, *small[:1]]
+    assert [len(part) for part in parts] == [256, 47, 3, 3]
+    huge = large[0]._replace(value=message._replace(content=bytes(2_000_000)))
+    assert list(parts_of([huge, huge])) == [(huge,), (huge,)]

@@ -11,6 +11,7 @@ import pytest
 from fluffle.broker.access.access import Access
 from fluffle.broker.access.limits import VhostSettings
 from fluffle.broker.access.users import Permission, User
+from fluffle.broker.base.client_session import INCOMING
 from fluffle.broker.base.errors import PreconditionFailed
 from fluffle.broker.base.message import Origin
 from fluffle.broker.definitions.catalogue import Catalogue, restored
@@ -408,6 +409,10 @@ QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
         (
             [vhost("v"), queue("q"), binding("amq.topic", EXCHANGE, "q")],
             "catalog binding from 'amq.topic' to 'q': there is no exchange 'q'",
+        ),
+        (
+            [vhost("v"), (Kind.CLIENT_PACKET, ("v", "c", INCOMING, "7"), None)],
+            "catalog client_packet 'c': there is no such session",
         ),
     ],
 )

@@ -4,10 +4,11 @@ import pytest
 
 from fluffle.broker.base.errors import ConnectionForced
 from fluffle.broker.config.config import MqttConfig
+from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Pingreq, Pingresp
 from fluffle.protocol.mqtt.properties import PropertyId
-from tests.support.mqtt_edge import MqttEdge
+from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 LEVEL_6 = b"\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x01c"
 
@@ -156,3 +157,25 @@ def test_acknowledgements_wait_for_the_login(kind: PacketType) -> None:
     assert client.packets() == []
     mqtt.edge.advance(3.1)
     assert client.expect(Connack).code is ReasonCode.BAD_USER_NAME_OR_PASSWORD
+
+
+def test_who_remembers_much_forgets_it_when_memory_is_short() -> None:
+    mqtt = MqttEdge()
+    many, few, publisher = mqtt.connect("many"), mqtt.connect("few"), mqtt.connect("p")
+    many.subscribe("m/+", options=1)
+    few.subscribe("f/+", options=1)
+    for client, count in (("m", REMEMBERED_WHEN_SHORT_MAX + 1), ("f", 3)):
+        for number in range(count):
+            publisher.publish(f"{client}/{number}")
+
+    def remembered(client: MqttClient) -> tuple[int, int]:
+        channel = client.connection.channel
+        assert channel is not None
+        (writer,) = channel.writers
+        return len(writer._forms), len(channel.state._matches)
+
+    mqtt.edge.services.connections.relieve()
+    assert (remembered(many), remembered(few)) == ((0, 0), (3, 3))
+    many.packets()
+    publisher.publish("m/0")
+    assert many.messages() == [("m/0", b"x", 0)]

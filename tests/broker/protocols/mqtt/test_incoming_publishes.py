@@ -8,6 +8,7 @@ from fluffle.broker.access.users import Permission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.route_lookup import LookupTooLong, RouteCache
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
+from fluffle.protocol.mqtt.events import Acks
 from fluffle.protocol.mqtt.packets import Connack, Disconnect, Publish
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.mqtt_restarts import RestartedMqtt
@@ -208,3 +209,25 @@ def test_what_has_come_before_is_answered_once_if_a_route_takes_long_to_find() -
     with patch.object(RouteCache, "run_at_once", side_effect=LookupTooLong):
         client.send(*again)
     assert client.acks() == [(PUBREC, 7, OK), (PUBREC, 8, OK)]
+
+
+def test_an_identifier_of_qos_2_under_way_is_none_for_qos_1() -> None:
+    mqtt = MqttEdge()
+    subscriber = subscribed(mqtt, "a", options=1)
+    client = mqtt.connect("c")
+    client.send(Publish(b"a", b"twice", 2, packet_id=7))
+    assert client.acks() == [(PUBREC, 7, OK)]
+    messages = [(6, b"6"), (7, b"no"), (8, b"8")]
+    client.send(*(Publish(b"a", payload, 1, packet_id=number) for number, payload in messages))
+    assert sorted(client.acks(), key=lambda ack: ack[1]) == [
+        (PUBACK, 6, OK),
+        (PUBACK, 7, ReasonCode.PACKET_IDENTIFIER_IN_USE),
+        (PUBACK, 8, OK),
+    ]
+    client.send(Publish(b"a", b"no", 1, packet_id=7))
+    assert client.acks() == [(PUBACK, 7, ReasonCode.PACKET_IDENTIFIER_IN_USE)]
+    client.answer(PUBREL, 7)
+    client.expect(Acks)
+    client.send(Publish(b"a", b"yes", 1, packet_id=7))
+    assert client.acks() == [(PUBACK, 7, OK)]
+    assert [payload for _, payload, _ in subscriber.messages()] == [b"twice", b"6", b"8", b"yes"]

@@ -1,10 +1,13 @@
 """Retained messages: what is kept, and who is sent it when."""
 
+from unittest.mock import patch
+
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.definitions.retained import RetainedLimits
+from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Publishes
-from fluffle.protocol.mqtt.packets import Disconnect, Publish
+from fluffle.protocol.mqtt.packets import Disconnect, Publish, Subscribe, encode
 from fluffle.protocol.mqtt.properties import decode_properties
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
@@ -187,3 +190,18 @@ def test_nothing_is_retained_where_that_is_switched_off() -> None:
     client = mqtt.connect("c")
     client.publish("a", b"x", 1, retain=True)
     assert client.packets() == [Disconnect(ReasonCode.RETAIN_NOT_SUPPORTED)]
+
+
+def test_a_bug_in_a_later_turn_ends_one_connection() -> None:
+    mqtt = MqttEdge()
+    publisher = mqtt.connect("p")
+    for number in range(100):
+        publisher.publish(f"a/{number}", retain=True)
+    client, other = mqtt.connect("c"), mqtt.connect("o")
+    other.subscribe("b", options=0)
+    client.transport.receive(encode(Subscribe(1, [("a/#", 0)]), client.version))
+    with patch.object(OutgoingPublishes, "send", side_effect=RuntimeError("a bug")):
+        mqtt.edge.run()
+    assert client.packets()[-1] == Disconnect(ReasonCode.UNSPECIFIED_ERROR)
+    publisher.publish("b")
+    assert other.messages() == [("b", b"x", 0)]

@@ -8,7 +8,15 @@ from fluffle.broker.access.users import TopicPermission
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.routing.bindings import DestinationKind
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, ReasonCode
-from fluffle.protocol.mqtt.packets import Pingreq, Pingresp, Suback, Subscribe, encode
+from fluffle.protocol.mqtt.packets import (
+    Pingreq,
+    Pingresp,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+    encode,
+)
 from fluffle.protocol.mqtt.topics import LEVELS_MAX
 from tests.support.mqtt_edge import MqttEdge
 
@@ -121,3 +129,37 @@ def test_many_filters_are_bound_some_in_each_turn() -> None:
     assert all(after - before <= 128 for before, after in pairwise([0, *counts]))
     assert len(client.expect(Suback).codes) == 1_000
     client.expect(Pingresp)
+
+
+def test_many_filters_are_unbound_some_in_each_turn() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    filters = [f"a/{number}" for number in range(1_000)]
+    client.subscribe(*filters, options=1)
+    octets = encode(Unsubscribe(2, [*filters, "x#", "a/0"]), MQTT_5)
+    client.transport.receive(octets + encode(Pingreq(), MQTT_5))
+    channel = client.connection.channel
+    assert channel is not None
+    state = channel.state
+    counts = [len(state.subscriptions)]
+    while mqtt.edge.scheduler.turn():
+        counts.append(len(state.subscriptions))
+    assert counts[-1] == 0
+    assert all(before - after <= 128 for before, after in pairwise([1_000, *counts]))
+    assert client.expect(Unsuback).codes == [
+        *[ReasonCode.SUCCESS] * 1_000,
+        ReasonCode.TOPIC_FILTER_INVALID,
+        ReasonCode.NO_SUBSCRIPTION_EXISTED,
+    ]
+    client.expect(Pingresp)
+
+
+def test_who_goes_while_filters_are_unbound_leaves_nothing_behind() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    filters = [f"a/{number}" for number in range(300)]
+    client.subscribe(*filters, options=1)
+    client.transport.receive(encode(Unsubscribe(2, filters), MQTT_5))
+    client.lose()
+    assert mqtt.queue_names == []
+    assert len(mqtt.server.states) == 0
