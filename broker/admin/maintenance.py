@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from fluffle.broker.base.errors import (
     BrokerError,
@@ -20,6 +20,7 @@ from fluffle.broker.base.errors import (
 from fluffle.broker.base.logs import event
 from fluffle.broker.cluster_port import ClusterView
 from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE, Connections, close_connection
+from fluffle.broker.core.listener import Listener
 from fluffle.broker.runtime.background import in_pieces
 
 REASON = "Node was put into maintenance mode"
@@ -30,22 +31,12 @@ Outcome: TypeAlias = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
-class ClientListener(Protocol):
-    """Listening sockets of a node for clients."""
-
-    def suspend(self) -> None:
-        """Close them, and those that are to listen from now on."""
-
-    async def resume(self) -> None:
-        """Listen again.  OSError where another process does by now."""
-
-
 class Maintenance:
     """Maintenance mode of one node: whether it is drained, and the steps of draining and
     reviving."""
 
     def __init__(
-        self, listener: ClientListener, connections: Connections, cluster_view: ClusterView
+        self, listener: Listener, connections: Connections, cluster_view: ClusterView
     ) -> None:
         self._listener = listener
         self._connections = connections

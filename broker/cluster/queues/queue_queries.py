@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from fluffle.broker.cluster.codec import BadFrame, are_numbers, pack, unpack
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here
 from fluffle.broker.cluster.queues.ports import (
     HostedQueue,
-    KnownLeader,
     LeaderCounts,
     OnCounts,
     OnPeeked,
@@ -78,24 +78,11 @@ class PendingQuery(NamedTuple):
     """How many are left."""
 
 
-class LeaderDirectory(Protocol):
-    """The leaders of queues, as far as this node has heard."""
-
-    def leader_of(self, queue: QueueId) -> KnownLeader:
-        """Who leads a queue, or `NO_LEADER`."""
-
-    def search(self, queue: QueueId) -> None:
-        """Ask a member that can be reached who leads."""
-
-    def reachable(self, queue: QueueId) -> Reachability:
-        """Whom one reaches of those who may lead."""
-
-
 class LeaderQueries:
     """Queries of one node without an answer yet, and the answers to others."""
 
     def __init__(
-        self, transport: SessionTransport, leaders: LocalLeaders, routes: LeaderDirectory
+        self, transport: SessionTransport, leaders: LocalLeaders, routes: LeaderRoutes
     ) -> None:
         self._transport = transport
         self._leaders = leaders
