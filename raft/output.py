@@ -109,7 +109,7 @@ class Readable:
 
 @dataclass(slots=True)
 class LivenessVerdict:
-    """LivenessVerdict that another node is alive, or not, or alive in another boot than before."""
+    """Verdict that another node is alive, or not, or alive in another boot than before."""
 
     node: NodeId
     is_alive: bool

@@ -25,7 +25,7 @@ from fluffle.storage.layout import (
 
 @dataclass(slots=True)
 class StoredEntry:
-    """StoredEntry of a log as it was appended."""
+    """Entry of a log as it was appended."""
 
     index: int
     tag: int

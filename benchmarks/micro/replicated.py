@@ -184,7 +184,7 @@ BENCHES: dict[str, Callable[[int], float]] = {
     **{f"encode, {name}": encoding(size) for name, size in BODY_BYTES.items()},
     **{f"Image.apply, {name}": applying(size) for name, size in BODY_BYTES.items()},
     **{f"Leadership, {name}": leading(size) for name, size in BODY_BYTES.items()},
-    "QueueImage.snapshot of a backlog": snapshots,
+    "snapshot of a backlog": snapshots,
     "memory of a backlog, bytes": memory,
 }
 BATCH_MESSAGES = (1, 100, 1_000)

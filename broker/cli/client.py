@@ -62,7 +62,7 @@ class NodeUnreachable(click.ClickException):
 
 
 class NodeClient(Protocol):
-    """NodeClient of a node, on this machine or elsewhere."""
+    """Client of a node, on this machine or elsewhere."""
 
     @property
     def data_dir(self) -> Path:

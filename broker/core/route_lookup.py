@@ -68,7 +68,7 @@ class PublishRoute(NamedTuple):
 
 
 class CachedRoute:
-    """PublishRoute of the messages that have the same key, valid while nothing changes."""
+    """Route of the messages that have the same key, valid while nothing changes."""
 
     __slots__ = (
         "dependency",

@@ -270,7 +270,7 @@ PEEKED_MAX = 10_000
 
 
 class ObservedCounts(NamedTuple):
-    """MessageCounts of a queue as last observed, with None where unknown."""
+    """Counts of a queue as last observed, with None where unknown."""
 
     counts: MessageCounts
     is_late: bool = False

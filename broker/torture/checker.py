@@ -215,7 +215,7 @@ class MessageState:
 
 
 class PublishedMessage(NamedTuple):
-    """MessageId that was published, with its state in each queue."""
+    """Message that was published, with its state in each queue."""
 
     published_at: int
     states: tuple[MessageState, ...]

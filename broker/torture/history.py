@@ -53,7 +53,7 @@ class Refused(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """MessageId that the broker returned as unroutable."""
+    """Message that the broker returned as unroutable."""
 
     message: MessageId
 

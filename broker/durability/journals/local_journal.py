@@ -83,7 +83,7 @@ EARLIEST_MS_MAX = (1 << 64 - COUNT_BITS) - 1
 """In the year 2527; what expires later does so never, until it is read."""
 
 COMPACT_ENTRIES = 512
-"""JournalEntries that are dead are swept out once there are so many, and they are half."""
+"""Entries that are dead are swept out once there are so many, and they are half."""
 
 
 # Messages as an entry
@@ -156,7 +156,7 @@ class EntryChanges(NamedTuple):
 
 
 class JournalEntries:
-    """JournalEntries of a log by rising number, without overlap."""
+    """Entries of a log by rising number, without overlap."""
 
     __slots__ = ("_counts", "_dead", "_firsts", "_settled", "_touched")
 

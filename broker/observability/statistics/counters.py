@@ -217,7 +217,7 @@ TOUCHED_MAX = 1_024
 
 
 class PendingCounts(Protocol):
-    """ObjectCounts that are yet to be entered into those of the node."""
+    """Counts that are yet to be entered into those of the node."""
 
     def enter(self) -> None: ...
 

@@ -68,7 +68,7 @@ ORIGINS_MAX = 1_024
 
 
 class PublishCounts:
-    """ObjectCounts of what one channel published to one exchange."""
+    """Counts of what one channel published to one exchange."""
 
     __slots__ = ("counts", "exchange")
 
@@ -78,7 +78,7 @@ class PublishCounts:
 
 
 class DeliveryCounts:
-    """ObjectCounts of what one channel got from one queue."""
+    """Counts of what one channel got from one queue."""
 
     __slots__ = (
         "_channel",
@@ -407,7 +407,7 @@ class ChannelStatistics:
 
 
 class ConnectionStatistics:
-    """ObjectCounts of a connection that has opened a virtual host."""
+    """Counts of a connection that has opened a virtual host."""
 
     __slots__ = ("_connection", "_counters", "counts", "vhost_counters")
 

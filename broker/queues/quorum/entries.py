@@ -31,7 +31,7 @@ from fluffle.broker.queues.quorum.runs import common
 from fluffle.raft.ranges import Ranges
 
 COMPACT_ENTRIES = 512
-"""LiveEntries that are dead are swept out once there are so many, and they are half."""
+"""Entries that are dead are swept out once there are so many, and they are half."""
 
 EMPTY_ENTRIES = 16
 """Arrays of a queue that is empty are let go of if there are so many in them: new ones cost a

@@ -635,7 +635,7 @@ def delayed_list_of(
 
 
 class QueueReplica:
-    """QueueReplica of one quorum queue, on one node."""
+    """Replica of one quorum queue, on one node."""
 
     __slots__ = (
         "_host", "_is_failing", "_is_led", "_reads", "_under_way", "image", "leadership", "reign",

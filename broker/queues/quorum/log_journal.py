@@ -368,7 +368,7 @@ class LevelLogJournal:
         """The log has it."""
 
     def load(self, first: int, stop: int) -> list[LoadedMessages]:
-        """LiveEntries with nothing of this ready list are not read."""
+        """Entries with nothing of this ready list are not read."""
         loaded: list[LoadedMessages] = []
         for entry in self._entries.between(first, stop):
             runs = runs_at(entry, cut(self._entries.ready_of(entry), first, stop), self._level)

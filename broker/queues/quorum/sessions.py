@@ -182,7 +182,7 @@ class QuorumSessionTable:
 
 
 class SessionPublisher(NamedTuple):
-    """SessionPublisher for the sessions of one leadership."""
+    """Publisher for the sessions of one leadership."""
 
     enqueue: Enqueue
     """Into the queue."""

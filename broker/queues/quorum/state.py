@@ -183,7 +183,7 @@ class QueueState:
     window: DeduplicationWindow | None = None
     """What is known of messages that must not come twice, if the queue wants that."""
     dead: list[int] = field(default_factory=list)
-    """LiveEntries of the log of which every message is gone since this was last taken."""
+    """Entries of the log of which every message is gone since this was last taken."""
 
     @property
     def held_count(self) -> int:

@@ -21,7 +21,7 @@ def do(scope: FaultScope, name: str, **arguments: object) -> Row:
 
 
 class ConsumerFaults(LoopBound):
-    """ConsumerFaults as it was when the test asked for it."""
+    """Consumer as it was when the test asked for it."""
 
     def __init__(self, scope: FaultScope, row: Row) -> None:
         self._scope = scope
@@ -79,7 +79,7 @@ class NextConnection(LoopBound):
 
 
 class ConnectionFaults(LoopBound):
-    """ConnectionFaults as it was when the test asked for it."""
+    """Connection as it was when the test asked for it."""
 
     def __init__(self, scope: FaultScope, row: Row) -> None:
         self._scope = scope

@@ -36,7 +36,7 @@ START_OK = (10, 11)
 
 
 class WireFrame(NamedTuple):
-    """WireFrame of the wire, with its bytes."""
+    """Frame of the wire, with its bytes."""
 
     channel: int
     method: tuple[int, int] | None

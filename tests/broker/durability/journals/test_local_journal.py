@@ -13,7 +13,7 @@ from fluffle.broker.durability.journals.local_journal import (
 
 
 def flow(entries: JournalEntries, count: int, *, first: int = 1) -> None:
-    """JournalEntries of two messages that come and are settled."""
+    """Entries of two messages that come and are settled."""
     for sequence in range(first, first + 2 * count, 2):
         entries.add(sequence, 2)
         entries.settle(range(sequence, sequence + 2))
