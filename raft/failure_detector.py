@@ -50,8 +50,6 @@ class SuspicionTimeout:
     away, which says nothing of how punctual it is.
     """
 
-    __slots__ = ("_longest_at_ms", "_longest_ms", "_mistaken_ms", "_mistakes", "_tuning")
-
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
         self._longest_ms = 0
@@ -91,23 +89,6 @@ class SuspicionTimeout:
 class PeerLiveness:
     """Liveness of another node: pings heard, pings sent, and its link."""
 
-    __slots__ = (
-        "boot",
-        "confirmed_ms",
-        "is_alive",
-        "is_link_new",
-        "is_linked",
-        "is_timed",
-        "last_ping_ms",
-        "last_ping_sequence",
-        "ping_at_ms",
-        "replies",
-        "sent",
-        "sequence",
-        "suspected_ms",
-        "timeout",
-    )  # fmt: skip
-
     def __init__(self, tuning: Tuning) -> None:
         self.timeout = SuspicionTimeout(tuning)
         self.is_timed = False
@@ -144,20 +125,6 @@ class PeerLiveness:
 
 class FailureDetector:
     """Failure detector of a node: takes time, links and pings, and gives pings and verdicts."""
-
-    __slots__ = (
-        "_boot",
-        "_now_ms",
-        "_peers",
-        "_recheck_at_ms",
-        "_tuning",
-        "day_ms",
-        "deadline_ms",
-        "echoes",
-        "mistakes",
-        "pings",
-        "verdicts",
-    )  # fmt: skip
 
     def __init__(self, boot: int, tuning: Tuning) -> None:
         self._boot = boot

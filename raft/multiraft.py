@@ -95,8 +95,6 @@ class LinkNews(NamedTuple):
 class GroupScheduler:
     """Scheduler of the groups of one node that have news or deadlines."""
 
-    __slots__ = ("_asleep", "_groups", "_news", "_node")
-
     def __init__(self, node: RaftNode, groups: Mapping[GroupId, GroupState]) -> None:
         """`groups`: all that are here, as they change."""
         self._node = node
@@ -195,16 +193,6 @@ class MultiRaft:
     What followers answer, and what is `durable`, may come before the turn: nothing of it is a
     matter of time.
     """
-
-    __slots__ = (
-        "_boots",
-        "_drops",
-        "_failure_detector",
-        "_groups",
-        "_node",
-        "_under_way",
-        "scheduler",
-    )  # fmt: skip
 
     def __init__(self, name: NodeId, boot: int, tuning: Tuning, chance: Chance) -> None:
         """`boot` is greater than at any earlier start of this node, and on its disk."""

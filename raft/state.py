@@ -33,11 +33,6 @@ class Chance(Protocol):
 class RaftNode:
     """State shared by all groups of a node.  Owns no group."""
 
-    __slots__ = (
-        "_alarms", "_quorums", "alive", "chance", "dirty", "has_room", "name", "next_number",
-        "now_ms", "output", "token", "tuning",
-    )  # fmt: skip
-
     def __init__(self, name: NodeId, tuning: Tuning, chance: Chance) -> None:
         self.name = name
         self.tuning = tuning

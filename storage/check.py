@@ -168,8 +168,6 @@ RANGES_SHOWN = 8
 class DiskSnapshot:
     """Disk as it was at one moment, for reading only."""
 
-    __slots__ = ("_view",)
-
     room_bytes = 0
     commit_number = 0
     """Unused: a moment has no commits."""

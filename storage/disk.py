@@ -103,11 +103,6 @@ Tables = dict[Table, dict[bytes, bytes]]
 class MemoryDisk:
     """Disk in memory: tables as dictionaries beside their sorted keys."""
 
-    __slots__ = (
-        "_durable", "_durable_commit", "_keys", "_reserve_bytes", "_room_bytes", "_tables",
-        "_used_bytes", "commit_number", "fail_next",
-    )  # fmt: skip
-
     def __init__(
         self,
         tables: Tables | None = None,

@@ -39,8 +39,6 @@ EntryHead = tuple[int, int, int]
 class HotRecords:
     """Hot records of a view; the last one is kept, because neighbours are asked for next."""
 
-    __slots__ = ("_record", "_view")
-
     def __init__(self, view: View) -> None:
         self._view = view
         self._record: Record | None = None

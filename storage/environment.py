@@ -86,12 +86,6 @@ META_BYTES = 8192
 class LmdbEnvironment:
     """Open store of a node.  `commit` may run in another thread than everything else."""
 
-    __slots__ = (
-        "_begun", "_capacity_bytes", "_commits", "_counted_s", "_databases", "_directory",
-        "_durable_number", "_environment", "_file", "_lock", "_map_bytes", "_now_s",
-        "_uncounted_bytes", "_used_bytes",
-    )  # fmt: skip
-
     def __init__(
         self,
         environment: lmdb.Environment,

@@ -207,8 +207,6 @@ def joined(remembered: Quarantine | None, found: Quarantine, *, is_last_whole: b
 class Heads:
     """Reader of the table raft."""
 
-    __slots__ = ("_disk",)
-
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 

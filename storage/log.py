@@ -208,17 +208,6 @@ Move = tuple[int, int]
 class HotWindow:
     """Hot records of the logs, and the deletions that are pending."""
 
-    __slots__ = (
-        "_deleted_cold",
-        "_deletions_by_group",
-        "_first_sequence",
-        "_leaving",
-        "_pending_deletions",
-        "_sizes",
-        "_tuning",
-        "_window_bytes",
-    )
-
     def __init__(self, tuning: UpkeepTuning) -> None:
         self._tuning = tuning
         self._sizes: deque[int] = deque()
@@ -371,17 +360,6 @@ def _survivors(
 
 class GroupLogs:
     """Logs of the groups of a node."""
-
-    __slots__ = (
-        "_disk",
-        "_groups",
-        "_hot_window",
-        "_moves",
-        "_next_sequence",
-        "_packed",
-        "_recorded_top_group",
-        "_top_group",
-    )
 
     def __init__(self, disk: Disk, tuning: UpkeepTuning) -> None:
         self._disk = disk

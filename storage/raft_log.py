@@ -52,11 +52,6 @@ entries, comes of the reserve (`reserve`) if others fill the disk."""
 class RaftLog:
     """Log store of a node.  Used from the thread that uses the store."""
 
-    __slots__ = (
-        "_durable", "_flush", "_groups", "_heads", "_leftovers", "_lost", "_room_bytes_min",
-        "_store", "on_durable",
-    )  # fmt: skip
-
     def __init__(
         self,
         store: Store,

@@ -78,8 +78,6 @@ class GroupImage:
 class DiskImage:
     """Durable content of all groups on one disk."""
 
-    __slots__ = ("groups",)
-
     def __init__(self) -> None:
         self.groups: dict[GroupId, GroupImage] = {}
 
@@ -173,8 +171,6 @@ class DiskImage:
 
 class MemoryRaftLog:
     """Log store around an image; several in turn, when a process starts again."""
-
-    __slots__ = ("_submitted", "has_room", "image", "may_grow", "on_durable", "takes_entries")
 
     def __init__(self, image: DiskImage) -> None:
         self.image = image

@@ -47,8 +47,6 @@ class RecoveredEntries:
 class Recovery:
     """Reader of everything that the disk has of Raft groups, once."""
 
-    __slots__ = ("_log", "_table", "damaged", "heads", "leftovers", "lost")
-
     def __init__(self, log: GroupLogs, table: Heads) -> None:
         self._log = log
         self._table = table

@@ -152,8 +152,6 @@ class Writer(Protocol):
 class InstantWriter:
     """Writer that commits where it is asked to: for a disk that takes no time."""
 
-    __slots__ = ("_disk", "_result", "_wake")
-
     def __init__(self, disk: Disk, wake: Callable[[], object]) -> None:
         """`wake` is called at once; what it then submits may be committed at once, too."""
         self._disk = disk
@@ -174,8 +172,6 @@ class InstantWriter:
 
 class WriterThread:
     """Writer that commits in a thread of its own."""
-
-    __slots__ = ("_disk", "_result", "_thread", "_wake", "_work")
 
     def __init__(self, disk: Disk, wake: Callable[[], object]) -> None:
         """`wake` is called in the thread: `loop.call_soon_threadsafe` belongs in it."""
@@ -222,8 +218,6 @@ def commit(disk: Disk, work: WriteTransaction) -> Result:
 class Catalog:
     """Catalog of the definitions on disk."""
 
-    __slots__ = ("_disk",)
-
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
@@ -260,12 +254,6 @@ Submitted = tuple[Batch, Callable[[], None] | None]
 
 class Store:
     """Store of a node.  Used from one thread, the loop's; only the writer is elsewhere."""
-
-    __slots__ = (
-        "_began_s", "_failed", "_is_closed", "_is_closing", "_now_s", "_on_fatal", "_running",
-        "_submitted", "_writer", "catalog", "commit_bytes", "commit_seconds", "disk", "log",
-        "pending_bytes", "used_bytes",
-    )  # fmt: skip
 
     def __init__(
         self,

@@ -49,8 +49,6 @@ else:
 class SystemClock:
     """The clocks of this machine."""
 
-    __slots__ = ()
-
     def now_ms(self) -> int:
         return _counted_ns() // 1_000_000
 
@@ -60,8 +58,6 @@ class SystemClock:
 
 class ManualClock:
     """A clock that stands still until it is moved: for tests and simulations."""
-
-    __slots__ = ("_now_ms", "_wall_offset_ms")
 
     def __init__(self, *, now_ms: int = 0, wall_ms: int = 0) -> None:
         self._now_ms = now_ms

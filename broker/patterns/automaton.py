@@ -207,8 +207,6 @@ class Automaton:
 class Search:
     """Search of one name, and the steps it has taken."""
 
-    __slots__ = ("_name", "_visits")
-
     def __init__(self, name: bytes) -> None:
         self._name = name
         self._visits = 0
@@ -320,8 +318,6 @@ class TooLarge(Exception):
 
 class Budget:
     """The work that may still be done."""
-
-    __slots__ = ("left", "looks_left")
 
     def __init__(self, left: int = COST_MAX, looks_left: int = LOOKS_MAX) -> None:
         self.left = left
@@ -447,8 +443,6 @@ class Transition(NamedTuple):
 
 class TableBuilder:
     """Builder of the rows of a program's table.  All of it: TooLarge."""
-
-    __slots__ = ("_budget", "_kinds_of", "_numbers", "_starts", "_states", "_steps")
 
     def __init__(self, program: Program, kinds: OctetClasses, budget: Budget) -> None:
         self._budget = budget

@@ -124,8 +124,6 @@ def parse(octets: bytes) -> Node:
 class PatternReader:
     """Where one is in an expression.  Flags go along, for they may hold for a group alone."""
 
-    __slots__ = ("at", "octets")
-
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
         self.at = 0

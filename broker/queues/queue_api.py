@@ -379,8 +379,6 @@ class QueueClock(Protocol):
 class StoppedClock:
     """Clock of a queue in which nothing is ever due: its time stands still."""
 
-    __slots__ = ()
-
     def now_ms(self) -> int:
         return 0
 
@@ -718,8 +716,6 @@ class QueueFactory(Protocol):
 
 class FactoryByType:
     """A `QueueFactory` that asks the one of the type, each made when it is first asked."""
-
-    __slots__ = ("_made", "_makers")
 
     def __init__(self, makers: Mapping[QueueType, Callable[[], QueueFactory]]) -> None:
         self._makers = makers

@@ -37,8 +37,6 @@ class ReadyTask(NamedTuple):
 class BackgroundTasks:
     """The chores of one node.  `on_fatal` is told of a broken assertion."""
 
-    __slots__ = ("_call_soon", "_commits", "_due", "_is_scheduled", "_on_fatal", "_turn")
-
     def __init__(
         self,
         call_soon: Callable[[Callable[[], None]], object],

@@ -75,27 +75,6 @@ class CommitProgress:
 class Commits:
     """The commits of one node.  Used from the loop's thread."""
 
-    __slots__ = (
-        "_batches",
-        "_began_s",
-        "_held",
-        "_is_whole",
-        "_is_whole_once",
-        "_now_s",
-        "_running_bytes",
-        "_running_waiters",
-        "_store",
-        "_turn",
-        "_waiters",
-        "_writers",
-        "defined",
-        "done",
-        "durable",
-        "has_given_up",
-        "ticket",
-        "waiting_bytes",
-    )
-
     def __init__(
         self, store: Store, turn: Turn, now_s: Callable[[], float] = time.monotonic
     ) -> None:

@@ -42,11 +42,6 @@ Look: TypeAlias = Callable[[Any], None]
 class Timers:
     """Timers of one node, on one timer of its event loop."""
 
-    __slots__ = (
-        "_at_ms", "_call_later", "_heap", "_is_started", "_now_ms", "_numbers", "_on_fatal",
-        "_running",
-    )  # fmt: skip
-
     def __init__(
         self,
         now_ms: Callable[[], int],
@@ -135,8 +130,6 @@ class QueueTiming(NamedTuple):
 class LocalQueueClock:
     """The `QueueClock` of queues that live on one node: the wall clock at the start, and the time
     that has passed since.  So a clock that is set does not expire a backlog."""
-
-    __slots__ = ("_clock", "_offset_ms", "_timers", "_touch")
 
     def __init__(
         self, clock: Clock, timers: Timers, touch: Callable[[DeliverySource], None]

@@ -39,19 +39,6 @@ class Turn:
     Between `begin` and `end` nothing is asked for; `end` then sees what there is to do.
     """
 
-    __slots__ = (
-        "_is_consensus_due",
-        "_on_fatal",
-        "_outputs",
-        "_queues",
-        "_records",
-        "_scheduled",
-        "call_soon",
-        "consensus",
-        "record",
-        "watchers",
-    )
-
     def __init__(
         self,
         call_soon: Callable[[Callable[[], None]], object],
