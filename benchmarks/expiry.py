@@ -99,7 +99,7 @@ def pumped(queue: Queue) -> None:
 def unused(clock: Ticking, *, expires: bool) -> tuple[list[Queue], list[Queue], float]:
     """Queues that nobody uses, those that have said so, and how many bytes one takes."""
     gone: list[Queue] = []
-    ports = FakeQueueHost(ignore, clock, on_disused=gone.append)
+    ports = FakeQueueHost(ignore, clock, on_queue_expired=gone.append)
     spec = QueueSpec("q")
     tracemalloc.start()
     queues = []
@@ -112,7 +112,7 @@ def unused(clock: Ticking, *, expires: bool) -> tuple[list[Queue], list[Queue], 
     return queues, gone, size_bytes / QUEUES
 
 
-def disused(clock: Ticking, gone: list[Queue]) -> float:
+def queue_expired(clock: Ticking, gone: list[Queue]) -> float:
     """How many microseconds each took until all had said that they are to go."""
     began_s = time.process_time()
     while len(gone) < QUEUES:
@@ -139,7 +139,7 @@ def main() -> None:
     rows = [
         ["bytes a queue, none expires", f"{plain_bytes:,.0f}"],
         ["the same, each expires at another moment", f"{bytes_each:,.0f}"],
-        ["processor time each takes when it is due, µs", f"{disused(ticking, gone):.1f}"],
+        ["processor time each takes when it is due, µs", f"{queue_expired(ticking, gone):.1f}"],
     ]
     print(markdown_table([f"{QUEUES:,} queues that nobody uses", ""], rows))
 

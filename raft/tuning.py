@@ -50,7 +50,7 @@ class Tuning:
 
     promotion_lag_entries: int = 128
     """A learner that lacks more does not become a voter: it would hold commits up.  Nor is a voter
-    that does one of the heirs: during a transfer to it nothing is taken."""
+    that does a transfer target: during a transfer to it nothing is taken."""
 
     snapshot_chunk_bytes: int = 256 << 10
     """Pings must not wait behind more than this."""

@@ -129,7 +129,7 @@ class JoinStatus(NamedTuple):
 def join_status_of(
     name: NodeId,
     others: Iterable[NodeId],
-    sight: LinkView,
+    links: LinkView,
     *,
     is_let_in: bool,
     forgotten_start: int,
@@ -137,10 +137,10 @@ def join_status_of(
     """`is_let_in`: as far as this node knows.  `forgotten_start`: of this node, as the cluster has
     seen and its disk does not know; 0 if there is none."""
     of = sorted(others)
-    linked = [node for node in of if sight.is_up(node)]
-    refused = [why for node in of if (why := sight.hindrance(node)) is not None and why.advice]
+    linked = [node for node in of if links.is_up(node)]
+    refused = [why for node in of if (why := links.hindrance(node)) is not None and why.advice]
     advices = dict.fromkeys(why.advice for why in refused if why.advice)
-    unheard = [node for node in linked if node not in sight.dialled_by]
+    unheard = [node for node in linked if node not in links.dialled_by]
     if forgotten_start:
         advice = (
             f"the cluster has seen start {forgotten_start} of this node, which its disk does not "

@@ -131,7 +131,7 @@ class NodeDefinitions:
                 durability.journals,
                 dead_letter,
                 time=time,
-                disused=self._delete_disused,
+                queue_expired=self._delete_disused,
                 settings=settings,
                 traffic=runtime.traffic,
             ),
@@ -184,12 +184,12 @@ class NodeDefinitions:
         return self.cluster_view.read_barrier
 
     def _delete_disused(
-        self, vhost_name: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+        self, vhost_name: str, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
     ) -> None:
         vhost = self._find_vhost(vhost_name)
         if vhost is not None:
             metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))
-            metadata.settle(partial(delete_disused, vhost, definition, is_disused))
+            metadata.settle(partial(delete_disused, vhost, definition, is_queue_expired))
 
     def _on_transient_queue(self, vhost: VirtualHost, definition: QueueDefinition) -> None:
         metadata = self._services.metadata_of(ChangedBy(INTERNAL, INTERNAL))

@@ -39,16 +39,16 @@ class LocalQueues:
         dead_letter: DeadLetterFrom | None = None,
         *,
         time: LocalQueueClock | None = None,
-        disused: OnQueueExpired | None = None,
+        queue_expired: OnQueueExpired | None = None,
         settings: SettingsFrom = by_arguments,
         traffic: Traffic | None = None,
     ) -> None:
         """`journals` is None where nothing outlives the process, `dead_letter` where nothing
-        republishes what has died, `time` where none passes, `disused` where nobody deletes what
-        is not used, and `traffic` where nobody counts."""
+        republishes what has died, `time` where none passes, `queue_expired` where nobody deletes
+        what is not used, and `traffic` where nobody counts."""
         self.turn = turn
         self.time = time
-        self.disused = disused
+        self.queue_expired = queue_expired
         self.settings = settings
         self.dead_letter = dead_letter
         self.traffic = traffic or Traffic()
@@ -159,6 +159,8 @@ class LocalQueueHost:
             queue.detach(consumer)
             consumer.sink.cancelled(consumer)
 
-    def on_disused(self, queue: Queue) -> None:
-        if self._queues.disused is not None:
-            self._queues.disused(self._vhost, queue.definition, lambda: queue.is_disused)
+    def on_queue_expired(self, queue: Queue) -> None:
+        if self._queues.queue_expired is not None:
+            self._queues.queue_expired(
+                self._vhost, queue.definition, lambda: queue.is_queue_expired
+            )

@@ -115,7 +115,7 @@ class QueueHost(Protocol):
     def on_crash(self, queue: Queue) -> None:
         """What is next is damaged, and all that was handed out before has been delivered."""
 
-    def on_disused(self, queue: Queue) -> None:
+    def on_queue_expired(self, queue: Queue) -> None:
         """Nobody has used the queue for as long as it is to be there without: said by `pump`."""
 
 
@@ -194,10 +194,31 @@ class Queue:
     """Whoever leads a quorum queue counts them himself."""
 
     __slots__ = (
-        "_bury", "_dying", "_entrance", "_guards", "_host", "_is_fed", "_length_limit",
-        "_message_ttl_ms", "_overdue", "_ready_list", "_settings", "_time", "_touch", "_turns",
-        "_unspread", "blocked_publishers", "damage", "definition", "delays", "disuse",
-        "in_exclusive_use", "in_flight", "journal", "pause", "spec",
+        "_bury",
+        "_dying",
+        "_entrance",
+        "_guards",
+        "_host",
+        "_is_fed",
+        "_length_limit",
+        "_message_ttl_ms",
+        "_overdue",
+        "_ready_list",
+        "_settings",
+        "_time",
+        "_touch",
+        "_turns",
+        "_unspread",
+        "blocked_publishers",
+        "damage",
+        "definition",
+        "delays",
+        "in_exclusive_use",
+        "in_flight",
+        "journal",
+        "pause",
+        "queue_expiry",
+        "spec",
     )  # fmt: skip
 
     def __init__(
@@ -236,7 +257,7 @@ class Queue:
         self._is_fed = False
         """Whether messages have come that some consumer may have had room for, since the last
         `pump` or `deliver_ready`."""
-        self.disuse: QueueExpiry | None = None
+        self.queue_expiry: QueueExpiry | None = None
         """Of one that is to go when nobody has used it for long."""
         self._overdue = ConsumerTimeouts(self._time, host.consumer_timeout_ms)
         self._settings = DEFAULTS
@@ -263,7 +284,7 @@ class Queue:
         expires_ms, time = settings.expires_ms, self._time
         if expires_ms != self._settings.expires_ms:
             wake = partial(time.wake, self)
-            self.disuse = (
+            self.queue_expiry = (
                 QueueExpiry(expires_ms, time.now_ms, wake) if expires_ms is not None else None
             )
         if settings.limits != self._settings.limits:
@@ -333,9 +354,9 @@ class Queue:
         return self.queue_counts
 
     @property
-    def is_disused(self) -> bool:
+    def is_queue_expired(self) -> bool:
         """Whether nobody has used it for as long as it is to be there without."""
-        return self.disuse is not None and self.is_unused and self.disuse.is_over
+        return self.queue_expiry is not None and self.is_unused and self.queue_expiry.is_over
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
@@ -468,7 +489,7 @@ class Queue:
     @property
     def _is_timed(self) -> bool:
         """Whether anything here is to be done by the time."""
-        return self._ready_list.is_timed or self.disuse is not None or self.delays.count > 0
+        return self._ready_list.is_timed or self.queue_expiry is not None or self.delays.count > 0
 
     def _deal(
         self,
@@ -500,15 +521,15 @@ class Queue:
         """When there is something to do here though nobody asks for anything: `pump` does it."""
         is_aging = self._ready_list.is_timed and not self._settings.is_still
         due_ms = min(self.delays.due_ms, self._ready_list.due_ms if is_aging else NEVER_MS)
-        if self.disuse is not None and self.is_unused:
-            due_ms = min(due_ms, self.disuse.due_ms)
+        if self.queue_expiry is not None and self.is_unused:
+            due_ms = min(due_ms, self.queue_expiry.due_ms)
         return due_ms if due_ms < NEVER_MS else None
 
     def _do_due(self) -> bool:
         """What time has brought; whether that is all."""
-        disuse = self.disuse
-        if disuse is not None and self.is_unused and disuse.is_to_be_announced():
-            self._host.on_disused(self)
+        queue_expiry = self.queue_expiry
+        if queue_expiry is not None and self.is_unused and queue_expiry.is_to_be_announced():
+            self._host.on_queue_expired(self)
         now_ms = self._time.now_ms()
         self._ready_list.now_ms = 0 if self._settings.is_still else now_ms
         self.delays.mature(self._ready_list.give_back, now_ms)
@@ -539,8 +560,8 @@ class Queue:
 
     def _used(self) -> None:
         """Somebody does something that a queue is for."""
-        if self.disuse is not None:
-            self.disuse.used()
+        if self.queue_expiry is not None:
+            self.queue_expiry.used()
 
     def _crash(self, *, is_announced: bool) -> None:
         """What is next is damaged; what was handed out with this call must leave before."""
@@ -637,7 +658,7 @@ class Queue:
         return peek(self, request)
 
     @property
-    def shelf(self) -> ReadyView:
+    def ready_view(self) -> ReadyView:
         """What is ready, for who only looks at it."""
         return ReadyView(self._ready_list.stocks)
 

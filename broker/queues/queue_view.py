@@ -98,7 +98,7 @@ class Peekable(Protocol):
     """Queue whose ready messages can be looked at."""
 
     @property
-    def shelf(self) -> ReadyView:
+    def ready_view(self) -> ReadyView:
         """What of it may be seen."""
 
 
@@ -106,7 +106,7 @@ def peek(queue: Peekable, view: PeekRequest) -> PeekResult:
     """What there is to be seen of a queue."""
     seen: list[PeekedMessage] = []
     shown_bytes = looked_at_bytes = 0
-    stocks, below = queue.shelf
+    stocks, below = queue.ready_view
     try:
         for message in messages_from(stocks, view.offset):
             is_enough = shown_bytes >= SHOWN_BYTES_MAX or looked_at_bytes >= LOOKED_AT_BYTES_MAX
@@ -275,9 +275,9 @@ class MessageMeter:
         self._exact_left = EXACT_MAX
         self._overhead_bytes = OVERHEAD_BYTES
 
-    def ready(self, shelf: ReadyView) -> MessageTotals:
+    def ready(self, ready_view: ReadyView) -> MessageTotals:
         """The volume of ready messages."""
-        return self._total(stretch for stock in shelf.stocks for stretch in ready_in(stock))
+        return self._total(stretch for stock in ready_view.stocks for stretch in ready_in(stock))
 
     def held(self, runs: Iterable[DeliveryBatch], *, is_persistent: bool) -> MessageTotals:
         """The volume of what clients have in hands; `is_persistent`: all of it is, whatever a run
@@ -360,10 +360,10 @@ def held_in(run: DeliveryBatch) -> Iterator[MeasuredRun]:
             yield MeasuredRun([], count, 0, run.is_recorded, size_bytes=count * mean_bytes)
 
 
-def ready_counts(shelf: ReadyView, count: int) -> ReadyCounts:
+def ready_counts(ready_view: ReadyView, count: int) -> ReadyCounts:
     """How many of the `count` messages that are ready are of which kind."""
     high = normal = 0
-    for stock in shelf.stocks:
+    for stock in ready_view.stocks:
         left = sum(segment.count - segment.head for segment in stock.segments)
         if stock.priority is not None and stock.priority >= HIGH_FROM:
             high += left
@@ -372,9 +372,9 @@ def ready_counts(shelf: ReadyView, count: int) -> ReadyCounts:
     return ReadyCounts(high, normal, count - high - normal)
 
 
-def head_timestamp(shelf: ReadyView) -> int | None:
+def head_timestamp(ready_view: ReadyView) -> int | None:
     """That of the next message, if it has one and is in memory."""
-    content = head_of(shelf)
+    content = head_of(ready_view)
     if content is None:
         return None
     try:
@@ -383,9 +383,9 @@ def head_timestamp(shelf: ReadyView) -> int | None:
         return None
 
 
-def head_of(shelf: ReadyView) -> bytes | None:
+def head_of(ready_view: ReadyView) -> bytes | None:
     """The next message, if it is in memory."""
-    for stock in shelf.stocks:
+    for stock in ready_view.stocks:
         for run in islice(stock.returns.runs, 1):
             return run.contents[run.head] if run.contents else None
         for segment in stock.segments:

@@ -124,7 +124,7 @@ class QueueTiming(NamedTuple):
     """Timers and the expiry of unused queues of a node."""
 
     timers: Timers
-    disused: OnQueueExpired
+    queue_expired: OnQueueExpired
 
 
 class LocalQueueClock:

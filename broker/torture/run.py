@@ -112,7 +112,7 @@ class Run:
         async with fronts(self._system) as proxies:
             for node in self._system.nodes:
                 await self._serves(node)
-            clients = self._crew(proxies)
+            clients = self._client_group(proxies)
             try:
                 await clients.declare(self._system.queue_type)
                 if self._definitions is not None:
@@ -127,7 +127,7 @@ class Run:
             if self._definitions is not None:
                 await self._look_for_leftovers(self._definitions)
             if not self._order.keep:
-                await self._crew({}).delete(self._queues())
+                await self._client_group({}).delete(self._queues())
         except (ConnectionEnded, NodeActionFailed) as error:
             self.outcome.failures.append(f"the queues could not be emptied: {error}")
         self._history_writer.checker.finish()
@@ -137,7 +137,7 @@ class Run:
         """Return all that may be there."""
         return [*self._names, *(self._definitions.left if self._definitions else ())]
 
-    def _crew(self, proxies: Mapping[str, Proxy]) -> ClientGroup:
+    def _client_group(self, proxies: Mapping[str, Proxy]) -> ClientGroup:
         """Connected through proxies where there are."""
         addresses = [
             NodeAddress(address.node, "127.0.0.1", proxies[address.node].port)
@@ -214,7 +214,7 @@ class Run:
 
     async def _empty_all(self) -> None:
         """Through every node in turn, until nothing comes and nothing is missing."""
-        clients, checker = self._crew({}), self._history_writer.checker
+        clients, checker = self._client_group({}), self._history_writer.checker
         queues = [*self._names, *(self._definitions.unfinished if self._definitions else ())]
         empty_rounds, owed, until_s = 0, checker.owed_count, time.monotonic() + DRAIN_S
         for number in count(1):
@@ -235,7 +235,7 @@ class Run:
 
     async def _look_for_leftovers(self, definitions: Definitions) -> None:
         """Whether what was deleted is gone, and exclusive queues with their connections."""
-        clients, until_s = self._crew({}), time.monotonic() + GRACE_S
+        clients, until_s = self._client_group({}), time.monotonic() + GRACE_S
         owned, is_over = definitions.owned, False
         for number in count(1):
             is_over = time.monotonic() > until_s

@@ -441,7 +441,7 @@ class Conversion:
         while queue.in_flight:
             yield LATER
         self._got_on()
-        self._first = first_of(queue.shelf.stocks)
+        self._first = first_of(queue.ready_view.stocks)
         if self._is_spread:  # what comes in does not come behind all others
             self._hold()
         seen = yield from self._copy_seen()
@@ -514,11 +514,11 @@ class Conversion:
 
     def _portion(self, offset: int) -> list[StoredMessage]:
         """Raises `UnreadableMessages`."""
-        return portion(self._queue.shelf.stocks, offset) if self._is_as_it_was() else []
+        return portion(self._queue.ready_view.stocks, offset) if self._is_as_it_was() else []
 
     def _is_as_it_was(self) -> bool:
         """Whether nothing has left it: else it is given up, for too much has been copied."""
-        first = first_of(self._queue.shelf.stocks)
+        first = first_of(self._queue.ready_view.stocks)
         if self._first is None:
             self._first = first
         if first != self._first:

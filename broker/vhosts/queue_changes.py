@@ -197,11 +197,11 @@ def delete_unused(vhost: VirtualHost, queue: QueueHandle) -> Change:
 
 
 def delete_disused(
-    vhost: VirtualHost, definition: QueueDefinition, is_disused: Callable[[], bool]
+    vhost: VirtualHost, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
 ) -> Change:
     """Remove a queue that nobody has used for long enough, if that is still so."""
     queue = vhost.queues.get(definition.spec.name)
-    if queue is None or not is_disused():
+    if queue is None or not is_queue_expired():
         return NOTHING
     is_it = queue.definition is definition or is_same(queue.definition, definition)
     return delete_queue(vhost, queue) if is_it else NOTHING

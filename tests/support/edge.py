@@ -198,14 +198,14 @@ class Edge:
             durability.journals,
             DeadLetters(lambda _name: self.vhost, runtime.clock, deaths).publish,
             time=LocalQueueClock(runtime.clock, runtime.timers, self.turn.touch_queue),
-            disused=self._delete_disused,
+            queue_expired=self._delete_disused,
             settings=policies.settings_of,
         )
 
     def _delete_disused(
-        self, _vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+        self, _vhost: str, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
     ) -> None:
-        decide = partial(delete_disused, self.vhost, definition, is_disused)
+        decide = partial(delete_disused, self.vhost, definition, is_queue_expired)
         self.services.metadata.settle(decide)
 
     def accept(self, peer: tuple[str, int] = ("127.0.0.1", 40_000)) -> Client:

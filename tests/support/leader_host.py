@@ -84,7 +84,7 @@ class FakeLeaderHost:
     def release(self, effects: list[Effect]) -> None:
         """Nobody hears of them."""
 
-    def disused(self) -> None:
+    def queue_expired(self) -> None:
         raise AssertionError("the queue is in use")
 
     def dead_letter(self, _queue: str, _settings: QueueSettings, _dead: DeadMessages) -> None:

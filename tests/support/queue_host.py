@@ -51,7 +51,7 @@ class FakeQueueHost:
         deliver: Callable[[list[DeliveryBatch]], None] = deliver_all,
         dead_letter: RepublishDeadLetters | None = None,
         on_crash: Act = ignore,
-        on_disused: Act = ignore,
+        on_queue_expired: Act = ignore,
         duplicate_filter: FilterFactory = forgetful,
         consumer_timeout_ms: int | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class FakeQueueHost:
         self.consumer_timeout_ms = consumer_timeout_ms
         self._deliver = deliver
         self._on_crash = on_crash
-        self._on_disused = on_disused
+        self._on_queue_expired = on_queue_expired
         self._duplicate_filter = duplicate_filter
 
     def besides(self) -> int:
@@ -76,5 +76,5 @@ class FakeQueueHost:
     def on_crash(self, queue: Queue) -> None:
         self._on_crash(queue)
 
-    def on_disused(self, queue: Queue) -> None:
-        self._on_disused(queue)
+    def on_queue_expired(self, queue: Queue) -> None:
+        self._on_queue_expired(queue)

@@ -87,7 +87,7 @@ class QueueNode(Node):
     def make_owner(self) -> GroupOwner:
         self.dead: list[tuple[str, str, DeathReason, bytes]] = []
         """What was to be republished here: virtual host, queue, reason, content."""
-        self.disused: list[str] = []
+        self.queue_expired: list[str] = []
         """Queues that were to be deleted because nobody has used them."""
         self._is_turn_due = self._is_host_due = self._is_host_coming = False
         self._later: list[tuple[int, Timer]] = []
@@ -105,7 +105,7 @@ class QueueNode(Node):
         )
         self.hosting = ObservedMembers(
             self.router, view, clock, self,
-            aging=QueueTiming(timers, self._disused), services=services,
+            aging=QueueTiming(timers, self._queue_expired), services=services,
         )  # fmt: skip
         self.hosting.told = self.applied
         return self.hosting
@@ -129,12 +129,12 @@ class QueueNode(Node):
     ) -> None:
         self.dead += [(vhost, queue, dead.reason, content) for content in dead.contents]
 
-    def _disused(
-        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    def _queue_expired(
+        self, vhost: str, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
     ) -> None:
         del vhost
-        if is_disused():
-            self.disused.append(definition.spec.name)
+        if is_queue_expired():
+            self.queue_expired.append(definition.spec.name)
 
     def compose(self) -> None:
         self.hosting.host = self.host

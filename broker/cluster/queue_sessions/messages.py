@@ -373,7 +373,7 @@ class Leader(NamedTuple):
     """Of that term, counted from 1."""
 
     @property
-    def reign(self) -> tuple[int, int]:
+    def leader_epoch(self) -> tuple[int, int]:
         """Later ones are higher."""
         return self.term, self.leadership
 

@@ -26,13 +26,13 @@ def apply_frame(session: SessionClient, frame: m.LeaderFrame) -> list[Event]:
     addressed = (frame.group, frame.receiver, frame.session)
     if addressed != (session.group, session.boot, session.counter):  # mutant: ST9
         return []
-    is_of_reign = (frame.term, frame.leadership) == session.reign  # mutant: R15a ST3
-    is_next = is_of_reign and frame.number == session.received + 1  # mutant: ST2
+    is_of_epoch = (frame.term, frame.leadership) == session.leader_epoch  # mutant: R15a ST3
+    is_next = is_of_epoch and frame.number == session.received + 1  # mutant: ST2
     if is_next:
         session.received += 1
         if session.received - session.reported >= FRAMES_UNREPORTED_MAX:
             session.owes_report = True
-    is_taken = is_next or (is_of_reign and (frame.number, frame.opening) == (0, session.opening))
+    is_taken = is_next or (is_of_epoch and (frame.number, frame.opening) == (0, session.opening))
     if is_taken:
         session.is_remembered = False
     events: list[Event] = []

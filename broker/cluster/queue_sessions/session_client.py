@@ -255,8 +255,8 @@ class SessionClient:
     __slots__ = (
         "_last", "_settled", "answer", "awaited", "backlog", "boot", "consumers", "counter",
         "credit_changes", "credits", "deferrable", "getters", "group", "is_remembered", "keys",
-        "leader", "opening", "owes_report", "pending", "received", "reign", "reported", "unacked",
-        "unreported_bytes", "unsent", "unwanted",
+        "leader", "leader_epoch", "opening", "owes_report", "pending", "received", "reported",
+        "unacked", "unreported_bytes", "unsent", "unwanted",
     )  # fmt: skip
 
     def __init__(self, group: int, boot: m.SessionBoot) -> None:
@@ -287,7 +287,7 @@ class SessionClient:
         """Messages that these end."""
         self._last: m.Settle | None = None
         """The last operation, if it is a settlement that nobody has been sent."""
-        self.reign = 0, 0
+        self.leader_epoch = 0, 0
         """Term and number in it of the last leadership that was adopted."""
         self.leader: m.Leader | None = None
         """The leader it sends to; None while none can be reached."""
@@ -310,7 +310,7 @@ class SessionClient:
     @property
     def term(self) -> int:
         """Of that leadership."""
-        return self.reign[0]
+        return self.leader_epoch[0]
 
     @property
     def is_full(self) -> bool:
@@ -436,7 +436,7 @@ class SessionClient:
 
     def connect(self, leader: m.Leader | None) -> None:
         """A leader can be reached, over a new link if it is the same; or nobody can be."""
-        if leader is not None and leader.reign < self.reign:
+        if leader is not None and leader.leader_epoch < self.leader_epoch:
             return
         self.leader = leader
         self.unsent = []  # mutant: R23
@@ -444,8 +444,8 @@ class SessionClient:
         self.credit_changes.clear()
         if leader is None:
             return
-        if leader.reign > self.reign:  # mutant: ST4
-            self.reign, self.answer = leader.reign, None
+        if leader.leader_epoch > self.leader_epoch:  # mutant: ST4
+            self.leader_epoch, self.answer = leader.leader_epoch, None
             self.received = self.reported = self.unreported_bytes = self.backlog = 0
             self.awaited.clear()
         self.opening += 1

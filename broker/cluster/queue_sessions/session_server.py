@@ -192,7 +192,7 @@ class SessionServer:
             return
         if known is None or known.boot != frame.sender or frame.opening < known.opening:
             return
-        if (frame.term, frame.leadership) != self._own.reign:
+        if (frame.term, frame.leadership) != self._own.leader_epoch:
             self._aside.append((node, not_leading(frame, self._own)))
             return
         if frame.opening > known.opening:

@@ -495,8 +495,8 @@ class ClassicQueueHost:
         return LeaderCounts(*self.home.queue.queue_counts)
 
     @property
-    def shelf(self) -> ReadyView:
-        return self.home.queue.shelf
+    def ready_view(self) -> ReadyView:
+        return self.home.queue.ready_view
 
     @property
     def kept_dead(self) -> KeptDead:
@@ -508,8 +508,8 @@ class ClassicQueueHost:
         done(True)  # noqa: FBT003 - it is the answer
 
     @property
-    def disuse(self) -> QueueExpiry | None:
-        return self.home.queue.disuse
+    def queue_expiry(self) -> QueueExpiry | None:
+        return self.home.queue.queue_expiry
 
     def pump(self) -> None:
         """The queue has its own place in each turn."""

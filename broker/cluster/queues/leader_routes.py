@@ -335,7 +335,7 @@ class LeaderRoutes:
     def _connect(self, route: LeaderRoute) -> None:
         """Connect to the leader; search for it, if there are requests."""
         session, best = route.session, max(route.reported, self._known(route.session.group))
-        if session.leader is not None and session.leader.reign >= best[:2]:
+        if session.leader is not None and session.leader.leader_epoch >= best[:2]:
             return
         session.connect(None)
         boot = self.transport.boots.get(best.node)
@@ -396,7 +396,7 @@ class LeaderRoutes:
             if not isinstance(event, WrongLeader):
                 others.append(event)
             elif asked is not None:
-                route.denied = KnownLeader(*asked.reign, asked.node)
+                route.denied = KnownLeader(*asked.leader_epoch, asked.node)
                 self._learned(route, KnownLeader(event.term, event.leadership, event.leader))
         if len(others) == len(events):
             route.search_s = SEARCH_S
@@ -426,7 +426,7 @@ class LeaderRoutes:
         if asked is None or asked.boot != sender or known.term < asked.term:
             return
         if known.node != asked.node:
-            route.denied = KnownLeader(*asked.reign, asked.node)
+            route.denied = KnownLeader(*asked.leader_epoch, asked.node)
             route.session.connect(None)
 
     def _learned(self, route: LeaderRoute, known: KnownLeader) -> None:

@@ -92,7 +92,7 @@ class LocalLeaders:
         """To be pumped in the next turn, whatever asks for that."""
         self._held_up: dict[QueueId, None] = {}
         """To be pumped again after a while."""
-        self.farewells: list[tuple[NodeId, LeaderFrame]] = []
+        self.leader_notices: list[tuple[NodeId, LeaderFrame]] = []
         """Notices of leaderships that have ended, to be sent."""
         self._link_news: PendingNews[QueueId, tuple[NodeId, SessionBoot | None]] = PendingNews()
         """Links that queues have not looked at yet, each with the life of the node it is to; None:
@@ -259,8 +259,8 @@ class LocalLeaders:
         """Send replies to sessions of this node and of others, after consensus."""
         self.is_output_coming = False
         transport = self._transport
-        farewells, self.farewells = self.farewells, []
-        for node, frame in farewells:
+        leader_notices, self.leader_notices = self.leader_notices, []
+        for node, frame in leader_notices:
             transport.send(node, frame)
         with_output, self._with_output = self._with_output, {}
         for queue in with_output:

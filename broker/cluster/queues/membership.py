@@ -85,15 +85,15 @@ class LeadershipHandover:
         self._looks_left = 0
         """Until the next try."""
 
-    def heir(self, heirs: Sequence[NodeId]) -> NodeId | None:
+    def target(self, targets: Sequence[NodeId]) -> NodeId | None:
         """Whom to ask at this look, of some, if anybody."""
         if self._looks_left:
             self._looks_left -= 1
             return None
-        heir = heirs[self._tries % len(heirs)]
+        target = targets[self._tries % len(targets)]
         self._looks_left = min(2**self._tries, LOOKS_APART_MAX) - 1
         self._tries += 1
-        return heir
+        return target
 
 
 class PreferredLeader(NamedTuple):
@@ -347,10 +347,14 @@ class QueueMembership:
         """
         if self._cluster.node in wanted:
             return False
-        heirs = [each for each in self._heirs(hosted) if each in wanted]
-        heir = self._handing.setdefault(queue, LeadershipHandover()).heir(heirs) if heirs else None
-        if heir is not None:
-            hosted.transfer(heir, refused)
+        targets = [each for each in self._targets(hosted) if each in wanted]
+        target = (
+            self._handing.setdefault(queue, LeadershipHandover()).target(targets)
+            if targets
+            else None
+        )
+        if target is not None:
+            hosted.transfer(target, refused)
         voters = hosted.configs[-1].voters
         return any(each.node in wanted and self._cluster.is_alive(each.node) for each in voters)
 
@@ -360,14 +364,14 @@ class QueueMembership:
         leader = self._groups.leader(queue)
         if wish is None or known is None or leader in (None, known[1].leader):
             return
-        hosted, heir = self._groups.led(queue), known[1].leader
-        if hosted is not None and heir in self._heirs(hosted) and wish.handing.heir([heir]):
-            hosted.transfer(heir, refused)
+        hosted, target = self._groups.led(queue), known[1].leader
+        if hosted is not None and target in self._targets(hosted) and wish.handing.target([target]):
+            hosted.transfer(target, refused)
         if wish.looks_left:
             self._wishes[queue] = wish._replace(looks_left=wish.looks_left - 1)
             self._loop.call_later(LOOK_S, partial(self._hand_over, queue))
 
-    def _heirs(self, hosted: HostedGroup) -> list[NodeId]:
+    def _targets(self, hosted: HostedGroup) -> list[NodeId]:
         """Who may lead a group from now on, those first that have most of the log.
 
         Whoever has no room on its disk would hand it back at once.

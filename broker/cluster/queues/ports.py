@@ -128,7 +128,7 @@ class HostedQueue(Protocol):
         """While it is led here, as far as is known here: maybe others have taken over."""
 
     @property
-    def shelf(self) -> ReadyView:
+    def ready_view(self) -> ReadyView:
         """What of it may be seen, while it is led here."""
 
     @property
@@ -140,7 +140,7 @@ class HostedQueue(Protocol):
         cannot be known."""
 
     @property
-    def disuse(self) -> QueueExpiry | None:
+    def queue_expiry(self) -> QueueExpiry | None:
         """How long nobody has used it, while it is led here; None if a declaration is no use."""
 
     def pump(self) -> None:

@@ -174,8 +174,8 @@ class LeaderQueries:
 
 def ask(served: HostedQueue, kind: int, arguments: Sequence[int], done: Done) -> None:
     """Have it looked at once it is sure that it is led here."""
-    if kind == USED and served.disuse is not None:
-        served.disuse.used()
+    if kind == USED and served.queue_expiry is not None:
+        served.queue_expiry.used()
     look = KINDS[kind].look
     served.confirm(lambda is_sure: done(look(served, arguments) if is_sure else None))
 

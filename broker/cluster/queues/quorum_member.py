@@ -127,7 +127,7 @@ class GroupLog:
         def decided(outcome: EntryOutcome) -> None:
             if hosted.is_gone:  # it was deleted here, and is led anew by nobody
                 member = self._owner.member
-                member.followed(member.reign[0], None)
+                member.followed(member.leader_epoch[0], None)
             act = partial(on_outcome, isinstance(outcome, Position))
             self._members.leaders.guard.run(self._group, act)
 
@@ -234,7 +234,7 @@ class QuorumLeaderHost:
     def wake(self, delay_ms: int) -> None:
         self._members.aging.timers.wake(self._member.group, delay_ms, self._members.leaders.touch)
 
-    def disused(self) -> None:
+    def queue_expired(self) -> None:
         """If another leads by now, it knows better who uses the queue."""
         led, definition = self._member.member.leadership, self._member.definition
         assert led is not None
@@ -242,10 +242,10 @@ class QuorumLeaderHost:
         vhost = self._member.vhost
 
         def confirmed(index: int | None) -> None:
-            if index is None and led.queue.disuse is not None:
-                led.queue.disuse.used()
+            if index is None and led.queue.queue_expiry is not None:
+                led.queue.queue_expiry.used()
             elif not led.is_over:
-                self._members.aging.disused(vhost, definition, lambda: led.is_disused)
+                self._members.aging.queue_expired(vhost, definition, lambda: led.is_queue_expired)
 
         self.log.hosted.read_index(confirmed)
 
@@ -313,7 +313,7 @@ class QuorumQueueMember:
     def known(self) -> KnownLeader:
         if self.sessions is None:
             return self._follows
-        return KnownLeader(*self.member.reign, self._members.cluster.node)
+        return KnownLeader(*self.member.leader_epoch, self._members.cluster.node)
 
     @property
     def sessions(self) -> SessionServer | None:
@@ -345,11 +345,11 @@ class QuorumQueueMember:
         """Have client nodes told that this leads no more, and who does if that is known."""
         follows = self._follows
         hint = Leader(follows.node, self._members.cluster.boot, follows.term, follows.leadership)
-        self._members.leaders.farewells += former.leader_notices(hint)
+        self._members.leaders.leader_notices += former.leader_notices(hint)
 
     def _begun(self, led: Leadership) -> SessionServer:
         cluster, now_ms = self._members.cluster, self._members.clock.now_ms()
-        own = Leader(cluster.node, cluster.boot, *self.member.reign)
+        own = Leader(cluster.node, cluster.boot, *self.member.leader_epoch)
         return SessionServer(self.group, own, self.member.image.state, led, now_ms)
 
     @property
@@ -364,11 +364,11 @@ class QuorumQueueMember:
         return LeaderCounts(queue.ready_count, queue.in_flight, consumers, apart)
 
     @property
-    def shelf(self) -> ReadyView:
+    def ready_view(self) -> ReadyView:
         """Of what is on record: more may be in the engine by now, and come to nothing."""
         led = self.member.leadership
         assert led is not None
-        return led.queue.shelf._replace(below=self.member.image.state.next_sequence)
+        return led.queue.ready_view._replace(below=self.member.image.state.next_sequence)
 
     @property
     def kept_dead(self) -> KeptDead:
@@ -389,7 +389,7 @@ class QuorumQueueMember:
         self.hosted.read_index(confirmed)
 
     @property
-    def disuse(self) -> QueueExpiry | None:
+    def queue_expiry(self) -> QueueExpiry | None:
         """None: who declares a quorum queue again does not use it by that, as in RabbitMQ."""
         return None
 

@@ -165,8 +165,8 @@ class QuorumMembers:
         self.loop = loop
         self.services = services
         self.defined = DefinedQueues(services.settings)
-        self.aging = QueueTiming(aging.timers, self._disused)
-        self._expired = aging.disused
+        self.aging = QueueTiming(aging.timers, self._queue_expired)
+        self._expired = aging.queue_expired
         self.compaction = LogCompaction(
             lambda: self.host, self._feed_later, self._unfit, dead_bytes_min
         )
@@ -299,12 +299,12 @@ class QuorumMembers:
 
     # To lead
 
-    def _disused(
-        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+    def _queue_expired(
+        self, vhost: str, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
     ) -> None:
         """Not from within a turn of the host, from which groups are not deleted."""
-        disused = partial(self._expired, vhost, definition, is_disused)
-        self.loop.call_later(0.0, disused)
+        queue_expired = partial(self._expired, vhost, definition, is_queue_expired)
+        self.loop.call_later(0.0, queue_expired)
 
     def leader_changed(self, queue: QueueId) -> None:
         """Whoever leads a queue is known otherwise than before."""

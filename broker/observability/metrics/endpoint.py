@@ -138,7 +138,7 @@ class MetricsEndpoint:
     def __init__(
         self, collector: NodeCollector, background_tasks: BackgroundTasks, readiness: Readiness
     ) -> None:
-        self._chores = background_tasks
+        self._background_tasks = background_tasks
         aggregated = page(partial(collector.steps, AGGREGATED))
         self._pages: Pages = {
             "/metrics": aggregated,
@@ -157,7 +157,9 @@ class MetricsEndpoint:
         loop = asyncio.get_running_loop()
         listening = listening_socket(host, port)
         self._server = await loop.create_server(
-            lambda: HttpConnection(self._pages, self._open, loop.call_later, self._chores),
+            lambda: HttpConnection(
+                self._pages, self._open, loop.call_later, self._background_tasks
+            ),
             sock=listening,
         )
         bound = listening.getsockname()

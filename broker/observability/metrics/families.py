@@ -305,7 +305,7 @@ class ObjectTables:
             if led is None or queue.spec.queue_type is not QueueType.CLASSIC:
                 yield None
                 continue
-            timestamp = head_timestamp(led.shelf)
+            timestamp = head_timestamp(led.ready_view)
             labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}
             yield Reading(labels, (nan if timestamp is None else timestamp,))
 

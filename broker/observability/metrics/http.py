@@ -99,7 +99,7 @@ class HttpConnection(asyncio.Protocol):
         self._pages = pages
         self._open_connections = open_connections
         self._call_later = call_later
-        self._chores = background_tasks
+        self._background_tasks = background_tasks
         self._data = b""
         self._is_answering = False
         """Whether a page is being made."""
@@ -170,7 +170,7 @@ class HttpConnection(asyncio.Protocol):
             is_last |= not request.keeps_connection
             self._is_answering = True
             self._listen()
-            self._chores.add(
+            self._background_tasks.add(
                 self._make(page, with_body=with_body, is_last=is_last), lambda _error: self.drop()
             )
 

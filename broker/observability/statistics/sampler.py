@@ -267,7 +267,7 @@ class SampleTimer:
         self, sampler: Sampler, background_tasks: BackgroundTasks, call_later: CallLater
     ) -> None:
         self._sampler = sampler
-        self._chores = background_tasks
+        self._background_tasks = background_tasks
         self._call_later = call_later
         self._timer: Timer | None = None
         self._is_ended = False
@@ -287,7 +287,7 @@ class SampleTimer:
             self._timer = self._call_later(delay_s, self._look)
 
     def _look(self) -> None:
-        self._chores.add(self._looked(), self._failed)
+        self._background_tasks.add(self._looked(), self._failed)
 
     def _looked(self) -> Task:
         yield from self._sampler.look()

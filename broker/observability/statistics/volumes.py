@@ -88,10 +88,10 @@ def volume_row(
     led = led_here(cluster_view, queue)
     if led is None and not runs:
         return None
-    shelf = led.shelf if led is not None else None
+    ready_view = led.ready_view if led is not None else None
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
     measure = MessageMeter()
-    ready = measure.ready(shelf) if shelf is not None else MessageTotals()
+    ready = measure.ready(ready_view) if ready_view is not None else MessageTotals()
     held = measure.held(runs, is_persistent=is_quorum)
     served = None if isinstance(led, Queue) else led
     dead = measure.dead(served.kept_dead) if served is not None else MessageTotals()
@@ -110,12 +110,12 @@ def volume_row(
         sum(part.persistent_count for part in parts),
         sum(part.message_count for part in parts) - ram_count,
         size_bytes - ram_bytes,
-        ram_bytes + ram_count * MESSAGE_BYTES + (QUEUE_BYTES if shelf is not None else 0),
+        ram_bytes + ram_count * MESSAGE_BYTES + (QUEUE_BYTES if ready_view is not None else 0),
     )
     row = dict(zip(NAMES, numbers, strict=True))
     if is_quorum and served is not None:
-        of_kinds = *ready_counts(served.shelf, served.counts.ready), *dead[:2]
+        of_kinds = *ready_counts(served.ready_view, served.counts.ready), *dead[:2]
         row |= zip(QUORUM_NAMES, of_kinds, strict=True)
-    if shelf is not None and (timestamp := head_timestamp(shelf)) is not None:
+    if ready_view is not None and (timestamp := head_timestamp(ready_view)) is not None:
         row[HEAD_TIMESTAMP] = timestamp
     return row

@@ -238,21 +238,21 @@ class Leadership:
     def _bury(self, reason: DeathReason, taken: TakenMessages) -> None:
         self._settlement.drop(reason, taken)
 
-    def _on_disused(self) -> None:
+    def _on_queue_expired(self) -> None:
         """Its consumers may have left in an entry that the next leader will not have."""
-        self._effects.keep_known(self._disused)  # mutant: UN1
+        self._effects.keep_known(self._queue_expired)  # mutant: UN1
         self._touch()
 
-    def _disused(self) -> Sequence[BufferedEffect]:
-        if self.is_disused:
-            self._host.disused()
+    def _queue_expired(self) -> Sequence[BufferedEffect]:
+        if self.is_queue_expired:
+            self._host.queue_expired()
         return ()
 
     @property
-    def is_disused(self) -> bool:
+    def is_queue_expired(self) -> bool:
         """Whether this leads a queue that nobody has used for as long as it is to be there without,
         and that has no consumers on record, either."""
-        has_gone_by = not self.is_over and self.queue.is_disused
+        has_gone_by = not self.is_over and self.queue.is_queue_expired
         return has_gone_by and not self._image.state.consumers  # mutant: UN2
 
     def _take_up(self) -> None:
@@ -621,8 +621,8 @@ class LeaderQueueHost:
     def on_crash(self, queue: Queue) -> None:
         """Whoever cannot read what it wrote leads no more: see `LogJournal`."""
 
-    def on_disused(self, _queue: Queue) -> None:
-        self._leadership._on_disused()
+    def on_queue_expired(self, _queue: Queue) -> None:
+        self._leadership._on_queue_expired()
 
 
 def delayed_list_of(
@@ -638,7 +638,8 @@ class QueueReplica:
     """Replica of one quorum queue, on one node."""
 
     __slots__ = (
-        "_host", "_is_failing", "_is_led", "_reads", "_under_way", "image", "leadership", "reign",
+        "_host", "_is_failing", "_is_led", "_reads", "_under_way", "image", "leader_epoch",
+        "leadership",
     )  # fmt: skip
 
     def __init__(self, host: LeaderHost, *, reads: int = VERSION) -> None:
@@ -649,7 +650,7 @@ class QueueReplica:
         self.leadership: Leadership | None = None
         """While this node leads.  Another object is another leadership: who announced the
         one to clients must announce the other."""
-        self.reign = 0, 0
+        self.leader_epoch = 0, 0
         """Term and number in it, from 1, of the last leadership here."""
         self._host = host
         self._is_led = False
@@ -678,8 +679,8 @@ class QueueReplica:
 
     def led(self, term: int) -> None:
         self._is_led = True
-        if term != self.reign[0]:
-            self.reign = term, 0
+        if term != self.leader_epoch[0]:
+            self.leader_epoch = term, 0
         if not self._is_failing:
             self._lead()
 
@@ -703,8 +704,8 @@ class QueueReplica:
         return self.image.snapshot()
 
     def _lead(self) -> None:
-        term, before = self.reign
-        self.reign = term, before + 1
+        term, before = self.leader_epoch
+        self.leader_epoch = term, before + 1
         self.leadership = Leadership(self.image, self._host, self, term=term)
 
     def _lead_anew(self) -> None:

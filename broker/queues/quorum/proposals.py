@@ -253,7 +253,7 @@ class LeaderHost(Protocol):
     def ended(self) -> None:
         """The leadership is over."""
 
-    def disused(self) -> None:
+    def queue_expired(self) -> None:
         """Nobody has used the queue for as long as it is to be there without: it is to be deleted,
         if this still leads."""
 

@@ -213,7 +213,7 @@ class Leaders:
             queue = host.queues.get(name) if host is not None else None
             if queue is None:
                 continue
-            since = reign(node, queue)
+            since = leader_epoch(node, queue)
             if since is not None and (found is None or since > found[0]):
                 found = since, Led(node, queue)
         return found[1] if found is not None else None
@@ -285,7 +285,7 @@ class Leaders:
         return {node.number for node in self.nodes if node.name in names}
 
 
-def reign(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | None:
+def leader_epoch(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | None:
     """Return since when a node leads a queue; None if it does not.  Greater is later."""
     definition = queue.definition
     if definition.home:
@@ -295,4 +295,4 @@ def reign(node: ClusterNode, queue: QueueHandle) -> tuple[int, ...] | None:
         return None
     assert isinstance(hosted.machine, QuorumQueueMember)
     member = hosted.machine.member
-    return tuple(member.reign) if member.leadership is not None else None
+    return tuple(member.leader_epoch) if member.leadership is not None else None

@@ -174,20 +174,20 @@ class ExpiryHarness(QueueHarness):
         super().__init__()
         self.now = 1_000
         self.wakes: list[int] = []
-        self.disused: list[int] = []
+        self.queue_expired: list[int] = []
         """When it was said that nobody uses it."""
         self.dead: list[bytes] = []
         self.unwanted = 0
         """Those that nobody wanted to have."""
         """What has expired, if somebody wants to know."""
         ports = FakeQueueHost(
-            self.touch, self, dead_letter=self.on_dead, on_disused=self.on_disused
+            self.touch, self, dead_letter=self.on_dead, on_queue_expired=self.on_queue_expired
         )
         self.queue = Queue(spec, ports, QueueStores(spill=spill, returned=returned))
 
-    def on_disused(self, queue: Queue) -> None:
-        assert queue.is_disused
-        self.disused.append(self.now)
+    def on_queue_expired(self, queue: Queue) -> None:
+        assert queue.is_queue_expired
+        self.queue_expired.append(self.now)
 
     def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         assert (queue, settings) == ("q", self.queue.settings)

@@ -81,7 +81,7 @@ class Deduplicating:
 
     @property
     def bodies(self) -> list[bytes]:
-        return [body_of(each.content) for each in messages_from(self.queue.shelf.stocks, 0)]
+        return [body_of(each.content) for each in messages_from(self.queue.ready_view.stocks, 0)]
 
 
 def deduplicating(size: int = 3, ttl_ms: int | None = None, **others: object) -> Deduplicating:
@@ -93,7 +93,9 @@ def test_what_is_left_of_a_batch_keeps_its_lifetimes() -> None:
     one = deduplicating()
     contents = [keyed(body, key) for body, key in ((b"0", "a"), (b"1", "a"), (b"2", "b"))]
     one.queue.enqueue([ORIGIN] * 3, contents, sum(map(len, contents)), expiration_ms=[10, 20, 30])
-    seen = [each.expires_at_ms - one.time.ms for each in messages_from(one.queue.shelf.stocks, 0)]
+    seen = [
+        each.expires_at_ms - one.time.ms for each in messages_from(one.queue.ready_view.stocks, 0)
+    ]
     assert (one.bodies, seen) == ([b"0", b"2"], [10, 30])
 
 

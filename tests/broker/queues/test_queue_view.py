@@ -99,7 +99,7 @@ def test_what_is_shown_and_looked_at_has_bounds(monkeypatch: pytest.MonkeyPatch)
 
 class Shelved:
     def __init__(self, ready_list: ReadyList) -> None:
-        self.shelf = ReadyView(ready_list.stocks)
+        self.ready_view = ReadyView(ready_list.stocks)
 
 
 def test_damage_ends_what_is_seen_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,14 +139,14 @@ def of(count: int, size_bytes: int) -> MessageTotals:
 
 
 def test_what_is_in_memory_is_measured_to_the_byte() -> None:
-    assert MessageMeter().ready(queue_with().shelf) == of(0, 0)
+    assert MessageMeter().ready(queue_with().ready_view) == of(0, 0)
     queue = queue_with(content(100, priority=1), content(1), content(0), content(7, timestamp=9))
-    assert MessageMeter().ready(queue.shelf) == of(4, 108)
+    assert MessageMeter().ready(queue.ready_view) == of(4, 108)
 
 
 def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return() -> None:
     queue = Queue(QueueSpec("q", queue_type=QueueType.QUORUM), FakeQueueHost())
-    assert ready_counts(queue.shelf, 0) == ReadyCounts(0, 0, 0)
+    assert ready_counts(queue.ready_view, 0) == ReadyCounts(0, 0, 0)
     put(queue, content(1), content(1))
     (run,) = taken(queue, 2)
     for consumer in queue.consumers:
@@ -154,7 +154,7 @@ def test_ready_messages_of_a_quorum_queue_are_told_apart_by_priority_and_return(
     queue.settle(run, 1, 2, Outcome.NACK_REQUEUED)
     for priority in (0, 4, 5, 5, 31, 255):
         put(queue, content(1, priority=priority))
-    assert ready_counts(queue.shelf, queue.ready_count) == ReadyCounts(4, 2, 1)
+    assert ready_counts(queue.ready_view, queue.ready_count) == ReadyCounts(4, 2, 1)
 
 
 def test_what_is_dead_and_kept_is_estimated_by_what_lies_beside_it() -> None:
@@ -162,14 +162,14 @@ def test_what_is_dead_and_kept_is_estimated_by_what_lies_beside_it() -> None:
     assert MessageMeter().dead(KeptDead()) == MessageTotals()
     assert MessageMeter().dead(kept) == MessageTotals(3, 300, 0, 0, 3, 300)
     beside = MessageMeter()
-    beside.ready(queue_with(content(100)).shelf)
+    beside.ready(queue_with(content(100)).ready_view)
     assert beside.dead(KeptDead(2, 2 * (7 + size_bytes))) == MessageTotals(2, 14, 0, 0, 2, 14)
 
 
 def test_what_somebody_has_in_hands_is_not_ready_and_comes_back() -> None:
     queue = queue_with(*(content(size) for size in (1, 10, 100, 1_000)))
     (run,) = taken(queue, 3)
-    assert MessageMeter().ready(queue.shelf) == of(1, 1_000)
+    assert MessageMeter().ready(queue.ready_view) == of(1, 1_000)
     assert MessageMeter().held([run], is_persistent=False) == of(3, 111)
     run.settle(1, 2)
     queue.settle(run, 1, 2, Outcome.ACKED)
@@ -178,7 +178,7 @@ def test_what_somebody_has_in_hands_is_not_ready_and_comes_back() -> None:
         queue.detach(consumer)
     run.settle(0, 1)
     queue.settle(run, 0, 1, Outcome.NACK_REQUEUED)
-    assert MessageMeter().ready(queue.shelf) == of(2, 1_001)
+    assert MessageMeter().ready(queue.ready_view) == of(2, 1_001)
 
 
 def test_what_was_forgotten_on_its_way_is_taken_for_as_long_as_the_mean() -> None:
@@ -192,12 +192,12 @@ def test_what_was_forgotten_on_its_way_is_taken_for_as_long_as_the_mean() -> Non
 def test_what_is_on_disk_is_estimated() -> None:
     queue = queue_with(*[content(30)] * 1_024)
     put(queue, content(30))
-    (stock,) = queue.shelf.stocks
+    (stock,) = queue.ready_view.stocks
     first, *_ = stock.segments
     known = MessageMeter()
-    known.ready(queue_with(content(1)).shelf)
+    known.ready(queue_with(content(1)).ready_view)
     first.place, first.contents = SegmentLocation.DISK, []
-    assert known.ready(queue.shelf) == MessageTotals(1_025, 1_025 * 30, 1, 30)
+    assert known.ready(queue.ready_view) == MessageTotals(1_025, 1_025 * 30, 1, 30)
 
 
 def test_no_more_than_so_many_are_measured_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_no_more_than_so_many_are_measured_one_by_one(monkeypatch: pytest.Monkey
     queue = queue_with()
     for _ in range(20):
         put(queue, *[content(30)] * 1_000)
-    assert MessageMeter().ready(queue.shelf) == of(20_000, 600_000)
+    assert MessageMeter().ready(queue.ready_view) == of(20_000, 600_000)
     assert looked_at <= queue_view.EXACT_MAX
 
 
@@ -221,12 +221,12 @@ def test_no_more_than_so_many_are_measured_one_by_one(monkeypatch: pytest.Monkey
     [((), None), ((content(1),), None), ((content(1, timestamp=7), content(1, timestamp=8)), 7)],
 )
 def test_the_time_of_the_next_message(contents: tuple[bytes, ...], timestamp: int | None) -> None:
-    assert head_timestamp(queue_with(*contents).shelf) == timestamp
+    assert head_timestamp(queue_with(*contents).ready_view) == timestamp
 
 
 def test_the_time_of_what_is_on_disk_is_not_known() -> None:
     queue = queue_with(content(1, timestamp=7))
-    (stock,) = queue.shelf.stocks
+    (stock,) = queue.ready_view.stocks
     (segment,) = stock.segments
     segment.place, segment.contents = SegmentLocation.DISK, []
-    assert head_timestamp(queue.shelf) is None
+    assert head_timestamp(queue.ready_view) is None

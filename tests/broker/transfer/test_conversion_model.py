@@ -266,8 +266,8 @@ class Changing(RuleBasedStateMachine):
     def one_of_the_two_is_whole(self) -> None:
         """What is there is what is to be, but for what is held back and not confirmed."""
         queue = self.queue
-        shelf = (queue if isinstance(queue, Queue) else queue.queue).shelf  # type: ignore[attr-defined]
-        found = [(each.content, each.redelivered) for each in messages_from(shelf.stocks, 0)]
+        ready_view = (queue if isinstance(queue, Queue) else queue.queue).ready_view  # type: ignore[attr-defined]
+        found = [(each.content, each.redelivered) for each in messages_from(ready_view.stocks, 0)]
         assert found == self.ready[: len(found)]
         assert self.confirmed.isdisjoint(content for content, _ in self.ready[len(found) :])
         assert self.is_classic or not self.delivery_batches, "who holds something can settle it"

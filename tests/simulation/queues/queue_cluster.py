@@ -405,7 +405,7 @@ class QueueCluster:
         if orphaned := self.connections.unfinished():
             return orphaned
         going = self._growing() or self._undrained() or self._consumer_priority_check.look()
-        return going or self._disused() or self._outdated()
+        return going or self._queue_expired() or self._outdated()
 
     def _growing(self) -> str | None:
         """A queue that is to have more members, as its leader sees it."""
@@ -477,7 +477,7 @@ class QueueCluster:
             group = following
         return True
 
-    def _disused(self) -> str | None:
+    def _queue_expired(self) -> str | None:
         """A queue that goes once nobody uses it: its clients leave."""
         groups = [spec.group for spec in self.cluster.registry.living()]
         groups = [group for group in groups if group != METADATA_GROUP]

@@ -253,12 +253,12 @@ class QueueNode:
             )
 
     def _delete_disused(
-        self, vhost: str, definition: QueueDefinition, is_disused: Callable[[], bool]
+        self, vhost: str, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
     ) -> None:
         there = self.catalogue.vhosts[vhost]
 
         def decide() -> Change:
-            change = delete_disused(there, definition, is_disused)
+            change = delete_disused(there, definition, is_queue_expired)
             if not change.changes_nothing:
                 group = definition.id
                 now_ms, expires_ms = self._time_and_limit_of(group)

@@ -53,7 +53,7 @@ def from_edge(
     edge, own = harness.clients["near"].session, harness.led.own
     frame = m.ClientFrame(
         GROUP,
-        *own.reign,
+        *own.leader_epoch,
         edge.boot,
         own.boot,
         session=session,
@@ -244,7 +244,7 @@ def test_a_record_costs_no_more_than_what_is_in_hands() -> None:
         edge.pending.next, [token.holder], [], [m.Token(token.holder, 0, EVERYTHING)]
     )
     frame = m.LeaderFrame(
-        GROUP, *own.reign, own.boot, edge.boot, 1, edge.opening, edge.received + 1, [record]
+        GROUP, *own.leader_epoch, own.boot, edge.boot, 1, edge.opening, edge.received + 1, [record]
     )
     assert apply_frame(edge, frame) == []
     assert edge.answer == m.NeverArrived([m.Token(token.holder, 0, EVERYTHING[3:])])

@@ -194,7 +194,7 @@ def test_a_leadership_that_begins_anew_in_its_term_is_heard_from_its_first_frame
     harness.lead_anew()  # the publish is not taken
     harness.turn_to_leader("near")
     harness.rest()
-    assert harness.clients["near"].session.reign == (1, 2)
+    assert harness.clients["near"].session.leader_epoch == (1, 2)
     assert len(harness.model.confirmed) == len(harness.model.unacked) == 3
 
 
@@ -225,7 +225,7 @@ def test_an_edge_that_has_not_heard_of_it_is_told_when_it_asks() -> None:
     (misled,) = harness.arrive()
     assert misled == happened.WrongLeader(1, "right", 2)
     harness.rest()
-    assert harness.clients["near"].session.reign == (1, 2)
+    assert harness.clients["near"].session.leader_epoch == (1, 2)
 
 
 def test_an_edge_that_waits_to_be_served_hears_who_leads_without_asking() -> None:
@@ -234,7 +234,7 @@ def test_an_edge_that_waits_to_be_served_hears_who_leads_without_asking() -> Non
     harness.rest()
     harness.lead_anew()
     harness.arrive()
-    assert harness.clients["near"].session.reign == (1, 2)
+    assert harness.clients["near"].session.leader_epoch == (1, 2)
 
 
 def test_a_get_does_not_wait_for_a_message_whose_end_is_under_way() -> None:
@@ -358,7 +358,7 @@ def test_a_lost_session_nacks_what_is_pending_and_another_begins() -> None:
     own, near = harness.led.own, harness.clients["near"].session
     first = harness.publish("near")
     lost = m.LeaderFrame(
-        GROUP, *own.reign, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
+        GROUP, *own.leader_epoch, own.boot, near.boot, 1, near.opening, 0, [m.SessionLost()]
     )
     events = replies.apply_frame(near, lost)
     assert events[0] == happened.PublishRejected(first, 1)

@@ -157,7 +157,7 @@ class Classic:
         return has_written
 
     def lying(self) -> list[tuple[bytes, int, Counts]]:
-        stocks = self.queue.shelf.stocks
+        stocks = self.queue.ready_view.stocks
         return [
             (each.content, each.expires_at_ms, each.counts) for each in messages_from(stocks, 0)
         ]
@@ -259,7 +259,7 @@ class Quorum(FakeLeaderHost):
         return Quorum(self.spec, self.entries, self.term + 1)
 
     def lying(self) -> list[tuple[bytes, int, Counts]]:
-        stocks = self.led.queue.shelf.stocks
+        stocks = self.led.queue.ready_view.stocks
         return [
             (each.content, each.expires_at_ms, each.counts) for each in messages_from(stocks, 0)
         ]

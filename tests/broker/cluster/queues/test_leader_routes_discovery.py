@@ -109,7 +109,7 @@ def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: Queu
     group = cluster.nodes["a"].router.leaders.queues[cluster.queue]
     assert isinstance(group, QuorumQueueMember)
     member = group.member
-    before = member.reign
+    before = member.leader_epoch
     leadership = member.leadership
     assert leadership is not None
     store = cluster.nodes["a"].store
@@ -120,7 +120,7 @@ def test_a_consumer_hears_of_a_leader_that_begins_anew_in_its_term(cluster: Queu
     cluster.hosts.settle()
     store.has_room = store.takes_entries = True
     cluster.hosts.advance(100)
-    assert member.reign == (before[0], before[1] + 1)
+    assert member.leader_epoch == (before[0], before[1] + 1)
     cluster.ask("a").publish(2)
     cluster.hosts.advance(1_000)
     assert contents(cluster, "c") == 2

@@ -20,7 +20,7 @@ def cluster() -> QueueCluster:
 
 def told(cluster: QueueCluster) -> dict[str, list[str]]:
     """Which nodes have said that nobody uses a queue."""
-    return {name: node.disused for name, node in cluster.nodes.items() if node.disused}
+    return {name: node.queue_expired for name, node in cluster.nodes.items() if node.queue_expired}
 
 
 def test_its_leader_says_once_that_nobody_uses_it(cluster: QueueCluster) -> None:

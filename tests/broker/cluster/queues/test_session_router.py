@@ -392,7 +392,7 @@ def test_an_edge_that_hears_old_news_only_begins_to_talk_anew(cluster: QueueClus
     cluster.hosts.network.frames.clear()
     old = m.LeaderFrame(
         cluster.queue,
-        *line.session.reign,
+        *line.session.leader_epoch,
         SessionBoot(1, NONCE),
         SessionBoot(1, NONCE),
         1,

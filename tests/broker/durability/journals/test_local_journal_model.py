@@ -275,7 +275,7 @@ class JournalMachine(RuleBasedStateMachine):
         """Wherever they are, and whatever happens to them after that."""
         ready = [n for n, m in self.model.items() if m.settled is None and not m.is_held]
         ready.sort(key=turn_of)
-        seen = list(islice(messages_from(self.queue.shelf.stocks, offset), count))
+        seen = list(islice(messages_from(self.queue.ready_view.stocks, offset), count))
         assert [message.sequence for message in seen] == ready[offset : offset + count]
         for sequence, origin, content, redelivered, _counts, expires_at_ms in seen:
             message = self.model[sequence]

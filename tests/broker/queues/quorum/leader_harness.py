@@ -102,8 +102,8 @@ class BenchHost(FakeLeaderHost):
     def ended(self) -> None:
         self.harness.on_ended()
 
-    def disused(self) -> None:
-        self.harness.on_disused()
+    def queue_expired(self) -> None:
+        self.harness.on_queue_expired()
 
     def dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         self.harness.on_dead(queue, settings, dead)
@@ -164,7 +164,7 @@ class LeaderHarness:
         """Queues that there are no more."""
         self.unknown: set[int] = set()
         """Those that it has not heard of yet."""
-        self.disused = 0
+        self.queue_expired = 0
         """How often it was said that nobody uses the queue."""
         self.lead()
 
@@ -204,9 +204,9 @@ class LeaderHarness:
     def on_ended(self) -> None:
         raise AssertionError("every entry is taken")
 
-    def on_disused(self) -> None:
-        assert self.led.is_disused
-        self.disused += 1
+    def on_queue_expired(self) -> None:
+        assert self.led.is_queue_expired
+        self.queue_expired += 1
 
     def on_dead(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         if dead.unwanted:

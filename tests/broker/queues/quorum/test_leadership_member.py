@@ -167,7 +167,7 @@ def test_a_node_that_starts_again_has_what_it_had(cluster: Cluster) -> None:
 
 def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: Cluster) -> None:
     leader, session, _key = work(cluster)
-    first, before = led_by(leader), leader.member.reign
+    first, before = led_by(leader), leader.member.leader_epoch
     leader.node.store.has_room = leader.node.store.takes_entries = False
     first.publish(session, 7, [ORIGIN], [b"refused"])
     leader.told.clear()
@@ -175,7 +175,7 @@ def test_a_leader_whose_entry_was_not_taken_leads_anew_from_its_image(cluster: C
     again = led_by(leader)
     assert first.is_over
     assert again is not first
-    assert leader.member.reign == (before[0], before[1] + 1)
+    assert leader.member.leader_epoch == (before[0], before[1] + 1)
     assert leader.told == []
     leader.node.store.has_room = leader.node.store.takes_entries = True
     again.publish(session, 7, [ORIGIN], [b"taken"])
@@ -190,12 +190,12 @@ def test_a_leader_that_is_deposed_with_entries_under_way_does_not_begin_anew(
     for other in cluster.hosts.running():
         if other is not leader.node:
             cluster.hosts.network.cut(leader.node.name, other.name)
-    reign = leader.member.reign
+    leader_epoch = leader.member.leader_epoch
     led_by(leader).settle(session, 7, key, [(0, range(1, 3))], outcome=Outcome.ACKED)
     leader.turn()
     cluster.hosts.advance(3_000)
     assert leader.member.leadership is None
-    assert leader.member.reign == reign
+    assert leader.member.leader_epoch == leader_epoch
 
 
 def test_a_deposed_leader_hands_out_nothing(cluster: Cluster) -> None:

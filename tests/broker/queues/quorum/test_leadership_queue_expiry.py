@@ -32,11 +32,11 @@ def test_a_queue_goes_once_it_is_on_record_that_its_last_consumer_has_left() -> 
     harness.led.detach(session, 2, consumer)
     pass_time(harness, 0)
     pass_time(harness, 2 * EXPIRES_MS)
-    assert harness.disused == 0, "for whoever leads next it is still there"
+    assert harness.queue_expired == 0, "for whoever leads next it is still there"
     harness.settle_down()
-    assert harness.disused == 1
+    assert harness.queue_expired == 1
     pass_time(harness, EXPIRES_MS)
-    assert harness.disused == 1
+    assert harness.queue_expired == 1
 
 
 def test_the_time_does_not_begin_anew_with_that() -> None:
@@ -44,9 +44,9 @@ def test_the_time_does_not_begin_anew_with_that() -> None:
     harness.led.detach(session, 2, consumer)
     pass_time(harness, EXPIRES_MS - 1)
     harness.settle_down()
-    assert harness.disused == 0
+    assert harness.queue_expired == 0
     pass_time(harness, 1)
-    assert harness.disused == 1
+    assert harness.queue_expired == 1
 
 
 def test_a_queue_stays_if_the_next_leader_has_the_consumer() -> None:
@@ -57,7 +57,7 @@ def test_a_queue_stays_if_the_next_leader_has_the_consumer() -> None:
     harness.change_leader(0, is_elsewhere=True)
     pass_time(harness, 2 * EXPIRES_MS)
     harness.settle_down()
-    assert harness.disused == 0
+    assert harness.queue_expired == 0
     assert harness.led.queue.consumer_count == 1
 
 
@@ -69,7 +69,7 @@ def test_whoever_comes_before_that_is_on_record_keeps_it() -> None:
     harness.led.attach(session, 3, Terms(1, "tag"))
     harness.settle_down()
     pass_time(harness, 2 * EXPIRES_MS)
-    assert harness.disused == 0
+    assert harness.queue_expired == 0
 
 
 def test_a_queue_that_was_used_after_it_was_to_go_goes_by_its_log_again() -> None:
@@ -78,18 +78,18 @@ def test_a_queue_that_was_used_after_it_was_to_go_goes_by_its_log_again() -> Non
     harness.led.detach(session, 2, consumer)
     harness.settle_down()
     pass_time(harness, EXPIRES_MS)
-    assert (harness.disused, harness.led.is_disused) == (1, True)
+    assert (harness.queue_expired, harness.led.is_queue_expired) == (1, True)
     harness.led.attach(session, 3, Terms(1, "tag"))
     harness.settle_down()
-    assert not harness.led.is_disused
+    assert not harness.led.is_queue_expired
     harness.led.detach(session, 4, max(harness.image.state.holders))
     pass_time(harness, 0)
     pass_time(harness, EXPIRES_MS)
-    assert not harness.led.is_disused
+    assert not harness.led.is_queue_expired
     harness.settle_down()
-    assert (harness.disused, harness.led.is_disused) == (2, True)
+    assert (harness.queue_expired, harness.led.is_queue_expired) == (2, True)
     harness.led.end()
-    assert not harness.led.is_disused
+    assert not harness.led.is_queue_expired
 
 
 class Expiring(LeaderHarness):
@@ -118,12 +118,12 @@ class Expiring(LeaderHarness):
 
     def look(self) -> None:
         """It goes no sooner than its log allows: it may be deleted at any time from now on."""
-        if self.led.is_disused:
+        if self.led.is_queue_expired:
             assert not self.on_record
             assert self.now_ms >= self.used_ms + EXPIRES_MS
 
-    def on_disused(self) -> None:
-        super().on_disused()
+    def on_queue_expired(self) -> None:
+        super().on_queue_expired()
         self.look()
 
     def leave(self) -> None:
@@ -157,14 +157,14 @@ def whatever(seed: int) -> None:
         use(harness, chance)
     harness.attach(harness.edges[0])
     rest(harness)
-    before = harness.disused
+    before = harness.queue_expired
     harness.leave()
     pass_time(harness, chance.choice((0, 2 * EXPIRES_MS)))
     rest(harness)
     for _ in range(3):
         pass_time(harness, EXPIRES_MS)
-    assert harness.disused == before + 1
-    assert harness.led.is_disused
+    assert harness.queue_expired == before + 1
+    assert harness.led.is_queue_expired
 
 
 @seeds(15)

@@ -96,7 +96,7 @@ def test_who_looks_sees_it_and_a_purge_forgets_it() -> None:
     harness = Next()
     harness.put(1, NEW)
     harness.put(2, BROUGHT)
-    seen = messages_from(harness.led.queue.shelf.stocks, 0)
+    seen = messages_from(harness.led.queue.ready_view.stocks, 0)
     assert [(each.redelivered, each.counts) for each in seen] == [
         (False, NEW),
         (True, BROUGHT),
