@@ -37,10 +37,10 @@ COMPARED_ACROSS_TYPES = (
     *(DEAD_LETTER_EXCHANGE, "x-dead-letter-routing-key", "x-expires", "x-max-length"),
     *("x-max-length-bytes", "x-single-active-consumer", "x-message-ttl"),
 )
-"""What must be the same where the type need not be."""
+"""Arguments that must be equal on redeclaration even where the queue type may differ."""
 
 DEFAULT_QUEUE_TYPE = "default_queue_type"
-"""What the metadata of a virtual host call the type of queues that name none."""
+"""Metadata key of a virtual host's default queue type, used by queues that name none."""
 
 DURATION_MS_MAX = 315_360_000_000
 """Ten years: RabbitMQ's limit for what becomes a timer."""
@@ -79,7 +79,7 @@ class QueueType(StrEnum):
 
 
 DECLARED_TYPES = (QueueType.CLASSIC, QueueType.QUORUM, QueueType.STREAM)
-"""Those that x-queue-type may name."""
+"""Queue types that x-queue-type may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class QueueSpec:
     auto_delete: bool = False
     queue_type: QueueType = QueueType.CLASSIC
     arguments: FieldTable = field(default_factory=dict)
-    """As declared, unknown ones included: this is what other clients are shown."""
+    """Arguments as declared, unknown ones included: listings show these."""
     max_priority: int | None = None
     single_active_consumer: bool = False
     mailbox_limit: int = 0
@@ -219,7 +219,7 @@ def max_age(argument: Field, table: FieldTable) -> str:
 
 
 def one_of(*words: str, refusal: str) -> Check:
-    """One of `words`; a `{}` in the refusal stands for the word that came."""
+    """Check that an argument is one of `words`; a `{}` in `refusal` stands for the value given."""
 
     def check(argument: Field, table: FieldTable) -> str:
         value = string(argument, table)
@@ -326,8 +326,8 @@ COMPARED: Mapping[QueueType, Sequence[str]] = {
         *("x-message-deduplication", "x-cache-size", "x-cache-ttl"),
     ),
 }
-"""By the type of a queue that is there, the arguments that must be the same, in the order in which
-RabbitMQ compares them, which is not always that of its checks."""
+"""Arguments that must be equal on redeclaration, by the type of the existing queue, in RabbitMQ's
+order of comparison, which is not always the order of its checks."""
 
 CONSUMER_ARGUMENTS: Mapping[str, ArgumentRule] = {
     "x-priority": ArgumentRule(integer, _ALL, "priority"),
@@ -420,7 +420,8 @@ def check_equivalent(current: QueueSpec, declared: Declaration, vhost: str) -> N
 
 
 def check_close(current: QueueSpec, declared: Declaration, vhost: str) -> None:
-    """As `check_equivalent`, of what counts for queues of both types and can be the same alone."""
+    """Check equivalence as `check_equivalent` does, but only for arguments that classic and quorum
+    queues share."""
     for key in COMPARED_ACROSS_TYPES:
         _check_equal(key, current, declared, vhost)
 
@@ -467,7 +468,7 @@ def _check_equal(key: str, current: QueueSpec, declared: Declaration, vhost: str
 
 
 def _check_properties(declared: Declaration, where: str) -> None:
-    """What queues of any type but classic must be, in RabbitMQ's order."""
+    """Refuse properties that only classic queues may have, in RabbitMQ's order."""
     for name, is_wrong in (
         ("auto-delete", declared.auto_delete),
         ("exclusive-owner", declared.exclusive),
@@ -486,7 +487,8 @@ def _where(name: str, vhost: str) -> str:
 
 
 def delayed_queue_spec(exchange: str, vhost: str, *, durable: bool) -> QueueSpec:
-    """Of an exchange, which it leads back to; it lasts as long as that."""
+    """Specification of an exchange's delayed queue, which dead-letters back to that exchange and is
+    as durable as it is."""
     arguments = {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": exchange,

@@ -24,7 +24,7 @@ RETURNED_WEIGHED_MAX = 64
 than is read at once."""
 
 Sizes: TypeAlias = Callable[[list[bytes]], Sequence[int]]
-"""What each of some messages counts, in bytes."""
+"""Function that gives the bytes each of some messages counts."""
 
 
 class ByteSum:
@@ -34,23 +34,23 @@ class ByteSum:
 
     def __init__(self) -> None:
         self._weighed_bytes = 0
-        """Of all that is weighed."""
+        """Bytes of all segments that are weighed exactly."""
         self._rough: dict[Segment, ByteCount] = {}
         """Segments of which only all contents are counted, taken or not, each with its scale."""
         self._rough_bytes = 0
-        """Of all these contents."""
+        """Content bytes of all segments in `_rough`."""
         self.is_unsure = False
-        """Whether there may be something that counts nothing yet."""
+        """True while some messages may not be counted yet."""
 
     @property
     def size_bytes(self) -> int:
-        """What waits, as far as it counts."""
+        """Bytes of ready messages, as far as they count."""
         if self._rough:
             self._settle()
         return self._weighed_bytes
 
     def exceeds(self, bytes_max: int) -> bool:
-        """Whether that is more; nothing is weighed if it cannot be."""
+        """True if the bytes exceed `bytes_max`; nothing is weighed if they cannot."""
         if self._weighed_bytes + self._rough_bytes <= bytes_max:
             return False
         return self.size_bytes > bytes_max
@@ -105,7 +105,7 @@ class ByteCount:
         self._unweighed_returned = 0
         """So many messages of runs that came back and are, or were, on disk only."""
         self._size_bytes = 0
-        """Of all in this ready list that is weighed."""
+        """Bytes of all weighed messages in this ready list."""
         self.sum = of_all
 
     def _add(self, size_bytes: int) -> None:
@@ -127,7 +127,7 @@ class ByteCount:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether there is something that is not weighed."""
+        """True if some messages are not weighed yet."""
         return bool(self._unweighed) or self._unweighed_returned > 0
 
     def go_on(self) -> None:
@@ -193,7 +193,8 @@ class ByteCount:
             self._put_exactly(segment, segment.contents[segment.head :])
 
     def loaded(self, segment: Segment, others: Iterable[Segment]) -> None:
-        """It was read, and is others now, of which the last may be on disk still."""
+        """Replace a segment that was read from disk by `others`, of which the last may still be on
+        disk."""
         segment.head = segment.count
         self.took(segment, [])
         for each in others:

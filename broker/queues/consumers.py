@@ -191,8 +191,8 @@ class SingleActive:
         return [(active, room)] if room > 0 else []
 
     def _look(self) -> None:
-        """Whether the first of the line is to be active.  Who is to give way is parked, so that it
-        is looked again with each message that it settles."""
+        """Make the first consumer of the line active if it should be.  An active one that must give
+        way is parked, so that each message it settles brings another look."""
         if not self._line:
             return
         first, active = self._line[0][-1], self.active
@@ -212,7 +212,7 @@ class SingleActive:
 
 
 def schedule_of(spec: QueueSpec) -> ConsumerSchedule | SingleActive:
-    """Who is served, of the consumers that such a queue will have."""
+    """Schedule for the consumers of a queue with this specification."""
     if not spec.single_active_consumer:
         return ConsumerSchedule()
     return SingleActive(gives_way=spec.queue_type is QueueType.QUORUM)
@@ -240,12 +240,13 @@ class HeldDeliveries:
             self._sweep_at = max(SWEEP_MIN, 2 * len(self.runs))
 
     def drop_ended(self) -> None:
-        """Those in front of which nothing is held any more."""
+        """Forget the hand-outs at the front of which nothing is held any more."""
         while self.runs and not self.runs[0].left:
             self.runs.popleft()
 
     def take_until(self, delivered_at_ms: int) -> list[DeliveryBatch]:
-        """Those handed out by then, of which something is held; they are kept here no more."""
+        """Remove and return the hand-outs made up to `delivered_at_ms` of which something is still
+        held."""
         late = []
         while self.runs and self.runs[0].delivered_at_ms <= delivered_at_ms:  # mutant: WA11 WA12
             late.append(self.runs.popleft())
@@ -261,7 +262,7 @@ class ConsumerTimeouts:
     def __init__(self, time: QueueClock, default_ms: int | None) -> None:
         """`default_ms`: how long anything may be held if nobody says so; None: for ever."""
         self._timeout_ms = self._default_ms = default_ms
-        """Of holders that have none of their own."""
+        """Timeout of holders that have none of their own."""
         self._time = time
         self._held: dict[Holder, HeldDeliveries] = EMPTY_DICT
         """Invariant: nobody without runs."""
@@ -304,7 +305,8 @@ class ConsumerTimeouts:
         return True
 
     def go_by(self, queue: DeliverySource, timeout_ms: int | None) -> None:
-        """Whoever has none of his own has another; None: the one that he had at first."""
+        """Set the timeout of holders that have none of their own; None: the default given at
+        construction."""
         timeout_ms = timeout_ms if timeout_ms is not None else self._default_ms  # mutant: WA19
         if timeout_ms == self._timeout_ms:
             return

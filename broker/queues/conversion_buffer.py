@@ -37,10 +37,11 @@ class ConversionHold:
         """`where`: the queue, for people."""
         self._where = where
         self.is_decided = False
-        """Whether the change is asked for after which another queue has its messages.  That cannot
+        """True once the change that gives the messages to another queue is proposed.  That cannot
         be undone by taking them away here."""
         self.standstill: ConversionBuffer | None = None
-        """What takes messages in its place; None as long as it takes them itself."""
+        """Buffer that takes messages in the queue's place; None while the queue takes them
+        itself."""
 
     def check_purge(self) -> None:
         """PreconditionFailed once all that is purged would be back."""
@@ -56,7 +57,7 @@ FULL_BYTES = 2 << 20
 """Publishers are paused from then on."""
 
 HELD_BYTES_MAX = 16 << 20
-"""What comes all the same is refused: it was sent before its publisher was paused."""
+"""Held bytes above which messages are refused; they were sent before their publisher was paused."""
 
 MESSAGE_COST_BYTES = 256
 
@@ -109,7 +110,7 @@ class ConversionBuffer:
         self._held: list[BufferedRun] = []
         self._held_bytes = 0
         self._elsewhere: set[PublishReceipt] = set()
-        """Of those that other nodes have, too."""
+        """Receipts of messages that other nodes hold, too."""
 
     @property
     def definition(self) -> QueueDefinition:

@@ -52,18 +52,18 @@ class PendingDeadLetter:
         self._tell = tell
         self._awaited = NOBODY
         self._sure = NOBODY
-        """Who has it, and will say so, or end with this process."""
+        """Targets that have the message and will confirm it, or end with this process."""
         self._successors = NO_SUCCESSORS
-        """Who has taken the place of whom of these, before it has said so."""
+        """Targets that replaced others of these before they confirmed, by the one replaced."""
         self.reached = NOBODY
-        """Who has it, as far as is known."""
+        """Targets known to have the message."""
         self.sequence = sequence
         self.tries = 0
         self.doubt = 0
-        """Which confirmation has to be there before it can be let go of; 0 if it has always led
-        somewhere."""
+        """Confirmation that must arrive before the message can be let go; 0 if each try was
+        routed."""
         self.is_refused = False
-        """Whether it is known that it will not arrive with this try."""
+        """True if this try is known to have failed."""
 
     def lead(self, queues: Iterable[object]) -> frozenset[object]:
         """Where it leads now: to which of them it has to be put with this try."""
@@ -118,7 +118,7 @@ class PendingDeadLetter:
             self._refuse()
 
     def let_go(self) -> None:
-        """It leads nowhere, and need not arrive."""
+        """Give the message up: it is routed nowhere and need not arrive."""
         self._tell(is_there=True)
 
     def _refuse(self) -> None:
@@ -132,7 +132,7 @@ DeadLetterIdsFor: TypeAlias = Callable[[object, list[PendingDeadLetter]], DeadLe
 
 
 def do_nothing() -> None:
-    """Of those that nobody keeps."""
+    """Do nothing: the callback of dead letters that are not kept."""
 
 
 def no_ids(_queue: object, _parcels: list[PendingDeadLetter]) -> None:
@@ -149,11 +149,11 @@ class DeadMessages:
     time_ms: int | None = None
     """When, if it is on record."""
     counts: Counts = NEW
-    """What each of them brings along to the next quorum queue."""
+    """Delivery counts that each message takes to the next quorum queue."""
     queue_type: QueueType = QueueType.CLASSIC
-    """Of the queue."""
+    """Type of the queue in which the messages died."""
     parcels: list[PendingDeadLetter] | None = None
-    """Of those that must arrive, one each; None: they are to be published once, and that is all."""
+    """Pending dead letter of each message, if they must arrive; None: published once, unconfirmed."""
     hasten: Callable[[], None] = do_nothing
     """Called when something has changed since they could not arrive."""
     ids_for: DeadLetterIdsFor = no_ids

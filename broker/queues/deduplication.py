@@ -43,7 +43,7 @@ class MessageKey(NamedTuple):
 
     digest: bytes
     ttl_ms: int | None
-    """For how long it is to be known, if it says so."""
+    """Time in ms for which the key is remembered, if the message names one."""
 
 
 def key_of(content: bytes) -> MessageKey | None:
@@ -107,7 +107,7 @@ class DuplicateFilter:
         """Keys of messages that end with the process, where others do not: such a one vouches for
         nothing that is to outlive it.  Some may not be known any more."""
         self._is_passing = False
-        """Whether what comes in has been looked at."""
+        """True once the incoming messages have been checked."""
 
     def sift(
         self,
@@ -206,7 +206,8 @@ class DuplicateFilter:
             self._is_passing = False
 
     def _vouched(self, persistent: bool) -> EnqueueResult:  # noqa: FBT001 - as of `sift`
-        """What is said of duplicates: the first of their kind may not be safe yet."""
+        """Result for duplicates: RECORDED only where keys are stored, for the first copy may not be
+        safe yet."""
         is_recorded = persistent and self._record is not None
         return EnqueueResult.RECORDED if is_recorded else EnqueueResult.ACCEPTED
 

@@ -101,7 +101,7 @@ class DeduplicationWindow:
             self._first += 1
 
     def _let_go(self) -> None:
-        """Of what is in front of the first."""
+        """Drop the bytes of keys in front of the first, once they are more than half."""
         over = self._first - self._before
         if over > COMPACT_KEYS and 2 * over * KEY.size > len(self._written):
             del self._written[: over * KEY.size]
@@ -130,7 +130,7 @@ class DeduplicationWindow:
 
 
 def window_of(packed: bytes) -> DeduplicationWindow:
-    """What was packed.  `struct.error` for no keys."""
+    """Window of packed keys.  `struct.error` for no keys."""
     window = DeduplicationWindow()
     window.add(packed)
     return window

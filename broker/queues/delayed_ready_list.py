@@ -54,7 +54,7 @@ class Leaf:
         self.numbers = numbers
 
     def parted(self, at: int) -> Leaf:
-        """What is from there on, which is not in this one any more."""
+        """Split the leaf at `at` and return the part behind it."""
         behind = Leaf(self.times_ms[at:], self.numbers[at:])
         del self.times_ms[at:], self.numbers[at:]
         return behind
@@ -163,7 +163,7 @@ class DueTimes(Protocol):
         """None from one number up to another is due before."""
 
     def ready_within(self, first: int, stop: int) -> Iterator[range]:
-        """Those from one number up to another, in runs."""
+        """Runs of consecutive ready numbers from `first` up to, not including, `stop`."""
 
     def expiries_of(self, run: range) -> Expiries | None:
         """When each of these is due."""
@@ -182,7 +182,7 @@ class DelayedReadyList:
     """Used like a `ReadyList`, by a queue that has neither consumers nor a limit."""
 
     damage = byte_count = None
-    """It reads no contents, and nobody asks how many bytes wait."""
+    """Always None: no contents are read here, and no bytes are counted."""
     is_timed = True
 
     __slots__ = (
@@ -318,13 +318,13 @@ class DelayedReadyList:
 
     @property
     def stocks(self) -> list[ReadyMessages]:
-        """As they were published, for that is how they lie in the log."""
+        """All ready messages, in the order of the log, which is that of publishing."""
         segments = map(on_disk_only, self._journal.recover().stored)
         return [ReadyMessages(RequeueByPosition(), segments, 0, None, self._journal, None)]
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
-        """Of no use where nobody is handed anything."""
+        """Always empty: a delayed queue delivers to no consumer."""
         return []
 
     def count_bytes_by(self, sizes: Sizes | None) -> None:

@@ -23,14 +23,14 @@ class Counts(NamedTuple):
     acquired: int
     """Hand-outs that have ended without settling it.  Of the next one this is the ordinal."""
     failed: int
-    """Those of them that count against the delivery limit."""
+    """Failed deliveries, which count against the delivery limit."""
 
 
 NEW = Counts(0, 0)
 
 
 def brought_along(counts: Counts, *, is_rejected: bool) -> Counts:
-    """What of the counts of a message that has died goes with it into the next quorum queue.
+    """Counts that a dead-lettered message takes into the next quorum queue.
 
     To be rejected is a failure, too.  What has never failed is new there, however often clients
     gave it back: so it is in RabbitMQ, which passes on failures alone.
@@ -69,7 +69,7 @@ class DeliveryCountIndex:
         all that is behind them."""
         self.has_any = bool(runs)
         self.coming = NEW
-        """Of what comes into the queue now."""
+        """Counts of the messages that come in now."""
 
     @property
     def runs(self) -> list[EqualCountsRun]:
@@ -128,7 +128,7 @@ class DeliveryCountIndex:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Of those that are taken, once they are more than the others."""
+        """Drop the runs that are taken, once they are more than half."""
         gone, count = self._gone_count, len(self._runs)
         if gone == count:
             self.clear()

@@ -106,14 +106,14 @@ class QueueHost(Protocol):
         """How many messages count for the limit of the queue that are not in it."""
 
     def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
-        """What drops messages that come again, of a queue that deduplicates from now on, or did
-        before the process began."""
+        """Filter of duplicates for a queue that deduplicates from now on, or did in an earlier
+        process."""
 
     def deliver_early(self, delivery_batches: list[DeliveryBatch]) -> None:
         """Pass on what is handed out before too much waits."""
 
     def on_crash(self, queue: Queue) -> None:
-        """What is next is damaged, and all that was handed out before has been delivered."""
+        """Called when the next message is unreadable, after all deliveries made before it."""
 
     def on_queue_expired(self, queue: Queue) -> None:
         """Nobody has used the queue for as long as it is to be there without: said by `pump`."""
@@ -127,13 +127,13 @@ class QueueStores(NamedTuple):
     spill: PageStore | None = None
     """Takes others while memory is short."""
     returned: RequeueOrder | None = None
-    """What came back; None: by age."""
+    """Order of requeued messages; None: by sequence number."""
     delays: DelayedRetries = NO_DELAYS
-    """What came back and must wait."""
+    """Requeued messages that wait for their retry delay."""
     delayed_list: DelayedReadyList | None = None
     """Where all that is ready waits, in a delayed queue."""
     delivery_counts: DeliveryCountIndex | None = None
-    """What ready messages have brought along; None where none is asked for."""
+    """Counts that ready messages brought from another quorum queue; None where not needed."""
 
 
 NO_STORES = QueueStores()
@@ -148,8 +148,8 @@ class QueueExpiry:
     def __init__(
         self, after_ms: int, now_ms: Callable[[], int], wake: Callable[[int], None]
     ) -> None:
-        """It begins now, also where the queue was there before the process.  `wake` gets the time
-        when it is worth while to look whether it is over."""
+        """Begin the idle time now, also for a queue of an earlier process.  `wake` is called with
+        the time in ms at which to check again."""
         self._after_ms = after_ms
         self._now_ms = now_ms
         self._wake = wake
@@ -168,11 +168,11 @@ class QueueExpiry:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is to go, if it has no consumers."""
+        """True if the idle time is over; the queue goes if it has no consumers."""
         return self._now_ms() >= self._since_ms + self._after_ms  # mutant: X4
 
     def is_to_be_announced(self) -> bool:
-        """Whether it is over and not announced yet: who asks announces it."""
+        """True once, when the time is over and not announced; asking counts as announcing."""
         if self._is_announced or not self.is_over:  # mutant: X5
             return False
         self._is_announced = True
@@ -191,7 +191,7 @@ class Queue:
     is_full = False
     """Messages beyond what memory holds are on disk."""
     apart_count = 0
-    """Whoever leads a quorum queue counts them himself."""
+    """Always 0 here: the leader of a quorum queue has a count of its own."""
 
     __slots__ = (
         "_bury",
@@ -233,32 +233,32 @@ class Queue:
         """`settings` are those of its arguments alone, if they are None."""
         self.spec = spec
         self.definition = definition or QueueDefinition(spec)
-        """What it is, for those who have to remember."""
+        """Definition of the queue, as the metadata has it."""
         self.damage: Damage | None = None
-        """What is next and cannot be read.  The queue has crashed: it takes messages, as safely as
-        ever, and hands out none until `drop_damaged` or `purge`."""
+        """Damage of the next message, or None.  The queue has crashed: it takes messages, as safely
+        as ever, and hands out none until `drop_damaged` or `purge`."""
         self._ready_list, self.journal, self._unspread = initial_ready_list(spec, stores)
         """The journal gets persistent messages; None if it ends with the process."""
         self.delays = stores.delays
-        """What came back and must wait."""
+        """Requeued messages that wait for their retry delay."""
         self._host, self._touch, self._time = host, host.turn.touch_queue, host.time
         self._dying = AtMostOnceDeadLettering(spec, DEFAULTS, self.journal, host.dead_letter)
         self._bury = host.bury or self._dying.bury
         self.in_flight = 0
         """Messages handed out and not settled."""
         self.in_exclusive_use = False
-        """Whether its consumer is exclusive, and so the only one."""
+        """True if the only consumer is an exclusive one."""
         self.blocked_publishers: list[BlockedPublisher] = []
-        """Who has put in too much, whoever did so first in front."""
+        """Publishers blocked because they enqueued too much, longest blocked first."""
         self._message_ttl_ms: int | None = None
         self._length_limit: LengthLimit | None = None
         self._entrance = EnqueueFilter(host.duplicate_filter)
         self._turns = schedule_of(spec)
         self._is_fed = False
-        """Whether messages have come that some consumer may have had room for, since the last
-        `pump` or `deliver_ready`."""
+        """True if messages came for which a consumer may have room since the last `pump` or
+        `deliver_ready`."""
         self.queue_expiry: QueueExpiry | None = None
-        """Of one that is to go when nobody has used it for long."""
+        """Idle time after which the queue is deleted (x-expires), if it has one."""
         self._overdue = ConsumerTimeouts(self._time, host.consumer_timeout_ms)
         self._settings = DEFAULTS
         self.pause: ConversionHold | None = None
@@ -271,7 +271,7 @@ class Queue:
 
     @property
     def settings(self) -> QueueSettings:
-        """By which it goes now; it may be given others."""
+        """Settings in force, from arguments and policies; they may be replaced."""
         return self._settings
 
     @settings.setter
@@ -355,12 +355,12 @@ class Queue:
 
     @property
     def is_queue_expired(self) -> bool:
-        """Whether nobody has used it for as long as it is to be there without."""
+        """True if the queue was unused for its whole x-expires time."""
         return self.queue_expiry is not None and self.is_unused and self.queue_expiry.is_over
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
-        """By log of the journal: from which number on no message was ever handed out."""
+        """First sequence number never delivered, with its log of the journal."""
         return self._ready_list.unseen
 
     def recover(self) -> None:
@@ -437,7 +437,8 @@ class Queue:
         release_publishers(self, taken.count)
 
     def _expires_at_ms(self, expiration_ms: Lifetimes) -> Deadlines:
-        """Of messages that come in now: who is next, or does not live at all, must be looked at."""
+        """Expiry times of incoming messages; wakes the queue if the next message, or one without
+        time to live, must be checked."""
         expires_at_ms = deadlines_of(expiration_ms, self._message_ttl_ms, self._time.now_ms())
         if not (self._ready_list.count and isinstance(self._ready_list, ReadyList)) or is_instant(
             expires_at_ms
@@ -447,7 +448,7 @@ class Queue:
 
     @property
     def is_behind(self) -> bool:
-        """Whether more waits here than its consumers are likely to take soon."""
+        """True if more messages are ready than the consumers are likely to take soon."""
         return self._ready_list.count > BEHIND_MESSAGES and len(self._turns) > 0
 
     def pump(self) -> list[DeliveryBatch]:
@@ -488,7 +489,7 @@ class Queue:
 
     @property
     def _is_timed(self) -> bool:
-        """Whether anything here is to be done by the time."""
+        """True if anything in the queue depends on time."""
         return self._ready_list.is_timed or self.queue_expiry is not None or self.delays.count > 0
 
     def _deal(
@@ -526,7 +527,7 @@ class Queue:
         return due_ms if due_ms < NEVER_MS else None
 
     def _do_due(self) -> bool:
-        """What time has brought; whether that is all."""
+        """Do all that is due by now; True if nothing due is left."""
         queue_expiry = self.queue_expiry
         if queue_expiry is not None and self.is_unused and queue_expiry.is_to_be_announced():
             self._host.on_queue_expired(self)
@@ -536,7 +537,8 @@ class Queue:
         return self.expire()
 
     def _look_ahead(self) -> None:
-        """Whoever has no time to live, and was wanted by nobody, has expired; and what is next?"""
+        """Expire messages without time to live that no consumer took, and ask to be woken for the
+        next."""
         self._ready_list.new_from = NO_MESSAGE
         self.expire()
         self._ask_to_be_woken()
@@ -564,7 +566,8 @@ class Queue:
             self.queue_expiry.used()
 
     def _crash(self, *, is_announced: bool) -> None:
-        """What is next is damaged; what was handed out with this call must leave before."""
+        """Mark the queue as crashed at an unreadable message, once what this call delivered is
+        announced."""
         if not is_announced:
             self._touch(self)
         elif self.damage is None:
@@ -659,7 +662,7 @@ class Queue:
 
     @property
     def ready_view(self) -> ReadyView:
-        """What is ready, for who only looks at it."""
+        """Read-only view of the ready messages."""
         return ReadyView(self._ready_list.stocks)
 
     def purge(self) -> int:

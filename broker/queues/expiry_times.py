@@ -23,8 +23,8 @@ in which it comes get it all the same, as in RabbitMQ, and nobody else."""
 
 
 Lifetimes: TypeAlias = int | list[int] | None
-"""For how long messages may wait that come together, in milliseconds, if their publisher says so:
-all of them, or each."""
+"""Per-message TTL in ms of messages that arrive together: one for all, or one each; None: not
+given."""
 
 
 class Spread(NamedTuple):
@@ -39,27 +39,27 @@ Deadlines: TypeAlias = int | Spread
 """When messages expire that come together: all of them, or each.  Never, if that is 0."""
 
 FEW_OF = 16
-"""One that many messages have is packed once for all of them."""
+"""Number of messages with the same expiry from which on that expiry is packed once."""
 
 pack_time = Struct("@Q").pack
-"""As an array has it."""
+"""Pack a time in ms in the machine's order of bytes, as `array` does."""
 
 
 def lifetimes_in(lifetimes_ms: Lifetimes, part: slice) -> Lifetimes:
-    """Of some of the messages."""
+    """TTLs of a slice of the messages."""
     return lifetimes_ms[part] if isinstance(lifetimes_ms, list) else lifetimes_ms
 
 
 def lifetimes_at(lifetimes_ms: Lifetimes, places: Iterable[int]) -> Lifetimes:
-    """Of the messages at these places."""
+    """TTLs of the messages at these places."""
     if not isinstance(lifetimes_ms, list):
         return lifetimes_ms
     return [lifetimes_ms[place] for place in places]
 
 
 def deadlines_of(lifetimes_ms: Lifetimes, message_ttl_ms: int | None, now_ms: int) -> Deadlines:
-    """Of messages that come in now, and may wait for what their publisher says or for what the
-    queue does, whatever is less; one of both does."""
+    """Expiry times of incoming messages: now plus the smaller of the publisher's and the queue's
+    TTL; at least one of both is given."""
     if lifetimes_ms is None:
         assert message_ttl_ms is not None, "one of the two says so"
         lifetimes_ms = message_ttl_ms
@@ -99,16 +99,16 @@ def is_instant(deadlines_ms: Deadlines) -> bool:
 
 
 NO_SPAN = NEVER_MS, NEVER_MS
-"""Of messages that never expire."""
+"""Earliest and latest expiry of messages that never expire."""
 
 
 def alike(expires_at_ms: int, count: int) -> Expiries:
-    """Of messages that expire together."""
+    """Expiry times of `count` messages that expire together."""
     return array("Q", (expires_at_ms,)) * count
 
 
 def part_of(expiries: Expiries | None, part: slice) -> Expiries | None:
-    """Of some of the messages."""
+    """Expiry times of a slice of the messages."""
     return None if expiries is None else expiries[part]
 
 
@@ -131,7 +131,8 @@ def grown(
 def joined(
     expiries: Expiries | None, count: int, others: Expiries | None, others_count: int
 ) -> Expiries | None:
-    """Of `count` messages, and of more behind them; the first array may be the one that grows."""
+    """Expiry times of `count` messages followed by `others_count` more; the first array may be
+    extended in place."""
     if expiries is None and others is None:
         return None
     if expiries is None:

@@ -36,7 +36,7 @@ class Owner(NamedTuple):
     number: int
     """Connections of a node are counted, in each boot anew."""
     name: str
-    """As it is shown."""
+    """Name of the connection, as listings show it."""
 
 
 class QueueDefinition(NamedTuple):
@@ -49,7 +49,7 @@ class QueueDefinition(NamedTuple):
     groups: tuple[int, ...] = ()
     """The logs of its journal on its home, if it is durable."""
     owner: Owner | None = None
-    """Of an exclusive one."""
+    """Connection that owns an exclusive queue."""
     id: int = 0
     """Never used again, for another queue of the same name neither.  Of a quorum queue it is the id
     of its Raft group."""
@@ -69,8 +69,8 @@ class QueueDefinition(NamedTuple):
     boot: int = 0
     """The life of its home with which it ends; 0 if it outlives that."""
     successor: QueueDefinition | None = None
-    """What takes its place once it has its messages.  `boot` of that is the life of this one's home
-    in which it is filled: nobody goes on with it in another."""
+    """Queue that takes this one's place once it has the messages, or None.  Its `boot` is the boot
+    of the home node in which it is filled: filling does not go on in another."""
 
 
 def is_same(queue: QueueDefinition, other: QueueDefinition) -> bool:
@@ -110,7 +110,7 @@ class LoadedMessages:
     origins: list[Origin]
     contents: list[bytes]
     expiries: Expiries | None = None
-    """One a message, or None if none ever expires."""
+    """Expiry time of each message, or None if none ever expires."""
 
 
 def part_of_loaded(loaded: LoadedMessages, start: int, stop: int) -> LoadedMessages:
@@ -148,13 +148,13 @@ class Damage:
     what: str
     """How it is known."""
     first: int = 0
-    """Of the first message."""
+    """Sequence number of the first damaged message."""
     stop: int = 0
     """Behind the last one."""
     count: int = 0
     """How many of them are not settled; 0 if nobody knows how far it goes."""
     is_of_settled: bool = False
-    """Whether the messages can be read, but not what was settled of them."""
+    """True if the messages can be read, but not which of them are settled."""
 
 
 class UnreadableMessages(Exception):
@@ -185,7 +185,7 @@ class Journal(Protocol):
         """To which what is written goes."""
 
     def recover(self) -> RecoveredContent:
-        """What is there, before anything else is asked or written."""
+        """Stored content of the queue; called before anything else."""
 
     def enqueued(
         self,
@@ -216,13 +216,14 @@ class Journal(Protocol):
         """
 
     def peek(self, first: int, stop: int) -> list[LoadedMessages]:
-        """As `load`, of a stretch that stays where it is."""
+        """Messages with numbers from `first` up to `stop`, as `load` gives them, but left in
+        place."""
 
     def discarded(self, first: int, stop: int) -> None:
         """A stretch that is not in memory, readable or not, is done with."""
 
     def forget_unreadable(self) -> None:
-        """What `recover` could not read of what is settled counts as not settled."""
+        """Count messages as unsettled whose settlement `recover` could not read."""
 
     def drop(self) -> None:
         """The queue is gone: so is all that was written of it."""
@@ -240,10 +241,10 @@ class JournalByPriority(Protocol):
 
     @property
     def levels(self) -> Sequence[int]:
-        """Of the messages that it holds and nobody has been handed."""
+        """Priorities of the stored messages that were never delivered."""
 
     def recover_all(self) -> Mapping[int, RecoveredContent]:
-        """What is in each ready list, before anything else happens."""
+        """Stored content of each ready list, by priority; called before anything else."""
 
     def at(self, level: int) -> Journal:
         """The part of one ready list."""
@@ -261,11 +262,11 @@ class PageStore(Protocol):
     """Where messages go that no journal holds, when memory is short."""
 
     is_wanted: bool
-    """Whether it is."""
+    """True if paging out makes sense now."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether the disk should catch up before it is given more."""
+        """True if the disk should catch up before it is given more."""
 
     @property
     def commits(self) -> DiskProgress:
@@ -293,23 +294,24 @@ class StoredDeduplicationKeys(DeduplicationKeys, Protocol):
     """The same, of a queue that may have been there before."""
 
     def recover(self) -> DeduplicationWindow:
-        """What is there, before anything else is written; what is in this is known from now on."""
+        """Stored keys; called before anything is written.  Keys added to this window are stored
+        from then on."""
 
 
 class JournalFactory(Protocol):
     """Makes journals, for the queues of a node."""
 
     spill: PageStore
-    """For the messages that none of them holds."""
+    """Page store for messages that no journal holds."""
 
     def new_groups(self) -> tuple[int, ...]:
         """Logs that nobody has used, for a queue that is being declared."""
 
     def create(self, groups: tuple[int, ...]) -> Journal:
-        """For a queue that has just been declared."""
+        """Journal of a queue that has just been declared."""
 
     def reopen(self, groups: tuple[int, ...]) -> Journal:
-        """For a queue that was there when the node last ended."""
+        """Journal of a queue that existed when the node last ended."""
 
     def keys(self, groups: tuple[int, ...]) -> StoredDeduplicationKeys:
-        """What such a queue knows of messages that it has taken."""
+        """Store of the deduplication keys of such a queue."""

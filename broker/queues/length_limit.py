@@ -31,7 +31,7 @@ NO_LIMIT = 1 << 63
 """More than ever waits."""
 
 LOOK_BYTES = 1_048_576
-"""Of messages that are dropped together."""
+"""Bytes of messages that are dropped together."""
 
 DROPPED_BYTES_MAX = 8 * LOOK_BYTES
 """So much of a backlog is dropped in one turn, each message with what it costs besides."""
@@ -61,19 +61,19 @@ class Limit:
             self.bytes_max = settings.max_length_bytes
             self.sizes = content_sizes if is_quorum else body_sizes
         self.refuses = settings.overflow is not Overflow.DROP_HEAD
-        """Whether what does not fit is refused; else it pushes out what is in front."""
+        """True if messages beyond the limit are refused; False if they push out the oldest."""
         self.is_dead_lettered = settings.overflow is Overflow.REJECT_PUBLISH_DLX
-        """Whether what is refused is dead-lettered."""
+        """True if refused messages are dead-lettered."""
         self.is_soft = self.refuses and is_quorum
         self.spares_returned = self.refuses or is_quorum
-        """Whether consumers come first when messages come back; else too many go first."""
+        """True if consumers are served before the limit is applied to requeued messages."""
 
     def is_passed(self, count: int, size_bytes: int) -> bool:
-        """Whether more waits than may."""
+        """True if more is ready than the limit allows."""
         return count > self.count_max or size_bytes > self.bytes_max
 
     def is_freed(self, count: int, size_bytes: int) -> bool:
-        """Whether so little waits that a soft limit that was passed counts anew."""
+        """True if so little is ready that a soft limit that was passed applies again."""
         return count <= self.count_max * 4 // 5 and size_bytes <= self.bytes_max * 4 // 5
 
     def fitting(self, sizes: Sequence[int], wanted: int, count: int, size_bytes: int) -> int:
@@ -165,11 +165,11 @@ class LengthLimit:
         """How many messages have come in since it was kept to, and how many bytes at most."""
         self.refuses = limit.refuses
         self._fitting_part: list[bytes] | None = None
-        """What is known to fit, and is being added."""
+        """Contents known to fit, which are being added."""
         self._fitting_bytes = 0
-        """What that counts."""
+        """Bytes of `_fitting_part`."""
         self._is_shut = False
-        """Whether a soft limit has been passed, and too much of that is still there."""
+        """True while a soft limit has been passed and is not yet freed."""
 
     @property
     def _waiting(self) -> tuple[int, int]:
@@ -179,7 +179,8 @@ class LengthLimit:
         return count, 0 if byte_count is None else byte_count.sum.size_bytes
 
     def _is_passed(self, count: int = 0, content_bytes: int = 0) -> bool:
-        """Whether more waits than may, or would with so much more: for that not each is weighed."""
+        """True if more is ready than allowed, or would be with so much more; an estimate that does
+        not weigh each message."""
         ready_list, limit = self._ready_list, self._limit
         if ready_list.count + self._queue.besides() > limit.count_max - count:
             return True
@@ -189,7 +190,7 @@ class LengthLimit:
 
     @property
     def may_be_passed(self) -> bool:
-        """Whether more waits than may, or nobody knows yet."""
+        """True if more is ready than allowed, or that is not known yet."""
         byte_count = self._ready_list.byte_count
         return self._is_passed() or (byte_count is not None and byte_count.sum.is_unsure)
 
@@ -261,7 +262,7 @@ class LengthLimit:
         self._added = before + count, before_bytes + content_bytes
 
     def deliver_ready(self) -> None:
-        """Whoever has room takes what waits, and the rest is kept within the limit."""
+        """Deliver what consumers have room for, then apply the limit to the rest."""
         self._queue.pump_early()
 
     def _fitting(self, sizes: Sequence[int], wanted: int) -> int:
@@ -269,7 +270,7 @@ class LengthLimit:
         return 0 if self._is_shut else self._limit.fitting(sizes, wanted, *self._waiting)
 
     def keep(self) -> None:
-        """What is too much now is dropped: whoever has room has taken what he may.
+        """Drop what exceeds the limit, after consumers have taken what they may.
 
         Of a backlog that is as much as has just come in, or a turn's worth if nothing has.
         """
@@ -313,7 +314,7 @@ class LengthLimit:
         return max(surplus, reaching(sizes(self._ready_list.ahead(looked_at)), excess_bytes))
 
     def move(self, ready_list: AnyReadyList) -> None:
-        """What waits is there from now on."""
+        """Count `ready_list` from now on, which replaces the present one."""
         self._ready_list = ready_list
         ready_list.count_bytes_by(self._limit.sizes)
 

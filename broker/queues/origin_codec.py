@@ -24,7 +24,7 @@ CHUNK_BYTES = 255
 
 
 def pack_origins(origins: Iterable[Origin]) -> list[bytes]:
-    """One piece a run, to be joined."""
+    """Pack origins, one piece for each run of equal ones; the caller joins them."""
     pieces: list[bytes] = []
     for origin, same in groupby(origins):
         exchange = origin.exchange.encode(errors="surrogateescape")

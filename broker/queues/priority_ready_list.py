@@ -37,8 +37,8 @@ from fluffle.broker.queues.segment import TakenMessages
 from fluffle.protocol.properties import PriorityColumn, kinds_of, priorities_of
 
 LEVEL_BITS = 54
-"""Of the sequence numbers of a classic queue: those above say in which ready list a message is.
-With 256 of these all numbers are less than 2 ** 62."""
+"""Bits of a sequence number within one ready list of a classic queue; the bits above them hold the
+level."""
 
 CLASSIC_HIGHEST_MIN = 1
 """RabbitMQ 4.0.5 distinguishes two where x-max-priority is 0."""
@@ -48,9 +48,9 @@ class PriorityLevels(NamedTuple):
     """From 0 up to the highest."""
 
     highest: int
-    """What is beyond counts as this."""
+    """Highest priority; greater ones count as this."""
     missing: int
-    """Of messages that name none."""
+    """Priority of messages that name none."""
 
     def of(self, contents: list[bytes]) -> int | PriorityColumn:
         """Where each of some messages waits, or where all of them do."""
@@ -69,7 +69,7 @@ QUORUM_LEVELS = PriorityLevels(highest=31, missing=4)
 
 @cache
 def _capped(highest: int) -> bytes:
-    """For `bytes.translate`: what is beyond counts as this."""
+    """Table for `bytes.translate` that caps priorities at `highest`."""
     return bytes(min(priority, highest) for priority in range(256))
 
 
@@ -102,7 +102,7 @@ class PriorityByteCounts:
         self.sum = ByteSum()
 
     def go_on(self) -> None:
-        """As each does."""
+        """Resume counting in every ready list."""
         scales = [
             ready_list.byte_count
             for ready_list in self._ready_lists.values()
@@ -142,7 +142,7 @@ class PriorityReadyList:
     ) -> None:
         self._levels = levels
         self._numbers: SequenceNumbers | None = None
-        """Of all ready lists, if they share them."""
+        """Counter of sequence numbers that all ready lists share, or None if each has its own."""
         self._delivery_counts: DeliveryCountIndex | None = None
         self._sizes: Sizes | None = None
         self.byte_count: PriorityByteCounts | None = None
@@ -150,15 +150,15 @@ class PriorityReadyList:
         self._journal = journal
         self._spill = spill
         self._ready_lists: dict[int, ReadyList] = {}
-        """By level, each made when it is first used."""
+        """Ready lists by level, each made when it is first used."""
         self._front: ReadyList | None = None
-        """What came back, if that is to be served first: a level above all others."""
+        """Ready list of requeued messages if they are served first: a level above all others."""
         self._filled = 0
         """Bit `i` if there is anything at level `i`."""
         self._due_ms = NEVER_MS
         """Nothing in front of any ready list expires before this."""
         self._in_turn: list[ReadyList] = []
-        """Those with messages of this turn that have no time to live."""
+        """Ready lists with messages of this turn that have no time to live."""
         self.count = 0
         self.is_timed = False
         self.now_ms = 0
@@ -185,7 +185,7 @@ class PriorityReadyList:
 
     @property
     def damage(self) -> Damage | None:
-        """What is next, if it cannot be read."""
+        """Damage of the next message, or None if it can be read."""
         return self._top.damage if self._filled else None
 
     @property
@@ -278,7 +278,7 @@ class PriorityReadyList:
     # What is next
 
     def available(self, bytes_max: int) -> int:
-        """As of the ready list that is served."""
+        """Number of messages available within `bytes_max` in the ready list served next."""
         ready_list = self._top
         ready_list.now_ms = self.now_ms
         return ready_list.available(bytes_max)
@@ -333,7 +333,7 @@ class PriorityReadyList:
         self._in_turn.clear()
 
     def count_bytes_by(self, sizes: Sizes | None) -> None:
-        """As of all ready lists."""
+        """Count the bytes of every ready list by `sizes`; None: do not count."""
         self._sizes = sizes
         self.byte_count = PriorityByteCounts(self._ready_lists) if sizes is not None else None
         for ready_list in self._ready_lists.values():
@@ -344,7 +344,7 @@ class PriorityReadyList:
         return self.byte_count.sum if self.byte_count is not None else None
 
     def ahead(self, count: int) -> list[bytes]:
-        """As of the ready list that is served."""
+        """Contents of the next `count` messages of the ready list served next."""
         return self._top.ahead(count)
 
     # All of it
@@ -382,7 +382,7 @@ class PriorityReadyList:
 
     @property
     def stocks(self) -> list[ReadyMessages]:
-        """As of all ready lists, in the order in which they are served."""
+        """Ready messages of all ready lists, in the order in which they are served."""
         levels = sorted(self._ready_lists, reverse=True)
         return [
             stock._replace(priority=level)
@@ -392,7 +392,7 @@ class PriorityReadyList:
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
-        """As of all ready lists."""
+        """First sequence number never delivered, for each ready list."""
         return [unseen for ready_list in self._ready_lists.values() for unseen in ready_list.unseen]
 
 
@@ -422,7 +422,7 @@ def apart(
 
 
 def dealt(levels: bytes, kinds: bytes, values: Sequence[T]) -> dict[int, list[T]]:
-    """What belongs to each message, by level; `kinds` are those that there are, each once."""
+    """Group values by the level of their message; `kinds` are the levels that occur, each once."""
     by_level: dict[int, list[T]] = {level: [] for level in kinds}
     add = [by_level[kinds[0]].append] * 256
     for level, of_it in by_level.items():

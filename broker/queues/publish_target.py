@@ -43,11 +43,11 @@ class PartialResult:
     ) -> None:
         self.count = count
         self.accepted = accepted
-        """Of all others: `ACCEPTED` or `RECORDED`."""
+        """Result of all other messages: `ACCEPTED` or `RECORDED`."""
         self.rejected = rejected
-        """Which are not in the queue: from where to where, rising."""
+        """Rejected messages, as rising ranges of places."""
         self.duplicates = duplicates
-        """Which are not either, for the queue has had them before: they count as taken."""
+        """Duplicates, as rising ranges of places: dropped, and confirmed as taken."""
 
     def then(self, tell: OnPublishResult) -> None:
         """Tell of each at once, as a `PublishReceipt` does later."""
@@ -172,12 +172,12 @@ class DeadLetterIds(NamedTuple):
     """Its numbers of the messages, one for each."""
 
     def part(self, start: int, stop: int) -> DeadLetterIds:
-        """Of some of them, which go in parts: the first says what is settled."""
+        """Ids of a slice of the messages; only the first slice carries `settled`."""
         settled = [] if start else self.settled
         return self._replace(settled=settled, sequences=self.sequences[start:stop])
 
     def after(self, count: int) -> DeadLetterIds:
-        """Of those that are left when so many at the front are known."""
+        """Ids of the messages behind the first `count`."""
         return self._replace(sequences=self.sequences[count:])
 
 
@@ -191,11 +191,11 @@ class PublishTarget(Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether who publishes should wait."""
+        """True if publishers should slow down."""
 
     @property
     def is_full(self) -> bool:
-        """Whether he must, until it calls those that wait."""
+        """True if publishers must wait until they are called again."""
 
     def enqueue(
         self,
@@ -264,7 +264,7 @@ class QueueTarget(PublishTarget, Protocol):
 
     @property
     def definition(self) -> QueueDefinition:
-        """Of the queue."""
+        """Definition of the queue."""
 
 
 def enqueue_again(

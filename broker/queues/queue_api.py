@@ -40,7 +40,7 @@ class QueueCounts(NamedTuple):
 
 
 class PeekRequest(NamedTuple):
-    """Which of the ready messages a caller wants to see, and how much of each."""
+    """Part of the ready messages that a caller wants to see, and how much of each body."""
 
     offset: int
     """How many in front are left out."""
@@ -60,7 +60,7 @@ class PeekedMessage(NamedTuple):
     body: bytes
     """Its beginning."""
     size_bytes: int
-    """Of the whole body."""
+    """Size of the whole body."""
     redelivered: bool
     acquired: int
     """How often it was handed out and came back."""
@@ -94,13 +94,13 @@ class Deferred(Generic[T]):
         self._answered, self._failed = answered, failed
 
     def answer(self, value: T) -> None:
-        """It is there."""
+        """Give the value to the waiting caller."""
         assert self._answered is not None, "nobody waits, or the answer is there"
         answered, self._answered = self._answered, None
         answered(value)
 
     def fail(self, error: BrokerError) -> None:
-        """It will not come."""
+        """Give the error to the waiting caller instead of a value."""
         assert self._answered is not None, "nobody waits, or the answer is there"
         assert self._failed is not None
         self._answered = None
@@ -152,7 +152,7 @@ class OverdueDeliveries(NamedTuple):
     delivery_batches: list[DeliveryBatch]
     """Something of each is in hands still."""
     held_ms: int
-    """For how long, the first of them."""
+    """Time in ms for which the first of them has been held."""
     timeout_ms: int
 
 
@@ -174,7 +174,7 @@ class Holder(Protocol):
 
     @property
     def no_ack(self) -> bool:
-        """Whether a message counts as settled once it is handed out."""
+        """True if a message counts as settled once it is delivered."""
 
     @property
     def timeout_ms(self) -> int | None:
@@ -246,9 +246,9 @@ class DeliveryBatch:
         there is one origin a content."""
         self.redelivered = redelivered
         self.is_recorded = is_recorded
-        """Whether the queue's journal must hear when they are settled."""
+        """True if the queue's journal must be called when they are settled."""
         self.counts = counts
-        """Of each of them, before this hand-out."""
+        """Delivery counts of each message before this delivery."""
         self.expiries = expiries
         """When each of them expires, once it has come back; None if none ever does."""
         self.delivered_at_ms = delivered_at_ms
@@ -264,8 +264,8 @@ class DeliveryBatch:
 
     @property
     def has_gone_back(self) -> bool:
-        """Whether it was all settled, or taken from its holder, though it may not be held for ever:
-        if it has not left for its client, it must not."""
+        """True if all was settled or requeued, though it may not be held for ever: what has not
+        been sent to the client yet must not be sent."""
         return self.delivered_at_ms > 0 and not self.left
 
     @property
@@ -273,7 +273,7 @@ class DeliveryBatch:
         return self.head == len(self.contents)
 
     def holds(self, index: int) -> bool:
-        """Whether the message at `index` is not settled yet."""
+        """True if the message at `index` is not settled yet."""
         return self.head <= index < len(self.contents) and (
             self.holes is None or index not in self.holes
         )
@@ -465,13 +465,13 @@ class Sink(Protocol):
         """The queue is gone, and this consumer with it."""
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
-        """It has had these for too long: see `Holder`."""
+        """Handle deliveries that the consumer has held beyond its timeout: see `Holder`."""
 
     def timed_out(self, consumer: Consumer, lost: TimedOutDeliveries) -> None:
         """These have been taken from it, and it is served no more."""
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It alone is served from now on, or another is: see `Consumer.is_active`."""
+        """Handle a change of the single active consumer: see `Consumer.is_active`."""
 
 
 class Consumer:
@@ -520,16 +520,17 @@ class Consumer:
         """Invariant: 0 for a consumer with no_ack."""
         self.parked = False
         self.is_active = True
-        """Whether it is served: not while another is the single active consumer of its queue."""
+        """True if it is served: False while another is the single active consumer of its queue."""
 
     @property
     def is_single_step(self) -> bool:
-        """Whether what it takes lessens the room of others, so that it must go one by one."""
+        """True if each delivery reduces the room of other consumers on the channel, so that
+        messages must be delivered one by one."""
         return self.shared.limit > 0 and not self.no_ack
 
     @property
     def has_room(self) -> bool:
-        """Whether it would take a message now, as far as is known without asking its sink."""
+        """True if it would take a message now, as far as is known without asking its sink."""
         shared = self.shared
         if self.parked or not self.is_active:
             return False
@@ -584,7 +585,7 @@ class QueueHandle(QueueTarget, Protocol):
 
     @property
     def definition(self) -> QueueDefinition:
-        """What it is, for those who have to remember."""
+        """Definition of the queue, as the metadata has it."""
 
     @property
     def damage(self) -> Damage | None:
@@ -604,23 +605,24 @@ class QueueHandle(QueueTarget, Protocol):
 
     @property
     def consumer_count(self) -> int:
-        """As far as this node knows."""
+        """Number of consumers, as far as this node knows."""
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:
-        """Those of this node."""
+        """Consumers on this node."""
 
     @property
     def is_unused(self) -> bool:
-        """Whether it is for this node to say that it has no consumer, and it has none."""
+        """True if this node decides about the queue's disuse and no consumer is left."""
 
     @property
     def unreachable_error(self) -> BrokerError | None:
-        """What is said to who asks something of it, while it lives on a node that is away."""
+        """Error for clients that need the queue while it lives on an unreachable node; None if
+        reachable."""
 
     @property
     def in_exclusive_use(self) -> bool:
-        """Whether it is known here that its consumer is exclusive, and so the only one."""
+        """True if the only consumer is known here to be exclusive."""
 
     def deliver_ready(self) -> None:
         """Have what was published before handed out before what is done next: see
@@ -637,7 +639,8 @@ class QueueHandle(QueueTarget, Protocol):
 
     @property
     def counts_error(self) -> BrokerError | None:
-        """What is said to who needs the counts, if they were not known when asked for last."""
+        """Error for callers that need the counts, if the last request for them failed; else
+        None."""
 
     @property
     def local_counts(self) -> QueueCounts | None:
@@ -689,25 +692,26 @@ class QueueFactory(Protocol):
         """Where a queue that is about to be declared will live."""
 
     def make(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
-        """For a definition that has just become true."""
+        """Make the queue of a definition that has just been applied."""
 
     def reopen(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
-        """For one that was true when the process before this ended.  Raises `StorageError`."""
+        """Make the queue of a definition that was applied before the process started.  Raises
+        `StorageError`."""
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
-        """It is the same queue, in other places."""
+        """Give the queue its new definition: it is the same queue, on other nodes."""
 
     def renew(self, queue: QueueHandle, vhost: str) -> None:
-        """It may fall under other policies than it did."""
+        """Apply policies to the queue again: they may have changed."""
 
     def end(self, queue: QueueHandle) -> None:
-        """It is defined no more: its messages are gone, and so are its consumers."""
+        """End a queue whose definition is deleted, with its messages and consumers."""
 
     def create_successor(self, definition: QueueDefinition, vhost: str) -> QueueHandle:
-        """One that is to take the place of another, and is nobody's before."""
+        """Make a queue that is to replace another and serves no client before."""
 
     def promote(self, successor: QueueHandle, definition: QueueDefinition, vhost: str) -> None:
-        """One that was born has taken that place."""
+        """Put the successor into the place of the queue that it replaces."""
 
     def part(self, queue: QueueHandle, successor: QueueHandle) -> None:
         """Do `end` for one whose messages its successor has; what was asked for and has come to

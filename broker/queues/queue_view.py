@@ -38,10 +38,10 @@ from fluffle.protocol.properties import (
 from fluffle.protocol.spec import ProtocolError
 
 SHOWN_BYTES_MAX = 1 << 20
-"""Of properties and bodies that are shown at once; the message that goes beyond it is the last."""
+"""Bytes of properties and bodies shown at once; the message that exceeds them is the last."""
 
 LOOKED_AT_BYTES_MAX = 4 << 20
-"""Of messages that are looked at in one turn, shown or not; so is this."""
+"""Bytes of messages read in one turn, shown or not; the message that exceeds them is the last."""
 
 RETURNED_MAX = 256
 """Messages that came back and are taken together."""
@@ -99,11 +99,11 @@ class Peekable(Protocol):
 
     @property
     def ready_view(self) -> ReadyView:
-        """What of it may be seen."""
+        """Ready messages that may be shown."""
 
 
 def peek(queue: Peekable, view: PeekRequest) -> PeekResult:
-    """What there is to be seen of a queue."""
+    """Show ready messages of a queue, as `view` asks."""
     seen: list[PeekedMessage] = []
     shown_bytes = looked_at_bytes = 0
     stocks, below = queue.ready_view
@@ -124,7 +124,7 @@ def peek(queue: Peekable, view: PeekRequest) -> PeekResult:
 
 
 def peeked_message(message: StoredMessage, body_bytes: int) -> PeekedMessage:
-    """What is shown of a message."""
+    """Form of a message that is shown, with the first `body_bytes` of its body."""
     content = message.content
     size_bytes = body_size(content)
     return PeekedMessage(
@@ -155,7 +155,7 @@ def messages_from(stocks: Iterable[ReadyMessages], offset: int) -> Iterator[Stor
 
 
 def requeued_messages(returns: RequeueOrder) -> Iterator[StoredMessage]:
-    """Those that came back; `returns` are nobody's but whose who looks."""
+    """Requeued messages in order; `returns` is consumed, so it must be a copy."""
     while returns.runs:
         run, start, stop = returns.take(RETURNED_MAX)
         for at in range(start, stop):
@@ -172,7 +172,7 @@ def requeued_messages(returns: RequeueOrder) -> Iterator[StoredMessage]:
 def segment_messages(
     stock: ReadyMessages, segment: Segment, offset: int
 ) -> Iterator[StoredMessage]:
-    """Those of a segment behind the first `offset` that are not taken."""
+    """Messages of a segment that are not taken, without the first `offset`."""
     if stock.damage is not None:
         raise UnreadableMessages(stock.damage)
     parts = (
@@ -231,10 +231,10 @@ class MessageTotals(NamedTuple):
     message_count: int = 0
     size_bytes: int = 0
     ram_count: int = 0
-    """Those of them that are in memory."""
+    """Number of messages in memory."""
     ram_bytes: int = 0
     persistent_count: int = 0
-    """Those that the log has."""
+    """Number of messages that the log has."""
     persistent_bytes: int = 0
 
 

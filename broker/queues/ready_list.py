@@ -106,10 +106,11 @@ class ReadyList:
     ) -> None:
         """`numbers` are given to what comes in: to messages of this list alone, if that is None."""
         self.delivery_counts = delivery_counts
-        """Of all ready lists of the queue; None where what comes in brings along nothing."""
+        """Delivery counts of all ready lists of the queue; None where incoming messages bring
+        none."""
         self.numbers = numbers if numbers is not None else SequenceNumbers()
         self._is_one_of_many = is_one_of_many
-        """Whether messages of other ready lists may have numbers between those of its own."""
+        """True if messages of other ready lists may have numbers between those of this one."""
         self._journal = journal
         self._spill = spill
         self._ready = NO_SEGMENTS
@@ -123,12 +124,12 @@ class ReadyList:
         self.count = 0
         """Messages that can be taken."""
         self.damage: Damage | None = None
-        """What the first segment begins with, if it cannot be read: it stays where it is."""
+        """Damage at the start of the first segment, if that cannot be read: it stays in place."""
         self.is_timed = False
-        """Whether anything has ever been here that expires."""
+        """True if a message with an expiry was ever here."""
         self.now_ms = 0
-        """What expires then or before has expired; whoever takes anything sets it first, if time
-        matters."""
+        """Time in ms up to which messages have expired; callers that take messages set it first, if
+        time matters."""
         self.new_from = NO_MESSAGE
         """Messages from this number on have come in this turn: those of them that have no time to
         live have not expired before it ends."""
@@ -505,7 +506,7 @@ class ReadyList:
 
     @property
     def unseen(self) -> list[tuple[int, int]]:
-        """By log of the journal: from which number on no message was ever taken."""
+        """First sequence number never taken, with its log of the journal."""
         assert self._journal is not None
         return [(self._journal.groups[0], self._first_unseen(self.numbers.next))]
 

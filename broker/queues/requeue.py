@@ -51,7 +51,7 @@ class RequeuedRun:
         """Invariant: one a message, or none while they are on disk only."""
         self.sequences = sequences
         self.counts = counts
-        """Of each of them, this return included."""
+        """Delivery counts of each of them, this requeue included."""
         self.is_recorded = is_recorded
         self.expiries = expiries
         """None if none of them ever expires."""
@@ -187,8 +187,8 @@ class Fetch(Protocol):
     def __call__(
         self, sequences: Sequence[int], bytes_max: int = UNLIMITED_BYTES
     ) -> tuple[list[Origin], list[bytes]]:
-        """One origin and one content a number, of the first ones: those that make up `bytes_max`
-        bytes, or all.  Raises `UnreadableMessages`."""
+        """Fetch one origin and one content a number, for the first numbers that make up `bytes_max`
+        bytes, or for all.  Raises `UnreadableMessages`."""
 
 
 NO_RUNS: deque[RequeuedRun] = deque()
@@ -268,13 +268,13 @@ Messages: TypeAlias = tuple[list[Origin], list[bytes]]
 
 
 class DelayedRun(NamedTuple):
-    """Those of one run."""
+    """Requeued messages of one run, with the time at which they are ready again."""
 
     ready_at_ms: int
     number: int
-    """Those of the same moment go in the order in which they came back."""
+    """Order of requeueing, by which runs due at the same moment are sorted."""
     run: range
-    """Which they are."""
+    """Sequence numbers of the messages."""
     back: RequeuedRun
     """The same, as they go back; on disk only, unless they cannot be read yet."""
 
@@ -314,7 +314,7 @@ class DelayedRetries:
         self.count += len(run)  # mutant: WA3
 
     def mature(self, give_back: Callable[[RequeuedRun], None], now_ms: int) -> None:
-        """Those whose time has come go back, and wait here no more."""
+        """Make the runs ready again whose delay is over."""
         runs = []
         while self.due_ms <= now_ms:  # mutant: WA4 WA5
             _at, _number, run, back = heappop(self._heap)
@@ -333,7 +333,7 @@ class DelayedRetries:
 
 
 NO_DELAYS = DelayedRetries(lambda _runs: None)
-"""Of queues in which nothing is ever put there."""
+"""Delays of queues that delay nothing; a shared object."""
 
 
 def delay_ms(settings: QueueSettings, counts: Counts, *, is_failure: bool) -> int:

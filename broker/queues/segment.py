@@ -102,15 +102,15 @@ class Segment:
         only."""
         self.head = 0
         self.ticket = ticket
-        """Of the commit after which the disk has it; 0 if none will."""
+        """Ticket of the commit after which the disk has it; 0 if none will."""
         self.is_recorded = ticket > 0
-        """Whether the journal has it."""
+        """True if the journal has it."""
         self.place = SegmentLocation.MEMORY
         self.spilled_at = 0
         """Where the spill has it, or will; 0 if it has not."""
         self.redelivered = False
         self.size_bytes = UNWEIGHED
-        """What those that are not taken count, where the bytes that wait are counted."""
+        """Bytes that its messages count, without those taken; `UNWEIGHED` if unknown."""
         self.expiries = expiries
         """None if none of them ever expires, or while they are on disk only."""
         self.earliest_ms = self.latest_ms = NEVER_MS
@@ -147,7 +147,7 @@ class Segment:
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is none but its own between its first number and its last."""
+        """True if the numbers of its messages are consecutive."""
         return self.count == self.stop_sequence - self.first_sequence
 
     @property
@@ -156,7 +156,8 @@ class Segment:
         return self.first_sequence + self.head if self.numbers is None else self.numbers[self.head]
 
     def sequences(self, start: int, stop: int) -> Sequence[int]:
-        """Of the messages from the one at `start` up to the one at `stop`."""
+        """Sequence numbers of the messages from the one at `start` up to, not including, the one at
+        `stop`."""
         if self.numbers is None:
             return range(self.first_sequence + start, self.first_sequence + stop)
         return self.numbers[start:stop]
@@ -212,7 +213,7 @@ def on_disk_only(stored: Stored) -> Segment:
 def load_segment(
     segment: Segment, journal: Journal, redelivered_below: int, *, is_one_of_many: bool
 ) -> list[Segment]:
-    """What is to be in the place of a segment of a ready list.  Raises `UnreadableMessages`.
+    """Segments in memory that replace one on disk.  Raises `UnreadableMessages`.
 
     Where some is settled it becomes several.  What lies behind damage stays on disk, as a segment
     that begins with it.
@@ -263,7 +264,8 @@ def segment_of_loaded(parts: Sequence[LoadedMessages], ticket: int) -> Segment:
 
 
 def unread_rest(segment: Segment, last: LoadedMessages, found: int) -> Segment:
-    """What is left of a segment on disk when `found` messages of it, up to `last`, were read."""
+    """Segment on disk that remains when the first `found` messages of `segment`, up to `last`, were
+    read."""
     first = last.sequences[-1] + 1
     rest = Segment([], [], segment.content_bytes, first, ticket=segment.ticket)
     rest.count = segment.count - found
@@ -321,7 +323,7 @@ class SegmentPaging:
         rise."""
 
     def add(self, segment: Segment) -> bool:
-        """It is to leave, if it may: whether it does."""
+        """Page a segment out if it may be; True if so."""
         if not leaves(segment, self._spill):
             return False
         self._segments.append(segment)
@@ -341,7 +343,7 @@ class SegmentPaging:
         return True
 
     def forget_durable(self) -> None:
-        """What the disk has."""
+        """Drop from memory the segments that the disk has."""
         port = self.journal or self._spill
         durable = port.commits.durable if port is not None else 0
         while self._segments and self._segments[0].ticket <= durable:
@@ -384,7 +386,7 @@ class TakenMessages:
         self.expiries = expiries
         self._unread_count = 0
         self.is_exact = bool(contents)
-        """Whether `sequences` are all of these messages: see `unread`."""
+        """True if `sequences` are all of these messages: see `unread`."""
 
     @property
     def count(self) -> int:

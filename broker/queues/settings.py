@@ -22,7 +22,7 @@ from fluffle.broker.queues.arguments import (
 from fluffle.protocol.wire import FieldValue
 
 EffectivePolicy: TypeAlias = Mapping[str, object]
-"""What the policies of a queue say together, by their keys.  JSON."""
+"""Merged policy of a queue, by policy keys; the values are JSON."""
 
 NO_POLICY: EffectivePolicy = MappingProxyType({})
 
@@ -43,7 +43,7 @@ class DeadLetterStrategy(StrEnum):
 
 
 class DelayedRetry(StrEnum):
-    """Which messages wait before they are handed out again."""
+    """Kind of requeued messages that wait before they are delivered again."""
 
     DISABLED = "disabled"
     ALL = "all"
@@ -57,7 +57,7 @@ class DeduplicationCache(NamedTuple):
     size: int
     """So many keys, those of the last messages."""
     ttl_ms: int | None
-    """For how long each; None: as long as there is room."""
+    """Time in ms for which each is kept; None: as long as there is room."""
 
 
 DEFAULT_CACHE_SIZE = 10_000
@@ -85,31 +85,31 @@ class QueueSettings:
     delayed_retry_min_ms: int | None = None
     delayed_retry_max_ms: int | None = None
     deduplicates: bool = False
-    """Whether messages are dropped that come again."""
+    """True if messages with a known key are dropped."""
     cache_size: int | None = None
     cache_ttl_ms: int | None = None
     target_group_size: int | None = None
     """How many members a quorum queue is to get, if members are made where there are too few."""
     is_still: bool = False
-    """Whether nothing in it expires for now, whatever its time is."""
+    """True if nothing in it expires for now, whatever the time."""
 
     @property
     def limits(self) -> tuple[int | None, int | None, Overflow]:
-        """What is said of how much may wait."""
+        """Length limit in messages and in bytes, and what happens beyond it."""
         return self.max_length, self.max_length_bytes, self.overflow
 
     @property
     def cache(self) -> DeduplicationCache | None:
-        """By what messages are known that come again; None if nobody wants to know."""
+        """Size and time of the deduplication cache; None if the queue does not deduplicate."""
         if not self.deduplicates:
             return None
         return DeduplicationCache(self.cache_size or DEFAULT_CACHE_SIZE, self.cache_ttl_ms)
 
     @property
     def of_successor(self) -> QueueSettings:
-        """As long as the queue is being filled with what another has, and is nobody's: it takes all
-        of that, and stays.  Messages bring what is left of their time; none dies of that before
-        it is known which of the two queues has them, or it might die in both."""
+        """Settings of a successor while it is being filled and serves no client: it takes all
+        messages, and stays.  Messages bring what is left of their time; none dies of that before it
+        is known which of the two queues has them, or it might die in both."""
         return replace(
             self, expires_ms=None, message_ttl_ms=None, max_length=None, max_length_bytes=None,
             deduplicates=False, is_still=True,
@@ -117,7 +117,7 @@ class QueueSettings:
 
 
 DEFAULTS = QueueSettings()
-"""Those of most queues: one object."""
+"""Settings of most queues; a shared object."""
 
 
 def smaller(policy: Any, argument: Any) -> Any:
@@ -162,7 +162,7 @@ def is_text(value: object) -> bool:
 
 
 def is_of(words: type[StrEnum]) -> Callable[[object], bool]:
-    """Whether something is one of them."""
+    """Check that a value is one of `words`."""
     return lambda value: value in tuple(words)
 
 
@@ -193,7 +193,8 @@ class SettingRule(NamedTuple):
 
     field: str
     is_usable: Callable[[object], bool]
-    """What is not is as if it was not said: RabbitMQ checks some arguments not at all."""
+    """Check of the value; a value that fails it is ignored: RabbitMQ does not check some
+    arguments."""
     resolve: Callable[[Any, Any], Any]
     """(what the policy says, what the argument says) -> what is so."""
     read: Callable[[Any], object] = bounded
@@ -225,7 +226,7 @@ SETTING_RULES: Mapping[str, SettingRule] = {
     "x-cache-size": SettingRule("cache_size", is_positive, smaller, bounded_size),
     "x-cache-ttl": SettingRule("cache_ttl_ms", is_positive, smaller, bounded_ms),
 }
-"""By the keys of policies: arguments are called the same behind `x-`, or the same, but for one.
+"""Rules by policy key: arguments have the same names after `x-`, with one exception.
 
 RabbitMQ 4.3: process_args_policy of rabbit_amqqueue_process, gather_policy_config of
 rabbit_quorum_queue.
@@ -242,11 +243,11 @@ POLICY_KEY_BY_ARGUMENT: Mapping[str, str] = {
     for key in SETTING_RULES
     if key != "target-group-size"
 } | {TARGET_GROUP_SIZE: "target-group-size"}
-"""By their arguments."""
+"""Policy keys by the argument of the same meaning."""
 
 
 def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSettings:
-    """What a queue goes by under a policy, which may be none.
+    """Settings of a queue under its merged policy, which may be empty.
 
     What may not have been checked is as if it was not said.
     """
@@ -268,7 +269,7 @@ def settings_of(spec: QueueSpec, policy: EffectivePolicy = NO_POLICY) -> QueueSe
 
 
 def read_raw(raw: FieldValue) -> object:
-    """As a policy would say it."""
+    """Value in the form that a policy would give it."""
     return raw.decode(errors="surrogateescape") if isinstance(raw, bytes) else raw
 
 
@@ -277,8 +278,8 @@ NO_DELAY = "x-delayed-retry-min is missing, so nothing waits"
 
 
 def unusable_arguments(spec: QueueSpec, settings: QueueSettings) -> dict[str, str]:
-    """What RabbitMQ takes at a declare and then goes not by, with the reason; `settings`: by which
-    the queue goes."""
+    """Arguments that RabbitMQ accepts at a declare and then ignores, with the reason; `settings`
+    are those in force."""
     unusable = {
         name: WRONG
         for name, (_tag, raw) in spec.arguments.items()
@@ -311,7 +312,7 @@ def why_at_most_once(spec: QueueSpec, policy: EffectivePolicy, settings: QueueSe
 
 
 SettingsFrom: TypeAlias = Callable[[str, QueueSpec], QueueSettings]
-"""By what a queue of the virtual host with a name is to go now."""
+"""Function that gives the settings of a queue: virtual host name, specification."""
 
 
 def by_arguments(_vhost: str, spec: QueueSpec) -> QueueSettings:

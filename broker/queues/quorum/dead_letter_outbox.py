@@ -50,7 +50,7 @@ TURN_MAX = 128
 its own, and may arrive at once."""
 
 CONFIRM_TIMEOUT_MS = 180_000
-"""Who has said nothing for so long is asked again: RabbitMQ's
+"""Time in ms after which an unconfirmed dead letter is published again: RabbitMQ's
 dead_letter_worker_publisher_confirm_timeout."""
 
 NOTIFIED_MAX = 128
@@ -117,8 +117,9 @@ class DeadLetterOutbox:
         self._pending = contents.state.pending
         self._source = source
         self._arrived: dict[object, list[int]] = EMPTY_DICT
-        """Of queues that hear of it, those used last: what each has, and it has not heard
-        yet that it is kept no more.  `DeadLetterIds.below` speaks of those not here any more."""
+        """Sequence numbers that each target queue has confirmed and has not been allowed to forget
+        yet, for the targets used last.  `DeadLetterIds.below` covers those that are not here any
+        more."""
         self._builder = builder
         self._dead_letter = dead_letter
         self._time = time
@@ -129,13 +130,13 @@ class DeadLetterOutbox:
         self.waiting: deque[Dead] = NOTHING_WAITS
         self._waiting_count = 0
         self._under_way: dict[int, UnconfirmedDeadLetter] = EMPTY_DICT
-        """By sequence number, no more than `UNDER_WAY_MAX`."""
+        """Unconfirmed dead letters by sequence number, no more than `UNDER_WAY_MAX`."""
         self._under_way_bytes = 0
-        """Of their contents."""
+        """Bytes of their contents."""
 
     @property
     def is_wanted(self) -> bool:
-        """Whether what dies now must arrive."""
+        """True if dead letters must arrive (at-least-once)."""
         return self._queue.settings.dead_letter_strategy is DeadLetterStrategy.AT_LEAST_ONCE
 
     @property
@@ -173,7 +174,7 @@ class DeadLetterOutbox:
         self.hasten()
 
     def hasten(self) -> None:
-        """What has been refused may be taken now."""
+        """Retry at once the messages that a target refused."""
         now_ms = self._time.now_ms()
         for sequence, way in self._under_way.items():
             if way.parcel.is_refused:
@@ -208,7 +209,7 @@ class DeadLetterOutbox:
         return not is_full and self._under_way_bytes < UNDER_WAY_BYTES_MAX
 
     def _send_again(self, now_ms: int) -> None:
-        """Those whose time has come."""
+        """Publish again the messages whose timeout is over."""
         due = [way for way in self._under_way.values() if way.due_ms <= now_ms]  # mutant: R14f
         for _, alike in groupby(due, lambda way: _cause(way.dead)):
             ways = [way._replace(due_ms=now_ms + self.confirm_timeout_ms) for way in alike]
@@ -273,7 +274,8 @@ class DeadLetterOutbox:
         self._dead_letter(self._queue.name, self._queue.settings, died)  # mutant: R14d
 
     def _ids_for(self, queue: object, parcels: list[PendingDeadLetter]) -> DeadLetterIds:
-        """What is on record, not what is decided: the next leader knows nothing else."""
+        """Ids for a target queue, from what is logged, not what is only decided: the next leader
+        knows nothing else."""
         arrived, pending = self._arrived.pop(queue, []), self._pending
         settled = [sequence for sequence in arrived if sequence not in pending]
         if self._arrived is EMPTY_DICT:
@@ -285,7 +287,7 @@ class DeadLetterOutbox:
         return DeadLetterIds(*self._source, below, settled, [parcel.sequence for parcel in parcels])
 
     def _on_result(self, sequence: int, *, is_there: bool) -> None:
-        """Of one that may have been purged meanwhile."""
+        """Handle the result of a dead letter, which may have been purged meanwhile."""
         way = self._under_way.get(sequence)
         if way is None:
             return
@@ -309,5 +311,5 @@ def counts_along(dead: Dead) -> Counts:
 
 
 def _cause(dead: Dead) -> tuple[RemovalReason, int, Counts]:
-    """What those have in common that are sent together."""
+    """Key of the dead letters that are published together: reason, time in ms, counts."""
     return dead.reason, dead.time_ms, dead.counts

@@ -55,12 +55,12 @@ class ArrivalKind(Enum):
 
     NEW = auto()
     HERE = auto()
-    """It is, or was."""
+    """The message is in the queue, or was."""
     STALE = auto()
-    """Whoever gives it leads that queue no more; or the queue is gone, or has yet to be heard of,
-    and then it is taken when it is given again."""
+    """The sender leads the source queue no more; or the source queue is deleted or not known here
+    yet, and then the message is taken when it is sent again."""
     EARLY = auto()
-    """It would not be remembered; if it is given again, it may be."""
+    """There is no room to remember the message; it may be taken when it is sent again."""
 
 
 class DeadLetterDedup:
@@ -175,13 +175,13 @@ class LoggedDeduplicationKeys:
         self._time = time
         self._on_duplicates = on_duplicates
         self._window = NO_WINDOW
-        """Of the filter."""
+        """Window of keys that the filter knows."""
         self._news: list[bytes] = []
         """Keys that are to be said."""
         self._kept: int | None = None
         """How many are known with them; None: nothing is to be said."""
         self._is_behind = False
-        """Whether there are others that could not be said."""
+        """True if there are other keys that could not be logged."""
 
     def duplicate_filter(self, cache: DeduplicationCache, enqueue: Enqueue) -> DuplicateFilter:
         """A `FilterFactory`."""
@@ -204,11 +204,11 @@ class LoggedDeduplicationKeys:
 
     @property
     def may_be_said(self) -> bool:
-        """Whether something that could not be may by now."""
+        """True if keys that could not be logged may be by now."""
         return self._is_behind and self._versions.version >= REMEMBERS
 
     def say(self) -> None:
-        """What came in since this was called last, if all members read it."""
+        """Log the keys that came in since the last call, if all members can read them."""
         if self._kept is None:
             return
         if self._versions.version < REMEMBERS:

@@ -93,7 +93,7 @@ class Withdrawn:
     session: Key
     holder: Key
     tokens: list[tuple[int, range]]
-    """What it held: ordinal, and which messages."""
+    """Messages that it held, as pairs of delivery ordinal and run of sequence numbers."""
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ Effect: TypeAlias = (
     | TimedOut
     | ActiveConsumerEffect
 )
-"""For clients."""
+"""Effect that reaches a client."""
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ class Dead:
     reason: RemovalReason
     time_ms: int
     counts: Counts
-    """Of each of them."""
+    """Delivery counts of each of them."""
     run: range
     origins: list[Origin]
     """None at all if the messages have to be read."""

@@ -1,4 +1,5 @@
-"""Which entry of the log holds which messages, and how many of them are ready, live or dead.
+"""Index of the queue's log: entries, the messages in each, and how many of them are ready, live or
+dead.
 
     first   index   count   ready   live   mean size   priority   expiry         41 bytes an entry
     1       7       100     0       3      1,040       4          0
@@ -64,9 +65,9 @@ class PerMessageValues(NamedTuple):
     """Values that differ from message to message of an entry."""
 
     priorities: bytes
-    """One for each, or empty."""
+    """Priority of each message, or empty."""
     expiries: array[int]
-    """One for each, or empty."""
+    """Expiry of each message, or empty."""
 
 
 @dataclass(slots=True)
@@ -103,15 +104,15 @@ class LiveEntries:
         self.rows = NO_ROWS
         """Invariant: all of one length."""
         self.each: dict[int, PerMessageValues] = EMPTY_DICT
-        """By the first number of an entry."""
+        """Values that differ between the messages of an entry, by the entry's first number."""
         self.ready_bits: dict[int, int] = EMPTY_DICT
-        """By the first number of an entry of which some messages are ready and some are not."""
+        """Bits of the ready messages of partly ready entries, by the entry's first number."""
         self._dead = 0
         self.ready_count = 0
         self.content_bytes = 0
-        """Of all live messages."""
+        """Content bytes of all live messages."""
         self.buried_bytes = 0
-        """Of all that have been buried here; no part of the state."""
+        """Content bytes of all messages removed here; no part of the state."""
 
     def add(self, index: int, new: Enqueued) -> None:
         """Messages come in at the end; all of them are ready."""
@@ -147,7 +148,7 @@ class LiveEntries:
         self.ready_count -= len(run)
 
     def _take_bits(self, first: int, count: int, inside: range, there: int) -> None:
-        """Of an entry with `there` ready messages some are ready no more."""
+        """Clear the bits of messages of an entry, `there` of which are ready."""
         bits = comb(len(inside), inside.step) << (inside.start - first)
         now = (1 << count) - 1 if there == count else self.ready_bits.get(first, 0)
         if bits & ~now:  # mutant: RE19
@@ -228,14 +229,14 @@ class LiveEntries:
         return Ranges(bounds)
 
     def mostly_dead(self, parts: int) -> Iterator[LiveEntry]:
-        """Those of which no more than one of so many messages is live, and some are."""
+        """Entries of which at least one message, but no more than one in `parts`, is live."""
         rows = self.live_rows()
         for at, (live, count) in enumerate(zip(rows["live"], rows["counts"], strict=True)):
             if live * parts <= count:
                 yield self._at(at)
 
     def __iter__(self) -> Iterator[LiveEntry]:
-        """Those with live messages, in order."""
+        """Entries with live messages, in order."""
         for row in zip(*self.live_rows().values(), strict=True):
             yield self._entry(*row)
 
@@ -249,7 +250,7 @@ class LiveEntries:
         return LiveEntry(first, index, count, ready, live, mean, priority, expiry, each)
 
     def between(self, first: int, stop: int) -> Iterator[LiveEntry]:
-        """Those with live messages from `first` up to, not including, `stop`, in order."""
+        """Entries with live messages from `first` up to, not including, `stop`, in order."""
         rows = self.rows
         firsts = rows["firsts"]
         at = max(bisect_right(firsts, first) - 1, 0)
@@ -260,7 +261,7 @@ class LiveEntries:
 
     @property
     def has_expiries(self) -> bool:
-        """Whether any message ever expires.  Looks at all entries, but not in Python."""
+        """True if any message ever expires.  Looks at all entries, but not in Python."""
         return any(self.rows["expiries"]) or any(each.expiries for each in self.each.values())
 
     def span_of(self, start: int, stop: int) -> tuple[int, int]:
@@ -307,7 +308,7 @@ class LiveEntries:
         return self.rows["indexes"][at], first, first + self.rows["counts"][at]
 
     def ready_of(self, entry: LiveEntry) -> list[range]:
-        """Which messages of an entry are ready."""
+        """Runs of ready messages of an entry."""
         if entry.ready == entry.count:
             return [range(entry.first, entry.first + entry.count)]
         bits = f"{self.ready_bits.get(entry.first, 0):b}"[::-1]
@@ -351,7 +352,7 @@ class LiveEntries:
 
 
 def cut(runs: Iterable[range], first: int, stop: int) -> list[range]:
-    """What of runs of consecutive numbers is from one up to, not including, another."""
+    """Parts of ascending runs that lie from `first` up to, not including, `stop`."""
     inside = (range(max(run.start, first), min(run.stop, stop)) for run in runs)
     return [run for run in inside if run]
 

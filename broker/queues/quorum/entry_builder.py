@@ -64,7 +64,8 @@ NUMBERS = (Published, OperationsRejected, Acted, Answered, Acknowledged, Session
 that their place among the others means nothing, and those of many operations become few."""
 
 STEP_MS = 10
-"""It gains no more on what the machine counts, between two looks, while the clock is behind it."""
+"""Most that queue time gains on the machine's clock between two readings, in ms, while it is
+behind."""
 
 
 class EntryBuilder:
@@ -92,17 +93,17 @@ class EntryBuilder:
         self._active = state.sac_active
         self._facts: list[Fact] = []
         self._numbers: list[Fact] = []
-        """Those of `NUMBERS`."""
+        """Facts of the types in `NUMBERS`."""
         self._origins: list[Origin] = []
         self._contents: list[bytes] = []
         self._expiries: Expiries | None = None
         self._priorities: bytearray | None = None
-        """One a message, or None while all have the same as most."""
+        """Priority of each message, or None while all have the default."""
         self._delivery_counts: DeliveryCountIndex | None = None
-        """By place among the messages; None while none has brought along anything."""
+        """Delivery counts by place among the messages; None while no message brought any."""
         self.content_bytes = 0
         self._first = 0
-        """Of the messages, if there are any."""
+        """Sequence number of the first message, if there are any."""
 
     def __bool__(self) -> bool:
         return bool(self._facts or self._numbers)
@@ -122,7 +123,7 @@ class EntryBuilder:
 
     @property
     def last_revision(self) -> int:
-        """Of the newest specification that was said."""
+        """Revision of the newest specification in this entry."""
         said = [fact.revision for fact in self._facts if isinstance(fact, SpecChanged)]
         return max(said, default=self._revision)
 
@@ -186,7 +187,7 @@ class EntryBuilder:
 
 
 def _is_continued(last: Fact, fact: Fact) -> bool:
-    """Whether the second fact was taken into the first."""
+    """True if `fact` was merged into `last`."""
     if type(last) is not type(fact):
         return False
     match last, fact:
@@ -262,11 +263,11 @@ class EntryVersions:
         self._builder = builder
         self._readers = readers
         self._said: dict[str, int] = EMPTY_DICT
-        """What is said here, applied or not."""
+        """Versions by member that this leader has put into entries, applied or not."""
 
     @property
     def version(self) -> int:
-        """What all members read, as is on record; less if one says so that has gone back.
+        """Newest version that all members read, by the log; less if a member reports an older one.
 
         Asked for each entry: whoever is added counts from then on.
         """
@@ -280,7 +281,7 @@ class EntryVersions:
         return min(read, default=FIRST_VERSION)  # mutant: R21a
 
     def is_coming(self, version: int) -> bool:
-        """Whether all members say that they read it, and soon that is on record."""
+        """True if all members report that they read `version`, which the log will soon say."""
         on_record = self._image.state.versions
         said = [
             known or on_record.get(member, FIRST_VERSION)
@@ -307,7 +308,7 @@ class NodeClock(Protocol):
     """The clock of a node."""
 
     def now_ms(self) -> int:
-        """What this machine counts, which nobody sets."""
+        """Milliseconds of the machine's monotonic clock."""
 
     def wall_ms(self) -> int:
         """The time of day that all nodes go by."""

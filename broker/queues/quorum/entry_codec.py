@@ -126,7 +126,7 @@ PRIORITIES, EXPIRIES, COUNTS = 1, 2, 3
 ALL, EACH, RUNS = 0, 1, 2
 
 DEFAULT_PRIORITY = 4
-"""Of a message that names none, as in RabbitMQ's quorum queues."""
+"""Priority of messages that name none, as in RabbitMQ's quorum queues."""
 
 TEXT_ERRORS = "surrogateescape"
 """Names may hold octets that are not UTF-8."""
@@ -137,19 +137,20 @@ class Columns:
     """Columns of messages that are enqueued together, besides origins and contents."""
 
     priority: int = DEFAULT_PRIORITY
-    """Of all of them, unless `priorities` says otherwise."""
+    """Priority of all messages, unless `priorities` is given."""
     priorities: bytes = b""
-    """One for each, or empty."""
+    """Priority of each message, or empty."""
     expires_at_ms: int = 0
     """In queue time, of all of them, unless `expiries` says otherwise; 0: never."""
     expiries: array[int] = field(default_factory=lambda: array("Q"))
-    """One for each, or empty."""
+    """Expiry of each message, or empty."""
     counts: tuple[EqualCountsRun, ...] = ()
-    """By place, from 0, rising: of those that have come from another queue with counts."""
+    """Runs of equal delivery counts, by place from 0, rising: of messages that came from another
+    queue with counts."""
 
 
 PLAIN = Columns()
-"""Of most messages.  Nobody changes it."""
+"""Columns of most messages; a shared object that is never changed."""
 
 
 @dataclass(slots=True)
@@ -180,7 +181,7 @@ class FactBatch:
     stamp_ms: int
     """Queue time: never less than in the entry before."""
     revision: int
-    """Of the specification that the leader decided by."""
+    """Revision of the specification that the leader decided by."""
     facts: list[Fact]
     enqueued: Enqueued | None = None
     version: int = FIRST_VERSION
@@ -207,7 +208,7 @@ def encode(batch: FactBatch, version: int = FIRST_VERSION) -> bytes:
 
 
 def decode(entry: bytes, reads: int = VERSION) -> FactBatch:
-    """What an entry says; what its messages are is not looked at.  Raises `InvalidEntry`.
+    """Decode the facts of an entry, without looking at its messages.  Raises `InvalidEntry`.
 
     `reads`: the newest version that may be taken for known here.
     """
@@ -377,7 +378,7 @@ def read_messages(entry: bytes) -> EntryMessages:
 
 
 def pick_messages(entry: bytes, wanted: Sequence[int]) -> EntryMessages:
-    """As `read_messages`, of some that are in it: it costs little for the others.  Raises
+    """Read the messages with numbers `wanted` of an entry; the others cost little.  Raises
     `InvalidEntry`."""
     at, sequences = _messages_in(entry)
     return unpack_some(entry, at, wanted, sequences)
@@ -441,7 +442,7 @@ def times_of(expiries: Expiries | None) -> Sequence[int]:
 def pack_enqueued(
     first: int, origins: Sequence[Origin], contents: Sequence[bytes], columns: Columns = PLAIN
 ) -> Enqueued:
-    """What a leader makes of one message or more, once, for all members.  One origin a content."""
+    """Pack messages once, as the leader sends them to all members.  One origin a content."""
     front, content_bytes = _packed(first, origins, contents, _pack_columns(columns))
     return Enqueued(first, len(contents), content_bytes, columns, [*front, *contents])
 
@@ -482,7 +483,8 @@ def _seed(origin: Origin) -> int:
 
 
 def look_at_messages(data: bytes, at: int) -> Enqueued:
-    """What of the messages at `at`, which end where `data` does, all members must know.
+    """Read the head of the messages at `at`, which end where `data` does: the part that all members
+    need.
 
     It costs the same however many they are.  Raises `InvalidEntry`.
     """
@@ -525,8 +527,8 @@ def unpack_messages(data: bytes, at: int, sequences: Sequence[int] = ()) -> Entr
 def unpack_some(
     data: bytes, at: int, wanted: Sequence[int], sequences: Sequence[int] = ()
 ) -> EntryMessages:
-    """As `unpack_messages`, of some of the messages, by their numbers: the others are not looked
-    at, and cost nothing.  Raises `InvalidEntry`."""
+    """Unpack the messages with numbers `wanted` alone; the others are not looked at.  Raises
+    `InvalidEntry`."""
     try:
         first, count, columns_bytes, runs, origins_bytes = MESSAGES_HEAD.unpack_from(data, at)
         at += MESSAGES_HEAD.size + columns_bytes
@@ -562,8 +564,8 @@ def _places(sequences: Sequence[int], wanted: Sequence[int]) -> list[int]:
 
 
 def _numbers(data: bytes, at: int, count: int, wanted: int) -> Callable[[int], int]:
-    """What stands at each place behind `at`, where each content ends and then its checksum: read
-    together unless few are wanted."""
+    """Function that gives the numbers at each place behind `at`, where each content ends and then
+    its checksum; all are decoded at once unless few are wanted."""
     if 64 * wanted < count:
         return partial(_number, data, at)
     numbers = array("I", data[at : at + 2 * NUMBER.size * count])
@@ -577,7 +579,7 @@ def _number(data: bytes, at: int, place: int) -> int:
 
 
 def pack_kept(stored: EntryMessages, keep: Sequence[bool]) -> list[bytes]:
-    """Those messages that are kept, to be joined, without their columns."""
+    """Pack the messages that are kept, without their columns; the caller joins the pieces."""
     origins = list(compress(stored.origins, keep))
     contents = list(compress(stored.contents, keep))
     pieces, _content_bytes = _packed(stored.sequences[0], origins, contents, b"")
@@ -663,7 +665,7 @@ _READERS = {
 SETTING_TYPES: Mapping[str, tuple[type, ...]] = {
     name: get_args(hint) or (hint,) for name, hint in get_type_hints(QueueSettings).items()
 }
-"""Of what types each setting is."""
+"""Types of the values of each setting."""
 
 
 def encode_settings(settings: QueueSettings) -> bytes:

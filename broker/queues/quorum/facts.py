@@ -60,7 +60,7 @@ DEATHS = frozenset(
         RemovalReason.DELIVERY_LIMIT,
     }
 )
-"""Those for which a message is dead-lettered, where there is an exchange for that."""
+"""Reasons for which a message is dead-lettered, where an exchange is configured."""
 
 
 class RequeueReason(IntEnum):
@@ -73,7 +73,7 @@ class RequeueReason(IntEnum):
     LOST = 2
     """The channel, the connection or the node of its holder ended."""
     TIMED_OUT = 3
-    """It was held for too long."""
+    """The message was held beyond the consumer timeout."""
     SUSPECTED = 4
     """The node of its holder could not be reached for too long."""
     UNKNOWN = 5
@@ -168,7 +168,7 @@ class ConsumerAttached:
     key: Key
     session: Key
     channel: int
-    """Which of its node's: what ends with a channel is found by it."""
+    """Channel on its node, by which consumers are found that end with a channel."""
     priority: int
     prefetch: int
     no_ack: bool
@@ -300,7 +300,7 @@ class SpecChanged:
     """The queue goes by these settings, because it falls under other policies."""
 
     revision: int
-    """Of the metadata that this comes from; higher than before."""
+    """Revision of the metadata that the specification comes from; higher than before."""
     spec: bytes
     """See `specification`."""
 
@@ -413,7 +413,7 @@ KINDS: Mapping[int, type[Fact]] = {
     25: SourceGone,
     26: Remembered,
 }
-"""What is on disk for each.  Numbers are never used again; a new one needs a new version."""
+"""Fact by its number on disk.  Numbers are never used again; a new one needs a new version."""
 
 DEATH_REASONS = {
     RemovalReason.REJECTED: DeathReason.REJECTED,

@@ -43,7 +43,7 @@ from fluffle.protocol.wire import encode_table, read_table
 TIMEOUT = "x-consumer-timeout"
 
 LEAVING_BYTES_MAX = 8 << 20
-"""Of one queue."""
+"""Bytes of deliveries of one queue that may wait to be sent."""
 
 Room = Callable[[Key], int]
 """How many messages the client of a consumer takes now; it wakes the consumer after a 0."""
@@ -77,7 +77,7 @@ class Terms(NamedTuple):
     arguments: bytes = b""
 
     def attached(self, key: Key, session: Key) -> ConsumerAttached:
-        """What is said of it."""
+        """Fact that attaches a consumer with these terms."""
         return ConsumerAttached(
             key,
             session,
@@ -92,7 +92,7 @@ class Terms(NamedTuple):
 
 
 def arguments_of(consumer: Consumer) -> bytes:
-    """Those of which whoever leads must know: a field table, or nothing at all."""
+    """Consumer arguments that the leader must know, as a field table; empty if none."""
     timeout_ms = consumer.timeout_ms
     return b"" if timeout_ms is None else encode_table({TIMEOUT: ("l", timeout_ms)})
 
@@ -158,7 +158,7 @@ class UnsentContents:
         self._waiting: dict[Consumer, None] = EMPTY_DICT
 
     def has_room(self, consumer: Consumer) -> bool:
-        """Whoever finds none is woken when there is."""
+        """True if there is room; else the consumer is woken once there is."""
         if self._bytes < LEAVING_BYTES_MAX:
             return True
         if self._waiting is EMPTY_DICT:
@@ -170,7 +170,7 @@ class UnsentContents:
         self._bytes += delivery_batch.content_bytes
 
     def left(self, delivery_batch: DeliveryBatch) -> None:
-        """It is gone, or need not go."""
+        """Take a delivery off the count, once it is sent or need not be."""
         self._bytes -= delivery_batch.content_bytes
         if self._waiting and self._bytes < LEAVING_BYTES_MAX:
             waiting, self._waiting = self._waiting, EMPTY_DICT
@@ -248,13 +248,13 @@ class HolderState:
         self.note(delivery_batch)
 
     def note(self, delivery_batch: DeliveryBatch) -> None:
-        """It is held, or has left for a consumer that does not acknowledge: the room is less."""
+        """Count messages as held, or as sent without acknowledgement: the sink's room is less."""
         if isinstance(self.holder, Consumer):
             assert isinstance(self.holder.sink, RemoteSink)
             self.holder.sink.unnoted -= len(delivery_batch.sequences)
 
     def holding(self, run: range, ordinal: int) -> list[tuple[range, DeliveryBatch]]:
-        """What of a run is held under these tokens, in pieces of hand-outs."""
+        """Parts of a run that are held with this delivery ordinal, with their hand-outs."""
         return [
             (piece, delivery_batch)
             for piece, delivery_batch in self.delivery_batches.found(run)
@@ -262,7 +262,8 @@ class HolderState:
         ]
 
     def take(self, run: range, ordinal: int) -> tuple[list[DeliveryPart], list[range]]:
-        """What of a run is held under these tokens, which it is no longer then; and what is not."""
+        """Remove the parts of a run that are held with this ordinal; returns them, and the runs not
+        held."""
         pieces = self.holding(run, ordinal)
         parts = [self._part(*piece) for piece in pieces]
         return parts, without(run, (part.run for part in parts))
@@ -274,7 +275,7 @@ class HolderState:
         ]
 
     def take_of(self, delivery_batches: Collection[DeliveryBatch]) -> list[DeliveryPart]:
-        """What of these is held, in that order."""
+        """Remove all that is held of these hand-outs, in their order."""
         return [
             self._part(run, delivery_batch)
             for run, delivery_batch in list(self.delivery_batches)
@@ -295,7 +296,7 @@ class Holders:
     def __init__(self, queue: Queue, notifications: HolderNotifications, room: Room) -> None:
         self._held: dict[Key, HolderState] = EMPTY_DICT
         self._getters: dict[tuple[Key, int], Key] = EMPTY_DICT
-        """By session and channel."""
+        """Holders of what `basic.get` fetched, by session and channel."""
         self._counts: dict[Key, int] = EMPTY_DICT
         """How many a session has."""
         self._queue = queue
@@ -318,12 +319,12 @@ class Holders:
         return (key for key, held in list(self._held.items()) if held.session == session)
 
     def tokens_of(self, key: Key) -> list[tuple[int, range]]:
-        """What a holder has: ordinal, and which messages."""
+        """Messages that a holder has, as pairs of delivery ordinal and run of sequence numbers."""
         held = self._held[key].delivery_batches
         return [(delivery_batch.counts.acquired, run) for run, delivery_batch in held]
 
     def key_of(self, delivery_batch: DeliveryBatch) -> Key:
-        """Of the consumer that the engine has handed messages."""
+        """Key of the consumer to which the engine has delivered."""
         holder = delivery_batch.holder
         assert isinstance(holder, Consumer)
         assert isinstance(holder.sink, RemoteSink)
@@ -359,7 +360,7 @@ class Holders:
         return held
 
     def getter(self, session: Key, channel: int) -> tuple[Key, HolderState] | None:
-        """Whoever holds what this channel gets, if it has got something."""
+        """Holder of what this channel got with `basic.get`, or None."""
         key = self._getters.get((session, channel))
         return (key, self._held[key]) if key is not None else None
 
@@ -370,7 +371,7 @@ class Holders:
             self._queue.wake(held.holder)
 
     def detach(self, key: Key) -> None:
-        """It is served no more."""
+        """Serve the holder no more."""
         held = self._held[key]
         held.is_detached = True
         if isinstance(held.holder, RemoteGetter):
@@ -408,9 +409,9 @@ class DeliveryResender:
         self._delivery = delivery
 
     def holds(self, session: Key) -> list[tuple[Key, int, range]]:
-        """What the consumers of a session have in hands: whose, with which ordinal, which messages.
+        """Messages that the consumers of a session hold: key, delivery ordinal, run.
 
-        What is applied, without what is ended meanwhile: so all of it has left.
+        These are the deliveries of the applied state without those settled since: all are sent.
         """
         return [
             (key, hold.counts.acquired, piece)
@@ -420,7 +421,7 @@ class DeliveryResender:
         ]
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
-        """It is delivered as if for the first time."""
+        """Deliver messages again with the same ordinal, for they never arrived."""
         for ordinal, run in tokens:
             for piece, delivery_batch in self._held_too(holder, run, ordinal):
                 try:
@@ -434,7 +435,7 @@ class DeliveryResender:
         return list(row.held) if row is not None else []
 
     def _held_too(self, key: Key, run: range, ordinal: int) -> list[tuple[range, DeliveryBatch]]:
-        """What of a run is in a holder's hands by the image and by what is decided since."""
+        """Parts of a run that a holder has both by the applied state and by the decisions since."""
         row, held = self._state.holders.get(key), self._holders.get(key)
         if row is None or held is None:
             return []
@@ -469,7 +470,7 @@ class DeliveryResender:
 def on_record_before(
     holder: Holder, run: range, counts: Counts, since_ms: int, expiries: Expiries | None
 ) -> DeliveryBatch:
-    """What was in hands when this leadership began: it has left, or is delivered again."""
+    """Hand-out made before this leadership: it has been sent, or is sent again."""
     return DeliveryBatch(
         holder,
         [],
@@ -486,7 +487,7 @@ def on_record_before(
 def facts_of(
     delivery_batches: Sequence[DeliveryBatch], key_of: Callable[[DeliveryBatch], Key]
 ) -> Iterator[Delivered | DeliveredWithoutAck]:
-    """One fact for those between which one run was dealt out in turn, one for each other."""
+    """Facts of hand-outs: one for those that share a run in turn, one for each other."""
     at = 0
     while at < len(delivery_batches):
         together = delivery_batches[at : at + dealt_together(delivery_batches, at)]

@@ -69,17 +69,17 @@ from fluffle.broker.queues.quorum.state import (
 from fluffle.raft.ranges import Ranges
 
 TABLES = 9
-"""Of the first version."""
+"""Number of tables of a snapshot of the first version."""
 
 RISING = ("firsts", "indexes")
 
 COMPRESSION_LEVEL = 1
 
 ZLIB_HEAD = b"\x78\x01"
-"""Of a window of 32 KiB, compressed fast: RFC 1950."""
+"""Head of a zlib stream with a window of 32 KiB, fast compression: RFC 1950."""
 
 UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, zlib.error)
-"""What comes of reading what nobody wrote: all that msgpack raises is a ValueError."""
+"""Exceptions that reading a malformed snapshot raises; those of msgpack are ValueErrors."""
 
 DIGEST_BYTES = 16
 
@@ -109,8 +109,8 @@ class QueueImage:
         self.state = state or QueueState()
         """To be read by whoever builds on it, and changed by entries alone."""
         self._slimmed: dict[int, int] = EMPTY_DICT
-        """By index: how many messages are left of an entry that this member has made smaller.  No
-        part of the state, for each member does that when it likes."""
+        """Number of messages left in entries that this member has compacted, by index.  No part of
+        the state: each member compacts when it likes."""
 
     @classmethod
     def restored(cls, taken: bytes, reads: int = VERSION) -> QueueImage:
@@ -134,7 +134,8 @@ class QueueImage:
         pass_over(self.state, index)
 
     def snapshot(self) -> tuple[Ranges, bytes]:
-        """Which entries up to here are live, and the state: all that is needed of the log."""
+        """Indexes of live entries, and the packed state: all that is needed of the log up to
+        here."""
         # mutant: R8
         return self.state.entries.live_indexes(), take_snapshot(self.state, self.version)
 
@@ -179,8 +180,8 @@ def take_snapshot(state: QueueState, version: int) -> bytes:
 
 
 def _compressed(data: bytes, keys_bytes: int) -> bytes:
-    """As `zlib.compress`, but the last octets are copied: there is nothing to be found in digests,
-    and to look for it took as long as ten milliseconds for each 25,000."""
+    """Compress `data`, but copy its last `keys_bytes` octets: digests do not compress, and trying
+    took up to ten milliseconds for each 25,000."""
     if not keys_bytes:
         return zlib.compress(data, COMPRESSION_LEVEL)
     at = len(data) - keys_bytes
@@ -193,7 +194,7 @@ def _compressed(data: bytes, keys_bytes: int) -> bytes:
 
 
 def restore_snapshot(snapshot: bytes, reads: int) -> QueueState:
-    """What a snapshot was taken of.  Raises `InvalidEntry`, also for an unknown version."""
+    """Unpack the state of a snapshot.  Raises `InvalidEntry`, also for an unknown version."""
     version = snapshot[0] if snapshot else 0
     check_version("a snapshot", version, reads)
     try:
@@ -357,7 +358,7 @@ def _load_entries(row: Row) -> LiveEntries:
 
 
 def _differences(numbers: bytes) -> bytes:
-    """Of each of some rising numbers from the one before, all as 8 octets.
+    """Differences of rising numbers, each from the one before, all as 8 octets.
 
     Nothing is borrowed between them, so it is one subtraction of two long ones.
     """

@@ -98,8 +98,8 @@ from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
 
 ENTRY_BYTES = 4 << 20
-"""Of the messages of an entry, or one publish of many more: links, logs and readers take an entry
-at once, and it is what one message that stays keeps on the disks."""
+"""Most content bytes in one entry, unless one message is larger: links, logs and readers take an
+entry at once, and a single live message keeps all of it on the disks."""
 
 DUE_MAX = 2 * UNDER_WAY_MAX
 """So many that are due may wait for being handed on, and some more; the others stay where they
@@ -185,7 +185,7 @@ class Leadership:
         self._time = time = QueueTime(image.state.queue_time_ms, host.clock, host.wake)
         self.is_over = False
         self.sessions = QuorumSessionTable(image.state, self._builder, self._effects, host.touch)
-        """Who may ask for something, and what of it is done."""
+        """Open sessions, and how far the operations of each are done."""
         self._logged_keys = LoggedDeduplicationKeys(  # mutant: K1
             image.state.window, self._builder, self._versions, time, host.dropped_duplicates
         )
@@ -208,7 +208,7 @@ class Leadership:
             dead_letter=host.dead_letter, source=(host.group, term), time=time, touch=host.touch,
             confirm_timeout_ms=host.dead_letter_confirm_timeout_ms,
         )  # fmt: skip
-        """What has died and must arrive."""
+        """Dead letters that must arrive and are not confirmed."""
         self._settlement = Settlement(
             self.queue, self._contents, self._builder, self._effects,
             dead_letter=host.dead_letter, time=time, outbox=self.outbox,
@@ -250,8 +250,8 @@ class Leadership:
 
     @property
     def is_queue_expired(self) -> bool:
-        """Whether this leads a queue that nobody has used for as long as it is to be there without,
-        and that has no consumers on record, either."""
+        """True if it leads a queue that was unused for its whole x-expires time and has no
+        consumers by the log."""
         has_gone_by = not self.is_over and self.queue.is_queue_expired
         return has_gone_by and not self._image.state.consumers  # mutant: UN2
 
@@ -427,7 +427,7 @@ class Leadership:
             self._touch()
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
-        """What a holder has never arrived there: it is delivered as if for the first time."""
+        """Send again what a holder did not receive, as if for the first time."""
         self.on_record.deliver_again(holder, tokens)
         self._touch()
 
@@ -475,7 +475,7 @@ class Leadership:
         self._touch()
 
     def _getter(self, session: Key, channel: int) -> tuple[Key, HolderState]:
-        """Whoever holds what this channel gets."""
+        """Holder for what this channel gets, made if it is new."""
         found = self.holders.getter(session, channel)
         if found is not None:
             return found
@@ -520,7 +520,7 @@ class Leadership:
         return []
 
     def _end_entry(self) -> None:
-        """What has been decided is an entry; what comes now is in the next."""
+        """Propose all that is decided as one entry; what is decided later is in the next."""
         content_bytes = self._builder.content_bytes
         self._logged_keys.say()
         self._proposals.add(self._builder.finish(self._time.now_ms()), content_bytes)
@@ -537,7 +537,7 @@ class Leadership:
             self._effects.keep(partial(self._leave, key, held, delivery_batch))
 
     def _leave(self, key: Key, held: HolderState, delivery_batch: DeliveryBatch) -> list[Effect]:
-        """What consumers were handed is on its way: what the queue has no more, in any case."""
+        """Effects that send a hand-out to its consumer."""
         self.holders.left(delivery_batch)
         if held.holder.no_ack:
             held.note(delivery_batch)
@@ -594,7 +594,7 @@ class LeaderQueueHost:
     )  # fmt: skip
 
     dead_letter = None
-    """What has died is handed on once that is on record."""
+    """Always None: dead letters are handed on once their death is applied."""
 
     def __init__(
         self, leadership: Leadership, time: QueueTime, keys: LoggedDeduplicationKeys
@@ -619,7 +619,7 @@ class LeaderQueueHost:
         self._leadership._handed(delivery_batches)
 
     def on_crash(self, queue: Queue) -> None:
-        """Whoever cannot read what it wrote leads no more: see `LogJournal`."""
+        """Step down: a leader that cannot read its log must not lead: see `LogJournal`."""
 
     def on_queue_expired(self, _queue: Queue) -> None:
         self._leadership._on_queue_expired()
@@ -655,7 +655,7 @@ class QueueReplica:
         self._host = host
         self._is_led = False
         self._is_failing = False
-        """Whether it leads again only after `lead_again`."""
+        """True after a failure to lead: it leads again only after `lead_again`."""
         self._under_way = 0
         """How many proposals have no fate yet."""
 

@@ -95,9 +95,9 @@ class AppliedProgress:
 
     def __init__(self) -> None:
         self.ticket = 1
-        """Of the entry that is being built."""
+        """Ticket of the entry that is being built."""
         self.durable = 0
-        """Of the last one that is applied."""
+        """Ticket of the last applied entry."""
 
 
 class LogJournal:
@@ -129,7 +129,7 @@ class LogJournal:
         self.state = state
         """The image: of what is under way nothing can be read."""
         self.delivery_counts = DeliveryCountIndex(state.delivery_counts.runs)  # mutant: CA5
-        """What ready messages have brought along, those under way included."""
+        """Counts that ready messages brought along, proposed ones included."""
         self.log = ReadableLog(source)
         self._stored = stored
         self._builder = builder
@@ -181,12 +181,12 @@ class LogJournal:
         """The log has it."""
 
     def discarded(self, first: int, stop: int) -> None:
-        """What is under way is done with, too: nobody can have looked at it."""
+        """Count proposed messages as discarded, too: they cannot have been read."""
         if self.gone is not None:
             self.gone.add_ready(first, stop)
 
     def forget_unreadable(self) -> None:
-        """What is in the image has been read."""
+        """Do nothing: all settlements in the image are readable."""
 
     def drop(self) -> None:
         """The group goes, not the engine's messages one by one."""
@@ -222,7 +222,7 @@ class LogJournal:
     peek = load
 
     def _ready_of(self, entry: LiveEntry, first: int, stop: int) -> list[range]:
-        """Those of an entry that are ready, within bounds."""
+        """Ready messages of an entry from `first` up to `stop`."""
         return cut(self.state.entries.ready_of(entry), first, stop)  # mutant: LE6
 
     def fetch(
@@ -264,7 +264,7 @@ class EntryReader:
         return origins, contents
 
     def _by_entry(self, sequences: Iterable[int]) -> dict[int, tuple[int, list[int]]]:
-        """Of each message the index of its entry, and all of these messages that are in it."""
+        """Index of the entry of each message, with all of `sequences` that are in it."""
         found: dict[int, tuple[int, list[int]]] = {}
         entries: dict[int, list[int]] = {}
         index = first = stop = 0
@@ -303,7 +303,7 @@ class PriorityLogJournal:
 
     @property
     def levels(self) -> Sequence[int]:
-        """Those of ready messages, and perhaps some of which there is none any more."""
+        """Priorities of ready messages, and perhaps some without any left."""
         found = {*self._entries.live_rows()["priorities"]}
         for each in self._entries.each.values():
             found |= {*each.priorities}  # mutant: P2
@@ -396,7 +396,7 @@ class LevelLogJournal:
             gone.add_ready(first, stop, self._level)
 
     def forget_unreadable(self) -> None:
-        """What is in the image has been read."""
+        """Do nothing: all settlements in the image are readable."""
 
     def drop(self) -> None:
         """The group goes, not the engine's messages one by one."""
@@ -407,7 +407,7 @@ class LevelLogJournal:
 
 
 def runs_at(entry: LiveEntry, runs: list[range], level: int) -> list[range]:
-    """What of some consecutive messages of an entry has a priority."""
+    """Parts of `runs`, all of one entry, whose messages have this priority."""
     own = entry.each.priorities if entry.each is not None else b""
     if not own:
         return runs if entry.priority == level else []
@@ -446,7 +446,7 @@ class PendingPurge:
     def __init__(self, contents: LogJournal) -> None:
         self._contents = contents
         self._runs: deque[range] = deque()
-        """What is known of one by one."""
+        """Runs of messages that are known one by one."""
         self._stretches: dict[int | None, deque[range]] = {}
         """Numbers by priority, rising, of which all goes that is ready by the image when it is
         their turn.  That is nothing else then: the engine has let go of it.  None: whatever the
@@ -465,7 +465,7 @@ class PendingPurge:
         self._left = range(min(first, left.start), max(stop, left.stop))
 
     def __bool__(self) -> bool:
-        """Whether there may be more."""
+        """True if more may be left to purge."""
         return bool(self._runs or self._left)
 
     def next(self) -> list[range]:
@@ -493,7 +493,7 @@ class PendingPurge:
                 yield unapplied
 
     def _of(self, entry: LiveEntry) -> list[range]:
-        """What is left of an entry."""
+        """Ready messages of an entry that are still to be purged."""
         inside = range(max(entry.first, self._left.start), entry.first + entry.count)
         ready = cut(self._contents.state.entries.ready_of(entry), inside.start, inside.stop)
         levels = (None,) if None in self._stretches else entry.levels
@@ -507,8 +507,7 @@ class PendingPurge:
         return joined(sorted(found, key=_start))
 
     def _has_all(self, level: int | None, inside: range) -> bool:
-        """Whether one stretch of a priority has all of these numbers, behind which nobody looks
-        any more."""
+        """True if one stretch of this priority covers `inside`; drops stretches in front of it."""
         stretches = self._stretches.get(level)
         while stretches and stretches[0].stop <= inside.start:
             stretches.popleft()
@@ -614,7 +613,7 @@ def ready_counts_of(entries: LiveEntries, first: int) -> list[tuple[int, int]]:
 
 
 def stretches(rows: Rows) -> Iterator[range]:
-    """Which entries, of all that are live, make up a segment of a ready list at most."""
+    """Ranges of live entries, each small enough for one segment of a ready list."""
     firsts, ready, means = rows["firsts"], rows["ready"], rows["means"]
     at = 0
     while at < len(firsts):

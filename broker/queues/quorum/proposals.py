@@ -47,16 +47,16 @@ class QueueLog(EntrySource, Protocol):
         """See `Proposer`."""
 
     def takes(self, content_bytes: int) -> bool:
-        """Whether it takes so many bytes of messages now.
+        """True if the log takes so many content bytes now.
 
         Whoever says no asks for `pump` later: until then what is decided waits, and none is refused
         for what could have been known.
         """
 
     def may_grow(self) -> bool:
-        """Whether the disk has room for messages that publishers have under way: else they are
-        refused, so that nothing which makes room has to wait behind them.  What has died in another
-        queue never is: that one gives up as much."""
+        """True if the disk has room for more published messages; else they are refused, so that
+        what frees room need not wait behind them.  Dead letters are never refused: their source
+        queue frees as much."""
 
     def readers(self) -> Mapping[str, int]:
         """The version of entries that each member can read, by the name of its node."""
@@ -66,10 +66,10 @@ class KnownQueues(Protocol):
     """The queues of which dead letters may come, as far as a node knows them."""
 
     def is_there(self, group: int) -> bool:
-        """Whether there is a queue of that group, as far as is known here."""
+        """True if a queue of that Raft group exists, as far as is known here."""
 
     def is_gone(self, group: int) -> bool:
-        """Whether it is known that there was, and is no more: nothing comes from there again."""
+        """True if the queue of that Raft group is known to be deleted."""
 
 
 BufferedEffect: TypeAlias = Effect | Dead
@@ -87,11 +87,11 @@ class EffectBuffer:
     def __init__(self, builder: EntryBuilder) -> None:
         self._builder = builder
         self._waiting: list[EffectSource] = []
-        """What rests on the entry that is being built."""
+        """Effects that depend on the entry being built."""
         self._under_way: list[list[EffectSource]] = []
         """The same of each entry that is proposed and not applied."""
         self._known: list[EffectSource] = []
-        """What rests on nothing that is not applied."""
+        """Effects that depend on applied entries alone."""
 
     def keep(self, later: EffectSource) -> None:
         """Until the entry that is being built is applied."""
@@ -116,7 +116,7 @@ class EffectBuffer:
         return _all(self._under_way.pop(0))
 
     def take_known(self) -> list[BufferedEffect]:
-        """What leaves without an entry."""
+        """Remove and return the effects that need no entry."""
         known, self._known = self._known, []
         return _all(known)
 
@@ -131,7 +131,7 @@ class ProposedEntry:
 
     payload: bytes
     content_bytes: int
-    """Of its messages."""
+    """Content bytes of its messages."""
 
 
 @dataclass(slots=True)
@@ -140,7 +140,8 @@ class ProposedPurge:
 
     sweep: PendingPurge
     batch: FactBatch
-    """As each of them begins: made when the purge was decided, like what comes behind it."""
+    """First facts of each of its entries: made when the purge was decided, like those of later
+    proposals."""
 
 
 class Proposals:
@@ -176,7 +177,7 @@ class Proposals:
         self._waiting: deque[ProposedEntry | ProposedPurge] = deque()
 
     def __bool__(self) -> bool:
-        """Whether any waits."""
+        """True if proposals wait."""
         return bool(self._waiting)
 
     def add(self, batch: FactBatch, content_bytes: int) -> None:
@@ -189,7 +190,8 @@ class Proposals:
         self._waiting.append(ProposedPurge(sweep, batch))
 
     def propose(self) -> None:
-        """As many as the log takes now, up to a piece of a purge: more is for other turns."""
+        """Propose as many entries as the log takes now, up to one piece of a purge; the rest waits
+        for later turns."""
         while self._waiting:
             first = self._waiting[0]
             content_bytes = first.content_bytes if isinstance(first, ProposedEntry) else 0
@@ -232,11 +234,11 @@ class LeaderHost(Protocol):
 
     @property
     def dead_letter_confirm_timeout_ms(self) -> int:
-        """For how long a queue may say nothing of what has died and must arrive there."""
+        """Time in ms for which a target queue may leave a dead letter unconfirmed."""
 
     @property
     def consumer_timeout_ms(self) -> int | None:
-        """For how long messages may be in hands, where nobody says otherwise; None: for ever."""
+        """Time in ms for which messages may be held by default; None: for ever."""
 
     def room(self, holder: Key) -> int:
         """How many messages the client of a consumer takes now; it wakes the consumer after a 0."""

@@ -39,7 +39,7 @@ def runs_of(sequences: Sequence[int]) -> list[range]:
 
 
 def dealt(run: range, place: int, count: int, dealt_before: int) -> range:
-    """What the one at `place` of `count` gets of a run that is dealt out to them in turn.
+    """Part of a run that the consumer at `place` of `count` gets when it is dealt out in turn.
 
     `dealt_before` messages were dealt out before it, beginning with the first of them.
     """
@@ -47,7 +47,7 @@ def dealt(run: range, place: int, count: int, dealt_before: int) -> range:
 
 
 def common(run: range, other: range) -> range:
-    """What is in both."""
+    """Numbers that are in both runs."""
     shared = gcd(run.step, other.step)
     apart = other.start - run.start
     if apart % shared:
@@ -60,7 +60,7 @@ def common(run: range, other: range) -> range:
 
 
 def without(run: range, parts: Iterable[range]) -> list[range]:
-    """What of a run is in none of some parts of it, which have nothing in common."""
+    """Parts of a run that are in none of `parts`, which do not overlap."""
     stretches: list[tuple[int, int]] = []
     for part in parts:
         if part.step == run.step:
@@ -102,7 +102,7 @@ class MarkedRuns(Generic[Mark]):
         self._pieces: list[RunPiece[Mark]] = NOTHING
         """Sorted by the first number."""
         self._starts: list[int] = NOTHING
-        """Of each piece, for the search."""
+        """First number of each piece, for the search."""
         self._next_order = 0
         self.count = 0
         """How many messages there are."""
@@ -129,7 +129,7 @@ class MarkedRuns(Generic[Mark]):
         return taken
 
     def found(self, run: range) -> Iterator[tuple[range, Mark]]:
-        """What of a run is here, in whatever pieces it lies, without taking it."""
+        """Find a run here, in as many pieces as it lies, without taking it."""
         while run:
             at = self._find(run.start)
             if at is None:
@@ -198,7 +198,7 @@ class MarkedRuns(Generic[Mark]):
         return self._starts[0] if self._starts else None
 
     def within(self, first: int, stop: int) -> Iterable[range]:
-        """What of it is from `first` up to, not including, `stop`; in no order."""
+        """Parts of the runs from `first` up to, not including, `stop`; in no order."""
         for run in (piece.run for piece in self._pieces[: bisect_left(self._starts, stop)]):
             start = -(-max(0, first - run.start) // run.step)
             end = -(-max(0, stop - run.start) // run.step)

@@ -90,7 +90,7 @@ class QuorumSessionTable:
         return self._keys.get(session_id)
 
     def ids(self) -> list[SessionId]:
-        """Of all that are open."""
+        """Ids of all open sessions."""
         return list(self._keys)
 
     def open(self, session_id: SessionId) -> Key:
@@ -107,7 +107,7 @@ class QuorumSessionTable:
         return key
 
     def close(self, session: Key) -> None:
-        """It has no consumers any more, and nothing will come of it."""
+        """Close a session, which has no consumers left."""
         del self._next[session]
         self._again.pop(session, None)
         self._too_soon.pop(session, None)
@@ -167,7 +167,7 @@ class QuorumSessionTable:
         return list(self._outcomes(session, first, stop))
 
     def _outcomes(self, session: Key, first: int, stop: int) -> Iterator[Effect]:
-        """Of operations that are applied."""
+        """Outcomes of applied operations from `first` up to `stop`."""
         found = self._state.sessions.get(session)
         if found is None:
             return
@@ -231,7 +231,7 @@ class SessionPublisher(NamedTuple):
         expiration_ms: Lifetimes,
         posted: DeadLetterIds | None,
     ) -> None:
-        """What has not been done before."""
+        """Enqueue messages of operations that are new."""
         if posted is None:
             self._put(session, first, origins, contents, expiration_ms)
             return
@@ -289,7 +289,8 @@ class SessionPublisher(NamedTuple):
 
 
 def enqueue_of(queue: Queue) -> Enqueue:
-    """What takes messages into a queue: a delayed one reads how long each has to wait."""
+    """Function that enqueues messages into a queue; for a delayed queue it first reads each
+    delay."""
     if not is_delayed_queue(queue.name):
         return queue.enqueue
 

@@ -189,18 +189,18 @@ class Settlement:
         self._effects.keep(partial(self._unwanted, reason, count))
 
     def _unwanted(self, reason: DeathReason, count: int) -> list[Dead]:
-        """What nobody wants is gone by what is applied; it is only counted."""
+        """Count messages that died without a dead letter exchange; they are gone once applied."""
         died = DeadMessages(reason, [], [], queue_type=QueueType.QUORUM, unwanted=count)
         self._dead_letter(self._queue.name, self._queue.settings, died)
         return []
 
     def _is_kept(self) -> bool:
-        """Whether an exchange is configured for the dead."""
+        """True if a dead letter exchange is configured."""
         return self._queue.settings.dead_letter_exchange is not None
 
     def take_up(self, state: QueueState) -> None:
-        """What an earlier leader has not handed on, as far as the log says, and what still waits to
-        be ready."""
+        """Resume what an earlier leader left by the log: dead letters not handed on, and messages
+        that wait for their retry delay."""
         for run, (ready_at_ms, counts) in state.delayed:
             # mutant: C2
             self._queue.delays.add(run, counts, ready_at_ms, self._contents.expiries_of(run))

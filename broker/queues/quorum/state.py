@@ -94,7 +94,7 @@ class AttachedHolder:
 
     attached: ConsumerAttached | GetterAttached
     is_detached: bool = False
-    """It gets nothing more.  Invariant: it holds something."""
+    """True if it gets nothing more.  Invariant: it still holds something."""
     held: MarkedRuns[Hold] = field(default_factory=MarkedRuns)
 
 
@@ -108,7 +108,7 @@ class SessionRow:
     rejected: Ranges = field(default_factory=Ranges)
     """Operations that were, of those whose outcome it may not know yet."""
     answers: dict[int, int] = field(default_factory=dict)
-    """By number, of operations whose answer it may not know yet."""
+    """Answers by operation number, of operations whose answer the session may not know yet."""
 
     def advance(self, first: int, count: int) -> None:
         """Operations are done.  Raises `InvalidEntry` if they are not the next ones."""
@@ -153,23 +153,23 @@ class QueueState:
     """Everything; changed by `apply_facts` alone."""
 
     index: int = 0
-    """Of the last entry that was applied."""
+    """Index of the last applied entry."""
     queue_time_ms: int = 0
     revision: int = 0
-    """Of the metadata that the specification comes from."""
+    """Revision of the metadata that the specification comes from."""
     spec: bytes = b""
     dates_holds: bool = False
-    """Whether it is written down since when messages are held, by the entry that is applied."""
+    """True if entries record since when messages are held, by the last applied entry."""
     next_sequence: int = 1
     next_key: Key = 1
     sac_active: Key = NOBODY
     """The consumer that alone gets messages."""
     versions: dict[str, int] = field(default_factory=dict)
-    """By member: what it can read."""
+    """Newest version that each member reads."""
     entries: LiveEntries = field(default_factory=LiveEntries)
-    """Which messages are ready, and in which entry of the log each live one is."""
+    """Entries of the log with live messages, and which of these are ready."""
     delivery_counts: DeliveryCountIndex = field(default_factory=DeliveryCountIndex)
-    """Of ready messages that came with counts from another queue."""
+    """Counts of ready messages that came with them from another queue."""
     returned: MarkedRuns[Counts] = field(default_factory=MarkedRuns)
     delayed: MarkedRuns[Delayed] = field(default_factory=MarkedRuns)
     pending: MarkedRuns[UnrepublishedDead] = field(default_factory=MarkedRuns)
@@ -177,11 +177,11 @@ class QueueState:
     """In the order in which they were attached."""
     sessions: dict[Key, SessionRow] = field(default_factory=lambda: EMPTY_DICT)
     sources: dict[int, Source] = field(default_factory=lambda: EMPTY_DICT)
-    """By the group of that queue."""
+    """Sources of dead letters by the Raft group of the source queue."""
     gone: list[int] = field(default_factory=lambda: NONE_GONE)
     """How many messages are, by reason."""
     window: DeduplicationWindow | None = None
-    """What is known of messages that must not come twice, if the queue wants that."""
+    """Keys of messages that must not come twice, or None if the queue does not deduplicate."""
     dead: list[int] = field(default_factory=list)
     """Entries of the log of which every message is gone since this was last taken."""
 
@@ -191,7 +191,7 @@ class QueueState:
 
     @property
     def consumers(self) -> list[ConsumerAttached]:
-        """Those that are served: they were attached, and not detached."""
+        """Consumers that are served: attached and not detached."""
         return [
             row.attached
             for row in self.holders.values()
@@ -449,7 +449,7 @@ def on_delivered_without_ack(state: QueueState, fact: DeliveredWithoutAck) -> No
 
 
 def _served(state: QueueState, key: Key, *, may_hold: bool) -> AttachedHolder:
-    """Who may be handed messages; a getter says each time whether it acknowledges."""
+    """Holder that may be delivered messages.  Raises `InvalidEntry` otherwise."""
     holder = state.holder(key)
     if holder.is_detached:
         raise InvalidEntry(f"{key} is detached and gets messages")
