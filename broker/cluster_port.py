@@ -44,7 +44,7 @@ class ClusterView(Protocol):
         """The other way round; None for who is no node that there is."""
 
     def is_alive(self, member: str) -> bool:
-        """Whether it is believed to be; of this node it is known."""
+        """True if it is believed to be; of this node it is known."""
 
     def leader_of(self, queue: int) -> str:
         """Which member leads a quorum queue, as far as it is known; empty if it is not."""

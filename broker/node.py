@@ -123,7 +123,7 @@ class Node:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it does nothing in the next round of the loop, unless a client speaks then."""
+        """True if it does nothing in the next round of the loop, unless a client speaks then."""
         runtime, store = self._runtime, self._durability.store
         is_busy = store.is_busy or runtime.background_tasks.is_scheduled
         return not (runtime.turn.is_scheduled or is_busy)

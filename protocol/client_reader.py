@@ -24,7 +24,7 @@ class ReceivedMethod(NamedTuple):
     channel: int
     method: Method
     properties: bytes = b""
-    """As they stand on the wire."""
+    """Properties as they stand on the wire."""
     body: bytes = b""
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class ClientReader:
         self._buffer = bytearray()
         self._unfinished: ReceivedMethod | None = None
         self._missing_bytes = -1
-        """Of its body; -1 before its header."""
+        """Bytes missing of its body; -1 before its header."""
 
     def feed(self, data: bytes) -> Iterator[ReceivedMethod]:
         """Yield what has become whole by these bytes; heartbeats are passed over.

@@ -19,7 +19,7 @@ class Publishes:
     content_bytes: int
     """The summed length of `contents`."""
     outline: bytes
-    """What a broker reads of the properties (see `properties`)."""
+    """Properties that a broker reads, packed (see `properties`)."""
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ from fluffle.protocol.wire import Field, FieldTable, encode_table, join_table, s
 X_DELAY = "x-delay"
 
 DELAY_MS_MAX = (1 << 32) - 1
-"""For how long a timer of Erlang can be set."""
+"""Longest time of an Erlang timer."""
 
 _INTEGERS = frozenset("bBsuIilL")
 _FLOATS = frozenset("fd")

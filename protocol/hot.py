@@ -56,10 +56,10 @@ Free: TypeAlias = tuple[tuple[int, int], ...]
 """Where values stand in raw properties that the broker does not read."""
 
 Head: TypeAlias = tuple[bytes, bytes, bytes, int, Unpack, tuple[Any, ...], Free]
-"""What stands before a body: method, header frame and, unless the body is empty, the head of the
-one body frame.  Then the method alone; the channel and the outline of the properties; the length of
-the body; what reads the parts behind the method that others of its kind share, with these; and
-where others of its kind differ."""
+"""Head of a message in front of its body: method, header frame and, unless the body is empty, the
+head of the one body frame.  Then the method alone; the channel and the outline of the properties;
+the length of the body; what reads the parts behind the method that others of its kind share, with
+these; and where others of its kind differ."""
 
 UNLIKE: Head = (b"", b"", b"", 0, Struct("").unpack_from, (), ())
 """That of no message: it has to be measured."""
@@ -297,9 +297,9 @@ def measure_head(
 def strides(
     method_bytes: int, header_bytes: int, free: Free, body_bytes: int
 ) -> tuple[Walk, Walk, Walk]:
-    """For messages of one length: what reads of each all but the `free` parts of its properties and
-    its body; what cuts out its content; and what cuts out of that the parts of its frames behind
-    the number of the channel."""
+    """Functions for messages of one length: one reads of each all but the `free` parts of its
+    properties and its body; one cuts out its content; and one cuts out of that the parts of its
+    frames behind the channel number."""
     pieces, at = [">"], 0
     properties_at = method_bytes + PROPERTIES_AT
     for start, stop in free:
@@ -369,8 +369,8 @@ def scan_acks(buffer: bytes, start: int, head: bytes) -> tuple[int, int]:
 
 
 def count_acks(buffer: bytes, start: int, frames: int, head: bytes, first_tag: int) -> int:
-    """Of so many frames, how many are surely single acks one behind the other: as many as are what
-    they would be then.
+    """Number of the `frames` frames that are certainly single acks with consecutive tags from
+    `first_tag`.
 
     They are made and compared together as long as only the last octet of the tag differs, because
     it is faster (benchmarks/micro, scan_acks) by a factor of six.

@@ -217,7 +217,7 @@ def encode_payload(method: Method) -> bytes:
 
 
 _signature_of = cache(signature)
-"""Of each class once: to find one costs more than all else that a method does."""
+"""Signature of a method class, found once: that costs more than all else that a method does."""
 
 
 @cache

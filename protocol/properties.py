@@ -205,7 +205,7 @@ def property_flags(raw: bytes) -> int:
 
 
 def is_persistent(raw: bytes) -> bool:
-    """Whether well-formed raw properties have delivery_mode 2; what stands before it is skipped."""
+    """True if well-formed raw properties have delivery_mode 2; what stands before it is skipped."""
     flags = property_flags(raw)
     if not flags & FLAG_DELIVERY_MODE:
         return False
@@ -487,13 +487,14 @@ FEW = 4
 """Fewer are asked one after the other."""
 
 MANY = 32
-"""Of so many it is worth while to look at each octet of a text."""
+"""Number of texts from which it is worth while to look at each octet."""
 
 HEAD_BYTES_MAX = 2048
 """Where more stands in front of a value, it is sooner found in each than copied."""
 
 LAID_OUT_BYTES_MAX = 512
-"""Of longer contents only the beginning is copied."""
+"""Length in bytes up to which contents are laid out whole; of longer ones only the beginning is
+copied."""
 
 ALL_OCTETS = bytes(range(256))
 

@@ -98,7 +98,7 @@ class Assembly:
     def __init__(self, method_frame: bytes) -> None:
         self.method_frame = method_frame
         self.held_bytes = 0
-        """What is kept of it."""
+        """Bytes kept of it."""
         self.header = b""
         self.body_bytes = 0
         self.body_bytes_missing = 0
@@ -158,21 +158,22 @@ class Reader:
         self.frame_bytes_max = frame_bytes_max
         """Frames may be this large in all; raised once the connection has been tuned."""
         self.is_waiting = False
-        """Whether there is more to read in what was fed: `go_on` once the events are acted on."""
+        """True if there is more to read in what was fed: `go_on` once the events are acted on."""
         self.is_broken = False
-        """Whether there was a Violation, so that nothing can be read any more."""
+        """True if there was a Violation, so that nothing can be read any more."""
         self._is_negotiating = True
         self._is_closing = False
         self._message_bytes_max = message_bytes_max
         self._unfinished_bytes_max = unfinished_bytes_max
         self._unfinished_bytes = 0
-        """What is kept of all messages that are not whole."""
+        """Bytes kept of all unfinished messages."""
         self._pending: list[bytes] = []
         """The start of an unfinished frame, in the pieces in which it came."""
         self._missing_bytes = 0
-        """What the unfinished frame lacks at least: until then pieces are only collected."""
+        """Bytes that the unfinished frame lacks at least: until then pieces are only collected."""
         self._awaited_bytes = 0
-        """What a message lacks that is no longer than a frame may be, and is kept like one."""
+        """Bytes missing of a message that is no longer than a frame may be, and is kept like
+        one."""
         self._open = False
         self._assemblies: dict[int, Assembly] = {}
         self._heads: dict[bytes, Head] = {}
@@ -185,7 +186,7 @@ class Reader:
 
     @property
     def is_amid(self) -> bool:
-        """Whether the last of what was fed is not whole: a frame, or a message."""
+        """True if the last of what was fed is not whole: a frame, or a message."""
         return bool(self._pending or self._assemblies)
 
     def open(self) -> None:
@@ -310,7 +311,7 @@ class Reader:
 
     @property
     def _is_held_up(self) -> bool:
-        """Whether nothing more is read of what was fed, for now."""
+        """True if nothing more is read of what was fed, for now."""
         return self.is_waiting or self._awaited_bytes > 0
 
     def _method(self, buffer: bytes, position: int, end: int, channel: int) -> int:

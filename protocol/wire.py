@@ -67,7 +67,7 @@ PlainValue: TypeAlias = (
 """A value without tag, or a Field, which is a tuple and keeps the tag it names."""
 
 UTF8_BYTES_MAX = 4
-"""Of one character."""
+"""Most bytes of one character."""
 
 _UINT32 = struct.Struct(">I")
 _UINT32_ZERO = bytes(4)

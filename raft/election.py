@@ -68,7 +68,7 @@ def may_campaign(state: GroupState) -> bool:
 
 
 def is_electable(state: GroupState) -> bool:
-    """Whether a member may stand: no learner; one that is being removed may, as long as that is not
+    """True if a member may stand: no learner; one that is being removed may, as long as that is not
     committed: it may be the only one that has the entry (thesis §4.2.2)."""
     if state.quarantine is not None:
         return False
@@ -395,6 +395,6 @@ def become_single_member(state: GroupState, incarnation: int) -> None:
 
 
 def was_forced(before: int, since: int) -> bool:
-    """Whether so much lies between two terms of a group: then entries of the first may be lost, and
+    """True if so much lies between two terms of a group: then entries of the first may be lost, and
     others be in their place."""
     return since - before >= TERM_STEP // 2

@@ -92,14 +92,14 @@ class PeerLiveness:
     def __init__(self, tuning: Tuning) -> None:
         self.timeout = SuspicionTimeout(tuning)
         self.is_timed = False
-        """Whether it was heard in this life and over this link, so that the next gap says
+        """True if it was heard in this life and over this link, so that the next gap says
         something."""
         self.suspected_ms: int | None = None
         """When it was suspected for its silence, if the link has been up ever since."""
         self.boot = 0
         """The greatest heard of; 0 before the first ping."""
         self.last_ping_sequence = 0
-        """Of that boot's last ping."""
+        """Sequence number of that boot's last ping."""
         self.last_ping_ms = 0
         """When a ping came last."""
         self.is_linked = False
@@ -107,7 +107,7 @@ class PeerLiveness:
         """Nothing sent over it is known to have arrived."""
         self.is_alive = False
         self.sequence = 0
-        """Of our last ping to it."""
+        """Sequence number of our last ping to it."""
         self.sent: dict[int, int] = {}
         """When those pings were sent that it may still echo, over the link that is up."""
         self.confirmed_ms = 0
@@ -136,13 +136,13 @@ class FailureDetector:
         self.deadline_ms: int | None = None
         """When `tick` is wanted: when the next ping is due, over any link that is up."""
         self.day_ms = 0, 0
-        """What pings say of the time of day: see `Ping.wall_ms`."""
+        """Time of day in pings, two numbers: see `Ping.wall_ms`."""
         self.pings: list[tuple[NodeId, Ping]] = []
         """To be sent; the caller that takes them empties the list."""
         self.echoes: list[Echo] = []
-        """What others say of theirs; likewise."""
+        """Echoes of our pings by peers; the caller that takes them empties the list."""
         self.verdicts: list[LivenessVerdict] = []
-        """What has changed; likewise."""
+        """Changes of liveness; the caller that takes them empties the list."""
         self.mistakes: Counter[NodeId] = Counter()
         """How often each was suspected that was there."""
 

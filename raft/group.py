@@ -110,7 +110,7 @@ class Group:
         self._state.apply_bytes_max = self._state.node.tuning.apply_bytes_min
 
     def takes(self, payload_bytes: int) -> bool:
-        """Whether a proposal of this size would be accepted now."""
+        """True if a proposal of this size would be accepted now."""
         state, leading = self._state, self._state.leading
         if leading is None or leading.transfer is not None or not state.node.has_room:
             return False

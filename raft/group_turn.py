@@ -47,7 +47,8 @@ ANY_ROLE: dict[type[GroupMessage], Handler] = {
     VoteRequest: election.on_vote_request,
     LeaderQuery: election.on_leader_query,
 }
-"""For every role; the terms of the first two are those of elections that may never be held."""
+"""Handlers of messages for every role; the terms of the first two are those of elections that may
+never be held."""
 
 HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
     Role.FOLLOWER: {
@@ -71,7 +72,7 @@ HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
         SnapshotProgress: snapshots.on_snapshot_progress,
     },
 }
-"""For each role; a message that is not in the table of a role means nothing to it."""
+"""Handlers of messages by role; a message that is not in the table of a role is ignored."""
 
 
 def step(state: GroupState, node: NodeId, message: GroupMessage) -> None:

@@ -59,7 +59,7 @@ class ProposalRefused(Exception):
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.leader = leader
-        """For `NOT_LEADER`: who is, if that is known."""
+        """Leader for `NOT_LEADER`, if known."""
 
 
 def begin(state: GroupState) -> None:
@@ -290,7 +290,7 @@ def check_change(state: GroupState, leading: LeaderState, change: Change) -> Non
 
 
 def is_followed(state: GroupState, leading: LeaderState, voters: Sequence[Member]) -> bool:
-    """Whether a majority of these would commit the change, by what they have answered since their
+    """True if a majority of these would commit the change, by what they have answered since their
     nodes were last found to be alive: one may have lost its member meanwhile.
 
     Who has not answered is asked, for there may be nothing else to ask it: the next try knows more.

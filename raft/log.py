@@ -29,7 +29,7 @@ GroupId = int
 """64 bits, given by the declarer of groups, and never twice: not even after the group is gone."""
 
 NOOP: Final = 0
-"""What a new leader writes first; the payload is empty."""
+"""Kind of the entry that a new leader writes first; its payload is empty."""
 DATA: Final = 1
 """A proposal.  The payload is the proposer's, opaque here."""
 CONFIG: Final = 2
@@ -48,7 +48,7 @@ class Entry:
 
 
 ENTRY_OVERHEAD_BYTES: Final = 64
-"""What an entry counts in limits besides its payload, so that empty ones are not free."""
+"""Bytes that an entry counts in limits besides its payload, so that empty ones are not free."""
 
 
 def size_of(entry: Entry) -> int:
@@ -74,7 +74,7 @@ class SnapshotMeta:
 
     index: int
     term: int
-    """Of the entry at `index`, which itself may be gone."""
+    """Term of the entry at `index`, which itself may be gone."""
     config: Configuration
     """Active at `index`."""
     live: Ranges
@@ -136,14 +136,14 @@ class Log:
         self.tail: list[Entry] = []
         self.tail_first = self.last_index + 1
         self.tail_bytes = 0
-        """As `size_of` counts."""
+        """Size of the entries in memory, as `size_of` counts."""
         self.submitted = self.last_index
         """Entries behind this have yet to be given to the disk."""
         self.commit = snapshot.index
         self.handed = snapshot.index
-        """What was given out to be applied."""
+        """Index of the last entry handed to the host to be applied."""
         self.applied = snapshot.index
-        """What the host says it has applied."""
+        """Index of the last entry that the host reported as applied."""
 
     @property
     def floor(self) -> int:

@@ -34,7 +34,7 @@ class Staged:
     entries_through: int
     """With these, every live entry that had to be sent up to here is staged."""
     offset: int
-    """Of `state`; 0 begins the state afresh."""
+    """Offset of `state` in the whole state; 0 begins the state afresh."""
     state: bytes
 
 
@@ -54,7 +54,7 @@ class Write:
     """Everything of the group goes, its name too, whether it could be loaded, is lost or is gone
     already.  Alone in its write."""
     discard_staged: bool = False
-    """What was staged before this write goes."""
+    """True to discard what was staged before this write."""
     staged: list[Staged] = field(default_factory=list)
     truncate_from: int | None = None
     """Entries from this index on go; not those that are staged."""
@@ -119,10 +119,10 @@ class RecoveredGroup:
     configs: list[Entry] = field(default_factory=list)
     """Every entry of kind `CONFIG` above the floor, in order."""
     quarantine: Quarantine | None = None
-    """What was remembered, joined with what is found damaged now: a bad checksum, a bad or missing
-    entry above the floor, a missing live one below, a bad state.  Never a shorter log: `last_index`
-    is that which was written, and damaged entries have the term of the entry before them.  What is
-    damaged but there below the floor may be found by `read` only."""
+    """Damage remembered, joined with damage found now: a bad checksum, a bad or missing entry above
+    the floor, a missing live one below, a bad state.  Never a shorter log: `last_index` is that
+    which was written, and damaged entries have the term of the entry before them.  What is damaged
+    but there below the floor may be found by `read` only."""
     staged: StagedSnapshot | None = None
 
 
@@ -162,15 +162,15 @@ class LogStore(Protocol):
 
     @property
     def has_room(self) -> bool:
-        """Whether anything more should be let in that makes logs grow."""
+        """True if anything more should be let in that makes logs grow."""
 
     @property
     def may_grow(self) -> bool:
-        """Whether what was let in before may be proposed; if not, only what makes room may be."""
+        """True if what was let in before may be proposed; if not, only what makes room may be."""
 
     @property
     def takes_entries(self) -> bool:
-        """Whether any entry should be written, proposed here or by leaders elsewhere, whose will
+        """True if any entry should be written, proposed here or by leaders elsewhere, whose will
         come again.  If not, only votes and the like go on."""
 
     def load(self) -> LoadedGroups:

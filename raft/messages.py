@@ -31,9 +31,9 @@ class Ping:
     sent_ms: int = 0
     """The sender's time: that of its turns, not of any day."""
     echo_age_ms: int = 0
-    """For how long the sender has had the ping that it echoes."""
+    """Time in ms for which the sender has had the ping that it echoes."""
     wall_ms: int = 0
-    """What the sender's host takes for the time of day; means nothing here, nor does the next."""
+    """Time of day of the sender's host in ms; not used here, and neither is the next field."""
     common_ms: int = 0
     """The time of day that it takes to be agreed on; 0 if it knows of none."""
 
@@ -44,7 +44,7 @@ class GroupUnknown:
 
     group: GroupId
     incarnation: int
-    """As it was addressed."""
+    """Incarnation to which the message was addressed."""
 
 
 @dataclass(slots=True)
@@ -97,12 +97,12 @@ class AppendRejected:
     sender: int
     receiver: int
     previous_index: int
-    """Of the request."""
+    """Previous index of the request."""
     hint_index: int
     hint_term: int
-    """Of the entry at `hint_index`."""
+    """Term of the entry at `hint_index`."""
     round: int
-    """Of the request."""
+    """Round of the request."""
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class PreVoteRequest:
 class PreVoteResponse:
     group: GroupId
     term: int
-    """Of the request if granted, else the voter's own."""
+    """Term of the request if granted, else the voter's own."""
     sender: int
     receiver: int
     is_granted: bool
@@ -229,7 +229,7 @@ class SnapshotChunk:
     """So far all live entries are sent with this chunk: the snapshot's index for the last."""
     entries: Sequence[Entry]
     offset: int
-    """Of `state` within the state."""
+    """Offset of `state` within the whole state."""
     state: bytes
     round: int
 
@@ -268,7 +268,7 @@ GroupMessage = (
     | SnapshotChunk
     | SnapshotProgress
 )
-"""What has a term."""
+"""Message with a term."""
 
 Message = Ping | GroupUnknown | GroupMessage
 

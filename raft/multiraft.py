@@ -100,13 +100,13 @@ class GroupScheduler:
         self._node = node
         self._groups = groups
         self._asleep: dict[GroupState, None] = {}
-        """Those that have not begun: they do once something comes for them."""
+        """Groups that have not started: each does once a message for it comes."""
         self._news: PendingNews[GroupState, NodeNews | LinkNews | None] = PendingNews()
-        """What others have not heard yet; None: that the node has begun."""
+        """News that groups have not received yet; None: that the node has started."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether any group has news to take."""
+        """True if any group has news to take."""
         return bool(self._news)
 
     def found(self) -> None:
@@ -203,9 +203,9 @@ class MultiRaft:
         """In which life a node was alive last."""
         self._drops: list[Write] = []
         self._under_way: deque[tuple[int, list[GroupState]]] = deque()
-        """Who writes under which token."""
+        """Groups whose writes are under way, by token."""
         self.scheduler = GroupScheduler(self._node, self._groups)
-        """What groups have to hear and to do, while there are many: to `wake` and `attend` them."""
+        """News and work for groups, while there are many: to `wake` and `attend` them."""
 
     # Groups
 
@@ -367,7 +367,7 @@ class MultiRaft:
 
     @has_room.setter
     def has_room(self, has_room: bool) -> None:
-        """Whether the disk admits proposals; all else goes on without."""
+        """True if the disk admits proposals; all else goes on without."""
         self._node.has_room = has_room
 
     # What goes out
@@ -394,7 +394,7 @@ class MultiRaft:
 
     @property
     def is_output_due(self) -> bool:
-        """Whether anything follows from what came in since the last output."""
+        """True if anything follows from what came in since the last output."""
         output = self._node.output
         return bool(self._node.dirty or output.messages or output.absent)
 

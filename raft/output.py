@@ -67,7 +67,7 @@ class Apply:
 
     group: GroupId
     entries: Sequence[Entry]
-    """Of all kinds; consecutive, without a gap to the ones before."""
+    """Entries of all kinds; consecutive, without a gap to those before."""
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Readable:
 
     group: GroupId
     context: int
-    """As it was given."""
+    """Context of the query, as the caller gave it."""
     index: int | None
     """Whatever was committed when the read was asked for is applied here up to this index, at
     least.  None: this is not the leader (any more); ask elsewhere."""
@@ -139,7 +139,7 @@ class AbsentMember(NamedTuple):
     sender: NodeId
     group: GroupId
     incarnation: int
-    """As it was addressed."""
+    """Incarnation to which the message was addressed."""
 
 
 @dataclass(slots=True)

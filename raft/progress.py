@@ -20,9 +20,9 @@ class ProgressState(Enum):
     PROBE = "probe"
     """Where its log and the leader's meet is not known: one request, then its answer."""
     REPLICATE = "replicate"
-    """It has everything below `next`, as far as is known; requests follow each other."""
+    """It has everything below `next`, as far as is known; requests are pipelined."""
     SNAPSHOT = "snapshot"
-    """What it needs is below the floor of the leader's log."""
+    """It needs entries below the floor of the leader's log."""
 
 
 UNHEARD = -1
@@ -42,7 +42,7 @@ class SnapshotSender:
         self.meta = meta
         self.offer_round = offer_round
         self.has_answer = False
-        """Whether the follower has said where to begin."""
+        """True if the follower has said where to begin."""
         self.sent_through = 0
         """Live entries up to here were sent."""
         self.sent_offset = 0
@@ -112,7 +112,7 @@ class Progress:
         self.sent_commit = 0
         """Commit index of the last request sent; or `UNHEARD`."""
         self.is_alive = is_alive
-        """Whether its node is; nothing is sent otherwise."""
+        """True if its node is; nothing is sent otherwise."""
         self.is_waiting = False
         """While PROBE: a request is under way."""
         self.probe_round = 0
@@ -122,18 +122,19 @@ class Progress:
         self.confirmed_round = 0
         """The greatest round that it has answered."""
         self.in_flight_bytes = 0
-        """Of entries sent and not known to be durable."""
+        """Bytes of entries sent and not known to be durable."""
         self._in_flight: list[tuple[int, int]] = []
         """Last index and bytes of each such request, in order."""
         self.retry_at_ms: int | None = None
         """When to ask again, while it owes something."""
         self.retry_ms = retry_ms
         self.read_number: int | None = None
-        """Of the read of the log that is under way for it."""
+        """Number of the read of the log that is under way for it."""
         self.snapshot_from = 0
         """A snapshot of this index or later is needed, whatever else it has."""
         self.repaired_at = 0
-        """It has asked for a repair, which is done once it has everything up to here on disk."""
+        """Index up to which everything must be on its disk before the repair that it asked for is
+        done."""
         self.sender: SnapshotSender | None = None
         """While SNAPSHOT, once there is one."""
 

@@ -39,17 +39,17 @@ class RaftNode:
         self.chance = chance
         self.now_ms = 0
         self.has_room = True
-        """Whether the disk admits proposals."""
+        """True if the disk admits proposals."""
         self.alive: set[NodeId] = {name}
         """Nodes that are not suspected, this one among them.  Changed by `set_alive` only."""
         self.dirty: dict[GroupState, None] = {}
         """Groups to be flushed before the turn ends, in the order they were touched."""
         self.output = Output()
-        """Of the turn that runs."""
+        """Output of the current turn."""
         self.token = 1
-        """Of the next `Persist`."""
+        """Token of the next `Persist`."""
         self.next_number = 1
-        """Of the next read."""
+        """Number of the next read."""
         self._alarms: list[tuple[int, GroupId]] = []
         """A heap; some are no longer meant."""
         self._quorums: dict[Sequence[Member], bool] = {}
@@ -95,7 +95,7 @@ class RaftNode:
 
     @property
     def is_alarm_due(self) -> bool:
-        """Whether the time of any group has come."""
+        """True if the time of any group has come."""
         return bool(self._alarms) and self._alarms[0][0] <= self.now_ms
 
     def due(self, most: int) -> list[GroupId]:
@@ -120,11 +120,11 @@ class Campaign:
         self.granted: set[Member] = set()
         """A set of voters: an answer that comes twice counts once."""
         self.requests_sent = False
-        """Whether the requests for votes have left."""
+        """True if the requests for votes have left."""
         self.is_transfer = is_transfer
-        """Whether the leader asked for this."""
+        """True if the leader asked for this."""
         self.is_first_term = False
-        """Whether it is to lead the first term of a new group: see `start_first_term`."""
+        """True if it is to lead the first term of a new group: see `start_first_term`."""
 
 
 class LeaderState:
@@ -147,12 +147,13 @@ class LeaderState:
         self.peers: dict[NodeId, Progress] = {}
         """All members but itself: of the active configuration, and of the last committed one."""
         self.first_index = first_index
-        """Of the first entry of its own term.  Until that is committed nothing else counts as.  0:
-        there is nothing of earlier terms."""
+        """Index of the first entry of its own term.  Until that is committed nothing else counts as
+        committed.  0: there is nothing of earlier terms.  Until that is committed nothing else
+        counts as.  0: there is nothing of earlier terms."""
         self.round = 1
-        """Of the requests of this turn; one more each turn in which any was sent."""
+        """Round of this turn's requests; one more each turn in which any was sent."""
         self.uncommitted_bytes = 0
-        """Of entries behind the commit index that are in memory, as `size_of` counts."""
+        """Bytes of uncommitted entries in memory, as `size_of` counts."""
         self.commit_due = False
         """A majority may have more on disk than is committed."""
         self.send_commit_at_ms: int | None = None
@@ -165,7 +166,7 @@ class LeaderState:
 
     @property
     def needs_answers(self) -> bool:
-        """Whether each answer of a follower may be one that something waits for."""
+        """True if each answer of a follower may be one that something waits for."""
         return self.reads is not None or self.transfer is not None
 
     def peer_of(self, node: NodeId, incarnation: int) -> Progress | None:
@@ -192,7 +193,7 @@ class Transfer:
         self.is_resignation = False
         self.tries = 0
         self.timeout_now_sent = False
-        """Whether the target was asked to stand."""
+        """True if the target was asked to stand."""
 
 
 class PendingReads:
@@ -245,7 +246,7 @@ class SnapshotReceiver:
         self.progress_due = False
         """The leader is to hear how far we are."""
         self.position_due = False
-        """It wants to know where to go on: told once nothing is under way to the disk."""
+        """True if the leader waits for a position: sent once nothing is under way to the disk."""
 
     @property
     def is_complete(self) -> bool:
@@ -265,7 +266,7 @@ class RepairState:
         self.requested_round = 0
         """The greatest of its requests seen, when it was asked last."""
         self.repairing: Quarantine | None = None
-        """What is damaged and will not be, once the snapshot under way to the disk is there."""
+        """Damage that the snapshot under way to the disk repairs."""
 
 
 # One group
@@ -297,7 +298,7 @@ class DurableState:
 
     @property
     def is_settled(self) -> bool:
-        """Whether no write is under way."""
+        """True if no write is under way."""
         return not self._pending_writes
 
     def submit(self, token: int, last: int, hard_state: HardState) -> None:
@@ -376,10 +377,10 @@ class GroupState:
         self.hard_state = hard
         """Term and vote.  What is not on disk is under way, or written at the end of this turn."""
         self.submitted_hard_state = hard
-        """As it was last given to the disk."""
+        """Hard state last given to the disk."""
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
-        """Of this term, if known."""
+        """Leader of this term, if known."""
         self.leader_incarnation = 0
         self.configs = ConfigHistory(log.floor, log.snapshot.config)
         self.reported_config = -1
@@ -398,7 +399,7 @@ class GroupState:
         self.matched = 0
         """Greatest index shown to equal the log of the leader of this term."""
         self.acknowledged = 0
-        """What was last sent to that leader."""
+        """Index last acknowledged to that leader."""
         self.round = 0
         """Greatest of that leader's requests seen."""
         self.answer_due = False
@@ -419,7 +420,7 @@ class GroupState:
         """Token and meta of a snapshot of our own that is not durable yet; 0: not yet written."""
         self.created_as: int | None = None
         self.write: Write | None = None
-        """What this turn's flush has to write, entries and hard state apart."""
+        """Write of this turn's flush, without entries and hard state."""
         self.truncate_due: int | None = None
         """The disk has entries from here on that are to go once others take their place."""
         self.campaign: Campaign | None = None
@@ -441,13 +442,13 @@ class GroupState:
 
     @property
     def is_term_durable(self) -> bool:
-        """Whether an answer may leave: a member that forgot the term could follow an older
+        """True if an answer may leave: a member that forgot the term could follow an older
         leader."""
         return self.durable.hard_state.term == self.hard_state.term  # mutant: M43
 
     @property
     def needs_snapshot(self) -> bool:
-        """Whether something is damaged that only a snapshot can repair."""
+        """True if something is damaged that only a snapshot can repair."""
         return self.quarantine is not None and self.quarantine.needs_snapshot
 
     @property

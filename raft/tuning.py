@@ -35,7 +35,7 @@ class Tuning:
     append tells."""
 
     append_bytes_max: int = 1 << 20
-    """Of entries in one message; one entry that is larger goes alone."""
+    """Bytes of entries in one message; one entry that is larger goes alone."""
     window_bytes: int = 8 << 20
     """Appends under way to one follower: a tenth of a second of a fast network."""
     window_messages: int = 128
@@ -44,7 +44,7 @@ class Tuning:
     cached_bytes: int = 1 << 20
     """Applied entries that a follower still needs stay in memory up to this; then they are read."""
     apply_bytes_max: int = 4 << 20
-    """Of entries handed over to be applied at once, so that a turn ends."""
+    """Bytes of entries handed over to be applied at once, so that a turn ends."""
     apply_bytes_min: int = 64 << 10
     """The same for a group of which each entry has consequences: some hundred definitions."""
 

@@ -46,7 +46,7 @@ class Finding:
     """Value of the store, or one that is missing."""
 
     text: str
-    """What is in it; empty if it cannot be said."""
+    """Content of the record as text; empty if unknown."""
     damage: tuple[Corrupt, ...] = ()
 
 

@@ -50,7 +50,7 @@ class CommitResult:
     trims_finished: int
     trimmed_keys: int
     used_bytes: int
-    """As `View.used_bytes` says it from now on, or a little more."""
+    """Bytes in use after the commit, as `View.used_bytes` counts them, or a little more."""
 
 
 class View(Protocol):
@@ -120,14 +120,14 @@ class MemoryDisk:
             len(each) for table in self._tables.values() for each in table.values()
         )
         self._durable: Tables | None = None
-        """What is on disk where that is not all: while it lies."""
+        """Tables as they are on disk, where a lying disk has not stored the last commits."""
         self._durable_commit = self.commit_number = commit_number
         self.fail_next: StorageError | None = None
-        """What the next commit raises."""
+        """Error that the next commit raises."""
 
     @property
     def is_lying(self) -> bool:
-        """Whether commits return without having been synced."""
+        """True if commits return without having been synced."""
         return self._durable is not None
 
     @is_lying.setter

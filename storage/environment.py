@@ -101,7 +101,8 @@ class LmdbEnvironment:
         self._databases = databases
         self._map_bytes = int(environment.info()["map_size"])
         self._capacity_bytes = self._capacity(free_bytes(self._directory))
-        """As it was counted last: what commits took of the free space the file has since."""
+        """Capacity as it was counted last: what commits took of the free space the file has
+        since."""
         self._begun = 0
         """How many commits have begun."""
         self._commits = 0
@@ -239,7 +240,7 @@ class LmdbView:
         self._transaction = transaction
         self._databases = databases
         self.table: Table | None = None
-        """What was asked for last."""
+        """Table of the last read."""
 
     def get(self, table: Table, key: bytes) -> Bytes | None:
         self.table = table

@@ -116,7 +116,7 @@ class StagedHead:
     """Where its entries are; 0 if there are none yet."""
     entries_through: int
     tail: bytes = b""
-    """What is in the last part of the image, if it is not full: it will be written again."""
+    """Last part of the image if it is not full: it will be written again."""
 
     @property
     def state_bytes(self) -> int:

@@ -15,7 +15,7 @@ class Histogram:
         self.bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self.total: float = 0
-        """Of all values."""
+        """Sum of all values."""
 
     def add(self, value: float, count: int = 1) -> None:
         """Count one value of this size, or several that have it together as if all were alike."""

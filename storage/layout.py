@@ -85,7 +85,7 @@ FORMAT_KEY = b"format"
 FORMAT_VALUE = Struct(">I")
 
 PART = Struct(">QQHQI")
-"""What a part's checksum covers before its piece."""
+"""Fields of a part that its checksum covers, before its piece."""
 
 HEAD = Struct(">QQII")
 CHECKED_HEAD = Struct(">QQI")
@@ -107,9 +107,9 @@ class Part:
     """From 0."""
     tag: int
     size_bytes: int
-    """Of the whole entry."""
+    """Size of the whole entry."""
     crc: int
-    """Of all of the above and the piece."""
+    """Checksum of all of the above and the piece."""
 
     @property
     def piece_bytes(self) -> int:
@@ -182,7 +182,7 @@ class Row(NamedTuple):
 
 
 Change = tuple[Part, Bytes] | Deletion
-"""What a commit does to logs; the order matters."""
+"""Change that a commit makes to logs; the order matters."""
 
 
 class Packer:
@@ -192,7 +192,7 @@ class Packer:
 
     def __init__(self, sequence: int, top_group: int) -> None:
         self.sequence = sequence
-        """Of the next record."""
+        """Sequence number of the next record."""
         self.top_group = top_group
         self.records: list[bytes] = []
         self.places: list[int] = []

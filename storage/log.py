@@ -96,7 +96,7 @@ class Positions:
 
     @property
     def is_forgettable(self) -> bool:
-        """Whether nothing is known that would be missed, nor on its way."""
+        """True if nothing is known that would be missed, nor on its way."""
         return self.is_empty and self.last == 0
 
     def cold_end(self, stop: int) -> int:
@@ -181,7 +181,8 @@ class UpkeepTuning(NamedTuple):
     """Limits of the upkeep that rides on a commit."""
 
     window_bytes: int = 1 << 25
-    """What is consumed sooner is written only once; but a start reads all of it."""
+    """Bytes of the newest records, kept in the hot table: a record consumed while there is written
+    only once; but a start reads all of them."""
     moved_bytes: int = 1 << 18
     """Records that may leave with one commit: this, or twice what the commit brings."""
     slack_share: int = 2_048
@@ -195,7 +196,7 @@ class PendingDeletion(NamedTuple):
     """Deletion whose cold entries are not deleted yet."""
 
     place: int
-    """Of its row; the record stays until the deletion is carried out."""
+    """Place of its row; the record stays until the deletion is carried out."""
     deletion: Deletion
 
 
@@ -211,9 +212,9 @@ class HotWindow:
     def __init__(self, tuning: UpkeepTuning) -> None:
         self._tuning = tuning
         self._sizes: deque[int] = deque()
-        """Of every hot record, oldest first: there may be a hundred thousand."""
+        """Sizes of all hot records, oldest first: there may be a hundred thousand."""
         self._first_sequence = 0
-        """Of the oldest; those of the others follow it."""
+        """Sequence number of the oldest hot record; the others follow without a gap."""
         self._window_bytes = 0
         self._pending_deletions: deque[PendingDeletion] = deque()
         """Oldest first."""
@@ -369,11 +370,11 @@ class GroupLogs:
         self._top_group = 0
         """The greatest group id in use."""
         self._recorded_top_group = 0
-        """What the newest record says it is."""
+        """Greatest group id according to the newest record."""
         self._packed: tuple[list[Change], Packer] | None = None
-        """What the commit that runs brings."""
+        """Changes of the commit that runs, and their packer."""
         self._moves: list[Move] = []
-        """What the commit that runs moves to the cold table."""
+        """Moves to the cold table in the commit that runs."""
 
     # What a commit does
 

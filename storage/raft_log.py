@@ -42,7 +42,7 @@ ROOM_BYTES_MIN = 1 << 27
 """With less nothing more is let in: the rest is for what is under way then, here and elsewhere."""
 
 GROWTH_SHARE = 4
-"""Of that, one of so many parts is for entries that make room, and for nothing else."""
+"""Divisor of the growth: one of so many parts is reserved for entries that make room."""
 
 ENTRIES_BYTES_MIN = LOW_BYTES - RESERVE_BYTES
 """Nor by these, once there is no more than a commit may take; that much, and as much again for
@@ -70,9 +70,9 @@ class RaftLog:
         self._room_bytes_min = room_bytes_min
         self._groups: dict[GroupId, Head] = {}
         self._lost: dict[GroupId, Batch] = {}
-        """What deletes all that is left of a group without a head."""
+        """Deletions that remove all that is left of a group without a head."""
         self._leftovers = Batch()
-        """What the start found to be of no use; goes with the first commit."""
+        """Deletions of what the start found useless; part of the first commit."""
         self._durable = 0
         """Token of the last `Persist` that is."""
         self.on_durable: Callable[[int], None] = _ignore

@@ -41,7 +41,7 @@ class GroupImage:
     meta: SnapshotMeta = field(default_factory=lambda: EMPTY)
     state: bytes = b""
     entries: dict[int, Entry] = field(default_factory=dict)
-    """By index, rising."""
+    """Entries by index, rising."""
     last_index: int = 0
     """The greatest that was written, or the floor."""
     quarantine: Quarantine | None = None

@@ -38,7 +38,7 @@ class RecoveredEntries:
     """Stretches at and below the floor that are there and not damaged."""
     terms: list[tuple[int, int]] = field(default_factory=list)
     is_last_whole: bool = True
-    """Whether its term is known, which is the greatest."""
+    """True if its term is known, which is the greatest."""
     configs: list[Entry] = field(default_factory=list)
     damaged: int | None = None
     """The lowest index above the floor that is damaged or missing."""
@@ -51,11 +51,11 @@ class Recovery:
         self._log = log
         self._table = table
         self.heads: dict[GroupId, Head] = {}
-        """Of every group that can be read."""
+        """Heads of all groups that can be read."""
         self.damaged: dict[GroupId, int] = {}
-        """Of groups in which damage was found now: its lowest index."""
+        """Lowest damaged index of groups in which damage was found now."""
         self.lost: dict[GroupId, Batch] = {}
-        """What would delete all that is left of a group that cannot."""
+        """Deletions that would remove all that is left of a group that cannot be read."""
         self.leftovers = Batch()
         """Deletes what was staged and is of no use, because it is damaged."""
 

@@ -266,7 +266,7 @@ class Store:
     ) -> None:
         """`make_writer` gets the disk, and `collect` to be woken by.  Raises `Corrupt`."""
         self.disk = disk
-        """For who reads what is no affair of the store."""
+        """Disk, for readers of data that the store does not manage."""
         self._on_fatal = on_fatal
         self._now_s = now_s
         self._began_s = 0.0
@@ -285,7 +285,7 @@ class Store:
         """Submitted and not durable: a measure of how far the disk is behind."""
         with disk.view() as view:
             self.used_bytes = view.used_bytes()
-            """As of the last commit, of this process or one before."""
+            """Bytes in use at the last commit, of this process or one before."""
         self.log.recover()
         self._writer = make_writer(disk, self.collect)
 
@@ -296,7 +296,7 @@ class Store:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a commit is under way, whichever part submitted it."""
+        """True if a commit is under way, whichever part submitted it."""
         return self._running is not None and self._failed is None
 
     def look_for_room(self) -> None:

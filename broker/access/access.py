@@ -239,11 +239,11 @@ class Rights:
             raise self._refused("configure", kind, name)
 
     def may(self, right: Right, name: str) -> bool:
-        """Whether the user has this right to a queue."""
+        """True if the user has this right to a queue."""
         return self._has(right, name)
 
     def guards_topics(self, exchange: str) -> bool:
-        """Whether routing keys matter: there are topic permissions for this exchange."""
+        """True if routing keys matter: there are topic permissions for this exchange."""
         return (self._user.name, self._vhost, exchange) in self._access.topic_permissions
 
     def check_topic(self, right: TopicRight, exchange: str, routing_key: str) -> None:

@@ -39,7 +39,7 @@ class VhostSettings:
 
 
 def is_reached(limit: int | None, count: int) -> bool:
-    """Whether there can be no more than `count`."""
+    """True if there can be no more than `count`."""
     return limit is not None and 0 <= limit <= count
 
 

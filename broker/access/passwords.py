@@ -51,7 +51,7 @@ class PasswordHash:
 
     @property
     def is_slow(self) -> bool:
-        """Whether to compare with it takes longer than an event loop may stand still."""
+        """True if to compare with it takes longer than an event loop may stand still."""
         return self.algorithm == ARGON2
 
 
@@ -76,7 +76,7 @@ def hashed_again(password: bytes, stored: PasswordHash | None) -> PasswordHash:
 
 
 def matches(stored: PasswordHash, password: bytes) -> bool:
-    """Whether this is the password.  UnusableHash when `stored` is none."""
+    """True if this is the password.  UnusableHash when `stored` is none."""
     if stored.algorithm == ARGON2:
         return _argon2_matches(stored.hash, password)
     salt, digest = _salt_and_digest(stored)  # first: it says whether the algorithm is known

@@ -21,7 +21,7 @@ from fluffle.broker.base.errors import SyntaxFailure
 from fluffle.broker.queues.settings import is_number
 
 NAME_BYTES_MAX = 255
-"""What AMQP can say of a name, and what the store takes for a key."""
+"""Most bytes of a name, in AMQP and as a key of the store."""
 
 Limits: TypeAlias = dict[str, int | None]
 """Limits by RabbitMQ's names; null is none."""
@@ -54,7 +54,7 @@ def is_limits(value: object) -> bool:
 
 
 def is_entries(value: object) -> bool:
-    """As for text, wherever it is in them: what cannot be written must not be made."""
+    """Check for a list of objects that can be written as JSON, with text that can be encoded."""
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
         return False
     try:
@@ -100,7 +100,7 @@ class Argument:
 
 
 def arguments_of(verb: Callable[..., Any]) -> Mapping[str, Argument]:
-    """Those that a verb takes besides the parts, and besides what is bound already.
+    """Arguments of a verb by name, without the positional ones and those already bound.
 
     KeyError for one of a type not in KINDS.
     """

@@ -32,11 +32,11 @@ CONNECTIONS_MAX = 32
 """Operators and their scripts are few."""
 
 LINE_BYTES_MAX = 1 << 20
-"""Of a request; definitions come in pieces."""
+"""Most bytes of a request; definitions come in pieces."""
 
 WRITE_BUFFER_BYTES_MAX = 1 << 18
 UNREAD_WAIT_S_MAX = 60.0
-"""Who does not read his answers for so long is hung up on."""
+"""Time in seconds after which a client that does not read its answers is disconnected."""
 
 UNANSWERED_MAX = 64
 """Answers that wait for the disk or for a slow check; with so many, nothing more is begun."""
@@ -48,24 +48,25 @@ class ControlConnection(asyncio.Protocol):
     def __init__(
         self, dispatcher: Dispatcher, services: Services, open_conversations: set[ControlConnection]
     ) -> None:
-        """It is in `open_conversations` while its socket is open."""
+        """Serve one client of the control socket, listed in `open_conversations` while its socket
+        is open."""
         self._dispatcher = dispatcher
         self._services = services
         self._open_connections = open_conversations
         self._input = bytearray()
-        """What has come of a line that has not come whole."""
+        """Bytes of a line that has not arrived whole."""
         self._lines: deque[bytes] = deque()
         self._list: tuple[RequestId, Rows] | None = None
-        """What is being listed."""
+        """Request whose rows are being sent, with the rows left."""
         self._later_count = 0
         self._is_changing = False
-        """Whether a change is under way: what was asked for behind it may rest on it."""
+        """True if a change is under way: what was asked for behind it may rest on it."""
         self._held_count = 0
         self._is_awaiting = False
-        """Whether a list waits for what it has asked."""
+        """True if a list waits for what it has asked."""
         self._is_scheduled = False
         self._is_last = False
-        """Whether nothing more will come, so that the end of the answers is the end."""
+        """True if nothing more will come, so that the end of the answers is the end."""
         self._timer: Timer | None = None
 
     # What the transport tells
@@ -229,7 +230,7 @@ class ControlConnection(asyncio.Protocol):
         self._send(line, self._services.runtime.commits.defined)
 
     def _on_answered(self, _answer: object) -> None:
-        """What a list has waited for is there, or will not be."""
+        """Go on with a list once what it waited for is known, or failed."""
         self._is_awaiting = False
         self._schedule()
 

@@ -126,7 +126,7 @@ def list_connections(
     vhost: str | None = None,
     ages: dict[str, Any] | None = None,
 ) -> Rows:
-    """Those to which all applies that is given, those that have not logged in yet included.
+    """Rows of the connections that match all given filters, those before login included.
 
     `ages`: which past is wanted of what has gone over them, as `statistics.ages` has it.
     """
@@ -172,7 +172,7 @@ def list_sessions(context: NodeContext, *, vhost: str | None = None) -> Rows:
 
 
 def given(**arguments: str | None) -> Row:
-    """Those that are."""
+    """Arguments that are not None."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -245,7 +245,7 @@ def channels(context: NodeContext) -> Iterator[tuple[ListedClient, ClientChannel
 def list_consumers(
     context: NodeContext, *, vhost: str | None = None, queue: str | None = None
 ) -> Rows:
-    """Those of a virtual host, or all; or of queues of that name."""
+    """Rows of the consumers of a virtual host, or of all; or of the queues with that name."""
     names = {each.name for each in context.vhosts(vhost)}
     return (
         full_consumer_row(context, connection, channel, subscription)

@@ -66,7 +66,7 @@ class ControlSocket:
         return ControlConnection(dispatcher, self._services, self._open)
 
     def _answer(self, request: bytes, tell: Reply) -> PeerRequest:
-        """What another node asks of this one."""
+        """Handler of a request from another node."""
         from fluffle.broker.admin.all_nodes import PeerRequest, peer_dispatcher  # noqa: PLC0415  as above
 
         dispatcher = peer_dispatcher(self._parts, self._on_fatal)

@@ -26,8 +26,8 @@ from fluffle.broker.definitions.importer import import_entries
 
 
 def export(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """One virtual host, or everything: `{"head": …, "categories": […]}`, then
-    `{"category": …, "entry": …}` for each entry."""
+    """Rows of the exported definitions of one virtual host, or of everything: `{"head": …,
+    "categories": […]}`, then `{"category": …, "entry": …}` for each entry."""
     version = context.config.product_version
     if vhost is None:
         head, categories = cluster_head(version), cluster_entries(context.catalogue)

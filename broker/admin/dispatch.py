@@ -51,7 +51,7 @@ AUDITED = (
     "name", "user", "vhost", "exchange", "category", "node", "address", "queue_type", "force",
     "drop_damaged", "to",
 )  # fmt: skip
-"""What the log says of a change besides the verb: no hashes, no patterns."""
+"""Arguments that are logged with a change: no hashes, no patterns."""
 
 RequestId: TypeAlias = int | str | None
 Make: TypeAlias = Callable[..., Any]
@@ -67,7 +67,7 @@ class Verb:
     act: Make
     arguments: Mapping[str, Argument]
     is_change: bool
-    """Whether it changes something, so that its answer says that the change is safe."""
+    """True if it changes something, so that its answer says that the change is safe."""
 
 
 def verbs_of(reads: Mapping[str, Make], changes: Mapping[str, Make]) -> Mapping[str, Verb]:
@@ -94,7 +94,7 @@ class RowPage:
 
     rows: list[str]
     has_more: bool
-    """Whether there may be more."""
+    """True if there may be more."""
     awaits: Deferred[None] | None = None
     """When there may be."""
 
@@ -146,7 +146,7 @@ class Dispatcher:
         return result
 
     def guarded(self, make: Callable[[], T]) -> T | BrokerError:
-        """What `make` returns, or why it does not."""
+        """Call `make`; returns its value or the error for the client."""
         try:
             return make()
         except BrokerError as error:
@@ -199,7 +199,7 @@ def answer_line(request_id: RequestId, result: Row | BrokerError) -> bytes:
 
 
 def page_of(rows: Rows) -> RowPage:
-    """As many as go into a line."""
+    """Rows that fit into one line, as JSON texts."""
     texts: list[str] = []
     size_bytes = 0
     for row in rows:

@@ -70,8 +70,8 @@ def force_shrink(context: NodeContext, *, name: str, vhost: str) -> Result:
 def check_force_shrink(
     context: NodeContext, *, name: str | None = None, vhost: str | None = None
 ) -> Rows:
-    """What it would be to give up the other members: of one queue, or of all that it can be done
-    to; a row says why if it cannot."""
+    """Rows that show what forcing one queue, or all possible ones, down to the member here would
+    mean; a row gives the reason if it cannot be done."""
     cluster = cluster_of(context)
     for queue in asked_for(context, name, vhost):
         try:
@@ -87,7 +87,8 @@ def check_force_shrink(
 
 
 def asked_for(context: NodeContext, name: str | None, vhost: str | None) -> Iterator[NamedQueue]:
-    """One queue, or all of a virtual host, or all.  NotFound, PreconditionFailed."""
+    """Quorum queue of that name, or all of a virtual host, or all.  NotFound,
+    PreconditionFailed."""
     if name is not None:
         yield NamedQueue(vhost or "/", quorum_queue(context, name, vhost or "/"))
         return
@@ -117,7 +118,7 @@ def reachable(cluster: ClusterService, definition: QueueDefinition) -> list[Node
 
 
 def option_row(queue: NamedQueue, hosted: HostedGroup, cluster: ClusterService) -> Row:
-    """What an operator has to know."""
+    """Row of a queue that can be forced down, for the operator's decision."""
     status, members = hosted.status, queue.definition.members
     return {
         "vhost": queue.vhost,
@@ -166,7 +167,7 @@ def incarnation_of(cluster: ClusterService, queue: NamedQueue) -> int:
 
 
 def has_majority(cluster: ClusterService, config: Configuration) -> bool:
-    """Whether most voters are believed to be there."""
+    """True if most voters are believed to be there."""
     is_alive = cluster.absent.is_alive
     here = [each for each in config.voters if each.node == cluster.name or is_alive(each.node)]
     return 2 * len(here) > len(config.voters)
@@ -192,7 +193,7 @@ def check_others(
 
 
 def newer(own: LogPosition | None, log_positions: Mapping[NodeId, LogPosition]) -> NodeId | None:
-    """Who has most, if that is more than `own`."""
+    """Node with the longest log, if that is longer than `own`; else None."""
     best = max(log_positions, key=lambda node: (log_positions[node], node), default=None)
     return best if best is not None and (own is None or log_positions[best] > own) else None
 

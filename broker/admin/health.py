@@ -71,7 +71,7 @@ def critical_row(vhost: str, name: str) -> Row:
 
 
 def list_ciphers(_parts: NodeContext) -> Rows:
-    """What clients with TLS may choose of, as OpenSSL calls it."""
+    """Rows of the ciphers that TLS clients may choose, by OpenSSL's names."""
     import ssl  # noqa: PLC0415  only if it is asked for
 
     return ({"name": each["name"]} for each in ssl.create_default_context().get_ciphers())

@@ -88,7 +88,7 @@ class Maintenance:
     def do(
         self, work: Coroutine[Any, Any, Outcome], answer: Callable[[Outcome | BrokerError], None]
     ) -> None:
-        """One of these, from now on."""
+        """Start a step in the background; `answer` gets its outcome."""
 
         def done(task: asyncio.Task[Outcome]) -> None:
             self._tasks.discard(task)
@@ -100,7 +100,7 @@ class Maintenance:
 
 
 def outcome_of(task: asyncio.Task[Outcome]) -> Outcome | BrokerError:
-    """Of one that is done."""
+    """Outcome of a finished task, or the error for the client."""
     if task.cancelled():
         return BrokerFailed()
     error = task.exception()

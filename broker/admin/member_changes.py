@@ -102,7 +102,7 @@ def replica_vote(row: Row) -> ReplicaVote:
 
 
 def has_vote(definition: QueueDefinition, replica: ReplicaVote) -> bool:
-    """Whether the member that all know of on a node has one: that is committed, as that node knows.
+    """True if the member that all know of on a node has one: that is committed, as that node knows.
 
     An earlier incarnation of a member, which its node has yet to delete, says nothing of the next.
     """
@@ -110,7 +110,7 @@ def has_vote(definition: QueueDefinition, replica: ReplicaVote) -> bool:
 
 
 def needs(node: str, definition: QueueDefinition, replicas: Iterable[ReplicaVote]) -> bool:
-    """Whether too few voters of a quorum queue are there to agree on anything without that node.
+    """True if too few voters of a quorum queue are there to agree on anything without that node.
 
     Those are there that have answered, but for earlier incarnations of members.
     """
@@ -123,7 +123,7 @@ def needs(node: str, definition: QueueDefinition, replicas: Iterable[ReplicaVote
 
 
 def is_majority_lost(node: str, voters: Iterable[Member], there: Iterable[Member]) -> bool:
-    """Whether a node that votes is one of those without whom the others are no majority."""
+    """True if a node that votes is one of those without whom the others are no majority."""
     all_voters = set(voters)
     others = {voter for voter in all_voters.intersection(there) if voter.node != node}
     is_voter = any(voter.node == node for voter in all_voters)
@@ -151,7 +151,7 @@ class WantedChange(NamedTuple):
     id: int
     """Another one that has its name by then is none of it."""
     is_asked: bool = True
-    """Whether anybody has asked for that just now; else it had been so, or under way."""
+    """True if anybody has asked for that just now; else it had been so, or under way."""
 
 
 ChangeResult: TypeAlias = tuple[ChangeOutcome, str]
@@ -213,11 +213,11 @@ class MemberChange:
 
     @property
     def _is_futile(self) -> bool:
-        """Whether nothing comes of it for now: a node that is not there is not added."""
+        """True if nothing comes of it for now: a node that is not there is not added."""
         return self.is_added and not self.context.cluster_view.is_alive(self.member)
 
     def _wants(self, queue: WantedChange) -> bool:
-        """Whether the queue is still to be so: what comes of it follows what is wanted."""
+        """True if the queue is still to be so: what comes of it follows what is wanted."""
         served = self._found(queue)
         return served is None or (self.member in served.definition.wanted) is self.is_added
 
@@ -230,7 +230,7 @@ class MemberChange:
         return [*as_known, *(queue for queue in queues if self._found(queue) is None)]
 
     def _is_known(self, queue: WantedChange) -> bool:
-        """Whether what all know of a queue says so: that follows what its group has committed."""
+        """True if what all know of a queue says so: that follows what its group has committed."""
         served = self._found(queue)
         if served is None:
             return False

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 Redefine = Callable[[QueueDefinition], QueueDefinition]
-"""What is wanted of a queue instead.  Raises `BrokerError`."""
+"""Change of a queue's definition.  Raises `BrokerError`."""
 
 
 def quorum_queues(context: NodeContext) -> Iterator[tuple[str, QueueDefinition]]:
@@ -56,7 +56,7 @@ def quorum_queue(context: NodeContext, name: str, vhost: str) -> QueueDefinition
 
 
 def node_of(context: NodeContext, node: str) -> str:
-    """As a member of queues.  NotFound."""
+    """Name under which a node is a member of queues.  NotFound."""
     member = context.cluster_view.known(node)
     if member is None:
         raise NotFound(f"there is no node '{node}'")
@@ -103,7 +103,7 @@ def led_by(node: str, definition: QueueDefinition) -> QueueDefinition:
 
 
 def members(context: NodeContext, *, name: str, vhost: str) -> Rows:
-    """Those of one queue, once its leader has said that it leads, if there is any.
+    """Rows of the members of one queue, once its leader has confirmed that it leads, if it has one.
 
     A node that was forgotten is among them as long as it is a member.
     """
@@ -163,7 +163,7 @@ def transfer(context: NodeContext, *, name: str, vhost: str, node: str) -> Resul
 
 
 def lead_steps(node: str, definition: QueueDefinition) -> list[Redefine]:
-    """What has to become known for a member to lead, in order.
+    """Changes of the definition, in order, that make the member on `node` lead.
 
     If that was said already another has come to lead since, and only what is new is heeded.
     """
@@ -256,7 +256,7 @@ def rebalance(context: NodeContext) -> Result:
 
 
 def may_have_more(cluster_view: ClusterView, node: str) -> bool:
-    """Whether a node is there, and not set aside."""
+    """True if a node is there, and not set aside."""
     is_aside = cluster_view.cluster is not None and cluster_view.cluster.room.is_set_aside(node)
     return cluster_view.is_alive(node) and not is_aside
 
@@ -293,7 +293,7 @@ class Redefinitions:
         self._going.answer({"queues": len(self._done_to)})
 
     def _step(self, key: Key, redefine: Redefine) -> bool:
-        """Whether it has come true at once, as on a node that is alone; else it goes on by itself,
+        """True if it has come true at once, as on a node that is alone; else it goes on by itself,
         unless it was refused."""
         is_done = is_late = False
 

@@ -64,7 +64,8 @@ def check_bounds(number: int, name: str, least: int, most: int) -> None:
 
 
 def rows_of(queue: QueueHandle, view: PeekRequest, where: str) -> Rows:
-    """As many as are shown at once, then those behind them as they are by then."""
+    """Rows of ready messages: first as many as are shown at once, then those behind as they are by
+    then."""
     offset, stop = view.offset, view.offset + view.most
     while offset < stop:
         peeked = yield from answered(queue.peek(view._replace(offset=offset, most=stop - offset)))
@@ -121,7 +122,7 @@ def row_of(position: int, seen: PeekedMessage) -> Row:
 
 
 def shown_properties(properties: Properties) -> Mapping[str, object]:
-    """Those that are there and are not shown elsewhere."""
+    """Properties that are set and not shown in a column of their own."""
     values = {field.name: getattr(properties, field.name) for field in fields(properties)}
     return {
         name: value
@@ -131,7 +132,8 @@ def shown_properties(properties: Properties) -> Mapping[str, object]:
 
 
 def shown_body(body: bytes, *, is_whole: bool) -> tuple[str, str]:
-    """As the management API of RabbitMQ shows it: a string if it is UTF-8, else base64.
+    """Body and its encoding as RabbitMQ's management API shows them: a string if UTF-8, else
+    base64.
 
     A character that is cut at the end is left out.
     """

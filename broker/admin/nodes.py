@@ -42,7 +42,7 @@ PROTOCOLS: Mapping[str, str] = {
 addresses."""
 
 SITES: Mapping[str, str] = {"management": "RabbitMQ Management", "metrics": "RabbitMQ Prometheus"}
-"""Of those, where HTTP is spoken."""
+"""Descriptions of the HTTP listeners, by name."""
 
 PLUGINS: Mapping[str, str] = {
     "management": "rabbitmq_management",
@@ -64,7 +64,7 @@ ALWAYS_ENABLED = (
 
 STANDARD_TYPES = ("direct", "fanout", "headers", "topic")
 LIBRARIES = ("lmdb", "msgpack", "pamqp", "aiohttp", "uvloop")
-"""What a node may be made of besides itself."""
+"""Libraries that a node may use, listed with their versions."""
 
 
 def list_nodes(context: NodeContext) -> Rows:
@@ -121,7 +121,7 @@ def row(context: NodeContext) -> Row:
 
 
 def limits(context: NodeContext) -> Row:
-    """What there is of things that run out."""
+    """Limits of a node and what it uses of them: memory, disk, files, sockets."""
     marks, alarms = context.alarms.watermarks, context.alarms
     return {
         "mem_used": resident_bytes() or 0,
@@ -141,7 +141,7 @@ def limits(context: NodeContext) -> Row:
 
 
 def work(context: NodeContext) -> Row:
-    """What it has done since it started."""
+    """Work of a node since it started: garbage collections, writes, churn."""
     done = context.runtime.commits.done
     return {
         "gc_num": garbage_collections(),
@@ -210,7 +210,7 @@ def contexts(context: NodeContext) -> Iterator[Row]:
 
 
 def enabled_plugins(context: NodeContext) -> list[str]:
-    """Those of RabbitMQ that stand for what is on here."""
+    """Plugins of RabbitMQ that correspond to what is enabled here."""
     asked = {plugin for name, plugin in PLUGINS.items() if name in context.addresses}
     kinds = filter(None, map(kind_of, context.addresses))
     asked |= {plugin for kind in kinds for plugin in CLIENT_PLUGINS.get(kind.protocol, ())}
@@ -257,7 +257,7 @@ def listeners(context: NodeContext) -> Rows:
 
 
 def memory(context: NodeContext) -> DeferredRow:
-    """What is in memory, in parts that make the whole: `rss`.
+    """Row of the memory in use by kind; the parts add up to `rss`.
 
     The system walks through all pages to tell that, which takes long where there are many.
     """
@@ -368,7 +368,7 @@ def open_files_max() -> int:
 
 
 def threads_max(file: Path = THREADS_MAX) -> int:
-    """Of the machine; 0 where the system does not tell."""
+    """Most threads that the machine allows; 0 where the system does not say."""
     try:
         return int(file.read_text())
     except (OSError, ValueError):
@@ -376,7 +376,7 @@ def threads_max(file: Path = THREADS_MAX) -> int:
 
 
 def threads() -> int:
-    """Those that Python knows of."""
+    """Number of threads that Python knows of."""
     return threading.active_count()
 
 
@@ -392,7 +392,7 @@ def context_switches() -> int:
 
 
 def garbage_collections() -> int:
-    """Of garbage, likewise."""
+    """Number of garbage collections since the start."""
     return sum(each["collections"] for each in gc.get_stats())
 
 

@@ -123,7 +123,8 @@ def policy_row(vhost: str, policy: Policy) -> Row:
 
 
 def list_policies(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """Those of a virtual host, or all; whoever counts first comes last, as with RabbitMQ."""
+    """Rows of the policies of a virtual host, or of all; highest priority last, as with
+    RabbitMQ."""
     return (
         policy_row(each.name, policy)
         for each in context.vhosts(vhost)
@@ -145,7 +146,7 @@ class PolicyKind(NamedTuple):
 
     decide: Callable[..., Change]
     keys: Collection[str]
-    """Of which their definitions may speak."""
+    """Keys that definitions of this kind may set."""
 
 
 OF_USERS = PolicyKind(set_policy, POLICY_KEYS.keys())
@@ -203,7 +204,8 @@ def cleared(context: NodeContext, what: str, kind: Kind, key: Key) -> Result:
 
 
 def list_parameters(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """Those of a virtual host, or all: policies of operators and limits are among them."""
+    """Rows of the parameters of a virtual host, or of all, with operator policies and limits among
+    them."""
     vhosts = context.vhosts(vhost)
     names = {each.name for each in vhosts}
     kept = context.catalogue.kept.parameters
@@ -223,7 +225,7 @@ def set_one_parameter(
 
 
 def clear_one_parameter(context: NodeContext, *, component: str, name: str, vhost: str) -> Result:
-    """Of one component."""
+    """Clear a parameter of one component."""
     return context.change(partial(clear_parameter, context.catalogue, vhost, component, name))
 
 
@@ -239,7 +241,7 @@ def set_one_global_parameter(context: NodeContext, *, name: str, value: str) -> 
 
 
 def clear_one_global_parameter(context: NodeContext, *, name: str) -> Result:
-    """Of the cluster."""
+    """Clear a global parameter of the cluster."""
     return context.change(partial(clear, context.catalogue, Kind.GLOBAL_PARAMETER, (name,)))
 
 

@@ -34,14 +34,14 @@ UNLED = ("down", "minority")
 """States in which nobody can be asked."""
 
 UNLIMITED = "unlimited"
-"""Of what may happen as often as it likes."""
+"""Value shown where there is no limit."""
 
 ASKED_AT_ONCE = 100
 """Queues that are led elsewhere, whose leaders are asked."""
 
 
 def list_queues(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """Those of a virtual host, or all."""
+    """Rows of the queues of a virtual host, or of all."""
     for each in context.vhosts(vhost):
         for queues in in_pieces(tuple(each.queues.values()), ASKED_AT_ONCE):
             asked = dict.fromkeys(may_answer(context.cluster_view, queues))
@@ -58,7 +58,7 @@ def may_answer(cluster_view: ClusterView, queues: Iterable[QueueHandle]) -> Iter
 
 
 def refresh_counts(queues: Iterable[QueueHandle]) -> Iterator[Deferred[None]]:
-    """What has to be waited for until this node knows how these queues are, and who leads them."""
+    """Yield what must be awaited until this node knows the counts and leaders of these queues."""
     asked = [
         queue_counts for queue in queues if isinstance(queue_counts := queue.queue_counts, Deferred)
     ]
@@ -81,7 +81,8 @@ def refresh_counts(queues: Iterable[QueueHandle]) -> Iterator[Deferred[None]]:
 def queue_row(
     context: NodeContext, vhost: VirtualHost, queue: QueueHandle, *, was_asked: bool = True
 ) -> Row:
-    """What RabbitMQ calls these things.  What is known of a queue that was not asked now is old."""
+    """Row of a queue with RabbitMQ's names.  What is known of a queue that was not asked now is
+    old."""
     cluster_view = context.cluster_view
     spec, state = queue.spec, state_of(cluster_view, queue)
     return {
@@ -106,7 +107,7 @@ def queue_row(
 
 
 def policies_row(in_force: EffectivePolicies) -> Row:
-    """Which policies count, by their names, and what they say together."""
+    """Names of the policies in force, and their merged definition."""
     policy, operator_policy, definition = in_force
     return {
         "policy": policy.name if policy is not None else None,
@@ -126,7 +127,7 @@ def delivery_limit_of(
 
 
 def group_of(queue: QueueHandle) -> int | None:
-    """What the log and the store call a quorum queue."""
+    """Raft group of a quorum queue; None for other types."""
     is_quorum = queue.spec.queue_type is QueueType.QUORUM
     return queue.definition.id if is_quorum else None
 
@@ -152,7 +153,7 @@ def counts_row(
 
 
 def counts_kept_here(cluster_view: ClusterView, queue: int) -> tuple[int, int, int] | None:
-    """As `counts_kept`, of a queue that nobody leads, if they are known here."""
+    """Counts kept by the member on this node of a queue without a leader; None if it has none."""
     hosted = cluster_view.groups.get(queue)
     if hosted is None:
         return None
@@ -181,7 +182,8 @@ def exclusive_tag(queue: QueueHandle) -> str | None:
 
 
 def members_row(cluster_view: ClusterView, definition: QueueDefinition) -> Row:
-    """As far as this node knows; None of a queue that has none, since it is no quorum queue."""
+    """Leader and members as far as this node knows; None in each for queues that are not quorum
+    queues."""
     if definition.spec.queue_type is not QueueType.QUORUM:
         return {"leader": None, "members": None, "online": None}
     nodes = sorted(dict(definition.members))
@@ -204,7 +206,7 @@ def node_of(context: NodeContext, definition: QueueDefinition) -> str | None:
 
 
 def leader_now(cluster_view: ClusterView, definition: QueueDefinition) -> str:
-    """Who leads a queue, if it is there: members follow one that is gone until there is another."""
+    """Node that leads a queue and is alive, or ""."""
     leader = cluster_view.leader_of(definition.id)
     return leader if leader and cluster_view.is_alive(leader) else ""
 
@@ -222,14 +224,15 @@ def state_of(cluster_view: ClusterView, queue: QueueHandle) -> str:
 
 
 def voters_of(cluster_view: ClusterView, definition: QueueDefinition) -> list[str]:
-    """As the member here knows, if there is one: in the definition some may be learners."""
+    """Voters as the member here knows them, or the members by the definition, where some may be
+    learners."""
     hosted = cluster_view.groups.get(definition.id)
     voters = [voter.node for voter in hosted.status.config.voters] if hosted is not None else []
     return voters or list(dict(definition.members))
 
 
 def show(context: NodeContext, *, name: str, vhost: str) -> Row | DeferredRow:
-    """One queue, with what leads to it."""
+    """Row of one queue, once its counts are known."""
     host = context.vhost(vhost)
     queue = existing_queue(host, name)
     queue_counts = (
@@ -275,7 +278,7 @@ def repair(
 
 
 def drop_damage(context: NodeContext, vhost: str, queue: Queue, first: Damage) -> Work:
-    """One batch of messages after the other, as long as the next cannot be read either."""
+    """Drop batch after batch of messages while the next one cannot be read."""
     dropped = 0
     while (damage := queue.damage) is not None:
         count = queue.drop_damaged()

@@ -44,7 +44,7 @@ Find: TypeAlias = Callable[[Statistics, str, str, SampleWindows], Row]
 
 
 def ages_asked(ages: dict[str, Any] | None) -> SampleWindows:
-    """Which past is wanted, as RabbitMQ's parameters say it.  SyntaxFailure, with its text."""
+    """Sample windows of a request, from RabbitMQ's parameters.  SyntaxFailure, with its text."""
     try:
         return windows_of({name: str(value) for name, value in (ages or {}).items()})
     except ValueError as error:
@@ -241,7 +241,7 @@ def age_of(numbers: list[int] | None) -> SampleWindow | None:
 
 
 def channel_details(context: NodeContext, client: Client, channel: SessionChannel) -> Row:
-    """Which channel it is, and whose."""
+    """Columns that identify a channel and its connection."""
     return {
         "name": channel_name(client, channel) if channel.number else "",
         "number": channel.number,

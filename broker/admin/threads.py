@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """What `work` comes to, in a thread that ends with it."""
+    """Run `work` in a thread that ends with it; the future has its result."""
     thread = ThreadPoolExecutor(1)  # not the loop's: nodes in a test share one loop
     working = asyncio.get_running_loop().run_in_executor(thread, work)
     thread.shutdown(wait=False)
@@ -25,7 +25,7 @@ def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
 
 
 def in_thread(look: Callable[[], T], row: Callable[[T], Row]) -> DeferredRow:
-    """What `look` finds in a thread, as the `row` that the loop makes of it."""
+    """Run `look` in a thread; `row` makes the answer of its result, in the loop."""
 
     def begin(answer: Callable[[Row | BrokerError], None]) -> None:
         def done(looking: asyncio.Future[T]) -> None:

@@ -24,7 +24,7 @@ from fluffle.protocol.spec import ProtocolError
 
 
 def list_exchanges(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """Those of a virtual host, or all; the default exchange has no name."""
+    """Rows of the exchanges of a virtual host, or of all; the default exchange has no name."""
     return (
         exchange_row(context, each, spec)
         for each in context.vhosts(vhost)
@@ -47,7 +47,7 @@ def exchange_row(context: NodeContext, vhost: VirtualHost, spec: ExchangeSpec) -
 
 
 def list_bindings(context: NodeContext, *, vhost: str | None = None) -> Rows:
-    """Those of a virtual host, or all, with those that the default exchange has by itself."""
+    """Rows of the bindings of a virtual host, or of all, with the default exchange's own."""
     return (
         binding_row(each, binding)
         for each in context.vhosts(vhost)

@@ -59,7 +59,7 @@ def list_users(context: NodeContext) -> Rows:
 
 
 def show(context: NodeContext, *, name: str) -> Row:
-    """One of them."""
+    """Row of one user."""
     return user_row(existing_user(context, name))
 
 
@@ -271,7 +271,7 @@ def set_topic_permission(
 def clear_topic_permission(
     context: NodeContext, *, user: str, vhost: str, exchange: str | None = None
 ) -> Result:
-    """For one exchange, or for all in the virtual host."""
+    """Clear a user's topic permissions for one exchange, or for all of the virtual host."""
 
     def decide() -> Change:
         check_exist(context, user, vhost)

@@ -69,7 +69,7 @@ def add(
 
 
 def delete(context: NodeContext, *, name: str) -> Result:
-    """One with all that is in it, unless it is protected; its connections are closed."""
+    """Delete a virtual host with its content unless protected; its connections are closed."""
     going = PendingRow()
 
     def decide() -> Change:
@@ -100,8 +100,8 @@ def metadata_of(
     *,
     is_protected: bool | None,
 ) -> dict[str, object]:
-    """What is said of one; the type is that of queues that are declared from now on without one, if
-    they can be of it.  A protected one cannot be deleted.  PreconditionFailed."""
+    """Metadata of a virtual host; the type is that of queues declared without one from now on,
+    where possible.  A protected one cannot be deleted.  PreconditionFailed."""
     if queue_type not in (None, QueueType.CLASSIC, QueueType.QUORUM):
         raise PreconditionFailed(f"Unsupported queue type: {queue_type}")
     said = {

@@ -14,7 +14,7 @@ def delayed_queue_of(exchange: str) -> str:
 
 
 def is_delayed_queue(queue: str) -> bool:
-    """Whether a queue of this name is one."""
+    """True if a queue of this name is one."""
     return queue.startswith(DELAYED_QUEUE_PREFIX)
 
 

@@ -23,7 +23,7 @@ class BrokerError(Exception):
 
     @property
     def is_soft(self) -> bool:
-        """Whether only the channel is closed (RabbitMQ decides by the code alone)."""
+        """True if only the channel is closed (RabbitMQ decides by the code alone)."""
         return self.code in SOFT_CODES
 
     @property

@@ -61,7 +61,7 @@ class Origin:
 
     @property
     def may_be_long(self) -> bool:
-        """Whether it has something beside its names that a table should not keep."""
+        """True if it has something beside its names that a table should not keep."""
         return bool(self.blind_keys) or len(self.annotations) > REMEMBERED_BYTES_MAX
 
     def __repr__(self) -> str:

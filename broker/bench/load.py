@@ -118,7 +118,7 @@ class Plan:
     prefetch: int = 200
     persistent: bool = True
     keep: bool = False
-    """Whether the queues stay."""
+    """True if the queues stay."""
 
 
 class BenchRun:

@@ -48,7 +48,7 @@ class PeerRevision:
         self.asked = 0
         """The highest that it was asked for over this link."""
         self.is_late = False
-        """Whether it has not answered in time, and is not waited for."""
+        """True if it has not answered in time, and is not waited for."""
 
 
 class AppliedBarrier:
@@ -67,7 +67,7 @@ class AppliedBarrier:
         self._informed: set[NodeId] = set()
         """The nodes that have asked, and were sent the revision."""
         self._is_asking = False
-        """Whether the next turn asks."""
+        """True if the next turn asks."""
         self._is_timing = False
         inner.on_applied = self._applied
 

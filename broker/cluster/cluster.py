@@ -253,7 +253,7 @@ class ClusterService:
         return self._registry.entries
 
     def has_left_over(self, node: NodeId) -> bool:
-        """Whether anything counts on what a former node of this name knew.
+        """True if anything counts on what a former node of this name knew.
 
         One that comes with an empty disk knows nothing of what that has voted for and agreed to.
         """
@@ -437,7 +437,7 @@ class ClusterService:
             self._on_fatal(NodeRemoved(f"node '{self.name}' was removed from the cluster"))
 
     def _is_joining(self, node: NodeId) -> bool:
-        """Whether a node is there that never was one of the cluster here.
+        """True if a node is there that never was one of the cluster here.
 
         So what is known of it is of the life in which it is let in, and none of a former node.
         """
@@ -527,7 +527,7 @@ class NodeClusterView:
         return self._cluster.room.may_lead(node)
 
     def is_nobody_there(self, node: NodeId) -> bool:
-        """Whether its host has said so last.  Nor is anybody where this node was when alone."""
+        """True if its host has said so last.  Nor is anybody where this node was when alone."""
         return node == LONE or self._cluster.links.is_nobody_there(node)
 
     def speaks(self, node: NodeId) -> int:

@@ -56,7 +56,7 @@ class RoundTrip(NamedTuple):
     """How far what the other machine counts is ahead of what this one does."""
 
     def agrees_with(self, other: RoundTrip) -> bool:
-        """Whether both can be true."""
+        """True if both can be true."""
         apart_ms = abs(self.ahead_ms - other.ahead_ms)
         return apart_ms <= (self.round_trip_ms + other.round_trip_ms) / 2 + DRIFT_MS
 

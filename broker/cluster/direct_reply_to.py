@@ -57,7 +57,7 @@ class LocalRequesters(Protocol):
     """Those of this node."""
 
     def has(self, name: str) -> bool:
-        """Whether one of that name is there."""
+        """True if one of that name is there."""
 
     def tell(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
         """Have it hear answers, if it is."""
@@ -84,7 +84,7 @@ class RemoteReplies:
         return None if name.endswith(self.mark) else RemoteRequester(self, name)
 
     def is_there(self, name: str) -> bool | Deferred[bool]:
-        """Whether a requester of another node is."""
+        """True if a requester of another node is."""
         node = self._node_of(name)
         if node is None:
             return False

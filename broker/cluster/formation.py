@@ -87,14 +87,14 @@ class LocalNode(Protocol):
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is anything in its log of definitions."""
+        """True if there is anything in its log of definitions."""
 
     @property
     def members(self) -> Founders | None:
         """The nodes that are let in; None if it does not know what all know."""
 
     def is_founder(self, node: NodeId) -> bool:
-        """Whether a member of the group of definitions was there when it was founded."""
+        """True if a member of the group of definitions was there when it was founded."""
 
     @property
     def linked(self) -> Collection[NodeId]:
@@ -174,7 +174,7 @@ class Formation:
         return self.promise.founders
 
     def may_hear(self, node: NodeId, kind: FrameKind) -> bool:
-        """Whether a frame from there is one of the same cluster, as far as both are of one."""
+        """True if a frame from there is one of the same cluster, as far as both are of one."""
         ours, theirs = self.promise.mark, self._met.get(node, "")
         return kind is FrameKind.FORMATION or ours == theirs or not (ours and theirs)  # mutant: FO6
 
@@ -259,7 +259,7 @@ class Formation:
         self._consider()
 
     def _may_join(self, mark: str) -> bool:
-        """Whether this node may take that mark.  One that an earlier version let in has begun, and
+        """True if this node may take that mark.  One that an earlier version let in has begun, and
         has none yet."""
         ours = self.promise.mark
         return ours != mark and not self._is_keeping and not (ours and self._node.is_begun)
@@ -348,7 +348,7 @@ NOT_SAID = FormationState("", Stage.PROMISED, "")
 
 
 def is_majority(nodes: Collection[NodeId], of: Collection[NodeId]) -> bool:
-    """Whether more than half of those are among these."""
+    """True if more than half of those are among these."""
     return 2 * len(set(nodes) & set(of)) > len(of)
 
 

@@ -253,9 +253,9 @@ class SnapshotSchedule:
         self._postponed: deque[tuple[int, GroupId]] = deque()
         """Until when, and who; it is in `_debts` all the same, maybe no more."""
         self.is_short = False
-        """Whether there is little room on the disk."""
+        """True if there is little room on the disk."""
         self.is_full = False
-        """Whether there is room for votes only."""
+        """True if there is room for votes only."""
         self._round_ms = 0
         """When all are to take one if there is; what they owe after that is for the next time."""
         self.owed_bytes = 0

@@ -49,7 +49,7 @@ class HistoryReplication:
         self._call_soon: Callable[[Callable[[], None]], object]
         self._unsent: list[Row] = []
         self._is_asking = False
-        """Whether nobody has told yet what was kept before this one started."""
+        """True if nobody has told yet what was kept before this one started."""
         self._filler: NodeId | None = None
         """Who has."""
         self._filled: set[tuple[str, str]] = set()

@@ -105,7 +105,7 @@ class LoopSchedule:
         """Set before anything is asked for; None again when it has stopped."""
         self.is_turn_due = False
         self.is_turn_coming = False
-        """Whether it is taken in this turn of the node, if it is due."""
+        """True if it is taken in this turn of the node, if it is due."""
 
     def now_ms(self) -> int:
         return self._clock.now_ms()

@@ -149,7 +149,7 @@ class HostedGroup:
         self.applied = 0
         """Index of the last entry that is in the image."""
         self.is_restored = False
-        """Whether the image is one; not before the first restore, nor after it has failed."""
+        """True if the image is one; not before the first restore, nor after it has failed."""
         self.is_gone = False
         """Deleted here.  Its id may be here again, as another member."""
         self.misfit: RejectedLog | None = None

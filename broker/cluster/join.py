@@ -204,7 +204,7 @@ class ClusterJoin:
         self._waiting: Timer
         """Until it says that it still waits."""
         self.is_over = False
-        """Whether what is known of the nodes here is not older than this life."""
+        """True if what is known of the nodes here is not older than this life."""
 
     async def enter(self) -> None:
         """Return once all know that this node is here, and what they know is applied here."""
@@ -245,14 +245,14 @@ class ClusterJoin:
 
     @property
     def _may_propose(self) -> bool:
-        """Whether there is something to propose; else what is known here has to change first."""
+        """True if there is something to propose; else what is known here has to change first."""
         if not self._registry.entries:
             return self._name in self._founders()
         known = self._known
         return known is not None and self._remembers(known)
 
     def _remembers(self, known: RegisteredNode) -> bool:
-        """Whether this disk is the one of the node that all know: later lives may have gone on."""
+        """True if this disk is the one of the node that all know: later lives may have gone on."""
         return known.boot == 0 or self._past.remember(Boot(known.boot, known.nonce))
 
     async def _propose(self) -> None:

@@ -84,7 +84,7 @@ async def drain_leaderships(
 
 
 async def are_led_elsewhere(groups: list[HostedGroup]) -> bool:
-    """Whether that has come so, within a round."""
+    """True if that has come so, within a round."""
     for _ in range(LOOKS):
         if not any(hosted.status.role is Role.LEADER for hosted in groups):
             return True
@@ -112,15 +112,15 @@ class DiskFullHandover:
         self._absent = absent
         self._sender = sender
         self.has_room = True
-        """Whether there is room, as it was last sent to the others."""
+        """True if there is room, as it was last sent to the others."""
         self.is_aside = False
-        """Whether an operator wants this node to lead nothing, room or not."""
+        """True if an operator wants this node to lead nothing, room or not."""
         self.on_needed: Callable[[], object] = do_nothing
         """Called when there is no room, and this node is needed from now on."""
         self.handed_over = 0
         """How often another was asked to lead a group, for lack of room here."""
         self._is_needed = False
-        """Whether that was called for the room that is missing now."""
+        """True if that was called for the room that is missing now."""
         self._full: set[NodeId] = set()
         """Others that have none."""
         self._aside: set[NodeId] = set()
@@ -165,7 +165,7 @@ class DiskFullHandover:
         self.look()
 
     def is_set_aside(self, node: NodeId) -> bool:
-        """Whether a node has said that it is to lead nothing; or this one is."""
+        """True if a node has said that it is to lead nothing; or this one is."""
         return self.is_aside if node == self._node else node in self._aside
 
     def _see_whether_needed(self) -> None:
@@ -175,7 +175,7 @@ class DiskFullHandover:
             self.on_needed()
 
     def _lacks(self, hosted: HostedGroup) -> bool:
-        """Whether the others have no majority with room."""
+        """True if the others have no majority with room."""
         voters = [voter.node for voter in hosted.status.config.voters]
         with_room = sum(node != self._node and self._has_room(node) for node in voters)
         return with_room < majority_of(len(voters))
@@ -188,11 +188,11 @@ class DiskFullHandover:
         return said
 
     def _has_room(self, node: NodeId) -> bool:
-        """Whether another node is there, and has room."""
+        """True if another node is there, and has room."""
         return self._absent.is_alive(node) and node not in self._full
 
     def may_lead(self, node: NodeId) -> bool:
-        """Whether another node is there, has room, and is not set aside."""
+        """True if another node is there, has room, and is not set aside."""
         return self._has_room(node) and node not in self._aside
 
     def _hand_over(self, why: str) -> None:
@@ -245,7 +245,7 @@ class DiskFullHandover:
 
 
 def has_caught_up(hosted: HostedGroup, node: NodeId) -> bool:
-    """Whether a follower is fed as its leader's log grows."""
+    """True if a follower is fed as its leader's log grows."""
     flow, match = hosted.raft.progress.get(node, (ProgressState.PROBE, 0))
     return flow is ProgressState.REPLICATE and match >= hosted.status.commit
 

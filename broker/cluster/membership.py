@@ -83,7 +83,7 @@ class MetadataMembership:
                 call_listener(done)
 
     def has_left(self, node: NodeId) -> bool:
-        """Whether a node is no member, and will not be one again as the one that it was.
+        """True if a node is no member, and will not be one again as the one that it was.
 
         Before, nobody may come under its name: with an empty disk it would count as it did before.
         """
@@ -156,7 +156,7 @@ def begun_as(host: RaftHost) -> int:
 
 
 def is_former(host: RaftHost, node: NodeId, incarnation: int) -> bool:
-    """Whether that member was removed, or may have been: `node` comes with data of then.
+    """True if that member was removed, or may have been: `node` comes with data of then.
 
     Who has just started knows of a removal, but not whether it is committed.
     """

@@ -138,7 +138,7 @@ class ReplicatedMetadata:
         damage an image begins with a snapshot that may be older than what it was."""
         self._leads = False
         self._is_elected = False
-        """Whether it is about to lead, or does."""
+        """True if it is about to lead, or does."""
         self._early: list[tuple[bytes, list[Proposal]]] = []
         """Proposals of others that have come in between: they know who was elected at once."""
         self._leader: NodeId | None = None
@@ -148,9 +148,9 @@ class ReplicatedMetadata:
         """By number, rising."""
         self._unsent: dict[int, None] = {}
         self._is_flushing = False
-        """Whether the next turn sends."""
+        """True if the next turn sends."""
         self._is_timing = False
-        """Whether a timer runs; while there is anything pending."""
+        """True if a timer runs; while there is anything pending."""
         self.reads = ReadIndex(self, boot, sender=read_sender, loop=loop, clock=clock)
 
     @property
@@ -160,7 +160,7 @@ class ReplicatedMetadata:
 
     @property
     def leads(self) -> bool:
-        """Whether this node orders the changes of all."""
+        """True if this node orders the changes of all."""
         return self._leads
 
     @property

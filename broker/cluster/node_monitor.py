@@ -60,11 +60,11 @@ class AbsentNodes:
         return self._alive
 
     def is_alive(self, node: NodeId) -> bool:
-        """Whether it is believed to be."""
+        """True if it is believed to be."""
         return node in self._alive
 
     def is_dead(self, node: NodeId) -> bool:
-        """Whether nothing that ends with its process is of any use any more.
+        """True if nothing that ends with its process is of any use any more.
 
         A node sends no pings to itself, so this one is not among those that are seen.
         """
@@ -137,11 +137,11 @@ class MajorityMonitor:
         self._since_ms: int | None = None
         """When it has looked first, since there were voters whom it had not seen as such."""
         self._is_seen = False
-        """Whether this node has ever seen all that make one, or should have by now."""
+        """True if this node has ever seen all that make one, or should have by now."""
         self._voters: frozenset[Member] = frozenset()
         """The voters at the last look."""
         self.is_there = True
-        """Whether there was a majority at the last look."""
+        """True if there was a majority at the last look."""
 
     def look(self) -> None:
         """Say what is otherwise than at the last look."""

@@ -97,7 +97,7 @@ class Links(Protocol):
         """To a node whose link is down: dropped.  Consensus repeats, streams resend."""
 
     def is_up(self, node: NodeId) -> bool:
-        """Whether `on_link` has last said so; a node that is not known is not up."""
+        """True if `on_link` has last said so; a node that is not known is not up."""
 
     def waiting_bytes(self, node: NodeId, traffic: TrafficClass) -> int:
         """Given to `send` and not yet to the network, for back-pressure; 0 if the link is down."""

@@ -48,7 +48,7 @@ class DiskSpace:
         self._store = store
         self.has_room = self.may_grow = self.takes_entries = True
         self.is_needed = True
-        """Whether some group has no majority with room without this node."""
+        """True if some group has no majority with room without this node."""
         self.on_no_room: Callable[[], object] = do_nothing
         """Called when there is none any more, maybe from within a turn."""
 
@@ -63,7 +63,7 @@ class DiskSpace:
 
     @property
     def follows(self) -> bool:
-        """Whether entries of leaders elsewhere are taken: as long as there is room for any where
+        """True if entries of leaders elsewhere are taken: as long as there is room for any where
         they cannot be committed without, else only as long as there is some for more."""
         return self.takes_entries if self.is_needed else self.may_grow
 
@@ -495,7 +495,7 @@ def _nothing() -> None:
 
 
 def is_answer(message: Message) -> bool:
-    """Whether it is a follower's to what it was sent."""
+    """True if it is a follower's to what it was sent."""
     return type(message) is AppendAccepted
 
 

@@ -44,7 +44,7 @@ class MetadataLog(Protocol):
 
     @property
     def may_grow(self) -> bool:
-        """Whether there is room on the disk here for what makes it longer."""
+        """True if there is room on the disk here for what makes it longer."""
 
     def propose(self, payload: bytes, on_outcome: OnEntryOutcome) -> None:
         """Have an entry appended; its outcome comes in a later turn."""
@@ -59,7 +59,7 @@ class MetadataRaft(Protocol):
 
     @property
     def leads(self) -> bool:
-        """Whether this node orders the changes of all."""
+        """True if this node orders the changes of all."""
 
     @property
     def leader(self) -> NodeId | None:
@@ -119,7 +119,7 @@ class ReadIndex:
         self._asked: list[PendingRead] = []
         """The questions that the round under way answers; none is under way without any."""
         self._is_starting = False
-        """Whether the next turn begins one."""
+        """True if the next turn begins one."""
         self._is_timing = False
         self._sent_at_ms = 0
         self._by_entry = 0
@@ -242,7 +242,7 @@ class ReadIndex:
 
 
 def is_late(asker: PendingRead, now_ms: int) -> bool:
-    """Whether a question must not wait any longer."""
+    """True if a question must not wait any longer."""
     return asker.give_up_at_ms is not None and asker.give_up_at_ms <= now_ms
 
 

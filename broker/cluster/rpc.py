@@ -84,7 +84,7 @@ class RpcRequest:
 
     @property
     def has_reply(self) -> bool:
-        """Whether there is something to take."""
+        """True if there is something to take."""
         return self._reply is not None
 
     def wait(self) -> Deferred[None]:

@@ -72,7 +72,7 @@ class Beginnings(NamedTuple):
         return self.commits[at] if 0 <= at < len(self.commits) else None
 
     def prove(self, row: DurableCommit) -> bool:
-        """Whether the next life after that one began with all of it on the disk.
+        """True if the next life after that one began with all of it on the disk.
 
         A later life proves nothing: it may have begun with commits that were made anew.
         """
@@ -200,7 +200,7 @@ class StorageProgress:
         cluster, because it stays true: this disk has had what it says."""
 
     def may_begin_as(self, incarnation: int) -> bool:
-        """Whether this disk has what others know of the member as which it is to begin.
+        """True if this disk has what others know of the member as which it is to begin.
 
         Who begins has nothing of what the member has voted for.  If that one has made a commit that
         this disk lacks the disk was put back to before it had begun, and this node ends.  What is
@@ -270,7 +270,7 @@ class StorageProgress:
                 self.may_begin_as(ours)
 
     def _has(self, reached: DurableCommit) -> bool:
-        """Whether this disk has what another knows that it had."""
+        """True if this disk has what another knows that it had."""
         if reached.life == self._lives.count:
             return reached.commit <= self.disk.commit_number
         return self._lives.has_all_of(reached.life, reached.commit)

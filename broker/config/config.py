@@ -152,7 +152,7 @@ class ClusterConfig:
     tls_key: Path | None = None
     tls_ca: Path | None = None
     admit: bool = True
-    """Whether a node without data that knows the secret is let in when it asks; else it waits for
+    """True if a node without data that knows the secret is let in when it asks; else it waits for
     an operator."""
     advertise: ListenAddress | None = None
     """Where this node listens for the others, as they are to dial it, if it is not among `peers`.
@@ -167,7 +167,7 @@ class QuorumConfig:
     """Which member leads first."""
     initial_group_size: int = GROUP_SIZE
     reconciliation: bool = False
-    """Whether those that have fewer members than their target get more, as far as there are nodes.
+    """True if those that have fewer members than their target get more, as far as there are nodes.
     In the place of a node that was forgotten another comes also without."""
     reconciliation_interval_s: int = RECONCILE_INTERVAL_S
     target_group_size: int | None = None
@@ -175,10 +175,10 @@ class QuorumConfig:
     consumer_timeout_ms: int | None = 1_800_000
     """For how long a client may hold a message by default.  None: for ever."""
     global_qos: bool = False
-    """Whether a prefetch that the consumers of a channel share counts for those of quorum queues.
+    """True if a prefetch that the consumers of a channel share counts for those of quorum queues.
     RabbitMQ refuses them on such a channel."""
     relaxed_redeclare: bool = False
-    """Whether applications that take one for a classic queue may declare it again as such."""
+    """True if applications that take one for a classic queue may declare it again as such."""
     dead_letter_timeout_s: int = DEAD_LETTER_TIMEOUT_S
     """For how long a queue may say nothing of what has died and must arrive there; then it is given
     it again."""
@@ -194,7 +194,7 @@ class InterceptorConfig:
     routing_node: str | None = None
     """The name of this node: header `x-routed-by`."""
     sent: bool = False
-    """Whether each delivery says when that is: header `x-opt-rabbitmq-sent-time`."""
+    """True if each delivery says when that is: header `x-opt-rabbitmq-sent-time`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +215,12 @@ class MqttConfig:
     """Over websockets; they count among all as well."""
 
     allow_anonymous: bool = True
-    """Whether a client without a user, a password and a certificate that names one may log in …"""
+    """True if a client without a user, a password and a certificate that names one may log in …"""
     anonymous_user: str | None = DEFAULT_USER
     """… as this user.  None: it may not."""
     anonymous_password: str = field(default=DEFAULT_PASSWORD, repr=False)
     cert_login: bool = False
-    """Whether a certificate logs in who shows no user and no password."""
+    """True if a certificate logs in who shows no user and no password."""
     cert_client_id_from: str | None = None
     """Name of a certificate that the client id must be, of `CERT_CLIENT_ID_FROM`; None: it may be
     any."""
@@ -230,7 +230,7 @@ class MqttConfig:
     vhost: str = DEFAULT_VHOST
     """Virtual host of a client that names none, unless a port or a certificate does."""
     ignore_colons_in_user: bool = False
-    """Whether a user name that holds a colon names no virtual host before it."""
+    """True if a user name that holds a colon names no virtual host before it."""
 
     exchange: str = "amq.topic"
     durable_queue_type: str | None = None
@@ -254,13 +254,13 @@ class MqttConfig:
     """Most messages of QoS 0 that wait for a client which does not read; more are dropped.  0: none
     is dropped."""
     sparkplug: bool = False
-    """Whether the dot of a topic's first level spAv1.0 or spBv1.0 is no separator."""
+    """True if the dot of a topic's first level spAv1.0 or spBv1.0 is no separator."""
     disconnect_on_unauthorized: bool = False
-    """Whether a PUBLISH or SUBSCRIBE without the right ends the connection."""
+    """True if a PUBLISH or SUBSCRIBE without the right ends the connection."""
     response_information: str | None = None
     """Given to a client that asks for it."""
     retained: bool = True
-    """Whether messages are retained at all."""
+    """True if messages are retained at all."""
     retained_messages_max: int = 100_000
     """In one virtual host; so is the next."""
     retained_bytes_max: int = 1 << 30
@@ -274,7 +274,7 @@ class MqttConfig:
     """Sites whose pages may connect, as browsers name them.  None: all."""
 
     def has_certificates(self) -> bool:
-        """Whether the certificate of the node is shown at any of its addresses."""
+        """True if the certificate of the node is shown at any of its addresses."""
         return bool(self.tls_listen or self.ws_tls_listen)
 
 
@@ -301,7 +301,7 @@ class Config:
     auth_mechanisms: frozenset[str] = frozenset(AUTH_MECHANISMS)
     proxy_protocol: bool = False
     event_exchange: bool = False
-    """Whether `amq.rabbitmq.event` is there, and hears what happens."""
+    """True if `amq.rabbitmq.event` is there, and hears what happens."""
     log_exchange: str | None = None
     """From which level on what is logged comes to `amq.rabbitmq.log` of the default virtual host;
     None: there is none."""
@@ -309,7 +309,7 @@ class Config:
     """The first of those that are made at the first start, if it is made."""
     management_listen: ListenAddress | None = None
     management_tls: bool = False
-    """Whether it is served with the certificate that clients are shown, and not in the clear."""
+    """True if it is served with the certificate that clients are shown, and not in the clear."""
     metrics_listen: ListenAddress | None = None
     cluster: ClusterConfig | None = None
     """None for a node that is alone."""
@@ -330,7 +330,7 @@ class Config:
     definitions: Path | None = None
     """RabbitMQ's JSON of what is made at each start, if it is not there; or a directory of such."""
     definitions_skip_unchanged: bool = False
-    """Whether they are left alone if they are what was imported last."""
+    """True if they are left alone if they are what was imported last."""
     default_queue_type: str | None = None
     """Of queues in virtual hosts that are made from now on and do not say; None: classic."""
     loopback_users: frozenset[str] = frozenset({DEFAULT_USER})

@@ -17,7 +17,7 @@ class Addresses(NamedTuple):
 
     all: tuple[ListenAddress, ...]
     is_proxied: bool
-    """Whether a PROXY header comes first."""
+    """True if a PROXY header comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ListenerKind:
     addresses: Callable[[Config], Addresses]
     is_encrypted: bool = False
     verifies: bool = True
-    """Whether certificates of clients are verified, if the node wants that at all."""
+    """True if certificates of clients are verified, if the node wants that at all."""
 
 
 def amqp_addresses(config: Config) -> Addresses:

@@ -49,9 +49,9 @@ class Option:
     collect: Callable[[list[Any]], object] | None = None
     """Makes one value of those of an option that may be given many times."""
     is_secret: bool = False
-    """Whether its value must not be shown, not even in an error."""
+    """True if its value must not be shown, not even in an error."""
     is_switch: bool = False
-    """Whether it is `yes` when it is given without a value."""
+    """True if it is `yes` when it is given without a value."""
 
     @property
     def description(self) -> str:

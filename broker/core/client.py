@@ -67,7 +67,7 @@ class Client(Protocol):
 
     @property
     def protocol(self) -> str:
-        """As RabbitMQ names it: "AMQP 0-9-1"."""
+        """Name of the protocol as RabbitMQ gives it: "AMQP 0-9-1"."""
 
     @property
     def traffic_labels(self) -> TrafficLabels:
@@ -180,11 +180,11 @@ class ClientConnection(ListedClient, Protocol):
 
     @property
     def is_publisher(self) -> bool:
-        """Whether it has published."""
+        """True if it has published."""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is acted on, and what is left is to close the socket."""
+        """True if nothing more is acted on, and what is left is to close the socket."""
 
     def close(self, error: BrokerError) -> None:
         """Close it in order, and say why."""
@@ -266,7 +266,7 @@ class ClientChannel(ObservedChannel, Protocol):
 
     settlements: Settlements
     prefetch: int
-    """For consumers that start from now on; 0 means no limit."""
+    """Prefetch limit of consumers that start from now on; 0 means no limit."""
     shared_credit: SharedCredit
 
     @property

@@ -49,7 +49,8 @@ KEEP_ALIVE_SLOT_S = 0.5
 which is half of its interval."""
 
 SILENT_LOOKS_MAX = 3
-"""One and a half intervals, which MQTT gives a client."""
+"""Number of checks, each half a keep-alive interval apart, after which a silent client is closed:
+MQTT allows one and a half intervals."""
 
 NO_ANSWER = "no answer in time"
 
@@ -119,7 +120,7 @@ class Owners:
         self._open.discard(owner.number)
 
     def has_ended(self, owner: Owner) -> bool:
-        """Whether it was a connection of this life of the node, and is none any more."""
+        """True if it was a connection of this life of the node, and is none any more."""
         is_of_here = (owner.node, owner.boot) == (self.node, self._boot)
         return is_of_here and owner.number not in self._open
 
@@ -176,7 +177,7 @@ class Connections:
         """Connections of `_open` on which nobody has logged in."""
         self.strangers_max = strangers_max
         self.next_number = count(1).__next__
-        """For one that has no address of its own."""
+        """Next number for a client without an address of its own."""
         self.busy: set[object] = set()
         """Connections that have more to do than fitted into their turn."""
         self._open: dict[ClientConnection, None] = {}
@@ -231,7 +232,7 @@ class Connections:
             connection.relieve()
 
     async def wait_empty(self, timeout_s: float) -> bool:
-        """Whether the last connection went within `timeout_s`."""
+        """True if the last connection went within `timeout_s`."""
         try:
             await asyncio.wait_for(self._empty.wait(), timeout_s)
         except TimeoutError:
@@ -374,7 +375,7 @@ class WatchedClient(Protocol):
 
     @property
     def is_read(self) -> bool:
-        """Whether what it says is read now."""
+        """True if what it says is read now."""
 
     def on_silence(self) -> None:
         """End a connection that has been silent for one and a half of its intervals."""

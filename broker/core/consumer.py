@@ -107,7 +107,7 @@ class SubscriptionChannel(ConsumerChannel["Subscription"], Protocol):
 
     @property
     def loses_consumers(self) -> bool:
-        """Whether it goes on when it has held messages of a consumer for too long."""
+        """True if it goes on when it has held messages of a consumer for too long."""
 
     def consumer_lost(self, tag: str) -> None:
         """A consumer has ended that its client did not stop."""
@@ -132,7 +132,7 @@ class Subscription:
         self._output = output
         self._writer = writer
         self._is_timed_out = False
-        """Whether that has ended it."""
+        """True if that has ended it."""
         self.arguments: FieldTable = EMPTY_DICT
         self.consumer: Consumer
         """Until `end`."""

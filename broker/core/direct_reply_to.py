@@ -32,7 +32,7 @@ class ReplyInbox:
 
     def __init__(self) -> None:
         self.is_full = False
-        """Whether the socket does not drain: the client reads more slowly than it is answered."""
+        """True if the socket does not drain: the client reads more slowly than it is answered."""
         self._unread_bytes = 0
 
     def filled(self) -> None:
@@ -45,7 +45,7 @@ class ReplyInbox:
         self._unread_bytes = 0
 
     def takes(self, size_bytes: int) -> bool:
-        """Whether so much may be sent; if not, it is dropped."""
+        """True if so much may be sent; if not, it is dropped."""
         if self.is_full:
             if self._unread_bytes > UNREAD_BYTES_MAX:
                 return False
@@ -67,7 +67,7 @@ class ReplyTarget:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the requester reads more slowly than it is answered."""
+        """True if the requester reads more slowly than it is answered."""
         return self._requester is not None and self._inbox.is_full
 
     @property
@@ -103,10 +103,11 @@ class RemoteRequesters(Protocol):
         """How names end that are given here."""
 
     def requester(self, name: str) -> Holder | None:
-        """One of that name, there or not; None if only this node could have it."""
+        """Holder for the requester of that name, connected or not; None if only this node could
+        have it."""
 
     def is_there(self, name: str) -> bool | Deferred[bool]:
-        """Whether it is."""
+        """True if it is."""
 
 
 class NoRemoteRequesters:
@@ -133,7 +134,7 @@ class ReplyTargets:
         self.elsewhere: RemoteRequesters = NoRemoteRequesters()
 
     def new_name(self, random: str) -> str:
-        """For a requester of this node; by it any node finds the way here."""
+        """Name for a requester of this node; other nodes find this one by it."""
         mark = self.elsewhere.mark
         return f"{PREFIX}{random}.{mark}" if mark else PREFIX + random
 
@@ -153,13 +154,13 @@ class ReplyTargets:
         return found or ReplyTarget(name, self.elsewhere.requester(name), ReplyInbox())
 
     def is_alive(self, name: str) -> bool | Deferred[bool]:
-        """Whether a requester of that name is there, on any node."""
+        """True if a requester of that name is there, on any node."""
         return self.has(name) or self.elsewhere.is_there(name)
 
     # What other nodes tell and ask
 
     def has(self, name: str) -> bool:
-        """Whether it is one of this node."""
+        """True if it is one of this node."""
         return name in self._targets
 
     def tell(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:

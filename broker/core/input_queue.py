@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 TURN_COST_MAX = 2048
 EVENT_COST = 16
 COST_BYTES = 512
-"""What the connections that have more to do than that may do in one turn, all together: a run of
-messages costs 1, and 1 for each queue it is put into, other events as many, and 1 for so many bytes
-of messages that they ask for, so that a flood holds up the others for some milliseconds only."""
+"""Most work that all connections with a backlog may do in one turn, so that a flood holds up the
+others for some milliseconds only: a run of messages costs 1, and 1 for each queue it is put into;
+another event costs 1, and 1 for each `COST_BYTES` of messages that it asks for."""
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -55,11 +55,11 @@ class InputReader(Protocol[E_co]):
     """Reader of a protocol: it makes events of bytes, and stops after some milliseconds."""
 
     is_waiting: bool
-    """Whether there is more to read in what was fed: `go_on` once the events are acted on."""
+    """True if there is more to read in what was fed: `go_on` once the events are acted on."""
 
     @property
     def is_amid(self) -> bool:
-        """Whether the last of what was fed is not whole."""
+        """True if the last of what was fed is not whole."""
 
     def feed(self, data: bytes) -> Sequence[E_co]:
         """Everything that `data` completes, in order; less if the reader `is_waiting`."""
@@ -76,7 +76,7 @@ class InputHandler(Waiter, Protocol[E_contra]):
 
     @property
     def waiting_rules(self) -> WaitingRules[E_contra]:
-        """Which events wait, and for which."""
+        """Rules by which an event waits for another."""
 
     @property
     def event_handlers(self) -> Mapping[type, Callable[[Any, Any], int]]:
@@ -123,7 +123,7 @@ class LongEvent(Generic[E]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether its channel has not ended, maybe in a step of it."""
+        """True if its channel has not ended, maybe in a step of it."""
         return self.waiter is None or self.waiter.is_open
 
     def go_on(self) -> bool:
@@ -187,9 +187,9 @@ class InputQueue(Generic[E]):
         self.session: Session | None = None
         """That of the client, from its login until it ends."""
         self.is_asking = False
-        """Whether its last request was answered with a message."""
+        """True if its last request was answered with a message."""
         self.is_over = False
-        """Whether nothing more is acted on."""
+        """True if nothing more is acted on."""
 
     # The life of a connection
 
@@ -337,7 +337,7 @@ class InputQueue(Generic[E]):
     def _doubts(
         self, handler: InputHandler[E], error: Exception, event: E | DeferredEvent[E]
     ) -> bool:
-        """Whether it is said only once more is known; then the event waits for that."""
+        """True if it is said only once more is known; then the event waits for that."""
         if not is_premature(error, self.waiting.read_barrier):
             return False
         if isinstance(event, DeferredEvent) and self.waiting.is_known(event):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fluffle.broker.process.certificates import Certificates
 
 HANDSHAKE_TIMEOUT_S = 5.0
-"""For the PROXY header, and again for the handshake: who connects in earnest needs milliseconds."""
+"""Time for the PROXY header, and again for the handshake: honest clients need milliseconds."""
 
 logger = logging.getLogger(__name__)
 

@@ -43,11 +43,11 @@ class LoginClient(ClientConnection, Protocol):
 
     @property
     def is_from_loopback(self) -> bool:
-        """Whether it comes from this machine, with a proxy or without."""
+        """True if it comes from this machine, with a proxy or without."""
 
     @property
     def is_logging_in(self) -> bool:
-        """Whether it waits for the outcome of its login."""
+        """True if it waits for the outcome of its login."""
 
     @property
     def handshake_timeout_s(self) -> float:

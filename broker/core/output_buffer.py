@@ -78,7 +78,7 @@ class OutputBuffer:
         self.pieces: list[bytes] = []
         """Output that goes out at the end of the turn.  A caller that adds here calls `touch`."""
         self.is_draining = False
-        """Whether the socket is full and nothing may be added but replies."""
+        """True if the socket is full and nothing may be added but replies."""
         self.sent_bytes = 0
         """Bytes of messages that have been added and not written.  All bytes of messages are those
         of `burst_bytes`."""
@@ -130,12 +130,12 @@ class OutputBuffer:
 
     @property
     def is_holding(self) -> bool:
-        """Whether something waits for a commit."""
+        """True if something waits for a commit."""
         return self.ticket > self._durable
 
     @property
     def has_enough(self) -> bool:
-        """Whether what can wait should: the socket is full, or a commit holds much back."""
+        """True if what can wait should: the socket is full, or a commit holds much back."""
         return self.is_draining or (self.is_holding and self.sent_bytes > BURST_BYTES)
 
     def reserve(self, content_bytes: int) -> None:

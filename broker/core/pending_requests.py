@@ -45,7 +45,7 @@ class Waiter(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether what it has asked for is still wanted."""
+        """True if what it has asked for is still wanted."""
 
 
 class WaitingRules(Protocol[E_contra]):
@@ -58,7 +58,7 @@ class WaitingRules(Protocol[E_contra]):
         """Bytes that it costs to keep an event."""
 
     def asks_definitions(self, event: E_contra) -> bool:
-        """Whether an event asks something of definitions, and does nothing before it is refused:
+        """True if an event asks something of definitions, and does nothing before it is refused:
         then that waits until more is known, and the event is acted on anew."""
 
 
@@ -108,14 +108,14 @@ class WaitingRequests(Generic[E]):
         """Events that wait, by number."""
         self._kept_bytes = 0
         self.is_blocking = False
-        """Whether nothing more of the connection may be acted on until something has gone on."""
+        """True if nothing more of the connection may be acted on until something has gone on."""
 
     def begin(self, number: int) -> None:
         """Keep what comes for a number from now on; for number 0 that is all."""
         self.kept[number] = []
 
     def keeps(self, event: E | DeferredEvent[E]) -> bool:
-        """Whether an event is for what waits; then it has been kept."""
+        """True if an event is for what waits; then it has been kept."""
         number = self._rules.number_of(plain(event))
         if number is None:
             return False
@@ -138,7 +138,7 @@ class WaitingRequests(Generic[E]):
 
     @property
     def _is_much(self) -> bool:
-        """Whether no more may be kept, of this connection or of all."""
+        """True if no more may be kept, of this connection or of all."""
         is_full = self._of_all.total > ALL_KEPT_BYTES_MAX
         return self._kept_bytes > (0 if is_full else KEPT_BYTES_MAX)
 
@@ -150,7 +150,7 @@ class WaitingRequests(Generic[E]):
             self._count(self._size_of(event))
 
     def blocks(self, event: E | DeferredEvent[E]) -> bool:
-        """Whether one that was not kept has to wait for all numbers, and all behind it."""
+        """True if one that was not kept has to wait for all numbers, and all behind it."""
         number = self._rules.number_of(plain(event))
         if number is None:
             return False
@@ -162,7 +162,7 @@ class WaitingRequests(Generic[E]):
         self._go_on(waiter, event, act)
 
     def is_known(self, kept: DeferredEvent[E]) -> bool:
-        """Whether all is known here that was answered anywhere before an event came."""
+        """True if all is known here that was answered anywhere before an event came."""
         return self.read_barrier.confirmed >= kept.mark
 
     def end(self, number: int) -> list[E | DeferredEvent[E]]:

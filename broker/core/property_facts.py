@@ -47,7 +47,7 @@ class PropertyFacts(NamedTuple):
     stored: bytes | None
     """Raw properties to store in place of those that came; None to store these."""
     wants_reply: bool
-    """Whether reply_to names the direct reply-to pseudo-queue."""
+    """True if reply_to names the direct reply-to pseudo-queue."""
     user_id: str | None
     more_routing_keys: tuple[str, ...]
     """Routing keys of the CC and BCC headers."""
@@ -56,11 +56,11 @@ class PropertyFacts(NamedTuple):
     properties: Properties | None
     """All of them, if they have been decoded."""
     persistent: bool
-    """Whether durable queues keep these messages when the broker ends."""
+    """True if durable queues keep these messages when the broker ends."""
     is_special: bool
-    """Whether messages with these properties need more than to be routed."""
+    """True if messages with these properties need more than to be routed."""
     expires: bool = False
-    """Whether each message says for how long it may wait in a queue."""
+    """True if each message says for how long it may wait in a queue."""
 
 
 TRANSIENT, PERSISTENT = (

@@ -159,7 +159,7 @@ def combined_answer(answer: Answer, one: EnqueueResult | PartialResult | Publish
 
 
 def waits_for_commit(answer: Answer) -> bool:
-    """Whether messages are safe only with the commit that collects."""
+    """True if messages are safe only with the commit that collects."""
     return answer is EnqueueResult.RECORDED or (
         isinstance(answer, PendingEnqueue) and answer.is_recorded
     )
@@ -204,7 +204,7 @@ class PublishMode(Protocol):
 
     @property
     def is_immediate(self) -> bool:
-        """Whether they are in their queues once they are published."""
+        """True if they are in their queues once they are published."""
 
     @property
     def confirms(self) -> Confirms | None:
@@ -645,7 +645,7 @@ class Publisher:
 
 
 def exceed_one_step(routes: Collection[PublishRoute] | Collection[RoutedBatch]) -> bool:
-    """Whether messages go to too many queues to be put into all of them at once."""
+    """True if messages go to too many queues to be put into all of them at once."""
     return sum(len(each.targets) for each in routes) > TARGETS_AT_ONCE
 
 

@@ -172,8 +172,8 @@ UNREAD_BYTES_MAX = 32 * 1_048_576
 not read either.  Deliveries alone, which wait, never make so much."""
 
 UNREAD_WAIT_S_MAX = 120
-"""For so long a client may leave them unread.  Heartbeats do not tell: it may want none, and while
-it is not read its silence does not count."""
+"""Time in seconds for which a client may leave output unread.  Heartbeats do not tell: it may want
+none, and while it is not read its silence does not count."""
 
 
 def no_notification(_reason: str) -> None:
@@ -212,7 +212,7 @@ class ReadHolds:
         self._debt = FlowCredit(read_control, call_later)
         self._full = FullQueues(read_control)
         self._is_ending = False
-        """Whether the connection is being closed, or gone: what it has begun may still go on."""
+        """True if the connection is being closed, or gone: what it has begun may still go on."""
         self._on_blocked = on_blocked
 
     def listen(self) -> None:
@@ -250,7 +250,7 @@ class ReadHolds:
 
     @property
     def is_unread(self) -> bool:
-        """Whether its client leaves more answers unread than it may for long."""
+        """True if its client leaves more answers unread than it may for long."""
         return self._read_control.holds("unread")
 
     def wait_until_read(self) -> None:

@@ -64,7 +64,7 @@ class PublishRoute(NamedTuple):
     histories: tuple[MessageHistory, ...]
     """Exchanges that keep the message, for those who bind later."""
     misses: bool
-    """Whether that rests on something not being there."""
+    """True if that rests on something not being there."""
 
 
 class CachedRoute:
@@ -104,13 +104,13 @@ class CachedRoute:
         self.epoch = dependency.epoch
         self.mandatory = mandatory
         self.misses = False
-        """Whether `targets` rest on something not being there: see `router.Route.misses`."""
+        """True if `targets` rest on something not being there: see `router.Route.misses`."""
         self.needs: RouteInputs | None = None
         """Inputs that routing needs besides keys; if there are any, `targets` is not used."""
         self.guards_topics = False
-        """Whether each routing key needs a permission."""
+        """True if each routing key needs a permission."""
         self.is_admitted = True
-        """Whether its own routing key has it, or needs none."""
+        """True if its own routing key has it, or needs none."""
 
 
 class RouteCache:
@@ -252,12 +252,12 @@ class RouteCache:
 
 
 def rest_on_absence(route: CachedRoute, routes: Sequence[PublishRoute]) -> bool:
-    """Whether it rests on something not being there where messages go."""
+    """True if it rests on something not being there where messages go."""
     return any(each.misses for each in routes) if routes else route.misses
 
 
 def all_delayed(routes: Sequence[PublishRoute]) -> bool:
-    """Whether messages go nowhere yet but to wait: they still need the keys of BCC."""
+    """True if messages go nowhere yet but to wait: they still need the keys of BCC."""
     targets = [target for each in routes for target in each.targets]
     return bool(targets) and all(is_delayed_queue(target.name) for target in targets)
 
@@ -286,7 +286,7 @@ class PendingEnqueue:
         self.receipts = receipts
         """At least one."""
         self.is_recorded = is_recorded
-        """Whether they must be safe here, too."""
+        """True if they must be safe here, too."""
 
 
 Answer: TypeAlias = EnqueueResult | PendingEnqueue
@@ -328,7 +328,7 @@ class RoutedBatch:
 
 
 def are_apart(routes: Collection[CachedRoute]) -> bool:
-    """Whether each queue is in the targets of like routes only, and nothing else is to be asked.
+    """True if each queue is in the targets of like routes only, and nothing else is to be asked.
 
     Then messages may be sorted by their targets, and those of each queue stay in order.
     """

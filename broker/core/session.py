@@ -95,9 +95,9 @@ class Session:
         """Owner of the queues that only this connection may use."""
         self._on_access: Callable[[], None] = ignore_done
         self._is_open = False
-        """Whether it is counted and observed."""
+        """True if it is counted and observed."""
         self.user = user
-        """As he is now: see `admission.ask_again`."""
+        """User in its present form: see `admission.ask_again`."""
         self.metadata = services.metadata_of(ChangedBy(user.name, INTERNAL, name))
         self.nodes, self.observers = services.nodes, services.observers
         runtime, self.interceptors = services.runtime, services.interceptors
@@ -122,7 +122,7 @@ class Session:
         self.confirming: dict[ConfirmReporter, None] = {}
         """Publishers with messages to confirm at the end of this batch."""
         self.has_put = False
-        """Whether queues may not have dealt out yet what it has put into them."""
+        """True if queues may not have dealt out yet what it has put into them."""
 
     # Its beginning and its end
 

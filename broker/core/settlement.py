@@ -84,7 +84,7 @@ class Unacked:
         self._settled_runs = 0
         """How many of `_runs` are settled and wait to be swept out, those in front included."""
         self._keeps = False
-        """Whether they wait until `sweep`."""
+        """True if they wait until `sweep`."""
         self.next_tag = 1
         """That of the next message to be delivered."""
         self.rest = 0

@@ -137,7 +137,7 @@ class BindingRequest:
         self._session = session
         self._binding = binding
         self._is_new = False
-        """Whether it was not there when that was last decided."""
+        """True if it was not there when that was last decided."""
 
     def decide(self) -> Change:
         """Bind, unless that is so."""
@@ -242,12 +242,12 @@ def existing_queue(session: Session, name: str) -> QueueHandle:
 
 
 def is_reply_target(name: str) -> bool:
-    """Whether it is a pseudo-queue of direct reply-to, or is called as one."""
+    """True if it is a pseudo-queue of direct reply-to, or is called as one."""
     return name == DIRECT_REPLY_TO or name.startswith(PREFIX)
 
 
 def has_requester(session: Session, name: str) -> bool | Deferred[bool]:
-    """Whether somebody asks under that name of a pseudo-queue; the bare one is always there."""
+    """True if somebody asks under that name of a pseudo-queue; the bare one is always there."""
     return name == DIRECT_REPLY_TO or session.replies.is_alive(name)
 
 
@@ -283,7 +283,7 @@ class QueueDeclaration:
         self._session = session
         self._declared = declared
         self._is_new = False
-        """Whether it was not there when that was last decided."""
+        """True if it was not there when that was last decided."""
 
     @property
     def name(self) -> str:

@@ -226,7 +226,7 @@ def _await_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
 
 
 def has_certificates(config: Config) -> bool:
-    """Whether the node has certificates, for clients or for other nodes."""
+    """True if the node has certificates, for clients or for other nodes."""
     links = config.cluster is not None and config.cluster.tls_cert is not None
     clients = config.tls_listen is not None or config.mqtt.has_certificates()
     return links or clients or config.management_tls

@@ -208,7 +208,7 @@ def policies_of(image: DefinitionImage) -> Policies:
 
 
 def take_policy(policies: Policies, kind: Kind, key: Key, entry: Entry) -> bool:
-    """Whether it is one, of users or of operators."""
+    """True if it is one, of users or of operators."""
     vhost, name = str(key[0]), str(key[-1])
     if kind is Kind.POLICY:
         policies.of(vhost).put(read_policy(name, entry))
@@ -220,7 +220,7 @@ def take_policy(policies: Policies, kind: Kind, key: Key, entry: Entry) -> bool:
 
 
 def drop_policy(policies: Policies, kind: Kind, key: Key) -> bool:
-    """Whether it was one."""
+    """True if it was one."""
     vhost, name = str(key[0]), str(key[-1])
     if kind is Kind.POLICY:
         policies.of(vhost).remove(name)

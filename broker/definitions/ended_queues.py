@@ -67,13 +67,13 @@ def queues_on(catalogue: Catalogue, node: str) -> Iterator[tuple[str, QueueHandl
 
 
 def is_on_alone(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
-    """Whether a queue is on that node, or has a member there, and is on no other of the cluster."""
+    """True if a queue is on that node, or has a member there, and is on no other of the cluster."""
     places = set(nodes_of(definition))
     return node in places and places.isdisjoint(catalogue.nodes.entries.keys() - {node})
 
 
 def is_orphan_of(catalogue: Catalogue, node: str, definition: QueueDefinition) -> bool:
-    """Whether a queue was on this node alone, which was forgotten."""
+    """True if a queue was on this node alone, which was forgotten."""
     is_forgotten = node not in catalogue.nodes.entries
     return is_forgotten and is_on_alone(catalogue, node, definition)
 
@@ -83,7 +83,7 @@ class ClusterMetadata(Metadata, Protocol):
 
     @property
     def leads(self) -> bool:
-        """Whether this node orders the changes of all."""
+        """True if this node orders the changes of all."""
 
 
 class NodeStates(Protocol):
@@ -92,7 +92,7 @@ class NodeStates(Protocol):
     def is_alive(self, node: str, /) -> bool: ...
 
     def is_dead(self, node: str, /) -> bool:
-        """Whether nothing that ends with its process is of any use any more."""
+        """True if nothing that ends with its process is of any use any more."""
 
 
 class NodeSightings(Protocol):
@@ -194,7 +194,7 @@ class EndedQueues:
         remove_ended(self._catalogue, self._cluster.metadata, is_ended)
 
     def _is_orphaned(self, definition: QueueDefinition) -> bool:
-        """Whether all nodes that it was on were forgotten."""
+        """True if all nodes that it was on were forgotten."""
         places = nodes_of(definition)
         return bool(places) and is_orphan_of(self._catalogue, places[0], definition)
 

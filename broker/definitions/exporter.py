@@ -182,7 +182,7 @@ def binding_entries(vhost: VirtualHost) -> Iterator[Entry]:
 
 
 def _is_exported(vhost: VirtualHost, kind: DestinationKind, name: str) -> bool:
-    """Whether it will be there wherever the definitions are imported."""
+    """True if it will be there wherever the definitions are imported."""
     if kind is DestinationKind.QUEUE:
         queue = vhost.queues.get(name)
         return queue is not None and queue.owner is None

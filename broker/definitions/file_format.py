@@ -42,7 +42,7 @@ LISTS_IN_VHOST = ("exchanges", "queues", "bindings", "policies")
 
 
 def is_single(content: Mapping[str, Any]) -> bool:
-    """Whether it is about one virtual host.  Not every version says so; one that lists none is."""
+    """True if it is about one virtual host.  Not every version says so; one that lists none is."""
     if FORMAT in content:
         return bool(content[FORMAT] == SINGLE_VHOST)
     entries = [entry for name in LISTS_IN_VHOST for entry in content.get(name, [])]

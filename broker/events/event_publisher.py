@@ -62,7 +62,7 @@ class EventPublisher:
 
     @property
     def is_heard(self) -> bool:
-        """Whether anything is bound, so that there is a sense in telling."""
+        """True if anything is bound, so that there is a sense in telling."""
         home = self._vhosts.get(HOME)
         exchange = home.topology.find(EVENT_EXCHANGE.name) if home is not None else None
         return exchange is not None and len(exchange.matcher) > 0
@@ -149,7 +149,7 @@ class EventSink(Protocol):
 
     @property
     def is_heard(self) -> bool:
-        """Whether there is a sense in telling."""
+        """True if there is a sense in telling."""
 
     def tell(self, what: str, headers: EventHeaders) -> None:
         """This has happened."""
@@ -237,7 +237,7 @@ def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
 
 
 def is_own_queue(fact: Fact) -> bool:
-    """Whether it is a queue that a client has declared: a calendar goes with its exchange."""
+    """True if it is a queue that a client has declared: a calendar goes with its exchange."""
     return fact.kind is Kind.QUEUE and not is_delayed_queue(str(fact.key[1]))
 
 

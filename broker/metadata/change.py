@@ -68,7 +68,7 @@ class Fact(NamedTuple):
     key: Key
     value: object = None
     outlives: bool = True
-    """Whether it is to be there when a lone node starts again."""
+    """True if it is to be there when a lone node starts again."""
 
     @property
     def name(self) -> Name:

@@ -150,7 +150,7 @@ class ReadBarrier(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Whether no other node defines anything: then there is nothing to ask."""
+        """True if no other node defines anything: then there is nothing to ask."""
 
     @property
     def mark(self) -> int:
@@ -186,6 +186,6 @@ LOCAL_READ_BARRIER = LocalReadBarrier()
 
 
 def is_premature(error: Exception, read_barrier: ReadBarrier) -> bool:
-    """Whether an answer may rest on old definitions, so that it is given only after `ask`: if what
+    """True if an answer may rest on old definitions, so that it is given only after `ask`: if what
     was asked is refused once more by then, it is so."""
     return type(error) in ABSENCE_ERRORS and not read_barrier.is_complete

@@ -58,7 +58,7 @@ STANDS_IN: Mapping[Kind, Callable[[Key], tuple[Name, ...]]] = {
 
 
 def is_closed(name: Name, known: Container[Name]) -> bool:
-    """Whether it may only end, and nothing be put into it: a virtual host that is being deleted."""
+    """True if it may only end, and nothing be put into it: a virtual host that is being deleted."""
     kind, key = name
     return kind is Kind.VHOST and (Kind.DOOMED, key) in known
 
@@ -177,7 +177,7 @@ class MetadataState:
         return ProposalOutcome.APPLIED if outcomes.applied[number] else ProposalOutcome.STALE
 
     def grows_by(self, change: Change) -> bool:
-        """Whether there is more to be remembered after a change.
+        """True if there is more to be remembered after a change.
 
         What nodes come to is not asked: they must always be able to say in which life they are.
         """
@@ -187,7 +187,7 @@ class MetadataState:
         )
 
     def holds(self, change: Change, revisions: tuple[int, ...]) -> bool:
-        """Whether a change that was decided on these revisions can be applied now."""
+        """True if a change that was decided on these revisions can be applied now."""
         unchanged = self.revisions(change.rests_on) == revisions
         return unchanged and all(map(self._has_room, change.room)) and self._stays_whole(change)
 
@@ -195,7 +195,7 @@ class MetadataState:
         return self._counts[room.kind, room.vhost] < room.limit
 
     def _stays_whole(self, change: Change) -> bool:
-        """Whether what ends is there, and then nothing is left without what it stands in."""
+        """True if what ends is there, and then nothing is left without what it stands in."""
         ends = {fact.name for fact in change.removes}
         begins = {fact.name for fact in change.puts}
         more: Counter[Name] = Counter()
@@ -214,7 +214,7 @@ class MetadataState:
         return not any(self._standing[name] + more[name] for name in ends - begins)
 
     def _ends(self, name: Name, ends: set[Name]) -> bool:
-        """Whether there is nothing of that name once `ends` have ended."""
+        """True if there is nothing of that name once `ends` have ended."""
         return name in ends or name not in self._known
 
     # Changes
@@ -330,7 +330,7 @@ def has_changed(name: Name, before: MetadataState, after: MetadataState) -> bool
 
 
 def is_another(name: Name, before: MetadataState, after: MetadataState) -> bool:
-    """Whether it has ended and begun again, it or what it stands in."""
+    """True if it has ended and begun again, it or what it stands in."""
     if is_closed(name, before):
         return has_changed(name, before, after)
     parts = [each for each in (name, *stands_in(name)) if each[0] in MADE_ANEW]
@@ -338,7 +338,7 @@ def is_another(name: Name, before: MetadataState, after: MetadataState) -> bool:
 
 
 def is_made_anew(name: Name, before: MetadataState, after: MetadataState) -> bool:
-    """Whether it is not what it was; a queue that has other members is."""
+    """True if it is not what it was; a queue that has other members is."""
     if not has_changed(name, before, after):
         return False
     old, new = before.find(name), after.find(name)

@@ -88,7 +88,7 @@ class Program:
 
     room: StepBudget
     is_backwards: bool
-    """Whether it reads from the end of the name to its start."""
+    """True if it reads from the end of the name to its start."""
     steps: list[Step] = field(default_factory=list)
     conditions: list[Condition] = field(default_factory=list)
     written: dict[int, int] = field(default_factory=dict)
@@ -197,7 +197,7 @@ class Automaton:
         self.program = program_of(node, StepBudget())
 
     def finds(self, name: bytes) -> bool:
-        """Whether it matches somewhere; not when that takes too long to find out."""
+        """True if it matches somewhere; not when that takes too long to find out."""
         try:
             return next(Search(name).ends(self.program), None) is not None
         except TooCostly:
@@ -374,7 +374,7 @@ class TransitionTable:
         self._rows = TableBuilder(program, self._kinds, budget).rows()
 
     def finds(self, name: bytes) -> bool:
-        """Whether there is a match somewhere."""
+        """True if there is a match somewhere."""
         rows, state = self._rows, 0
         for symbol in self._symbols(name):
             code = rows[state][symbol]

@@ -26,7 +26,7 @@ class NameSearch(NamedTuple):
 
     finds: Finds
     is_steady: bool
-    """Whether it takes a tenth of a millisecond, or little more, whatever the name."""
+    """True if it takes a tenth of a millisecond, or little more, whatever the name."""
 
 
 def in_all(_name: bytes) -> bool:
@@ -82,7 +82,7 @@ def unusable(pattern: str, reason: str) -> UnusablePattern:
 
 
 def found(pattern: str, name: str) -> bool:
-    """Whether `name` holds what `pattern` looks for; never for a pattern that cannot be read."""
+    """True if `name` holds what `pattern` looks for; never for a pattern that cannot be read."""
     try:
         expression = compiled(pattern)
     except UnusablePattern:

@@ -134,7 +134,7 @@ class PatternReader:
         return taken
 
     def takes(self, octets: bytes) -> bool:
-        """Whether that comes next; if so it is taken."""
+        """True if that comes next; if so it is taken."""
         is_next = self.octets.startswith(octets, self.at)
         self.at += len(octets) * is_next
         return is_next

@@ -194,7 +194,7 @@ def is_unix(transport: asyncio.BaseTransport) -> bool:
 
 
 def is_reset(transport: asyncio.BaseTransport) -> bool:
-    """Whether the peer has broken off, which a loop does not tell of a socket that is not read.
+    """True if the peer has broken off, which a loop does not tell of a socket that is not read.
 
     One that has closed in order has not: what it sent before counts.
     """
@@ -218,7 +218,7 @@ def shown_address(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is an address of this machine alone."""
+    """True if it is an address of this machine alone."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

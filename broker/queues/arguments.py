@@ -427,7 +427,7 @@ def check_close(current: QueueSpec, declared: Declaration, vhost: str) -> None:
 
 
 def takes_for_classic(current: QueueSpec, declared: Declaration) -> bool:
-    """Whether a quorum queue is declared again as a classic one."""
+    """True if a quorum queue is declared again as a classic one."""
     is_quorum = current.queue_type is QueueType.QUORUM
     return is_quorum and _queue_type(declared.arguments) == ("S", QueueType.CLASSIC.encode())
 

@@ -63,7 +63,7 @@ class ConsumerSchedule:
 
     @property
     def any_awake(self) -> bool:
-        """Whether a consumer may have room."""
+        """True if a consumer may have room."""
         return len(self._priorities) > 0
 
     def add(self, consumer: Consumer) -> None:
@@ -154,7 +154,7 @@ class SingleActive:
 
     @property
     def any_awake(self) -> bool:
-        """Whether the active one may have room."""
+        """True if the active one may have room."""
         return self.active is not None and not self.active.parked
 
     def add(self, consumer: Consumer) -> None:

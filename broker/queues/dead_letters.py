@@ -153,7 +153,7 @@ class DeadMessages:
     queue_type: QueueType = QueueType.CLASSIC
     """Type of the queue in which the messages died."""
     parcels: list[PendingDeadLetter] | None = None
-    """Pending dead letter of each message, if they must arrive; None: published once, unconfirmed."""
+    """Pending dead letter of each message, if it must arrive; None: published once only."""
     hasten: Callable[[], None] = do_nothing
     """Called when something has changed since they could not arrive."""
     ids_for: DeadLetterIdsFor = no_ids
@@ -196,7 +196,7 @@ class AtMostOnceDeadLettering:
 
     @property
     def are_wanted(self) -> bool:
-        """Whether an exchange is configured for the dead."""
+        """True if an exchange is configured for the dead."""
         return self._dead_letter is not None and self.settings.dead_letter_exchange is not None
 
     def bury(self, reason: DeathReason, taken: TakenMessages) -> None:

@@ -39,11 +39,11 @@ class DeduplicationWindow:
         return len(self._places)
 
     def __contains__(self, digest: bytes) -> bool:
-        """Whether a key is there, though its time may be over."""
+        """True if a key is there, though its time may be over."""
         return digest in self._places
 
     def knows(self, digest: bytes, now_ms: int) -> bool:
-        """Whether a key is there whose time is not over."""
+        """True if a key is there whose time is not over."""
         place = self._places.get(digest)
         return place is not None and not self._is_over(place, now_ms)
 

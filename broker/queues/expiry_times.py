@@ -92,7 +92,7 @@ def spread_over(expiries: Expiries) -> Spread:
 
 
 def is_instant(deadlines_ms: Deadlines) -> bool:
-    """Whether some of the messages have no time to live."""
+    """True if some of the messages have no time to live."""
     if isinstance(deadlines_ms, int):
         return deadlines_ms == INSTANT_MS
     return deadlines_ms.earliest_ms == INSTANT_MS
@@ -147,7 +147,7 @@ def span_of(expiries: Expiries | None) -> tuple[int, int]:
 
 
 def is_due(expires_at_ms: int, now_ms: int, *, is_new: bool) -> bool:
-    """Whether a message has expired; `is_new`: it has come in this turn."""
+    """True if a message has expired; `is_new`: it has come in this turn."""
     return expires_at_ms <= now_ms and not (is_new and expires_at_ms == INSTANT_MS)  # mutant: X1
 
 

@@ -74,7 +74,7 @@ class QueueDefinition(NamedTuple):
 
 
 def is_same(queue: QueueDefinition, other: QueueDefinition) -> bool:
-    """Whether two definitions are of one queue of a cluster, with its messages."""
+    """True if two definitions are of one queue of a cluster, with its messages."""
     return queue.id == other.id != 0
 
 

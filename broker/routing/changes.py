@@ -237,7 +237,7 @@ class RemovalPlan:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._bindings: dict[str, list[Binding]] = {}
-        """By their sources: of an exchange in `_exchanges` all that there are."""
+        """Bindings to remove, by source: for an exchange in `_exchanges` all that it has."""
         self._exchanges: dict[str, Exchange] = {}
 
     def add_exchange(self, exchange: Exchange) -> None:
@@ -262,7 +262,7 @@ class RemovalPlan:
                     pending.append(self._topology.bindings_to(EXCHANGE, name))
 
     def _new(self, bindings: Iterable[Binding]) -> dict[str, list[Binding]]:
-        """Those whose source does not go already, by their sources."""
+        """Bindings whose source is not being removed, by source."""
         by_source: defaultdict[str, list[Binding]] = defaultdict(list)
         for binding in bindings:
             by_source[binding.source].append(binding)

@@ -39,15 +39,15 @@ HASH_PROPERTY = "hash-property"
 PROPERTIES = (b"correlation_id", b"message_id", b"timestamp")
 
 INTEGER = re.compile(r"([+-]?)(?=[0-9])0*([0-9]*)")
-"""What Erlang reads as one: its sign, and its digits from the first that counts."""
+"""Integer as Erlang reads it: groups are the sign, and the digits from the first that is not 0."""
 
 WEIGHT_MAX = 10_000
-"""As with RabbitMQ 4.3; bindings of before may have more."""
+"""Greatest weight of a binding, as with RabbitMQ 4.3; older bindings may have more."""
 
 _MASK_64 = (1 << 64) - 1
 
 RANGE = 1 << 27
-"""What Erlang's `phash2` gives if it is not asked for another."""
+"""Range of Erlang's `phash2` by default."""
 
 _MASK_32 = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
@@ -55,7 +55,7 @@ _GOLDEN = 0x9E3779B9
 _LIST_END = 2 * _GOLDEN & _MASK_32
 _BINARY = 13 * _GOLDEN & _MASK_32
 _NIL = 2
-"""What Erlang's run-time system calls the end of a list."""
+"""Internal tag with which Erlang's run-time system hashes the end of a list."""
 _BLOCK_BYTES = 12
 
 
@@ -87,7 +87,7 @@ class ChoiceMatcher:
         self._bindings: dict[Binding, None] = {}
         self._choice = choice
         self._is_arranged = False
-        """Whether the choice knows the bindings: it is told when the next message comes."""
+        """True if the choice knows the bindings: it is told when the next message comes."""
 
     @property
     def asks(self) -> MatchInput:
@@ -146,7 +146,7 @@ class Random:
         self._pick = pick
 
     def check(self, binding: Binding) -> None:
-        """It may have any key."""
+        """Accept any binding key."""
 
     def arrange(self, bindings: Iterable[Binding]) -> None:
         self._bindings = tuple(bindings)
@@ -204,7 +204,7 @@ class ModulusHash:
         self._bindings: tuple[Binding, ...] = ()
 
     def check(self, binding: Binding) -> None:
-        """It may have any key."""
+        """Accept any binding key."""
 
     def arrange(self, bindings: Iterable[Binding]) -> None:
         self._bindings = tuple(sorted(bindings, key=_place))
@@ -225,7 +225,7 @@ class Candidate(NamedTuple):
     """A destination that would like to have the message."""
 
     seed: int
-    """Of 64 bits, made of its name."""
+    """Hash of its name, 64 bits."""
     weight: int
     binding: Binding
 
@@ -236,7 +236,7 @@ class ConsistentHash:
     __slots__ = ("_header", "_property", "_rivals", "asks")
 
     def __init__(self, arguments: FieldTable) -> None:
-        """Of the exchange; they have passed `check_arguments`."""
+        """Read the exchange's arguments, which have passed `check_arguments`."""
         header, name = _hashed_on(arguments)
         self._header = None if header is None else header.decode(errors="surrogateescape")
         self._property = None if name is None else name.decode()
@@ -316,7 +316,7 @@ def _digest(words: str) -> int:
 
 
 def _wait(bits: int) -> float:
-    """For how long, if the weight is 1: distributed exponentially, if `bits` are evenly.
+    """Waiting time for a weight of 1: exponentially distributed if `bits` are uniform.
 
     The bits are mixed once more (as the last step of SplitMix64 does it), since those of a key and
     of a destination are only laid one upon the other.

@@ -19,7 +19,7 @@ TEXT_BYTES_MAX = 1 << 16
 DEPTH_MAX = 100
 """RabbitMQ 4.3 allows 16, 4.0 anything.  `a OR b OR …` is one deeper for each."""
 DIGITS_MAX = 1000
-"""Of an integer: what they cost to read grows with their square."""
+"""Most digits of an integer: the cost of reading grows with their square."""
 
 _WORDS = "ident not and or is_null not_null like not_like between not_between range in not_in"
 _SIGNS = "= <> > < >= <= + - * /"
@@ -89,7 +89,7 @@ class TermReader:
         return atom(bare[0])
 
     def skip(self, wanted: bytes) -> bool:
-        """Whether this was next, but for white space; then it is behind us."""
+        """True if this was next, but for white space; then it is behind us."""
         self._skip_space()
         is_next = self._text.startswith(wanted, self._at)
         if is_next:
@@ -145,7 +145,7 @@ class TermReader:
         return _ESCAPE.sub(lambda found: _CONTROLS.get(found[1], found[1]), escaped)
 
     def _token(self, pattern: re.Pattern[bytes], otherwise: str) -> bytes:
-        """What stands between its quotes."""
+        """Text in the quotes of a token; raises `InvalidTerm(otherwise)` if none is here."""
         found = pattern.match(self._text, self._at)
         if found is None:
             raise InvalidTerm(otherwise)

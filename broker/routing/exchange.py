@@ -47,14 +47,14 @@ DELAYED_TYPE = "x-delayed-type"
 
 
 def _anything(_arguments: FieldTable) -> None:
-    """What the arguments of most types may be."""
+    """Accept any arguments, as most exchange types do."""
 
 
 class ExchangeType(NamedTuple):
     """How an exchange of some type matches."""
 
     make: Callable[[FieldTable, ExchangeHost], Matcher]
-    """Of the arguments that it was declared with."""
+    """Makes the matcher, from the arguments of the declare."""
     check: Callable[[FieldTable], None] = _anything
     """Raises PreconditionFailed for arguments that it cannot be made with."""
     since: int = 0
@@ -81,7 +81,7 @@ EXCHANGE_TYPES: dict[str, ExchangeType] = {
         since=DELAYS,
     ),
 }
-"""Those that there are, by name."""
+"""Exchange types by name."""
 
 
 def check_type(name: str) -> None:
@@ -95,7 +95,7 @@ def check_type(name: str) -> None:
 
 
 def type_inside(arguments: FieldTable) -> str:
-    """By which type an x-delayed-message exchange with these arguments routes.
+    """Type by which an x-delayed-message exchange with these arguments routes.
 
     PreconditionFailed if they name none that there is, with the texts of RabbitMQ's plugin.
     """
@@ -169,14 +169,14 @@ class Exchange:
         """Where messages go that match no binding."""
 
     def add(self, binding: Binding) -> bool:
-        """Whether it is new."""
+        """True if it is new."""
         is_new = self.matcher.add(binding)
         if is_new and binding.destination_kind is DestinationKind.EXCHANGE:
             self.onward[binding.destination] = self.onward.get(binding.destination, 0) + 1
         return is_new
 
     def discard(self, binding: Binding) -> bool:
-        """Whether it was there."""
+        """True if it was there."""
         was_there = self.matcher.discard(binding)
         if was_there and binding.destination_kind is DestinationKind.EXCHANGE:
             self._lead_less(binding.destination, 1)

@@ -24,30 +24,31 @@ class ExchangeHost:
     __slots__ = ()
 
     def is_durable_queue(self, _queue: str) -> bool:
-        """Whether a queue that is there outlives the process."""
+        """True if a queue that is there outlives the process."""
         return False
 
     def queue_type(self, _queue: str) -> str | None:
-        """By RabbitMQ's name (`rabbit_classic_queue`); None if there is no such queue."""
+        """Type of a queue by RabbitMQ's name (`rabbit_classic_queue`); None if there is no such
+        queue."""
         return None
 
     def queue_fact(self, _queue: str) -> Fact | None:
-        """What is so of the queue, if it is there."""
+        """Fact stored with the queue, or None if there is no such queue."""
         return None
 
     def is_here(self, _queue: str) -> bool:
-        """Whether the queue is there, and its messages are in this process."""
+        """True if the queue is there, and its messages are in this process."""
         return True
 
     def kept(self, _exchange: str, _message: HistoryMessage) -> None:
         """An exchange has kept a message that was published here."""
 
     def pick(self, count: int) -> int:
-        """One of the numbers from 0 up to, but not including, `count`, by chance."""
+        """Random number from 0 up to, not including, `count`."""
         return first(count)
 
     def alternate_of(self, _exchange: str) -> str | None:
-        """What policies say of where messages go that the exchange does not match."""
+        """Alternate exchange that policies set, or None."""
         return None
 
     def later(self, pieces: Iterator[None]) -> None:

@@ -71,7 +71,7 @@ def of_pattern(pattern: str, key: str) -> str:
 
 
 def places(words: Sequence[str], reached: set[int]) -> str:
-    """What stands at some places of a key."""
+    """Words of a key at these places, in the form of text."""
     found = [repr(words[at]) for at in sorted(reached) if at < len(words)]
     if not found:
         return "the end of the key"
@@ -133,7 +133,7 @@ REASONS: Mapping[str, Reason] = {
     "x-consistent-hash": of_hash,
     "x-modulus-hash": of_hash,
 }
-"""By exchange type."""
+"""Functions that explain a match, by exchange type."""
 
 
 PUBLISHED = "published to"
@@ -174,9 +174,9 @@ class Visit:
     came: str
     """How it comes there."""
     verdicts: tuple[Verdict, ...]
-    """Of all its bindings; those that match in front, in the order in which they count."""
+    """Verdicts on all its bindings; those that match in front, in the order in which they count."""
     notes: tuple[str, ...]
-    """What else there is to know."""
+    """Further remarks for the reader."""
 
     def lines(self) -> Iterator[str]:
         yield f"{self.came} exchange {self.exchange!r} ({self.type})"
@@ -199,7 +199,8 @@ class Explanation:
     visits: tuple[Visit, ...]
     """Exchanges in the order in which they are asked."""
     queues: tuple[str, ...]
-    """As `Router.route` has them; if the first exchange is internal, not for clients."""
+    """Queues reached, as `Router.route` gives them; if the first exchange is internal, not for
+    clients."""
 
     def __str__(self) -> str:
         keys = ", ".join(map(repr, self.routing_keys))

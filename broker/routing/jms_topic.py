@@ -36,9 +36,9 @@ JMS_TOPIC = "x-jms-topic"
 SELECTOR_ARGUMENT = "rjms_erlang_selector"
 
 ITEMS_MAX = 1024
-"""Of a pattern, as with RabbitMQ 4.3."""
+"""Most items of a pattern, as with RabbitMQ 4.3."""
 VALUE_BYTES_MAX = 1 << 13
-"""Whoever compares longer values would hold up everybody else."""
+"""Most bytes of a value that LIKE compares: longer ones would hold up every other client."""
 
 ANY_OCTETS, ANY_OCTET, NEWLINE = b"%_\n"
 NO_ESCAPE_BYTE = -1
@@ -54,11 +54,11 @@ class LikePattern:
     __slots__ = ("_any", "_end", "_loops", "_steps")
 
     def __init__(self, pattern: bytes, escape: int = NO_ESCAPE_BYTE) -> None:
-        """What follows on the octet `escape` stands for itself."""
+        """Compile a LIKE pattern; the octet after `escape` stands for itself."""
         self._steps: dict[int, int] = {}
-        """By octet, the bits of the places that it leads to."""
+        """Bits of the places that an octet leads to, by octet."""
         self._any = 0
-        """Those that every octet leads to."""
+        """Bits of the places that every octet leads to."""
         self._loops = 0
         """The bits of places that any octet leaves as they are."""
         place = items = 0
@@ -101,7 +101,7 @@ TRUTHS = (FALSE, TRUE)
 """The atom of a bool."""
 
 VALUE_TAGS = frozenset("SbBsuIilLfd")
-"""Of the headers that have a value, besides booleans; the unsigned ones RabbitMQ fails at."""
+"""Field types of headers with a value, besides booleans; RabbitMQ fails at the unsigned ones."""
 RANKS = {int: 0, float: 0, str: 1, tuple: 2, list: 3, bytes: 4}
 """Terms of a lower one are smaller, whatever they are."""
 PATTERNS_MAX = 100
@@ -153,7 +153,7 @@ def expression(term: Term) -> Expression:
 
 
 def operand(term: Term) -> Expression:
-    """What LIKE and IS NULL ask about: a header or the term itself, but nothing that it means."""
+    """Operand of LIKE or IS NULL: a header, or the term as a constant."""
     match term:
         case ("ident", name) if isinstance(term, tuple):
             return header(name)
@@ -182,7 +182,7 @@ def header(name: Term) -> Expression:
 
 
 def value_of(tag: str, value: object) -> Value:
-    """Of a header."""
+    """Value of a header; None for types that have none."""
     if isinstance(value, bool):
         return TRUTHS[value]
     if tag in VALUE_TAGS and isinstance(value, (int, float, bytes)):
@@ -308,7 +308,8 @@ def like(asked: Expression, pattern: Term, escape: Term) -> Expression:
 
 
 def like_pattern(pattern: Term, escape: Term) -> LikePattern:
-    """What is said of others is what RabbitMQ 4.3 says, but for its `regex`, which it takes."""
+    """Compile the pattern of LIKE, with RabbitMQ 4.3's errors; its `regex`, which RabbitMQ accepts,
+    is refused."""
     if pattern == "regex":
         raise BadPattern("{invalid_regex,not_supported}")
     if not isinstance(pattern, bytes):
@@ -381,7 +382,8 @@ divided = calculated(lambda left, right: float(left) / float(right))
 
 
 def quotient(left: Term, right: Term) -> Value:
-    """By zero it is what RabbitMQ calls infinity: an atom, even of what is no number."""
+    """Quotient; divided by zero it is the atom by which RabbitMQ means infinity, even for a value
+    that is no number."""
     if order(right, 0):
         return divided(left, right)
     sign = order(left, 0)
@@ -400,7 +402,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "*": calculated(mul),
     "/": quotient,
 }
-"""Of two that are known."""
+"""Arithmetic operators for two known values."""
 
 
 def selector_matcher() -> ConditionMatcher[FieldTable]:

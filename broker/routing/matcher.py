@@ -32,7 +32,7 @@ STOP: Iterable[Binding] = iter(())
 """Nothing has been found; here a search may be left, and bindings may change until it goes on."""
 
 Given_contra = TypeVar("Given_contra", contravariant=True)
-"""What is known of a message."""
+"""Facts of a message that a matcher reads."""
 
 
 class MatchCondition(Protocol[Given_contra]):
@@ -64,17 +64,17 @@ class Matcher(Protocol):
 
     @property
     def clears_in_steps(self) -> bool:
-        """Whether it may hold bindings for a while that are gone, if whoever asks it leaves them
+        """True if it may hold bindings for a while that are gone, if whoever asks it leaves them
         out: each binding matches by itself, whatever others there are."""
 
     def check(self, binding: Binding) -> None:
         """PreconditionFailed if the exchange type cannot have such a binding."""
 
     def add(self, binding: Binding) -> bool:
-        """Whether it is new.  It has passed `check`."""
+        """True if it is new.  It has passed `check`."""
 
     def discard(self, binding: Binding) -> bool:
-        """Whether it was there."""
+        """True if it was there."""
 
     def match(
         self, routing_keys: Sequence[str], properties: Properties | None
@@ -121,7 +121,7 @@ class DirectMatcher:
         self._count = 0
 
     def check(self, binding: Binding) -> None:
-        """It may have any key."""
+        """Accept any binding key."""
 
     def add(self, binding: Binding) -> bool:
         present = self._by_key.get(binding.routing_key, ())
@@ -181,7 +181,7 @@ class FanoutMatcher:
         self._bindings: dict[Binding, None] = {}
 
     def check(self, binding: Binding) -> None:
-        """It may have any key."""
+        """Accept any binding key."""
 
     def add(self, binding: Binding) -> bool:
         is_new = binding not in self._bindings
@@ -282,10 +282,12 @@ class StaleMatcher:
     def __init__(self, inner: Matcher) -> None:
         self.inner = inner
         self._gone: dict[Binding, None] = {}
-        """Those that do not count.  They stay here when they were cleared away: a search that goes
-        on meanwhile looks at what `inner` held when it began."""
+        """Bindings of `inner` that are removed and no longer match.  They stay here after they were
+        cleared away: a search under way may still read what `inner` held when it began.  They stay
+        here when they were cleared away: a search that goes on meanwhile looks at what `inner` held
+        when it began."""
         self._left: dict[Binding, None] = {}
-        """Those of them that are still in `inner`."""
+        """Bindings of `_gone` that are still in `inner`."""
 
     @property
     def asks(self) -> MatchInput:

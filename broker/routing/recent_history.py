@@ -17,7 +17,7 @@ HISTORY_LENGTH = "x-recent-history-length"
 NO_STORE = "x-recent-history-no-store"
 DEFAULT_LENGTH = 20
 INTEGERS = frozenset(("byte", "short", "signedint", "long"))
-"""What RabbitMQ takes for one, by its names."""
+"""Types that RabbitMQ accepts as an integer, by its names."""
 
 _NO_STORE = NO_STORE.encode()
 
@@ -28,7 +28,7 @@ class HistoryMessage(NamedTuple):
     origin: Origin
     content: bytes
     more_routing_keys: tuple[str, ...]
-    """Those of the CC and BCC headers."""
+    """Routing keys of the CC and BCC headers."""
     persistent: bool
 
 
@@ -57,7 +57,7 @@ class MessageHistory:
             self._tell(message)
 
     def hear(self, message: HistoryMessage) -> None:
-        """It was kept elsewhere."""
+        """Keep a message that another node published."""
         self._kept.append(message)
 
     def forget(self) -> None:
@@ -82,7 +82,7 @@ def check_length(arguments: FieldTable) -> None:
 
 
 def wants_to_be_kept(content: bytes) -> bool:
-    """Whether a message has not the header that says no."""
+    """True if a message has not the header that says no."""
     raw = raw_properties(content)
     if _NO_STORE not in raw:
         return True

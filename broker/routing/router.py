@@ -35,9 +35,9 @@ class RouteInputs(NamedTuple):
     property_bindings: int = 0
     """How many bindings may look at their properties, and exchanges for how long they wait."""
     is_drawn: bool = False
-    """Whether chance may have a say, for each of them anew."""
+    """True if chance may have a say, for each of them anew."""
     is_kept: bool = False
-    """Whether they may have to be kept as recent ones."""
+    """True if they may have to be kept as recent ones."""
 
 
 KEYS_SUFFICE = RouteInputs()
@@ -49,10 +49,10 @@ class Route(NamedTuple):
     queues: tuple[str, ...]
     """Their names, each once."""
     histories: tuple[MessageHistory, ...]
-    """Those that keep it."""
+    """Histories that keep the message."""
     misses: bool = False
-    """Whether it rests on something not being there: nothing was found, or not all that was named,
-    or an alternate exchange was taken."""
+    """True if something was missing: no queue was found, or not all that were named, or an
+    alternate exchange was taken."""
 
 
 class Router:
@@ -88,7 +88,7 @@ class Router:
     def way(
         self, exchange: str, routing_keys: Sequence[str], properties: Properties | None
     ) -> Route:
-        """As `route`, and what keeps the message."""
+        """Queues of `route`, and the histories that keep the message."""
         return whole(self.route_in_steps(exchange, routing_keys, properties))
 
     def route_in_steps(
@@ -143,7 +143,7 @@ class Router:
         return Route(tuple(queues), tuple(histories), misses=misses or not queues)
 
     def needs(self, exchange: str) -> RouteInputs:
-        """What it takes to route what is published to `exchange`."""
+        """Inputs needed to route messages published to `exchange`."""
         property_bindings, is_drawn, is_kept = 0, False, False
         walk = Walk(self._topology, exchange)
         for visited in walk:
@@ -183,7 +183,7 @@ class Walk:
         self._seen = {start}
 
     def add(self, name: str) -> bool:
-        """Whether it has not been added before."""
+        """True if it has not been added before."""
         if name in self._seen:
             return False
         self._seen.add(name)

@@ -40,9 +40,10 @@ class TrieNode:
     def __init__(self, word: str) -> None:
         self.word = word
         self.children: dict[str, TrieNode] | TrieNode | None = None
-        """By their words.  Most nodes have one child, and a dict of one costs four nodes."""
+        """Children by their words, or the only child.  Most nodes have one child, and a dict of one
+        costs four nodes."""
         self.bindings: Bindings = ()
-        """Those whose key ends here."""
+        """Bindings whose key ends here."""
 
     def child(self, word: str) -> "TrieNode | None":
         children = self.children

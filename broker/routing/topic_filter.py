@@ -127,7 +127,7 @@ class FilterTrie:
     def __init__(self) -> None:
         self._trie = BindingTrie()
         self._by_queue: dict[tuple[str, str], Bindings] = {}
-        """By queue and filter: one, unless nodes have made several at once."""
+        """Bindings by queue and filter: one each, unless nodes have made several at once."""
 
     def add(self, topic_filter: str, binding: Binding) -> bool:
         """Add a binding; whether it is new."""

@@ -66,7 +66,7 @@ class Topology:
         self._inbound: dict[tuple[DestinationKind, str], Bindings] = {}
         """Bindings by destination; no key without a binding."""
         self._unfinished: deque[Iterator[None]] = deque()
-        """What is left to do of removals, of which nobody notices any more."""
+        """Remaining work of removals whose effect is complete."""
         for binding in bindings:
             self.put_binding(binding)
 
@@ -78,7 +78,7 @@ class Topology:
         self.epoch += 1
 
     def remove_exchange(self, name: str) -> None:
-        """It is gone; its bindings on both sides are removed before or after."""
+        """Remove an exchange; its bindings on both sides are removed before or after."""
         exchange = self._exchanges.pop(name)
         if len(exchange.matcher) > REMOVED_AT_ONCE:
             self._finish_later(emptied(exchange.matcher))
@@ -101,7 +101,7 @@ class Topology:
             self.epoch += 1
 
     def remove_binding(self, binding: Binding) -> None:
-        """It is gone."""
+        """Remove a binding."""
         source = self._exchanges.get(binding.source)
         if source is not None:
             source.discard(binding)
@@ -181,11 +181,11 @@ class Topology:
         return self._inbound.get((kind, destination), ())
 
     def calendar_fact(self, exchange: Exchange) -> Fact | None:
-        """What is so of the calendar of an exchange, if it has one."""
+        """Fact stored with the delayed queue of an exchange, if it has one."""
         return self._around.queue_fact(exchange.calendar) if exchange.calendar else None
 
     def outlives(self, binding: Binding) -> bool:
-        """Whether a binding whose ends are there is to be there after a restart: if both are."""
+        """True if a binding whose ends are there is to be there after a restart: if both are."""
         if not self._exchanges[binding.source].spec.durable:
             return False
         if binding.destination_kind is DestinationKind.QUEUE:

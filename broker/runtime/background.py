@@ -54,7 +54,7 @@ class BackgroundTasks:
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether there is a piece to be done that waits for no commit."""
+        """True if there is a piece to be done that waits for no commit."""
         return self._is_scheduled
 
     def add(self, task: Task, failed: Callable[[Exception], None]) -> None:

@@ -100,9 +100,9 @@ class Commits:
         self._batches: list[Batch] = [Batch()]
         """Invariant: at least one."""
         self._is_whole = False
-        """Whether the last batch takes all that is told."""
+        """True if the last batch takes all that is told."""
         self._is_whole_once = False
-        """Whether it does up to the next commit."""
+        """True if it does up to the next commit."""
         self._writers: dict[CommitWriter, None] = {}
         self._waiters: dict[CommitWaiter, None] = {}
         """For the commit that collects."""
@@ -113,12 +113,12 @@ class Commits:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the disk is so far behind that publishers should wait."""
+        """True if the disk is so far behind that publishers should wait."""
         return self.unwritten_bytes > BEHIND_BYTES
 
     @property
     def is_running(self) -> bool:
-        """Whether a commit is under way."""
+        """True if a commit is under way."""
         return self.ticket - self.durable > 1
 
     @property

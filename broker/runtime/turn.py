@@ -50,7 +50,7 @@ class Turn:
         self._queues: dict[DeliverySource, None] = {}
         self._outputs: dict[Flushable, None] = {}
         self._records = False
-        """Whether there may be something to record."""
+        """True if there may be something to record."""
         self._is_consensus_due = False
         self._scheduled = False
         self.watchers: set[Callable[[], None]] = set()
@@ -63,7 +63,7 @@ class Turn:
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether there is a turn to come."""
+        """True if there is a turn to come."""
         return self._scheduled
 
     def touch_consensus(self) -> None:

@@ -216,7 +216,7 @@ class Management:
         return self._send(method, path, content, query)[1]
 
     def make_now(self, *path: str, content: object) -> bool:
-        """Whether it was not there before; else it is as asked for now.  ManagementError."""
+        """True if it was not there before; else it is as asked for now.  ManagementError."""
         return self._send("PUT", path, content, {})[0] == HTTPStatus.CREATED
 
     def _send(
@@ -274,7 +274,7 @@ class ObservedCounts(NamedTuple):
 
     counts: MessageCounts
     is_late: bool = False
-    """Whether that may be because it is reported late."""
+    """True if that may be because it is reported late."""
 
 
 class ExternalVhost:
@@ -531,7 +531,7 @@ class VhostClient:
     async def publish(
         self, exchange: str, routing_key: str, properties: Properties, body: bytes
     ) -> bool:
-        """Whether it has led somewhere.  BrokerRefusal, also by a queue."""
+        """True if it has led somewhere.  BrokerRefusal, also by a queue."""
         method = make(Basic.Publish, exchange=exchange, routing_key=routing_key, mandatory=True)
         content = build_content(encode_properties(properties), body)
         has_led = True

@@ -345,7 +345,7 @@ def broker_arguments(options: Config | Mapping[str, Any] | None) -> Mapping[str,
 
 
 def is_strict(item: pytest.Item) -> bool:
-    """Whether a test is strict, by its mark, or else the option or the setting."""
+    """True if a test is strict, by its mark, or else the option or the setting."""
     mark = item.get_closest_marker(STRICT)
     if mark is not None:
         return bool([*mark.args, *mark.kwargs.values(), True][0])

@@ -324,7 +324,7 @@ def seen_dead(of: Callable[[str], Timeline], inner: DeadLetterFrom) -> DeadLette
 
 
 def is_there(channel: ObservedChannel, holder: Holder) -> bool:
-    """Whether the queue of which it holds messages can hear of them; another of its name gives the
+    """True if the queue of which it holds messages can hear of them; another of its name gives the
     same numbers to others, and a `FormerHolder` has none."""
     return channel.session.vhost.has(holder.queue)
 

@@ -458,7 +458,7 @@ class Timeline:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more message makes it forget no other."""
+        """True if one more message makes it forget no other."""
         return len(self.passages) < PASSAGES_MAX
 
     @property

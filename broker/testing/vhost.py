@@ -179,7 +179,7 @@ class AssertedVhost(LoopBound, ABC):
         ]
 
     def _may_have(self, passage: Passage) -> bool:
-        """Whether its queue has messages that stand as this one does."""
+        """True if its queue has messages that stand as this one does."""
         queue_counts = self._queue_counts(passage.queue)
         if queue_counts is None:
             return True

@@ -132,7 +132,7 @@ class Findings:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing was broken that is promised."""
+        """True if nothing was broken that is promised."""
         return not self.broken
 
     @property
@@ -193,7 +193,7 @@ class MessageState:
     run: int
     """That it was published in."""
     outlives: bool
-    """Whether it is there after the end of the process."""
+    """True if it is there after the end of the process."""
     may_be_cleared: bool
     receipts: int = 0
     received_at: int = 0
@@ -513,7 +513,7 @@ class Checker:
             self._suspicions[channel] = left
 
     def _is_proven(self, suspicion: Suspicion) -> bool:
-        """Whether both channels are still there, which no broker can have thought gone."""
+        """True if both channels are still there, which no broker can have thought gone."""
         if any(self._floor(channel) <= suspicion.at for channel in suspicion.channels):
             return False
         first, second = suspicion.channels

@@ -147,7 +147,7 @@ class Definitions:
             self._missing[event.queue].discard(event.message)
 
     def _must_arrive(self, queues: Collection[str]) -> bool:
-        """Whether a message for these queues that is confirmed must be in one that is looked at:
+        """True if a message for these queues that is confirmed must be in one that is looked at:
         they are in use, and none of them is being declared anew."""
         return any(queue in self._missing and queue not in self.renewing for queue in queues)
 
@@ -169,7 +169,7 @@ class Definitions:
         return next((each for each in idle if each not in self.renewing), None)
 
     def may_go(self, queue: str) -> bool:
-        """Whether all was received of a kept queue that was confirmed.  What a get took
+        """True if all was received of a kept queue that was confirmed.  What a get took
         out of it whose answer was lost comes back when the broker has noticed."""
         return not self._missing[queue]
 
@@ -295,7 +295,7 @@ class Definer:
         return self._definitions.declare(name) if is_wanted else make(Queue.Delete, queue=name)
 
     async def _is_there(self, queue: str) -> bool:
-        """Whether it is there; if not, that costs the channel, and another is opened."""
+        """True if it is there; if not, that costs the channel, and another is opened."""
         try:
             await self._connection.call(make(Queue.Declare, queue=queue, passive=True))
         except BrokerRefusal as refusal:
@@ -330,7 +330,7 @@ class Definer:
 
 
 def is_absence(refusal: BrokerRefusal) -> bool:
-    """Whether it says that there is no such queue, and not that it cannot be reached."""
+    """True if it says that there is no such queue, and not that it cannot be reached."""
     return refusal.code == ReplyCode.NOT_FOUND and NOT_THERE in str(refusal)
 
 

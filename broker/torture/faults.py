@@ -115,7 +115,7 @@ class FaultContext:
             yield
 
     def has(self, kind: FaultKind, nodes: Sequence[str]) -> bool:
-        """Whether they are still there, or not there, as the fault was drawn for."""
+        """True if they are still there, or not there, as the fault was drawn for."""
         is_there = kind.strikes is not EligibleNodes.SPARES
         return all((node in self.members) is is_there for node in nodes)
 
@@ -136,7 +136,7 @@ class FaultKind(NamedTuple):
     delay_s: tuple[float, float] = (0.0, 0.0)
     strikes: EligibleNodes = EligibleNodes.MEMBERS
     is_alone: bool = False
-    """Whether all processes and links are well meanwhile, but for what it does itself: what nodes
+    """True if all processes and links are well meanwhile, but for what it does itself: what nodes
     have heard of each other must be known to them still."""
 
     def candidates(self, members: Sequence[str], spares: Sequence[str]) -> list[str]:

@@ -181,7 +181,7 @@ class Answered(NamedTuple):
     client: str
     thing: str
     found: bool
-    """Whether the thing is there, by this answer."""
+    """True if the thing is there, by this answer."""
 
 
 class Abandoned(NamedTuple):

@@ -76,7 +76,7 @@ class ThingState:
         }
 
     def looked(self, client: str, *, found: bool, is_recent: bool) -> bool:
-        """Whether this can be.  It excludes worlds if it can, and if it is said to be recent."""
+        """True if this can be.  It excludes worlds if it can, and if it is said to be recent."""
         fitting = [world for world in self._possible() if (client, found) in world.seen]
         self.looking.remove(client)
         self._forget_looks(client, fitting if fitting and is_recent else self.worlds)
@@ -186,7 +186,7 @@ class LinearizabilityChecker:
             self._absences[key] = Absence(requested_at, self._now)
 
     def _is_recent(self, event: Answered) -> bool:
-        """Whether no delete that this node may not have heard of makes its answer untrue."""
+        """True if no delete that this node may not have heard of makes its answer untrue."""
         thing = self._things[event.thing]
         if self._is_well or not event.found or not (thing.deleted_at or thing.is_deleting):
             return True

@@ -391,7 +391,7 @@ class RecordingClient:
         await self.connection.open_channel()
 
     async def is_there(self, queue: str) -> bool:
-        """Whether a queue is; if not, that costs the channel, and another is opened."""
+        """True if a queue is; if not, that costs the channel, and another is opened."""
         try:
             await self.ready_count(queue)
         except BrokerRefusal as refusal:

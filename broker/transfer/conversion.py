@@ -354,7 +354,7 @@ class Conversion:
         self._last_ms = time.now_ms()
         """When it got on."""
         self._is_proposed = False
-        """Whether the change that ends it is asked for."""
+        """True if the change that ends it is asked for."""
         self._is_scheduled = False
         self.why: str | None = None
         """It has come to nothing."""
@@ -454,7 +454,7 @@ class Conversion:
 
     @property
     def _is_spread(self) -> bool:
-        """Whether it has priorities, so that those seen before are not in front of all others."""
+        """True if it has priorities, so that those seen before are not in front of all others."""
         return self._queue.spec.max_priority is not None
 
     def _hold(self) -> None:
@@ -517,7 +517,7 @@ class Conversion:
         return portion(self._queue.ready_view.stocks, offset) if self._is_as_it_was() else []
 
     def _is_as_it_was(self) -> bool:
-        """Whether nothing has left it: else it is given up, for too much has been copied."""
+        """True if nothing has left it: else it is given up, for too much has been copied."""
         first = first_of(self._queue.ready_view.stocks)
         if self._first is None:
             self._first = first

@@ -197,7 +197,7 @@ class DeadLetters:
                 self._stranded[dead.hasten] = None
 
     def _need_not_arrive(self, pending: PendingDeadLetter, hasten: Callable[[], None]) -> bool:
-        """Whether one leads nowhere, by all that was defined anywhere before it was first tried.
+        """True if one leads nowhere, by all that was defined anywhere before it was first tried.
 
         Until that is known it is kept; `hasten` is called then."""
         if not pending.leads_nowhere:
@@ -341,7 +341,7 @@ class DeadLetters:
             self._drop(why, vhost, queue, stop - start)
 
     def _is_stuck(self, vhost: str, target: QueueTarget) -> bool:
-        """Whether a queue has had no room for too long."""
+        """True if a queue has had no room for too long."""
         key, now_ms = (vhost, target.name), self._clock.now_ms()
         if not target.is_full:
             self._full.pop(key, None)

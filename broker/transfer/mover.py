@@ -64,7 +64,7 @@ class Selection:
         return not (self._headers or len(self._keys))
 
     def takes(self, routing_key: str, raw_properties: bytes) -> bool:
-        """Whether a message is meant."""
+        """True if a message is meant."""
         if len(self._keys) and not any(self._keys.match((routing_key,), None)):
             return False
         if not self._headers:
@@ -209,9 +209,9 @@ class Mover:
         self._held_bytes = self._mean_bytes = 0
         self._is_empty = self._is_stopping = self._is_scheduled = False
         self._is_ending = False
-        """Whether all has been given back or acknowledged."""
+        """True if all has been given back or acknowledged."""
         self._is_resting = False
-        """Whether it is ahead of its rate; a timer runs."""
+        """True if it is ahead of its rate; a timer runs."""
         self._news: Deferred[None] | None = None
         self.moved = self.looked_at = 0
         self.is_over = False
@@ -397,7 +397,7 @@ class Mover:
 
     @property
     def _has_all(self) -> bool:
-        """Whether nothing more is to be taken."""
+        """True if nothing more is to be taken."""
         is_enough = self._plan.limit is not None and self.moved >= self._plan.limit
         return is_enough or self._is_empty or self.looked_at >= self._plan.quota
 

@@ -51,7 +51,7 @@ class TracedClient(NamedTuple):
     """0 where its protocol has none."""
     user: str
     is_transactional: bool = False
-    """Whether what it publishes waits for a commit."""
+    """True if what it publishes waits for a commit."""
 
 
 class TracedBatch(Protocol):
@@ -363,7 +363,7 @@ class VirtualHost:
     # Questions, and consumers
 
     def has(self, queue: QueueHandle) -> bool:
-        """Whether a queue, not another one of its name, is still there."""
+        """True if a queue, not another one of its name, is still there."""
         return self.queues.get(queue.name) is queue
 
     def check_deletable(self, queue: QueueHandle, *, unused: bool, empty: bool) -> None:

@@ -23,7 +23,7 @@ class Publishes:
     retain: bool
     dup: bool
     packet_ids: list[int]
-    """One a message; empty with a QoS of 0."""
+    """Packet id of each message; empty with QoS 0."""
     payloads: list[bytes]
     content_bytes: int
     """The summed length of `payloads`."""
@@ -44,7 +44,7 @@ class Violation:
     code: ReasonCode
     text: str
     in_connect: bool
-    """Whether the answer is a CONNACK: it is wrong in the CONNECT, whose version is known.
+    """True if the answer is a CONNACK: it is wrong in the CONNECT, whose version is known.
 
     Without, and as long as the reader knows no version, there is no answer at all.
     """

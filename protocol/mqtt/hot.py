@@ -39,7 +39,7 @@ Cut: TypeAlias = Callable[[memoryview], Iterator[tuple[Any, ...]]]
 Without an identifier what is before it has the properties in it."""
 
 OUT_OF_ORDER = sys.byteorder == "little"
-"""Whether numbers in memory have another order than on the wire."""
+"""True if numbers in memory have another order than on the wire."""
 
 
 def scan_publishes(

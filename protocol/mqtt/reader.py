@@ -161,7 +161,7 @@ class Reader:
     codes: ClassVar[Mapping[PacketType, frozenset[ReasonCode]]] = CLIENT_CODES
     """Reason codes that it may send."""
     takes_subscription_ids: ClassVar[bool] = False
-    """Whether a PUBLISH may have subscription identifiers."""
+    """True if a PUBLISH may have subscription identifiers."""
 
     def __init__(self, packet_bytes_max: int) -> None:
         self.packet_bytes_max = packet_bytes_max
@@ -171,11 +171,11 @@ class Reader:
         self.version = 0
         """That of CONNECT; 0 until one came."""
         self.is_waiting = False
-        """Whether there is more to read in what was fed: `go_on` once the events are acted on."""
+        """True if there is more to read in what was fed: `go_on` once the events are acted on."""
         self.is_broken = False
-        """Whether there was a Violation, so that nothing can be read any more."""
+        """True if there was a Violation, so that nothing can be read any more."""
         self._is_introduced = False
-        """Whether the CONNECT was read."""
+        """True if the CONNECT was read."""
         self._is_negotiating = True
         self._is_ended = False
         self._pending: list[bytes | bytearray] = []
@@ -195,7 +195,7 @@ class Reader:
 
     @property
     def is_amid(self) -> bool:
-        """Whether the last packet of what was fed is not whole."""
+        """True if the last packet of what was fed is not whole."""
         return bool(self._pending)
 
     def open(self) -> None:

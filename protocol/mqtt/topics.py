@@ -32,7 +32,7 @@ def check_topic(topic: bytes) -> None:
 
 
 def is_valid_topic(topic: str) -> bool:
-    """Whether a text that may be a name is a topic name: not empty, without wildcards."""
+    """True if a text that may be a name is a topic name: not empty, without wildcards."""
     return bool(topic) and "+" not in topic and "#" not in topic and has_few_levels(topic)
 
 
@@ -41,7 +41,7 @@ def has_few_levels(topic: str) -> bool:
 
 
 def is_valid_filter(topic_filter: str) -> bool:
-    """Whether a text is a topic filter: wildcards are whole levels, `#` is the last."""
+    """True if a text is a topic filter: wildcards are whole levels, `#` is the last."""
     if not topic_filter or not has_few_levels(topic_filter):
         return False
     if not is_wildcard(topic_filter):
@@ -53,7 +53,7 @@ def is_valid_filter(topic_filter: str) -> bool:
 
 
 def is_wildcard(topic_filter: str) -> bool:
-    """Whether a topic filter may match more than one name."""
+    """True if a topic filter may match more than one name."""
     return "+" in topic_filter or "#" in topic_filter
 
 

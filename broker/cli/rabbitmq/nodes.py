@@ -248,7 +248,7 @@ def waited(
 
 
 def is_up(call: Invocation) -> bool:
-    """Whether the node serves: it is one of its cluster, and listens."""
+    """True if the node serves: it is one of its cluster, and listens."""
     row = call.client.call("status")
     cluster = row["cluster"]
     has_entered = cluster is None or cluster["has_entered"]

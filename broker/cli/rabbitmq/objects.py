@@ -35,7 +35,7 @@ class ListingVerb:
     """Columns that are called otherwise in our rows."""
     is_of_vhost: bool = True
     is_of_node: bool = False
-    """Whether each node knows its own alone."""
+    """True if each node knows its own alone."""
     protocol: str = ""
     """Prefix of the protocol's name, in a list of the connections of one protocol."""
 

@@ -214,7 +214,7 @@ class TargetNodeClient:
 
 
 def is_meant(name: str, node: str) -> bool:
-    """Whether a name is a node's: the host may be left out."""
+    """True if a name is a node's: the host may be left out."""
     return name in (node, node.partition("@")[0])
 
 
@@ -377,7 +377,7 @@ def split(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def takes_text(argument: str) -> bool:
-    """Whether what stands behind an option of all verbs is its value."""
+    """True if what stands behind an option of all verbs is its value."""
     name = argument[2:] if argument.startswith("--") else SHORT.get(argument[1:], "")
     return GLOBAL.get(name) == TEXT
 

@@ -47,9 +47,9 @@ class RowTable:
     rows: Iterable[Row]
     has_header: bool = True
     has_blank_line: bool = False
-    """Whether an empty line stands for a table without rows."""
+    """True if an empty line stands for a table without rows."""
     is_pretty: bool = False
-    """Whether people see lines around the cells unless they ask for something else."""
+    """True if people see lines around the cells unless they ask for something else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,7 @@ class LinkSendQueue:
         """What was put and not taken, by class; each frame with its cost."""
 
     def put(self, traffic: TrafficClass, kind: int, payload: Payload) -> bool:
-        """Whether there is room for it, in which case it has been taken."""
+        """True if there is room for it, in which case it has been taken."""
         frame, waiting = OutgoingFrame(kind, payload), self.waiting_bytes[traffic]
         size = frame.total + FRAME_COST_BYTES
         limit = self._bytes_max[traffic]
@@ -327,7 +327,7 @@ class LinkSendQueue:
 
     @property
     def is_held_back(self) -> bool:
-        """Whether something waits for an acknowledgement."""
+        """True if something waits for an acknowledgement."""
         return any(self._frames[traffic] and not self._may_go(traffic) for traffic in WINDOW_BYTES)
 
     def _may_go(self, traffic: TrafficClass) -> bool:

@@ -101,7 +101,7 @@ class LinkFailure(NamedTuple):
     advice: str | None
     """What helps, if a hello or a certificate is to blame."""
     is_remembered: bool = False
-    """Whether one of the two was known to the other in a life that its disk does not remember."""
+    """True if one of the two was known to the other in a life that its disk does not remember."""
 
 
 class RefusalLog:
@@ -254,7 +254,7 @@ class LinkConnection(asyncio.Protocol):
         self.refused: LinkRefused | None = None
         """Why this never was a link, if a hello or a certificate is to blame."""
         self.is_connection_refused = False
-        """Whether the host that was dialled has said that nobody listens there."""
+        """True if the host that was dialled has said that nobody listens there."""
         self.opened: asyncio.Future[bool] = self._loop.create_future()
         """False: it ended before."""
         self.ended: asyncio.Future[str] = self._loop.create_future()
@@ -265,7 +265,7 @@ class LinkConnection(asyncio.Protocol):
     # What its owner calls
 
     def send(self, kind: FrameKind, payload: Payload, traffic: TrafficClass) -> bool:
-        """Whether there was room; an urgent frame for which there is none ends the connection."""
+        """True if there was room; an urgent frame for which there is none ends the connection."""
         if not self._send_queue.put(traffic, kind, payload):
             if traffic is TrafficClass.URGENT:
                 self.reset("too much waits that is urgent")
@@ -473,7 +473,7 @@ class LinkConnection(asyncio.Protocol):
 async def establish(
     connection: LinkConnection, connecting: Coroutine[Any, Any, object], *, within_ms: int
 ) -> bool:
-    """Whether a link came of it, within that time; if not, `connection.ended` says why.
+    """True if a link came of it, within that time; if not, `connection.ended` says why.
 
     `connecting` makes the transport.  The link may have ended again by now.
     """

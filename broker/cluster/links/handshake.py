@@ -105,7 +105,7 @@ class LinkCredentials:
     incarnations: Incarnations = NONE_FORGOTTEN
     versions: tuple[int, int] = VERSIONS
     admits: bool = False
-    """Whether a node that is in no cluster yet may dial us to ask for one."""
+    """True if a node that is in no cluster yet may dial us to ask for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class LinkHandshake:
         self.claims: NodeId | None = None
         """What the other end calls itself, whether that may be or not."""
         self.is_proved = False
-        """Whether it is that node, though it may be refused as such."""
+        """True if it is that node, though it may be refused as such."""
         self.peer: Identity | None = None
         """Who it is, once that is proved."""
 
@@ -271,11 +271,11 @@ class LinkHandshake:
 
     @property
     def _is_begun(self) -> bool:
-        """Whether this node has data of its cluster."""
+        """True if this node has data of its cluster."""
         return self._credentials.incarnations.ours() > 0
 
     def _are_apart(self, theirs: Identity) -> bool:
-        """Whether the two are of clusters that were founded apart.
+        """True if the two are of clusters that were founded apart.
 
         Who has no data yet is bound to none: it may have helped to found one that never began.
         """
@@ -283,7 +283,7 @@ class LinkHandshake:
         return not is_one and self._is_begun and theirs.is_begun
 
     def _may_dial(self, theirs: Identity) -> bool:
-        """Whether that node may dial us: a peer, or one in no cluster that asks for one."""
+        """True if that node may dial us: a peer, or one in no cluster that asks for one."""
         is_new = not (self._is_begun and theirs.is_begun)
         return theirs.node in self._credentials.peers or (self._credentials.admits and is_new)
 

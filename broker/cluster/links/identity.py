@@ -122,9 +122,9 @@ class LinkRefused(Exception):
         self.proof = proof
         """The proof of who refuses, which goes to the other end first; empty without one."""
         self.has_data = has_data
-        """Whether this node has data of its cluster: what it has not, no advice can cost."""
+        """True if this node has data of its cluster: what it has not, no advice can cost."""
         self.is_proved = False
-        """Whether the other end had proved who it is."""
+        """True if the other end had proved who it is."""
 
     @property
     def advice(self) -> str:
@@ -172,7 +172,7 @@ class Boots:
         return self.began[-1] if self.began else 0
 
     def remember(self, boot: Boot) -> bool:
-        """Whether this disk may have been in that one."""
+        """True if this disk may have been in that one."""
         age = self.count - boot.count
         if age < 0:
             return False
@@ -181,7 +181,7 @@ class Boots:
         return len(self.nonces) < self.count
 
     def has_all_of(self, boot: int, commit: int) -> bool:
-        """Whether what this disk had durable in a life before this one, up to that commit, is on it
+        """True if what this disk had durable in a life before this one, up to that commit, is on it
         still.
 
         If not it was put back to what it was before.
@@ -211,7 +211,7 @@ class Identity:
     speaks: int = field(default=0, compare=False)
     """Of another node: the newest version of links that both of us speak."""
     is_begun: bool = field(default=False, compare=False)
-    """Whether another node had data of its cluster when it said hello."""
+    """True if another node had data of its cluster when it said hello."""
 
 
 def marked(cluster: str, mark: str) -> str:
@@ -226,12 +226,12 @@ def mark_of(cluster: str) -> str:
 
 
 def have_same_name(cluster: str, other: str) -> bool:
-    """Whether these are called alike, whatever their marks are."""
+    """True if these are called alike, whatever their marks are."""
     return cluster.partition(" ")[0] == other.partition(" ")[0]
 
 
 def are_same_cluster(cluster: str, other: str) -> bool:
-    """Whether these are one cluster, as far as the two nodes know that say so."""
+    """True if these are one cluster, as far as the two nodes know that say so."""
     mark, other_mark = mark_of(cluster), mark_of(other)
     return have_same_name(cluster, other) and (mark == other_mark or not (mark and other_mark))
 
@@ -251,7 +251,7 @@ class Incarnations(Protocol):
         with that."""
 
     def is_former(self, node: NodeId, incarnation: int) -> bool:
-        """Whether the cluster has forgotten the node that was this one."""
+        """True if the cluster has forgotten the node that was this one."""
 
 
 class NoIncarnations:

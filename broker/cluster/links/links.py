@@ -198,7 +198,7 @@ class ClusterLinks:
         return 0 if peer is None else peer.waiting_bytes(traffic)
 
     def is_nobody_there(self, node: NodeId) -> bool:
-        """Whether the host of a node has said, when it was dialled last, that it does not run."""
+        """True if the host of a node has said, when it was dialled last, that it does not run."""
         peer = self._peers.get(node)
         return peer is not None and peer.is_nobody_there
 
@@ -322,7 +322,7 @@ class ClusterLinks:
         self.tick()
 
     async def _are_closed(self) -> bool:
-        """Whether all sockets are, after some time at most."""
+        """True if all sockets are, after some time at most."""
         closing = [connection.closed for connection in self._context.sockets]
         if closing:
             await asyncio.wait(closing, timeout=CLOSE_WAIT_S)
@@ -422,7 +422,7 @@ class PeerLink:
         self.is_up = False
         """What was said last: it stays up while the link is opened again at once."""
         self.is_nobody_there = False
-        """Whether its host has said so when it was dialled last: its process is not running."""
+        """True if its host has said so when it was dialled last: its process is not running."""
         self.hindrance: LinkFailure | None = None
         """What came of dialling it last, if that was no link."""
         self._dialling = self._start(context.limits.handshake_ms)

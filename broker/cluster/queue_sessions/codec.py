@@ -104,7 +104,7 @@ class RowCodec:
         self._values_of = values_of
         self._count = len(forms)
         self._may_end = forms[-1:] == [_COUNTS]
-        """Whether the last value is left out where it is None."""
+        """True if the last value is left out where it is None."""
         self._written = [(at, form.write) for at, form in enumerate(forms) if form.write != _same]
         self._numbers = [at for at, form in enumerate(forms) if form is _NUMBER]
         self._others = [
@@ -113,7 +113,7 @@ class RowCodec:
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether what is written of a value is anything else than its values."""
+        """True if what is written of a value is anything else than its values."""
         return bool(self._written)
 
     def write(self, value: Any) -> Sequence[Any]:
@@ -153,7 +153,7 @@ def encode(frame: m.Frame) -> Payload:
 
 
 def _is_large(message: m.FromClient | m.FromLeader) -> bool:
-    """Whether there are large contents in it, by the first."""
+    """True if there are large contents in it, by the first."""
     if not isinstance(message, m.Publish | m.Deliver):
         return False
     return len(message.contents[0]) >= APART_BYTES_MIN

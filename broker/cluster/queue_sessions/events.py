@@ -81,7 +81,7 @@ class Got:
     ready: int
     deliver: Deliver | None
     is_crashed: bool = False
-    """Whether there is no message because the queue hands out nothing."""
+    """True if there is no message because the queue hands out nothing."""
 
 
 @dataclass(slots=True)

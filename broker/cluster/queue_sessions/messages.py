@@ -68,7 +68,7 @@ class Publish:
     origins: list[Origin]
     contents: list[bytes]
     is_persistent: bool
-    """Whether they are to outlive the process, if the queue does."""
+    """True if they are to outlive the process, if the queue does."""
     expiration_ms: Lifetimes = None
     """For how long they may wait at most."""
     posted: DeadLetterIds | None = None
@@ -219,7 +219,7 @@ class GetAnswer:
     delivers: list[Deliver]
     """One or none."""
     is_crashed: bool = False
-    """Whether there is none because the queue hands out nothing."""
+    """True if there is none because the queue hands out nothing."""
 
 
 @dataclass(slots=True)

@@ -120,7 +120,7 @@ class SessionBackpressure:
         """The count that the client node was sent last."""
 
     def __bool__(self) -> bool:
-        """Whether there is a count to send, now or later."""
+        """True if there is a count to send, now or later."""
         return bool(self._count or self._reported)
 
     def add(self, count: int) -> None:
@@ -170,7 +170,7 @@ class OpenedSession:
     known: int = 1
     """The outcome of all operations below is known to its client node."""
     is_served: bool = False
-    """Whether its client node has replied what of that on record never arrived."""
+    """True if its client node has replied what of that on record never arrived."""
     first_ignored: int = 0
     """The first operation that was not listened to; 0 if there is none."""
     unknown: deque[int] = field(default_factory=deque)

@@ -49,12 +49,12 @@ class SessionSendQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether consumers get nothing more until something has arrived."""
+        """True if consumers get nothing more until something has arrived."""
         return self.size >= SIZE_MAX
 
     @property
     def is_overfull(self) -> bool:
-        """Whether a client node that does not receive must not be listened to either."""
+        """True if a client node that does not receive must not be listened to either."""
         return self.size >= 4 * SIZE_MAX
 
     def put(self, message: FromLeader) -> None:
@@ -153,6 +153,6 @@ def _is_for(message: FromLeader, holder: Key) -> TypeGuard[Deliver]:
 
 
 def _is_of(deliver: Deliver, tokens: list[tuple[int, range]]) -> bool:
-    """Whether it is of that hand-out.  If it has not arrived, nothing of it has been settled."""
+    """True if it is of that hand-out.  If it has not arrived, nothing of it has been settled."""
     first = deliver.runs[0].start
     return any(deliver.ordinal == ordinal and first in run for ordinal, run in tokens)

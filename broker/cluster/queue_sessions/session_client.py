@@ -299,9 +299,9 @@ class SessionClient:
         self.answer: m.NeverArrived | None = None
         """To what this leadership has on record."""
         self.is_remembered = False
-        """Whether whoever leads may still have a session that was given up, with what it held."""
+        """True if whoever leads may still have a session that was given up, with what it held."""
         self.owes_report = False
-        """Whether the leader waits for a report of what was received."""
+        """True if the leader waits for a report of what was received."""
         self.unreported_bytes = 0
         """Of contents received since the last report, which mostly goes with their settlement."""
         self.backlog = 0
@@ -314,7 +314,7 @@ class SessionClient:
 
     @property
     def is_full(self) -> bool:
-        """Whether clients must be paused.  Settlements are taken all the same."""
+        """True if clients must be paused.  Settlements are taken all the same."""
         pending = self.pending
         # mutant: ST12
         return (
@@ -323,7 +323,7 @@ class SessionClient:
 
     @property
     def has_room(self) -> bool:
-        """Whether those that were paused go on: not for one message each."""
+        """True if those that were paused go on: not for one message each."""
         pending = self.pending
         return (
             len(pending.operations) * 2 < OPERATIONS_MAX
@@ -461,7 +461,7 @@ class SessionClient:
 
     @property
     def has_output(self) -> bool:
-        """Whether there is anything to be sent, to anybody who can be reached."""
+        """True if there is anything to be sent, to anybody who can be reached."""
         is_due = len(self.unsent) > self.deferrable or self.credit_changes or self.owes_report
         return self.leader is not None and bool(is_due)
 

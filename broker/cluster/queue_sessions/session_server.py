@@ -227,7 +227,7 @@ class SessionServer:
             self._with_backlog[opened.key] = opened
 
     def _is_over_limit(self, opened: OpenedSession) -> bool:
-        """Whether a client node is not listened to, because of what it leaves here."""
+        """True if a client node is not listened to, because of what it leaves here."""
         is_beyond = len(opened.unknown) >= ANSWERS_MAX
         is_beyond = is_beyond or self._led.holders.count_of(opened.key) >= HOLDERS_MAX
         if is_beyond and not opened.first_ignored:
@@ -293,7 +293,7 @@ class SessionServer:
         return room_of(opened, self._led, holder)
 
     def _is_open(self, opened: OpenedSession) -> bool:
-        """Whether its client node can be reached, and talks in this session."""
+        """True if its client node can be reached, and talks in this session."""
         node = self._nodes[opened.node]
         return node.silent_since_ms is None and node.counter == opened.counter
 
@@ -324,7 +324,7 @@ class SessionServer:
 
     @property
     def is_held_up(self) -> bool:
-        """Whether there may be something that there was no room for."""
+        """True if there may be something that there was no room for."""
         return bool(self._with_output)
 
     def output(self, has_room: Callable[[str], bool]) -> Iterator[tuple[str, m.LeaderFrame]]:

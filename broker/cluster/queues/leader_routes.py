@@ -81,7 +81,7 @@ class LeaderRoute:
         self.home_boot: m.SessionBoot | None = None
         """That of its home in which it was asked last."""
         self.is_away = False
-        """Whether its home has not been reached for a while."""
+        """True if its home has not been reached for a while."""
         self.reported = NO_LEADER
         """The leader, as other nodes have it."""
         self.denied = NO_LEADER
@@ -101,7 +101,7 @@ class LeaderRoute:
         routes.transport.turn.touch_consensus()
 
     def is_of(self, node: NodeId) -> bool:
-        """Whether a link to that node matters: it talks to it, or to nobody that it looks for."""
+        """True if a link to that node matters: it talks to it, or to nobody that it looks for."""
         session = self.session
         if session.leader is None:
             return self.is_wanted or session.is_remembered
@@ -109,7 +109,7 @@ class LeaderRoute:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anything is asked for, or held."""
+        """True if anything is asked for, or held."""
         session = self.session
         return bool(session.pending.operations or session.consumers or session.unacked)
 
@@ -239,7 +239,7 @@ class LeaderRoutes:
         on_rest()
 
     def _is_under_way(self, route: LeaderRoute) -> bool:
-        """Whether anything is pending, and there is a node that may answer or know which does."""
+        """True if anything is pending, and there is a node that may answer or know which does."""
         boots, own = self.transport.boots, self.transport.node
         return bool(route.session.pending.operations) and (
             route.session.leader is not None

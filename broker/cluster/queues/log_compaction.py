@@ -40,7 +40,7 @@ class CompactionCandidate:
     """Index, and what is live."""
     looks: int = 0
     is_reported: bool = False
-    """Whether it was said that one of them cannot be read."""
+    """True if it was said that one of them cannot be read."""
 
 
 class LogCompaction:

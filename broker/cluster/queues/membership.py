@@ -113,7 +113,7 @@ class MemberUnknown(NamedTuple):
     """As of `Group.progress`, when it said so last."""
 
     def is_past(self, progress: tuple[ProgressState, int] | None) -> bool:
-        """Whether the member has answered since: it had only not heard of the queue yet."""
+        """True if the member has answered since: it had only not heard of the queue yet."""
         is_fed = progress is not None and progress[0] is not ProgressState.PROBE
         return is_fed and progress != self.progress
 
@@ -250,7 +250,7 @@ class QueueMembership:
     def _can_do_without(
         self, node: NodeId, active: Configuration, lost: Collection[NodeId]
     ) -> bool:
-        """Whether a majority of the other voters is there: who is lost never comes again."""
+        """True if a majority of the other voters is there: who is lost never comes again."""
         others = [voter.node for voter in active.voters if voter.node != node]
         there = [each for each in others if each not in lost and self._is_there(each)]
         return 2 * len(there) > len(others)

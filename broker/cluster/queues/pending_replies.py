@@ -38,7 +38,7 @@ class ErrorTexts(Protocol):
     """Error texts of one queue type, where the types differ."""
 
     tells_counts: bool
-    """Whether messages say in their headers how often they were handed out in vain."""
+    """True if messages say in their headers how often they were handed out in vain."""
 
     def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
         """Nobody has led the queue for too long."""
@@ -95,7 +95,7 @@ class PendingReplies(Generic[T]):
         self._asked: dict[int, tuple[Deferred[T], Timer]] = NOTHING_ASKED
 
     def __contains__(self, number: int) -> bool:
-        """Whether a reply is waited for."""
+        """True if a reply is waited for."""
         return number in self._asked
 
     def ask(self, number: int) -> Deferred[T]:
@@ -295,7 +295,7 @@ class SettlementBarriers:
         self._count = 0
         self._current = SettlementStatus()
         self._is_current = False
-        """Whether anything was settled in it."""
+        """True if anything was settled in it."""
 
     def asked(self) -> SettlementStatus:
         """Something more is."""
@@ -373,7 +373,7 @@ class Deletions:
         self._read_barrier.ask(known, unknown)  # mutant: I7 I9
 
     def _is_replaced(self, queue: QueueDefinition, vhost: str) -> bool:
-        """Whether another has its name."""
+        """True if another has its name."""
         there = self._vhosts.get(vhost)
         found = there.queues.get(queue.spec.name) if there is not None else None
         return found is not None and found.definition.id != queue.id  # mutant: I8

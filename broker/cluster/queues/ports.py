@@ -30,7 +30,7 @@ class SessionPort(Protocol):
 
     @property
     def is_away(self) -> bool:
-        """Whether the node that the queue lives on cannot be reached: nothing may be asked."""
+        """True if the node that the queue lives on cannot be reached: nothing may be asked."""
 
     def touch(self) -> None:
         """Something was asked of the session: its `output` is sent before this turn ends."""
@@ -184,13 +184,13 @@ class QueueClusterView(Protocol):
         """The life in which a node to which there is a link is there."""
 
     def is_alive(self, node: NodeId) -> bool:
-        """Whether another node is believed to be."""
+        """True if another node is believed to be."""
 
     def may_lead(self, node: NodeId) -> bool:
-        """Whether it is, and its disk has room."""
+        """True if it is, and its disk has room."""
 
     def is_nobody_there(self, node: NodeId) -> bool:
-        """Whether the process of a node to which there is no link is known not to run."""
+        """True if the process of a node to which there is no link is known not to run."""
 
     def speaks(self, node: NodeId) -> int:
         """The newest version of links that another node and this one both speak."""

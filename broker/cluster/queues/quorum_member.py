@@ -112,7 +112,7 @@ class GroupLog:
         self._group = owner.group
         self._members = members
         self.is_closed = False
-        """Whether it did not take an entry when it was last asked."""
+        """True if it did not take an entry when it was last asked."""
         self._proposed_after = -1
         """What was durable when an entry was proposed last."""
 
@@ -147,7 +147,7 @@ class GroupLog:
 
     @property
     def _waits_for_disk(self) -> bool:
-        """Whether the commit runs with which its last entry was to be written.
+        """True if the commit runs with which its last entry was to be written.
 
         What is decided meanwhile would wait for the next, here and where its followers are, so all
         of it becomes one entry; while a disk is idle nothing waits.

@@ -73,11 +73,11 @@ class DefinedQueues:
             del self._gone[next(iter(self._gone))]
 
     def is_there(self, group: QueueId) -> bool:
-        """Whether a queue is defined."""
+        """True if a queue is defined."""
         return group in self.known
 
     def is_gone(self, group: QueueId) -> bool:
-        """Whether one was, in this life of the node, and is no more."""
+        """True if one was, in this life of the node, and is no more."""
         return group in self._gone
 
     def settings_of(self, vhost: str, definition: QueueDefinition) -> QueueSettings:
@@ -181,9 +181,9 @@ class QuorumMembers:
         self._coming: dict[QueueId, int] = {}
         """Those of which this node is a member with the next turn, and in which incarnation."""
         self._is_current = False
-        """Whether definitions are what they are for all."""
+        """True if definitions are what they are for all."""
         self._is_swept = False
-        """Whether there is a member of each group that is to have one here."""
+        """True if there is a member of each group that is to have one here."""
         self._after_sweep: list[Callable[[], None]] = []
         """What waits for that."""
         self._lost: dict[QueueId, int] = {}

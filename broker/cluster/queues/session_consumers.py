@@ -46,7 +46,7 @@ class ConsumerSlot:
     held: int = 0
     """Messages in its client's hands, those included that are in nobody's by now."""
     is_left: bool = False
-    """Whether it wants nothing more."""
+    """True if it wants nothing more."""
     sequence: int = 0
     """Of the message, if it got one: who leads may know others by the same key."""
 
@@ -73,11 +73,11 @@ class SessionConsumer:
     waiting: deque[Deliver] = field(default_factory=deque)
     """A message each: what its client may not be sent yet."""
     was_first: bool = False
-    """Whether it had its turn before the others of its channel the last time."""
+    """True if it had its turn before the others of its channel the last time."""
 
     @property
     def is_served(self) -> bool:
-        """Whether it is attached, and wants to be."""
+        """True if it is attached, and wants to be."""
         return self.slot.key is not None and not self.slot.is_left
 
     @property

@@ -189,11 +189,11 @@ class ReportedCounts:
         self.last = UNKNOWN
         """Counts of its last reply."""
         self._is_whole = False
-        """Whether the last request for counts was answered."""
+        """True if the last request for counts was answered."""
 
     @property
     def is_known(self) -> bool:
-        """Whether these are counts of its leader."""
+        """True if these are counts of its leader."""
         return self._is_whole and not self._port.is_away
 
     @property
@@ -251,7 +251,7 @@ class SessionQueue:
         self._port = directory.open(definition, self.on_events)
         self._requests = SessionRequests(self._port.session)
         self._is_over = False
-        """Whether it has been deleted."""
+        """True if it has been deleted."""
         self._counted = ReportedCounts(definition.id, directory, self._port)
         self._delivered_count = 0
         """Messages handed out of a queue that is behind, which blocked publishers wait for."""

@@ -83,7 +83,7 @@ class SessionTransport:
         """Nodes for which frames wait; while there are any, a timer runs."""
 
     def has_room(self, node: NodeId) -> bool:
-        """Whether something may be sent there now; if not, a turn is taken when it may."""
+        """True if something may be sent there now; if not, a turn is taken when it may."""
         if node == self.node:
             return True
         if self._links.waiting_bytes(node, TrafficClass.NORMAL) < WAITING_BYTES_MAX:

@@ -145,7 +145,7 @@ BUILT_IN = frozenset(
 
 
 def is_conf(path: Path) -> bool:
-    """Whether a file of this name is a rabbitmq.conf, or a directory holds some."""
+    """True if a file of this name is a rabbitmq.conf, or a directory holds some."""
     return path.suffix == ".conf" or path.is_dir()
 
 

@@ -67,7 +67,7 @@ class ConfSettings:
         }
 
     def has(self, prefix: str) -> bool:
-        """Whether there is any key below a name."""
+        """True if there is any key below a name."""
         parts = tuple(prefix.split("."))
         return any(key[: len(parts)] == parts for key in self.settings)
 

@@ -171,7 +171,7 @@ class KeyLog:
             self._last[digest] = index
 
     def _is_known(self) -> bool:
-        """Whether a key of the first entry is, and by no later one; none is looked at twice once it
+        """True if a key of the first entry is, and by no later one; none is looked at twice once it
         is not."""
         index, packed = self._entries[0]
         while self._at < len(packed):

@@ -68,7 +68,7 @@ class Request:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it is HTTP/1, and has no body, which nothing here would read."""
+        """True if it is HTTP/1, and has no body, which nothing here would read."""
         return (
             self.version in ("HTTP/1.1", "HTTP/1.0")
             and "transfer-encoding" not in self.headers
@@ -102,9 +102,9 @@ class HttpConnection(asyncio.Protocol):
         self._background_tasks = background_tasks
         self._data = b""
         self._is_answering = False
-        """Whether a page is being made."""
+        """True if a page is being made."""
         self._is_full = False
-        """Whether the client does not read."""
+        """True if the client does not read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -123,7 +123,7 @@ class TableView(NamedTuple):
     endpoint: str
     prefix: str = "rabbitmq_"
     has_rows: bool = False
-    """Whether each row is shown, and not their sum."""
+    """True if each row is shown, and not their sum."""
     families: frozenset[str] | None = None
     """None: all."""
     takes: Callable[[Labels], bool] = anything

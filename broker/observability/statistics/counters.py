@@ -280,7 +280,7 @@ class VhostCounters:
         return self.exchanges[exchange]
 
     def has(self, exchange: Exchange) -> bool:
-        """Whether an exchange, not another one of its name, is still there."""
+        """True if an exchange, not another one of its name, is still there."""
         return self.vhost.topology.find(exchange.spec.name) is exchange
 
 

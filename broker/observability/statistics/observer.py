@@ -106,7 +106,7 @@ class DeliveryCounts:
         self.counted = [0] * len(DELIVERED)
         """What is yet to be entered."""
         self.is_touched = False
-        """Whether there may be something there."""
+        """True if there may be something there."""
 
     def touch(self) -> None:
         """Somebody is about to count."""

@@ -59,7 +59,7 @@ class Sampler:
         self._looked_ms = clock.now_ms()
         self.looks = SampleTimes(self.tick - 1, self.tick - 2, tick_ms, tick_ms)
         self._is_first = True
-        """Whether what is found has been there before: the first look is at the start."""
+        """True if what is found has been there before: the first look is at the start."""
         self._gone = QueueLifecycleCounters()
         """Of virtual hosts that are there no more."""
         self._swept: dict[VirtualHost, tuple[int, int]] = {}

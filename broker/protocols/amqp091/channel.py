@@ -145,7 +145,7 @@ class Channel:
         """The work that is left to be done of a commit."""
         self.is_open = True
         self.is_certain = session.read_barrier.is_complete
-        """Whether what it is asked now may be answered by what is not here: see `read_barrier`."""
+        """True if what it is asked now may be answered by what is not here: see `read_barrier`."""
         self.transaction: Transaction | None = None
         self.settlements = Settlements(session)
         self.unacked = self.settlements.unacked
@@ -244,7 +244,7 @@ class Channel:
 
     @property
     def loses_consumers(self) -> bool:
-        """Whether its client is told that it has lost a consumer, and keeps the channel."""
+        """True if its client is told that it has lost a consumer, and keeps the channel."""
         return self.session.notify_cancel
 
     def consumer_lost(self, tag: str) -> None:

@@ -87,7 +87,7 @@ class Channels:
         self._late: dict[int, int] = {}
         """How much has come for those that their client has just closed."""
         self._has_late = False
-        """Whether some of it came with this read."""
+        """True if some of it came with this read."""
 
     def find(self, number: int) -> Channel | None:
         """The channel; None while it is closing.  ChannelError when it does not exist."""
@@ -97,7 +97,7 @@ class Channels:
         return channel
 
     def _is_late(self, number: int) -> bool:
-        """Whether something came that its client had sent behind the close of this channel."""
+        """True if something came that its client had sent behind the close of this channel."""
         count = self._late.get(number, LATE_EVENTS_MAX)
         if count < LATE_EVENTS_MAX:
             self._late[number] = count + 1
@@ -115,7 +115,7 @@ class Channels:
         return self._open.get(number)
 
     def has(self, channel: SessionChannel) -> bool:
-        """Whether a channel, not another one of its number, is open."""
+        """True if a channel, not another one of its number, is open."""
         return self._open.get(channel.number) is channel
 
     def __iter__(self) -> Iterator[Channel]:

@@ -141,7 +141,7 @@ class ChannelRules:
         return EVENT_BYTES + len(payload)
 
     def asks_definitions(self, occurrence: Occurrence) -> bool:
-        """Whether it is a publish, a declaration or the like, or asks for messages."""
+        """True if it is a publish, a declaration or the like, or asks for messages."""
         ids = ids_of(occurrence)
         return isinstance(occurrence, Publishes) or ids[0] in DECLARING or ids in READING
 
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         self._unheard_bytes = 0
         """Bytes that came behind its close."""
         self._is_finishing = False
-        """Whether the socket is closed once all is written."""
+        """True if the socket is closed once all is written."""
         self.deadlines = Deadlines(services.runtime.clients_call_later, self._hang_up)
         self._reader = Reader(
             frame_bytes_max=services.limits.initial_frame_bytes_max,
@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether what has waited is still wanted."""
+        """True if what has waited is still wanted."""
         return self.phase not in (ConnectionState.CLOSING, ConnectionState.CLOSED)
 
     # Errors
@@ -421,7 +421,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_logging_in(self) -> bool:
-        """Whether it waits for the outcome of its login."""
+        """True if it waits for the outcome of its login."""
         return self.phase is ConnectionState.SECURE
 
     @property
@@ -431,7 +431,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is acted on, and what is left is to close the socket."""
+        """True if nothing more is acted on, and what is left is to close the socket."""
         return self.input.is_over
 
     @property
@@ -474,7 +474,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_publisher(self) -> bool:
-        """Whether it has published."""
+        """True if it has published."""
         return self._session is not None and self._session.route_cache.found_count > 0
 
     def relieve(self) -> None:

@@ -162,7 +162,7 @@ def on_decoded_method(connection: Connection, occurrence: DecodedMethod) -> int:
 
 
 def is_long(occurrence: MethodReceived) -> bool:
-    """Whether it is decoded in steps."""
+    """True if it is decoded in steps."""
     return len(occurrence.payload) > OUTLINED_BYTES_MAX
 
 

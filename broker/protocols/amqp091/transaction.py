@@ -215,7 +215,7 @@ class PendingTransactionPublishes:
 
     def __init__(self) -> None:
         self.are_all = True
-        """Whether all have been taken, as far as that is known."""
+        """True if all have been taken, as far as that is known."""
         self._left = 0
         """Messages that have no answer yet."""
         self._answer: Deferred[bool] | None = None

@@ -125,7 +125,7 @@ def check_stretches(body: bytes) -> None:
 
 
 def is_deeper(value: object, most: int) -> bool:
-    """Whether there are more than so many arrays and objects within each other."""
+    """True if there are more than so many arrays and objects within each other."""
     level: list[Any] = [[value]]
     for _ in range(most + 2):
         level = [
@@ -352,12 +352,12 @@ class Call:
 
     @property
     def is_monitor(self) -> bool:
-        """Whether he may look at what is others'."""
+        """True if he may look at what is others'."""
         return is_monitor(self.user)
 
     @property
     def is_administrator(self) -> bool:
-        """Whether he may change what is others'."""
+        """True if he may change what is others'."""
         return ADMINISTRATOR in self.user.tags
 
     async def result(self, verb: str, /, **arguments: Any) -> Row:

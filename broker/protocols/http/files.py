@@ -80,6 +80,6 @@ def replies(folder: Traversable, path: str) -> Iterator[tuple[str, Reply]]:
 
 
 def is_known(tag: str, known: str) -> bool:
-    """Whether a list of tags has this one; a proxy may have made them weak."""
+    """True if a list of tags has this one; a proxy may have made them weak."""
     tags = {each.strip().removeprefix("W/") for each in known.split(",")}
     return tag in tags or "*" in tags

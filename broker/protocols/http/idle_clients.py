@@ -47,7 +47,7 @@ class ConnectionGuard:
         return GuardedConnection(served, self)
 
     def admits(self, connection: GuardedConnection, transport: asyncio.BaseTransport) -> bool:
-        """Whether there may be another one; if need be, one without a login makes room."""
+        """True if there may be another one; if need be, one without a login makes room."""
         if len(self._open) >= self._limits.connections_max:
             if not self._unauthenticated:
                 return False

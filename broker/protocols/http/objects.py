@@ -34,7 +34,7 @@ BOOLEANS: Mapping[object, bool] = {"true": True, "false": False}
 
 
 def boolean(body: Row, name: str) -> bool:
-    """Whether it is so; no, if nothing is said.  Refusal."""
+    """True if it is so; no, if nothing is said.  Refusal."""
     value = body.get(name, False)
     if isinstance(value, bool):
         return value
@@ -93,7 +93,7 @@ def arguments(body: Row) -> FieldTable:
 
 
 def has_null(value: Any) -> bool:
-    """Whether there is one anywhere: RabbitMQ knows none in tables."""
+    """True if there is one anywhere: RabbitMQ knows none in tables."""
     if isinstance(value, dict):
         return any(map(has_null, value.values()))
     if isinstance(value, list):

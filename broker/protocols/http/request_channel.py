@@ -140,10 +140,10 @@ class RequestChannel:
         self._services = services
         self.session = Session(user=user, vhost=vhost, services=services, client=client)
         self._has_lost_user = services.access.current(user) is None
-        """Whether the user was deleted, though there may be another of that name by now."""
+        """True if the user was deleted, though there may be another of that name by now."""
         self.session.listen(self._on_access)
         self.is_certain = services.read_barrier.is_complete
-        """Whether what is asked now may be answered by what is not here: see `read_barrier`."""
+        """True if what is asked now may be answered by what is not here: see `read_barrier`."""
 
     @property
     def traced(self) -> TracedClient:

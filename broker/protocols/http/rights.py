@@ -130,7 +130,7 @@ def refusal_reason(right: Right, user: User, vhost: str | None, access: Access) 
 
 
 def may_open(user: User, vhost: str, access: Access) -> bool:
-    """Whether he may open it by AMQP, or administers it."""
+    """True if he may open it by AMQP, or administers it."""
     return ADMINISTRATOR in user.tags or (user.name, vhost) in access.permissions
 
 
@@ -139,7 +139,7 @@ def may_see(user: User, vhost: str, access: Access) -> bool:
 
 
 def is_monitor(user: User) -> bool:
-    """Whether he may look at what is others'."""
+    """True if he may look at what is others'."""
     return not MONITORS.isdisjoint(user.tags)
 
 

@@ -128,7 +128,7 @@ GONE = "Connection closed."
 
 
 def is_ours(record: logging.LogRecord) -> bool:
-    """Whether something has failed here, rather than a client."""
+    """True if something has failed here, rather than a client."""
     error = record.exc_info[1] if record.exc_info is not None else None
     return not isinstance(error, OF_CLIENTS) and str(error) != GONE
 
@@ -308,7 +308,7 @@ class ManagementEndpoint:
             return reply_to(error)
 
     def _is_in_doubt(self, endpoint: Endpoint, reply: Reply) -> bool:
-        """Whether it is said, by what may be old, that there is no such thing, or none at all."""
+        """True if it is said, by what may be old, that there is no such thing, or none at all."""
         if self._verbs.services.read_barrier.is_complete:
             return False
         is_nothing = reply.status == HTTPStatus.NOT_FOUND or (

@@ -84,7 +84,7 @@ class ChannelServer(Protocol):
     services: Services
 
     def is_own(self, key: SessionKey) -> bool:
-        """Whether a session that lasts is this node's."""
+        """True if a session that lasts is this node's."""
 
 
 class Channel:

@@ -69,9 +69,9 @@ class Accepted(NamedTuple):
     session: Session
     state: SessionState
     is_present: bool
-    """Whether the session was there."""
+    """True if the session was there."""
     is_assigned: bool
-    """Whether its identifier was given to it here."""
+    """True if its identifier was given to it here."""
 
 
 class ConnectRequest:
@@ -111,7 +111,7 @@ class ConnectRequest:
         Login(self._client, MECHANISM, credentials, self._on_login).begin()
 
     def _is_own_id(self) -> bool:
-        """Whether the client has the identifier that its certificate has, if that is asked for."""
+        """True if the client has the identifier that its certificate has, if that is asked for."""
         config, certificate = self._server.config, self._client.certificate
         if config.cert_client_id_from is None or not certificate:
             return True
@@ -249,7 +249,7 @@ class ConnectRequest:
         return change.joined(keep_session(vhost, client_id, kept))
 
     def _may_end(self, vhost: VirtualHost, queue: QueueHandle) -> bool:
-        """Whether a queue with a name of the session is of it, and not an exclusive one that a
+        """True if a queue with a name of the session is of it, and not an exclusive one that a
         client of another protocol has."""
         owners, owner = self._server.services.owners, queue.owner
         if owner is None or owners.has_ended(owner):
@@ -321,7 +321,7 @@ def check_may_publish(server: MqttServer, session: Session, topic: str) -> None:
 
 
 def has_lost_queue(vhost: VirtualHost, state: SessionState | None) -> bool:
-    """Whether a session has subscriptions whose queue is gone: what came for them is, too."""
+    """True if a session has subscriptions whose queue is gone: what came for them is, too."""
     if state is None:
         return False
     needed = {min(each.qos, 1) for each in state.subscriptions.values()}

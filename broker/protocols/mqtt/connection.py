@@ -228,14 +228,14 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether what it has asked for is still wanted."""
+        """True if what it has asked for is still wanted."""
         return self.phase is not ConnectionState.CLOSED
 
     # Letting a client in
 
     @property
     def is_logging_in(self) -> bool:
-        """Whether it waits for the outcome of its login."""
+        """True if it waits for the outcome of its login."""
         return self.phase is ConnectionState.LOGIN
 
     @property
@@ -361,7 +361,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_read(self) -> bool:
-        """Whether what it says is read now."""
+        """True if what it says is read now."""
         return self._transport.is_reading()
 
     def on_silence(self) -> None:
@@ -513,7 +513,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is acted on, and what is left is to close the socket."""
+        """True if nothing more is acted on, and what is left is to close the socket."""
         return self.phase is ConnectionState.CLOSED
 
     @property
@@ -579,7 +579,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_publisher(self) -> bool:
-        """Whether it has published."""
+        """True if it has published."""
         return self.session is not None and self.session.route_cache.found_count > 0
 
 

@@ -83,7 +83,7 @@ class ClientMessage(NamedTuple):
     topic: str
     qos: int
     retain: bool
-    """Whether it was published with RETAIN."""
+    """True if it was published with RETAIN."""
     client: bytes
     """Mark of the publisher (`annotations.client_mark`); empty if that is not known."""
     properties: bytes
@@ -108,7 +108,7 @@ class AmqpProperties(NamedTuple):
     """Properties of MQTT to keep beside `raw`; None if `raw` says it all."""
     payload_format: int | None
     is_timed: bool
-    """Whether `raw` ends in a timestamp, which says nothing yet."""
+    """True if `raw` ends in a timestamp, which says nothing yet."""
 
 
 class MessageConverter:
@@ -354,7 +354,7 @@ def _as_text(field: Field) -> str | None:
 
 
 def is_text(text: str) -> bool:
-    """Whether a string is one that every client takes: a client may end its connection for a
+    """True if a string is one that every client takes: a client may end its connection for a
     control character (MQTT 5.0, 1.5.4)."""
     if text.isascii() and text.isprintable():
         return True

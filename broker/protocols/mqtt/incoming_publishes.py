@@ -57,7 +57,7 @@ class PublishTerms(NamedTuple):
     receive_max: int
     """Messages of QoS 1 and 2 that it may have under way."""
     disconnects: bool
-    """Whether a publish without the right ends the connection, where it cannot be answered."""
+    """True if a publish without the right ends the connection, where it cannot be answered."""
 
 
 class Unanswered:
@@ -81,7 +81,7 @@ class Unanswered:
         self.code = code
         """Reason code of the answer, unless a queue refuses it; None while that is not known."""
         self.is_noted = True
-        """Whether its packets are noted, as far as they are to be."""
+        """True if its packets are noted, as far as they are to be."""
         self.waits = 0
         """For how much else: that it is retained, that its packets are noted."""
 

@@ -168,7 +168,7 @@ class OutgoingPublishes:
             self._free(dropped)
 
     def _is_too_large(self, message: DirectMessage) -> bool:
-        """Whether the client does not take a packet of that size."""
+        """True if the client does not take a packet of that size."""
         size_bytes = len(message.topic) + len(message.properties) + len(message.payload)
         return 0 < self.terms.packet_bytes_max < size_bytes + PACKET_OVERHEAD_BYTES
 

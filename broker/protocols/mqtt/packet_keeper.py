@@ -45,7 +45,7 @@ class PacketKeeper:
 
     @property
     def goes_with_messages(self) -> bool:
-        """Whether packets are in one commit with the messages of the turn: on a node that is
+        """True if packets are in one commit with the messages of the turn: on a node that is
         alone."""
         return self._services.read_barrier.is_complete
 

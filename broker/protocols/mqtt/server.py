@@ -186,7 +186,7 @@ class MqttServer:
         return None if vhost is None else vhost.client_sessions.by_client.get(key[1])
 
     def is_there(self, vhost: VirtualHost, client_id: str) -> bool:
-        """Whether there is a session, which has not ended by now."""
+        """True if there is a session, which has not ended by now."""
         kept = vhost.client_sessions.by_client.get(client_id)
         if kept is None:
             return bool(lasting_queues_of(vhost, client_id))
@@ -195,7 +195,7 @@ class MqttServer:
         return self.now_ms() < kept.ended_at_ms + kept.expiry_s * 1000
 
     def is_own(self, key: SessionKey) -> bool:
-        """Whether a session that lasts is this node's: its client was connected here last."""
+        """True if a session that lasts is this node's: its client was connected here last."""
         kept = self.kept(key)
         return kept is not None and kept.node == self.services.owners.node
 
@@ -378,5 +378,5 @@ def deletion(vhost: VirtualHost, client_id: str) -> Change:
 
 
 def has_definitions(vhost: VirtualHost, client_id: str) -> bool:
-    """Whether anything is defined of a session."""
+    """True if anything is defined of a session."""
     return client_id in vhost.client_sessions.by_client or bool(queues_of(vhost, client_id))

@@ -79,7 +79,7 @@ class TopicMatch(NamedTuple):
     retain_as_published: bool
     identifiers: tuple[int, ...]
     is_all_excluded: bool = False
-    """Whether something matches, and nothing of it is for messages of the same client."""
+    """True if something matches, and nothing of it is for messages of the same client."""
 
 
 NO_MATCH = TopicMatch(-1, retain_as_published=False, identifiers=())
@@ -246,7 +246,7 @@ class SessionState:
 
     @property
     def is_lasting(self) -> bool:
-        """Whether it outlives its connection."""
+        """True if it outlives its connection."""
         return self.expiry_s > 0
 
     def subscribe(self, subscription: TopicSubscription) -> None:

@@ -62,7 +62,7 @@ PLAIN = TopicTranslator()
 
 
 def is_plain(topic: str) -> bool:
-    """Whether `PLAIN` gives a topic back for its routing key."""
+    """True if `PLAIN` gives a topic back for its routing key."""
     return "." not in topic and "*" not in topic
 
 

@@ -120,11 +120,11 @@ class WebSocket(asyncio.Protocol):
         self._frame_bytes = 0
         """Size so far of the frame that is being read."""
         self._is_read_to_end = False
-        """Whether no frame can be read any more: the last one was none."""
+        """True if no frame can be read any more: the last one was none."""
         self._is_paused = False
-        """Whether the connection inside wants to read nothing."""
+        """True if the connection inside wants to read nothing."""
         self._is_stuck = False
-        """Whether the client reads less than is written to it."""
+        """True if the client reads less than is written to it."""
         self._pong: bytes | None = None
         """The answer that waits for it to read again: the last ping counts, as RFC 6455 allows."""
         self._read_count = self._seen_count = 0

@@ -194,7 +194,7 @@ class SlowWriter:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it does nothing for so long that no call should wait for it."""
+        """True if it does nothing for so long that no call should wait for it."""
         return self._waiting is not None and self._faults.delay_s > PATIENCE_S
 
     def stop(self) -> None:

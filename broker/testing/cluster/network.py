@@ -171,7 +171,7 @@ class StreamDirection:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is under way."""
+        """True if something is under way."""
         return bool(self._in_transit)
 
     def put(self, arrive: Callable[[], object]) -> None:

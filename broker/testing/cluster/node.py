@@ -146,7 +146,7 @@ class ClusterNode(LoopBound):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it does nothing until something comes in or time passes."""
+        """True if it does nothing until something comes in or time passes."""
         if self.state is not ProcessState.RUNS or self._open is None:
             return True
         return self._open[1].is_stuck or self.node.is_at_rest

@@ -98,7 +98,7 @@ class Nodes:
             self._watchers.discard(changed.set)
 
     async def _is_done(self, verb: str, arguments: Mapping[str, str]) -> bool:
-        """Whether it was not refused."""
+        """True if it was not refused."""
         try:
             await ask(self.well().parts, verb, **arguments)
         except PreconditionFailed:

@@ -109,7 +109,7 @@ class FrameSplitter:
 
 
 def may_begin_a_frame(data: bytes) -> bool:
-    """Whether it may be the first part of one."""
+    """True if it may be the first part of one."""
     size = size_at(data, 0)
     return data[:1] in KINDS and size <= FRAME_BYTES_MAX and not 0 < size <= len(data)
 

@@ -90,18 +90,18 @@ class TappedConnection(asyncio.Protocol):
         self._freezing: set[object] = set()
         """Who has it frozen."""
         self.is_closing = False
-        """Whether the connection has written its last; the socket closes once it is out."""
+        """True if the connection has written its last; the socket closes once it is out."""
         self.is_lost = False
         self._holds_reading = False
-        """Whether the connection does not want to read now."""
+        """True if the connection does not want to read now."""
         self._is_socket_full = self._is_full = False
-        """Whether the connection was paused, by `_is_full`."""
+        """True if the connection was paused, by `_is_full`."""
         self._out: deque[bytes] = deque()
         self.held_bytes = 0
         """Of those on their way to the client."""
         self._in: deque[bytes] = deque()
         self._is_pumping = False
-        """Whether the next piece goes out in the next round of the loop."""
+        """True if the next piece goes out in the next round of the loop."""
         self._is_feeding = False
         self._left: dict[str, int] = {}
         """Bytes after which the line is cut, by who sends them."""

@@ -147,7 +147,7 @@ class AdversarialFilter:
         return (frame,)
 
     def _may_be_marked(self, frame: WireFrame) -> bool:
-        """Whether a delivery may be marked as redelivered: only of classic queues, since a quorum
+        """True if a delivery may be marked as redelivered: only of classic queues, since a quorum
         queue counts deliveries as well, and what answers a request by direct reply-to has been in
         no queue."""
         for channel in self._tap.connection.channels:

@@ -81,14 +81,14 @@ class Child:
 
 
 def is_in_front() -> bool:
-    """Whether the terminal that we have sends us, and whom we start, its signals."""
+    """True if the terminal that we have sends us, and whom we start, its signals."""
     with suppress(OSError, AttributeError):
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     return False
 
 
 def is_handled(number: signal.Signals) -> bool:
-    """Whether we act on a signal: not on SIGHUP under nohup.
+    """True if we act on a signal: not on SIGHUP under nohup.
 
     That a script which starts us in the background has others ignored is not meant for us, nor for
     the command, whom nothing but a handler of ours spares from having them ignored as well.

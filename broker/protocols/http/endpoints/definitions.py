@@ -166,7 +166,7 @@ async def checked(content: Row, home: str | None) -> deque[tuple[str, list[Row]]
 
 
 def is_ours(category: str, row: Row) -> bool:
-    """Whether RabbitMQ leaves it out without a word, since each broker makes its own."""
+    """True if RabbitMQ leaves it out without a word, since each broker makes its own."""
     return category in ("exchanges", "queues") and row["name"].startswith(RESERVED_PREFIX)
 
 

@@ -200,7 +200,7 @@ async def metadata_store_with_data(call: Call) -> Row | Reply:
 
 
 def is_in_service(context: NodeContext) -> bool:
-    """Whether clients are served: it is not being drained."""
+    """True if clients are served: it is not being drained."""
     return context.maintenance is None or not context.maintenance.is_draining
 
 
