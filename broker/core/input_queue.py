@@ -28,7 +28,7 @@ from fluffle.broker.core.pending_requests import (
 )
 from fluffle.broker.core.read_control import UNREAD_BYTES_MAX
 from fluffle.broker.metadata.metadata import ignore_done, is_premature
-from fluffle.broker.process.sockets import is_reset
+from fluffle.broker.process.sockets import acknowledge_read, is_reset
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ COST_BYTES = 512
 """Most work that all connections with a backlog may do in one turn, so that a flood holds up the
 others for some milliseconds only: a run of messages costs 1, and 1 for each queue it is put into;
 another event costs 1, and 1 for each `COST_BYTES` of messages that it asks for."""
+
+SHORT_READ_BYTES = 64
+"""A read that is no longer may be all that a publisher sends before TCP acknowledges it: three
+basic.ack, with the next publish held back by Nagle's algorithm."""
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -265,6 +269,8 @@ class InputQueue(Generic[E]):
             if ends_turn:
                 self._turn.end(len(data))
         output, transport = self._output, self._transport
+        if 0 < len(data) <= SHORT_READ_BYTES and self._is_answered_later:
+            acknowledge_read(transport)
         if output.is_draining and transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             self._read_holds.wait_until_read()
         is_used_up = shares.end(until_s)
@@ -275,6 +281,12 @@ class InputQueue(Generic[E]):
         elif not self.is_over:
             self._read_control.hold("busy")
             self.act_later()
+
+    @property
+    def _is_answered_later(self) -> bool:
+        """Whether a publisher has sent something else than messages, whose confirm comes soon."""
+        session = self.session
+        return session is not None and session.wants_confirms and not session.has_put
 
     def act_later(self) -> None:
         """Go on in the next turn, if there is anything to go on with."""

@@ -348,6 +348,7 @@ class Publisher:
     def confirm(self) -> None:
         """Number messages from now on, and say what becomes of each."""
         self.mode = ConfirmMode(self.session, self._outcomes)
+        self.session.wants_confirms = True
 
     def end(self) -> None:
         """Publish nothing more, and say nothing more; what has begun is done to its end."""

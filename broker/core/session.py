@@ -78,6 +78,7 @@ class Session:
         "user",
         "vhost",
         "vhosts",
+        "wants_confirms",
     )
 
     def __init__(
@@ -121,6 +122,8 @@ class Session:
         """Bytes of messages in transactions."""
         self.confirming: dict[ConfirmReporter, None] = {}
         """Publishers with messages to confirm at the end of this batch."""
+        self.wants_confirms = False
+        """Whether it publishes, and has to be answered for each message."""
         self.has_put = False
         """True if queues may not have dealt out yet what it has put into them."""
 

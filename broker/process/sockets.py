@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +23,9 @@ from fluffle.protocol.proxy import Address, ForwardedConnection
 
 PAUSE_S = 1.0
 """After an error, since accepting again at once would mostly fail again at once."""
+
+QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""Socket option of Linux, in effect until the next answer."""
 
 BIND_SUFFIX = " (while attempting to bind on address "
 """What socket.create_server adds to the reason: the address once more, as Python writes it."""
@@ -204,6 +208,18 @@ def is_reset(transport: asyncio.BaseTransport) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), 0)
     return any(happened & select.POLLERR for _, happened in poll.poll(0))
+
+
+def acknowledge_read(transport: asyncio.BaseTransport) -> None:
+    """Have TCP acknowledge at once what was read, where the kernel can.
+
+    It puts that off by some 40 ms, to send it with an answer.  A peer with Nagle's algorithm sends
+    nothing more until it comes.
+    """
+    sock = transport.get_extra_info("socket")
+    if QUICK_ACK is not None and sock is not None and sock.family != socket.AF_UNIX:
+        with suppress(OSError):  # it has ended, and its transport is about to say so
+            sock.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
 
 def plain_host(host: str) -> str:

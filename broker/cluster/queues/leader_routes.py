@@ -92,7 +92,11 @@ class LeaderRoute:
         self.silent_beats_max = SILENT_BEATS
 
     def touch(self) -> None:
-        """Have what the session has to say sent before this turn ends, or in a while if it may."""
+        """Have what the session was asked for sent before this turn ends; acknowledgements alone in
+        a while.
+
+        A caller asks first and touches then: what is asked for later would wait as long as they.
+        """
         session, routes = self.session, self._routes
         if session.deferrable and not session.has_output:
             routes.reports.add(self)

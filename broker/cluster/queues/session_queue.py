@@ -352,11 +352,12 @@ class SessionQueue:
     ) -> EnqueueResult | PublishReceipt:  # fmt: skip
         if self._port.is_away or self._is_over:
             return EnqueueResult.REJECTED
-        self._port.touch()
-        return self._receipts.ask(
+        receipt = self._receipts.ask(
             self._requests, origins, contents, content_bytes,
             persistent=persistent, expiration_ms=expiration_ms, posted=posted, counts=counts,
         )  # fmt: skip
+        self._port.touch()
+        return receipt
 
     post = enqueue
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -24,7 +25,13 @@ from fluffle.broker.base.errors import BrokerError, InternalError, NotFound, Que
 from fluffle.broker.config.config import Config
 from fluffle.broker.core import pending_requests
 from fluffle.broker.core.connections import SHARE_S, Connections, Deadlines
-from fluffle.broker.core.input_queue import EVENT_COST, TURN_COST_MAX, InputQueue, LongEvent
+from fluffle.broker.core.input_queue import (
+    EVENT_COST,
+    SHORT_READ_BYTES,
+    TURN_COST_MAX,
+    InputQueue,
+    LongEvent,
+)
 from fluffle.broker.core.output_buffer import BURST_BYTES, OutputBuffer
 from fluffle.broker.core.pending_requests import (
     WHOLE_CONNECTION,
@@ -38,6 +45,7 @@ from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, ReadBarrier
+from fluffle.broker.process.sockets import QUICK_ACK
 from fluffle.broker.queues.queue_api import Deferred
 from fluffle.protocol.steps import Steps
 from tests.support.fakes import FakeTransport, Scheduler
@@ -93,6 +101,17 @@ class LineChannel:
     is_open: bool = True
 
 
+@dataclass(slots=True)
+class RecordedSocket:
+    """Socket that keeps the options that were set."""
+
+    options: list[tuple[int, int, int]]
+    family: int = socket.AF_INET
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+
+
 class Node:
     """Node whose clients send lines."""
 
@@ -111,9 +130,11 @@ class Node:
             Services, SimpleNamespace(runtime=self.runtime, connections=self.connections)
         )
 
-    def connect(self, *, has_channels: bool = True) -> LineConnection:
+    def connect(
+        self, *, has_channels: bool = True, sock: RecordedSocket | None = None
+    ) -> LineConnection:
         connection = LineConnection(self)
-        FakeTransport(self.scheduler, {}).connect(connection)
+        FakeTransport(self.scheduler, {"socket": sock}).connect(connection)
         connection.log_in(has_channels=has_channels)
         return connection
 
@@ -174,8 +195,9 @@ class LineConnection(asyncio.Protocol):
 
     def log_in(self, *, has_channels: bool) -> None:
         session = SimpleNamespace(
-            read_barrier=self.node.read_barrier, has_put=True, confirming={}, confirm=self.confirm
-        )
+            read_barrier=self.node.read_barrier, has_put=True, wants_confirms=False,
+            confirming={}, confirm=self.confirm,
+        )  # fmt: skip
         self.session = session
         self.input.begin(cast(Session, session), self if has_channels else None)
         self.read_holds.listen()
@@ -277,6 +299,7 @@ def publish(connection: LineConnection, event: Request, word: str) -> int:
         connection.read_holds.block()
         return TURN_COST_MAX
     connection.session.confirming[None] = None
+    connection.session.has_put = connection.session.wants_confirms = True
     return say(connection, event, word)
 
 
@@ -367,7 +390,21 @@ def test_a_read_is_acted_on_in_order_and_then_confirmed(node: Node) -> None:
     client = node.connect()
     client.send("publish a", "say b", "publish c")
     assert client.done == ["a", "b", "c", "confirms"]
+    client.send("say d")
     assert not client.session.has_put, "the batch has begun a turn"
+
+
+def test_short_reads_of_a_publisher_are_acknowledged_unless_a_confirm_comes(node: Node) -> None:
+    """He may wait for that before he sends the next message."""
+    sock = RecordedSocket([])
+    client = node.connect(sock=sock)
+    client.talk("say a")
+    client.talk("publish b")
+    assert not sock.options
+    client.talk(f"say {'c' * SHORT_READ_BYTES}")
+    assert not sock.options
+    client.talk("say d")
+    assert sock.options == [(socket.IPPROTO_TCP, QUICK_ACK, 1)] * (QUICK_ACK is not None)
 
 
 def test_the_end_of_a_read_is_told_once_all_of_it_is_done(node: Node) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from fluffle.broker.process.sockets import (
     PAUSE_S,
+    QUICK_ACK,
     Acceptor,
+    acknowledge_read,
     is_loopback,
     is_reset,
     listening_socket,
@@ -216,6 +218,34 @@ def test_one_that_leaves_without_reading_what_it_was_sent_has(pair: Pair) -> Non
     accepted.sendall(b"an answer")
     client.close()
     assert is_reset(transport_of(accepted))
+
+
+@pytest.mark.skipif(QUICK_ACK is None, reason="the kernel decides alone when it acknowledges")
+def test_what_was_read_is_acknowledged_at_once() -> None:
+    """Also between two that answer each other, when kernels wait for the next answer."""
+    client, accepted = over_tcp()
+    with closing(client), closing(accepted):
+        for _ in range(3):
+            client.sendall(b"question")
+            assert accepted.recv(100) == b"question"
+            accepted.sendall(b"answer")
+            assert client.recv(100) == b"answer"
+        client.sendall(b"question")
+        assert accepted.recv(100) == b"question"
+        acknowledge_read(transport_of(accepted))
+        unacknowledged = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[24:28]
+        assert struct.unpack("I", unacknowledged) == (0,)
+
+
+def test_nothing_but_tcp_is_acknowledged() -> None:
+    acknowledge_read(transport_of(None))
+    client, accepted = socket.socketpair()
+    with closing(client), closing(accepted):
+        acknowledge_read(transport_of(accepted))
+    client, accepted = over_tcp()
+    client.close()
+    accepted.close()
+    acknowledge_read(transport_of(accepted))
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,9 @@ class ManualSessionPort:
         self.elect()
 
     def touch(self) -> None:
+        """As `LeaderRoute` does: acknowledgements alone wait for what comes next."""
+        if self.session.deferrable and not self.session.has_output:
+            return
         if not self._is_due:
             self._is_due = True
             self._call_soon(self.run)

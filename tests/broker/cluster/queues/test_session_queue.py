@@ -28,11 +28,25 @@ from tests.broker.cluster.queues.session_queue_harness import (
     get,
     get_with_headers,
 )
+from tests.support.edge import Client
 
 
 @pytest.fixture
 def harness() -> QueueHarness:
     return QueueHarness()
+
+
+def publish_confirmed(client: Client) -> None:
+    client.publish(b"3")
+    client.expect(Basic.Ack)
+
+
+def acknowledge_one(harness: QueueHarness) -> None:
+    """Acknowledge a message, which its leader need not know at once."""
+    got = get(harness.client)
+    assert got is not None
+    harness.client.ack(got[1].delivery_tag)
+    assert harness.far.session.deferrable == 1
 
 
 def test_what_is_published_is_delivered(harness: QueueHarness) -> None:
@@ -67,6 +81,17 @@ def test_get_empties_it_message_by_message(harness: QueueHarness) -> None:
     assert harness.counts() == (0, 1, 0)
     harness.client.ack(first[1].delivery_tag)
     assert harness.counts() == (0, 0, 0)
+
+
+def test_what_follows_an_acknowledgement_is_sent_with_it_at_once(harness: QueueHarness) -> None:
+    """Acknowledgements alone may wait for others, and nothing waits behind them."""
+    harness.client.confirm_select()
+    harness.client.publish(b"1", b"2")
+    harness.client.expect(Basic.Ack)
+    acknowledge_one(harness)
+    publish_confirmed(harness.client)
+    acknowledge_one(harness)
+    assert get(harness.client) is not None
 
 
 def test_channels_get_at_once_and_each_gets_one(harness: QueueHarness) -> None:
