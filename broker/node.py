@@ -23,7 +23,8 @@ from fluffle.broker.composition.observers import (
     start_sampling,
     start_watches,
 )
-from fluffle.broker.config.config import Config
+from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.config.listeners import ListenerKind
 from fluffle.broker.core.connections import Connections, ForcedCloses, Owners
 from fluffle.broker.core.direct_reply_to import ReplyTargets
 from fluffle.broker.core.interceptors import interceptors_of
@@ -263,6 +264,12 @@ class Node:
             maintenance=Maintenance(clients, services.connections, cluster_view),
             statistics=self._node_observers.statistics,
         )
+
+    async def open_late(self, kind: ListenerKind, address: ListenAddress) -> None:
+        """Let clients in at one more address, which costs a running node little until the first
+        comes.  OSError."""
+        assert self._listeners is not None, "it has been started"
+        await self._listeners.open_late(kind, address)
 
     def reload(self) -> None:
         """Read the certificates again, also if their files look unchanged."""

@@ -5,8 +5,9 @@ What only some nodes serve is imported only by these.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.admin.context import NodeContext
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from fluffle.broker.process.certificates import Certificates
     from fluffle.broker.protocols.mqtt.server import MqttServer
+    from fluffle.protocol.proxy import ForwardedConnection
 
 
 class HttpEndpoint(Protocol):
@@ -80,6 +82,22 @@ class NodeListeners:
         """Let clients in, with TLS and without.  OSError for what is not encrypted, StartFailed."""
         for listener in listeners_of(self._parts.config):
             self._addresses[listener.name] = await self._open(listener)
+
+    async def open_late(self, kind: ListenerKind, address: ListenAddress) -> None:
+        """Let clients in at one more address, with nothing made for them before the first comes,
+        unless sessions wait for theirs.  OSError."""
+
+        @cache
+        def connections() -> MakeConnection:
+            return self._connections(kind.protocol)
+
+        def make(forwarded: ForwardedConnection | None = None) -> asyncio.Protocol:
+            return connections()(forwarded)
+
+        vhosts = self._services.vhosts.values()
+        if any(vhost.client_sessions.by_client for vhost in vhosts):
+            connections()
+        self._addresses[kind.name] = await self._clients.listen(make, address.host, address.port)
 
     async def _open(self, listener: ClientListener) -> tuple[str, int]:
         kind, address = listener.kind, listener.address

@@ -20,6 +20,50 @@ def amqp_url(user: str, password: str, address: str, vhost: str, *, scheme: str 
     return f"{scheme}://{name}:{secret}@{address}/{place}"
 
 
+class MqttUrl(str):
+    """MQTT URL, which has its parts as attributes for clients that take no URL.
+
+    The user name is `VHOST:USER`, by which a client says which virtual host it wants.
+    """
+
+    host: str
+    port: int
+    username: str
+    password: str
+
+    def __new__(cls, user: str, password: str, address: tuple[str, int], vhost: str) -> MqttUrl:
+        host, port = address
+        username = f"{vhost}:{user}"
+        name, secret = quote(username, safe=""), quote(password, safe="")
+        url = super().__new__(cls, f"mqtt://{name}:{secret}@{host}:{port}")
+        url.host, url.port, url.username, url.password = host, port, username, password
+        return url
+
+
+def mqtt_urls(
+    users: Mapping[str, str], address: tuple[str, int] | None, vhost: str
+) -> dict[str, MqttUrl]:
+    """Build an MQTT URL for each user with a password; none without an address."""
+    if address is None:
+        return {}
+    return {user: MqttUrl(user, password, address, vhost) for user, password in users.items()}
+
+
+class VhostUrls(NamedTuple):
+    """URLs of a virtual host by user, those of the first user first."""
+
+    amqp: Mapping[str, str]
+    mqtt: Mapping[str, MqttUrl]
+    """Empty where no port is open for MQTT."""
+
+
+def first_url(urls: Mapping[str, MqttUrl]) -> MqttUrl:
+    """Return the URL of the first user.  RuntimeError if there is none, since there is no port."""
+    if not urls:
+        raise RuntimeError("a broker that listens at a unix socket has no port for MQTT")
+    return next(iter(urls.values()))
+
+
 PathArgument: TypeAlias = "str | PathLike[str]"
 
 

@@ -33,6 +33,7 @@ from fluffle.broker.config.config import (
     Config,
     ListenAddress,
 )
+from fluffle.broker.config.listeners import MQTT
 from fluffle.broker.metadata.change import Name
 from fluffle.broker.node import Node
 from fluffle.broker.process.environment import (
@@ -44,9 +45,13 @@ from fluffle.broker.process.environment import (
 from fluffle.broker.queues.dead_letters import DeadLetterFrom
 from fluffle.broker.testing.arguments import (
     NOTHING_SPECIAL,
+    MqttUrl,
     PathArgument,
     VhostRequirements,
+    VhostUrls,
     amqp_url,
+    first_url,
+    mqtt_urls,
     names_of,
     path_of,
     socket_path_of,
@@ -161,6 +166,8 @@ class Broker:
             self.clients_clock = self._made_clock(later)
             await node.start()
             entering.push_async_callback(node.stop, "shutdown")
+            if node.addresses["amqp"][1] and "mqtt" not in node.addresses:
+                await node.open_late(MQTT, LOOPBACK)
             entering.push_async_callback(self.mend)
             if self._unkind is not None:  # for as long as there is a broker
                 from fluffle.broker.testing.faults.faults import do  # noqa: PLC0415  if they are used
@@ -190,6 +197,15 @@ class Broker:
         """Return the URL for another virtual host."""
         return next(iter(self._urls_of(vhost).values()))
 
+    @property
+    def mqtt_url(self) -> MqttUrl:
+        """URL for MQTT clients, with its parts as attributes.  RuntimeError with a unix socket."""
+        return self.mqtt_url_of(self._config.vhosts[0])
+
+    def mqtt_url_of(self, vhost: str) -> MqttUrl:
+        """Return the MQTT URL for another virtual host.  RuntimeError with a unix socket."""
+        return first_url(self._mqtt_urls_of(vhost))
+
     def vhost(self, name: str = "") -> Vhost:
         """Return what is in a virtual host, by default the first one.  NotFound."""
         from fluffle.broker.testing.vhost import Vhost  # noqa: PLC0415  if it is used
@@ -198,9 +214,8 @@ class Broker:
         self.node.parts.vhost(name)
         parts, turn, scope = self.node.parts, self.node.turn, self.scope(name)
         timeline = self.recorder.of(name)
-        return Vhost(
-            name, self._urls_of(name), parts, turn, self.clock, scope=scope, timeline=timeline
-        )
+        urls = VhostUrls(self._urls_of(name), self._mqtt_urls_of(name))
+        return Vhost(name, urls, parts, turn, self.clock, scope=scope, timeline=timeline)
 
     async def add_vhost(self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL) -> Vhost:
         """Make a new virtual host, with what is wanted in it.
@@ -226,12 +241,24 @@ class Broker:
         self.recorder.forget(name)
 
     def _urls_of(self, vhost: str) -> dict[str, str]:
+        host, port = self._address("amqp")
+        where = f"{host}:{port}" if port else quote(host, safe="")
+        users = self._users_of(vhost)
+        return {user: amqp_url(user, users[user], where, vhost) for user in users}
+
+    def _mqtt_urls_of(self, vhost: str) -> dict[str, MqttUrl]:
+        if not self._address("amqp")[1] and "mqtt" not in self.node.addresses:
+            return {}
+        return mqtt_urls(self._users_of(vhost), self._address("mqtt"), vhost)
+
+    def _address(self, protocol: str) -> tuple[str, int]:
         if not hasattr(self, "node"):
             raise RuntimeError("the broker has no address before its `with` block is entered")
-        host, port = self.node.addresses["amqp"]
-        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._config.users}
-        where = f"{host}:{port}" if port else quote(host, safe="")
-        return {user: amqp_url(user, users[user], where, vhost) for user in users}
+        return self.node.addresses[protocol]
+
+    def _users_of(self, vhost: str) -> dict[str, str]:
+        """Names and passwords of users of a virtual host, its own first."""
+        return {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._config.users}
 
     @property
     def faults(self) -> Faults:

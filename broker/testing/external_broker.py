@@ -115,9 +115,7 @@ class ExternalBroker:
             self._thread.end()
 
     def __getattr__(self, name: str) -> UnsupportedFeature:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return UnsupportedFeature(name, self._lacks)
+        return unsupported(name, self._lacks)
 
     @property
     def url(self) -> str:
@@ -243,6 +241,19 @@ class Management:
 Lacks: TypeAlias = Callable[[str], NoReturn]
 """Called with the name of what a test needs; it ends the test."""
 
+TEXTS = ("mqtt_url", "mqtt_urls")
+"""Features that are texts."""
+
+
+def unsupported(name: str, lacks: Lacks) -> UnsupportedFeature:
+    """Return a placeholder for a feature of brokers and virtual hosts; whoever asks for a text that
+    is not there would not notice, so that ends the test at once.  AttributeError."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    if name in TEXTS:
+        lacks(name)
+    return UnsupportedFeature(name, lacks)
+
 
 class UnsupportedFeature:
     """Placeholder for a feature that an external broker lacks; any use of it ends the test."""
@@ -292,9 +303,7 @@ class ExternalVhost:
         self._client = VhostClient(own)
 
     def __getattr__(self, name: str) -> UnsupportedFeature:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return UnsupportedFeature(name, self._lacks)
+        return unsupported(name, self._lacks)
 
     async def queues(self) -> dict[str, dict[str, Any]]:
         """Return all queues by their names, as the management API shows them."""

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fluffle.broker.config.config import DEFAULT_VHOST, Config
 from fluffle.broker.node import NodeFailed
-from fluffle.broker.testing.arguments import NOTHING_SPECIAL, PathArgument, VhostRequirements
+from fluffle.broker.testing.arguments import (
+    NOTHING_SPECIAL,
+    MqttUrl,
+    PathArgument,
+    VhostRequirements,
+)
 from fluffle.broker.testing.broker import Broker
 from fluffle.broker.testing.loop_thread import (
     PATIENCE_S,
@@ -78,6 +83,15 @@ class ThreadedBroker:
     def url_of(self, vhost: str) -> str:
         """Return the URL for another virtual host."""
         return self.broker.url_of(vhost)
+
+    @property
+    def mqtt_url(self) -> MqttUrl:
+        """URL for MQTT clients, with its parts as attributes.  RuntimeError with a unix socket."""
+        return self.broker.mqtt_url
+
+    def mqtt_url_of(self, vhost: str) -> MqttUrl:
+        """Return the MQTT URL for another virtual host.  RuntimeError with a unix socket."""
+        return self.broker.mqtt_url_of(vhost)
 
     def vhost(self, name: str = "") -> BlockingVhost:
         """Return what is in a virtual host, by default the first one.  NotFound."""

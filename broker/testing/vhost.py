@@ -31,6 +31,7 @@ from fluffle.broker.queues.queue_api import (
 from fluffle.broker.routing.explain import Explanation, explain
 from fluffle.broker.runtime.turn import Turn
 from fluffle.broker.testing import direct_consumers
+from fluffle.broker.testing.arguments import MqttUrl, VhostUrls, first_url
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.direct_consumers import DirectConsumer, look_again, take
 from fluffle.broker.testing.faults.faults import Clients, Faults
@@ -70,13 +71,21 @@ UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a 
 class AssertedVhost(LoopBound, ABC):
     """A virtual host for one test: assertions about its past and present."""
 
-    def __init__(self, name: str, urls: Mapping[str, str], timeline: Timeline) -> None:
+    def __init__(self, name: str, urls: VhostUrls, timeline: Timeline) -> None:
         self.name = name
-        self.url = next(iter(urls.values()))
+        self.url = next(iter(urls.amqp.values()))
         """For any client, of any language, in any process; of a cluster, that of the first node."""
-        self.urls = urls
+        self.urls = urls.amqp
         """The same for each user, by name."""
+        self.mqtt_urls = urls.mqtt
+        """URLs for MQTT clients by user."""
         self._timeline = timeline
+
+    @property
+    def mqtt_url(self) -> MqttUrl:
+        """URL for MQTT clients: for who takes none it has `host`, `port`, `username` and
+        `password`.  RuntimeError if the broker listens at a unix socket."""
+        return first_url(self.mqtt_urls)
 
     @abstractmethod
     def _look(self) -> VirtualHost:
@@ -247,7 +256,7 @@ class Vhost(AssertedVhost):
     def __init__(
         self,
         name: str,
-        urls: Mapping[str, str],
+        urls: VhostUrls,
         parts: NodeContext,
         turn: Turn,
         clock: MovableClock,

@@ -313,7 +313,7 @@ class MqttServer:
         if seconds <= 0:
             self._expire(state)
             return
-        call_later = self.services.runtime.clients_call_later
+        call_later = self.services.runtime.call_later
         self._expiries[state.key] = call_later(seconds, partial(self._expire, state))
 
     def _stop_expiry(self, key: SessionKey) -> None:

@@ -112,7 +112,7 @@ class Wills:
         before."""
         self.session_resumed(pending.key)  # if another waits, this one takes its place
         self._waiting[pending.key] = pending
-        call_later = self._services.runtime.clients_call_later
+        call_later = self._services.runtime.call_later
         self._timers[pending.key] = call_later(delay_s, publish)
 
     def session_resumed(self, key: SessionKey) -> PendingWill | None:

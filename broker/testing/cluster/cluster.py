@@ -36,9 +36,13 @@ from fluffle.broker.queues.queue_api import QueueCounts
 from fluffle.broker.routing.explain import Explanation
 from fluffle.broker.testing.arguments import (
     NOTHING_SPECIAL,
+    MqttUrl,
     PathArgument,
     VhostRequirements,
+    VhostUrls,
     amqp_url,
+    first_url,
+    mqtt_urls,
     path_of,
 )
 from fluffle.broker.testing.broker import (
@@ -191,8 +195,30 @@ class Cluster(LoopBound):
 
     def _urls_of(self, vhost: str, node: int = 0) -> dict[str, str]:
         host, port = self.nodes[node].amqp
-        users = {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._config.users}
+        users = self._users_of(vhost)
         return {user: amqp_url(user, users[user], f"{host}:{port}", vhost) for user in users}
+
+    @property
+    def mqtt_url(self) -> MqttUrl:
+        """MQTT URL of the first node, with its parts as attributes."""
+        return self.mqtt_url_of(self._config.vhosts[0])
+
+    @property
+    def mqtt_urls(self) -> tuple[MqttUrl, ...]:
+        """MQTT URLs of all nodes."""
+        vhost = self._config.vhosts[0]
+        return tuple(self.mqtt_url_of(vhost, node.number) for node in self.nodes)
+
+    def mqtt_url_of(self, vhost: str, node: int = 0) -> MqttUrl:
+        """Return a URL for MQTT clients; a node keeps it when it is restarted."""
+        return first_url(self._mqtt_urls_of(vhost, node))
+
+    def _mqtt_urls_of(self, vhost: str, node: int = 0) -> dict[str, MqttUrl]:
+        return mqtt_urls(self._users_of(vhost), self.nodes[node].mqtt, vhost)
+
+    def _users_of(self, vhost: str) -> dict[str, str]:
+        """Names and passwords of users of a virtual host, its own first."""
+        return {**self._wanted.get(vhost, NOTHING_SPECIAL).users, **self._config.users}
 
     @property
     def seen_vhosts(self) -> tuple[str, ...]:
@@ -203,7 +229,8 @@ class Cluster(LoopBound):
         """Return what is in a virtual host, by default the first one.  NotFound."""
         name = name or self._config.vhosts[0]
         self.nodes.well().parts.vhost(name)
-        return ClusterVhost(name, self._urls_of(name), self._leaders, self._recorder.of(name))
+        urls = VhostUrls(self._urls_of(name), self._mqtt_urls_of(name))
+        return ClusterVhost(name, urls, self._leaders, self._recorder.of(name))
 
     async def add_vhost(
         self, name: str, wanted: VhostRequirements = NOTHING_SPECIAL
@@ -247,9 +274,7 @@ class Cluster(LoopBound):
 class ClusterVhost(AssertedVhost):
     """Made by its cluster.  What goes on where no majority is, is not seen."""
 
-    def __init__(
-        self, name: str, urls: Mapping[str, str], leaders: Leaders, timeline: Timeline
-    ) -> None:
+    def __init__(self, name: str, urls: VhostUrls, leaders: Leaders, timeline: Timeline) -> None:
         super().__init__(name, urls, timeline)
         self._leaders = leaders
         self.advance = leaders.nodes.clock.advance
@@ -349,6 +374,6 @@ class ClusterVhost(AssertedVhost):
         scope = node.scope(self.name)
         clock = self._leaders.nodes.clock
         return Vhost(
-            self.name, self.urls, node.parts, node.node.turn, clock,
+            self.name, VhostUrls(self.urls, self.mqtt_urls), node.parts, node.node.turn, clock,
             scope=scope, timeline=self._timeline,
         )  # fmt: skip

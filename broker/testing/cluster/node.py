@@ -17,10 +17,11 @@ from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.base.clock import Clock
 from fluffle.broker.base.logs import event
 from fluffle.broker.config.config import Config, ListenAddress
+from fluffle.broker.config.listeners import MQTT
 from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.process.environment import ListeningServer
 from fluffle.broker.queues.dead_letters import DeadLetterFrom
-from fluffle.broker.testing.broker import hang_up
+from fluffle.broker.testing.broker import LOOPBACK, hang_up
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
     DiskFaults,
@@ -93,6 +94,7 @@ class ClusterNode(LoopBound):
         """Its disk was, and it has not been started since."""
         self.disk = DiskFaults(self._look_for_room, runtime.settle)
         """What is wrong with its disk."""
+        self._mqtt_listen = LOOPBACK
         self._now: tuple[Node, Process] | None = None
         self._acceptor = ClientAcceptor()
         self._scopes: dict[str | None, FaultScope] = {}
@@ -132,6 +134,11 @@ class ClusterNode(LoopBound):
     def amqp(self) -> Address:
         """Address where clients connect, the same in all its lives."""
         return self._listen.host, self._listen.port
+
+    @property
+    def mqtt(self) -> Address:
+        """Address where MQTT clients connect, the same in all its lives."""
+        return self._mqtt_listen.host, self._mqtt_listen.port
 
     @property
     def _listen(self) -> ListenAddress:
@@ -209,11 +216,19 @@ class ClusterNode(LoopBound):
         except BaseException:
             self._now = None
             raise
+        await self._keep_addresses(node, process)
+        node.turn.watchers.add(self._runtime.nodes.changed)
+        self.is_wiped = False
+
+    async def _keep_addresses(self, node: Node, process: Process) -> None:
+        """Open the port for MQTT, and have clients find the node where they do in its next life,
+        too."""
+        if "mqtt" not in node.addresses:
+            await process.do(node.open_late(MQTT, self._mqtt_listen))
+        self._mqtt_listen = ListenAddress(*node.addresses["mqtt"])
         if not self._listen.port:
             address = replace(self._listen, port=node.addresses["amqp"][1])
             self._config = replace(self._config, listen=address)
-        node.turn.watchers.add(self._runtime.nodes.changed)
-        self.is_wiped = False
 
     async def stop(self) -> None:
         """Stop the node in order, as an operator would: others lead first what it leads."""

@@ -43,9 +43,15 @@ class OperationTarget(NamedTuple):
 
 
 async def nodes(cluster: Cluster) -> Row:
-    """All nodes: `state` is `running`, `paused`, `down` or `failed`; `url` is for clients."""
-    rows = zip(cluster.nodes, cluster.urls, strict=True)
-    return {"nodes": [{"node": n.number, "state": n.state.value, "url": url} for n, url in rows]}
+    """All nodes: `state` is `running`, `paused`, `down` or `failed`; `url` and `mqtt_url` are for
+    clients."""
+    rows = zip(cluster.nodes, cluster.urls, cluster.mqtt_urls, strict=True)
+    return {
+        "nodes": [
+            {"node": node.number, "state": node.state.value, "url": url, "mqtt_url": mqtt_url}
+            for node, url, mqtt_url in rows
+        ]
+    }
 
 
 async def kill(place: OperationTarget) -> None:

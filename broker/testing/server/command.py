@@ -62,7 +62,7 @@ def each(parse: Callable[[str], Any]) -> Callable[[object, object, Sequence[str]
     type=click.IntRange(1, NODES_MAX),
     default=1,
     show_default=True,
-    help="A cluster of so many nodes, whose URLs are in AMQP_URLS, with commas between.",
+    help="A cluster of so many nodes; AMQP_URLS and MQTT_URLS have those of all of them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the URLs as JSON.")
 @click.option(
@@ -91,12 +91,12 @@ def test_server(
 ) -> None:
     """Run a COMMAND with a broker, as in: fluffle test-server -- npm test
 
-    It finds the URL of the broker in AMQP_URL, and in FLUFFLE_CONTROL_URL that of the control API,
-    by which tests look inside, move the clock and break things.  The broker is in memory, and gone
-    with the command, whose exit code is ours: 125 if there is no broker, 126 or 127 if the command
-    cannot be run.  Signals are passed on to it.
+    It finds the URLs of the broker in AMQP_URL and MQTT_URL, and in FLUFFLE_CONTROL_URL that of the
+    control API, by which tests look inside, move the clock and break things.  The broker is in
+    memory, and gone with the command, whose exit code is ours: 125 if there is no broker, 126 or
+    127 if the command cannot be run.  Signals are passed on to it.
 
-    Without a command both URLs are printed, and the broker serves until Ctrl-C.
+    Without a command the URLs are printed, and the broker serves until Ctrl-C.
     """
     import asyncio  # noqa: PLC0415  slow to import, all of these, and --help needs none
 

@@ -121,7 +121,8 @@ async def add_vhost(
 
     It may have users of its own (names with passwords, the first one is in `url`) and definitions
     as RabbitMQ exports them; `permissions` are names with three patterns: configure, write, read.
-    Of a cluster there are `urls` of all nodes, too.
+    `mqtt_url` is for MQTT clients.  Of a cluster there are `urls` and `mqtt_urls` of all nodes,
+    too.
     """
     texts = [*(users or {}).values(), *chain.from_iterable((permissions or {}).values())]
     if not all(map(is_text, texts)):
@@ -131,10 +132,15 @@ async def add_vhost(
     free = (name for number in served.numbers if (name := f"test-{number}") not in taken)
     name = name or next(free)
     vhost = await served.add_vhost(name, wanted)
-    row = {"name": vhost.name, "url": vhost.url}
+    row = {"name": vhost.name, "url": vhost.url, "mqtt_url": vhost.mqtt_url}
     if isinstance(served, Broker):
         return row
-    return {**row, "urls": [served.url_of(name, node.number) for node in served.nodes]}
+    numbers = [node.number for node in served.nodes]
+    return {
+        **row,
+        "urls": [served.url_of(name, number) for number in numbers],
+        "mqtt_urls": [served.mqtt_url_of(name, number) for number in numbers],
+    }
 
 
 async def delete_vhost(served: Broker | Cluster, *, name: str) -> None:

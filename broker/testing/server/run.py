@@ -154,9 +154,14 @@ async def controlled(served: Broker | Cluster) -> AsyncIterator[Urls]:
     """Run a broker and its control API."""
     async with served:
         server = HttpServer(answering(served), token_urlsafe(TOKEN_BYTES))
-        urls = {"AMQP_URL": served.url, "FLUFFLE_CONTROL_URL": await server.start()}
+        urls = {
+            "AMQP_URL": served.url,
+            "MQTT_URL": served.mqtt_url,
+            "FLUFFLE_CONTROL_URL": await server.start(),
+        }
         if not isinstance(served, Broker):
             urls["AMQP_URLS"] = ",".join(served.urls)
+            urls["MQTT_URLS"] = ",".join(served.mqtt_urls)
         try:
             yield urls
         finally:

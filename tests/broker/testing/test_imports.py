@@ -28,6 +28,10 @@ UNUSED = {
     "commands": ("click", "fluffle.broker.cli", "fluffle.broker.__main__"),
     "options": ("fluffle.broker.config.options", "tomllib", "difflib", "shlex"),
     "metrics": ("fluffle.broker.observability.metrics", "prometheus_client", "aiohttp"),
+    "MQTT": (
+        "fluffle.broker.protocols.mqtt",
+        "fluffle.protocol.mqtt.packets",
+    ),
     "TLS": (
         "fluffle.broker.process.certificates",
         "OpenSSL",

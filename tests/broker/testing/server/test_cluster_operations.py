@@ -64,6 +64,7 @@ async def test_nobody_leads_while_no_node_sees_a_majority(api: Api) -> None:
 
 async def test_clients_of_a_node_are_reached_by_its_name(api: Api, vhost: dict[str, Any]) -> None:
     assert len(vhost["urls"]) == 3
+    assert vhost["mqtt_urls"][0] == vhost["mqtt_url"]
     async with await aio_pika.connect(vhost["urls"][2]):
         found = [
             len((await api.post(f"nodes/{number}/vhosts/test-1/connections/list"))["connections"])

@@ -135,7 +135,7 @@ signal.pause()
 def test_without_a_command_it_serves_until_it_is_told_to_stop() -> None:
     process = Process([*SERVER, "--json"], "AMQP_URL", environment_for_nodes())
     urls = json.loads(process.log)
-    assert urls.keys() == {"AMQP_URL", "FLUFFLE_CONTROL_URL"}
+    assert urls.keys() == {"AMQP_URL", "MQTT_URL", "FLUFFLE_CONTROL_URL"}
     with urlopen(Request(f"{urls['FLUFFLE_CONTROL_URL']}/vhosts", method="POST")) as answer:
         assert json.load(answer) == {"vhosts": ["/"]}
     with pytest.raises(HTTPError, match="403"):
@@ -149,7 +149,7 @@ def test_urls_are_printed_as_variables(server: Sequence[str]) -> None:
     process = Process(server, "^FLUFFLE_CONTROL_URL=http://127.0.0.1:", environment_for_nodes())
     assert process.stop(signal.SIGINT) == 0
     assert process.log.startswith("AMQP_URL=amqp://guest:guest@127.0.0.1:")
-    assert len(process.log.splitlines()) == 2
+    assert len(process.log.splitlines()) == 3
 
 
 def test_it_takes_a_file_of_definitions(tmp_path: Path) -> None:
@@ -187,6 +187,7 @@ with urlopen(os.environ["FLUFFLE_CONTROL_URL"] + "/nodes", b"{}") as answer:
     urls = [node["url"] for node in json.load(answer)["nodes"]]
 assert urls == os.environ["AMQP_URLS"].split(",")
 assert urls[0] == os.environ["AMQP_URL"]
+assert os.environ["MQTT_URLS"].split(",")[0] == os.environ["MQTT_URL"]
 raise SystemExit(len(urls))
 """
     done = run("--nodes", "3", *in_python(program))

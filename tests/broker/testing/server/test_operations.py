@@ -54,6 +54,7 @@ async def test_fresh_virtual_hosts(api: Api) -> None:
     assert await api.post("vhosts/add", name="mine /%") == {
         "name": "mine /%",
         "url": first["url"].replace(first["name"], "mine%20%2F%25"),
+        "mqtt_url": first["mqtt_url"].replace(first["name"], "mine%20%2F%25"),
     }
     assert await api.post("vhosts") == {"vhosts": ["/", "test-1", "mine /%"]}
     async with await aio_pika.connect(first["url"]) as connection:
