@@ -12,6 +12,7 @@ from benchmarks import load
 from benchmarks.brokers import NotAvailable
 from benchmarks.client import Address, method, receive
 from benchmarks.load import Report
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import unavailable
 
 MESSAGES = 10
@@ -110,7 +111,7 @@ def load_on(tamper: Tamper, *options: str) -> tuple[Report, list[bytes]]:
     arguments = ["-z", "-f", "-k", "1", "-u", "100", "-n", str(MESSAGES), "-d", "0.3"]
     with serving(tamper) as broker:
         address = Address(*broker.server_address[:2])  # type: ignore[arg-type]
-        report = load.command(address, [*arguments, *options], pids=[], timeout_s=30)
+        report = load.command(address, [*arguments, *options], pids=[], timeout_s=DEADLINE_S)
         return report, broker.headers
 
 

@@ -18,6 +18,7 @@ from fluffle.broker.config.option_table import OPTIONS
 from fluffle.broker.config.option_values import PREFIX
 from fluffle.broker.config.options import resolve
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 from tests.support.plain_yaml import documents
 from tests.support.require import require
 
@@ -232,7 +233,7 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=DEADLINE_S,
     )
     ours = [line for line in done.stderr.splitlines() if "fluffle.service" in line]
     assert (ours, done.returncode) == ([], 0), done.stderr

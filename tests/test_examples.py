@@ -9,11 +9,11 @@ from shutil import copytree
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.node_packages import installed
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 PYTHON = {"aio-pika-app", "celery-app", "pika-app"}
-DEADLINE_S = 120
 
 pytestmark = pytest.mark.interop
 

@@ -15,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import require
 
 PAGE = (Path(__file__).parent.parent / "docs" / "mqtt.md").read_text(encoding="utf-8")
@@ -22,7 +23,6 @@ BLOCK = r"```{}\n((?:(?!```).)*)```\n"
 EXAMPLES = re.findall(
     BLOCK.format("python") + "\n" + BLOCK.format("text"), PAGE, re.DOTALL | re.MULTILINE
 )
-DEADLINE_S = 60
 PORTS = {"amqp": "5672", "mqtt": "1883", "mqtt-ws": "15675"}
 
 pytestmark = pytest.mark.interop

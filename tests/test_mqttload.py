@@ -13,6 +13,7 @@ from benchmarks import mqtt
 from benchmarks.brokers import NotAvailable
 from benchmarks.load import compiled
 from tests.compat.mqtt.packets import Kind, packet, u16
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import unavailable
 
 WELCOME = packet(0x20, b"\0\0", b"\0")
@@ -71,7 +72,7 @@ def broker() -> Iterator[ScriptedBroker]:
 
 def load(program: Path, port: int, *options: str) -> subprocess.CompletedProcess[str]:
     command = [str(program), *options, "-p", str(port), "-n", str(MESSAGES), "-T", "1"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def test_what_was_published_is_counted(program: Path, broker: ScriptedBroker) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fluffle.broker.config.options import resolve
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -61,7 +62,9 @@ def test_messages_move_from_one_broker_to_another(tmp_path: Path) -> None:
         for number in range(5):
             there.basic_publish("", "orders", f"order {number}".encode())
         command = [sys.executable, "-c", code]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+        )
         assert result.returncode == 0, result.stderr
         bodies = [here.basic_get("orders", auto_ack=True)[2] for _ in range(6)]
         assert bodies == [*(f"order {number}".encode() for number in range(5)), None]

@@ -19,10 +19,10 @@ from fluffle.broker.testing.server.operations import (
     ControlOperation,
     Operations,
 )
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import require
 
 PAGE = Path(__file__).parent.parent / "docs" / "test-server.md"
-DEADLINE_S = 30
 TAKEN = {VHOST + path for path in TAKING}
 OF_CLUSTER = {
     path: operation

@@ -19,11 +19,9 @@ from typing import Self
 
 from fluffle.protocol.methods import Channel, Connection, Method, Queue, make
 from tests.support.client import Client, Closed
+from tests.support.deadlines import DEADLINE_S
 
 Address = tuple[str, int]
-
-DEADLINE_S = 10.0
-"""For whatever a node has to do at once."""
 
 BROKEN_S = 3.0
 """For a client to read why its connection was closed, when it can be read no more."""

@@ -9,11 +9,11 @@ from celery import Celery
 from celery.app.control import Inspect
 
 from tests.interop.celery_app import make_app
+from tests.support.deadlines import DEADLINE_S
 from tests.support.process import Process
 
 ROOT = Path(__file__).parents[2]
 CELERY = (sys.executable, "-m", "celery", "-A", "tests.interop.celery_app", "--workdir", str(ROOT))
-DEADLINE_S = 20
 
 
 def run_worker(

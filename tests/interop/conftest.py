@@ -6,18 +6,16 @@ whatever they expect, RabbitMQ does.
 
 import os
 import re
-import signal
 import uuid
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from tests.interop.mqtt_broker import MqttBroker, mqtt_broker
 from tests.support.daemon import Daemon
+from tests.support.deadlines import interrupted
 
 EXTERNAL = os.environ.get("FLUFFLE_INTEROP_URL", "")
-DEADLINE_S = 30
 FORBIDDEN_IN_LOG = re.compile(r"Traceback|Task exception|never (?:awaited|retrieved)")
 
 
@@ -54,20 +52,14 @@ def mqtt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MqttBroker]:
         yield broker
 
 
-@pytest.fixture(autouse=True)
-def deadline(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Interrupt a client that waits for what the broker never sends."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Interrupt a client that waits for what the broker never sends.
 
-    def expire(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"{request.node.name} waited {DEADLINE_S} s for the broker")
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(DEADLINE_S)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+    Fixtures may take longer: some end and start nodes of RabbitMQ.
+    """
+    with interrupted():
+        return (yield)
 
 
 @pytest.fixture

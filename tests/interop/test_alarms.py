@@ -12,6 +12,7 @@ from fluffle.protocol.methods import Basic, Confirm, Connection, Queue, make
 from fluffle.protocol.properties import Properties
 from tests.support.client import Client
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 
 ALARMS = {
     "low on memory": ("--memory-high-watermark", "0.0001"),
@@ -41,7 +42,7 @@ def fill(folder: Path) -> None:
 def metrics(daemon: Daemon, page: str = "/metrics") -> dict[tuple[str, tuple[str, ...]], float]:
     """Values by name and labels."""
     host, port = daemon.addresses["metrics"]
-    with urlopen(f"http://{host}:{port}{page}", timeout=10) as answer:
+    with urlopen(f"http://{host}:{port}{page}", timeout=DEADLINE_S) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     return {
         (sample.name, tuple(sample.labels.values())): sample.value

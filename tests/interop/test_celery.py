@@ -9,7 +9,8 @@ import pytest
 from celery import chord, group
 from kombu import pools
 
-from tests.interop.celery_worker import DEADLINE_S, Worker
+from tests.interop.celery_worker import Worker
+from tests.support.deadlines import DEADLINE_S
 
 Name = Callable[[str], str]
 

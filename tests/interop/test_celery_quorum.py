@@ -17,7 +17,8 @@ from kombu import pools
 from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE, level_name
 
 from tests.interop.celery_app import make_app
-from tests.interop.celery_worker import DEADLINE_S, run_worker, stop
+from tests.interop.celery_worker import run_worker, stop
+from tests.support.deadlines import DEADLINE_S
 from tests.support.process import Process
 
 Name = Callable[[str], str]

@@ -10,11 +10,12 @@ import pytest
 
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests.support.daemon import COMMAND, Daemon
+from tests.support.deadlines import DEADLINE_S
 
 
 def queues(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND[:3], "queues", *arguments, "--data-dir", str(data_dir)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def test_a_flipped_byte_stops_one_queue_until_it_is_repaired(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from fluffle.storage.reserve import keep
 from tests.support.daemon import COMMAND, Daemon
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import require, unavailable
 from tests.support.small_disk import NoDisk, fill, free, small_disk
 
@@ -62,6 +63,6 @@ def test_a_file_system_that_nobody_may_write_to_is_called_so(disk: Path) -> None
         pass
     subprocess.run([require("mount"), "-o", "remount,ro", str(disk)], check=True)
     command = [*COMMAND, "--data-dir", str(disk)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 1
     assert f"cannot keep data in {disk} (Read-only file system)" in done.stdout + done.stderr

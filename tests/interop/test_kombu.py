@@ -122,7 +122,7 @@ def test_simple_queue_orders_by_priority(connection: Connection, name: Name) -> 
         for priority in (1, 5, 3):
             producer.publish({"priority": priority}, priority=priority)
     with connection.SimpleQueue(queue) as simple:
-        got = [simple.get(timeout=10) for _ in range(3)]
+        got = [simple.get(timeout=DEADLINE_S) for _ in range(3)]
         assert [message.payload["priority"] for message in got] == [5, 3, 1]
         for message in got:
             message.ack()

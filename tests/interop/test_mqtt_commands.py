@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.interop.mqtt_broker import LOOPBACK, TRANSPORTS, MqttBroker
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import require
 
 Name = Callable[[str], str]
@@ -30,7 +31,7 @@ def arguments(mqtt: MqttBroker, version: str = "mqttv5", transport: str = "tcp")
 
 def publish(mqtt: MqttBroker, *options: str, **how: str) -> None:
     command = [require("mosquitto_pub"), *arguments(mqtt, **how), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -98,12 +99,12 @@ def test_request_and_response(mqtt: MqttBroker, name: Name) -> None:
     ):
         assert heard() == [f"{topic}/answer question"]
         publish(mqtt, "-t", f"{topic}/answer", "-m", "answer")
-        assert asking.communicate(timeout=20)[0] == "answer\n"
+        assert asking.communicate(timeout=DEADLINE_S)[0] == "answer\n"
         assert asking.returncode == 0
 
 
 def test_a_wrong_password(mqtt: MqttBroker) -> None:
     command = [require("mosquitto_pub"), *arguments(mqtt), "-P", "wrong", "-t", "a", "-m", "b"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode != 0
     assert "bad user name or password" in done.stderr.lower()

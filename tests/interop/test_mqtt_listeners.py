@@ -20,8 +20,8 @@ from paho.mqtt.properties import Properties
 
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 
-DEADLINE_S = 30
 LARGE = bytes(range(256)) * 1_200
 """Hundreds of kilobytes: many frames, or one that is large."""
 LISTENERS = ("mqtt", "mqtts", "mqtt-ws", "mqtt-wss")

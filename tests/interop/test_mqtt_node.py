@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.interop.mqtt_broker import EXTERNAL, LOOPBACK, MqttBroker
+from tests.support.deadlines import DEADLINE_S
 from tests.support.node_packages import installed
 
 FOLDER = Path(__file__).parent / "node"
-DEADLINE_S = 20
 CHECKS = (
     "version311",
     "version5",

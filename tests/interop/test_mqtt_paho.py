@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.interop.mqtt_broker import LOOPBACK, TRANSPORTS, MqttBroker
+from tests.support.deadlines import DEADLINE_S
 
 Name = Callable[[str], str]
 VERSIONS = {
@@ -25,7 +26,6 @@ VERSIONS = {
     "3.1.1": MQTTProtocolVersion.MQTTv311,
     "5": MQTTProtocolVersion.MQTTv5,
 }
-PATIENCE_S = 10
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ class Paho:
     def told(self, event: str) -> Any:
         """What the next event of that name says."""
         while True:
-            name, value = self.events.get(timeout=PATIENCE_S)
+            name, value = self.events.get(timeout=DEADLINE_S)
             if name == event:
                 return value
 
@@ -79,10 +79,10 @@ class Paho:
 
     def publish(self, topic: str, payload: PayloadType, qos: int = 1, **options: Any) -> None:
         """Return when the broker has it, of QoS 1 and 2."""
-        self.client.publish(topic, payload, qos, **options).wait_for_publish(PATIENCE_S)
+        self.client.publish(topic, payload, qos, **options).wait_for_publish(DEADLINE_S)
 
     def take(self) -> MQTTMessage:
-        return self.messages.get(timeout=PATIENCE_S)
+        return self.messages.get(timeout=DEADLINE_S)
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_a_wrong_password(mqtt: MqttBroker, name: Name) -> None:
         client.connect(LOOPBACK, mqtt.ports["tcp"])
         client.loop_start()
         # paho shows codes of 3.1.1 as those of version 5
-        assert refused.get(timeout=PATIENCE_S) in (code, 0x86)
+        assert refused.get(timeout=DEADLINE_S) in (code, 0x86)
         end(client)
 
 
@@ -278,7 +278,7 @@ def test_shared_subscriptions(connected: Callable[..., Paho], name: Name, versio
         member.client.on_message = lambda _c, _u, message: heard.put(int(message.payload))
         while not member.messages.empty():
             heard.put(int(member.messages.get().payload))
-    assert sorted(heard.get(timeout=PATIENCE_S) for _ in range(together)) == list(range(together))
+    assert sorted(heard.get(timeout=DEADLINE_S) for _ in range(together)) == list(range(together))
 
 
 def test_from_mqtt_to_amqp(connected: Callable[..., Paho], mqtt: MqttBroker, name: Name) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.node_packages import installed
 
 FOLDER = Path(__file__).parent / "node"
-DEADLINE_S = 20
 
 COMMON = [
     "negotiation",

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import require
 
 Name = Callable[[str], str]
 Tool = Callable[..., str]
-DEADLINE_S = 20
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from fluffle.storage.disk import WriteTransaction
 from fluffle.storage.environment import DATA_FILE, STORE_FOLDER, open_environment
 from fluffle.storage.layout import FORMAT, FORMAT_KEY, Table, catalog_key, format_value
 from tests.support.daemon import COMMAND, Daemon, environment_for_nodes
+from tests.support.deadlines import DEADLINE_S
 
 FLUFFLE = COMMAND[:3]
 QUEUE = "a queue with a name of its own"
@@ -39,7 +40,7 @@ def fluffle(*arguments: object) -> tuple[int, str]:
         env=environment_for_nodes(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

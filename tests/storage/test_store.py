@@ -20,6 +20,7 @@ from fluffle.storage.store import (
     open_store,
 )
 from tests.storage.support import SMALL, Host, ManualWriter
+from tests.support.deadlines import DEADLINE_S
 
 
 def batch_of(index: int, payload: bytes = b"payload", group: int = 1) -> Batch:
@@ -344,9 +345,6 @@ def test_commits_are_counted_by_how_long_they_took() -> None:
     assert round(store.commit_seconds.total, 6) == 0.204
     assert [*store.commit_bytes.up_to][:2] == [0, 2]
     assert fatal == []
-
-
-DEADLINE_S = 30.0
 
 
 class SlowDisk(MemoryDisk):

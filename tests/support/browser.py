@@ -22,6 +22,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.require import require
 
 FLAGS = (
@@ -30,7 +31,6 @@ FLAGS = (
     "--disable-sync", "--remote-debugging-port=0", "--hide-scrollbars", "--mute-audio",
 )  # fmt: skip
 LISTENS = b"DevTools listening on "
-PATIENCE_S = 60.0
 KEYS = {"Enter": ("Enter", 13, "\r"), "Tab": ("Tab", 9, ""), "Escape": ("Escape", 27, "")}
 """By name: code, number, and what is typed by them."""
 
@@ -68,7 +68,7 @@ class Browser:
         message = {"id": number, "method": method, "params": params}
         await self._socket.send_json(message | ({"sessionId": session} if session else {}))
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 return await answer
         except TimeoutError:
             raise TimeoutError(f"no answer to {method} {params}") from None
@@ -143,7 +143,7 @@ class Page:
         """Another document, once it is loaded."""
         self._loaded.clear()
         await self.ask("Page.navigate", url=url)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(DEADLINE_S):
             await self._loaded.wait()
 
     async def value(self, expression: str) -> Any:
@@ -216,7 +216,7 @@ async def browser(folder: Path) -> AsyncIterator[Browser]:
     )  # fmt: skip
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(DEADLINE_S):
             address = await address_in(process.stderr)
         draining = asyncio.create_task(drain(process.stderr))
         async with ClientSession() as session, session.ws_connect(address, max_msg_size=0) as ws:
@@ -228,7 +228,7 @@ async def browser(folder: Path) -> AsyncIterator[Browser]:
         await draining
     finally:
         if process.returncode is None:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 await ended(process)
 
 
@@ -249,7 +249,7 @@ async def drain(log: asyncio.StreamReader) -> None:
 async def ended(process: asyncio.subprocess.Process) -> None:
     """It has been asked to end, or has failed and is made to."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             await process.wait()
     except TimeoutError:
         process.kill()

@@ -1,16 +1,18 @@
 """Limits of waits for an event: they only say when a test that hangs has failed.
 
-Twenty processes for each processor need some seconds.  Half a minute is what a node gives up after
-by itself, and would hide that it never did what it should.
+There is one for all, so that a machine with twenty processes for each processor reaches none.  It
+ends a wait of the test itself; pytest ends the run where anything stands still for five minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
-DEADLINE_S = 25.0
+DEADLINE_S = 120.0
 
 
 @asynccontextmanager
@@ -18,3 +20,19 @@ async def soon() -> AsyncIterator[None]:
     """TimeoutError if what is inside waits longer than `DEADLINE_S`."""
     async with asyncio.timeout(DEADLINE_S):
         yield
+
+
+@contextmanager
+def interrupted(deadline_s: float = DEADLINE_S) -> Iterator[None]:
+    """TimeoutError in the main thread, wherever it waits, if what is inside takes longer."""
+
+    def expire(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"it has waited for {deadline_s} s")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, deadline_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

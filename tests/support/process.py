@@ -9,8 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from tests.support.deadlines import DEADLINE_S
+
 START_DEADLINE_S = 180.0
-STOP_DEADLINE_S = 30.0
 
 LAST_LINES = 1000
 """Enough to see why a process failed, where somebody else reads all of its output."""
@@ -66,7 +67,7 @@ class Process:
         """Send a signal and return the exit code; `RuntimeError` if it does not go in time."""
         self._popen.send_signal(number)
         try:
-            return self._reap(STOP_DEADLINE_S)
+            return self._reap(DEADLINE_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise RuntimeError(f"process {self.pid} ignored {number.name}:\n{self.log}") from None
@@ -79,7 +80,7 @@ class Process:
 
     def _reap(self, timeout_s: float | None) -> int:
         code = self._popen.wait(timeout_s)
-        self._reader.join(STOP_DEADLINE_S)  # the log is whole when the pipe has ended
+        self._reader.join(DEADLINE_S)  # the log is whole when the pipe has ended
         return code
 
     def _read(self, ready: re.Pattern[str]) -> None:

@@ -13,8 +13,7 @@ from click.testing import CliRunner, Result
 from fluffle.broker.__main__ import main
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
-
-DEADLINE_S = 20.0
+from tests.support.deadlines import DEADLINE_S
 
 
 class RunningNode:

@@ -39,8 +39,8 @@ from fluffle.broker.process.data_directory import (
     write_node_file,
 )
 from tests.broker.cli.running_node import run
+from tests.support.deadlines import DEADLINE_S
 
-START_S = 30.0
 READY = "all are ready; Ctrl-C stops them\n"
 
 NODES_MAX = 5
@@ -50,7 +50,7 @@ BASE_PORTS = range(10_000, 32_768 - CLUSTER_PORT_OFFSET - NODES_MAX, NODES_MAX)
 
 def parameters(port: int) -> pika.ConnectionParameters:
     """With as much patience as for all else here."""
-    return pika.ConnectionParameters(port=port, socket_timeout=START_S, stack_timeout=START_S)
+    return pika.ConnectionParameters(port=port, socket_timeout=DEADLINE_S, stack_timeout=DEADLINE_S)
 
 
 def test_each_node_is_told_the_same_of_all(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_cluster_serves_until_it_is_interrupted_and_grows(tmp_path: Path) -> N
                     pika.BlockingConnection(parameters(base + number)).close()
             finally:
                 process.send_signal(signal.SIGINT)
-            rest, _nothing = process.communicate(timeout=START_S)
+            rest, _nothing = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0
         stopped = [f"{name} has stopped" for name in names]
         assert sorted(rest.splitlines()) == [*stopped, f"stopping {', '.join(names)}"]

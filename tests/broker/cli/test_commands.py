@@ -22,6 +22,7 @@ from fluffle.broker.cli.output import Row
 from fluffle.broker.observability.statistics.volumes import HEAD_TIMESTAMP, NAMES, QUORUM_NAMES
 from tests.broker.admin.verb_harness import VerbHarness
 from tests.broker.cli.running_node import RunningNode, run
+from tests.support.deadlines import DEADLINE_S
 
 
 def rows(node: RunningNode, *words: str) -> list[dict[str, Any]]:
@@ -537,7 +538,7 @@ def test_a_command_loads_no_broker() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE_S
     )
     assert done.stdout == "[]\n"
 

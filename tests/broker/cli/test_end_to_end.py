@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 
 pytestmark = pytest.mark.slow("each command is a process, and so is its node")
 
@@ -31,7 +32,7 @@ def fluffle(daemon: Daemon, *words: str, exit_code: int = 0, stdin: str = "") ->
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         check=False,
         env=ENVIRONMENT,
     )
@@ -71,13 +72,13 @@ def test_what_an_operator_does_is_felt_at_once(daemon: Daemon) -> None:
 
     fluffle(daemon, "connections", "close", row["name"], "--reason", "maintenance")
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="maintenance") as closed:
-        connection.process_data_events(time_limit=30)
+        connection.process_data_events(time_limit=DEADLINE_S)
     assert closed.value.reply_code == 320
 
     connection = connect(daemon, "bob", "builder")
     fluffle(daemon, "users", "delete", "bob")
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="user 'bob' is deleted"):
-        connection.process_data_events(time_limit=30)
+        connection.process_data_events(time_limit=DEADLINE_S)
     assert fluffle(daemon, "queues", "purge", "q") == "1\n"
 
 

@@ -27,6 +27,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
     Invocation,
 )
 from tests.broker.cli.running_node import RunningNode, run
+from tests.support.deadlines import DEADLINE_S
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_virtual_hosts(node: RunningNode) -> None:
 def listen(connection: pika.BlockingConnection) -> None:
     """Until it is closed."""
     while True:
-        connection.process_data_events(time_limit=30)
+        connection.process_data_events(time_limit=DEADLINE_S)
 
 
 def test_lists_by_columns_and_formats(node: RunningNode) -> None:

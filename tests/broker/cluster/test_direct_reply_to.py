@@ -25,6 +25,7 @@ from fluffle.broker.cluster.direct_reply_to import (
 )
 from fluffle.broker.queues.queue_api import Deferred, DeliveryBatch
 from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
+from tests.support.deadlines import soon
 from tests.support.fakes import Scheduler
 from tests.support.frames import FakeSender
 
@@ -78,7 +79,7 @@ class Requester:
         self.name = message.header.properties.reply_to or ""
 
     async def bodies(self, count: int) -> list[bytes]:
-        async with asyncio.timeout(30):
+        async with soon():
             return [(await self.heard.get()).body for _ in range(count)]
 
 

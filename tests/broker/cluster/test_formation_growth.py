@@ -28,6 +28,7 @@ from fluffle.storage.errors import StorageError
 from fluffle.storage.store import Batch, open_store
 from tests.broker.cluster.test_membership import let_in, only_by_hand
 from tests.support.cluster_nodes import ClusterNode, ClusterNodes, node_at, ports_of_nodes, until
+from tests.support.deadlines import soon
 from tests.support.ports import LOOPBACK
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -310,7 +311,7 @@ async def test_it_grows_and_shrinks_while_clients_work(tmp_path: Path) -> None:
         async with connection:
             await (await connection.channel()).declare_queue("q", durable=True, arguments=arguments)
         clients = Clients(scene, "q")
-        async with asyncio.timeout(60), asyncio.TaskGroup() as working:
+        async with soon(), asyncio.TaskGroup() as working:
             for work in (clients.publish(), clients.consume()):
                 working.create_task(work)
             size_before = 1

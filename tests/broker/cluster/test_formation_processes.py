@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.cluster_nodes import ports_of_nodes
 from tests.support.daemon import Daemon
+from tests.support.deadlines import DEADLINE_S
 from tests.support.ports import LOOPBACK
 
 SECRET = {"FLUFFLE_CLUSTER_SECRET": "a secret of tests"}
@@ -28,7 +29,7 @@ def node(directory: Path, ports: dict[str, int], name: str, size: int) -> Daemon
 def command(daemon: Daemon, *words: str) -> str:
     """Run a command that ends well; its output."""
     line = [sys.executable, "-m", "fluffle.broker", *words, "--data-dir", str(daemon.data_dir)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

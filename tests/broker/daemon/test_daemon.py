@@ -261,7 +261,7 @@ def test_a_second_node_is_refused_and_leaves_the_first_alone(
             [*command, "--data-dir", str(tmp_path)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE_S,
             check=False,
             env=environment,
         )
@@ -344,7 +344,7 @@ sys.exit(run(Config(data_dir=Path(sys.argv[1])), lambda _config: Node()))
 
 def test_a_second_signal_ends_a_node_that_does_not_stop(tmp_path: Path) -> None:
     command = [sys.executable, "-c", NEVER_STOPS, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
 
 
@@ -384,7 +384,7 @@ def test_a_hangup_stops_a_node_in_order(
     command = [sys.executable, "-c", HANGS_UP, str(tmp_path), *(str(int(n)) for n in numbers)]
     environment = {**os.environ, "HANGUP": hangup}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=environment
+        command, capture_output=True, text=True, timeout=DEADLINE_S, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
     (stopping,) = (json.loads(line) for line in done.stderr.splitlines() if '"stopping"' in line)

@@ -20,6 +20,7 @@ from fluffle.broker.routing.changes import have_own
 from fluffle.broker.testing.broker import Broker
 from fluffle.protocol.methods import Basic, encode_method
 from fluffle.protocol.properties import Properties, decode_properties
+from tests.support.deadlines import DEADLINE_S
 from tests.support.edge import Arrival, Edge
 
 logger = logging.getLogger("fluffle.tests")
@@ -225,7 +226,7 @@ async def test_a_node_tells_what_it_logs() -> None:
         other = await connection.channel()
         with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
             await other.get_exchange("nowhere")
-        async with queue.iterator(no_ack=True, timeout=10) as messages:
+        async with queue.iterator(no_ack=True, timeout=DEADLINE_S) as messages:
             message = await anext(aiter(messages))
         assert b" error channel_error " in message.body
         assert b"nowhere" in message.body
@@ -242,7 +243,7 @@ async def test_it_is_told_in_the_first_virtual_host() -> None:
             queue = await channel.declare_queue("lines", exclusive=True)
             await queue.bind("amq.rabbitmq.log", "#")
             event(logger, logging.INFO, "even")
-            async with queue.iterator(no_ack=True, timeout=10) as messages:
+            async with queue.iterator(no_ack=True, timeout=DEADLINE_S) as messages:
                 while b" info even\n" not in (await anext(aiter(messages))).body:
                     pass
 

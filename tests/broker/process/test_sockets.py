@@ -23,6 +23,7 @@ from fluffle.broker.process.sockets import (
     plain_host,
 )
 from tests.broker.conftest import Run
+from tests.support.deadlines import DEADLINE_S
 from tests.support.loop_turns import turns_until
 
 
@@ -68,7 +69,7 @@ def test_an_empty_host_is_every_interface() -> None:
     with listening_socket("", 0) as bound:
         is_dual = socket.has_dualstack_ipv6()
         assert bound.family is (socket.AF_INET6 if is_dual else socket.AF_INET)
-        with socket.create_connection(("127.0.0.1", bound.getsockname()[1]), timeout=10):
+        with socket.create_connection(("127.0.0.1", bound.getsockname()[1]), timeout=DEADLINE_S):
             pass
 
 

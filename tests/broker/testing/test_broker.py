@@ -324,7 +324,7 @@ def test_what_a_node_is_told_an_embedded_one_may_be_told() -> None:
 def over(path: Path) -> Client:
     """A client whose socket is connected to a path."""
     connected = socket.socket(socket.AF_UNIX)
-    connected.settimeout(10)
+    connected.settimeout(DEADLINE_S)
     connected.connect(str(path))
     return Client.connected_by(connected)
 

@@ -14,6 +14,7 @@ from fluffle.broker.torture.client_group import ClientGroup, QueueNames
 from fluffle.broker.torture.history import MessageId
 from fluffle.broker.torture.recording_client import RecordingClient
 from fluffle.broker.torture.system import NodeAddress
+from tests.support.deadlines import soon
 
 
 async def test_who_closes_its_channel_awaits_no_confirms(
@@ -42,6 +43,6 @@ async def test_who_closes_its_channel_awaits_no_confirms(
         Random(1),
         members=["node"],
     )
-    async with asyncio.timeout(20.0):
+    async with soon():
         await clients.work({"closing": closing}, is_over)
     await node.stop("shutdown")

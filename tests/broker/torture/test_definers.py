@@ -51,6 +51,7 @@ from fluffle.broker.torture.recording_client import RecordingClient, Role, to
 from fluffle.broker.torture.run import Run, RunOptions
 from fluffle.broker.torture.system import NodeAddress, System
 from fluffle.protocol.methods import Queue, make
+from tests.support.deadlines import soon
 
 
 async def started(folder: Path) -> tuple[Node, NodeAddress]:
@@ -213,7 +214,7 @@ async def test_a_queue_is_published_to_as_soon_as_it_is_renewed(tmp_path: Path) 
             await declare_kept(keeper.connection, definitions, queue)
         work = asyncio.ensure_future(following(definitions)(follower, Random(1)))
         await renew(keeper.connection, definitions, "first")
-        async with asyncio.timeout(20.0):
+        async with soon():
             await published.wait()
         work.cancel()
         await asyncio.wait((work,))

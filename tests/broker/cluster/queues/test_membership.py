@@ -27,7 +27,7 @@ from fluffle.storage.layout import Table, raft_key
 from tests.broker.cluster.queues.test_quorum_queues import Scene, publish, scene
 from tests.broker.cluster.test_membership import are_voters, is_seen_by_nobody, let_in
 from tests.support.cluster_nodes import ClusterNode, running_cluster, until
-from tests.support.deadlines import soon
+from tests.support.deadlines import DEADLINE_S, soon
 
 __all__ = ["scene"]
 
@@ -73,7 +73,7 @@ async def drained(scene: Scene, name: str, count: int) -> list[bytes]:
     queue = await (await scene.channel(name)).get_queue("q")
     bodies = []
     for _ in range(count):
-        message = await queue.get(timeout=20)
+        message = await queue.get(timeout=DEADLINE_S)
         assert message is not None
         bodies.append(message.body)
         await message.ack()

@@ -33,6 +33,7 @@ from fluffle.broker.config.config import Config, Limits, ListenAddress
 from tests.broker.cluster.links.raw_sockets import raw_to
 from tests.broker.cluster.queues.test_quorum_queues import QUORUM, Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import SECRET, ClusterNode, running_cluster, until
+from tests.support.deadlines import soon
 
 __all__ = ["scene"]
 
@@ -93,7 +94,7 @@ async def test_a_queue_is_deleted_and_declared_again_under_load(scene: Scene) ->
                     assert message is None or int(message.body) >= oldest - 1, "it was deleted"
 
     await scene.declare("a")
-    async with asyncio.timeout(60), asyncio.TaskGroup() as clients:
+    async with soon(), asyncio.TaskGroup() as clients:
         for name in NODES:
             clients.create_task(load(name))
             clients.create_task(consume(name))
@@ -142,7 +143,7 @@ async def test_strangers_at_the_links_do_not_matter(scene: Scene) -> None:
                     with pytest.raises(LinkRefused):
                         await raw.finish(handshake)
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as clients:
+    async with soon(), asyncio.TaskGroup() as clients:
         for name, as_whom in zip(NODES, "bca", strict=True):
             clients.create_task(knock(scene.nodes[name], as_whom))
         for name in NODES * 5:

@@ -17,6 +17,7 @@ from fluffle.storage.raft_log import ROOM_BYTES_MIN, RaftLog
 from tests.broker.cluster.queues.test_membership import Q, drained, is_led_as_wanted, is_on
 from tests.broker.cluster.queues.test_quorum_queues import Inbox, Scene, publish, scene
 from tests.support.cluster_nodes import make_calm, running_cluster, until
+from tests.support.deadlines import DEADLINE_S
 
 __all__ = ["scene"]
 
@@ -166,7 +167,7 @@ async def test_consumers_make_room_when_all_disks_are_full(scene: Scene) -> None
         await message.ack()
     other = await (await scene.channel("a")).get_queue("r")
     assert other.declaration_result.message_count == 4
-    got = await other.get(timeout=20)
+    got = await other.get(timeout=DEADLINE_S)
     assert got is not None
     await got.ack()
     assert (await other.purge()).message_count == 3

@@ -19,7 +19,7 @@ from fluffle.broker.cluster.queues import membership
 from fluffle.broker.config.config import Config
 from fluffle.broker.observability.statistics.volumes import QUORUM_NAMES
 from tests.support.cluster_nodes import make_calm, running_cluster, until
-from tests.support.deadlines import soon
+from tests.support.deadlines import DEADLINE_S, soon
 from tests.support.management import HERE, Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -131,14 +131,14 @@ async def test_connections_at_other_nodes(apis: tuple[Api, Api, Api]) -> None:
     assert (await third.get(path))["name"] == row["name"]
     assert len(await third.get(f"{path}/channels")) == 1
     assert await third.ask("DELETE", path, headers={"X-Reason": "enough"}) == (204, None)
-    assert "enough" in str(await asyncio.wait_for(closed, 30))
+    assert "enough" in str(await asyncio.wait_for(closed, DEADLINE_S))
 
 
 async def test_members_of_a_quorum_queue(apis: tuple[Api, Api, Api]) -> None:
     at, other, _third = apis
     await declared(apis, "queues/%2F/members", "quorum")
     rows: list[dict[str, Any]] = []
-    async with asyncio.timeout(60):  # until all have begun, and one leads
+    async with soon():  # until all have begun, and one leads
         while {row["Raft State"] for row in rows} != {"leader", "follower"}:
             rows = await other.get("queues/quorum/%2F/members/status")
     assert sorted(row["Node Name"] for row in rows) == ["a", "b", "c"]

@@ -93,7 +93,7 @@ def test_a_blocking_client_is_served(amqp: BlockingVhost) -> None:
         for number in range(10):
             channel.basic_publish("", "orders", b"%d" % number)
         taken = set()
-        for method, _properties, body in channel.consume("orders", inactivity_timeout=5):
+        for method, _properties, body in channel.consume("orders", inactivity_timeout=DEADLINE_S):
             assert method is not None
             taken.add(body)
             channel.basic_ack(method.delivery_tag)

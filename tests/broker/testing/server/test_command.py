@@ -19,12 +19,12 @@ from click.testing import CliRunner
 from fluffle.broker import Broker
 from fluffle.broker.testing.server.command import test_server as command
 from tests.support.daemon import environment_for_nodes
+from tests.support.deadlines import DEADLINE_S
 from tests.support.process import Process
 
 pytestmark = pytest.mark.slow("each test starts the command as a process")
 
 SERVER = (sys.executable, "-m", "fluffle.broker", "test-server")
-DEADLINE_S = 30
 
 IN_BACKGROUND = ("/bin/sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh", *SERVER)
 """As a script starts it with `&`."""

@@ -15,6 +15,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQu
 from fluffle.broker.access.passwords import hashed
 from fluffle.broker.core.client import SessionCounts, whose
 from fluffle.broker.protocols.amqp091.connection import Connection
+from tests.support.deadlines import DEADLINE_S
 from tests.support.management import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -153,7 +154,7 @@ async def test_closing(api: Api, client: Client, headers: dict[str, str], text: 
     closed = asyncio.get_running_loop().create_future()
     client.connection.close_callbacks.add(lambda _connection, error: closed.set_result(error))
     assert await api.ask("DELETE", client.path, headers=headers) == (204, None)
-    error = await asyncio.wait_for(closed, 30)
+    error = await asyncio.wait_for(closed, DEADLINE_S)
     assert isinstance(error, aiormq.exceptions.ConnectionClosed)
     assert str(error) == f"[Errno 320] {text}"
 
@@ -162,7 +163,7 @@ async def test_closing_all_of_a_user(api: Api, client: Client) -> None:
     closed = asyncio.get_running_loop().create_future()
     client.connection.close_callbacks.add(lambda _connection, error: closed.set_result(error))
     assert await api.ask("DELETE", "connections/username/guest") == (204, None)
-    await asyncio.wait_for(closed, 30)
+    await asyncio.wait_for(closed, DEADLINE_S)
 
 
 @pytest.mark.parametrize(
