@@ -16,8 +16,9 @@ from tests.simulation.virtual_time import SECOND_US
 from tests.suite.seeds import regressions_of, seeds
 
 ROOT = Path(__file__).parent.parent.parent
-SLICES = 20
+SLICES = 100
 SEEDS = 200
+QUEUE_SLICES = 40
 QUEUE_SEEDS = 40
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 PROCESSORS = max(1, (os.cpu_count() or 1) // WORKERS)
@@ -77,13 +78,13 @@ def come_up_again(seed: int, test: str, subject: Subject) -> None:
 
 @pytest.mark.slow("many simulated minutes")
 @SIMULATION
-@pytest.mark.parametrize("slice_", range(SLICES))
+@pytest.mark.parametrize("slice_", range(QUEUE_SLICES))
 def test_many_seeds_about_queues_find_nothing(slice_: int) -> None:
-    seeds = range(1 + slice_, QUEUE_SEEDS + 1, SLICES)
+    seeds = range(1 + slice_, QUEUE_SEEDS + 1, QUEUE_SLICES)
     summary = check(
         [Job(seed, nodes, 10, subject=QueueCluster) for seed in seeds for nodes in (3, 5)]
     )
-    assert summary.runs == 2 * QUEUE_SEEDS // SLICES
+    assert summary.runs == 2 * QUEUE_SEEDS // QUEUE_SLICES
     assert summary.commits > 50
 
 
@@ -94,8 +95,8 @@ def test_many_seeds_find_nothing(slice_: int) -> None:
     seeds = range(1 + slice_, SEEDS + 1, SLICES)
     summary = check([Job(seed, nodes) for seed in seeds for nodes in (3, 5)])
     assert summary.runs == 2 * SEEDS // SLICES
-    assert summary.commits > 5_000
-    assert summary.elections > 50
+    assert summary.commits > 500
+    assert summary.elections > 20
 
 
 DIGEST = """
