@@ -146,6 +146,7 @@ class ClientTraffic:
         "from_queues",
         "from_quorum_queues",
         "ledgers",
+        "past_queues",
         "protocol",
         "received",
         "received_confirm",
@@ -181,6 +182,8 @@ class ClientTraffic:
         """Deliveries of queues for QoS 0 of MQTT."""
         self.replies = Deliveries()
         """Deliveries of direct reply-to, past any queue."""
+        self.past_queues = 0
+        """Retained messages that were sent to clients, and figures of the broker."""
         self.dropped: Counter[ClientDrop] = Counter()
 
 

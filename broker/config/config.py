@@ -257,6 +257,8 @@ class MqttConfig:
     """True if the dot of a topic's first level spAv1.0 or spBv1.0 is no separator."""
     disconnect_on_unauthorized: bool = False
     """True if a PUBLISH or SUBSCRIBE without the right ends the connection."""
+    sys_interval_s: int = 10
+    """How often the figures below $SYS are sent to those who subscribe to them; 0: never."""
     response_information: str | None = None
     """Given to a client that asks for it."""
     retained: bool = True

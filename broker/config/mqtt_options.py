@@ -276,6 +276,14 @@ SESSIONS: tuple[Option, ...] = (
         "Whether to disconnect who publishes or subscribes without the right; else he is told.",
     ),
     Option(
+        "mqtt-sys-interval",
+        "SECONDS",
+        "How often figures of the node are sent to who subscribes below $SYS; 0: never.",
+        between(0, 86_400),
+        "mqtt_sys_interval_s",
+        str(_MQTT.sys_interval_s),
+    ),
+    Option(
         "mqtt-response-information",
         "TEXT",
         "What a client of MQTT 5.0 is told that asks for response information.",

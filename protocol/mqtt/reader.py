@@ -87,6 +87,14 @@ ACK_TYPES = frozenset((PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, 
 REPEATED_TYPES = (PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE)
 """Packet types that a client of MQTT 3.1 may send again with DUP set."""
 
+ANSWERED_TYPES = frozenset(
+    (
+        *(PacketType.CONNECT, PacketType.PUBREC, PacketType.PUBREL),
+        *(PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE, PacketType.PINGREQ),
+    )
+)
+"""Packet types that a broker answers, beside PUBLISH."""
+
 LENGTH_GOES_ON = 0x80
 """An octet of the remaining length is as large as this if there is another."""
 
@@ -127,6 +135,32 @@ CLIENT_OCTETS: dict[int, dict[int, PacketType]] = {
 BROKER_OCTETS = {version: octets_of(BROKER_TYPES, version) for version in VERSIONS}
 
 
+class PacketCounts:
+    """Counts of the packets that readers have read, and of the octets in messages."""
+
+    __slots__ = ("answered", "publish_bytes", "publishes", "received")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.answered = 0
+        """Packets to each of which a broker sends one as an answer."""
+        self.publishes = self.publish_bytes = 0
+
+    def add(self, kind: PacketType, count: int = 1) -> None:
+        """Count packets of one type, but PUBLISH."""
+        self.received += count
+        if kind in ANSWERED_TYPES:
+            self.answered += count
+
+    def add_publishes(self, qos: int, count: int, size_bytes: int) -> None:
+        """Count PUBLISH packets of one QoS with the octets of their payloads."""
+        self.received += count
+        self.publishes += count
+        self.publish_bytes += size_bytes
+        if qos:
+            self.answered += count
+
+
 class Reader:
     """Splits what a client sends into events.  After a Violation it reads no more.
 
@@ -149,6 +183,7 @@ class Reader:
         "_rest_at",
         "_topics",
         "_work_bytes",
+        "counts",
         "is_broken",
         "is_waiting",
         "packet_bytes_max",
@@ -163,7 +198,9 @@ class Reader:
     takes_subscription_ids: ClassVar[bool] = False
     """True if a PUBLISH may have subscription identifiers."""
 
-    def __init__(self, packet_bytes_max: int) -> None:
+    def __init__(self, packet_bytes_max: int, counts: PacketCounts | None = None) -> None:
+        """`counts`: where packets are counted, beside those of other readers."""
+        self.counts = PacketCounts() if counts is None else counts
         self.packet_bytes_max = packet_bytes_max
         """Packets may be this large in all; raised once the client is known."""
         self.topic_alias_max = 0
@@ -333,8 +370,10 @@ class Reader:
             packet_ids = () if self._is_negotiating else scan_acks(buffer, position)
             if packet_ids:
                 self._work_bytes += PACKET_WORK_BYTES
+                self.counts.add(kind, len(packet_ids))
                 self._events.append(Acks(kind, packet_ids))
                 return position + len(packet_ids) * (end - position)
+        self.counts.add(kind)
         self._work_bytes += PACKET_WORK_BYTES + size
         self._events.append(self._decode(kind, buffer[body_at:end]))
         return end
@@ -428,6 +467,7 @@ class Reader:
             if qos:
                 packet_ids.append(packet_id)
         self._work_bytes += PACKET_WORK_BYTES + MESSAGE_WORK_BYTES * len(payloads)
+        self.counts.add_publishes(qos, len(payloads), size)
         retain, dup = first & RETAIN > 0, first & DUP > 0
         last = self._events[-1] if self._events else None
         if (

@@ -124,6 +124,7 @@ RULES: Rules = {
     "mqtt.max_packet_size_unauthenticated": to("mqtt-max-packet-size-unauthenticated"),
     "mqtt.mailbox_soft_limit": to("mqtt-mailbox-soft-limit"),
     "mqtt.sparkplug": to("mqtt-sparkplug"),
+    "mqtt.sys_interval": to("mqtt-sys-interval"),
     "mqtt.disconnect_on_unauthorized": to("mqtt-disconnect-on-unauthorized"),
     "mqtt.message_interceptors.incoming.set_client_id_annotation.enabled": ignored_unless(
         (FALSE,), "messages do not tell consumers which client has published them"

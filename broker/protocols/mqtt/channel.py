@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
     from fluffle.broker.protocols.mqtt.session_state import SessionKey, SessionState
+    from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
     from fluffle.broker.queues.queue_api import (
         Consumer,
         OverdueDeliveries,
@@ -82,6 +83,7 @@ class ChannelServer(Protocol):
     last_run: LastRun
     retained: RetainedStore | None
     services: Services
+    sys: SysTopics
 
     def is_own(self, key: SessionKey) -> bool:
         """True if a session that lasts is this node's."""
@@ -156,7 +158,7 @@ class Channel:
         )
         runtime = server.services.runtime
         self.turn = runtime.turn
-        self.retained = RetainedSender(self, server.services.retained.now_ms)
+        self.retained = RetainedSender(self, server.sys, server.services.retained.now_ms)
         self.publisher: Publisher = self.incoming.traced
         """Under whose name tracers see it."""
         self.observer: ChannelObserver | None = None
@@ -273,6 +275,7 @@ class Channel:
         """Stop all consumers, and give back what is unacknowledged, to be sent again under the
         same identifiers if the session lasts."""
         self.is_open = False
+        self._server.sys.forget(self)
         consumer_count = len(self.subscriptions)
         end_consumers(self)
         self.outgoing.end()

@@ -25,6 +25,7 @@ from fluffle.broker.process.encryption import alternative_name, distinguished_na
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import has_definitions, queues_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
+from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to, check_may_read
 from fluffle.broker.protocols.mqtt.topics import subscription_queue
 from fluffle.broker.protocols.mqtt.will import PendingWill, encode_record
 from fluffle.broker.queues.queue_api import Deferred
@@ -314,6 +315,7 @@ class ConnectRequest:
 def check_may_publish(server: MqttServer, session: Session, topic: str) -> None:
     """Check that a user may publish to a topic.  AccessRefused, NotFound."""
     exchange = server.config.exchange
+    check_may_publish_to(topic)
     session.rights.check("write", "exchange", exchange)
     session.vhost.router.publishable(exchange)
     key = server.converter.topics.routing_key(topic)
@@ -334,8 +336,10 @@ def check_may_resume(server: MqttServer, session: Session, client_id: str) -> No
     vhost, exchange, rights = session.vhost, server.config.exchange, session.rights
     for queue in queues_of(vhost, client_id):
         rights.check("read", "queue", queue.name)
-        for binding, _subscription in queue_changes.subscriptions(vhost, exchange, queue.name):
+        found = queue_changes.subscriptions(vhost, exchange, queue.name)
+        for binding, (topic_filter, _options, _identifier) in found:
             rights.check_topic("read", exchange, binding.routing_key)
+            check_may_read(session, topic_filter, exchange)
 
 
 def restore_subscriptions(server: MqttServer, session: Session, state: SessionState) -> None:

@@ -40,6 +40,7 @@ from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.broker.protocols.mqtt.session_state import WINDOW_MAX
 from fluffle.broker.protocols.mqtt.subscribe_methods import SubscriptionTerms
+from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.protocols.mqtt.will import PendingWill
 from fluffle.protocol.mqtt.codes import BROKER_CODES, MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Event, Publishes
@@ -148,7 +149,9 @@ class Connection(asyncio.Protocol):
         self.heartbeat_s = 0
         """The keep alive interval."""
         self.deadlines = Deadlines(self.services.runtime.clients_call_later, self.drop)
-        self.reader = Reader(server.config.unauthenticated_packet_bytes_max)
+        self.reader = Reader(server.config.unauthenticated_packet_bytes_max, server.sys.packets)
+        self._counted_bytes = 0, 0
+        """How much of what came and went is in the counts of the node."""
 
     # What the transport tells
 
@@ -182,6 +185,7 @@ class Connection(asyncio.Protocol):
             read_holds=self.read_holds,
         )
         services.connections.add(self)
+        self.server.sys.sockets += 1
         self.handshake.connected_at_ms = runtime.clock.wall_ms()
         expect_login(self)
         real_host, _port = address_of(transport, "peername")
@@ -216,6 +220,7 @@ class Connection(asyncio.Protocol):
         self.end_session()
         self.input.end()
         self.output.discard()
+        self.count_bytes()
         event(
             logger,
             logging.INFO,
@@ -290,6 +295,8 @@ class Connection(asyncio.Protocol):
         channel.vouch()
         self.send(self._connack(accepted))
         self._keep_alive(packet.keep_alive_s)
+        if any(map(is_reserved, state.subscriptions)):
+            self.server.sys.watch(channel)
         channel.outgoing.resume()
         channel.retained.go_on()
         for qos in (0, 1):
@@ -571,6 +578,13 @@ class Connection(asyncio.Protocol):
     def written_bytes(self) -> int:
         """Bytes that the socket has taken."""
         return self.output.written_bytes
+
+    def count_bytes(self) -> None:
+        """Add what has come and gone since the last time to the counts of the node."""
+        sys, (read, written) = self.server.sys, self._counted_bytes
+        self._counted_bytes = self.read_bytes, self.output.written_bytes
+        sys.read_bytes += self.read_bytes - read
+        sys.written_bytes += self.output.written_bytes - written
 
     @property
     def unwritten_bytes(self) -> int:

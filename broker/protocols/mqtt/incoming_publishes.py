@@ -26,6 +26,7 @@ from fluffle.broker.core.publisher import MessageRun, Publisher
 from fluffle.broker.core.route_lookup import LOOKUP_STOPS_MAX, CachedRoute, RoutedBatch
 from fluffle.broker.metadata.metadata import UnconfirmedAbsence, ignore_done
 from fluffle.broker.protocols.mqtt.reasons import code_of
+from fluffle.broker.protocols.mqtt.sys_topics import check_may_publish_to
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks
@@ -145,10 +146,11 @@ def prepared_run(
 
 
 def find_route(session: Session, prepared: PreparedRun) -> Steps[CachedRoute]:
-    """Find where messages of a topic go.  NotFound and AccessRefused for the exchange."""
+    """Find where messages of a topic go.  AccessRefused; NotFound for the exchange."""
     route = session.route_cache.current(prepared.topic_key)
     if route is not None:
         return route
+    check_may_publish_to(prepared.topic)
     return (
         yield from session.route_cache.search(
             prepared.topic_key,

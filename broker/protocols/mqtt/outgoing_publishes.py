@@ -23,6 +23,7 @@ from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
 from fluffle.broker.protocols.mqtt.session_state import DirectMessage
+from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.queues.queue_api import Consumer, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes
@@ -182,8 +183,11 @@ class OutgoingPublishes:
         else:
             self._channel.packets.keep(OUTGOING, packet_ids, release)
 
-    def send(self, message: DirectMessage) -> None:
-        """Send a retained message."""
+    def send(self, message: DirectMessage, *, retain: bool = True) -> None:
+        """Send a message that comes from no queue, unless it is too large for the client."""
+        if self._is_too_large(message):
+            return
+        self._channel.session.traffic.past_queues += 1
         packet_id = 0
         if message.qos:
             packet_id = self.state.packet_ids.take(1)[0]
@@ -193,7 +197,7 @@ class OutgoingPublishes:
                 self._take_place(packet_id, consumer)
             if message.qos == 2 and self._channel.packets is not None:
                 self._channel.packets.keep_sent({packet_id: 0}, self._channel.output)
-        self._write(packet_id, message, dup=False)
+        self._write(packet_id, message, retain=retain)
 
     def consumes(self, consumer: Consumer) -> None:
         """The consumer of the queue of QoS 1 and 2 begins: what came from no queue takes places of
@@ -211,14 +215,16 @@ class OutgoingPublishes:
         self._window_holders[packet_id] = consumer
         consumer.in_flight += 1
 
-    def _write(self, packet_id: int, message: DirectMessage, *, dup: bool) -> None:
+    def _write(
+        self, packet_id: int, message: DirectMessage, *, retain: bool = True, dup: bool = False
+    ) -> None:
         output = self._channel.output
         build_publishes(
             output.pieces,
             message.topic,
             message.properties,
             (message.payload,),
-            flags=publish_flags(message.qos, retain=True, dup=dup),
+            flags=publish_flags(message.qos, retain=retain, dup=dup),
             version=self.terms.version,
             packet_ids=(packet_id,) if packet_id else (),
         )
@@ -595,7 +601,7 @@ class PublishWriter:
         if message is None:
             return NOT_SENT
         match = state.match(message.topic, is_own=message.client == terms.client)
-        if match.is_all_excluded:
+        if match.is_all_excluded or is_reserved(message.topic):
             return NOT_SENT
         if match.qos > 0 and not self._queue_qos:
             return NOT_SENT  # the other queue of the session has it, too

@@ -14,24 +14,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from fluffle.broker.base.message import NEVER_EXPIRES_MS, Origin, RetainedMessage
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
-from fluffle.broker.protocols.mqtt.outgoing_publishes import (
-    PACKET_OVERHEAD_BYTES,
-    with_identifiers,
-)
+from fluffle.broker.protocols.mqtt.outgoing_publishes import with_identifiers
 from fluffle.broker.protocols.mqtt.session_state import (
     DirectMessage,
-    SessionState,
     TopicSubscription,
 )
+from fluffle.broker.protocols.mqtt.sys_topics import WatchingChannel
+from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.protocol.mqtt.codes import MQTT_5
 from fluffle.protocol.properties import body_of, raw_properties
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.output_buffer import OutputBuffer
-    from fluffle.broker.core.session import Session
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter
-    from fluffle.broker.protocols.mqtt.outgoing_publishes import OutgoingPublishes
-    from fluffle.broker.runtime.turn import Turn
+    from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
 
 MESSAGES_AT_ONCE = 64
 """Most retained messages sent in one turn, which takes a millisecond or two."""
@@ -40,32 +35,25 @@ RETAIN_ALWAYS, RETAIN_IF_NEW, RETAIN_NEVER = range(3)
 """Retain Handling of a subscription: when it is sent retained messages.  S5 3.8.3.1."""
 
 
-class SubscribedChannel(Protocol):
+class SubscribedChannel(WatchingChannel, Protocol):
     """Channel of a client that subscribes."""
 
-    output: OutputBuffer
-    outgoing: OutgoingPublishes
     converter: MessageConverter
-    state: SessionState
-    turn: Turn
     is_open: bool
     prefetch: int
-
-    @property
-    def session(self) -> Session: ...
-
-    def give_up(self, error: Exception) -> None:
-        """Close the connection for an error of the broker's own that concerns it alone."""
 
 
 class RetainedSender:
     """Sender of retained messages to one client."""
 
-    __slots__ = ("_channel", "_is_scheduled", "_now_ms")
+    __slots__ = ("_channel", "_is_scheduled", "_now_ms", "_sys")
 
-    def __init__(self, channel: SubscribedChannel, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, channel: SubscribedChannel, sys: SysTopics, now_ms: Callable[[], int]
+    ) -> None:
         """`now_ms`: common time, since 1970."""
         self._channel = channel
+        self._sys = sys
         self._now_ms = now_ms
         self._is_scheduled = False
 
@@ -80,6 +68,8 @@ class RetainedSender:
             wanted[topic_filter] = other.pop(topic_filter)
         if wants:
             wanted[topic_filter] = None
+        if is_reserved(topic_filter):
+            self._sys.watch(self._channel)
 
     def go_on(self) -> None:
         """Send some, if there are any and there is room."""
@@ -94,7 +84,8 @@ class RetainedSender:
             return  # an acknowledgement makes room, and calls this
         topic_filter, cursor = next(iter(pending.items()))
         if cursor is None:
-            cursor = pending[topic_filter] = channel.session.vhost.retained.cursor(topic_filter)
+            source = self._sys if is_reserved(topic_filter) else channel.session.vhost.retained
+            cursor = pending[topic_filter] = source.cursor(topic_filter)
         subscription = channel.state.subscriptions[topic_filter]
         for topic, message in cursor.take(room, self._now_ms()):
             self._send(topic, message, subscription)
@@ -130,6 +121,4 @@ class RetainedSender:
         direct = DirectMessage(
             min(found.qos, subscription.qos), topic.encode(), properties, payload
         )
-        size_bytes = len(direct.topic) + len(properties) + len(payload) + PACKET_OVERHEAD_BYTES
-        if not 0 < terms.packet_bytes_max < size_bytes:
-            channel.outgoing.send(direct)
+        channel.outgoing.send(direct)

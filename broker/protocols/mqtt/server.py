@@ -24,6 +24,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     SessionState,
     SessionStates,
 )
+from fluffle.broker.protocols.mqtt.sys_topics import SysTopics
 from fluffle.broker.protocols.mqtt.topics import TopicTranslator, subscription_queue
 from fluffle.broker.protocols.mqtt.will import (
     PendingWill,
@@ -56,6 +57,9 @@ class ConnectedClient(Protocol):
     @property
     def name(self) -> str: ...
 
+    def count_bytes(self) -> None:
+        """Add what has come and gone since the last time to the counts of the node."""
+
     def take_over(self, done: Callable[[], None]) -> None:
         """End, for the same client has connected anew, and call `done` when the session is free."""
 
@@ -74,6 +78,7 @@ class MqttServer:
         "retained",
         "services",
         "states",
+        "sys",
         "taken_over",
         "wills",
     )
@@ -92,6 +97,7 @@ class MqttServer:
         self.retained = services.retained if config.retained else None
         self.wills = Wills(services, self.converter, config.exchange, self.retained)
         services.connections.session_keepers.append(self)
+        self.sys = SysTopics(self, frozenset(TRAFFIC_LABELS.values()))
         self.keep_alives = KeepAlives(services.runtime.clients_call_later)
         self.taken_over = 0
         """Times that a connection has ended since its client had connected anew."""
@@ -244,6 +250,7 @@ class MqttServer:
     def attach(self, state: SessionState, client: ConnectedClient) -> None:
         """A client has connected to its session, which does not expire meanwhile."""
         self.connected[state.key] = client
+        self.sys.connected()
         self.states.put(state)
         self.wills.session_resumed(state.key)
         self._stop_expiry(state.key)
@@ -254,6 +261,7 @@ class MqttServer:
         """The connection of a session has ended: the session does, now or in its time."""
         if self.connected.get(state.key) is client:
             del self.connected[state.key]
+            self.sys.disconnected()
         if not state.is_lasting:
             with self._together():
                 if pending is not None:
@@ -324,6 +332,7 @@ class MqttServer:
         if not self.is_own(state.key):
             self._forget(state)
             return
+        self.sys.expired += 1
         with self._together():
             self.end_state(state)
             self._delete(state)

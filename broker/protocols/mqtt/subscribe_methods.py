@@ -18,6 +18,7 @@ from fluffle.broker.metadata.change import NOTHING, Change
 from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.session_state import QOS_MASK, TopicSubscription
+from fluffle.broker.protocols.mqtt.sys_topics import check_may_read
 from fluffle.broker.queues.arguments import Declaration
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.topic_filter import FilterBinding, arguments_of
@@ -146,6 +147,7 @@ class SubscribeRequest:
         try:
             rights.check("read", "queue", binding.destination)
             topology.check_may_bind(channel.session, binding)
+            check_may_read(channel.session, parsed.topic_filter, self._terms.exchange)
         except BrokerError as refused:
             return code_of(refused)
         self._wanted.append(subscription)

@@ -24,6 +24,9 @@ TO_TOPIC = str.maketrans(".*", "/+")
 SPARKPLUG_TOPIC = re.compile(r"sp[AB]v[0-9]+\.[0-9]+/")
 SPARKPLUG_KEY = re.compile(r"sp[AB]v[0-9]+___[0-9]+\.")
 
+SYS = "$SYS"
+"""First level of the topics that the broker alone publishes to."""
+
 SUBSCRIPTION_PREFIX = "mqtt-subscription-"
 
 DIGEST_DIGITS = 32
@@ -64,6 +67,11 @@ PLAIN = TopicTranslator()
 def is_plain(topic: str) -> bool:
     """True if `PLAIN` gives a topic back for its routing key."""
     return "." not in topic and "*" not in topic
+
+
+def is_reserved(topic: str) -> bool:
+    """Return whether a topic or a filter is the broker's own: `$SYS`, or below it."""
+    return topic.startswith(SYS) and topic[len(SYS) : len(SYS) + 1] in ("", "/")
 
 
 def subscription_queue(client_id: str, qos: int) -> str:

@@ -51,6 +51,7 @@ ROWS: Mapping[str, str] = {
     "2.8": "request and response, user properties",
     "3": "quality of service",
     "4": "retained messages",
+    "5": "figures of the broker",
     "6.1": "exchange, queues, bindings",
     "6.2": "topics and routing keys",
     "6.3": "from MQTT to AMQP",

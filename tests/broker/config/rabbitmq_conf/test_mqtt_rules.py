@@ -53,6 +53,7 @@ FILES = {"tls-cert": "/c", "tls-key": "/k"}
         ),
         ("mqtt.mailbox_soft_limit = 0", {"mqtt-mailbox-soft-limit": "0"}),
         ("mqtt.sparkplug = true", {"mqtt-sparkplug": "true"}),
+        ("mqtt.sys_interval = 0", {"mqtt-sys-interval": "0"}),
         ("mqtt.disconnect_on_unauthorized = true", {"mqtt-disconnect-on-unauthorized": "true"}),
         ("mqtt.message_interceptors.incoming.set_client_id_annotation.enabled = false", {}),
         (
