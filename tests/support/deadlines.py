@@ -1,7 +1,7 @@
 """Limits of waits for an event: they only say when a test that hangs has failed.
 
 There is one for all, so that a machine with twenty processes for each processor reaches none.  It
-ends a wait of the test itself; pytest ends the run where anything stands still for five minutes.
+ends a wait of the test itself; pytest ends the run where a test takes a quarter of an hour.
 """
 
 from __future__ import annotations
