@@ -1,7 +1,7 @@
 """Clients of a cluster go on while the node that leads their queue is killed, and notice nothing.
 
 They are connected to other nodes than that.  What holds of RabbitMQ holds here, too: each test runs
-against both.
+against both, by day only where this folder was touched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ QUORUM = {"x-queue-type": "quorum"}
 
 
 @pytest.fixture(
-    scope="module", params=["fluffle", pytest.param("rabbitmq", marks=pytest.mark.compat)]
+    scope="module",
+    params=["fluffle", pytest.param("rabbitmq", marks=[pytest.mark.compat, pytest.mark.oracle])],
 )
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -1,7 +1,8 @@
-"""The tests that a run by day leaves out: mutants and simulations of packages that are untouched.
+"""The tests that a run by day leaves out: mutants and simulations of packages that are untouched,
+and what tests in folders that are untouched expect of RabbitMQ.
 
-Touched is what differs from the commit in `FLUFFLE_BASE`.  Where that is not given, a few of each
-kind run.  At night all do, and by hand whatever is asked for.
+Touched is what differs from the commit in `FLUFFLE_BASE`.  Where that is not given, a few mutants
+and simulations of each kind run.  At night all do, and by hand whatever is asked for.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Candidate:
     """Its file and name, whatever its parameters."""
     folders: frozenset[str]
     """The folders that it is about, if it is not run each day; else none."""
+    has_sample: bool = True
+    """Whether a few such run where it is not known what was touched."""
 
 
 def select(candidates: Sequence[Candidate], touched: frozenset[str] | None) -> list[bool]:
@@ -47,7 +50,7 @@ def select(candidates: Sequence[Candidate], touched: frozenset[str] | None) -> l
     for candidate in candidates:
         if candidate.folders and touched is None:
             seen[candidate.test] += 1
-            kept.append(seen[candidate.test] <= SAMPLE)
+            kept.append(candidate.has_sample and seen[candidate.test] <= SAMPLE)
         else:
             kept.append(not candidate.folders or is_touched(candidate.folders, touched or ()))
     return kept
@@ -58,7 +61,10 @@ def is_touched(folders: Iterable[str], touched: Iterable[str]) -> bool:
 
 
 def candidate_of(item: pytest.Item) -> Candidate:
-    return Candidate(item.nodeid.partition("[")[0], frozenset(folders_of(item)))
+    test = item.nodeid.partition("[")[0]
+    if item.get_closest_marker("oracle") is not None:
+        return Candidate(test, frozenset({f"{item.path.parent.relative_to(ROOT)}/*"}), False)
+    return Candidate(test, frozenset(folders_of(item)))
 
 
 def folders_of(item: pytest.Item) -> set[str]:

@@ -22,7 +22,7 @@ from tests.suite.seeds import (
     regressions,
     seeds,
 )
-from tests.suite.selection import Candidate, folders_of, select, touched_since
+from tests.suite.selection import Candidate, candidate_of, folders_of, select, touched_since
 from tests.support.require import require
 
 
@@ -121,6 +121,16 @@ def test_by_day_what_was_touched_runs(folders: str, touched: set[str] | None, is
 def test_where_nobody_says_what_was_touched_a_few_of_each_run() -> None:
     first, other = (Candidate(name, frozenset({"raft"})) for name in "ab")
     assert select([first, first, other, first], None) == [True, True, True, False]
+
+
+def test_what_rabbitmq_does_is_asked_at_night_and_where_the_test_is_another(
+    request: pytest.FixtureRequest,
+) -> None:
+    request.node.add_marker(pytest.mark.oracle)
+    candidate = candidate_of(request.node)
+    assert select([candidate], None) == [False]
+    assert select([candidate], frozenset({"tests/suite/test_suite.py"})) == [True]
+    assert select([candidate], frozenset({"broker/node.py", "tests/suite/deep/x.py"})) == [False]
 
 
 @these("M26")

@@ -13,8 +13,8 @@ from pamqp.common import FieldTable
 
 from fluffle.storage.check import inspect_groups
 from fluffle.storage.environment import read_environment
-from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 from tests.suite.seeds import is_night
+from tests.support.cluster_nodes import ClusterNodes, running_cluster, until
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 CHANNELS = 24
