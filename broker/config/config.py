@@ -257,6 +257,9 @@ class MqttConfig:
     """True if the dot of a topic's first level spAv1.0 or spBv1.0 is no separator."""
     disconnect_on_unauthorized: bool = False
     """True if a PUBLISH or SUBSCRIBE without the right ends the connection."""
+    server_reference: str | None = None
+    """Servers that a client of MQTT 5.0 is told of when this node stops or is put out of service,
+    with spaces between them."""
     sys_interval_s: int = 10
     """How often the figures below $SYS are sent to those who subscribe to them; 0: never."""
     response_information: str | None = None

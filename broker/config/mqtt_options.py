@@ -276,6 +276,13 @@ SESSIONS: tuple[Option, ...] = (
         "Whether to disconnect who publishes or subscribes without the right; else he is told.",
     ),
     Option(
+        "mqtt-server-reference",
+        "HOST:PORT …",
+        "Where a client of MQTT 5.0 may go when this node stops or is put out of service.",
+        parse_mqtt_string,
+        "mqtt_server_reference",
+    ),
+    Option(
         "mqtt-sys-interval",
         "SECONDS",
         "How often figures of the node are sent to who subscribes below $SYS; 0: never.",

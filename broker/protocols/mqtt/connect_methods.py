@@ -16,12 +16,19 @@ from fluffle.broker.access.users import User
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.base.errors import BrokerError, NotAllowed, PreconditionFailed
 from fluffle.broker.core.admission import ConnectionLimitReached, VhostNotFound, admit
-from fluffle.broker.core.login import Credentials, Login, LoginClient, certificate_credentials
+from fluffle.broker.core.login import (
+    MECHANISMS,
+    Credentials,
+    Login,
+    certificate_credentials,
+    offered_mechanisms,
+)
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import Change
 from fluffle.broker.metadata.metadata import change_or_refuse
 from fluffle.broker.metadata.nodes import RETAINS, check_supported
 from fluffle.broker.process.encryption import alternative_name, distinguished_name
+from fluffle.broker.protocols.mqtt.authentication import AuthenticatedClient, Authentication
 from fluffle.broker.protocols.mqtt.reasons import code_of
 from fluffle.broker.protocols.mqtt.server import has_definitions, queues_of
 from fluffle.broker.protocols.mqtt.session_state import NEVER_S, SessionState, TopicSubscription
@@ -47,8 +54,11 @@ QUEUE_QOS = (0, 1)
 """The QoS in the names of the queues of a session."""
 
 
-class ConnectClient(LoginClient, Protocol):
+class ConnectClient(AuthenticatedClient, Protocol):
     """Connection of a client that has sent CONNECT."""
+
+    authentication: Authentication | None
+    """Its enhanced authentication, if it has chosen a method."""
 
     @property
     def is_over(self) -> bool: ...
@@ -95,7 +105,8 @@ class ConnectRequest:
         except PreconditionFailed as refused:  # what MQTT writes ends a node of a version before
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, refused.explanation)
             return
-        if self._packet.properties.text(PropertyId.AUTHENTICATION_METHOD) is not None:
+        method = self._packet.properties.text(PropertyId.AUTHENTICATION_METHOD)
+        if method is not None and method not in offered_mechanisms(self._client, MECHANISMS):
             self._refuse(ReasonCode.BAD_AUTHENTICATION_METHOD, "no such method")
             return
         if not self._is_own_id():
@@ -105,11 +116,33 @@ class ConnectRequest:
         if limit is not None and len(self._server.connected) >= limit:
             self._refuse(ReasonCode.QUOTA_EXCEEDED, "there are as many connections as may be")
             return
+        if method is not None:
+            self._authenticate(method)
+            return
         credentials = self._credentials()
         if credentials is None:
             self._refuse(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "no user name and password")
             return
         Login(self._client, MECHANISM, credentials, self._on_login).begin()
+
+    def _authenticate(self, method: str) -> None:
+        """Log the client in by a SASL mechanism, once it has given its response."""
+        client, packet = self._client, self._packet
+        authentication = client.authentication = Authentication(client, method)
+        client.handshake.mechanism = method
+
+        def take(response: bytes) -> None:
+            try:
+                credentials = authentication.credentials(response)
+            except BrokerError as refused:
+                self._refuse(ReasonCode.BAD_USER_NAME_OR_PASSWORD, refused.explanation)
+                return
+            if credentials.password is not None:
+                name = self._without_vhost(credentials.name)
+                credentials = credentials._replace(name=name)
+            Login(client, method, credentials, self._on_login).begin()
+
+        authentication.ask(packet.properties.binary(PropertyId.AUTHENTICATION_DATA), take)
 
     def _is_own_id(self) -> bool:
         """True if the client has the identifier that its certificate has, if that is asked for."""

@@ -32,6 +32,7 @@ from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.process.sockets import address_of, ends_of, is_loopback, is_unix, shown_address
 from fluffle.broker.protocols.mqtt.annotations import client_mark
+from fluffle.broker.protocols.mqtt.authentication import Authentication
 from fluffle.broker.protocols.mqtt.channel import Channel
 from fluffle.broker.protocols.mqtt.connect_methods import Accepted
 from fluffle.broker.protocols.mqtt.incoming_publishes import PublishTerms
@@ -46,6 +47,7 @@ from fluffle.protocol.mqtt.codes import BROKER_CODES, MQTT_5, InvalidPacket, Pac
 from fluffle.protocol.mqtt.events import Event, Publishes
 from fluffle.protocol.mqtt.packets import (
     Ack,
+    Auth,
     Connack,
     Disconnect,
     Pingresp,
@@ -97,9 +99,10 @@ class MqttWaitingRules:
 
     __slots__ = ()
 
-    def number_of(self, packet: Event) -> int:
-        """All that came behind a CONNECT or a SUBSCRIBE waits for what becomes of that."""
-        return WHOLE_CONNECTION
+    def number_of(self, packet: Event) -> int | None:
+        """All that came behind a CONNECT or a SUBSCRIBE waits for what becomes of that, but for
+        AUTH, which a CONNECT may wait for."""
+        return None if isinstance(packet, Auth) else WHOLE_CONNECTION
 
     def size_of(self, packet: Event) -> int:
         return PACKET_BYTES + (packet.content_bytes if isinstance(packet, Publishes) else 0)
@@ -140,6 +143,8 @@ class Connection(asyncio.Protocol):
         """Invariant: there in phase RUNNING."""
         self.user_properties: Sequence[tuple[str, str]] = ()
         """User properties of CONNECT."""
+        self.authentication: Authentication | None = None
+        """Its enhanced authentication, if it has chosen a method."""
         self.will: Will | None = None
         """Published when the connection ends, unless the client says otherwise before."""
         config = server.config
@@ -241,6 +246,8 @@ class Connection(asyncio.Protocol):
     @property
     def is_logging_in(self) -> bool:
         """True if it waits for the outcome of its login."""
+        if self.phase is ConnectionState.RUNNING:
+            return self.authentication is not None and self.authentication.is_repeated
         return self.phase is ConnectionState.LOGIN
 
     @property
@@ -335,10 +342,14 @@ class Connection(asyncio.Protocol):
         values[PropertyId.SHARED_SUBSCRIPTION_AVAILABLE] = 0
         if not config.retained:
             values[PropertyId.RETAIN_AVAILABLE] = 0
+        required = Properties()
+        if self.authentication is not None:
+            required.values[PropertyId.AUTHENTICATION_METHOD] = self.authentication.method
+            values.update(required.values)
         largest_bytes = asked.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0)
         connack = Connack(ReasonCode.SUCCESS, accepted.is_present, told)
         if 0 < largest_bytes < len(encode(connack, packet.version)):
-            return Connack(ReasonCode.SUCCESS, accepted.is_present)
+            return Connack(ReasonCode.SUCCESS, accepted.is_present, required)
         return connack
 
     def refuse_connect(self, code: ReasonCode, text: str) -> None:
@@ -355,7 +366,7 @@ class Connection(asyncio.Protocol):
 
     def _answer_refusal(self, code: ReasonCode) -> None:
         if not self._transport.is_closing():
-            self.send(Connack(code))
+            self.send(Connack(code, properties=self._reference_with(code)))
             self.finish()
 
     def _keep_alive(self, keep_alive_s: int) -> None:
@@ -397,8 +408,15 @@ class Connection(asyncio.Protocol):
             self.refuse_connect(code if is_answer else ReasonCode.SERVER_UNAVAILABLE, text)
             return
         if self.terms.version == MQTT_5:
-            self.send(Disconnect(code))
+            self.send(Disconnect(code, self._reference_with(code)))
         self.finish()
+
+    def _reference_with(self, code: ReasonCode) -> Properties:
+        """Return the properties with which a client is told a code: where else it may go."""
+        reference = self.server.config.server_reference
+        if code is not ReasonCode.USE_ANOTHER_SERVER or reference is None:
+            return Properties()
+        return Properties({PropertyId.SERVER_REFERENCE: reference})
 
     def give_up(self, error: Exception, _packet: Event | None = None) -> None:
         """The broker itself is at fault: say so here, and keep the other connections."""
@@ -414,7 +432,10 @@ class Connection(asyncio.Protocol):
 
     def fail(self, error: BrokerError) -> None:
         """End it, for its user or its virtual host is gone, or the node stops."""
-        self.disconnect(code_of(error), error.explanation)
+        code = code_of(error)
+        if code is ReasonCode.SERVER_SHUTTING_DOWN and self.server.config.server_reference:
+            code = ReasonCode.USE_ANOTHER_SERVER
+        self.disconnect(code, error.explanation)
 
     close = fail
 
@@ -473,7 +494,7 @@ class Connection(asyncio.Protocol):
 
     # What others ask
 
-    def send(self, packet: Connack | Ack | Pingresp | Disconnect) -> None:
+    def send(self, packet: Connack | Ack | Pingresp | Disconnect | Auth) -> None:
         """Send a packet at the end of this turn."""
         self.output.add(encode(packet, self.terms.version))
 

@@ -205,8 +205,12 @@ def on_disconnect(connection: Connection, packet: Disconnect) -> int:
     return EVENT_COST
 
 
-def on_auth(connection: Connection, _packet: Auth) -> int:
-    raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "AUTH without a method in CONNECT")
+def on_auth(connection: Connection, packet: Auth) -> int:
+    """Take a step of an enhanced authentication, if the client has begun with one."""
+    if connection.authentication is None:
+        raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, "AUTH without a method in CONNECT")
+    connection.authentication.go_on(packet)
+    return EVENT_COST
 
 
 def on_violation(connection: Connection, violation: Violation) -> int:

@@ -68,6 +68,7 @@ OF_MQTT: tuple[tuple[str, str, str, Any], ...] = (
     ("mqtt-mailbox-soft-limit", "0", "mailbox_soft_limit", 0),
     ("mqtt-sparkplug", "yes", "sparkplug", True),
     ("mqtt-disconnect-on-unauthorized", "yes", "disconnect_on_unauthorized", True),
+    ("mqtt-server-reference", "b:1883 c:1883", "server_reference", "b:1883 c:1883"),
     ("mqtt-sys-interval", "0", "sys_interval_s", 0),
     ("mqtt-response-information", "r", "response_information", "r"),
     ("mqtt-retained", "no", "retained", False),

@@ -2,12 +2,13 @@
 
 import pytest
 
-from fluffle.broker.base.errors import ConnectionForced
+from fluffle.broker.base.errors import ConnectionForced, NodeStops
 from fluffle.broker.config.config import MqttConfig
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
+from fluffle.broker.protocols.mqtt.connection import ConnectionState
 from fluffle.protocol.mqtt.codes import MQTT_3_1_1, MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.packets import Ack, Connack, Connect, Disconnect, Pingreq, Pingresp
-from fluffle.protocol.mqtt.properties import PropertyId
+from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 
 LEVEL_6 = b"\x10\x0d\x00\x04MQTT\x06\x02\x00\x00\x00\x01c"
@@ -179,3 +180,31 @@ def test_who_remembers_much_forgets_it_when_memory_is_short() -> None:
     many.packets()
     publisher.publish("m/0")
     assert many.messages() == [("m/0", b"x", 0)]
+
+
+@pytest.mark.parametrize("version", [MQTT_3_1_1, MQTT_5])
+def test_a_node_that_stops_names_other_servers(version: int) -> None:
+    mqtt = MqttEdge(MqttConfig(server_reference="b:1883 c:1883"))
+    client, new = mqtt.connect("c", version), mqtt.accept(version)
+    new.connection.phase = ConnectionState.LOGIN
+    new.connection.terms.version = version
+    for each in (client, new):
+        each.connection.close(NodeStops("stops"))
+    mqtt.edge.run()
+    reference = Properties({PropertyId.SERVER_REFERENCE: "b:1883 c:1883"})
+    is_five = version == MQTT_5
+    disconnect = Disconnect(ReasonCode.USE_ANOTHER_SERVER, reference)
+    assert client.packets() == ([disconnect] if is_five else [])
+    connack = new.expect(Connack)
+    assert connack.properties == (reference if is_five else Properties())
+    other = ReasonCode.USE_ANOTHER_SERVER if is_five else ReasonCode.SERVER_UNAVAILABLE
+    assert connack.code is other
+
+
+def test_a_node_that_stops_and_knows_no_others_says_so() -> None:
+    mqtt = MqttEdge()
+    client = mqtt.connect("c")
+    client.connection.close(NodeStops("stops"))
+    client.connection.close(ConnectionForced("twice"))
+    mqtt.edge.run()
+    assert client.packets() == [Disconnect(ReasonCode.SERVER_SHUTTING_DOWN)]
