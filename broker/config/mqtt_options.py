@@ -233,7 +233,7 @@ SESSIONS: tuple[Option, ...] = (
     Option(
         "mqtt-topic-alias-maximum",
         "N",
-        "Topic aliases that a client may use.",
+        "Topic aliases that a client may use, and that are used towards it if it takes some.",
         between(0, 65_535),
         "mqtt_topic_alias_max",
         str(_MQTT.topic_alias_max),

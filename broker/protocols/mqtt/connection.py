@@ -283,6 +283,7 @@ class Connection(asyncio.Protocol):
                 mark,
                 properties.integer(PropertyId.MAXIMUM_PACKET_SIZE, 0),
                 self.services.runtime.clock.wall_ms,
+                min(config.topic_alias_max, properties.integer(PropertyId.TOPIC_ALIAS_MAXIMUM, 0)),
             ),
             window=min(config.prefetch or WINDOW_MAX, WINDOW_MAX, receive_max),
         )

@@ -28,7 +28,7 @@ from fluffle.broker.queues.queue_api import Consumer, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
 from fluffle.protocol.mqtt.hot import build_acks, build_publishes
 from fluffle.protocol.mqtt.packets import publish_flags
-from fluffle.protocol.mqtt.properties import Properties, encode_properties
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
 from fluffle.protocol.properties import body_of, raw_properties
 
 if TYPE_CHECKING:
@@ -56,6 +56,12 @@ that, and to make its packets costs little beside sending them."""
 VARIANTS_MAX = 8
 """Ways in which a run is kept encoded: clients with subscription identifiers of their own have one
 each."""
+
+ALIAS_BYTES = 3
+ALIASED_TOPIC_BYTES_MIN = 2 * ALIAS_BYTES + 1
+"""An alias for a shorter topic saves nothing with its second message."""
+ALIASED_TOPIC_BYTES_MAX = 1024
+"""Longer ones would take much memory."""
 
 PACKET_OVERHEAD_BYTES = 13
 """Octets of a PUBLISH beside topic, properties and payload: at most so many."""
@@ -92,6 +98,8 @@ class DeliveryTerms(NamedTuple):
     """Largest packet that the client takes; 0 is no limit."""
     now_ms: Callable[[], int]
     """The time of queues: that of day, in UTC."""
+    aliases_max: int = 0
+    """How many topic aliases it takes."""
 
 
 class Form(NamedTuple):
@@ -110,6 +118,51 @@ class Form(NamedTuple):
 NOT_SENT = Form(-1, retain=False, topic=b"", properties=b"", expiry_ms=-1)
 
 
+class TopicAliases:
+    """Aliases that stand for topics towards one client: the first topics that are long enough have
+    them, up to its maximum, and keep them.  S5 3.3.2.3.4."""
+
+    __slots__ = ("_count_max", "_packet_bytes_max", "_properties")
+
+    def __init__(self, count_max: int, packet_bytes_max: int) -> None:
+        """`packet_bytes_max`: largest packet that the client takes; 0 is no limit."""
+        self._count_max = count_max
+        self._packet_bytes_max = packet_bytes_max
+        self._properties: dict[bytes, bytes] = {}
+        """Property of an alias, by its topic."""
+
+    def is_told(self, topic: bytes) -> bool:
+        """Return whether a topic is not going to be given an alias now: it has one, or never
+        will."""
+        return topic in self._properties or not self._may_have(topic)
+
+    def _may_have(self, topic: bytes) -> bool:
+        is_worth_it = ALIASED_TOPIC_BYTES_MIN <= len(topic) <= ALIASED_TOPIC_BYTES_MAX
+        return is_worth_it and len(self._properties) < self._count_max
+
+    def shorten(self, form: Form) -> Form:
+        """Return a form with the alias of its topic, if that has one."""
+        alias = self._properties.get(form.topic)
+        if alias is None:
+            return form
+        return form._replace(topic=b"", properties=alias + form.properties)
+
+    def apply(self, topic: bytes, properties: bytes, payload_bytes: int) -> tuple[bytes, bytes]:
+        """Return the topic and the properties with which a message is sent, which gives its topic
+        an alias, if it may have one and there is room for both."""
+        alias = self._properties.get(topic)
+        if alias is not None:
+            return b"", alias + properties
+        size_bytes = len(topic) + len(properties) + payload_bytes + PACKET_OVERHEAD_BYTES
+        has_room = not 0 < self._packet_bytes_max < size_bytes + ALIAS_BYTES
+        if not has_room or not self._may_have(topic):
+            return topic, properties
+        number = len(self._properties) + 1
+        alias = encode_properties(Properties({PropertyId.TOPIC_ALIAS: number}))
+        self._properties[topic] = alias
+        return topic, alias + properties
+
+
 class SentPublish(NamedTuple):
     """Message that a client was sent, and has not acknowledged."""
 
@@ -122,12 +175,16 @@ class SentPublish(NamedTuple):
 class OutgoingPublishes:
     """Messages that one client was sent over one connection, by packet identifier."""
 
-    __slots__ = ("_channel", "_sent", "_unsent", "_window_holders", "state", "terms")
+    __slots__ = ("_channel", "_sent", "_unsent", "_window_holders", "aliases", "state", "terms")
 
     def __init__(self, channel: DeliveryChannel, state: SessionState, terms: DeliveryTerms) -> None:
         self._channel = channel
         self.state = state
         self.terms = terms
+        self.aliases: TopicAliases | None = None
+        """None for a client that takes none, as most do."""
+        if terms.aliases_max:
+            self.aliases = TopicAliases(terms.aliases_max, terms.packet_bytes_max)
         self._sent: dict[int, SentPublish] = {}
         """Messages that wait for their PUBACK or PUBREC, by packet identifier."""
         self._unsent: deque[int] = deque()
@@ -219,10 +276,13 @@ class OutgoingPublishes:
         self, packet_id: int, message: DirectMessage, *, retain: bool = True, dup: bool = False
     ) -> None:
         output = self._channel.output
+        topic, properties = message.topic, message.properties
+        if self.aliases is not None:
+            topic, properties = self.aliases.apply(topic, properties, len(message.payload))
         build_publishes(
             output.pieces,
-            message.topic,
-            message.properties,
+            topic,
+            properties,
             (message.payload,),
             flags=publish_flags(message.qos, retain=retain, dup=dup),
             version=self.terms.version,
@@ -525,6 +585,10 @@ class PublishWriter:
         terms = self._outgoing.terms
         if terms.packet_bytes_max or form.expiry_ms >= 0 or delivery_batch.redelivered:
             return self._send_each(delivery_batch, form, group)
+        if (aliases := self._outgoing.aliases) is not None:
+            if not aliases.is_told(form.topic):
+                return self._send_each(delivery_batch, form, group)
+            form = aliases.shorten(form)
         output = self._channel.output
         if not form.qos:
             output.pieces += group.packets(form, terms.version)
@@ -546,6 +610,7 @@ class PublishWriter:
     ) -> list[int]:
         """Send messages one by one, for they differ in more than their payloads."""
         terms, output = self._outgoing.terms, self._channel.output
+        aliases = self._outgoing.aliases
         finished: list[int] = []
         dup = form.qos > 0 and delivery_batch.redelivered
         flags = publish_flags(form.qos, retain=form.retain, dup=dup)
@@ -560,6 +625,9 @@ class PublishWriter:
                 self._unsent_count += 1
                 self._channel.session.traffic.dropped[ClientDrop.PACKET_TOO_LARGE] += 1
                 continue
+            topic = form.topic
+            if aliases is not None:
+                topic, properties = aliases.apply(topic, properties, len(payload))
             packet_ids: Sequence[int] = ()
             if form.qos:
                 one = range(index, index + 1)
@@ -568,7 +636,7 @@ class PublishWriter:
                 finished.append(index)
             build_publishes(
                 output.pieces,
-                form.topic,
+                topic,
                 properties,
                 (payload,),
                 flags=flags,

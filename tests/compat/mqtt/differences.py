@@ -206,6 +206,13 @@ DIFFERENCES: tuple[Difference, ...] = (
         clients="type 0.* in 5",
     ),
     Difference(
+        "a client that takes topic aliases is sent some, as by RabbitMQ",
+        scenarios=r"section_02_messages\.aliases_for_a_client_that_takes_some",
+        theirs=r"(.*/0', b'0')\)\n(.*/1', b'1')\)\n.*/0', b'2'\)\n.*/1', b'3'\)",
+        ours=r"\1, topic_alias=1)\n\2, topic_alias=2)\n"
+        r"PUBLISH(qos=0, '', b'2', topic_alias=1)\nPUBLISH(qos=0, '', b'3', topic_alias=2)",
+    ),
+    Difference(
         "the alias 0 is 0x94, topic alias invalid, as with RabbitMQ",
         scenarios=r"section_01_properties\.values_that_are_out_of_range"
         r"|section_02_messages\.topic_aliases_of_a_client",
