@@ -18,6 +18,8 @@ what it says; where it is not asked they are files like others."""
 
 USUAL_S = 0.03
 """What a test takes that says nothing of it."""
+FOLDERS_S = {"tests/broker/testing": 0.8, "tests/broker/cluster": 0.4, "tests/broker/cli": 0.3}
+"""What one takes in folders whose tests start nodes in their own process, or pytest."""
 MARKED_S = {"slow": 3.0, "interop": 0.5, "compat": 0.5}
 """What one takes that has such a mark, unless that says its `seconds`."""
 
@@ -52,7 +54,13 @@ def seconds_of(item: pytest.Item) -> float:
     for name, seconds in MARKED_S.items():
         if (mark := item.get_closest_marker(name)) is not None:
             return float(mark.kwargs.get("seconds", seconds))
-    return USUAL_S
+    return usual_s(item.nodeid)
+
+
+def usual_s(nodeid: str) -> float:
+    """Seconds of a test without a mark, by its folder."""
+    found = (seconds for folder, seconds in FOLDERS_S.items() if nodeid.startswith(f"{folder}/"))
+    return next(found, USUAL_S)
 
 
 def longest_first(items: Sequence[pytest.Item], config: pytest.Config) -> list[pytest.Item]:

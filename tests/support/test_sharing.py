@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.sharing import order_of, seconds_of, share_of
+from tests.support.sharing import USUAL_S, order_of, seconds_of, share_of, usual_s
 
 ALARMS, SCENARIOS = "tests/compat/test_alarms.py::test_a", "tests/compat/test_scenarios.py::b"
 
@@ -30,6 +30,12 @@ def test_a_mark_says_how_long_a_test_takes(request: pytest.FixtureRequest) -> No
     beside_clients = seconds_of(request.node)
     request.node.add_marker(pytest.mark.slow("nodes start as processes", seconds=40))
     assert usual < beside_clients < seconds_of(request.node) == 40
+
+
+def test_a_folder_says_how_long_its_tests_take() -> None:
+    assert usual_s("tests/raft/test_log.py::test_it") == USUAL_S
+    assert usual_s("tests/broker/cluster/queues/test_membership.py::test_it") > 10 * USUAL_S
+    assert usual_s("tests/broker/clusters.py::test_it") == USUAL_S
 
 
 def test_the_file_that_takes_longest_is_begun_first_and_none_is_torn() -> None:
