@@ -57,7 +57,12 @@ from fluffle.broker.testing.arguments import (
     socket_path_of,
 )
 from fluffle.broker.testing.clock import MovableClock
-from fluffle.broker.testing.faults.tapped_transport import CLOSE_WAIT_S, ClientAcceptor, FaultScope
+from fluffle.broker.testing.faults.tapped_transport import (
+    CLOSE_WAIT_S,
+    ClientAcceptor,
+    FaultScope,
+    TappedConnection,
+)
 from fluffle.broker.testing.recorder import Recorder, seen_dead
 from fluffle.storage.disk import Disk, MemoryDisk
 from fluffle.storage.errors import StorageError
@@ -143,7 +148,7 @@ class Broker:
         self.node: Node
         self.recorder = Recorder(self._now_ms, self._known)
         """Sees what happens."""
-        self._acceptor = ClientAcceptor()
+        self._acceptor = ClientAcceptor(self.recorder, filter_packets)
         self._scopes: dict[str | None, FaultScope] = {}
         """Of what goes wrong in a virtual host, or for all; each ends with the broker."""
 
@@ -335,6 +340,13 @@ class BrokerEnvironment(MachineEnvironment):
 
     def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
         return seen_dead(self._recorder.of, inner)
+
+
+def filter_packets(tap: TappedConnection, acceptor: ClientAcceptor) -> None:
+    """Filter the packets of a client of MQTT."""
+    from fluffle.broker.testing.faults.mqtt import tap_packets  # noqa: PLC0415  if it is used
+
+    tap_packets(tap, acceptor)
 
 
 def in_memory(disk: Disk) -> OpenStore:

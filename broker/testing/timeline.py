@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LINES_MAX = 2_000
 PASSAGES_MAX = 10_000
 UNROUTABLE_MAX = 1_000
+PACKETS_MAX = 10_000
 """So much is remembered of a virtual host."""
 
 
@@ -285,6 +286,34 @@ class Unroutable:
         return f"{shown_body(self.body)} to {where} by {self.who}, {fate}"
 
 
+@dataclass(frozen=True, slots=True)
+class SeenPacket:
+    """Packet that an MQTT client has sent, or was sent."""
+
+    at_ms: int
+    """Since the first that was seen of the virtual host, by the clock of the broker."""
+    sent_by: str
+    """`client` or `broker`."""
+    client: str
+    """Identifier of the client."""
+    packet: str
+    """Its type, as MQTT names it: `PUBLISH`."""
+    packet_id: int = 0
+    """0 if it has none."""
+    topic: str = ""
+    payload: bytes = b""
+    """Its first 1024 bytes."""
+    qos: int = 0
+    retain: bool = False
+    dup: bool = False
+    filters: tuple[str, ...] = ()
+    """Topic filters of SUBSCRIBE and UNSUBSCRIBE."""
+    code: int = 0
+    """Reason code, or the largest of several; before 5.0 a return code."""
+    session_present: bool = False
+    """That of CONNACK."""
+
+
 class Timeline:
     """Timeline of a virtual host; its methods are called when something has happened."""
 
@@ -295,6 +324,8 @@ class Timeline:
         self._courses: dict[str, OpenTraces] = {}
         """By queue."""
         self.lines: deque[TimelineEvent] = deque(maxlen=LINES_MAX)
+        self.packets: deque[SeenPacket] = deque(maxlen=PACKETS_MAX)
+        """Packets of MQTT clients, in the order in which they passed."""
         self.passages: dict[int, Passage] = {}
         """By their numbers."""
         self.unroutable: deque[Unroutable] = deque(maxlen=UNROUTABLE_MAX)
@@ -303,14 +334,13 @@ class Timeline:
         self.forgotten: dict[str, int] = {"lines": 0, "messages": 0, "unroutable messages": 0}
         """What is not remembered any more."""
         self.watchers: set[Callable[[], None]] = set()
-        """Called after everything."""
+        """Called after everything that is noted."""
 
     def note(self, who: Actor, text: str) -> None:
         if len(self.lines) == LINES_MAX:
             self.forgotten["lines"] += 1
         self.lines.append(TimelineEvent(self.at_ms, who, text))
-        for watcher in tuple(self.watchers):
-            watcher()
+        wake(self.watchers)
 
     @property
     def at_ms(self) -> int:
@@ -469,6 +499,18 @@ class Timeline:
         return [
             each for each in passages if each.last.what in (StepKind.DELIVERED, StepKind.ABANDONED)
         ]
+
+
+def note_packet(timeline: Timeline, packet: SeenPacket) -> None:
+    """Note a packet of MQTT."""
+    timeline.packets.append(packet)
+    wake(timeline.watchers)
+
+
+def wake(watchers: Iterable[Callable[[], None]]) -> None:
+    """Call all watchers of a timeline, which may go meanwhile."""
+    for watcher in tuple(watchers):
+        watcher()
 
 
 def listed(bodies: Sequence[bytes]) -> str:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from fluffle.broker.admin.context import NodeContext, Row
 from fluffle.broker.admin.local_client import ask, rows
@@ -47,7 +47,14 @@ from fluffle.broker.testing.messages import (
     wanted_counts,
 )
 from fluffle.broker.testing.recorder import short
-from fluffle.broker.testing.timeline import Passage, StepKind, Timeline, TraceStep, origin_of
+from fluffle.broker.testing.timeline import (
+    Passage,
+    SeenPacket,
+    StepKind,
+    Timeline,
+    TraceStep,
+    origin_of,
+)
 from fluffle.broker.transfer.republish import publish_own
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.properties import (
@@ -66,6 +73,24 @@ LEFT_SHOWN_MAX = 20
 """So much stands in a text: the latest lines, and of what is left so many of a kind."""
 
 UNSEEN = "nobody saw it leave: refused by its queue, rolled back or purged by a command"
+
+
+class PacketQuery(NamedTuple):
+    """Question for packets of MQTT; None is for any."""
+
+    packet: str | None = None
+    client: str | None = None
+    topic: str | None = None
+    """Of a PUBLISH; or a filter of a SUBSCRIBE or UNSUBSCRIBE."""
+    sent_by: str | None = None
+
+    def is_met(self, seen: SeenPacket) -> bool:
+        return (
+            self.packet in (None, seen.packet)
+            and self.client in (None, seen.client)
+            and self.topic in (None, seen.topic, *seen.filters)
+            and self.sent_by in (None, seen.sent_by)
+        )
 
 
 class AssertedVhost(LoopBound, ABC):
@@ -204,6 +229,58 @@ class AssertedVhost(LoopBound, ABC):
             for session, numbers in self._timeline.channels.items()
         ]
 
+    # Clients of MQTT
+
+    async def packets(
+        self,
+        packet: str | None = None,
+        *,
+        client: str | None = None,
+        topic: str | None = None,
+        sent_by: str | None = None,
+    ) -> list[SeenPacket]:
+        """Return packets that MQTT clients have sent or were sent, in order, the last 10,000: of
+        one type as `PUBLISH`, of one client by its identifier, with a topic or topic filter.
+
+        `sent_by`: `client` or `broker`.
+        """
+        return self._packets(PacketQuery(packet, client, topic, sent_by))
+
+    async def expect_packets(
+        self,
+        packet: str,
+        *,
+        client: str | None = None,
+        topic: str | None = None,
+        sent_by: str = "client",
+        count: int = 1,
+        within: float = 2.0,
+    ) -> list[SeenPacket]:
+        """Return packets as `packets` does, once there are so many at least.
+
+        AssertionError after `within` seconds, with those that there are of the client instead.
+        """
+        __tracebackhide__ = True
+        query = PacketQuery(packet, client, topic, sent_by)
+        changed, watchers = asyncio.Event(), self._timeline.watchers
+        watchers.add(changed.set)
+        try:
+            async with asyncio.timeout(within):
+                while len(found := self._packets(query)) < count:
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            others = self._packets(PacketQuery(client=client))
+            lines = "\n".join(some("there are", list(map(str, others[-LEFT_SHOWN_MAX:]))))
+            seen = f"{len(self._packets(query))} of {count} {packet} within {within} s"
+            raise AssertionError(f"{seen}; {lines or 'there are no packets at all'}") from None
+        finally:
+            watchers.discard(changed.set)
+        return found
+
+    def _packets(self, query: PacketQuery) -> list[SeenPacket]:
+        return [each for each in self._timeline.packets if query.is_met(each)]
+
     # What is expected of a test that cleans up
 
     async def assert_no_unacked(self, *, within: float = 2.0) -> None:
@@ -286,6 +363,12 @@ class Vhost(AssertedVhost):
         """Return all queues by their names, as `fluffle queues list` shows them."""
         listed = await rows(self._parts, "queues.list", vhost=self.name)
         return {row["name"]: row for row in listed}
+
+    async def sessions(self) -> dict[str, Row]:
+        """Return sessions of MQTT by their client identifiers, as `/api/mqtt/sessions` shows
+        them."""
+        listed = await rows(self._parts, "sessions.list", vhost=self.name)
+        return {row["client_id"]: row for row in listed}
 
     async def expect(
         self,

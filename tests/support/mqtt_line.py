@@ -13,9 +13,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fluffle.broker.testing.arguments import MqttUrl
-from fluffle.protocol.mqtt.codes import MQTT_5
+from fluffle.protocol.mqtt.codes import MQTT_5, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event
-from fluffle.protocol.mqtt.packets import Connack, Connect, Packet, Suback, Subscribe, encode
+from fluffle.protocol.mqtt.packets import (
+    Ack,
+    Connack,
+    Connect,
+    Packet,
+    Suback,
+    Subscribe,
+    encode,
+)
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
 from fluffle.protocol.mqtt.reader import ClientReader
 from tests.support.deadlines import soon
@@ -49,7 +57,9 @@ class MqttLine:
                 self._events += self._packets.feed(data)
         event = self._events.pop(0)
         if isinstance(event, Acks):
-            event.packet_ids = [*event.packet_ids]  # which may be compared
+            return Acks(event.kind, [*event.packet_ids])  # which may be compared
+        if isinstance(event, Ack) and event.code is ReasonCode.NO_MATCHING_SUBSCRIBERS:
+            return Acks(event.kind, [event.packet_id])  # that nobody subscribes is no matter
         return event
 
     async def connect(self, packet: Connect) -> Connack | None:

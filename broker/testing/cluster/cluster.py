@@ -294,6 +294,13 @@ class ClusterVhost(AssertedVhost):
         """Return all queues by their names, as `fluffle queues list` shows them."""
         return await self._anywhere().queues()
 
+    async def sessions(self) -> dict[str, Row]:
+        """Return sessions of MQTT by their client identifiers, from the nodes where they are."""
+        found: dict[str, Row] = {}
+        for node in self._leaders.nodes.running:
+            found |= await self._at(node).sessions()
+        return found
+
     async def expect(
         self,
         queue: str,

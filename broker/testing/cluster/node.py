@@ -21,7 +21,7 @@ from fluffle.broker.config.listeners import MQTT
 from fluffle.broker.node import Node, NodeFailed
 from fluffle.broker.process.environment import ListeningServer
 from fluffle.broker.queues.dead_letters import DeadLetterFrom
-from fluffle.broker.testing.broker import LOOPBACK, hang_up
+from fluffle.broker.testing.broker import LOOPBACK, filter_packets, hang_up
 from fluffle.broker.testing.clock import MovableClock
 from fluffle.broker.testing.cluster.disk import (
     DiskFaults,
@@ -96,7 +96,7 @@ class ClusterNode(LoopBound):
         """What is wrong with its disk."""
         self._mqtt_listen = LOOPBACK
         self._now: tuple[Node, Process] | None = None
-        self._acceptor = ClientAcceptor()
+        self._acceptor = ClientAcceptor(runtime.recorder, filter_packets)
         self._scopes: dict[str | None, FaultScope] = {}
         """What goes wrong with its clients, in a virtual host or in all, in this life."""
         self._open: tuple[FaultyDisk, SlowWriter] | None = None
@@ -203,7 +203,8 @@ class ClusterNode(LoopBound):
             raise RuntimeError(f"node {self.number} is {self.state.value}")
         self._config.data_dir.mkdir(parents=True, exist_ok=True)
         process = Process(self._runtime.network.dial_from(self.number))
-        self._acceptor, self._scopes = ClientAcceptor(), {}
+        self._acceptor = ClientAcceptor(self._runtime.recorder, filter_packets)
+        self._scopes = {}
         node = Node(
             self._config,
             environment=partial(self._environment, process),

@@ -13,7 +13,12 @@ from typing import Any, NamedTuple, cast
 
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import ConnectionForced, NotFound, PreconditionFailed, SyntaxFailure
-from fluffle.broker.core.client import channel_row, connection_row, consumer_row
+from fluffle.broker.core.client import (
+    channel_row,
+    connection_row,
+    consumer_row,
+    listed_channels,
+)
 from fluffle.broker.core.connections import close_connection
 from fluffle.broker.core.consumer import Subscription
 from fluffle.broker.definitions.file_format import plain
@@ -35,6 +40,7 @@ from fluffle.broker.testing.faults.tapped_transport import (
     NEXT,
     REASON,
     FaultScope,
+    TappedClient,
     TappedConnection,
 )
 from fluffle.protocol.methods import Connection as ConnectionMethods
@@ -60,13 +66,20 @@ def list_connections(scope: FaultScope) -> Row:
     return {"connections": [row_of(tap) for tap in scope.taps()]}
 
 
+def channels_of(tap: TappedConnection) -> tuple[Channel, ...]:
+    """Return the open channels of a connection; that of a client of MQTT has what faults need of
+    one."""
+    return cast("tuple[Channel, ...]", tuple(tap.connection.channels))
+
+
 def row_of(tap: TappedConnection) -> Row:
     connection, node = tap.connection, tap.connection.services.owners.node
-    channels = tuple(connection.channels)
+    channels, listed = channels_of(tap), listed_channels(connection)
     return {
         **connection_row(node, connection),
+        "client_id": connection.handshake.client_id,
         "client_properties": client_properties(tap.introduction),
-        "channels": [channel_row(node, connection, channel) for channel in channels],
+        "channels": [channel_row(node, connection, channel) for channel in listed],
         "consumers": [
             consumer_row(connection, channel, subscription.consumer)
             for channel in channels
@@ -76,9 +89,36 @@ def row_of(tap: TappedConnection) -> Row:
     }
 
 
-def close(scope: FaultScope, *, connection: str, text: str = REASON) -> None:
-    """As an operator would: connection.close with 320 CONNECTION_FORCED and this text."""
-    close_connection(scope.tap(connection).connection, ConnectionForced(text))
+def show_connection(scope: FaultScope, *, connection: str) -> Row:
+    """One of them, by its name, the one that its client has given it, or the client identifier of
+    MQTT."""
+    return row_of(scope.tap(connection))
+
+
+def close(
+    scope: FaultScope, *, connection: str, text: str = REASON, code: int | None = None
+) -> None:
+    """As an operator would: connection.close with 320 CONNECTION_FORCED and this text.
+
+    A client of MQTT 5.0 gets DISCONNECT, with a reason code as 0x8b, or else with 0x98.
+    """
+    tap = scope.tap(connection)
+    if code is None:
+        close_connection(tap.connection, ConnectionForced(text))
+    else:
+        disconnect(tap, code, text)
+
+
+def disconnect(tap: TappedConnection, code: int, text: str) -> None:
+    """Close a connection of MQTT with a reason code.  SyntaxFailure."""
+    from fluffle.broker.protocols.mqtt.connection import Connection as MqttConnection  # noqa: PLC0415  if it is used
+    from fluffle.protocol.mqtt.codes import BROKER_CODES, PacketType, ReasonCode  # noqa: PLC0415  as above
+
+    codes = BROKER_CODES[PacketType.DISCONNECT]
+    if not isinstance(tap.connection, MqttConnection) or code not in codes:
+        there = ", ".join(f"{each:#x} ({each.name})" for each in sorted(codes))
+        raise SyntaxFailure(f"'code' is for clients of MQTT, and one of {there}")
+    tap.connection.disconnect(ReasonCode(code), text)
 
 
 def reset(scope: FaultScope, *, connection: str) -> None:
@@ -137,7 +177,7 @@ def on(scope: FaultScope, name: str, what: str, plan: Callable[[TappedConnection
 class FoundConsumer(NamedTuple):
     """A consumer, and where it is."""
 
-    connection: Connection
+    connection: TappedClient
     channel: Channel
     subscription: Subscription
 
@@ -155,7 +195,7 @@ def find_consumer(scope: FaultScope, name: str) -> FoundConsumer:
     everybody = [
         FoundConsumer(tap.connection, channel, subscription)
         for tap in scope.taps()
-        for channel in tap.connection.channels
+        for channel in channels_of(tap)
         for subscription in channel.subscriptions.values()
     ]
     found = [each for each in everybody if name in (each.consumer.tag, each.consumer.queue.name)]
@@ -232,6 +272,10 @@ def redeliver_consumer(scope: FaultScope, *, consumer: str) -> Row:
     consumer is.  That client does not know of it: what it still acknowledges counts for nothing.
     """
     found = find_consumer(scope, consumer)
+    if not isinstance(found.connection, Connection):
+        raise PreconditionFailed(
+            "a client of MQTT gets a message again by 'packets.duplicate_next'"
+        )
     count = give_back(found.channel, lambda delivery_batch: delivery_batch.holder is found.consumer)
     return {"messages": count}
 
@@ -292,6 +336,7 @@ def give_back(channel: Channel, is_meant: Callable[[DeliveryBatch], bool]) -> in
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "connections.list": list_connections,
+    "connections.show": show_connection,
     "connections.close": close,
     "connections.reset": reset,
     "connections.freeze": freeze_connection,

@@ -87,16 +87,23 @@ class ConnectionFaults(LoopBound):
         self.user: str = row["user"]
         """Empty before the login, as `vhost`."""
         self.vhost: str = row["vhost"]
+        self.protocol: str = row["protocol"]
+        """As RabbitMQ names it: "AMQP 0-9-1", "MQTT 5-0"."""
+        self.client_id: str = row["client_id"]
+        """Client identifier of MQTT; empty for AMQP."""
         self.client_properties: Row = row["client_properties"]
         self.channels: list[int] = [each["number"] for each in row["channels"]]
         self.consumers = [ConsumerFaults(scope, each) for each in row["consumers"]]
         self.is_frozen: bool = row["frozen"]
         self._same = NextConnection(scope, self.name)
 
-    async def close(self, text: str = REASON) -> None:
-        """Close it as an operator would: connection.close with 320 CONNECTION_FORCED and this
-        text."""
-        do(self._scope, "connections.close", connection=self.name, text=text)
+    async def close(self, text: str = REASON, *, code: int | None = None) -> None:
+        """Close it as an operator would: connection.close with 320 CONNECTION_FORCED and this text.
+
+        A client of MQTT 5.0 gets DISCONNECT, with a reason code as 0x8b, or else with 0x98.
+        SyntaxFailure for a code that DISCONNECT does not have.
+        """
+        do(self._scope, "connections.close", connection=self.name, text=text, code=code)
 
     async def reset(self) -> None:
         """Reset it without a closing handshake: by TCP the client learns that the peer is gone."""
@@ -130,6 +137,11 @@ class Clients(LoopBound):
         rows = do(self._scope, "connections.list")["connections"]
         return [ConnectionFaults(self._scope, row) for row in rows]
 
+    async def connection(self, name: str) -> ConnectionFaults:
+        """Return a connection by its name, the one that its client has given it, or the client
+        identifier of MQTT.  NotFound."""
+        return ConnectionFaults(self._scope, do(self._scope, "connections.show", connection=name))
+
     async def next_connection(self) -> NextConnection:
         """What is done to it happens once it is there, to whichever virtual host it goes."""
         return NextConnection(self._scope)
@@ -140,11 +152,74 @@ class Clients(LoopBound):
         return ConsumerFaults(self._scope, do(self._scope, "consumers.show", consumer=name))
 
 
-class Faults(LoopBound):
-    """Faults of a broker or virtual host, called in the loop of the broker."""
+class MqttFaults(LoopBound):
+    """Faults that only clients of MQTT know."""
 
     def __init__(self, scope: FaultScope) -> None:
         self._scope = scope
+
+    async def cut_before(
+        self, packet: str, *, sent_by: str = "broker", client: str | None = None, count: int = 1
+    ) -> None:
+        """Cut the connection where the broker would send the next so many packets of a type, as
+        `PUBACK`: what led to it is done, and the client does not hear of it.
+
+        `sent_by="client"`: where the client sends it, and the broker does not hear of it.
+        `client`: the identifier of the one that is meant.  SyntaxFailure for an unknown packet.
+        """
+        named = {"packet": packet, "sent_by": sent_by, "client": client, "count": count}
+        do(self._scope, "packets.cut_before", **named)
+
+    async def duplicate_next(self, count: int = 1, *, client: str | None = None) -> None:
+        """Send clients the next so many messages of QoS 1 and 2 twice, the second time with DUP.
+
+        Before 5.0 the second one comes at once.  5.0 permits it only when a client has come back,
+        so its connection is cut before the acknowledgement comes in; its session must last.
+        """
+        do(self._scope, "packets.duplicate_next", client=client, count=count)
+
+    async def refuse_next(
+        self, packet: str, code: int, *, client: str | None = None, count: int = 1
+    ) -> None:
+        """Refuse the next so many `CONNECT`, `PUBLISH`, `SUBSCRIBE` or `UNSUBSCRIBE` packets by a
+        reason code of MQTT 5.0, as 0x97; nothing else comes of them.
+
+        Clients before 5.0 get what their version has for it: a return code of CONNACK, 0x80 in
+        SUBACK, and no answer to a PUBLISH.  SyntaxFailure for a code that the answer does not have.
+        """
+        named = {"packet": packet, "code": code, "client": client, "count": count}
+        do(self._scope, "packets.refuse_next", **named)
+
+    async def lose_sessions(self, *, client: str | None = None) -> int:
+        """Forget sessions that last, as a broker does that had them in memory and is started again;
+        how many.  Their clients are cut off, and find no session when they come back."""
+        return int(do(self._scope, "sessions.lose", client=client)["sessions"])
+
+    async def limit(
+        self,
+        *,
+        receive_maximum: int | None = None,
+        maximum_packet_size: int | None = None,
+        topic_alias_maximum: int | None = None,
+        session_expiry: int | None = None,
+        keep_alive: int | None = None,
+    ) -> None:
+        """Have other limits for clients that connect from now on: CONNACK says them, and who
+        exceeds one is disconnected.  `session_expiry` and `keep_alive` are the longest, in
+        seconds."""
+        do(
+            self._scope,
+            "limits.set",
+            receive_maximum=receive_maximum,
+            maximum_packet_size=maximum_packet_size,
+            topic_alias_maximum=topic_alias_maximum,
+            session_expiry=session_expiry,
+            keep_alive=keep_alive,
+        )
+
+
+class Faults(MqttFaults):
+    """Faults of a broker or virtual host, called in the loop of the broker."""
 
     # The broker, for all its virtual hosts
 
@@ -157,7 +232,7 @@ class Faults(LoopBound):
         do(self._scope, "unblock")
 
     async def refuse_logins(self) -> None:
-        """Refuse logins, whatever the password: 403 ACCESS_REFUSED."""
+        """Refuse logins, whatever the password: 403 ACCESS_REFUSED, 0x86 with MQTT."""
         do(self._scope, "logins.refuse")
 
     async def allow_logins(self) -> None:
@@ -179,7 +254,10 @@ class Faults(LoopBound):
 
     async def hold_confirms(self, **time: float) -> None:
         """Confirm nothing until `release_confirms`; or, given `seconds=5`, everything so much
-        later by the clock that can be moved."""
+        later by the clock that can be moved.
+
+        For clients of MQTT confirms are PUBACK, PUBREC and PUBCOMP.
+        """
         if time:
             ms = round(timedelta(**time) / timedelta(milliseconds=1))
             do(self._scope, "confirms.delay", ms=ms)

@@ -48,6 +48,15 @@ class WireFrame(NamedTuple):
         return self.data[HEAD_BYTES:-1]
 
     @property
+    def is_confirm(self) -> bool:
+        """Whether a broker confirms by it, or says that it has not taken something."""
+        return self.method in (ACK, NACK)
+
+    @property
+    def ends_channel(self) -> bool:
+        return self.method in (CHANNEL_CLOSE, CHANNEL_CLOSE_OK)
+
+    @property
     def tag(self) -> int:
         """Delivery tag of an ack or nack."""
         return int.from_bytes(self.data[HEAD_BYTES + 4 : HEAD_BYTES + 12], "big")

@@ -19,7 +19,7 @@ from typing import Any
 from fluffle.broker.admin.arguments import arguments_of, check_arguments
 from fluffle.broker.admin.context import Row
 from fluffle.broker.base.errors import CommandInvalid, SyntaxFailure
-from fluffle.broker.testing.faults import clients, publishes, unkind
+from fluffle.broker.testing.faults import clients, mqtt, publishes, unkind
 from fluffle.broker.testing.faults.clients import freeze_tap
 from fluffle.broker.testing.faults.tapped_transport import FaultScope
 
@@ -98,6 +98,7 @@ def list_faults(scope: FaultScope) -> Row:
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
     **clients.OPERATIONS,
     **publishes.OPERATIONS,
+    **mqtt.OPERATIONS,
     **unkind.OPERATIONS,
     "block": block,
     "unblock": unblock,

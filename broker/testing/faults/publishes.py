@@ -26,15 +26,12 @@ from fluffle.broker.queues.publish_target import (
     PublishTarget,
     accepted_spans,
 )
-from fluffle.broker.testing.faults.frames import (
-    ACK,
-    CHANNEL_CLOSE,
-    CHANNEL_CLOSE_OK,
-    NACK,
-    WireFrame,
-    frames_of,
+from fluffle.broker.testing.faults.frames import frames_of
+from fluffle.broker.testing.faults.tapped_transport import (
+    FaultScope,
+    TappedConnection,
+    WireUnit,
 )
-from fluffle.broker.testing.faults.tapped_transport import FaultScope, TappedConnection
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 HELD = "confirms are held back"
@@ -54,7 +51,7 @@ class HeldConfirms:
         self._is_meant = is_meant
         self._delay = delay
         self._numbers = count()
-        self._held: dict[int, WireFrame] = {}
+        self._held: dict[int, WireUnit] = {}
         """Numbered: a later channel of the same number gets the same."""
 
     def from_client(self, data: bytes) -> Iterable[bytes]:
@@ -63,15 +60,16 @@ class HeldConfirms:
     def to_client(self, data: bytes) -> bytes:
         if not self._is_meant(self._tap):
             return data
-        go_on, stay = list[bytes](), dict[int, WireFrame]()
-        for frame in frames_of(data):
-            if frame.method in (ACK, NACK):  # of a server: confirms, and nothing else
-                stay[next(self._numbers)] = frame
+        go_on, stay = list[bytes](), dict[int, WireUnit]()
+        units_of = self._tap.units_of or frames_of
+        for unit in units_of(data):
+            if unit.is_confirm:
+                stay[next(self._numbers)] = unit
                 continue
-            if frame.method in (CHANNEL_CLOSE, CHANNEL_CLOSE_OK):
-                self._held = without_channel(frame.channel, self._held)
-                stay = without_channel(frame.channel, stay)
-            go_on.append(frame.data)
+            if unit.ends_channel:
+                self._held = without_channel(unit.channel, self._held)
+                stay = without_channel(unit.channel, stay)
+            go_on.append(unit.data)
         if stay:
             self._held |= stay
             self._delay(partial(self._release, list(stay)))
@@ -80,7 +78,7 @@ class HeldConfirms:
     def _release(self, numbers: list[int]) -> None:
         due = [self._held.pop(number) for number in numbers if number in self._held]
         if due:
-            self._tap.pass_on(b"".join(frame.data for frame in due), behind=self)
+            self._tap.pass_on(b"".join(unit.data for unit in due), behind=self)
 
     def end(self) -> None:
         """Say what has been held back, and hold back nothing more."""
@@ -88,13 +86,14 @@ class HeldConfirms:
         self._tap.filters.remove(self)
 
 
-def without_channel(channel: int, frames: Mapping[int, WireFrame]) -> dict[int, WireFrame]:
+def without_channel(channel: int, units: Mapping[int, WireUnit]) -> dict[int, WireUnit]:
     """Without those of a channel that has ended: what comes on it now belongs to another."""
-    return {number: frame for number, frame in frames.items() if frame.channel != channel}
+    return {number: unit for number, unit in units.items() if unit.channel != channel}
 
 
 def hold_confirms(scope: FaultScope) -> None:
-    """Confirm nothing, neither with ack nor with nack, until that is over."""
+    """Confirm nothing, neither with ack nor with nack, until that is over; nor with PUBACK, PUBREC
+    or PUBCOMP to clients of MQTT."""
     begin_holding(scope, HELD, lambda _act: None)
 
 

@@ -28,6 +28,8 @@ from fluffle.broker.access.access import Access, LoginAnswer, LoginRefused
 from fluffle.broker.admin.context import NodeContext
 from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import NotFound
+from fluffle.broker.core.client import ClientConnection
+from fluffle.broker.core.services import Services
 from fluffle.broker.process.environment import BACKLOG, ListeningServer
 from fluffle.broker.process.sockets import Acceptor
 from fluffle.broker.protocols.amqp091.connection import (
@@ -35,6 +37,8 @@ from fluffle.broker.protocols.amqp091.connection import (
     Connection,
     ConnectionState,
 )
+from fluffle.broker.testing.recorder import Recorder
+from fluffle.broker.testing.timeline import Timeline
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 INTRODUCING = (ConnectionState.HEADER, ConnectionState.START)
@@ -62,6 +66,43 @@ class ByteFilter(Protocol):
         later."""
 
 
+class WireUnit(Protocol):
+    """Frame of AMQP or packet of MQTT, as far as faults of all protocols know it."""
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def channel(self) -> int:
+        """0 where a protocol has no channels."""
+
+    @property
+    def is_confirm(self) -> bool:
+        """Whether it is the broker's answer to what a client has published."""
+
+    @property
+    def ends_channel(self) -> bool: ...
+
+
+class TappedClient(ClientConnection, Protocol):
+    """Connection of any protocol that has a tap."""
+
+    services: Services
+
+    @property
+    def phase(self) -> object: ...
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+
 Pieces = Callable[[bytes], Iterable[bytes]]
 """Cuts what is written into what goes to the socket at a time."""
 
@@ -71,7 +112,7 @@ class TappedConnection(asyncio.Protocol):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: TappedClient,
         opened: Callable[[TappedConnection], None],
         lost: Callable[[TappedConnection], object],
     ) -> None:
@@ -82,7 +123,11 @@ class TappedConnection(asyncio.Protocol):
         self._lost = lost
         self.transport: asyncio.Transport
         self.introduction = b""
-        """What the client has said until it had introduced itself."""
+        """What a client of AMQP has said until it had introduced itself."""
+        self.vhost_name: str | None = None
+        """Virtual host that a client of MQTT has asked for."""
+        self.units_of: Callable[[bytes], Iterable[WireUnit]] | None = None
+        """Splits what is written into packets; None: it is frames of AMQP."""
         self.when_lost: list[Callable[[], object]] = []
         """Called once the client is gone."""
         self.filters: list[ByteFilter] = []
@@ -414,10 +459,24 @@ class TappedAddress:
                 each.close()
 
 
+def is_mqtt(connection: object) -> bool:
+    from fluffle.broker.protocols.mqtt.connection import Connection as MqttConnection  # noqa: PLC0415  if it is used
+
+    return isinstance(connection, MqttConnection)
+
+
 class ClientAcceptor:
     """Acceptor of the clients of one broker."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, recorder: Recorder, filter_packets: Callable[[TappedConnection, ClientAcceptor], None]
+    ) -> None:
+        """`filter_packets` puts a filter into the tap of a connection of MQTT."""
+        self._filter_packets = filter_packets
+        self.timeline_of: Callable[[str], Timeline] = recorder.of
+        """Returns the timeline of a virtual host."""
+        self.packet_rules: list[Any] = []
+        """What is done to packets of MQTT, for all scopes: each a `mqtt.PacketRule`."""
         self._entries: list[TappedAddress] = []
         self._taps: dict[TappedConnection, None] = {}
         self.plans: deque[Plan] = deque()
@@ -452,13 +511,18 @@ class ClientAcceptor:
         return iter(tuple(self._taps))
 
     def _tap(self, connection: asyncio.Protocol) -> asyncio.Protocol:
-        """Tap a connection of AMQP; what faults do to one is said in its frames."""
-        if not isinstance(connection, Connection):
+        """Tap a connection of AMQP or of MQTT; those of websockets stay as they are."""
+        is_amqp = isinstance(connection, Connection)
+        if not is_amqp and not is_mqtt(connection):
             return connection
+        client = cast(TappedClient, connection)
         if self.refusing_logins:
-            access = cast(Access, RefusedLogins(connection.services.access))
-            connection.services = replace(connection.services, access=access)
-        return TappedConnection(connection, self._opened, self._taps.pop)
+            access = cast(Access, RefusedLogins(client.services.access))
+            client.services = replace(client.services, access=access)
+        tap = TappedConnection(client, self._opened, self._taps.pop)
+        if not is_amqp:
+            self._filter_packets(tap, self)
+        return tap
 
     def _opened(self, tap: TappedConnection) -> None:
         self._taps[tap] = None
@@ -492,14 +556,16 @@ class FaultScope:
 
     def has(self, tap: TappedConnection) -> bool:
         session = tap.connection.session
-        return self.vhost_name is None or (
-            session is not None and session.vhost.name == self.vhost_name
-        )
+        name = tap.vhost_name if session is None else session.vhost.name
+        return self.vhost_name in (None, name)
 
     def tap(self, name: str) -> TappedConnection:
-        """That of a connection, by its name or the one that its client has given it.  NotFound."""
+        """That of a connection, by its name, the one that its client has given it, or the client
+        identifier of MQTT.  NotFound."""
         for tap in self.taps():
-            if name in (tap.connection.name, tap.connection.handshake.client_name):
+            connection = tap.connection
+            handshake = connection.handshake
+            if name in (connection.name, handshake.client_name, handshake.client_id):
                 return tap
         there = ", ".join(repr(tap.connection.name) for tap in self.taps()) or "none"
         raise NotFound(f"no connection '{name}', but: {there}")

@@ -23,10 +23,10 @@ from random import Random
 from typing import Any
 
 from fluffle.broker.protocols.amqp091.channel import Channel
-from fluffle.broker.protocols.amqp091.connection import HEARTBEAT_FRAME
+from fluffle.broker.protocols.amqp091.connection import HEARTBEAT_FRAME, Connection
 from fluffle.broker.queues.arguments import QueueType
 from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch
-from fluffle.broker.testing.faults.clients import end_consumer, give_back
+from fluffle.broker.testing.faults.clients import channels_of, end_consumer, give_back
 from fluffle.broker.testing.faults.frames import (
     ACK,
     CHANNEL_CLOSE,
@@ -219,7 +219,7 @@ class AdversarialFilter:
             yield together
 
     def _before_ack(self, frame: WireFrame) -> None:
-        for channel in self._tap.connection.channels:
+        for channel in channels_of(self._tap):
             if channel.number == frame.channel and channel.transaction is None:
                 if self._is(self._redelivered):
                     redeliver(channel, frame.tag)
@@ -259,7 +259,7 @@ def be_unkind(
     redelivered_percent: int = 25,
     cancelled_percent: int = 1,
 ) -> None:
-    """Everything that AMQP permits and naive code forgets, from the seed.
+    """Everything that AMQP permits and naive code forgets, from the seed; to clients of AMQP alone.
 
     Of a hundred acknowledgements so many come when their messages have just been delivered once
     more, and so many when a consumer of their channel is cancelled.
@@ -269,6 +269,8 @@ def be_unkind(
     numbers = count()
 
     def attach(tap: TappedConnection) -> None:
+        if not isinstance(tap.connection, Connection):
+            return
         unkindness = AdversarialFilter(
             tap,
             Random(f"{seed} {next(numbers)}"),

@@ -22,7 +22,7 @@ import re
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, get_args
@@ -47,7 +47,7 @@ from fluffle.broker.testing.faults.operations import OPERATIONS as FAULTS
 from fluffle.broker.testing.faults.tapped_transport import FaultScope
 from fluffle.broker.testing.messages import HeldMessage, Message
 from fluffle.broker.testing.server.http import HttpResponse
-from fluffle.broker.testing.timeline import Passage
+from fluffle.broker.testing.timeline import Passage, SeenPacket
 from fluffle.broker.testing.vhost import Vhost
 from fluffle.protocol.properties import Properties
 
@@ -283,6 +283,49 @@ async def no_leaked_channels(vhost: Vhost | ClusterVhost, *, within: float = 2.0
     await vhost.assert_no_leaked_channels(within=within)
 
 
+async def sessions(vhost: Vhost | ClusterVhost) -> Row:
+    """All sessions of MQTT by client identifiers, as `/api/mqtt/sessions` shows them."""
+    return {"sessions": await vhost.sessions()}
+
+
+async def packets(
+    vhost: Vhost | ClusterVhost,
+    *,
+    packet: str | None = None,
+    client: str | None = None,
+    topic: str | None = None,
+    sent_by: str | None = None,
+) -> Row:
+    """Packets that MQTT clients have sent or were sent, in order: of one type as `PUBLISH`, of one
+    client by its identifier, with a topic or topic filter, sent by the `client` or the `broker`."""
+    found = await vhost.packets(packet, client=client, topic=topic, sent_by=sent_by)
+    return {"packets": [packet_row(each) for each in found]}
+
+
+async def expect_packets(
+    vhost: Vhost | ClusterVhost,
+    *,
+    packet: str,
+    client: str | None = None,
+    topic: str | None = None,
+    sent_by: str = "client",
+    count: int = 1,
+    within: float = 2.0,
+) -> Row:
+    """The same, once there are so many at least; 409 after `within` seconds."""
+    check_within(within)
+    found = await vhost.expect_packets(
+        packet, client=client, topic=topic, sent_by=sent_by, count=count, within=within
+    )
+    return {"packets": [packet_row(each) for each in found]}
+
+
+def packet_row(packet: SeenPacket) -> Row:
+    payload, encoding = shown(packet.payload)
+    row = {**asdict(packet), "payload": payload, "payload_encoding": encoding}
+    return {**row, "filters": list(packet.filters)}
+
+
 def passage_row(passage: Passage) -> Row:
     body, encoding = shown(passage.body)
     return {
@@ -362,6 +405,9 @@ ON_VHOST: Mapping[str, Act] = {
     "purge": purge,
     "history": history,
     "timeline": timeline,
+    "sessions": sessions,
+    "packets": packets,
+    "packets/expect": expect_packets,
     "assert/no_unacked": no_unacked,
     "assert/no_unroutable": no_unroutable,
     "assert/no_leaked_channels": no_leaked_channels,
