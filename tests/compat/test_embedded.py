@@ -38,7 +38,7 @@ def test_what_is_logged_without_one_does_not() -> None:
 
 def test_options_are_those_of_the_command_line() -> None:
     with embedded("--event-exchange", "--management=127.0.0.1:0") as broker:
-        assert broker.addresses.keys() == {"amqp", "management"}
+        assert broker.addresses.keys() == {"amqp", "management", "mqtt"}
         config = broker.broker.broker.node.parts.config
         assert config.event_exchange
 

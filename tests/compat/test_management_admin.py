@@ -414,7 +414,7 @@ ALIKE: tuple[tuple[str, str, object], ...] = (
     ("POST", "definitions", {"queues": [{"name": "q", "vhost": "nope"}]}),
     ("POST", "definitions", {"users": [{"name": "k", "tags": "", "password_hash": "!"}]}),
     ("GET", "health/checks/port-listener/1", None),
-    ("GET", "health/checks/protocol-listener/mqtt", None),
+    ("GET", "health/checks/protocol-listener/stomp", None),
 )
 """Refused by both, with a reason that is written otherwise: RabbitMQ prints terms of Erlang."""
 
