@@ -7,6 +7,7 @@ No line holds a password: a field that is named like one is masked.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
@@ -16,6 +17,8 @@ MASK = "***"
 FIELDS_ATTRIBUTE = "fluffle_fields"
 LOGGED_BY = "fluffle"
 """The logger of all that is ours; the process may be another's."""
+PLAIN_VALUE = re.compile(r"[!#-<>-~]+")
+"""Values of ASCII that need no quotes: most of them."""
 
 
 def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
@@ -34,7 +37,12 @@ def reason_of(error: Exception) -> str:
 
 
 def configure(format_name: str, level_name: str, stream: TextIO) -> None:
-    """Let all loggers write to `stream`, in the format `text` or `json`, from that level on."""
+    """Let all loggers write to `stream`, in the format `text` or `json`, from that level on.
+
+    The process is ours alone: what no line shows, records do not find out.
+    """
+    logging._srcfile = None  # as "Optimization" of its manual has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(FORMATS[format_name]))
     logging.getLogger().handlers[:] = [handler]
@@ -75,12 +83,13 @@ class LineFormatter(logging.Formatter):
     def __init__(self, line: Callable[[Mapping[str, object]], str]) -> None:
         super().__init__()
         self._line = line
+        self._second, self._second_text = -1, ""
+        """Of the record before, since many come in one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line without its end."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         values: dict[str, object] = {
-            "time": when.replace("+00:00", "Z"),
+            "time": self._time_text(record.created),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
@@ -90,6 +99,13 @@ class LineFormatter(logging.Formatter):
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
         return self._line(values)
+
+    def _time_text(self, created_s: float) -> str:
+        second = int(created_s)
+        if second != self._second:
+            self._second = second
+            self._second_text = datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+        return f"{self._second_text}.{int((created_s - second) * 1000):03d}Z"
 
 
 def text_line(values: Mapping[str, object]) -> str:
@@ -116,6 +132,8 @@ def _as_text(value: object) -> str:
 
 def _shown(value: object) -> str:
     text = _as_text(value)
+    if PLAIN_VALUE.fullmatch(text):
+        return text
     is_word = text.isprintable() and text and not set(text) & set(' "=')
     return text if is_word else json.dumps(text, ensure_ascii=not text.isprintable())
 

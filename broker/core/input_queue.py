@@ -286,7 +286,9 @@ class InputQueue(Generic[E]):
     def _is_answered_later(self) -> bool:
         """Whether a publisher has sent something else than messages, whose confirm comes soon."""
         session = self.session
-        return session is not None and session.wants_confirms and not session.has_put
+        if session is None or self.is_over:
+            return False
+        return session.wants_confirms and not session.has_put
 
     def act_later(self) -> None:
         """Go on in the next turn, if there is anything to go on with."""

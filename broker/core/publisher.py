@@ -257,6 +257,7 @@ class ConfirmMode:
     ) -> None:
         """Enqueue as in plain mode, and confirm: at the end of the batch, or once all are safe."""
         answers, count = list[Answer](), 0
+        self._session.wants_confirms = True
         for routed in routed_batches:
             answers.append(publisher.enqueue(routed, persistent=persistent))
             count += len(routed.contents)
@@ -348,7 +349,6 @@ class Publisher:
     def confirm(self) -> None:
         """Number messages from now on, and say what becomes of each."""
         self.mode = ConfirmMode(self.session, self._outcomes)
-        self.session.wants_confirms = True
 
     def end(self) -> None:
         """Publish nothing more, and say nothing more; what has begun is done to its end."""

@@ -123,7 +123,7 @@ class Session:
         self.confirming: dict[ConfirmReporter, None] = {}
         """Publishers with messages to confirm at the end of this batch."""
         self.wants_confirms = False
-        """Whether it publishes, and has to be answered for each message."""
+        """Whether it has published messages that are each answered."""
         self.has_put = False
         """True if queues may not have dealt out yet what it has put into them."""
 

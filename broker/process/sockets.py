@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -233,8 +234,9 @@ def shown_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
-    """True if it is an address of this machine alone."""
+    """True if it is an address of this machine alone; most clients come from few hosts."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
