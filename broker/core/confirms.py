@@ -5,7 +5,6 @@ Every publish is either accepted or refused, once.  What is known is collected i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -42,7 +41,7 @@ class Confirms:
         self._next_sequence = 1
         self._open: dict[int, int] = {}
         """First and last of each run that waits for its queues.  Invariant: rising."""
-        self._deferred: deque[tuple[int, int]] = deque()
+        self._deferred: list[tuple[int, int]] = []
         """Runs that a commit will make safe: its ticket, and their first number.  Both rise."""
         self._accepted: list[Run] = []
         self._refused: list[Run] = []
@@ -99,12 +98,14 @@ class Confirms:
 
     def accept_durable(self, ticket: int) -> bool:
         """Accept what commits up to this one have made safe; whether there was anything."""
-        deferred = self._deferred
-        if not deferred or deferred[0][0] > ticket:
-            return False
-        while deferred and deferred[0][0] <= ticket:
-            self.accept(deferred.popleft()[1])
-        return True
+        durable_count = 0
+        for deferred_ticket, first in self._deferred:
+            if deferred_ticket > ticket:
+                break
+            self.accept(first)
+            durable_count += 1
+        del self._deferred[:durable_count]
+        return durable_count > 0
 
     @property
     def open_count(self) -> int:

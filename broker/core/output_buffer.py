@@ -9,7 +9,6 @@ when there is room.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -84,7 +83,7 @@ class OutputBuffer:
         of `burst_bytes`."""
         self.ticket = 0
         """The commit that must have been done before `pieces` goes out."""
-        self._held: deque[tuple[int, list[bytes], int]] = deque()
+        self._held: list[tuple[int, list[bytes], int]] = []
         """Output that goes out before `pieces`: ticket of a commit, pieces, bytes of messages in
         them.  Empty while nothing is held."""
         self._held_bytes = 0
@@ -189,11 +188,14 @@ class OutputBuffer:
     def _due(self) -> tuple[list[bytes], int]:
         """Return the output that no commit holds any more, and the bytes of messages in it."""
         due: list[bytes] = []
-        size_bytes = 0
-        while self._held and self._held[0][0] <= self._durable:
-            _, pieces, of_pieces = self._held.popleft()
+        size_bytes = due_count = 0
+        for ticket, pieces, of_pieces in self._held:
+            if ticket > self._durable:
+                break
             due += pieces
             size_bytes += of_pieces
+            due_count += 1
+        del self._held[:due_count]
         self._held_bytes -= size_bytes
         if not self._held and self.ticket <= self._durable:
             size_bytes = self.sent_bytes

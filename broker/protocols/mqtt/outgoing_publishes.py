@@ -11,7 +11,6 @@ to its PUBCOMP, and so does its place in the window of the client.  A hot file.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -187,9 +186,9 @@ class OutgoingPublishes:
             self.aliases = TopicAliases(terms.aliases_max, terms.packet_bytes_max)
         self._sent: dict[int, SentPublish] = {}
         """Messages that wait for their PUBACK or PUBREC, by packet identifier."""
-        self._unsent: deque[int] = deque()
+        self._unsent: list[int] = []
         """Packet identifiers of messages that came from no queue, were not acknowledged over an
-        earlier connection, and wait for room to be sent again."""
+        earlier connection, and wait for room to be sent again: the last one is the first to be."""
         self._window_holders: dict[int, Consumer] = {}
         """Consumers, by the packet identifier that takes a place in their window, though its
         message came from no queue or it waits for its PUBCOMP alone."""
@@ -203,14 +202,14 @@ class OutgoingPublishes:
         state = self.state
         if state.released:
             self._channel.output.add(build_acks(PacketType.PUBREL, tuple(state.released)))
-        self._unsent.extend(state.direct)
+        self._unsent = [*reversed(state.direct)]
         self._send_again()
 
     def _send_again(self) -> None:
         """Send again what there is room for, and drop what is too large for this connection."""
         direct, unsent, dropped = self.state.direct, self._unsent, list[int]()
         while unsent and len(self) < self._channel.prefetch:
-            packet_id = unsent.popleft()
+            packet_id = unsent.pop()
             message = direct[packet_id]
             if not self._is_too_large(message):
                 self._sent[packet_id] = SentPublish(0, message.qos, None)
