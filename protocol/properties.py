@@ -150,8 +150,8 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
     Properties that differ only in those places are well-formed alike and have the same outline.
     Headers are not in it, which only a headers exchange reads, nor is reply_to; a priority is 0 in
     it, and an expiration "0", for `priorities_of` and `read_expirations` look at each message.
-    Properties are their own outline if they have headers that route (CC, BCC), the reply_to that is
-    no queue, or a user_id; and so are malformed ones and long ones.
+    Properties are their own outline if they have headers for the broker (CC, BCC, x-mqtt-retain),
+    the reply_to that is no queue, or a user_id; and so are malformed ones and long ones.
     """
     if len(raw) > OUTLINED_BYTES_MAX:
         return raw, []
@@ -357,7 +357,9 @@ def split_content(content: bytes, channel: int, frame_max_bytes: int) -> bytes:
 
 
 _READ = FLAG_DELIVERY_MODE | FLAG_PRIORITY | FLAG_EXPIRATION
-_ROUTING_HEADERS = frozenset((b"CC", b"BCC"))
+RETAIN = "x-mqtt-retain"
+"""Header of messages that are to be retained for clients of MQTT: a boolean."""
+_BROKER_HEADERS = frozenset((b"CC", b"BCC", RETAIN.encode()))
 _FRAME_HEAD = struct.Struct(">BHI")
 _HEADER_START = struct.Struct(">BHIHHQ")
 """Frame head, class, weight, body size: what stands before raw properties."""
@@ -406,7 +408,7 @@ def _read_outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]] | None:
         start = offset
         if flag == FLAG_HEADERS:
             keys, found, offset = wire.survey_table(raw, start)
-            if not _ROUTING_HEADERS.isdisjoint(keys):
+            if not _BROKER_HEADERS.isdisjoint(keys):
                 return None
             free += found
             continue

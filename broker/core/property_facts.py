@@ -14,6 +14,7 @@ from fluffle.protocol.properties import (
     FLAG_HEADERS,
     FLAG_REPLY_TO,
     FLAG_USER_ID,
+    RETAIN,
     Properties,
     check_properties,
     decode_properties,
@@ -61,6 +62,8 @@ class PropertyFacts(NamedTuple):
     """True if messages with these properties need more than to be routed."""
     expires: bool = False
     """True if each message says for how long it may wait in a queue."""
+    retains: bool = False
+    """True if the last message is to be retained, where that can be."""
 
 
 TRANSIENT, PERSISTENT = (
@@ -133,6 +136,7 @@ def facts_of(properties: Properties) -> PropertyFacts:
         persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
         is_special=wants_reply or properties.user_id is not None or stored is not None,
         expires=properties.expiration is not None,
+        retains=headers is not None and headers.get(RETAIN) == ("t", True),
     )
 
 

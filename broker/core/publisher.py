@@ -526,19 +526,26 @@ class Publisher:
         if route.needs is not None and route.needs.is_kept:
             keep_in_histories(origin, facts, contents, routes)
         if len(routes) > 1:
-            return batches_by_route(
+            routed_batches = batches_by_route(
                 origin, contents, routes, lifetimes_ms, mandatory=route.mandatory
             )
-        routed = RoutedBatch(
-            routes[0].targets if routes else route.targets,
-            [origin] * len(contents),
-            contents,
-            content_bytes,
-            places=range(len(contents)),
-            mandatory=route.mandatory,
-            expiration_ms=lifetimes_ms,
-        )
-        return [routed]
+        else:
+            routed = RoutedBatch(
+                routes[0].targets if routes else route.targets,
+                [origin] * len(contents),
+                contents,
+                content_bytes,
+                places=range(len(contents)),
+                mandatory=route.mandatory,
+                expiration_ms=lifetimes_ms,
+            )
+            routed_batches = [routed]
+        if facts.retains:
+            session = self.session
+            keeper = session.retained.target(session.vhost.name, origin.exchange, session.user.name)
+            for routed in routed_batches:
+                routed.keeper = keeper
+        return routed_batches
 
     def _prepared(self, facts: PropertyFacts, raw: bytes, contents: list[bytes]) -> list[bytes]:
         """The contents as they are stored: with these properties, and the name of the requester.
@@ -571,7 +578,8 @@ class Publisher:
 
         None, and nothing has been done, if those of each key must be published by themselves.
         """
-        if facts.is_special or facts.more_routing_keys or not are_apart(routes.values()):
+        is_plain = not (facts.is_special or facts.retains or facts.more_routing_keys)
+        if not is_plain or not are_apart(routes.values()):
             return None
         routed_batches = batches_by_key(keys, run.contents, routes, lifetimes_ms)
         if exceed_one_step(routed_batches):
@@ -624,6 +632,8 @@ class Publisher:
         session = self.session
         if routed.left:
             enqueue_into(session.client, routed, routed.left, persistent=persistent)
+        if routed.keeper is not None:
+            enqueue_into(session.client, routed, (routed.keeper,), persistent=persistent)
         answer, count = routed.answer, len(routed.contents)
         if (
             answer is not EnqueueResult.ACCEPTED

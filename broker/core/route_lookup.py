@@ -297,8 +297,8 @@ class RoutedBatch:
     """Messages of one batch that go to the same queues, in order."""
 
     __slots__ = (
-        "answer", "content_bytes", "contents", "expiration_ms", "left", "mandatory", "origins",
-        "places", "targets",
+        "answer", "content_bytes", "contents", "expiration_ms", "keeper", "left", "mandatory",
+        "origins", "places", "targets",
     )  # fmt: skip
 
     def __init__(
@@ -316,6 +316,8 @@ class RoutedBatch:
         """And `left`: those into which it has not been put yet."""
         self.answer: Answer = EnqueueResult.ACCEPTED
         """The answer of the other queues, together."""
+        self.keeper: PublishTarget | None = None
+        """Where the messages are retained, if they are."""
         self.origins = origins
         self.contents = contents
         self.content_bytes = content_bytes

@@ -71,6 +71,7 @@ class Session:
         "random_name",
         "read_barrier",
         "replies",
+        "retained",
         "rights",
         "route_cache",
         "traffic",
@@ -109,6 +110,7 @@ class Session:
         self.traffic = runtime.traffic.of(client.traffic_labels)
         self.replies, self.inbox = services.replies, ReplyInbox()
         """Replies and inbox of direct reply-to for the requesters of this connection."""
+        self.retained = services.retained
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""
         self.quorum_global_qos = services.quorum.global_qos

@@ -23,16 +23,21 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluffle.broker.base.callbacks import call_listener
 from fluffle.broker.base.errors import BrokerError, NotFound, PreconditionFailed
-from fluffle.broker.base.message import RetainedMessage
+from fluffle.broker.base.message import NEVER_EXPIRES_MS, RetainedMessage
 from fluffle.broker.metadata.change import NOTHING, Change, CountLimit, Fact, Kind
 from fluffle.broker.metadata.metadata import Decide
 from fluffle.broker.metadata.nodes import RETAINS, check_supported
+from fluffle.broker.queues.publish_target import PublishReceipt
 from fluffle.broker.runtime.commits import when_safe
 from fluffle.broker.vhosts.retained import NO_PENDING_TOPICS, is_alive, size_of
+from fluffle.protocol.properties import body_size
 
 if TYPE_CHECKING:
+    from fluffle.broker.base.message import Origin
     from fluffle.broker.definitions.catalogue import Catalogue
     from fluffle.broker.metadata.metadata import Metadata
+    from fluffle.broker.queues.expiry_times import Lifetimes
+    from fluffle.broker.queues.publish_target import BlockedPublisher
     from fluffle.broker.runtime.runtime import Runtime
     from fluffle.broker.vhosts.retained import RetainedTopics
     from fluffle.broker.vhosts.vhost import VirtualHost
@@ -45,6 +50,8 @@ RECHECK_MS = 10_000
 """A node that does not order the changes looks so often whether it does."""
 
 Done: TypeAlias = Callable[[], None]
+MakeTopic: TypeAlias = Callable[[str], str | None]
+"""The topic of a routing key; None if it is none that is retained."""
 Failed: TypeAlias = Callable[[BrokerError], None]
 
 
@@ -100,6 +107,8 @@ class RetainedStore:
         self.now_ms = now_ms
         """Common time, since 1970."""
         self._is_leader = is_leader
+        self.exchanges: dict[str, MakeTopic] = {}
+        """Exchanges whose messages are retained if they ask for it."""
         self._waiting: dict[tuple[str, str], RetainRequest] = {}
         """By virtual host and topic."""
         self._in_flight: list[RetainRequest] = []
@@ -126,6 +135,12 @@ class RetainedStore:
         if found is not None and found.retained.pending is NO_PENDING_TOPICS:
             found.retained.pending = PendingInVhost(self, vhost)
         self._runtime.commits.add_writer(self)
+
+    def target(self, vhost: str, exchange: str, user: str) -> RetainTarget | None:
+        """Return where messages are retained that a user publishes to an exchange; None if they
+        are not."""
+        make_topic = self.exchanges.get(exchange)
+        return None if make_topic is None else RetainTarget(self, vhost, user, make_topic)
 
     def write(self) -> None:
         """Have what waits retained: a commit begins."""
@@ -202,6 +217,60 @@ class RetainedStore:
             if due and vhost.retained is topics:
                 self._metadata.settle(partial(remove_expired, self._catalogue, vhost, due, now_ms))
         self._expire_in_time(topics)
+
+
+class RetainTarget:
+    """Retained messages of one virtual host as a target of publishes: a `PublishTarget`, which
+    answers once they are kept, or refused for there are as many as may be."""
+
+    __slots__ = ("_make_topic", "_store", "_user", "_vhost", "blocked_publishers")
+    name = "retained messages"
+    is_behind = is_full = False
+
+    def __init__(self, store: RetainedStore, vhost: str, user: str, make_topic: MakeTopic) -> None:
+        self._store = store
+        self._vhost = vhost
+        self._user = user
+        self._make_topic = make_topic
+        self.blocked_publishers: list[BlockedPublisher] = []
+        """Nobody: it is never full."""
+
+    def enqueue(
+        self,
+        origins: list[Origin],
+        contents: list[bytes],
+        content_bytes: int,
+        *,
+        persistent: bool,
+        expiration_ms: Lifetimes = None,
+    ) -> PublishReceipt:
+        """Retain each as the last message of its topic; an empty one removes what there was."""
+        del content_bytes, persistent  # all are kept on disk
+        receipt, now_ms = PublishReceipt(len(contents)), self._store.now_ms()
+        for index, (origin, content) in enumerate(zip(origins, contents, strict=True)):
+            topic, message = self._make_topic(origin.routing_key), None
+            if topic is None:
+                receipt.known(index, index + 1, is_accepted=True)
+                continue
+            if body_size(content):
+                lifetime_ms = (
+                    expiration_ms[index] if isinstance(expiration_ms, list) else expiration_ms
+                )
+                expires_at_ms = NEVER_EXPIRES_MS
+                if lifetime_ms is not None:
+                    expires_at_ms = now_ms + max(1, lifetime_ms)
+                message = RetainedMessage(
+                    content, origin.annotations, self._user, now_ms, expires_at_ms
+                )
+            done = partial(receipt.known, index, index + 1, is_accepted=True)
+            refused = partial(receipt.known, index, index + 1, is_accepted=False)
+            self._store.put(self._vhost, topic, message, done, partial(call_ignoring, refused))
+        return receipt
+
+
+def call_ignoring(act: Done, _error: BrokerError) -> None:
+    """Call `act`, whatever the error is."""
+    act()
 
 
 class PendingInVhost:

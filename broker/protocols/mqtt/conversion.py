@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeVar
 from fluffle.broker.base.message import ANNOTATIONS_BYTES_MAX, MessageAnnotations, Origin
 from fluffle.broker.core.property_facts import EXPIRATION_MS_MAX
 from fluffle.broker.protocols.mqtt.annotations import Annotations, pack, unpack
-from fluffle.broker.protocols.mqtt.topics import PLAIN, TopicTranslator, is_plain
+from fluffle.broker.protocols.mqtt.topics import PLAIN, TopicTranslator, is_plain, is_reserved
 from fluffle.protocol import properties as amqp
 from fluffle.protocol.mqtt.properties import (
     Properties,
@@ -46,8 +46,8 @@ CORRELATION = "x-correlation-id"
 ROUTING_HEADERS = frozenset(("CC", "BCC"))
 """Headers that route: a user property of such a name is no array, and is refused in AMQP."""
 
-COUNT_HEADERS = frozenset(("x-acquired-count", "x-delivery-count"))
-"""Headers that queues add, and that no publisher has meant for anybody."""
+UNSHOWN_HEADERS = frozenset(("x-acquired-count", "x-delivery-count", amqp.RETAIN))
+"""Headers that queues add, and that no publisher has meant for anybody; and one for the broker."""
 DEATH_HEADERS = re.compile(r"x-(first|last)-death-")
 """Headers that dead-lettering adds: nobody's but the broker's in a message that has died."""
 
@@ -168,6 +168,13 @@ class MessageConverter:
         if found.payload_format is not None:
             properties = payload_format(found.payload_format) + properties
         return ClientMessage(topic, found.qos, *_publisher(found), properties, converted.expiry_ms)
+
+    def retained_topic(self, routing_key: str) -> str | None:
+        """Return the topic under which a message of AMQP may be retained; None if its routing key
+        is none."""
+        topic = self.topics.topic(routing_key)
+        is_good = is_valid_topic(topic) and is_text(topic) and not is_reserved(topic)
+        return topic if is_good else None
 
     def _topic(self, origin: Origin, found: Annotations | None) -> str:
         """Return the topic of a message: that under which it was published, unless a queue has
@@ -331,7 +338,7 @@ def _long_string(headers: FieldTable, name: str) -> bytes | None:
 def _user_properties(headers: FieldTable, *, hides_deaths: bool) -> Iterator[tuple[str, str]]:
     """Yield headers that are text, or a number or so that can be written as some."""
     for name, field in headers.items():
-        if name in COUNT_HEADERS or (hides_deaths and DEATH_HEADERS.match(name)):
+        if name in UNSHOWN_HEADERS or (hides_deaths and DEATH_HEADERS.match(name)):
             continue
         text = _as_text(field)
         if text is not None and is_text(text) and is_text(name):

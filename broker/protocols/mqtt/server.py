@@ -96,6 +96,8 @@ class MqttServer:
         """Connected clients by session."""
         self.retained = services.retained if config.retained else None
         self.wills = Wills(services, self.converter, config.exchange, self.retained)
+        if config.retained:
+            services.retained.exchanges[config.exchange] = self.converter.retained_topic
         services.connections.session_keepers.append(self)
         self.sys = SysTopics(self, frozenset(TRAFFIC_LABELS.values()))
         self.keep_alives = KeepAlives(services.runtime.clients_call_later)
