@@ -47,7 +47,7 @@ class ClusterView(Protocol):
         """True if it is believed to be; of this node it is known."""
 
     def leader_of(self, queue: int) -> str:
-        """Which member leads a quorum queue, as far as it is known; empty if it is not."""
+        """Member that leads a quorum queue, as far as known; empty if unknown."""
 
 
 class ClusterPort(ClusterView, Protocol):
@@ -63,14 +63,14 @@ class ClusterPort(ClusterView, Protocol):
     """Told that an exchange has kept a message that was published here: others are to, too."""
 
     def begin(self, catalogue: Catalogue) -> Metadata:
-        """What was on disk is there.  Where definitions are changed from now on.
+        """Start with the definitions that were on disk; returns where they are changed from now
+        on.
 
         StartFailed, `StorageError`.
         """
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
-        """What is low on other nodes holds publishers of this one back, and the other way round;
-        who has connections there has fewer left here; requesters are answered from any node."""
+        """Share alarms, counts of connections and direct reply-to with the other nodes."""
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
         """Whether quorum queues may grow, for all that is known of disks: counted when it is asked.

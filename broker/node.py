@@ -88,9 +88,9 @@ class Node:
         """Why it has ended by itself, if it has."""
         self._closed = asyncio.Event()
         self._enders: list[Callable[[], None]] = []
-        """What ends the parts that run, the first one last."""
+        """Functions that end the running parts, the first one last."""
         self.addresses: dict[str, tuple[str, int]] = {}
-        """What was bound, by protocol; complete once `start` returns."""
+        """Bound addresses by protocol; complete once `start` returns."""
         self._passwords = PasswordThreads()
         self._definitions: NodeDefinitions | None = None
         self._listener: Listener | None = None
@@ -104,7 +104,7 @@ class Node:
 
     @property
     def catalogue(self) -> Catalogue:
-        """What is defined, once it has been started."""
+        """Definitions, once the node has been started."""
         return self._begun.catalogue
 
     @property
@@ -165,7 +165,7 @@ class Node:
             failing.cancel()
 
     def _restored(self) -> NodeDefinitions:
-        """What was defined when an earlier process ended.  StartFailed, StorageError."""
+        """Definitions as an earlier process left them.  StartFailed, StorageError."""
         try:
             return NodeDefinitions(
                 self._config,
@@ -180,7 +180,7 @@ class Node:
             raise
 
     def _make_services(self, definitions: NodeDefinitions) -> None:
-        """What connections use; there are none yet."""
+        """Make the services that connections use; there are none yet."""
         config, runtime, cluster_view = self._config, self._runtime, definitions.cluster_view
         catalogue = definitions.catalogue
         alarms = Alarms(watermarks_of(config))
@@ -248,7 +248,7 @@ class Node:
         self._check()
 
     def _made_parts(self, definitions: NodeDefinitions, clients: Listener) -> NodeContext:
-        """What verbs work on."""
+        """Context that verbs work on."""
         services, cluster_view = self._services, definitions.cluster_view
         return NodeContext(
             runtime=self._runtime,
@@ -325,14 +325,14 @@ class Node:
             self._enders.pop()()
 
     def _queues(self) -> Iterator[Queue]:
-        """Those of all virtual hosts that are in this process."""
+        """Queues of all virtual hosts that are in this process."""
         yield from queues_here(self.catalogue)
 
 
 def opened_durability(
     config: Config, environment: Environment, turn: Turn, on_fatal: Callable[[Exception], None]
 ) -> Durability:
-    """What is on disk, as that of a cluster if this is to be a node of one.
+    """Store of this node, converted for a cluster if it is to join one.
 
     StartFailed, StorageError.
     """

@@ -102,7 +102,7 @@ class Access:
         self._verifier = verifier or Verifier(run_here)
         self._listeners: dict[str, dict[Callable[[], None], None]] = {}
         self._decoy: PasswordHash | None = None
-        """What is compared where there is nothing to compare, once a user has a slow hash."""
+        """Hash to compare with for unknown users, once a user has a slow hash."""
         for user in self.users.values():
             self._note_slow_hash(user)
 

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 PROTECTED = "protected_from_deletion"
-"""What metadata say of a virtual host that is not to be deleted."""
+"""Metadata key of a virtual host that is protected from deletion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class VhostSettings:
 
     limits: VhostLimits = VhostLimits()
     metadata: Mapping[str, object] = field(default_factory=dict)
-    """What definitions say of it besides: description, tags, default_queue_type.  JSON."""
+    """Description, tags and default_queue_type, by name; the values are JSON."""
 
     @property
     def is_protected(self) -> bool:
@@ -55,7 +55,8 @@ class LimitedResource(IntEnum):
 
 
 Counts: TypeAlias = Mapping[LimitedResource, dict[str, int]]
-"""By name of a user or virtual host; one with none has no entry."""
+"""Counts by name of a user or virtual host, for each limited resource; zero counts have no
+entry."""
 
 
 def ignore_change(_what: LimitedResource, _name: str) -> None:
@@ -70,7 +71,7 @@ class Usage:
         default_factory=lambda: {what: Counter() for what in LimitedResource}
     )
     elsewhere: dict[str, Counts] = field(default_factory=dict)
-    """By node."""
+    """Counts on the other nodes, by node."""
     on_change: Callable[[LimitedResource, str], None] = ignore_change
 
     @property

@@ -19,14 +19,14 @@ SHA256 = "rabbit_password_hashing_sha256"
 """RabbitMQ's default, and ours: cheap enough to check on each of a thousand logins a second."""
 SHA512 = "rabbit_password_hashing_sha512"
 MD5 = "rabbit_password_hashing_md5"
-"""Of users made before RabbitMQ 3.6; to be imported, and not to be made any more."""
+"""Algorithm of users made before RabbitMQ 3.6; imported, but not made any more."""
 ARGON2 = "fluffle_password_hashing_argon2"
 """Slow and hungry on purpose; needs the extra `argon2`."""
 
 ARGON2_MEMORY_KIB_MAX = 262_144
 ARGON2_TIME_COST_MAX = 32
 ARGON2_PARALLELISM_MAX = 64
-"""What one login may cost: many times what the hashes made here ask for."""
+"""Limits of the cost of one login: many times what hashes made here need."""
 ARGON2_SALT_BYTES_MIN = 8
 ARGON2_KIB_PER_LANE_MIN = 8
 """RFC 9106, section 3.1."""

@@ -80,7 +80,7 @@ EVERYTHING = Permission(".*", ".*", ".*")
 
 @dataclass(frozen=True, slots=True)
 class TopicPermission:
-    """Which routing keys a user may publish to a topic exchange with, or bind to it."""
+    """Right of a user to publish to a topic exchange, or bind to it, by routing key."""
 
     write: str = ""
     read: str = ""

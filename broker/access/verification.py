@@ -45,7 +45,7 @@ WAITING_MAX = 128
 """Comparisons that wait: some seconds' worth, after which a handshake would be too old anyway."""
 
 WAITING_PER_SOURCE_MAX = 16
-"""Of these, from one address."""
+"""Waiting comparisons of one source address."""
 
 
 def always() -> bool:
@@ -69,7 +69,7 @@ class Comparison:
     stored: PasswordHash
     password: bytes
     source: str
-    """Of the first who asked."""
+    """Source address of the first request."""
     requests: list[VerificationRequest] = field(default_factory=list)
 
     @property
@@ -85,10 +85,10 @@ class Verifier:
     def __init__(self, run_elsewhere: RunElsewhere) -> None:
         self._run_elsewhere = run_elsewhere
         self._key = secrets.token_bytes(32)
-        """Of this process alone: what is remembered says nothing to anybody else."""
+        """Key of this process alone, which makes the remembered digests useless elsewhere."""
         self._remembered: dict[bytes, None] = {}
         self._comparisons: dict[bytes, Comparison] = {}
-        """By digest, in the order in which they are made; the one that is being made included."""
+        """Comparisons by digest, in the order in which they are made, the running one included."""
         self._running: bytes | None = None
         """The digest of that one."""
         self._has_warned = False

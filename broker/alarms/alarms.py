@@ -80,14 +80,14 @@ def watermarks_of(config: Config) -> Watermarks:
 
 
 class Alarms:
-    """Which resources are low, and who must hear of it."""
+    """Alarms of low resources, and the listeners that must know of them."""
 
     def __init__(self, watermarks: Watermarks | None = None) -> None:
         """Without watermarks nothing is ever low."""
         self.watermarks = watermarks or Watermarks()
         self._raised: dict[str, None] = {}
         self._elsewhere: dict[str, Collection[str]] = {}
-        """By node: what others are low on."""
+        """Low resources of other nodes, by node."""
         self._listeners: dict[Callable[[], None], None] = {}
 
     @property

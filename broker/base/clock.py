@@ -39,7 +39,8 @@ class Clock(Protocol):
 if hasattr(time, "CLOCK_BOOTTIME"):
 
     def _counted_ns() -> int:
-        """What passes while the machine is asleep counts, too: messages expire then."""
+        """Nanoseconds since boot, with the time the machine is asleep: messages expire then,
+        too."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 else:

@@ -116,7 +116,7 @@ def text_line(values: Mapping[str, object]) -> str:
 
 
 def json_line(values: Mapping[str, object]) -> str:
-    """One JSON object, in ASCII; what JSON has no type for is a string."""
+    """Format a JSON object in ASCII; values without a JSON type become strings."""
     return json.dumps(values, default=_as_text)
 
 

@@ -14,9 +14,9 @@ class MessageAnnotations(IntEnum):
     here."""
 
     NONE = 0
-    """A client has published it; whatever its headers say of deaths is not to be believed."""
+    """Message published by a client; its death headers are not trusted."""
     DIED = 1
-    """It has died in a queue, and its headers say of that what the broker has written there."""
+    """Message that died in a queue; the broker wrote its death headers."""
     REDIRECTED = 2
     """The same, and the queue has given it a routing key: those of its headers lead nowhere."""
 
@@ -51,8 +51,8 @@ class Origin:
         self.routing_key = routing_key
         self.past = past
         self.blind_keys = blind_keys
-        """Those of the header BCC, which no consumer may see: they count again when a message
-        dies."""
+        """Routing keys of the BCC header, which no consumer may see: they are needed again when a
+        message dies."""
         self.annotations = annotations
         """Octets of the protocol that published the messages, which alone reads them: what the
         canonical content cannot say.  They last as long as the message does, also when it dies.

@@ -20,11 +20,12 @@ class DropReason(StrEnum):
     CYCLE = "cycle"
     """They would go round for ever."""
     NO_ROOM = "no_room"
-    """It has had none for long."""
+    """The target queue has had no room for long."""
     NO_ROUTE = "no_route"
     """They lead nowhere.  Those that must arrive wait then; delayed messages are gone."""
     REFUSED = "refused"
-    """It is full, or where it is kept is not there; or it is unknown whether it has them."""
+    """The target queue is full, or its node is unreachable; or it is unknown whether it has
+    them."""
 
 
 class ClientDrop(StrEnum):
@@ -51,10 +52,10 @@ class Deaths:
 
     def __init__(self) -> None:
         self.died: Counter[tuple[str, str, str]] = Counter()
-        """By the type of their queue, its strategy or `DISABLED`, and the reason: when they were
-        sent for the first time by its leader."""
+        """Dead letters by the type of their queue, its strategy or `DISABLED`, and the reason:
+        counted when their leader sent them for the first time."""
         self.confirmed = 0
-        """Those that had to arrive, and have."""
+        """Dead letters that had to arrive, and did."""
         self.dropped: Counter[DropReason] = Counter()
 
 
@@ -163,14 +164,14 @@ class ClientTraffic:
         self.received = 0
         """Messages that publishers sent and that passed all checks."""
         self.sizes = Histogram(SIZES)
-        """Of their bodies, where that is known: those that came and went together are taken for the
-        same size each."""
+        """Sizes of their bodies, where known: those that came and went together count as equally
+        large."""
         self.received_confirm = 0
         """Messages on channels in confirm mode that have ended."""
         self.confirmed = 0
-        """As `received_confirm`, of those that were confirmed."""
+        """Messages confirmed on channels that have ended."""
         self.ledgers: set[Ledger] = set()
-        """Of the channels in confirm mode that are open."""
+        """Ledgers of the open channels in confirm mode."""
         self.routed = 0
         """Messages put into queues; one that went into three counts three times."""
         self.unroutable_dropped = 0

@@ -67,7 +67,7 @@ class Tally:
         self.published = 0
         self.confirmed = 0
         self.refused = 0
-        """By basic.nack."""
+        """Publishes refused by basic.nack."""
         self.received = 0
         self.confirm = Latencies()
         self.end_to_end = Latencies()
@@ -93,7 +93,7 @@ BATCH = 32
 """Publishes of one write, where the rate and the window allow."""
 
 LAST_WAIT_S = 10.0
-"""For what was published and is not received yet, after the time is over."""
+"""Time in seconds to wait for what was published and not received, after the measured time."""
 
 LOOK_S = 1.0
 
@@ -112,7 +112,7 @@ class Plan:
     seconds: float = 10.0
     body_bytes: int = 100
     rate: float | None = None
-    """Of all publishers, in a second; None for as fast as confirms come."""
+    """Publishes of all publishers in a second; None for as fast as confirms come."""
     window: int = 200
     """How many publishes of each may be unconfirmed."""
     prefetch: int = 200

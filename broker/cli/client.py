@@ -30,18 +30,19 @@ from fluffle.broker.process.data_directory import (
 from fluffle.protocol.spec import ReplyCode
 
 PING_WAIT_S_MAX = 5.0
-"""For the answer to a question that costs nothing: a node that serves has it in milliseconds."""
+"""Time in seconds to wait for the answer to a cheap question: a healthy node needs milliseconds."""
 
 ANSWER_WAIT_S_MAX = 120.0
 """A node that has answered may work for so long on what it was asked."""
 
 NOTICE_AFTER_S = 3.0
-"""By then a message at the terminal says that the node is being waited for."""
+"""Time in seconds after which a message at the terminal says that the command waits for the
+node."""
 
 READ_BYTES = 1 << 16
 
 CREDENTIALS = struct.Struct("3i")
-"""Of the process at the other end of a socket: itself, its user, its group.  See unix(7)."""
+"""Credentials of the process at the other end of a socket: pid, uid, gid.  See unix(7)."""
 
 
 class RequestRefused(click.ClickException):
@@ -89,7 +90,7 @@ class LocalClient:
         self._data_dir = data_dir
         self._connection: socket.socket | None = None
         self._input = bytearray()
-        """What has come of answers that were not taken yet."""
+        """Bytes of answers that were not taken yet."""
         self._request_id = 0
 
     def call(self, verb: str, **arguments: object) -> Row:

@@ -17,11 +17,11 @@ from fluffle.broker.cli.output import ProgressBar, Row, shown
 from fluffle.broker.definitions.file_format import ENTRIES_AT_ONCE, ORDER, is_single
 
 BYTES_PER_REQUEST = 1 << 18
-"""Of entries with many arguments; a request may be four times as long."""
+"""Bytes of entries with many arguments; a request may be four times as long."""
 
 WITHOUT_HASH = "exported without a password, which RabbitMQ could not read: "
 WITH_ARGON2 = "RabbitMQ's import will stop at hashes of argon2, without --for-rabbitmq: "
-"""What is said before the names of users."""
+"""Texts in front of the names of users."""
 
 
 @click.group()

@@ -71,7 +71,7 @@ def completion(shell: str) -> None:
 
 
 Command: TypeAlias = Callable[..., Any]
-"""What click makes a command of; its options are noted in it."""
+"""Function that click makes a command of; its options are stored in it."""
 
 
 URL_KEY = "fluffle.url"
@@ -157,7 +157,7 @@ in_vhost: Callable[[Command], Command] = click.option(
     shell_complete=vhost_names,
     help="In which virtual host.",
 )
-"""For commands about one thing."""
+"""Option of commands about one object."""
 
 only_vhost: Callable[[Command], Command] = click.option(
     "--vhost",
@@ -166,7 +166,7 @@ only_vhost: Callable[[Command], Command] = click.option(
     shell_complete=vhost_names,
     help="Only those in this virtual host.",
 )
-"""For lists."""
+"""Option of listings."""
 
 
 class MeasuredColumns(NamedTuple):

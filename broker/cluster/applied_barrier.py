@@ -44,7 +44,7 @@ class PeerRevision:
 
     def __init__(self) -> None:
         self.reached = 0
-        """It has applied all up to this revision."""
+        """Revision up to which the node has applied everything."""
         self.asked = 0
         """The highest that it was asked for over this link."""
         self.is_late = False
@@ -59,11 +59,11 @@ class AppliedBarrier:
         self._sender = sender
         self._loop = loop
         self._others: dict[NodeId, PeerRevision] = {}
-        """Those to which there is a link."""
+        """Nodes to which a link is up."""
         self._waiting: deque[WaitingChange] = deque()
         """Invariant: rising revisions."""
         self._wanted: dict[NodeId, int] = {}
-        """By node, the highest revision that it has asked for and was not sent."""
+        """Highest revision that a node asked for and was not sent yet, by node."""
         self._informed: set[NodeId] = set()
         """The nodes that have asked, and were sent the revision."""
         self._is_asking = False
@@ -96,7 +96,7 @@ class AppliedBarrier:
         self._time()
 
     def _behind(self, revision: int) -> list[NodeId]:
-        """Who is waited for, and not as far as that."""
+        """Nodes whose answer is awaited and that have not applied `revision` yet."""
         return [
             name
             for name, other in self._others.items()

@@ -47,7 +47,7 @@ from fluffle.storage.store import Batch, Store
 FIRST_TERM = 1
 
 NEVER_STARTED = 0
-"""As one of a cluster."""
+"""Boot counter of a node that never started as a member of a cluster."""
 
 FACTS_MAX = 256
 FACT_BYTES_MAX = 1 << 20
@@ -76,7 +76,7 @@ def take_along(data_dir: Path, open_store: OpenStore, founder: Bootstrap) -> Non
 
 
 def refusal(data_dir: Path, node: NodeId, cluster: ClusterConfig) -> str:
-    """What to do instead."""
+    """Error text for a lone node's data, with the advice what to do instead."""
     if node not in cluster.peers:
         return (
             f"{data_dir} holds the data of a node that was alone, and the cluster that '{node}' is "
@@ -162,7 +162,7 @@ def move(store: Store, founder: Bootstrap) -> None:
 
 
 def facts_of(store: Store) -> Iterator[tuple[Kind, bytes, Fact]]:
-    """What is defined, each with its name as it is on disk."""
+    """Facts of all definitions on disk, each with its kind and stored name."""
     for kind in Kind:
         for name, value in store.catalog.items(kind):
             yield kind, name, Fact(kind, *decode(kind, name, value))

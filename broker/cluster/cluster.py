@@ -311,7 +311,8 @@ class ClusterService:
 
     @property
     def leader(self) -> NodeId | None:
-        """Of the definitions, if it is there: who has no majority follows the last one on."""
+        """Leader of the metadata group if it can be reached: a node without a majority follows the
+        last one on."""
         leader = self.metadata.leader
         return leader if leader is not None and self._is_here(leader) else None
 
@@ -327,7 +328,7 @@ class ClusterService:
         )
 
     def _look_for_ever(self) -> None:
-        """What was refused to a change of members may be possible now."""
+        """Try again regularly what may have become possible, such as refused changes of members."""
         self._look()
         self.formation.look()
         self._queues.reconciling.look(self._now_ms())
@@ -335,7 +336,7 @@ class ClusterService:
         self._looking = self._loop.call_later(LOOK_S, self._look_for_ever)
 
     def _look(self) -> None:
-        """What is known of the nodes may be otherwise."""
+        """React to a change of the nodes that are known or alive."""
         self.membership.look()
         if self.join.is_over:
             self.majority.look()

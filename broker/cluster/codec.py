@@ -53,7 +53,7 @@ TEXT_ERRORS = "surrogateescape"
 """Names may hold octets that are not UTF-8."""
 
 FRAME_BYTES_MAX = 1 << 20
-"""Of entries and state in one frame; a message that is larger goes alone."""
+"""Bytes of entries and state in one frame; a message that is larger goes alone."""
 
 NUMBER_MAX = 1 << 62
 """No index, term, round or size gets so far; beyond it, adding one might not fit on the disk."""
@@ -100,7 +100,7 @@ _entry_fields = attrgetter("index", "term", "kind", "payload")
 
 
 def encode(messages: Iterable[Message]) -> Payload:
-    """One frame."""
+    """Encode messages as one frame."""
     rows, is_large = [], False
     for message in messages:
         number = _NUMBERS[type(message)]
@@ -122,7 +122,7 @@ def pack(*row: object, text_errors: str = "strict") -> bytes:
 
 
 def unpack(payload: bytes, *, text_errors: str = "strict") -> Any:
-    """What is in a frame, as msgpack has it.  Raises `BadFrame`."""
+    """Decode a msgpack frame.  Raises `BadFrame`."""
     try:
         return msgpack.unpackb(payload, unicode_errors=text_errors)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
@@ -168,7 +168,7 @@ def are_numbers(*fields: object) -> bool:
 
 
 def pack_apart(value: Any) -> list[bytes]:
-    """What `msgpack.packb` makes of lists, tuples and plain values, in parts."""
+    """Pack lists, tuples and plain values as `msgpack.packb` does, but in parts."""
     parts: list[bytes] = []
     packer = msgpack.Packer(autoreset=False, unicode_errors=TEXT_ERRORS, buf_size=PACKER_BYTES)
     _pack(value, packer, parts)
@@ -189,7 +189,7 @@ def _pack(value: Any, packer: msgpack.Packer, parts: list[bytes]) -> None:
 
 
 def _head(size_bytes: int) -> bytes:
-    """What is in front of so many bytes."""
+    """Msgpack header of a binary of `size_bytes`."""
     if size_bytes <= BIN_16_BYTES_MAX:
         return BIN_16.pack(BIN_16_TAG, size_bytes)
     return BIN_32.pack(BIN_32_TAG, size_bytes)
@@ -310,7 +310,7 @@ class TrafficClasses:
     def frames(
         self, node: NodeId, messages: Sequence[Message]
     ) -> Iterator[tuple[TrafficClass, list[Message]]]:
-        """What goes to a node in this turn, frame by frame, in order within each class."""
+        """Frames for a node in this turn, in order within each traffic class."""
         if len(messages) == 1:
             yield self._class_of(node, messages[0]), list(messages)
             return
@@ -363,7 +363,7 @@ def _split(messages: list[Message]) -> list[list[Message]]:
 
 
 def _bytes_of(message: Message) -> int:
-    """What of it can be large."""
+    """Bytes of the parts of a message that can be large."""
     if isinstance(message, AppendRequest):
         return sum(map(size_of, message.entries))
     if isinstance(message, SnapshotChunk):

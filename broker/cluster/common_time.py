@@ -31,10 +31,10 @@ SLEW = 1_000
 """Common time gains or loses a millisecond in so many, at most."""
 
 CLOCKS_TIMEOUT_MS = 2_000
-"""For how long after a start clocks are waited for that a majority can do without."""
+"""Time in ms after a start for which clocks are awaited that a majority can do without."""
 
 ROUND_TRIPS = 64
-"""Of each node the last ones are known: those of 16 seconds, in which no clock drifts far."""
+"""Number of round trips kept for each node: those of 16 seconds, in which no clock drifts far."""
 
 DRIFT_MS = 10
 """Two round trips may differ by so much beyond what either is wrong by: machines do not count
@@ -71,9 +71,9 @@ class PeerClock:
         self.boot = boot
         self._round_trips: deque[RoundTrip] = deque(maxlen=ROUND_TRIPS)
         self.wall_epoch_ms = 0
-        """Of the clock on its wall."""
+        """Epoch of its wall clock."""
         self.common_epoch_ms: int | None = None
-        """Of common time, as it counts that; None: it knows none yet."""
+        """Epoch of its common time; None while it knows none."""
 
     def heard(self, echo: Echo) -> None:
         ping = echo.ping
@@ -101,14 +101,14 @@ class CommonTime:
         self._others: dict[NodeId, PeerClock] = {}
         """All that were ever heard in this life: clocks go on when a node is away."""
         self._epoch_ms: int | None = None
-        """Of common time; None while it is not known."""
+        """Epoch of common time; None while it is not known."""
         self._began_ms = clock.now_ms()
         self._waiting: list[Callable[[], None]] = []
         """Called once it is."""
         self._slewed_ms = 0
         """Up to where it has followed the median."""
         self._skewed: set[NodeId] = set()
-        """Those of which it was said."""
+        """Nodes whose skewed clock has been logged."""
 
     @property
     def is_known(self) -> bool:
@@ -150,7 +150,7 @@ class CommonTime:
         self._look()
 
     def forget(self, node: NodeId) -> None:
-        """It is none of the cluster any more."""
+        """Forget the clock of a node that left the cluster."""
         self._others.pop(node, None)
         self._skewed.discard(node)
 
@@ -181,7 +181,7 @@ class CommonTime:
         return self._clock.wall_ms() - self._clock.now_ms()
 
     def _epochs(self) -> dict[NodeId, int]:
-        """Of all clocks on walls that are known."""
+        """Epochs of all known wall clocks, by node."""
         others = {node: other.wall_epoch_ms for node, other in self._others.items()}
         return {self._name: self._own_epoch_ms(), **others}
 
@@ -191,7 +191,7 @@ class CommonTime:
         return len(deciding) - len(self._unheard(deciding)) >= majority_of(len(deciding))
 
     def _unheard(self, deciding: Collection[NodeId]) -> set[NodeId]:
-        """Those of them whose clocks are not known."""
+        """Nodes among `deciding` whose clocks are not known."""
         return {*deciding} - self._others.keys() - {self._name}
 
     def _agree(self, now_ms: int) -> None:
@@ -234,12 +234,12 @@ class CommonTime:
 
 
 def lower_median(epochs: Iterable[int]) -> int:
-    """Of two that are in the middle the earlier one: rather late than early."""
+    """Median of epochs; of two in the middle the earlier one: rather late than early."""
     ordered = sorted(epochs)
     return ordered[(len(ordered) - 1) // 2]
 
 
 def upper_median(epochs: Iterable[int]) -> int:
-    """Of two that are in the middle the later one."""
+    """Median of epochs; of two in the middle the later one."""
     ordered = sorted(epochs)
     return ordered[len(ordered) // 2]

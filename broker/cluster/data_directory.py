@@ -57,7 +57,7 @@ class RecoveryReport(NamedTuple):
     groups: tuple[GroupId, ...]
     """They go on with what is here."""
     damaged: tuple[GroupId, ...]
-    """What is here of them is damaged: they do not."""
+    """Groups whose data here is damaged: they are not recovered."""
 
 
 def accept_moved(data_dir: Path) -> StoreOwner:

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 ANSWERS, QUESTION, IT_IS = range(3)
 
 MARK_BYTES = 6
-"""Of a digest: two nodes of a cluster have the same one never, as good as."""
+"""Bytes of the digest of a node's name: practically never the same for two nodes of a cluster."""
 
 FRAME_BYTES_MAX = 1 << 20
-"""Of answers in one frame; one that is larger goes alone."""
+"""Bytes of answers in one frame; one that is larger goes alone."""
 LONE_BYTES_MAX = 100 << 20
-"""What is larger than this no link takes, and is dropped."""
+"""Bytes of the largest answer that a link takes; larger ones are dropped."""
 
 REPLY_TIMEOUT_S = 5.0
 """After so long nobody is there, for all that is known."""
@@ -54,7 +54,7 @@ def mark_of(node: NodeId) -> str:
 
 
 class LocalRequesters(Protocol):
-    """Those of this node."""
+    """Requesters of direct reply-to on this node."""
 
     def has(self, name: str) -> bool:
         """True if one of that name is there."""
@@ -70,14 +70,14 @@ class RemoteReplies:
         self, node: NodeId, here: LocalRequesters, sender: FrameSender, loop: EventLoop
     ) -> None:
         self.mark = mark_of(node)
-        """Of this node."""
+        """Mark of this node in reply names."""
         self._here = here
         self._sender = sender
         self._loop = loop
         self._origins = Origins()
         self._number = 0
         self._asked: dict[int, tuple[NodeId, Deferred[bool]]] = {}
-        """What others have not answered yet."""
+        """Questions that other nodes have not answered yet."""
 
     def requester(self, name: str) -> RemoteRequester | None:
         """Somebody of that name elsewhere, there or not; None if it was given here."""

@@ -36,7 +36,7 @@ from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ReadEntries, ReadState
 
 SNAPSHOT_BYTES = 1 << 16
-"""As which a snapshot counts beside its state: it costs something even if that is small."""
+"""Bytes that a snapshot counts beside its state: even a small one costs something."""
 
 RETRY_MS = 1_000
 """The former is on its way to the disk, or to a follower: asked again after this."""
@@ -72,8 +72,8 @@ class HostLimits:
     """Applied since its last snapshot, by one group, before it takes another: some entries of a
     busy queue, so that it costs little beside them."""
     snapshot_node_bytes_max: int = 16 << 20
-    """By all groups together, beyond what their states have: half of the hot window of the log, so
-    that most of what dies young is never moved."""
+    """Bytes of debt of all groups together, beyond what their states have: half of the hot window
+    of the log, so that most of what dies young is never moved."""
     scrub: ScrubLimits | None = field(default_factory=ScrubLimits)
     """None: nothing is read but for a reason."""
 
@@ -218,13 +218,14 @@ class SnapshotDebt:
     def __init__(self, state_bytes: int) -> None:
         self.bytes = 0
         self.freed_bytes = 0
-        """By which its log would be smaller: acknowledgements are small, what they free is not."""
+        """Bytes by which its log would shrink: acknowledgements are small, what they free is
+        not."""
         self.state_bytes = state_bytes
-        """Of the last snapshot."""
+        """State bytes of the last snapshot."""
         self.made_bytes = state_bytes
-        """Of the state as it was made last, written or not."""
+        """Bytes of the state as it was made last, written or not."""
         self.tried_bytes = 0
-        """What was freed when its state was last found too large to be written."""
+        """Bytes that were freed when its state was last found too large to be written."""
 
     @property
     def is_worth_its_room(self) -> bool:
@@ -243,13 +244,14 @@ class SnapshotSchedule:
         self._bytes_min = bytes_min
         self._node_bytes_max = node_bytes_max
         self._sizes: dict[GroupId, int] = {}
-        """Of the last snapshot of each group that is here and has applied anything."""
+        """State bytes of the last snapshot of each group here that has applied anything."""
         self._debts: dict[GroupId, SnapshotDebt] = {}
         """The one that has waited longest first."""
         self._due: dict[GroupId, None] = {}
-        """Those that owe one by themselves, likewise."""
+        """Groups that owe a snapshot by themselves, longest waiting first."""
         self._worth_its_room: dict[GroupId, None] = {}
-        """Those that are to take one even where there is room for votes only, likewise."""
+        """Groups that are to take a snapshot even where there is room for votes only, longest
+        waiting first."""
         self._postponed: deque[tuple[int, GroupId]] = deque()
         """Until when, and who; it is in `_debts` all the same, maybe no more."""
         self.is_short = False
@@ -259,9 +261,10 @@ class SnapshotSchedule:
         self._round_ms = 0
         """When all are to take one if there is; what they owe after that is for the next time."""
         self.owed_bytes = 0
-        """Of all debts."""
+        """Bytes of all debts."""
         self.states_bytes = 0
-        """Of the last snapshots of all groups: rewriting them must not cost more than logs do."""
+        """Bytes of the last snapshots of all groups: rewriting them must not cost more than logs
+        do."""
 
     def applied(self, group: GroupId, size_bytes: int) -> None:
         """An image has so much more in it."""
@@ -272,7 +275,7 @@ class SnapshotSchedule:
             self._due[group] = None
 
     def freed(self, group: GroupId, size_bytes: int) -> None:
-        """Of what it has applied so much is of no use any more."""
+        """Count bytes of a group's log that are of no use any more."""
         debt = self._debt(group)
         debt.freed_bytes += size_bytes
         if debt.freed_bytes >= max(self._bytes_min, debt.state_bytes):
@@ -287,13 +290,13 @@ class SnapshotSchedule:
         return debt
 
     def taken(self, group: GroupId, state_bytes: int) -> None:
-        """It has a new snapshot of its own, or from a leader, or was just restored from one."""
+        """Record that a group has a new snapshot: its own, a leader's, or one just restored."""
         self.forget(group)
         self._sizes[group] = state_bytes
         self.states_bytes += state_bytes
 
     def forget(self, group: GroupId) -> None:
-        """It is gone, or its image is."""
+        """Forget a group that is gone, or whose image is."""
         debt = self._debts.pop(group, None)
         self.owed_bytes -= debt.bytes if debt is not None else 0
         self.states_bytes -= self._sizes.pop(group, 0)
@@ -307,7 +310,7 @@ class SnapshotSchedule:
         self._worth_its_room.pop(group)
 
     def postpone(self, group: GroupId, now_ms: int) -> None:
-        """It cannot take one now."""
+        """Postpone the snapshot of a group that cannot take one now."""
         debt = self._debts.pop(group, None)
         self._due.pop(group, None)
         self._worth_its_room.pop(group, None)
@@ -345,7 +348,7 @@ class SnapshotSchedule:
         return None
 
     def _oldest(self) -> GroupId | None:
-        """Who has waited longest, and was not told to wait."""
+        """Group that has waited longest and is not postponed."""
         waiting = {group for _, group in self._postponed}
         return next((group for group in self._debts if group not in waiting), None)
 
@@ -361,7 +364,7 @@ class Scrubber:
         self._settings = settings
         self.due_ms = now_ms + settings.pause_ms
         self._groups: deque[GroupId] = deque()
-        """Those of this round that are yet to come."""
+        """Groups of this round that are yet to be checked."""
         self._group: GroupId | None = None
         """The one that is being read."""
         self._snapshot: SnapshotMeta | None = None
@@ -369,7 +372,7 @@ class Scrubber:
         long, and snapshots come often."""
         self._next_index = 1
         self._offset = 0
-        """Of the state."""
+        """Offset in the state."""
 
     def step(self, now_ms: int, groups: Iterable[GroupId]) -> DamagedLog | None:
         """Read the next piece, of `groups` if a new round begins; what cannot be read."""

@@ -22,9 +22,9 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
 
 FRAME_BYTES_MAX = 1 << 20
-"""Of messages in one frame; one that is larger goes alone."""
+"""Bytes of messages in one frame; one that is larger goes alone."""
 LONE_BYTES_MAX = 8 << 20
-"""What is larger than this is not sent."""
+"""Bytes of the largest message that is sent."""
 
 ASK, KEPT, ALL = range(3)
 QUESTION = pack(ASK, [])
@@ -39,7 +39,7 @@ it, since there is no such virtual host."""
 
 
 class HistoryReplication:
-    """Those of one node, and what it hears of the others."""
+    """Replication of the recent-history exchanges of one node to and from the others."""
 
     def __init__(self, refused: Callable[[NodeId, str], None]) -> None:
         """`refused` hears what was not one of ours."""
@@ -51,9 +51,9 @@ class HistoryReplication:
         self._is_asking = False
         """True if nobody has told yet what was kept before this one started."""
         self._filler: NodeId | None = None
-        """Who has."""
+        """Node that has sent the history kept before this one started."""
         self._filled: set[tuple[str, str]] = set()
-        """Of which exchanges."""
+        """Exchanges whose earlier history has been received."""
 
     def begin(
         self,
@@ -93,7 +93,7 @@ class HistoryReplication:
             self._send(node, [QUESTION])
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node asks, or has kept."""
+        """Handle a frame of another node: a question, or kept messages."""
         try:
             kind, rows = unpack(payload, text_errors=TEXT_ERRORS)
             heard = [*unpacked(rows)]

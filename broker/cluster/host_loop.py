@@ -59,7 +59,7 @@ class FrameDispatch:
     def __init__(self, links: Links, refused: Callable[[NodeId, str], None]) -> None:
         self._refused = refused
         self.takers: dict[FrameKind, OnPayload] = {}
-        """Whoever takes a kind adds itself before the links open."""
+        """Handlers by kind of frame; each is added before the links open."""
         self.link_listeners: list[OnLink] = []
         """Called in this order."""
         self.may_hear: Callable[[NodeId, FrameKind], bool] = accept_all
@@ -163,10 +163,10 @@ class RunningHost:
         self.host = RaftHost(multi, ports, settings or HostLimits())
         schedule.host = self.host
         self.before: list[Callable[[], None]] = []
-        """What is done in front of the groups' turn: what it proposes is in it.  Whoever adds
-        itself touches the node's `Turn` when it has something to do."""
+        """Functions called before the groups' turn: their proposals are part of it.  A caller
+        that adds one touches the node's `Turn` when there is work."""
         self.after: list[Callable[[], None]] = []
-        """What is done behind it, with what it has brought."""
+        """Functions called after the groups' turn, with its results."""
         self.switch = FrameDispatch(links, owner.refused)
         self.switch.takers[FrameKind.CONSENSUS] = self.host.receive
         self.switch.link_listeners.append(self.host.link_changed)
@@ -198,7 +198,7 @@ class RunningHost:
             act()
 
     def forget_node(self, node: NodeId) -> None:
-        """It is none of the cluster any more: who comes under its name begins anew."""
+        """Forget a node that left the cluster: a new node of that name starts anew."""
         self.host.feed(self._multi.forget_node, node)
 
     def link_accepted(self, node: NodeId) -> None:
@@ -225,7 +225,7 @@ class NodesListener(Protocol):
     """Listener for changes of the nodes of the cluster."""
 
     def judged(self, verdict: LivenessVerdict) -> None:
-        """As `GroupOwner.judged`."""
+        """Handle a change of liveness, as `GroupOwner.judged`."""
 
     def configured(self) -> None:
         """A configuration of the metadata group is committed."""

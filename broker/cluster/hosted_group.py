@@ -153,7 +153,7 @@ class HostedGroup:
         self.is_gone = False
         """Deleted here.  Its id may be here again, as another member."""
         self.misfit: RejectedLog | None = None
-        """What the image did not take when it was last made anew."""
+        """Fault that made the image reject the log when it was last rebuilt."""
         self.commit_ms: int | None = None
         """How long it took until an entry was applied that was proposed here; none yet, or this
         node does not lead."""
@@ -167,21 +167,21 @@ class HostedGroup:
         """The same as the image was notified of it last."""
         self._waiting = PendingProposals()
         self._refused: ProposalRefused | None = None
-        """What became of the last batch that was not taken."""
+        """Refusal of the last batch that was not accepted."""
         self._reads: dict[int, OnReadable] = EMPTY_DICT
-        """By their contexts."""
+        """Pending reads by their contexts."""
         self._next_context = 1
 
     # What can be asked, at any time
 
     @property
     def status(self) -> Status:
-        """As of now.  Raises `KeyError` if it is gone."""
+        """Current status.  Raises `KeyError` if it is gone."""
         return self._multi.group(self.group).status
 
     @property
     def configs(self) -> list[Configuration]:
-        """As `Group.configs`.  Raises `KeyError` if it is gone."""
+        """Configurations, as `Group.configs`.  Raises `KeyError` if it is gone."""
         return self._multi.group(self.group).configs
 
     @property
@@ -317,7 +317,7 @@ class HostedGroup:
             done(readable.index)
 
     def on_gone(self) -> None:
-        """It was deleted, or the host ends."""
+        """End the group here: it was deleted, or the host ends."""
         self.is_gone = True
         self._waiting.end()
         reads, self._reads = self._reads, EMPTY_DICT

@@ -35,7 +35,7 @@ from fluffle.raft.config import NodeId
 from fluffle.storage.file_mark import FileMark
 
 FIRST_S = 2.0
-"""Who waits for the others says so after this, …"""
+"""Time in seconds after which a node that waits for others logs that first."""
 
 AGAIN_S = 10.0
 """… and again each time this has passed."""
@@ -48,7 +48,7 @@ class BootRecord(NamedTuple):
 
     identity: Identity
     lives: Boots
-    """Those that its disk remembers, this one at the end."""
+    """Boots that its disk remembers, the present one last."""
 
 
 class DiskAtStart(NamedTuple):
@@ -119,7 +119,7 @@ class JoinStatus(NamedTuple):
     """The other nodes that are known, and what an operator can do."""
 
     linked: list[NodeId]
-    """Those to which there is a link."""
+    """Nodes to which a link is up."""
     of: list[NodeId]
     hindered: list[str]
     """Why there is none to others, as far as a node has refused it."""
@@ -279,7 +279,7 @@ class ClusterJoin:
 
     @property
     def awaited(self) -> JoinStatus:
-        """For whom it waits, as long as it has not entered."""
+        """Status of joining, with the nodes awaited, until the node has joined."""
         known = self._known
         is_remembered = known is None or self._remembers(known)
         return join_status_of(

@@ -126,9 +126,9 @@ class DiskFullHandover:
         self._aside: set[NodeId] = set()
         """Others that are to lead nothing."""
         self._lent: set[GroupId] = set()
-        """What this node would lead if it had room."""
+        """Groups that this node would lead if its disk had room."""
         self._owed: dict[GroupId, NodeId] = {}
-        """What another had led, and may have back."""
+        """Groups that another node had led and may have back, with that node."""
 
     def look(self) -> None:
         """Now and then: other programs may fill the disk, or free it."""
@@ -221,14 +221,14 @@ class DiskFullHandover:
     # Others
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """Who comes is taken to have room until it says otherwise."""
+        """Take a node that connects to have room until it says otherwise."""
         self._full.discard(node)
         self._aside.discard(node)
         if is_up and (self.is_aside or not self.has_room):
             self._sender.send(node, self._said())
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node says of itself.  Raises `BadFrame`."""
+        """Handle another node's message about its room.  Raises `BadFrame`."""
         may_lead, groups = unpacked(payload)
         self._full.discard(node)
         self._aside.discard(node)
@@ -267,7 +267,7 @@ def led_here(host: RaftHost) -> list[HostedGroup]:
 
 
 def successors(hosted: HostedGroup, name: NodeId) -> list[NodeId]:
-    """Whoever else may lead a group."""
+    """Other voters, which may lead a group."""
     return [voter.node for voter in hosted.status.config.voters if voter.node != name]
 
 

@@ -61,10 +61,10 @@ class MetadataMembership:
         self._send = send
         self._on_fatal = on_fatal
         self._leaving: dict[NodeId, list[Callable[[], None]]] = {}
-        """Who waits until a node has left."""
+        """Callbacks for when a node has left."""
         self._may_begin_as = may_begin_as
         self._incarnation = 0
-        """As which this node has last been told to begin."""
+        """Incarnation in which this node was last allowed to start."""
 
     # As the leader
 
@@ -143,12 +143,13 @@ class HostIncarnations:
 
 
 def created_as(host: RaftHost) -> int:
-    """As which member this node may vote in the group, with anything of it or not; 0 if as none."""
+    """Incarnation as which this node may vote in the group, with or without data of it; 0 if
+    none."""
     return host.group(METADATA_GROUP).incarnation if METADATA_GROUP in host else 0
 
 
 def begun_as(host: RaftHost) -> int:
-    """As which member this node has anything of the group; 0 if it has nothing yet."""
+    """Incarnation of the group's data on this node; 0 if it has none yet."""
     if METADATA_GROUP not in host:
         return 0
     hosted = host.group(METADATA_GROUP)
@@ -168,7 +169,7 @@ def is_former(host: RaftHost, node: NodeId, incarnation: int) -> bool:
 
 
 def steps(config: Configuration, nodes: Collection[NodeId]) -> list[Change]:
-    """What is to change, in the order in which to try it: the group takes one at a time."""
+    """Changes of the configuration in the order to try them: the group takes one at a time."""
     members = {member.node for member in config.members}
     return [
         *(Remove(node) for node in sorted(members - set(nodes))),  # mutant: N1

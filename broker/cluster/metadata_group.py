@@ -41,7 +41,7 @@ from fluffle.raft.log import DATA, Entry, SnapshotMeta
 from fluffle.raft.ranges import Ranges
 
 GIVE_UP_MS = 30_000
-"""As RabbitMQ, for an operation that finds no majority."""
+"""Time after which an operation without a majority fails, as in RabbitMQ."""
 
 RETRY_MS = 1_000
 RETRY_MS_MAX = 8_000
@@ -49,7 +49,7 @@ RETRY_MS_MAX = 8_000
 leader refuses silently while it is too far behind, and frames get lost."""
 
 ATTEMPTS_MAX = 16
-"""One after the other; then it is left alone for `RETRY_MS`."""
+"""Attempts in a row; then the change waits `RETRY_MS`."""
 
 PROPOSALS_MAX = 256
 """In one entry."""
@@ -99,7 +99,7 @@ class PendingChange:
         self.proposal: Proposal
 
     def refuse(self, error: BrokerError) -> None:
-        """It cannot be; what has to be can."""
+        """Fail with an error; a change that must happen cannot be refused."""
         if self.failed is None:
             raise AssertionError("what has to be was refused") from error
         self.failed(error)
@@ -132,20 +132,20 @@ class ReplicatedMetadata:
         self._loop = loop
         self._clock = clock
         self.state = MetadataState()
-        """For reading."""
+        """Applied state, for reading."""
         self._shown = self.state
-        """What this node has come to by `apply`.  Another than `state` while that is behind: after
-        damage an image begins with a snapshot that may be older than what it was."""
+        """State that this node has shown to its parts by `apply`.  It differs from `state` while
+        that is behind: after damage an image begins with a snapshot that may be older."""
         self._leads = False
         self._is_elected = False
         """True if it is about to lead, or does."""
         self._early: list[tuple[bytes, list[Proposal]]] = []
         """Proposals of others that have come in between: they know who was elected at once."""
         self._leader: NodeId | None = None
-        """Who else leads, as far as it is known."""
+        """Leader on another node, as far as it is known."""
         self._next_number = 1
         self._pending: dict[int, PendingChange] = {}
-        """By number, rising."""
+        """Pending changes by number, rising."""
         self._unsent: dict[int, None] = {}
         self._is_flushing = False
         """True if the next turn sends."""
@@ -155,7 +155,7 @@ class ReplicatedMetadata:
 
     @property
     def revision(self) -> int:
-        """Of what is applied on this node."""
+        """Revision that is applied on this node."""
         return self._shown.last_revision
 
     @property
@@ -165,7 +165,7 @@ class ReplicatedMetadata:
 
     @property
     def leader(self) -> NodeId | None:
-        """Who does, as far as it is known."""
+        """Leader, as far as it is known."""
         return self._node if self._leads else self._leader
 
     # What is asked for here
@@ -226,7 +226,7 @@ class ReplicatedMetadata:
         self._time()
 
     def _begin_again(self, pending: PendingChange) -> None:
-        """What it rested on is no longer so.
+        """Decide a change anew: the state it was decided on has changed.
 
         Who meets others so often lets them go first: it must not fill the log.
         """
@@ -284,7 +284,8 @@ class ReplicatedMetadata:
             yield encode_proposals(proposals[start : start + PROPOSALS_MAX])
 
     def _propose(self, payload: bytes) -> None:
-        """What makes definitions more has to wait, where there is little room on the disk."""
+        """Propose changes; those that add definitions wait while there is little room on the
+        disk."""
         if not self.log.may_grow:
             proposals = decode_proposals(payload)
             kept = [each for each in proposals if not self.state.grows_by(each.change)]
@@ -303,7 +304,7 @@ class ReplicatedMetadata:
             self._flush_soon()
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """What was sent over the link before may be lost."""
+        """Repeat pending proposals on a new link: those sent before may be lost."""
         if is_up and node == self._leader:
             self._send(self._pending)
         self.reads.link_changed(node, is_up)
@@ -325,8 +326,8 @@ class ReplicatedMetadata:
                 self._early.append((payload, proposals))
 
     def _take(self, payload: bytes, proposals: list[Proposal]) -> None:
-        """Of another node.  One of an earlier version may not know what is protected: as far as
-        this one leads it is not heard, and gives up in time."""
+        """Propose the changes of another node.  One of an earlier version may not know what is
+        protected: its change is dropped here, and it gives up in time."""
         kept = [each for each in proposals if not is_against_protection(self.state, each)]
         if len(kept) == len(proposals):
             self._propose(payload)
@@ -355,7 +356,7 @@ class ReplicatedMetadata:
         self._time()
 
     def _give_up_if_late(self, pending: PendingChange) -> bool:
-        """Whoever waits must not wait any longer; what has to be goes on without him.
+        """Fail a change that waits for too long; one that must happen goes on without its caller.
 
         Whether it is over.
         """

@@ -1,4 +1,4 @@
-"""Which nodes run: as this node sees them, as the others do, and whether they are a majority.
+"""Liveness of the nodes: as this node sees them, as the others do, and whether they are a majority.
 
 Suspected is not gone: a node that cannot be reached may go on serving its clients.  It is *dead*
 if its host says that it does not run, or if nobody has seen it for long.  That a link between two
@@ -23,7 +23,7 @@ from fluffle.raft.config import Configuration, Member, NodeId, is_majority, majo
 from fluffle.raft.output import LivenessVerdict
 
 DEAD_AFTER_MS = 60_000
-"""As RabbitMQ's consumer_disconnected_timeout."""
+"""Time until an unseen node counts as dead, as RabbitMQ's consumer_disconnected_timeout."""
 
 SEEN_AFTER_MS = 5_000
 """Links with all that are there are up long before: a second try included."""
@@ -46,7 +46,7 @@ class AbsentNodes:
         self._away_since_ms: dict[NodeId, int] = {}
 
     def judged(self, verdict: LivenessVerdict) -> None:
-        """Of a node that was never heard of it is not known whether it was ever there."""
+        """Record a verdict; a node that was never heard of counts as away from now on."""
         if verdict.is_alive:
             self._alive.add(verdict.node)
             self._away_since_ms.pop(verdict.node, None)
@@ -56,7 +56,7 @@ class AbsentNodes:
 
     @property
     def alive(self) -> Collection[NodeId]:
-        """Those that are believed to be."""
+        """Nodes believed to be alive."""
         return self._alive
 
     def is_alive(self, node: NodeId) -> bool:

@@ -16,7 +16,7 @@ from fluffle.raft.output import ConfigChange, Echo, LivenessVerdict
 from fluffle.raft.ranges import Ranges
 
 Payload: TypeAlias = bytes | Sequence[bytes]
-"""Of a frame: in one, or in parts."""
+"""Payload of a frame: in one, or in parts."""
 
 METADATA_GROUP: GroupId = 1
 """The same in every cluster; no queue has it."""
@@ -47,17 +47,17 @@ class FrameKind(IntEnum):
     QUESTION = 3
     """How many messages a queue has, and the answer."""
     MEMBERSHIP = 4
-    """As which member of the metadata group a node may begin."""
+    """Incarnation as which a node may join the metadata group."""
     REVISION = 5
-    """Whether a node is as far with definitions, and that it is."""
+    """Question whether a node has applied a revision of the definitions, and the answer."""
     LOG_POSITION = 6
     """How far a member of a queue is, and the answer."""
     ROOM = 7
-    """Whether the disk of a node has room."""
+    """Report whether the disk of a node has room."""
     ALARM = 8
-    """What a node is low on."""
+    """Resources that a node is low on."""
     PEER_VIEW = 9
-    """Which nodes are seen to run, and the answer."""
+    """Nodes that are seen to run: question and answer."""
     HISTORY = 10
     """Messages that an exchange keeps for those who will be bound to it."""
     RPC = 11
@@ -69,7 +69,7 @@ class FrameKind(IntEnum):
     PROGRESS = 14
     """How far the disk of a node has come, and those of others, as far as it knows."""
     FORMATION = 15
-    """Whether there is a cluster, and who is to found one: see `formation`."""
+    """Question whether there is a cluster, and which node is to found one: see `formation`."""
     READ_INDEX = 16
     """How far a node must be to know all that was defined before it asked, and the answer."""
 
@@ -85,8 +85,8 @@ class Links(Protocol):
     """To all other nodes.  Calls come and go on one thread; nothing here waits."""
 
     on_frame: OnFrame
-    """Whoever hosts the node sets both of these, before anything is received.  Frames are of the
-    current boot of both ends; they may be lost, with the link."""
+    """Handler of received frames; the host of the node sets it, and the next, before anything is
+    received.  Frames are of the current boot of both ends; they may be lost, with the link."""
     on_link: OnLink
     """Up: a new link is open, what was sent over an earlier one may be lost.  Down: the link is
     gone, and it could not be opened again at once."""
@@ -156,7 +156,7 @@ class Machine(Protocol):
         """
 
     def snapshot(self) -> tuple[Ranges, bytes]:
-        """Which indexes at and below the applied one are still needed, and the state without them.
+        """Indexes at and below the applied one that are still needed, and the state without them.
 
         An index that was once left out must never come back.
         """
@@ -182,10 +182,10 @@ class ClockExchange(Protocol):
     """Exchange of the time of day between nodes, carried by pings."""
 
     def ping_times_ms(self) -> tuple[int, int]:
-        """What pings of this turn say of it: `Ping.wall_ms` and `Ping.common_ms`."""
+        """Times in pings of this turn: `Ping.wall_ms` and `Ping.common_ms`."""
 
     def heard(self, echo: Echo) -> None:
-        """What another node has said of it; from within a turn."""
+        """Handle the times in another node's echo; called within a turn."""
 
 
 class GroupOwner(Protocol):

@@ -69,7 +69,7 @@ class DiskSpace:
 
 
 RESIGNATIONS_MAX = 8
-"""Whoever could lead better has had its turn by then."""
+"""Resignations in a row, after which every better candidate has had its turn."""
 
 STEPS_MAX = 1024
 """Messages that are taken in, and other calls that are made, in one turn.  A hundred busy queues
@@ -109,14 +109,14 @@ class RaftHost:
             multi, ports.store, self._groups, self._traffic_classes, settings
         )
         self.snapshots = self._background.snapshots
-        """Which groups owe one."""
+        """Groups that owe a snapshot."""
         self.rewrite = self._background.rewrite
         """See `GroupBackground`."""
         self._absent: set[AbsentMember] = set()
         """Members that are not here, of which that is not said yet."""
         self._inbox: deque[Call] = deque()
         self._asked: deque[Call] = deque()
-        """What groups were asked for."""
+        """Calls that other parts of the node made on groups."""
         self._steps = 0
         """How many of this turn are done, or were before it."""
         self.is_disk_awaited = False
@@ -339,7 +339,7 @@ class RaftHost:
         self._plan_wake(multi.deadline_ms, work_ms)
 
     def _take(self, calls: deque[Call]) -> None:
-        """Those that are there by now, as far as a turn goes."""
+        """Run the calls that are queued by now, within the limit of a turn."""
         self._steps = 0
         for _ in range(len(calls)):
             if self._steps >= STEPS_MAX or not calls:
@@ -413,7 +413,7 @@ class RaftHost:
                 self._links.send(node, FrameKind.CONSENSUS, encode(frame), traffic=traffic)
 
     def _on_role(self, change: RoleChange) -> None:
-        """Whoever has no image, and gets none, must not lead."""
+        """Handle a change of role; a member without an image, which gets none, resigns."""
         hosted = self._groups[change.group]
         if change.leader is not None and hosted.followed != (change.term, change.leader):
             self.leader_changes += 1
@@ -469,7 +469,8 @@ class RaftHost:
         self.snapshots.forget(hosted.group)
 
     def _misfit(self, hosted: HostedGroup, found: RejectedLog) -> None:
-        """It is received anew, but not for ever; where there was nothing, nobody could send it."""
+        """Handle a log that the image rejects: fetch it anew once; with nothing to fetch, give
+        up."""
         self._lose_image(hosted)
         before, hosted.misfit = hosted.misfit, found
         found.is_again = not found.index or (before is not None and before.wrong == found.wrong)
@@ -506,7 +507,7 @@ FollowedAs = Callable[[GroupId], tuple[int, NodeId | None]]
 def without_entries(
     node: NodeId, messages: Sequence[Message], followed_as: FollowedAs
 ) -> list[Message]:
-    """What is left of messages that came from a node.
+    """Messages of a node without those that would add entries to the disk.
 
     Votes and the like are small, and go on.  Entries are asked for again by the leader, ever more
     rarely, so that dropping them is like losing them: the others are a majority, or nothing is

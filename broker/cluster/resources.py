@@ -31,7 +31,7 @@ Key: TypeAlias = tuple[LimitedResource, str]
 
 
 class SharedAlarms:
-    """Those of one node, and what it hears of the others."""
+    """Alarms of this node sent to the others, and theirs received."""
 
     def __init__(self, links: ClusterLinks, alarms: Alarms, refused: Refused) -> None:
         """`refused` hears what was not one of ours."""
@@ -58,7 +58,7 @@ class SharedAlarms:
             self._say(node)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node is low on."""
+        """Handle the list of resources that another node is low on."""
         try:
             resources = msgpack.unpackb(payload)
         except (ValueError, msgpack.exceptions.UnpackException):
@@ -77,7 +77,7 @@ class SharedUsage:
         self._sender = sender
         self._loop = loop
         self._unsent: dict[Key, None] = {}
-        """What has changed in this turn."""
+        """Counts that changed in this turn."""
         usage.on_change = self._changed
 
     def _changed(self, what: LimitedResource, name: str) -> None:
@@ -109,7 +109,7 @@ class SharedUsage:
             self._send_all(node, is_asking=True)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node has.  Raises `BadFrame`."""
+        """Handle the counts of another node.  Raises `BadFrame`."""
         try:
             is_all, is_asking, rows = unpack(payload, text_errors=TEXT_ERRORS)
             heard = [usage_in(row) for row in rows]

@@ -33,16 +33,17 @@ from fluffle.raft.config import NodeId
 BEGIN, GO_ON, GIVE_UP, PAGE, REFUSAL = range(5)
 
 REPLY_TIMEOUT_S = 5.0
-"""Of a page: longer than a link needs to be given up, which is the better reason to report."""
+"""Time in seconds to wait for a page: longer than a link needs to be given up, which is the better
+reason to report."""
 
 OPEN_MAX = 64
-"""Of one node that asks."""
+"""Listings that one node may hold open."""
 
 UNREAD_S_MAX = 60.0
 """A page that is not asked for by then never is."""
 
 GIVE_UP_S = 2.0
-"""Who can be reached has answered by then."""
+"""Time in seconds within which every reachable node has answered."""
 
 
 class Page(NamedTuple):
@@ -56,7 +57,7 @@ class RpcRefused(NamedTuple):
     """The reason of a node that does not answer, or no further."""
 
     code: int
-    """Of AMQP."""
+    """Reply code of AMQP."""
     text: str
 
 
@@ -131,11 +132,11 @@ class RpcClient:
         self._sender = sender
         self._loop = loop
         self.reply_timeout_s = reply_timeout_s
-        """For a page, in seconds."""
+        """Time in seconds to wait for a page."""
         self._begun: dict[int, RpcRequest] = {}
         self._number = 0
         self.on_asked: Callable[[NodeId, list[Any]], None] = _nothing
-        """What others ask of this node: see `RpcServer`."""
+        """Handler of other nodes' requests: see `RpcServer`."""
 
     def begin(self, node: NodeId, body: bytes) -> RpcRequest:
         """Send a request; there is a reply to be taken at once, or in a bounded time."""
@@ -168,13 +169,13 @@ class RpcClient:
         request.answer(NoReply(why))
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        """What was under way over the link before is lost, also if there is another."""
+        """Fail the requests that were under way on a link, even if there is a new one."""
         del is_up
         for request in [each for each in self._begun.values() if each.node == node]:
             self._on_silence(request, "the link to it was lost")
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node asks or says.  Raises `BadFrame`."""
+        """Handle a request or reply of another node.  Raises `BadFrame`."""
         match unpack(payload):
             case [0 | 1 | 2 as kind, int(number), *rest] if are_numbers(kind, number):
                 self.on_asked(node, [kind, number, *rest])

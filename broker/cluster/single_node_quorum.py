@@ -48,7 +48,7 @@ class NoLinks:
     def send(
         self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
     ) -> None:
-        """It is dropped, as where a link is down."""
+        """Drop the frame, as where a link is down."""
 
     def is_up(self, node: NodeId) -> bool:
         del node

@@ -196,8 +196,8 @@ class StorageProgress:
         self._found: dict[NodeId, tuple[int, int]] = {}
         """Nodes whose disks were put back, with the incarnation and life in which that was said."""
         self._rows_by_witness: dict[NodeId, list[DurableCommit]] = {}
-        """By node, all that it has said last of this one.  It stays when that node has left the
-        cluster, because it stays true: this disk has had what it says."""
+        """Durable commits of this node that each other node has witnessed last.  They stay when
+        that node has left the cluster, because they stay true: this disk has had them."""
 
     def may_begin_as(self, incarnation: int) -> bool:
         """True if this disk has what others know of the member as which it is to begin.
@@ -330,7 +330,7 @@ ADVICE = (
 
 
 def needed(rows: Sequence[DurableCommit], began: Beginnings) -> list[DurableCommit]:
-    """Those of the rows of a node, in their order, that are still to be compared with."""
+    """Rows of a node, in their order, with which later ones must still be compared."""
     return [row for row in rows[:-ROWS_KEPT] if not began.prove(row)] + [*rows[-ROWS_KEPT:]]
 
 

@@ -53,7 +53,7 @@ class SharedState(Protocol):
     """State that a node sends to all others."""
 
     def receive(self, node: NodeId, payload: bytes) -> None:
-        """What another node tells."""
+        """Handle a frame of another node."""
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """A link has come, or gone."""
@@ -108,7 +108,7 @@ class ClusteredNode:
         self._catalogue: Catalogue
 
     def begin(self, catalogue: Catalogue) -> Metadata:
-        """What all share comes true here from now on."""
+        """Start applying the definitions that all nodes share."""
         self._catalogue = catalogue
         self._quorum_queues.locator_by_policy = catalogue.policies.locator_of
         services, durability = self._services, self._services.durability
@@ -158,7 +158,7 @@ class ClusteredNode:
         return has_room
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:
-        """Of what earlier lives had nothing is left that has ended with them."""
+        """Join the cluster and remove what has ended with earlier boots of this node."""
         cluster, services = self._begun, self._services
         await services.durability.durable()  # with the life that begins, before a word is said
         listening = cluster.start()

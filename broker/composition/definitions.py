@@ -212,7 +212,7 @@ class NodeDefinitions:
         )
 
     def share(self, services: Services) -> None:
-        """What is deleted by the node itself is deleted with these services."""
+        """Use these services when the node itself deletes something."""
         self._services = services
 
     async def enter(self, addresses: dict[str, tuple[str, int]]) -> None:

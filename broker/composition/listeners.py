@@ -187,7 +187,7 @@ class NodeListeners:
         self._addresses["management"] = await self._listen("--management", endpoint, address)
 
     def _encryption(self) -> SSLContext | None:
-        """Of the management; None in the clear.  StartFailed."""
+        """TLS context of the management listener; None without TLS.  StartFailed."""
         config = self._parts.config
         if not config.management_tls:
             return None

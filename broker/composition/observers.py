@@ -77,8 +77,7 @@ def start_sampling(statistics: Statistics | None, runtime: Runtime) -> Callable[
 def own_exchanges(
     config: Config, vhosts: Mapping[str, VirtualHost]
 ) -> Iterator[tuple[VirtualHost, ExchangeSpec]]:
-    """What a virtual host has so that listeners hear its events; as with RabbitMQ, it is not
-    one."""
+    """Exchanges that the node declares for its events and log, each with its virtual host."""
     wanted: list[tuple[str, ExchangeSpec]] = []
     if config.event_exchange:
         wanted.append((HOME, EVENT_EXCHANGE))

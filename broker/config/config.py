@@ -41,7 +41,8 @@ def lines(file: Path) -> list[str]:
 
 
 VERSION = "0.1.0"
-"""Of this package: its metadata has it from here, and reading those takes longer than a start."""
+"""Version of this package; its metadata takes it from here, for reading those is slower than a
+start."""
 
 AMQP_PORT = 5672
 CLUSTER_PORT = 25672
@@ -71,7 +72,7 @@ CERT_CLIENT_ID_FROM = ("distinguished_name", "subject_alternative_name")
 CERT_NAME_TYPES = ("dns", "ip", "email", "uri")
 """Alternative names of a certificate that Python reads.  The default first."""
 OVERWRITE, KEEP = "overwrite", "keep"
-"""What becomes of a header that a client has set already."""
+"""Values for a stamp: what happens to a header that the client has set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +108,21 @@ class Limits:
     connections_max: int | None = None
     """Open connections of the node; RabbitMQ has no limit either unless it is given one."""
     consumers_max: int | None = None
-    """Of one channel."""
+    """Most consumers of one channel."""
     queues_max: int | None = None
     """In all virtual hosts; the nodes of a cluster should agree.  So with the next."""
     exchanges_max: int | None = None
-    """Those that are there from the start count, too."""
+    """Most exchanges, predeclared ones included."""
     handshake_timeout_ms: int = 10_000
     """From accept to connection.open: who has not logged in by then holds no socket."""
     message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX
     """Body of a message: a message must fit in memory several times."""
     unfinished_bytes_max: int = 64 * 1024 * 1024
-    """Of messages under way on all channels of a connection, which no queue knows of yet: four
-    of the largest.  Not less than `message_bytes_max`."""
+    """Bytes of unfinished messages on all channels of a connection, which no queue knows yet:
+    four of the largest.  Not less than `message_bytes_max`."""
     uncommitted_bytes_max: int = 128 * 1024 * 1024
-    """Of messages in all transactions of a connection: nothing else bounds one that never ends, and
-    an alarm, which keeps it from its commit, would not either."""
+    """Bytes of messages in all transactions of a connection: nothing else limits one that never
+    ends, not even an alarm, which keeps it from its commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class QuorumConfig:
     """Where quorum queues are, where their arguments do not say."""
 
     leader_locator: str = LEADER_LOCATORS[0]
-    """Which member leads first."""
+    """Member that leads first."""
     initial_group_size: int = GROUP_SIZE
     reconciliation: bool = False
     """True if those that have fewer members than their target get more, as far as there are nodes.
@@ -173,15 +174,14 @@ class QuorumConfig:
     target_group_size: int | None = None
     """The least target of all; arguments may say more.  None: they alone say."""
     consumer_timeout_ms: int | None = 1_800_000
-    """For how long a client may hold a message by default.  None: for ever."""
+    """Time for which a client may hold a message by default.  None: for ever."""
     global_qos: bool = False
     """True if a prefetch that the consumers of a channel share counts for those of quorum queues.
     RabbitMQ refuses them on such a channel."""
     relaxed_redeclare: bool = False
     """True if applications that take one for a classic queue may declare it again as such."""
     dead_letter_timeout_s: int = DEAD_LETTER_TIMEOUT_S
-    """For how long a queue may say nothing of what has died and must arrive there; then it is given
-    it again."""
+    """Time after which an unconfirmed dead letter is published again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class MqttConfig:
     listen: tuple[ListenAddress, ...] = ()
     tls_listen: tuple[ListenAddress, ...] = ()
     ws_listen: tuple[ListenAddress, ...] = ()
-    """For websockets."""
+    """Addresses for MQTT over WebSocket."""
     ws_tls_listen: tuple[ListenAddress, ...] = ()
     proxy_protocol: bool = False
     ws_proxy_protocol: bool = False
@@ -226,7 +226,7 @@ class MqttConfig:
     any."""
     cert_san_type: str = CERT_NAME_TYPES[0]
     cert_san_index: int = 0
-    """Which alternative name of that type counts for it, from 0."""
+    """Index of the alternative name of that type that counts, from 0."""
     vhost: str = DEFAULT_VHOST
     """Virtual host of a client that names none, unless a port or a certificate does."""
     ignore_colons_in_user: bool = False
@@ -301,7 +301,7 @@ class Config:
     tls_verify: str = "none"
     tls_version_min: str = "1.2"
     tls_ciphers: str | None = None
-    """Of TLS 1.2, as OpenSSL names them with colons between; None: those it deems safe."""
+    """Ciphers of TLS 1.2, as OpenSSL names them with colons between; None: its safe defaults."""
     tls_login_from: str = "distinguished_name"
     auth_mechanisms: frozenset[str] = frozenset(AUTH_MECHANISMS)
     proxy_protocol: bool = False
@@ -337,9 +337,9 @@ class Config:
     definitions_skip_unchanged: bool = False
     """True if they are left alone if they are what was imported last."""
     default_queue_type: str | None = None
-    """Of queues in virtual hosts that are made from now on and do not say; None: classic."""
+    """Default queue type of virtual hosts made from now on without one; None: classic."""
     loopback_users: frozenset[str] = frozenset({DEFAULT_USER})
-    """Who may only come from this machine, since everybody knows his password."""
+    """Users that may log in from this machine alone, since their passwords are well known."""
     memory_bytes_max: int = field(
         default_factory=lambda: int(MEMORY_HIGH_WATERMARK * memory_bytes())
     )

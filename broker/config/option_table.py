@@ -113,7 +113,7 @@ LIMITS: tuple[Option, ...] = (
         str(_LIMITS.handshake_timeout_ms),
     ),
 )
-"""What one client may do; defaults are those of `Limits`."""
+"""Options for the limits of one client; defaults are those of `Limits`."""
 
 STAMPS: tuple[Option, ...] = (
     Option(
@@ -141,7 +141,7 @@ STAMPS: tuple[Option, ...] = (
         is_switch=True,
     ),
 )
-"""What a node adds to messages."""
+"""Options for headers that a node adds to messages."""
 
 
 LEVELS = ("debug", "info", "warning", "error")

@@ -26,7 +26,7 @@ NAME_BYTES_MAX = 255
 """Longest name of an exchange in AMQP."""
 MQTT_STRING_BYTES_MAX = 65_535
 MESSAGE_BYTES_MAX = 512 << 20
-"""As RabbitMQ: several must fit in memory."""
+"""Largest possible limit for a message's bytes, as in RabbitMQ: several must fit in memory."""
 Value = TypeVar("Value")
 UNITS: Mapping[str, int] = {"": 1, "b": 1} | {
     f"{prefix}{ending}": int(base**power)

@@ -39,7 +39,8 @@ from fluffle.broker.config.option_values import PREFIX, Option, OptionError, Opt
 FIRST_PREFIX, QUORUM_PREFIX, LIMITS_PREFIX = "first_", "quorum_", "limits_"
 STAMPS_PREFIX, CLUSTER_PREFIX, MQTT_PREFIX = "stamps_", "cluster_", "mqtt_"
 UNFINISHED_MESSAGES, UNCOMMITTED_MESSAGES = 4, 8
-"""Of the largest size, that one connection may have under way, or in transactions: as `Limits`."""
+"""Messages of the largest size that one connection may have unfinished, or in transactions: as
+`Limits`."""
 
 CONFIG = "config"
 """The option that names the file, and so cannot stand in it."""
@@ -49,7 +50,7 @@ CONFIG_VARIABLE = PREFIX + CONFIG.upper()
 OF_COMMANDS = (f"{PREFIX}URL", f"{PREFIX}PASSWORD_FILE")
 """Variables for those who administer a node that is elsewhere."""
 RABBITMQ_PREFIX = "RABBITMQ_"
-"""Of RabbitMQ's variables, which deployments everywhere set."""
+"""Prefix of RabbitMQ's variables, which many deployments set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Settings:
     unknown_variables: tuple[str, ...]
     """Variables that look like ours and are not: perhaps a typing error."""
     remarks: tuple[Remark, ...] = ()
-    """What of RabbitMQ's configuration does not count here."""
+    """Settings of RabbitMQ's configuration that have no effect here."""
 
 
 def with_first_start(fields: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ class Node(Protocol):
     """The methods of a node that its process calls."""
 
     addresses: dict[str, tuple[str, int]]
-    """What was bound, by protocol; complete once `start` returns."""
+    """Bound addresses by protocol; complete once `start` returns."""
 
     async def start(self) -> None:
         """Accept connections.  OSError when an address cannot be bound."""

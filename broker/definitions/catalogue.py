@@ -45,9 +45,9 @@ class StoredParameters:
     def __init__(self, image: DefinitionImage | None = None) -> None:
         image = image or DefinitionImage()
         self.entries = image.kept
-        """By kind and name; for reading."""
+        """Stored entries by kind and name; for reading."""
         self.first_start = image.first_start
-        """What was made at the first start; None before there was one."""
+        """Objects made at the first start; None before there was one."""
 
     @property
     def policies(self) -> list[Entry]:
@@ -98,15 +98,15 @@ class Catalogue:
 
     access: Access
     vhosts: dict[str, VirtualHost]
-    """For reading."""
+    """Virtual hosts by name; for reading."""
     make_vhost: Callable[[str], VirtualHost]
     kept: StoredParameters = field(default_factory=StoredParameters)
     doomed: dict[str, VirtualHost] = field(default_factory=dict)
     """Virtual hosts of which something is left to be deleted."""
     nodes: NodeRegistry = field(default_factory=NodeRegistry)
-    """Those of the cluster; none where a node is alone."""
+    """Nodes of the cluster; none where a node is alone."""
     policies: Policies = field(default_factory=Policies)
-    """As they are kept, but read; makers of queues have them, too."""
+    """Policies, parsed; makers of queues have them, too."""
     renewal: Renewal = field(default_factory=ImmediateRenewal)
     dead_letters: WaitingDeadLetters | None = None
     """None where none wait."""
@@ -122,7 +122,7 @@ class Catalogue:
     """Called with the topics of a virtual host when one of them has a message that expires."""
 
     default_queue_type: str | None = None
-    """Of virtual hosts that do not say when they are made."""
+    """Default queue type of virtual hosts that name none when they are made."""
 
     def holder(self, vhost: str) -> VirtualHost:
         """Return the holder of a fact about a virtual host, be it one that is being deleted."""

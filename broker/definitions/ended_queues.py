@@ -135,7 +135,7 @@ class EndedQueues:
         self._done: dict[str, int] = {}
         """Nodes of which nothing is left, and of which of their lives."""
         self._queried: set[str] = set()
-        """Those of which the others have not said yet whether they see them."""
+        """Nodes about which the others have not answered yet."""
         self._names: frozenset[str] = frozenset()
         """Nodes that there were when it was last looked for queues of others."""
         catalogue.transient_listeners.append(self._on_transient_queue)

@@ -64,7 +64,7 @@ class Category:
 
     required: Mapping[str, Types]
     optional: Mapping[str, Types] = field(default_factory=dict)
-    """Of these fields the type is checked; there may be others."""
+    """Types of optional fields; there may be others."""
 
 
 IN_VHOST: Mapping[str, Types] = {"vhost": str}

@@ -53,12 +53,12 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.protocol.spec import SHORTSTR_BYTES_MAX
 
 DESCRIBED: Mapping[str, object] = {"description": "", "tags": []}
-"""What a virtual host says of itself unless it says something."""
+"""Description and tags of a virtual host that gives none."""
 POLICY_FIELDS = ("pattern", "definition", "priority", "apply-to")
 NO_OWNER = None
 
 Put: TypeAlias = Callable[[Catalogue, Entry], Change]
-"""What an entry changes."""
+"""Function that makes the change for an entry."""
 Finished: TypeAlias = Callable[[list[str]], None]
 """Called with what was skipped and why, a sentence each."""
 
@@ -330,4 +330,4 @@ CATEGORIES: Mapping[str, Put] = {
     "queues": put_queue,
     "bindings": put_binding,
 }
-"""What becomes of the entries."""
+"""Functions that make the change for an entry, by category."""

@@ -15,7 +15,8 @@ PIECE = 50
 """Queues or exchanges that are looked at in one turn: a millisecond or two, with ten policies."""
 
 SEARCHES = 500
-"""Of a name for a pattern in one turn: with more than ten policies there are fewer names."""
+"""Matches of a name against a pattern in one turn: with more than ten policies there are fewer
+names."""
 
 Begin = Callable[[Task, Callable[[Exception], None]], object]
 """Runs a task, from the next turn on; the second argument is called with what it raises."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 TOPICS_AT_ONCE = 256
 CHANGE_BYTES_MAX = 1 << 18
-"""One change has no more topics and no more bytes of messages, unless it is one message."""
+"""Bytes of messages in one change, which is larger only for a single message."""
 
 RECHECK_MS = 10_000
 """A node that does not order the changes looks so often whether it does."""
@@ -110,7 +110,7 @@ class RetainedStore:
         self.exchanges: dict[str, MakeTopic] = {}
         """Exchanges whose messages are retained if they ask for it."""
         self._waiting: dict[tuple[str, str], RetainRequest] = {}
-        """By virtual host and topic."""
+        """Waiting requests by virtual host and topic."""
         self._in_flight: list[RetainRequest] = []
         self._is_sending = False
         catalogue.retained_listeners.append(self._expire_in_time)

@@ -156,7 +156,7 @@ class Durability:
                 f"{', '.join(sorted(unknown))}; nothing has been changed"
             )
         self.image = read_image(definitions)
-        """What was put into the `facts` of the process before."""
+        """Definitions as the process before stored them."""
         self._seen_below = read_seen(definitions.get(SEEN, ()))
         self._spilled = definitions.get(SPILL, [])
         self.known_peers = KnownPeers(definitions.get(KNOWN_PEER, ()), self.commits)
@@ -167,10 +167,10 @@ class Durability:
         self.journals = LocalJournals(store.log, self.commits, self._seen_below, levels, keys)
         items = definitions.get(JOURNAL, ())
         self.journals_by_id = ClusterJournals(items, self.journals, self.commits)
-        """For a node of a cluster."""
+        """Journals of a cluster's queues by id."""
         self._is_closed = False
         self._awaited: asyncio.Future[None] | None = None
-        """What `durable` waits for, if it has been called."""
+        """Future that `durable` awaits, once it was called."""
 
     def forget(self) -> None:
         """Begin to deliver messages: what was noted of deliveries is no longer true.

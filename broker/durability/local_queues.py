@@ -144,7 +144,7 @@ class LocalQueueHost:
         )
 
     def on_crash(self, queue: Queue) -> None:
-        """It hands out nothing any more: its consumers must know, and so must operators."""
+        """Log that a queue has crashed and cancel its consumers: it delivers nothing any more."""
         assert queue.damage is not None
         event(
             logger,

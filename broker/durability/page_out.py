@@ -32,7 +32,7 @@ class PageOut:
         self._spill = spill
         self._commits = commits
         self._left: list[Queue] = []
-        """Those whose turn is yet to come."""
+        """Queues whose turn is yet to come."""
 
     def rest(self) -> None:
         """Stop: messages may stay in memory again."""

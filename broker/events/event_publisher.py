@@ -129,7 +129,7 @@ def listed(arguments: FieldTable) -> list[str]:
 
 
 ChangeEvent: TypeAlias = tuple[str, EventHeaders]
-"""What has happened, and to what."""
+"""Name of the event and its headers."""
 
 
 class ChangeView(NamedTuple):
@@ -217,7 +217,7 @@ class DecidedChange:
 
 
 def described(look: ChangeView, node: str) -> Iterator[ChangeEvent]:
-    """What has happened, in RabbitMQ's order: an exchange goes before its bindings, a queue behind.
+    """Events of a change in RabbitMQ's order: an exchange goes before its bindings, a queue behind.
 
     What goes with its user is not told, nor are bindings, and an exchange that deletes itself, with
     their queue by who deleted that.
@@ -242,7 +242,7 @@ def is_own_queue(fact: Fact) -> bool:
 
 
 def pid(owner: Owner, channel: int = 0) -> str:
-    """What stands for a connection or a channel where RabbitMQ has an Erlang process."""
+    """Text that stands for a connection or a channel where RabbitMQ has an Erlang process."""
     return f"<{owner.node}.{owner.boot}.{owner.number}.{channel}>"
 
 
@@ -381,7 +381,7 @@ def limits_put(vhost: str, values: EventHeaders) -> Iterator[ChangeEvent]:
 
 
 def limits_of(limits: Any) -> dict[str, object]:
-    """Those that there are, by RabbitMQ's names."""
+    """Limits that are set, by RabbitMQ's names."""
     values = asdict(limits)
     return {name.replace("_", "-"): each for name, each in values.items() if each is not None}
 

@@ -56,7 +56,7 @@ class LogPublisher(logging.Handler):
         self._has_ended = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Who calls it has locked this."""
+        """Queue a line of the log for publishing; the caller holds the handler's lock."""
         if self._has_ended or self._teller == threading.get_ident():
             return
         if len(self._waiting) >= LINES_MAX:

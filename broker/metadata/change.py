@@ -157,7 +157,7 @@ class Change(NamedTuple):
 
 
 NOTHING = Change()
-"""What was asked for is so already."""
+"""Change without effect, for requests that are fulfilled already."""
 
 
 class Facts(Protocol):

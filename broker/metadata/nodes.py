@@ -28,7 +28,7 @@ class RegisteredNode(NamedTuple):
     """Drawn when it was let in, so that it is not taken for a former node of its name; 0 for those
     that founded the cluster."""
     knows: int = 0
-    """What it makes of definitions, in this life; 0 for versions that do not say so."""
+    """Version of the definitions that it understands in this boot; 0 if it does not say."""
 
 
 CHANGES_TYPES = 1

@@ -95,7 +95,7 @@ class Proposal(NamedTuple):
     """The node has seen what became of all its lower numbers, or does not wait for it any more."""
     change: Change
     revisions: tuple[int, ...]
-    """Of each name that the change rests on, when it was decided."""
+    """Revision of each name that the change depends on, when it was decided."""
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class ProposalOutcomes:
     known_below: int = 1
     """Proposals with lower numbers will not be asked for; they are not applied any more."""
     applied: dict[int, bool] = field(default_factory=dict)
-    """For each number from there on that has come: whether it held."""
+    """Outcomes by number, from there on: whether the proposal was applied."""
 
 
 class ProposalOutcome(Enum):
@@ -114,7 +114,7 @@ class ProposalOutcome(Enum):
 
     APPLIED = "applied"
     STALE = "stale"
-    """What it rests on is no longer so: it has changed nothing."""
+    """Its basis has changed: nothing was applied."""
     REPEATED = "repeated"
     """Its number has come before, or is too old to tell, or who made it is no node of the cluster:
     it has changed nothing, this time."""
@@ -125,7 +125,7 @@ class MetadataState:
 
     def __init__(self) -> None:
         self.last_revision = ABSENT
-        """Of the last change that was applied: they are counted."""
+        """Revision of the last applied change: they are counted."""
         self._known: dict[Name, VersionedValue] = {}
         self._nodes = 0
         """How many nodes are registered; proposals of others count only while there is none."""
@@ -135,7 +135,7 @@ class MetadataState:
         """How many there are of a kind by the first part of their names: of queues in a virtual
         host, for one.  None that is 0."""
         self.outcomes: dict[str, ProposalOutcomes] = {}
-        """By node."""
+        """Outcomes by node."""
 
     # Questions
 

@@ -43,7 +43,7 @@ from fluffle.broker.patterns.syntax import (
 )
 
 STEPS_MAX = 10_000
-"""Of one expression, what it looks around for included; counted repetitions are written out."""
+"""Steps of one expression, lookarounds included; counted repetitions are written out."""
 
 VISITS_MAX = 50_000
 """Steps looked at in one search, for some ten milliseconds.  Who needs more finds nothing."""
@@ -459,8 +459,8 @@ class TableBuilder:
         self._starts = [self._start(width, each) for each in truths]
 
     def rows(self) -> list[array[int]]:
-        """For each state, and each symbol, the next state: twice its number, and one if there is a
-        match before the octet."""
+        """Next state for each state and symbol: twice its number, plus one if there is a match
+        before the octet."""
         plain = [
             [array("H", self._codes(start, is_match=is_match)) for is_match in (False, True)]
             for start in self._starts

@@ -40,20 +40,20 @@ _CLASSES: Mapping[bytes, bytes] = {
 }
 
 PATTERN_BYTES_MAX = 8192
-"""What can be read in a few milliseconds."""
+"""Most bytes of a pattern: it can be parsed in a few milliseconds."""
 
 NAME_BYTES_MAX = 255
 """A short string of AMQP."""
 
 STEADY_EFFORT_MAX = 1 << 14
-"""What `re` may have to do, in octets to look at, where nothing else is tried: some dozen
-microseconds, and most expressions need no more."""
+"""Effort of `re`, in octets to look at, up to which nothing else is tried: some dozen microseconds,
+and most expressions need no more."""
 
 EFFORT_MAX = 1 << 21
 """The same where a table would be too large: some milliseconds."""
 
 ENDLESS = 1 << 40
-"""As good as without end."""
+"""Number that stands for no limit."""
 
 
 Search: TypeAlias = tuple[Callable[[bytes], bool], bool]

@@ -28,7 +28,7 @@ from fluffle.broker.queues.settings import (
 from fluffle.broker.routing.exchange import ALTERNATE_EXCHANGE
 
 EVERYWHERE = "^"
-"""What an empty pattern finds; of a permission it finds nothing."""
+"""Meaning of an empty pattern; of a permission it matches nothing."""
 
 ALL = "all"
 
@@ -155,7 +155,7 @@ MERGED: Mapping[str, Callable[[Any, Any], Any]] = {
 """How the values of a policy and of an operator's policy are merged, by key.
 
 RabbitMQ: merge_policy_value of rabbit_policies and rabbit_quorum_queue; 4.3 for delayed keys."""
-"""Of other keys it is the operator who is right."""
+"""Rule for other keys: the operator's value counts."""
 
 
 def merged(policy: EffectivePolicy, operator: EffectivePolicy) -> EffectivePolicy:
@@ -186,7 +186,7 @@ class EffectivePolicies(NamedTuple):
     policy: Policy | None
     operator_policy: Policy | None
     definition: EffectivePolicy | None
-    """What they say together; None if there are none."""
+    """Merged definition; None if there are no policies."""
 
 
 NO_EFFECTIVE_POLICIES = EffectivePolicies(None, None, None)
@@ -232,13 +232,13 @@ class PolicySet:
 
 
 class VhostPolicies:
-    """Those of one virtual host."""
+    """Policies of one virtual host."""
 
     def __init__(self) -> None:
         self.of_users = PolicySet()
         self.of_operators = PolicySet()
         self._merged: dict[tuple[Policy, Policy], EffectivePolicy] = {}
-        """Of those that have met."""
+        """Merged definitions of the pairs that occurred."""
         self._remembered: dict[tuple[PolicyTarget, str], EffectivePolicies] = {}
         """Lists ask for each name again and again."""
 

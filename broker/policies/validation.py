@@ -110,7 +110,7 @@ POLICY_KEYS: Mapping[str, PolicyKey] = {
     "x-cache-ttl": PolicyKey(is_positive, "cache TTL"),
     "x-message-deduplication": PolicyKey(is_truth, "message deduplication"),
 }
-"""Those that a policy may have."""
+"""Keys that a policy may have."""
 
 OPERATOR_POLICY_KEYS = frozenset(
     {
@@ -130,7 +130,7 @@ OPERATOR_POLICY_KEYS = frozenset(
         "target-group-size",
     }
 )
-"""Those that an operator's policy may have."""
+"""Keys that an operator policy may have."""
 
 
 def check_policy(name: str, fields: object, keys: frozenset[str] | None = None) -> None:

@@ -49,7 +49,7 @@ class CertificateFiles:
     """None when it is in the file of the certificate."""
     ca: Path | None = None
     option: str = "--tls"
-    """What the options that name these files begin with."""
+    """Prefix of the options that name these files."""
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Show the certificate, and trust the authorities.  Raises StartFailed."""

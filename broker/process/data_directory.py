@@ -54,7 +54,8 @@ def node_pid(file: Path) -> int | None:
 
 SOCKET_NAME = "control.sock"
 PATH_BYTES_MAX = 103
-"""Of `sockaddr_un` on the systems there are, without the NUL at the end; Linux has 107."""
+"""Most bytes of a path in `sockaddr_un` on common systems, without the NUL at the end; Linux has
+107."""
 OPEN_FILES = Path("/proc/self/fd")
 
 

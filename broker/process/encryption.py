@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import ssl
 
 PeerCertificate: TypeAlias = Mapping[str, Any]
-"""As `ssl` decodes it: `subject` and `subjectAltName` and more; empty when there is none."""
+"""Certificate as `ssl` decodes it: `subject`, `subjectAltName` and more; empty when there is
+none."""
 
 AUTHENTICATED = ("gcm", "ccm", "ccm_8", "poly1305")
 """Modes that need no hash of their own."""
@@ -67,7 +68,7 @@ def certificate_row(certificate: PeerCertificate) -> dict[str, str]:
 
 
 def time_of(text: str) -> str:
-    """As in a certificate, in the form of ISO 8601."""
+    """Time in a certificate, in the form of ISO 8601."""
     import ssl  # noqa: PLC0415  whoever has a certificate has imported it
     from datetime import UTC, datetime  # noqa: PLC0415  likewise
 
@@ -76,7 +77,7 @@ def time_of(text: str) -> str:
 
 
 def suite_of(name: str) -> CipherSuite:
-    """By the name that OpenSSL has for it."""
+    """Parts of a cipher suite, by OpenSSL's name."""
     if name.startswith("TLS_"):
         cipher, _, _digest = name.removeprefix("TLS_").rpartition("_SHA")
         return CipherSuite("any", cipher.lower(), "aead")
@@ -113,7 +114,8 @@ RDN_NAMES = {
     "title": "TITLE",
     "userId": "UID",
 }
-"""As RabbitMQ writes them in a distinguished name; OpenSSL gives all others as numbers, too."""
+"""Attributes of a distinguished name as RabbitMQ writes them; OpenSSL gives all others as numbers,
+too."""
 ESCAPED = frozenset(b'"+,;<>\\')
 
 
@@ -134,11 +136,11 @@ def common_name(certificate: PeerCertificate) -> str:
 
 
 SAN_KINDS = {"dns": "DNS", "ip": "IP Address", "email": "email", "uri": "URI"}
-"""What Python calls kinds of alternative names, by RabbitMQ's words."""
+"""Python's names of the kinds of alternative names, by RabbitMQ's words."""
 
 
 def alternative_name(certificate: PeerCertificate, san_type: str = "dns", index: int = 0) -> str:
-    """One of the alternative names of a kind, of hosts the first; empty if it has none."""
+    """Alternative name of a kind at `index`; empty if there is none."""
     kind = SAN_KINDS[san_type]
     names = [value for each, value in certificate.get("subjectAltName", ()) if each == kind]
     return names[index] if index < len(names) else ""

@@ -56,15 +56,15 @@ class Environment(Protocol):
 
     @property
     def clock(self) -> Clock:
-        """For messages and queues."""
+        """Clock for messages and queues."""
 
     @property
     def call_later(self) -> CallLater:
-        """By `clock`, and never before it says so: for messages and queues."""
+        """Timers by `clock`, never early: for messages and queues."""
 
     @property
     def clients_call_later(self) -> CallLater:
-        """For how long clients may be silent, and the like."""
+        """Timers for clients: how long they may be silent, and the like."""
 
     @property
     def close_wait_s(self) -> float:
@@ -77,13 +77,13 @@ class Environment(Protocol):
     async def accept(
         self, make: Callable[[], asyncio.Protocol], listening: socket.socket, /
     ) -> ListeningServer:
-        """For clients without TLS that come by themselves and not through a proxy."""
+        """Listen for clients without TLS and without a proxy."""
 
     def seen_dead(self, inner: DeadLetterFrom) -> DeadLetterFrom:
-        """Who sees what has died in queues, before it is published again by what is given."""
+        """Wrap the function that republishes dead letters, so that it may be observed."""
 
     def moved(self, clock: Clock) -> Clock:
-        """What a clock of machines, which nodes watch each other by, is to show for messages."""
+        """Clock for messages, made from the one by which nodes watch each other."""
 
 
 class MachineEnvironment:

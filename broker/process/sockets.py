@@ -29,7 +29,8 @@ QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Socket option of Linux, in effect until the next answer."""
 
 BIND_SUFFIX = " (while attempting to bind on address "
-"""What socket.create_server adds to the reason: the address once more, as Python writes it."""
+"""Suffix that socket.create_server adds to the reason: the address once more, as Python writes
+it."""
 
 AcceptClient: TypeAlias = Callable[[socket.socket, tuple[Any, ...]], Coroutine[Any, Any, None]]
 """A client and its address.  The socket is its own; who is cancelled meanwhile is closed for it."""
@@ -112,14 +113,15 @@ class Acceptor:
     """
 
     def __init__(self, let_in: AcceptClient, *, clients_max: int | None = None) -> None:
-        """Of more than `clients_max` who are not in yet the one who came first is turned away."""
+        """Accept clients; beyond `clients_max` that are not let in yet, the oldest is turned
+        away."""
         self._let_in = let_in
         self._clients_max = clients_max
         self._loop = asyncio.get_running_loop()
         self._listening: dict[socket.socket, asyncio.TimerHandle | None] = {}
         """With the end of its pause, if it takes one."""
         self._clients: dict[asyncio.Task[None], socket.socket] = {}
-        """Who is not in yet, by the task that lets him in; who came first stands first."""
+        """Clients that are not let in yet, by the task that does so; oldest first."""
 
     def open(self, listening: socket.socket) -> None:
         """Accept on this one, which is ours from now on."""

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def ignore_end(_error: Exception) -> None:
-    """It has been logged."""
+    """Ignore an error that has been logged."""
 
 
 class ReadyTask(NamedTuple):
@@ -49,7 +49,7 @@ class BackgroundTasks:
         self._commits = commits
         self._on_fatal = on_fatal
         self._due: deque[ReadyTask] = deque()
-        """Whoever has waited longest in front."""
+        """Ready tasks; the one that has waited longest is first."""
         self._is_scheduled = False
 
     @property

@@ -67,7 +67,7 @@ class CommitProgress:
         self.seconds = 0.0
         """From when commits began until the loop heard of their end."""
         self.written_bytes = 0
-        """Of messages and definitions, without what the store adds."""
+        """Bytes of messages and definitions, without what the store adds."""
         self.changes = 0
         """Entries appended, stretches deleted, and values put or removed."""
 
@@ -86,17 +86,17 @@ class Commits:
         self._turn = turn
         turn.record = self.flush
         self.ticket = 1
-        """Of the commit that collects."""
+        """Ticket of the commit that collects."""
         self.durable = 0
-        """Of the last commit that has been done.  Invariant: `ticket` less 1 or 2."""
+        """Ticket of the last commit that has been done.  Invariant: `ticket` less 1 or 2."""
         self.defined = 0
-        """Of the last commit that has a declaration in it."""
+        """Ticket of the last commit that contains a declaration."""
         self.has_given_up = False
         """Set when the node has failed: from then on nothing is written."""
         self.waiting_bytes = 0
-        """Of messages that were told and not yet written."""
+        """Bytes of messages that were announced and not yet written."""
         self._running_bytes = 0
-        """Of those that the commit which runs writes."""
+        """Bytes that the running commit writes."""
         self._batches: list[Batch] = [Batch()]
         """Invariant: at least one."""
         self._is_whole = False
@@ -105,11 +105,11 @@ class Commits:
         """True if it does up to the next commit."""
         self._writers: dict[CommitWriter, None] = {}
         self._waiters: dict[CommitWaiter, None] = {}
-        """For the commit that collects."""
+        """Waiters for the commit that collects."""
         self._running_waiters: dict[CommitWaiter, None] = {}
-        """For the one that runs."""
+        """Waiters for the running commit."""
         self._held: dict[Callable[[], None], None] = {}
-        """What to call once the disk has caught up."""
+        """Callbacks for when the disk has caught up."""
 
     @property
     def is_behind(self) -> bool:
@@ -123,12 +123,12 @@ class Commits:
 
     @property
     def unwritten_bytes(self) -> int:
-        """Of messages that were told and are not durable."""
+        """Bytes of messages that were announced and are not durable."""
         return self.waiting_bytes + self._running_bytes
 
     @property
     def store_bytes(self) -> int:
-        """What is on disk, as of the last commit, without pages that are free."""
+        """Bytes on disk, as of the last commit, without free pages."""
         return self._store.used_bytes
 
     @property
@@ -144,7 +144,7 @@ class Commits:
         self._turn.touch_record()
 
     def remove_writer(self, writer: CommitWriter) -> None:
-        """It has nothing to write any more."""
+        """Remove a writer, which has nothing left to write."""
         self._writers.pop(writer, None)
 
     def put(self, kind: str, name: bytes, value: bytes) -> None:
@@ -179,7 +179,7 @@ class Commits:
         self._turn.touch_record()
 
     def batch(self) -> Batch:
-        """What the next commit writes, to be added to; ask again for what may be in another."""
+        """Batch for the next commit, to be added to; get it again each time."""
         is_whole = self._is_whole or self._is_whole_once
         if self._batches[-1].size_bytes > BATCH_BYTES_MAX and not is_whole:
             self._batches.append(Batch())

@@ -22,7 +22,7 @@ class Runtime:
     """Clock, timers, turn, commits, background tasks and counters of one node."""
 
     clock: Clock
-    """For messages and queues, and for what is shown."""
+    """Clock for messages and queues, and for what is shown."""
     call_later: CallLater
     """Runs a function after so many seconds of `clock`, and never before."""
     clients_call_later: CallLater

@@ -27,8 +27,8 @@ REST_S_MAX = 10.0
 after that, whatever was due first."""
 
 SLACK_MS = 2
-"""Who asks for the same moment again is not taken to ask for one before it: clocks are read in
-whole milliseconds."""
+"""Tolerance within which a repeated wish counts as the same moment: clocks are read in whole
+milliseconds."""
 
 STALE_MIN = 64
 """Wishes that count no more are swept out once there are so many, and they are half."""
@@ -54,11 +54,11 @@ class Timers:
         self._on_fatal = on_fatal
         self._heap: list[tuple[int, int, Hashable, Look]] = []
         self._numbers = count()
-        """Of equal times the first wish comes first."""
+        """Numbers that order wishes for the same time."""
         self._at_ms: dict[Hashable, int] = {}
         """The wish of each that counts.  Invariant: it is in the heap."""
         self._running: tuple[int, Timer] | None = None
-        """For when the timer of the loop is, and it, if it runs."""
+        """Time of the loop's timer and the timer itself, if it runs."""
         self._is_started = False
 
     def start(self) -> None:
@@ -79,7 +79,7 @@ class Timers:
         self._start()
 
     def forget(self, who: Hashable) -> None:
-        """It is gone."""
+        """Drop the wish of `who`."""
         self._at_ms.pop(who, None)
 
     def _sweep(self) -> None:
@@ -146,5 +146,5 @@ class LocalQueueClock:
         self._timers.wake(queue, at_ms - self.now_ms(), self._touch)
 
     def forget(self, queue: DeliverySource) -> None:
-        """It is gone."""
+        """Drop the wish of a deleted queue."""
         self._timers.forget(queue)

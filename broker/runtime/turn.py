@@ -28,7 +28,7 @@ class Flushable(Protocol):
 
 
 def raise_it(error: Exception) -> None:
-    """What becomes of a broken assertion where nobody says otherwise."""
+    """Raise a failed assertion again, by default."""
     raise error
 
 
@@ -165,7 +165,7 @@ class Turn:
             watcher()
 
     def _do(self, act: Callable[[], None]) -> None:
-        """What others wait for, who would wait for ever."""
+        """Call `act`; any error is fatal, for others wait for its effect."""
         try:
             act()
         except Exception as error:  # noqa: BLE001 - of whatever kind
@@ -195,4 +195,4 @@ class Turn:
 
 
 def do_nothing() -> None:
-    """What a node without a store records."""
+    """Do nothing: a node without a store records nothing."""

@@ -82,7 +82,7 @@ SHORT = 1_000
 TICK_S = 0.05
 
 PATIENCE_MS = 30_000
-"""For clients to settle what they hold; and for the other queue, to take anything."""
+"""Time for clients to settle what they hold; and for the other queue to take anything."""
 
 WAITS = "clients hold {} messages of it and have not settled them in time"
 STUCK = "the quorum queue has taken nothing for too long"
@@ -263,7 +263,7 @@ class CopyBatch(NamedTuple):
     contents: list[bytes]
     persistent: bool
     expiration_ms: int | None
-    """For how long they may wait from now on."""
+    """Remaining TTL in ms."""
 
 
 def portion(stocks: Sequence[ReadyMessages], offset: int) -> list[StoredMessage]:
@@ -357,7 +357,7 @@ class Conversion:
         """True if the change that ends it is asked for."""
         self._is_scheduled = False
         self.why: str | None = None
-        """It has come to nothing."""
+        """Reason of the failure, or None."""
         self._work = self._works()
 
     @property

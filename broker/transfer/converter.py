@@ -37,10 +37,10 @@ class Converter:
         self._metadata: Metadata
         """Once it is open."""
         self._boot: int | None = None
-        """Which life of the node this is; None until definitions are what they are for all."""
+        """Boot of the node; None until definitions are up to date."""
         self._running: dict[tuple[str, str], Conversion] = {}
         self._reasons: dict[int, str] = {}
-        """By the id of a successor: why it has come to nothing."""
+        """Reasons of failed conversions, by the id of the successor."""
 
     def open(self, boot: int, metadata: Metadata, vhosts: Iterable[VirtualHost]) -> None:
         """Begin to do what definitions ask for.  `boot`: 0 for a single node."""

@@ -55,12 +55,12 @@ PATIENCE_MS = 10_000
 """A queue without a leader is full once it has been given what one burst of a client may be, too;
 it is one that takes nothing after this."""
 PAUSE_MS = 1_000
-"""Who has not been looked at for this long may have had room meanwhile."""
+"""Time after which a full queue is tried again."""
 
 NOTED_MAX = 1000
 """So much is known to have been logged; then afresh."""
 NOTED_MS = 600_000
-"""What goes on for longer is logged again."""
+"""Time after which an ongoing fault is logged again."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,11 @@ class RepublishKind(NamedTuple):
     """Kind of republished messages: dead letters, or delayed messages that are due."""
 
     stuck_event: str
-    """What is logged of what must arrive, and does not."""
+    """Event logged when a message that must arrive does not."""
     deaths: Deaths
     """Counters of deaths and their outcomes."""
     drop_event: str | None = None
-    """What is logged of what leads nowhere, where it need not arrive: so it is with what a client
-    publishes."""
+    """Event logged when a message is unroutable and need not arrive."""
 
 
 class RepublishGroup(NamedTuple):
@@ -132,13 +131,12 @@ class DeadLetters:
         """The senders that are to try again once more is known."""
         self._when_safe = when_safe
         self._waiting: deque[DeadRun] = deque()
-        """What is being published, and what has died of that meanwhile: a queue that drops what is
-        in front of too many may lead to another one that does."""
+        """Messages being published, with those that died because of that: a queue that drops its
+        oldest may lead to another that does."""
         self._full: dict[tuple[str, str], tuple[int, int]] = {}
-        """By virtual host and name: since when a queue has had no room, and when it was looked at
-        last."""
+        """Full queues by virtual host and name: since when, and when last tried."""
         self._noted: dict[tuple[str, str, str, str], int] = {}
-        """What has been logged, and when."""
+        """Times of the events logged."""
         self._stranded: dict[Callable[[], None], None] = {}
         """Callbacks for when messages may arrive that could not."""
 

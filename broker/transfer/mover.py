@@ -201,9 +201,9 @@ class Mover:
         self._unconfirmed: dict[DeliveryBatch, int] = {}
         """Published, and not known to be safe; with their sizes."""
         self._recorded: list[DeliveryBatch] = []
-        """Those of them that are with the commit that collects."""
+        """Messages that are part of the commit that collects."""
         self._results: list[tuple[DeliveryBatch, bool]] = []
-        """What has become known of them: whether they are safe."""
+        """Results that are known: whether the messages are safe."""
         self._held: list[DeliveryBatch] = []
         """To go back in the end."""
         self._held_bytes = self._mean_bytes = 0
@@ -216,7 +216,7 @@ class Mover:
         self.moved = self.looked_at = 0
         self.is_over = False
         self.why: str | None = None
-        """What has ended it before its time."""
+        """Reason of an early end, or None."""
 
     # For whoever wants it
 

@@ -81,9 +81,9 @@ class RepublishedMessage(NamedTuple):
     """Round which queues it would go, once for each that does not get it."""
     more_routing_keys: tuple[str, ...]
     histories: tuple[MessageHistory, ...]
-    """What keeps it."""
+    """Histories that keep it."""
     expiration_ms: int | None = None
-    """For how long it may wait at most where it goes, if its publisher says so."""
+    """Remaining TTL in ms, if its publisher gave one."""
     pending: PendingDeadLetter | None = None
 
     def keep(self, content: bytes) -> None:

@@ -31,8 +31,8 @@ class ClientSessions:
     ) -> None:
         self.by_client = {} if by_client is None else by_client
         self.packets = {} if packets is None else packets
-        """By client; none without any.  For what was sent, the number of the message in its
-        queue."""
+        """Packets by client, without empty ones; for sent packets, the number of the message in
+        its queue."""
 
     def __len__(self) -> int:
         return len(self.by_client)

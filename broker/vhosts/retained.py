@@ -28,7 +28,7 @@ ANY_LEVEL, ANY_LEVELS = "+", "#"
 RESERVED = "$"
 
 LEVEL_BYTES = 256
-"""What a level of a topic counts: a node of the tree and its place in a dictionary."""
+"""Bytes that a level of a topic counts: a node of the tree and its place in a dictionary."""
 
 VISITS_MAX = 4096
 """Nodes that a cursor looks at in one step, some milliseconds: a filter may match few of them."""
@@ -109,13 +109,13 @@ class RetainedTopics:
         self._root = TopicNode("", 0)
         self.count = 0
         self.size_bytes = 0
-        """Of all messages with their topics, and of the levels of these (`LEVEL_BYTES`)."""
+        """Bytes of all messages with their topics, and of the levels of these (`LEVEL_BYTES`)."""
         self._expiries: list[tuple[int, str]] = []
         """A heap: when, and what.  Replaced messages have theirs until that is swept."""
         self._expiring = 0
         """How many of the messages expire."""
         self.pending: PendingTopics = NO_PENDING_TOPICS
-        """What has been published and is not here yet."""
+        """Published messages that are not stored here yet."""
         for topic, message in (messages or {}).items():
             self.put(topic, message)
 

@@ -201,12 +201,13 @@ class VirtualHost:
         image = image or VhostImage()
         self.name = name
         self.settings = image.settings
-        """As the fact of this virtual host has it."""
+        """Settings in the fact of this virtual host."""
         self.queues: dict[str, QueueHandle] = {}
         self.successors: dict[str, QueueHandle] = {}
-        """By the names of those whose place they are to take, and that say so (`successor`)."""
+        """Successors by the names of the queues that they are to replace, which refer to them
+        (`successor`)."""
         self.predecessors: dict[object, object] = {}
-        """By the id of a queue that has become what it is in this life of the node: what it was."""
+        """Former form of queues that were converted in this boot of the node, by id."""
         self.redirects: dict[str, QueueTarget] = {}
         """Where messages go in the place of a queue that takes none for now: see `redirect`."""
         self.epoch = 0
@@ -223,7 +224,7 @@ class VirtualHost:
         )
         self.client_sessions = ClientSessions(image.client_sessions, image.client_packets)
         self.retained = RetainedTopics(image.retained)
-        """For reading: the last messages of topics, which subscribers get that come later."""
+        """Retained messages of topics, for later subscribers; for reading."""
         self.counts = QueueLifecycleCounters()
         self.origin = Origins().of
         """The one object that stands for an exchange and a routing key."""
@@ -441,7 +442,7 @@ class VhostExchangeHost(ExchangeHost):
         return self._vhost.queues[queue].spec.durable
 
     def queue_type(self, queue: str) -> str | None:
-        """Of one that is being changed, what it is to be."""
+        """Type of a queue; of one that is being converted, its new type."""
         served = self._vhost.queues.get(queue)
         if served is None:
             return None

@@ -20,7 +20,7 @@ from fluffle.broker.cli.rabbitmq.verb import (
 
 CONNECT_WAIT_S = 5.0
 ANY_INTERFACE: Mapping[str, str] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-"""What binds all, and where it can be tried."""
+"""Address to try for each address that binds every interface."""
 
 
 def check_running(call: Invocation) -> Report:

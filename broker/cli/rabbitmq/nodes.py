@@ -36,7 +36,7 @@ PROTOCOLS: Mapping[str, tuple[str, str]] = {
     "metrics": ("http/prometheus", "Prometheus exporter API over HTTP"),
     "cluster": ("clustering", "inter-node communication"),
 }
-"""By our names: RabbitMQ's, and what it is for."""
+"""Protocols by our names: RabbitMQ's name, and its purpose."""
 
 NUMBER = re.compile(r"-[0-9]+$")
 """Suffix in the name of a further address of the same kind."""
@@ -338,7 +338,7 @@ UNITS_BYTES: Mapping[str, int] = {
 }  # fmt: skip
 PREFIXES = ("FLUFFLE_", "RABBITMQ_")
 SECRETS = ("PASS", "SECRET", "COOKIE", "URL", "_USER")
-"""What the value of a variable with one of these in its name is hidden for."""
+"""Words in the name of a variable whose value is hidden."""
 
 
 def memory_breakdown(call: Invocation) -> Report:

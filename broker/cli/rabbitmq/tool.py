@@ -236,8 +236,7 @@ GLOBAL: Mapping[str, str] = {
     "print-stacktrace": FLAG,
     "help": FLAG,
 }
-"""What every verb takes, whether it is of use there or not; any FLAG may be switched off by `no-`
-in front of it."""
+"""Options of every verb, needed or not; any FLAG may be switched off by `no-` in front of it."""
 
 SHORT: Mapping[str, str] = {
     "n": "node",

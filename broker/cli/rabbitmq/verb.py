@@ -124,8 +124,8 @@ class Verb:
     takes: str = ""
     """Its words and options, as its help has them."""
     banner: str | Callable[[Invocation], str] = ""
-    """What it says first, unless that is not wanted; `{0}` is its first word, `{vhost}` and so on
-    its options, `{node}` the node."""
+    """First line of output, unless suppressed; `{0}` is its first word, `{vhost}` and so on its
+    options, `{node}` the node."""
     words: tuple[int, int | None] = (0, 0)
     """How many it takes, at least and at most."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -133,8 +133,8 @@ class Verb:
     failures: Mapping[int, int] = field(default_factory=dict)
     """Exit codes for errors of the node, by their codes; UNAVAILABLE for others."""
     texts: Mapping[int, str] = field(default_factory=dict)
-    """What RabbitMQ says for them, where scripts may look for it."""
+    """Error texts of RabbitMQ by code, where scripts may look for them."""
     check: Callable[[Invocation], object] = anything
     """Raises `Failure` for what cannot be meant, before anything is said."""
     note: str = ""
-    """What is otherwise than with RabbitMQ; nothing if it is the same."""
+    """Difference from RabbitMQ, or empty."""

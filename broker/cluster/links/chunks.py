@@ -34,7 +34,7 @@ from struct import Struct
 from fluffle.broker.cluster.ports import Payload, TrafficClass
 
 CHUNK_BYTES_MAX = 262_144
-"""Of a frame in one piece: at 1 Gbit/s an urgent frame waits two milliseconds behind it."""
+"""Bytes of a frame in one chunk: at 1 Gbit/s an urgent frame waits two milliseconds behind it."""
 
 SMALL_CHUNK_BYTES = 4_096
 """Parts of a frame that come one after the other and are smaller are kept as one."""
@@ -48,10 +48,10 @@ WINDOW_BYTES = {NORMAL: 4 << 20, BULK: 1 << 20}
 """Under way, or a piece more.  1 MiB keeps 1 GB/s busy if there and back takes a millisecond."""
 
 NORMAL_SHARE_BYTES = 3 * CHUNK_BYTES_MAX
-"""Of NORMAL to a piece of BULK, while both wait."""
+"""Bytes of NORMAL frames to one chunk of BULK, while both wait."""
 
 FRAME_COST_BYTES = 128
-"""What a frame that waits costs beside its payload, so that empty ones are bounded, too."""
+"""Bytes that a waiting frame counts beside its payload, so that empty ones are bounded, too."""
 
 WHOLE, FIRST, MORE, HEARTBEAT, ACK = 0x10, 0x20, 0x30, 0x40, 0x50
 """Shapes."""
@@ -83,7 +83,7 @@ class OutgoingFrame:
         self._kind = kind
         self._parts = parts = (payload,) if isinstance(payload, bytes) else payload
         self._at = 0
-        """Which part is next."""
+        """Index of the part that is next."""
         self._skipped = 0
         """How much of that part has gone."""
         self.gone = 0
@@ -133,7 +133,7 @@ class IncomingFrame:
         """These, in order."""
 
     def add(self, data: bytes, start: int, stop: int) -> None:
-        """What came next, in this place of a read.
+        """Append the bytes of a read from `start` up to `stop`.
 
         Crumbs are joined, so that small reads cost no more than large ones.  What is most of a read
         stays where it is, for it is copied once it is whole.
@@ -162,23 +162,24 @@ class ChunkDecoder:
         self._kinds = kinds
         self._frame_bytes_max = frame_bytes_max
         self._unfinished: dict[int, IncomingFrame] = {}
-        """By traffic class."""
+        """Unfinished frames by traffic class."""
         self._traffic = 0
-        """Of the piece that is being read."""
+        """Traffic class of the chunk that is being read."""
         self._missing = 0
         """Bytes of that piece that are still to come."""
         self._rest = b""
-        """Of a head that has not come whole."""
+        """Bytes of a chunk's head that has not arrived whole."""
         self._unsaid = [0 for _ in TrafficClass]
         """Bytes of each class that were read and not acknowledged."""
         self.acknowledged = [0 for _ in TrafficClass]
-        """What the other end said that it has read; whoever acts on it sets it back to 0."""
+        """Bytes that the peer has acknowledged, by class; the caller that handles them resets them
+        to 0."""
         self.fault: str | None = None
-        """What was wrong; nothing is read any more."""
+        """Fault of the stream, after which nothing is read."""
 
     @property
     def held_bytes(self) -> int:
-        """Of what is not whole yet."""
+        """Bytes of unfinished frames and heads."""
         held = sum(frame.have for frame in self._unfinished.values())
         return len(self._rest) + held
 
@@ -196,7 +197,7 @@ class ChunkDecoder:
         return frames
 
     def acknowledge(self) -> bytes:
-        """What is to be said of that which was read, if it is enough."""
+        """Acknowledgements to send for what was read, if it is enough."""
         said = b""
         if max(self._unsaid) < ACK_BYTES:
             return said
@@ -252,7 +253,7 @@ class ChunkDecoder:
             raise BadChunk(f"the first {size} bytes of a frame of {number}")
 
     def _on_sign(self, shape: int, traffic: int, kind: int, count: int) -> None:
-        """What has no content.  Raises `BadChunk`."""
+        """Handle a chunk without content.  Raises `BadChunk`."""
         if kind or (shape == HEARTBEAT and count):
             raise BadChunk("a sign that holds something")
         if shape == ACK:
@@ -289,13 +290,13 @@ class LinkSendQueue:
     def __init__(self, bytes_max: Mapping[TrafficClass, int]) -> None:
         self._bytes_max = [bytes_max[traffic] for traffic in TrafficClass]
         self._frames: list[deque[OutgoingFrame]] = [deque() for _ in TrafficClass]
-        """By traffic class."""
+        """Frames by traffic class."""
         self._normal_bytes = 0
         """Taken of NORMAL since the last piece of BULK."""
         self._under_way = [0 for _ in TrafficClass]
         """Taken and not acknowledged, by class."""
         self.waiting_bytes = [0 for _ in TrafficClass]
-        """What was put and not taken, by class; each frame with its cost."""
+        """Bytes put and not taken, by class; each frame with its cost."""
 
     def put(self, traffic: TrafficClass, kind: int, payload: Payload) -> bool:
         """True if there is room for it, in which case it has been taken."""
@@ -309,7 +310,7 @@ class LinkSendQueue:
         return True
 
     def take(self, enough_bytes: int) -> list[bytes | memoryview]:
-        """What goes out next: until it is enough, or nothing is left.
+        """Chunks to send next, up to `enough_bytes` or all there are.
 
         The last piece may exceed `enough_bytes` by all but one byte of it.
         """

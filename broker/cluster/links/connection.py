@@ -42,10 +42,10 @@ WRITE_BYTES = CHUNK_BYTES_MAX
 """Given to the transport at once, or a piece more; the next when it has given all to the kernel."""
 
 JOINED_BYTES_MAX = 8_192
-"""Of what is given at once: up to this it costs less to join its parts."""
+"""Bytes up to which it costs less to join the parts of a write."""
 
 KINDS: dict[int, FrameKind] = {kind: kind for kind in FrameKind}
-"""By their numbers."""
+"""Kinds of frames by number."""
 
 NOWHERE = ("", 0)
 """The end of a socket that was reset before anybody asked."""
@@ -81,7 +81,7 @@ class LinkCounters:
         self.frames_out = 0
         """Put into an outbox; those that were in it when their link was lost are among them."""
         self.frames_dropped = 0
-        """For nodes whose link was down."""
+        """Frames dropped because the link to their node was down."""
         self.frames_without_room = 0
         """Not taken, because too much waits of their class already."""
         self.opened = 0
@@ -99,7 +99,7 @@ class LinkFailure(NamedTuple):
 
     reason: str
     advice: str | None
-    """What helps, if a hello or a certificate is to blame."""
+    """Advice, if a hello or a certificate is to blame."""
     is_remembered: bool = False
     """True if one of the two was known to the other in a life that its disk does not remember."""
 
@@ -164,7 +164,7 @@ def heading(refused: LinkRefused | None) -> tuple[int, str]:
 
 
 def link_failure(node: NodeId, reason: str, refused: LinkRefused | None) -> LinkFailure:
-    """What has come of dialling it; `refused` as `RefusalLog.dialled` has it."""
+    """Failure of dialling a node; `refused` as `RefusalLog.dialled` has it."""
     if refused is None:
         return LinkFailure(reason, None)
     who = f"refused by {node}" if refused.by_peer else f"{node} is refused"
@@ -173,7 +173,7 @@ def link_failure(node: NodeId, reason: str, refused: LinkRefused | None) -> Link
 
 
 def as_node(host: str, node: NodeId) -> str:
-    """Whoever dials from there and has proved that he is that one."""
+    """Name of a peer that dials from `host` and has proved to be `node`."""
     return f"{host} {node}"
 
 
@@ -200,7 +200,7 @@ class LinkContext:
     counters: LinkCounters = field(default_factory=LinkCounters)
     refusals: RefusalLog = field(default_factory=RefusalLog)
     sockets: set[LinkConnection] = field(default_factory=set)
-    """Of either direction, linked or not, until they are closed."""
+    """Connections in either direction, linked or not, until they are closed."""
     apart_ms: dict[NodeId, int] = field(default_factory=dict)
     """When a node was met last that is of another cluster of our name and secret."""
 
@@ -241,14 +241,14 @@ class LinkConnection(asyncio.Protocol):
         self._send_queue = LinkSendQueue(context.limits.waiting_bytes_max)
         self._keepalive = Keepalive(context.clock.now_ms(), context.limits)
         self.bytes_in = self.bytes_out = 0
-        """As `LinkCounters` has them, of this one."""
+        """Bytes of this connection, counted as in `LinkCounters`."""
         self._is_full = False
         """The transport has something that the kernel does not take."""
         self._is_flush_due = False
         self.is_begun = False
         """There is a transport."""
         self.identity: Identity | None = None
-        """Who is there, from the proof on."""
+        """Identity of the peer, once proved."""
         self.is_open = False
         """Frames may be sent and received: from the proof to the end."""
         self.refused: LinkRefused | None = None
@@ -277,12 +277,12 @@ class LinkConnection(asyncio.Protocol):
         return True
 
     def waiting_bytes(self, traffic: TrafficClass) -> int:
-        """As `Links.waiting_bytes`."""
+        """Bytes that wait in a class, as `Links.waiting_bytes`."""
         return self._send_queue.waiting_bytes[traffic]
 
     @property
     def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """Of its socket: there and here."""
+        """Addresses of its socket: the peer's, and ours."""
         said = map(self._transport.get_extra_info, ("peername", "sockname"))
         there, here = (each or NOWHERE for each in said)
         return (there[0], there[1]), (here[0], here[1])

@@ -70,7 +70,8 @@ SIZE_BYTES = 2
 TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 """How an alert and a hello of TLS begin; as a size it is too large for a message."""
 TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
-"""Whoever of two speaks TLS, either end understands this: fatal, protocol_version (RFC 8446, 6)."""
+"""TLS alert that a TLS peer understands, whichever end it is: fatal, protocol_version (RFC 8446,
+6)."""
 
 _REASONS = {str(reason): reason for reason in HelloRefusal}
 
@@ -84,7 +85,7 @@ class HandshakeMessage(IntEnum):
 
 
 class LinkRole(Enum):
-    """Which end of the connection; the value is in its proof."""
+    """End of the connection; the value is part of its proof."""
 
     DIALLER = b"dialler"
     LISTENER = b"listener"
@@ -119,7 +120,7 @@ class Hello:
     known: Boot | None
     """In which life it knew that one last."""
     incarnation: int
-    """Of the sender; see `Incarnations.ours`."""
+    """Incarnation of the sender; see `Incarnations.ours`."""
 
 
 def refusal(reason: HelloRefusal) -> bytes:
@@ -174,18 +175,18 @@ class LinkHandshake:
         self.node = node
         """Whom the other end claims to be, or is to be."""
         self.claims: NodeId | None = None
-        """What the other end calls itself, whether that may be or not."""
+        """Name that the other end gives itself, right or not."""
         self.is_proved = False
         """True if it is that node, though it may be refused as such."""
         self.peer: Identity | None = None
-        """Who it is, once that is proved."""
+        """Identity of the peer, once proved."""
 
     def start(self) -> bytes:
-        """What to write before anything comes."""
+        """First bytes to write, before anything is received."""
         return _with_size(self._ours) if self._role is LinkRole.DIALLER else b""
 
     def feed(self, data: bytes) -> bytes:
-        """What to write.  Raises `LinkRefused`."""
+        """Handle received bytes; returns the bytes to write.  Raises `LinkRefused`."""
         self._rest += data
         answer = b""
         try:
@@ -197,7 +198,7 @@ class LinkHandshake:
         return answer
 
     def take_rest(self) -> bytes:
-        """What came behind the handshake."""
+        """Bytes received behind the handshake."""
         rest, self._rest = self._rest, b""
         return rest
 
@@ -314,7 +315,7 @@ class LinkHandshake:
         return encode_hello(self._credentials, node, self._challenge)
 
     def _proof_of(self, role: LinkRole, theirs: Hello) -> bytes:
-        """What the end with that role has to send."""
+        """Proof that the end with that role has to send."""
         hellos = (self._ours, theirs.raw)
         dialler, listener = hellos if self._role is LinkRole.DIALLER else reversed(hellos)
         parts = (MAGIC.encode(), role.value, dialler, listener, self._binding)

@@ -18,7 +18,7 @@ from fluffle.raft.config import NodeId
 
 BOOT_NONCE_BYTES = 16
 NAME_BYTES_MAX = 255
-"""Of a node or a cluster: three names fit into a hello."""
+"""Most bytes of the name of a node or a cluster: three names fit into a hello."""
 
 
 MARK_LETTERS = 16
@@ -77,7 +77,7 @@ ADVICE: Mapping[HelloRefusal, str] = {
     HelloRefusal.SECOND_PROCESS: "two processes run with copies of one data directory; stop one",
     HelloRefusal.TLS: "a certificate cannot be verified, or only one of the two speaks TLS",
 }
-"""What to do about each; both ends log it."""
+"""Advice for each refusal; both ends log it."""
 
 DESTRUCTIVE = frozenset(
     {
@@ -104,7 +104,7 @@ WITHOUT_DATA = (
 """The advice for a node with an empty disk of which others remember a life."""
 
 WRONG_PORT = "no node answers there: is that its --cluster-listen address, not the one for clients?"
-"""For who has dialled something that does not speak this protocol."""
+"""Advice for a node that has dialled a port of another protocol."""
 
 
 class LinkRefused(Exception):
@@ -147,7 +147,8 @@ class Boot:
 
 
 BOOTS_KEPT = 1_000
-"""Whoever was away for more starts of a node than that knows it by its counter alone."""
+"""Number of boots kept: a node that missed more starts of a peer than that knows it by its counter
+alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +156,15 @@ class Boots:
     """The boots that a node has had on its disk."""
 
     count: int
-    """Of the latest."""
+    """Counter of the latest boot."""
     nonces: tuple[bytes, ...]
-    """Of the last ones, the latest at the end; `BOOTS_KEPT` at most."""
+    """Nonces of the last boots, the latest at the end; `BOOTS_KEPT` at most."""
     began: tuple[int, ...] = ()
     """The last commit on the disk when each of them began; as many at most, maybe fewer."""
 
     @classmethod
     def since(cls, boot: Boot) -> Boots:
-        """Of those before it nothing is known."""
+        """Boots that begin with this one: nothing is known of earlier ones."""
         return cls(boot.count, (boot.nonce,))
 
     @property
@@ -209,7 +210,7 @@ class Identity:
     reads: int = 1
     """The newest version of the logs of queues that this life understands."""
     speaks: int = field(default=0, compare=False)
-    """Of another node: the newest version of links that both of us speak."""
+    """Newest version of links that both nodes speak; 0 of this node."""
     is_begun: bool = field(default=False, compare=False)
     """True if another node had data of its cluster when it said hello."""
 
@@ -243,8 +244,7 @@ def check_name(name: str) -> None:
 
 
 class Incarnations(Protocol):
-    """Which one of all nodes of a name the data of a node are of: it gets a number each time that
-    it is let in."""
+    """Incarnations of the nodes: the number that a node's data gets each time that it is let in."""
 
     def ours(self) -> int:
         """The incarnation of this node; 0 while nothing is in the data: whoever is let in begins

@@ -32,7 +32,7 @@ class LinkLimits:
     normal_bytes_max: int = 64 << 20
     """Consensus has windows that are smaller; this is for when many groups fill theirs."""
     bulk_bytes_max: int = 8 << 20
-    """What keeps the network busy for as long as it takes to fetch more."""
+    """Bytes of BULK that may wait: enough to keep the network busy while more is fetched."""
 
     beat_ms: int = 500
     """A connection on which nothing is sent for so long carries a sign of life."""
@@ -46,7 +46,7 @@ class LinkLimits:
     handshake_ms: int = 5_000
     """From accept to the proof; likewise from dialling to it when there is no hurry."""
     reopen_ms: int = 250
-    """What "at once" means for a link that was reset: later than this, its node is suspected."""
+    """Time in ms within which a reset link must be open again, or its node is suspected."""
     settled_ms: int = 1_000
     """A link that did not last so long is not dialled again at once: something is wrong with it."""
     redial_ms: int = 50
@@ -74,7 +74,7 @@ class KeepaliveResult(Enum):
     SILENT = "silent"
     """Nothing was received for too long."""
     STUCK = "stuck"
-    """What waits has not moved for too long."""
+    """Waiting output has not moved for too long."""
 
 
 class Keepalive:
@@ -132,7 +132,7 @@ class ReconnectBackoff:
         self._opened_ms = now_ms
 
     def lost(self, now_ms: int) -> int:
-        """It is gone; 0: dial at once."""
+        """Delay in ms before dialling again after a link is lost; 0: dial at once."""
         if now_ms - self._opened_ms < self._limits.settled_ms:
             return self.failed()
         self._failures = 0

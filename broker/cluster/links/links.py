@@ -59,7 +59,7 @@ APART_MS = 300_000
 """How long a node of another cluster is shown after it was met; it is dialled more often."""
 
 CLOSE_WAIT_S = 1.0
-"""For what was sent last, and for TLS to say that it ends."""
+"""Time in seconds for the last output, and for the end of TLS."""
 
 OnUp = Callable[[Identity], None]
 """A new link is open to this one."""
@@ -110,9 +110,10 @@ class ClusterLinks:
         check_name(identity.node)
         self._peers: dict[NodeId, PeerLink] = {}
         self.reads = {identity.node: identity.reads}
-        """By node: the newest version of logs that it has said it reads, when dialled last."""
+        """Newest version of logs that each node reads, as it said when it was dialled last."""
         self.speaks: dict[NodeId, int] = {}
-        """By node: the newest version of links that both spoke when it was dialled last."""
+        """Newest version of links that each node and this one both speak, when it was dialled
+        last."""
         self.on_met: Callable[[Identity], None] = nothing_met
         """Called with the node that has dialled us, before the first frame that comes from
         there."""
@@ -162,7 +163,7 @@ class ClusterLinks:
 
     @property
     def carried(self) -> Mapping[NodeId, LinkTraffic]:
-        """What has gone over the connections that are open, by the nodes that are dialled."""
+        """Traffic of the open connections, by the node dialled."""
         dialled = {node: peer.connection for node, peer in self._peers.items()}
         return {
             node: traffic_of(connection, self._inbound.connection(node))
@@ -268,7 +269,7 @@ class ClusterLinks:
             )
 
     def remove_peer(self, node: NodeId) -> None:
-        """It is no node of the cluster any more; who comes under its name later begins anew."""
+        """Remove a node that left the cluster; a new node of that name starts anew."""
         peer = self._peers.pop(node, None)
         if peer is not None:
             self.reads.pop(node, None)
@@ -420,15 +421,15 @@ class PeerLink:
         self._hurry = asyncio.Event()
         """There is a reason to dial now."""
         self.is_up = False
-        """What was said last: it stays up while the link is opened again at once."""
+        """Link state last reported: it stays up while the link is reopened at once."""
         self.is_nobody_there = False
         """True if its host has said so when it was dialled last: its process is not running."""
         self.hindrance: LinkFailure | None = None
-        """What came of dialling it last, if that was no link."""
+        """Failure of the last dial, or None."""
         self._dialling = self._start(context.limits.handshake_ms)
 
     def send(self, kind: FrameKind, payload: Payload, traffic: TrafficClass) -> None:
-        """As `Links.send`."""
+        """Send a frame, as `Links.send`."""
         connection, counters = self._connection, self._context.counters
         if connection is None or not connection.is_open:
             counters.frames_dropped += 1
@@ -442,7 +443,7 @@ class PeerLink:
         return connection if connection is not None and connection.is_open else None
 
     def waiting_bytes(self, traffic: TrafficClass) -> int:
-        """As `Links.waiting_bytes`."""
+        """Bytes that wait in a class, as `Links.waiting_bytes`."""
         return 0 if self._connection is None else self._connection.waiting_bytes(traffic)
 
     def tick(self) -> None:
@@ -450,7 +451,7 @@ class PeerLink:
             self._connection.tick()
 
     def move(self, address: ListenAddress) -> None:
-        """It is at another address from now on."""
+        """Dial another address from now on."""
         if address != self._address:
             self._address = address
             self._dialling.cancel()
@@ -460,7 +461,7 @@ class PeerLink:
             self._dialling = self._start(self._context.limits.reopen_ms)
 
     def heard_from(self, identity: Identity) -> None:
-        """It has dialled us, so it can be reached; maybe in another life than we knew it in."""
+        """React to a connection from the node: it can be reached, perhaps in a new boot."""
         connection = self._connection
         if connection is None or not connection.is_open:
             self._hurry.set()
@@ -520,7 +521,8 @@ class PeerLink:
                 await self._hurry.wait()
 
     async def _dial(self, within_ms: int) -> int:
-        """One connection, from dialling to its end; how long to wait before the next."""
+        """Dial once and serve the connection to its end; returns the time in ms to wait before the
+        next."""
         self._hurry.clear()
         connection = LinkConnection(self._context, self, self._begin, takes_frames=False)
         certificates, address = self._context.certificates, self._address
@@ -573,7 +575,7 @@ class InboundLinks:
         self._on_frame = on_frame
         self._strangers = Acceptor(self._let_in, clients_max=context.limits.strangers_max)
         self._connections: dict[NodeId, LinkConnection] = {}
-        """Those that are open."""
+        """Open connections by node."""
 
     def listen(self, host: str, port: int) -> ListenAddress:
         """Accept on an address; what was bound.  OSError when it is taken."""
@@ -601,7 +603,7 @@ class InboundLinks:
             connection.reset(reason)
 
     def outlived(self, identity: Identity) -> None:
-        """It is known in this life: a link from another ends."""
+        """Close the connection of a node if it is from another boot."""
         connection = self._connections.get(identity.node)
         if connection is not None and connection.identity != identity:
             connection.reset("it was started anew")

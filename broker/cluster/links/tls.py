@@ -22,7 +22,8 @@ from fluffle.broker.cluster.links.identity import HelloRefusal
 from fluffle.broker.process.certificates import CertificateFiles, ReloadedFiles
 
 IN_THE_CLEAR = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
-"""What OpenSSL says of a client that does not speak TLS; which of them, depends on its version."""
+"""Errors by which OpenSSL reports a client that does not speak TLS; which one depends on its
+version."""
 
 BEGIN, END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -34,7 +35,7 @@ class LinkContexts:
     listening: ssl.SSLContext
     dialling: ssl.SSLContext
     binding: bytes
-    """Of the certificate that `listening` shows."""
+    """Channel binding of the certificate that `listening` shows."""
 
 
 class LinkCertificates:
@@ -46,7 +47,7 @@ class LinkCertificates:
         self._reloaded = ReloadedFiles(self._files, self._make)
 
     def current(self) -> LinkContexts:
-        """For the next handshake."""
+        """Contexts for the next handshake."""
         return self._reloaded.current()
 
     def reload(self) -> None:
@@ -90,7 +91,7 @@ def _refuse(client: socket.socket, error: ssl.SSLError) -> None:
 
 
 def binding_seen(transport: asyncio.Transport) -> bytes:
-    """As the dialler sees it; nothing without TLS."""
+    """Channel binding as the dialler sees it; empty without TLS."""
     tls = transport.get_extra_info("ssl_object")
     return b"" if tls is None else _binding_of(tls.getpeercert(binary_form=True))
 

@@ -37,7 +37,7 @@ NUMBER_MAX = (1 << 63) - 1
 RUN_MAX = 1 << 32
 """The step and the length of a run, which is not made longer by being read."""
 COUNT_MAX = 1 << 31
-"""Of hand-outs of a message: there is room for more in the log."""
+"""Greatest number of deliveries of a message: the log has room for more."""
 MESSAGES_MAX = 1 << 16
 """In one message of ours: their origins are made one by one before there is anything of them."""
 
@@ -79,7 +79,7 @@ OUTCOMES = (
     Outcome.UNSENT,
     Outcome.TIMED_OUT,
 )
-"""By their numbers on the wire, from 1; 0 is none."""
+"""Outcomes by their numbers on the wire, from 1; 0 is none."""
 
 
 ValuesOf: TypeAlias = Callable[[Any], Sequence[Any]]
@@ -141,7 +141,7 @@ class RowCodec:
 
 
 def encode(frame: m.Frame) -> Payload:
-    """One frame."""
+    """Encode one frame."""
     direction = 0 if type(frame) is m.ClientFrame else 1
     numbers = _NUMBERS[direction]
     *head, messages = _SHAPES[type(frame)].write(frame)
@@ -288,7 +288,7 @@ def _plain_list_of(kind: type) -> FieldCodec:
 
 
 def _row_of(kind: Callable[..., Any], *forms: FieldCodec) -> FieldCodec:
-    """Of a tuple with names or without."""
+    """Codec of a tuple with or without field names."""
     shape = RowCodec(kind, None, list(forms))
     return FieldCodec(shape.write if shape.is_rewritten else _same, shape.read)
 

@@ -151,7 +151,7 @@ class DeliveryTimedOut:
     consumer: int
     """0 if it is no consumer, or was gone before."""
     tokens: list[Token]
-    """What it had in hands, maybe nothing; it is not there any more."""
+    """Messages that it held, maybe none; they are not held any more."""
     holder: Key
     held_ms: int
     timeout_ms: int

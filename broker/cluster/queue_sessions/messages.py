@@ -32,7 +32,7 @@ IN_EXCLUSIVE_USE = 0
 
 
 Signed = NewType("Signed", int)
-"""Of 64 bits; other numbers are not below zero."""
+"""Signed number of 64 bits; other numbers are not below zero."""
 
 
 class SessionBoot(NamedTuple):
@@ -70,11 +70,11 @@ class Publish:
     is_persistent: bool
     """True if they are to outlive the process, if the queue does."""
     expiration_ms: Lifetimes = None
-    """For how long they may wait at most."""
+    """TTL in ms, at most."""
     posted: DeadLetterIds | None = None
-    """What dead letters of another queue are there."""
+    """Ids of the messages that are another queue's dead letters."""
     counts: Counts = NEW
-    """What each of them has brought along."""
+    """Delivery counts that each message brings along."""
 
     @property
     def count(self) -> int:
@@ -204,7 +204,7 @@ class Deliver:
     runs: list[range]
     origins: list[Origin]
     contents: list[bytes]
-    """One for each number of the runs, as there are origins."""
+    """Content of each message, in the order of the runs; `origins` likewise."""
 
 
 @dataclass(slots=True)
@@ -213,11 +213,11 @@ class GetAnswer:
 
     number: int
     holder: Key
-    """Whoever holds what this channel gets."""
+    """Holder of what this channel gets."""
     ready: int
     """How many messages were ready then."""
     delivers: list[Deliver]
-    """One or none."""
+    """Delivery of the message, or empty."""
     is_crashed: bool = False
     """True if there is none because the queue hands out nothing."""
 
@@ -260,7 +260,7 @@ class NotLeader:
 
     term: int
     leader: str
-    """Who does in that term; empty if that is not known."""
+    """Node that leads in that term; empty if not known."""
     leadership: int
     """The last one of that term, as far as is known."""
 
@@ -286,7 +286,7 @@ class TimeoutNotice:
 
     holder: Key
     tokens: list[Token]
-    """Of the holder; none if they were settled in the meantime."""
+    """Messages taken from the holder; none if they were settled in the meantime."""
     held_ms: int
     timeout_ms: int
 
@@ -295,7 +295,7 @@ FromClient: TypeAlias = (
     Open | Publish | Settle | Attach | Detach | Get | Purge | Credit | NeverArrived | Forget
 )
 Operation: TypeAlias = Publish | Settle | Attach | Detach | Get | Purge
-"""What is numbered: `number`, and as many from there on as its `count`."""
+"""Operation with a number: it takes `number` and as many after it as its `count`."""
 FromLeader: TypeAlias = (
     DoneReply
     | RejectedReply
@@ -328,14 +328,14 @@ class ClientFrame:
     """The sessions of one life of a client node are counted."""
     opening: int
     received: int
-    """Of the frames of this leadership, all up to this one have arrived."""
+    """Number of the last frame received of this leadership; all before it have arrived."""
     known: int
     """The outcome of all operations below is known."""
     messages: list[FromClient]
 
 
 def without_counts(frame: ClientFrame) -> ClientFrame:
-    """For who speaks too early a version of links to know what messages have brought along."""
+    """Frame without delivery counts, for a peer whose version of links does not know them."""
     if not any(isinstance(each, Publish) and each.counts is not NEW for each in frame.messages):
         return frame
     messages: list[FromClient] = [
@@ -370,7 +370,7 @@ class Leader(NamedTuple):
     boot: SessionBoot
     term: int
     leadership: int = 1
-    """Of that term, counted from 1."""
+    """Leadership within that term, counted from 1."""
 
     @property
     def leader_epoch(self) -> tuple[int, int]:
@@ -379,10 +379,10 @@ class Leader(NamedTuple):
 
 
 def tokens_of(deliver: Deliver) -> list[Token]:
-    """What it puts in its holder's hands."""
+    """Tokens that a delivery gives its holder."""
     return [Token(deliver.holder, deliver.ordinal, run) for run in deliver.runs]
 
 
 def content_bytes_of(message: FromClient) -> int:
-    """What it carries."""
+    """Content bytes of the message."""
     return sum(map(len, message.contents)) if isinstance(message, Publish) else 0

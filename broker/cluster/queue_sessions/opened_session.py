@@ -35,7 +35,7 @@ class SessionTable(Protocol):
         """None for one that is not open."""
 
     def ids(self) -> list[SessionId]:
-        """Of all that are open."""
+        """Ids of all open sessions."""
 
     def open(self, session_id: SessionId) -> Key:
         """The key of a session, which is opened if it is not open."""
@@ -100,7 +100,7 @@ class LedQueue(Protocol):
         """All that consumers of a session hold comes back, and they go; so does it, if not kept."""
 
     def deliver_again(self, holder: Key, tokens: Sequence[tuple[int, range]]) -> None:
-        """What a holder has on record has never arrived."""
+        """Deliver again what a holder has on record and never received."""
 
 
 class SessionBackpressure:
@@ -166,7 +166,7 @@ class OpenedSession:
     backpressure: SessionBackpressure
     send_queue: SessionSendQueue = field(default_factory=SessionSendQueue)
     limits: dict[Key, int] = field(default_factory=dict)
-    """By consumer: see `Credit`."""
+    """Credit limits by consumer: see `Credit`."""
     known: int = 1
     """The outcome of all operations below is known to its client node."""
     is_served: bool = False
@@ -189,7 +189,7 @@ class OpenedSession:
 
 
 def send_record(opened: OpenedSession, state: QueueState) -> None:
-    """What is applied of a session: answers that it may not have, and all that it holds."""
+    """Send the applied state of a session: answers that it may not have, and all that it holds."""
     row = state.sessions.get(opened.key)
     holders = {
         key: holder

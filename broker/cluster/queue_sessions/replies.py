@@ -63,8 +63,8 @@ def on_done(session: SessionClient, message: m.DoneReply) -> list[Event]:
 
 
 def on_not_taken(session: SessionClient, message: m.RejectedReply) -> list[Event]:
-    """Whoever believes that a settlement has ended hand-outs is told; a detachment is in the place
-    of a purge that was given up."""
+    """Events for refused operations.  A refused settlement that was believed done is reported; a
+    detachment stands for a purge that was given up."""
     events: list[Event] = []
     kinds = (m.Publish, m.Settle, m.Purge, m.Detach)
     for operation, first, count in session.pending.of_kinds(message.first, message.count, kinds):
@@ -186,7 +186,8 @@ def on_revoked(session: SessionClient, message: m.RevokeNotice) -> list[Event]:
 
 
 def on_timed_out(session: SessionClient, message: m.TimeoutNotice) -> list[Event]:
-    """What a client has settled just before, nobody takes from it: but then that came too late."""
+    """Events for deliveries that timed out, among them those settled just before: these settlements
+    came too late."""
     consumer = session.forget(message.holder)
     number = consumer.number if consumer is not None else 0
     revoked = session.unacked.take(message.tokens)
@@ -251,7 +252,7 @@ def on_record(session: SessionClient, message: m.SessionRecord) -> list[Event]:
 
 
 def _not_recognised(session: SessionClient, message: m.SessionRecord) -> list[Event]:
-    """What is in hands here, and not on record."""
+    """Revoke what is held here and not on record."""
     record = HeldTokens()
     for token in message.tokens:
         record.put(token)
@@ -260,7 +261,7 @@ def _not_recognised(session: SessionClient, message: m.SessionRecord) -> list[Ev
 
 
 def _never_arrived(session: SessionClient, tokens: list[m.Token]) -> list[m.Token]:
-    """What is neither in hands, nor is its end under way."""
+    """Tokens that are neither held nor being settled."""
     ended, left = HeldTokens(), set()
     for operation in session.pending:
         if isinstance(operation, m.Settle):
@@ -278,7 +279,7 @@ def _never_arrived(session: SessionClient, tokens: list[m.Token]) -> list[m.Toke
 
 
 def _await(session: SessionClient, getter: Key, channel: int, next_number: int) -> None:
-    """What a getter holds on record is for the get of its channel that is pending and done."""
+    """Match what a getter holds on record with the pending get of its channel."""
     for operation in session.pending:
         if (
             isinstance(operation, m.Get)

@@ -13,7 +13,7 @@ SIZE_MAX = 8 << 20
 """In bytes of contents; any message counts as `MESSAGE_SIZE` more."""
 
 FRAME_SIZE_MAX = 4 << 20
-"""Of a frame with more than one message."""
+"""Size of a frame with more than one message."""
 
 MESSAGE_SIZE = 100
 
@@ -24,7 +24,7 @@ class SentFrame(NamedTuple):
     number: int
     messages: list[FromLeader]
     size: int
-    """As it was put in: whoever is on this node may have emptied it since."""
+    """Size when it was put in: a receiver on this node may have emptied it since."""
 
 
 class SessionSendQueue:
@@ -34,7 +34,7 @@ class SessionSendQueue:
 
     def __init__(self) -> None:
         self._messages: list[FromLeader] = []
-        """Of the next frame."""
+        """Messages of the next frame."""
         self._unframed = 0
         """Their size."""
         self._frames: deque[SentFrame] = deque()
@@ -43,9 +43,9 @@ class SessionSendQueue:
         self._sent = 0
         """The number of the last frame that was sent in this opening."""
         self._under_way: dict[Key, int] = {}
-        """By consumer: messages in `_frames` and `_messages`."""
+        """Messages in `_frames` and `_messages`, by consumer."""
         self.size = 0
-        """Of everything that is here."""
+        """Size of everything queued here."""
 
     @property
     def is_full(self) -> bool:
@@ -78,7 +78,7 @@ class SessionSendQueue:
         return self._under_way.get(holder, 0)
 
     def withdraw(self, holder: Key) -> None:
-        """What a consumer or getter had goes to another soon: it is not sent again.
+        """Withdraw what a consumer or getter was sent and another soon gets: it is not sent again.
 
         The only change to frames that have a number.  Their size counts until they have arrived.
         """
@@ -126,7 +126,7 @@ class SessionSendQueue:
             yield frame
 
     def _close_frame(self) -> None:
-        """What comes now is in another frame."""
+        """Close the frame: later messages go into another."""
         if self._messages:
             self._frames.append(SentFrame(self._next, self._messages, self._unframed))
             self._messages, self._unframed = [], 0

@@ -39,15 +39,15 @@ from fluffle.raft.ranges import Ranges
 
 OPERATIONS_MAX = 4_096
 PENDING_BYTES_MAX = 2 << 20
-"""What may be pending for one queue before clients are paused: enough for two commits.  More would
-wait in front of the log, and behind it what consumers settle and are handed
+"""Bytes that may be pending for one queue before clients are paused: enough for two commits.  More
+would wait in front of the log, and behind it what consumers settle and are handed
 (`benchmarks.compare --suite quorum`, b16k)."""
 FRAMES_UNREPORTED_MAX = 32
 """After so many frames of a leader they are reported, though there is nothing else to send."""
 UNREPORTED_BYTES_MAX = 1 << 20
 """After so much of contents, too, which the leader keeps until then."""
 FRAME_BYTES_MAX = 4 << 20
-"""Of contents in one frame, if it has more than one message."""
+"""Bytes of contents in one frame, if it has more than one message."""
 TOKENS_MAX = 1_000
 """About so many are settled with one operation."""
 
@@ -219,18 +219,18 @@ class HeldTokens:
         self._held.setdefault(token.holder, MarkedRuns()).put(token.run, token.ordinal)
 
     def found(self, token: Token) -> list[range]:
-        """What of a hand-out is in its holder's hands."""
+        """Runs of a token's messages that its holder holds."""
         held = self._held.get(token.holder)
         pieces = held.found(token.run) if held is not None else ()
         return [run for run, ordinal in pieces if ordinal == token.ordinal]
 
     def rest(self, token: Token) -> list[Token]:
-        """What of a hand-out is not."""
+        """Tokens of the messages of a token that are not held."""
         holder, ordinal, run = token
         return [Token(holder, ordinal, part) for part in without(run, self.found(token))]
 
     def take(self, tokens: Iterable[Token]) -> list[Token]:
-        """What of these is in hands, which it is not any more then."""
+        """Remove and return what is held of these tokens."""
         taken = []
         for token in tokens:
             for run in self.found(token):
@@ -266,19 +266,20 @@ class SessionClient:
         self.pending = PendingOperations()
         self.unacked = HeldTokens()
         self.consumers: dict[Key, m.Attach] = EMPTY_DICT
-        """Those whose key is known, until it is known that nothing more comes for them."""
+        """Consumers with known keys, until nothing more can come for them."""
         self.keys: dict[int, Key] = EMPTY_DICT
-        """Of those that are wanted, by their numbers."""
+        """Keys of wanted consumers, by their numbers."""
         self.credits: dict[int, int] = EMPTY_DICT
-        """By the number of a consumer that is wanted, which has a key or has none yet."""
+        """Credits by the number of a wanted consumer, which may not have a key yet."""
         self.credit_changes: dict[Key, int] = EMPTY_DICT
         """Credits that the leader has not been sent."""
         self.getters: dict[int, Key] = EMPTY_DICT
-        """By channel."""
+        """Getters by channel."""
         self.unwanted: dict[int, None] = EMPTY_DICT
         """Attachments that are pending, and whose channels have ended."""
         self.awaited: dict[Key, int] = EMPTY_DICT
-        """By getter: the get that is answered by what it holds on record, once that is here."""
+        """Pending get by getter: it is answered by what the getter holds on record, once that is
+        here."""
         self.unsent: list[m.FromClient] = []
         self.deferrable = 0
         """How many of these may wait, all of them acknowledgements.  Whoever waits for what they
@@ -303,13 +304,13 @@ class SessionClient:
         self.owes_report = False
         """True if the leader waits for a report of what was received."""
         self.unreported_bytes = 0
-        """Of contents received since the last report, which mostly goes with their settlement."""
+        """Content bytes received since the last report, which mostly goes with their settlement."""
         self.backlog = 0
         """How many messages of this node wait in a queue that is behind its consumers."""
 
     @property
     def term(self) -> int:
-        """Of that leadership."""
+        """Raft term of that leadership."""
         return self.leader_epoch[0]
 
     @property
@@ -367,7 +368,7 @@ class SessionClient:
         return number
 
     def _look(self, holder: Key) -> None:
-        """What was acknowledged waits no more once a consumer may wait for the room that it makes.
+        """Send settlements without delay where a consumer may wait for the room that they free.
 
         Its leader takes it for being in hands: half of the limit must be free all the same.
         """
@@ -466,7 +467,7 @@ class SessionClient:
         return self.leader is not None and bool(is_due)
 
     def output(self) -> tuple[str, m.ClientFrame] | None:
-        """What is to be sent, and to which node; call again until there is nothing."""
+        """Next frame to send and its node; call again until it is None."""
         leader = self.leader
         if leader is None or not self.has_output:
             return None
@@ -492,7 +493,7 @@ class SessionClient:
         return leader.node, frame
 
     def _next_frame(self) -> tuple[list[m.FromClient], list[m.FromClient]]:
-        """What goes in one frame, of all that is unsent, and the rest."""
+        """Messages for the next frame, of all that are unsent, and the rest."""
         if self.pending.content_bytes > FRAME_BYTES_MAX:
             size = 0
             for at, message in enumerate(self.unsent):
@@ -550,7 +551,7 @@ class SessionClient:
 
 
 def _over_with(operation: m.Operation, first: int, count: int, *, is_known: bool) -> list[Event]:
-    """What becomes of an operation of which nothing more is heard."""
+    """Events for an operation whose outcome will not be heard any more."""
     match operation:
         case m.Publish():
             return [
@@ -640,7 +641,7 @@ class SessionRequests:
         )
 
     def detach(self, consumer: int) -> None:
-        """It gets nothing more than what is on its way: then it is said to be cancelled.
+        """Cancel a consumer once it has what is on its way.
 
         What it has stays in its client's hands.  One that is not attached yet never will be.
         """
@@ -653,7 +654,7 @@ class SessionRequests:
             self._session.unwanted[consumer] = None
 
     def get(self, channel: int, *, no_ack: bool) -> int:
-        """One at a time of a channel."""
+        """Get a message; one get at a time for each channel."""
         return self._session.ask(m.Get(self._session.pending.next, channel, no_ack))
 
     def purge(self) -> int:

@@ -30,14 +30,14 @@ from fluffle.broker.queues.quorum.facts import Key, SessionId
 from fluffle.broker.queues.quorum.state import QueueState
 
 CONSUMER_DISCONNECTED_MS = 60_000
-"""For so long consumers of a node that cannot be reached keep what they hold, where the queue does
-not say how long."""
+"""Time for which consumers of an unreachable node keep what they hold, where the queue does not say
+how long."""
 ANSWERS_MAX = 8_192
 """So many of a session are remembered for a client node that does not say that it knows them."""
 HOLDERS_MAX = 65_536
-"""Of a session: more consumers and getters than any honest node has of one queue."""
+"""Most consumers and getters of a session: more than any honest node has of one queue."""
 SESSIONS_MAX = 64
-"""Of one node.  It has one, and while it gives that up, another."""
+"""Most sessions of one node.  It has one, and while it gives that up, another."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class PeerNode:
     opening: int = 0
     """The last one."""
     counter: int = 0
-    """Of the session of that opening."""
+    """Counter of the session of that opening."""
     opened: OpenedSession | None = None
     """That of this session, once it is open."""
 
@@ -78,9 +78,9 @@ class SessionServer:
         self._led = leadership
         self._opened_sessions: dict[Key, OpenedSession] = EMPTY_DICT
         self._with_output: dict[Key, OpenedSession] = {}
-        """Those that may have frames to send."""
+        """Sessions that may have frames to send."""
         self._with_backlog: dict[Key, OpenedSession] = EMPTY_DICT
-        """Those that have put in more than the queue's consumers soon take."""
+        """Sessions that have enqueued more than the queue's consumers soon take."""
         self._nodes: dict[str, PeerNode] = {
             session.node: PeerNode(silent_since_ms=now_ms) for session in leadership.sessions.ids()
         }
@@ -186,7 +186,7 @@ class SessionServer:
     # From client nodes
 
     def receive(self, node: str, frame: m.ClientFrame) -> None:
-        """What has come over the link to a node."""
+        """Handle a frame that came over the link to a node."""
         known = self._nodes.get(node)
         if frame.group != self._group or frame.receiver != self._own.boot:  # mutant: ST10
             return
@@ -298,7 +298,7 @@ class SessionServer:
         return node.silent_since_ms is None and node.counter == opened.counter
 
     def release(self, effects: Iterable[e.Effect]) -> None:
-        """What is committed and applied, or rests on nothing else."""
+        """Send effects that are committed and applied, or depend on nothing else."""
         for effect in effects:
             opened = self._opened_sessions.get(effect.session)
             if opened is not None:
@@ -328,7 +328,7 @@ class SessionServer:
         return bool(self._with_output)
 
     def output(self, has_room: Callable[[str], bool]) -> Iterator[tuple[str, m.LeaderFrame]]:
-        """What is to be sent, and to which node; what there is no room for stays."""
+        """Frames to send, each with its node; those without room stay."""
         aside, self._aside = self._aside, []
         yield from aside
         if self._with_backlog:
@@ -374,7 +374,7 @@ class SessionServer:
 
 
 def _number_of(effect: e.Effect) -> int:
-    """Of an operation with an answer; 0 of all others."""
+    """Number of an operation with an answer; 0 for all others."""
     return effect.number if isinstance(effect, e.AnswerEffect) else 0
 
 
@@ -415,6 +415,6 @@ def leader_notice(group: int, leader: m.Leader, session: SessionId) -> m.LeaderF
 
 
 def not_leading(asked: m.ClientFrame, hint: m.Leader) -> m.LeaderFrame:
-    """Of a node whose leadership is not the one that was asked."""
+    """Reply of a node whose leadership is not the one addressed."""
     answer = m.NotLeader(hint.term, hint.node, hint.leadership)
     return _beside(asked, asked.receiver, [answer])

@@ -85,7 +85,7 @@ from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.config import NodeId
 
 NOTHING_ON_RECORD = QueueState()
-"""Of any session, ever."""
+"""Empty state of sessions: a classic queue has nothing on record."""
 
 
 class SessionsHost(Protocol):
@@ -119,7 +119,7 @@ class DeletedQueueHost:
         """They are dropped."""
 
     def unused(self, _queue: Queue) -> None:
-        """It is gone already."""
+        """Do nothing: the queue is deleted already."""
 
 
 class DeletedQueueNotifications:
@@ -129,7 +129,7 @@ class DeletedQueueNotifications:
         """Nothing is delivered any more."""
 
     def cancelled(self, _holder: Key) -> None:
-        """It was said when the queue was deleted."""
+        """Do nothing: consumers were cancelled when the queue was deleted."""
 
     def overdue(self, _holder: Key, _late: OverdueDeliveries) -> None:
         """Nothing is held any more."""
@@ -252,7 +252,7 @@ class ClassicQueueLeader:
     def _admitted(
         self, session: Key, first: int, start: int, stop: int, *, is_accepted: bool
     ) -> None:
-        """What was held back is in the queue, or is not."""
+        """Report the outcome of messages that were held back."""
         say = DoneEffect if is_accepted else RejectedEffect  # mutant: BA35
         self.say(say(session, first + start, stop - start))  # mutant: BA36
 
@@ -350,7 +350,7 @@ class ClassicQueueLeader:
     # What becomes of these
 
     def on_durable(self, ticket: int) -> None:
-        """What was done is safe, up to what went with that commit."""
+        """Release the effects that are safe with the commit of this ticket."""
         durable: list[Effect] = []
         while self._undurable and self._undurable[0].ticket <= ticket:  # mutant: HO2
             durable.append(self._undurable.popleft().effect)
@@ -407,7 +407,7 @@ class ClassicQueueLeader:
             self._host.unused(self.queue)
 
     def _getter(self, session: Key, channel: int) -> tuple[Key, HolderState]:
-        """Whoever holds what this channel gets."""
+        """Holder for what this channel gets, made if it is new."""
         found = self.holders.getter(session, channel)
         if found is not None:
             return found
@@ -518,7 +518,7 @@ class ClassicQueueHost:
         """There is nothing to begin anew with: client nodes go on with what there is."""
 
     def lead_again(self) -> None:
-        """It has not ended."""
+        """Do nothing: a classic queue has not stopped leading."""
 
     def end(self) -> None:
         """The queue is deleted."""
@@ -609,7 +609,8 @@ class ClassicQueues:
             self.environment.metadata.settle(decide)
 
     def _made_here(self, definition: QueueDefinition, vhost: str) -> Queue:
-        """It may have been here before: the log of definitions is read again at each start."""
+        """Queue of this node, new or from an earlier boot: the log of definitions is read again at
+        each start."""
         if not definition.spec.durable:
             return self._local.make(definition, vhost)
         journal, was_there = self._journals.open(definition.id)
@@ -622,7 +623,7 @@ class ClassicQueues:
         return self.make(definition, vhost)
 
     def redefine(self, queue: QueueHandle, definition: QueueDefinition) -> None:
-        """It stays at its home: it has another successor, or none any more."""
+        """Give a queue its new definition: it stays on its node, with another successor or none."""
         assert isinstance(queue, Queue | SessionQueue), "it was made here"
         queue.definition = definition
 

@@ -36,8 +36,8 @@ NOTIFIED_MAX = 64
 
 SEARCH_S = 0.02
 SEARCH_S_MAX = 1.0
-"""Who leads is asked again after this, and then after twice as long each time: a leader that has
-just won may not serve yet, and in a minority there is none."""
+"""First and longest delay between searches for a leader, which double: a leader that has just won
+may not serve yet, and in a minority there is none."""
 
 BEAT_S = 1.0
 SILENT_BEATS = 5
@@ -77,7 +77,7 @@ class LeaderRoute:
         self.members: tuple[NodeId, ...] = ()
         """The nodes that may lead."""
         self.home: NodeId = ""
-        """Of a queue that one node leads for as long as it lives."""
+        """Home node of a queue that one node leads for as long as it lives."""
         self.home_boot: m.SessionBoot | None = None
         """That of its home in which it was asked last."""
         self.is_away = False
@@ -124,7 +124,7 @@ class DeferredReports:
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
         self.routes: dict[LeaderRoute, None] = {}
-        """Those that may have to report; while there are any, a timer runs."""
+        """Routes that may have to report; while there are any, a timer runs."""
 
     def add(self, route: LeaderRoute) -> None:
         """Have what a session has received reported in a while, with that of others."""
@@ -157,10 +157,10 @@ class LeaderRoutes:
         """Each that there is or was once, for all queues that have them."""
         self.touched: dict[LeaderRoute, None] = {}
         self._lost: dict[LeaderRoute, None] = {}
-        """Those that want something and reach nobody; each has a timer."""
+        """Routes with requests and without a reachable leader; each has a timer."""
         self._waiting: dict[LeaderRoute, int] = {}
-        """Those with requests without an outcome, or with consumers: the beat of their last reply
-        or request."""
+        """Routes with pending requests or with consumers: the beat of their last reply or
+        request."""
         self.reports = DeferredReports(transport.loop)
         self._link_news: PendingNews[LeaderRoute, NodeId] = PendingNews()
         """Links that have come or gone, by node, for those that have not looked at them yet."""
@@ -199,7 +199,7 @@ class LeaderRoutes:
         self._look_whether_at_rest()
 
     def leader_of(self, queue: QueueId) -> KnownLeader:
-        """Who leads a queue, as far as this node or a reply has it."""
+        """Leader of a queue, as far as this node or a reply knows it."""
         route = self._by_queue.get(queue)
         return max(route.reported if route is not None else NO_LEADER, self._known(queue))
 
@@ -235,7 +235,7 @@ class LeaderRoutes:
             self.transport.turn.touch_consensus()
 
     def _see_whether_at_rest(self) -> None:
-        """What is pending was sent, or is to be, or waits for a leader to whom it can be."""
+        """Call back once all that is pending was sent, or is to be, or waits for a leader."""
         concerned = chain(self._waiting, self.touched, self._lost, self.reports.routes)
         if any(map(self._is_under_way, concerned)):
             return
@@ -253,7 +253,7 @@ class LeaderRoutes:
     # Leaders
 
     def changed(self, queue: QueueId) -> None:
-        """Who leads a queue is known otherwise than before."""
+        """React to a change of a queue's known leader."""
         if (route := self._by_queue.get(queue)) is not None:
             self._turn_to_leader(route)
 
@@ -503,7 +503,7 @@ class LeaderRoutes:
 
 
 def question(session: SessionClient, receiver: m.SessionBoot) -> m.ClientFrame:
-    """Who leads?  In no term, so that it is answered and changes nothing."""
+    """Question for the leader.  Its term is 0, so that it is answered and changes nothing."""
     return m.ClientFrame(
         group=session.group,
         term=0,

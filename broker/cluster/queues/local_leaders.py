@@ -87,7 +87,7 @@ class LocalLeaders:
         self._touched: dict[QueueId, None] = {}
         """To be pumped."""
         self._with_output: dict[QueueId, None] = {}
-        """Those whose sessions may have replies to send."""
+        """Queues whose sessions may have replies to send."""
         self._held: dict[QueueId, None] = {}
         """To be pumped in the next turn, whatever asks for that."""
         self._held_up: dict[QueueId, None] = {}
@@ -98,21 +98,21 @@ class LocalLeaders:
         """Links that queues have not looked at yet, each with the life of the node it is to; None:
         there is none any more."""
         self._timed: dict[QueueId, None] = {}
-        """Those with client nodes that are silent, whose time runs."""
+        """Queues with silent client nodes, whose timeout runs."""
         self._is_ticking = False
         self.is_pump_coming = self.is_output_coming = False
         """In this turn, whose beginning whoever calls them says, without being asked for."""
         self.guard = FaultGuard(self.queues, transport.loop.call_later, queue_failed)
 
     def known(self, queue: QueueId) -> KnownLeader:
-        """Who leads a queue, as far as it is known without asking."""
+        """Leader of a queue, as far as it is known without asking."""
         served = self.queues.get(queue)
         return served.known if served is not None else NO_LEADER
 
     # What happens to a queue
 
     def touch(self, queue: QueueId) -> None:
-        """It may have something to hand out or to propose."""
+        """Schedule a queue that may have something to deliver or to propose."""
         self._touched[queue] = None
         self._with_output[queue] = None
         if not self.is_pump_coming:
@@ -125,11 +125,12 @@ class LocalLeaders:
             self._transport.turn.touch_consensus()
 
     def hold(self, queue: QueueId) -> None:
-        """What it has to propose waits for the disk, whose commit ends with a turn."""
+        """Hold back a queue's proposals until the disk's commit at the end of the turn."""
         self._held[queue] = None
 
     def touch_later(self, queue: QueueId) -> None:
-        """It has something to propose that was not taken, and nobody may tell when it would be."""
+        """Try later what a queue could not propose, with nothing that would announce when it
+        can."""
         self._held_up[queue] = None
         self._tick_later()
 
@@ -191,13 +192,13 @@ class LocalLeaders:
                 self._time(queue)
 
     def _end_dead(self, sessions: SessionServer) -> None:
-        """What clients of a node hold whose process has ended comes back at once."""
+        """Requeue at once what clients of a node hold whose process has ended."""
         for node in sessions.silent:
             if self._transport.cluster.is_nobody_there(node):
                 sessions.ended(node)
 
     def removed(self, node: NodeId) -> None:
-        """It is no node of this cluster any more."""
+        """End the sessions of a node that left the cluster."""
         for queue, sessions in self._sessions():
             sessions.removed(node)
             self.touch(queue)

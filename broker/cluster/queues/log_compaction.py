@@ -62,10 +62,10 @@ class LogCompaction:
         self._call_later = call_later
         self._tell = tell
         self._unfit: dict[QueueId, set[int]] = {}
-        """Of the entries that the last snapshot has found: those that cannot be read."""
+        """Unreadable entries that the last snapshot has found, by queue."""
         self._dead_bytes_min = dead_bytes_min
         self._due: dict[QueueId, CompactionCandidate] = {}
-        """Who has had its turn goes to the end."""
+        """Candidates in turn; a queue that was compacted goes to the end."""
         self._is_looking = False
 
     def note(self, queue: QueueId, image: QueueImage) -> None:

@@ -39,7 +39,7 @@ LOOK_S = 0.5
 """Between two looks at a queue that is not on the nodes that are wanted."""
 
 LOOKS_APART_MAX = 64
-"""Of two tries of a leader that is to go, however many there were: half a minute."""
+"""Most ticks between two attempts of a leader to hand over: half a minute."""
 
 LOOKS_MAX = 128
 """Queues that are looked at in one turn when nodes have come or gone: some milliseconds."""
@@ -68,7 +68,7 @@ class LedGroups:
         return served.hosted if isinstance(served, QuorumQueueMember) else None
 
     def leader(self, queue: QueueId) -> NodeId | None:
-        """Who leads it, as its member here knows; empty: nobody.  None: there is no member here."""
+        """Leader as the member here knows it; empty: none known.  None: there is no member here."""
         leaders = self._leaders
         return leaders.known(queue).node if queue in leaders.queues else None
 
@@ -110,7 +110,7 @@ class MemberUnknown(NamedTuple):
     times: int
     """How often it has said that it is not there."""
     progress: tuple[ProgressState, int] | None
-    """As of `Group.progress`, when it said so last."""
+    """Progress, as of `Group.progress`, when it said so last."""
 
     def is_past(self, progress: tuple[ProgressState, int] | None) -> bool:
         """True if the member has answered since: it had only not heard of the queue yet."""
@@ -136,13 +136,14 @@ class QueueMembership:
         self.defined: dict[QueueId, tuple[str, QueueDefinition]] = {}
         """With their virtual hosts."""
         self._settling: set[QueueId] = set()
-        """Those whose definition is being changed from here."""
+        """Queues whose definition is being changed from here."""
         self._looking: set[QueueId] = set()
-        """Those that are going to be looked at."""
+        """Queues that will be checked."""
         self._due: dict[QueueId, None] = {}
-        """Those that are looked at in this turn and the next ones, because nodes have changed."""
+        """Queues that are checked in this turn and the next ones, because nodes have changed."""
         self._handing: dict[QueueId, LeadershipHandover] = {}
-        """Those whose leader, while it is this node, is to go, until they are defined otherwise."""
+        """Queues whose leadership is to move away from this node, until their definition
+        changes."""
         self._wishes: dict[QueueId, PreferredLeader] = {}
         """Queues that another node is to lead."""
         self._unknown: dict[tuple[QueueId, NodeId], MemberUnknown] = {}
@@ -150,7 +151,7 @@ class QueueMembership:
         anything is changed about them, or they answer after all."""
 
     def define(self, vhost: str, definition: QueueDefinition) -> None:
-        """As all know it from now on."""
+        """Record a queue's new definition."""
         self.defined[definition.id] = vhost, definition
 
     def redefine(self, definition: QueueDefinition) -> None:
@@ -166,7 +167,7 @@ class QueueMembership:
         self._look_later(definition.id)
 
     def vhost_of(self, queue: QueueId) -> str:
-        """Of one that is defined."""
+        """Virtual host of a defined queue."""
         return self.defined[queue][0]
 
     def forget(self, queue: QueueId) -> None:
@@ -274,7 +275,7 @@ class QueueMembership:
         return lost
 
     def _agreed(self, definition: QueueDefinition, committed: Configuration) -> QueueDefinition:
-        """What is to be known of a queue, as its group and the cluster are now."""
+        """Definition of a queue that fits its group and the cluster as they are now."""
         lives = self._cluster.incarnations
         members = tuple(sorted((member.node, member.incarnation) for member in committed.members))
         before = dict(definition.members)
@@ -316,7 +317,7 @@ class QueueMembership:
         self.look(queue)
 
     def _on_outcome(self, queue: QueueId, step: Step, outcome: EntryOutcome) -> None:
-        """What is refused now is tried again."""
+        """Handle the outcome of a step; a refused one is tried again."""
         if isinstance(outcome, ProposalLost):
             return
         self._unknown.pop((queue, step.node), None)
@@ -326,7 +327,7 @@ class QueueMembership:
         )  # fmt: skip
 
     def _named(self, queue: QueueId) -> dict[str, object]:
-        """What people call it; if it is gone meanwhile there is but its number."""
+        """Name of a queue for the log; only its number if it is gone."""
         return named(queue, *self.defined.get(queue, ("", None)))
 
     def _look_later(self, queue: QueueId) -> None:
@@ -372,7 +373,7 @@ class QueueMembership:
             self._loop.call_later(LOOK_S, partial(self._hand_over, queue))
 
     def _targets(self, hosted: HostedGroup) -> list[NodeId]:
-        """Who may lead a group from now on, those first that have most of the log.
+        """Members that may lead a group from now on, longest log first.
 
         Whoever has no room on its disk would hand it back at once.
         """
@@ -382,7 +383,7 @@ class QueueMembership:
 def steps(
     config: Configuration, wanted: Collection[NodeId], lost: Collection[NodeId]
 ) -> list[Step]:
-    """What is to change, in the order in which to try it: a group takes one at a time."""
+    """Changes of members in the order to try them: a group takes one at a time."""
     members = {member.node for member in config.members}
     gone = sorted((members - set(wanted)) | (members & set(lost)))  # mutant: D2
     return [
@@ -393,11 +394,12 @@ def steps(
 
 
 def refused(_refused: ProposalRefused) -> None:
-    """Whoever wants it may ask again."""
+    """Do nothing about a refusal: the step is tried again later."""
 
 
 SOON_S = 10
-"""Who has come may go again, and others may come.  As RabbitMQ."""
+"""Time to wait before missing members are added: a node that came may go again, and others may
+come.  As RabbitMQ."""
 
 
 class MembershipReconciliation:
@@ -465,4 +467,4 @@ class MembershipReconciliation:
 
 
 def ignore_outcome() -> None:
-    """It is looked at again."""
+    """Do nothing: the queue is checked again."""

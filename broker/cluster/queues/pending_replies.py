@@ -52,7 +52,7 @@ class ClassicErrorTexts:
     def __init__(self, home: NodeId, *, is_durable: bool) -> None:
         self._home = home
         self._is_durable = is_durable
-        """One that is not ends with its home."""
+        """True if the queue outlives its home node."""
 
     def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
         """RabbitMQ finds other words for this, and takes a minute, while it still hopes."""
@@ -75,7 +75,8 @@ class QuorumErrorTexts:
 
 
 ANSWER_S_MAX = 30
-"""For so long a leader is waited for.  RabbitMQ: 65 s, which is longer than most clients wait."""
+"""Time in seconds for which a leader is awaited.  RabbitMQ: 65 s, which is longer than most clients
+wait."""
 
 T = TypeVar("T")
 
@@ -132,7 +133,7 @@ def never(_seconds: float, _act: Callable[[], None]) -> Timer:
 
 
 NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never, nobody)
-"""Of a queue of which nothing was asked yet."""
+"""Replies of a queue that was asked nothing yet."""
 
 
 def answered(later: Deferred[T], unanswered: BrokerError, answer: T | None) -> None:
@@ -159,13 +160,13 @@ class PendingGets:
         self._slots: list[int] = []
         """Channels of the session that have had a get, and have none now.  Clients share them."""
         self._begun: dict[int, tuple[Holder, int]] = {}
-        """For whom, and in which slot."""
+        """Holder and slot of each get that was begun, by its number."""
         self._answers: PendingReplies[DeliveryBatch | None] = PendingReplies(
             call_later, self._give_up
         )
 
     def ask(self, holder: Holder) -> Deferred[DeliveryBatch | None]:
-        """For the next message, or none."""
+        """Get the next message, or None."""
         slot = self._slots.pop() if self._slots else len(self._begun) + 1
         number = self._requests.get(slot, no_ack=False)
         self._begun[number] = holder, slot
@@ -201,7 +202,7 @@ class DeferredRequest:
 
     ask: Callable[[], Deferred[Any]]
     later: Deferred[Any]
-    """What it waits for."""
+    """Result that the caller waits for."""
     timer: Timer
 
 
@@ -217,7 +218,7 @@ class DeferredRequests:
     def __init__(self, call_later: CallLater) -> None:
         self._call_later = call_later
         self.requests: dict[object, DeferredRequest] = EMPTY_DICT
-        """By who asks."""
+        """Requests by caller."""
 
     def add(
         self, who: object, ask: Callable[[], Deferred[T]], too_late: BrokerError

@@ -1,4 +1,4 @@
-"""Which nodes a quorum queue is on, and which of them leads: decided here, and nowhere else.
+"""Placement of quorum queues: which nodes have a member and which leads first; decided here alone.
 
 Nothing is known but what is given: nodes by name, and how much each has to do.
 """
@@ -13,14 +13,15 @@ from fluffle.raft.election import campaign_rank
 from fluffle.raft.log import GroupId
 
 ID_BITS = 63
-"""As many as a number has in every log and on every wire."""
+"""Bits of an id, as in every log and on every wire."""
 
 FIRST_ID = 2
 """The group of the definitions has a lower one."""
 
 
 COUNTED_MAX = 1_000
-"""Of so many queues nobody counts any more who leads them: chance balances, too.  As RabbitMQ."""
+"""Number of queues from which leaders are drawn at random instead of counted: chance balances,
+too.  As RabbitMQ."""
 
 
 class LeaderLocator(StrEnum):
@@ -29,7 +30,7 @@ class LeaderLocator(StrEnum):
     CLIENT_LOCAL = "client-local"
     """The node on which it is declared."""
     BALANCED = "balanced"
-    """Whoever leads the fewest."""
+    """Node that leads the fewest."""
 
     @classmethod
     def of(cls, said: str) -> LeaderLocator:
@@ -51,7 +52,7 @@ def choose_members(
 def choose_leader(
     members: Sequence[NodeId], own: NodeId, locator: LeaderLocator, leads: Mapping[NodeId, int]
 ) -> NodeId:
-    """Which member leads first; `leads` says how many queues each leads."""
+    """Member that leads first; `leads` says how many queues each leads."""
     if locator is LeaderLocator.CLIENT_LOCAL and own in members:
         return own
     return min(members, key=lambda node: (leads.get(node, 0), node != own, node))
@@ -107,7 +108,7 @@ def choose_grown(
 def balance(
     leaders: Mapping[GroupId, NodeId], members: Mapping[GroupId, Sequence[NodeId]]
 ) -> dict[GroupId, NodeId]:
-    """Which queues are to be led by whom else, so that no two nodes differ by more than needed.
+    """Moves of leaders, queue by queue, so that no two nodes differ by more than needed.
 
     `members`: who may lead each queue.  Moves one queue at a time from a node that leads more to
     one that leads less by two or more, until there is none.

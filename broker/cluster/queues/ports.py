@@ -18,7 +18,8 @@ from fluffle.broker.queues.queue_view import KeptDead, ReadyView
 from fluffle.raft.config import NodeId
 
 QueueId: TypeAlias = int
-"""As in definitions: the group of a session's frames, and of a quorum queue that of Raft."""
+"""Number of a queue in its definition: the group of a session's frames, and of a quorum queue that
+of Raft."""
 
 OnEvents = Callable[[list[Event]], None]
 
@@ -99,7 +100,7 @@ NO_LEADER = KnownLeader()
 
 
 def named(queue: QueueId, vhost: str, definition: QueueDefinition | None) -> dict[str, object]:
-    """What people call a queue, as the fields of a line of the log; what is not known is left out.
+    """Fields that name a queue in a line of the log; unknown ones are left out.
 
     The number is for `fluffle log dump`, and for what it is called once it is gone.
     """
@@ -113,11 +114,11 @@ class HostedQueue(Protocol):
 
     @property
     def named(self) -> Mapping[str, object]:
-        """Which queue it is, for the log."""
+        """Fields that name the queue in the log."""
 
     @property
     def known(self) -> KnownLeader:
-        """Who leads it."""
+        """Leader of the queue, as known here."""
 
     @property
     def sessions(self) -> SessionServer | None:
@@ -129,7 +130,7 @@ class HostedQueue(Protocol):
 
     @property
     def ready_view(self) -> ReadyView:
-        """What of it may be seen, while it is led here."""
+        """Ready messages that may be shown, while the queue is led here."""
 
     @property
     def kept_dead(self) -> KeptDead:
@@ -147,7 +148,7 @@ class HostedQueue(Protocol):
         """Once a turn, if it was touched."""
 
     def fail(self) -> None:
-        """What leads it here has raised an error: it leads no more, until `lead_again`."""
+        """Stop leading after an error, until `lead_again`."""
 
     def lead_again(self) -> None:
         """With nothing but what is on record."""
@@ -178,7 +179,7 @@ class QueueClusterView(Protocol):
 
     @property
     def revision(self) -> int | None:
-        """Of the definitions that this node has; None where a node is alone."""
+        """Revision of the definitions on this node; None where a node is alone."""
 
     def boot_of(self, node: NodeId) -> SessionBoot | None:
         """The life in which a node to which there is a link is there."""

@@ -46,7 +46,7 @@ FEW_GIVE_UP_S = 0.5
 ASKED, ANSWERED, USED, PEEKED = 0, 1, 2, 3
 
 AGAIN_S = 0.25
-"""Who has no answer asks again after this."""
+"""Time after which an unanswered question is asked again."""
 TRIES = round(GIVE_UP_S / AGAIN_S)
 TRIES_OF_FEW = round(FEW_GIVE_UP_S / AGAIN_S)
 
@@ -135,7 +135,7 @@ class LeaderQueries:
         self._put(number)
 
     def _try_again(self, number: int) -> None:
-        """Whoever was asked is down, or does not lead."""
+        """Ask again: the node asked is down, or does not lead."""
         if (question := self._questions.get(number)) is not None:
             self._routes.search(question.queue)
             self._try(number)

@@ -50,7 +50,7 @@ KEPT_RUNS_MAX = 4_096
 """Runs of messages that are dead and kept whose sizes are looked at; the rest counts as much."""
 
 HELD_BYTES_MAX = 1 << 20
-"""Of messages that may wait for the disk to be one entry."""
+"""Bytes of messages that may wait for the disk to become one entry."""
 
 
 class QuorumServices(NamedTuple):
@@ -59,7 +59,7 @@ class QuorumServices(NamedTuple):
     dead_letter: DeadLetterFrom
     """Republishes what has died in those that are led here."""
     settings: SettingsFrom
-    """By what each is to go."""
+    """Function that gives each queue's settings."""
     traffic: Traffic
     config: QuorumConfig
 
@@ -68,7 +68,7 @@ class QueuesByDefinition(KnownQueues, Protocol):
     """The quorum queues that a node knows of."""
 
     def settings_of(self, vhost: str, definition: QueueDefinition) -> QueueSettings:
-        """By what a queue of a virtual host is to go now."""
+        """Settings of a queue of a virtual host now."""
 
 
 class LocalMembers(Protocol):
@@ -99,7 +99,7 @@ class LocalMembers(Protocol):
     def defined(self) -> QueuesByDefinition: ...
 
     def leader_changed(self, queue: QueueId) -> None:
-        """Whoever leads a queue is known otherwise than before."""
+        """React to a change of a queue's known leader."""
 
 
 class GroupLog:
@@ -114,7 +114,7 @@ class GroupLog:
         self.is_closed = False
         """True if it did not take an entry when it was last asked."""
         self._proposed_after = -1
-        """What was durable when an entry was proposed last."""
+        """Durable index when an entry was proposed last."""
 
     @property
     def hosted(self) -> HostedGroup:
@@ -287,7 +287,7 @@ class QuorumQueueMember:
         self.member = QueueReplica(QuorumLeaderHost(self, self._log, members), reads=reads)
 
     def define(self, definition: QueueDefinition, vhost: str) -> None:
-        """What the queue is, which may change in its members only."""
+        """Set the definition of the queue, of which only the members may change."""
         self.definition, self.vhost = definition, vhost
         if self._waits_in_term is not None:
             term, self._waits_in_term = self._waits_in_term, None
@@ -365,7 +365,7 @@ class QuorumQueueMember:
 
     @property
     def ready_view(self) -> ReadyView:
-        """Of what is on record: more may be in the engine by now, and come to nothing."""
+        """Ready messages on record: the engine may have more by now that come to nothing."""
         led = self.member.leadership
         assert led is not None
         return led.queue.ready_view._replace(below=self.member.image.state.next_sequence)

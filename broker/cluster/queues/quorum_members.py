@@ -30,7 +30,7 @@ from fluffle.raft.log import GroupId
 from fluffle.raft.output import ConfigChange, LivenessVerdict
 
 COLLECT_S = 1.0
-"""What changes within this is said together: a node that is lost has led many."""
+"""Time in seconds within which changes are logged together: a node that is lost has led many."""
 
 LINES_MAX = 10
 """If more queues have changed hands, how many is said instead of which."""
@@ -55,8 +55,7 @@ class DefinedQueues:
         self.known: dict[QueueId, tuple[QueueDefinition, str]] = {}
         """With their virtual hosts."""
         self.successors: set[QueueId] = set()
-        """Those that are to take the place of another queue, and are nobody's yet; whoever defines
-        them knows."""
+        """Queues that are to replace another and serve no client yet."""
         self._gone: dict[QueueId, None] = {}
         """Deleted while this node was there, the last of them."""
         self._settings = settings
@@ -65,7 +64,7 @@ class DefinedQueues:
         self.known[definition.id] = definition, vhost
 
     def forget(self, queue: QueueId) -> None:
-        """It is deleted."""
+        """Forget a deleted queue."""
         self.known.pop(queue, None)
         self.successors.discard(queue)
         self._gone[queue] = None
@@ -81,12 +80,12 @@ class DefinedQueues:
         return group in self._gone
 
     def settings_of(self, vhost: str, definition: QueueDefinition) -> QueueSettings:
-        """By what a queue of a virtual host is to go now."""
+        """Settings of a queue of a virtual host now."""
         settings = self._settings(vhost, definition.spec)
         return settings.of_successor if definition.id in self.successors else settings
 
     def named(self, queue: QueueId) -> dict[str, object]:
-        """What people call it, as far as that is known."""
+        """Fields that name a queue in the log, as far as known."""
         definition, vhost = self.known.get(queue, (None, ""))
         return named(queue, vhost, definition)
 
@@ -103,12 +102,12 @@ class LeaderLog:
         self._named = named
         self._call_later = call_later
         self._last: dict[QueueId, KnownLeader] = {}
-        """Who has led each last: nobody in between is no news."""
+        """Last leader of each queue: having none in between is not logged."""
         self._changed: dict[QueueId, NodeId] = {}
-        """Those of which it may have to be said, with who has led them before."""
+        """Queues whose change of leader may have to be logged, with the leader before."""
 
     def heard(self, queue: QueueId, known: KnownLeader) -> None:
-        """Who leads it, as far as it is known.
+        """Record the leader of a queue, as far as it is known.
 
         The first of whom that is heard here is no news: the queue was just declared, or this node
         just started, and it may have been led by the same all the time.
@@ -175,20 +174,20 @@ class QuorumMembers:
         self.force_single_member: Callable[[QueueId, int], None]
         """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
         self.members: QueueMembership | None = None
-        """Who changes them; None if nobody does."""
+        """Changes the members of queues; None if nothing does."""
         self.groups: dict[QueueId, QuorumQueueMember] = {}
         """The members on this node."""
         self._coming: dict[QueueId, int] = {}
-        """Those of which this node is a member with the next turn, and in which incarnation."""
+        """Queues of which this node becomes a member in the next turn, and the incarnation."""
         self._is_current = False
         """True if definitions are what they are for all."""
         self._is_swept = False
         """True if there is a member of each group that is to have one here."""
         self._after_sweep: list[Callable[[], None]] = []
-        """What waits for that."""
+        """Callbacks for when every group has its member here."""
         self._lost: dict[QueueId, int] = {}
-        """Those whose data here cannot be read, and the incarnation that this node has had there:
-        it must not be that member again."""
+        """Queues whose data here cannot be read, with this node's incarnation there: it must not be
+        that member again."""
         self._news = LeaderLog(self.defined.named, loop.call_later)
 
     def _feed_later(self, seconds: float, call: Callable[[], None]) -> None:
@@ -233,7 +232,7 @@ class QuorumMembers:
         self.force_single_member(definition.id, incarnation)
 
     def _incarnation_of(self, queue: QueueId) -> int:
-        """As which member this node is here, or is going to be; 0 if it is none."""
+        """Incarnation of the member that is here, or is going to be; 0 if none."""
         if queue in self._coming or queue not in self.host:
             return self._coming.get(queue, 0)
         return self.host.group(queue).incarnation
@@ -294,7 +293,7 @@ class QuorumMembers:
         self._after_sweep.clear()
 
     def lose(self, groups: list[GroupId]) -> None:
-        """What the disk has of these cannot be read."""
+        """Count as lost the groups that cannot be read from disk."""
         self._lost.update(dict.fromkeys(groups, 0))
 
     # To lead
@@ -307,7 +306,7 @@ class QuorumMembers:
         self.loop.call_later(0.0, queue_expired)
 
     def leader_changed(self, queue: QueueId) -> None:
-        """Whoever leads a queue is known otherwise than before."""
+        """React to a change of a queue's known leader."""
         self.router.leader_changed(queue)
         self._news.heard(queue, self.router.leaders.known(queue))
         if self.members is not None:
@@ -324,7 +323,7 @@ class QuorumMembers:
         return made
 
     def configured(self, change: ConfigChange) -> None:
-        """Whoever leads has all know it."""
+        """Check a queue whose configuration changed; its leader makes that known to all."""
         if self.members is not None:
             self.members.look(change.group)
 
@@ -348,7 +347,7 @@ class QuorumMembers:
             self.members.unknown(node, group)
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
-        """It is repaired from its peers, if it has any."""
+        """Log damage of a group, which is repaired from its peers, if it has any."""
         fields = self.defined.named(group) | {"index": index, "wrong": wrong}
         event(logger, logging.ERROR, "log_damaged", **fields)
 
@@ -357,12 +356,12 @@ class QuorumMembers:
         event(logger, logging.ERROR, "log_rejected", **self.defined.named(group), wrong=wrong)
 
     def _unfit(self, group: GroupId, index: int, wrong: str) -> None:
-        """What is live in that entry cannot be served from here."""
+        """Log an entry whose live messages cannot be served from here."""
         fields = self.defined.named(group) | {"index": index, "wrong": wrong}
         event(logger, logging.ERROR, "entry_rejected", **fields)
 
     def refused(self, node: NodeId, reason: str) -> None:
-        """It is dropped, and said."""
+        """Drop a node's frame and log the reason."""
 
 
 def sweep_all(hosting: QuorumMembers) -> None:

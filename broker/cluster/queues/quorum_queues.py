@@ -36,7 +36,7 @@ LAST = 1 << 30
 
 
 LocatorByPolicy: TypeAlias = Callable[[str, QueueSpec], str | None]
-"""What the policy of a queue of a virtual host says of its first leader."""
+"""Function that gives a policy's queue-leader-locator: virtual host name, specification."""
 
 
 def no_locator(_vhost: str, _spec: QueueSpec) -> str | None:
@@ -54,7 +54,7 @@ class QuorumQueues:
         self._draw_bits = draw_bits
         self.services = services
         self.locator_by_policy: LocatorByPolicy = no_locator
-        """Who is to lead first what is declared now."""
+        """Leader locator that policies set for queues declared now."""
         self._hosting: QuorumMembers
         self._deletions: Deletions
         self._members: QueueMembership
@@ -93,13 +93,14 @@ class QuorumQueues:
         )
 
     def _locator(self, spec: QueueSpec, vhost: str) -> LeaderLocator:
-        """As RabbitMQ has it, a policy says it before an argument does, and the operator last."""
+        """Leader locator of a queue: by policy, else by argument, else by configuration, as in
+        RabbitMQ."""
         said = spec.arguments.get("x-queue-leader-locator")
         by_argument = text(said[1]) if said is not None else self.services.config.leader_locator
         return LeaderLocator.of(self.locator_by_policy(vhost, spec) or by_argument)
 
     def _leader(self, locator: LeaderLocator, members: Sequence[NodeId]) -> NodeId:
-        """Who leads first: one that runs, if there is any."""
+        """Member that leads first: one that runs, if there is any."""
         cluster, node = self._hosting.cluster, self._node
         here = [each for each in members if each == node or cluster.is_alive(each)] or members
         if locator is LeaderLocator.CLIENT_LOCAL:

@@ -42,16 +42,17 @@ class ConsumerSlot:
     """The deliveries of one holder: a consumer, or a channel that got a message."""
 
     key: Key | None = None
-    """By which the leader knows it; None as long as it is not attached."""
+    """Key by which the leader knows it; None until it is attached."""
     held: int = 0
     """Messages in its client's hands, those included that are in nobody's by now."""
     is_left: bool = False
     """True if it wants nothing more."""
     sequence: int = 0
-    """Of the message, if it got one: who leads may know others by the same key."""
+    """Sequence number of the message that a getter got: the leader may have other getters under the
+    same key."""
 
     def of(self, tokens: Collection[Token]) -> list[Token]:
-        """What of these was in its client's hands."""
+        """Tokens of these that the client holds."""
         sequence, own = self.sequence, [token for token in tokens if token.holder == self.key]
         if not sequence:
             return own
@@ -66,10 +67,10 @@ class SessionConsumer:
     consumer: Consumer
     slot: ConsumerSlot
     number: int = 0
-    """By which the session knows it."""
+    """Number by which the session knows it."""
     window: int = WINDOW_FIRST
     limit: int = 0
-    """What the leader was told."""
+    """Credit limit last sent to the leader."""
     waiting: deque[Deliver] = field(default_factory=deque)
     """A message each: what its client may not be sent yet."""
     was_first: bool = False
@@ -93,7 +94,7 @@ class SessionConsumer:
 
     @property
     def first_limit(self) -> int:
-        """What the leader is told at first."""
+        """First credit limit for the leader."""
         return self.prefetch if 0 < self.prefetch < WINDOW_FIRST else WINDOW_FIRST
 
     def admit(self, deliver: Deliver) -> Iterator[Deliver]:
@@ -106,7 +107,7 @@ class SessionConsumer:
         yield from self.admitted()
 
     def admitted(self) -> Iterator[Deliver]:
-        """Of those that wait."""
+        """Waiting deliveries that may go to the client now."""
         while self.waiting and self.may_have_more:
             yield self.waiting.popleft()
 
@@ -123,12 +124,12 @@ class SessionConsumer:
 
     @property
     def may_have_more(self) -> bool:
-        """As far as others are concerned who share a prefetch; it is woken when it may."""
+        """True if a shared prefetch limit leaves room; it is woken when there is."""
         consumer = self.consumer
         return consumer.shared.room(consumer) > 0
 
     def taken_back(self) -> list[Token]:
-        """What waits will not be delivered."""
+        """Remove the waiting deliveries and return their tokens."""
         waiting, self.waiting = self.waiting, deque()
         return [token for deliver in waiting for token in tokens_of(deliver)]
 
@@ -195,7 +196,7 @@ def delivery_of(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> Deli
 
 
 def terms_of(consumer: Consumer) -> AttachTerms:
-    """What a consumer is attached with."""
+    """Terms of attaching a consumer."""
     return AttachTerms(
         consumer.tag,
         consumer.prefetch,
@@ -209,8 +210,8 @@ def terms_of(consumer: Consumer) -> AttachTerms:
 def losers_of(
     event: DeliveryTimedOut, slots: Mapping[Holder, ConsumerSlot], attached: SessionConsumer | None
 ) -> list[tuple[Holder, TimedOutDeliveries]]:
-    """What was taken from whom: from the consumer that it is about, if that is there, or from who
-    had it in hands."""
+    """Holders with what each lost: the consumer that the event is about if it is attached, else
+    those that held the messages."""
     if attached is not None:
         return [(attached.consumer, lost_of(event, event.tokens))]
     had = ((holder, slot.of(event.tokens)) for holder, slot in slots.items())

@@ -73,7 +73,7 @@ UNKNOWN = QueueCounts(0, 0, 0)
 """Counts of a queue that cannot be asked, as RabbitMQ has them."""
 
 RUN_BYTES_MAX = 1 << 20
-"""Of an operation of more than one message, so that others come between."""
+"""Bytes of an operation with more than one message, so that others come between."""
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class PublishRun:
     count: int
     receipt: PublishReceipt
     offset: int
-    """Of the first message, among those of the receipt."""
+    """Place of the first message among those of the receipt."""
     left: int
     """How many have no outcome."""
 
@@ -96,7 +96,7 @@ class PublishReceipts:
 
     def __init__(self) -> None:
         self._runs: dict[int, PublishRun] = EMPTY_DICT
-        """By the number of the first operation."""
+        """Runs by the number of their first operation."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -136,7 +136,7 @@ class PublishReceipts:
         return receipt
 
     def pass_on(self, pending: PendingOperations, successor: QueueTarget) -> None:
-        """What has no outcome is for another queue, which has all that has one."""
+        """Publish what has no outcome into another queue, which has all that has one."""
         publishes = pending.of_kinds(0, pending.next, (Publish,))  # mutant: BA23
         for operation, first, count in publishes:
             assert isinstance(operation, Publish)
@@ -265,7 +265,7 @@ class SessionQueue:
         self._attaching: PendingReplies[None] = NO_PENDING_REPLIES
         self._purging: PendingReplies[int] = NO_PENDING_REPLIES
         self._postponed = DeferredRequests(call_later)
-        """Those for which too much is pending."""
+        """Requests that wait because too much is pending."""
 
     # What it is
 
@@ -409,7 +409,8 @@ class SessionQueue:
         return self._attaching.ask(attached.number)
 
     def detach(self, consumer: Consumer) -> None:
-        """It gets what is on its way, and is gone then.  Nothing, if it is gone already."""
+        """Cancel a consumer once it has what is on its way.  Nothing, if it is cancelled
+        already."""
         attached = self._attached.get(consumer)
         if attached is None or attached.slot.is_left:
             self._postponed.give_up(consumer, None)
@@ -433,7 +434,7 @@ class SessionQueue:
         self._clear(consumer, attached.slot)
 
     def _return_waiting(self, attached: SessionConsumer) -> None:
-        """What waits for it is not delivered to it."""
+        """Give back what waits for a consumer, instead of delivering it."""
         if tokens := attached.taken_back():
             self._requests.settle(tokens, Outcome.UNSENT)
             self._port.touch()
@@ -593,13 +594,15 @@ class SessionQueue:
             attached.consumer.is_active = event.is_active
 
     def _on_revoked(self, event: happened.DeliveriesRevoked) -> None:
-        """What clients say of messages that they have lost is swallowed, so they need not know."""
+        """Drop revoked messages that wait; clients need not know, for what they settle later is
+        ignored."""
         for attached in self._attached.values():
             if attached.waiting:
                 attached.revoke(event.tokens)
 
     def _on_got(self, event: happened.Got) -> None:
-        """What a client does not acknowledge is settled once it is on its way to it."""
+        """Deliver what a get brought; without acknowledgement it is settled once it is sent to the
+        client."""
         assert self._gets is not None
         holder = self._gets.end(event.number)
         self._counted.set_ready(event.ready)
@@ -659,7 +662,8 @@ class SessionQueue:
             attached.consumer.sink.cancelled(attached.consumer)
 
     def _on_timed_out(self, event: happened.DeliveryTimedOut) -> None:
-        """What its channel still says of these messages is in vain."""
+        """Report a delivery timeout; what the channel still settles of these messages is
+        ignored."""
         attached = self._by_number.get(event.consumer)
         losers = losers_of(event, self._slots, attached)
         if attached is not None:
@@ -672,14 +676,14 @@ class SessionQueue:
         self._receipts.pass_on(self._port.session.pending, successor)
 
     def end(self) -> None:
-        """It is deleted."""
+        """End the queue: it is deleted."""
         self._is_over = True
         self._directory.close(self.definition.id)
         self._postponed.end(self._gone)
 
 
 def ignore_event(_queue: SessionQueue, _event: Event) -> None:
-    """What no channel need know."""
+    """Do nothing: no channel needs this event."""
 
 
 EVENT_HANDLERS: Mapping[type[Event], Callable[[SessionQueue, Any], None]] = {

@@ -27,7 +27,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
 
 NONCE_BITS = 63
-"""As many as a number has in the facts of a queue."""
+"""Bits of a nonce, as of any number in the facts of a queue."""
 EARLY_MAX = 256
 """Frames of a node to which there is no link yet: what it asks could not be answered."""
 
@@ -86,7 +86,7 @@ class SessionRouter:
         self.leaders.touch_output(queue)
 
     def removed(self, node: NodeId) -> None:
-        """It is no node of this cluster any more."""
+        """End what concerns a node that left the cluster."""
         self.leaders.removed(node)
 
     # What comes over links

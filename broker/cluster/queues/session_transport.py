@@ -23,8 +23,8 @@ from fluffle.broker.cluster.queues.ports import QueueClusterView
 from fluffle.raft.config import NodeId
 
 WAITING_BYTES_MAX = 16 << 20
-"""Of a class, when a frame is put behind it: a quarter of what that takes.  With a frame as large
-as messages are by default that is half of it, and the rest is for consensus."""
+"""Bytes of a class that may wait when a frame is added: a quarter of what a link takes.  With a
+frame as large as messages are by default that is half of it, and the rest is for consensus."""
 LOOK_S = 0.01
 
 

@@ -23,7 +23,7 @@ LINE = re.compile(
 )
 SUBSTITUTED = re.compile(r"\$\(([^()]+)\)")
 DEPTH_MAX = 10
-"""Of values that name others: more is a circle."""
+"""Depth of values that name others: more is a circle."""
 
 
 class ConfError(Exception):

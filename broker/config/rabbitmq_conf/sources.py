@@ -38,7 +38,7 @@ RULES: Rules = {
 }
 ADVANCED = "advanced.config"
 ENCRYPTED = "encrypted:"
-"""What a value begins with that RabbitMQ decrypts."""
+"""Prefix of a value that RabbitMQ decrypts."""
 EMPTY_ADVANCED = re.compile(r"(?:%.*|\s)*(?:\[\s*(?:%.*|\s)*\]\s*\.)?(?:%.*|\s)*")
 
 

@@ -74,7 +74,7 @@ class ConfSettings:
 
 Rule: TypeAlias = Callable[[ConfSettings, ConfLine], Verdict]
 Rules: TypeAlias = Mapping[str, Rule]
-"""By names of keys: `$` stands for any one name, `**` at the end for whatever follows."""
+"""Rules by names of keys: `$` stands for any one name, `**` at the end for any rest."""
 
 TRUE, FALSE = "true", "false"
 

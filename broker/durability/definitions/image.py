@@ -18,7 +18,7 @@ KEPT: Mapping[Kind, tuple[str, ...]] = {
     Kind.PARAMETER: ("vhost", "component", "name"),
     Kind.GLOBAL_PARAMETER: ("name",),
 }
-"""What nothing acts on yet, and the fields that name it."""
+"""Kinds of stored entries that have no effect here, with the fields of their names."""
 
 
 class FirstStart(NamedTuple):
@@ -40,9 +40,9 @@ class VhostImage:
     queues: list[QueueDefinition] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
     retained: dict[str, RetainedMessage] = field(default_factory=dict)
-    """By topic."""
+    """Retained messages by topic."""
     client_sessions: dict[str, ClientSession] = field(default_factory=dict)
-    """By client, and so is the next."""
+    """Sessions by client, as are the packets below."""
     client_packets: dict[str, dict[PacketNumber, int | None]] = field(default_factory=dict)
 
 
@@ -55,5 +55,5 @@ class DefinitionImage:
     tables: AccessTables = field(default_factory=AccessTables)
     vhosts: dict[str, VhostImage] = field(default_factory=dict)
     doomed: list[str] = field(default_factory=list)
-    """Of `vhosts`, those whose deletion had begun."""
+    """Virtual hosts whose deletion had begun."""
     kept: dict[Kind, dict[Key, Entry]] = field(default_factory=lambda: {kind: {} for kind in KEPT})

@@ -43,7 +43,7 @@ class StoreOwner(NamedTuple):
     nonces: tuple[bytes, ...]
     """Drawn at the last starts, the latest at the end."""
     began: tuple[int, ...] = ()
-    """Which was the last commit of the store when each of them began, as far as that is known."""
+    """Number of the store's last commit when each of them began, as far as known."""
     mark: FileMark | None = None
     """The mark of the file that they are in; None if any may be it."""
     founders: tuple[tuple[str, str, int], ...] = ()
@@ -103,7 +103,7 @@ class KnownPeer(NamedTuple):
     boot: int = 0
     nonce: bytes = b""
     id: int = 0
-    """As it is registered."""
+    """Id under which it is registered."""
     reached: tuple[tuple[int, int, int], ...] = ()
     """How far its disk is known to have come, in some of its lives: see `storage_progress`."""
     began: tuple[int, int, tuple[int, ...]] = (0, 0, ())

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class KeyLogs:
-    """Those of all queues of a node."""
+    """Logs with deduplication keys of all queues of a node."""
 
     def __init__(
         self, items: Iterable[tuple[bytes, bytes]], log: GroupLogs, commits: Commits
@@ -89,13 +89,13 @@ class KeyLog:
         self._log = log
         self._commits = commits
         self._entries: deque[tuple[int, bytes]] = deque()
-        """Those on disk: index, and the keys."""
+        """Entries on disk: index, and the keys."""
         self._last: dict[bytes, int] = {}
         """In which entry a key is that is in several: the last of them."""
         self._at = 0
         """Where the first key in the first of them is that may be known."""
         self._fresh: list[bytes] = []
-        """What the next commit writes."""
+        """Keys that the next commit writes."""
         self._window = DeduplicationWindow()
         """Known keys: changed by the caller of `recover`."""
         self._next = 1

@@ -64,7 +64,7 @@ SIZE_BYTES = 4
 EXPIRY_BYTES = 8
 
 FIRST = Struct(">Q")
-"""What an entry of the second log begins with: whom it is about; then bits, little-endian."""
+"""Head of an entry of the second log: first number concerned; then bits, little-endian."""
 
 SEEN = "seen"
 """The kind of the definitions that a node leaves behind when it stops in order."""
@@ -75,7 +75,8 @@ SPILL = "spill"
 NUMBER = Struct(">Q")
 
 COUNT_BITS = 20
-"""Of the tag of an entry of messages; the others say when the first of them expires."""
+"""Bits for the count in the tag of an entry of messages; the others say when the first of them
+expires."""
 
 COUNT_MAX = (1 << COUNT_BITS) - 1
 
@@ -152,7 +153,7 @@ class EntryChanges(NamedTuple):
     dead: list[tuple[int, int]]
     """The first number and the one behind the last of those of which every message is settled."""
     partial: list[PartialEntry]
-    """Those that live on, with all that is settled of them."""
+    """Entries that live on, with all that is settled of them."""
 
 
 class JournalEntries:
@@ -167,7 +168,7 @@ class JournalEntries:
         self._dead = 0
         """How many are dead: not only in front, for one message may be kept for long."""
         self._settled: dict[int, int] = {}
-        """What is settled of an entry, by its first number; none without a bit."""
+        """Bits of the settled messages of an entry, by its first number; none without a bit."""
         self._touched: dict[int, None] = {}
         """Entries of which something was settled since `take_changes`."""
 
@@ -325,12 +326,12 @@ class LocalJournal:
         self.commits = commits
         self._entries = JournalEntries()
         self._fresh: list[UnwrittenBatch] = []
-        """What the next commit writes, in order."""
+        """Batches that the next commit writes, in order."""
         self._notes: dict[int, int] = {}
         """Where the second log says what is settled of a batch."""
         self._next_note = 1
         self._recovered: dict[int, int] = {}
-        """What is settled of batches that have not been read yet."""
+        """Bits of settled messages of batches that have not been read yet."""
         self._unreadable_notes: list[int] = []
         """Where the second log is damaged."""
         self._headless: dict[int, Stored] = {}

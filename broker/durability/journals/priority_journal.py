@@ -33,7 +33,7 @@ GROUPS = Struct(">QQ")
 
 
 class PriorityLogs:
-    """Those of all queues of a node."""
+    """Logs of priorities of all queues of a node."""
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ def deaths_of(deaths: Deaths) -> Iterator[Metric]:
 
 
 def labels_of(queue_type: QueueType, strategy: str) -> dict[str, str]:
-    """As RabbitMQ says them."""
+    """Labels of dead letters, as RabbitMQ has them."""
     return {
         "queue_type": queue_type.module,
         "dead_letter_strategy": strategy.replace("-", "_"),
@@ -245,7 +245,7 @@ class NodeCollector:
             yield from table_steps(table, view._replace(has_rows=True, takes=anything))
 
     def _groups(self, view: TableView) -> Iterator[Step]:
-        """Of Raft: nothing where there is none."""
+        """Metrics of Raft groups, if there are any."""
         if self.cluster_view.groups and view.wants(RAFT):
             from fluffle.broker.observability.metrics.groups import group_steps  # noqa: PLC0415  as below
 
@@ -371,7 +371,7 @@ class NodeCollector:
         yield from self._queue_counters()
 
     def _queue_counters(self) -> Iterator[Metric]:
-        """What has become of messages in queues, whoever had published them."""
+        """Counters of what became of messages in queues, whatever published them."""
         traffic = self._services.runtime.traffic
         dropped = CounterMetricFamily(
             "fluffle_dead_letters_dropped",
@@ -455,7 +455,7 @@ class NodeCollector:
         )
 
     def _durability(self) -> Iterator[Metric]:
-        """What RabbitMQ has no name for."""
+        """Metrics of commits, for which RabbitMQ has no names."""
         commits = self._services.runtime.commits
         done = commits.done
         seconds, sizes = commits.of_disk
@@ -497,7 +497,7 @@ class NodeCollector:
         yield sizes
 
     def _connections(self, view: TableView, consumer_count: int) -> Iterator[Step]:
-        """Who publishes and consumes; who is not read, and why, for which RabbitMQ has no name.
+        """Metrics of publishers, consumers and connections that are not read, with the reason.
 
         `consumer_count`: of the queues that are led here.  Of a client whose protocol has no
         channels its consumers together are one.

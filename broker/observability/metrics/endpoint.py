@@ -56,7 +56,7 @@ class Readiness(NamedTuple):
     """Reasons why a node is not ready for clients, if there are any."""
 
     addresses: Mapping[str, object]
-    """What it has bound by now: the addresses of its clients come last."""
+    """Addresses bound so far: those for clients come last."""
     cluster_view: ClusterView
     is_draining: Callable[[], bool]
     """Whether it has been taken out of service."""
@@ -85,7 +85,7 @@ def health_page(status: HTTPStatus, word: str, reasons: tuple[str, ...]) -> Metr
 
 STATUS = Path("/proc/self/status")
 KINDS = {"Anon": "own", "File": "mapped", "Shmem": "shared"}
-"""What Linux calls resident pages, and what they are: of the process, of files, of several."""
+"""Kinds of resident pages by Linux's name: of the process, of files, of several processes."""
 
 
 class Mallinfo2(ctypes.Structure):
@@ -120,7 +120,7 @@ def resident_kinds() -> dict[str, int]:
 
 
 def allocated_unused_bytes() -> int | None:
-    """What the allocator keeps of what was given back; None where it does not tell."""
+    """Bytes that the allocator keeps after they were freed; None where it does not say."""
     ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if ask is None:
         return None
@@ -174,7 +174,7 @@ class MetricsEndpoint:
 
 
 def detailed(collector: NodeCollector, request: Request) -> MetricsPage:
-    """Those families that are asked for."""
+    """Page of the metric families in the query."""
     try:
         view = detailed_view(request.query)
     except InvalidQuery as error:
@@ -183,13 +183,13 @@ def detailed(collector: NodeCollector, request: Request) -> MetricsPage:
 
 
 def breakdown(collector: NodeCollector, request: Request) -> MetricsPage:
-    """Of memory."""
+    """Page of the memory metrics."""
     identity = collector.identity(TableView("memory-breakdown"))
     return text_page([[*memory_metrics(), *identity]], request.accept)
 
 
 def page(steps: Callable[[], Iterator[Step]]) -> Callable[[Request], MetricsPage]:
-    """What a node tells, and what its process costs."""
+    """Function that renders a node's metrics and those of its process."""
     process = ProcessCollector(registry=None)
 
     def render(request: Request) -> MetricsPage:
@@ -220,7 +220,7 @@ class CollectedFamilies(Collector):
 def encoded(
     encode: Callable[[Collector], bytes], steps: Iterable[Iterable[Metric]]
 ) -> Iterator[bytes]:
-    """What `encode` makes of all metrics, step by step.
+    """Encode all metrics with `encode`, step by step.
 
     One that has the name of the one before, at the beginning of a step, goes on with its samples.
     """

@@ -253,7 +253,7 @@ class ObjectTables:
 
     @property
     def all(self) -> tuple[MetricTable, ...]:
-        """Of what lives on this node."""
+        """Tables of all objects on this node."""
         return (
             MetricTable(QUEUES, self._queues),
             MetricTable(VOLUMES, self._volumes),
@@ -326,7 +326,7 @@ class ObjectTables:
             yield Reading({"vhost": text_of(name)}, (1,))
 
     def _exchanges(self) -> Iterator[Reading]:
-        """Those that are not internal, nor the default one."""
+        """Readings of exchanges, without internal ones and the default one."""
         for vhost in tuple(self._services.vhosts.values()):
             for exchange in tuple(vhost.topology):
                 spec = exchange.spec
@@ -472,7 +472,7 @@ class CountedTables:
         return tuple(self._counters.node.values[len(PUBLISHED) : -1])
 
     def _channel_exchanges(self) -> Iterator[Reading | None]:
-        """What a channel has published anything to."""
+        """Readings of the exchanges that each channel has published to."""
         for connection, channel, counted in self._channels():
             yield None
             for exchange, published in tuple(counted.published.items()):
@@ -486,7 +486,7 @@ class CountedTables:
                 )
 
     def _channel_queues(self) -> Iterator[Reading | None]:
-        """What a channel has got anything from."""
+        """Readings of the queues that each channel was delivered from."""
         for connection, channel, counted in self._channels():
             yield None
             for queue, taken in tuple(counted.taken.items()):
@@ -500,7 +500,7 @@ class CountedTables:
                 )
 
     def _exchanges(self) -> Iterator[Reading | None]:
-        """Those that are there and were used."""
+        """Readings of existing exchanges that were used."""
         for vhost, of_vhost in tuple(self._counters.vhosts.items()):
             for exchange, counts in tuple(of_vhost.exchanges.items()):
                 name = exchange.spec.name

@@ -152,7 +152,7 @@ class GroupTotals:
         """`is_alive`: whether a node is believed to be."""
         self._is_alive = is_alive
         self.metadata: tuple[float | None, ...] = ()
-        """Of the definitions; nothing where they have no group."""
+        """Readings of the metadata group; empty where there is none."""
         self._totals = [0.0] * len(INDEXES)
         """Over all queues."""
         self._latency_max = 0.0
@@ -184,7 +184,7 @@ class GroupTotals:
         return values
 
     def sums(self, view: TableView) -> Iterator[Metric]:
-        """What stands where there are no rows: of latencies the mean, and the most."""
+        """Totals where there are no rows: of latencies the mean, and the maximum."""
         metadata = self.metadata or (0,) * len(INDEXES)
         together = [
             total + (value or 0) for total, value in zip(self._totals, metadata, strict=True)

@@ -48,7 +48,7 @@ class Request:
     query: str
     version: str
     headers: Mapping[str, str]
-    """By name in lower case."""
+    """Headers by name in lower case."""
 
     @classmethod
     def parse(cls, head: str) -> Request:
@@ -63,7 +63,7 @@ class Request:
 
     @property
     def accept(self) -> str:
-        """Which content types are wanted."""
+        """Value of the Accept header, or ""."""
         return self.headers.get("accept", "")
 
     @property
@@ -82,7 +82,7 @@ class Request:
 
 
 Pages: TypeAlias = Mapping[str, Callable[[Request], MetricsPage]]
-"""By path."""
+"""Pages by path."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -95,7 +95,8 @@ class HttpConnection(asyncio.Protocol):
         call_later: Callable[[float, Callable[[], None]], Timer],
         background_tasks: BackgroundTasks,
     ) -> None:
-        """It is in `open_connections` while its socket is open: who has asked last, last."""
+        """Serve one client, listed in `open_connections` while its socket is open, latest request
+        last."""
         self._pages = pages
         self._open_connections = open_connections
         self._call_later = call_later
@@ -142,7 +143,7 @@ class HttpConnection(asyncio.Protocol):
         self._answer(Request.parse(head.decode("latin-1")), is_last=bool(rest))
 
     def pause_writing(self) -> None:
-        """Who does not read is not read."""
+        """Stop reading a client that does not read."""
         self._is_full = True
         self._listen()
 

@@ -34,7 +34,7 @@ Step: TypeAlias = list[Metric]
 
 
 def pieces(items: Iterable[T]) -> Iterator[list[T]]:
-    """As many as a step tells of, or reads."""
+    """Lists of the items that one step shows or reads."""
     return in_pieces(items, PIECE)
 
 

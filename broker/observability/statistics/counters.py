@@ -30,9 +30,9 @@ class NumberWidth(StrEnum):
 
 class Level(NamedTuple):
     ticks: int
-    """It has one row in so many, the last."""
+    """Ticks between two rows, the last of which is kept."""
     rows: int
-    """It has so many."""
+    """Number of rows kept."""
 
 
 class NumberHistory:
@@ -63,8 +63,8 @@ class NumberHistory:
         return self._rows[0][-self._columns]
 
     def at(self, tick: int, now: Sequence[int]) -> list[int]:
-        """What they were then, or the first that is known if that was later; `now`: what they are,
-        or were at some time that is remembered."""
+        """Values at `tick`, or the first known ones if later; `now`: the present values, or those
+        of some remembered time."""
         before, after, ticks = self._around(tick)
         start = max(before[0], after[0] // ticks * ticks - 1)
         was = self._whole(before, now)
@@ -109,7 +109,7 @@ SHORT = (Level(1, 13), Level(12, 12))
 number.  An object on which nothing happens has none."""
 
 LONG = (Level(1, 122), Level(12, 62), Level(120, 50), Level(360, 50))
-"""Those of RabbitMQ's retention policy `global`, up to a day; of the node alone."""
+"""Levels of RabbitMQ's retention policy `global`, up to a day; of the node alone."""
 
 
 RETAINED_S = tuple(level.ticks * (level.rows - 2) * TICK_MS // 1_000 for level in LONG)
@@ -122,7 +122,7 @@ class CounterKind(NamedTuple):
 
     groups: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
-    """Of all groups."""
+    """Names of the counters of all groups."""
     levels: tuple[Level, ...]
     width: NumberWidth = NumberWidth.NARROW
 
@@ -173,7 +173,7 @@ class ObjectCounts:
     def __init__(self, kind: CounterKind) -> None:
         self.kind = kind
         self.values = [0] * len(kind.names)
-        """What they are now."""
+        """Present values."""
         self._history: NumberHistory | None = None
         """None until something has been sampled that was not 0."""
 
@@ -192,7 +192,7 @@ class ObjectCounts:
         history.add(tick, self.values)
 
     def found(self, tick: int) -> None:
-        """As `sample`, of what has been there before anybody looked."""
+        """Sample an object that existed before sampling began."""
         self._begun().add(tick, self.values)
 
     def _begun(self) -> NumberHistory:
@@ -206,7 +206,7 @@ class ObjectCounts:
         return self._history.last_tick if self._history is not None else None
 
     def at(self, tick: int) -> Sequence[int]:
-        """What they were."""
+        """Values at a tick."""
         if self._history is None:
             return [0] * len(self.values)
         return self._history.at(tick, self.values)
@@ -230,7 +230,7 @@ class VhostCounters:
         self.vhost = vhost
         self.counts = ObjectCounts(OF_CHANNEL)
         self.lengths = ObjectCounts(OF_LENGTHS)
-        """Of all its queues that are led here."""
+        """Lengths of all its queues that are led here together."""
         self.bytes = ObjectCounts(OF_BYTES)
         self.queues: dict[QueueHandle, ObjectCounts] = {}
         self.of_lengths: dict[QueueHandle, ObjectCounts] = {}
@@ -302,7 +302,7 @@ class NodeCounters:
         return self.vhosts[vhost]
 
     def touch(self, touched: PendingCounts) -> None:
-        """It has something to enter, which it had not."""
+        """Queue counts that will be entered, once they differ."""
         if len(self._touched) >= TOUCHED_MAX:
             self.enter_touched()
         self._touched.append(touched)

@@ -104,7 +104,7 @@ class DeliveryCounts:
         self._queue = queue
         self.counts = ObjectCounts(OF_DELIVERIES)
         self.counted = [0] * len(DELIVERED)
-        """What is yet to be entered."""
+        """Values that are yet to be entered."""
         self.is_touched = False
         """True if there may be something there."""
 
@@ -141,7 +141,7 @@ class OriginCounts:
 
 
 NO_ORIGIN = OriginCounts(Origin("", ""), None, mandatory=False)
-"""What is looked at before there is one."""
+"""Placeholder before the first origin."""
 
 
 class ChannelStatistics:
@@ -176,10 +176,10 @@ class ChannelStatistics:
         self.vhost_counters = counters.of(vhost)
         self._topology = vhost.topology
         self._epoch = vhost.topology.epoch
-        """Of the topology when the exchanges in `published` were those of their names."""
+        """Epoch of the topology when the exchanges in `published` were those of their names."""
         self._sizes = channel.session.traffic.sizes
         self._confirms: Confirms | None = None
-        """Those of the channel when it ended."""
+        """Confirms of the channel when it ended."""
         self._confirmed = 0
         """How many of them are entered."""
         self._published_to: set[QueueHandle] = set()
@@ -194,10 +194,10 @@ class ChannelStatistics:
         self._by_origin: dict[Origin, OriginCounts] = {}
         """Messages that are yet to be entered; several origins of an exchange may share one."""
         self._full: list[OriginCounts] = []
-        """As many of those that went other ways before."""
+        """Full counts of other origins, which are yet to be entered."""
         self.counts = ObjectCounts(OF_CHANNEL)
         self.published: dict[str, PublishCounts] = {}
-        """By exchange."""
+        """Counts by exchange."""
         self.taken: dict[QueueHandle, DeliveryCounts] = {}
 
     # A `ChannelObserver`
@@ -381,8 +381,8 @@ class ChannelStatistics:
                 self.vhost_counters.add_publisher(queue)
 
     def _enter_confirms(self) -> None:
-        """Which publishes they are of is not said: of those that are open the first exchange's
-        count first, and it comes out even when all are confirmed."""
+        """Enter confirms by exchange: which publishes they belong to is unknown, so those of the
+        first exchange with open ones count first; the sum is right once all are confirmed."""
         confirms = self._confirms
         if self._channel is not None and confirms is None:
             confirms = self._channel.confirms
@@ -418,7 +418,7 @@ class ConnectionStatistics:
         self._connection = connection
         self.vhost_counters = vhost_counters
         self.counts = ObjectCounts(OF_BYTES)
-        """What is entered."""
+        """Values that are entered."""
 
     def enter(self) -> None:
         """Add what is new."""
@@ -429,7 +429,7 @@ class ConnectionStatistics:
 
 
 def bytes_of(connection: Client) -> tuple[int, int]:
-    """As `OF_BYTES`."""
+    """Read and written bytes, as `OF_BYTES`."""
     return connection.read_bytes, connection.written_bytes
 
 
@@ -439,10 +439,10 @@ class StatisticsObserver:
     def __init__(self, counters: NodeCounters) -> None:
         self._counters = counters
         self.connections: dict[Client, ConnectionStatistics] = {}
-        """Those that have opened a virtual host."""
+        """Connections that have opened a virtual host."""
         self._connections: dict[ClientSession, Client] = {}
         self.channels: dict[ObservedChannel, ChannelStatistics] = {}
-        """Those that are open."""
+        """Open channels."""
 
     def metadata(self, inner: Metadata, by: ChangedBy) -> Metadata:
         """Definitions are counted where they change."""
@@ -474,7 +474,7 @@ class StatisticsObserver:
         return statistics
 
     def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
-        """It will be closed."""
+        """Ignore it: the channel will be closed."""
 
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         self.channels.pop(channel).end()
@@ -482,7 +482,7 @@ class StatisticsObserver:
     def consumer_started(
         self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
     ) -> None:
-        """What it gets is counted on its channel."""
+        """Ignore it: deliveries are counted on the channel."""
 
     def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
         """Nothing is kept of it."""

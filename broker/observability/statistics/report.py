@@ -23,11 +23,11 @@ class SampleWindows(NamedTuple):
     """Windows of samples that a request wants; None where only the current rate is wanted."""
 
     messages: SampleWindow | None = None
-    """Of counts of messages, and of what comes and goes."""
+    """Window for counts of messages and churn."""
     lengths: SampleWindow | None = None
-    """Of queues."""
+    """Window for lengths of queues."""
     data: SampleWindow | None = None
-    """Of bytes on connections."""
+    """Window for bytes on connections."""
 
 
 NO_PAST = SampleWindows()
@@ -70,9 +70,9 @@ def time_of(at_ms: int) -> str:
 
 
 def added(rows: Iterable[Row]) -> Row:
-    """What several nodes say of one thing, as one: counts and rates add, and samples of the same
-    time.  What only some of them have counts as nothing with the others; of texts the
-    one that sorts last counts, and so of times the latest."""
+    """Sum of the rows of several nodes about one object: counts, rates and samples of the same time
+    add.  What only some of them have counts as nothing with the others; of texts the one that sorts
+    last counts, and so of times the latest."""
     total: Row = {}
     for row in rows:
         for name, value in row.items():
@@ -110,17 +110,17 @@ class SampleTimes(NamedTuple):
     before: int
     """That of the time before it."""
     apart_ms: int
-    """What has passed between these two; more than 0."""
+    """Time in ms between these two; more than 0."""
     tick_ms: int
 
     def rates(self, counts: ObjectCounts) -> list[float]:
-        """By how much each has grown in a second between them."""
+        """Growth of each counter in a second between them."""
         last, before = counts.at(self.last), counts.at(self.before)
         return [1_000 * (b - a) / self.apart_ms for a, b in zip(before, last, strict=True)]
 
 
 def row_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -> Row:
-    """Of the groups of which anything has happened."""
+    """Row of the groups in which anything has happened."""
     row: Row = {}
     start, details = 0, list[Row]()
     for names in counts.kind.groups:
@@ -133,7 +133,7 @@ def row_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -
 
 
 def whole_row_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -> Row:
-    """Of all of them."""
+    """Row of all groups."""
     return named(counts.kind.names, counts.values, details_of(counts, looks, age))
 
 
@@ -152,7 +152,7 @@ def only_details(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | N
 
 
 def details_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | None) -> list[Row]:
-    """Of each of the numbers."""
+    """Rate, and samples if asked for, of each counter."""
     if age is None:
         return [{"rate": rate} for rate in looks.rates(counts)]
     end_ms, step_ms = looks.last * looks.tick_ms, 1_000 * age.increment_s
@@ -162,7 +162,7 @@ def details_of(counts: ObjectCounts, looks: SampleTimes, age: SampleWindow | Non
 
 
 def past(values: tuple[int, ...], times_ms: list[int], step_s: int) -> Row:
-    """What a number was at each time, the last one first.  Rates are those of what is shown."""
+    """Samples of a number, latest first, with rates from what is shown."""
     pairs = zip(values, times_ms, strict=True)
     samples = [{"sample": value, "timestamp": at_ms} for value, at_ms in pairs]
     if len(values) == 1:

@@ -31,7 +31,7 @@ PIECE = 256
 """So many objects are looked at in one turn of the loop: half a millisecond."""
 
 NO_LENGTHS = ObjectCounts(OF_LENGTHS)
-"""Those of a queue that has been empty."""
+"""Lengths of a queue that has been empty."""
 
 count_of_queues = attrgetter("declared", "created", "deleted")
 
@@ -61,16 +61,16 @@ class Sampler:
         self._is_first = True
         """True if what is found has been there before: the first look is at the start."""
         self._gone = QueueLifecycleCounters()
-        """Of virtual hosts that are there no more."""
+        """Counters of deleted virtual hosts."""
         self._swept: dict[VirtualHost, tuple[int, int]] = {}
-        """What the deletions in a virtual host were when those that are gone were forgotten."""
+        """Epochs of a virtual host when counters of deleted objects were last removed."""
         self.lengths = ObjectCounts(OF_ALL_LENGTHS)
-        """Of all queues that are led here."""
+        """Lengths of all queues that are led here together."""
         self.churn = ObjectCounts(OF_CHURN)
 
     @property
     def tick(self) -> int:
-        """Of this moment."""
+        """Tick of this moment."""
         return self.wall_ms // self._tick_ms
 
     @property
@@ -169,8 +169,8 @@ class Sampler:
         return {"idle_since": time_of(used_ms)}
 
     def queue_used_ms(self, vhost_counters: VhostCounters, queue: QueueHandle) -> int | None:
-        """As `used_ms`.  To one that was never used it happened that it was found to be there; None
-        before that."""
+        """Time of the last use in ms, as `used_ms`; a queue that was never used counts from when
+        it was found; None before that."""
         seen, lengths = vhost_counters.seen.get(queue), length_of(queue)
         known = [
             of[queue] for of in (vhost_counters.queues, vhost_counters.of_lengths) if queue in of
@@ -189,7 +189,7 @@ class Sampler:
             yield None
 
     def churned(self) -> list[int]:
-        """What has come and gone until now, as `OF_CHURN`."""
+        """Totals of objects opened and closed, as `OF_CHURN`."""
         traffic = self._traffic
         of_queues = map(count_of_queues, (*self._counted, self._gone))
         return [
@@ -220,7 +220,7 @@ class Sampler:
             self._gone.deleted += vhost.counts.deleted
 
     def _forget_gone(self, vhost_counters: VhostCounters) -> Task:
-        """What is in a virtual host no more; nothing is looked for if nothing has gone."""
+        """Remove counters of deleted objects of a virtual host, if anything has changed."""
         vhost = vhost_counters.vhost
         state = vhost.epoch, vhost.topology.epoch
         if self._swept.get(vhost) == state:
@@ -244,7 +244,7 @@ class Sampler:
 
 
 def length_of(queue: QueueHandle) -> tuple[int, int, int] | None:
-    """As `OF_LENGTHS`; None if the queue is led elsewhere."""
+    """Lengths of a queue, as `OF_LENGTHS`; None if it is led elsewhere."""
     queue_counts = queue.local_counts
     if queue_counts is None:
         return None
@@ -294,5 +294,5 @@ class SampleTimer:
         self._wait()
 
     def _failed(self, _error: Exception) -> None:
-        """It is logged; the next look may do better."""
+        """Schedule the next sample after a failure, which is logged."""
         self._wait()

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from fluffle.broker.core.client import Client, ListedClient, ObservedChannel
 
 ByChannel: TypeAlias = tuple["Client", "ObservedChannel", Row]
-"""What a channel has done with one queue or exchange."""
+"""Counts of a channel with one queue or exchange."""
 
 NO_BYTES = ObjectCounts(OF_BYTES)
-"""Those that are known of the past of a connection without a virtual host."""
+"""Counts of the past of a connection without a virtual host."""
 
 
 class Statistics:
@@ -63,7 +63,7 @@ class Statistics:
         )
 
     def sample_timer(self, background_tasks: BackgroundTasks, call_later: CallLater) -> SampleTimer:
-        """What has them sampled in time, once it is started."""
+        """Timer that takes samples, once it is started."""
         return SampleTimer(self._sampler, background_tasks, call_later)
 
     def of_queue(self, vhost: str, name: str, windows: SampleWindows = NO_PAST) -> Row:
@@ -98,7 +98,7 @@ class Statistics:
     def deliveries(
         self, vhost: str, queue: str, windows: SampleWindows = NO_PAST
     ) -> Iterator[ByChannel]:
-        """What each channel has got from a queue."""
+        """Deliveries of a queue by channel."""
         self.counters.enter_touched()
         vhost_counters = self._found(vhost)
         found = vhost_counters.vhost.queues.get(queue) if vhost_counters is not None else None
@@ -110,7 +110,7 @@ class Statistics:
     def publishes(
         self, vhost: str, exchange: str, windows: SampleWindows = NO_PAST
     ) -> Iterator[ByChannel]:
-        """What each channel has published to an exchange."""
+        """Publishes to an exchange by channel."""
         self.counters.enter_all()
         vhost_counters = self._found(vhost)
         for channel, on_channel in tuple(self.observer.channels.items()):
@@ -174,7 +174,8 @@ class Statistics:
         }
 
     def of_vhosts(self, names: Iterable[str], windows: SampleWindows = NO_PAST) -> Iterator[Row]:
-        """Of each: `message_stats`, `messages` and the like, `recv_oct`, `send_oct`.
+        """Statistics of each virtual host: `message_stats`, `messages` and the like, `recv_oct`,
+        `send_oct`.
 
         Clients are asked once for all, when the first is taken.
         """
@@ -211,7 +212,7 @@ class Statistics:
         return row | dict(zip(churn.kind.names, self._sampler.churned(), strict=True))
 
     def _found(self, vhost: str) -> VhostCounters | None:
-        """Of the virtual host of that name."""
+        """Counters of the virtual host of that name."""
         found = self._vhosts.get(vhost)
         return self.counters.of(found) if found is not None else None
 

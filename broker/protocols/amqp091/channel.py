@@ -51,7 +51,7 @@ class DecodedMethod:
 
 
 Occurrence: TypeAlias = Event | DecodedMethod
-"""What a connection acts on."""
+"""Event or method that a connection acts on."""
 
 
 class ChannelConnection(Client, Protocol):
@@ -84,16 +84,16 @@ class AmqpSession(Session):
         self.waiting = connection.waiting
         """Channels that cannot go on yet."""
         self.frame_bytes_max = connection.handshake.frame_bytes_max
-        """What the client takes in one frame; 0 is no limit."""
+        """Largest frame that the client takes; 0 is no limit."""
         self.notify_cancel = notify_cancel
-        """Whether the client understands a basic.cancel from the server."""
+        """True if the client understands a basic.cancel from the server."""
 
 
 T = TypeVar("T")
 
 
 def discard_answer(_answer: Any) -> None:
-    """What becomes of an answer that nobody wants any more, where that is nothing."""
+    """Ignore an answer that is not needed any more."""
 
 
 class ChannelTable(Protocol):
@@ -150,16 +150,16 @@ class Channel:
         self.settlements = Settlements(session)
         self.unacked = self.settlements.unacked
         self.subscriptions: dict[str, Subscription] = {}
-        """By consumer tag."""
+        """Subscriptions by consumer tag."""
         self.reply_tag = ""
         """Consumer tag of direct reply-to, while there is such a consumer."""
         self.prefetch = 0
-        """For consumers that start from now on; 0 means no limit."""
+        """Prefetch limit of consumers that start from now on; 0 means no limit."""
         self.shared_credit = SharedCredit()
         self.last_queue_name = ""
         self.ticket = 0
-        """Of the last commit that makes something safe which was done on this channel, settlements
-        and transactions apart."""
+        """Ticket of the last commit that makes this channel's work durable, settlements and
+        transactions apart."""
 
     def recorded(self) -> None:
         """Something was done that is safe once the commit that collects has been done."""
@@ -171,7 +171,7 @@ class Channel:
         self.session.output.add(encode_method(self.number, method))
 
     def vouch(self) -> None:
-        """What is sent from now on says that all is safe that was done on this channel.
+        """Hold what is sent from now on until all that was done on this channel is durable.
 
         It vouches for every declaration, too, since it may be about another's.
         """

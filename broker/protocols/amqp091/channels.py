@@ -119,7 +119,7 @@ class Channels:
         return self._open.get(channel.number) is channel
 
     def __iter__(self) -> Iterator[Channel]:
-        """Those that are open."""
+        """Open channels."""
         return iter(self._open.values())
 
     @property

@@ -72,8 +72,8 @@ CLOSE_WAIT_S_MAX = 30
 """RabbitMQ waits this long for close-ok, or the heartbeat interval if that is shorter."""
 
 BROKEN_WAIT_S = 3
-"""As RabbitMQ, for who sent what is no frame: nothing behind it can be read, so no answer comes,
-and there is only the time to read what we said."""
+"""Time in seconds before closing after a malformed frame, as in RabbitMQ: nothing behind it can be
+read, so no answer comes."""
 
 NO_IDS = (0, 0)
 
@@ -100,7 +100,8 @@ class ConnectionState(Enum):
 
 
 def state_of(phase: ConnectionState, alarms: Alarms, holds: Callable[[str], bool]) -> str:
-    """What RabbitMQ calls it: `blocking` is who would be blocked if he published."""
+    """State by RabbitMQ's name: `blocking` is a connection that would be blocked if it
+    published."""
     if phase is not ConnectionState.RUNNING:
         return str(phase.value)
     if holds("alarm"):
@@ -168,7 +169,7 @@ class Connection(asyncio.Protocol):
         self.services = services
         self.event_handlers = event_handlers
         self._forwarded = forwarded
-        """For whom a proxy made this connection."""
+        """Addresses that a proxy sent for this connection, or None."""
         self.phase = ConnectionState.HEADER
         self.handshake = AmqpHandshake()
         self.name = ""
@@ -449,7 +450,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def tls(self) -> ssl.SSLObject | None:
-        """What knows how it is encrypted, if it is."""
+        """TLS object of the connection, or None."""
         tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
         return tls
 
@@ -464,12 +465,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def written_bytes(self) -> int:
-        """What the socket has taken."""
+        """Bytes that the socket has taken."""
         return self.output.written_bytes
 
     @property
     def unwritten_bytes(self) -> int:
-        """What the socket has not taken yet."""
+        """Bytes that the socket has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     @property
@@ -550,7 +551,7 @@ class HeartbeatTimer:
         self._heard = heard
         self._silence = Silence(SILENT_INTERVALS_MAX, heard())
         self._writes = output.writes
-        """As of the last beat."""
+        """Number of writes at the last beat."""
         self._beats = 0
 
     def beat(self) -> bool:

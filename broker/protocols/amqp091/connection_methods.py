@@ -73,7 +73,8 @@ def start(connection: Connection) -> None:
 
 
 def on_start_ok(connection: Connection, method: Method) -> None:
-    """Who the client is; the limits follow once that is clear, which need not be at once."""
+    """Handle the client's properties and credentials; the limits follow after login, which may take
+    time."""
     assert isinstance(method, Methods.StartOk)
     handshake, properties = connection.handshake, field_table(method.client_properties)
     handshake.capabilities = capabilities_of(properties)
@@ -238,7 +239,7 @@ PHASES: dict[ConnectionState, dict[type[Method], Callable[[Connection, Method], 
     ConnectionState.RUNNING: {Methods.Close: on_close, Methods.UpdateSecret: on_update_secret},
     ConnectionState.CLOSING: {Methods.CloseOk: on_close_ok, Methods.Close: on_close_while_closing},
 }
-"""What a connection listens to on channel 0; while CLOSING, nothing else counts."""
+"""Handlers of methods on channel 0 by state; while CLOSING, others are ignored."""
 
 
 def on_method(connection: Connection, method: Method) -> None:

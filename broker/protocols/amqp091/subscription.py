@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.queue_api import QueueHandle
 
 Envelope: TypeAlias = tuple[bytes, bytes, bytes]
-"""What stands before a delivery tag, and behind it on a first and on a later delivery."""
+"""Bytes in front of a delivery tag, and behind it on a first and on a later delivery."""
 
 ENVELOPES_MAX = 1024
 """Origins for which a consumer remembers what surrounds a delivery tag."""
@@ -91,7 +91,7 @@ class Envelopes:
             deliveries.redelivered += len(contents)
 
     def _envelope(self, origin: Origin) -> Envelope:
-        """What surrounds the delivery tag of messages of this origin."""
+        """Bytes around the delivery tag of messages of this origin."""
         envelope = self._envelopes.get(origin)
         if envelope is None:
             if origin.may_be_long:  # and there are as many as batches of messages

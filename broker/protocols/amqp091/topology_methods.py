@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def answer(channel: Channel, reply: Method, *, nowait: bool | None) -> Callable[[], None]:
-    """What to do once something has had its effect."""
+    """Function that sends `reply` once the method has taken effect."""
     return nothing if nowait else partial(channel.reply, reply)
 
 

@@ -96,8 +96,7 @@ class Transaction:
         self.settled_count = 0
         """Deliveries that are to be settled."""
         self.ticket = 0
-        """Of the last commit of the disk that makes something safe which it has published; 0 if
-        none has to."""
+        """Ticket of the last commit that makes its publishes durable; 0 if none has to."""
 
     def publish(
         self, publisher: Publisher, routed_batches: Sequence[RoutedBatch], *, persistent: bool

@@ -46,7 +46,7 @@ from fluffle.broker.runtime.commits import WaitingCall as Waiting
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 VALUES_MAX = 25_000
-"""What can be read in some ten milliseconds; texts may be long besides."""
+"""Most values in a body: they take some ten milliseconds to parse; texts may be long besides."""
 SHORT_BYTES = VALUES_MAX * 2
 """In so many there are not more values."""
 STRETCH_BYTES_MAX = 1 << 20
@@ -57,8 +57,8 @@ NESTED_MAX = 200
 HALF = re.compile(
     rb"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])"
 )
-"""Of a character, in an escape: the first without a second behind it, or a second without a first
-before it."""
+"""Escaped surrogate without its partner: a first without a second behind it, or a second without a
+first before it."""
 ESCAPED_ESCAPE = rb"\\"
 
 
@@ -154,7 +154,7 @@ class VerbClient:
         return VerbClient(context, self.services, self._dispatcher.of(context, user.name))
 
     async def answer(self, verb: str, arguments: Row) -> Row | list[Row]:
-        """What a verb says: its result, or all its rows.  BrokerError, TimeoutError."""
+        """Answer of a verb: its result, or all its rows.  BrokerError, TimeoutError."""
         outcome = self._act(verb, arguments)
         async with in_time(verb):
             found = await self._whole(outcome)
@@ -171,11 +171,11 @@ class VerbClient:
         return cast("list[Row]", found)
 
     async def result(self, verb: str, /, **arguments: Any) -> Row:
-        """Of a verb that has one.  BrokerError, TimeoutError."""
+        """Result of a verb that has one.  BrokerError, TimeoutError."""
         return cast(Row, await self.answer(verb, arguments))
 
     async def rows(self, verb: str, /, **arguments: Any) -> list[Row]:
-        """Of a verb that has many.  BrokerError, TimeoutError."""
+        """Rows of a verb that has many.  BrokerError, TimeoutError."""
         return cast("list[Row]", await self.answer(verb, arguments))
 
     async def _whole(
@@ -246,7 +246,7 @@ class Call:
     query: Mapping[str, str]
     body: bytes
     headers: Mapping[str, str]
-    """By name, in any case."""
+    """Headers by name, in any case."""
     ends: Addresses
 
     @property
@@ -361,7 +361,7 @@ class Call:
         return ADMINISTRATOR in self.user.tags
 
     async def result(self, verb: str, /, **arguments: Any) -> Row:
-        """What a verb of the control socket has as its result, once that is safe.  BrokerError."""
+        """Result of a verb of the control socket, once that is safe.  BrokerError."""
         return await self.verbs.result(verb, **arguments)
 
     async def rows(self, verb: str, /, **arguments: Any) -> list[Row]:

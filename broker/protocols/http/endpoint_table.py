@@ -27,7 +27,7 @@ Schema: TypeAlias = Mapping[str, Any]
 BODY_BYTES_MAX = 1 << 20
 """To read it holds up the loop."""
 MESSAGE_BODY_BYTES_MAX = 2_500_000
-"""What can be read in some ten milliseconds if it is mostly one text."""
+"""Most bytes of a body that is mostly one text: it takes some ten milliseconds to parse."""
 LONG_BODY_BYTES_MAX = 20_000_000
 """RabbitMQ's limit, for definitions, which nobody but an administrator sends."""
 
@@ -42,9 +42,9 @@ class Endpoint:
     required_right: Right
     handler: Handler
     summary: str
-    """One line for the document."""
+    """Summary for the OpenAPI document, one line."""
     query: Mapping[str, str] = field(default_factory=dict)
-    """What may stand behind the question mark, and what it says."""
+    """Parameters of the query string, with descriptions."""
     body: Schema | None = None
     """None where nothing is read."""
     body_bytes_max: int = BODY_BYTES_MAX
@@ -70,7 +70,7 @@ class PathNode:
     any: PathNode | None = None
     """Behind a segment that is a name."""
     methods: dict[str, Endpoint] = field(default_factory=dict)
-    """What ends here."""
+    """Endpoints of the path that ends here, by method."""
 
 
 class EndpointTable:
@@ -94,7 +94,7 @@ class EndpointTable:
         assert known is endpoint, f"{endpoint.method} {endpoint.path} is there twice"
 
     def find(self, method: str, raw_path: str) -> tuple[Endpoint, Mapping[str, str]]:
-        """What answers a request, and the names in its path.  NoSuchPath, NoSuchMethod.
+        """Endpoint for a request, and the names in its path.  NoSuchPath, NoSuchMethod.
 
         A path may end with a slash; of two, the first ends a name without a letter.  HEAD is GET
         without the body.
@@ -121,7 +121,7 @@ def match_path(branch: PathNode, segments: Sequence[str], at: int) -> PathNode |
 
 
 def decoded(segment: str) -> str:
-    """What a segment says; octets that are no UTF-8 name nothing that is there."""
+    """Decode a segment of a path; octets that are no UTF-8 name nothing that exists."""
     return unquote_to_bytes(segment).decode(errors="surrogateescape")
 
 

@@ -24,7 +24,7 @@ TYPES: Mapping[str, str] = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-"""By the ends of names; what has another is not served."""
+"""Content types by the suffix of names; files with another are not served."""
 
 POLICY = "; ".join((
     "default-src 'none'",

@@ -25,7 +25,7 @@ class ClientLimits(NamedTuple):
     head_s: float = 10.0
     """From a connection until the head of its first request is whole; aiohttp sees to the rest."""
     reading_s: float = 30.0
-    """For how long it may take nothing of what it is sent."""
+    """Time in seconds for which a client may read nothing of what it is sent."""
 
 
 class ConnectionGuard:
@@ -40,7 +40,7 @@ class ConnectionGuard:
         self._limits = limits
         self._open: set[GuardedConnection] = set()
         self._unauthenticated: dict[asyncio.BaseTransport, GuardedConnection] = {}
-        """Those of `_open` on which nobody has logged in, by their sockets, the oldest first."""
+        """Open connections without a login, by their transports, the oldest first."""
 
     def over(self, served: asyncio.Protocol) -> GuardedConnection:
         """A connection that `served` is to answer."""
@@ -64,7 +64,7 @@ class ConnectionGuard:
             self._unauthenticated.pop(transport, None)
 
     def forget(self, connection: GuardedConnection, transport: asyncio.BaseTransport) -> None:
-        """It is closed."""
+        """Forget a closed connection."""
         self._open.discard(connection)
         self._unauthenticated.pop(transport, None)
 

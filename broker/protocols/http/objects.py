@@ -62,7 +62,7 @@ def text_in(value: object, name: str) -> str:
 
 
 def short(value: object, name: str) -> str:
-    """What AMQP has for names and routing keys.  Refusal."""
+    """Text that fits AMQP's names and routing keys.  Refusal."""
     text = text_in(value, name)
     size = len(text.encode(errors="surrogateescape"))
     if size > SHORTSTR_BYTES_MAX:
@@ -88,7 +88,7 @@ def table(value: object, name: str) -> FieldTable:
 
 
 def arguments(body: Row) -> FieldTable:
-    """Of a declaration or a binding.  Refusal."""
+    """Arguments of a declaration or a binding.  Refusal."""
     return table(body.get("arguments", {}), "arguments")
 
 
@@ -107,8 +107,8 @@ NAMES = frozenset(field.name for field in fields(Properties))
 
 
 def raw_properties(said: object) -> bytes:
-    """As they stand on the wire; keys may be written with hyphens, unknown ones are passed over.
-    Refusal."""
+    """Properties as they stand on the wire; keys may be written with hyphens, unknown ones are
+    ignored."""
     if said == []:  # of PHP, and what RabbitMQ itself says of a message without any
         said = {}
     if not isinstance(said, dict):
@@ -122,7 +122,7 @@ def raw_properties(said: object) -> bytes:
 
 
 def value_of(name: str, value: object) -> Any:
-    """Of a property.  Refusal."""
+    """Value of a property.  Refusal."""
     if name == HEADERS:
         return table(value, name)
     if value is None:
@@ -151,7 +151,7 @@ def payload_of(payload: object, encoding: object) -> bytes:
 
 
 def automatic(body: bytes) -> tuple[str, str]:
-    """As text, if it is some."""
+    """Body as text if it is UTF-8, else as base64."""
     try:
         return body.decode(), "string"
     except UnicodeDecodeError:
@@ -185,7 +185,7 @@ def message_object(got: GotMessage, encoding: str, bytes_max: int | None) -> Row
 
 
 def properties_object(raw: bytes) -> Row:
-    """Those that are there."""
+    """Properties that are set, as a JSON object."""
     properties = decode_properties(raw)
     shown = {name: getattr(properties, name) for name in sorted(NAMES)}
     if properties.headers is not None:
@@ -210,7 +210,7 @@ QUEUE_OR_NULL = ("operator_policy", "policy", "single_active_consumer_tag")
 
 
 def queue_basics(row: Row) -> Row:
-    """What a queue is, whatever is in it."""
+    """Columns of a queue that do not depend on its messages."""
     shown = {name: row[name] for name in QUEUE_ALWAYS}
     if row["type"] == "quorum":
         shown |= {name: row[name] for name in QUORUM}
@@ -223,7 +223,7 @@ def queue_basics(row: Row) -> Row:
 
 
 def queue_object(row: Row) -> Row:
-    """One of a list."""
+    """Queue as an object of a listing."""
     shown = queue_basics(row) | {name: row[name] for name in QUEUE_COUNTS}
     shown["consumers"] = row["consumers"]
     shown["effective_policy_definition"] = row["effective_policy_definition"]
@@ -261,7 +261,7 @@ def owner_of(name: str) -> Row:
 
 
 def exchange_object(row: Row) -> Row:
-    """One of a list."""
+    """Exchange as an object of a listing."""
     shown = dict(row)
     if shown["policy"] is None:
         del shown["policy"]
@@ -269,7 +269,7 @@ def exchange_object(row: Row) -> Row:
 
 
 def binding_object(row: Row) -> Row:
-    """Of which the last part of a path is made, too."""
+    """Binding as an object of a listing."""
     return {
         "source": row["source_name"],
         "vhost": row["vhost"],
@@ -282,7 +282,8 @@ def binding_object(row: Row) -> Row:
 
 
 def properties_key(routing_key: str, arguments: dict[str, Any]) -> str:
-    """What tells a binding from others of the same two ends: the key, and a hash of arguments."""
+    """Key that tells a binding from others of the same two ends: the routing key, and a hash of
+    arguments."""
     if not (routing_key or arguments):
         return NO_KEY
     quoted = quote_plus(routing_key, errors="surrogateescape").replace("~", "%7E")
@@ -294,5 +295,5 @@ def properties_key(routing_key: str, arguments: dict[str, Any]) -> str:
 
 
 def exchange_name(segment: str) -> str:
-    """What a path calls an exchange."""
+    """Name of an exchange in a path."""
     return "" if segment == DEFAULT_EXCHANGE_IN_PATHS else segment

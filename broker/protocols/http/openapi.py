@@ -42,7 +42,7 @@ SUCCESSES: Mapping[str, tuple[HTTPStatus, str, Mapping[str, Any] | None]] = {
     "Created": (HTTPStatus.CREATED, "It is made.", None),
     "None": (HTTPStatus.NO_CONTENT, "It is done.", None),
 }
-"""By what a handler returns: the status, what it says, and the schema of what comes with it."""
+"""Successful responses by what a handler returns: status, description, schema."""
 
 FAILURES: Mapping[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "What is asked for cannot be.",
@@ -59,7 +59,7 @@ ERROR: Mapping[str, Any] = {
 
 
 def document(endpoints: Iterable[Endpoint], version: str) -> Row:
-    """Of endpoints below `/api`, of this version of the node."""
+    """OpenAPI document of endpoints below `/api`, for this version of the node."""
     paths: Row = {}
     for each in endpoints:
         paths.setdefault(f"/{each.path}", {})[each.method.lower()] = operation(each)
@@ -77,7 +77,7 @@ def document(endpoints: Iterable[Endpoint], version: str) -> Row:
 
 
 def operation(endpoint: Endpoint) -> Row:
-    """One method of one path."""
+    """Operation object of one method of one path."""
     words = WORD.findall(f"{endpoint.method.lower()} {endpoint.path}")
     found: Row = {
         "operationId": "_".join(words),
@@ -107,7 +107,7 @@ def names_in(path: str) -> list[Row]:
 
 
 def queries_of(endpoint: Endpoint) -> list[Row]:
-    """Those of lists or of one object, and its own."""
+    """Query parameters of an endpoint: those of listings or single objects, and its own."""
     names = returned(endpoint)
     common = LISTED if "ListingResponse" in names else COLUMNS if "Row" in names else {}
     queries = {**common, **endpoint.query}
@@ -125,7 +125,7 @@ def returned(endpoint: Endpoint) -> list[str]:
 
 
 def responses(endpoint: Endpoint) -> Row:
-    """By status."""
+    """Responses of an endpoint by status."""
     found: Row = {}
     for name in returned(endpoint):
         if name in SUCCESSES:

@@ -29,14 +29,15 @@ PAGE_SIZE_MAX = 500
 AT_ONCE = 100
 """Rows that are looked at in one turn of the loop."""
 SEARCHED_AT_ONCE = 4
-"""By an expression that may take tens of milliseconds for a long name."""
+"""Names searched in one turn with an expression that may take tens of milliseconds for a long
+name."""
 COMPLETED_AT_ONCE = 50
 SORTED_AT_ONCE = 1000
 YES = "true"
 CASELESS = "(?i)"
 INVALID = "Pagination parameters are invalid"
 COLUMNS = {"columns": "paths of columns between commas: what is wanted of each row"}
-"""What may be asked of one object, too, and …"""
+"""Query parameters of single objects, and …."""
 LISTED = {
     "page": "a number from 1: the answer is an object with this page of the list",
     "page_size": f"how many rows a page has, {PAGE_SIZE} unless said, {PAGE_SIZE_MAX} at most",
@@ -51,7 +52,7 @@ LISTED = {
 
 
 async def listed(listing: ListingResponse, query: Mapping[str, str]) -> Row | list[Row]:
-    """What of the rows is asked for, however many there are a few in a turn.  Refusal."""
+    """Page of the rows that the query asks for, made a few rows a turn.  Refusal."""
     page = query.get("page")
     found = listing.rows if page is None else await named(listing.rows, query)
     path = query.get("sort", "").split(".")
@@ -69,7 +70,7 @@ async def listed(listing: ListingResponse, query: Mapping[str, str]) -> Row | li
 
 
 def shown(row: Row, query: Mapping[str, str]) -> Row:
-    """What of one object is asked for."""
+    """Columns of one object that the query asks for."""
     columns = columns_of(query)
     return projected(row, columns) if columns else row
 
@@ -111,8 +112,7 @@ async def named(rows: list[Row], query: Mapping[str, str]) -> list[Row]:
 
 
 async def fitting(items: Sequence[T], fits: Callable[[T], bool], what: str = "name") -> list[T]:
-    """Those that an expression fits, which a client sends as `what`, and may want to take long.
-    TimeoutError."""
+    """Items that an expression matches; `what` names the client's parameter."""
     async with in_time(what):
         return [item async for item in in_turns(items, SEARCHED_AT_ONCE) if fits(item)]
 
@@ -131,7 +131,7 @@ def pattern(said: str) -> Callable[[str], bool]:
 
 
 async def ordered(rows: list[Row], path: Sequence[str], *, is_reversed: bool) -> list[Row]:
-    """By a column, of which rows that lack it come first; else by virtual host and name.
+    """Rows sorted by a column, those without it first; else by virtual host and name.
 
     In runs that are merged: one sort of many rows would take too long.
     """
@@ -211,7 +211,7 @@ def number(query: Mapping[str, str], name: str, default: int) -> int:
 
 
 def value_at(row: Any, path: Sequence[str]) -> Any:
-    """What is at the end of a path of keys; None if it ends before."""
+    """Value at the end of a path of keys; None if it ends before."""
     for key in path:
         if not isinstance(row, Mapping):
             return None

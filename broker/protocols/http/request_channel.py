@@ -111,19 +111,20 @@ class HttpClient:
         self.channels: tuple[ClientChannel, ...] = ()
 
     def open(self, session: Session, channel: ClientChannel, now_ms: int) -> None:
-        """It has opened a connection with a channel; `now_ms` by the time of day."""
+        """Record that the request has opened a session with one channel; `now_ms` by the time of
+        day."""
         self.session, self.channels = session, (channel,)
         self.handshake.connected_at_ms = now_ms
 
     def on_behind(self, target: PublishTarget, count: int) -> None:
-        """Who waits for each answer needs not be held up."""
+        """Ignore backpressure: a client that waits for each answer needs none."""
 
     def on_disk_behind(self) -> None:
         """The answer waits for the disk."""
 
 
 def discard(_answer: object) -> None:
-    """What becomes of an answer that nobody waits for any more, where that is nothing."""
+    """Ignore an answer that no caller waits for any more."""
 
 
 class RequestChannel:
@@ -371,12 +372,12 @@ class PublishOutcome:
         """Whether it led to a queue, once it is safe; Refusal if some queue did not take it."""
 
     def returned(self, routed: RoutedBatch) -> None:
-        """It leads to no queue."""
+        """Record that the message is unroutable."""
         del routed
         self._is_routed = False
 
     def settle(self, confirms: Confirms) -> None:
-        """It is safe, or refused."""
+        """Set the result: the message is safe, or refused."""
         found = confirms.take()
         if self.known.done():
             return
@@ -410,7 +411,7 @@ class RequestGetter:
         self.no_ack = no_ack
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """What is got is answered to who asks."""
+        """Answer the request with the message."""
 
     def took(self, delivery_batch: DeliveryBatch) -> None:
         """The ledger of the channel is all that counts these."""

@@ -53,7 +53,7 @@ class ListingResponse:
     """Rows of which the client may want some columns, in an order, by the page."""
 
     rows: list[Row]
-    """As much of them as can be said at once."""
+    """Rows with the columns that can be made at once."""
     complete: Callable[[list[Row]], Awaitable[list[Row]]] | None = None
     """Adds to some of them, in order, what is only asked for if it is wanted."""
 
@@ -128,7 +128,7 @@ def body_of(error: str, reason: object) -> bytes:
 
 
 def reply_to(error: BrokerError) -> Reply:
-    """What RabbitMQ answers where a declaration or another change is refused."""
+    """Reply of RabbitMQ where a declaration or another change is refused."""
     if isinstance(error, NotFound):
         return not_found().reply
     if isinstance(error, AccessRefused | NotAllowed):

@@ -94,7 +94,7 @@ class Right(Enum):
     """He need not even say who he is."""
     MANAGEMENT = "management"
     VHOST = "vhost"
-    """Of the virtual host in the path: he may reach it by AMQP, or administers it."""
+    """Right to the virtual host in the path: the user may open it by AMQP, or administers it."""
     VHOST_VISIBLE = "vhost visible"
     """The same, and who monitors may look."""
     POLICYMAKER = "policymaker"
@@ -104,7 +104,7 @@ class Right(Enum):
 
 
 NO_MANAGER = "Not management user"
-"""What is said to who has no tag at all."""
+"""Error text for a user without any tag."""
 
 TAGS: Mapping[Right, tuple[frozenset[str], str]] = {
     Right.MANAGEMENT: (MANAGERS, NO_MANAGER),
@@ -114,7 +114,7 @@ TAGS: Mapping[Right, tuple[frozenset[str], str]] = {
     Right.MONITORING: (MONITORS, "Not monitor user"),
     Right.ADMINISTRATOR: (ADMINISTRATORS, "Not administrator user"),
 }
-"""One of which tags is needed, and what is said to a manager who may not."""
+"""Tags of which one is needed, with the error text for users of the management without."""
 
 
 def refusal_reason(right: Right, user: User, vhost: str | None, access: Access) -> str | None:

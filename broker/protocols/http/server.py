@@ -66,7 +66,7 @@ from fluffle.broker.protocols.http.rights import (
 BODY_TIMEOUT_S = 60.0
 """Until a request that has begun is whole."""
 BODIES_BYTES_MAX = 4 * LONG_BODY_BYTES_MAX
-"""Of all requests together: what is read of a body takes several times its size."""
+"""Most bytes of the bodies of all requests together: reading one takes several times its size."""
 
 
 class RequestBodies:
@@ -124,7 +124,8 @@ def close_after(status: HTTPStatus, reason: str) -> Reply:
 
 OF_CLIENTS = HttpProcessingError, RequestPayloadError, ConnectionError
 GONE = "Connection closed."
-"""What aiohttp calls an error while it runs, if a client has gone in the middle of his body."""
+"""Text that aiohttp gives an error while it runs, if a client has closed in the middle of a
+body."""
 
 
 def is_ours(record: logging.LogRecord) -> bool:
@@ -138,7 +139,8 @@ aiohttp_logger.addFilter(is_ours)
 
 
 ANSWERS_BYTES_MAX = 64 << 20
-"""Of all long ones together: whole lists of some ten thousand queues, for five readers."""
+"""Most bytes of all long answers together: whole lists of some ten thousand queues, for five
+readers."""
 SHORT_BYTES = 1 << 16
 """About what a socket takes at once: so much is always answered."""
 
@@ -152,8 +154,8 @@ class ResponseBudget:
 
     @contextmanager
     def holding(self, size_bytes: int) -> Iterator[None]:
-        """As long as the block lasts.  Refusal of a long one beside others; alone it may be longer
-        than all together."""
+        """Reserve bytes for an answer as long as the block lasts.  Refusal of a long one beside
+        others; alone it may be longer than all together."""
         held = size_bytes if size_bytes > SHORT_BYTES else 0
         if held and self._held_bytes and self._held_bytes + held > self._bytes_max:
             raise unavailable("too much is waiting to be read by others")
@@ -173,7 +175,7 @@ IDLE_S_MAX = 75.0
 ENCODED_AT_ONCE = 100
 """Rows of a list that become JSON in one turn of the loop."""
 HANDSHAKE_S_MAX = 10.0
-"""Of TLS."""
+"""Time for the TLS handshake."""
 ORDER = ("HEAD", "GET", "PUT", "POST", "DELETE", "OPTIONS")
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 ALWAYS = {
@@ -192,7 +194,7 @@ OF_DEFINITIONS = frozenset(
 )  # fmt: skip
 """The first parts of paths where it is asked for what is defined, on whichever node."""
 ANONYMOUS = User("")
-"""Who does not say who he is, where he need not."""
+"""User of requests without credentials, where none are needed."""
 
 logger = logging.getLogger(__name__)
 
@@ -332,7 +334,7 @@ class ManagementEndpoint:
         return await self._user(request)
 
     async def _user(self, request: web.BaseRequest) -> User:
-        """Who asks.  Refusal."""
+        """User that makes the request.  Refusal."""
         said = request.headers.get("authorization", "")
         user = await authenticated(self._verbs.context.access, said, peer_of(request))
         self._watch.logged_in(request.transport)
@@ -364,7 +366,7 @@ class ManagementEndpoint:
 
 
 def found(request: web.BaseRequest) -> tuple[Endpoint, Mapping[str, str]]:
-    """What answers a request.  Refusal."""
+    """Endpoint for a request, and the names in its path.  Refusal."""
     try:
         return TABLE.find(request.method, request.rel_url.raw_path.removeprefix(API))
     except NoSuchPath:

@@ -22,7 +22,7 @@ from fluffle.broker.protocols.http.responses import (
 from fluffle.broker.protocols.http.rights import Right
 
 REASON = "Closed via management plugin"
-"""What RabbitMQ says to who is closed without a reason."""
+"""Reply text of RabbitMQ for a connection closed without a reason."""
 
 REASON_HEADER = "X-Reason"
 
@@ -46,7 +46,7 @@ AGES = {
 
 
 def visible_rows(call: Call, rows: Iterable[Row]) -> list[Row]:
-    """Those that he may look at: his own, or, if he monitors, everybody's."""
+    """Rows that the user may see: his own, or everyone's if he monitors."""
     return [row for row in rows if call.is_monitor or row["user"] == call.user.name]
 
 
@@ -58,7 +58,7 @@ def not_own() -> Refusal:
 
 
 async def connections(call: Call, **wanted: Any) -> list[Row]:
-    """Of all nodes, those that have logged in, and to which all applies that is given."""
+    """Rows of the connections of all nodes that have logged in and match the filters."""
     rows = await call.rows_everywhere("connections.list", ages=past_asked(call), **wanted)
     return [row for row in rows if row["user"]]
 
@@ -84,7 +84,7 @@ async def connection(call: Call) -> Row:
 
 
 def one(call: Call, rows: Sequence[Row]) -> Row:
-    """Of those that were asked for by their name.  Refusal."""
+    """Row of one object that was looked for by name.  Refusal."""
     if not rows:
         raise not_found()
     found = visible_rows(call, rows)
@@ -130,12 +130,13 @@ async def close_connections_of_user(call: Call) -> None:
 
 
 async def list_sessions(call: Call) -> ListingResponse:
-    """Of AMQP 1.0, which nobody speaks here: RabbitMQ finds none of the other protocols, either."""
+    """Refuse AMQP 1.0 sessions, which are not supported: RabbitMQ finds none of the other
+    protocols, either."""
     raise not_found()
 
 
 async def list_kept_sessions(call: Call) -> ListingResponse:
-    """Of MQTT: of clients that are connected, and of those that may come back."""
+    """Rows of MQTT sessions: of clients that are connected, and of those that may come back."""
     vhost = {"vhost": call.vhost().name} if "vhost" in call.path else {}
     rows = visible_rows(call, await call.rows_everywhere("sessions.list", **vhost))
     return ListingResponse([{**row, "name": row["client_id"]} for row in rows])

@@ -36,7 +36,7 @@ LINE_END = b"\r\n"
 PARTS_MAX = 100
 FILE = "file"
 UNREADABLE = "failed_to_parse_json"
-"""What RabbitMQ says of a form without one."""
+"""Error of RabbitMQ for a form without a file."""
 
 
 def uploaded(call: Call) -> Call:
@@ -54,7 +54,7 @@ def uploaded(call: Call) -> Call:
 
 
 def field(form: bytes, boundary: str, name: str) -> bytes | None:
-    """What stands in the field of this name; None if none of the first has it."""
+    """Content of the form field `name`; None if the first parts have none."""
     mark = LINE_END + b"--" + boundary.encode(errors="surrogateescape")
     whole = LINE_END + form
     start = whole.find(mark)
@@ -100,7 +100,7 @@ async def tagged(call: Call, definitions: Row) -> Reply:
 
 
 async def export_vhost(call: Call) -> Row | Reply:
-    """One virtual host, without its users."""
+    """Definitions of one virtual host, without its users."""
     name = call.path["vhost"]
     if name not in call.context.catalogue.vhosts:
         raise bad_request("vhost_not_found")
@@ -149,7 +149,7 @@ async def taken(call: Call, home: str | None) -> None:
 
 
 async def checked(content: Row, home: str | None) -> deque[tuple[str, list[Row]]]:
-    """What is to be made: some of a category at a time.  Refusal."""
+    """Checked entries in the order of their creation, in pieces of one category.  Refusal."""
     found = deque[tuple[str, list[Row]]]()
     for category in ORDER:
         entries = content.get(category) or []

@@ -73,7 +73,7 @@ MESSAGE = {
 
 
 async def list_all(call: Call) -> ListingResponse:
-    """Of the virtual hosts that he may look at."""
+    """Rows of exchanges in the virtual hosts that the user may see."""
     rows = call.visible(await call.rows("exchanges.list"))
     return ListingResponse(rows, partial(formed, call))
 
@@ -105,7 +105,7 @@ async def existing(call: Call) -> Row:
 
 
 async def existing_row(call: Call) -> Row:
-    """As the control socket tells it.  Refusal."""
+    """Row of the exchange in the path.  Refusal."""
     name = exchange_name(call.path["name"])
     for row in await call.rows("exchanges.list", vhost=call.vhost().name):
         if row["name"] == name:
@@ -230,7 +230,7 @@ BINDING = {
 
 
 async def list_bindings(call: Call) -> ListingResponse:
-    """Of the virtual hosts that he may look at."""
+    """Rows of bindings in the virtual hosts that the user may see."""
     rows = call.visible(await call.rows("bindings.list"))
     return ListingResponse([binding_object(row) for row in rows])
 
@@ -240,7 +240,7 @@ async def list_bindings_of_vhost(call: Call) -> ListingResponse:
 
 
 async def bindings_with(call: Call, **ends: str) -> ListingResponse:
-    """Of the virtual host in the path, those with these ends."""
+    """Rows of bindings of the virtual host in the path with these ends."""
     rows = await call.rows("bindings.list", vhost=call.vhost().name)
     return ListingResponse([binding_object(row) for row in rows if ends.items() <= row.items()])
 
@@ -264,7 +264,7 @@ def ends_in(call: Call, kind: BindingKind) -> tuple[str, str]:
 
 
 async def between(call: Call, kind: BindingKind) -> list[Binding]:
-    """Those of the two ends in the path."""
+    """Bindings between the two ends in the path."""
     wanted = *ends_in(call, kind), kind.of
     found: list[Binding] = []
     for piece in in_pieces(bindings_in(call.vhost()), LOOKED_AT_ONCE):
@@ -328,7 +328,7 @@ async def unbind(kind: BindingKind, call: Call) -> None:
 
 
 def endpoints_of(kind: BindingKind) -> tuple[Endpoint, ...]:
-    """Of bindings to queues, or to exchanges."""
+    """Endpoints for bindings to queues, or to exchanges."""
     path, to = f"bindings/{{vhost}}/e/{{source}}/{kind.letter}/{{destination}}", kind.of.value
     one = f"{path}/{{props}}"
     summaries = {

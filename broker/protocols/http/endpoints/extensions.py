@@ -28,7 +28,7 @@ from fluffle.broker.vhosts.vhost import existing_queue
 AT_ONCE = 1000
 """Messages that are moved by one request; who wants more asks again."""
 PEEKED_BYTES_MAX = 1 << 26
-"""Of bodies in one answer, which is made in memory."""
+"""Most bytes of bodies in one answer, which is made in memory."""
 FIRST_DEATH = "x-first-death-queue"
 QUEUE = "fluffle/queues/{vhost}/{name}"
 
@@ -94,7 +94,8 @@ async def redrive(call: Call) -> Row:
 
 
 async def held(call: Call) -> list[Row]:
-    """Who has its messages in hands; who does not monitor must be one that may read them."""
+    """Rows of the messages that clients hold; without monitoring rights, only of a queue that the
+    user may read."""
     where = queue_in(call) if call.is_monitor else readable_queue_in(call)
     return await call.rows_everywhere("messages.held", **where)
 

@@ -59,7 +59,7 @@ def ends_before(file: Path | None, until_ms: int) -> list[str]:
 OK: Row = {"status": "ok"}
 AMQP = ("amqp", "amqp/ssl")
 CLIENTS = frozenset(kind.shown for kind in LISTENER_KINDS)
-"""What clients speak who are kept out of a node that is drained."""
+"""Protocols of clients that a drained node keeps out."""
 SAME_PROTOCOL = {
     "amqp091": "amqp",
     "amqp0.9.1": "amqp",

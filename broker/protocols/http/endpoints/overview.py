@@ -37,7 +37,7 @@ CLUSTER_NAME = "cluster_name"
 
 
 async def overview(call: Call) -> Row:
-    """What it is, how much there is of what, and what is going on."""
+    """Overview of the node: versions, totals, rates and listeners."""
     context, config = call.context, call.context.config
     return {
         "management_version": config.product_version,
@@ -64,7 +64,7 @@ async def overview(call: Call) -> Row:
 
 
 async def listener_rows(call: Call) -> Row:
-    """Which node has been asked, and where which of them takes connections."""
+    """Rows of the listeners of all nodes, and the node that answers."""
     nodes = await call.rows("nodes.list")
     return {
         "node": call.context.config.node_name,
@@ -129,7 +129,7 @@ ENDPOINTS = (
 
 
 UNMEASURED = "not_available"
-"""What RabbitMQ says of the memory of a node that does not answer."""
+"""Value of RabbitMQ for the memory of a node that does not answer."""
 
 
 async def list_nodes(call: Call) -> ListingResponse:
@@ -206,7 +206,7 @@ async def feature_flags(_call: Call) -> ListingResponse:
 
 
 async def enable(call: Call) -> None:
-    """It is on already.  Refusal for what there is not."""
+    """Confirm that a feature flag is on; all are.  Refusal for what there is not."""
     if call.path["name"] not in FEATURES:
         raise bad_request("unsupported")
 

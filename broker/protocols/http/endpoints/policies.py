@@ -42,7 +42,7 @@ class PolicyEndpoints(NamedTuple):
         return ListingResponse(await self.rows(call))
 
     async def rows(self, call: Call) -> list[Row]:
-        """Those of the virtual host in the path.  Refusal."""
+        """Rows of the virtual host in the path.  Refusal."""
         return await call.rows(f"{self.verbs}.list", vhost=call.vhost().name)
 
     async def one(self, call: Call) -> Row:
@@ -96,7 +96,7 @@ async def parameters_of(call: Call) -> ListingResponse:
 
 
 async def rows_of(call: Call, **arguments: str) -> list[Row]:
-    """Of the component in the path."""
+    """Rows of parameters of the component in the path."""
     rows = await call.rows("parameters.list", **arguments)
     return [row for row in rows if row["component"] == call.path["component"]]
 

@@ -75,7 +75,7 @@ from fluffle.protocol.wire import FieldTable
 NO_QUEUE = "queue_not_found"
 
 GOT_BYTES_MAX = 1 << 26
-"""Of messages in one answer, which is made in memory: no more are taken once they are so long."""
+"""Bytes of messages in one answer, which is made in memory, after which no more are taken."""
 
 OBJECT_BYTES = 1000
 """About as much memory as a message takes besides."""
@@ -127,7 +127,7 @@ TOTALS = {
 
 
 async def list_all(call: Call) -> ListingResponse:
-    """Of the virtual hosts that he may look at."""
+    """Rows of queues in the virtual hosts that the user may see."""
     return shown(call, call.visible(await call.rows("queues.list")))
 
 
@@ -168,7 +168,7 @@ async def formed(call: Call, rows: list[Row]) -> list[Row]:
 
 
 def form_of(call: Call) -> Callable[[Row], Row]:
-    """What is made of a row."""
+    """Function that makes the queue's JSON object of a row."""
     if call.query.get("disable_stats") != YES:
         return queue_object
     return queue_totals if call.query.get("enable_queue_totals") == YES else queue_basics
@@ -189,7 +189,7 @@ async def show(call: Call) -> Row:
 
 
 async def list_bindings(call: Call) -> ListingResponse:
-    """What leads to it."""
+    """Rows of the bindings to a queue."""
     name = call.path["name"]
     await call.result("queues.show", vhost=call.vhost().name, name=name)
     return await bindings_with(call, destination_kind="queue", destination_name=name)
@@ -298,7 +298,7 @@ ACK_MODES: Mapping[str, Outcome] = {
     "reject_requeue_true": Outcome.NACK_REQUEUED,
     "reject_requeue_false": Outcome.REJECTED,
 }
-"""What becomes of all that was taken."""
+"""Outcomes of fetched messages by the name of the ack mode."""
 
 
 ENDPOINTS = (
@@ -373,7 +373,7 @@ GROWTH = {
 
 
 async def member_status(call: Call) -> list[Row] | Reply:
-    """What each member says of itself; `noproc` of who says nothing."""
+    """Status of each member by its own report; `noproc` for one that does not answer."""
     definition = defined_queue(call)
     if definition is None:
         raise not_found()

@@ -20,13 +20,13 @@ AGES: Mapping[str, str] = {
     "lengths_age": "how much of the past is wanted of how many messages there were, in seconds",
     "lengths_incr": "a sample each so many seconds",
 }
-"""What queues and exchanges may be asked for with."""
+"""Parameters for samples of queues and exchanges."""
 
 COUNTS = (
     "message_stats", "_details", "consumer_capacity", "consumer_utilisation", "idle_since",
     "publishers",
 )  # fmt: skip
-"""What the names of columns have in them that are counted."""
+"""Parts of column names for columns that hold statistics."""
 VOLUMES = (
     "message_bytes", "_ram", "messages_persistent", "memory", "head_message_timestamp",
     "messages_ready_", "messages_dlx",
@@ -38,11 +38,11 @@ OF_LISTS, OF_OBJECTS = "invalid_range_parameters", "bad_request"
 virtual hosts, and everywhere else."""
 
 OBJECTS = ("connections", "channels", "consumers")
-"""Of which each node knows its own."""
+"""Kinds of objects that each node knows of itself alone."""
 
 
 def windows_asked(call: Call, refusal: str = OF_OBJECTS) -> SampleWindows:
-    """Which past the query asks for.  Refusal."""
+    """Sample windows of the query.  Refusal."""
     try:
         return windows_of(call.query)
     except ValueError as error:
@@ -78,7 +78,7 @@ async def objects_and_counts(call: Call, windows: SampleWindows) -> Row:
 
 
 def objects_of(call: Call, visible: set[str]) -> Row:
-    """What all nodes know of."""
+    """Totals of what every node knows."""
     vhosts = [each for name, each in call.context.catalogue.vhosts.items() if name in visible]
     return {
         "exchanges": sum(sum(1 for _ in vhost.topology.exchanges()) for vhost in vhosts),
@@ -93,7 +93,8 @@ def counted(row: Row) -> Row:
 
 
 async def counts_of_vhosts(call: Call, windows: SampleWindows) -> list[Row]:
-    """By name: `connections`, `channels`, `consumers`, and what `Statistics.of_vhost` says."""
+    """Rows by virtual host: `connections`, `channels`, `consumers`, and the columns of
+    `Statistics.of_vhost`."""
     by_name: dict[str, list[Row]] = {}
     for row in await rows_of_nodes(call, "statistics.vhosts", windows):
         by_name.setdefault(row["name"], []).append(row)
@@ -101,7 +102,7 @@ async def counts_of_vhosts(call: Call, windows: SampleWindows) -> list[Row]:
 
 
 async def rows_of_nodes(call: Call, verb: str, windows: SampleWindows) -> list[Row]:
-    """What each node says, without its name."""
+    """Rows of all nodes for a verb, without the column `node`."""
     arguments: dict[str, Any] = {
         name: list(age) for name, age in windows._asdict().items() if age is not None
     }
@@ -110,7 +111,7 @@ async def rows_of_nodes(call: Call, verb: str, windows: SampleWindows) -> list[R
 
 
 def past_asked(call: Call, refusal: str = OF_OBJECTS) -> Row:
-    """As verbs of the control socket take it.  Refusal."""
+    """Sample parameters of the query, in the form that verbs take.  Refusal."""
     windows_asked(call, refusal)
     return {name: value for name, value in call.query.items() if name.endswith(("_age", "_incr"))}
 
@@ -122,7 +123,7 @@ def are_wanted(call: Call, words: Iterable[str]) -> bool:
 
 
 async def by_channel(call: Call, verb: str, vhost: str, name: str) -> list[Row]:
-    """What each channel, of whichever node, has done with a queue or an exchange."""
+    """Rows of the statistics of a queue or an exchange by channel, of all nodes."""
     answers = await call.rows_everywhere(verb, vhost=vhost, name=name, ages=past_asked(call))
     return [{"stats": row["stats"], "channel_details": row["channel_details"]} for row in answers]
 

@@ -60,7 +60,7 @@ async def list_users(call: Call) -> ListingResponse:
 
 
 async def without_permissions(call: Call) -> ListingResponse:
-    """Those that cannot open any virtual host."""
+    """Rows of the users without permission in any virtual host."""
     access = call.context.access
     seen = {user for user, _vhost in access.permissions}
     return ListingResponse(
@@ -117,7 +117,8 @@ def tags_in(body: Row) -> Any:
 
 
 def hash_of(body: Row, current: PasswordHash | None) -> Row:
-    """As verbs take it; without a password nobody can log in with one.  Refusal.
+    """Password hash of a request, in the form that verbs take; without a password no login with one
+    is possible.  Refusal.
 
     `current`: what is stored now of the password, and stays if that is the same.
     """
@@ -149,7 +150,7 @@ async def delete_user(call: Call) -> None:
 
 
 async def bulk_delete(call: Call) -> None:
-    """Those of them that there are."""
+    """Delete those of the named users that exist."""
     names = call.json("users")["users"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise bad_request("'users' must be a list of strings")
@@ -159,7 +160,7 @@ async def bulk_delete(call: Call) -> None:
 
 
 async def hash_password(call: Call) -> Row:
-    """What is stored of a password."""
+    """Hash of a password as it is stored."""
     octets = call.path["password"].encode(errors="surrogateescape")
     return {"ok": hashed(octets).hash}
 
@@ -229,7 +230,8 @@ def in_path(call: Call) -> Row:
 
 
 async def permissions_found(call: Call, verb: str) -> list[Row]:
-    """What the user in the path may do in that virtual host.  Refusal if that is nothing."""
+    """Rows of the permissions of the user in the path in that virtual host.  Refusal if that is
+    nothing."""
     rows = await call.rows(verb, **in_path(call))
     if not rows:
         raise not_found()
@@ -282,13 +284,13 @@ async def clear_topics(call: Call) -> None:
 
 
 async def clear_topic(call: Call) -> None:
-    """For one exchange."""
+    """Clear the topic permission of a user for one exchange."""
     await permissions_found(call, "permissions.topic_list")
     await call.result("permissions.topic_clear", **in_path(call), exchange=call.path["exchange"])
 
 
 def administrators(method: str, path: str, act: Handler, summary: str) -> Endpoint:
-    """What they alone may."""
+    """Endpoint for administrators alone."""
     return Endpoint(method, path, Right.ADMINISTRATOR, act, summary)
 
 
@@ -346,7 +348,7 @@ OF_USERS = ("max-connections", "max-channels")
 
 
 def vhost_limit_rows(call: Call, names: tuple[str, ...]) -> list[Row]:
-    """Of those of these virtual hosts that have any."""
+    """Rows of the limits of these virtual hosts."""
     vhosts = call.context.catalogue.vhosts
     limits = {name: vhost_limits(vhosts[name]) for name in names}
     return [{"vhost": name, "value": value} for name, value in limits.items() if value]
@@ -377,14 +379,14 @@ def limit_in(call: Call, names: tuple[str, ...], where: str) -> int:
 
 
 async def delete_vhost_limit(call: Call) -> None:
-    """One that there is not is gone already, as with RabbitMQ."""
+    """Clear a limit; one that is not set counts as cleared, as with RabbitMQ."""
     vhost, name = call.vhost_to_change(), call.path["name"]
     if name in OF_VHOSTS:
         await call.result("vhosts.limits", name=vhost.name, limits={name: None})
 
 
 def user_limit_rows(call: Call, *names: str) -> list[Row]:
-    """Of those of these users that have any."""
+    """Rows of the limits of these users."""
     users = [call.context.access.users[name] for name in names]
     limits = {user.name: user_entry(user)["limits"] for user in users}
     return [{"user": name, "value": value} for name, value in limits.items() if value]
@@ -407,7 +409,7 @@ async def put_user_limit(call: Call) -> None:
 
 
 async def delete_user_limit(call: Call) -> None:
-    """As of a virtual host."""
+    """Clear a limit; one that is not set counts as cleared, as with RabbitMQ."""
     user, name = user_in_path(call), call.path["name"]
     if name in OF_USERS:
         await call.result("users.limits", name=user.name, limits={name: None})

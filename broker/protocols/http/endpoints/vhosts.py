@@ -82,7 +82,7 @@ def metadata_of(vhost: VirtualHost) -> Row:
 
 
 def cluster_states(call: Call) -> Row:
-    """It is everywhere, or its node is not."""
+    """State of a virtual host by node: running wherever the node is."""
     context = call.context
     nodes = context.catalogue.nodes.entries or (context.config.node_name,)
     return {
