@@ -65,7 +65,7 @@ class Row:
     rabbitmq_ratio_max: float | None = 0.15
     figure: str = "cpu_us"
     of_rabbitmq: bool = True
-    """Whether RabbitMQ can do it at all."""
+    """True if RabbitMQ can do it at all."""
 
 
 ROWS: Mapping[str, Row] = {
@@ -114,7 +114,7 @@ def mosquitto(folder: Path, cores: Cores) -> Iterator[Broker]:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody does, at a port of loopback."""
+    """True if somebody does, at a port of loopback."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, *_ = line.split()
         if state == "0A" and int(local.rpartition(":")[2], 16) == port:

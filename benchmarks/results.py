@@ -72,7 +72,7 @@ class Comparison:
         return list(dict.fromkeys(run.scenario for run in self.runs))
 
     def disturbed(self, broker: str, scenario: str) -> bool:
-        """Whether half of the runs were, or more: the median is then of one of them."""
+        """True if half of the runs were, or more: the median is then of one of them."""
         chosen = [run for run in self.runs if (run.broker, run.scenario) == (broker, scenario)]
         return 2 * sum(run.disturbed() for run in chosen) >= max(len(chosen), 1)
 
@@ -96,7 +96,7 @@ def here_and_now() -> dict[str, str]:
 
 
 def is_dirty() -> bool:
-    """Whether what is measured differs from its commit."""
+    """True if what is measured differs from its commit."""
     return git("diff", "--quiet", "HEAD", "--", ":(top)", *NOT_MEASURED).returncode == 1
 
 
@@ -111,7 +111,7 @@ def git(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def may_record() -> bool:
-    """Whether a complete measurement goes into the repository; says so if it does not."""
+    """True if a complete measurement goes into the repository; says so if it does not."""
     if is_dirty():
         print(
             "not recorded: there are changes without a commit, so nobody could tell what these "

@@ -73,7 +73,7 @@ class ClusterPort(ClusterView, Protocol):
         """Share alarms, counts of connections and direct reply-to with the other nodes."""
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
-        """Whether quorum queues may grow, for all that is known of disks: counted when it is asked.
+        """Function that says if quorum queues may grow, by all that is known of the nodes' disks.
 
         `lost` is called, maybe from within a turn, as soon as they may not.
         """

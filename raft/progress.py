@@ -20,9 +20,9 @@ class ProgressState(Enum):
     PROBE = "probe"
     """Where its log and the leader's meet is not known: one request, then its answer."""
     REPLICATE = "replicate"
-    """It has everything below `next`, as far as is known; requests are pipelined."""
+    """Replicating: it has everything below `next`, as far as is known; requests are pipelined."""
     SNAPSHOT = "snapshot"
-    """It needs entries below the floor of the leader's log."""
+    """Lagging: the entries it needs are below the floor of the leader's log."""
 
 
 UNHEARD = -1

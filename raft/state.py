@@ -53,7 +53,7 @@ class RaftNode:
         self._alarms: list[tuple[int, GroupId]] = []
         """A heap; some are no longer meant."""
         self._quorums: dict[Sequence[Member], bool] = {}
-        """Whether these voters have a majority that is alive: asked once for each set of them."""
+        """Cached results, by voters: True if a majority of them is alive."""
 
     def send(self, node: NodeId, message: Message) -> None:
         """Add a message to the output; nothing is ever sent to oneself."""

@@ -57,7 +57,7 @@ class VerificationRequest(NamedTuple):
 
     answer: Answer
     is_there: Callable[[], bool] = always
-    """Whether he still is."""
+    """Function that says if the client still waits."""
     source: str = ""
     """The address he comes from."""
 
@@ -159,7 +159,7 @@ class Verifier:
 
 
 def verdict(stored: PasswordHash, password: bytes) -> PasswordVerdict:
-    """Whether this is the password; nothing is right for a hash that is none."""
+    """Verdict on a password; none is right for a malformed hash."""
     try:
         return PasswordVerdict.RIGHT if matches(stored, password) else PasswordVerdict.WRONG
     except UnusableHash:

@@ -179,7 +179,7 @@ def raft_row(context: NodeContext, role: str, status: Status | None) -> Row:
 
 
 def membership(context: NodeContext, status: Status | None) -> str:
-    """Whether it votes."""
+    """Kind of this node's membership in the metadata group: voter or promotable."""
     member = context.cluster_view.known(context.config.node_name)
     is_voter = status is None or member in {voter.node for voter in status.config.voters}
     return "voter" if is_voter else "promotable"

@@ -168,7 +168,7 @@ def set_limits(context: NodeContext, *, name: str, limits: Limits) -> Result:
 
 
 def authenticate(context: NodeContext, *, name: str, password: str) -> DeferredRow:
-    """Whether that is the password.  AccessRefused, with what the log would say."""
+    """Check a user's password.  AccessRefused, with what the log would say."""
 
     def begin(answer: Callable[[Row | BrokerError], None]) -> None:
         def on_login(outcome: User | LoginRefused) -> None:

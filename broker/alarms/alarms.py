@@ -160,7 +160,7 @@ class DiskWatch:
         self._call_later = call_later
         self._folder = folder
         self.has_room: Callable[[], bool] = _always
-        """Whether there is room for quorum queues to grow."""
+        """Function that says if there is room for quorum queues to grow."""
         self._timer: Timer | None = None
 
     def start(self) -> None:

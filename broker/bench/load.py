@@ -131,9 +131,9 @@ class BenchRun:
         self._now = asyncio.get_running_loop().time
         self.tally = Tally()
         self._is_over = asyncio.Event()
-        """Whether nothing more is published."""
+        """Set once nothing more is published."""
         self._has_all = asyncio.Event()
-        """Whether all that was confirmed has been received."""
+        """Set once all that was confirmed has been received."""
 
     async def run(self) -> dict[str, Any]:
         """Run the load; return the figures.  Raises `ConnectionEnded`."""

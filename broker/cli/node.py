@@ -19,7 +19,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 @as_json
 @on_node
 def status(client: NodeClient, *, is_json: bool) -> None:
-    """Whether a node runs, what it is, and how it is.
+    """Show if a node runs, its version and its health.
 
     Exits with 0 when it answers and 69 when it does not, so that it serves as a probe.
     """
@@ -199,7 +199,7 @@ def log_level(client: NodeClient, level: str) -> None:
 
 @click.group()
 def alarms() -> None:
-    """What is low, so that publishers wait."""
+    """Resources that are low, so that publishers wait."""
 
 
 @alarms.command("list")

@@ -107,7 +107,7 @@ def clear_operator_policy(client: NodeClient, name: str, vhost: str) -> None:
 
 @click.group()
 def parameters() -> None:
-    """What components keep in a virtual host, as JSON."""
+    """Parameters of components in a virtual host, as JSON."""
 
 
 @parameters.command("list")
@@ -141,7 +141,7 @@ def clear_parameter(client: NodeClient, *, component: str, name: str, vhost: str
 
 @click.group("global-parameters")
 def global_parameters() -> None:
-    """What is kept for the whole cluster, as JSON."""
+    """Parameters of the whole cluster, as JSON."""
 
 
 @global_parameters.command("list")

@@ -104,7 +104,7 @@ def hash_of(password: bytes, algorithm: str) -> str:
 
 @click.group()
 def users() -> None:
-    """Who may log in: passwords, tags and limits."""
+    """Users that may log in: passwords, tags and limits."""
 
 
 @users.command("list")
@@ -179,7 +179,7 @@ def limits(client: NodeClient, name: str, limits: dict[str, Any]) -> None:
 @from_stdin
 @on_node
 def authenticate(client: NodeClient, name: str, *, password: str | None, is_stdin: bool) -> None:
-    """Whether that is the user's password."""
+    """Check a user's password."""
     octets = read_password(password, is_stdin=is_stdin)
     client.call("users.authenticate", name=name, password=os.fsdecode(octets))
 
@@ -196,7 +196,7 @@ only_user: Callable[[Command], Command] = click.option(
 
 @click.group()
 def permissions() -> None:
-    """What users may do in virtual hosts.
+    """Permissions of users in virtual hosts.
 
     Each right is a regular expression that is looked for in the names of queues and exchanges:
     '.*' finds all of them, '^orders\\.' those that begin so, and '' none.

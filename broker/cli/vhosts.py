@@ -88,7 +88,7 @@ def delete(client: NodeClient, name: str) -> None:
 @click.argument("queue_type", metavar="TYPE", type=TYPES)
 @on_node
 def default_queue_type(client: NodeClient, name: str, queue_type: str) -> None:
-    """Of queues that are declared from now on without a type, if they can be of it."""
+    """Set the default queue type for queues declared from now on without one."""
     client.call("vhosts.metadata", name=name, queue_type=queue_type)
 
 

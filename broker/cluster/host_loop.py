@@ -63,8 +63,8 @@ class FrameDispatch:
         self.link_listeners: list[OnLink] = []
         """Called in this order."""
         self.may_hear: Callable[[NodeId, FrameKind], bool] = accept_all
-        """Whether a frame of a node is for this one: two that help to found different clusters
-        have nothing to say to each other's groups."""
+        """Filter of frames by sender and kind: two nodes that help to found different clusters have
+        nothing to say to each other's groups."""
         links.on_frame = self._on_frame
         links.on_link = self._on_link
 

@@ -373,7 +373,7 @@ def consumer_row(
 
 
 def activity_of(consumer: Consumer) -> str:
-    """Whether a consumer is served, in RabbitMQ's words."""
+    """Activity of a consumer, in RabbitMQ's words."""
     if not consumer.queue.spec.single_active_consumer:
         return "up"
     return "single_active" if consumer.is_active else "waiting"

@@ -54,7 +54,7 @@ class Services:
     interceptors: Interceptors | None = None
     """Adds headers to messages, if there are any to add."""
     read_barrier: ReadBarrier = LOCAL_READ_BARRIER
-    """Whether what is not here is nowhere."""
+    """Barrier that confirms that this node has applied all earlier definitions."""
 
     def metadata_of(self, by: ChangedBy) -> Metadata:
         """Where somebody changes definitions, which is seen where that is wanted."""

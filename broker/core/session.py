@@ -114,9 +114,9 @@ class Session:
         self.random_name = services.random_name
         """A random, URL-safe name of 22 letters."""
         self.quorum_global_qos = services.quorum.global_qos
-        """Whether consumers of quorum queues share the prefetch of their channel."""
+        """True if consumers of quorum queues share the prefetch of their channel."""
         self.compare = compare_relaxed if services.quorum.relaxed_redeclare else compare
-        """Whether a queue is as it is declared again."""
+        """Comparison of a queue with its redeclaration."""
         self.route_cache = RouteCache(vhost, self.rights, services.replies)
         self.facts: dict[bytes, PropertyFacts] = {}
         """Facts about properties, by their raw bytes."""

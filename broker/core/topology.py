@@ -189,8 +189,8 @@ def pass_on(session: Session, exchange: str, message: HistoryMessage) -> tuple[Q
 
 
 def way_in(message: HistoryMessage) -> tuple[bool, int | None, int | None]:
-    """Whether it is persistent, its priority, and for how long it may wait: what those have in
-    common that a queue is given together."""
+    """Persistence, priority and TTL of a message, which are the same for all that are enqueued
+    together."""
     return message.persistent, priority_of(message.content), lifetime_ms(message)
 
 

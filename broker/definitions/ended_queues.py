@@ -30,7 +30,7 @@ IsEnded: TypeAlias = Callable[[QueueDefinition], bool]
 
 
 def ended_before(node: str, boot: int) -> IsEnded:
-    """Whether a queue was on this node, in an earlier life."""
+    """Function that says if a queue was on this node in an earlier boot."""
     return lambda definition: definition.home == node and 0 < definition.boot < boot  # mutant: E3
 
 

@@ -14,7 +14,7 @@ EMPTY = "^$"
 SHOWN_MAX = 200
 
 Finds: TypeAlias = Callable[[bytes], bool]
-"""Whether an expression matches somewhere in a name."""
+"""Function that says if an expression matches somewhere in a name."""
 
 
 class UnusablePattern(ValueError):

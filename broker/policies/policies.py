@@ -104,7 +104,7 @@ class Policy:
     definition: EffectivePolicy
     targets: frozenset[PolicyTarget]
     finds: Finds
-    """Whether it is for a queue or exchange with this name."""
+    """Pattern for the names of queues and exchanges."""
 
 
 def read_policy(name: str, fields: object) -> Policy:

@@ -134,7 +134,7 @@ OPERATOR_POLICY_KEYS = frozenset(
 
 
 def check_policy(name: str, fields: object, keys: frozenset[str] | None = None) -> None:
-    """Whether this may be a policy: `pattern`, `definition`, `priority`, `apply-to`.
+    """Check the fields of a policy: `pattern`, `definition`, `priority`, `apply-to`.
 
     `keys` are those it may have in its definition; None: all.  PreconditionFailed.
     """

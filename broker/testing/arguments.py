@@ -98,7 +98,7 @@ def names_of(argument: str, value: Sequence[str]) -> tuple[str, ...]:
 Definitions: TypeAlias = "Mapping[str, Any] | str | PathLike[str]"
 
 IN_VHOST = ("parameters", "policies", "exchanges", "queues", "bindings")
-"""What of definitions is in one virtual host, in the order in which it can be made.  Users and
+"""Categories of definitions in one virtual host, in the order in which they can be made.  Users and
 their rights are not taken from there: a test says which it wants."""
 
 

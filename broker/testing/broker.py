@@ -138,9 +138,9 @@ class Broker:
         self._unkind = unkind
         self._entered = AsyncExitStack()
         self._wanted: dict[str, VhostRequirements] = {}
-        """What there is in virtual hosts that were added, if it is more than usual."""
+        """Requirements of virtual hosts that were added, if they have more than the default."""
         self.numbers = itertools.count(1)
-        """Of virtual hosts without a given name; none comes twice."""
+        """Numbers for virtual hosts without a given name; none is used twice."""
         self.clock: MovableClock
         """The time of messages and queues: of expiry, delays, and consumers that hold on."""
         self.clients_clock: MovableClock
@@ -150,7 +150,7 @@ class Broker:
         """Sees what happens."""
         self._acceptor = ClientAcceptor(self.recorder, filter_packets)
         self._scopes: dict[str | None, FaultScope] = {}
-        """Of what goes wrong in a virtual host, or for all; each ends with the broker."""
+        """Faults of a virtual host, or of all; each ends with the broker."""
 
     async def __aenter__(self) -> Self:
         """OSError, and what a node raises that cannot start."""

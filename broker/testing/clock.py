@@ -16,7 +16,7 @@ from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.testing.loop_thread import LoopBound
 
 PATIENCE_MS = 20_000
-"""For one advance, in the time of the machine: less than who calls from another thread has."""
+"""Time in real ms for one advance of the clock: less than a caller in another thread waits."""
 
 PARTS = ("weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds")
 

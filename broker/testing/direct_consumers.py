@@ -85,7 +85,7 @@ class DirectHolder:
         self._consumer = consumer
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """Who takes has it."""
+        """Give the messages to the caller."""
 
     def took(self, delivery_batch: DeliveryBatch) -> None:
         """There is room for one, and for no more."""

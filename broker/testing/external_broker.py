@@ -80,7 +80,7 @@ class CreatedVhost(NamedTuple):
 
     wanted: VhostRequirements
     users: list[str]
-    """Those of it that were not there before either: they go with it."""
+    """Users made for it, which are deleted with it."""
 
 
 class ExternalBroker:
@@ -520,7 +520,7 @@ class VhostClient:
         self._connection: AmqpConnection | None = None
         self._open: set[int] = set()
         self.blocked_reason: str | None = None
-        """What the broker has said when it blocked the connection: it may not read it."""
+        """Reason with which the broker blocked the connection: it may not read it."""
         self._lock = asyncio.Lock()
 
     async def counts(self, queue: str) -> tuple[int, int] | None:

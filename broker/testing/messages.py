@@ -16,7 +16,7 @@ class Message:
     """Message that is ready in a queue, or was."""
 
     body: bytes
-    """Of one that is only looked at, up to 256 KiB of it."""
+    """Body; of a message that is only shown, up to 256 KiB of it."""
     exchange: str
     routing_key: str
     headers: Mapping[str, Any]
@@ -59,11 +59,12 @@ class HeldMessage(Message):
     hand: SettleOnce
 
     def ack(self) -> None:
-        """It is done with.  RuntimeError if it is settled already."""
+        """Acknowledge the message.  RuntimeError if it is settled already."""
         self.hand.empty(Outcome.ACKED)
 
     def reject(self, *, requeue: bool = False) -> None:
-        """It is dropped or dead-lettered, or goes back.  RuntimeError if it is settled already."""
+        """Reject the message: it is dropped, dead-lettered or requeued.  RuntimeError if it is
+        settled already."""
         self.hand.empty(Outcome.NACK_REQUEUED if requeue else Outcome.REJECTED)
 
 

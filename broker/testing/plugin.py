@@ -54,15 +54,15 @@ MARKS = (
 )
 
 NUMBERS = itertools.count(1)
-"""Of tests in this process; each process of a run has a broker of its own."""
+"""Numbers of tests in this process; each process of a run has a broker of its own."""
 
 TIMELINE_KEY = pytest.StashKey[str]()
-"""Of a test whose virtual host is about to go."""
+"""Timeline of a test whose virtual host is about to be deleted."""
 HAS_FAILED_KEY = pytest.StashKey[bool]()
 SEED_KEY = pytest.StashKey[int]()
-"""Of a test: the one that it was run with."""
+"""Seed that a test was run with."""
 CLUSTER_KEY = pytest.StashKey["ThreadedCluster"]()
-"""Of a test: the one that it has."""
+"""Cluster of a test."""
 
 
 class BrokerLogHandler(logging.Handler):
@@ -144,7 +144,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Of pytest-xdist: all processes of a run have the seed of the first."""
+    """Give all processes of pytest-xdist the seed of the first."""
     node.workerinput[UNKIND_OPTION] = node.config.getoption(UNKIND_OPTION)
 
 
@@ -172,7 +172,7 @@ def needs_fluffle(name: str) -> NoReturn:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What a test needs as a whole is missed before it has anything."""
+    """Fail a test before its fixtures if the broker lacks what the test needs as a whole."""
     item.config.stash[LOG_KEY].records.clear()
     if not external_url(item.config):
         return
@@ -196,7 +196,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """What goes wrong ends with the test, before its fixtures say goodbye to the broker."""
+    """End faults with the test, before its fixtures leave the broker."""
     try:
         mend(item)
     finally:
@@ -246,8 +246,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def amqp_broker_config() -> Config | Mapping[str, Any] | None:
-    """What `amqp_broker` is made of: to be overridden with a `Config`, or with a dict of the
-    arguments of `ThreadedBroker`."""
+    """Arguments of `amqp_broker`: to be overridden with a `Config`, or with a dict of the arguments
+    of `ThreadedBroker`."""
     return None
 
 
@@ -269,7 +269,7 @@ def amqp_broker(
 
 @contextmanager
 def entered_external(config: pytest.Config) -> Iterator[ExternalBroker]:
-    """It ends the run if it is not there: no test can be run."""
+    """Enter the external broker; without it the run ends, for no test can be run."""
     from fluffle.broker.testing.external_broker import (  # noqa: PLC0415
         ExternalBroker,
         ManagementError,

@@ -51,7 +51,7 @@ class Recorder:
         self._find = find
         self._timelines: dict[str, Timeline] = {}
         self._connections: dict[ClientSession, Client] = {}
-        """Those that are open."""
+        """Open connections by session."""
 
     def of(self, vhost: str) -> Timeline:
         """Return the timeline of a virtual host; a new one if nothing has been seen of it."""

@@ -156,7 +156,8 @@ class BlockingVhost(CrossThreadProxy):
     def __init__(self, thread: LoopThread, vhost: Vhost) -> None:
         super().__init__(vhost, partial(blocking, thread))
         self.unawaited: dict[object, str] = {}
-        """What was called of `awaited` and never awaited, and so has not been done: its names."""
+        """Names of `awaited` functions that were called and never awaited, and so have done
+        nothing."""
         self.awaited = CrossThreadProxy(vhost, Calls(thread, self.unawaited).of)
         """The same for coroutines of a loop in another thread."""
 

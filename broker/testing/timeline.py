@@ -36,7 +36,7 @@ BODY_SHOWN_MAX = 40
 """So many bytes of a body are remembered, and shown."""
 
 STEPS_MAX = 100
-"""Of a message that goes round; the first and the latest are kept."""
+"""Steps kept of a message that goes round; the first and the latest are kept."""
 
 
 class Actor(NamedTuple):
@@ -60,7 +60,7 @@ class StepKind(StrEnum):
 
     PUBLISHED = "published"
     FOUND = "found"
-    """It was found there, without having been seen to come."""
+    """The message was found in a queue, without having been seen to come."""
     DELIVERED = "delivered"
     TAKEN = "taken"
     """Delivered to a consumer that need not acknowledge it."""
@@ -73,7 +73,7 @@ class StepKind(StrEnum):
     DROPPED = "dropped"
     """Expired, or in front of too many, without a dead-letter exchange."""
     GONE = "gone"
-    """It is not in the queue, and was not seen to leave."""
+    """The message is not in the queue, and was not seen to leave."""
 
 
 READY = (StepKind.PUBLISHED, StepKind.FOUND, StepKind.REQUEUED, StepKind.ABANDONED)
@@ -88,7 +88,7 @@ class TraceStep:
     at_ms: int
     """Since the first that was seen of the virtual host, by the clock of the broker."""
     who: Actor = BROKER_ITSELF
-    """Who does it, or whom it is done to."""
+    """Actor of the step, or the client concerned."""
     consumer_tag: str = ""
     """To which it is delivered, or was."""
     detail: str = ""
@@ -117,7 +117,7 @@ class Passage:
         self.exchange = exchange
         self.routing_key = routing_key
         self.key = key
-        """What it has in common with messages of the same content."""
+        """Key that it shares with messages of the same content."""
         self.number = number
         """Rising in the order in which messages come."""
         self.sequence: int | None = None
@@ -164,13 +164,13 @@ class OpenTraces:
 
     def __init__(self) -> None:
         self._ready: OrderedDict[int, Passage] = OrderedDict()
-        """By their numbers, the next to be handed out in front."""
+        """Ready messages by number, next to be delivered first."""
         self._by_key: dict[int, dict[int, Passage]] = {}
         """The same, by content."""
         self._by_sequence: dict[int, Passage] = {}
-        """Those that have been handed out and may be again."""
+        """Messages by sequence number that have been delivered and may be again."""
         self._rejected: dict[int, Passage] = {}
-        """By their numbers: it is yet to be seen whether there is a dead-letter exchange."""
+        """Rejected messages by number: it is not known yet if there is a dead-letter exchange."""
 
     def wait(self, passages: Sequence[Passage], *, in_front: bool = False) -> None:
         """Note that messages are ready from now on."""
@@ -252,7 +252,7 @@ OUTCOMES: dict[Outcome, tuple[StepKind, str, str]] = {
     Outcome.REJECT_REQUEUED: (StepKind.REQUEUED, "requeues", "reject"),
     Outcome.LOST: (StepKind.ABANDONED, "leaves unacknowledged", ""),
 }
-"""What is said of a settlement: of each message, of all, and why."""
+"""Texts of a settlement: of each message, of all, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +278,7 @@ class Unroutable:
     body: bytes
     """Its first 40 bytes."""
     is_returned: bool
-    """It was mandatory, and its publisher knows."""
+    """True if it was mandatory and returned to its publisher."""
 
     def __str__(self) -> str:
         fate = "returned" if self.is_returned else "dropped"
@@ -322,17 +322,17 @@ class Timeline:
         self._began_ms = now_ms()
         self._numbers = count(1)
         self._courses: dict[str, OpenTraces] = {}
-        """By queue."""
+        """Traces by queue."""
         self.lines: deque[TimelineEvent] = deque(maxlen=LINES_MAX)
         self.packets: deque[SeenPacket] = deque(maxlen=PACKETS_MAX)
         """Packets of MQTT clients, in the order in which they passed."""
         self.passages: dict[int, Passage] = {}
-        """By their numbers."""
+        """Passages by number."""
         self.unroutable: deque[Unroutable] = deque(maxlen=UNROUTABLE_MAX)
         self.channels: dict[ClientSession, set[int]] = {}
-        """Those that are open, by connection: names of connections may be the same."""
+        """Open channels by session: names of connections may be the same."""
         self.forgotten: dict[str, int] = {"lines": 0, "messages": 0, "unroutable messages": 0}
-        """What is not remembered any more."""
+        """Numbers of what is not remembered any more."""
         self.watchers: set[Callable[[], None]] = set()
         """Called after everything that is noted."""
 

@@ -99,7 +99,7 @@ class AssertedVhost(LoopBound, ABC):
     def __init__(self, name: str, urls: VhostUrls, timeline: Timeline) -> None:
         self.name = name
         self.url = next(iter(urls.amqp.values()))
-        """For any client, of any language, in any process; of a cluster, that of the first node."""
+        """URL for any client, in any language and process; of a cluster, that of the first node."""
         self.urls = urls.amqp
         """The same for each user, by name."""
         self.mqtt_urls = urls.mqtt
@@ -118,7 +118,7 @@ class AssertedVhost(LoopBound, ABC):
 
     @abstractmethod
     def _queue_counts(self, name: str) -> QueueCounts | None:
-        """What is in a queue, by its leader's account; None without a queue or a leader."""
+        """Counts of a queue by its leader; None without a queue or a leader."""
 
     @abstractmethod
     async def _settle(self) -> None:
@@ -130,8 +130,8 @@ class AssertedVhost(LoopBound, ABC):
         return counts and MessageCounts(counts.ready + counts.unacked + counts.apart, *counts[:3])
 
     async def history(self, queue: str) -> list[Passage]:
-        """What became of each message of a queue, in the order in which they came; also of one that
-        has been deleted.  The last 10,000 of the virtual host.  NotFound."""
+        """History of each message of a queue, in the order in which they came; also of a deleted
+        queue.  The last 10,000 of the virtual host.  NotFound."""
         await self._settle()
         timeline, vhost = self._timeline, self._look()
         known = timeline.of_queue(queue)

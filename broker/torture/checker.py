@@ -61,7 +61,7 @@ from fluffle.broker.torture.history import (
 )
 
 SENTENCES_MAX = 50
-"""Of each kind of breach; the rest is only counted."""
+"""Sentences reported of each kind of breach; the rest is only counted."""
 
 
 class Breach(Enum):
@@ -85,7 +85,7 @@ class Breach(Enum):
     """Or a count of deliveries that falls."""
     DISORDERED = "out of order"
     SHARED = "in two hands"
-    """Which no broker promises when a consumer cannot be reached."""
+    """Breach that no broker can avoid when a consumer is unreachable."""
     OUTDATED = "outdated yes"
     """A thing is there still, by a node that has not heard of its deletion: to say yes, or to route
     a message, no node asks another."""
@@ -116,7 +116,7 @@ class Findings:
     """Confirmed and not received, which is right: cleared away, transient or handed out without
     acknowledgement."""
     complaints: Counter[str] = field(default_factory=Counter)
-    """Of the broker, by its words."""
+    """Complaints of the broker, by its words."""
     breaches: Counter[Breach] = field(default_factory=Counter)
     _sentences: dict[Breach, list[str]] = field(default_factory=dict)
 
@@ -197,7 +197,7 @@ class MessageState:
     may_be_cleared: bool
     receipts: int = 0
     received_at: int = 0
-    """For the first time."""
+    """Time at which it was first received."""
     was_new: bool = False
     """A client has received it as not redelivered."""
     in_vain: int = 0
@@ -265,19 +265,19 @@ class Checker:
         """Messages that are over, and when that was vouched for; the oldest are forgotten.
         Invariant: rising times."""
         self._forgotten: dict[str, NumberSet] = {}
-        """By publisher: they were acknowledged, and that was vouched for before ..."""
+        """Messages by publisher that were acknowledged, with an answer that proved it before ..."""
         self._forgotten_until = 0
         self._in_queue: dict[str, dict[MessageId, MessageState]] = {}
-        """Those that were not cleared."""
+        """Messages by queue that were not cleared."""
         self._acked: dict[str, list[MessageState]] = {}
-        """By channel; not asked about."""
+        """Acknowledged messages by channel, without a question since."""
         self._questions: dict[str, PendingReply] = {}
         self._floors: dict[str, int] = {}
-        """By channel: when the last question was asked that has an answer."""
+        """Time of the last answered question, by channel."""
         self._held: dict[str, set[MessageState]] = {}
-        """By channel."""
+        """Held messages by channel."""
         self._suspicions: dict[str, list[Suspicion]] = {}
-        """By each of the two channels."""
+        """Suspicions by each of the two channels."""
         self._clearing: dict[str, list[MessageState]] = {}
         """Queues that are being cleared, with what must be gone then unless it is in hands."""
         self._deleted: set[str] = set()

@@ -179,12 +179,13 @@ TIMEOUT_S, LONG_TIMEOUT_S = 8.0, 120.0
 LAST_CONFIRMS_S = 15.0
 """How long confirms may take when a run is over."""
 MESSAGES_A_ROUND = 17.0
-"""What one client of each publishing role sends between two pauses, about."""
+"""Messages that one client of each publishing role sends between two pauses, roughly."""
 ARGUMENTS = {"quorum": {"x-delivery-limit": 1_000_000}}
-"""By type of queue.  What is given back so often is dropped; the default of 20 can be reached."""
+"""Arguments by type of queue: a message returned often is dropped; the default limit of 20 can
+be reached."""
 SINK_MESSAGES_MAX = 100
 BOTH = {"both": ("quorum", "classic")}
-"""What the queues are in turn, where they are not of one type."""
+"""Types of the queues in turn, where they are mixed."""
 
 
 class QueueNames(NamedTuple):

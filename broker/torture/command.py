@@ -37,7 +37,7 @@ COMMANDS = {
     "forget": "Have the others forget it, when it has stopped.",
     "wipe": "Leave nothing on its disk.",
 }
-"""By the name of the deed that they do."""
+"""Help texts by the name of the command."""
 
 
 def with_commands(command: Callable[..., None]) -> Callable[..., None]:

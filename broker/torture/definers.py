@@ -306,7 +306,8 @@ class Definer:
         return True
 
     async def _look_by_publish(self, thing: Thing) -> list[bool]:
-        """Whether a message found its way; nothing if it was refused, which says nothing."""
+        """Check by publishing if the object exists; empty if the publish was refused, which proves
+        nothing."""
         exchange = EXCHANGE if thing.is_binding else ""
         content = build_content(PROPERTIES[True], b"is it there?")
         method = make(Basic.Publish, 0, exchange, thing.name, mandatory=True)

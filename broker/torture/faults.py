@@ -47,14 +47,14 @@ class FaultTarget(Enum):
 
 
 class EligibleNodes(Enum):
-    """Which nodes a fault may strike."""
+    """Nodes that a fault may strike."""
 
     MEMBERS = auto()
-    """Those that are in the cluster."""
+    """Nodes that are in the cluster."""
     SPARES = auto()
-    """Those that may join it."""
+    """Nodes that may join it."""
     JOINED = auto()
-    """Those that were not there at the beginning, and are now."""
+    """Nodes that have joined it during the run."""
 
 
 class PlannedFault(NamedTuple):
@@ -79,7 +79,7 @@ class FaultContext:
 
     system: System
     fronts: Mapping[str, Proxy]
-    """What the clients connect through, by node."""
+    """Proxies that the clients connect through, by node."""
     note: Note
     serves: Callable[[str], Awaitable[None]]
     """Returns when a node serves clients."""
@@ -89,7 +89,7 @@ class FaultContext:
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
     _minority: asyncio.Semaphore = field(init=False)
-    """For each process that may be unwell at the same time."""
+    """Semaphore with one place for each process that may fail at the same time."""
 
     def __post_init__(self) -> None:
         self._minority = asyncio.Semaphore(max(1, (len(self.system.addresses) - 1) // 2))
@@ -455,7 +455,7 @@ KINDS: dict[str, FaultKind] = {
     "mute-node": FaultKind(mute_node, FaultTarget.FRONT, (1.0, 10.0)),
     "slow-clients": FaultKind(slow_clients, FaultTarget.FRONT, (2.0, 15.0)),
 }
-"""By name, as they are chosen and reported."""
+"""Faults by name, as they are chosen and reported."""
 
 
 def possible(system: System) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 
 
 class MessageId(NamedTuple):
-    """Which client published it, and the how manyeth it was of him: also the order."""
+    """Publisher and number of a message: the order of publishing, too."""
 
     publisher: str
     number: int
@@ -117,7 +117,7 @@ class Clearing(Enum):
     """How a queue loses all it holds."""
 
     PURGE = auto()
-    """Of what no client holds.  Only the consumer may ask for it."""
+    """Purge of the ready messages.  Only the consumer may ask for it."""
     DELETE = auto()
 
 
@@ -326,4 +326,4 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "how": lambda value: Clearing[value],
     "operation": lambda value: Operation[value],
 }
-"""Of what JSON has no word for, by the name of the field."""
+"""Decoders of fields that JSON has no type for, by name."""

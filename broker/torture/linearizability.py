@@ -49,7 +49,7 @@ class ThingState:
 
     worlds: set[PossibleState] = field(default_factory=lambda: set(EITHER))
     writing: dict[str, bool] = field(default_factory=dict)
-    """Whether the thing is there then, by client that declares or deletes."""
+    """Writes under way, by client: True for a declare, False for a delete."""
     looking: set[str] = field(default_factory=set)
     without_answer: int = 0
     declared_at: int = 0

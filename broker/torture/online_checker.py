@@ -138,7 +138,7 @@ class OnlineChecker:
         return sum(1 for _ in self._checker.owed())
 
     def finish(self) -> Findings:
-        """Whether all queues have been emptied."""
+        """Finish, and report if all queues were emptied."""
         self._checker.finish()
         return self.report
 

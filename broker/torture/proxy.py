@@ -131,7 +131,7 @@ class UnderWay:
         self.add(data)
 
     def add(self, data: bytes) -> None:
-        """Whether there is room or not."""
+        """Add data, with or without room for it."""
         self._chunks.append((asyncio.get_running_loop().time(), data))
         self._has_some.set()
 

@@ -71,7 +71,7 @@ class RecordedConnection(AmqpConnection):
         self.name = name
         self.note = note
         self.is_closing = False
-        """What comes on the channel is of no interest any more."""
+        """True once everything that still comes on the channel is ignored."""
         self._channel = 0
         self.on(Connection.Blocked, self._on_blocked)
 
@@ -165,7 +165,7 @@ class RecordedPublisher:
     def __init__(self, connection: RecordedConnection) -> None:
         self._connection = connection
         self.unconfirmed: dict[int, MessageId] = {}
-        """By publish sequence number, rising."""
+        """Unconfirmed messages by publish sequence number, rising."""
         self._numbers = count(1)
         self._sequences: count[int] | None = None
         """None: the channel is not in confirm mode."""

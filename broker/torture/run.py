@@ -62,11 +62,11 @@ class RunOptions:
     seconds: float
     seed: int
     kinds: tuple[str, ...]
-    """Of faults."""
+    """Names of the faults to choose from."""
     rate: float = 300.0
     """Messages a second, of all clients together, when nothing is wrong."""
     prefix: str = "torture"
-    """Of the names of all queues."""
+    """Prefix of the names of all queues."""
     client_options: ClientOptions = field(default_factory=ClientOptions)
     keep: bool = False
     """Leave the queues behind."""
@@ -79,7 +79,7 @@ class RunResult:
     order: RunOptions
     faults: list[PlannedFault] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    """What could not be done to the system, or did not come back."""
+    """Faults that could not be caused or did not heal."""
 
     def is_good(self, report: Findings) -> bool:
         return report.is_good and not self.failures
@@ -103,7 +103,7 @@ class Run:
         self._random = Random(order.seed)
         self._names = QueueNames.of(order.prefix)
         self._members = system.nodes
-        """Those that are in the cluster; it changes."""
+        """Members of the cluster; they change."""
         queue_type = type_of_definitions(system.queue_type, len(system.nodes))
         self._definitions = Definitions(order.prefix, queue_type) if queue_type else None
 
@@ -234,7 +234,7 @@ class Run:
                 await look_whether_empty(client, self._names, address.node)
 
     async def _look_for_leftovers(self, definitions: Definitions) -> None:
-        """Whether what was deleted is gone, and exclusive queues with their connections."""
+        """Check that deleted objects are gone, and exclusive queues with their connections."""
         clients, until_s = self._client_group({}), time.monotonic() + GRACE_S
         owned, is_over = definitions.owned, False
         for number in count(1):

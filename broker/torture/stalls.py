@@ -85,7 +85,7 @@ class StallChecker:
         self._open: dict[MessageId, tuple[str, ...]] = {}
         """Neither confirmed nor refused: where they go."""
         self._early: set[tuple[MessageId, str]] = set()
-        """Of these: received, and from which queue."""
+        """Messages that were received before their confirm, with the queue."""
         self._short_lived: set[str] = set()
         """Queues that are not looked at."""
         self._periods: list[FaultPeriod] = []

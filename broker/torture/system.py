@@ -34,9 +34,9 @@ class NodeAction(Enum):
     STOP = "stop"
     """In order: it has said goodbye to everybody."""
     KILL = "kill"
-    """As by SIGKILL."""
+    """Kill the process, as by SIGKILL."""
     PAUSE = "pause"
-    """As by SIGSTOP."""
+    """Stop the process, as by SIGSTOP."""
     RESUME = "resume"
     THROTTLE = "throttle"
     """Its process gets a small part of a processor."""
@@ -84,7 +84,7 @@ class NodeActionFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class System:
     addresses: Sequence[NodeAddress]
-    """Of every node one, for clients."""
+    """Addresses for clients, one of each node."""
     actions: Mapping[NodeAction, Doing] = field(default_factory=dict)
     mesh: Mesh | None = None
     queue_type: str = "quorum"

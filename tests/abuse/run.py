@@ -123,7 +123,7 @@ def scene(folder: Path) -> Iterator[RunningSystem]:
 
 
 def can_be_slow() -> bool:
-    """Whether argon2 is installed."""
+    """True if argon2 is installed."""
     try:
         hashed(b"", ARGON2)
     except UnusableHash:

@@ -233,7 +233,7 @@ class AttackContext:
 
 
 def is_closed(sock: socket.socket) -> bool:
-    """Whether the peer has closed a socket; reads all there is."""
+    """True if the peer has closed a socket; reads all there is."""
     sock.setblocking(False)
     try:
         while sock.recv(1 << 20):

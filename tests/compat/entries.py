@@ -62,7 +62,7 @@ class Entry:
 
     @property
     def is_genuine(self) -> bool:
-        """Whether it is as it was recorded."""
+        """True if it is as it was recorded."""
         said = self.name, self.version, self.day, self.scenario, self.transcript
         return self.digest == digest_of(*said)
 

@@ -131,7 +131,7 @@ def nodes_of(place: QualifiedName, mentioned: set[str]) -> Iterator[ast.AST]:
 
 
 def counts(part: ast.stmt, mentioned: set[str]) -> bool:
-    """Whether a part of a class does."""
+    """True if a part of a class does."""
     if not isinstance(part, FUNCTIONS):
         return True
     return part.name in mentioned or part.name.startswith("__")
@@ -238,7 +238,7 @@ def names_of(scope: ast.AST) -> Iterator[str]:
 
 
 def is_docstring(node: ast.AST) -> bool:
-    """Whether it is a docstring, of whatever."""
+    """True if it is a docstring, of whatever."""
     if not isinstance(node, ast.Expr):
         return False
     return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -175,7 +175,7 @@ def weights_are_parts(peer: Peer) -> None:
 
 
 def is_together(main: Speaker, queues: list[str], keys: int) -> bool:
-    """Whether each of so many keys is in one queue alone; its messages have the key as body."""
+    """True if each of so many keys is in one queue alone; its messages have the key as body."""
     found: dict[bytes, set[str]] = {}
     with main.aside() as other:
         for queue in queues:

@@ -212,7 +212,7 @@ def shape(value: Any, path: str = "") -> dict[str, str]:
 
 
 def is_argued(path: str, table: Mapping[str, str]) -> bool:
-    """Whether the table names it, or what it is in or the number that it is about."""
+    """True if the table names it, or what it is in or the number that it is about."""
     words = path.split(".")
     without = [word.removesuffix("_details") for word in words]
     fronts = [".".join(each[: end + 1]) for each in (words, without) for end in range(len(words))]

@@ -133,7 +133,7 @@ class Match:
     """The nodes that each `...` stands for, in their order."""
 
     def same(self, old: object, there: object) -> bool:
-        """Whether a pattern is what is there; if it is not, this is of no more use."""
+        """True if a pattern is what is there; if it is not, this is of no more use."""
         if isinstance(old, ast.Name) and is_letter(old.id):
             return isinstance(there, ast.expr) and self._is(old.id, there)
         if isinstance(old, str) and is_letter(old):

@@ -43,7 +43,7 @@ def test_what_changes_nothing_is_found() -> None:
 
 
 def does_the_same(changed: object, original: object) -> bool:
-    """Whether code or constants are alike, wherever their lines are."""
+    """True if code or constants are alike, wherever their lines are."""
     if not isinstance(changed, CodeType) or not isinstance(original, CodeType):
         return type(changed) is type(original) and changed == original
     if len(changed.co_consts) != len(original.co_consts):

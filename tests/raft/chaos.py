@@ -55,7 +55,7 @@ class ReferenceLog:
                 raise Broken(f"{host.name} reads {readable.index}, {committed} was committed")
 
     def is_read_waiting(self) -> bool:
-        """Whether a process that has not ended owes an answer."""
+        """True if a process that has not ended owes an answer."""
         living = {(host.name, host.boot) for host in self.cluster.up}
         return any((name, boot) in living for name, boot, _ in self.reads.values())
 

@@ -254,5 +254,5 @@ class Cluster:
         return [payload.decode() for _, _, payload in self.hosts[name].applied[group]]
 
     def quiet(self) -> bool:
-        """Whether nothing is under way but pings."""
+        """True if nothing is under way but pings."""
         return all(isinstance(message, Ping) for *_, message in self.network)

@@ -55,14 +55,14 @@ class Machine:
     is_hurt: bool = False
     """It has lost something for good, and its groups are not yet whole again."""
     is_put_back: bool = False
-    """Whether its disk is older than what was there, and no node has found out."""
+    """True if its disk is older than what was there, and no node has found out."""
     groups_put_back: set[GroupId] = field(default_factory=set)
     """Groups that were on its disk when that was put back; the copy may lack them."""
     process: Process | None = None
 
     @property
     def has_damage(self) -> bool:
-        """Whether something on its disk cannot be read, found out or not."""
+        """True if something on its disk cannot be read, found out or not."""
         return bool(self.damaged_groups)
 
     @property

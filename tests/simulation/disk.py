@@ -154,7 +154,7 @@ class SimDisk:
     # What there is beside the groups
 
     def is_copy(self) -> bool:
-        """Whether the disk is a copy, as `begin_life` finds out."""
+        """True if the disk is a copy, as `begin_life` finds out."""
         mark = self.marks.mark
         return mark is not None and mark.is_other(self.file)
 

@@ -44,7 +44,7 @@ class LogView:
         return self.terms.get(index)
 
     def holds(self, index: int, term: int) -> bool:
-        """Whether it has this entry, or a snapshot that covers it."""
+        """True if it has this entry, or a snapshot that covers it."""
         return index < self.floor or self.term_at(index) == term
 
     def apply(self, write: Write) -> None:

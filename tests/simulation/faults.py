@@ -430,7 +430,7 @@ def roll_back(cluster: Cluster, chance: Random) -> Undo | None:
 
 
 def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
-    """Whether all others have it on their disks that this one has come further, as the member that
+    """True if all others have it on their disks that this one has come further, as the member that
     it is; when it was copied it may have been none yet."""
     group = cluster.machines[name].disk.image.groups.get(METADATA_GROUP)
     if group is None or not group.last_index:
@@ -446,7 +446,7 @@ def is_remembered(cluster: Cluster, name: NodeId, backup: Backup) -> bool:
 
 
 def may_be_hurt(cluster: Cluster, name: NodeId) -> bool:
-    """Whether this disk is not needed by anybody, and no other is hurt, or as good as that."""
+    """True if this disk is not needed by anybody, and no other is hurt, or as good as that."""
     note_mended(cluster)
     if any(machine.is_hurt for machine in cluster.machines.values()):
         return False
@@ -461,7 +461,7 @@ def may_be_hurt(cluster: Cluster, name: NodeId) -> bool:
 
 
 def is_another_missing(cluster: Cluster, spec: GroupSpec, name: NodeId) -> bool:
-    """Whether a voter beside this one has nothing of their group, as a founder that has not heard
+    """True if a voter beside this one has nothing of their group, as a founder that has not heard
     of it yet: the others may take it for lost, and go on without it."""
     voters, stored = spec.config.voters, cluster.watch.facts.stored
     return spec.config.member_on(name) in voters and any(
@@ -470,7 +470,7 @@ def is_another_missing(cluster: Cluster, spec: GroupSpec, name: NodeId) -> bool:
 
 
 def are_few_soon(spec: GroupSpec, name: NodeId) -> bool:
-    """Whether fewer than three of its group are to stay: whoever leads it sends the others away,
+    """True if fewer than three of its group are to stay: whoever leads it sends the others away,
     and may not know yet that this disk is lost."""
     staying = {voter.node for voter in spec.config.voters} & spec.wanted
     return spec.is_defined and spec.config.member_on(name) is not None and len(staying) < 3

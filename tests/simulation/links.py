@@ -82,7 +82,7 @@ class Direction:
         self.is_up = False
         """What it was told last."""
         self.is_nobody_there = False
-        """Whether the other's host has said so when it was dialled last."""
+        """True if the other's host has said so when it was dialled last."""
         self.silent_since_us: int | None = None
         """Since when nothing can come through; None if it can."""
 
@@ -263,7 +263,7 @@ class LinkedNetwork:
             self._break(receiver, sender)
 
     def _is_silent(self, sender: NodeId, receiver: NodeId) -> bool:
-        """Whether one that sends there hears nothing, not even that it is heard."""
+        """True if one that sends there hears nothing, not even that it is heard."""
         is_cut = self._ways[sender, receiver].is_cut or self._ways[receiver, sender].is_cut
         return is_cut or receiver in self._paused or receiver not in self._boots
 

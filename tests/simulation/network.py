@@ -193,7 +193,7 @@ class SimNetwork:
             self._clockwork.at(arrives_us + int(late_us * chance.random()), self._arrive, *args)
 
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
-        """Whether one is it decides when a frame arrives."""
+        """True if one is it decides when a frame arrives."""
         return True
 
     def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
@@ -241,7 +241,7 @@ class SimNetwork:
         self._reset(a, b)
 
     def is_open(self, a: NodeId, b: NodeId) -> bool:
-        """Whether frames come through in both directions."""
+        """True if frames come through in both directions."""
         return not self._ways[a, b].is_cut and not self._ways[b, a].is_cut
 
     def _delay_us(self, way: Direction, size: int) -> int:

@@ -413,7 +413,7 @@ class Process:
         return self.multi.group(group)._state.log.commit
 
     def is_left(self, group: GroupId) -> bool:
-        """Whether it was touched, and has its turn only in the next one."""
+        """True if it was touched, and has its turn only in the next one."""
         return self.multi.group(group)._state in self.multi._node.dirty
 
     def state_of(self, group: GroupId) -> GroupState | None:

@@ -31,7 +31,7 @@ class GroupSpec:
     config_index: int = 0
     is_deleted: bool = False
     is_defined: bool = False
-    """Whether nodes know by themselves where it is to be, and see to it."""
+    """True if nodes know by themselves where it is to be, and see to it."""
     burnt: set[Member] = field(default_factory=set)
 
 

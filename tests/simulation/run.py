@@ -226,7 +226,7 @@ class Run:
         heal(cluster)
 
     def _can_serve(self, spec: GroupSpec, core: set[str]) -> bool:
-        """Whether a majority is in the core, in good order, and nobody is about to be moved."""
+        """True if a majority is in the core, in good order, and nobody is about to be moved."""
         voters = {voter.node for voter in spec.config.voters}
         if voters != spec.wanted or spec.config.learners:
             return False

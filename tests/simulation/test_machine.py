@@ -194,7 +194,7 @@ class ManualWorld:
             self.frames.append((sender, receiver, self.processes[receiver].boot, kind, payload))
 
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
-        """Whether one is it decides when a frame arrives."""
+        """True if one is it decides when a frame arrives."""
         return True
 
     def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int:

@@ -62,7 +62,7 @@ class Application(Protocol):
         """What a process has its groups for, in this life."""
 
     def serves(self, node: NodeId) -> bool:
-        """Whether this node does for groups what is asked of it, or waits for something before."""
+        """True if this node does for groups what is asked of it, or waits for something before."""
 
     def begin(self, workload: "Workload") -> None:
         """Make the first groups."""
@@ -243,7 +243,7 @@ class Workload:
 
 
 def is_hurt(cluster: Cluster, spec: GroupSpec) -> bool:
-    """Whether a member has lost something of its disk: then nobody else is sent away."""
+    """True if a member has lost something of its disk: then nobody else is sent away."""
     stored = cluster.watch.facts.stored
     return any(
         member in spec.burnt

@@ -123,7 +123,7 @@ def install(random: Random, known: GroupImage, found: Write, number: int) -> Non
 
 
 def is_whole(known: GroupImage) -> bool:
-    """Whether every entry that the staged snapshot needs is still there."""
+    """True if every entry that the staged snapshot needs is still there."""
     assert known.staged is not None
     there = {*known.entries, *(entry.index for entry in known.staged.entries)}
     return all(i in there for first, stop in known.staged.meta.live for i in range(first, stop))

@@ -96,7 +96,7 @@ def test_every_regression_has_a_test_that_takes_it_and_a_reason() -> None:
 
 
 def by_day(folders: str, touched: set[str] | None) -> bool:
-    """Whether the third of such tests runs."""
+    """True if the third of such tests runs."""
     candidate = Candidate("tests/x.py::test_y", frozenset(folders.split()))
     return select([candidate] * 3, None if touched is None else frozenset(touched))[2]
 

@@ -82,7 +82,7 @@ class Daemon:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and neither stopped nor killed since."""
+        """True if it was started, and neither stopped nor killed since."""
         return self._process is not None
 
     def start(self) -> None:

@@ -88,7 +88,7 @@ class Scheduler:
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is something to do in the next turn."""
+        """True if there is something to do in the next turn."""
         return bool(self._soon)
 
     @property

@@ -25,7 +25,7 @@ class FakeSender:
         self.hindered = {} if hindered is None else hindered
         """By node, why it cannot be sent anything."""
         self.is_understood = True
-        """Whether the others are of a version that knows these frames."""
+        """True if the others are of a version that knows these frames."""
 
     @property
     def reached(self) -> list[NodeId]:

@@ -76,7 +76,7 @@ class Node:
         self.applied = 0
         """Index of the last entry."""
         self.is_paused = False
-        """Whether it does not hear of what is committed."""
+        """True if it does not hear of what is committed."""
         self.catalogue = Catalogue(
             Access(), {}, lambda vhost: VirtualHost(vhost, LocalQueues(FakeTurn()))
         )
@@ -149,9 +149,9 @@ class Cluster:
         self.scheduler = Scheduler()
         self.log: list[Entry] = []
         self.is_read = True
-        """Whether all are of a version in which the read index is asked for."""
+        """True if all are of a version in which the read index is asked for."""
         self.may_grow = True
-        """Whether there is room on the disks."""
+        """True if there is room on the disks."""
         self.frames: deque[tuple[str, str, bytes]] = deque()
         self.leader: str | None = None
         self.term = 0

@@ -55,7 +55,7 @@ class RestartedMqtt:
 
     @property
     def has_work(self) -> bool:
-        """Whether a commit is under way."""
+        """True if a commit is under way."""
         return self._writer.work is not None
 
     def commit(self) -> bool:

@@ -80,7 +80,7 @@ class RecordingOwner:
     configs: list[ConfigChange] = field(default_factory=list)
     verdicts: list[LivenessVerdict] = field(default_factory=list)
     knows: bool = True
-    """Whether it knows all groups."""
+    """True if it knows all groups."""
     asked: list[tuple[GroupId, Callable[[], None]]] = field(default_factory=list)
     unknowns: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     damages: list[tuple[GroupId, int]] = field(default_factory=list)

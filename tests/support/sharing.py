@@ -38,7 +38,7 @@ class Sharing(LoadFileScheduling):
 
 
 def is_rabbitmq_asked(config: pytest.Config) -> bool:
-    """Whether it is asked for all that is recorded."""
+    """True if it is asked for all that is recorded."""
     return bool(config.getoption("live") or config.getoption("record"))
 
 

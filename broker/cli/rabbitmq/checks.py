@@ -163,7 +163,7 @@ def check_virtual_hosts(call: Invocation) -> Report:
 
 
 def check_certificate_expiration(call: Invocation) -> Report:
-    """Whether all that there are will be good for as long as `--within` says."""
+    """Check that all certificates are valid for as long as `--within` says."""
     unit, within = call.options.get("unit", "weeks").lower(), call.options.get("within", "4")
     if unit not in UNITS_S or not within.isdecimal() or not int(within):
         raise UsageFailure(f"'{within} {unit}' is no time; units are {', '.join(UNITS_S)}", DATA)

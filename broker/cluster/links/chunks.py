@@ -239,7 +239,7 @@ class ChunkDecoder:
             self._missing = size
 
     def _check(self, shape: int, traffic: int, kind: int, size: int, number: int = 0) -> None:
-        """Whether this piece can come now.  Raises `BadChunk`."""
+        """Check that this chunk may come now.  Raises `BadChunk`."""
         if kind not in self._kinds:
             raise BadChunk(f"a frame of kind {kind}")
         if size > CHUNK_BYTES_MAX:

@@ -242,7 +242,7 @@ class LinkHandshake:
         return encode(HandshakeMessage.PROOF, self._proof_of(LinkRole.DIALLER, hello))
 
     def _check_names(self, hello: Hello) -> None:
-        """Whether these two may talk to each other, as they are called."""
+        """Check that these two may talk to each other, by their names."""
         ours, theirs = self._credentials.us, hello.identity
         if not have_same_name(ours.cluster, theirs.cluster):
             raise LinkRefused(HelloRefusal.CLUSTER)
@@ -252,7 +252,8 @@ class LinkHandshake:
             raise LinkRefused(HelloRefusal.WRONG_NODE)
 
     def _check_data(self, hello: Hello) -> None:
-        """Whether the disks of both are what they were, and the sender is one of the cluster.
+        """Check that the disks of both are the same as before, and that the sender is a member of
+        the cluster.
 
         Who listens looks at that once the dialler has proved who it is: else any stranger could
         have our log say that a disk is to be emptied.  A node that was forgotten hears that, and

@@ -118,7 +118,7 @@ class LinkRefused(Exception):
         super().__init__(f"refused by it: {self.what}" if by_peer else self.what)
         self.reason = reason
         self.by_peer = by_peer
-        """Whether it is the other end that refuses us; it may say so without proof."""
+        """True if the other end refuses us; it may say so without proof."""
         self.proof = proof
         """The proof of who refuses, which goes to the other end first; empty without one."""
         self.has_data = has_data

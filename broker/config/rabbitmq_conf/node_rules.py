@@ -198,7 +198,8 @@ def import_backend(_conf: ConfSettings, setting: ConfLine) -> Verdict:
 
 
 def stamp(option: str) -> Rule:
-    """Whether what a client has set is overwritten; either way there is such a header."""
+    """Rule that sets a stamp to overwrite or to keep the client's header; either way the header is
+    set."""
     return by_word(option, {TRUE: OVERWRITE, FALSE: KEEP})
 
 

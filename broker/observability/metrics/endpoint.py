@@ -59,7 +59,7 @@ class Readiness(NamedTuple):
     """Addresses bound so far: those for clients come last."""
     cluster_view: ClusterView
     is_draining: Callable[[], bool]
-    """Whether it has been taken out of service."""
+    """Function that says if the node is in maintenance mode."""
 
     def page(self, _request: Request) -> MetricsPage:
         found = tuple(self._hindrances())

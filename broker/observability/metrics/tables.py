@@ -127,7 +127,7 @@ class TableView(NamedTuple):
     families: frozenset[str] | None = None
     """None: all."""
     takes: Callable[[Labels], bool] = anything
-    """Whether a row with these labels is shown."""
+    """Filter of rows by their labels."""
     read_at_once: int | None = None
     """Rows; None: as many as a step tells of."""
 
@@ -222,7 +222,7 @@ def searched(patterns: list[str]) -> Finds | None:
 
 
 def taking(vhosts: frozenset[str] | None, finds: Finds | None) -> Callable[[Labels], bool]:
-    """Whether a row is wanted, by its labels."""
+    """Filter of rows by virtual hosts and by a pattern of names."""
 
     def takes(labels: Labels) -> bool:
         vhost = labels.get("vhost", labels.get("queue_vhost"))

@@ -225,7 +225,8 @@ class PendingTransactionPublishes:
         receipt.then(self._known)
 
     def answer(self) -> bool | Deferred[bool]:
-        """Whether all of them were, if that is known; there are no more to come."""
+        """Outcome: True if all were accepted; deferred while unknown.  No more publishes may
+        follow."""
         if not (self.are_all and self._left):
             return self.are_all
         self._answer = Deferred()

@@ -369,7 +369,8 @@ class PublishOutcome:
     def __init__(self) -> None:
         self._is_routed = True
         self.known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        """Whether it led to a queue, once it is safe; Refusal if some queue did not take it."""
+        """Result: True if the message was routed, once it is safe; Refusal if a queue rejected
+        it."""
 
     def returned(self, routed: RoutedBatch) -> None:
         """Record that the message is unroutable."""

@@ -33,7 +33,7 @@ class RequestPeer(NamedTuple):
     address: str
     is_loopback: bool
     is_there: Callable[[], bool]
-    """Whether he still waits for the answer."""
+    """Function that says if the client still waits for the answer."""
 
 
 async def authenticated(access: Access, authorization: str, peer: RequestPeer) -> User:

@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.services = server.services
         self._forwarded = forwarded
-        """For whom a proxy made this connection."""
+        """Addresses that a proxy sent for this connection, or None."""
         self.phase = ConnectionState.CONNECT
         self.handshake = Handshake()
         self.name = ""

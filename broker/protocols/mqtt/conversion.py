@@ -89,7 +89,7 @@ class ClientMessage(NamedTuple):
     properties: bytes
     """Raw properties of a PUBLISH, without Message Expiry Interval."""
     expiry_ms: int
-    """For how long it was to live when it was published; `NO_EXPIRY_MS` if it said nothing."""
+    """Time to live in ms at the time of publishing; `NO_EXPIRY_MS` if not given."""
 
 
 class MqttProperties(NamedTuple):

@@ -84,7 +84,7 @@ class Unanswered:
         self.is_noted = True
         """True if its packets are noted, as far as they are to be."""
         self.waits = 0
-        """For how much else: that it is retained, that its packets are noted."""
+        """Number of other events awaited: that it is retained, that its packets are noted."""
 
 
 class PreparedRun(NamedTuple):

@@ -111,7 +111,7 @@ class Form(NamedTuple):
     properties: bytes
     """Raw, but for how long a message has left to live; none before version 5."""
     expiry_ms: int
-    """For how long messages were to live when they were published; -1 if for ever."""
+    """Time to live in ms when they were published; -1 if unlimited."""
 
 
 NOT_SENT = Form(-1, retain=False, topic=b"", properties=b"", expiry_ms=-1)

@@ -149,7 +149,7 @@ def send_releases(connection: Connection, channel: Channel, packet_ids: Sequence
 
 
 def on_ack(connection: Connection, ack: Ack) -> int:
-    """One answer to a message, with a code or properties."""
+    """Handle one answer to a message, with a code or properties."""
     if ack.code < ReasonCode.UNSPECIFIED_ERROR:
         return on_acks(connection, Acks(ack.kind, (ack.packet_id,)))
     channel = channel_of(connection)

@@ -45,7 +45,7 @@ class TopicTranslator:
 
     def __init__(self, *, sparkplug: bool = False) -> None:
         self.sparkplug = sparkplug
-        """Whether the version in the first level of Sparkplug's topics keeps its dot."""
+        """True if the version in the first level of Sparkplug's topics keeps its dot."""
 
     def routing_key(self, topic: str) -> str:
         """Return the routing key of a topic, or of a topic filter; of any length."""

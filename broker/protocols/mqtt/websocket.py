@@ -45,8 +45,8 @@ HEAD_BYTES_MAX = 16_384
 BLANK_LINE = re.compile(rb"\n\r?\n")
 BLANK_LINE_BYTES = 3
 CLOSE_WAIT_S = 2.0
-"""For so long what a client still sends is read once we have closed: from a socket that is closed
-under it, it would hear an error in the place of what was written last."""
+"""Time in seconds for which a client is still read after we have closed: closing the socket at once
+would give it an error in place of the last output."""
 FINAL_BINARY = 0x82
 """First byte of a frame that is a whole binary message."""
 

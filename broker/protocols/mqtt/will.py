@@ -76,7 +76,7 @@ class WillClient:
         self.close_reason = "done"
 
     def on_behind(self, target: PublishTarget, count: int) -> None:
-        """One message holds nobody up."""
+        """Ignore backpressure: one message needs none."""
 
     def on_disk_behind(self) -> None:
         """Nobody waits for it."""

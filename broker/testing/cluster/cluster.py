@@ -91,7 +91,8 @@ class Cluster(LoopBound):
         definitions: PathArgument | None = None,
         seed: int | None = None,
     ) -> None:
-        """As for `Broker`; `config` is for each node.  `seed`: of what the network drops."""
+        """Make a cluster with the arguments of `Broker`; `config` is for each node.  `seed`: of
+        what the network drops."""
         if nodes < 1:
             raise ValueError(f"a cluster of {nodes} nodes is none")
         self._count = nodes
@@ -100,9 +101,9 @@ class Cluster(LoopBound):
         self._seed = secrets.randbits(32) if seed is None else seed
         self._entered = AsyncExitStack()
         self._wanted: dict[str, VhostRequirements] = {}
-        """What there is in virtual hosts that were added, if it is more than usual."""
+        """Requirements of virtual hosts that were added, if they have more than the default."""
         self.numbers = itertools.count(1)
-        """Of virtual hosts without a given name; none comes twice."""
+        """Numbers for virtual hosts without a given name; none is used twice."""
         self.clock: MovableClock
         """The time of messages and queues, on all nodes; what they know of each other goes by that
         of the machine."""

@@ -45,11 +45,11 @@ class DiskFaults(LoopBound):
         self.delay_s = 0.0
         self.is_full = False
         self.failure: InjectedDiskError | None = None
-        """What each commit raises."""
+        """Error that each commit raises, or None."""
         self.damaged: dict[tuple[Table, bytes], int] = {}
         """Values of which a byte is not what was written: which byte."""
         self.disk: Disk | None = None
-        """As it is open now."""
+        """Open disk, or None."""
 
     async def slow(self, ms: float) -> None:
         """Delay each commit by so much."""

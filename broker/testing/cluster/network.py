@@ -280,7 +280,7 @@ class FaultyTransport(asyncio.Transport, asyncio.Protocol):
         self._look_whether_read()
 
     def _look_whether_read(self) -> None:
-        """What has not arrived here fills the network."""
+        """Stop reading while what was read waits for the other end, as a full network would."""
         is_wanted = self._is_reading and not self._back.is_busy
         if self._socket.is_closing() or is_wanted == self._socket.is_reading():
             return

@@ -55,7 +55,7 @@ class ProcessState(Enum):
     PAUSED = "paused"
     DOWN = "down"
     FAILED = "failed"
-    """It has ended by itself."""
+    """The process has ended by itself."""
 
 
 class ChangeListener(Protocol):
@@ -93,12 +93,12 @@ class ClusterNode(LoopBound):
         self.is_wiped = False
         """Its disk was, and it has not been started since."""
         self.disk = DiskFaults(self._look_for_room, runtime.settle)
-        """What is wrong with its disk."""
+        """Faults of its disk."""
         self._mqtt_listen = LOOPBACK
         self._now: tuple[Node, Process] | None = None
         self._acceptor = ClientAcceptor(runtime.recorder, filter_packets)
         self._scopes: dict[str | None, FaultScope] = {}
-        """What goes wrong with its clients, in a virtual host or in all, in this life."""
+        """Faults of its clients, in a virtual host or in all, in this boot."""
         self._open: tuple[FaultyDisk, SlowWriter] | None = None
 
     # How it is
@@ -165,7 +165,7 @@ class ClusterNode(LoopBound):
         return self._now[0].addresses.get("cluster")
 
     def scope(self, vhost: str | None = None) -> FaultScope:
-        """What faults act on, for `operations.perform`; by default all virtual hosts."""
+        """Scope of faults for `operations.perform`; by default all virtual hosts."""
         scope = self._scopes.get(vhost)
         if scope is None:
             node, process = self.node, self.process
@@ -371,5 +371,5 @@ class NodeEnvironment:
         return seen_dead(self._recorder.of, inner)
 
     def moved(self, clock: Clock) -> Clock:
-        """As the clock of messages was moved."""
+        """Clock that is moved with that of messages."""
         return self.clock.over(clock)

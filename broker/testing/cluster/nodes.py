@@ -18,7 +18,8 @@ LEADER_WITHIN_S = 10.0
 """An election takes a second if a leader has to be missed first."""
 
 START_S = 20.0
-"""For nodes to start, or to stop: nothing takes so long where there is a majority."""
+"""Time in seconds for nodes to start or to stop: nothing takes so long where there is a
+majority."""
 
 Step = Callable[[ClusterNode], Awaitable[None]]
 
@@ -28,7 +29,7 @@ class Nodes:
 
     def __init__(self, clock: MovableClock) -> None:
         self.clock = clock
-        """Of messages and queues, for all."""
+        """Clock of messages and queues, for all nodes."""
         self._nodes: Sequence[ClusterNode] = ()
         self._watchers: set[Callable[[], None]] = set()
 

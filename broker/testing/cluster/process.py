@@ -44,11 +44,11 @@ class Process:
         self.loop = ProcessLoop(self, self._loop, dial)
         self.stands_still = False
         self._waiting: deque[asyncio.Handle] = deque()
-        """What was due since it stands still."""
+        """Calls that became due while it is paused."""
         self._held: set[asyncio.ReadTransport] = set()
-        """What is not read because it stands still."""
+        """Transports that are not read while it is paused."""
         self.transports: set[asyncio.ReadTransport] = set()
-        """Of its connections."""
+        """Transports of its connections."""
 
     def stop(self) -> None:
         """Stop as SIGSTOP does: nothing of it runs any more, without notice."""
@@ -246,7 +246,7 @@ class ProcessTimer(asyncio.TimerHandle):
     """Timer handle of a simulated process."""
 
     loop_handle: asyncio.TimerHandle
-    """Of the loop of all."""
+    """Timer of the loop that all nodes share."""
 
 
 class HostedProtocol(asyncio.Protocol):

@@ -50,7 +50,8 @@ class ThreadedCluster:
         self._thread = LoopThread("fluffle cluster")
         self._turn: Turn = partial(blocking, self._thread)
         self.unawaited: dict[object, str] = {}
-        """What was called of `awaited` and never awaited, and so has not been done: its names."""
+        """Names of `awaited` functions that were called and never awaited, and so have done
+        nothing."""
         self.awaited = CrossThreadProxy(self.cluster, Calls(self._thread, self.unawaited).of)
         """The same for coroutines of other loops."""
 

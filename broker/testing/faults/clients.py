@@ -49,7 +49,8 @@ from fluffle.protocol.spec import ProtocolError
 
 
 def client_properties(data: bytes) -> dict[str, Any]:
-    """Of connection.start-ok, in what a client has sent from the protocol header on."""
+    """Client properties of connection.start-ok, in the bytes it has sent from the protocol header
+    on."""
     for frame in frames_of(data[HEADER_BYTES:]):
         if frame.method == START_OK:
             try:
@@ -62,7 +63,7 @@ def client_properties(data: bytes) -> dict[str, Any]:
 
 
 def list_connections(scope: FaultScope) -> Row:
-    """Those that are open, with their channels and consumers, as `fluffle` shows them."""
+    """Open connections with their channels and consumers, as `fluffle` shows them."""
     return {"connections": [row_of(tap) for tap in scope.taps()]}
 
 

@@ -14,7 +14,7 @@ from fluffle.broker.testing.loop_thread import LoopBound
 
 
 def do(scope: FaultScope, name: str, **arguments: object) -> Row:
-    """One of `operations`.  BrokerError."""
+    """Perform one of `operations`.  BrokerError."""
     from fluffle.broker.testing.faults.operations import perform  # noqa: PLC0415  if it is used
 
     return perform(scope, name, arguments)
@@ -127,13 +127,13 @@ class ConnectionFaults(LoopBound):
 
 
 class Clients(LoopBound):
-    """Those of a broker, or of one virtual host of it."""
+    """Clients of a broker, or of one virtual host of it."""
 
     def __init__(self, scope: FaultScope) -> None:
         self._scope = scope
 
     async def connections(self) -> list[ConnectionFaults]:
-        """Those that are open, in the order in which they came."""
+        """Open connections, in the order in which they came."""
         rows = do(self._scope, "connections.list")["connections"]
         return [ConnectionFaults(self._scope, row) for row in rows]
 
@@ -143,7 +143,7 @@ class Clients(LoopBound):
         return ConnectionFaults(self._scope, do(self._scope, "connections.show", connection=name))
 
     async def next_connection(self) -> NextConnection:
-        """What is done to it happens once it is there, to whichever virtual host it goes."""
+        """Faults for the next connection, whichever virtual host it opens."""
         return NextConnection(self._scope)
 
     async def consumer(self, name: str) -> ConsumerFaults:

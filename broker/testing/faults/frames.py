@@ -16,7 +16,7 @@ from fluffle.protocol.spec import (
 )
 
 HEADER_BYTES = 8
-"""Of the protocol, with which a client begins."""
+"""Bytes of the protocol header with which a client begins."""
 
 FRAME_BYTES_MAX = 1 << 24
 """Whatever is longer is none."""
@@ -25,10 +25,10 @@ KINDS = (
     b"",
     *(bytes([kind]) for kind in (FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT)),
 )
-"""What a frame begins with, if anything is there."""
+"""Bytes that a frame may begin with."""
 
 HEAD_BYTES = 7
-"""Of a frame before its payload: kind, channel, size of the payload."""
+"""Bytes of a frame before its payload: kind, channel, size of the payload."""
 
 ACK, NACK, DELIVER = (60, 80), (60, 120), (60, 60)
 CHANNEL_CLOSE, CHANNEL_CLOSE_OK = (20, 40), (20, 41)

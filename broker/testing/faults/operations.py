@@ -62,7 +62,7 @@ def allow_logins(scope: FaultScope) -> None:
 
 
 def refuse_connections(scope: FaultScope, *, silently: bool = False) -> None:
-    """As if there were no broker at the address; connections that are open stay.
+    """Refuse new connections as if no broker listened; open ones stay.
 
     `silently`: new ones are accepted, and nothing is said on them.
     """
@@ -91,7 +91,7 @@ def mend(scope: FaultScope) -> None:
 
 
 def list_faults(scope: FaultScope) -> Row:
-    """What goes wrong now, in words."""
+    """Texts of the faults in effect."""
     return {"faults": scope.in_effect}
 
 

@@ -140,11 +140,11 @@ class NackQuota:
         self._exchange = exchange
         self._spent = spent
         self._contents: list[bytes] = []
-        """What was asked about last."""
+        """Contents of the last call of `take`."""
         self._places: list[int] = []
 
     def take(self, origins: list[Origin], contents: list[bytes]) -> list[int]:
-        """Which of these are refused: their places, rising.
+        """Places of the messages that are refused, rising.
 
         The same list is put into several queues one after the other: then all refuse the same.
         """
@@ -230,8 +230,8 @@ class NackQueue:
 def merge_rejected(
     refused: list[int], left: list[int], answer: EnqueueResult | PartialResult | PublishReceipt
 ) -> PartialResult | PublishReceipt:
-    """What becomes of messages of which those in some places are refused, and of what is left there
-    is that."""
+    """Result of a batch of messages of which `refused` are refused, and `left` have the result
+    `answer`."""
     count = len(refused) + len(left)
     if isinstance(answer, PublishReceipt):
         receipt = PublishReceipt(count)

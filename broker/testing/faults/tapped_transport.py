@@ -133,7 +133,7 @@ class TappedConnection(asyncio.Protocol):
         self.filters: list[ByteFilter] = []
         self.pieces: Pieces | None = None
         self._freezing: set[object] = set()
-        """Who has it frozen."""
+        """Faults that have it frozen."""
         self.is_closing = False
         """True if the connection has written its last; the socket closes once it is out."""
         self.is_lost = False
@@ -143,7 +143,7 @@ class TappedConnection(asyncio.Protocol):
         """True if the connection was paused, by `_is_full`."""
         self._out: deque[bytes] = deque()
         self.held_bytes = 0
-        """Of those on their way to the client."""
+        """Bytes on their way to the client."""
         self._in: deque[bytes] = deque()
         self._is_pumping = False
         """True if the next piece goes out in the next round of the loop."""
@@ -384,7 +384,7 @@ class ServerTransport:
 
 Make = Callable[[], asyncio.Protocol]
 Plan = Callable[[TappedConnection], None]
-"""What is to be done to a tap once its client is there."""
+"""Function that acts on a tap once its client is there."""
 
 
 class RefusedLogins:
@@ -480,13 +480,13 @@ class ClientAcceptor:
         self._entries: list[TappedAddress] = []
         self._taps: dict[TappedConnection, None] = {}
         self.plans: deque[Plan] = deque()
-        """One for each of the next clients."""
+        """Plans for the next clients, one each."""
         self.lasting_plans: dict[object, Plan] = {}
-        """For every client that comes, by who has it so."""
+        """Plans for every new client, by the fault that asked for them."""
         self.refusing_logins: set[object] = set()
-        """Who has it so."""
+        """Faults that have logins refused."""
         self._shutting: set[object] = set()
-        """Who has it shut."""
+        """Faults that have the acceptor shut."""
 
     async def accept(self, make: Make, listening: socket.socket) -> ListeningServer:
         """Return an `outside.Accept`."""

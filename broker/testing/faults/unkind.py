@@ -54,7 +54,7 @@ class PendingConfirms:
         self._sent: set[int] = set()
         """And these."""
         self._due: dict[int, bool] = {}
-        """Whether what is to be sent is an ack, by number."""
+        """Confirms that are to be sent, by number: True for an ack."""
 
     def add(self, tag: int, *, multiple: bool, is_ack: bool) -> None:
         """Add the broker's answer for a publish, or for all up to it that it has not answered

@@ -55,7 +55,7 @@ async def nodes(cluster: Cluster) -> Row:
 
 
 async def kill(place: OperationTarget) -> None:
-    """As SIGKILL does: what is not on its disk is gone."""
+    """Kill a node as SIGKILL does: what is not on its disk is lost."""
     await place.cluster.nodes.kill(place.number)
 
 
@@ -75,17 +75,17 @@ async def restart(place: OperationTarget) -> None:
 
 
 async def pause(place: OperationTarget) -> None:
-    """As SIGSTOP does: sockets are open, and nobody answers."""
+    """Pause a node as SIGSTOP does: sockets stay open without answers."""
     await place.cluster.nodes.pause(place.number)
 
 
 async def resume(place: OperationTarget) -> None:
-    """As SIGCONT does."""
+    """Resume a node as SIGCONT does."""
     await place.cluster.nodes.resume(place.number)
 
 
 async def wipe(place: OperationTarget) -> None:
-    """What was on the disk of a node that is down is gone; it is let in anew at its start."""
+    """Delete the disk of a stopped node; it joins anew at its start."""
     await place.cluster.nodes.wipe(place.number)
 
 
@@ -110,7 +110,7 @@ async def corrupt_disk(place: OperationTarget, *, body: str, body_encoding: str 
 
 
 async def repair_disk(place: OperationTarget) -> None:
-    """It is well again."""
+    """Repair the disk of a node."""
     await place.node.disk.repair()
 
 
@@ -127,14 +127,14 @@ async def cut(cluster: Cluster, *, from_node: int, to_node: int) -> None:
 async def drop(
     cluster: Cluster, *, share: float, from_node: int | None = None, to_node: int | None = None
 ) -> None:
-    """Of what nodes send each other this share is lost, and sent again 200 ms later or more."""
+    """Lose this share of what nodes send each other; it is sent again 200 ms later or more."""
     await cluster.net.drop(share, from_=from_node, to=to_node)
 
 
 async def delay(
     cluster: Cluster, *, ms: float, from_node: int | None = None, to_node: int | None = None
 ) -> None:
-    """What nodes send each other arrives so much later."""
+    """Delay what nodes send each other by `ms`."""
     await cluster.net.delay(ms, from_=from_node, to=to_node)
 
 
@@ -169,7 +169,7 @@ async def members(place: OperationTarget, *, queue: str) -> Row:
 
 
 def fault(act: Callable[..., Any]) -> ControlOperation:
-    """One of the faults of a broker, in the process of a node."""
+    """Operation that causes a broker's fault in the process of a node."""
 
     async def done(place: OperationTarget, **arguments: Any) -> Row:
         node = place.node
@@ -225,4 +225,4 @@ OPERATIONS: Operations = {
     **operations(VHOST, ON_QUEUES, place_of),
     **{NODE + VHOST + path: fault(act) for path, act in by_path(FAULTS).items()},
 }
-"""Of a cluster.  Where clients of one node are meant, the path begins with that."""
+"""Operations of a cluster.  For the clients of one node, the path begins with that."""

@@ -14,7 +14,7 @@ from fluffle.broker.config.option_values import parse_user, parse_vhost
 
 NODES_MAX = 9
 EXIT_OURS = 125
-"""It is not the command that has failed: as with `docker run` and `env`."""
+"""Exit code for failures other than the command's: as with `docker run` and `env`."""
 
 
 class NoBroker(click.ClickException):

@@ -61,7 +61,7 @@ Row: TypeAlias = dict[str, Any]
 """In values that JSON has."""
 Act: TypeAlias = Callable[..., Awaitable[Row | None] | Row | None]
 Operations: TypeAlias = "Mapping[str, ControlOperation]"
-"""By their paths."""
+"""Operations by path."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,11 @@ VHOST = "vhosts/{vhost}/"
 """How paths begin of what is done to one of the virtual hosts."""
 WITHIN_S_MAX = 300.0
 NAMED = re.compile(r"\b(node|vhost)s/([^/]+)/")
-"""What a path names; a virtual host may be called `nodes`, but is in front of what follows it."""
+"""Node or virtual host in a path; a virtual host may be called `nodes`, but comes before what
+follows it."""
 ANSWER_BYTES_MAX = 1 << 26
 ENDS_IN_S = WITHIN_S_MAX + 30.0
-"""What takes longer will never end."""
+"""Time in seconds after which an operation is given up."""
 PROPERTIES: Mapping[str, Argument] = {
     field.name: Argument(get_args(field.type), required=False)
     for field in fields(Properties)
@@ -89,11 +90,11 @@ class ControlOperation:
     act: Act
     arguments: Mapping[str, Argument]
     on: Callable[..., object]
-    """What it acts on, of a broker or cluster, and of what is named in its path."""
+    """Function that finds the target: a broker or cluster, or what is named in the path."""
 
 
 def operations(start: str, acts: Mapping[str, Act], on: Callable[..., object]) -> Operations:
-    """Those whose paths begin so."""
+    """Operations of `acts`, with paths that begin with `start`."""
     return {
         start + path: ControlOperation(act, arguments_of(act), on) for path, act in acts.items()
     }
@@ -256,13 +257,13 @@ async def purge(vhost: Vhost | ClusterVhost, *, queue: str) -> Row:
 
 
 async def history(vhost: Vhost | ClusterVhost, *, queue: str, count: int = MESSAGES) -> Row:
-    """What became of each message of a queue, of the first ones: its `state`, and its `steps`."""
+    """History of the first `count` messages of a queue: `state` and `steps` of each."""
     check_bounds(count, "count", 1, MESSAGES_MAX)
     return {"messages": [passage_row(each) for each in (await vhost.history(queue))[:count]]}
 
 
 async def timeline(vhost: Vhost | ClusterVhost) -> Row:
-    """As `text` all that happened, and what is left."""
+    """Timeline of the virtual host, as `text`."""
     return {"text": await vhost.timeline()}
 
 
@@ -440,7 +441,7 @@ OPERATIONS: Operations = {
     **operations(VHOST, {**ON_VHOST, **TAKING}, vhost_of),
     **operations(VHOST, by_path(FAULTS), scope_of),
 }
-"""Of a broker; those of a cluster are in `cluster_operations`."""
+"""Operations of a broker; those of a cluster are in `cluster_operations`."""
 
 
 class OperationDispatcher:

@@ -29,7 +29,7 @@ OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 EXIT_CANNOT_RUN = 126
 EXIT_NOT_FOUND = 127
 EXIT_SIGNAL_BASE = 128
-"""As a shell says it."""
+"""Base of the exit code after a signal, as shells have it."""
 
 
 class CommandNotRun(Exception):
@@ -52,7 +52,7 @@ class Child:
         """In the loop that will run it."""
         self._process: asyncio.subprocess.Process | None = None
         self._early: list[signal.Signals] = []
-        """What came before it was there."""
+        """Signals that came before the process was started."""
         loop = asyncio.get_running_loop()
         terminal_sends = OF_TERMINAL if is_in_front() else ()
         for number in PASSED_ON:
@@ -109,7 +109,7 @@ def stop_signal() -> asyncio.Event:
 TOKEN_BYTES = 16
 
 Urls: TypeAlias = dict[str, str]
-"""By the variables that they are in."""
+"""URLs by environment variable."""
 
 
 async def run(

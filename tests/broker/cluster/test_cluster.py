@@ -43,7 +43,7 @@ async def define(node: ClusterNode, word: str) -> None:
 
 
 def has(node: ClusterNode, word: str) -> bool:
-    """Whether it knows all of that."""
+    """True if it knows all of that."""
     catalogue = node.node.catalogue
     vhost = catalogue.vhosts["/"]
     return (

@@ -134,7 +134,7 @@ class Harness:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether any time is to pass for anybody."""
+        """True if any time is to pass for anybody."""
         return any(not each.is_cancelled for each in self.timers)
 
 

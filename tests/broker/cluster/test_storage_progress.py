@@ -332,7 +332,7 @@ def names_of_put_back(caplog: pytest.LogCaptureFixture) -> set[str]:
 
 
 def knows(node: ClusterNode, other: ClusterNode) -> bool:
-    """Whether a node knows all that the disk of another has made durable."""
+    """True if a node knows all that the disk of another has made durable."""
     memory, disk = node.cluster.progress.memory, other.cluster.progress.disk
     return any(row.commit >= disk.commit_number for row in memory.reached(other.name))
 

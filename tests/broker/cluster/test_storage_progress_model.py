@@ -219,7 +219,7 @@ class Observer:
             self.heard[life] = max(commit, self.heard.get(life, 0))
 
     def ends(self, life: Boots, commit: int) -> bool:
-        """Whether a node that is in that life ends when it hears what this one knows."""
+        """True if a node that is in that life ends when it hears what this one knows."""
         node = End("a", life, commit)
         node.met_by(self.end)
         return bool(node.ended)

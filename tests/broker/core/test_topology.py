@@ -68,7 +68,7 @@ class Node:
         return request
 
     def bind(self, source: str, destination: str, kind: DestinationKind = QUEUE) -> bool:
-        """Whether anything was put into the queue that a commit has to make safe."""
+        """True if anything was put into the queue that a commit has to make safe."""
         binding = Binding(source, destination, kind, "k")
         request = topology.BindingRequest(self.session, binding)
         self.change(request.decide)

@@ -42,7 +42,7 @@ class ReferenceDeduplication:
         )
 
     def comes(self, key: PlainValue, ttl_ms: int | None, now_ms: int) -> bool:
-        """Whether a message is taken, which names a key or does not."""
+        """True if a message is taken, which names a key or does not."""
         if key is None:
             return True
         if self.is_known(key, now_ms):

@@ -122,7 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.early: list[DeliveryBatch] = []
         """Messages that were handed out before the end of the turn, and has not been looked at."""
         self.is_owed = False
-        """Whether somebody had room for what has been published since the last turn."""
+        """True if somebody had room for what has been published since the last turn."""
         self.queue = Queue(self.spec, FakeQueueHost(self.touch, deliver=self.early.extend))
         self.active: Member | None = None
         """Who alone is served, where one alone is."""

@@ -69,7 +69,7 @@ def apply(topology: Topology, change: Change) -> Removed:
 
 
 def declare(topology: Topology, spec: ExchangeSpec) -> bool:
-    """Whether it was made."""
+    """True if it was made."""
     change = changes.declare_exchange(topology, spec)
     apply(topology, change)
     return not change.changes_nothing
@@ -80,7 +80,7 @@ def delete(topology: Topology, name: str, *, if_unused: bool = False) -> Removed
 
 
 def bind(topology: Topology, binding: Binding) -> bool:
-    """Whether it is new."""
+    """True if it is new."""
     change = changes.bind(topology, binding)
     apply(topology, change)
     return not change.changes_nothing

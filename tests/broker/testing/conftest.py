@@ -18,7 +18,7 @@ class CloseWaits:
         self.seconds: list[float] = []
         """Limits of the waits, in order."""
         self.all_gone = False
-        """Whether the last wait ended because the last client went."""
+        """True if the last wait ended because the last client went."""
 
     def spy_on(self, wait: Callable[[Connections, float], Awaitable[bool]]) -> object:
         async def wait_empty(connections: Connections, timeout_s: float) -> bool:

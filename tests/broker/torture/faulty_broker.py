@@ -443,7 +443,7 @@ class FaultyBroker:
             self._note(Answered(client, "thing", self._effects.pop(client)))
 
     def _do(self, operation: Operation) -> bool:
-        """Whether the thing is there then, in the eyes of who asked."""
+        """True if the thing is there then, in the eyes of who asked."""
         known = self._was_there
         if operation is Operation.LOOK:
             return known if self._lies(BrokerFault.LOOK_INTO_THE_PAST) else self._is_there

@@ -69,7 +69,7 @@ def has_joined(history: Sequence[Event], node: str) -> bool:
 
 
 def serves_or_stays(later: Sequence[Event], node: str) -> bool:
-    """Whether a node whose disk was put back comes to confirm what those publish who have connected
+    """True if a node whose disk was put back comes to confirm what those publish who have connected
     since, or was never turned away."""
     nodes: dict[str, str] = {}
     for event in later:

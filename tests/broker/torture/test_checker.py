@@ -303,7 +303,7 @@ def test_what_was_never_confirmed_and_came_is_recovered() -> None:
 
 
 def sums_up(report: Findings, copies: int) -> bool:
-    """Whether it is said of each message what has become of it; `copies`: of all confirmed ones."""
+    """True if it is said of each message what has become of it; `copies`: of all confirmed ones."""
     numbers = report.numbers()
     answered = numbers["confirmed"] + numbers["refused"] + numbers["unanswered"]
     came = copies + numbers["recovered"] + numbers["refused received"]

@@ -23,7 +23,7 @@ class Seen:
 
     lines: tuple[str, ...]
     is_waiting: bool
-    """Whether something that must come is still to come: the confirm of a publish."""
+    """True if something that must come is still to come: the confirm of a publish."""
 
 
 class Verdict(Enum):

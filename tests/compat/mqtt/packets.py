@@ -308,7 +308,7 @@ class Heard:
     publish: Publish | None = None
     codes: tuple[int, ...] = ()
     is_present: bool = False
-    """Whether CONNACK says that there is a session."""
+    """True if CONNACK says that there is a session."""
     flags: int = 0
 
     def property(self, identifier: Property) -> PropertyValue | None:

@@ -164,7 +164,7 @@ EXAMPLES: list[tuple[int, Packet, str]] = [
 
 
 def is_of_broker(packet: Packet) -> bool:
-    """Whether only a broker sends this."""
+    """True if only a broker sends this."""
     if isinstance(packet, Disconnect):
         return packet.code not in CLIENT_CODES[T.DISCONNECT]
     return isinstance(packet, Connack | Suback | Unsuback | Pingresp)

@@ -127,5 +127,5 @@ class Elections:
 
 
 def has_majority(config: Configuration, members: set[Member]) -> bool:
-    """Whether these, as far as they are voters, are a majority of a configuration."""
+    """True if these, as far as they are voters, are a majority of a configuration."""
     return 2 * len(members.intersection(config.voters)) > len(config.voters)

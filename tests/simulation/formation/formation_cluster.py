@@ -39,7 +39,7 @@ class Group:
     entry: str | None = None
     """The mark of the node that has led; None: nothing is in its log."""
     is_safe: bool = True
-    """Whether it is on the disk: behind the promise, if that is on its way."""
+    """True if it is on the disk: behind the promise, if that is on its way."""
 
 
 @dataclass(slots=True)
@@ -259,7 +259,7 @@ class FormationCluster:
         return other in self.processes and (one in self.side) == (other in self.side)
 
     def is_remembered(self, one: str, other: str) -> bool:
-        """Whether either knows the other by a disk that it has no more."""
+        """True if either knows the other by a disk that it has no more."""
         disks = self.disks
         return any(
             disks[a].known.get(b, disks[b].life) != disks[b].life

@@ -37,7 +37,7 @@ LASTS_S = (0.0, 0.002, 0.02, 0.2, 2.0)
 
 
 def is_quorum(definition: QueueDefinition) -> bool:
-    """Whether it has a group."""
+    """True if it has a group."""
     return definition.spec.queue_type is QueueType.QUORUM
 
 
@@ -49,7 +49,7 @@ class Connection:
     queue: str
     is_open: bool = True
     is_told: bool = False
-    """Whether it has heard that its queue is there."""
+    """True if it has heard that its queue is there."""
 
 
 @dataclass
@@ -127,7 +127,7 @@ class NodeConnections:
             )
 
     def owns(self, definition: QueueDefinition) -> bool:
-        """Whether the connection is open for which a queue is."""
+        """True if the connection is open for which a queue is."""
         return any(connection.owner == definition.owner for connection in self.open)
 
     def check(self) -> None:

@@ -193,7 +193,7 @@ class DeadLetterChecks:
     def _goes_round(
         self, name: str, dead: DeadMessages, target: str, content: bytes, *, has_died: bool
     ) -> bool:
-        """Whether it comes back to a queue though no client has rejected it."""
+        """True if it comes back to a queue though no client has rejected it."""
         if dead.reason is DeathReason.REJECTED:
             return False
         headers = decode_properties(raw_properties(content)).headers

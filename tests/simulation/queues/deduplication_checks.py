@@ -29,7 +29,7 @@ class DeduplicationChecks:
         """Messages that were confirmed because another one is there."""
 
     def stands_for(self, content: bytes) -> bool:
-        """Whether one of the same key is, or was, in the queue: then it may be confirmed."""
+        """True if one of the same key is, or was, in the queue: then it may be confirmed."""
         name = key_of(content)
         is_there = name is not None and name.digest in self._taken
         self.dropped += is_there
@@ -62,7 +62,7 @@ class DeduplicationChecks:
 
 
 def forgets(fact: f.Fact) -> bool:
-    """Whether all may be forgotten with an entry of which this is one; there may have been nothing
+    """True if all may be forgotten with an entry of which this is one; there may have been nothing
     to forget."""
     return isinstance(fact, f.Purged) or (isinstance(fact, f.Remembered) and not fact.kept)
 

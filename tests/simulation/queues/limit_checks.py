@@ -38,7 +38,7 @@ class LimitChecks:
         return self._max_length, self._pushes_out
 
     def are_reached(self, state: QueueState) -> bool:
-        """Whether a queue that pushes nothing out takes no more, the dead that it keeps counted."""
+        """True if a queue that pushes nothing out takes no more, the dead that it keeps counted."""
         most = self._max_length
         return not self._pushes_out and most is not None and state.live_count > most
 

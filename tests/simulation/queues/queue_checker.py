@@ -83,7 +83,7 @@ class QueueChecker:
         """By session: its next number, and from which index on."""
         self._keys: dict[f.SessionId, int] = {}
         self.remembers_arrivals = False
-        """Whether whoever leads it may take no dead letter that must arrive before it is on record
+        """True if whoever leads it may take no dead letter that must arrive before it is on record
         that all members read of that."""
         self.sources: list[GroupId] = []
         """From where dead letters have just come that must arrive."""

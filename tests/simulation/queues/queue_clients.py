@@ -86,7 +86,7 @@ class ConsumerSink:
     number: int
     channel: int
     is_open: bool = True
-    """Whether what comes for it is for its client."""
+    """True if what comes for it is for its client."""
     is_stuck: bool = False
     """Its socket does not drain."""
     most: int = 0
@@ -198,7 +198,7 @@ class QueueClients:
     unpaid: int = 0
     """Messages without a receipt."""
     is_over: bool = False
-    """Whether the queue is gone: what they settled has gone with it."""
+    """True if the queue is gone: what they settled has gone with it."""
     redeclared_queues: RedeclaredQueues = field(init=False)
 
     def __post_init__(self) -> None:

@@ -83,11 +83,11 @@ class QueueCluster:
         self.haste = 1
         """How much sooner than others clients give up what they wait for."""
         self.is_impatient = False
-        """Whether nodes are given up after seconds: a minute is long in a run."""
+        """True if nodes are given up after seconds: a minute is long in a run."""
         self.ambushes: list[str] = []
         """What befalls whoever commits a hand-out next: see `happenings.ambush`."""
         self.is_arrival_awaited = False
-        """Whether whoever has sent the next dead letter that arrives dies before it hears of it."""
+        """True if whoever has sent the next dead letter that arrives dies before it hears of it."""
         self.in_the_dark: NodeId | None = None
         """Who does not hear of a change of policies, and is to lead what goes by it."""
         self.installed_versions: InstalledVersions
@@ -165,7 +165,7 @@ class QueueCluster:
         self._linked_us[node, other] = self.cluster.clockwork.now_us
 
     def was_just_linked(self, other: NodeId) -> bool:
-        """Whether whoever may lead has a new link to this node, so that it cannot be suspected."""
+        """True if whoever may lead has a new link to this node, so that it cannot be suspected."""
         if self.is_impatient:
             return False
         since_us = self.cluster.clockwork.now_us - SUSPECTED_US
@@ -218,7 +218,7 @@ class QueueCluster:
         wanted.update(str(fact.key[0]) for fact in change.puts if fact.kind is Kind.NODE)
 
     def may_be(self, node: NodeId, incarnation: int) -> bool:
-        """Whether a node may still be that member of the group of definitions, or become it."""
+        """True if a node may still be that member of the group of definitions, or become it."""
         burnt = self.cluster.registry.groups[METADATA_GROUP].burnt
         return Member(node, incarnation) not in burnt
 
@@ -298,7 +298,7 @@ class QueueCluster:
         checker.sources.clear()
 
     def _remembers_arrivals(self, node: NodeId, checker: QueueChecker) -> bool:
-        """Whether who leads a queue has known ever since it was there that all read of arrivals."""
+        """True if who leads a queue has known ever since it was there that all read of arrivals."""
         leading = [each for each in self._leading(checker.group) if each.process.node == node]
         names = self.cluster.names
         return bool(leading) and all(
@@ -464,7 +464,7 @@ class QueueCluster:
         return left
 
     def _stands_still(self, group: GroupId) -> bool:
-        """Whether it is full of dead that wait for room where the same is true, and so on, round:
+        """True if it is full of dead that wait for room where the same is true, and so on, round:
         that is for an operator to end, as with RabbitMQ."""
         seen = set[GroupId]()
         while group not in seen:

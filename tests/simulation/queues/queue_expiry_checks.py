@@ -54,7 +54,7 @@ class QueueExpiryChecks:
 
     @property
     def ends(self) -> bool:
-        """Whether it goes once nobody uses it any more."""
+        """True if it goes once nobody uses it any more."""
         return self._expires_ms is not None
 
     @property

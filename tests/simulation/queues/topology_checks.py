@@ -44,7 +44,7 @@ class Write:
     """Something that was asked for."""
 
     makes: bool
-    """Whether it is there after that."""
+    """True if it is there after that."""
     began_us: float
     ended_us: float = inf
     """When it was answered; until then it may come true."""

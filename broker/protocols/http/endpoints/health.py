@@ -83,13 +83,13 @@ def failed(reason: str, **more: Any) -> Reply:
 
 
 async def alarms(call: Call) -> Row | Reply:
-    """Whether nothing is low on any node."""
+    """Check that no resource alarm is raised on any node."""
     raised = await call.rows("alarms.list")
     return failed("There are alarms in effect in the cluster", alarms=raised) if raised else OK
 
 
 async def local_alarms(call: Call) -> Row | Reply:
-    """Whether nothing is low on this one."""
+    """Check that no resource alarm is raised on this node."""
     own = call.context.config.node_name
     raised = [row for row in await call.rows("alarms.list") if row["node"] == own]
     return failed("There are alarms in effect on the node", alarms=raised) if raised else OK
@@ -101,7 +101,7 @@ async def virtual_hosts(_call: Call) -> Row:
 
 
 async def port_listener(call: Call) -> Row | Reply:
-    """Whether something listens at a port."""
+    """Check that a port has a listener."""
     try:
         port = int(call.path["port"])
     except ValueError:
@@ -121,7 +121,7 @@ async def listeners(call: Call) -> list[Row]:
 
 
 async def protocol_listener(call: Call) -> Row | Reply:
-    """Whether one can be spoken."""
+    """Check that a protocol has a listener."""
     asked = call.path["protocol"]
     protocol = SAME_PROTOCOL.get(asked.lower(), asked.lower())
     known = [row["protocol"] for row in await listeners(call)]
@@ -131,7 +131,7 @@ async def protocol_listener(call: Call) -> Row | Reply:
 
 
 async def certificate_expiration(call: Call) -> Row | Reply:
-    """Whether certificates are good for so long."""
+    """Check that certificates are valid for the given time."""
     days = UNITS.get(call.path["unit"].lower())
     if not re.fullmatch(r"\d{1,6}", call.path["within"]):
         raise bad_request("Invalid expiration value.")
@@ -146,7 +146,7 @@ async def certificate_expiration(call: Call) -> Row | Reply:
 
 
 async def node_is_quorum_critical(call: Call) -> Row | Reply:
-    """Whether this node can stop without anything standing still."""
+    """Check that this node can stop without a quorum being lost."""
     if len(call.context.catalogue.nodes.entries) <= 1:
         return {**OK, "reason": "single node cluster"}
     critical = await call.rows("queues.critical")
@@ -155,7 +155,8 @@ async def node_is_quorum_critical(call: Call) -> Row | Reply:
 
 
 async def leaders(call: Call) -> Row | Reply:
-    """Whether each quorum queue is led; of one virtual host, or by a pattern, if the path says."""
+    """Check that each quorum queue has a leader; of one virtual host, or by a pattern, if the path
+    says."""
     vhost = call.vhost().name if "vhost" in call.path else None
     try:
         finds = compiled_once(call.path.get("pattern", ".*"))
@@ -185,7 +186,7 @@ def leaderless(context: NodeContext) -> list[Row]:
 
 
 async def metadata_store(call: Call) -> Row | Reply:
-    """Whether this node knows what the cluster has defined."""
+    """Check that this node has applied the cluster's definitions."""
     cluster = call.context.cluster
     is_there = cluster is None or cluster.join.is_over
     return OK if is_there else failed("Metadata store has not yet been initialized")
@@ -223,7 +224,7 @@ def is_below_limit(context: NodeContext) -> bool:
 
 
 async def below_limit(call: Call) -> Row | Reply:
-    """Whether another client may come."""
+    """Check that another connection is within the limit."""
     if is_below_limit(call.context):
         return {**OK, **connections(call.context)}
     return failed("node connection limit is reached", **connections(call.context))
@@ -241,7 +242,7 @@ async def ready(call: Call) -> Row | Reply:
 
 
 async def target_size(call: Call) -> Row | Reply:
-    """Whether the nodes that found the cluster are all there.
+    """Check that all nodes that found the cluster are up.
 
     A size that has grown says nothing of those that are: who is new has yet to be let in.
     """
@@ -254,7 +255,7 @@ async def target_size(call: Call) -> Row | Reply:
 
 
 async def aliveness(call: Call) -> Row | Reply:
-    """Whether a message can be published in a virtual host and taken again.  Refusal.
+    """Check that a message can be published in a virtual host and fetched again.  Refusal.
 
     The queue stays, as with RabbitMQ: who asks often does not make one each time.  While an alarm
     is raised nothing is published, and only the rest is tried: a node that makes publishers wait

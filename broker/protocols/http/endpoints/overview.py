@@ -106,7 +106,7 @@ async def extensions(_call: Call) -> list[Row]:
 
 
 async def oauth(_call: Call) -> Row:
-    """Whether tokens of an OAuth server are taken."""
+    """Settings of OAuth, which is not supported."""
     return {"oauth_enabled": False}
 
 

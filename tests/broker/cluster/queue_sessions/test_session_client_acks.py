@@ -26,7 +26,7 @@ def settle(harness: SessionHarness, count: int, outcome: Outcome = Outcome.ACKED
 
 
 def on_its_way(harness: SessionHarness) -> bool:
-    """Whether anything is, to the leader."""
+    """True if anything is, to the leader."""
     return not harness.wire("near", to_leader=True).is_empty
 
 

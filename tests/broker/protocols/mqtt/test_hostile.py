@@ -96,7 +96,7 @@ def make_mqtt(config: MqttConfig | None = None) -> MqttEdge:
 
 
 def is_waiting_for_its_client(connection: Connection) -> bool:
-    """Whether all that came has been acted on, and more would be."""
+    """True if all that came has been acted on, and more would be."""
     is_idle = not connection.input.events and not connection.input.waiting.kept
     return is_idle and connection.input.work is None and not connection.reader.is_waiting
 

@@ -131,7 +131,7 @@ WORDS = st.sampled_from(["", "a", "b", "$x", "+"])
 
 
 def filter_matches(topic_filter: str, topic: str) -> bool:
-    """Whether a valid filter, without `$share/NAME/`, matches a topic name."""
+    """True if a valid filter, without `$share/NAME/`, matches a topic name."""
     if not is_wildcard(topic_filter):
         return topic_filter == topic
     if topic.startswith("$") and topic_filter[0] in "+#":

@@ -21,7 +21,7 @@ class Operation:
     contents: list[bytes] = field(default_factory=list)
     """That it publishes."""
     acknowledges: bool | None = None
-    """Whether the consumer does that it attaches."""
+    """True if the consumer does that it attaches."""
     ends: set[tuple[int, int]] = field(default_factory=set)
     """Sequence numbers and ordinals of what it settles or gives back."""
     is_final: bool = False

@@ -108,7 +108,7 @@ async def look_for_ever(channel: AbstractChannel) -> None:
 
 
 def leads(parts: NodeContext) -> bool:
-    """Whether it orders what is defined."""
+    """True if it orders what is defined."""
     return parts.cluster is not None and parts.cluster.metadata.leads
 
 
