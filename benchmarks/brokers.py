@@ -42,9 +42,9 @@ class Broker:
     """From exec until the first connection.open-ok."""
     tls_address: Address | None = None
     consume_address: Address | None = None
-    """Of another node, for those who consume, if there are several."""
+    """Address of another node for consumers, if there are several nodes."""
     other_pids: tuple[int, ...] = ()
-    """Of the other nodes."""
+    """Process ids of the other nodes."""
     mqtt_port: int = 0
     """Where it takes MQTT clients, if it does."""
 
@@ -198,7 +198,7 @@ def rabbitmq_commands() -> tuple[Path, Path]:
 
 @dataclass(frozen=True, slots=True)
 class Erlang:
-    """Who a RabbitMQ node is to others; those of a cluster share the cookie."""
+    """Name and cookie of a RabbitMQ node; those of a cluster share the cookie."""
 
     node: str = "bench@localhost"
     cookie: str = field(default_factory=lambda: secrets.token_hex(16))

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 HEARTBEAT_S = 60
-"""What most clients ask for."""
+"""Heartbeat interval that most clients ask for."""
 TIMEOUT_S = 10.0
 
 

@@ -89,7 +89,7 @@ class Cluster:
     cores: Cores
 
     def broker(self) -> Broker:
-        """As one, for a load."""
+        """Cluster in the form of one broker, for a load."""
         first, second, *_more = self.members
         pids = [member.pid for member in self.members]
         return Broker(
@@ -104,7 +104,7 @@ class Cluster:
         )
 
     def start_again(self, member: Member) -> None:
-        """One that was killed; return when it serves."""
+        """Start a member that was killed; return when it serves."""
         member.start(self.cores)
         member.await_clients()
 

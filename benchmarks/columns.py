@@ -16,7 +16,7 @@ from benchmarks.results import here_and_now, may_record
 from benchmarks.scenarios import Contender
 
 Found = Mapping[str, Sequence[Measurement]]
-"""By the name of the contender."""
+"""Measurements by the name of the contender."""
 
 
 def text(
@@ -72,7 +72,7 @@ def main(
     subjects: Collection[str],
     measure: Measure,
 ) -> int:
-    """What `python -m benchmarks.<name>` does; whole runs of a clean tree are recorded."""
+    """Command line of `python -m benchmarks.<name>`; whole runs of a clean tree are recorded."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
     parser.add_argument("--quick", action="store_true", help="less of everything")
     parser.add_argument("--subjects", default=",".join(subjects), help="%(default)s")

@@ -73,7 +73,7 @@ def pick(parser: argparse.ArgumentParser, what: str, names: str, known: Collecti
 
 
 def contenders(suite: Suite, former: Path | None) -> dict[str, Contender]:
-    """Those of the suite, and the other fluffle as the same that fluffle is in it."""
+    """Contenders of the suite, and the other fluffle with the options that fluffle has in it."""
     if former is None:
         return suite.contenders
     own = suite.contenders["fluffle"]

@@ -132,7 +132,7 @@ def proposing(count: int, depth: int) -> Callable[[], float]:
 
 
 def idle_bytes(groups: int, members: int) -> float:
-    """Of one idle group on one node."""
+    """Bytes of one idle group on one node."""
     cluster = ready(members, 1)
     gc.collect()
     tracemalloc.start()

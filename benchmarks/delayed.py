@@ -109,7 +109,7 @@ class Lead(FakeLeaderHost):
             self.arrived += 1
 
     def at(self, now_ms: int) -> None:
-        """It is so late: turns, until nothing is left to do then."""
+        """Advance the time to `now_ms` and run turns until nothing is left to do then."""
         self._time.advance(now_ms - self.now_ms)
         self.is_touched = True
         while self.is_touched:
@@ -119,14 +119,14 @@ class Lead(FakeLeaderHost):
             self.turns_s.append(time.process_time() - began_s)
 
     def purge(self) -> None:
-        """Of all that waits."""
+        """Purge all waiting messages."""
         began_s = time.process_time()
         self.led.purge(self.led.sessions.open(SessionId("edge", 1, 1, 2)), 1)
         self.turns_s.append(time.process_time() - began_s)
         self.at(self.now_ms)
 
     def turns(self) -> tuple[float, float]:
-        """Of those since this was asked last: the sum of their seconds, and the longest."""
+        """Sum and maximum of the seconds of the turns since the last call."""
         turns_s, self.turns_s = self.turns_s, []
         return sum(turns_s), max(turns_s)
 

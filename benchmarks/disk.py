@@ -1,4 +1,4 @@
-"""What the disk can do without a broker: append to a file and sync, by size and by batch."""
+"""Benchmark of the disk without a broker: append to a file and sync, by size and by batch."""
 
 import os
 import time

@@ -55,7 +55,7 @@ def pytest_sessionfinish():
     with open("taken.json", "w") as file:
         json.dump(taken_s, file)
 """
-"""What pytest itself says of each test, its fixtures included."""
+"""Plugin that records pytest's own times of each test, fixtures included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def more(sizes: Sizes) -> list[Measurement]:
 
 
 def fixture(sizes: Sizes) -> list[Measurement]:
-    """What a test pays for a virtual host of its own, beside one that has the broker alone."""
+    """Cost of a virtual host for each test, beside a test that uses the broker alone."""
     taken = Taken()
     for _ in range(sizes.processes):
         taken_ms = run_tests(sizes.tests)

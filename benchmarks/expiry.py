@@ -37,7 +37,7 @@ class Standing:
         return self.now
 
     def wake(self, queue: DeliverySource, at_ms: int) -> None:
-        """Whoever measures looks by himself."""
+        """Do nothing: the benchmark pumps the queue itself."""
 
 
 def filled(clock: Standing, *, expires: bool) -> tuple[Queue, float]:
@@ -92,7 +92,7 @@ class Ticking(Standing):
 
 
 def pumped(queue: Queue) -> None:
-    """It was woken."""
+    """Pump the queue, as if it was woken."""
     assert not queue.pump(), "nobody consumes"
 
 

@@ -90,7 +90,7 @@ def turns(kinds: list[str], rows: list[str], reps: int) -> Iterator[tuple[str, s
 
 
 def table(found: Mapping[tuple[str, str], Sequence[float]]) -> str:
-    """By kind and row the microseconds of each repetition."""
+    """Table of the microseconds of each repetition, by kind and row."""
     lines = []
     for (kind, row), cpu_us in found.items():
         plain_us = found[kind, PLAIN]

@@ -1,4 +1,4 @@
-"""What rights and TLS cost: the same load without them, with topic permissions, and inside TLS."""
+"""Cost of rights and TLS: the same load without them, with topic permissions, and inside TLS."""
 
 import json
 from base64 import b64encode

@@ -159,7 +159,7 @@ async def keep_full(one: End) -> None:
 
 
 async def delays() -> list[tuple[str, list[float]]]:
-    """Of pings alone, and behind all the bulk that goes."""
+    """Delays of pings alone, and behind as much bulk traffic as possible."""
     async with echoed() as (one, _):
         await delays_us(one)
         alone = await delays_us(one)

@@ -15,7 +15,7 @@ DRAIN_TIMEOUT_S = 120
 """A broker that let publishers run ahead needs this long at most to hand out the rest."""
 
 Report = dict[str, Any]
-"""What amqpload prints: rates a second, latencies in µs, CPU in seconds, memory in MiB."""
+"""Output of amqpload: rates a second, latencies in µs, CPU in seconds, memory in MiB."""
 
 
 class LoadFailed(Exception):

@@ -159,7 +159,7 @@ def rates(sizes: Sizes) -> Iterator[Measurement]:
 
 
 def written_bytes() -> int:
-    """What this process has given to write calls."""
+    """Bytes that this process has given to write calls."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["wchar"])
 
@@ -182,7 +182,7 @@ def amplification(sizes: Sizes) -> Iterator[Measurement]:
 
 
 def in_child(act: Callable[[Path], list[float]], folder: Path) -> list[float]:
-    """What `act` returns in a process of its own, so that memory can be told."""
+    """Result of `act` in a process of its own, so that its memory can be measured."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(act, (folder,))

@@ -1,4 +1,4 @@
-"""What the measured machine is, which core does what, and what processes cost (Linux /proc)."""
+"""Properties of the machine, pinning to cores, and what processes cost (Linux /proc)."""
 
 import os
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ def anonymous_bytes(pids: list[int]) -> int:
 
 
 def written_bytes(pids: list[int]) -> int:
-    """What `pids` have given to the disk so far."""
+    """Bytes that `pids` have written to disk so far."""
     fields = ((PROC / f"{pid}/io").read_text() for pid in pids)
     return sum(int(text.partition("\nwrite_bytes:")[2].split()[0]) for text in fields)
 

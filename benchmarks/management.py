@@ -33,7 +33,7 @@ PATHS = (
     "queues",
 )
 BINDINGS = 60_000
-"""Of an import: 9 MB.  RabbitMQ 4.0.5 takes ten at most."""
+"""Number of bindings of an import: 9 MB.  RabbitMQ 4.0.5 takes ten at most."""
 HERE = ListenAddress("127.0.0.1", 0)
 
 CLIENT = """
@@ -80,7 +80,7 @@ def definitions(count: int) -> dict[str, object]:
 
 
 class Turns:
-    """What the longest turn of the loop has cost, in CPU time: others that run do not count."""
+    """CPU time of the longest turn of the loop: other processes do not count."""
 
     def __init__(self) -> None:
         self.longest_s = 0.0

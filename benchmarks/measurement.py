@@ -1,4 +1,4 @@
-"""One figure: what was measured, how much of which unit."""
+"""Measurement: a name, a value and its unit."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -11,7 +11,7 @@ class Measurement(NamedTuple):
     unit: str
     least: float | None = None
     most: float | None = None
-    """Of several runs, of which the value is the median."""
+    """Maximum of several runs, of which the value is the median."""
 
     @classmethod
     def of(cls, what: str, values: Sequence[float], unit: str) -> Self:

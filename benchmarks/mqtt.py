@@ -51,12 +51,13 @@ max_inflight_messages 1000
 max_queued_messages 0
 log_dest none
 """
-"""As it comes, but that as much may be under way as with the others."""
+"""Configuration of mosquitto by default, except that as much may be in flight as with the
+others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One load: what mqttload does, and what its CPU is to be beside that of others."""
+    """Load: the options of mqttload, and the limits of its CPU compared with other brokers."""
 
     title: str
     options: str

@@ -50,7 +50,7 @@ SERVED: Mapping[str, tuple[str, ...]] = {
     "metrics": METRICS,
     "metrics and management": (*METRICS, "--management", ANYWHERE),
 }
-"""What a node may serve besides its clients."""
+"""Options for what a node may serve besides its clients."""
 
 
 @contextmanager
@@ -197,7 +197,8 @@ def record(
 
 
 def allow_many_sockets() -> None:
-    """For this process and, by inheritance, the broker: a socket a connection on each side."""
+    """Raise the limit of files for this process and, by inheritance, the broker: a socket a
+    connection on each side."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -9,7 +9,7 @@ BAR_PX = 11
 GAP_PX = 9
 LABEL_PX = 56
 WIDTH_PX = 300
-"""Of the bars; the number behind a bar may reach beyond."""
+"""Width of the bars; the number behind a bar may reach beyond."""
 PANEL_PX = LABEL_PX + WIDTH_PX + 64
 HEAD_PX = 52
 COLOURS = ("#f60", "#47c", "#888", "#2a5")

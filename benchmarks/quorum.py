@@ -161,7 +161,8 @@ SUBJECTS: dict[str, Subject] = {
     "backlog": backlog,
 }
 TOO_SLOW = {("idle-many", "rabbitmq")}
-"""What would take it half an hour: 10,000 quorum queues at 70 a second, less the more there are."""
+"""Pairs of row and broker that would take half an hour: 10,000 quorum queues at 70 a second, less
+the more there are."""
 
 
 def measure(names: list[str], contenders: list[str], sizes: Sizes) -> dict[str, list[Measurement]]:

@@ -95,7 +95,7 @@ class Making:
             self.durability.commits.flush()
 
     def end(self) -> None:
-        """As if it were killed, once everything is written."""
+        """End as if killed, once everything is written."""
         self.durability.commits.close()
 
 

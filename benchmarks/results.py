@@ -1,4 +1,4 @@
-"""What a comparison found: every run as amqpload reported it, and under which conditions.
+"""Record of a comparison: every run as amqpload reported it, and under which conditions.
 
 The record names the kind of machine and the commit, never a host or a path.
 """
@@ -20,7 +20,7 @@ FAULTS = ("lost", "duplicates", "reordered", "errors", "nacked", "returned")
 """Counters that stay at zero when the broker keeps its promises."""
 
 NOT_MEASURED = (":(top,exclude)docs", ":(top,exclude)benchmarks/results")
-"""What recording changes, so that two records can be of one commit."""
+"""Paths that recording changes, so that two records can be of one commit."""
 
 DISTURBED_CORES = 0.25
 """A run during which other processes used more than this is called disturbed."""
@@ -33,7 +33,7 @@ class Run:
     scenario: str
     repetition: int
     idle_rss_mib: float
-    """Of the broker just started, before the load."""
+    """Memory of the broker just started, before the load."""
     report: Report
 
     def faults(self) -> dict[str, int]:

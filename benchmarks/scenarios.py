@@ -42,7 +42,7 @@ def scenario(name: str, description: str, options: str) -> Scenario:
 def suite(
     name: str, about: str, contenders: tuple[Contender, ...], options: str, rows: tuple[str, ...]
 ) -> Suite:
-    """Of some of the rows below, each with further arguments."""
+    """Suite of some of the rows below, each with further arguments."""
     scenarios = {
         row: Scenario(row, ROWS[row].description, (*options.split(), *ROWS[row].options))
         for row in rows
@@ -78,7 +78,7 @@ ROWS = {
         scenario("h1k", "1 KiB, 2,000 messages a second", "-s 1024 -r 2000 -f -w 0 -u 300 -k 1"),
     )
 }
-"""For d16 the rates consumed and the CPU are counted by copies delivered, not by publishes."""
+"""Columns for d16: rates consumed and CPU are counted by copies delivered, not by publishes."""
 
 FLUFFLE = Contender("fluffle", "fluffle", "fluffle")
 RABBITMQ = Contender("rabbitmq", "RabbitMQ", "rabbitmq")

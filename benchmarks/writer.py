@@ -88,7 +88,7 @@ def serve(directory: Path, descriptor: int) -> None:
 
 PROCESS = "process"
 KINDS = {"thread, 5 ms": 0.005, "thread, 0.5 ms": 0.0005, PROCESS: 0.005}
-"""Who commits, and the interpreter's switch interval in seconds."""
+"""Kinds of committing thread or process, with the interpreter's switch interval in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Run:
     loop_share: float
     """How many of the callbacks that fit into the time were run."""
     memory_mb: float
-    """Of all processes, mapped files apart."""
+    """Memory of all processes, without mapped files."""
 
 
 class Driver:
@@ -136,7 +136,7 @@ class Driver:
         self._began = 0.0
         self.latencies: list[float] = []
         self.is_running = asyncio.Event()
-        """Whoever commits has begun to: a process takes a while to start."""
+        """Set once the committing side has begun: a process takes a while to start."""
         self.done: asyncio.Future[None] | None = None
 
     def submit(self) -> None:
@@ -205,7 +205,7 @@ async def drive(
 
 
 def measure(kind: str, scenario: Scenario, seconds: float, *, busy: bool) -> Run:
-    """One run in a fresh directory."""
+    """Measure one run in a fresh directory."""
     sys.setswitchinterval(KINDS[kind])
     tuning = UpkeepTuning() if scenario.is_consumed else MOVING
     loop = uvloop.new_event_loop()

@@ -49,7 +49,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Of tests/compat; only here are they known to whoever runs all tests."""
+    """Add the options of tests/compat; only here are they known in a run of all tests."""
     group = parser.getgroup("compat", "the comparison with RabbitMQ")
     group.addoption("--live", action="store_true", help="ask RabbitMQ, whatever is recorded")
     group.addoption("--record", action="store_true", help="ask it, and record what it answers")
@@ -96,7 +96,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
-    """Of pytest-xdist: files that must stay together do so."""
+    """Scheduler of pytest-xdist that keeps files together that must stay so."""
     from tests.support.sharing import Sharing
 
     return Sharing(config, log) if config.getoption("dist") == "loadfile" else None
@@ -113,6 +113,6 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_finish() -> None:
-    """What stays to the end need not be looked at by each test that collects what it has left."""
+    """Freeze the garbage collector, so that no test's collection looks at what stays to the end."""
     gc.collect()
     gc.freeze()

@@ -37,7 +37,7 @@ KEYS = ("order.created", "order.paid", "user.created")
 
 
 class Shot(NamedTuple):
-    """One picture."""
+    """Settings of one picture."""
 
     name: str
     page: str
@@ -45,7 +45,7 @@ class Shot(NamedTuple):
     width: int = 1200
     height: int = 800
     click: str = ""
-    """What is pressed before, and changes the drawing."""
+    """Selector of an element that is clicked first."""
 
 
 SHOTS = (
@@ -113,7 +113,7 @@ async def work(channel: AbstractChannel, page: Page) -> None:
 
 
 async def take(page: Page, shot: Shot, folder: Path) -> None:
-    """One picture."""
+    """Take one picture."""
     await page.resize(shot.width, shot.height)
     await page.prefer(prefers_color_scheme=shot.colours, prefers_reduced_motion="reduce")
     await page.value(f"location.hash = '#/{shot.page}'")

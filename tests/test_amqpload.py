@@ -43,7 +43,7 @@ class ScriptedBroker(socketserver.ThreadingTCPServer):
 
 
 class Session(socketserver.BaseRequestHandler):
-    """One connection, until it is closed or gone."""
+    """Connection, until it is closed or gone."""
 
     server: ScriptedBroker
 
@@ -103,7 +103,7 @@ def report_of(tamper: Tamper) -> Report:
 
 
 def load_on(tamper: Tamper, *options: str) -> tuple[Report, list[bytes]]:
-    """What amqpload reports, and the content headers it sent."""
+    """Report of amqpload, and the content headers it sent."""
     try:
         load.build()
     except NotAvailable as missing:

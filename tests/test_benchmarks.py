@@ -1,4 +1,4 @@
-"""What the benchmarks make of a recorded comparison, and what a message may cost."""
+"""Tests of the benchmarks' tables from a recorded comparison, and of a message's cost."""
 
 import re
 import tempfile
@@ -121,7 +121,7 @@ def test_figures_of_disturbed_runs_are_marked() -> None:
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
 def test_every_suite_has_a_queue_of_its_kind(suite: Suite) -> None:
-    """What is durable is persistent, and what is not is neither, for every contender."""
+    """Durable queues go with persistent messages, for every contender."""
     for row in suite.scenarios.values():
         assert ("-z" in row.options, "-P" in row.options) in ((True, False), (False, True))
     assert {who.broker for who in suite.contenders.values()} <= set(LAUNCHERS)
@@ -268,7 +268,7 @@ def test_a_broker_says_which_version_it_is(properties: dict[str, str], version: 
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One with a commit, as if the benchmarks were in it."""
+    """Git repository with a commit, as if the benchmarks were in it."""
     for name in ("broker/a.py", "docs/performance.md", "benchmarks/results/a.json"):
         file = tmp_path / name
         file.parent.mkdir(parents=True)

@@ -25,7 +25,7 @@ WITH_COMMANDS = (
 
 
 def commands_of(page: str) -> list[str]:
-    """What stands behind `fluffle` on lines for a shell."""
+    """Arguments of `fluffle` on the page's lines for a shell."""
     text = (PAGES / page).read_text(encoding="utf-8")
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     return re.findall(r"^(?:[A-Z_]+=\S+ )*fluffle ([^<\n]*)", lines, re.MULTILINE)

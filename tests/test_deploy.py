@@ -29,14 +29,14 @@ UNIT = (DEPLOY / "fluffle.service").read_text(encoding="utf-8")
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 Json: TypeAlias = dict[str, Any]
 Manifests: TypeAlias = dict[tuple[str, str], Json]
-"""By kind and name."""
+"""Manifests by kind and name."""
 
 STOP_S = 10
-"""What a node needs to end, at the most, once it is told."""
+"""Time that a node needs to end, at the most, once it is told."""
 
 
 def image_environment() -> dict[str, str]:
-    """What the image sets."""
+    """Environment variables that the image sets."""
     (words,) = re.findall(r"^ENV (.*)$", DOCKERFILE, re.MULTILINE)
     return dict(word.split("=", 1) for word in words.split())
 
@@ -73,7 +73,7 @@ def config(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Config:
-    """What the second pod is told by the image, the manifest and the file."""
+    """Configuration of the second pod by the image, the manifest and the file."""
     monkeypatch.setattr("platform.node", lambda: "fluffle-1")
     (tmp_path / "secret").write_text("s")
     text = manifests["ConfigMap", "fluffle"]["data"]["fluffle.toml"]
@@ -162,7 +162,7 @@ def test_pods_may_do_little(container: Json, pods: Json) -> None:
 
 
 def commands_before_the_end(container: Json) -> list[list[str]]:
-    """What a pod does before it is told to end."""
+    """Commands of a pod before it is told to end."""
     shell, option, script = container["lifecycle"]["preStop"]["exec"]["command"]
     assert (shell, option) == ("/bin/sh", "-c")
     return [shlex.split(command) for command in script.split(";")]

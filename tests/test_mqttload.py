@@ -33,7 +33,7 @@ class ScriptedBroker(socketserver.ThreadingTCPServer):
 
 
 class Session(socketserver.StreamRequestHandler):
-    """One connection, until it is closed."""
+    """Connection, until it is closed."""
 
     server: ScriptedBroker
 

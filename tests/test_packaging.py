@@ -1,4 +1,4 @@
-"""What `pip install fluffle` puts on a machine: one import package, whole, typed, and a command."""
+"""Content of an installed fluffle: one import package, whole, typed, and a command."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def modules_on_disk() -> Iterator[str]:
 
 
 def pages_on_disk() -> Iterator[str]:
-    """What the management port serves, as it is installed."""
+    """Files that the management port serves, by their installed paths."""
     folder = ROOT / "broker" / "protocols" / "http"
     for path in (folder / "pages").rglob("*.*"):
         yield f"fluffle/broker/protocols/http/{path.relative_to(folder).as_posix()}"

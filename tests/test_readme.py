@@ -37,7 +37,8 @@ CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:
-    """What links may name behind `#`: headings without what is neither letter, digit nor dash."""
+    """Anchors that links may name behind `#`: headings without what is neither letter, digit nor
+    dash."""
     headings = re.findall(
         r"^#+ (.*)$", CODE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE
     )

@@ -29,7 +29,7 @@ OF_CLUSTER = {
     for path, operation in cluster_operations.OPERATIONS.items()
     if path not in OPERATIONS and not path.startswith(NODE + VHOST)
 }
-"""What is not said of brokers already."""
+"""Operations that are not described for brokers already."""
 
 
 def row(path: str, operation: ControlOperation) -> str:

@@ -12,11 +12,11 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("testing.md", "testing-frameworks.md")
 LIMIT_S = 300
-"""For all tests of a page; each wait in a block has a limit of its own."""
+"""Time for all tests of a page; each wait in a block has a limit of its own."""
 
 
 def blocks(page: str) -> list[str]:
-    """Those in Python that do not say that they are not run."""
+    """Python blocks that are not marked as not to be run."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""What a run costs at the edge besides its messages: taking it from a publisher, sending it.
+"""Cost of a run at the edge besides its messages: taking it from a publisher, sending it.
 
 Everything around it is real but the socket; runs of one message show what a lone message costs.
 """
@@ -123,7 +123,7 @@ def publishes(
 
 
 def with_expiration(number: int) -> dict[str, Any]:
-    """One of ten."""
+    """Expiration with one of ten values."""
     return {"expiration": str(60_000 + number % 10)}
 
 

@@ -1,4 +1,4 @@
-"""What one message costs in each of the three functions of `protocol/hot.py`.
+"""Cost of one message in each of the three functions of `protocol/hot.py`.
 
 Each is called as the broker calls it: on what one read of a socket brings.
 """
@@ -65,7 +65,7 @@ def with_priority(number: int) -> dict[str, Any]:
 
 
 def with_another(number: int) -> dict[str, Any]:
-    """What most have in common is looked for in vain where they are compared by the thousand."""
+    """Properties that differ in one message of 150 where messages are compared by the thousand."""
     return {"reply_to": "another" if number % 150 == 149 else "the one"}
 
 

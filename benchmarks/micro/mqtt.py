@@ -1,4 +1,4 @@
-"""What one MQTT message costs in each of the four functions of `protocol/mqtt/hot.py`, and in the
+"""Cost of one MQTT message in each of the four functions of `protocol/mqtt/hot.py`, and in the
 reader around them.
 
 Each is called as the broker calls it: on what one read of a socket brings, or on a run.

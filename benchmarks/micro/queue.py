@@ -1,4 +1,4 @@
-"""What a message costs in the queue engine: put in, handed out and acknowledged, by run length.
+"""Cost of a message in the queue engine: enqueued, delivered and acknowledged, by run length.
 
 The queue is one of this process, without a journal.  Where messages expire none does in time, and
 no limit is reached.
@@ -53,10 +53,10 @@ class Taker:
         return UNLIMITED
 
     def reserve(self, delivery_batch: DeliveryBatch) -> None:
-        """It has room."""
+        """Do nothing: there is always room."""
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """Whoever calls `pump` looks at what it returns."""
+        """Do nothing: the caller of `pump` looks at what it returns."""
 
     def cancelled(self, consumer: Consumer) -> None:
         raise AssertionError(f"{consumer.tag} was cancelled")
@@ -93,7 +93,7 @@ class Never:
     """A timer of a loop that does not run."""
 
     def cancel(self) -> None:
-        """It would not have fired."""
+        """Do nothing: the timer never fires."""
 
 
 def no_lifetime(_run: int) -> None:

@@ -1,4 +1,4 @@
-"""What a replicated queue costs its members: facts into an entry, an entry into the image, and all
+"""Cost of a replicated queue for its members: facts into an entry, an entry into the image, and all
 that the leader does.
 
 An entry is that of a busy turn: new messages that are handed out at once, and the settlement of

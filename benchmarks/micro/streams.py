@@ -1,4 +1,4 @@
-"""What it costs to serve a client of a replicated queue: from its edge to the leader, and back.
+"""Cost of serving a client of a replicated queue: from its edge to the leader, and back.
 
 A turn publishes a batch, settles what came of the turn before, has the leader decide and apply it,
 and hears of its confirms and deliveries.  Between the two ends, frames are bytes as on a link, or

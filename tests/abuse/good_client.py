@@ -21,7 +21,7 @@ BODY_BYTES = 200
 
 @dataclass(slots=True)
 class Window:
-    """What happened in a stretch of time."""
+    """Latencies measured in a period of time."""
 
     confirm_ms: list[float] = field(default_factory=list)
     deliver_ms: list[float] = field(default_factory=list)
@@ -39,7 +39,7 @@ class QueueProbe:
     faults: list[str] = field(default_factory=list)
 
     def take(self) -> Window:
-        """What happened since this was last asked."""
+        """Return and reset the measurements since the last call."""
         taken, self.window = self.window, Window()
         return taken
 
@@ -58,7 +58,7 @@ class GoodClient:
 
     @property
     def faults(self) -> list[str]:
-        """What went wrong so far; then there is nothing more to wait for."""
+        """Faults so far; after one there is nothing more to wait for."""
         return [fault for lane in self.lanes for fault in lane.faults]
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class GoodClient:
             thread.start()
 
     def take(self) -> Window:
-        """What happened on all lanes since this was last asked."""
+        """Return and reset the measurements of all lanes."""
         windows = [lane.take() for lane in self.lanes]
         return Window(
             confirm_ms=[value for window in windows for value in window.confirm_ms],

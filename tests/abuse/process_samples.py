@@ -1,4 +1,4 @@
-"""What is looked at of the node while it is abused: memory, descriptors, threads, CPU, log."""
+"""Samples of the node while it is abused: memory, descriptors, threads, CPU, log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at a process."""
+    """Sample of a process's resources."""
 
     resident_mib: float
     """Without pages of files, which are the system's to keep or to drop."""
@@ -29,7 +29,7 @@ class Sample:
 
 
 def look(pid: int) -> Sample:
-    """As /proc tells it."""
+    """Sample of a process, from /proc."""
     folder = Path(f"/proc/{pid}")
     status = dict(
         line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
@@ -48,7 +48,7 @@ def look(pid: int) -> Sample:
 
 @dataclass(slots=True)
 class LogCount:
-    """What a node has logged: how many lines of each event, and the worst of them."""
+    """Counts of a node's log lines by event, and the worst of them."""
 
     levels: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)

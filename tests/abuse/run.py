@@ -69,7 +69,7 @@ class RunningSystem:
         assert heard.wait(HEARD_WITHIN_S), "a connection was not logged"
 
     def storm(self, order: Order) -> tuple[Report, Sample]:
-        """One storm; the largest of everything that was seen in it."""
+        """Run one storm; returns the largest values seen in it."""
         self._pipe.send(order)
         samples = [self.look()]
         while not self._pipe.poll(LOOK_PERIOD_S):
@@ -259,7 +259,7 @@ def one_round(stage: RunningSystem, crew: RunClients, order: Order, total: Repor
 
 
 def line_of(number: int, one: Round) -> str:
-    """One round while the run goes on."""
+    """Line about one round while the run goes on."""
     p50_ms, p99_ms = (verdict.percentile(one.confirm_ms, percent) for percent in (50, 99))
     return (
         f"round {number:4}: confirm p50 {p50_ms:6.1f} p99 {p99_ms:6.1f} "

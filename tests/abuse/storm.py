@@ -19,12 +19,12 @@ from tests.support.client import Closed
 LOOK_PERIOD_S = 0.25
 
 Report = dict[str, AttackCounts]
-"""By kind of abuse."""
+"""Counts by kind of abuse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One storm: how long, how hard, and which kinds."""
+    """Length, strength and kinds of one storm."""
 
     seconds: float
     threads: int
@@ -62,7 +62,7 @@ def storm(target: Target, order: Order) -> Report:
 
 
 def attack(grounds: dict[str, AttackContext], chance: Random, until_s: float, least: int) -> None:
-    """One attack after the other."""
+    """Attack again and again."""
     names, count = list(grounds), 0
     while time.monotonic() < until_s or count < least:
         name, count = chance.choice(names), count + 1
@@ -70,7 +70,7 @@ def attack(grounds: dict[str, AttackContext], chance: Random, until_s: float, le
 
 
 def attack_once(name: str, context: AttackContext, chance: Random) -> None:
-    """One attack; whatever does not end as it must is a surprise."""
+    """Attack once; an unexpected end counts as a surprise."""
     context.tally.attacks += 1
     try:
         KINDS[name](context, chance)

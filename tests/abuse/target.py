@@ -24,7 +24,7 @@ from tests.support.deadlines import DEADLINE_S
 Address = tuple[str, int]
 
 BROKEN_S = 3.0
-"""For a client to read why its connection was closed, when it can be read no more."""
+"""Time for a client to read why its connection was closed, when it can be read no more."""
 
 SLACK_S = 5.0
 """How much later than promised a socket may be cut off on a machine that is busy."""
@@ -36,12 +36,13 @@ class UnexpectedAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One node, or two that are alike but for PROXY headers; plain values, to be sent along."""
+    """Addresses of one node, or of two that are alike except for PROXY headers; plain values, to be
+    sent along."""
 
     amqp: Address
     amqps: Address | None = None
     proxied: Address | None = None
-    """Of a node that wants a PROXY header in front of everything."""
+    """Address of a node that wants a PROXY header first."""
     ca_file: Path | None = None
     slow_user: str = ""
     """A user whose password is hashed with argon2, if there is one."""
@@ -53,7 +54,7 @@ class Kept:
 
     sock: socket.socket
     until_s: float
-    """For ever, if it may stay."""
+    """End of its time; infinite if it may stay."""
     promise: str
 
 
@@ -71,7 +72,7 @@ class RogueClient:
             self.client.send_bytes(data)
 
     def call(self, channel: int, method: Method) -> Method:
-        """What a method is answered with, which must not be a close."""
+        """Answer to a method, which must not be a close."""
         answer = self.client.call(channel, method).method
         if answer.name.endswith(".Close"):
             raise UnexpectedAnswer(f"{method.name} was answered with {dict(answer)}")
@@ -84,7 +85,7 @@ class RogueClient:
         return answer.queue or ""
 
     def pour(self, data: bytes) -> int:
-        """As much as the socket takes without waiting; how much that was."""
+        """Send as much as the socket takes without waiting; returns the number of bytes."""
         sock, sent = self.client.socket, 0
         sock.setblocking(False)
         with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):

@@ -11,7 +11,7 @@ from tests.abuse.process_samples import LogCount, Sample
 from tests.abuse.storm import Report
 
 GROWTH_MIB_MAX = 64.0
-"""What may be resident more in the last third than in the middle one: so much free memory may stay
+"""Most growth of resident memory from the second third to the last: so much free memory may stay
 with the allocator before the node asks for it."""
 
 RESIDENT_MIB_MAX = 1024.0
@@ -21,7 +21,7 @@ FILES_SLACK = 4
 THREADS_MAX = 8
 P99_MS_MAX = 250.0
 WORST_MS_MAX = 2_000.0
-"""Of all messages of a run, on a machine that does nothing else."""
+"""Limits for all messages of a run, on a machine that does nothing else."""
 
 FLOODED_P99_MS_MAX = 50.0
 """Beside one flooder alone, on a machine that does nothing else: see `slowness`."""
@@ -153,7 +153,7 @@ def flooded(rounds: Sequence[Round]) -> Iterator[str]:
 
 
 def joined(rounds: Sequence[Round], name: str) -> list[float]:
-    """One of the latencies of all rounds."""
+    """Latencies of all rounds under one name."""
     return [value for one in rounds for value in getattr(one, name)]
 
 

@@ -37,13 +37,13 @@ class Cluster(Protocol):
         """Where it takes clients."""
 
     def kill(self, node: str) -> None:
-        """By SIGKILL."""
+        """Kill a node by SIGKILL."""
 
     def stop(self, node: str) -> None:
         """In order."""
 
     def start(self, node: str) -> None:
-        """One that was killed or stopped; return when the cluster is whole."""
+        """Start a node that was killed or stopped; return when the cluster is whole."""
 
     def switch(self, node: str, resource: str, *, low: bool) -> None:
         """Make it low on `memory` or `disk`, or not; return when it knows."""

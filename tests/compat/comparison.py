@@ -23,7 +23,7 @@ def compare(name: str, theirs: Transcript, ours: Transcript) -> None:
 
 
 def transcript_of(drive: Drive, port: int, alike: Callable[[str], str] = str) -> Transcript:
-    """What a conversation hears, of which `alike` takes what is of one broker alone."""
+    """Transcript of a conversation; `alike` removes what differs from broker to broker."""
     heard = Scenario(drive.__name__, (), drive).run("127.0.0.1", port)
     return {name: [*map(alike, lines)] for name, lines in heard.items()}
 

@@ -18,7 +18,7 @@ from tests.support.daemon import Daemon
 
 @pytest.fixture(scope="session")
 def answers(pytestconfig: pytest.Config) -> Answers:
-    """What RabbitMQ answers, recorded or not."""
+    """Answers of RabbitMQ, recorded or not."""
     if pytestconfig.getoption("record"):
         return Answers(Mode.RECORD)
     return Answers(Mode.LIVE if pytestconfig.getoption("live") else Mode.REPLAY)
@@ -41,7 +41,7 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Ra
 
 @pytest.fixture(scope="session")
 def rabbitmq(oracle: Callable[[], RabbitMQ]) -> RabbitMQ:
-    """For tests that nothing is recorded of."""
+    """Node of RabbitMQ for tests without recordings."""
     return oracle()
 
 

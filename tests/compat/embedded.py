@@ -60,7 +60,7 @@ class Embedded:
         self.broker.clock.advance(seconds=2 * TICK_MS / 1000 + 1)
 
     def switch(self, resource: str, *, low: bool) -> None:
-        """As `scenario.Switch`."""
+        """Raise or clear a resource alarm, as `scenario.Switch`."""
         self.broker.call(lambda: switch(self.broker.broker.node.parts, resource, low=low))
 
 

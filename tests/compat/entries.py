@@ -1,4 +1,4 @@
-"""What an oracle has answered, kept in files: what it was asked, in which version, on which day.
+"""Recorded answers of an oracle in files: the question, the version, the day.
 
 A file is a list of entries, by name.  An entry is a line that says what it is, then a line for each
 thing that was heard: who heard it, and what.  `scenario` is the fingerprint of what was asked.
@@ -21,13 +21,13 @@ from tests.compat.scenario import Transcript
 FOLDER = Path(__file__).with_name("transcripts")
 SUFFIX = ".jsonl"
 BROKERS = ("rabbitmq", "mosquitto")
-"""Who is asked; the name stands in an entry beside the version."""
+"""Brokers that are asked; the name stands in an entry beside the version."""
 FIELDS = ("day", "scenario", "digest")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What RabbitMQ is asked: the entry of a file, and the fingerprint of the code that asks."""
+    """Question to RabbitMQ: the entry of a file, and the fingerprint of the code that asks."""
 
     file: str
     name: str
@@ -36,11 +36,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was heard, and what is known of that; nothing says that it is true but its digest."""
+    """Recorded transcript with its version, day and digest."""
 
     name: str
     version: str
-    """Of the broker."""
+    """Version of the broker."""
     day: str
     scenario: str
     digest: str
@@ -67,7 +67,7 @@ class Entry:
         return self.digest == digest_of(*said)
 
     def lines(self) -> Iterator[str]:
-        """As it stands in its file."""
+        """Lines of an entry in its file."""
         rest = {field: getattr(self, field) for field in FIELDS}
         yield line_of({"name": self.name, self.broker: self.version, **rest})
         yield from map(line_of, rows(self.transcript))
@@ -90,7 +90,7 @@ def line_of(value: object) -> str:
 
 
 class ChangedByHand(AssertionError):
-    """What stands in a file is not what was written there when RabbitMQ had been asked."""
+    """Entry of a file that differs from what was recorded."""
 
 
 class File:
@@ -101,7 +101,7 @@ class File:
 
     @cached_property
     def entries(self) -> Mapping[str, Entry]:
-        """By name, in order.  ChangedByHand."""
+        """Entries by name, in order.  ChangedByHand."""
         if not self._path.exists():
             return {}
         lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -120,7 +120,7 @@ class File:
 
     @staticmethod
     def text(entries: Mapping[str, Entry]) -> str:
-        """As entries stand in a file, whatever their order."""
+        """Text of a file with these entries, whatever their order."""
         lines = (line for _, entry in sorted(entries.items()) for line in entry.lines())
         return "".join(f"{line}\n" for line in lines)
 
@@ -151,7 +151,7 @@ def sections(path: Path, lines: list[str]) -> Iterator[list[object]]:
 
 
 def read_entry(section: list[object]) -> Entry:
-    """Of the lines of one.  ChangedByHand."""
+    """Read an entry from its lines.  ChangedByHand."""
     header, *heard = section
     broker = next((each for each in BROKERS if isinstance(header, dict) and each in header), None)
     if not isinstance(header, dict) or header.keys() != {"name", broker, *FIELDS}:

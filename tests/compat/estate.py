@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VHOST = "estate"
 PASSWORD = "pässword of {}"
-"""Of every user, with his name in it."""
+"""Password of every user, with his name in it."""
 
 Entry = dict[str, Any]
 
@@ -36,7 +36,8 @@ def user(name: str, *tags: str, **limits: int) -> Entry:
 
 
 def user_with_hash(name: str, algorithm: str) -> Entry:
-    """As RabbitMQ keeps it when another algorithm than its default is configured."""
+    """User with a hash as RabbitMQ stores it when another algorithm than its default is
+    configured."""
     salt = b"salt"
     digest = hashlib.new(algorithm, salt + PASSWORD.format(name).encode()).digest()
     return {
@@ -150,7 +151,7 @@ ESTATE: dict[str, list[Entry]] = {
     "bindings": [binding("news", "theirs.q", "of.#"), binding("mine.x", "mine.q", "unread")],
 }
 ESTATE_AT = QualifiedName(__name__, "ESTATE")
-"""Whoever is asked with the estate in it, is asked something else if that is another."""
+"""Name of the estate, which is part of the fingerprint of each question to a node that has it."""
 
 
 @contextmanager

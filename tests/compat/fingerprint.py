@@ -45,12 +45,12 @@ class QualifiedName(NamedTuple):
 
 
 Piece: TypeAlias = str | QualifiedName
-"""Of a text: as it is, or a name that stands for something of tests."""
+"""Part of a fingerprint's text: as it is, or a name that refers to code of the tests."""
 Root: TypeAlias = Callable[..., object] | QualifiedName
 
 
 class Module(NamedTuple):
-    """What the top of a module says."""
+    """Names that a module defines and imports."""
 
     defined: dict[str, list[ast.stmt]]
     imported: dict[str, QualifiedName]
@@ -61,7 +61,7 @@ class Module(NamedTuple):
 
 
 def found(module: str, name: str) -> QualifiedName | None:
-    """What a name of a module stands for, if that is of tests."""
+    """Definition in the tests to which a name of a module refers, or None."""
     if name in module_of(module).defined:
         return QualifiedName(module, name)
     place = module_of(module).imported.get(name)
@@ -215,7 +215,7 @@ def write(
 
 
 def meaning(module: str, name: str) -> Piece:
-    """What a name of a module stands for."""
+    """Piece that stands for a name of a module."""
     place = found(module, name)
     if place is not None:
         return place

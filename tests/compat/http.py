@@ -67,7 +67,7 @@ def keys_of(content: Any) -> set[str]:
 
 
 def shape_of(content: Any, path: str = "") -> dict[str, set[str]]:
-    """Which types stand at which path; elements of a list are all at `[]`."""
+    """Types by path; elements of a list are all at `[]`."""
     found: dict[str, set[str]] = {}
     for at, kind in walk(content, path):
         found.setdefault(at, set()).add(kind)

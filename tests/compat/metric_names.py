@@ -1,4 +1,4 @@
-"""What the two brokers call what they tell Prometheus, and where that differs for a reason."""
+"""Names of metrics of the two brokers, and where they differ for a reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDPOINTS = ("/metrics", "/metrics/per-object", DETAILED, "/metrics/memory-break
 
 
 class Named(NamedTuple):
-    """What is known of a metric but for its values."""
+    """Kind and labels of a metric."""
 
     kind: str
     labels: frozenset[str]
@@ -40,7 +40,7 @@ def full_name(family: Metric) -> str:
 
 
 def names_at(port: int, path: str) -> dict[str, Named]:
-    """Of metrics that are not Erlang's nor the process's."""
+    """Metrics by name, without those of Erlang and of the process."""
     return {
         full_name(family).replace("rabbitmq_detailed_", "rabbitmq_"): Named(
             family.type,

@@ -1,4 +1,4 @@
-"""What a scenario of several nodes is: what is declared on one is used on others.
+"""Scenarios of several nodes: objects declared on one are used on others.
 
 A client is called by what it does and by its node.  Each scenario has queues of its own and leaves
 the cluster whole.
@@ -40,7 +40,7 @@ class Nodes:
 
     @contextmanager
     def unheard(self, node: str) -> Iterator[Speaker]:
-        """One of which nothing is written down."""
+        """Client without a transcript."""
         peer = Peer("127.0.0.1", self._cluster.port(node))
         try:
             yield Speaker(peer.client(), count(1))
@@ -89,7 +89,7 @@ class Nodes:
                 self._until_known(node, mark)
 
     def _until_known(self, node: str, queue: str) -> None:
-        """It is another connection's, so that who knows it refuses it."""
+        """Wait until the node knows an exclusive queue of another connection, and so refuses it."""
         with Client("127.0.0.1", self._cluster.port(node)) as client:
             client.open()
             for number in count(1):

@@ -25,7 +25,7 @@ def until_blocked(it: Speaker) -> None:
 
 
 def goes_on(it: Speaker) -> None:
-    """What was asked when it was held back is answered."""
+    """Expect the answer to what was asked while blocked."""
     it.expect("Connection.Unblocked")
     it.expect("Basic.QosOk")
     it.publish("amq.direct", "nowhere", "lost", mandatory=True)
@@ -65,7 +65,7 @@ def use(it: Speaker) -> None:
 
 @with_nodes
 def publishers_of_all_nodes_are_held_back_by_one(nodes: Nodes) -> None:
-    """Who has published before, but does not now, and who never does, go on."""
+    """Connections that do not publish now, or never do, are not blocked."""
     declare_both(nodes)
     early = [nodes.speaker("has published", node) for node in "abc"]
     for it in early:
@@ -142,7 +142,7 @@ def until_reason(nodes: Nodes, node: str, reason: str) -> None:
 
 @with_nodes
 def a_node_that_is_low_goes_away(nodes: Nodes) -> None:
-    """Of a node that is not there nobody is held back."""
+    """A node that is down blocks no connection."""
     it = nodes.speaker("publishes", "a")
     with nodes.low("c", "memory"):
         until_blocked(it)

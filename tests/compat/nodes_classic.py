@@ -80,7 +80,8 @@ def the_node_of_classic_queues_is_stopped(nodes: Nodes) -> None:
 
 @with_nodes
 def the_node_of_classic_queues_is_killed(nodes: Nodes) -> None:
-    """What can be said at once.  With most else RabbitMQ lets clients wait for a minute."""
+    """Requests for queues of a dead node that are answered at once; RabbitMQ lets most others
+    wait for a minute."""
     names = [f"nodes.killed.{at}" for at in range(4)]
     it = nodes.speaker("declares", "c")
     it.confirms()

@@ -1,5 +1,4 @@
-"""What consumers ask of queues that are on another node than they: arguments, tags, to be alone,
-a prefetch that they share."""
+"""Consumers of queues on another node: arguments, tags, exclusive use, a shared prefetch."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +37,7 @@ def declare(nodes: Nodes, name: str, arguments: Mapping[str, Any], *bodies: str)
 
 @with_nodes
 def arguments_of_consumers_elsewhere(nodes: Nodes) -> None:
-    """Those that there are, wrong ones, and any other."""
+    """Consume with each known argument, with wrong ones, and with any other."""
     for kind, queue in (("classic", {}), ("quorum", QUORUM)):
         name = f"nodes.arguments.{kind}"
         declares = declare(nodes, name, queue)
@@ -178,7 +177,8 @@ def a_prefetch_that_is_shared_by_queues_of_several_nodes(nodes: Nodes) -> None:
 
 @with_nodes
 def a_prefetch_that_is_shared_is_none_of_quorum_queues_elsewhere(nodes: Nodes) -> None:
-    """Who has one cannot consume from them; who consumes may have one later."""
+    """A channel with a shared prefetch cannot consume from quorum queues; it may be set after
+    consuming."""
     name = "nodes.shared.quorum"
     declares = declare(nodes, name, QUORUM, *"1234")
     for node in "ac":
@@ -206,7 +206,7 @@ def a_prefetch_that_is_shared_is_none_of_quorum_queues_elsewhere(nodes: Nodes) -
 
 @with_nodes
 def single_active_consumers_of_several_nodes(nodes: Nodes) -> None:
-    """One after the other, whichever node each is on, and that of their queue."""
+    """Single active consumers take turns, whichever node they and the queue are on."""
     for kind, queue in (("classic", {}), ("quorum", QUORUM)):
         name = f"nodes.single.{kind}"
         declares = declare(nodes, name, {**queue, "x-single-active-consumer": True}, *"12345")
@@ -236,7 +236,7 @@ def single_active_consumers_of_several_nodes(nodes: Nodes) -> None:
 
 @with_nodes
 def priorities_of_consumers_of_several_nodes(nodes: Nodes) -> None:
-    """Whoever has room and the highest is served, whichever node it is on."""
+    """The consumer with room and the highest priority is served, whichever node it is on."""
     for kind, queue in (("classic", {}), ("quorum", QUORUM)):
         name = f"nodes.priorities.{kind}"
         declares = declare(nodes, name, queue)

@@ -97,7 +97,7 @@ def topic_exchange_of_one_node_bound_on_another_published_on_the_third(nodes: No
 
 @with_nodes
 def the_node_that_leads_a_quorum_queue_is_killed(nodes: Nodes) -> None:
-    """What consumers of other nodes hold stays theirs, and nothing comes twice."""
+    """Consumers on other nodes keep what they hold, and nothing is delivered twice."""
     nodes.speaker("declares", "a").declare("nodes.led", QUORUM, durable=True)
     nodes.agree()
     publishes = nodes.speaker("publishes", "b")

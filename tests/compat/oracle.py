@@ -24,7 +24,7 @@ EXCHANGE_PLUGINS = (
     "rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,rabbitmq_recent_history_exchange,"
     "rabbitmq_sharding,rabbitmq_jms_topic_exchange"
 )
-"""What knows the exchange types of row 4.5: those that RabbitMQ has not built in."""
+"""Plugins with the exchange types of row 4.5 that RabbitMQ has not built in."""
 
 AWAIT_LEADERS = """
 Deadline = erlang:monotonic_time(millisecond) + 60000,
@@ -45,7 +45,7 @@ Await = fun F(Id) ->
 
 
 def installed_version() -> str | None:
-    """Of the package; None if it is not there."""
+    """Version of the installed package; None if there is none."""
     found = sorted(LIBRARY.glob(f"{FOLDER}*"))
     return found[-1].name.removeprefix(FOLDER) if found else None
 
@@ -56,7 +56,8 @@ def free_port() -> int:
 
 
 class RabbitMQ:
-    """One node with its own data, cookie and port mapper; without plugins, if none are named."""
+    """RabbitMQ node with its own data, cookie and port mapper; without plugins, if none are
+    named."""
 
     def __init__(self, folder: Path, config: str = "", plugins: str = "") -> None:
         self.port = free_port()
@@ -127,11 +128,11 @@ class RabbitMQ:
         return file
 
     def ctl(self, *arguments: str) -> str:
-        """What rabbitmqctl says of this node; its words are in the error when it fails."""
+        """Output of rabbitmqctl for this node; it is in the error when it fails."""
         return ctl(NODE, self._environment, *arguments)
 
     def tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """What became of one of the commands, whatever that is."""
+        """Completed run of one of the commands, failed or not."""
         return subprocess.run(
             [script(name), "--node", NODE, *arguments],
             env=self._environment,
@@ -150,7 +151,7 @@ class RabbitMQ:
 
 
 def ctl(node: str, environment: Mapping[str, str], *arguments: str) -> str:
-    """What rabbitmqctl says; its words are in the error when it fails."""
+    """Output of rabbitmqctl; it is in the error when it fails."""
     command = [script("rabbitmqctl"), "--node", node, *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -159,7 +160,7 @@ def ctl(node: str, environment: Mapping[str, str], *arguments: str) -> str:
 
 
 class Ports(NamedTuple):
-    """Of a node, all on loopback."""
+    """Ports of a node, all on loopback."""
 
     amqp: int
     distribution: int
@@ -178,7 +179,7 @@ def prepare(folder: Path, ports: Ports, config: str, plugins: str = "", cookie: 
 
 
 def environment(folder: Path, node: str, ports: Ports, *erlang_options: str) -> dict[str, str]:
-    """What says to the scripts of the package where everything of a node is."""
+    """Environment that tells the package's scripts the places of a node's files."""
     inherited = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
     loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
     return {

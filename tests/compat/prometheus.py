@@ -26,14 +26,14 @@ scrape_configs:
 
 
 class Value(NamedTuple):
-    """One of the answers to a query."""
+    """Value in the result of a query, with its labels."""
 
     labels: Mapping[str, str]
     value: float
 
 
 class Prometheus:
-    """It scrapes these ports five times a second while it is entered."""
+    """Prometheus server that scrapes these ports five times a second while it is entered."""
 
     def __init__(self, folder: Path, ports: Collection[int]) -> None:
         self._folder = folder
@@ -63,7 +63,7 @@ class Prometheus:
         return self._process.log
 
     def query(self, expression: str) -> list[Value]:
-        """What an expression comes to now.  `RuntimeError` if it is none."""
+        """Result of an expression now.  `RuntimeError` if it is malformed."""
         url = f"http://127.0.0.1:{self._port}/api/v1/query?{urlencode({'query': expression})}"
         with urlopen(url, timeout=30) as answer:
             told: dict[str, Any] = json.load(answer)

@@ -23,19 +23,19 @@ from tests.compat.scenario import (
 )
 
 NODE_AT = (ESTATE_AT, QualifiedName("tests.compat.oracle", "EXCHANGE_PLUGINS"))
-"""What the node has in it that most are asked of."""
+"""Names of what the node contains that most are asked of."""
 
 DISCOVERY_AT = QualifiedName("tests.compat.clusters", "DISCOVERY")
 
 
 def asked_alone(scenario: Scenario) -> Asked:
-    """Of one node."""
+    """Question to one node."""
     seen = fingerprint(scenario.drive, Scenario.run, *NODE_AT)
     return Asked(scenario.name.partition(".")[0], scenario.name, seen)
 
 
 def asked_with_quorum_queues(scenario: Scenario) -> Asked:
-    """Of one node, in the place of classic ones."""
+    """Question to one node, with quorum queues in the place of classic ones."""
     seen = fingerprint(scenario.drive, run_with_quorum_queues, Peer.hang_up, *NODE_AT)
     return Asked("quorum", f"quorum.{scenario.name}", seen)
 
@@ -46,18 +46,18 @@ def asked_under_alarm(scenario: AlarmScenario) -> Asked:
 
 
 def asked_across(scenario: Crossing) -> Asked:
-    """Of a node that ends and is started again in between."""
+    """Question to a node that ends and is started again in between."""
     seen = fingerprint(scenario.drive, Peer.hang_up, *NODE_AT, said=scenario.end.name)
     return Asked("restarts", scenario.name, seen)
 
 
 def asked_of_nodes(name: str, drive: DriveNodes) -> Asked:
-    """Of three nodes."""
+    """Question to three nodes."""
     return Asked("nodes", name, fingerprint(drive, run_nodes, DISCOVERY_AT))
 
 
 QUESTIONS: dict[str, Asked] = {}
-"""What is asked by no scenario, by name."""
+"""Questions that no scenario asks, by name."""
 
 
 def asks(name: str, *roots: Root, said: object = "") -> Asked:

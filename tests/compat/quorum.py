@@ -40,10 +40,10 @@ NOT_THESE = {
     r"section_07_settling\.messages_of_two_routes_come_in_order": "two priorities",
     r"section_06_transactions\.a_queue_gone_before_the_commit_drops_nothing": "it succeeds",
 }
-"""By patterns: what they are about."""
+"""Reasons by patterns of names."""
 
 CANCELLED = "] Basic.Cancel("
-"""Whether a client that deletes a queue hears of its consumers first is nobody's."""
+"""Pattern of a cancel whose order is undefined when a client deletes its own queue."""
 
 NAMES = [
     name

@@ -1,4 +1,4 @@
-"""Whether RabbitMQ is asked, or what it has answered is read: `Answers` is who decides that.
+"""Answers of RabbitMQ, live or recorded.
 
 It is read if nothing has changed since.  RabbitMQ is asked if there is nothing to read, or another
 scenario has been recorded than there is now, and always with `--live` or `--record`.
@@ -31,11 +31,11 @@ class Mode(Enum):
 
 
 class Stale(AssertionError):
-    """What is recorded is the answer to something else than is asked now."""
+    """Recording that answers another question than the present one."""
 
 
 class Answers:
-    """What RabbitMQ answers, in a run of the tests."""
+    """Answers of RabbitMQ, in a run of the tests."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Answers:
         self._broker = broker
         self._files: dict[str, File] = {}
         self._heard: dict[Asked, Transcript] = {}
-        """What RabbitMQ has answered in this run."""
+        """Answers of RabbitMQ in this run."""
 
     @property
     def is_live(self) -> bool:
@@ -63,7 +63,7 @@ class Answers:
         return self._files[name]
 
     def recorded(self, asked: Asked) -> Transcript | None:
-        """What has been answered to just this, if it is known and to be used.
+        """Recorded answer to exactly this question, if there is one and recordings are used.
 
         ChangedByHand; Stale if RabbitMQ has to be asked again, and there is none.
         """
@@ -79,7 +79,7 @@ class Answers:
         return entry.transcript if entry is not None else None
 
     def current(self, asked: Asked) -> Entry | None:
-        """What stands in the files, if it is what was answered to just this.  ChangedByHand."""
+        """Entry in the files, if it answers exactly this question.  ChangedByHand."""
         entry = self.file(asked.file).entries.get(asked.name)
         if entry is not None and not entry.is_genuine:
             raise ChangedByHand(f"{entry.name} is not as {self._broker} has said it; {AGAIN}")
@@ -88,7 +88,7 @@ class Answers:
     def both(
         self, asked: Asked, theirs: Callable[[], Transcript], ours: Callable[[], Transcript]
     ) -> tuple[Transcript, Transcript]:
-        """What RabbitMQ answers and what fluffle does; both are asked at once, if both are."""
+        """Transcripts of RabbitMQ and of fluffle; both are made at once, if both are."""
         recorded = self.recorded(asked)
         if recorded is not None:
             return recorded, ours()
@@ -100,7 +100,7 @@ class Answers:
         return heard, here
 
     def of(self, asked: Asked, theirs: Callable[[], Transcript]) -> Transcript:
-        """What RabbitMQ answers."""
+        """Transcript of RabbitMQ."""
         recorded = self.recorded(asked)
         if recorded is None:
             self.note(asked, recorded := theirs())
@@ -118,7 +118,7 @@ class Answers:
             )
 
     def _record(self, asked: Asked, heard: Transcript) -> None:
-        """What is as it was keeps its day."""
+        """Record a transcript; an unchanged one keeps its day."""
         known = self.file(asked.file).entries.get(asked.name)
         version, day = self._version() or "", datetime.now(UTC).date().isoformat()
         if known is not None and known.is_genuine and known.version == version:
@@ -127,7 +127,7 @@ class Answers:
 
 
 def meant(name: str, theirs: Transcript) -> Transcript:
-    """What fluffle is to say where RabbitMQ says this."""
+    """Transcript expected of fluffle where RabbitMQ's is `theirs`."""
     for difference in DIFFERENCES:
         if difference.concerns(name):
             theirs = difference.applied(theirs)

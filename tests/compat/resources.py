@@ -16,7 +16,7 @@ COMMANDS: Mapping[tuple[str, bool], tuple[str, ...]] = {
     ("memory", True): ("set_vm_memory_high_watermark", "absolute", "1MB"),
     ("memory", False): ("set_vm_memory_high_watermark", "0.9"),
 }
-"""Of rabbitmqctl: by resource, and whether it is to be low."""
+"""Commands of rabbitmqctl by resource and whether it is to be low."""
 
 
 class Resources:
@@ -33,7 +33,7 @@ class Resources:
             "LOW_DISK": str(self._files["disk"]),
             "LOW_MEMORY": str(self._files["memory"]),
         }
-        """What the node is started with."""
+        """Environment with which the node is started."""
 
     def begin(self) -> None:
         """There is enough of everything, for a node that is to be started."""

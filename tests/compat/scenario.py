@@ -1,4 +1,4 @@
-"""What a scenario is, how it is written down, and how two transcripts are made comparable.
+"""Scenarios, their transcripts, and how two transcripts are made comparable.
 
 A scenario drives clients of one broker and says nothing of what is right: what the clients hear is
 the result, and RabbitMQ's is the expectation.  Names that a broker makes up are replaced by their
@@ -17,7 +17,7 @@ from fluffle.protocol.methods import Queue
 from tests.support.client import Client
 
 Transcript: TypeAlias = dict[str, list[str]]
-"""By the name of the client: what it has heard."""
+"""Received events, by the name of the client."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Peer:
     clients: dict[str, Client] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     declared_as: "DeclaredAs | None" = None
-    """What becomes of the declares of queues, if not what the scenario says."""
+    """Function that changes the declares of queues, if they are not sent as the scenario says."""
 
     def connect(self, name: str = "client") -> Client:
         """A socket, nothing sent; what it hears is written down from the start."""
@@ -60,7 +60,7 @@ class DeclaredAs(Protocol):
     """Lets a scenario run with queues of another type than it has been written for."""
 
     def __call__(self, declare: Queue.Declare) -> Queue.Declare:
-        """What is sent in its place."""
+        """Declare that is sent instead."""
 
 
 class End(Enum):
@@ -78,14 +78,14 @@ DriveAcross: TypeAlias = Callable[[Peer], Iterator[None]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One conversation, with the rows of RabbitMQ's behaviour that it covers."""
+    """Conversation with the rows of RabbitMQ's behaviour that it covers."""
 
     name: str
     rows: tuple[str, ...]
     drive: Drive
 
     def run(self, host: str, port: int) -> Transcript:
-        """What the clients hear from the broker at this address."""
+        """Run the scenario with the broker at this address; returns what the clients received."""
         peer = Peer(host, port)
         try:
             self.drive(peer)

@@ -134,7 +134,7 @@ def a_close_ok_that_nobody_waits_for(peer: Peer) -> None:
 
 @scenario("1.6")
 def what_stands_behind_a_close_is_dropped(peer: Peer) -> None:
-    """What is read with it; RabbitMQ loses count of messages there."""
+    """Frames read together with a close are dropped; RabbitMQ loses count of messages there."""
     behind = {
         "a declaration": make(Queue.Declare, queue="behind a close", nowait=True),
         "what is wrong": make(Queue.Declare, queue="nobody has declared this", passive=True),

@@ -142,7 +142,7 @@ def selectors_ask_for_no_routing_key(peer: Peer) -> None:
 
 @scenario("4.5")
 def selectors_behind_a_topic(peer: Peer) -> None:
-    """As the JMS client makes it."""
+    """Bind selectors as the JMS client does."""
     main = speaker(peer)
     main.declare_exchange("jms.topic", "topic", durable=True)
     main.declare_exchange("jms.sel", TYPE, {"rjms_version": "3"}, durable=True, auto_delete=True)

@@ -1,4 +1,4 @@
-"""What is there after a restart, in order or after SIGKILL: sections 3 to 7 of the rows.
+"""Content after a restart, in order or after SIGKILL: sections 3 to 7 of the rows.
 
 A scenario yields where the broker ends and is started again; nothing of the connections before is
 left then.  RabbitMQ writes down what was acknowledged or purged when it has time, so that after
@@ -75,7 +75,7 @@ def exchanges(peer: Peer) -> Iterator[None]:
 @across(End.STOP, "4", "4.2", "4.3", "4.4")
 @across(End.KILL, "4", "4.2", "4.3", "4.4")
 def bindings(peer: Peer) -> Iterator[None]:
-    """Those between two that are durable stay, whatever they are made of."""
+    """Bindings between durable ends survive, whatever they are made of."""
     it = speaker(peer, "before")
     it.declare("over.bound", durable=True)
     it.declare("over.bound.not", durable=True)
@@ -263,7 +263,7 @@ def settled(peer: Peer) -> Iterator[None]:
 
 
 def note_bodies(peer: Peer, queue: str) -> None:
-    """What is in a queue, and in which order: RabbitMQ takes some for redelivered that are not."""
+    """Note the messages of a queue in order: RabbitMQ marks some as redelivered that are not."""
     it = speaker(peer, "after")
     while (heard := it.get(queue)).name == "Basic.GetOk":
         peer.note(heard.body)
@@ -273,7 +273,7 @@ def note_bodies(peer: Peer, queue: str) -> None:
 @across(End.STOP, "7.6")
 @across(End.KILL, "7.6")
 def redelivered(peer: Peer) -> Iterator[None]:
-    """What may have been delivered says so; what cannot have been, after an end in order, not."""
+    """Messages that may have been delivered are marked; others, after an end in order, are not."""
     it = speaker(peer, "before")
     it.declare("over.redelivered", durable=True)
     keep(it, "over.redelivered", "held", "given back", "never seen", "never seen")
@@ -304,7 +304,7 @@ def confirmed(peer: Peer) -> Iterator[None]:
 @across(End.STOP, "6.2")
 @across(End.KILL, "6.2")
 def published_in_transactions(peer: Peer) -> Iterator[None]:
-    """What was committed is there, and what was not never was."""
+    """Committed messages survive, uncommitted ones do not."""
     it = speaker(peer, "before")
     it.declare("over.published", durable=True)
     it.transact()

@@ -122,7 +122,7 @@ def a_shared_limit_counts_for_who_needs_not_acknowledge(peer: Peer) -> None:
 
 @scenario("7.1")
 def each_queue_has_its_share_of_a_shared_limit(peer: Peer) -> None:
-    """Which is next RabbitMQ leaves to chance."""
+    """Each queue is served in turn; the first one is chance with RabbitMQ."""
     main = speaker(peer)
     names = [f"share {name}" for name in "abc"]
     main.qos(1, global_=True)

@@ -39,7 +39,7 @@ UNKNOWN: dict[str, Settle] = {
     "a reject of 0": lambda channel: channel.reject(0),
     "a reject": lambda channel: channel.reject(9),
 }
-"""What is said of tags that were never given."""
+"""Settlements of tags that were never given."""
 
 AGAIN: dict[str, tuple[int, Settle, Settle]] = {
     "ack": (4, lambda one: one.ack(2), lambda one: one.ack(2)),

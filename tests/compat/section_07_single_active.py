@@ -54,7 +54,8 @@ def the_first_of_a_classic_queue_is_served(peer: Peer) -> None:
 
 @scenario("7.2")
 def exclusive_is_none_who_is_the_single_active_consumer(peer: Peer) -> None:
-    """Of a classic queue, whether there is another or not; others may get what is there."""
+    """An exclusive consumer of a classic queue is refused, with or without another; others may get
+    messages."""
     main = filled(peer, "alone.exclusive", ALONE, 2)
     main.another().consume("alone.exclusive", "tag", exclusive=True)
     main.consume("alone.exclusive", "other")

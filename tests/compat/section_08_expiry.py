@@ -153,7 +153,7 @@ def again_and_again_after_a_while(peer: Peer) -> None:
 
 @scenario("8.1", "9")
 def round_and_round_for_nobody(peer: Peer) -> None:
-    """What expires where it has expired before is gone."""
+    """A message that expires where it has expired before is dropped."""
     main = speaker(peer)
     for kind in TYPES:
         here, there = f"here {kind}", f"there {kind}"

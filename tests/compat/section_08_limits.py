@@ -74,7 +74,7 @@ def a_queue_without_room_still_serves(peer: Peer) -> None:
 
 @scenario("8.2")
 def what_is_held_is_in_nobodys_way(peer: Peer) -> None:
-    """What comes back is in front, and goes if that is too much."""
+    """A requeued message is in front, and is dropped if there are too many."""
     main = speaker(peer)
     for kind in TYPES:
         limited(main, f"held {kind}", kind, max_length=1)
@@ -194,7 +194,7 @@ def a_transaction_that_does_not_fit(peer: Peer) -> None:
 
 @scenario("8.2", "9")
 def what_is_refused_may_die_of_it(peer: Peer) -> None:
-    """Of a quorum queue the one in front does."""
+    """Quorum queues dead-letter the oldest message."""
     main = speaker(peer)
     main.declare("refused", exclusive=True)
     for kind in TYPES:
@@ -229,7 +229,7 @@ def dead_letters_that_do_not_fit(peer: Peer) -> None:
 @across(End.STOP, "8.2")
 @across(End.KILL, "8.2")
 def queues_at_their_limits(peer: Peer) -> Iterator[None]:
-    """What waits counts after a restart as before it."""
+    """The limit counts ready messages after a restart as before it."""
     it = speaker(peer, "before")
     for kind in TYPES:
         limited(it, f"over.dropping.{kind}", kind, max_length_bytes=1000)

@@ -59,7 +59,8 @@ def there_and_back_again(peer: Peer) -> None:
 
 @scenario("9")
 def keys_that_nobody_sees_lead_on(peer: Peer) -> None:
-    """Those of BCC, to each death again, unless a queue has given the message a key of its own."""
+    """Routing keys of BCC count at each death again, unless a queue has given the message its own
+    key."""
     main = speaker(peer)
     keys = ("first", "second", "third")
     for exchange in ("bcc", "bcc again"):
@@ -227,7 +228,7 @@ def with_a_transaction(peer: Peer) -> None:
 
 @scenario("9")
 def a_cycle_ends_in_one_queue_and_not_in_another(peer: Peer) -> None:
-    """Of several where it leads, and until a client has rejected it."""
+    """A cycle ends according to the number of its queues, and to a client's rejection."""
     main = speaker(peer)
     for kind in ("classic", "quorum"):
         exchange, ages, stays = f"ring {kind}", f"ages {kind}", f"stays {kind}"

@@ -25,7 +25,7 @@ def short(octets: bytes) -> bytes:
 
 
 def field(key: bytes, tagged: bytes) -> bytes:
-    """One field of a table: its name, its tag, its value."""
+    """Encode a field of a table: its name, its tag, its value."""
     return short(key) + tagged
 
 
@@ -48,7 +48,7 @@ VALUES: Mapping[str, tuple[bytes, ...]] = {
     "A": (long(b""), long(b"b\1V" + b"S" + long(b"x") + b"A" + long(b"t\1"))),
     "V": (b"",),
 }
-"""By tag: values as bytes, the ends of the range among them."""
+"""Encoded values by tag, the ends of the range among them."""
 
 
 def table_of(tag: str) -> bytes:

@@ -212,7 +212,8 @@ def dead_letters_from_queue_to_queue(peer: Peer) -> None:
 
 @scenario("15")
 def what_has_failed_goes_on_as_that(peer: Peer) -> None:
-    """What was rejected; and what nobody got, or gave back, is new in the next queue.
+    """Rejected messages keep their delivery count; messages never delivered, or requeued, are new
+    in the next queue.
 
     What is given back has a consumer from the start: it is too old by then, however long that took.
     """

@@ -97,7 +97,7 @@ GIVE_BACK: dict[str, Callable[[Speaker], object]] = {
 
 @scenario("15")
 def giving_back(peer: Peer) -> None:
-    """What comes back says that it does."""
+    """A requeued message is marked as redelivered."""
     main = speaker(peer)
     for name, give_back in GIVE_BACK.items():
         queue = f"quorum.back.{name}"

@@ -22,7 +22,7 @@ load_scenarios()
 def hold_up(
     tmp_path_factory: pytest.TempPathFactory, answers: Answers
 ) -> Iterator[Callable[[AlarmScenario], Transcript]]:
-    """What clients hear of fluffle in a scenario."""
+    """Function that gives fluffle's transcript of a scenario."""
     if not answers.is_live:
         with embedded() as broker:
             yield lambda scenario: scenario.run(broker.port, broker.switch)
@@ -34,7 +34,7 @@ def hold_up(
 
 
 def held_up(rabbitmq: RabbitMQ, scenario: AlarmScenario) -> Transcript:
-    """What clients hear of RabbitMQ."""
+    """Transcript of RabbitMQ."""
 
     def switch(resource: str, *, low: bool) -> None:
         rabbitmq.ctl(*COMMANDS[resource, low])

@@ -126,7 +126,7 @@ def test_7_7_what_comes_back_waits_the_longer_the_more_often_it_has_failed(
 def test_7_8_what_is_held_for_too_long_goes_back_and_its_consumer_is_cancelled(
     amqp_broker: ThreadedBroker, amqp: BlockingVhost, channel: BlockingChannel
 ) -> None:
-    """It was handed out once, and did not fail."""
+    """The message was delivered once, and does not count as failed."""
     declare(channel, consumer_timeout=60_000)
     publish(channel, b"m")
     consumed = channel.consume("q")
@@ -140,7 +140,7 @@ def test_7_8_what_is_held_for_too_long_goes_back_and_its_consumer_is_cancelled(
 def test_8_3_each_of_32_priorities_is_served_before_all_below(
     amqp: BlockingVhost, channel: BlockingChannel
 ) -> None:
-    """What is above is the highest, what names none is 4."""
+    """A priority above the highest counts as that; a message without one has 4."""
     declare(channel)
     said = [7, None, 31, 0, 255, 4, 5, 30, 3, 6]
     for priority in said:

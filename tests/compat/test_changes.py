@@ -1,4 +1,4 @@
-"""What open connections hear when users, permissions and virtual hosts change.
+"""Events of open connections when users, permissions and virtual hosts change.
 
 RabbitMQ is changed by its command line, fluffle in this process.
 """

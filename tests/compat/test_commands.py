@@ -50,7 +50,7 @@ IN_VHOST = {"queues", "exchanges", "bindings", "consumers", "permissions"}
 
 
 def fluffle_says(fluffle: Serving, *words: str, stdin: str = "") -> str:
-    """What a command prints that does as it should."""
+    """Output of a command that succeeds."""
     done = run(*words, "--data-dir", str(fluffle.data_dir), input=stdin)
     assert done.exit_code == 0, done.output
     return done.stdout

@@ -46,7 +46,8 @@ def test_differences_stand_on_the_page() -> None:
 
 
 def test_rows_about_queues_are_covered_with_quorum_queues() -> None:
-    """By scenarios that run with them in the place of classic ones, that name them, or by hand."""
+    """Rows are covered by scenarios with quorum queues in the place of classic ones, by those that
+    name them, or by hand."""
     covered = {row for name in NAMES for row in SCENARIOS[name].rows}
     for each in SCENARIOS.values():
         if re.search(r"quorum|QUORUM|TYPES", inspect.getsource(each.drive)):

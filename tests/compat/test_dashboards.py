@@ -32,7 +32,7 @@ VARIABLES = {
     "$__rate_interval": "60s",
     "$__range": "60s",
 }
-"""As Grafana fills them in."""
+"""Variables as Grafana fills them in."""
 
 
 class Panel(NamedTuple):
@@ -77,7 +77,7 @@ class Watched:
         channel.basic_publish("", "nowhere", b"m")
 
     def until_told(self, query: str) -> list[Value]:
-        """What a query comes to, as soon as that is something."""
+        """Result of a query, once it has one."""
         deadline = time.monotonic() + DEADLINE_S
         while not (found := sound(self.prometheus.query(query))):
             assert time.monotonic() < deadline, f"nothing: {query}\n{self.prometheus.log}"

@@ -137,7 +137,7 @@ SAYS_NOTHING = {"default_queue_type"}
 
 
 def ours(definitions: dict[str, Any]) -> dict[str, list[Any]]:
-    """What is about the circle, in an order of its own."""
+    """Definitions of this test, sorted."""
 
     def is_ours(name: str, entry: dict[str, Any]) -> bool:
         names = {"users": USER, "vhosts": VHOST, "global_parameters": "cluster_name"}
@@ -161,7 +161,8 @@ def exported(rabbitmq: RabbitMQ) -> dict[str, list[Any]]:
 
 
 def read_by_rabbitmq(rabbitmq: RabbitMQ) -> Transcript:
-    """What it makes of a file by hand: of users apart, whose salts differ."""
+    """Definitions that RabbitMQ exports after it has imported the file; users apart, whose salts
+    differ."""
     rabbitmq.import_definitions(DEFINITIONS)
     found = as_texts(exported(rabbitmq))
     rabbitmq.ctl("delete_vhost", VHOST)

@@ -20,7 +20,7 @@ from tests.compat.replay import Answers
 from tests.compat.scenario import Scenario
 
 SEEDS = range(1, 7)
-"""Of which RabbitMQ always says the same."""
+"""Seeds for which RabbitMQ's answers never vary."""
 PATIENCE_S = 60.0
 """On a machine with much to do."""
 
@@ -46,7 +46,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Pair
 
 @pytest.fixture(scope="module")
 def observer() -> Iterator[Observer]:
-    """Of a broker in the process of the tests."""
+    """Observer of a broker in the process of the tests."""
     with embedded("--management=127.0.0.1:0") as broker:
         http = Http(broker.addresses["management"][1])
         with Observer(broker.port, http) as observer:
@@ -57,7 +57,8 @@ def observer() -> Iterator[Observer]:
 def test_both_say_the_same_of_what_chance_draws(
     name: str, answers: Answers, pair: Callable[[], Pair], observer: Observer
 ) -> None:
-    """What RabbitMQ has seen is known when both have seen the same: it is not recorded alone."""
+    """Compare both; RabbitMQ's observations are known when both have seen the same: they are not
+    recorded alone."""
     theirs = answers.recorded(ASKED[name])
     if theirs is not None:
         compare(name, theirs, replay(name, CASES[name], observer, theirs, PATIENCE_S))

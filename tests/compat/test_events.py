@@ -20,7 +20,7 @@ OWN = re.compile(
     r"127\.0\.0\.1:\d+ -> 127\.0\.0\.1:\d+|<[\w.@-]+\.\d+\.\d+\.\d+>"
     r"|oracle@localhost|fluffle@[\w.-]+"
 )
-"""What is another with each broker and each connection."""
+"""Parts of lines that differ from broker to broker and from connection to connection."""
 TIMES_AND_PORTS = {"timestamp_in_ms", "connected_at", "port", "peer_port"}
 """Headers of which only the type is compared."""
 NOT_SAID = {"metadata", "error"}
@@ -92,7 +92,7 @@ COMMANDS = (
 
 
 def clients(peer: Peer) -> Iterator[str | None]:
-    """What clients do; yields where all of it has been told, or this is still to come."""
+    """Actions of clients; yields where all events have come, or names the last one."""
     main = speaker(peer, "main")
     yield None
     classic = {"x-queue-type": "classic"}
@@ -137,7 +137,7 @@ def clients(peer: Peer) -> Iterator[str | None]:
 
 
 def told(watch: Speaker, last: str | None = None) -> list[str]:
-    """What was told since the last time, and is to be compared; `last` comes when it is ready."""
+    """Events since the last call that are to be compared; `last` is awaited."""
     found: list[str] = []
     while not found or (last is not None and not any(line.startswith(last) for line in found)):
         watch.declare_exchange("marker", "fanout")
@@ -147,7 +147,7 @@ def told(watch: Speaker, last: str | None = None) -> list[str]:
 
 
 def until_marked(watch: Speaker) -> Iterator[str]:
-    """What was told before the marker was deleted."""
+    """Events before the marker was deleted."""
     while True:
         heard = watch.get("events")
         if heard.properties is None:
@@ -225,4 +225,4 @@ def test_events_are_those_of_rabbitmq(answers: Answers, tmp_path: Path) -> None:
 
 
 def ignore(_said: str) -> None:
-    """What a command line prints."""
+    """Ignore the output of a command line."""

@@ -16,7 +16,7 @@ from tests.compat.test_commands import fluffle_says
 from tests.compat.verbs import Speaker, speaker
 
 OWN = re.compile(rf"127\.0\.0\.1:\d+ -> 127\.0\.0\.1:\d+|{NODE}|fluffle@[\w.-]+")
-"""What is another with each broker and each connection."""
+"""Parts of lines that differ from broker to broker and from connection to connection."""
 
 LATE = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
 """A time that does not fit the 31 bits that copies have for it."""

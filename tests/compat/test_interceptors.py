@@ -166,7 +166,7 @@ def told_by_fluffle(data_dir: Path, answers: Answers, mode: str) -> Transcript:
 
 
 MODES = {"true": "overwrite", "false": "keep"}
-"""Whether what clients have said is overwritten, in the words of the two."""
+"""Modes by the value of RabbitMQ's option: overwrite or keep the client's header."""
 ASKED = {
     theirs: asks(f"interceptors.{ours}", told_by_rabbitmq, Scenario.run, said=theirs)
     for theirs, ours in MODES.items()

@@ -40,7 +40,7 @@ def conversation(peer: Peer) -> None:
 
 
 def refused(main: Speaker) -> None:
-    """What clients ask of the exchange."""
+    """Try what clients may ask of the exchange."""
     main.another().declare_exchange(LOG, "topic", passive=True)
     main.another().declare_exchange(LOG, "topic", durable=True, internal=True)
     main.another().declare_exchange(LOG, "topic", durable=True)

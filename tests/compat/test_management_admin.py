@@ -36,11 +36,11 @@ CONFIG = """
     management.tcp.port = {}
 """
 NAME = "N"
-"""Of a node, in paths and bodies."""
+"""Name of a node, in paths and bodies."""
 
 
 class Api:
-    """One of them."""
+    """Management API of one of the brokers."""
 
     def __init__(self, port: int, node: str) -> None:
         self.port = port
@@ -186,13 +186,13 @@ LACKING: Mapping[str, str] = {
     "vhosts.tags": "likewise",
     "vhosts.default_queue_type": "likewise",
 }
-"""What of RabbitMQ's is not there, and why; with an `x` goes its `x_details`."""
+"""Columns of RabbitMQ's that are missing here, and why; with an `x` goes its `x_details`."""
 
 OTHERWISE: Mapping[str, str] = {
     "cluster_tags": "an empty object, where RabbitMQ has an empty list in one place",
     "value": "RabbitMQ keeps limits that were taken away as an empty list",
 }
-"""What is of another type."""
+"""Columns of another type, and why."""
 
 
 def shape(value: Any, path: str = "") -> dict[str, str]:
@@ -427,7 +427,7 @@ BREAKING: tuple[tuple[str, str, object], ...] = (
     ("PUT", "cluster-name", {"name": 5}),
     ("POST", "definitions", {"queues": 5}),
 )
-"""What RabbitMQ has no answer to."""
+"""Requests that RabbitMQ does not answer."""
 
 
 def answered(api: Api, requests: Iterable[tuple[str, str, object]]) -> Transcript:
@@ -498,7 +498,7 @@ METHODS = ("OPTIONS", "PATCH")
 
 
 def offered(api: Api) -> Transcript:
-    """What is said of methods, by path."""
+    """Methods allowed, by path."""
     return {
         path: [f"{method}: {api.allow(method, path)}" for method in METHODS]
         for path in OFFERED.split()

@@ -67,7 +67,8 @@ REFUSED: tuple[tuple[str, str, object, str], ...] = (
 
 
 def shown(method: str, path: str, answer: HttpAnswer) -> str:
-    """What was got is left out: of messages without properties fluffle says otherwise."""
+    """Line about an answer, without messages: of those without properties fluffle says
+    otherwise."""
     return f"{method} {path} {answer.status} {answer.content if answer.status >= 400 else ''}"
 
 

@@ -51,7 +51,7 @@ TOPOLOGY: tuple[tuple[str, str, object], ...] = (
     ("POST", "exchanges/%2F/amq.default/publish", {**MESSAGE, "routing_key": "nowhere"}),
     ("POST", "queues/%2F/q/get", GET),
 )
-"""What is there, made by the API."""
+"""Requests that make objects by the API."""
 
 PATHS = (
     *("queues", "queues/%2F", "queues/detailed", "queues/%2F/q", "queues/%2F/replicated"),
@@ -125,7 +125,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Iterator
 
 
 def time_of(broker: Serving) -> Callable[[], object] | None:
-    """What has it pass, where the broker is in this process."""
+    """Function that lets time pass, where the broker is in this process."""
     return broker.pass_idle_time if isinstance(broker, Embedded) else None
 
 
@@ -157,7 +157,7 @@ def furnished(
 
 
 def client_of(port: int) -> pika.BlockingConnection:
-    """It has published, and holds a message of a queue of its own."""
+    """Connection that has published, and holds a message of a queue of its own."""
     connection = pika.BlockingConnection(parameters_at(port, {"connection_name": "mine"}))
     channel = connection.channel()
     channel.confirm_delivery()
@@ -185,7 +185,7 @@ HOW = (furnished, Http.ask, Http.get, Http.wait_for)
 
 
 def shapes_of(node: Node) -> Transcript:
-    """By path: which types stand where in what is told."""
+    """Types of values in the answers, by path."""
     found: Transcript = {}
     for path in PATHS:
         shape = shape_of(node.http.get(path_at(node.http, path)))
@@ -405,7 +405,7 @@ MEASURED = (
 
 
 MEASURED_EVERY_S = 5.0
-"""By RabbitMQ, of quorum queues."""
+"""Interval at which RabbitMQ measures quorum queues."""
 
 
 class Unchanged:
@@ -422,7 +422,7 @@ class Unchanged:
 
 
 def in_parts(node: Node, is_enough: Callable[[str, list[str]], bool]) -> Transcript:
-    """What is measured of two quorum queues in use, and when one of them has been purged."""
+    """Measured values of two quorum queues in use, and after one of them was purged."""
     for name, arguments in (("parted", QUORUM), ("kept", KEPT)):
         body = {"durable": True, "arguments": arguments}
         assert node.http.ask("PUT", f"queues/%2F/{name}", body).status == 201
@@ -439,7 +439,7 @@ def in_parts(node: Node, is_enough: Callable[[str, list[str]], bool]) -> Transcr
 def measured(
     node: Node, name: str, queue: str, is_enough: Callable[[str, list[str]], bool]
 ) -> list[str]:
-    """As soon as it is enough."""
+    """Measured values of a queue, once they are enough."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         row = node.http.get(f"queues/%2F/{queue}")

@@ -29,7 +29,7 @@ from tests.compat.scenario import Transcript
 DEADLINE_S = 60.0
 
 Names: TypeAlias = Mapping[str, Mapping[str, Named]]
-"""By endpoint."""
+"""Metrics by endpoint."""
 
 LAST_TOLD = "rabbitmq_channel_messages_acked_total"
 """Once RabbitMQ has labels for this, it has told all that happened: it does so now and then."""

@@ -25,8 +25,8 @@ VOLATILE = ("queue_type", "rabbit_volatile_queue")
 """Direct reply-to has this type of queue since 4.2."""
 
 OF_ITSELF = re.compile("rabbitmq_(io|erlang|channel|queue|exchange|connection)_")
-"""What a disk or a runtime is asked for is each broker's own business.  Of objects RabbitMQ adds up
-those that are still there; fluffle goes on counting."""
+"""Metrics of the disk or the runtime, which are each broker's own business.  Of objects RabbitMQ
+adds up those that are still there; fluffle goes on counting."""
 
 TERM = "rabbitmq_raft_term_total"
 """How often leaders were elected is each broker's own business, too."""
@@ -149,7 +149,7 @@ def connect(port: int, password: str) -> pika.BlockingConnection:
 
 
 def counted(port: int) -> Transcript:
-    """What is counted, with the numbers."""
+    """Counters with their values."""
     samples = {sample: value for sample, value in scrape(port).items() if is_compared(*sample)}
     return {
         name + "".join(f" {label}={said}" for label, said in sorted(labels)): [f"{value:g}"]

@@ -82,7 +82,7 @@ def erlang(text: str) -> str:
 
 
 def evaluated(rabbitmq: RabbitMQ, function: str, arguments: list[str]) -> list[str]:
-    """What a function says of each: it is given one, and returns a text."""
+    """Results of a function of RabbitMQ for each argument, as texts."""
     said = f"[({function})(Each) || Each <- [{','.join(arguments)}]]"
     with TemporaryDirectory() as folder:
         file = Path(folder) / "said"
@@ -105,7 +105,7 @@ def without_breaks(text: str) -> str:
 
 
 def refused_by_rabbitmq(rabbitmq: RabbitMQ, function: str) -> Transcript:
-    """What it says of each definition."""
+    """Answers of RabbitMQ to each definition."""
     ask = (
         f'fun (D) -> case rabbit_policy:{function}(<<"/">>, <<"p">>, <<"^none$">>, D, 0,'
         ' <<"all">>, <<"me">>) of ok -> <<"ok">>;'
@@ -118,7 +118,7 @@ def refused_by_rabbitmq(rabbitmq: RabbitMQ, function: str) -> Transcript:
 
 
 KEYS = {"parse_set": None, "parse_set_op": OPERATOR_POLICY_KEYS}
-"""By the function of RabbitMQ that refuses what has others."""
+"""Allowed keys by the function of RabbitMQ that refuses others."""
 REFUSALS = {
     function: asks(f"policies.{function}", refused_by_rabbitmq, said=function) for function in KEYS
 }
@@ -148,7 +148,7 @@ def drawn(chance: Random, keys: list[str]) -> dict[str, Any]:
 
 
 def pairs() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Of a policy and an operator's."""
+    """Pairs of a policy and an operator policy."""
     chance = Random(7)
     of_both = ["expires", "message-ttl", "max-length", "max-length-bytes", "delivery-limit"]
     of_both += ["overflow", "target-group-size", "max-in-memory-bytes"]
@@ -213,7 +213,7 @@ class Operated:
         self._run(*words, "-p", VHOST, name)
 
     def rows(self, what: str, *columns: str) -> list[dict[str, Any]]:
-        """What is listed of each, by name; nothing is said in the same way."""
+        """Rows listed by name, without empty columns."""
         if self._is_ours:
             text = self._run(what, "list", "--json", "-p", VHOST)
         else:

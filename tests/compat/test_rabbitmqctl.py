@@ -114,7 +114,7 @@ CODES: tuple[tuple[str, ...], ...] = (
     (DIAGNOSTICS, "listeners"),
     (DIAGNOSTICS, "check_protocol_listener", "absent"),
 )
-"""Of which only the exit code is compared: what they print is about themselves."""
+"""Commands of which only the exit code is compared: their output is about themselves."""
 
 
 def shape(text: str, node: str) -> list[str]:
@@ -142,7 +142,7 @@ ASKED = asks("rabbitmqctl.commands", conversation, *NODE_AT)
 
 
 def with_rabbitmq(folder: Path) -> Transcript:
-    """One in which nobody else has been."""
+    """Transcript of a fresh RabbitMQ node."""
     with with_estate(folder) as node:
 
         def run_theirs(*words: str) -> tuple[int, str]:

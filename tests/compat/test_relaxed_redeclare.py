@@ -1,4 +1,4 @@
-"""Who may declare a quorum queue again as a classic one, where RabbitMQ is told to let them."""
+"""Redeclaration of a quorum queue as a classic one, where RabbitMQ is configured to allow it."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ ARGUMENTS: dict[str, tuple[Any, Any]] = {
     "x-queue-leader-locator": ("balanced", "client-local"),
     "x-quorum-initial-group-size": (1, 3),
 }
-"""Those of a quorum queue, and what they are not."""
+"""Arguments of a quorum queue, with a different value each."""
 
 
 def conversation(peer: Peer) -> None:

@@ -40,7 +40,7 @@ class Told:
 
 
 class Broker(Protocol):
-    """What starts again where it has ended, with its data."""
+    """Broker that can be started again with its data."""
 
     port: int
 
@@ -50,7 +50,7 @@ class Broker(Protocol):
 def tell_all(
     broker: Broker, end: Callable[[], object], scenarios: list[Crossing]
 ) -> dict[str, Transcript]:
-    """What the clients of all these scenarios hear from one broker, which restarts once.
+    """Transcripts of all these scenarios with one broker, which restarts once.
 
     All hang up, also when the broker does not come back.
     """
@@ -81,7 +81,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, definitions: Path) -> Itera
 def transcripts(
     answers: Answers, oracle: Callable[[], RabbitMQ], daemon: Daemon
 ) -> dict[str, tuple[Transcript, Transcript]]:
-    """What both said in each scenario: first RabbitMQ.
+    """Transcripts of both in each scenario, RabbitMQ's first.
 
     It is asked for all of a kind as soon as nothing is recorded of one.
     """

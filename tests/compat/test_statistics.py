@@ -30,7 +30,7 @@ PATHS = (
     *("exchanges/%2F/amq.fanout", "exchanges/%2F/amq.default", "exchanges/%2F/amq.topic"),
 )
 PATIENCE_S = 30
-"""For RabbitMQ, which collects what it counts now and then."""
+"""Time for RabbitMQ, which collects its statistics now and then."""
 
 
 def converse(channel: BlockingChannel) -> None:
@@ -82,7 +82,7 @@ def counted(stats: dict[str, Any]) -> dict[str, Any]:
 
 
 def statistics_of(port: int) -> dict[str, Any]:
-    """What is counted of everything, by path."""
+    """Statistics of every object, by path."""
     (channel,) = ask(port, "channels")
     found: dict[str, Any] = {}
     for path in PATHS:
@@ -106,7 +106,7 @@ def as_transcript(statistics: dict[str, Any]) -> Transcript:
 
 
 def after_the_traffic(amqp_port: int, port: int, *, like: Transcript | None) -> Transcript:
-    """What is counted while its client is there; asked until it is `like` that."""
+    """Statistics while the client is connected; asked until they are `like`."""
     with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", amqp_port)) as connection:
         converse(connection.channel())
         deadline = time.monotonic() + PATIENCE_S

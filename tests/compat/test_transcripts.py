@@ -1,4 +1,4 @@
-"""What is recorded of RabbitMQ is what it has answered to what it is asked now."""
+"""Freshness of the recordings of RabbitMQ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def asked() -> dict[str, Asked]:
 
 @pytest.fixture(scope="module")
 def files(answers: Answers, asked: dict[str, Asked]) -> dict[str, File]:
-    """By name; what nobody asks any more is forgotten when anything is recorded."""
+    """Recordings by name; those without a question are dropped when anything is recorded."""
     files = {path.stem: File(path) for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
     if answers.mode is Mode.RECORD:
         for name, file in files.items():

@@ -1,1 +1,1 @@
-"""What reads bytes of strangers, given any bytes: by hypothesis in the suite, by `make fuzz`."""
+"""Fuzzing of all that reads bytes of strangers: by hypothesis in the suite, by `make fuzz`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 CORPUS = Path("build/fuzz")
 INPUT_BYTES_MAX = 4096
 INPUT_S_MAX = 10
-"""One that takes longer is a bug, too."""
+"""Time for one input: longer is a bug, too."""
 MEMORY_MB_MAX = 1024
 
 WITHOUT = (

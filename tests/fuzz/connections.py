@@ -43,7 +43,7 @@ def talk(data: bytes) -> None:
 
 
 def check(arrivals: Sequence[Arrival]) -> None:
-    """What a client has heard makes sense."""
+    """Check that what a client has received is consistent."""
     closes = [at for at, arrival in enumerate(arrivals) if is_close(arrival)]
     assert len(closes) <= 1, "a connection was closed twice"
     for arrival in arrivals[closes[0] + 1 :] if closes else ():

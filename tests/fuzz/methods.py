@@ -62,4 +62,4 @@ def publishes(draw: st.DrawFn) -> bytes:
 
 FRAMES = st.one_of(st.builds(encode_method, CHANNELS, methods()), publishes())
 SPEECHES = st.lists(FRAMES, max_size=40).map(b"".join)
-"""What a client says once it is logged in; channels are opened by chance too."""
+"""Bytes of a client after login; channels are opened by chance, too."""

@@ -48,7 +48,7 @@ MQTT_READERS: Sequence[Callable[[], Reader]] = [
     *(partial(open_reader, version) for version in VERSIONS),
     *(partial(ClientReader, PACKET_BYTES_MAX, version) for version in VERSIONS),
 ]
-"""Of a client that has said nothing yet, of those that were let in, and of brokers."""
+"""Readers of a client before its CONNECT, of clients after it, and of brokers."""
 
 
 def mqtt_seeds() -> list[bytes]:

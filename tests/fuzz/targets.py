@@ -90,7 +90,7 @@ class Target:
 
 
 def read_all(pieces: Sequence[bytes]) -> list[Event]:
-    """What a reader makes of bytes that come in pieces."""
+    """Events of a reader for bytes that come in pieces."""
     reader = session_reader()
     events: list[Event] = []
     for octets in pieces:
@@ -216,7 +216,7 @@ def definitions(data: bytes) -> None:
 
 
 def fact(data: bytes) -> None:
-    """What is on disk of a definition is read or refused; the first byte says of which kind."""
+    """Read or refuse a definition as it is on disk; the first byte gives its kind."""
     kinds = list(Kind)
     if not data:
         return
@@ -230,7 +230,7 @@ def fact(data: bytes) -> None:
 
 
 def changes(data: bytes) -> None:
-    """What a node proposes of definitions is read or refused; the first byte says as what."""
+    """Read or refuse a node's proposals of definitions; the first byte gives their form."""
     try:
         if data[:1] == b"s":
             state = decode_state(data[1:])
@@ -369,7 +369,7 @@ def link_pieces(data: bytes) -> None:
 
 
 def stranger_at(name: str, node: str | None) -> LinkHandshake:
-    """One end of a handshake, without anybody at the other."""
+    """End of a handshake, without a peer."""
     us = Identity("rabbits", name, Boot(1, bytes(16)))
     credentials = LinkCredentials(us, b"secret", PeerBoots(), {"a", "b"}, Boots.since(us.boot))
     return LinkHandshake(credentials, node, challenge=name.encode() * 32)
@@ -388,7 +388,7 @@ def record_seed() -> bytes:
 
 
 def fact_seed(kind: Kind, key: tuple[str, ...], value: object) -> bytes:
-    """As `fact` takes it apart."""
+    """Input for `fact`."""
     name = encode_key(key)
     return bytes((list(Kind).index(kind), len(name))) + name + encode_fact(kind, value)
 

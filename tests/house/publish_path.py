@@ -35,7 +35,7 @@ class PublishPath:
         self.is_recording, self.call_count, self.files = True, 0, {}
 
     def profile(self, frame: FrameType, kind: str, _argument: object) -> None:
-        """What `sys.setprofile` calls, in each thread."""
+        """Function for `sys.setprofile`, called in each thread."""
         if self.is_recording and kind == "call":
             file = frame.f_code.co_filename
             if file.startswith(FOLDERS) and not file.startswith(TESTING):

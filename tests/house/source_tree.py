@@ -83,7 +83,7 @@ def in_ing(found: list[Module]) -> list[str]:
 
 
 def importers(found: list[Module]) -> Mapping[str, set[str]]:
-    """For each module those that import it, for types or to run."""
+    """Importing modules by module, for types or to run."""
     names = {module.name for module in found}
     by: dict[str, set[str]] = {name: set() for name in names}
     for module in found:

@@ -99,7 +99,7 @@ def test_paths_in_the_architecture_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("page", PAGES_OF_TESTS)
 def test_files_that_a_page_names_are_there(page: str) -> None:
-    """By the end of their paths."""
+    """Files are compared by the end of their paths."""
     folders = (*source_tree.PACKAGES, "tests", "benchmarks")
     known = [f"/{path.as_posix()}" for folder in folders for path in (ROOT / folder).rglob("*.py")]
     named = FILE.findall((ROOT / page).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What the Celery workers of these tests run, configured by their environment."""
+"""Tasks of the Celery workers of these tests, configured by their environment."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, Task
 
 TURNS = count(1)
-"""Of this worker: how many tasks have asked for theirs."""
+"""Counter of this worker: how many tasks have asked for their turn."""
 
 CLASSIC: dict[str, Any] = {"task_queue_max_priority": 9}
 QUORUM: dict[str, Any] = {
@@ -60,7 +60,7 @@ def make_app(broker: str, backend: str, queue: str, queue_type: str) -> Celery:
 
     @app.task(name="stuck once", shared=False, bind=True)
     def stuck_once(task: Task, pipe: str) -> bool:
-        """Whoever runs it first says so, and is never done."""
+        """Run for ever the first time, after a note; succeed when redelivered."""
         if not task.request.delivery_info["redelivered"]:
             Path(pipe).write_text("it runs")
             signal.pause()

@@ -19,7 +19,7 @@ CELERY = (sys.executable, "-m", "celery", "-A", "tests.interop.celery_app", "--w
 def run_worker(
     broker: str, backend: str, queue: str, queue_type: str, hostname: str, *options: str
 ) -> Process:
-    """One that is ready for tasks."""
+    """Worker that is ready for tasks."""
     environment = {
         "INTEROP_BROKER": broker,
         "INTEROP_BACKEND": backend,
@@ -57,6 +57,6 @@ class Worker:
 
 
 def stop(process: Process) -> None:
-    """As an operator does; nothing has gone wrong until then."""
+    """Stop the worker as an operator does, and check that it logged no errors."""
     assert process.stop() == 0, process.log
     assert "Traceback" not in process.log, process.log

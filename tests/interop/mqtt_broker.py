@@ -20,7 +20,7 @@ EXTERNAL = os.environ.get("FLUFFLE_INTEROP_MQTT", "")
 LOOPBACK = "127.0.0.1"
 TRANSPORTS = ("tcp",) if EXTERNAL else ("tcp", "tls", "websockets")
 KINDS = {"tcp": "mqtt", "tls": "mqtts", "websockets": "mqtt-ws"}
-"""What a node calls the listeners."""
+"""Names of a node's listeners."""
 
 
 @dataclass(frozen=True, slots=True)

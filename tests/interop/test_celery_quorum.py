@@ -93,7 +93,7 @@ def test_what_waits_is_served_by_priority(shop: Shop) -> None:
 
 
 def test_what_a_killed_worker_had_is_run_by_the_next(shop: Shop, tmp_path: Path) -> None:
-    """It acknowledges late."""
+    """The worker acknowledges late."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     result = shop.app.tasks["stuck once"].delay(str(pipe))

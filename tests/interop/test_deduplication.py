@@ -1,4 +1,4 @@
-"""What a client sees of a queue that takes each message once: pika, and a node that is killed."""
+"""Deduplicating queues as clients see them: pika, and a node that is killed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ VERSIONS = {"3.1.1": aiomqtt.ProtocolVersion.V311, "5": aiomqtt.ProtocolVersion.
 
 @pytest.fixture
 def name(name: Name) -> Name:
-    """As of all, without dots: RabbitMQ takes them for slashes."""
+    """Names as of all tests, without dots: RabbitMQ takes them for slashes."""
     return lambda base: name(base).replace(".", "-")
 
 

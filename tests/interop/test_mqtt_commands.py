@@ -19,7 +19,7 @@ SUBSCRIBED = "Subscribed (mid"
 
 @pytest.fixture
 def name(name: Name) -> Name:
-    """As of all, without dots: RabbitMQ takes them for slashes."""
+    """Names as of all tests, without dots: RabbitMQ takes them for slashes."""
     return lambda base: name(base).replace(".", "-")
 
 

@@ -30,7 +30,7 @@ VERSIONS = {
 
 @pytest.fixture
 def name(name: Name) -> Name:
-    """As of all, without dots: RabbitMQ takes them for slashes."""
+    """Names as of all tests, without dots: RabbitMQ takes them for slashes."""
     return lambda base: name(base).replace(".", "-")
 
 
@@ -67,7 +67,7 @@ class Paho:
         return self.told("connect")
 
     def told(self, event: str) -> Any:
-        """What the next event of that name says."""
+        """Value of the next event of that name."""
         while True:
             name, value = self.events.get(timeout=DEADLINE_S)
             if name == event:

@@ -39,10 +39,10 @@ PAGES = {
     "definitions": "no messages",
     "nothing": "There is no such page",
 }
-"""What stands on each."""
+"""Text on each page."""
 
 CONTROLS = ("button", "link", "textbox", "searchbox", "combobox", "checkbox", "spinbutton")
-"""As a screen reader calls them."""
+"""Roles of controls, as a screen reader names them."""
 
 CONTRAST = """(() => {
   const context = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
@@ -90,7 +90,7 @@ async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Br
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def channel(api: Api) -> AsyncIterator[AbstractChannel]:
-    """Of a client that has declared something, and holds a message."""
+    """Channel of a client that has declared something, and holds a message."""
     connection = await aio_pika.connect(
         f"amqp://guest:guest@127.0.0.1:{api.amqp_port}/",
         client_properties={"connection_name": "a client of the test"},

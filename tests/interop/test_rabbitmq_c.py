@@ -33,7 +33,7 @@ def tool(url: str) -> Tool:
 
 
 class ToolFailure(Exception):
-    """What the tool wrote to standard error."""
+    """Failure of the tool, with its output to standard error."""
 
 
 def test_publish_and_get(tool: Tool, name: Name) -> None:

@@ -1,4 +1,5 @@
-"""What `fluffle serve` does not start on: it says what and where, exits with 1, changes nothing."""
+"""Stores on which `fluffle serve` does not start: it prints what is wrong and where, exits with 1,
+changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ QUEUE = "a queue with a name of its own"
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Of a node that was killed when it had a durable queue with a message."""
+    """Data directory of a node that was killed when it had a durable queue with a message."""
     daemon = Daemon(tmp_path)
     daemon.start()
     with amqp.Connection(f"127.0.0.1:{daemon.port}", confirm_publish=True) as connection:

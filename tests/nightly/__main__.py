@@ -32,7 +32,7 @@ SIMULATED = {
 }
 """Parts, and the tests that take their seeds once they have failed."""
 MEASURED = ROOT / "build" / "nightly" / "coverage"
-"""By all processes of a night: `data_file` in pyproject.toml."""
+"""Coverage data of all processes of a night: `data_file` in pyproject.toml."""
 NAMES = [part.name for part in parts_of(Order(0))]
 
 

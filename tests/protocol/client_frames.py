@@ -59,7 +59,7 @@ def content(channel: int, *pieces: bytes) -> bytes:
 
 
 OUTLINE = b"\x10\x00\x02"
-"""Of `PERSISTENT`, which are nothing else."""
+"""Outline of `PERSISTENT`, which has no other properties."""
 
 
 def stored(octets: bytes) -> bytes:
@@ -77,7 +77,7 @@ def published(channel: int, *bodies: bytes, key: str = "key") -> Publishes:
 
 
 def feed(reader: Reader, data: bytes) -> list[Event]:
-    """What comes of `data`, but for the starts of messages, which depend on how it is cut."""
+    """Events for `data`, without the starts of messages, which depend on how it is cut."""
     return [event for event in reader.feed(data) if not isinstance(event, MessageStarted)]
 
 

@@ -1,4 +1,4 @@
-"""What headers say of deaths.  The long example is what RabbitMQ 4.0.5 answers."""
+"""Headers about deaths.  The long example is what RabbitMQ 4.0.5 answers."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ IN_D = Death("d", REJECTED, 2_000, "dlx", ("s",))
 
 
 def first_table(count: int) -> FieldTable:
-    """Of deaths in s."""
+    """Entry of deaths in queue s."""
     return to_table(
         {
             "original-expiration": "60000",

@@ -92,7 +92,8 @@ def test_fields_pass_as_they_stand() -> None:
 
 
 def sorted_table(table: FieldTable) -> FieldTable:
-    """By the bytes of its keys, inner tables as they are: so RabbitMQ 4.0.5 writes headers."""
+    """Table sorted by the bytes of its keys, inner tables as they are: so RabbitMQ 4.0.5 writes
+    headers."""
     return dict(sorted(table.items(), key=lambda item: item[0].encode(errors="surrogateescape")))
 
 

@@ -88,14 +88,15 @@ def read_message(buffer: bytes, method: bytes) -> tuple[bytes, bytes, bytes] | N
 
 
 HEADS: dict[bytes, Head] = {}
-"""What scans remember, kept from one example to the next."""
+"""Heads that scans remember, kept from one example to the next."""
 
 Taken = tuple[int, int, bytes, list[bytes], list[bytes]]
 """Where a scan stopped, the length of the contents, the outline, methods and contents."""
 
 
 def slow_scan_publishes(buffer: bytes, start: int, known: Iterable[bytes]) -> Taken:
-    """Of `known` are the methods, with heads of headers, that are taken behind the first."""
+    """Scan frame by frame; `known` has the methods, with heads of headers, that are taken behind
+    the first."""
     methods: list[bytes] = []
     contents: list[bytes] = []
     rest, read = buffer[start:], b""
@@ -118,7 +119,8 @@ def slow_scan_publishes(buffer: bytes, start: int, known: Iterable[bytes]) -> Ta
 
 
 def scan(buffer: bytes, start: int, heads: dict[bytes, Head]) -> Taken:
-    """It finds the same whether many messages are compared together or each by itself."""
+    """Scan, and check that the result is the same whether messages are compared together or one by
+    one."""
     known = heads.copy()
     with patch.multiple(hot, ALIKE_MIN=2, ALIKE_MAX=3, FIRST_LOOKS=(1, 1), LOOKS=()):
         together = scan_as_it_is(buffer, start, known)

@@ -354,7 +354,7 @@ ALMOST_ALIKE = st.builds(
     correlation_id=SHORT,
     message_id=SHORT,
 )
-"""Of one length more often than of one shape."""
+"""Properties with equal lengths more often than with equal shapes."""
 
 SMALL_BODIES = st.sampled_from([b"", b"b", b"bo", b"b" * LAID_OUT_BYTES_MAX])
 SEVERAL = st.lists(

@@ -1,4 +1,4 @@
-"""What the reader makes of bytes, however they are cut, and how it names what is wrong."""
+"""Events and errors of the reader, however its bytes are cut."""
 
 from collections import Counter
 from struct import pack

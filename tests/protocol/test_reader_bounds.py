@@ -1,4 +1,4 @@
-"""What the reader keeps of messages that are not whole, and what it reads when."""
+"""Limits of what the reader keeps of unfinished messages, and of what it reads when."""
 
 import pytest
 from pamqp import commands, frame, header
@@ -91,7 +91,8 @@ def test_messages_that_are_not_whole_are_bounded_together() -> None:
 
 @pytest.mark.parametrize("size", [0, 1])
 def test_many_small_frames_are_bounded_too(size: int) -> None:
-    """By what they cost, which is more than their bodies; publishes alone cost something."""
+    """Frames count what they cost, which is more than their bodies; publishes alone cost
+    something."""
     reader = open_reader()
     messages = (publish(n) + content(n, *[b"x"] * size, b"x")[:-9] for n in range(1, 200))
     assert any(isinstance(reader.feed(message)[-1], Violation) for message in messages)
@@ -110,7 +111,8 @@ def test_what_is_discarded_does_not_count() -> None:
 
 
 def test_what_messages_began_with_is_remembered_if_it_is_short() -> None:
-    """By basic.publish frame and size; long ones would add up to more than the messages."""
+    """Heads are remembered by basic.publish frame and size; long ones would add up to more than the
+    messages."""
     reader = Reader(frame_bytes_max=4096, message_bytes_max=4096, unfinished_bytes_max=4096)
     reader.open()
     reader.feed(PROTOCOL_HEADER)

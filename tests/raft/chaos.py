@@ -91,7 +91,7 @@ class ReferenceLog:
             raise Broken(f"entry {entry.index} was committed with only {sorted(held)} having it")
 
     def is_held(self, config: Configuration, held: set[str]) -> bool:
-        """By the configuration of the entry, or one behind it, active when it was counted."""
+        """True if a majority of this configuration, active when the entry was counted, holds it."""
         count = sum(voter.node in held for voter in config.voters)
         return count >= majority_of(len(config.voters))
 
@@ -103,7 +103,7 @@ class ReferenceLog:
         return image.floor >= entry.index or (held is not None and held.term == entry.term)
 
     def on_wire(self) -> None:
-        """What was said must be on the disk of whoever said it."""
+        """Check that each message in flight is backed by the disk of its sender."""
         for source, target, message in self.cluster.network:
             image = self.cluster[source].disk.groups.get(GROUP)
             if isinstance(message, VoteResponse) and message.is_granted:
@@ -118,7 +118,7 @@ class ReferenceLog:
 
 
 class Chaos:
-    """One run."""
+    """Run of the chaos test."""
 
     def __init__(self, seed: int, nodes: str = "abc") -> None:
         self.random = Random(f"chaos {seed}")
@@ -130,7 +130,7 @@ class Chaos:
         self.cluster.on_output = self.reference.see
         self.left: set[str] = set()
         self.number = 0
-        """Of proposals."""
+        """Number of the next proposal."""
         self.asked = 0
         """Reads."""
         self.steps: list[tuple[int, Callable[[], None]]] = [
@@ -331,7 +331,7 @@ class Chaos:
             host.do(lambda: host.group().damaged(min(found)))
 
     def join(self) -> None:
-        """Whoever is told of a group that it does not have looks it up."""
+        """Create groups on nodes that were asked about them without having them."""
         leader = self.cluster.leader()
         if leader is None:
             return

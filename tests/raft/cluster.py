@@ -32,7 +32,7 @@ Sent = tuple[NodeId, NodeId, Message]
 
 
 class Host:
-    """One node: a process with its disk."""
+    """Process of a node with its disk."""
 
     def __init__(self, name: NodeId, cluster: Cluster) -> None:
         self.name = name
@@ -64,7 +64,7 @@ class Host:
         return self.raft.group(group).status
 
     def do(self, act: Callable[[], object] | None = None) -> Output:
-        """One turn."""
+        """Run one turn."""
         self.raft.tick(self.cluster.now_ms)
         if act is not None:
             act()
@@ -250,7 +250,7 @@ class Cluster:
             leader.do(partial(leader.group(group).propose, payload.encode()))
 
     def data(self, name: NodeId, group: GroupId = GROUP) -> list[str]:
-        """What is in the image of a group on a node."""
+        """Applied payloads of a group on a node."""
         return [payload.decode() for _, _, payload in self.hosts[name].applied[group]]
 
     def quiet(self) -> bool:

@@ -23,7 +23,7 @@ NEVER_VOTED = HardState(0, None)
 
 @dataclass
 class Image:
-    """One group."""
+    """Content of one group."""
 
     incarnation: int
     hard_state: HardState = NEVER_VOTED
@@ -62,7 +62,7 @@ class Disk:
         return persist.token
 
     def crash(self) -> None:
-        """What was not durable is gone."""
+        """Lose what was not durable."""
         self.submitted.clear()
 
     def _do(self, write: Write) -> None:

@@ -64,7 +64,7 @@ CHANGES: dict[str, Callable[[str], Change]] = {
 }
 
 NUMBERS = ("term", "commit", "applied", "durable", "last", "floor")
-"""What is expected of them is one number."""
+"""Names of values that are compared with one number."""
 
 
 class Wrong(Exception):
@@ -72,7 +72,7 @@ class Wrong(Exception):
 
 
 class Scenario:
-    """One text, as it is played."""
+    """Scenario that is played from a text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -224,7 +224,7 @@ class Scenario:
     # Messages
 
     def take(self, source: str, target: str, kinds: tuple[str, ...]) -> list[Sent]:
-        """Those that match leave the network."""
+        """Remove and return matching messages from the network."""
         self.ends(source, target, kinds)
         found = [sent for sent in self.cluster.network if matches(sent, source, target, kinds)]
         self.cluster.network = [sent for sent in self.cluster.network if sent not in found]
@@ -427,7 +427,7 @@ class Scenario:
 
 
 def one_of(what: str, known: Mapping[str, Any], name: str) -> Any:
-    """What has that name; a sentence that has all names if nothing has."""
+    """Value of that name; an error that lists all names if there is none."""
     if name not in known:
         raise Wrong(f"there is no {what} {name!r}; there are {', '.join(sorted(known)) or 'none'}")
     return known[name]
@@ -465,7 +465,7 @@ def matches(sent: Sent, source: str, target: str, kinds: tuple[str, ...]) -> boo
 
 
 def known_kinds() -> set[str]:
-    """For a test that scenarios name only messages that exist."""
+    """Kinds of all messages, for a test that scenarios name only those."""
     return {kind.__name__ for kind in messages.MESSAGES}
 
 

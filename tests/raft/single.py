@@ -1,4 +1,4 @@
-"""One member of a group, with the others played by the test: messages in, messages out."""
+"""Single member of a group, with the others played by the test: messages in, messages out."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Single:
         return self.turn()
 
     def sent(self, kind: type[M], node: str | None = None) -> list[M]:
-        """What of one kind left in the last turn, to one node or all."""
+        """Messages of one kind sent in the last turn, to one node or all."""
         return [
             message
             for target, messages in self.output.messages.items()

@@ -80,7 +80,7 @@ def test_what_a_snapshot_mends_is_acknowledged_once_it_is_on_disk() -> None:
 
 
 def test_what_was_written_behind_the_damage_since_is_kept_by_the_snapshot_that_mends_it() -> None:
-    """It is sound, so it need not come again, nor leave the disk for that."""
+    """Sound entries need not come again, nor leave the disk for that."""
     cluster = Cluster()
     cluster.create()
     cluster.elect("a")
@@ -234,8 +234,8 @@ def test_damage_behind_all_that_is_known_is_received_again_too() -> None:
 def test_a_leader_with_a_shorter_log_ends_a_quarantine(
     log: tuple[int, ...], *, is_over: bool
 ) -> None:
-    """Of entries of its own term it may have counted what was acknowledged, further than it has
-    told; of those of earlier terms its log has all that were ever committed."""
+    """Leaders may have counted acknowledged entries of their own term, further than they told; a
+    leader of a later term has all that were ever committed."""
     node = Single(log=log, hard=HardState(2, None))
     node.group.damaged(2)
     node.turn()
@@ -290,7 +290,7 @@ def test_what_came_again_and_is_damaged_again_comes_once_more() -> None:
 
 
 def test_what_differs_in_front_of_the_damage_is_compared_further() -> None:
-    """It was never the leader's: who asked for what is behind it would ask for ever."""
+    """The differing entry was never the leader's: asking only for what follows would never end."""
     node = Single(log=(1, 1, 1, 1))
     node.group.damaged(3)
     node.turn()

@@ -215,7 +215,7 @@ def test_nobody_clings_to_a_leader_whose_node_has_the_group_no_more() -> None:
 
 
 def test_a_leader_that_has_left_hears_that_others_lead() -> None:
-    """It asks on and on for a successor, which there is, in a term that nobody tells it."""
+    """A former leader asks for its successor in a term that no message tells it."""
     cluster = Cluster()
     cluster.create()
     a = cluster.elect("a")

@@ -1,4 +1,4 @@
-"""Which nodes are alive: two machines and a link between them, moved by hand."""
+"""Tests of liveness: two machines and a link between them, moved by hand."""
 
 from random import Random
 
@@ -276,8 +276,7 @@ def test_who_is_removed_while_it_is_alive_is_so_no_more() -> None:
 
 @pytest.mark.parametrize("late_ms", [1, 40, 51, 500])
 def test_turns_that_are_late_are_not_held_against_others(late_ms: int) -> None:
-    """As far as they are late: what is left counts, or a node that always is late would suspect
-    nobody."""
+    """Only the delay is excused: else a node that always is late would never suspect another."""
     patience = 0
     a = FailureDetector(1, TUNING)
     a.tick(10_000)
@@ -422,7 +421,7 @@ def test_where_much_patience_is_asked_for_the_cap_is_no_less() -> None:
 def test_a_starved_node_is_suspected_a_few_times_and_no_more(
     timeout: SuspicionTimeout, seed: int
 ) -> None:
-    """For ten minutes every gap is anything up to two seconds."""
+    """Every gap for ten minutes is anything up to two seconds."""
     chance, now_ms, mistakes = Random(seed), 0, 0
     while now_ms < 600_000:
         gap_ms = chance.randint(200, 2_000)

@@ -1,4 +1,4 @@
-"""One group as its users see it: limits, pages and snapshots."""
+"""Tests of a group as its users see it: limits, pages and snapshots."""
 
 from functools import partial
 
@@ -32,7 +32,8 @@ def test_what_waits_for_its_commit_is_bounded() -> None:
 
 
 def test_what_earlier_leaders_left_without_commit_counts_too() -> None:
-    """It is in memory like the rest: else each of many leaders in a row could fill the limit."""
+    """Entries of earlier leaders are in memory like the rest: else each of many leaders in a row
+    could fill the limit."""
     node = Single(tuning=Tuning(uncommitted_bytes_max=1_000))
     node.follow("b", 1, entry(1, 1, bytes(500)), entry(2, 1, bytes(500)))
     node.sync()

@@ -73,7 +73,7 @@ class LogAgainstList(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """What a store would find."""
+        """Restart from what a store would find."""
         floor = self.log.floor
         above = self.model[floor:]
         changes = [

@@ -113,7 +113,7 @@ def test_of_many_groups_that_have_lost_their_leader_few_stand_in_each_turn() -> 
 
 
 class Turns:
-    """What each turn of a host does, in groups and pings."""
+    """Groups and pings of each turn of a host."""
 
     def __init__(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         self.host = host
@@ -210,7 +210,7 @@ def test_a_start_takes_up_few_groups_in_each_turn_and_pings_meanwhile(
 
 
 def test_a_group_for_which_something_comes_does_not_wait_for_the_others() -> None:
-    """It has heard all news before that, and is the first to have its turn."""
+    """The group has received all news before that, and is the first to have its turn."""
     cluster = limited()
     a = cluster["a"]
     a.crash()
@@ -377,7 +377,8 @@ def test_a_group_that_is_lost_on_disk_can_be_dropped() -> None:
 
 
 def test_damage_found_at_the_start_is_written_down_at_once() -> None:
-    """What is sent again replaces what is behind: a crash in between must not look like health."""
+    """Entries sent again replace those behind the damage: a crash in between must not look like
+    health."""
     cluster = Cluster()
     cluster.create()
     cluster.elect("a")
@@ -423,7 +424,7 @@ def test_votes_that_are_there_count_however_late_the_turn_is() -> None:
     a = cluster["a"]
 
     def answers() -> list[tuple[str, list[Message]]]:
-        """Of all that are asked."""
+        """Answers of all nodes asked."""
         asked, cluster.network = cluster.network, []
         for host in (cluster["b"], cluster["c"]):
             requests = [message for _, to, message in asked if to == host.name]

@@ -1,4 +1,4 @@
-"""What a leader knows of a follower."""
+"""Progress of a follower, as its leader knows it."""
 
 from hypothesis import given
 from hypothesis import strategies as st

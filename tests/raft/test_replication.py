@@ -174,7 +174,7 @@ def test_a_read_that_nobody_could_confirm_is_asked_again_when_somebody_can() -> 
 
 
 def test_nothing_is_read_for_a_follower_while_a_snapshot_may_be_taking_it_off_the_disk() -> None:
-    """It would be found missing, and read again, each turn until the snapshot is told of."""
+    """Missing entries would be read again in each turn until the snapshot is told of."""
     cluster = Cluster(tuning=Tuning(cached_bytes=0, window_messages=1))
     cluster.create()
     a = cluster.elect("a")

@@ -1,4 +1,4 @@
-"""What is on disk, against a disk that does one write after the other."""
+"""Persisted state, compared with a disk that does one write after the other."""
 
 import pytest
 from hypothesis import given

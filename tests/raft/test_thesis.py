@@ -100,7 +100,8 @@ def test_no_change_before_the_one_before_is_committed() -> None:
 
 
 def test_no_change_that_would_leave_too_few_who_are_alive() -> None:
-    """It could not be committed, and no other could be made before: the group would stand still."""
+    """Such a change could not be committed, and no other could be made before: the group would
+    stand still."""
     node = Single()
     node.lead()
     node.accept("b", 1)

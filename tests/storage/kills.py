@@ -31,7 +31,7 @@ def command(load: ModuleType, directory: Path, seed: int, commits: int, first: i
 
 
 def states(load: ModuleType, seed: int, commits: int) -> list[Any]:
-    """What a store holds after 0, 1, 2 ... commits."""
+    """Contents of a store after 0, 1, 2 ... commits."""
     return [load.NOTHING, *(state for _, state in islice(load.plan(seed), commits))]
 
 

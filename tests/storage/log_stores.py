@@ -188,7 +188,7 @@ def staged(
 
 
 def everything(store: LogStore, group: int, first: int = 1, stop: int = INDEX_END) -> list[Entry]:
-    """What can be read, page by page."""
+    """Entries that can be read, page by page."""
     found: list[Entry] = []
     while page := store.read(group, first, stop, 20):
         found += page
@@ -222,12 +222,12 @@ class Writer:
         self.subject.sync()
 
     def load(self) -> LoadedGroups:
-        """What the next life finds."""
+        """Groups that a restart finds."""
         self.token = 0
         return self.subject.restart()
 
     def recovered(self, group: int) -> RecoveredGroup:
-        """What the next life finds of a group."""
+        """Group that a restart finds."""
         [found] = [found for found in self.load().groups if found.group == group]
         return found
 

@@ -32,14 +32,14 @@ TUNING = UpkeepTuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
 GROUPS = (1, 2, 3)
 
 State = dict[int, tuple[RecoveredGroup, list[Entry], bytes]]
-"""By group: what a start finds, every entry that can be read, and the snapshot's state."""
+"""State by group: what a start finds, every entry that can be read, and the snapshot's state."""
 
 NOTHING: State = {}
 """Before the first commit."""
 
 
 def plan(seed: int) -> Iterator[tuple[list[Write], State]]:
-    """What each commit writes, with what the store holds after it."""
+    """Writes of each commit, with the state of the store after it."""
     random, image, number = Random(seed), DiskImage(), 0
     while True:
         number += 1
@@ -49,7 +49,7 @@ def plan(seed: int) -> Iterator[tuple[list[Write], State]]:
 
 
 def write(random: Random, image: DiskImage, group: int, number: int) -> Write:
-    """What one group writes."""
+    """Random write of one group."""
     if group not in image.groups:
         return created(group, incarnation=number)
     if random.random() < 0.02:
@@ -109,7 +109,7 @@ def stage(random: Random, known: GroupImage, found: Write, number: int) -> None:
 
 
 def install(random: Random, known: GroupImage, found: Write, number: int) -> None:
-    """What was staged before, if it is of use, or what is staged now."""
+    """Install a staged snapshot, from before if it is of use, or staged now."""
     staged = known.staged
     if staged is None or staged.meta.index <= known.meta.index or not is_whole(known):
         stage(random, known, found, number)
@@ -144,7 +144,7 @@ def content(store: LogStore) -> State:
 
 
 def held(disk: Disk) -> State:
-    """What is really on a disk, read through a new start."""
+    """State on a disk, read through a new start."""
     store = Store(disk, WriterThread, on_fatal=_raise, tuning=TUNING)
     state = content(RaftLog(store))
     store.close()

@@ -1,4 +1,4 @@
-"""What a disk must do, the fake and LMDB alike."""
+"""Requirements for a disk, the fake and LMDB alike."""
 
 from collections.abc import Callable, Iterator
 

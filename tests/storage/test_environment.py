@@ -366,7 +366,7 @@ def test_pages_that_cannot_be_read_are_fatal_to_upkeep(
 
 
 def test_space_is_used_again(tmp_path: Path) -> None:
-    """What comes and goes does not make the file grow."""
+    """Short-lived data does not make the file grow."""
     opened: list[LmdbEnvironment] = []
 
     def open_disk() -> Disk:
@@ -391,7 +391,7 @@ def test_space_is_used_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [LOCK_FILE, UNFINISHED_FOLDER])
 def test_a_directory_that_cannot_keep_a_store_is_named(tmp_path: Path, name: str) -> None:
-    """What is wrong with it the system says; that it is about the store, it does not."""
+    """The system says what is wrong; that it concerns the store, it does not."""
     if name == LOCK_FILE:
         (tmp_path / name).mkdir()
     else:
@@ -486,7 +486,7 @@ def test_a_file_without_its_first_pages_is_refused(tmp_path: Path, size: int) ->
 
 
 def test_pages_of_zeros_are_found_before_lmdb_comes_upon_them(tmp_path: Path) -> None:
-    """It asserts that there are none, which ends the process."""
+    """LMDB asserts that there are none, which ends the process."""
     environment = open_environment(tmp_path)
     puts = [(Table.COLD, cold_key(1, index), bytes(900)) for index in range(1, 400)]
     environment.commit(WriteTransaction(puts=puts))

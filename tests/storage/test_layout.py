@@ -122,7 +122,7 @@ def test_the_format_comes_back() -> None:
 
 
 def test_what_is_on_disk_does_not_change_by_accident() -> None:
-    """Who changes one of these raises `FORMAT` and reads the old one as well."""
+    """A change of one of these must raise `FORMAT` and read the old one as well."""
     assert cold_key(1, 2, 3).hex() == "000000000000000100000000000000020003"
     assert cold_value(PART, PIECE).hex() == GOLDEN_COLD
     assert catalog_key("q", b"n").hex()[:4] == "7100"
@@ -211,7 +211,7 @@ def unpack_one(sequence: int, value: bytes) -> None:
 
 
 def test_a_record_on_disk_does_not_change_by_accident() -> None:
-    """Who changes this raises `FORMAT` and reads the old one as well."""
+    """A change of this must raise `FORMAT` and read the old one as well."""
     packer = pack([cut(1, 2, 3, b"payload")[0], Deletion(4, 5, 6)], sequence=7)
     assert packer.records[0].hex() == GOLDEN
 

@@ -388,7 +388,7 @@ def tag_of(payload: bytes) -> int:
 
 
 class Entries(dict[int, bytes]):
-    """What one group should hold, and which index its next entry must exceed."""
+    """Expected entries of one group, and the index that its next entry must exceed."""
 
     last = 0
 
@@ -399,12 +399,12 @@ class Entries(dict[int, bytes]):
 
 
 class Model:
-    """What a log should hold: a dictionary for each group."""
+    """Expected content of a log: a dictionary for each group."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.states = [{group: Entries() for group in (1, 2, 3)}]
-        """As it is on disk, and as it will be after each batch on its way."""
+        """States on disk, and after each batch on its way."""
         self.serial = 0
 
     def act(self, action: str, group: int, a: int, b: int) -> None:
@@ -570,7 +570,8 @@ def test_cold_bounds_follow() -> None:
 
 
 def test_small_commits_have_records_leave_together() -> None:
-    """What leaves dirties pages of its own, so not with each; and the window stays a window."""
+    """Leaving records dirty pages of their own, so they do not leave with each commit; and the
+    window stays a window."""
     disk = MemoryDisk()
     host = Host(lambda: disk, UpkeepTuning(window_bytes=10_000, slack_share=10))
     leaving = []

@@ -49,7 +49,7 @@ class StagedModel:
     through: int
     state: bytes
     whole_state: bytes
-    """What is to come; not on disk."""
+    """Whole state that is staged; not on disk."""
 
     def so_far(self) -> StagedSnapshot:
         return StagedSnapshot(self.meta, self.through, len(self.state), crc32(self.state))
@@ -72,7 +72,7 @@ class GroupModel:
         return self.meta.index
 
     def recovered(self, group: int) -> RecoveredGroup:
-        """What a start must find."""
+        """Group that a start must find."""
         above = [self.entries[index] for index in range(self.floor + 1, self.last + 1)]
         terms: list[tuple[int, int]] = []
         for entry in above:
@@ -96,7 +96,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.subject = make()
         self.states: list[Model] = [{}]
-        """As it is on disk, and as it will be after each `Persist` on its way."""
+        """States on disk, and after each `Persist` on its way."""
         self.token = 0
         self.serial = 0
         self.waiting: list[Write] = []
@@ -296,7 +296,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.subject, InStore))
     @rule()
     def commit(self) -> None:
-        """One commit, which may be only the first of what is under way."""
+        """Commit once, perhaps only the first of what is under way."""
         self.submit()
         assert isinstance(self.subject, InStore)
         self.subject.host.writer.step()
@@ -325,7 +325,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: isinstance(self.subject, InStore))
     @rule()
     def crash_after_the_commit(self) -> None:
-        """It was durable, but nobody was told."""
+        """Crash after the commit was durable and before anything was told."""
         assert isinstance(self.subject, InStore)
         host = self.subject.host
         if host.writer.work is not None:

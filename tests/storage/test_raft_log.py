@@ -193,7 +193,7 @@ def test_a_state_is_whole_between_its_commit_and_the_news_of_it(
 
 
 def test_what_is_on_its_way_to_the_disk_is_not_missing(log: Writer, subject: InStore) -> None:
-    """Whoever asks late may ask for what was there once, and will be again."""
+    """Late readers may ask for entries that were there once, and will be again."""
     log.write(created(1))
     log.write(Write(1, entries=entries(1, 6)))
     log.write(Write(1, truncate_from=3, entries=entries(3, 4, 2)))

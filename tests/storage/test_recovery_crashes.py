@@ -85,7 +85,7 @@ def test_every_power_cut_leaves_what_was_durable(
 
 
 def reopen(load: ModuleType, directory: Path, image: bytearray) -> object:
-    """What a start finds on a disk as a power cut left it."""
+    """State that a start finds on a disk as a power cut left it."""
     shutil.rmtree(directory, ignore_errors=True)
     data = directory / STORE_FOLDER / DATA_FILE
     data.parent.mkdir(parents=True)

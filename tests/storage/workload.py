@@ -29,7 +29,7 @@ GROUPS = (1, 2, 3)
 
 @dataclass(slots=True)
 class State:
-    """What a store holds."""
+    """Content of a store."""
 
     entries: dict[int, dict[int, bytes]] = field(default_factory=dict)
     definitions: dict[bytes, bytes] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def plan(seed: int) -> Iterator[tuple[Batch, State]]:
 
 
 def held(disk: Disk) -> State:
-    """What a store really holds, read through a new start."""
+    """Content of a store, read through a new start."""
     store = Store(disk, WriterThread, on_fatal=_raise, tuning=TUNING)
     entries = {}
     for group in store.log.groups():

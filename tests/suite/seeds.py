@@ -114,5 +114,5 @@ def regressions() -> tuple[Regression, ...]:
 
 
 def regressions_of(test: str) -> list[Regression]:
-    """Those that one test takes."""
+    """Regressions of one test."""
     return [regression for regression in regressions() if regression.test == test]

@@ -44,7 +44,7 @@ class Candidate:
 
 
 def select(candidates: Sequence[Candidate], touched: frozenset[str] | None) -> list[bool]:
-    """Which of them run by day."""
+    """Flags of the candidates that run by day."""
     seen = Counter[str]()
     kept = []
     for candidate in candidates:

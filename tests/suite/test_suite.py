@@ -175,7 +175,8 @@ RECORDED = "compat"
 
 
 def test_seeds_and_state_machines_are_few_by_day() -> None:
-    """By what gives them; the settings of one that is run by hand are no state machine's."""
+    """Count the sources of seeds and state machines; the settings of one that is run by hand are
+    none."""
     strays = []
     for path in sorted(TESTS.rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")

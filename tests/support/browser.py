@@ -32,7 +32,7 @@ FLAGS = (
 )  # fmt: skip
 LISTENS = b"DevTools listening on "
 KEYS = {"Enter": ("Enter", 13, "\r"), "Tab": ("Tab", 9, ""), "Escape": ("Escape", 27, "")}
-"""By name: code, number, and what is typed by them."""
+"""Keys by name: code, number, and what is typed by them."""
 
 WAIT = """new Promise((resolve) => {
   const observer = new MutationObserver(look);
@@ -51,7 +51,7 @@ WAIT = """new Promise((resolve) => {
 
 
 class Browser:
-    """What runs; every message to it has a number, and so has its answer."""
+    """Running browser; every message to it has a number, and so has its answer."""
 
     __slots__ = ("_answers", "_numbers", "_pages", "_socket")
 
@@ -62,7 +62,7 @@ class Browser:
         self._pages: dict[str, Page] = {}
 
     async def ask(self, method: str, session: str | None = None, **params: Any) -> Any:
-        """What it answers.  RuntimeError for what it cannot do, TimeoutError."""
+        """Answer to a message.  RuntimeError for what it cannot do, TimeoutError."""
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         message = {"id": number, "method": method, "params": params}
@@ -104,7 +104,7 @@ class Browser:
 
 
 class Page:
-    """One tab, and what has gone wrong in it."""
+    """Tab of the browser, and its errors."""
 
     __slots__ = ("_browser", "_context", "_loaded", "_session", "errors", "requests")
 
@@ -114,7 +114,7 @@ class Page:
         self._context = context
         self._loaded = asyncio.Event()
         self.errors: list[str] = []
-        """What the console says: exceptions, and what the policy of the page forbids."""
+        """Errors in the console: exceptions, and what the policy of the page forbids."""
         self.requests: list[str] = []
 
     def hear(self, event: str, params: Any) -> None:
@@ -147,7 +147,7 @@ class Page:
             await self._loaded.wait()
 
     async def value(self, expression: str) -> Any:
-        """Of an expression of JavaScript, or of the promise that it is."""
+        """Value of an expression of JavaScript, or of the promise that it is."""
         told = await self.ask(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -164,7 +164,7 @@ class Page:
             raise TimeoutError(f"never: {expression}\n{shown}") from None
 
     async def text(self, selector: str) -> str:
-        """What an element says, once it is there."""
+        """Text of an element, once it exists."""
         found: str = await self.until(f"document.querySelector({selector!r})?.innerText")
         return found
 
@@ -196,7 +196,7 @@ class Page:
         )  # fmt: skip
 
     async def prefer(self, **features: str) -> None:
-        """What the system of the user says: `prefers_color_scheme="dark"`."""
+        """Emulate features of the user's system: `prefers_color_scheme="dark"`."""
         told = [{"name": key.replace("_", "-"), "value": value} for key, value in features.items()]
         await self.ask("Emulation.setEmulatedMedia", features=told)
 
@@ -247,7 +247,7 @@ async def drain(log: asyncio.StreamReader) -> None:
 
 
 async def ended(process: asyncio.subprocess.Process) -> None:
-    """It has been asked to end, or has failed and is made to."""
+    """Wait for the end of a process that was asked to end or has failed; kill it if it is late."""
     try:
         async with asyncio.timeout(DEADLINE_S):
             await process.wait()

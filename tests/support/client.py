@@ -58,7 +58,7 @@ class Closed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as it came."""
+    """Frame as it came."""
 
     kind: int
     channel: int
@@ -67,7 +67,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One thing that was heard: a method, with its message if it carries one."""
+    """Event received: a method, with its message if it carries one."""
 
     channel: int
     method: Method
@@ -91,7 +91,7 @@ def raw_frame(kind: int, channel: int, payload: bytes, end: bytes = b"\xce") -> 
 
 
 class Client:
-    """One connection.  `transcript` holds what it has heard since `record` was called."""
+    """AMQP connection.  `transcript` holds what it has heard since `record` was called."""
 
     def __init__(self, host: str, port: int) -> None:
         connected = socket.create_connection((host, port), DEADLINE_S)
@@ -227,7 +227,7 @@ class Client:
                 return
 
     def _unwritten(self) -> Heard:
-        """As `next`, but it is for the caller to write it down."""
+        """Next event, which the caller records."""
         recording, self._recording = self._recording, False
         try:
             return self.next()

@@ -51,7 +51,7 @@ class Killed(Exception):
 
 
 class ClusterNode:
-    """One node: its place, and the process on it if it runs."""
+    """Place of a node, and the process on it if it runs."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -76,7 +76,7 @@ class ClusterNode:
 
     @property
     def listens_at(self) -> str:
-        """For the other nodes."""
+        """Address for the other nodes."""
         assert self.config.cluster is not None
         return str(self.config.cluster.listen)
 
@@ -92,7 +92,7 @@ class ClusterNode:
 
     @property
     def url(self) -> str:
-        """For any client."""
+        """URL for any client."""
         host, port = self.amqp
         return f"amqp://guest:guest@{host}:{port}/"
 
@@ -124,7 +124,7 @@ class ClusterNode:
             await node.stop("shutdown")
 
     async def kill(self) -> None:
-        """As SIGKILL does: it says nothing to anybody, and what is not on disk is lost."""
+        """Kill the node as SIGKILL does: nothing is said, and what is not on disk is lost."""
         node, self._node = self.node, None
         node.fail(Killed())
         await self._give_up_starting()
@@ -137,7 +137,7 @@ class ClusterNode:
             await self._starting
 
     async def ask(self, verb: str, **arguments: object) -> dict[str, Any]:
-        """As over the control socket: what comes of a verb that changes something.  BrokerError."""
+        """Result of a verb that changes something, as over the control socket.  BrokerError."""
         result = VERBS[verb].act(self.node.parts, **arguments)
         if isinstance(result, DeferredRow):
             async with soon():
@@ -148,7 +148,7 @@ class ClusterNode:
         return result
 
     async def listed(self, verb: str, **arguments: object) -> AsyncIterator[dict[str, Any]]:
-        """As over the control socket: the rows of a list."""
+        """Rows of a list, as over the control socket."""
         for row in VERBS[verb].act(self.node.parts, **arguments):
             if isinstance(row, Asked):
                 async with soon():
@@ -161,7 +161,7 @@ class ClusterNode:
         return [row async for row in self.listed(verb, **arguments)]
 
     def roles(self) -> dict[str, str]:
-        """Of all nodes, as this one sees them."""
+        """State and role of all nodes, as this one sees them."""
         rows = VERBS["cluster.status"].act(self.node.parts)
         return {row["node"]: f"{row['state']} {row['role']}" for row in rows}
 
@@ -187,7 +187,7 @@ class ClusterNodes:
     def __init__(self, nodes: dict[str, ClusterNode]) -> None:
         self.nodes = nodes
         self.proxies: dict[tuple[str, str], Proxy] = {}
-        """By who dials and who is dialled; none unless links are to be cut."""
+        """Proxies by dialling and dialled node; none unless links are to be cut."""
 
     def __getitem__(self, name: str) -> ClusterNode:
         return self.nodes[name]
@@ -200,7 +200,7 @@ class ClusterNodes:
         return [node for node in self if node.is_running]
 
     def grow(self, name: str) -> ClusterNode:
-        """One more, which is told of the others as they are told of each other; not started."""
+        """Add a node with the addresses of the others, and theirs of it; not started."""
         (port,) = free_ports(1)
         any_config = next(iter(self)).config
         assert any_config.cluster is not None
@@ -307,7 +307,7 @@ def cluster_at(directory: Path, ports: Mapping[str, int]) -> ClusterNodes:
 def node_at(
     port: int, name: str, directory: Path, peers: dict[str, ListenAddress], config: Config
 ) -> ClusterNode:
-    """One that has its data in a folder of its own, and listens there for the others."""
+    """Node with its data in a folder of its own, which listens there for the others."""
     cluster = ClusterConfig(peers, SECRET, listen=ListenAddress(LOOPBACK, port))
     return ClusterNode(
         replace(
@@ -321,7 +321,7 @@ def node_at(
 
 
 def ports_of_nodes(count: int) -> dict[str, int]:
-    """By name, for their links."""
+    """Ports for links, by name of the node."""
     names = [chr(ord("a") + number) for number in range(count)]
     return dict(zip(names, free_ports(count), strict=True))
 

@@ -20,7 +20,7 @@ class Api:
         return status, json.loads(body)
 
     async def post(self, path: str, **arguments: Any) -> Any:
-        """What is told when it is done."""
+        """Result of a request that succeeds."""
         status, told = await self.told(path, **arguments)
         assert status == 200, told
         return told

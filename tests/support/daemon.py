@@ -28,7 +28,8 @@ def environment_for_nodes() -> dict[str, str]:
 
 
 class Daemon:
-    """One node.  `options` are further options of `fluffle serve`; `on_line` hears its log.
+    """Node in a process of its own.  `options` are further options of `fluffle serve`; `on_line`
+    hears its log.
 
     A daemon can be started again after `stop` or `kill`: same data, perhaps another port.
     """
@@ -55,7 +56,7 @@ class Daemon:
         self.data_dir = data_dir
         self.port = 0
         self.addresses: dict[str, tuple[str, int]] = {}
-        """What it listens on, by protocol."""
+        """Listening addresses by protocol."""
         self._options = options
         self._on_line = on_line
         self._environment = {**environment_for_nodes(), **(environment or {})}
@@ -64,12 +65,12 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        """For any client: guest on virtual host `/`."""
+        """URL for any client: guest on virtual host `/`."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 
     @property
     def log(self) -> str:
-        """What all runs of this daemon wrote to stdout and stderr so far."""
+        """Output of all runs of this daemon to stdout and stderr so far."""
         return self._past_log + (self._process.log if self._process else "")
 
     @property

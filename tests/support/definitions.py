@@ -59,7 +59,7 @@ class Editor:
             self.have(decide)
 
     def inside(self, vhost: str) -> VhostEditor:
-        """What changes what is in a virtual host, which is made if there is none."""
+        """Editor of the definitions in a virtual host, which is made if there is none."""
         return VhostEditor(self.vhost(vhost), self)
 
     def keep(self, kind: Kind, entry: Entry) -> None:
@@ -105,7 +105,7 @@ def no_other(name: str) -> VirtualHost:
 def editor_of(
     *vhosts: VirtualHost, access: Access | None = None, facts: Facts = NO_FACTS
 ) -> Editor:
-    """Of a node with these parts and nothing else."""
+    """Editor of a node with these parts and nothing else."""
     named = {vhost.name: vhost for vhost in vhosts}
     return Editor(Catalogue(access or Access(), named, no_other), facts)
 

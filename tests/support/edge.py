@@ -171,7 +171,7 @@ class Edge:
         return ClientEvents(announcer, self.catalogue.known)
 
     def count(self) -> None:
-        """What clients do that come from now on is counted by object."""
+        """Count by object what clients do that connect from now on."""
         services, runtime = self.services, self.services.runtime
         clock = ScheduledClock(self.scheduler)
         statistics = Statistics(services.vhosts, runtime.traffic, clock=clock)
@@ -213,7 +213,7 @@ class Edge:
         return self.accept_from(peername=peer)
 
     def accept_from(self, **ends: object) -> Client:
-        """As `accept`, with what the transport tells about its socket."""
+        """Accept a client as `accept` does, with further facts about its socket."""
         return Client(self, {"sockname": ("127.0.0.1", 5672), **ends})
 
     def connect(self, **tuning: Any) -> Client:
@@ -246,11 +246,11 @@ class Client:
     # Bytes and frames
 
     def feed(self, *frames: bytes) -> None:
-        """One read of the connection, and nothing after it: the turn does not end here."""
+        """Read frames in one go, without ending the turn."""
         self.transport.receive(b"".join(frames))
 
     def send(self, *frames: bytes) -> None:
-        """One read of the connection, and all turns that follow from it."""
+        """Read frames in one go, and run all turns that follow."""
         self.feed(*frames)
         self.edge.run()
 

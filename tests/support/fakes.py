@@ -30,7 +30,7 @@ class ScheduledClock:
         return self.now_ms() + self._wall_offset_ms
 
     def jump_wall(self, by_ms: int) -> None:
-        """It is set."""
+        """Set the wall clock by `by_ms`."""
         self._wall_offset_ms += by_ms
 
 

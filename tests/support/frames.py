@@ -23,7 +23,7 @@ class FakeSender:
         self._others = others
         """In the order in which all are sent something."""
         self.hindered = {} if hindered is None else hindered
-        """By node, why it cannot be sent anything."""
+        """Reasons by node why it cannot be sent anything."""
         self.is_understood = True
         """True if the others are of a version that knows these frames."""
 

@@ -30,14 +30,14 @@ class ProcessResources(NamedTuple):
     directories: frozenset[str]
 
     def beyond(self, before: ProcessResources) -> list[str]:
-        """What there was not before, in words."""
+        """Resources that did not exist before, as texts."""
         return sorted(
             chosen for now, then in zip(self, before, strict=True) for chosen in now - then
         )
 
 
 def held() -> ProcessResources:
-    """What there is now; where there is no /proc, sockets are not seen."""
+    """Resources that exist now; where there is no /proc, sockets are not seen."""
     temporary = Path(tempfile.gettempdir())
     return ProcessResources(
         frozenset(
@@ -51,7 +51,7 @@ def held() -> ProcessResources:
 
 
 def descriptors() -> Iterator[str]:
-    """Of sockets and what loops have besides."""
+    """Descriptors of sockets, and those that loops have besides."""
     for each in DESCRIPTORS.iterdir() if DESCRIPTORS.is_dir() else ():
         try:
             target = str(each.readlink())

@@ -64,7 +64,7 @@ class Api:
             return response.status, response.headers.get("location", "")
 
     async def headers(self, method: str, path: str) -> Mapping[str, str]:
-        """Those of an answer, by name in any case."""
+        """Headers of an answer, by name in any case."""
         async with self._request(method, path, headers=authorization(GUEST)) as response:
             headers: Mapping[str, str] = response.headers
             return headers
@@ -74,7 +74,7 @@ class Api:
         return self._session.request(method, url, **more)
 
     async def get(self, path: str) -> Any:
-        """What is there."""
+        """Object at a path, which must exist."""
         status, told = await self.ask("GET", path)
         assert status == 200, (status, told)
         return told

@@ -24,7 +24,7 @@ class PendingChange:
 
 
 def ignore_error(_error: BrokerError) -> None:
-    """Those that waited have been answered already."""
+    """Ignore the error: those that waited have been answered already."""
 
 
 class ManualMetadata:

@@ -1,4 +1,4 @@
-"""What clients of a node in `metadata_cluster` ask for, and what its parts have then."""
+"""Changes by clients of a node in `metadata_cluster`, and the resulting state of its parts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def delete_exchange(node: Node, name: str) -> Callable[[], Change]:
 
 
 def contents(node: Node) -> set[str]:
-    """What its parts have, one for each fact."""
+    """Texts of the state of its parts, one for each fact."""
     found = []
     for vhost in (*node.catalogue.vhosts.values(), *node.catalogue.doomed.values()):
         found.append(f"{vhost.name} {vhost.settings} {vhost.name in node.catalogue.doomed}")

@@ -30,7 +30,7 @@ READ = b"read "
 """In front of frames that are about the read index; none of the others begins so."""
 
 ROUNDS_MAX = 10_000
-"""Of frames and commits, until a cluster comes to rest."""
+"""Rounds of frames and commits until a cluster comes to rest, at most."""
 
 
 def nobody_is_served(_queue: object) -> None:
@@ -120,7 +120,7 @@ class Node:
         return VhostEditor(self.catalogue.vhosts[vhost], self.editor)
 
     def ask(self, decide: Callable[[], Change]) -> Outcome:
-        """As a client does that waits."""
+        """Ask for a change as a waiting client does."""
         outcome = Outcome()
         self.metadata.change(decide, outcome.done, outcome.failed)
         return outcome

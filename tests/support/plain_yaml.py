@@ -18,12 +18,12 @@ class NotPlain(Exception):
 
 
 def documents(text: str) -> list[Any]:
-    """Those between lines of three dashes."""
+    """Documents between lines of three dashes."""
     return [Reader(part).block(0) for part in re.split(r"^---$", text, flags=re.MULTILINE)]
 
 
 class Reader:
-    """One document, line by line."""
+    """Document read line by line."""
 
     def __init__(self, text: str) -> None:
         lines = enumerate(text.splitlines(), 1)
@@ -35,7 +35,7 @@ class Reader:
         self._at = 0
 
     def block(self, indent: int) -> Any:
-        """What is indented by at least so much, from here on."""
+        """Value of the lines from here on that are indented by at least `indent`."""
         _number, own, line = self._lines[self._at]
         if own < indent:
             raise NotPlain(f"{line}: nothing is below it")

@@ -23,11 +23,11 @@ RECORDER = Path(__file__).with_name("recorder.c")
 FORGETFUL = Path(__file__).with_name("forgetful.c")
 EVENT = Struct(">cQQQ")
 SECTOR_BYTES = 512
-"""What a disk writes whole or not at all."""
+"""Bytes that a disk writes whole or not at all."""
 
 
 class Noted(NamedTuple):
-    """One event of a recording; what kinds there are stands in `recorder.c`."""
+    """Event of a recording; the kinds are listed in `recorder.c`."""
 
     kind: bytes
     at_ns: int
@@ -77,7 +77,7 @@ def cut_power(data: Path, synced: Path, random: Random) -> None:
 
 
 def read_trace(trace: Path) -> list[Noted]:
-    """What was noted, in order; an event that was cut short by a kill is left out."""
+    """Events in order; one that was cut short by a kill is left out."""
     events, data, at = [], trace.read_bytes(), 0
     while at + EVENT.size <= len(data):
         kind, at_ns, offset, length = EVENT.unpack_from(data, at)
@@ -91,7 +91,7 @@ def read_trace(trace: Path) -> list[Noted]:
 
 
 def read_traces(traces: Mapping[str, Path]) -> Iterator[tuple[str, Noted]]:
-    """What several processes noted, in one order in which nothing comes before its cause."""
+    """Events of several processes, in one order in which nothing comes before its cause."""
     told = ([(node, event) for event in read_trace(trace)] for node, trace in traces.items())
     return merge(*told, key=lambda each: each[1].at_ns)
 

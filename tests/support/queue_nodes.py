@@ -86,7 +86,7 @@ class QueueNode(Node):
 
     def make_owner(self) -> GroupOwner:
         self.dead: list[tuple[str, str, DeathReason, bytes]] = []
-        """What was to be republished here: virtual host, queue, reason, content."""
+        """Messages to be republished here: virtual host, queue, reason, content."""
         self.queue_expired: list[str] = []
         """Queues that were to be deleted because nobody has used them."""
         self._is_turn_due = self._is_host_due = self._is_host_coming = False
@@ -111,7 +111,7 @@ class QueueNode(Node):
         return self.hosting
 
     def reads_of(self, node: NodeId) -> int:
-        """As far as there has been a link with it."""
+        """Version that a node reads, as known from the last link with it."""
         other = self.cluster.nodes.get(node, self)
         assert isinstance(other, QueueNode)
         if other is self or (other.is_running and self.links.is_up(node)):
@@ -216,7 +216,7 @@ class QueueCluster:
         return node
 
     def _applied(self, group: GroupId, entry: Entry) -> None:
-        """Of one queue."""
+        """Apply an entry of one queue to the model."""
         if entry.index > self.seen:
             self.seen = entry.index
             if entry.kind == DATA:
@@ -255,7 +255,7 @@ class QueueCluster:
         self.clients[name] = QueueClient(name, line.session, self.model, self.names)
 
     def ask(self, name: NodeId) -> QueueClient:
-        """What its clients ask for is sent in the next turn."""
+        """Client of a node, whose requests are sent in the next turn."""
         self.lines[name].touch()
         return self.clients[name]
 

@@ -16,7 +16,7 @@ def verdicts(text: str, **environment: str) -> list[Verdict]:
 
 
 def options(text: str, **environment: str) -> dict[str, str]:
-    """What all lines say; every text can be used."""
+    """Options that all lines set; every text can be used."""
     said: dict[str, str] = {}
     for verdict in verdicts(text, **environment):
         assert isinstance(verdict, MappedSetting), verdict

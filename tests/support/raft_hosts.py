@@ -85,7 +85,7 @@ class RecordingOwner:
     unknowns: list[tuple[NodeId, GroupId]] = field(default_factory=list)
     damages: list[tuple[GroupId, int]] = field(default_factory=list)
     wrongs: list[str] = field(default_factory=list)
-    """Of these."""
+    """Texts of the damages."""
     misfits: list[tuple[GroupId, str]] = field(default_factory=list)
     refusals: list[tuple[NodeId, str]] = field(default_factory=list)
 
@@ -128,7 +128,7 @@ class MemoryLinks:
         self.on_frame: OnFrame = lambda node, kind, payload: None
         self.on_link: OnLink = lambda node, is_up: None
         self.bulk_waiting: dict[NodeId, int] = {}
-        """What tests say."""
+        """Bytes that wait by node, as tests set them."""
         self.normal_waiting: dict[NodeId, int] = {}
         """Likewise; nothing more of it is sent then."""
 
@@ -177,7 +177,7 @@ class Network:
                 self.connect(name, other)
 
     def cut(self, a: NodeId, b: NodeId) -> None:
-        """What is under way is lost."""
+        """Cut a link; frames under way are lost."""
         self.frames = deque(frame for frame in self.frames if set(frame[:2]) != {a, b})
         for this, other in ((a, b), (b, a)):
             if this in self.ends and other in self.ends[this].up:
@@ -276,10 +276,10 @@ class Node:
         return self.told
 
     def compose(self) -> None:
-        """Whoever else is on the node is there before it starts."""
+        """Make the other parts of the node before it starts."""
 
     def kill(self) -> None:
-        """What was not durable is lost."""
+        """Kill the node; what was not durable is lost."""
         self.is_running = False
         self.cluster.network.leave(self.name)
 

@@ -1,4 +1,4 @@
-"""What a test needs beyond Python: skip without it, or fail where nothing may be skipped.
+"""Requirements of tests beyond Python: skip without them, or fail where nothing may be skipped.
 
 `FLUFFLE_REQUIRE_ALL=1`, as `.ci/run` sets it, turns every such skip into a failure.
 """

@@ -11,7 +11,7 @@ COMPARISONS = ("=", "<>", "<", ">", "<=", ">=")
 
 
 def selector(term: Term) -> str:
-    """As the JMS client writes it."""
+    """Selector as the JMS client writes it."""
     return f"{written(term)}."
 
 
@@ -31,7 +31,7 @@ def written(term: Term) -> str:
 
 
 class Drawn:
-    """What is drawn next: nothing that RabbitMQ's plugin fails at."""
+    """Random terms, without those at which RabbitMQ's plugin fails."""
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
 TOGETHER = "tests/compat"
-"""One RabbitMQ is asked by all files of this folder, in their order, and one process writes down
-what it says; where it is not asked they are files like others."""
+"""Folder whose files share one RabbitMQ, in their order, and one process that records its answers;
+where it is not asked they are files like others."""
 
 USUAL_S = 0.03
 """What a test takes that says nothing of it."""
 FOLDERS_S = {"tests/broker/testing": 0.8, "tests/broker/cluster": 0.4, "tests/broker/cli": 0.3}
 """What one takes in folders whose tests start nodes in their own process, or pytest."""
 MARKED_S = {"slow": 3.0, "interop": 0.5, "compat": 0.5}
-"""What one takes that has such a mark, unless that says its `seconds`."""
+"""Times that tests with these marks take, unless they state their `seconds`."""
 
 
 class Sharing(LoadFileScheduling):
@@ -43,7 +43,7 @@ def is_rabbitmq_asked(config: pytest.Config) -> bool:
 
 
 def share_of(nodeid: str, *, rabbitmq_is_asked: bool) -> str:
-    """What goes to the same process as a test."""
+    """Share of a test: all tests with the same one run in the same process."""
     if rabbitmq_is_asked and nodeid.startswith(f"{TOGETHER}/"):
         return TOGETHER
     return nodeid.partition("::")[0]

@@ -14,7 +14,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class NoDisk(Exception):
-    """It cannot be had here; the text says why."""
+    """Reason why no small disk can be made here."""
 
 
 @contextmanager

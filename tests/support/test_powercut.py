@@ -1,4 +1,4 @@
-"""What is left of a process's disk when its power is cut: what it synced, and maybe more."""
+"""Tests of a process's disk after a power cut: what it synced, and maybe more."""
 
 from __future__ import annotations
 

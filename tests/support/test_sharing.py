@@ -1,4 +1,4 @@
-"""What is shared out how, and in which order."""
+"""Tests of how files are shared out, and in which order."""
 
 from __future__ import annotations
 

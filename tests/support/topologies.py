@@ -7,7 +7,7 @@ from fluffle.broker.routing.topology import Topology
 
 
 def bindings_from(topology: Topology, source: str) -> list[Binding]:
-    """Those of an exchange, none if it is not there.  Of the default exchange there are none, since
+    """Bindings of an exchange, none if it does not exist.  The default exchange has none, since
     the queues imply them."""
     exchange = topology.find(source)
     return [*exchange.matcher] if exchange is not None else []

@@ -69,7 +69,7 @@ def unknown_types(context: AttackContext, chance: Random) -> None:
 
 
 def deep_tables(context: AttackContext, chance: Random) -> None:
-    """As deep as a frame has room for."""
+    """Send tables nested as deep as a frame has room for."""
     fields = nested(chance.choice((200, 2_000, 10_000)))
     with context.log_in(1) as rogue:
         rogue.send(chance.choice((declare_with(fields), message_with(table(fields)))))

@@ -15,7 +15,7 @@ LOGINS = 3
 
 
 def refused(context: AttackContext, user: str, password: str, *, is_told: bool = True) -> None:
-    """One login that fails.  Where hashes are slow too many of them are not answered in time."""
+    """Try a login that fails.  Where hashes are slow too many of them are not answered in time."""
     with context.accept() as rogue:
         rogue.send(PROTOCOL_HEADER)
         rogue.client.expect("Connection.Start")

@@ -11,7 +11,7 @@ from tests.abuse.target import Address, AttackContext, UnexpectedAnswer
 
 ENTRANCE_S = 5
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
-"""Of version 2 of the PROXY protocol."""
+"""Signature of version 2 of the PROXY protocol."""
 
 
 def expect_end(sock: socket.socket, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Those who have the node keep things for them: answers they do not read, messages they hold."""
+"""Attacks that make the node keep things: answers that are not read, messages that are held."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def with_backlog(context: AttackContext, count: int, heartbeat: int = 0) -> tupl
 
 
 def never_reads_deliveries(context: AttackContext, _chance: Random) -> None:
-    """It consumes and does not read; its heartbeats do not come either."""
+    """Consume without reading; heartbeats do not come either."""
     rogue, queue = with_backlog(context, 500, heartbeat=1)
     rogue.client.send(1, make(Basic.Consume, queue=queue, consumer_tag="c", no_ack=True))
     rogue.leave_open(3, "a consumer that reads nothing and is silent")
 
 
 def never_reads_gets(context: AttackContext, _chance: Random) -> None:
-    """It asks for message after message and reads none: it gets no more than fit into a socket."""
+    """Ask for message after message and read none: only what fits into a socket is sent."""
     rogue, queue = with_backlog(context, 200)
     get = encode_method(1, make(Basic.Get, queue=queue, no_ack=False))
     nack = encode_method(1, make(Basic.Nack, delivery_tag=0, multiple=True, requeue=True))
@@ -38,7 +38,7 @@ def never_reads_gets(context: AttackContext, _chance: Random) -> None:
 
 
 def never_reads_declares(context: AttackContext, _chance: Random) -> None:
-    """It asks again and again whether a queue is there."""
+    """Declare a queue passively again and again, without reading."""
     rogue = context.log_in(1)
     queue = rogue.declare()
     declare = encode_method(1, make(Queue.Declare, queue=queue, passive=True, exclusive=True))
@@ -47,14 +47,14 @@ def never_reads_declares(context: AttackContext, _chance: Random) -> None:
 
 
 def never_reads_returns(context: AttackContext, _chance: Random) -> None:
-    """It publishes what must be routed and cannot be, and reads none of what comes back."""
+    """Publish mandatory messages that cannot be routed, and read none of those returned."""
     rogue = context.log_in(1)
     rogue.pour(publish_frames(bytes(1_000), "nowhere", mandatory=True) * 10_000)
     rogue.leave_open()
 
 
 def endless_transactions(context: AttackContext, _chance: Random) -> None:
-    """It publishes into a transaction that it never commits."""
+    """Publish into a transaction that is never committed."""
     with context.log_in(1) as rogue:
         rogue.call(1, make(Tx.Select))
         queue = rogue.declare()
@@ -64,7 +64,7 @@ def endless_transactions(context: AttackContext, _chance: Random) -> None:
 
 
 def unacked_growth(context: AttackContext, chance: Random) -> None:
-    """It takes everything there is, acknowledges nothing, and goes."""
+    """Take every message, acknowledge nothing, and disconnect."""
     rogue, queue = with_backlog(context, 300)
     with rogue:
         rogue.call(1, make(Basic.Qos, prefetch_count=chance.choice((0, 65_535))))

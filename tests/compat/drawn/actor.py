@@ -24,7 +24,7 @@ class Actor:
         self.speaker = speaker
         self.held: list[int] = []
         self.consumers: dict[str, bool] = {}
-        """By tag, whether nothing is to be acknowledged."""
+        """Acknowledgement mode by tag: True for no acknowledgements."""
         self._published = 0
         self.unconfirmed: set[int] = set()
         self._confirms: dict[str, list[int]] = {"Basic.Ack": [], "Basic.Nack": []}
@@ -45,7 +45,7 @@ class Actor:
             self.unconfirmed.add(self._published)
 
     def tag(self, which: int) -> int | None:
-        """Of one of those it holds."""
+        """Delivery tag of one of the held messages."""
         return self.held[which % len(self.held)] if self.held else None
 
     def settled(self, tag: int, *, multiple: bool) -> None:
@@ -66,7 +66,7 @@ class Actor:
             self.consumers.pop(method.consumer_tag, None)
 
     def confirms(self) -> list[str]:
-        """Which publishes were acked and which nacked."""
+        """Texts of the publishes that were acked or nacked."""
         return [f"{name} {sorted(numbers)}" for name, numbers in self._confirms.items() if numbers]
 
     def forget_confirms(self) -> None:

@@ -83,16 +83,16 @@ class CaseGenerator:
         self._prioritises = quorum_count == 0 and chance.random() < 0.3
         self._limits_deliveries = quorum_count == 1 and chance.random() < 0.5
         self._refuses = quorum_count > 0 and chance.random() < 0.3
-        """Whether a quorum queue refuses publishes."""
+        """True if a quorum queue refuses publishes."""
         modes = ("", CONFIRM) if self._refuses else ("", CONFIRM, CONFIRM, TX)
         self._modes = tuple(chance.choice(modes) for _ in range(CHANNELS))
         self._consumes = chance.random() < 0.8
         self._lives_ms = (0, LONG_MS) if self._consumes else (0, 1, LONG_MS)
         self._buries = self._refuses or TX in self._modes or chance.random() < 0.2
-        """Whether what dies goes to a queue that gets nothing else."""
+        """True if dead letters go to a queue that gets nothing else."""
         self._graves = {f"g{n}": "classic" for n in range(len(self._queues)) if self._buries}
         self._may_vanish = not self._refuses and TX not in self._modes
-        """Whether queues, and channels with what they know, may go at any time."""
+        """True if queues and channels may be deleted at any time."""
         self._alone: set[str] = set()
         """Queues with a single active consumer."""
         self._consumes_from: dict[int, str] = {}

@@ -32,7 +32,7 @@ MAIN, FENCES, CLEARING, FIRST = 1, 2, 3, 10
 
 
 class Observer:
-    """Of one broker, for many runs."""
+    """Observer of one broker, for many runs."""
 
     __slots__ = ("_client", "_clock", "_open", "http", "port")
 
@@ -69,7 +69,7 @@ class Observer:
         self._client.expect("Basic.Deliver")
 
     def counts(self, queues: Iterable[str]) -> list[tuple[int, int] | None]:
-        """Of each its messages and consumers; None if there is no such queue."""
+        """Messages and consumers of each queue; None if there is no such queue."""
         asked = dict(enumerate(queues, FIRST))
         for number in asked.keys() - self._open:
             self._open.add(self._client.channel(number))
@@ -101,7 +101,8 @@ class Observer:
         self._client.transcript.clear()
 
     def _delete(self, method: Method) -> None:
-        """What is exclusive is locked until the broker has seen that its client is gone."""
+        """Delete a queue or exchange; an exclusive queue is locked until the broker has seen that
+        its client is gone."""
         end_s = time.monotonic() + LOCKED_S_MAX
         while (heard := self._client.call(CLEARING, method)).name == "Channel.Close":
             assert time.monotonic() < end_s, heard

@@ -1,4 +1,4 @@
-"""What chance draws: a list of operations, which can be printed, cut down and played anywhere.
+"""Random operations: a list that can be printed, cut down and played anywhere.
 
 Queues are called `q0` …, or `g0` … if only dead letters come to them, exchanges `x0` ….  Whoever
 plays puts the name of the run in front.

@@ -37,7 +37,7 @@ CLIENTS = ("A", "B")
 """Their names."""
 
 SEEN = "   "
-"""What a note of something that was seen of a step begins with."""
+"""Prefix of a note about what was seen after a step."""
 CHANNELS_EACH = 2
 SOON = re.compile(r"message-ttl': [01]\b|expiration='[01]'")
 LEFT = re.compile(r", message_count=\d+")
@@ -49,7 +49,8 @@ REDELIVERED = re.compile(r"redelivered=\w+")
 
 
 class Player:
-    """Of one broker; `prefix` is the name of the run, `place` that at the meeting."""
+    """Player of a case with one broker; `prefix` is the name of the run, `place` that at the
+    meeting."""
 
     def __init__(self, case: Case, observer: Observer, prefix: str) -> None:
         self._case = case
@@ -60,7 +61,7 @@ class Player:
             for operation in reversed(case)
             if operation.verb == "declare"
         }
-        """Of which type each is, as it is declared first."""
+        """Type of each queue, from its first declaration."""
         self._expires = any(SOON.search(str(operation)) for operation in case)
         self._is_limited = "max-length" in str(list(map(str, case)))
         self._lines: list[tuple[str, str]] = []
@@ -211,7 +212,7 @@ class Player:
             self._connect(name)
 
     def _shown(self, line: str) -> str:
-        """As it is compared."""
+        """Line in the form that is compared."""
         line = TIME.sub("time: T …", line).replace(self._prefix, "")
         if "Basic.GetOk" in line and "quorum" in self._queues.values():
             line = LEFT.sub(", …", line, 1)
@@ -243,7 +244,7 @@ class Player:
         return verdict
 
     def _look(self) -> Seen:
-        """What has been seen of this step by now."""
+        """Facts seen of this step by now."""
         self._await_channels()
         if "quorum" in self._queues.values():
             self._observer.await_log()

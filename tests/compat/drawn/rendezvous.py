@@ -19,7 +19,7 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one player has seen of a step so far."""
+    """Observations of one player about a step so far."""
 
     lines: tuple[str, ...]
     is_waiting: bool
@@ -33,21 +33,21 @@ class Verdict(Enum):
 
 
 Same: TypeAlias = Callable[[tuple[str, ...], tuple[str, ...]], bool]
-"""Whether what RabbitMQ's player has seen and what fluffle's has are meant to be the same."""
+"""Comparison of what RabbitMQ's player has seen with what fluffle's has."""
 
 
 class Judge(Protocol):
     """Says whether a player goes on."""
 
     def judge(self, place: int, seen: Seen) -> Verdict:
-        """Of what the player at that place has seen."""
+        """Verdict on what the player at that place has seen."""
 
     def leave(self) -> None:
         """The player comes no more."""
 
 
 class Score:
-    """What RabbitMQ's player has once seen after each step, in the place of that player."""
+    """Recorded observations of RabbitMQ's player after each step, in its place."""
 
     __slots__ = ("_agreed", "_patience_s", "_same", "_since_s", "_step", "_steps")
 
@@ -63,7 +63,7 @@ class Score:
         self._since_s = time.monotonic()
 
     def judge(self, _place: int, seen: Seen) -> Verdict:
-        """Of what fluffle's player has seen."""
+        """Verdict on what fluffle's player has seen."""
         if not seen.is_waiting and self._same(self._step, seen.lines):
             if not self._agreed:
                 self._agreed = True
@@ -93,7 +93,7 @@ class Rendezvous:
         self.verdict = Verdict.LOOK_AGAIN
 
     def judge(self, place: int, seen: Seen) -> Verdict:
-        """Of what both have seen; `BrokenBarrierError` if the other one comes no more."""
+        """Verdict on what both have seen; `BrokenBarrierError` if the other one has ended."""
         self._seen[place] = seen
         self._barrier.wait(DEADLINE_S)
         return self.verdict

@@ -45,7 +45,7 @@ def run(
     observers: tuple[Observer, Observer],
     patience_s: float = PATIENCE_S,
 ) -> tuple[Transcript, Transcript]:
-    """What clients heard of either, until they heard something else."""
+    """Transcripts of both brokers, up to their first difference."""
     meeting = Rendezvous(partial(same, name), patience_s)
     with ThreadPoolExecutor(1) as beside:
         running = beside.submit(heard, name, case, observers[0], meeting, place=0)
@@ -56,7 +56,7 @@ def run(
 def replay(
     name: str, case: Case, observer: Observer, theirs: Transcript, patience_s: float = PATIENCE_S
 ) -> Transcript:
-    """What clients hear of fluffle, step by step beside what RabbitMQ's once heard."""
+    """Transcript of fluffle, step by step beside a recorded one of RabbitMQ."""
     return heard(name, case, observer, Score(steps_of(theirs), partial(same, name), patience_s))
 
 
@@ -66,7 +66,7 @@ def same(name: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> bool:
 
 
 def steps_of(transcript: Transcript) -> list[tuple[str, ...]]:
-    """What was seen after each operation."""
+    """Observations after each operation."""
     steps: list[tuple[str, ...]] = []
     for note in transcript["notes"]:
         if note.startswith(SEEN):
@@ -77,7 +77,7 @@ def steps_of(transcript: Transcript) -> list[tuple[str, ...]]:
 
 
 def heard(name: str, case: Case, observer: Observer, meeting: Judge, place: int = 0) -> Transcript:
-    """What clients hear of one broker."""
+    """Transcript of one broker."""
     player = Player(case, observer, f"r{next(_runs)}.")
     scenario = Scenario(name, (), lambda peer: player.play(peer, meeting, place))
     try:

@@ -14,10 +14,10 @@ from tests.compat.drawn.runner import run
 
 AGAIN = 2
 PATIENCE_S = 1.0
-"""Of further runs, which are many."""
+"""Patience in further runs, which are many."""
 
 LINES_SHOWN = 20
-"""Of what is not cut down."""
+"""Lines shown of a case that is not cut down."""
 
 
 class Finding(Enum):
@@ -28,7 +28,7 @@ class Finding(Enum):
 
 
 def examine(seed: int, pair: tuple[Observer, Observer], *, shrinks: bool) -> tuple[Finding, str]:
-    """What was found, and what was said if it was not the same."""
+    """Result of a seed, and the difference as text, if any."""
     name, case = f"drawn.{seed}", drawn(Random(seed))
 
     def difference(case: Case, pair: tuple[Observer, Observer] = pair) -> str:

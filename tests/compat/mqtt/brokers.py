@@ -25,7 +25,7 @@ READY = r"mosquitto version .* running"
 
 @cache
 def mosquitto_version() -> str | None:
-    """Of the one that is installed; None if there is none."""
+    """Version of the installed mosquitto; None if there is none."""
     search_path = os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS))
     program = shutil.which("mosquitto", path=search_path)
     if program is None:

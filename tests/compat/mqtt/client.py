@@ -36,7 +36,7 @@ class Closed(Exception):
 
 
 class Client:
-    """One client identifier, or none; nothing is connected before `connect` or `open`."""
+    """Client with one identifier, or none; it connects with `connect` or `open`."""
 
     def __init__(self, address: tuple[str, int], client_id: str, version: int = FIVE) -> None:
         self.version = version
@@ -75,7 +75,7 @@ class Client:
         return heard
 
     def quietly(self, **options: Any) -> Client:
-        """As `open`, and nothing is written down: for scenarios about something else."""
+        """Open the connection without recording it: for scenarios about something else."""
         before = len(self.transcript)
         self.open(**options)
         assert self.heard[-1].code == 0, self.heard[-1]
@@ -157,7 +157,7 @@ class Client:
             self._buffer += data
 
     def _packet_bytes(self) -> tuple[int, int] | None:
-        """Of the header and of the body of what stands in the buffer, if that is known."""
+        """Sizes of the header and of the body of the packet in the buffer, if known."""
         size = 0
         for position, byte in enumerate(self._buffer[1:5]):
             size |= (byte & 0x7F) << 7 * position

@@ -1,4 +1,4 @@
-"""What the two oracles of MQTT answer, recorded or asked."""
+"""Answers of the two oracles of MQTT, recorded or live."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ class Oracles:
         return scenario.run(self._addresses[oracle])
 
     def of(self, oracle: Oracle, scenario: Scenario) -> Transcript:
-        """What it answers, recorded or asked."""
+        """Transcript of an oracle, recorded or live."""
         asked = asked_of(oracle, scenario)
         return self.answers[oracle].of(asked, lambda: self.ask(oracle, scenario))

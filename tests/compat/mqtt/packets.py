@@ -36,7 +36,7 @@ class Kind(IntEnum):
 
 
 ANSWERS = (Kind.PUBACK, Kind.PUBREC, Kind.PUBREL, Kind.PUBCOMP)
-"""Those that hold the identifier of a message."""
+"""Kinds of packets with the identifier of a message."""
 
 
 class Property(IntEnum):
@@ -107,7 +107,7 @@ def binary(data: bytes | str) -> bytes:
 
 
 def property_bytes(identifier: int, value: PropertyValue) -> bytes:
-    """One property; a value of bytes in the place of another type is taken as it is."""
+    """Encode one property; a value of bytes in the place of another type is taken as it is."""
     form = FORMS.get(identifier, "raw")
     head = bytes([identifier])
     if isinstance(value, tuple):
@@ -131,7 +131,7 @@ def packet(first: int, *parts: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What a broker publishes when a client ends without a DISCONNECT."""
+    """Message that a broker publishes when a client ends without a DISCONNECT."""
 
     topic: str
     payload: bytes | str = b"gone"
@@ -298,7 +298,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One packet of a broker."""
+    """Packet received from a broker."""
 
     kind: Kind
     code: int | None = None
@@ -371,12 +371,12 @@ class Labels:
 
 
 HIDDEN = frozenset({Property.REASON_STRING})
-"""What is said to people, in words of each broker."""
+"""Properties for people, in words of each broker, which are not compared."""
 
 
 def shown_properties(properties: Properties) -> Iterator[str]:
-    """By identifier, since their order says nothing; properties of one name keep
-    theirs."""
+    """Texts of properties sorted by identifier, since their order has no meaning; properties of one
+    name keep theirs."""
     for identifier, value in sorted(properties, key=lambda each: each[0]):
         if identifier not in HIDDEN:
             shown = "<assigned>" if identifier == Property.ASSIGNED_CLIENT_ID else repr(value)

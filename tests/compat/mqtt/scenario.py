@@ -1,4 +1,4 @@
-"""What a scenario of MQTT is, and which of the two oracles is asked.
+"""Scenarios of MQTT, and which of the two oracles is asked.
 
 A scenario drives clients of one broker and says nothing of what is right.  The first oracle that it
 names is the reference: fluffle says what that one says, but for the listed differences.  What the
@@ -76,7 +76,7 @@ class Peer:
 
     addresses: Addresses
     name: str
-    """Of the scenario; its topics and client identifiers begin with it."""
+    """Name of the scenario; its topics and client identifiers begin with it."""
     clients: dict[str, Client | AmqpClient] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -123,7 +123,7 @@ Drive: TypeAlias = Callable[[Peer], None]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One conversation, with the rows that it covers and whom it is asked."""
+    """Conversation with the rows that it covers and its oracles."""
 
     name: str
     rows: tuple[str, ...]
@@ -135,7 +135,8 @@ class Scenario:
         return self.oracles[0]
 
     def run(self, addresses: Addresses) -> Transcript:
-        """What the clients hear from the broker at these addresses."""
+        """Run the scenario with the broker at these addresses; returns what the clients
+        received."""
         peer = Peer(addresses, self.name.partition(".")[2])
         try:
             self.drive(peer)

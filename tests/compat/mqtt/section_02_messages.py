@@ -280,7 +280,7 @@ def properties_of_a_message_pass_unaltered(peer: Peer) -> None:
 
 @scenario("2.8")
 def a_message_that_expires(peer: Peer) -> None:
-    """What it has left is sent with it."""
+    """A message is delivered with its remaining expiry interval."""
     topic = peer.topic("a")
     client = peer.client("client")
     client.quietly(clean=False, properties=((Property.SESSION_EXPIRY, 300),))
@@ -319,7 +319,8 @@ def an_identifier_in_use(peer: Peer) -> None:
 
 @scenario("2.5", of=(Oracle.MOSQUITTO,))
 def more_messages_than_the_broker_takes_at_once(peer: Peer) -> None:
-    """Of QoS 2, none of which is released; what is heard in the end."""
+    """Publish more messages of QoS 2 than the broker takes without a release; only the end is
+    compared."""
     client = peer.open("client")
     topic = peer.topic("a")
     client.send(*(Publish(topic, "x", 2, number).encode(5) for number in range(1, 1_200)))

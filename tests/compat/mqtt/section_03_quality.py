@@ -94,7 +94,7 @@ def qos_2_goes_on_after_a_cut(peer: Peer) -> None:
 
 @scenario("3", of=MOSQUITTO)
 def deliveries_of_qos_2_go_on_after_a_cut(peer: Peer) -> None:
-    """What was sent comes again as PUBLISH, what was received as PUBREL, with the old numbers."""
+    """Sent messages come again as PUBLISH, received ones as PUBREL, with the old identifiers."""
     for version in VERSIONS.values():
         client = peer.client(f"in {version}", version)
         client.open(**lasting(version))

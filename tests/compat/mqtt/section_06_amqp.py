@@ -282,7 +282,7 @@ def an_amqp_message_waits_for_a_session(peer: Peer) -> None:
 
 @scenario("6.1", of=AMQP)
 def another_binding_of_a_session_queue(peer: Peer) -> None:
-    """Of another exchange: the message comes with its routing key as topic."""
+    """A message from another exchange comes with its routing key as topic."""
     client = peer.client("client")
     client.quietly(**lasting(FIVE))
     client.subscribe((peer.topic("a"), 1))

@@ -16,7 +16,7 @@ def logged_in(user: str, vhost: str = VHOST) -> dict[str, str]:
 
 @scenario("7", of=AMQP)
 def credentials(peer: Peer) -> None:
-    """Those that are refused wait at the same time."""
+    """Log in with each kind of credentials; refused logins wait at the same time."""
     waiting = []
     for version in VERSIONS.values():
         cases: dict[str, dict[str, str]] = {

@@ -1,4 +1,4 @@
-"""What is recorded of the oracles of MQTT is what they have answered to what they are asked now."""
+"""Freshness of the recordings of MQTT's oracles."""
 
 import re
 
@@ -22,7 +22,7 @@ def asked() -> dict[str, Asked]:
 
 @pytest.fixture(scope="module")
 def files(oracles: Oracles, asked: dict[str, Asked]) -> dict[str, File]:
-    """By name; what nobody asks any more is forgotten when anything is recorded."""
+    """Recordings by name; those without a question are dropped when anything is recorded."""
     files = {path.stem: File(path) for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
     if oracles.answers[Oracle.MOSQUITTO].mode is Mode.RECORD:
         for name, file in files.items():

@@ -190,7 +190,7 @@ def reader_for(packet: Packet, version: int) -> Reader:
 
 
 def event_of(packet: Packet) -> Event:
-    """What the reader of an open connection makes of one packet."""
+    """Event that the reader of an open connection makes of one packet."""
     if isinstance(packet, Publish):
         return published(packet)
     if isinstance(packet, Ack) and not packet.code and not packet.properties:
@@ -410,7 +410,7 @@ def authentications(codes: frozenset[ReasonCode]) -> st.SearchStrategy[Auth]:
 
 
 def client_packets(version: int) -> st.SearchStrategy[Packet]:
-    """What a client that was let in may send, but for the end."""
+    """Packets that a client may send after CONNACK, without DISCONNECT."""
     of_version: list[st.SearchStrategy[Any]] = [
         *(publishes(version), acks(version), subscribes(version), unsubscribes(version)),
         st.just(Pingreq()),
@@ -448,7 +448,7 @@ def connacks(draw: st.DrawFn, version: int) -> Connack:
 
 
 def broker_packets(version: int) -> st.SearchStrategy[Packet]:
-    """What a broker may send, but for the end."""
+    """Packets that a broker may send, without DISCONNECT."""
     of_version: list[st.SearchStrategy[Any]] = [
         *(publishes(version), acks(version), subacks(version), unsubacks(version)),
         *(connacks(version), st.just(Pingresp())),

@@ -1,4 +1,4 @@
-"""What the reader makes of bytes, however they are cut, and how it names what is wrong."""
+"""Events and errors of the reader, however its bytes are cut."""
 
 from collections.abc import Callable
 
@@ -538,7 +538,7 @@ def small_publishes(count: int) -> bytes:
 
 
 def aliases_in_turn(count: int) -> bytes:
-    """What is one run once the alias is resolved, and comes in two shapes in turn."""
+    """Bytes of one run once the alias is resolved, in two shapes in turn."""
     return (aliased(b"a", 1) + aliased(b"", 1)) * (count // 2)
 
 
@@ -629,7 +629,7 @@ def test_packets_are_read_as_they_were_written_however_they_are_cut(
 
 
 def opened(event: Event) -> Event:
-    """What an open reader makes of what one that is not open yet has seen."""
+    """Event that an open reader makes of what one that is not open yet has seen."""
     return event_of(event) if isinstance(event, Ack) else event
 
 

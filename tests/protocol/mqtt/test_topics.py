@@ -1,4 +1,4 @@
-"""Which topic names and filters are allowed."""
+"""Validity of topic names and filters."""
 
 import pytest
 from hypothesis import given
