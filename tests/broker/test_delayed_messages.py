@@ -143,7 +143,7 @@ async def test_selectors_are_asked_when_it_is_time(scene: Scene) -> None:
 
 
 async def until_waiting(scene: Scene, count: int) -> None:
-    """It is known a little after a message has come that it waits no more."""
+    """Wait until so many messages wait: the count falls a little after a message has come."""
     async with soon():
         while await waiting(scene) != count:
             pass
@@ -316,7 +316,7 @@ async def test_time_to_live_counts_from_when_a_message_is_routed(scene: Scene) -
 
 
 async def test_exchanges_that_lead_to_it_and_that_it_leads_to(scene: Scene) -> None:
-    """It waits once on its way, even if there are two that would have it wait."""
+    """A message waits once on its way, even if two exchanges delay it."""
     channel = await scene.channel()
     first = await channel.declare_exchange("first", "fanout", durable=True)
     await declare(channel, "x", "fanout")

@@ -196,7 +196,7 @@ def holder(queue: Queue) -> Consumer:
 
 
 async def test_a_start_that_fails_forgets_nothing(config: Config, tmp_path: Path) -> None:
-    """What was seen before the last stop in order is still known after it."""
+    """Deduplication keys from before the last stop in order are still known after it."""
     first = Node(config)
     await first.start()
     vhost = first.catalogue.vhosts["/"]
@@ -263,7 +263,7 @@ PERSISTENT = Properties(delivery_mode=2)
 
 
 class FailingDisk:
-    """What becomes of the commits of an environment, once it is told to fail."""
+    """Disk whose commits fail once told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.error: StorageError | None = None

@@ -38,7 +38,7 @@ def declare(channel: BlockingChannel, name: str, **said: Any) -> None:
 
 
 SURE = {"dead_letter_strategy": "at-least-once", "overflow": "reject-publish"}
-"""Of queues whose dead letters must arrive."""
+"""Settings of queues whose dead letters must arrive."""
 
 
 def deaths(properties: pika.BasicProperties) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ def deaths(properties: pika.BasicProperties) -> list[dict[str, Any]]:
 
 
 def times_rejected(properties: pika.BasicProperties) -> int:
-    """As Spring's consumers find it out."""
+    """Number of rejections, as Spring's consumers count it."""
     counts = [
         death["count"]
         for death in deaths(properties)

@@ -409,7 +409,8 @@ MEASURED_EVERY_S = 5.0
 
 
 class Unchanged:
-    """Whether what is measured of a queue has not changed for longer than that takes."""
+    """Condition that the measured values of a queue have not changed for longer than a measurement
+    takes."""
 
     def __init__(self) -> None:
         self._last: dict[str, list[str]] = {}

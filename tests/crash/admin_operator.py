@@ -73,7 +73,7 @@ class Operator:
                     self._delete_vhost(name)
 
     def look(self) -> set[str]:
-        """Which things there are."""
+        """Names of the objects that exist."""
         rows = self._client.rows
         there = {user(row["user"]) for row in rows("users.list")}
         there |= {vhost(row["name"]) for row in rows("vhosts.list")}

@@ -33,7 +33,7 @@ from tests.support.daemon import Daemon
 from tests.support.store import raise_it
 
 Play: TypeAlias = Callable[[Random], Awaitable[None]]
-"""What a client does until the node is gone."""
+"""Function that plays a client until the node is gone."""
 
 RUN_S = (0.02, 0.8)
 """How long clients work before the kill."""
@@ -45,13 +45,13 @@ ORDERLY_STOPS = 0.1
 
 @dataclass(slots=True)
 class Outcome:
-    """What a number of kills has shown."""
+    """Result of a number of kills."""
 
     seed: int
     report: Findings
     kills: int = 0
     doomed: int = 0
-    """Of the kills: of processes that were not ready yet."""
+    """Number of kills of processes that were not ready yet."""
     stops: int = 0
     """Ends in order, in between."""
     starts_s: list[float] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Outcome:
 
 
 class Driver:
-    """One node and the clients around it."""
+    """Node and the clients around it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._random = Random(seed)
@@ -125,7 +125,7 @@ class Driver:
         self.outcome.doomed += 1
 
     def _work(self) -> None:
-        """One life of the process, with clients."""
+        """Run the process with clients."""
         self._start()
         asyncio.run(self._with_witness("setup", roles.set_up))
         asyncio.run(self._crowd())
@@ -207,7 +207,7 @@ async def empty_all(client: RecordingClient) -> None:
 
 
 def delete_vhosts(daemon: Daemon, note: Callable[[Event], None]) -> None:
-    """Those of the operator, with all that is in them."""
+    """Delete the operator's virtual hosts, with all that is in them."""
     Operator(daemon.data_dir, daemon.port, note, Random(0)).clear()
 
 
@@ -219,7 +219,7 @@ async def look_whether_empty(client: RecordingClient) -> None:
 
 
 def what_is_left(data_dir: Path) -> list[str]:
-    """What is on the disk of a node whose queues are empty: it should be nothing.
+    """Logs on the disk of a node whose queues are empty: there should be none.
 
     But for the logs of Raft groups, where what is above the snapshot stays for a while.
     """

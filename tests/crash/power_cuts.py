@@ -49,7 +49,7 @@ QUORUM = Kind(
 )
 """Such queues keep all messages; and none may die of being given back often."""
 SYNC_MS = 20
-"""What a sync takes here, so that it is seen if somebody does not wait for it."""
+"""Time of a sync, so that an early reply is noticed."""
 RECORDED = "recorded"
 IMAGE = "image"
 
@@ -111,7 +111,7 @@ def cuts(recording: Recording, nodes: Collection[str], count: int, random: Rando
 def findings(
     folder: Path, recording: Recording, ports: Mapping[str, int], chosen: list[Cut], random: Random
 ) -> Iterator[tuple[Cut, list[str]]]:
-    """What is wrong after each cut."""
+    """Faults found after each cut."""
     disks = {node: PowerCut() for node in ports}
     at = 0
     for cut in chosen:
@@ -143,7 +143,8 @@ def lay(directory: Path, image: bytearray) -> None:
 
 
 async def found_by_a_start(nodes: ClusterNodes) -> list[Event]:
-    """What clients find when all nodes start, each through another; and whether all are well."""
+    """Messages that clients find when all nodes start, each through another; and whether all are
+    well."""
     found: list[Event] = []
     await nodes.start()
     try:
@@ -185,7 +186,8 @@ async def drain(node: ClusterNode, queue: str, found: list[Event]) -> None:
 
 
 def is_well(node: ClusterNode) -> bool:
-    """It has a member of every group, which knows who leads and does not doubt its log."""
+    """True if the node has a member of every group, which knows its leader and does not doubt its
+    log."""
     groups = node.cluster.running.host.groups
     queues = {queue.definition.id for queue in node.node.catalogue.vhosts["/"].queues.values()}
     return queues | {METADATA_GROUP} == {*groups} and all(

@@ -45,7 +45,7 @@ SIZES = (0, 0, 200, 3_000, 100_000)
 BINDINGS = {f"binding {FAN} first", f"binding {FAN} second", f"binding {TOPIC} churn"}
 EXCHANGES = {f"exchange {FAN}", f"exchange {TOPIC}"}
 THINGS = (*QUEUES, *sorted(BINDINGS), *sorted(EXCHANGES))
-"""What may be there or not, for the checker: it need not know what a thing is."""
+"""Names of objects that may exist or not: the checker need not know their kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Recording:
     history: list[tuple[int, Event]]
     """Moments, rising, and what clients knew by then."""
     ports: Collection[int]
-    """Of the clients."""
+    """Ports of the clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Kind:
 
     arguments: FieldTable = field(default_factory=FieldTable)
     persistent_share: float = 0.9
-    """Of messages; where all messages are kept nobody may ask for others."""
+    """Share of persistent messages; where all messages are kept, others must not be requested."""
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class RecordedRun:
     """Four clients and what they write down, with how much each had heard by then."""
 
     addresses: Sequence[NodeAddress]
-    """Of the nodes; each client has one."""
+    """Addresses of the nodes; each client has one."""
     random: Random
     kind: Kind = field(default_factory=Kind)
     told: list[tuple[Event, int, int]] = field(default_factory=list)
@@ -212,7 +212,7 @@ async def happen(story: RecordedRun, steps: int, kill: Callable[[], None]) -> No
 
 
 def recorded(story: RecordedRun, traces: Mapping[str, Path]) -> Recording:
-    """What the traces of its nodes say, and when its clients knew what."""
+    """Recording from the traces of its nodes, with the times when its clients knew what."""
     events = list(read_traces(traces))
     ports = [client.connection.port for client in story.clients]
     heard = heard_at(events, ports)
@@ -231,7 +231,7 @@ def with_moments(
 
 
 def heard_at(events: list[tuple[str, Noted]], ports: Sequence[int]) -> dict[int, list[int]]:
-    """By the port of each of these clients: when each method was sent to it."""
+    """Moments at which each method was sent to these clients, by port."""
     streams: dict[int, list[tuple[int, bytes]]] = {port: [] for port in ports}
     for moment, (_node, event) in enumerate(events):
         if event.kind in b"NR" and event.offset in streams:

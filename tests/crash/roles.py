@@ -1,4 +1,4 @@
-"""What the clients of a crash run do, each until its connection ends.
+"""Roles of the clients of a crash run, each until its connection ends.
 
 queue     published by            consumed by
 steady    batches                 in_order: alone, giving nothing back

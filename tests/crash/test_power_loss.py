@@ -54,7 +54,7 @@ class Taker(NoTimeoutHolder):
 
 
 def found_on(directory: Path) -> list[Event]:
-    """What a node finds that starts on this disk, as a history."""
+    """History of what a node finds that starts on this disk."""
     environment = open_environment(directory)
     try:
         durability = Durability(open_store(environment), Turn(lambda _act: None))
@@ -106,7 +106,7 @@ def begins_at(recording: Recording) -> int:
 
 
 def checker(recording: Recording, moment: int, found: list[Event]) -> list[str]:
-    """What is wrong with what was found after a cut at this moment."""
+    """Sentences about what was wrong after a cut at this moment."""
     checker = OnlineChecker()
     checker.read(event for at, event in recording.history if at <= moment)
     checker.read([RunEnded(), *found])
@@ -152,7 +152,7 @@ def test_a_node_starts_on_what_a_power_cut_leaves(tmp_path: Path, seed: int) -> 
 
 
 async def found_by(port: int) -> list[Event]:
-    """What a client finds."""
+    """Messages that a client finds."""
     found: list[Event] = []
     to = NodeAddress("node", "127.0.0.1", port)
     with await RecordingClient.connect(to, "the next process", found.append) as client:

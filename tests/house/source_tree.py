@@ -19,20 +19,8 @@ NAME = "fluffle"
 BUNDLE_FIELDS_MIN = 2
 """A class with so many fields that are callables is a bundle of them."""
 NOT_A_SUBJECT = frozenset(
-    {
-        "Of",
-        "As",
-        "By",
-        "For",
-        "It",
-        "What",
-        "Who",
-        "Whoever",
-        "One",
-        "Whether",
-        "Somebody",
-        "Nobody",
-    }
+    "As By Everybody For He It Nobody Of One Somebody Someone Their They Those Told What Whether Which "
+    "Who Whoever Whom Whose".split()
 )
 """First words of a docstring that leave its subject to be guessed."""
 CLASS_WORDS_MIN = 4
@@ -165,20 +153,26 @@ def is_callable(annotation: ast.expr, aliases: set[str]) -> bool:
 
 
 def riddles(found: list[Module]) -> list[str]:
-    """Classes and modules whose docstring does not begin with what they are."""
+    """Classes and modules whose docstring does not begin with what they are, and docstrings of any
+    kind that leave their subject to be guessed."""
     named = []
     for module in found:
-        text = ast.get_docstring(module.tree) or ""
-        if first_word(text) in NOT_A_SUBJECT:
-            named.append(module.name)
         for node in statements(module.tree):
             if isinstance(node, ast.ClassDef):
                 text = ast.get_docstring(node) or ""
-                if text and (
-                    first_word(text) in NOT_A_SUBJECT or word_count(text) < CLASS_WORDS_MIN
-                ):
+                if text and word_count(text) < CLASS_WORDS_MIN:
                     named.append(f"{module.name}:{node.name}")
+        named += (f"{module.name}:{line}" for line in without_subject(module.tree))
     return named
+
+
+def without_subject(tree: ast.Module) -> Iterator[int]:
+    """Lines of docstrings, of attributes too, that leave their subject to be guessed."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            text = node.value.value
+            if isinstance(text, str) and first_word(text) in NOT_A_SUBJECT:
+                yield node.lineno
 
 
 def first_word(text: str) -> str:

@@ -55,7 +55,7 @@ def show(failure: Failure) -> None:
 
 
 def command_of(job: Job) -> str:
-    """What does this run again."""
+    """Command that runs this job again."""
     command = f"python -m tests.simulation --seed {job.seed} --nodes {job.nodes}"
     if job.subject is QueueCluster:
         command += " --queues"

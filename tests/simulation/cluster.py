@@ -31,7 +31,7 @@ from tests.simulation.watch import Watch
 
 @dataclass(slots=True)
 class Machine:
-    """What of a node is there without a process."""
+    """Parts of a node that exist without a process."""
 
     name: NodeId
     disk: SimDisk
@@ -51,9 +51,9 @@ class Machine:
     """How far the clock on the wall is ahead of that; it may be set, forward or back."""
     is_paused: bool = False
     postponed: list[tuple[Callable[..., None], tuple[Any, ...]]] = field(default_factory=list)
-    """What its process does once it is not paused any more."""
+    """Calls that its process makes once it is not paused any more."""
     is_hurt: bool = False
-    """It has lost something for good, and its groups are not yet whole again."""
+    """True if it has lost something for good, and its groups are not yet whole again."""
     is_put_back: bool = False
     """True if its disk is older than what was there, and no node has found out."""
     groups_put_back: set[GroupId] = field(default_factory=set)

@@ -239,7 +239,8 @@ class SimDisk:
             self._begin()
 
     def lose_power(self) -> None:
-        """Whoever used it has died; maybe the machine as well."""
+        """Lose what is not durable, with some luck not all: the process has died, and maybe its
+        machine."""
         if self._running and self._chance.random() < self.profile.kept:
             self._make_durable()
         self._waiting, self._running = [], []
@@ -248,7 +249,7 @@ class SimDisk:
         self.on_durable, self.on_failed = _nobody, _nothing
 
     def resume(self) -> None:
-        """As fast as ever, the commit that runs as well."""
+        """Run at full speed again, the running commit included."""
         self.is_stalled = False
         self.slowness = 1
         if self._running:
@@ -315,4 +316,4 @@ def _nowhere(name: NodeId, group: GroupId) -> None:
 
 
 def _nothing() -> None:
-    """As above."""
+    """Do nothing."""

@@ -27,7 +27,7 @@ class LogView:
     floor_term: int = 0
     last: int = 0
     terms: dict[int, int] = field(default_factory=dict)
-    """Of the entries above the floor."""
+    """Terms of the entries above the floor."""
     configs: list[tuple[int, Configuration]] = field(default_factory=lambda: [(0, Configuration())])
     """That of the floor first, then those of entries above it."""
 
@@ -80,7 +80,7 @@ class LogView:
 
 @dataclass(slots=True)
 class Stored:
-    """One group on one disk."""
+    """State of one group on one disk."""
 
     member: Member
     log: LogView = field(default_factory=LogView)
@@ -99,7 +99,7 @@ class Stored:
 
 @dataclass(slots=True)
 class Replica:
-    """One group in one life of a process."""
+    """State of one group in one boot of a process."""
 
     member: Member
     log: LogView
@@ -115,7 +115,7 @@ class Replica:
 
 @dataclass(slots=True)
 class GroupFacts:
-    """What is true of one group, wherever it is."""
+    """Facts about one group on all nodes."""
 
     group: GroupId
     leaders: dict[int, Member] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class GroupFacts:
     votes: dict[tuple[Member, int], Member] = field(default_factory=dict)
     """(voter, term) -> for whom, as it was durable at some time."""
     first: Member | None = None
-    """Who leads the first term, if all founders have agreed on that."""
+    """Leader of the first term, if all founders have agreed on that."""
     grants: dict[tuple[int, Member], set[Member]] = field(default_factory=dict)
     """(term, candidate) -> who has told it yes."""
     entries: dict[tuple[int, int], tuple[Entry, int]] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class GroupFacts:
     config: Configuration = field(default_factory=Configuration)
     """The committed one."""
     lost: list[Stored] = field(default_factory=list)
-    """What was on disks that were lost, or was dropped there by order."""
+    """States on disks that were lost, or dropped there by order."""
     digests: dict[int, int] = field(default_factory=dict)
     """Index -> digest of the image after it."""
     tops: dict[Member, int] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class Facts:
     def __init__(self) -> None:
         self.groups: dict[GroupId, GroupFacts] = {}
         self.replicas: dict[NodeId, dict[GroupId, Replica]] = {}
-        """Of the processes that live."""
+        """Replicas of the live processes."""
         self.stored: dict[NodeId, dict[GroupId, Stored]] = {}
 
     def group(self, group: GroupId) -> GroupFacts:
@@ -184,15 +184,15 @@ class Facts:
         self.stored[node] = backup
 
     def group_lost(self, node: NodeId, group: GroupId) -> None:
-        """What was there of a group cannot be read, so it is not there for the process; each start
-        says so until something else is written there."""
+        """Record that a group cannot be read, so that the process has it no more; each start
+        reports that until something else is written there."""
         stored = self.stored[node].pop(group, None)
         if stored is not None:
             self.group(group).lost.append(stored)
             del self.replicas[node][group]
 
     def process_started(self, node: NodeId) -> None:
-        """It knows what is on its disk."""
+        """Start a process with what is on its disk."""
         stored = self.stored.setdefault(node, {})
         self.replicas[node] = {
             group: Replica(

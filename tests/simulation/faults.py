@@ -1,4 +1,4 @@
-"""What goes wrong in a run: a list of faults, each at its time, so that any can be left out.
+"""Faults of a run: a list, each at its time, so that any can be left out.
 
 A fault begins, maybe returns how it ends, and draws from chance of its own.  Damage that no
 protocol survives by design is not done: disks are hurt one at a time, only where every
@@ -25,7 +25,7 @@ STARVED_US = 10 * SECOND_US
 
 @dataclass(slots=True, frozen=True)
 class Fault:
-    """One of them."""
+    """Fault with its kind, its time and its chance."""
 
     number: int
     kind: str
@@ -39,7 +39,7 @@ COPY_US = SECOND_US // 10
 COPIES_MAX = 50
 
 Undo = Callable[[], bool | None]
-"""Whether it is to be tried again in a while."""
+"""Function that ends a fault; True if it is to be tried again in a while."""
 
 
 class Faults:
@@ -70,7 +70,7 @@ class Faults:
         heal(self._cluster)
 
     def stop(self) -> None:
-        """For good; hurt disks are found out about."""
+        """Stop all faults for good; hurt disks are found."""
         self._cluster.network.profile = self._cluster.network.profile.calmed()
         self.end_all()
 
@@ -215,7 +215,7 @@ def cut(cluster: Cluster, ways: Collection[tuple[NodeId, NodeId]]) -> Undo:
 
 
 def isolate(cluster: Cluster, chance: Random) -> Undo:
-    """One node hears nobody, is heard by nobody, or both."""
+    """Cut one node off in one direction or both."""
     name, kind = chance.choice(cluster.names), chance.randrange(3)
     ways = [(a, b) for a, b in pairs(cluster) if (a == name and kind != 1) or (b == name and kind)]
     return cut(cluster, ways)
@@ -318,7 +318,7 @@ def full_disk(cluster: Cluster, chance: Random) -> Undo:
 
 
 def flip(cluster: Cluster, chance: Random) -> Undo | None:
-    """It is found by who reads it first; or by a start, at the end."""
+    """Flip bits, which the first reader finds; or a start, at the end."""
     name = chance.choice(cluster.names)
     if not flip_bits(cluster, chance, name):
         return None
@@ -477,7 +477,7 @@ def are_few_soon(spec: GroupSpec, name: NodeId) -> bool:
 
 
 def configs_in_use(cluster: Cluster) -> list[Configuration]:
-    """Of all groups: what is in any log, on disk or not, and what they begin with."""
+    """Configurations of all groups in any log, on disk or not, and those they begin with."""
     facts = cluster.watch.facts
     found: list[Configuration] = []
     for spec in cluster.registry.living():
@@ -489,7 +489,7 @@ def configs_in_use(cluster: Cluster) -> list[Configuration]:
 
 
 def note_mended(cluster: Cluster) -> None:
-    """Whoever was hurt and has everything again is hurt no more."""
+    """Mark nodes as mended that were hurt and have everything again."""
     stored = cluster.watch.facts.stored
     for name, machine in cluster.machines.items():
         if not machine.is_hurt or machine.process is None or machine.has_damage:

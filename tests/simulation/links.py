@@ -55,7 +55,7 @@ class Connection:
         self.under_way = 0
         """Bytes that the network holds."""
         self.late: list[bytes] = []
-        """What came while the way was cut."""
+        """Bytes that arrived while the direction was cut."""
 
 
 class Direction:
@@ -74,13 +74,13 @@ class Direction:
         self.arrives_us = 0
         """When the last of it arrives."""
         self.connection: Connection | None = None
-        """As the end that sends knows it."""
+        """Connection, as the sending end knows it."""
         self.left: Connection | None = None
         """That of a process which has ended: what it has sent comes, until another begins."""
         self.dials = 0
         """Plans of an earlier one are void."""
         self.is_up = False
-        """What it was told last."""
+        """Link state last reported."""
         self.is_nobody_there = False
         """True if the other's host has said so when it was dialled last."""
         self.silent_since_us: int | None = None
@@ -88,7 +88,7 @@ class Direction:
 
 
 class LinkedNetwork:
-    """As `SimNetwork`, for nodes that have such links."""
+    """Network like `SimNetwork`, for nodes that have such links."""
 
     __slots__ = (
         "_boots", "_chance", "_clockwork", "_deliver", "_hosts_away", "_link_changed", "_paused",
@@ -120,7 +120,7 @@ class LinkedNetwork:
         self._boots: set[NodeId] = set()
         """Nodes with a process."""
         self._hosts_away: set[NodeId] = set()
-        """Those whose machine has died with it."""
+        """Nodes whose machine has died with the process."""
         self._paused: set[NodeId] = set()
 
     @property
@@ -129,7 +129,7 @@ class LinkedNetwork:
 
     @profile.setter
     def profile(self, profile: NetworkProfile) -> None:
-        """What was dropped before is not made good by that."""
+        """Set the profile; earlier drops are not made good by that."""
         self._profile = profile
         sizes = self._links.waiting_bytes_max
         for ends, way in self._ways.items():
@@ -162,7 +162,7 @@ class LinkedNetwork:
             self._look(other, node)
 
     def pause(self, node: NodeId) -> None:
-        """It reads nothing, and answers nobody who dials."""
+        """Pause a node: it reads nothing, and answers no dial."""
         self._paused.add(node)
         self._look_at_all(node)
 
@@ -224,7 +224,7 @@ class LinkedNetwork:
         self._look(receiver, sender)
 
     def mend(self, sender: NodeId, receiver: NodeId) -> None:
-        """What was sent comes after all, if that was not long ago, or never."""
+        """Mend a direction; what was sent comes after all, if that was not long ago, or never."""
         way = self._ways[sender, receiver]
         if not way.is_cut:
             return
@@ -242,7 +242,7 @@ class LinkedNetwork:
         self._ways[sender, receiver].slow_us = slow_us
 
     def hold(self, _sender: NodeId, _receiver: NodeId, _share: float) -> None:
-        """What is sent keeps its order."""
+        """Do nothing: what is sent keeps its order."""
 
     def release(self, _sender: NodeId, _receiver: NodeId) -> None:
         """Nothing is held."""
@@ -253,11 +253,11 @@ class LinkedNetwork:
             self._break(*ends)
 
     def hang_up(self, sender: NodeId, receiver: NodeId) -> None:
-        """One has ended its connection to the other; there will be another."""
+        """End a connection from one side; there will be another."""
         self._break(sender, receiver)
 
     def _lose(self, sender: NodeId, receiver: NodeId) -> None:
-        """What is lost nothing comes behind, over this connection."""
+        """Lose the rest of a connection: nothing comes behind what is lost."""
         self._break(sender, receiver)
         if self._chance.random() < 0.5:
             self._break(receiver, sender)
@@ -397,7 +397,7 @@ class LinkedNetwork:
 
 
 def taken(outbox: LinkSendQueue, enough_bytes: int) -> bytes:
-    """What goes out next, piece by piece: each is of what is urgent, if any of that waits.
+    """Bytes to send next, chunk by chunk: each is of an urgent frame, if any of those waits.
 
     Raises `Violation`: rule 20.
     """

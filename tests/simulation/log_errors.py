@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class FatalLogHandler(logging.Handler):
-    """Of the loggers of a node."""
+    """Handler of a node's log that makes errors fatal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info is not None:
@@ -15,7 +15,7 @@ class FatalLogHandler(logging.Handler):
 
 @contextmanager
 def fatal_logs() -> Iterator[None]:
-    """For as long as this lasts; what nodes say besides is heard by nobody."""
+    """Make logged errors fatal as long as the block lasts; other lines are dropped."""
     logger, handler = logging.getLogger("fluffle"), FatalLogHandler(logging.ERROR)
     before = logger.level, logger.propagate
     logger.setLevel(logging.ERROR)

@@ -73,7 +73,7 @@ class NetworkProfile:
 
 
 class Delays(Protocol):
-    """What of a way says how long it takes."""
+    """Delays of a direction."""
 
     slow_us: int
     free_us: int
@@ -203,10 +203,10 @@ class SimNetwork:
         return 0
 
     def pause(self, node: NodeId) -> None:
-        """What comes to it waits there."""
+        """Keep what arrives for a node."""
 
     def resume(self, node: NodeId) -> None:
-        """It is taken in."""
+        """Deliver what was kept for a node."""
 
     def cut(self, sender: NodeId, receiver: NodeId) -> None:
         """Nothing comes through in this direction any more."""
@@ -228,7 +228,7 @@ class SimNetwork:
             self._ways[sender, receiver].held_share = share
 
     def release(self, sender: NodeId, receiver: NodeId) -> None:
-        """What was held back comes after all, in any order."""
+        """Release what was held back, in any order."""
         way = self._ways[sender, receiver]
         way.held_share = 0.0
         held, way.held = way.held, []
@@ -266,7 +266,8 @@ class SimNetwork:
         self._deliver(sender, receiver, *frame)
 
     def _reset(self, a: NodeId, b: NodeId) -> None:
-        """What is under way is lost; each end notices in its time, then they connect again."""
+        """Reset a link; what is under way is lost; each end notices in its time, then they connect
+        again."""
         profile, chance = self.profile, self._chance
         for sender, receiver in ((a, b), (b, a)):
             way = self._ways[sender, receiver]
@@ -276,8 +277,8 @@ class SimNetwork:
             self._clockwork.after(detect_us, self._notice, sender, receiver, way.generation)
 
     def _notice(self, node: NodeId, other: NodeId, generation: int) -> None:
-        """One end sees that the link is down, and tries to open it again: maybe so soon that it is
-        only told of the new one."""
+        """Report at one end that the link is down, and try to open it again: maybe so soon that
+        only the new one is reported."""
         if self._ways[node, other].generation != generation or node not in self._boots:
             return
         if other not in self._boots or self._chance.random() < 0.7:
@@ -286,7 +287,7 @@ class SimNetwork:
         self._clockwork.after(delay_us, self._connect, node, other, generation)
 
     def _connect(self, node: NodeId, other: NodeId, generation: int) -> None:
-        """It is open again, at this end, if both processes live and the way is free."""
+        """Open the link again at this end, if both processes live and the direction is free."""
         if self._ways[node, other].generation != generation or node not in self._boots:
             return
         if other in self._boots and self.is_open(node, other):

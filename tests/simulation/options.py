@@ -1,4 +1,4 @@
-"""What the command line of the simulator takes; what it refuses, it refuses with what is right."""
+"""Command line of the simulator; refusals say what is right."""
 
 import argparse
 import os

@@ -11,7 +11,7 @@ from tests.simulation.virtual_time import SECOND_US
 
 
 def line_of(when_us: int, node: str, output: Output) -> str | None:
-    """One turn; None if nothing came of it."""
+    """Line about one turn; None if nothing came of it."""
     told = [f"{name}: {brief(getattr(output, name))}" for name in names_set(output)]
     return f"{when_us / SECOND_US:10.6f} {node}  {'; '.join(told)}" if told else None
 
@@ -22,7 +22,7 @@ def names_set(thing: Any) -> list[str]:
 
 
 def brief(value: Any) -> str:
-    """As short as it can be."""
+    """Short text of a value."""
     if isinstance(value, Entry):
         return f"{value.index}/{value.term}{'ndc'[value.kind]}{len(value.payload)}"
     if isinstance(value, Enum):

@@ -1,4 +1,4 @@
-"""One life of a node: the host that daemons run, with every effect at a port.
+"""Process of a node: the host that daemons run, with every effect at a port.
 
 What is under test is `RaftHost` and everything below it.  Here is what stands around it in a
 simulation: ports that lead to the `World`, images that tell of each entry, and an output that is
@@ -40,7 +40,8 @@ NEVER = 1 << 60
 SETTINGS = HostLimits(
     slice_bytes=1, snapshot_bytes_min=NEVER, snapshot_node_bytes_max=NEVER, scrub=None
 )
-"""One read at a time, each after a while.  Snapshots and scrubbing are the workload's."""
+"""Limits with which one read runs at a time, each after a while.  Snapshots and scrubbing are the
+workload's."""
 
 UNASKED = 0
 """Context of reads whose answer nobody needs."""
@@ -71,7 +72,7 @@ class World(Protocol):
     ) -> None: ...
 
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
-        """As of `Links`; so is the next."""
+        """State of a link, as of `Links`; so is the next."""
 
     def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int: ...
 
@@ -90,7 +91,7 @@ class World(Protocol):
 
 @dataclass(slots=True)
 class Identity:
-    """Who a process is."""
+    """Identity of a process."""
 
     node: NodeId
     boot: int
@@ -135,11 +136,11 @@ class GroupServices(Protocol):
 
     @property
     def owners(self) -> GroupOwner | None:
-        """Who hears of the rest, if anybody does."""
+        """Owner of groups that gets all other events, or None."""
 
     @property
     def day(self) -> ClockExchange | None:
-        """Who knows the time of day, if anybody does."""
+        """Clock exchange, or None."""
 
     def start(self) -> list[GroupId]:
         """Load what is on disk: as `RaftHost.start`."""
@@ -148,10 +149,10 @@ class GroupServices(Protocol):
         """The node is to be a member; called from within a turn, as the next."""
 
     def leave(self, group: GroupId) -> None:
-        """It is none any more."""
+        """Leave a group."""
 
     def lose(self, groups: list[GroupId]) -> None:
-        """What the disk has of these cannot be read; told once, before the first turn."""
+        """Handle groups that the disk cannot read; called once, before the first turn."""
 
     def receive(self, node: NodeId, kind: FrameKind, payload: bytes) -> None:
         """A frame that is not of consensus."""
@@ -163,7 +164,7 @@ class GroupServices(Protocol):
         """Whatever consensus is to be asked for in this turn is asked now."""
 
     def end_turn(self) -> None:
-        """What was applied in this turn is applied."""
+        """Handle the end of a turn, in which entries were applied."""
 
 
 class Toys:
@@ -396,12 +397,12 @@ class Process:
 
     @property
     def members(self) -> dict[GroupId, int]:
-        """Of each group that is here, the incarnation."""
+        """Incarnation of each group that is here."""
         return {group: hosted.incarnation for group, hosted in self.host.groups.items()}
 
     @property
     def images(self) -> dict[GroupId, Image]:
-        """Of each group that has one: from its restoring on, if its state could be read."""
+        """Images of groups that have one: from its restoring on, if its state could be read."""
         images = {}
         for group, hosted in self.host.groups.items():
             if hosted.is_restored:

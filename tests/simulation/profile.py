@@ -1,4 +1,4 @@
-"""What a run is like, drawn from its seed: swarm testing.
+"""Profile of a run, drawn from its seed: swarm testing.
 
 Every run leaves out most kinds of faults and does some of them often, and has sizes and times of
 its own.  One mix of everything would hide what only shows while nothing else happens.
@@ -22,7 +22,7 @@ class Profile:
     network: NetworkProfile
     workload: WorkloadProfile
     fault_rates: dict[str, float] = field(default_factory=dict)
-    """By the names of `faults.KINDS`, a minute."""
+    """Faults a minute, by the names of `faults.KINDS`."""
     commit_us: int = 2 * MS_US
     turn_us: int = 100
     is_drifting: bool = False

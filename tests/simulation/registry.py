@@ -1,4 +1,4 @@
-"""What the metadata of a real cluster knows of groups: which there are, where, and which are gone.
+"""Registry of groups, as the metadata of a real cluster: which exist, where, and which are gone.
 
 It is simply right, and nodes hear of it late.  A node creates what it is a member of, and deletes
 what has a tombstone, or what it was removed from by a committed change.  A member whose disk was
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class GroupSpec:
-    """One group."""
+    """Specification of one group."""
 
     group: GroupId
     initial: Configuration
@@ -36,7 +36,7 @@ class GroupSpec:
 
 
 class Registry:
-    """One for the cluster."""
+    """Registry of a cluster."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self._cluster = cluster
@@ -64,7 +64,7 @@ class Registry:
         self.look_into(spec.group)
 
     def burn(self, node: NodeId, group: GroupId) -> None:
-        """What this node had of a group is lost."""
+        """Mark this node's member of a group as lost."""
         spec = self.groups[group]
         for config in (spec.initial, spec.config):
             member = config.member_on(node)

@@ -1,4 +1,4 @@
-"""One run from one seed: trouble, maybe a calm in the midst of it, then healing, and an account.
+"""Run from one seed: trouble, maybe a calm in the midst of it, then healing, and an account.
 
 faults ... | calm: nothing changes, a majority can work | faults ... | heal | settle | idle
 ---------- 60 simulated seconds by default ------------------------- | as long as needed, at most
@@ -46,12 +46,12 @@ STUCK_S = 5
 IDLE_S = 5
 
 Subject = Callable[[], Application]
-"""What a run is about."""
+"""Function that makes the subject of a run."""
 
 
 @dataclass(slots=True)
 class Account:
-    """What a run that found nothing has to say."""
+    """Account of a run that found nothing."""
 
     seed: int
     nodes: int
@@ -62,7 +62,7 @@ class Account:
     elections: int
     settled_after_s: float
     cpu_s: float = 0.0
-    """Of this process; whoever measures sets it."""
+    """Processor time of this process; set by the caller."""
     faults: Counter[str] = field(default_factory=Counter)
     """How many of each kind were planned; whoever counts sets it."""
 
@@ -254,7 +254,7 @@ class Run:
         ]
 
     def _serving(self, names: list[str], vital: GroupSpec, core: set[str]) -> list[str]:
-        """Those that serve, or come to by what the core can tell them.
+        """Nodes that serve, or come to by what the core can tell them.
 
         Whoever has just started takes no clients and leads nothing before it has heard of whoever
         leads the group that all others need; that one may be where only others hear of it.
@@ -341,7 +341,7 @@ class Run:
         return done
 
     def _first_wrong(self) -> str | None:
-        """What is not yet as it must be."""
+        """Text about something that is not yet right, or None."""
         for name, machine in self.cluster.machines.items():
             if machine.is_put_back:
                 return f"{name} goes on with a disk that was put back"

@@ -16,7 +16,7 @@ from tests.simulation.toy_client import ToyClient
 
 @dataclass(slots=True, frozen=True)
 class Job:
-    """One run."""
+    """Parameters of one run."""
 
     SECONDS: ClassVar = 60
 
@@ -44,7 +44,7 @@ class Failure:
 
     job: Job
     text: str
-    """One line."""
+    """Text of one line."""
     detail: str
     """Where it was found."""
     events: int
@@ -53,7 +53,7 @@ class Failure:
 
 
 def attempt(job: Job, *, trace: int = 0) -> tuple[Account | Failure, Run]:
-    """What a run found, with the processor time it took, and its last turns to be looked at."""
+    """Result of a run with its processor time, and its last turns to be looked at."""
     began = time.process_time()
     run = job.run()
     if trace:
@@ -85,7 +85,7 @@ def outcomes(
     processors: int,
     do: Callable[[Job], Account | Failure] = outcome,
 ) -> Iterator[Account | Failure]:
-    """As they come; `jobs` may be endless, the caller stops when it has seen enough."""
+    """Results as they come; `jobs` may be endless, the caller stops when it has seen enough."""
     if processors <= 1:
         yield from map(do, jobs)
         return
@@ -107,7 +107,7 @@ def outcomes(
 
 @dataclass(slots=True)
 class Summary:
-    """What many runs had in common."""
+    """Totals of many runs."""
 
     runs: int = 0
     events: int = 0

@@ -1,4 +1,4 @@
-"""What simulated links do with frames, and when their ends learn that they are gone."""
+"""Frames on simulated links, and when their ends learn that they are gone."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Wired:
     def __init__(self, seed: int = 1, *, network_bytes: int = 1 << 30) -> None:
         self.clockwork = VirtualTime(seed)
         self.got: list[bytes] = []
-        """By b."""
+        """Frames received by b."""
         self.told: list[bool] = []
         """To a, of its link to b."""
         self.paused: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
-        """What b does later, while it is."""
+        """Calls that b makes later, while it is paused."""
         profile = NetworkProfile(is_stream=True, links=LinkProfile(SCALE, network_bytes))
         self.network = LinkedNetwork(
             ("a", "b"),

@@ -64,7 +64,7 @@ class ManualDisk:
         self.waiting.append(persist)
 
     def rewrite(self, group: GroupId, index: int, make: Callable[[bytes], bytes]) -> bool:
-        """As where everything is in the hot window."""
+        """Rewrite nothing, as where everything is in the hot window."""
         del group, index, make
         return False
 
@@ -126,7 +126,7 @@ class ManualWorld:
         self.take_turns()
 
     def crash(self, name: NodeId, *, kept: int) -> None:
-        """Of the writes that wait, the oldest few made it."""
+        """Crash; the oldest few of the waiting writes are durable."""
         process, disk = self.processes.pop(name), self.disks[name]
         process.is_alive = False
         for _ in range(min(kept, len(disk.waiting))):
@@ -177,7 +177,7 @@ class ManualWorld:
         self._turns.append(process)
 
     def plan_tick(self, process: Process, at_ms: int) -> None:
-        """Whoever lets time pass gives everybody a turn."""
+        """Do nothing: time passes by hand and gives each process a turn."""
 
     def later(self, process: Process, call: Callable[..., None], *args: Any) -> None:
         process.feed(call, *args)

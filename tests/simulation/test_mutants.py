@@ -1,4 +1,4 @@
-"""What the simulator must be able to see: see `mutation.py`."""
+"""Mutants that the simulator must detect: see `mutation.py`."""
 
 from __future__ import annotations
 

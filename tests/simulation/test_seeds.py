@@ -27,7 +27,7 @@ SIMULATION = pytest.mark.simulation(
     *("raft", "storage", "broker/cluster", "broker/definitions", "broker/metadata"),
     *("broker/policies", "broker/queues", "tests/simulation"),
 )
-"""What runs there."""
+"""Folders of the code that runs there."""
 
 
 def check(jobs: list[Job]) -> Summary:

@@ -1,4 +1,4 @@
-"""What those who look after members in the simulator do for a group, and what they leave."""
+"""Changes of members that the simulator makes, and those that it does not."""
 
 from fluffle.raft.config import AddLearner, Change, NodeId, Promote
 from tests.simulation.registry import GroupSpec
@@ -26,7 +26,7 @@ def change(run: Run, spec: GroupSpec, what: Change) -> None:
 
 
 def add(run: Run, spec: GroupSpec, node: NodeId) -> None:
-    """It is to be a member, and is a learner that has everything."""
+    """Add a member, as a learner that has everything."""
     spec.wanted.add(node)
     change(run, spec, AddLearner(node))
 

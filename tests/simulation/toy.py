@@ -34,7 +34,7 @@ class Toy:
         self.live: dict[int, int] = {}
         """Index -> checksum of the entry, in the order of indexes."""
         self.digest = 0
-        """Of everything above and of the way to it."""
+        """Digest of everything above and of the way to it."""
 
     def apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -60,7 +60,7 @@ class Toy:
         """Nor did it."""
 
     def snapshot(self) -> tuple[Ranges, bytes]:
-        """What is live is in the state in full, for comparison."""
+        """Snapshot that contains live values in full, for comparison."""
         live = Ranges.joined((index, index + 1) for index in self.live)
         rows: Iterable[int] = (value for pair in self.live.items() for value in pair)
         numbers = [self.applied, self.digest & 0xFFFFFFFFFFFFFFFF, *rows]

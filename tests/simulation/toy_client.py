@@ -36,7 +36,7 @@ class ToyClient:
         self._puts = 0
 
     def shape(self, chance: Random, profile: Profile) -> None:
-        """As it was drawn."""
+        """Keep the drawn profile."""
 
     def join(self, cluster: Cluster) -> None: ...
 
@@ -44,7 +44,7 @@ class ToyClient:
         return Toys(process)
 
     def serves(self, node: NodeId) -> bool:
-        """As soon as it runs."""
+        """Always True: a running node serves."""
         return True
 
     def begin(self, workload: Workload) -> None:
@@ -52,7 +52,7 @@ class ToyClient:
             create(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
-        """One put."""
+        """Propose one put."""
         process = workload.leader(group)
         if process is not None:
             process.feed(self._put, process, group, workload, 1)

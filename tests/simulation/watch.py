@@ -22,11 +22,11 @@ Sent = Callable[[NodeId, NodeId, Any], None]
 
 
 class Disk(Protocol):
-    """What checkers look into."""
+    """Disk as checkers look into it."""
 
     @property
     def image(self) -> DiskImage:
-        """What is durable."""
+        """Durable content."""
 
 
 class Checker(Protocol):
@@ -67,7 +67,7 @@ class Watch:
         self.rewritten: list[Callable[[NodeId, GroupId], None]] = []
         """An entry of a group is smaller on a disk."""
         self.is_left: Callable[[GroupImage, Entry, Entry], bool] = _is_whole
-        """Whether on this disk an entry, found there, is all that is needed of one."""
+        """Function that says if an entry found on this disk is all that is needed of one."""
         for checker in checkers:
             checker.join(self)
 
@@ -132,7 +132,7 @@ class Watch:
         replica.applied = entry.index
 
     def took_snapshot(self, group: GroupId, index: int, live: Ranges, state: bytes) -> None:
-        """What a snapshot at this index has to be."""
+        """Check a snapshot at this index."""
         for call in self.snapped:
             call(group, index, live, state)
 
@@ -155,7 +155,8 @@ class Watch:
         self.facts.submitted(node, write)
 
     def _commits(self, process: Process, replicas: dict[GroupId, Replica]) -> None:
-        """Whoever knows more to be committed than before; only leaders find that out.
+        """Record commits: processes that know more to be committed than before; only leaders find
+        that out.
 
         A group that was left for the next turn has not written what it has.
         """
@@ -188,5 +189,5 @@ class Watch:
 
 
 def _is_whole(_disk: GroupImage, found: Entry, written: Entry) -> bool:
-    """As where entries are never made smaller."""
+    """True if an entry is unchanged: where entries are never made smaller."""
     return found.payload == written.payload

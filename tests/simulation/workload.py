@@ -1,4 +1,4 @@
-"""What clients and operators ask of groups: reads, snapshots, moves, and what an application adds.
+"""Requests of clients and operators: reads, snapshots, moves, and what an application adds.
 
 Every kind comes at random moments with a rate of its own.  Each asks somebody who may not be the
 leader, or not any more, as in life; a refusal is an answer.  What groups are there for is the
@@ -31,7 +31,7 @@ class WorkloadProfile:
     """How often a second, in the whole cluster; 0: never."""
 
     rates: dict[str, float] = field(default_factory=dict)
-    """By the names of `KINDS`, and of those of the application."""
+    """Rates by the names of `KINDS`, and of those of the application."""
     groups: int = 1
     batch_max: int = 4
     padding_max: int = 200
@@ -39,7 +39,7 @@ class WorkloadProfile:
 
 
 FIRST_CONTEXT = 1 << 40
-"""Of reads; those of others have lower ones."""
+"""First context of our reads; those of others are lower."""
 
 
 class Application(Protocol):
@@ -59,7 +59,7 @@ class Application(Protocol):
         """Before anything is started."""
 
     def promote(self, process: Process, links: Links) -> GroupServices:
-        """What a process has its groups for, in this life."""
+        """Services of a process for its groups, in this boot."""
 
     def serves(self, node: NodeId) -> bool:
         """True if this node does for groups what is asked of it, or waits for something before."""
@@ -124,7 +124,7 @@ class Workload:
         return self._is_stopped
 
     def bring_back(self) -> None:
-        """Who is away is wanted again."""
+        """Want nodes again that were away."""
         for spec, node in self.away:
             spec.wanted.add(node)
         self.away.clear()
@@ -159,7 +159,7 @@ class Workload:
     # Whom to ask
 
     def leader(self, group: GroupId) -> Process | None:
-        """Whoever leads in the latest term, of those that live."""
+        """Live process that leads in the latest term."""
         replicas = self.cluster.watch.facts.replicas
         found: Process | None = None
         top = 0
@@ -221,7 +221,7 @@ class Workload:
     # Looking after members
 
     def _look_after(self) -> None:
-        """One step for each group towards the members that are wanted; and a look at the disks."""
+        """Take one step for each group towards the wanted members; and look at the disks."""
         for running in self.cluster.alive():
             machine = self.cluster.machines[running.node]
             if machine.has_damage:

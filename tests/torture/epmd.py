@@ -23,7 +23,7 @@ HIDDEN_OR_NORMAL, TCP, VERSION_MAX, VERSION_MIN = 77, 0, 6, 5
 
 
 class Registry:
-    """Which nodes have registered, at any of the mappers, and where they listen."""
+    """Registered nodes, at any of the mappers, with their ports."""
 
     def __init__(self) -> None:
         self.ports: dict[str, int] = {}
@@ -59,7 +59,7 @@ class Epmd:
     async def _register(
         self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """For as long as the node keeps the connection."""
+        """Register a node for as long as it keeps the connection."""
         registry = self._registry
         (port,) = struct.unpack_from(">H", request, 1)
         (length,) = struct.unpack_from(">H", request, 9)
@@ -89,7 +89,7 @@ class Epmd:
 
 @asynccontextmanager
 async def port_mapper(registry: Registry, through: Mapping[str, int]) -> AsyncIterator[int]:
-    """One that listens; its port."""
+    """Listening port mapper; yields its port."""
     mapper = Epmd(registry, through)
     server = await asyncio.start_server(mapper.serve, "127.0.0.1", 0)
     try:

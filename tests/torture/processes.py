@@ -27,7 +27,7 @@ class Processes:
     """`actions` are what can be done to them."""
 
     def __init__(self, commands: Mapping[str, Command]) -> None:
-        """By node."""
+        """Prepare the commands by node."""
         self._commands = commands
         self._running: dict[str, asyncio.subprocess.Process] = {}
 

@@ -1,4 +1,5 @@
-"""What can be tortured on this machine, by name: each a context that starts it and ends it."""
+"""Systems that can be tortured on this machine, by name: each a context that starts it and ends
+it."""
 
 from __future__ import annotations
 
@@ -45,12 +46,12 @@ SKEWED = Path(support.__file__).with_name("skewed.c")
 REFUSED_S = 60.0
 """A node that must not come back says so within this."""
 LAST_LINES = 20
-"""Of a log: one that ends while it serves says what goes on before its last line."""
+"""Last lines of a log: a node that ends while it serves says why before its last line."""
 SYNC_MS = 5
-"""What a sync takes at least where power is cut: who does not wait for it is not seen otherwise."""
+"""Shortest time of a sync where power is cut, so that an early reply is noticed."""
 RABBITMQ_DISK_MIB = 2_048
-"""Of disks that can be filled.  RabbitMQ keeps what was consumed for some time: at 300 messages a
-second, some of them large, hundreds of MB, though nothing is left in the queues."""
+"""Size of disks that can be filled.  RabbitMQ keeps what was consumed for some time: at 300
+messages a second, some of them large, hundreds of MB, though nothing is left in the queues."""
 RABBITMQ_CONFIG = """
 cluster_formation.peer_discovery_backend = classic_config
 cluster_partition_handling = pause_minority
@@ -85,8 +86,8 @@ def small_disks(
 
 
 class Machines:
-    """What nodes run on, by their names: each has a disk whose power can be cut, and a clock of the
-    day that an hour parts from that of the next."""
+    """Machines of nodes by name: each has a disk whose power can be cut, and a time of day an hour
+    apart from the next one's."""
 
     def __init__(self, folder: Path, data: Mapping[str, Path]) -> None:
         """They are as any where nothing can be compiled."""
@@ -99,7 +100,7 @@ class Machines:
             print("power cannot be cut, and all clocks are right: no cc", file=sys.stderr)
 
     def environment(self, node: str) -> dict[str, str]:
-        """Of its process."""
+        """Environment of a node's process."""
         if not self.is_special:
             return environment_for_nodes()
         forgetting = forgetting_environment(self._folder, self._synced(node), SYNC_MS)
@@ -189,7 +190,7 @@ class RollingBack:
 
 @asynccontextmanager
 async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
-    """One node with durable classic queues: whatever it confirms is on its disk."""
+    """System of one node with durable classic queues: whatever it confirms is on its disk."""
     port, data = free_port(), folder / "data"
     data.mkdir(parents=True)
     words = (*FLUFFLE, "--listen", f"127.0.0.1:{port}", "--data-dir", str(data))

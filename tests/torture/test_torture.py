@@ -96,7 +96,7 @@ def test_the_command_tortures_what_operators_allow(tmp_path: Path) -> None:
 
 
 def run(*words: str) -> str:
-    """What the command says; it ends well."""
+    """Output of a command, which must succeed."""
     command = [sys.executable, "-m", "fluffle.broker", "torture", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Who may log in, and who hears of changes."""
+"""Logins, rights, and listeners of their changes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -316,7 +316,7 @@ def test_there_is_an_end_to_what_is_remembered(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_topics_of_a_client_that_has_an_id() -> None:
-    """What is special in a pattern is not so in the id; other clients have none."""
+    """Special characters of a pattern are not special in the id; other clients have none."""
     access, rights = rights_with(Permission())
     topics = TopicPermission("^news[.]{client_id}$", "")
     editor_of(access=access).put_topic_permission("u", "v", "x", topics)

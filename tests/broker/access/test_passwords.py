@@ -27,7 +27,7 @@ EXPORTED = {
     "guest": "bvnihIuYZNPlObu0w6bVerF4FnMm25j38WEu6C1mkA/JHVkN",
     "secret": "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1",
 }
-"""By password: what RabbitMQ 4.0.5 exported."""
+"""Hashes that RabbitMQ 4.0.5 exported, by password."""
 
 
 @pytest.mark.parametrize("password", EXPORTED)

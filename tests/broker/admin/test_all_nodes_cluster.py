@@ -41,7 +41,7 @@ def cluster_of(cluster: Cluster, node: int) -> NodesCluster:
 
 @pytest_asyncio.fixture
 async def clients(cluster: Cluster) -> AsyncIterator[list[AbstractConnection]]:
-    """One at each node."""
+    """Connections, one to each node."""
     async with AsyncExitStack() as opened:
         connections: list[AbstractConnection] = []
         for url in cluster.urls:
@@ -51,7 +51,7 @@ async def clients(cluster: Cluster) -> AsyncIterator[list[AbstractConnection]]:
 
 
 async def everywhere(cluster: Cluster, node: int, what: str, **arguments: object) -> list[Row]:
-    """As that node tells it."""
+    """Rows of all nodes, from the given node."""
     return await rows(cluster[node].node.parts, "everywhere.rows", what=what, arguments=arguments)
 
 
@@ -59,7 +59,7 @@ NODES = ["node0", "node1", "node2"]
 
 
 def silent(told: list[Row]) -> list[str]:
-    """Who of all has said nothing; all are told of in order, once."""
+    """Nodes that gave no answer; all are listed in order, once."""
     assert [row["node"] for row in told] == NODES
     return [row["node"] for row in told if "silent" in row]
 

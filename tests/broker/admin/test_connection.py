@@ -95,7 +95,7 @@ class Talker:
         self.send(line(verb, request_id, **arguments))
 
     def heard(self) -> list[dict[str, Any]]:
-        """What has come since this was last asked."""
+        """Answers since the last call."""
         new = b"".join(self.transport.writes[self._read :])
         self._read = len(self.transport.writes)
         assert new.endswith(b"\n") or not new
@@ -256,7 +256,7 @@ def test_an_answer_that_comes_too_late_is_nobodys() -> None:
 
 
 def test_nothing_is_begun_before_a_change_that_takes_long_is_done() -> None:
-    """What follows may rest on it: a virtual host is deleted, and made again."""
+    """Later requests may depend on the change: a virtual host is deleted, and made again."""
     room = Room()
     talker, other = room.talk(), room.talk()
     talker.send(line("later", 1) + line("long", 2) + line("long", 3) + line("echo", 4))

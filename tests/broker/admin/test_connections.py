@@ -355,7 +355,7 @@ def test_of_quorum_queues_the_time_to_hold_a_message_is_told() -> None:
 
 
 class Counted:
-    """As much of `Statistics` as lists ask for."""
+    """Fake of `Statistics`, as far as lists need it."""
 
     def of_connection(self, _connection: object, ages: SampleWindows) -> Row:
         return {"recv_oct": 7, "asked": ages.data}

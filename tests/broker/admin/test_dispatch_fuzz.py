@@ -63,7 +63,7 @@ def results(desk: VerbHarness, result: Result | BrokerError) -> Iterator[object]
 
 
 def at_once(work: Callable[[], T]) -> Future[T]:
-    """As in a thread, of which nobody can say when it is done; a desk has no loop to be told."""
+    """Result of `work` as a finished future; the harness has no loop for a thread's."""
     done = Future[T]()
     done.set_result(work())
     return done

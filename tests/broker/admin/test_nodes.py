@@ -28,7 +28,7 @@ KINDS = {
     "enabled_plugins": list, "net_ticktime": int, "rates_mode": str, "partitions": list,
     "cluster_links": list,
 }  # fmt: skip
-"""What RabbitMQ 4.0.5 has of a node and we have, too."""
+"""Columns of a node in RabbitMQ 4.0.5 that fluffle has, too."""
 
 
 def test_a_node_is_told_of_by_rabbitmqs_names(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_what_is_low_shows() -> None:
 
 
 def test_memory_is_said_to_be_without_pages_of_files() -> None:
-    """As Linux calls that in /proc/self/status."""
+    """Linux has that name in /proc/self/status."""
     assert VerbHarness().ask("nodes.row")["mem_calculation_strategy"] == "rss_anon"
 
 

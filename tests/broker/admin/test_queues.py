@@ -116,7 +116,7 @@ def test_nobody_takes_a_queue_for_empty_that_nobody_counts(*, is_away: bool) -> 
 
 
 def test_what_was_not_asked_shows_no_earlier_counts() -> None:
-    """It was down when others of the list were asked, and runs when it is shown."""
+    """The node was down when others of the list were asked, and runs when the queue is shown."""
     rig = QueueHarness(QueueType.CLASSIC)
     rig.client.publish(b"1")
     assert rig.client.declare(passive=True).message_count == 1
@@ -136,7 +136,7 @@ def test_what_was_not_asked_shows_no_earlier_counts() -> None:
 
 
 def nothing_of(_answer: None) -> None:
-    """It was waited for."""
+    """Ignore the answer, which was awaited."""
 
 
 def test_a_queue_may_have_to_be_empty() -> None:

@@ -16,7 +16,7 @@ from tests.broker.admin.verb_harness import VerbHarness
 
 
 class Counted:
-    """As much of `Statistics` as these verbs ask for."""
+    """Fake of `Statistics`, as far as these verbs need it."""
 
     def __init__(self, publishes: int = 1) -> None:
         self.publishes = publishes

@@ -158,7 +158,7 @@ def test_a_reserve_is_kept_where_it_raises_no_alarm(
 
 
 class Ballast:
-    """What could leave memory."""
+    """Fake of what could be paged out."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []

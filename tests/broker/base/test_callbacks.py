@@ -1,4 +1,4 @@
-"""Who cannot hear keeps nothing from the others, unless what he believes is impossible."""
+"""Listeners that fail hide nothing from the others, unless an assertion fails."""
 
 from __future__ import annotations
 

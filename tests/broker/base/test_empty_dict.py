@@ -1,4 +1,4 @@
-"""What many share while they have nothing is never written."""
+"""Shared empty dictionary: it is never written."""
 
 from collections.abc import Callable
 from copy import deepcopy

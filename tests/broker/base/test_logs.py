@@ -118,7 +118,7 @@ def test_a_reason_is_never_empty(error: Exception, reason: str) -> None:
 
 
 def test_what_is_logged_for_somebody_else_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for amq.rabbitmq.log, which has a level of its own."""
+    """The log exchange has a level of its own."""
     stream = io.StringIO()
     configure("text", "info", stream)
     monkeypatch.setattr(logger, "level", logging.DEBUG)

@@ -1,4 +1,4 @@
-"""One node for all commands of a test."""
+"""Node for all commands of a test."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -51,11 +51,11 @@ class RunningNode:
         self._thread.join(DEADLINE_S)
 
     def run(self, *words: str, **more: Any) -> Result:
-        """What became of a command."""
+        """Run a command; returns its result."""
         return run(*words, "--data-dir", str(self.config.data_dir), **more)
 
     def output(self, *words: str, **more: Any) -> str:
-        """What a command printed that must have done what it should."""
+        """Output of a command, which must succeed."""
         result = self.run(*words, **more)
         assert result.exit_code == 0, result.output
         return result.stdout

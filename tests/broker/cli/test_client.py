@@ -1,4 +1,4 @@
-"""What a client does about nodes that are not there, are not theirs, or do not answer."""
+"""Clients and nodes that are down, belong to another user, or do not answer."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
 
 
 def answer_all(connection: socket.socket) -> None:
-    """As a node whose process would be that which everything descends from."""
+    """Answer every request as a node with process id 1."""
     with connection.makefile("rb") as lines:
         for line in lines:
             said = json.dumps({"id": json.loads(line).get("id"), "result": {"node": "a", "pid": 1}})
@@ -102,7 +102,7 @@ def test_the_process_is_that_at_the_other_end_and_not_that_which_is_said(
 def test_a_process_that_cannot_be_seen_is_not_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is in a container of its own, and only its socket is here."""
+    """The process is in another container, and only its socket is visible."""
     monkeypatch.setattr(module, "pid_of", lambda _connection: 0)
     thread = serve(tmp_path, answer_all)
     with (

@@ -313,7 +313,7 @@ def until(path):
     while not path.exists():
         pass
 """
-"""What a node of these tests begins with."""
+"""Start of the nodes' scripts in these tests."""
 GOES_WHEN_TOLD = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready(); signal.pause()"
 INTERRUPTS_WHEN_ALL_ARE_READY = (
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); is_ready()\n"

@@ -1,4 +1,4 @@
-"""What a shell is told: the script that it reads, and the words that it offers."""
+"""Completion in shells: the script that it reads, and the words that it offers."""
 
 from collections.abc import Iterator
 

@@ -26,7 +26,7 @@ def test_a_move_that_is_interrupted_says_how_many_it_has_moved(
 
 
 def test_a_quorum_queue_is_deleted_if_it_is_empty_and_unused(node: RunningNode) -> None:
-    """Which a client cannot ask for."""
+    """AMQP clients cannot ask for that."""
     with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", node.port)) as connection:
         channel = connection.channel()
         channel.queue_declare("q", durable=True, arguments={"x-queue-type": "quorum"})

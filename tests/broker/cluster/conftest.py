@@ -1,4 +1,4 @@
-"""What several tests of clusters need."""
+"""Fixtures of several tests of clusters."""
 
 from __future__ import annotations
 

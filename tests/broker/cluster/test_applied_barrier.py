@@ -1,4 +1,5 @@
-"""Whoever is answered finds it on every node that can be reached, and waits for none for long."""
+"""Read barrier: an answered change is known on every reachable node, and slow nodes are not awaited
+for long."""
 
 from __future__ import annotations
 

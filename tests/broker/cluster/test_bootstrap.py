@@ -191,7 +191,7 @@ async def test_a_queue_goes_by_the_policies_of_either(scene: Scene) -> None:
 
 
 def max_length_of(scene: Scene) -> int | None:
-    """Of the quorum queue, by what its leader goes."""
+    """Maximum length by which the quorum queue's leader acts."""
     node = scene.node.node
     [group] = [
         hosted.machine

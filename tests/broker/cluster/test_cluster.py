@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("hasty")
 
 
 async def define(node: ClusterNode, word: str) -> None:
-    """One of everything, through this node."""
+    """Define an object of each kind through this node."""
     vhost = node.node.catalogue.vhosts["/"]
     exchange, queue = f"x-{word}", f"q-{word}"
     await node.change(lambda: set_vhost(node.node.catalogue, f"v-{word}"))
@@ -160,7 +160,7 @@ async def test_who_stops_hands_over_its_queues_too(
 async def test_consensus_is_told_by_whom_this_node_was_dialled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the other has answered over its link before may be lost."""
+    """Answers over the node's earlier link may be lost."""
     told: list[tuple[RunningHost, str]] = []
     accepted = RunningHost.link_accepted
 

@@ -1,4 +1,4 @@
-"""What nodes of a cluster tell: events, and the firehose, of any node, to who listens at any."""
+"""Events and firehose of any node of a cluster, for consumers on any other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def hears(inbox: Inbox, what: str, **headers: str) -> None:
 
 
 async def test_each_node_tells_once_what_happens_on_it_and_all_hear_it(scene: Scene) -> None:
-    """As with RabbitMQ, whose nodes publish their own events: nobody repeats those of others."""
+    """Each node publishes its own events, as with RabbitMQ, and repeats none of another."""
     inboxes = [
         await listening(await scene.channel(name), "amq.rabbitmq.event", f"at {name}")
         for name in "bc"
@@ -79,8 +79,8 @@ async def test_what_an_operator_does_at_a_node_is_told_once(scene: Scene) -> Non
 
 
 async def test_the_firehose_is_of_one_node_and_heard_at_all(scene: Scene) -> None:
-    """As with RabbitMQ, where an operator switches it on at each node whose clients are of
-    interest."""
+    """An operator switches the firehose on at each node whose clients are of interest, as with
+    RabbitMQ."""
     inbox = await listening(await scene.channel("b"), "amq.rabbitmq.trace", "copies")
     await scene.declare("a")
     await scene.nodes["a"].ask("vhosts.trace", name="/", on=True)

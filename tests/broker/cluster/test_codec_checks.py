@@ -1,4 +1,4 @@
-"""What consensus takes for granted is looked at before."""
+"""Checks of frames for what consensus takes for granted."""
 
 from dataclasses import replace
 

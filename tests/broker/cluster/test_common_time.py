@@ -15,7 +15,7 @@ from fluffle.raft.tuning import Tuning
 HOUR_MS = 3_600_000
 NOON_MS = 1_800_000_000_000
 STEP_MS = 10
-"""Of time; so a round trip may seem to take so long, and half of that be wrong."""
+"""Time step; so a round trip may seem to take so long, and half of that be wrong."""
 
 
 def about(*expected_ms: int) -> object:
@@ -57,7 +57,7 @@ class Machines:
         self.deciding = set(ahead_ms)
         self.passed_ms = 0
         self.delays_ms: dict[str, int] = {}
-        """By sender; others are as fast as can be."""
+        """Delays by sender; other nodes have none."""
         self.up: set[str] = set()
         self.under_way: list[tuple[int, str, str, object]] = []
         self.all = {name: Machine(self, name, ahead) for name, ahead in ahead_ms.items()}
@@ -171,7 +171,7 @@ def test_who_waits_for_it_is_told_once_it_is_known() -> None:
 
 
 def test_ways_of_different_length_are_not_taken_for_skew() -> None:
-    """What the fastest round trip says is wrong by half of it, at most."""
+    """The fastest round trip is wrong by half of it, at most."""
     machines = Machines(a=0, b=HOUR_MS, c=0)
     machines.delays_ms = {"a": 0, "b": 40}
     machines.link("abc")

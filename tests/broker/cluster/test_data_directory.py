@@ -45,7 +45,7 @@ from tests.support.ports import LOOPBACK, free_ports
 pytestmark = pytest.mark.usefixtures("hasty")
 
 UNCOPIED = shutil.ignore_patterns("*lock*", "*.sock")
-"""What belongs to a process: to close it would give up the locks of the one that runs here."""
+"""Files of a process: closing a copy would give up the locks of the running node."""
 
 
 def copied(node: ClusterNode, place: Path) -> None:
@@ -103,7 +103,7 @@ async def test_a_disk_that_was_put_back_within_a_life_is_no_part_of_a_majority(
 
 
 async def test_classic_queues_of_a_copy_are_saved_apart(tmp_path: Path) -> None:
-    """As it says: a copy of what was set aside is salvaged, and runs with another secret."""
+    """Salvage a copy of what was set aside, and run it with another secret."""
     async with running_cluster(tmp_path) as nodes, AsyncExitStack() as stack:
         scene = ClassicScene(nodes, stack)
         await scene.declare("q")

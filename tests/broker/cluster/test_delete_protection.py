@@ -20,7 +20,7 @@ def cluster() -> Cluster:
 
 
 def doom_unaware(node: Node) -> Change:
-    """As a version has it that knows no protection."""
+    """Deletion by a version that knows no protection."""
     mark = Kind.DOOMED, ("/",)
     return Change(puts=(Fact(*mark),), rests_on=((Kind.VHOST, ("/",)), mark))
 
@@ -66,7 +66,7 @@ def test_what_was_not_protected_when_it_was_decided_is_decided_anew(
 def test_all_others_go_into_the_log_as_they_came(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has an earlier version has to read them, too."""
+    """Nodes of an earlier version must be able to read them."""
     written: list[int] = []
 
     def encode(proposals: list[Proposal]) -> bytes:

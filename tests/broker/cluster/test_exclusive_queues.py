@@ -15,7 +15,7 @@ from tests.support.cluster_nodes import until
 
 CLIENTS = 8
 LAG_MS = 500.0
-"""One way: what a client gives up is committed behind that."""
+"""Delay in one direction: a deletion is committed after it."""
 
 
 @pytest.fixture

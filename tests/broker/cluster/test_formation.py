@@ -68,7 +68,7 @@ def invite(formation: Formation, node: str, mark: str, names: str) -> None:
 
 
 def test_who_has_left_a_founding_for_another_cluster_never_helps_there_again() -> None:
-    """It has voted there, and its vote went with what it had of that group."""
+    """The node has voted there, and its vote was deleted with its data of that group."""
     node = Node()
     formation = Formation("b", named("abc"), HERE, Promise(), node)
     invite(formation, "a", "5e", "abc")

@@ -26,7 +26,7 @@ def fresh() -> SnapshotSchedule:
 
 
 def take_all(books: SnapshotSchedule, now_ms: int = 0) -> list[int]:
-    """Who takes one, in order, until nobody has to."""
+    """Groups that take a snapshot, in order, until none is left."""
     order: list[int] = []
     while (group := books.next(now_ms)) is not None:
         order.append(group)
@@ -139,7 +139,8 @@ def test_where_only_votes_have_room_those_are_taken_that_free_more_than_they_cos
 
 
 def test_where_only_votes_have_room_a_state_that_was_large_may_be_small_by_now() -> None:
-    """It is made again once more is freed than it took: making it costs as much as it is large."""
+    """The state is made again once more is freed than it took: making it costs as much as its
+    size."""
     books = fresh()
     books.taken(1, 8 * FULL_BYTES)
     books.applied(1, 300_000)

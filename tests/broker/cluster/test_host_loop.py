@@ -66,7 +66,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
 
 
 class Alone:
-    """One node with a local journal and a Raft group, moved by hand."""
+    """Node with a local journal and a Raft group, moved by hand."""
 
     def __init__(self) -> None:
         self.callbacks: list[Callable[[], None]] = []
@@ -258,7 +258,7 @@ class NotingMachine(ToyMachine):
 
 
 class Joined(Protocol):
-    """What connects the nodes of a test."""
+    """Connection between the nodes of a test."""
 
     def join(self, name: NodeId) -> Links: ...
 

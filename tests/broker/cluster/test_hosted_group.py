@@ -1,4 +1,4 @@
-"""Who waits for the fate of a proposal, and when it is known."""
+"""Outcomes of proposals, and when they are known."""
 
 import pytest
 

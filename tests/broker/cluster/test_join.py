@@ -1,4 +1,4 @@
-"""What a node that waits says of it, and what it advises."""
+"""Log lines and advice of a node that waits to join."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ABSENT = LinkFailure("connect call failed", None)
 
 
 class Links:
-    """Who has a link in which direction."""
+    """Links of a node by direction."""
 
     def __init__(
         self, up: str = "", heard: str = "", hindrances: dict[str, LinkFailure] | None = None

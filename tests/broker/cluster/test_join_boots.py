@@ -118,7 +118,7 @@ async def test_a_node_that_comes_back_removes_them_before_it_takes_clients(
 
 
 def refusals(caplog: pytest.LogCaptureFixture, peer: str) -> list[str]:
-    """What was said of links with that node that were refused."""
+    """Logged reasons of refused links with that node."""
     fields = [
         getattr(record, FIELDS_ATTRIBUTE)
         for record in caplog.records

@@ -1,4 +1,4 @@
-"""Who leads when disks are full, on disks in memory, and when a node is drained."""
+"""Leadership when disks are full, on disks in memory, and when a node is drained."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class DiskScene:
         self.look()
 
     def look(self) -> None:
-        """As each does now and then."""
+        """Check the room of each node, as is done regularly."""
         for room in self.rooms.values():
             room.look()
         self.cluster.settle()

@@ -107,7 +107,7 @@ async def test_a_node_that_joined_counts(tmp_path: Path) -> None:
 async def test_nobody_waits_for_nodes_that_were_only_let_in(
     tmp_path: Path, founders: str, let: str, left: str
 ) -> None:
-    """Who decides is there; those who have never been started have no say in what the time is."""
+    """The deciding node is up; nodes that never started have no vote on the time."""
     async with running_cluster(tmp_path, len(founders)) as nodes:
         for name in let:
             nodes.grow(name)
@@ -243,8 +243,7 @@ async def test_a_node_that_any_other_sees_is_not_forgotten(tmp_path: Path) -> No
 
 
 async def test_who_cannot_ask_all_forgets_nobody(tmp_path: Path) -> None:
-    """Of five, one more link is cut, so that only those say that they do not see it who can be
-    asked."""
+    """Another link of five is cut, so that only reachable nodes say that they do not see it."""
     async with running_cluster(tmp_path, 5, is_cuttable=True) as nodes:
         for one, other in ("ad", "ae", "be", "ce"):
             nodes.cut(one, other)
@@ -317,8 +316,8 @@ async def test_a_lost_disk_is_replaced(tmp_path: Path, is_b_away: bool) -> None:
 
 
 async def test_what_a_former_node_of_its_name_was_is_nothing_to_who_joins(tmp_path: Path) -> None:
-    """It reads in the log that the cluster has seen a later start of it, before that it was let in
-    again; however slowly that comes."""
+    """The log shows a later start of the node before it was let in again, however slowly that is
+    applied."""
     nodes = await make_cluster(tmp_path)
     only_by_hand(nodes)
     await nodes.start()
@@ -393,7 +392,7 @@ async def test_a_name_is_let_in_once(tmp_path: Path) -> None:
 
 
 async def test_who_comes_with_an_empty_disk_is_another_member_of_queues(tmp_path: Path) -> None:
-    """What it has voted for and confirmed under its former disk counts for nothing any more."""
+    """Votes and confirmations of its former disk do not count any more."""
     async with running_cluster(tmp_path) as nodes:
         await declare_quorum(nodes["a"], "q", size=3)
         queue = nodes["a"].node.catalogue.vhosts["/"].queues["q"].definition.id

@@ -44,7 +44,7 @@ QUEUE, EXCHANGE = DestinationKind.QUEUE, DestinationKind.EXCHANGE
 
 
 class Storm:
-    """What happens next, drawn by a seed."""
+    """Random events, drawn by a seed."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
@@ -52,7 +52,7 @@ class Storm:
         self.cluster.lead("a")
         self.outcomes: list[Outcome] = []
         self.lost: list[Outcome] = []
-        """Of clients whose node has ended."""
+        """Outcomes for clients whose node has ended."""
         self.owners: dict[str, list[Outcome]] = {name: [] for name in "abc"}
 
     def node(self) -> Node:
@@ -212,7 +212,8 @@ class RetainingStorm(Storm):
 
 
 def check_retained(seed: int) -> None:
-    """Of those of one node: what two nodes publish at the same time has no order."""
+    """Check retained messages of one node: those published on two nodes at the same time have no
+    order."""
     storm = RetainingStorm(seed)
     for _ in range(400):
         storm.step()

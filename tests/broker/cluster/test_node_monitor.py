@@ -1,4 +1,4 @@
-"""Who is asked says whom it sees; whoever asks goes on without those that say nothing."""
+"""Questions between nodes about the nodes they see; silent ones are not awaited."""
 
 from __future__ import annotations
 

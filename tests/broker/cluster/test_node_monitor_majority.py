@@ -1,4 +1,4 @@
-"""What a node says when most of the others are away."""
+"""Log lines of a node while most of the others are away."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_it_is_lost_and_regained(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixture) -> None:
-    """It has been let in by the leader: of five that is no majority."""
+    """The leader has let the node in: two of five are no majority."""
     clock, alive = ManualClock(), {"a", "b"}
     majority = MajorityMonitor(
         lambda: Configuration.initial("abcde"), alive.__contains__, clock.now_ms
@@ -65,7 +65,7 @@ def test_who_has_just_entered_may_not_see_all_yet(caplog: pytest.LogCaptureFixtu
 
 
 def test_who_has_just_joined_may_not_have_been_heard_yet(caplog: pytest.LogCaptureFixture) -> None:
-    """Of one that grows; the new node is suspected only once it was there."""
+    """The new node of a growing cluster is suspected only once it was there."""
     caplog.set_level(logging.INFO)
     clock, alive, config = ManualClock(), {"a"}, [Configuration.initial("a")]
     majority = MajorityMonitor(lambda: config[0], alive.__contains__, clock.now_ms)

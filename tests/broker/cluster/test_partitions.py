@@ -96,7 +96,7 @@ async def test_a_link_that_flaps_costs_no_change(
 
 
 async def test_a_link_that_works_one_way_leaves_a_majority(tmp_path: Path) -> None:
-    """Whoever leads: what it says arrives at one of the two others, and is answered."""
+    """Messages of the leader arrive at one of the two others, and are answered."""
     async with running_cluster(tmp_path, is_cuttable=True) as three:
         leader = next(node for node in three if node.cluster.metadata.leads)
         others = [node for node in three if node is not leader]
@@ -123,7 +123,7 @@ async def test_who_has_another_secret_is_refused_and_told_so(
     await until(lambda: "cluster" in refused.addresses)
 
     def advice() -> dict[str, str]:
-        """By whom it is about."""
+        """Logged advice by peer."""
         fields = [getattr(record, FIELDS_ATTRIBUTE) for record in caplog.records]
         said = [each for each in fields if "secret" in str(each.get("reason"))]
         return {each["peer"]: each["advice"] for each in said}
@@ -157,7 +157,7 @@ async def test_garbage_on_the_port_of_a_cluster_harms_nobody(tmp_path: Path) -> 
 async def test_clusters_that_were_founded_apart_do_not_mix_and_both_say_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that began alone has a log of its own, which the others would take for theirs."""
+    """A node that started alone has a log of its own, which the others would take for theirs."""
     caplog.set_level(logging.ERROR)
     three = await make_cluster(tmp_path)
     told = told_of(three)

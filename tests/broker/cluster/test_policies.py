@@ -24,7 +24,7 @@ def group_at(node: ClusterNode) -> QuorumQueueMember:
 
 
 def in_force(scene: Scene) -> QueueSettings | None:
-    """By what whoever leads goes."""
+    """Settings by which the present leader acts."""
     for node in scene.nodes.running:
         if leads(node, "q") and (led := group_at(node).member.leadership) is not None:
             return led.queue.settings
@@ -32,7 +32,7 @@ def in_force(scene: Scene) -> QueueSettings | None:
 
 
 def on_record(node: ClusterNode) -> QueueSettings:
-    """By what the next leader would begin to go, if it was this one."""
+    """Settings with which this node would begin to lead."""
     group = group_at(node)
     assert group.definition is not None
     return settings_on_record(group.member.image.state.spec, group.definition.spec)

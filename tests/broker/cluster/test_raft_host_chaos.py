@@ -39,7 +39,7 @@ class Chaos:
         self.proposed: dict[bytes, list[object]] = {}
         """Payload -> fates."""
         self.reads: list[tuple[int, list[int | None]]] = []
-        """What was applied anywhere when it was asked, and the answers."""
+        """Reads: what was applied anywhere when they were requested, and the answers."""
 
     def _make_machine(self) -> ToyMachine:
         return Checked(self.applied)

@@ -1,4 +1,4 @@
-"""What a host measures for who asks: how long a commit takes, and how often leaders change."""
+"""Measurements of a host: how long a commit takes, and how often leaders change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an image does not take: damage is repaired, and what is none ends nothing but its group."""
+"""Entries that an image rejects: damage is repaired, and other faults end only their group."""
 
 from __future__ import annotations
 

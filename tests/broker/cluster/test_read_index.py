@@ -1,4 +1,5 @@
-"""Whether a node knows all that was answered: what it asks, and what it may not believe."""
+"""Read index: how a node learns that it knows all that was answered, and which answers it must not
+believe."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def test_who_leads_no_more_and_has_not_heard_of_it_knows_nothing() -> None:
 
 
 def test_who_asks_while_a_round_is_under_way_waits_for_the_next() -> None:
-    """What was answered after it began may not be known when it ends."""
+    """Answers after the start of the round may not be known at its end."""
     cluster = led_by_a()
     b, c = cluster.nodes["b"], cluster.nodes["c"]
     first = asked(cluster, "c")
@@ -121,4 +122,4 @@ EXAMPLES = (
     test_who_asks_while_a_round_is_under_way_waits_for_the_next,
     test_what_an_earlier_start_was_answered_counts_for_no_round_of_this_one,
 )
-"""What finds mistakes that need a coincidence which is rare by chance: see the simulator."""
+"""Tests that find mistakes which need a rare coincidence: see the simulator."""

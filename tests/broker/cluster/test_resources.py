@@ -102,7 +102,7 @@ async def test_channels_of_all_nodes_count(scene: Scene) -> None:
 
 
 class Node:
-    """One of two, and what it has sent and not yet given to the other."""
+    """Node with the frames that it has sent and the other has not received."""
 
     def __init__(self, name: str, other: str) -> None:
         self.name = name
@@ -114,7 +114,7 @@ class Node:
         )
 
     def turn(self) -> list[bytes]:
-        """What it sends then."""
+        """Frames that it sends in one turn."""
         self.loop.turn()
         sent, self.sent[:] = [payload for _, _, payload in self.sent], []
         return sent

@@ -20,7 +20,7 @@ from tests.support.deadlines import soon
 
 
 async def retain(store: RetainedStore, topic: str, content: bytes | None) -> BrokerError | None:
-    """As a publisher does that waits for the answer."""
+    """Put a retained message as a publisher does that waits for the answer."""
     message = None if content is None else RetainedMessage(content, b"a", "guest", store.now_ms())
     async with soon():
         return await answer_of(
@@ -97,7 +97,7 @@ def published(address: tuple[str, int], topic: str, payload: bytes) -> None:
 
 
 def retained_at(address: tuple[str, int], topic_filter: str, count: int) -> dict[str, bytes]:
-    """What a new client is sent when it subscribes."""
+    """Messages that a new client is sent when it subscribes."""
     client = Client(address, "subscriber").quietly()
     client.subscribe(topic_filter)
     found: dict[str, bytes] = {}

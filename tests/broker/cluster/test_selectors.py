@@ -17,7 +17,7 @@ SELECTOR: FieldTable = {"rjms_erlang_selector": "{'>',{'ident',<<\"n\">>},5}."}
 
 
 async def selected(channel: AbstractChannel, exchange: str) -> list[bytes]:
-    """Of four messages, those that get into the queue."""
+    """Bodies that get into the queue, of four messages."""
     published = await channel.get_exchange(exchange)
     for n in (4, 5, 6, 7):
         await published.publish(aio_pika.Message(b"%d" % n, headers={"n": n}), "k", mandatory=False)
@@ -38,7 +38,7 @@ async def restarted(node: ClusterNode) -> None:
 async def test_no_exchange_is_made_while_a_node_is_of_an_older_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """It could not apply that there is one, and would stop."""
+    """The node could not apply such a definition, and would stop."""
     inner: FieldTable = {"x-delayed-type": "x-jms-topic"} if kind == "x-delayed-message" else {}
     async with running_cluster(tmp_path) as three:
         monkeypatch.setattr("fluffle.broker.metadata.nodes.KNOWS", DELAYS)

@@ -173,7 +173,7 @@ def test_who_was_let_in_anew_has_nothing_of_before() -> None:
 
 
 def test_who_begins_as_a_member_has_all_that_was_known_of_that_one() -> None:
-    """It hears of it before it knows which member it is."""
+    """The node hears of it before it knows which member it is."""
     b = End("b", lives(0), 70)
     b.met_by(End("a", lives(0), 50, incarnation=2))
     for incarnation, began, is_let_in in ((3, 49, True), (2, 50, True), (2, 49, False)):
@@ -214,7 +214,7 @@ def test_who_lets_in_less_than_was_known_says_so(caplog: pytest.LogCaptureFixtur
 def test_who_was_put_back_and_has_gone_far_since_is_found_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It speaks first, and has made more commits than it had before."""
+    """The node speaks first, and has made more commits than it had before."""
     caplog.set_level(logging.WARNING)
     b, c = End("b", lives(0), 70), End("c", lives(0), 8)
     b.met_by(End("a", lives(0), 50))
@@ -238,7 +238,7 @@ def test_who_was_put_back_and_has_gone_far_since_is_found_out(
 
 
 def test_who_never_knew_a_life_does_not_hide_that_it_is_gone() -> None:
-    """What a third node says of the later life is remembered beside the earlier one."""
+    """News of the later boot from a third node is kept beside the earlier one."""
     b, c = End("b", lives(0), 70), End("c", lives(0), 8)
     b.met_by(End("a", lives(0), 50))
     again = End("a", lives(0, 47), 60)
@@ -272,7 +272,7 @@ def test_of_lives_that_a_node_has_all_of_the_last_is_remembered() -> None:
 
 
 def test_no_more_lives_are_remembered_than_are_needed() -> None:
-    """What others say of many later ones does not hide that which the node does not have."""
+    """News of many later boots does not hide the one that the node lacks."""
     b, c = End("b", lives(0), 70), End("c", lives(0), 8)
     b.met_by(End("a", lives(0), 50))
     for count in range(100):
@@ -289,7 +289,7 @@ def test_no_more_lives_are_remembered_than_are_needed() -> None:
 
 
 def test_beginnings_before_a_gap_are_not_remembered() -> None:
-    """What they prove was left out when they were told."""
+    """Earlier ones were left out when they were sent."""
     began = Beginnings(1, 5, (10, 20)).with_other(Beginnings(1, 8, (40, 50)))
     assert began == Beginnings(1, 8, (40, 50))
     assert began.with_other(Beginnings(1, 6, (20, 30))) == Beginnings(1, 8, (20, 30, 40, 50))
@@ -379,8 +379,8 @@ async def test_a_disk_that_was_put_back_within_a_life_ends(
 async def test_a_disk_that_was_put_back_to_before_its_node_was_a_member_ends(
     tmp_path: Path, name: str
 ) -> None:
-    """It remembers the life in which it helped to found the cluster, or joined, but has nothing of
-    it: as a member it would vote again, and lack what it has acknowledged."""
+    """The disk remembers the boot in which the node founded or joined the cluster, but has nothing
+    of it: as a member it would vote again, and lack what it has acknowledged."""
     nodes = await make_cluster(tmp_path)
     try:
         fourth = nodes.grow("d")

@@ -17,7 +17,7 @@ from tests.suite.seeds import seeds
 NODES = "abc"
 
 Seen = dict[tuple[str, int, int], int]
-"""By node, incarnation and the only number of a life: the last commit of it that is known."""
+"""Last known commit, by node, incarnation and the number of a boot."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Machine:
         self.commit(1)
 
     def commit(self, count: int) -> None:
-        """What is known of others goes to disk with that."""
+        """Commit, with what is known of other nodes."""
         assert self.end is not None
         self.running.commit += count
         self.end.disk.commit_number = self.running.commit
@@ -158,7 +158,7 @@ class Model:
             end.progress.link_changed(peer, False)
 
     def look(self) -> None:
-        """One sends what is new to all with which it has a link."""
+        """Send news from one node to all linked ones."""
         if not self.running:
             return
         sender = self.chance.choice(self.running)
@@ -208,7 +208,7 @@ class Observer:
     def __init__(self, name: str) -> None:
         self.end = End(name, Boots(0, ()).followed_by(b"", began=0), 1)
         self.heard: dict[int, int] = {}
-        """By life, the last commit of it."""
+        """Last known commit by boot."""
 
     def hears(self, other: Observer) -> None:
         self.end.met_by(other.end)
@@ -237,8 +237,8 @@ def lacks(life: Boots, now: int, heard: dict[int, int]) -> bool:
 def test_no_number_of_lives_hides_what_a_node_had(
     seed: int, spoken_of: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One node of four starts dozens of times, and hears nothing; of most of its lives the others
-    know from one another.  Its disk is put back now and then."""
+    """Restart one of four nodes dozens of times without news; most of its boots are known to
+    others from one another.  Its disk is put back now and then."""
     monkeypatch.setattr(storage_progress, "BEGINNINGS_MAX", spoken_of)
     chance = Random(seed)
     observers = [Observer(name) for name in "bcd"]

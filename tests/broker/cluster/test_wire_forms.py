@@ -1,4 +1,4 @@
-"""What goes over links has the form that the version of links stands for.
+"""Formats of frames, which belong to the version of links.
 
 Nodes of one version take each other's frames for their own: who changes a form and not the version
 has them break links, or worse, instead of refusing each other with a reason.

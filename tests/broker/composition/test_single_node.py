@@ -47,7 +47,7 @@ print(*sorted(name for name in sys.modules if name.startswith(tuple(sys.argv[2:]
 
 
 class Scene:
-    """One node and the connections to it."""
+    """Node and the connections to it."""
 
     def __init__(self, node: ClusterNode, stack: AsyncExitStack) -> None:
         self.node = node

@@ -1,4 +1,4 @@
-"""Which limits on memory are found, in trees of control groups of both versions."""
+"""Limits on memory in trees of control groups of both versions."""
 
 from pathlib import Path
 

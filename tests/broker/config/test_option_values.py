@@ -1,4 +1,4 @@
-"""What the texts of options mean, and what is said of those that mean nothing."""
+"""Parsing of options, and the errors for malformed ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is told to amq.rabbitmq.event.  With RabbitMQ it is compared in `tests/compat`."""
+"""Events in amq.rabbitmq.event.  With RabbitMQ it is compared in `tests/compat`."""
 
 import json
 
@@ -372,7 +372,8 @@ def test_addresses_are_shown_as_numbers() -> None:
 
 
 def test_a_login_by_a_protocol_without_channels_is_told_in_three_words() -> None:
-    """As by RabbitMQ for MQTT: neither the mechanism nor the reason, nor where it comes from."""
+    """RabbitMQ does so for MQTT: neither the mechanism nor the reason nor the address is in the
+    event."""
     edge, watcher = watched("user.authentication.*")
     client = FakeClient()
     client.kind = ""

@@ -11,7 +11,7 @@ CHANNEL = 7
 
 
 def answers(confirms: Confirms) -> list[str]:
-    """What would be sent: `ack 3`, or `ack 3*` where `multiple` is set."""
+    """Texts of the confirms to send: `ack 3`, or `ack 3*` where `multiple` is set."""
     texts = []
     for frame in confirm_frames(CHANNEL, confirms):
         assert frame[:3] == b"\x01\x00\x07"

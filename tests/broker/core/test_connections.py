@@ -1,4 +1,5 @@
-"""What follows from a change: a few in a turn, in order; a bug in one concerns no other."""
+"""Effects of a change on connections: a few in a turn, in order; a fault in one concerns no
+other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which clients are given up for their silence, and when."""
+"""Closing of silent clients."""
 
 from __future__ import annotations
 

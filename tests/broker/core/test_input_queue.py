@@ -1,4 +1,4 @@
-"""What a client has sent is acted on in order, a share at a time, whatever its protocol.
+"""Input of a client is handled in order, a share at a time, whatever its protocol.
 
 The protocol here has lines: a number, a colon and what is asked.  It has nothing of AMQP.
 """
@@ -123,7 +123,7 @@ class Node:
         self.alarms = Alarms(watermarks_of(Config()))
         self.read_barrier = read_barrier
         self.names: set[str] = set()
-        """What is defined."""
+        """Names that are defined."""
         self.asked: list[PendingRequest[Request]] = []
         self.questions: list[Deferred[str]] = []
         self.services = cast(
@@ -165,7 +165,7 @@ class LineConnection(asyncio.Protocol):
         self.event_handlers: Mapping[type, Callable[[Any, Any], int]] = HANDLERS
         self.channels: dict[int, LineChannel] = {}
         self.done: list[str] = []
-        """What it was told, in order."""
+        """Lines that were handled, in order."""
         self.is_certain = False
         self.reads_ended: list[bool] = []
 
@@ -210,11 +210,11 @@ class LineConnection(asyncio.Protocol):
         self.reads_ended.append(is_amid)
 
     def send(self, *lines: str) -> None:
-        """One read."""
+        """Send lines in one read."""
         self.transport.receive("".join(f"{line}\n" for line in lines).encode())
 
     def talk(self, *lines: str) -> list[str]:
-        """One read, and all that follows from it; take what it was told."""
+        """Send lines in one read and run all turns that follow; returns what was handled."""
         self.send(*lines)
         self.node.scheduler.run()
         return self.take()
@@ -247,7 +247,7 @@ class LineConnection(asyncio.Protocol):
         return self.opened(event.number)
 
     def opened(self, number: int) -> Waiter:
-        """As `InputChannels`; a channel needs not be opened."""
+        """Channel for `InputChannels`; it needs not be opened."""
         return self.channels.setdefault(number, LineChannel(number)) if number else self
 
     def refuse(self, error: Exception, event: Request) -> None:

@@ -27,7 +27,7 @@ from tests.support.socket_client import connected_client
 
 
 def real_services() -> Services:
-    """Those of an edge, in the running loop."""
+    """Services of an edge, in the running loop."""
     runtime = fake_runtime(asyncio.get_running_loop())
     template = Edge().services
     return Services(

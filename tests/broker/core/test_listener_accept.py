@@ -92,7 +92,7 @@ def test_a_client_logs_in_over_tls(run: Run, config: Config, authority: Authorit
 
 
 async def close_with_more_on_its_way(address: tuple[str, int], tls: ssl.SSLContext | None) -> None:
-    """As a client does that writes its channels in turn: what it has queued comes behind."""
+    """Close like a client that writes its channels in turn: what it has queued comes behind."""
     close = encode_method(0, Connection.Close(200, "", 0, 0))
     flood = publish_frames(bytes(100_000)) * 80
     async with connected_client(address, tls) as peer:

@@ -1,4 +1,4 @@
-"""What observers see of a channel: each batch once, in the order in which it moves."""
+"""Observers see each batch of a channel once, in the order in which it moves."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_an_observer_that_fails_leaves_no_connection_counted(
 
 
 def test_an_observer_that_fails_at_the_end_of_a_channel_keeps_nothing_from_the_others() -> None:
-    """What was not settled on another channel goes back, and exclusive queues go."""
+    """Unsettled messages of another channel are requeued, and exclusive queues are deleted."""
     edge = Edge()
     edge.services = replace(edge.services, observers=(FailingObserver("channel closed"),))
     other = edge.accept()

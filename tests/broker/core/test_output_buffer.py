@@ -1,4 +1,5 @@
-"""One write a turn, no more deliveries than a burst, and consumers woken when there is room."""
+"""Output buffer: a write each turn, no more deliveries than a burst, and consumers woken when there
+is room."""
 
 from itertools import pairwise
 
@@ -59,7 +60,7 @@ class OutletSink(NoTimeoutSink):
         raise AssertionError("no queue is deleted here")
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
 
 class Scene:
@@ -240,7 +241,7 @@ def test_what_was_collected_for_a_lost_socket_is_forgotten(scene: Scene) -> None
 
 
 def test_what_was_written_makes_room_though_something_newer_is_held(scene: Scene) -> None:
-    """As on a connection of which one channel or another always waits for a commit."""
+    """On some connections one channel or another always waits for a commit."""
     scene.output.hold(1)
     scene.bench.enqueue("x" * BURST_BYTES, "b")
     scene.bench.pump()

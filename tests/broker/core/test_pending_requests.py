@@ -1,4 +1,4 @@
-"""What a client sees where definitions take their time, as in a cluster.
+"""Requests of a client while definitions take their time, as in a cluster.
 
 A channel does not act on what came behind a declaration until that has come true; the others do.
 """

@@ -1,4 +1,4 @@
-"""What publishing asks of properties, with RabbitMQ's texts for what it refuses."""
+"""Properties that publishing checks, with RabbitMQ's error texts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whether a connection is read: what holds it, and what a publisher owes to slow queues."""
+"""Read control: what makes a connection unread, and what a publisher owes to slow queues."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What holds a connection back: alarms, sockets that are full, consumers that are slower."""
+"""Reasons to hold a connection back: alarms, sockets that are full, consumers that are slower."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_who_does_not_read_answers_is_not_read() -> None:
 
 
 def gets_of_a_megabyte(client: Client, count: int) -> bytes:
-    """One read: a message of a megabyte is asked for again and again."""
+    """Frames of one read that ask for a message of a megabyte again and again."""
     client.declare()
     client.publish(b"x" * 1_000_000)
     get, nack = Basic.Get(queue="q"), Basic.Nack(0, True, True)

@@ -23,7 +23,7 @@ from tests.support.observers import ChannelRecorder
 
 
 class Holder(NoTimeoutHolder):
-    """Whoever holds the messages: only whether they need settling counts here."""
+    """Holder of the messages: only its acknowledgement mode counts here."""
 
     queue = QueueHarness().queue
 
@@ -155,7 +155,7 @@ def test_restoring_costs_no_more_than_settling() -> None:
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_what_a_transaction_has_settled_is_swept_out_some_at_a_time(order: int) -> None:
-    """One message in three stays, and more come meanwhile."""
+    """A third of the messages stays, and more come meanwhile."""
     unacked = Unacked()
     unacked.keep()
     for _ in range(10_000):
@@ -383,7 +383,7 @@ class FakeCommits:
 
 
 class FakeSession:
-    """As much of a session as settling needs."""
+    """Fake of a session, as far as settling needs it."""
 
     def __init__(self) -> None:
         self.has_put = False

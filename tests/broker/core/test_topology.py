@@ -1,4 +1,4 @@
-"""What exists and what leads where, changed for a session that has no channel."""
+"""Declarations and bindings for a session that has no channel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Node:
         return session_of(self.edge, self.edge.access.users[user])
 
     def allow(self, configure: str = "", write: str = "", read: str = "") -> None:
-        """What alice may do from now on."""
+        """Set alice's permissions from now on."""
         self.edge.editor.put_permission("alice", "/", Permission(configure, write, read))
         ask_again(self.session)
 

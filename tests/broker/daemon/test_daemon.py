@@ -69,7 +69,7 @@ def _interpreter_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_nohup() -> Iterator[None]:
-    """Whoever runs the tests may have all processes ignore that his terminal is closed."""
+    """Restore SIGHUP's default: the shell that runs the tests may have it ignored."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)

@@ -1,4 +1,4 @@
-"""What a dead node has left is removed by whoever leads, once all others have said that it is."""
+"""Removal of a dead node's queues by the leader, once all others have confirmed that it is dead."""
 
 from __future__ import annotations
 

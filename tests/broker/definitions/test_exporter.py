@@ -78,7 +78,7 @@ def test_what_is_exported_makes_an_equal_node() -> None:
 
 
 def test_subscriptions_are_restored_however_long_their_keys_are() -> None:
-    """What nobody is shown of them is in definitions all the same."""
+    """Listings may hide parts of them; definitions do not."""
     catalogue = filled()
     inside = Editor(catalogue).inside("v")
     subscriptions = [FilterBinding("a/+", 0x2E, 7), FilterBinding("level/" * 60 + "#", 1)]

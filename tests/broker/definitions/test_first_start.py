@@ -1,4 +1,4 @@
-"""What a node begins with."""
+"""Definitions of a new node."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tests.support.definitions import Editor
 
 
 def loaded(catalogue: Catalogue, config: Config) -> list[str]:
-    """What was skipped."""
+    """Texts about skipped definitions."""
     return asyncio.run(load_definitions(catalogue, config, Editor(catalogue).metadata))
 
 

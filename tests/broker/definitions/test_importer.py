@@ -1,4 +1,4 @@
-"""What definitions make of a node, what they leave alone, and what ends an import."""
+"""Import of definitions: its effects, what it leaves alone, and what ends it."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ from tests.support.loop_turns import TurnCounter
 from tests.support.queue_host import FakeTurn
 
 HASH = "O751Ptex24hgk3T2j0yhCE5FTrHd8CJ/JCEeiBbdfeGtx9U1"
-"""Of `secret`, made by RabbitMQ 4.0.5."""
+"""Hash of `secret`, made by RabbitMQ 4.0.5."""
 
 
 def empty() -> Catalogue:
@@ -53,7 +53,7 @@ def skipped(**content: list[dict[str, Any]]) -> list[str]:
 
 
 def import_all(definitions: Definitions, catalogue: Catalogue) -> list[str]:
-    """What was skipped."""
+    """Texts about skipped definitions."""
     return asyncio.run(import_definitions(definitions, catalogue, Editor(catalogue).metadata))
 
 
@@ -155,8 +155,7 @@ def test_permissions_and_limits() -> None:
 def test_what_a_virtual_host_says_of_itself_is_as_definitions_have_it(
     entry: dict[str, Any], description: str, tags: list[str]
 ) -> None:
-    """As RabbitMQ 4.0.5 has it: of all else, the default type of queues for one, what is not said
-    stays."""
+    """RabbitMQ 4.0.5 does so, and leaves the rest, such as the default queue type, as it was."""
     before = {"description": "old", "tags": ["a"], "default_queue_type": "quorum"}
     catalogue = imported(vhosts=[{"name": "w", "metadata": before}])
     imported(catalogue, vhosts=[{"name": "w", **entry}])

@@ -1,4 +1,4 @@
-"""What is retained, by one node and by several: in order, within limits, and until it expires."""
+"""Retained messages, on one node and on several: in order, within limits, and until they expire."""
 
 from __future__ import annotations
 
@@ -258,7 +258,8 @@ def test_who_subscribes_late_finds_what_was_just_published() -> None:
 
 
 def test_who_subscribes_finds_what_is_under_way_behind_what_there_is() -> None:
-    """It is published to those who were there, and not applied yet: nobody must miss it."""
+    """Pending messages were published to earlier subscribers, and are not applied yet: no
+    subscriber must miss them."""
     node = LoneNode(ManualMetadata)
     node.publisher.put("a", b"1")
     node.settle()
@@ -312,7 +313,7 @@ class RetainingCluster:
         return node
 
     def contents(self) -> list[dict[str, bytes]]:
-        """What each node retains."""
+        """Retained messages of each node."""
         return [
             contents(node.catalogue.vhosts["/"].retained) for node in self.cluster.nodes.values()
         ]

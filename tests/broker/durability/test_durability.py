@@ -101,7 +101,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
 
 
 def crash_at_every_commit(harness: Harness) -> list[tuple[int, int, int, int]]:
-    """What comes up if the process ends before the first commit, the second, and so on."""
+    """Messages that survive if the process ends before the first commit, the second, and so on."""
     found = [come_up(harness).has()]
     while harness.step():
         found.append(come_up(harness).has())

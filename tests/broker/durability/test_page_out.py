@@ -65,7 +65,7 @@ def take_all(queue: Queue) -> list[bytes]:
 
 
 def test_one_long_queue_is_not_written_all_at_once(harness: Harness) -> None:
-    """What is to be written is in memory twice until it is, and memory is what there is none of."""
+    """Messages being written are in memory twice, while memory is short."""
     contents = numbered(100, 100)
     for content in contents:
         harness.queue.enqueue([ORIGIN], [content], len(content))
@@ -79,7 +79,7 @@ def test_one_long_queue_is_not_written_all_at_once(harness: Harness) -> None:
 
 
 def test_what_was_to_leave_and_was_taken_is_gone(harness: Harness) -> None:
-    """It need not be looked at again by anybody: that no more messages come, is an end, too."""
+    """Taken messages leave memory without another look, even if no more messages come."""
     content = b"".join(numbered(100, 1))
     harness.queue.enqueue([ORIGIN], [b"first"], 5)
     harness.queue.enqueue([ORIGIN] * 2, [content, b"last"], len(content))

@@ -1,4 +1,4 @@
-"""What a whole node tells to amq.rabbitmq.event, of what no client of AMQP does."""
+"""Events of a whole node in amq.rabbitmq.event that no AMQP client causes."""
 
 from __future__ import annotations
 

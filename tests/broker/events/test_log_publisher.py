@@ -1,4 +1,4 @@
-"""What a node logs comes to amq.rabbitmq.log: as messages, and no more than so many."""
+"""Log lines of a node in amq.rabbitmq.log: as messages, and a limited number."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Scene:
             arrivals.append(arrival)
 
     def words(self) -> list[str]:
-        """Of each line that was told, what happened."""
+        """Event names of the published lines."""
         return [arrival.body.decode().split()[2] for arrival in self.heard()]
 
 
@@ -200,7 +200,7 @@ def test_what_somebody_wants_to_be_told_is_logged_while_he_does() -> None:
 
 
 def test_the_level_that_a_running_node_is_given_counts(scene: Scene) -> None:
-    """As with RabbitMQ, for what is written and for what is told."""
+    """The level applies to both output and exchange, as with RabbitMQ."""
     before = logging.getLogger().level
     scene.listen()
     try:
@@ -233,7 +233,7 @@ async def test_a_node_tells_what_it_logs() -> None:
 
 
 async def test_it_is_told_in_the_first_virtual_host() -> None:
-    """As with RabbitMQ: mostly one is named because `/` is not there."""
+    """RabbitMQ does so: mostly one is named because `/` does not exist."""
     config = Config(listen=ListenAddress("127.0.0.1", 0), log_exchange="info")
     async with Broker(config, vhosts=["first", "/"]) as broker:
         for name, vhost in broker.node.catalogue.vhosts.items():

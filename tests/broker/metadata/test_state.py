@@ -180,7 +180,7 @@ def member(name: str, boot: int = 0) -> Fact:
 
 
 def test_only_nodes_of_the_cluster_change_anything(state: MetadataState, node: Node) -> None:
-    """As soon as it is known who these are; until then somebody has to say so."""
+    """The rule applies as soon as the nodes are known; until then their names must be declared."""
     stranger = Node(state, "b")
     assert state.apply(node.propose(member("a"))) is APPLIED
     assert state.apply(stranger.propose(exchange("y"))) is REPEATED
@@ -264,7 +264,7 @@ def test_what_was_made_anew_ends_first() -> None:
 
 
 def test_a_queue_with_other_members_goes_on_with_its_bindings() -> None:
-    """It is known by its id: its end would be the end of its messages."""
+    """The queue is identified by its id: deleting it would delete its messages."""
 
     def placed(id_: int, *members: tuple[str, int]) -> Fact:
         spec = QueueSpec("q", durable=True)

@@ -71,7 +71,7 @@ def is_whole(model: Model) -> bool:
 
 
 def after(model: Model, proposal: Proposal, revision: int) -> Model | None:
-    """What a proposal makes of it; None if it does not hold."""
+    """Model after a proposal; None if it is stale."""
     change = proposal.change
     seen = tuple(model.get(name, (None, 0))[1] for name in change.rests_on)
     if seen != proposal.revisions or not {each.name for each in change.removes} <= model.keys():

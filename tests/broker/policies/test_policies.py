@@ -1,4 +1,4 @@
-"""Which policies count, and what they say together with arguments: against a simple model."""
+"""Policies in force, alone and together with arguments, compared with a simple model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def policy(
 
 
 def name_for(policies: list[Policy], target: PolicyTarget, name: str) -> str | None:
-    """Of the policy that counts."""
+    """Name of the policy in force."""
     kept = Policies().of("/")
     for each in policies:
         kept.put(each)
@@ -208,7 +208,7 @@ def model_merged(key: str, policy: Any, operator: Any) -> Any:
 
 
 def model_resolved(key: str, said: Any, asked: Any, queue_type: QueueType) -> Any:
-    """What is so, if a policy and an argument have a say."""
+    """Expected value, if a policy and an argument are given."""
     if said is None or asked is None:
         return asked if said is None else said
     if key == "delivery-limit" and (said < 0 or asked < 0):

@@ -1,4 +1,4 @@
-"""What may be a policy, in RabbitMQ's words: tests/compat asks it for the same."""
+"""Validation of policies, in RabbitMQ's words: tests/compat asks it for the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD: dict[str, Any] = {
 
 
 def refusal(fields: object, keys: frozenset[str] | None = None) -> list[str]:
-    """What is wrong."""
+    """Problems in the refusal."""
     with pytest.raises(PreconditionFailed) as refused:
         check_policy("p", fields, keys)
     first, empty, *problems, last = refused.value.explanation.split("\n")
@@ -96,7 +96,7 @@ def test_all_fields_that_are_wrong_are_told() -> None:
 
 
 def test_a_pattern_that_takes_long_is_refused() -> None:
-    """It would be searched for in the names of all queues and exchanges."""
+    """The pattern would be matched with the names of all queues and exchanges."""
     fields = {"pattern": ".*a.{20}b", "definition": {"max-length": 1}, "priority": 0}
     assert refusal(fields) == [
         "pattern should be regular expression but is invalid: cannot use the regular expression "

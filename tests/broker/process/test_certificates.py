@@ -1,4 +1,4 @@
-"""What clients may speak with TLS."""
+"""TLS of clients."""
 
 import ssl
 

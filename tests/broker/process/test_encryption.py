@@ -24,7 +24,7 @@ CERTIFICATE = {
 
 
 class Tls:
-    """What a socket says of itself."""
+    """Fake of a TLS socket."""
 
     def cipher(self) -> tuple[str, str, int]:
         return ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)

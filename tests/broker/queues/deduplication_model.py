@@ -54,5 +54,5 @@ class ReferenceDeduplication:
         return True
 
     def turn_page(self) -> None:
-        """What has come together is in; only so many are remembered."""
+        """Forget all but the newest keys."""
         self.taken = self.taken[-self.size :]

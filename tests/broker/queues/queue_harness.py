@@ -28,7 +28,7 @@ PLAIN = QueueSpec("q")
 
 
 def lane_of(queue: Queue) -> ReadyList:
-    """Of a queue that has one."""
+    """Ready list of a queue that has only one."""
     assert isinstance(queue._ready_list, ReadyList)
     return queue._ready_list
 
@@ -71,7 +71,7 @@ class FakeSink(NoTimeoutSink):
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
-        """What it got: a run forgets what is settled."""
+        """Contents received: a run forgets what is settled."""
         self.left = UNLIMITED
         """How many more messages it takes."""
         self._waiting: list[Consumer] = []
@@ -91,7 +91,7 @@ class FakeSink(NoTimeoutSink):
         raise AssertionError(f"{consumer.tag} was cancelled, and no queue was deleted")
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
     def open(self, left: int = UNLIMITED) -> None:
         self.left = left
@@ -161,7 +161,7 @@ class QueueHarness:
         return delivery_batches
 
     def got(self, tag: str) -> str:
-        """What a consumer has got, in a word."""
+        """Contents that a consumer has received, joined."""
         return b"".join(self.sinks[tag].contents).decode()
 
 
@@ -175,11 +175,11 @@ class ExpiryHarness(QueueHarness):
         self.now = 1_000
         self.wakes: list[int] = []
         self.queue_expired: list[int] = []
-        """When it was said that nobody uses it."""
+        """Times at which the queue was reported as unused."""
         self.dead: list[bytes] = []
+        """Dead letters, where an exchange is configured."""
         self.unwanted = 0
-        """Those that nobody wanted to have."""
-        """What has expired, if somebody wants to know."""
+        """Number of messages that died without a dead letter exchange."""
         ports = FakeQueueHost(
             self.touch, self, dead_letter=self.on_dead, on_queue_expired=self.on_queue_expired
         )

@@ -19,13 +19,13 @@ class Message:
     name: str
     content: bytes
     size_bytes: int
-    """As far as limits count it."""
+    """Size as limits count it."""
     level: int
     number: int
     """In the order in which they were taken."""
     expires_at_ms: int
     is_new: bool
-    """It has no time to live, but whoever has room in this turn gets it."""
+    """True if it has no time to live, but may be delivered in this turn."""
     was_handed_out: bool = False
     returned: int = 0
     """The how manieth it was that came back to a quorum queue; 0: it did not."""
@@ -37,7 +37,7 @@ class ReferenceQueue:
         self.settings = settings
         self.now_ms = 0
         self.room = 0
-        """For how many messages somebody has room."""
+        """Number of messages for which consumers have room."""
         self.ready: list[Message] = []
         self.taken: list[Message] = []
         """In the order in which they are, since somebody has looked."""
@@ -49,7 +49,8 @@ class ReferenceQueue:
     # What waits, and in which order
 
     def in_order(self) -> list[Message]:
-        """What has come back to a quorum queue, then what is most urgent; the oldest first."""
+        """Ready messages in order: those requeued to a quorum queue, then by priority, oldest
+        first."""
         back = sorted((one for one in self.ready if one.returned), key=lambda one: one.returned)
         others = [one for one in self.ready if not one.returned]
         return back + sorted(others, key=lambda one: (-one.level, one.number))
@@ -64,7 +65,8 @@ class ReferenceQueue:
     # What happens
 
     def publish(self, messages: list[Message]) -> list[bool]:
-        """Which are taken.  Whoever has room is asked when one does not fit, and at the end."""
+        """Publish messages; returns which are accepted.  Consumers are served when one does not
+        fit, and at the end."""
         are_taken = []
         for message in messages:
             if not self._takes(message):
@@ -117,7 +119,7 @@ class ReferenceQueue:
     # What follows from that
 
     def serve(self) -> None:
-        """Who has room takes, then what is too much is dropped, or the queue is shut or opened."""
+        """Deliver to consumers with room, then apply the limit."""
         self._expire()
         while self.ready and self.room > 0:
             message = self.in_order()[0]

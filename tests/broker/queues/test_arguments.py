@@ -1,4 +1,4 @@
-"""What is accepted, refused and compared, with the texts of a RabbitMQ 4.0.5 that was asked."""
+"""Checks and comparison of arguments, with the texts of RabbitMQ 4.0.5."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ VALUES: dict[str, Field] = {
     "A": ("A", []),
     "V": ("V", None),
 }
-"""One value of each type there is."""
+"""Values, one for each type."""
 
 INTEGERS = "lbBsuIiL"
 NO_INTEGERS = ["t", *sorted(VALUES.keys() - {*INTEGERS, "t"})]
@@ -281,7 +281,7 @@ def test_streams_are_refused_and_never_served_as_classic() -> None:
     ],
 )
 def test_the_default_type_of_a_virtual_host(declared: Declaration, expected: str) -> None:
-    """As with RabbitMQ it is written into the arguments, and so is classic in its place."""
+    """The type is written into the arguments, as with RabbitMQ, and so is classic in its place."""
     arguments = with_type(declared, "quorum").arguments
     assert arguments == {"x-queue-type": text(expected)}
 
@@ -320,7 +320,7 @@ def test_a_delivery_limit_may_be_anything(tag: str) -> None:
 def inequivalence(
     current: FieldTable, received: FieldTable, *, key: str = "x-queue-master-locator"
 ) -> str:
-    """What is said after the argument's name."""
+    """Error text behind the argument's name."""
     declared = Declaration("q", arguments=received)
     prefix = f"inequivalent arg '{key}' for queue 'q' in vhost '/': "
     with pytest.raises(PreconditionFailed) as refused:
@@ -384,7 +384,7 @@ def test_the_first_difference_in_rabbitmqs_order_is_told() -> None:
 
 
 def test_quorum_queues_are_compared_in_an_order_of_their_own() -> None:
-    """As RabbitMQ 4.3 has it: it names the first difference."""
+    """RabbitMQ 4.3 names the first difference in this order."""
     current = {"x-expires": number(9), "x-message-ttl": number(4)}
     received = {"x-delivery-limit": number(5), "x-overflow": text("drop-head")}
     for key in ("x-expires", "x-overflow", "x-delivery-limit", "x-message-ttl"):

@@ -1,4 +1,4 @@
-"""One consumer at a time: who is active, who is next, and who gives way."""
+"""Single active consumer: which is active, which is next, and which gives way."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class SlowSink(FakeSink):
     def __init__(self) -> None:
         super().__init__()
         self.lost: list[tuple[str, int]] = []
-        """What was taken from it, in a word, and how long it had had that."""
+        """Names of messages taken from it, with the time for which it held them."""
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
         queue = consumer.queue

@@ -1,4 +1,4 @@
-"""What is held back for a queue that takes no messages for now."""
+"""Buffer of messages for a queue that takes none for now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must arrive: when it has, and when it must be tried again."""
+"""Dead letters that must arrive: when they have, and when they are tried again."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_what_leads_nowhere_has_not_arrived() -> None:
 
 
 def test_what_has_arrived_somewhere_may_lead_nowhere_then() -> None:
-    """As with RabbitMQ."""
+    """RabbitMQ does so, too."""
     heard = Heard()
     parcel = heard.parcel
     parcel.lead(["a", "b"])
@@ -106,7 +106,7 @@ def test_the_heir_of_who_has_it_is_not_given_it_again() -> None:
 
 
 def test_the_heir_of_who_is_about_to_say_that_it_has_it_is_not_given_it_again() -> None:
-    """What the old one says then is true of the last of its heirs."""
+    """The former target's confirmation then counts for the last of its successors."""
     heard = Heard()
     parcel = heard.parcel
     parcel.lead(["old"])

@@ -73,7 +73,7 @@ class Deduplicating:
         self.dropped += count
 
     def put(self, contents: list[bytes], origin: Origin = ORIGIN) -> list[MessageResult]:
-        """What becomes of each."""
+        """Enqueue messages; returns the result of each."""
         size_bytes = sum(map(len, contents))
         admission = self.queue.enqueue([origin] * len(contents), contents, size_bytes)
         parts = results_of(admission, len(contents))

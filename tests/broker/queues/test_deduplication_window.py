@@ -17,7 +17,7 @@ def digest(number: int) -> bytes:
 
 
 class Known(OrderedDict[bytes, int]):
-    """What it is to know."""
+    """Model of a window: keys with their expiry."""
 
     def add(self, keys: list[tuple[bytes, int]]) -> None:
         for name, until_ms in keys:

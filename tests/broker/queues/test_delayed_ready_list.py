@@ -1,4 +1,4 @@
-"""What is due when, against a sorted list."""
+"""Due messages, compared with a sorted list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What dead letters bring along is told to queues that take it, and to no others."""
+"""Delivery counts of dead letters go to queues that accept them, and to no others."""
 
 from __future__ import annotations
 

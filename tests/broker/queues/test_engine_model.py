@@ -56,7 +56,7 @@ class Message:
 
 @dataclass
 class Getter(NoTimeoutHolder):
-    """Who holds what basic.get took."""
+    """Holder of what basic.get took."""
 
     queue: Queue
     no_ack: bool
@@ -85,7 +85,7 @@ class Client:
     unacked: Unacked = field(default_factory=kept)
     shared: SharedCredit = field(default_factory=SharedCredit)
     held: dict[int, tuple[Message, Consumer | None]] = field(default_factory=dict)
-    """By delivery tag; the consumer is None for basic.get."""
+    """Messages by delivery tag; the consumer is None for basic.get."""
     next_tag: int = 1
 
 
@@ -125,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
         """True if somebody had room for what has been published since the last turn."""
         self.queue = Queue(self.spec, FakeQueueHost(self.touch, deliver=self.early.extend))
         self.active: Member | None = None
-        """Who alone is served, where one alone is."""
+        """Single active consumer, if the queue has one."""
         self.clients = [Client(), Client()]
         self.attached: list[Member] = []
         self.ready: list[Message] = []
@@ -223,7 +223,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def turn(self) -> None:
-        """What the broker does at the end of a turn, until the queue asks for no more."""
+        """Run the end of a turn, until the queue asks for no more."""
         handed_out: list[DeliveryBatch] = []
         while self.is_touched:
             self.is_touched = False
@@ -235,8 +235,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert not self.somebody_has_room, "messages are ready, and a consumer has room"
 
     def look_before(self) -> None:
-        """What was published before has happened before what was just done, which is not known
-        here yet."""
+        """Check earlier publishes before the step just made, which is not recorded yet."""
         self.look(self.early)
         self.early.clear()
         if self.is_owed and self.ready:
@@ -265,7 +264,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.replay(handed_out)
 
     def served(self) -> list[Member]:
-        """Who may be handed messages."""
+        """Members that may be delivered messages."""
         if not self.spec.single_active_consumer:
             return self.attached
         if self.active is None:
@@ -291,7 +290,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert active == ([self.active] if self.active else [])
 
     def replay(self, handed_out: list[tuple[int, Member, bool, bytes]]) -> None:
-        """One message at a time, oldest first, to whom a fair queue might give it."""
+        """Replay deliveries one message at a time, oldest first, to members that a fair queue might
+        choose."""
         held, held_by_client = self.counts()
         for _, member, *_rest in handed_out:
             if not member.consumer.no_ack:

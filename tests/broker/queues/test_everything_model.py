@@ -60,7 +60,7 @@ BATCHES = st.one_of(
 """Sizes of bodies, and priorities: all that come together have one, or none has."""
 LIFETIMES_MS = st.sampled_from([None, None, None, 0, 0, 3, 10, 50])
 EXPIRATIONS_MS = LIFETIMES_MS | st.lists(st.sampled_from([0, 3, 10, 50]), min_size=6, max_size=6)
-"""Of messages that come together: that of all, or for each of the most that do."""
+"""TTLs of messages that come together: one for all, or one each."""
 
 
 @st.composite
@@ -120,7 +120,7 @@ class Sink(FakeSink):
 
 @dataclass(eq=False)
 class Getter:
-    """Who has what basic.get took."""
+    """Holder of what basic.get took."""
 
     machine: EverythingMachine
     queue: Queue
@@ -158,7 +158,7 @@ class EverythingMachine(RuleBasedStateMachine):
         self.held: list[Held] = []
         self.dead: list[bytes] = []
         self.gone: Counter[str] = Counter()
-        """By why."""
+        """Removed messages by reason."""
         self.published = self.looked_ms = 0
         returned = RequeueByReturn(self.fetch) if spec.queue_type is QueueType.QUORUM else None
         self.queue = Queue(
@@ -344,7 +344,7 @@ class EverythingMachine(RuleBasedStateMachine):
     # Turns
 
     def count_room(self) -> None:
-        """Of those who are served, less what is handed out and was not looked at."""
+        """Count the room of served consumers, less deliveries not checked yet."""
         served = self.queue.consumers
         if self.spec.single_active_consumer:
             served = tuple(consumer for consumer in served if consumer.is_active)
@@ -371,7 +371,7 @@ class EverythingMachine(RuleBasedStateMachine):
         self.look()
 
     def look(self) -> None:
-        """What was handed out was next, each time, and in order to each."""
+        """Check that each delivery was the next message, and in order for each consumer."""
         places = {message.content: at for at, message in enumerate(self.naive.taken)}
         delivery_batches, self.delivery_batches = self.delivery_batches, []
         found = [

@@ -80,7 +80,7 @@ def test_messages_that_come_together_expire_each_at_its_time(asked: QueueSpec) -
 
 
 def test_messages_in_one_stretch_expire_as_they_came() -> None:
-    """Those that never do, those that do together, and those of which each does at its time."""
+    """Messages without expiry, with a common one, and with one each."""
     harness = ExpiryHarness(NO_TTL)
     harness.enqueue("a")
     harness.enqueue(*"bc", expiration_ms=[30, 20])
@@ -207,7 +207,7 @@ def test_what_has_come_with_it_expires_in_its_time_though_the_turn_is_long() -> 
 
 
 def test_another_time_to_live_is_one_for_those_that_come_later() -> None:
-    """As RabbitMQ 4.0.5 does it when a policy changes."""
+    """RabbitMQ 4.0.5 does so when a policy changes."""
     harness = ExpiryHarness(NO_TTL)
     harness.enqueue("a")
     harness.queue.settings = replace(harness.queue.settings, message_ttl_ms=TTL_MS)

@@ -50,7 +50,7 @@ def with_backlog() -> QueueHarness:
 
 
 def turn(harness: QueueHarness) -> int:
-    """One of the loop; how many messages are there no more."""
+    """Run one turn; returns how many messages were removed."""
     before, harness.touched = harness.queue.ready_count, False
     assert not harness.queue.pump()
     return before - harness.queue.ready_count

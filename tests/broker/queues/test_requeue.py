@@ -48,7 +48,7 @@ def on_disk(ready_list: ReadyList, sequences: Sequence[int], counts: Counts = NE
 
 
 def in_full(contents: list[bytes]) -> list[int]:
-    """What each counts."""
+    """Sizes that messages count."""
     return list(map(len, contents))
 
 
@@ -190,7 +190,7 @@ def test_counts_of_what_comes_back(outcome: Outcome) -> None:
 
 
 def test_what_was_handed_out_before_it_was_in_memory_comes_back_as_that() -> None:
-    """As after a change of leader: the next one knows who holds what, and has read nothing."""
+    """After a change of leader the next one knows the holders, and has read nothing."""
     disk = Disk()
     harness = QueueHarness()
     harness.queue = Queue(

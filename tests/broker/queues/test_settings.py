@@ -1,4 +1,4 @@
-"""What queues go by: arguments and policies, each by itself and together."""
+"""Settings of queues: arguments and policies, each by itself and together."""
 
 from __future__ import annotations
 

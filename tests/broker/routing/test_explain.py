@@ -1,4 +1,4 @@
-"""What is said of a route is what the router does, and the reasons are those of the matchers."""
+"""Explanations agree with the router, and their reasons with the matchers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def explained(
 def reasons(
     made: Topology, exchange: str, *keys: str, headers: FieldTable | None = None
 ) -> list[str]:
-    """Of the bindings of the exchange itself that do not match."""
+    """Reasons of the exchange's own bindings that do not match."""
     first = explained(made, exchange, *keys, headers=headers).visits[0]
     return [verdict.reason for verdict in first.verdicts if not verdict.is_match]
 

@@ -256,7 +256,7 @@ def test_patterns_match_what_looks_like_them(pattern: str, text: str, escape: st
 
 
 def test_no_pattern_takes_long() -> None:
-    """One that tries one way after another would need longer than the world is old."""
+    """Backtracking would take longer than the age of the world."""
     pattern = LikePattern(b"%a" * (ITEMS_MAX // 2 - 1) + b"%b")
     started = process_time()
     assert not pattern.matches(b"a" * 10_000)
@@ -322,7 +322,7 @@ d <> 1.5E10
 x = 3.0f OR x = 10.5d
 {'or',{'=',{'ident',<<"x">>},3.0},{'=',{'ident',<<"x">>},10.5}}.
 """.strip().splitlines()
-"""What version 3 of the JMS client makes of selectors, line by line: what is said, what comes."""
+"""Selectors as version 3 of the JMS client sends them, line by line: text, term."""
 
 
 @pytest.mark.parametrize("text", OF_THE_CLIENT[1::2], ids=OF_THE_CLIENT[::2])

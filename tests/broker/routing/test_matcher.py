@@ -1,4 +1,4 @@
-"""What all exchange types have in common, and direct and fanout."""
+"""Common behaviour of all exchange types; direct and fanout."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_what_is_gone_is_cleared_away_in_pieces(kind: str) -> None:
 def test_a_search_goes_on_while_what_is_gone_is_cleared_away(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks at what was there when it began, and finds nothing that was gone by then."""
+    """The search reads what was there when it began, and finds nothing that was gone by then."""
     monkeypatch.setattr(matchers, "FOUND_AT_ONCE", 100)
     place = Harness(kind)
     staying = to_queue(kind, "r", "7")

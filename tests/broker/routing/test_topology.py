@@ -410,7 +410,8 @@ class TopologyAgainstSet(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True, scope="module")
 def few_are_many() -> Iterator[None]:
-    """What is done for thousands of bindings is done for two, a binding a piece."""
+    """Lower the limits, so that work for thousands of bindings is done for two, a binding a
+    piece."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topologies, "REMOVED_AT_ONCE", 1)
         patch.setattr(changes, "REMOVED_AT_ONCE", 1)

@@ -42,7 +42,7 @@ def topology(*parts: ExchangeSpec | Binding) -> Topology:
 
 @dataclass
 class Removed:
-    """What went with a change, in the order it went."""
+    """Removed objects of a change, in order."""
 
     bindings: list[Binding] = field(default_factory=list)
     exchanges: list[ExchangeSpec] = field(default_factory=list)
@@ -91,7 +91,7 @@ def unbind(topology: Topology, binding: Binding) -> Removed:
 
 
 def drop_queue(topology: Topology, name: str) -> Removed:
-    """What goes with a queue that is deleted."""
+    """Objects that are removed with a deleted queue."""
     return apply(topology, removal_of(topology, queues=(name,)))
 
 

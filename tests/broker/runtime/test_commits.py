@@ -57,7 +57,7 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
 
 
 def test_what_is_settled_before_it_was_written_is_not_waited_for(harness: Harness) -> None:
-    """As with a consumer that keeps up with a publisher who wants no confirms."""
+    """A consumer may keep up with a publisher that wants no confirms."""
     for _ in range(20):
         harness.journal.settled([harness.publish(1)])
         harness.run()

@@ -1,4 +1,4 @@
-"""What is due by time: one timer for all, and nothing for what is not due."""
+"""Timers: one for all, and nothing for what is not due."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Harness:
         self.scheduler = Scheduler()
         self.clock = ScheduledClock(self.scheduler)
         self.asleep_ms = 0
-        """For so long the machine was asleep, and the loop counted nothing."""
+        """Time for which the machine was asleep, and the loop counted nothing."""
         self.fatal: list[Exception] = []
         self.timers = Timers(self.now_ms, self.scheduler.call_later, self.fatal.append)
         self.timers.start()

@@ -56,7 +56,7 @@ class Client(NoTimeoutSink):
         raise AssertionError("no queue is deleted here")
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
     def flush(self) -> None:
         self._log.append("flush")

@@ -46,7 +46,7 @@ def temporary_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What is there for the whole run is not left by a test."""
+    """Check that a test leaves nothing behind, apart from what lasts for the whole run."""
     if "amqp_broker" in request.fixturenames:
         request.getfixturevalue("amqp_broker")
     with nothing_left():

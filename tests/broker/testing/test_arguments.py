@@ -1,4 +1,4 @@
-"""What a test says that its virtual host has in it."""
+"""Requirements of a test for its virtual host."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Alarm:
 
 
 async def nothing() -> None:
-    """It is at rest."""
+    """Do nothing: all is at rest."""
 
 
 def movable(machine: Machine) -> MovableClock:

@@ -31,7 +31,7 @@ URL = "amqp://guest:guest@127.0.0.1:1/"
 
 
 class Api:
-    """As much of a management API as makes and deletes."""
+    """Fake of a management API, as far as it makes and deletes."""
 
     def __init__(self) -> None:
         self.there: dict[str, set[str]] = {"vhosts": {"/", "production"}, "users": {"guest"}}

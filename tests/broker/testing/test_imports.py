@@ -1,4 +1,4 @@
-"""What a broker inside a test imports, and what it does without until it is used.
+"""Imports of a broker inside a test, and what is not imported until it is used.
 
 A module costs a third of a millisecond, so a start becomes slow by imports and by nothing else:
 these are counted, which is the same on each machine.
@@ -65,11 +65,11 @@ UNUSED = {
 """Not ssl: asyncio imports that itself."""
 
 MODULES_MAX = 196
-"""Of ours.  Whoever needs more for every start has a reason, and raises this."""
+"""Most modules of ours; more of them for every start need a reason."""
 
 
 def imported(more: str = "pass") -> list[str]:
-    """What a process has imported after a first connection."""
+    """Modules that a process has imported after a first connection."""
     code = FIRST_CONNECTION.format(more=more)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return done.stdout.split()

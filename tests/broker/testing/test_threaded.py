@@ -1,4 +1,4 @@
-"""Who uses `amqp`: plain tests and coroutines, of every kind that pytest runs."""
+"""Users of `amqp`: plain tests and coroutines, of every kind that pytest runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened in a virtual host, as text, and what a test has left there."""
+"""Timeline of a virtual host as text, and leftovers of a test."""
 
 from __future__ import annotations
 

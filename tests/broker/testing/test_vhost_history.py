@@ -1,4 +1,4 @@
-"""What became of each message, asked afterwards: with real clients, on either type of queue."""
+"""History of each message, asked afterwards: with real clients, on either type of queue."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ PREFETCH = 8
 
 
 class BrokerFault(Enum):
-    """What a broker must not do."""
+    """Fault that a broker must not have."""
 
     LOSE_IN_A_CRASH = auto()
     """A message that was confirmed."""
@@ -115,11 +115,11 @@ class Consumer:
     queue: str
     channel: str
     wire: deque[Event] = field(default_factory=deque)
-    """What was sent to it and not read."""
+    """Events sent to it and not read."""
     unacked: list[MessageId] = field(default_factory=list)
-    """What it has read and not settled."""
+    """Messages that it has read and not settled."""
     held: list[Copy] = field(default_factory=list)
-    """What it holds, in the eyes of the broker."""
+    """Copies that it holds by the broker's account."""
     is_asking: bool = False
     is_given_up: bool = False
     """The broker thinks it gone; it does not know."""
@@ -163,12 +163,12 @@ class FaultyBroker:
         self._locked: list[str] = []
         """Exclusive queues that a liar keeps."""
         self._buried: dict[str, list[Copy]] = {DURABLE: [], STEADY: []}
-        """What a liar brings back in the next crash."""
+        """Copies that the faulty broker brings back in the next crash."""
         self._channels = 0
         self._askers: dict[str, Operation | None] = dict.fromkeys(("x", "y", "z"))
         """The operation whose answer each of them waits for."""
         self._effects: dict[str, bool] = {}
-        """Whether the thing was there when what they wait for was done."""
+        """Results of the awaited operations: True if the object existed."""
         self._is_there = self._was_there = False
         """The thing that they ask about, now and some time ago."""
 

@@ -31,7 +31,7 @@ from fluffle.broker.torture.history import (
 
 
 def breaches(history: Sequence[Event]) -> Counter[Breach]:
-    """What was received and never published is counted, and has no other rights."""
+    """Count breaches; messages that were received and never published count once."""
     found: Counter[Breach] = Counter()
     published = {event.message for event in history if isinstance(event, Published)}
     unknown = [event for _at, event in receipts(history) if event.message not in published]

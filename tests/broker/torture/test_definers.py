@@ -141,7 +141,8 @@ async def test_the_oldest_kept_queue_makes_way(tmp_path: Path) -> None:
 
 
 def test_a_queue_may_go_when_all_that_was_confirmed_was_received() -> None:
-    """What a get took whose answer was lost is in nobody's hands, and not in the queue either."""
+    """A message taken by a get whose answer was lost is held by no client, and is not in the queue
+    either."""
     definitions = Definitions("torture", "quorum")
     first, second = MessageId("p", 1), MessageId("p", 2)
     definitions.note(ShortLived("q"))
@@ -157,7 +158,7 @@ def test_a_queue_may_go_when_all_that_was_confirmed_was_received() -> None:
 
 
 def test_what_goes_to_a_queue_that_is_renewed_is_not_missed() -> None:
-    """It may be gone with the former one; what goes to its successor may not."""
+    """Such messages may be lost with the former queue; those for its successor may not."""
     definitions = Definitions("torture", "quorum")
     before, unconfirmed, meanwhile, after = (MessageId("p", number) for number in range(1, 5))
     definitions.note(ShortLived("q"))

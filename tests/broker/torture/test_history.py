@@ -1,4 +1,4 @@
-"""What is written into a file can be read again."""
+"""Histories written into a file can be read again."""
 
 from random import Random
 

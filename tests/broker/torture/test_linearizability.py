@@ -89,7 +89,7 @@ def test_two_looks_do_not_go_back() -> None:
 
 
 def test_a_node_that_has_not_heard_of_a_delete_says_nothing_about_what_came_after() -> None:
-    """It lags: what it says to be there may be what was declared first."""
+    """The node lags: the object that it reports may be the one declared first."""
     two_orders = [Invoked("a", "q", DECLARE), *deleted("c"), Answered("a", "q", found=True)]
     history = [*CONNECTED, *declared("a"), *two_orders]
     assert judged(*history, *done("b", LOOK), *done("a", LOOK, found=False)).is_clean

@@ -1,4 +1,4 @@
-"""What a client of a run writes down."""
+"""Recording of a run's client."""
 
 from __future__ import annotations
 

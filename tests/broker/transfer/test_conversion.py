@@ -306,7 +306,7 @@ async def test_what_cannot_be_is_refused(
 
 
 async def test_an_exchange_that_leads_to_classic_queues_alone_keeps_it_one(scene: Scene) -> None:
-    """As a quorum queue it would get nothing any more, and nobody would be told."""
+    """A quorum queue would get nothing from it, silently."""
     channel = await filled(scene, b"1")
     await channel.declare_exchange("local", "x-local-random")
     queue = await channel.get_queue("q")
@@ -367,7 +367,7 @@ async def deduplicate_quorum_queues(scene: Scene) -> None:
 
 
 def settings_of(scene: Scene, queue: QueueHandle) -> list[QueueSettings]:
-    """By which a quorum queue goes, if it is led."""
+    """Settings of a quorum queue, if it is led."""
     group = scene.node.node.parts.cluster_view.groups.get(queue.definition.id)
     if group is None:
         return []
@@ -454,7 +454,7 @@ async def died(scene: Scene) -> None:
 
 @pytest.mark.slow("a node starts anew for each step of a conversion")
 async def test_it_is_killed_at_each_step(scene: Scene, steps: Steps) -> None:
-    """It is one or the other, whole, and has what was confirmed meanwhile."""
+    """The queue is one or the other, whole, and has what was confirmed meanwhile."""
     seen: set[QueueType] = set()
     published = BODIES[:1_200]
     await filled(scene, *published)

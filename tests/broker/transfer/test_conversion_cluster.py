@@ -63,7 +63,7 @@ async def test_through_any_node(scene: Scene, name: str) -> None:
 
 
 class Beat:
-    """Of a conversion: whoever waits goes on with its next step."""
+    """Stepper of a conversion: it waits before each step until it may go on."""
 
     def __init__(self, steps: Steps) -> None:
         self.is_over = False
@@ -143,7 +143,7 @@ async def test_consumers_of_other_nodes_are_cancelled(scene: Scene) -> None:
 async def test_a_purge_that_comes_too_late_is_refused(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is purged does not come back: it may be purged anew."""
+    """Purged messages do not come back: the queue may be purged again."""
     await filled(scene, *BODIES[:100])
     settle, refused = Conversion._settle, []
 

@@ -33,7 +33,8 @@ __all__ = ["scene"]
 async def test_a_dead_letter_that_must_arrive_elsewhere_too_comes_again_only_of_another_leader(
     scene: Scene, leaders: int, comes: int
 ) -> None:
-    """What the classic queue had is known to who leads the queue where it died, and to no other."""
+    """Messages of the classic queue are known to the leader of the source queue, and to no
+    other."""
     channel = await filled(scene)
     vhost = scene.node.node.catalogue.vhosts["/"]
     full: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
@@ -91,7 +92,7 @@ async def test_a_dead_letter_that_is_held_back_keeps_its_number(
 
 
 def numbers_of(scene: Scene, queue: QueueHandle) -> dict[int, list[tuple[int, int]]]:
-    """By queue where they died: which dead letters are remembered."""
+    """Remembered dead letters by source queue."""
     machine = scene.node.node.parts.cluster_view.groups[queue.definition.id].machine
     assert isinstance(machine, QuorumQueueMember)
     sources = machine.member.image.state.sources

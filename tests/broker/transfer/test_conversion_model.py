@@ -115,7 +115,7 @@ class Heirs:
 
 
 class Late:
-    """What is settled on with these definitions becomes true a while after that."""
+    """Fake metadata that apply changes after a while."""
 
     def __init__(self, metadata: LocalMetadata) -> None:
         self._metadata = metadata
@@ -145,7 +145,7 @@ class Changing(RuleBasedStateMachine):
         self.late = Late(self.metadata)
         self.converter.open(0, self.late, [vhost])  # type: ignore[arg-type]
         self.ready: list[tuple[bytes, bool]] = []
-        """What is to be there in order, and whether it is to be redelivered."""
+        """Expected messages in order, and whether each is redelivered."""
         self.confirmed: set[bytes] = set()
         self.delivery_batches: list[DeliveryBatch] = []
         self.number = 0
@@ -233,7 +233,7 @@ class Changing(RuleBasedStateMachine):
             self.purge()
 
     def purge(self) -> None:
-        """What is in the queue is gone, unless it refuses: what is held back is not in it yet."""
+        """Purge the queue, unless it refuses: held messages are not in it yet."""
         if self.is_classic:
             with suppress(PreconditionFailed):
                 del self.ready[: self.queue.purge()]  # type: ignore[arg-type]
@@ -241,7 +241,7 @@ class Changing(RuleBasedStateMachine):
     @precondition(lambda self: self.late.asked)
     @rule(is_purged=st.booleans())
     def come_true(self, is_purged: bool) -> None:
-        """What is settled on, and a client may purge the queue in the last moment."""
+        """Apply the changes; a client may purge the queue in the last moment."""
         if is_purged:
             self.purge()
         self.late.come_true()
@@ -264,7 +264,7 @@ class Changing(RuleBasedStateMachine):
 
     @invariant()
     def one_of_the_two_is_whole(self) -> None:
-        """What is there is what is to be, but for what is held back and not confirmed."""
+        """Check that all expected messages are there, except held ones without a confirm."""
         queue = self.queue
         ready_view = (queue if isinstance(queue, Queue) else queue.queue).ready_view  # type: ignore[attr-defined]
         found = [(each.content, each.redelivered) for each in messages_from(ready_view.stocks, 0)]

@@ -1,4 +1,4 @@
-"""What has died is published again.  What RabbitMQ makes of the same is compared in `tests/compat`;
+"""Republishing of dead letters.  What RabbitMQ makes of the same is compared in `tests/compat`;
 here is what no client can bring about yet, and what must be so inside."""
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def test_what_gets_through_to_nobody_for_long_does_not_fill_memory(
 def test_what_the_other_queue_refuses_is_counted_and_logged_now_and_then(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is full, or its home is away; it says so at once, or later and of some."""
+    """The queue is full, or its home is down; it refuses at once, or later and in part."""
     place = Harness()
     place.declare("dead")
     queue = place.declare("q", to="dead")
@@ -285,7 +285,7 @@ def test_what_died_meanwhile_does_not_suffer_for_what_fails(
 
 
 class Safe:
-    """What is recorded is on disk when the test says so."""
+    """Fake commits: what is recorded is on disk when the test says so."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], None]] = []
@@ -313,7 +313,7 @@ class Sent:
         self._message = delivery_batch.origins[:], delivery_batch.contents[:]
 
     def send(self) -> list[bool]:
-        """What is said of this try so far."""
+        """Results of this try so far."""
         died = DeadMessages(
             DeathReason.REJECTED, *self._message, parcels=[self.parcel], hasten=self.hasten
         )
@@ -474,7 +474,7 @@ def calls_deep(count: int) -> Iterator[None]:
 
 
 def test_what_nobody_wants_is_counted() -> None:
-    """As with RabbitMQ, be it that no exchange is named or that it is not there."""
+    """RabbitMQ does so if no exchange is named, or if it does not exist."""
     place = Harness()
     plain, astray = place.declare("plain"), place.declare("astray", to="anywhere")
     astray.settings = QueueSettings(dead_letter_exchange="there is none")
@@ -490,7 +490,7 @@ def test_what_nobody_wants_is_counted() -> None:
 
 
 def unwanted(place: Harness) -> dict[str, int]:
-    """What has died and was not wanted, by why."""
+    """Dead messages without a dead letter exchange, by reason."""
     died = place.deaths.died
     assert all(strategy == DISABLED for _type, strategy, _reason in died)
     return {reason: count for (_type, _strategy, reason), count in died.items()}

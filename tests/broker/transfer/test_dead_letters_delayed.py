@@ -24,7 +24,7 @@ class Confirming:
     def __init__(self) -> None:
         self.begun = self.confirmed = 0
         self.asked: list[Callable[[], None]] = []
-        """Those that wait for the round that is under way."""
+        """Callbacks that wait for the round under way."""
         self.next: list[Callable[[], None]] = []
 
     @property

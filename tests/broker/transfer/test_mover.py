@@ -319,7 +319,7 @@ def test_a_source_that_is_deleted_ends_it() -> None:
 
 
 def test_nothing_is_acknowledged_before_the_other_queue_has_it_elsewhere() -> None:
-    """What is published there is not committed; whoever would begin anew here finds all."""
+    """Publishes there are not committed; after a restart here all messages are found."""
     rig, desk = far_desk()
     rig.client.publish(*numbered(5), queue="w")
     settle(desk)
@@ -406,7 +406,7 @@ class Crashing:
             self.rig.node.scheduler.turn()
 
     def here(self) -> set[bytes]:
-        """What there would be if the power failed now."""
+        """Messages that would survive a power failure now."""
         turn = Turn(lambda _act: None)
         store = open_store(self.disk.after_power_loss())
         journals = LocalJournals(store.log, Commits(store, turn), {})
@@ -416,7 +416,7 @@ class Crashing:
         return {seen.body for seen in queue.peek(ALL).seen}
 
     def elsewhere(self) -> set[bytes]:
-        """What is committed and left once this node is known to be gone."""
+        """Messages that are committed and ready once this node is known to be gone."""
         image = QueueImage()
         for index, payload in enumerate(self.far.log, 1):
             image.apply(index, payload)

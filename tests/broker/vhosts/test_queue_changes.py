@@ -1,4 +1,4 @@
-"""What is logged of a queue that does not get what its declare asks for."""
+"""Log lines about queues that do not get what their declare asks for."""
 
 from __future__ import annotations
 

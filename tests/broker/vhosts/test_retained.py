@@ -26,7 +26,7 @@ FILTERS = st.builds(
 ) | st.just("#")
 NOW_MS = 1_000
 UNHIDDEN = ["/b", "a", "a/", "a/b", "a/b/c"]
-"""Of the topics in the tests below, those that wildcards see."""
+"""Topics of the tests below that wildcards see."""
 
 
 def message(content: bytes, expires_at_ms: int = NEVER_EXPIRES_MS) -> RetainedMessage:
@@ -34,7 +34,7 @@ def message(content: bytes, expires_at_ms: int = NEVER_EXPIRES_MS) -> RetainedMe
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """What MQTT 5.0 says in 4.7, as a regular expression."""
+    """True if a filter matches a topic by MQTT 5.0, 4.7, as a regular expression."""
     if topic.startswith("$") and topic_filter[:1] in ("+", "#"):
         return False
     pattern = re.escape("/" + topic_filter).replace(r"/\#", "(/.*)?").replace(r"/\+", "/[^/]*")

@@ -42,7 +42,7 @@ class ClosingSink(FakeSink):
         self.cancelled_tags.append(consumer.tag)
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
 
 def make_vhost() -> VirtualHost:

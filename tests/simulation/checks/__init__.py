@@ -12,5 +12,5 @@ from tests.simulation.watch import Checker, Disk
 
 
 def standard(disks: Mapping[NodeId, Disk]) -> list[Checker]:
-    """Those that hold for any image."""
+    """Checkers that hold for any image."""
     return [Elections(), Logs(disks), Commits(), Members(), Snapshots(disks)]

@@ -1,4 +1,4 @@
-"""What is under way stays within its limits, and is accounted for to the end: invariant 19.
+"""Limits of what is under way, and its accounts at the end: invariant 19.
 
 The limits are those of the code under test, so its own counters are read; that they are right shows
 when everything is quiet and they must be back at nothing.
@@ -24,7 +24,8 @@ class Bounds:
         watch.sent[AppendRequest].append(self.sent)
 
     def sent(self, node: NodeId, receiver: NodeId, request: AppendRequest) -> None:
-        """One message always may be under way, and what is in it is more than a byte."""
+        """Check the limits of a request: one message may always be under way, and its content may
+        exceed a byte."""
         state = self._state_of(node, request.group)
         if not request.entries or state is None or state.leading is None:
             return
@@ -41,7 +42,7 @@ class Bounds:
 
 
 def unaccounted(state: GroupState) -> str | None:
-    """What a leader believes to be under way although all is quiet."""
+    """Text about bytes or messages that a leader believes to be under way although all is quiet."""
     leading = state.leading
     if leading is None:
         return None

@@ -1,4 +1,4 @@
-"""What is committed, where, and what is made of it: invariants 6, 7, 8 and 9."""
+"""Committed entries: where they are, and what is made of them: invariants 6, 7, 8 and 9."""
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.log import Entry

@@ -1,4 +1,4 @@
-"""Who leads, and who voted for it: invariants 1, 2, 3, 6 (in part), 16 and 21 (in part)."""
+"""Leaders, and the votes for them: invariants 1, 2, 3, 6 (in part), 16 and 21 (in part)."""
 
 from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.log import GroupId

@@ -1,4 +1,4 @@
-"""What logs hold, and what is said of them: invariants 4, 5, 8 and 9 (in part)."""
+"""Content of logs, and reports of it: invariants 4, 5, 8 and 9 (in part)."""
 
 from collections.abc import Mapping
 

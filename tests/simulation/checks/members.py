@@ -45,7 +45,8 @@ class Members:
             before_index, before = entry.index, config
 
     def configured(self, node: NodeId, change: ConfigChange) -> None:
-        """What is told as committed is, and is what was written there."""
+        """Check that a configuration reported as committed is committed, and is what was written
+        there."""
         facts = self._facts.group(change.group)
         if change.index > facts.commit:
             raise Violation(f"inv 15: {node} takes {change} for committed")

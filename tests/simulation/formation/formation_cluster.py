@@ -238,7 +238,7 @@ class FormationCluster:
         self.marks = 0
         self.size = self.chance.choice(SIZES)
         self.side: frozenset[str] = frozenset()
-        """Those are cut off from all others."""
+        """Nodes that are cut off from all others."""
         self.is_over = False
         self._arrivals: dict[tuple[str, str], int] = {}
         self._order = self.chance.choice((*["same"] * 6, *["two"] * 3, "self first"))

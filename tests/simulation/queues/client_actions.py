@@ -27,20 +27,20 @@ BACKLOG_MAX = 100
 """Messages on their way into a queue, in it, or in hands there; then publishers wait."""
 
 PRIORITIES = ((None,), (None,), (None,), (0,), (5,), (40,), (0, 40, 5))
-"""Of messages that are published together, in turn."""
+"""Priorities of messages that are published together, in turn."""
 
 ALIKE = 10
-"""Of so many messages that are published anywhere some may have one key."""
+"""Number of messages published anywhere among which some may have the same key."""
 
 DARK_US = SECOND_US
 
 HELD_MS = (600, 3_000)
-"""For how long a message may be held.  Longer than what passes between two looks of a run that
+"""Times for which a message may be held.  Longer than what passes between two looks of a run that
 settles, at which its clients acknowledge: else the messages would come back for ever."""
 
 
 LONG_MS = 2_000
-"""For how long the longest may wait of messages of which each has a lifetime of its own."""
+"""Longest TTL of messages that have one each."""
 
 
 def publish(queue_cluster: QueueCluster, workload: Workload, client: QueueClients) -> None:
@@ -211,7 +211,8 @@ def change_policy(queue_cluster: QueueCluster, workload: Workload) -> None:
 def some_definition(
     queue_cluster: QueueCluster, workload: Workload
 ) -> tuple[QueueNode, QueueDefinition] | None:
-    """Of a queue that can be moved, as some node knows it: nothing is hurt, nor on its way."""
+    """Definition of a queue that can be moved, as some node knows it: nothing is hurt, nor on its
+    way."""
     queue_nodes = [queue_node for queue_node in queue_cluster.open_nodes() if queue_node.clients]
     if not queue_nodes or workload.is_steady:
         return None
@@ -271,7 +272,7 @@ def await_arrival(queue_cluster: QueueCluster, _workload: Workload) -> None:
 
 
 def kinds_of(queue_cluster: QueueCluster) -> Mapping[str, Callable[[Workload], None]]:
-    """As an `Application` has them."""
+    """Actions by kind, as an `Application` has them."""
 
     def at_some(
         do: Callable[[QueueCluster, Workload, QueueClients], object],
@@ -303,7 +304,7 @@ def at_some_client(
     workload: Workload,
     do: Callable[[QueueCluster, Workload, QueueClients], object],
 ) -> None:
-    """Those of some queue on some node, if there are any."""
+    """Act as a client of some queue on some node, if there are any."""
     queue_nodes = [queue_node for queue_node in queue_cluster.open_nodes() if queue_node.clients]
     if queue_nodes:
         queue_node = workload.chance.choice(queue_nodes)

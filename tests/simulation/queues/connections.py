@@ -141,7 +141,7 @@ class NodeConnections:
 
 
 class Connections:
-    """Those of all nodes, in one run."""
+    """Connections of all nodes in one run."""
 
     def __init__(self, queue_cluster: QueueCluster, chance: Random) -> None:
         self._queue_cluster = queue_cluster

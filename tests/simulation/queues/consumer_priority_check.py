@@ -35,12 +35,12 @@ class ConsumerPriorityCheck:
         self._low: ConsumerSink
         self._high: ConsumerSink
         self._first = 0
-        """Of the messages that are for them."""
+        """First of the messages that are for them."""
         self._still = 0
         self._begun = self._published = self._is_over = False
 
     def look(self) -> str | None:
-        """What it waits for; None when it is over."""
+        """Reason to wait; None when it is over."""
         if self._is_over:
             return None
         if not self._begun and not self._begin():

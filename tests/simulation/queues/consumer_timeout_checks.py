@@ -26,7 +26,7 @@ class ConsumerTimeoutChecks:
         self._timeout_ms = settings_of(spec).consumer_timeout_ms
         self._own_ms: dict[f.Key, int] = {}
         self._due_ms: dict[int, int] = {}
-        """By sequence number, of what is in hands and must not be for ever."""
+        """Due times by sequence number, of messages that are held and have a timeout."""
         self._earliest_ms: dict[int, int] = {}
         """The same, if it was decided as soon as the entry before it was written."""
         self._before = 0, 0
@@ -55,7 +55,7 @@ class ConsumerTimeoutChecks:
         self._before = term, batch.stamp_ms
 
     def _hand_out(self, fact: f.Delivered, batch: FactBatch) -> None:
-        """What is not dated may be looked at anew by each leader."""
+        """Record deliveries; undated ones may be dated anew by each leader."""
         count, before = len(fact.holders), 0
         for run in fact.runs:
             for place, holder in enumerate(fact.holders):

@@ -1,5 +1,5 @@
-"""What becomes of the dead: each is handed on once the log has it that it is dead, to where its
-queue says, with its death in its headers; or it is not, for a reason that has a name here.
+"""Dead letters: each is republished once the log records its death, to the exchange of its queue
+and with the death in its headers; or it is not, for a reason with a name here.
 
 G8 for messages that die in queues with an exchange for that, and rule 14 as far as it exists.
 """
@@ -28,32 +28,32 @@ class DeadLetterChecks:
         self._dead: dict[GroupId, set[bytes]] = {}
         """Contents of which the log of a queue has it that they are dead, now or once."""
         self._handed: dict[GroupId, set[bytes]] = {}
-        """Those that were handed on."""
+        """Contents that were republished."""
         self._letters: dict[tuple[object, ...], bytes] = {}
-        """What was made of them, by whose death it was, and for which queue; what need not arrive
-        may have come to a queue twice, and died there of this and of that."""
+        """Republished contents by source and by target queue; those that need not arrive may have
+        come to a queue twice, and died there for different reasons."""
         self._put: list[tuple[str, bytes]] | None = None
-        """By which queue has got it; while some are handed on."""
+        """Messages put into queues, while some are republished."""
         self._sent: dict[tuple[GroupId, bytes], list[tuple[GroupId, bytes]]] = {}
-        """Of those that must arrive, by whose death it was: what was put where."""
+        """Target messages of dead letters that must arrive, by source message."""
         self._sure: set[tuple[GroupId, bytes]] = set()
         """All of these."""
         self._unsure: set[tuple[GroupId, bytes]] = set()
-        """Those that needed not arrive when they were put somewhere: they may come again."""
+        """Messages that needed not arrive when they were put somewhere: they may come again."""
         self._stored: dict[GroupId, set[bytes]] = {}
-        """What has come into the log of each queue."""
+        """Contents that have come into the log of each queue."""
         self._remembered: dict[GroupId, set[bytes]] = {}
-        """Of that what came with entries that say so of the dead that must arrive."""
+        """Contents among them that came with entries about dead letters that must arrive."""
         self._brings: dict[tuple[GroupId, bytes], set[Counts]] = {}
         """With which counts what was put where."""
         self._is_gone = is_gone
         self.stranded: set[GroupId] = set()
         """Queues whose dead, when one of them was tried last, could not arrive."""
         self.leads_to: dict[GroupId, GroupId] = {}
-        """By queue, where those of its dead that must arrive were sent last."""
+        """Target queue of the last dead letters that must arrive, by source queue."""
         self.handed_on = 0
         self.without_target = self.full = self.cycles = 0
-        """Those of which nothing is left, by why."""
+        """Numbers of dead letters that were dropped, by reason."""
 
     # What queues say
 
@@ -91,8 +91,8 @@ class DeadLetterChecks:
         self._stored.setdefault(group, set()).add(content)
 
     def brought(self, group: GroupId, content: bytes, counts: Counts) -> None:
-        """What of that a queue has it that a message has brought along: nothing, as long as not all
-        members know of that."""
+        """Check the delivery counts that a message brought along by a queue's account: none, until
+        all members know them."""
         if counts != NEW and counts not in self._brings.get((group, content), ()):
             raise Violation(f"G8: {content!r} has brought {counts} along to {group}")
 

@@ -14,7 +14,7 @@ from tests.simulation.facts import Violation
 
 
 def headers_of(key: int | None) -> FieldTable | None:
-    """Of a message that is to be taken once, if it has a key."""
+    """Headers of a message that is to be taken once, if it has a key."""
     return {KEY_HEADER: ("S", b"key %d" % key)} if key is not None else None
 
 
@@ -24,7 +24,7 @@ class DeduplicationChecks:
     def __init__(self, group: GroupId) -> None:
         self._group = group
         self._taken: set[bytes] = set()
-        """Of all messages that were ever taken."""
+        """Keys of all messages that were ever accepted."""
         self.dropped = 0
         """Messages that were confirmed because another one is there."""
 

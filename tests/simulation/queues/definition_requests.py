@@ -34,7 +34,7 @@ def done() -> None:
 
 
 def nobody_asks(_group: GroupId) -> None:
-    """Which queue it is."""
+    """Ignore which queue it is."""
 
 
 def failed(_error: BrokerError) -> None:

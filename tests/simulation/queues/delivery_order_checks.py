@@ -34,8 +34,8 @@ class DeliveryOrderChecks:
         return [*self._returned, *by_level]
 
     def apply(self, batch: FactBatch, contents: list[bytes], group: GroupId) -> None:
-        """Of those that waited before the entry, it hands out the first; `contents`: of those that
-        come with it."""
+        """Check that an entry delivers the first of the messages that were ready before it;
+        `contents`: of those that come with it."""
         before = self._in_order()
         if batch.enqueued is not None:
             self._ready |= dict(enumerate(map(level_of, contents), batch.enqueued.first))

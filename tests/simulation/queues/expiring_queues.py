@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from tests.simulation.queues.queue_cluster import QueueCluster
 
 SHARE = 0.2
-"""Of runs that have such a queue."""
+"""Share of runs that have such a queue."""
 QUEUE = "expiring"
 EXPIRES_MS = 1_000
 ARGUMENTS: FieldTable = {"x-queue-type": ("S", b"quorum"), "x-expires": ("l", EXPIRES_MS)}
 STALL_MS = EXPIRES_MS + 500
-"""For how long disks stand still."""
+"""Time for which disks stall."""
 LOOK_MS = 300, 1_200
 """Shortest and longest time from one step to the next; it comes, is used, and left."""
 

@@ -26,7 +26,7 @@ class LimitChecks:
         self._waiting = 0
         """Messages, after the entry before."""
         self.gone: Counter[f.RemovalReason] = Counter()
-        """By why, those that died of a limit."""
+        """Messages removed for a limit, by reason."""
 
     def _go_by(self, settings: QueueSettings) -> None:
         self._max_length = settings.max_length

@@ -24,7 +24,7 @@ class MessageTtlChecks:
         self._ttl_ms = settings_of(spec).message_ttl_ms
         """Nothing lives longer that comes now."""
         self._expires_at_ms: dict[int, int] = {}
-        """By sequence number, of those that ever do."""
+        """Expiry by sequence number, of messages that have one."""
         self._before_ms = 0
         """Queue time of the entry before."""
         self.expired = 0
@@ -34,7 +34,8 @@ class MessageTtlChecks:
         return self._expires_at_ms.get(sequence, 0)
 
     def apply(self, batch: FactBatch, group: GroupId) -> None:
-        """What expires is due; what was due when the entry was begun is handed to nobody."""
+        """Check that expired messages were due, and that those due before the entry was begun were
+        not delivered."""
         changes = [fact for fact in batch.facts if isinstance(fact, f.SpecChanged)]
         if (new := batch.enqueued) is not None:
             columns = new.columns
@@ -65,8 +66,8 @@ class MessageTtlChecks:
             raise Violation(f"rule 17: in {group} one lives until {at_ms}, and may to {latest_ms}")
 
     def _is_late(self, sequence: int, ordinal: int, came: int) -> bool:
-        """What has no time to live is handed out all the same, in the entry in which it comes:
-        those from `came` on have come in this one."""
+        """True if a delivery is late.  A message without time to live is delivered all the same, in
+        the entry in which it comes: those from `came` on have come in this one."""
         at_ms = self.of(sequence)
         is_new = at_ms == INSTANT_MS and (not ordinal or sequence >= came)
         return 0 < at_ms <= self._before_ms and not is_new

@@ -138,7 +138,7 @@ class CheckedBarrier(AppliedBarrier):
         super()._applied_here(partial(self._answer, self._inner.state.last_revision, done))
 
     def _answer(self, revision: int, done: Callable[[], None]) -> None:
-        """Whoever hears of it finds the same wherever he goes."""
+        """Answer, after a check that all nodes have applied the revision."""
         for node, other in self._others.items():
             if other.reached < revision and not other.is_late:
                 raise Violation(f"everywhere: {node} is at {other.reached}, and not {revision}")

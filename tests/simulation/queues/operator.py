@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.5
 SHORTEST_S, LONGEST_S = 0.2, 8.0
-"""For how long a node stays away: others may be made members in its place, or not."""
+"""Times for which a node stays away: others may be made members in its place, or not."""
 
 
 class Operator:
@@ -73,7 +73,7 @@ class Operator:
             queue_node.defining.admit(node, ListenAddress(node, 1), self._chance.getrandbits(62))
 
     def _is_lost(self, node: NodeId) -> bool:
-        """Who was let in again is no member yet, or one that has its disk."""
+        """True if a node that was let in again is no member yet, or one without its disk."""
         spec = self._queue_cluster.cluster.registry.groups[METADATA_GROUP]
         return spec.config.member_on(node) in spec.burnt
 
@@ -84,6 +84,6 @@ class Operator:
         queue_node.defining.dismiss(node)
 
     def _has_left(self, queue_node: QueueNode, node: NodeId) -> bool:
-        """As `fluffle cluster add` asks."""
+        """True if the node has left, as `fluffle cluster add` asks."""
         membership = queue_node.peer_nodes.membership
         return membership.has_left(node) and not count_on(queue_node.catalogue, node)

@@ -80,7 +80,7 @@ class PeerNodes:
             self._known = ids | self._known
 
     def _forget(self, node: NodeId) -> None:
-        """Whoever comes under this name begins anew."""
+        """Forget a node: a new one of that name starts anew."""
         self._process.host.feed(self._process.multi.forget_node, node)
         self.day.forget(node)
         self.router.removed(node)

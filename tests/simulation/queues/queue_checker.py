@@ -40,7 +40,8 @@ COMPARED_EVERY = 25
 
 
 class QueueChecker:
-    """Of one queue.  Whatever is wrong raises `Violation`, or an AssertionError of a model."""
+    """Checker of one queue.  Whatever is wrong raises `Violation`, or an AssertionError of a
+    model."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class QueueChecker:
         self.settings_checks = settings_checks
         self.versions = versions
         self.single_active_checks: SingleActiveChecks | None = None
-        """Of a queue with single active consumers."""
+        """Checks of a queue with single active consumers."""
         self._was_just_linked = was_just_linked
         self.message_ttl_checks = MessageTtlChecks(definition.spec)
         self.consumer_timeout_checks = ConsumerTimeoutChecks(definition.spec)
@@ -72,15 +73,15 @@ class QueueChecker:
         self.model = ReferenceModel(stands_for=self.keys.stands_for)
         self.queue_model = QueueModel()
         self.image = QueueImage()
-        """Of the whole log, never compacted, never restored."""
+        """Image of the whole log, never compacted, never restored."""
         self._names = names
         self._waiting = DeliveryOrderChecks()
         self.holders: dict[int, int] = {}
-        """By sequence number, to whom it was handed out last."""
+        """Last holder by sequence number."""
         self._handed_at: dict[tuple[int, int], int] = {}
-        """By sequence number and ordinal: the index of the entry."""
+        """Index of the entry by sequence number and delivery ordinal."""
         self._nexts: dict[int, list[tuple[int, int]]] = {}
-        """By session: its next number, and from which index on."""
+        """Next numbers by session, each with the index from which it counts."""
         self._keys: dict[f.SessionId, int] = {}
         self.remembers_arrivals = False
         """True if whoever leads it may take no dead letter that must arrive before it is on record

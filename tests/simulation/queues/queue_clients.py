@@ -115,12 +115,12 @@ class ConsumerSink:
         raise AssertionError(f"{late} were held at an edge")
 
     def timed_out(self, _consumer: Consumer, lost: TimedOutDeliveries) -> None:
-        """What its client still says of these is swallowed."""
+        """Handle a delivery timeout; what the client still settles is ignored."""
         self.is_open = False
         self.clients.timed_out += lost.messages
 
     def activity_changed(self, _consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
 
 @dataclass(eq=False)
@@ -175,7 +175,7 @@ class FinalSettlement:
 
 @dataclass
 class QueueClients:
-    """Those of one life of a node."""
+    """Clients of one boot of a node."""
 
     node: str
     queue: SessionQueue
@@ -186,9 +186,9 @@ class QueueClients:
     consumers: list[int] = field(default_factory=list)
     """Numbers of those that are attached; the model keeps it."""
     subscribers: dict[int, ConsumerSink] = field(default_factory=dict)
-    """By number."""
+    """Subscribers by number."""
     getters: dict[int, Getter] = field(default_factory=dict)
-    """Those that wait, by number."""
+    """Waiting getters by number."""
     places: dict[int, int] = field(default_factory=dict)
     """Channels of gets by their places: those of a place are named anew when they end."""
     held: dict[Message, Held] = field(default_factory=dict)
@@ -222,7 +222,7 @@ class QueueClients:
         self._note_credits()
 
     def room_of(self, consumer: int) -> int | None:
-        """As the model asks it."""
+        """Room of a consumer, for the model."""
         return self.subscribers[consumer].most
 
     def _note_credits(self) -> None:
@@ -241,7 +241,7 @@ class QueueClients:
     # What they ask for
 
     def published(self, first: int, contents: list[bytes]) -> None:
-        """By them, or for the dead of another queue."""
+        """Record publishes of these clients, or of dead letters of another queue."""
         is_for_dead = self.dead_letter_checks.put(self.queue.name, contents)
         self.model.published(self.node, first, contents, may_repeat=is_for_dead)
 
@@ -392,7 +392,7 @@ class QueueClients:
         return list(self.held)
 
     def detach(self, consumer: int) -> None:
-        """What is on its way to it comes, and is acknowledged; then nothing does any more."""
+        """Cancel a consumer; what is under way to it still comes, and is acknowledged."""
         subscriber = self.subscribers[consumer]
         self.queue.detach(subscriber.consumer)
         left = self.queue.settling
@@ -406,12 +406,12 @@ class QueueClients:
             left.then(gone, gone)
 
     def channels(self) -> list[int]:
-        """Those that are open, and used."""
+        """Open channels that are used."""
         open_ = (each.channel for each in self.subscribers.values() if each.is_open)
         return sorted({*open_, *self.places.values()})
 
     def end_channel(self, channel: int) -> None:
-        """As `Channel.close`."""
+        """End a channel, as `Channel.close` does."""
         for number, subscriber in self.subscribers.items():
             if subscriber.channel == channel and subscriber.is_open:
                 subscriber.is_open = False
@@ -437,7 +437,7 @@ class QueueClients:
             self._note_credits()
 
     def ask_settling(self) -> None:
-        """Whoever closes a channel waits until what it has settled is so, or hears that it is not.
+        """Await the settlements of a closed channel: they are done, or refused.
 
         Of everything that was done with before that.
         """
@@ -448,7 +448,8 @@ class QueueClients:
             later.then(lambda _answer: self.are_known(finals), _failed)
 
     def are_known(self, finals: list[FinalSettlement]) -> None:
-        """What clients are done with is gone, or they have been told that it is not."""
+        """Check that messages of final settlements are gone, or that clients were told
+        otherwise."""
         if self.is_over:
             return
         for final in finals:
@@ -472,8 +473,8 @@ class QueueClients:
 
 
 def _nothing(_count: int) -> None:
-    """As many as it says."""
+    """Ignore the number of purged messages."""
 
 
 def _failed(_error: BrokerError) -> None:
-    """It took too long."""
+    """Ignore the error: it took too long."""

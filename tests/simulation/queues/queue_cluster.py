@@ -50,8 +50,7 @@ from tests.simulation.virtual_time import SECOND_US
 from tests.simulation.workload import Workload
 
 DAY_MS = 24 * 3_600_000
-"""By a clock that is right it is this late when a run begins: one that is an hour slow has a time
-of day, too."""
+"""Time of day at the start by a right clock: one that is an hour slow has a time of day, too."""
 
 SUSPECTED_US = 15 * SECOND_US
 """After less nobody is given up, whatever clocks do: by theirs it takes a minute."""
@@ -72,7 +71,7 @@ class QueueCluster:
         self.queue_time_checks = QueueTimeChecks()
         self.removal_checks = RemovalChecks()
         self.definitions = MetadataState()
-        """As the log of the definitions makes them."""
+        """Definitions as their log makes them."""
         self.chance: Random
         self.quorum = QuorumConfig()
         self._consumer_priority_check: ConsumerPriorityCheck
@@ -85,11 +84,11 @@ class QueueCluster:
         self.is_impatient = False
         """True if nodes are given up after seconds: a minute is long in a run."""
         self.ambushes: list[str] = []
-        """What befalls whoever commits a hand-out next: see `happenings.ambush`."""
+        """Faults for the next node that commits a delivery: see `happenings.ambush`."""
         self.is_arrival_awaited = False
         """True if whoever has sent the next dead letter that arrives dies before it hears of it."""
         self.in_the_dark: NodeId | None = None
-        """Who does not hear of a change of policies, and is to lead what goes by it."""
+        """Node that does not learn of a change of policies, and is to lead a queue under it."""
         self.installed_versions: InstalledVersions
         self._profile: Profile
         self._lives: dict[NodeId, m.SessionBoot] = {}
@@ -152,12 +151,12 @@ class QueueCluster:
             checker.model.died(node)
 
     def queue_nodes(self) -> list[QueueNode]:
-        """Of the processes that live."""
+        """Queue nodes of the live processes."""
         found = (process.services for process in self.cluster.alive())
         return [queue_node for queue_node in found if isinstance(queue_node, QueueNode)]
 
     def open_nodes(self) -> list[QueueNode]:
-        """Those that know what all know, and let clients in."""
+        """Nodes with current definitions, which let clients in."""
         return [queue_node for queue_node in self.queue_nodes() if queue_node.hosting._is_current]
 
     def linked(self, node: NodeId, other: NodeId) -> None:
@@ -177,12 +176,12 @@ class QueueCluster:
         return self.cluster.machines[node].wall_ahead_ms
 
     def counts(self) -> list[int]:
-        """What all machines count."""
+        """Milliseconds counted by all machines."""
         now_us = self.cluster.clockwork.now_us
         return [machine.clock_ms(now_us) for machine in self.cluster.machines.values()]
 
     def boot_of(self, node: NodeId) -> m.SessionBoot | None:
-        """Of a process that lives."""
+        """Boot of a live process."""
         return self._lives[node] if self.cluster.machines[node].process is not None else None
 
     # Queues come and go
@@ -266,7 +265,7 @@ class QueueCluster:
             self._give_up(definition)
 
     def _give_up(self, definition: QueueDefinition) -> None:
-        """As whoever has declared it would, as long as it is there."""
+        """Delete a queue, as its declarer would, as long as it exists."""
         if self._spec_of(definition).is_deleted:
             return
         for queue_node in self.open_nodes()[:1]:
@@ -311,7 +310,7 @@ class QueueCluster:
         self.cluster.clockwork.after(SECOND_US // 10, self._watch_clocks)
 
     def _check_queue_time(self) -> None:
-        """As all clocks are now."""
+        """Check queue times against all present clocks."""
         days = {
             (each.process.node, each.process.boot): epoch_ms + each.clock.now_ms()
             for each in self.queue_nodes()
@@ -358,7 +357,7 @@ class QueueCluster:
         self.redeclared_queues.begin(workload)
 
     def propose(self, workload: Workload, group: GroupId) -> None:
-        """One message from anybody, or another definition."""
+        """Propose a message from some client, or another definition."""
         queue_nodes = self.open_nodes()
         queue_node = workload.chance.choice(queue_nodes) if queue_nodes else None
         if queue_node is None:
@@ -416,7 +415,7 @@ class QueueCluster:
         return None
 
     def _leading(self, group: GroupId) -> list[QueueNode]:
-        """Who leads a queue: maybe nobody, or somebody who has not heard that another does."""
+        """Leaders of a queue: maybe none, or one that has not heard of a later one."""
         return [
             queue_node
             for queue_node in self.queue_nodes()
@@ -433,7 +432,7 @@ class QueueCluster:
         ]
 
     def _undrained(self) -> str | None:
-        """What is in hands is acknowledged, and somebody is there to take what is not."""
+        """Acknowledge held messages, and have consumers for the ready ones."""
         left: str | None = None
         for spec in self.cluster.registry.living():
             if spec.group == METADATA_GROUP:
@@ -524,7 +523,7 @@ def transferred(process: Process, group: GroupId, successor: NodeId) -> None:
 
 
 def draw_links(chance: Random) -> LinkProfile:
-    """Those of daemons, or some that are full soon."""
+    """Random link profile: that of daemons, or one that is full soon."""
     return LinkProfile(
         scale=chance.choice((1, 1 << 8, 1 << 10, 1 << 12)),
         network_bytes=chance.choice((1 << 30, 50_000, 5_000)),

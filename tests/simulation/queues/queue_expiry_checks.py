@@ -13,7 +13,7 @@ from tests.simulation.facts import Violation
 from tests.simulation.queues.settings_checks import said
 
 APART = 0.5
-"""By less than this part queue time passes otherwise than machines count."""
+"""Share by which queue time and the machines' time differ, at most."""
 
 
 class QueueExpiryChecks:
@@ -32,7 +32,7 @@ class QueueExpiryChecks:
         self._before_ms: int | None = None
         """Queue time of the entry before."""
         self.ended = 0
-        """Whether it has gone for that."""
+        """Number of expiries of the queue."""
 
     def apply(self, batch: FactBatch) -> None:
         for fact in batch.facts:

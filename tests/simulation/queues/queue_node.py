@@ -98,7 +98,7 @@ class QueueNode:
         self.boot = boot
         self.clients: dict[GroupId, QueueClients] = {}
         self.parted: list[QueueClients] = []
-        """Those whose queue is gone."""
+        """Clients of deleted queues."""
         self.questions = 0
         """How many have no answer."""
         self.peer_versions = PeerVersions(
@@ -315,11 +315,11 @@ class QueueNode:
         return timer
 
     def _ask_later(self, seconds: float, call: Callable[[], None]) -> CancelledFlag:
-        """Whoever waits for an answer may have less patience than a run is long."""
+        """Call later; a client waiting for an answer may have less patience than a run is long."""
         return self.call_later(seconds / self._queue_cluster.haste, call)
 
     def _give_up(self) -> None:
-        """As `Sessions.tick` does after a minute."""
+        """Give up silent nodes as `Sessions.tick` does after a minute."""
         now_ms = self.clock.now_ms()
         for queue, sessions in self.router.leaders._sessions():
             for node, known in sessions._nodes.items():
@@ -353,7 +353,7 @@ class QueueNode:
         return MachineWithDigest(made, lambda: int.from_bytes(made.member.image.digest()[:8]))
 
     def start(self) -> list[GroupId]:
-        """As `Cluster.start`: nothing is led here before all that is defined is known."""
+        """Start as `Cluster.start` does: nothing is led here before all definitions are known."""
         host = self.process.host
         lost = host.start(are_asleep=True)
         host.feed(self.process.multi.scheduler.attend, METADATA_GROUP)
@@ -401,7 +401,8 @@ class QueueNode:
         takers[kind](node, payload)
 
     def _told_who_it_is(self, node: NodeId, payload: bytes) -> None:
-        """Who comes under its old name, with nothing, has no links to hear it."""
+        """Handle the incarnation of this node, which comes under its old name with nothing and has
+        no links."""
         if self._queue_cluster.may_be(self.process.node, int.from_bytes(payload, "big")):
             self.peer_nodes.membership.receive(node, payload)
 
@@ -564,7 +565,7 @@ class JoiningMetadataLog(HostedMetadataLog):
 
 
 def _queue_failed(_named: Mapping[str, object], error: Exception) -> None:
-    """What a node outlives ends a run."""
+    """Raise errors that end a run, though a node would survive them."""
     raise error
 
 

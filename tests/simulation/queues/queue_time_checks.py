@@ -24,10 +24,10 @@ class QueueTimeChecks:
         self._counts: Sequence[int] = ()
         self._known: frozenset[tuple[NodeId, int]] = frozenset()
         self._latest_ms: float | None = None
-        """By nobody's common time it can be later."""
+        """Latest possible time by every node's common time."""
 
     def look(self, counts: Sequence[int], days: Mapping[tuple[NodeId, int], int]) -> None:
-        """What all machines count, and what those nodes take for common time that know one.
+        """Record what all machines count, and common time on the nodes that know it.
 
         A node is named with its life.  Raises `Violation` if it is later than it can be.
         """
@@ -44,6 +44,6 @@ class QueueTimeChecks:
         self.check(latest_ms)
 
     def check(self, time_ms: int) -> None:
-        """By a stamp in a log it was so late.  Raises `Violation`."""
+        """Check a stamp in a log.  Raises `Violation`."""
         if time_ms and (self._latest_ms is None or time_ms > self._latest_ms + SLACK_MS):
             raise Violation(f"G12: it is {time_ms} ms, and cannot be later than {self._latest_ms}")

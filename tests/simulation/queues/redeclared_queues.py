@@ -37,7 +37,7 @@ DARK_US = (SECOND_US // 5, 2 * SECOND_US, 4 * SECOND_US)
 
 
 class RedeclaredQueues:
-    """Those of one run."""
+    """Redeclared queues of one run."""
 
     def __init__(self, queue_cluster: QueueCluster) -> None:
         self._queue_cluster = queue_cluster

@@ -19,7 +19,7 @@ class RemovalChecks:
 
     def __init__(self) -> None:
         self._voters: dict[int, tuple[int, set[Member]]] = {}
-        """By group, those of the last configuration, and its index."""
+        """Voters of the last configuration and its index, by group."""
         self._unwanted: dict[int, set[NodeId]] = {}
         """Nodes on which a queue was not to be at some time since it was declared."""
         self._incarnations: dict[int, set[Member]] = {}

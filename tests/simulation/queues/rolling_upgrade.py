@@ -32,7 +32,7 @@ HURTS = ("flip", "wipe", "go back", "roll back", "relapse")
 
 
 class InstalledVersions:
-    """Which fluffle runs on each machine, by the newest version that it reads."""
+    """Versions of fluffle on the machines, by the newest one that each reads."""
 
     def __init__(self, cluster: Cluster, chance: Random) -> None:
         self.is_mixed = chance.random() < 0.25
@@ -50,7 +50,7 @@ class InstalledVersions:
             profile.fault_rates.update(dict.fromkeys(HURTS, 0.0))
 
     def begins_again(self, node: NodeId) -> None:
-        """What runs there from now on may be the newer one."""
+        """Start a node again, perhaps with the newer version."""
         if self._chance.random() < 0.3:
             self.reads[node] = VERSION
 
@@ -84,7 +84,7 @@ class PeerVersions:
         self._node = node
         self.reads = reads
         self._others: dict[NodeId, int] = {}
-        """What they have said when they were dialled last."""
+        """Versions that peers reported when they were dialled last."""
         self._since_us: dict[tuple[NodeId, int], int] = {}
         """When a node has first said that it reads a version."""
 

@@ -41,7 +41,7 @@ class PolicyHistory:
         self._policies.append(policies)
 
     def at(self, revision: int, spec: QueueSpec) -> QueueSettings:
-        """By what a queue was to go."""
+        """Settings that a queue was to have at a revision."""
         place = bisect_right(self._revisions, revision) - 1
         return self._policies[place].settings_of(VHOST, spec)
 
@@ -50,7 +50,7 @@ class PolicyHistory:
 
 
 class SettingsChecks:
-    """Those of one queue, up to the fact that its log ends with."""
+    """Checks of one queue's settings, up to the last fact of its log."""
 
     def __init__(self, spec: QueueSpec, policy_history: PolicyHistory, group: GroupId) -> None:
         self._spec = spec

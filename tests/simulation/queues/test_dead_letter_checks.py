@@ -1,4 +1,4 @@
-"""What must arrive in simulated queues, and how often."""
+"""Dead letters that must arrive in simulated queues, and how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a simulated queue may take that deduplicates."""
+"""Messages that a simulated queue may accept that deduplicates."""
 
 from __future__ import annotations
 

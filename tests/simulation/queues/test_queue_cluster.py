@@ -1,4 +1,4 @@
-"""What the simulator expects of whole queues, where not everything can be expected."""
+"""Expectations of the simulator about whole queues, where not everything can be expected."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_nobody_may_be_hurt_while_a_queue_is_to_have_fewer_members() -> None:
 
 
 def test_who_has_just_started_leads_nothing_before_it_knows_what_all_know() -> None:
-    """As a daemon: a queue that is on this node alone waits with it."""
+    """The queue waits like in a daemon, even one that is on this node alone."""
     run = begun()
     spec = declared(run, "c", 1)
     leader = run.workload.leader(METADATA_GROUP)

@@ -1,4 +1,4 @@
-"""Who is late by right, and who is not."""
+"""Clocks that may be late, and those that may not."""
 
 from __future__ import annotations
 

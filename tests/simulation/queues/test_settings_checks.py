@@ -1,4 +1,4 @@
-"""Which settings may be in the log of a simulated queue."""
+"""Settings that may be in the log of a simulated queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ SPEC = QueueSpec("q", queue_type=QueueType.QUORUM)
 
 
 def sayings(*lengths: int) -> PolicyHistory:
-    """As if the same policy had said one after the other, from the first revision on."""
+    """History of a policy that had these lengths one after the other, from the first revision
+    on."""
     definitions, made = MetadataState(), PolicyHistory()
     for number, length in enumerate(lengths, 1):
         value = {"pattern": "^q", "definition": {"max-length": length}}

@@ -85,7 +85,7 @@ class Register:
 
 
 class TopologyChecks:
-    """Those of one run, and who asks of them."""
+    """Checks of one run's topology, with the clients that query it."""
 
     def __init__(self, queue_cluster: QueueCluster) -> None:
         self._queue_cluster = queue_cluster

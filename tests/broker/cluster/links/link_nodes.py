@@ -75,7 +75,7 @@ class Node:
             await self._changed.wait()
 
     async def told_of(self, count: int) -> list[bool]:
-        """What was said of links once that was so often."""
+        """Reported link states, once there are `count`."""
         await self.until(lambda: len(self.told) >= count)
         return [is_up for _, is_up in self.told]
 

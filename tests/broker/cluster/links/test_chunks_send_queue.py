@@ -49,7 +49,7 @@ class OutboxAgainstLists(RuleBasedStateMachine):
         self.waiting: dict[TrafficClass, deque[tuple[int, bytes]]] = {
             traffic: deque() for traffic in TrafficClass
         }
-        """By lane, what has not arrived."""
+        """Frames that have not arrived, by traffic class."""
         self.wire = bytearray()
         self.count = 0
 
@@ -91,7 +91,7 @@ class OutboxAgainstLists(RuleBasedStateMachine):
 
     @rule()
     def acknowledge(self) -> None:
-        """As the other end does: in portions."""
+        """Acknowledge in portions, as the other end does."""
         sender = ChunkDecoder((), frame_bytes_max=1)
         sender.feed(self.decoder.acknowledge())
         for traffic in TrafficClass:
@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_not_taken() -> None:
 
 
 def test_a_frame_of_any_size_is_taken_where_less_than_half_a_lane_waits() -> None:
-    """Who has seen that there is room relies on it, and never hears that a frame was lost."""
+    """Senders that saw room rely on it, and are never told that a frame was lost."""
     outbox = LinkSendQueue({**PLENTY, TrafficClass.NORMAL: 1_000})
     assert outbox.put(TrafficClass.NORMAL, 0, bytes(500 - FRAME_COST_BYTES))
     assert outbox.put(TrafficClass.NORMAL, 0, bytes(5_000))

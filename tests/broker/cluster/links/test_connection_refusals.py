@@ -1,4 +1,4 @@
-"""What is said of links that do not come about, and when it is said again."""
+"""Log lines about refused links, and when they are repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.loop_turns import turns_until
 
 
 def test_a_refusal_after_a_link_is_said_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """Of the host and of the node: what was wrong was mended, so it is wrong anew."""
+    """Refusals of the host and of the node are repeated: the fault was mended, so it is new."""
 
     async def refused(node: Node, us: Identity, secret: bytes) -> None:
         remembering = LinkCredentials(us, secret, PeerBoots(), {"a"}, Boots(9, ()))

@@ -1,4 +1,5 @@
-"""Who is let in: two machines back to back, and somebody between them who records and changes."""
+"""Handshakes of two machines back to back, with an attacker between them who records and
+changes."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def listener(of: LinkCredentials, *, drawn: int = 2, binding: bytes = b"") -> Li
 
 @dataclass
 class Talk:
-    """What each end said, and how it ended for each: who the other is, or why not."""
+    """Bytes of each end, and its result: the peer's identity, or the refusal."""
 
     said: list[tuple[LinkHandshake, bytes]]
     ends: dict[LinkHandshake, LinkRefused]
@@ -228,7 +229,7 @@ class Known:
 def test_a_former_node_is_refused(
     side: str, incarnation: int, outcomes: list[Identity | HelloRefusal]
 ) -> None:
-    """Whoever dials; that one has not heard of anything."""
+    """The refusal does not depend on which side dials; that node knows nothing yet."""
     a = replace(credentials(A), incarnations=Known(1, ("b", 2)))
     b = replace(credentials(B), incarnations=Known(incarnation))
     if side == "dialler":
@@ -303,7 +304,8 @@ def test_a_proof_does_not_count_for_the_other_role() -> None:
 
 @given(st.data())
 def test_whatever_is_changed_on_the_way_there_is_no_link(data: st.DataObject) -> None:
-    """One bit of one message: at least one end refuses, and no end takes the other for another."""
+    """A bit of one message is changed: at least one end refuses, and no end takes the other for
+    another."""
     one, other = dialler(credentials(A)), listener(credentials(B))
     changed = data.draw(st.integers(0, 3), label="message")
     ends = [other, one, other, one]

@@ -24,7 +24,7 @@ EXAMPLES: list[Callable[[], None]] = [
     if name.startswith("test_") and not signature(example).parameters
     if not is_hypothesis_test(example)
 ]
-"""Those that are soon done."""
+"""Quick tests of links."""
 
 
 @FAMILIES["links"].each()

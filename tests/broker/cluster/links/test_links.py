@@ -146,7 +146,7 @@ def test_to_a_node_that_is_not_linked_nothing_is_sent(run: Run) -> None:
 
 
 def test_a_link_that_is_reset_is_opened_again_at_once(run: Run) -> None:
-    """It is never down; that it is new is said, so that what was lost is sent again."""
+    """The link is never reported as down; the new one is, so that lost frames are sent again."""
 
     async def scenario() -> None:
         a, b = Node("a"), Node("b")
@@ -197,7 +197,7 @@ def test_a_node_that_stops_is_down_and_comes_back_in_another_life(run: Run) -> N
 
 
 def test_a_reset_in_the_middle_of_bulk_loses_an_end_and_nothing_else(run: Run) -> None:
-    """What arrives is a beginning of what was sent, each frame whole; then what comes after.
+    """Frames arrive whole from the first one on, without the last; then later ones.
 
     Pings go on all the time, and never wait for more of the bulk than may be under way.
     """
@@ -303,7 +303,7 @@ def test_both_directions_can_be_reset_for_what_a_node_sent(run: Run) -> None:
 
 
 def test_a_link_from_an_earlier_life_ends_when_the_node_is_known_in_a_later_one(run: Run) -> None:
-    """As after a crash of a machine: nobody has reset the connections of the first life."""
+    """A crashed machine resets no connections of its first boot."""
 
     async def scenario() -> None:
         a, first, second = Node("a"), Node("b", boot=1), Node("b", boot=2)

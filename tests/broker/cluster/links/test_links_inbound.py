@@ -1,4 +1,4 @@
-"""Who is not let in, and what nodes that misbehave can do to us."""
+"""Nodes that are refused, and what misbehaving nodes can do to us."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ from tests.broker.conftest import Run
 from tests.support.loop_turns import turns_until
 
 TICK_MS = 250
-"""Of a clock that is moved by hand."""
+"""Step of a clock that is moved by hand."""
 
 BEFORE_PING_BYTES_MAX = WINDOW_BYTES[TrafficClass.BULK] + CHUNK_BYTES_MAX + 1_024
-"""What may be under way of BULK, and its heads."""
+"""Bytes of BULK that may be under way, with their heads."""
 
 
 def logged(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
@@ -295,7 +295,7 @@ def test_who_gives_up_a_handshake_that_was_done_here_is_understood(
 
 
 class Withdrawn(asyncio.Transport):
-    """What uvloop leaves of a transport whose making is cancelled: it can only be aborted."""
+    """Transport whose making was cancelled, as uvloop leaves it: it can only be aborted."""
 
     is_withdrawn = False
 
@@ -317,7 +317,7 @@ class Withdrawn(asyncio.Transport):
 def test_a_connection_that_is_late_when_it_has_just_been_made_is_given_up(
     run: Run, is_proved: bool
 ) -> None:
-    """As on a busy machine: nothing can be said over it, and the peer is to be dialled again."""
+    """A connection of a busy machine is useless, and the peer is to be dialled again."""
 
     async def scenario() -> None:
         a = Node("a")

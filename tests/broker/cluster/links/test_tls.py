@@ -84,7 +84,7 @@ def test_a_node_without_tls_and_one_with_both_say_that_this_is_why_they_are_not_
 def test_a_certificate_for_another_host_is_refused_by_who_dials(
     run: Run, authority: Authority
 ) -> None:
-    """It is for localhost and 127.0.0.1; the whole of 127/8 is this machine."""
+    """The certificate is for localhost and 127.0.0.1; the whole of 127/8 is this machine."""
 
     async def scenario() -> None:
         a, b = (Node(name, certificates=certificates(authority)) for name in "ab")

@@ -40,7 +40,7 @@ class UniqueNames:
 
 @dataclass
 class QueueClient:
-    """Those of one life of an edge."""
+    """Clients of one boot of a client node."""
 
     node: str
     session: SessionClient
@@ -98,7 +98,7 @@ class QueueClient:
         return self.get(name, no_ack=no_ack)
 
     def give_up(self) -> None:
-        """Whoever waits for a get does so no more."""
+        """Give up all waiting gets."""
         waits = [asked for asked, what in self.model.asked.items() if what == "get"]
         for node, number in waits:
             if node == self.node:
@@ -111,7 +111,7 @@ class QueueClient:
         return [number for node, number in waiting if node == self.node]
 
     def channels(self) -> list[int]:
-        """Those that are open."""
+        """Open channels."""
         model, node = self.model, self.node
         asked = {model.channels[key] for key in model.asked if key[0] == node}
         attached = {model.channels[node, number] for number in self.consumers}

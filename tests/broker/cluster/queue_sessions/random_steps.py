@@ -32,7 +32,7 @@ def settle_some(harness: SessionHarness, node: str, chance: Random) -> None:
 
 
 def get(harness: SessionHarness, node: str, chance: Random) -> None:
-    """One at a time on a channel."""
+    """Get one message at a time on a channel."""
     channel = chance.choice([1, 2])
     harness.get_once(node, channel, no_ack=chance.random() < 0.2)
 
@@ -50,7 +50,7 @@ def end_channel(harness: SessionHarness, node: str, chance: Random) -> None:
 
 
 def silence(harness: SessionHarness, node: str) -> None:
-    """For so long that nothing of what was sent is on its way any more."""
+    """Cut the node off for so long that nothing is under way any more."""
     harness.cut(node)
     harness.lose_all(node)
     harness.now_ms += CONSUMER_DISCONNECTED_MS

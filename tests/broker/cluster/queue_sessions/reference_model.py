@@ -28,7 +28,7 @@ class Listener(Protocol):
     """Clients of one edge."""
 
     consumers: list[int]
-    """Those that are attached, which the model keeps."""
+    """Numbers of the attached consumers, kept by the model."""
 
     @property
     def session(self) -> SessionClient: ...
@@ -60,25 +60,26 @@ class ReferenceModel:
     """Attachments and gets without an outcome."""
     channels: dict[tuple[str, int], int] = field(default_factory=dict)
     acknowledges: dict[tuple[str, int], bool] = field(default_factory=dict)
-    """By consumer or get."""
+    """Acknowledgement mode by consumer or get."""
     seen: set[int] = field(default_factory=set)
     """Sequence numbers that some client has seen."""
     tokens: set[tuple[int, int]] = field(default_factory=set)
     """Sequence numbers and ordinals that some client has seen."""
     acked: dict[tuple[int, int], str] = field(default_factory=dict)
-    """What was acknowledged, and at which node."""
+    """Acknowledged messages, with the node."""
     unacked: dict[int, tuple[str, int]] = field(default_factory=dict)
-    """By sequence number: the node that has it in hands, and under which ordinal."""
+    """Node and ordinal of held messages, by sequence number."""
     last: dict[tuple[str, int], dict[int | None, int]] = field(default_factory=dict)
-    """By consumer and priority, the last message that came for the first time."""
+    """Last message delivered for the first time, by consumer and priority."""
     publishers: dict[bytes, tuple[str, int]] = field(default_factory=dict)
-    """By content: at which node, and the how many-th publish of all."""
+    """Node and overall number of each publish, by content."""
     latest: dict[tuple[str, int | None], int] = field(default_factory=dict)
-    """By node and priority, the last of its publishes that is in the log."""
+    """Last publish in the log, by node and priority."""
     copies: dict[bytes, set[int]] = field(default_factory=dict)
     """Contents that may be in the log more than once, with all their sequence numbers."""
     stands_for: Callable[[bytes], bool] = lambda _content: False
-    """Whether another message is in the log that has the same key, so that this one need not be."""
+    """Function that says if another message with the same key is in the log, so that this one need
+    not be."""
     vouched: set[bytes] = field(default_factory=set)
     """Contents that are confirmed for that."""
     unknown_below: int = 0
@@ -242,7 +243,7 @@ class ReferenceModel:
                 self.unacked[sequence] = node, ordinal
 
     def has_room(self, client: Listener, consumer: int, key: int) -> None:
-        """What a consumer has in hands, of what was sent to it."""
+        """Check that a consumer holds no more than it has room for."""
         count = sum(len(run) for holder, _ordinal, run in client.session.unacked if holder == key)
         most = client.room_of(consumer)
         assert most is None or count <= most, "it gets more than it has room for"

@@ -103,10 +103,10 @@ class SessionHarness:
         }
         self.clients = {node: self.start(node) for node in nodes}
         self.wires: dict[tuple[str, str, int], ManualLink] = {}
-        """By edge, direction and term of the leader: a leader is at one place for its term."""
+        """Links by client node, direction and term: a leader is on one node for its term."""
         self.up: set[str] = set()
         self.leds: dict[int, LeaderWithSessions] = {}
-        """By term, the last of each: all that lead, or think so."""
+        """Last leader of each term: all that lead, or believe to."""
         self.lead(QueueImage())
 
     # Leading
@@ -305,7 +305,7 @@ class SessionHarness:
         self.pump()
 
     def hurry(self, node: str) -> None:
-        """What an edge has put off has waited for a while."""
+        """Send what a client node has put off."""
         self.clients[node].session.deferrable = 0
         self.pump()
 
@@ -313,7 +313,7 @@ class SessionHarness:
         return self.clients[node].in_hands()
 
     def _sent(self, asked: T) -> T:
-        """What has been asked for is on its way."""
+        """Send what was requested."""
         self.pump()
         return asked
 

@@ -1,4 +1,4 @@
-"""What a peer that is slow, or wrong, can make an edge and a leader keep and do."""
+"""Limits of what slow or faulty peers make a client node and a leader keep and do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Told = TypeVar("Told", bound=m.FromLeader)
 
 
 def sent(harness: SessionHarness, node: str, kind: type[Told]) -> list[Told]:
-    """What is on its way to an edge."""
+    """Messages under way to a client node."""
     links = harness.wire(node, to_leader=False).links
     frames = [decode(payload) for link in links for payload in link]
     told = [message for frame in frames for message in frame.messages]
@@ -131,7 +131,7 @@ def test_an_edge_says_what_it_has_received_though_it_has_nothing_else_to_say() -
 
 
 def test_a_leader_hears_with_a_settlement_that_what_is_settled_has_arrived() -> None:
-    """One frame, not two; of a consumer without acknowledgements, which settles nothing, one."""
+    """A single frame carries both; for a consumer without acknowledgements there is one as well."""
     harness = SessionHarness(("near",))
     harness.attach("near")
     harness.attach("near", no_ack=True)
@@ -292,7 +292,7 @@ def two_hold() -> tuple[SessionHarness, m.Token]:
 
 
 def held_by(harness: SessionHarness, node: str) -> list[m.Token]:
-    """As its leader has it."""
+    """Tokens of a session that the leader has on record."""
     stream = harness.led.sessions._nodes[node].opened
     assert stream is not None
     return [m.Token(*held) for held in harness.led.leadership.on_record.holds(stream.key)]

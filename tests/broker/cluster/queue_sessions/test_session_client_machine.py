@@ -53,7 +53,7 @@ def turn_to_leader(harness: SessionHarness, node: str, _chance: Random) -> None:
 
 
 class StreamMachine(RuleBasedStateMachine):
-    """What each rule does is checked by the world, all along."""
+    """Random steps of sessions, all checked by the harness."""
 
     harness: SessionHarness
 

@@ -57,7 +57,7 @@ GROUP, SOURCE = 3, 8
 """The queue's, and that of one whose dead letters come here."""
 NOW_MS = 5_000_000
 BROUGHT = Counts(3, 1)
-"""By dead letters."""
+"""Delivery counts that dead letters bring along."""
 NODE, BOOT = "near", m.SessionBoot(1, 100)
 ALIVE, DEAD = Origin("", "q"), Origin("x", "q", MessageAnnotations.DIED)
 
@@ -69,18 +69,18 @@ class Sent(NamedTuple):
     lifetime_ms: int | None
     persistent: bool
     key: int | None = None
-    """For the queue to know it by, if it names one."""
+    """Deduplication key, if it names one."""
     number: int | None = None
-    """Of a dead letter, where it died."""
+    """Sequence number of a dead letter in its source queue."""
 
     @property
     def name(self) -> object:
-        """By which it is known when it comes again."""
+        """Name under which it is recognised when it is sent again."""
         return self.key if self.key is not None else self.content
 
     @property
     def counts(self) -> Counts:
-        """What it brings along."""
+        """Delivery counts that it brings along."""
         return NEW if self.number is None else BROUGHT
 
     @property
@@ -97,16 +97,16 @@ class Leader(Protocol):
     def sessions(self) -> SessionServer: ...
 
     def turn(self) -> None:
-        """What it has been asked for is decided."""
+        """Decide all requests."""
 
     def commit(self) -> bool:
         """Something of that is on disk; whether there was anything."""
 
     def lying(self) -> list[tuple[bytes, int, Counts]]:
-        """What there is, in order, when it expires, and what it has brought along."""
+        """Stored messages in order: content, expiry, delivery counts."""
 
     def stored(self) -> list[bytes]:
-        """What of it would be there after a restart."""
+        """Contents that would survive a restart."""
 
 
 class Classic:
@@ -181,7 +181,7 @@ class Classic:
         return standstill
 
     def let_in(self) -> None:
-        """As if nothing had been."""
+        """Let messages in again, as if never paused."""
         assert self.queue.pause is not None
         standstill, self.queue.pause = self.queue.pause.standstill, None
         if standstill is not None:
@@ -202,7 +202,7 @@ class RecordedSessions:
         self.told += effects
 
     def unused(self, _queue: Queue) -> None:
-        """It stays."""
+        """Ignore disuse: the queue stays."""
 
 
 class Quorum(FakeLeaderHost):
@@ -300,7 +300,7 @@ class BatchSender:
         self.session.connect(self.leading.own)
 
     def cut(self) -> None:
-        """What is on its way is lost."""
+        """Cut the link; messages under way are lost."""
         self.is_linked = False
         self.to.clear()
         self.back.clear()
@@ -353,7 +353,7 @@ class Batches:
         )
         self.sent: list[Sent] = []
         self.told: dict[int, bool] = {}
-        """By its place among those: whether it was said to be taken."""
+        """True if it was accepted, by place in `sent`."""
         self.may_refuse = "max_length" in said
         self.line.link()
 
@@ -367,7 +367,7 @@ class Batches:
         self.line.link()
 
     def leading_commits(self) -> bool:
-        """Whoever leads by then."""
+        """Commit whatever leads by then."""
         return self.leading.commit()
 
     def publish(self, run: list[Sent], *, is_alike: bool = False) -> None:
@@ -420,7 +420,7 @@ class Batches:
         assert self.leading.stored() == stored
 
     def kept(self) -> Iterator[Sent]:
-        """What was said to be taken, but what had come before."""
+        """Accepted messages that were new."""
         had: set[object] = set()
         for place, each in enumerate(self.sent):
             if not self.told[place] or each.name in had:

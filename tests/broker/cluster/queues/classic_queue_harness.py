@@ -123,7 +123,7 @@ class LocalSink(NoTimeoutSink):
         raise AssertionError("nobody deletes the queue")
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
     def settle(self, outcome: Outcome) -> None:
         """All that it has."""
@@ -151,7 +151,7 @@ class ClassicHostHarness:
         self.boots = {node: m.SessionBoot(1, 100 + at) for at, node in enumerate(nodes)}
         self.clients = {node: self.start(node) for node in nodes}
         self.wires: dict[tuple[str, str], ManualLink] = {}
-        """By edge and direction."""
+        """Links by client node and direction."""
         self.up: set[str] = set()
         self.begin()
         for node in nodes:
@@ -198,12 +198,12 @@ class ClassicHostHarness:
         self.unused += 1
 
     def commit(self) -> None:
-        """What the home has under way is durable."""
+        """Commit on the home node."""
         self.writer.step()
         self.pump()
 
     def stored(self) -> dict[bytes, int]:
-        """What is on the home's disk, by a look that changes nothing."""
+        """Content of the home node's disk, read without changing it."""
         durability = Durability(open_store(self.disk), Turn(Scheduler().call_soon))
         journal = durability.journals.reopen(GROUPS)
         return {
@@ -248,7 +248,7 @@ class ClassicHostHarness:
         return sink
 
     def publish_here(self, count: int = 1) -> None:
-        """By a client of the home itself."""
+        """Publish by a client of the home node."""
         contents = self.names.contents(count)
         self.queue.enqueue([ORIGIN] * count, contents, sum(map(len, contents)), persistent=True)
         self.pump()

@@ -157,7 +157,7 @@ class ManualSessionDirectory:
         self._on_events(self.far.session.deleted())
 
     def counts_here(self, queue: int) -> LeaderCounts | None:
-        """It is led elsewhere."""
+        """Counts of the queue here: None, for it is led elsewhere."""
         assert queue == GROUP
         return None
 
@@ -209,7 +209,7 @@ class QueueHarness:
         self.node.run()
 
     def counts(self) -> tuple[int, int, int]:
-        """As the leader has it soon: ready, in hands, consumers."""
+        """Counts that the leader has soon: ready, held, consumers."""
         self.far.session.deferrable = 0
         self.run()
         queue = self.far.led.leadership.queue

@@ -58,7 +58,7 @@ class Scene:
         return declared.message_count or 0, declared.consumer_count or 0
 
     async def refused(self, name: str, kind: type[AMQPError], asked: str, queue: str = "q") -> str:
-        """What a client is told that asks for this through this node."""
+        """Error that a client gets for this request through this node."""
         channel = await self.channel(name)
         there = await channel.get_queue(queue, ensure=False)
         ask: dict[str, Awaitable[object]] = {}
@@ -92,7 +92,7 @@ async def ignore(_message: AbstractIncomingMessage) -> None:
 
 
 class Inbox:
-    """What consumers have received, and not acknowledged."""
+    """Messages received by consumers and not acknowledged."""
 
     def __init__(self) -> None:
         self.messages: list[AbstractIncomingMessage] = []

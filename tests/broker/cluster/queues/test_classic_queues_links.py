@@ -65,7 +65,7 @@ class HomeCluster(QueueCluster):
             self.nodes[name].refusing.add("a")
 
     def restart(self) -> None:
-        """It was killed before."""
+        """Restart the home node after it was killed."""
         for name in "bc":
             self.nodes[name].refusing.discard("a")
         self.nodes["a"].start()

@@ -26,7 +26,7 @@ take, until the hot window is full, are no objects to the garbage collector."""
 
 
 async def come_and_go(channel: AbstractChannel, first: int, count: int) -> None:
-    """One after the other."""
+    """Declare and delete queues one after the other."""
     names = [f"q{number}" for number in range(first, first + count)]
     for name in names:
         await channel.declare_queue(name, durable=True, arguments=QUORUM)

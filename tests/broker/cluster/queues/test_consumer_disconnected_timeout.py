@@ -29,7 +29,7 @@ def parted(timeout_ms: int | None) -> QueueCluster:
 
 
 def held_and_ready(cluster: QueueCluster) -> tuple[int, int]:
-    """As all of the majority have it on record."""
+    """Held and ready messages, on record at the majority."""
     groups = (cluster.nodes[name].hosting.groups[cluster.queue] for name in "ab")
     states = [group.member.image.state for group in groups]
     (told,) = {(state.held_count, state.waiting_count) for state in states}
@@ -57,7 +57,8 @@ def test_whoever_is_reached_before_keeps_it() -> None:
 
 
 def test_the_next_leader_goes_by_it_too() -> None:
-    """Who leads later knows not since when nobody has reached it, and counts from then on."""
+    """Later leaders do not know since when the node is unreachable, and count from their
+    election."""
     cluster = parted(5_000)
     cluster.hosts.advance(2_000, step_ms=100)
     refused: list[ProposalRefused] = []

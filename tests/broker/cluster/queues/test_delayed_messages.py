@@ -54,7 +54,7 @@ async def send(exchange: AbstractExchange, delays_ms: list[int]) -> None:
 
 
 async def consumed(scene: Scene, name: str) -> Inbox:
-    """What it gets it holds: what is on its way when a leader dies is gone only without acks."""
+    """Messages consumed and held: those under way when a leader dies are lost only without acks."""
     queue: AbstractQueue = await (await scene.channel(name)).get_queue("q")
     inbox = Inbox()
     await queue.consume(inbox.take)
@@ -118,7 +118,7 @@ async def test_it_goes_from_all_nodes_with_its_exchange(scene: Scene) -> None:
 async def test_no_exchange_is_made_while_a_node_is_of_an_older_version(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It could not apply that there is one, and would stop."""
+    """The node could not apply such a definition, and would stop."""
     monkeypatch.setattr("fluffle.broker.metadata.nodes.KNOWS", CHANGES_TYPES)
     await scene.nodes["b"].stop()
     await scene.nodes["b"].start()
@@ -133,7 +133,7 @@ async def test_no_exchange_is_made_while_a_node_is_of_an_older_version(
 
 
 async def test_a_leader_that_knows_less_than_others_lets_go_of_nothing(tmp_path: Path) -> None:
-    """It is cut off from who orders the definitions, but not from the node of the client."""
+    """The leader is cut off from the metadata leader, but not from the client's node."""
     async with running_cluster(tmp_path, is_cuttable=True) as three, AsyncExitStack() as stack:
         scene = Scene(three, stack)
         orders = three["a"].cluster.metadata.leader

@@ -1,4 +1,4 @@
-"""What edges are made to say by time alone, and before their node stops."""
+"""Reports of client nodes that are due to time alone, and before their node stops."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Desk:
         self.lines.unlinked(node)
 
     def turn(self) -> list[range]:
-        """What is said to be acknowledged in this turn, if one was asked for."""
+        """Acknowledged runs sent in this turn, if one was asked for."""
         is_touched, self.is_touched = self.is_touched, False
         asked = self.transport.asked = []
         if is_touched:
@@ -84,7 +84,7 @@ class Desk:
         return [token.run for each in settled for token in each.tokens]
 
     def wait(self, delay_s: float) -> None:
-        """What was to come after so long comes."""
+        """Run the timers with this delay."""
         due = [timer for timer in self.timers if timer[0] == delay_s]
         self.timers = [timer for timer in self.timers if timer not in due]
         for _delay_s, act in due:

@@ -1,4 +1,4 @@
-"""What one turn does for thousands of queues at once: some of it, and first what is waited for."""
+"""Work of one turn for thousands of queues: a part of it, most urgent first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUEUES = range(1, 501)
 
 @dataclass
 class Node:
-    """What is around the streams of a node."""
+    """Environment of a node's sessions."""
 
     lives: dict[NodeId, SessionBoot] = field(default_factory=lambda: {"a": OWN})
     timers: list[Callable[[], None]] = field(default_factory=list)
@@ -147,7 +147,7 @@ def test_a_queue_that_is_spoken_to_has_heard_of_the_link_before() -> None:
 
 
 def test_the_clock_is_looked_at_for_some_in_each_turn() -> None:
-    """Of those of which somebody is silent."""
+    """Clocks matter only for queues with silent client nodes."""
     leading, told = led(node := Node())
     leading.unlinked("b")
     while not all(each.heard for each in told.values()):

@@ -1,4 +1,4 @@
-"""One message that stays does not keep the entry that it came with on the disks."""
+"""Compaction: one live message does not keep its whole entry on the disks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def consumed(stuck: set[int]) -> QueueCluster:
 
 
 def body_bytes(node: QueueNode, queue: int) -> int:
-    """Of all entries on its disk."""
+    """Bytes of all entries on its disk."""
     group = node.image.groups[queue]
     return sum(len(entry.payload) for entry in group.entries.values() if entry.kind == DATA)
 
@@ -129,7 +129,7 @@ def test_where_there_is_room_for_votes_only_what_is_dead_is_freed(full: QueueClu
 def test_where_there_is_room_for_votes_only_no_large_state_is_written(
     full: QueueCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have become large since the last."""
+    """The state may have grown since the last snapshot."""
     monkeypatch.setattr(group_background, "FULL_BYTES", 10)
     nodes = [*full.nodes.values()]
     before = [node.host.group(full.queue).status.floor for node in nodes]
@@ -144,7 +144,7 @@ def test_where_there_is_room_for_votes_only_no_large_state_is_written(
 def test_a_node_that_has_ended_looks_for_nothing(
     cluster: QueueCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever embeds it goes on, and its store is closed."""
+    """The process may go on without the node, and its store is closed."""
     asked: list[object] = []
 
     def rewrite(store: MemoryRaftLog, *_args: object) -> bool:

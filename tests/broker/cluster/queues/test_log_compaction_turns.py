@@ -16,7 +16,7 @@ FLOOR = 100
 
 
 class Image:
-    """Of a queue with so many entries that are worth it."""
+    """Image of a queue with so many entries to compact."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -40,7 +40,7 @@ class Scene:
         self.asked: list[Callable[[], None]] = []
         self.wrong: Exception | None = None
         self.fit: set[int] = set()
-        """Of the entries of queue 1: those that can be read all the same."""
+        """Entries of queue 1 that can be read all the same."""
         self.is_hot = False
         self.looks = 0
         host: Any = self
@@ -109,7 +109,7 @@ def test_what_stays_in_the_hot_window_holds_up_nobody_and_is_left(scene: Scene) 
 def test_an_entry_that_cannot_be_made_smaller_is_left_and_others_are(
     scene: Scene, wrong: Exception, told: list[tuple[int, int, str]]
 ) -> None:
-    """What cannot be understood is said once for a queue; of damage whoever looks for it says."""
+    """Malformed entries are reported once for a queue; damage is reported by the check."""
     bad, good = Image(3), Image(3)
     scene.wrong = wrong
     scene.note(1, bad)

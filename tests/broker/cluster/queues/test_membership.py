@@ -35,7 +35,7 @@ Q = {"name": "q", "vhost": "/"}
 
 
 def voters(node: ClusterNode) -> list[str]:
-    """Of the queue q, as this node's member knows; none if it has none."""
+    """Voters of queue q, as this node's member knows them; none if it has none."""
     queue = node.node.catalogue.vhosts["/"].queues.get("q")
     host = node.cluster.running.host
     if queue is None or queue.definition.id not in host:
@@ -202,7 +202,7 @@ async def test_who_is_no_node_any_more_can_be_taken_from_a_queue(scene: Scene) -
 
 
 async def test_a_lost_disk_is_replaced_and_the_queue_is_whole_again(scene: Scene) -> None:
-    """What comes under the name of a lost node has nothing, and must not count as if it had."""
+    """The new node of that name has nothing, and must not count as if it had."""
     nodes = scene.nodes
     await scene.declare("a")
     await publish(await scene.channel("b"), b"1", b"2", b"3")
@@ -251,7 +251,7 @@ def has_head(node: ClusterNode, group: GroupId) -> bool:
 async def test_a_member_whose_data_cannot_be_read_begins_anew(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It must not vote again as the one that it was; it becomes another, by itself."""
+    """The old member must not vote again; the node joins as another by itself."""
     monkeypatch.setattr(membership, "UNKNOWN_MAX", 0)  # it is believed at once
     nodes = scene.nodes
     await scene.declare("a")
@@ -273,7 +273,7 @@ async def test_a_member_whose_data_cannot_be_read_begins_anew(
 async def test_what_cannot_be_read_goes_once_its_node_is_no_member_any_more(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_taken_first: bool
 ) -> None:
-    """Whether the queue is taken from the node before that finds out, or after."""
+    """Both orders are tried: the queue is taken from the node before it finds out, or after."""
     monkeypatch.setattr(membership, "UNKNOWN_MAX", 1_000_000)  # nobody replaces it
     nodes, c = scene.nodes, scene.nodes["c"]
     await scene.declare("a")
@@ -384,7 +384,7 @@ async def test_a_node_is_not_forgotten_while_a_queue_needs_it(
 async def test_many_are_waited_for_some_at_a_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of them is deleted meanwhile, and one is nowhere else."""
+    """Another one is deleted meanwhile, and one is on no other node."""
     monkeypatch.setattr(member_changes, "QUEUES_PER_TURN", 2)
     nodes, channel = scene.nodes, await scene.channel("a")
     for name in "vwxyz":
@@ -419,7 +419,7 @@ def have_leaders_take(monkeypatch: pytest.MonkeyPatch, *kinds: type[Step]) -> No
 async def test_who_only_copies_counts_for_nobody_who_is_to_be_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the voters a and b one is gone, and a node without a member has to ask who votes."""
+    """Voter a or b is gone, and a node without a member must ask for the voters."""
     async with running_cluster(tmp_path, 4) as nodes, AsyncExitStack() as stack:
         channel = await Scene(nodes, stack).channel("a")
         arguments: FieldTable = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
@@ -441,7 +441,7 @@ async def test_who_only_copies_counts_for_nobody_who_is_to_be_forgotten(
 
 
 async def test_a_node_is_not_forgotten_while_it_is_not_known_who_votes(scene: Scene) -> None:
-    """Who does not say so may have had its member taken, or lost it."""
+    """A silent node may have lost its member."""
     a, c = scene.nodes["a"], scene.nodes["c"]
     await scene.declare("a")
     await is_on(scene, "abc")
@@ -459,7 +459,7 @@ async def test_a_node_is_not_forgotten_while_it_is_not_known_who_votes(scene: Sc
 
 
 async def test_of_two_who_take_each_others_member_one_is_refused(scene: Scene) -> None:
-    """What is refused when it comes true never goes on by itself."""
+    """The refused change never happens later by itself."""
     await scene.declare("a")
     await is_on(scene, "abc")
     await scene.nodes["a"].rows("queues.shrink", node="c")

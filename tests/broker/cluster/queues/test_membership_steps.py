@@ -1,4 +1,4 @@
-"""Which member of a queue comes or goes next: what its leader asks for, and nothing else runs."""
+"""Next change of a queue's members: the request of its leader, with nothing else running."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Asked:
         self.progress = {member.node: (ProgressState.REPLICATE, 9) for member in config.members}
         self.is_led = True
         self.members: QueueMembership
-        """Who asks."""
+        """Membership that makes the requests."""
         self.looks: list[Callable[[], None]] = []
         """That are to come later."""
 
@@ -75,7 +75,7 @@ class FiveNodes(FakeClusterView):
 
 
 class LedHere(LedGroups):
-    """One group, as long as it is led here."""
+    """Leaders of one group, as long as it is led here."""
 
     def __init__(self, group: Asked) -> None:
         self.group = group
@@ -97,7 +97,7 @@ def asked(
     full: str = "",
     successors: str = "",
 ) -> Asked:
-    """Of node a, which leads.  All nodes from a to e are there, but for those that are away.
+    """Requests of node a, which leads.  All nodes from a to e are up, except those in `away`.
 
     `successors`: who lacks little of the log.  `full`: whose disk is.
     """
@@ -149,7 +149,7 @@ def test_one_comes_or_goes(group: Asked, steps: list[Change]) -> None:
 def test_nobody_goes_without_whom_the_others_are_no_majority(
     group: Asked, steps: list[Change]
 ) -> None:
-    """It would never be one again: its last members wait for who has lost what it had."""
+    """The rest would never be a majority again: its members would wait for a node without data."""
     assert group.steps == steps
 
 
@@ -171,7 +171,7 @@ def test_who_says_too_often_that_it_is_no_member_is_replaced() -> None:
 
 
 def test_who_has_come_to_be_a_member_since_is_not_replaced() -> None:
-    """It may be the one without whom there is no majority."""
+    """That member may be needed for a majority."""
     group = asked("abc", "abc")
     group.progress["c"] = ProgressState.PROBE, 0
     say_unknown(group, UNKNOWN_MAX + 1)
@@ -267,7 +267,7 @@ def test_a_wish_for_a_leader_that_does_not_come_to_lead_is_tried_ever_less() -> 
 
 
 def test_a_wish_for_a_leader_whose_disk_is_full_is_not_tried() -> None:
-    """It would hand the queue back."""
+    """The leader would hand the queue back at once."""
     assert set(wished(asked("abc", "abc", successors="bc", full="b"), "b")) == {""}
 
 

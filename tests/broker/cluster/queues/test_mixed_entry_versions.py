@@ -20,7 +20,7 @@ class Mixed(QueueCluster):
 
     def __init__(self, **reads: int) -> None:
         self.versions: list[int] = []
-        """Of the entries of the queue, as far as any node has applied them."""
+        """Versions of the queue's entries, as far as any node has applied them."""
         super().__init__("".join(reads))
         for name, version in reads.items():
             self.nodes[name].reads = version
@@ -53,12 +53,12 @@ class Mixed(QueueCluster):
         self.hosts.advance(3_000)
 
     def announced(self, name: str) -> dict[str, int]:
-        """As a member has it on record."""
+        """Versions that a member has on record."""
         group = self.nodes[name].hosting.groups[self.queue]
         return group.member.image.state.versions
 
     def brought(self, name: str) -> list[Counts]:
-        """What messages have brought along, as a member has it on record."""
+        """Delivery counts that messages brought, as a member has them on record."""
         group = self.nodes[name].hosting.groups[self.queue]
         return [run.counts for run in group.member.image.state.delivery_counts.runs]
 
@@ -89,7 +89,7 @@ def test_a_newer_version_is_written_once_all_members_have_announced_it() -> None
 
 
 def test_the_next_leader_goes_by_what_is_on_record() -> None:
-    """It may lead, and write, before it has heard of a member that is away."""
+    """The new leader may write before it has heard of an unreachable member."""
     cluster = Mixed(a=NEWER, b=NEWER, c=NEWER)
     cluster.publish("a")
     assert cluster.publish("a") == NEWER

@@ -1,4 +1,4 @@
-"""What an answer vouches for, of what a client has settled at a queue that is led elsewhere."""
+"""Replies that vouch for a client's settlements at a queue that is led elsewhere."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_who_gives_back_what_came_back_has_what_it_wants(harness: QueueHarness) 
 
 
 def test_what_the_leader_took_back_is_not_vouched_for(harness: QueueHarness) -> None:
-    """It had not heard of the node for too long, when the acknowledgement arrived."""
+    """The node was silent for too long when the acknowledgement arrived."""
     harness.client.publish(b"1")
     assert get(harness.client) is not None
     harness.far.cut()

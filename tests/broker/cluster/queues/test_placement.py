@@ -1,4 +1,4 @@
-"""Who is where: what must hold of every choice."""
+"""Properties of every placement."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ async def test_every_node_sees_the_same(scene: Scene, queue_type: str) -> None:
 
 
 async def test_what_came_back_is_seen_so_by_whoever_leads_next(scene: Scene) -> None:
-    """It is on disk only, there."""
+    """The next leader has these messages on disk only."""
     await scene.declare("a")
     channel = await scene.channel("b")
     await publish(channel, b"0", b"1", b"2")

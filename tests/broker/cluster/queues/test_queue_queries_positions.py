@@ -49,7 +49,7 @@ async def is_lost(scene: Scene, *names: str) -> None:
 
 
 async def checked(node: ClusterNode) -> dict[str, Any]:
-    """What is said before."""
+    """Row of the check before."""
     (row,) = [row async for row in node.listed("queues.check_force_shrink", **Q)]
     return row
 
@@ -118,7 +118,7 @@ async def test_what_only_the_others_have_is_lost_and_their_clients_go_on(scene: 
 
 
 async def test_it_outlives_a_restart_before_anything_was_done(scene: Scene) -> None:
-    """What all know is enough: whoever it is about does it when it hears of it."""
+    """The definition is enough: the node acts on it when it learns of it."""
     nodes = scene.nodes
     await publish(await scene.channel("d"), b"1")
     await is_lost(scene, "b", "c")

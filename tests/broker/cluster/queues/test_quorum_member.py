@@ -19,7 +19,7 @@ def cluster() -> QueueCluster:
 
 
 def told(cluster: QueueCluster) -> dict[str, list[str]]:
-    """Which nodes have said that nobody uses a queue."""
+    """Queues reported as unused, by node."""
     return {name: node.queue_expired for name, node in cluster.nodes.items() if node.queue_expired}
 
 
@@ -65,7 +65,7 @@ def test_a_leader_that_was_cut_off_does_not_say_so(cluster: QueueCluster) -> Non
 
 @pytest.fixture
 def born() -> QueueCluster:
-    """It is to take the place of another queue."""
+    """Cluster with a queue that is to replace another."""
     made = QueueCluster()
     made.declare(expires=EXPIRES_MS)
     for node in made.nodes.values():

@@ -16,7 +16,7 @@ from tests.support.queue_nodes import QueueCluster
 
 HOUR_MS = 3_600_000
 STEP_MS = 10
-"""Of time in a `QueueCluster`: its round trips seem to take so long, or nothing."""
+"""Time step of a `QueueCluster`: its round trips seem to take so long, or nothing."""
 
 
 class Watched:
@@ -29,7 +29,7 @@ class Watched:
         self.zero_ms = self.stamp_ms() - cluster.hosts.now_ms
 
     def stamp_ms(self) -> int:
-        """Of an entry that is written now."""
+        """Queue time of an entry written now."""
         self.cluster.ask(self.cluster.leader()).publish(1)
         self.cluster.hosts.settle()
         machine = self.cluster.nodes[self.cluster.leader()].hosting.groups[self.cluster.queue]

@@ -1,4 +1,4 @@
-"""Who leads queues from now on is said of each, and of many how many they are."""
+"""Log lines about new leaders: one for each queue, or a count of many."""
 
 from __future__ import annotations
 

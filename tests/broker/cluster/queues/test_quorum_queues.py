@@ -73,7 +73,7 @@ async def publish(channel: AbstractChannel, *bodies: bytes, to: str = "q") -> No
 
 
 class Inbox:
-    """What a consumer has received."""
+    """Messages received by a consumer."""
 
     def __init__(self) -> None:
         self.messages: list[AbstractIncomingMessage] = []
@@ -123,7 +123,7 @@ async def test_the_leader_is_where_the_queue_was_declared(scene: Scene) -> None:
 
 
 async def test_the_leader_is_killed_and_nothing_is_lost_or_comes_twice(scene: Scene) -> None:
-    """What a consumer has in hands stays there, and can be acknowledged to the next leader."""
+    """Consumers keep what they hold, and can acknowledge it to the next leader."""
     await scene.declare("a")
     publisher = await scene.channel("b")
     channel = await scene.channel("c")

@@ -331,7 +331,7 @@ def knows(node: ClusterNode) -> bool:
 
 
 async def test_a_subscription_is_one_on_all_nodes_whichever_has_changed_it(scene: Scene) -> None:
-    """What two have made at once is one again with the next change; no node has none meanwhile."""
+    """Two concurrent subscriptions are merged by the next change; no node has none meanwhile."""
     await scene.declare("a")
 
     async def subscribe_at(name: str, options: int) -> None:

@@ -1,4 +1,4 @@
-"""What three whole nodes with quorum queues must bear while clients work at them."""
+"""Faults that three whole nodes with quorum queues must bear while clients work at them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_a_queue_is_deleted_and_declared_again_under_load(scene: Scene) ->
                     ended[name] += 5
 
     async def consume(name: str) -> None:
-        """Whoever is given something of an earlier number was given what is gone."""
+        """Consume again and again; a message with an earlier number must not come."""
         while not is_over:
             channel = await scene.channel(name)
             with suppress(ChannelNotFoundEntity, ChannelInvalidStateError):
@@ -159,7 +159,7 @@ async def test_strangers_at_the_links_do_not_matter(scene: Scene) -> None:
 
 
 def identity(node: ClusterNode, name: str) -> Identity:
-    """Of another node of its cluster, in a life to come."""
+    """Identity of another node of its cluster, in a later boot."""
     config = node.config.cluster
     assert config is not None
     cluster = node.cluster.links.cluster

@@ -1,4 +1,4 @@
-"""What operators see of quorum queues of whole nodes: also of those that nobody can use."""
+"""Listings of quorum queues of whole nodes, unusable ones included."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_a_node_that_was_forgotten_is_not_among_them(scene: Scene) -> None
 
 
 def hosted_on(node: QueueNode, group: int) -> HostedGroup:
-    """Of a queue; nobody watches it any more."""
+    """Hosted group of a queue, without a watcher."""
     hosted = node.host.group(group)
     hosted.machine = node.hosting.groups[group]
     return hosted

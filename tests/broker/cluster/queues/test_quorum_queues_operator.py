@@ -1,4 +1,4 @@
-"""What operators and arguments say of where quorum queues are, on whole nodes."""
+"""Placement of quorum queues by operators and arguments, on whole nodes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_leaders_are_balanced_where_the_operator_asks_for_it(tmp_path: Pat
 
 @pytest.mark.usefixtures("_calm")
 async def test_leaders_are_balanced_where_a_policy_asks_for_it(scene: Scene) -> None:
-    """It is right before an argument, and moves nobody later."""
+    """A policy overrides an argument, and moves no leader later."""
     definition = '{"queue-leader-locator": "balanced"}'
     await scene.nodes["b"].ask(
         "policies.set", vhost="/", name="p", pattern="^q", definition=definition
@@ -194,7 +194,7 @@ async def test_consumers_make_room_when_all_disks_are_full(scene: Scene) -> None
 async def test_what_dies_when_all_disks_are_full_is_not_lost(
     scene: Scene, kind: str, to: str, *, is_wanted_back: bool
 ) -> None:
-    """What is wanted back has failed too often."""
+    """Messages wanted back have failed too often."""
     publisher, consumer = await scene.channel("b"), await scene.channel("c")
     await publisher.declare_queue("dead", durable=True, arguments={"x-queue-type": to})
     arguments: FieldTable = {

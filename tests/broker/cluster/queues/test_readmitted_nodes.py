@@ -44,7 +44,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def test_a_rolled_back_disk_of_a_former_node_elects_nobody(
     scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a and the disk of c have is a majority that lacks what b and c have confirmed."""
+    """Node a and the disk of c are a majority without what b and c have confirmed."""
     caplog.set_level(logging.WARNING)
     nodes = scene.nodes
     await nodes["c"].stop()
@@ -115,7 +115,7 @@ LET_IN = Configuration(WITHOUT.voters, (Member("c", 2),), 2)
     ],
 )
 def test_who_is_former(configs: list[Configuration], incarnation: int, *, is_so: bool) -> None:
-    """As one knows it who may not have heard of all, and does not know what is committed of it."""
+    """The node may not have heard of all entries, and does not know which are committed."""
     host: Any = Host({METADATA_GROUP: Group(configs)})
     assert is_former(host, "c", incarnation) is is_so
     assert not is_former(Host(), "c", incarnation)  # type: ignore[arg-type]

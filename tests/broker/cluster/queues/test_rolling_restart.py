@@ -74,7 +74,7 @@ class Work:
 
 
 def terms(scene: Scene) -> dict[int, int]:
-    """Of all groups, those of the definitions among them."""
+    """Terms of all groups, the metadata group included."""
     found: dict[int, int] = {}
     for node in scene.nodes.running:
         for group, hosted in node.cluster.running.host.groups.items():
@@ -118,7 +118,7 @@ async def test_a_node_is_restarted_and_clients_of_the_others_go_on(
 async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
     scene: Scene, name: str
 ) -> None:
-    """Whether the node leads the queue or not."""
+    """Both a leader and a follower are stopped."""
     await scene.declare("a")
     await is_led_as_wanted(scene)
     await publish(await scene.channel("c"), b"1", b"2", b"3")
@@ -137,7 +137,7 @@ async def test_what_was_acknowledged_before_a_stop_does_not_come_back(
 
 
 def left_of(nodes: list[ClusterNode], queue: str) -> LeaderCounts:
-    """As its leader knows it."""
+    """Counts of a queue, from its leader."""
     definition = nodes[0].node.catalogue.vhosts["/"].queues[queue].definition
     counts = [node.cluster.session_router.counts_here(definition.id) for node in nodes]
     return next(each for each in counts if each is not None)

@@ -31,7 +31,7 @@ class Socket(NoTimeoutSink):
         return 0 if self.is_full else 1
 
     def reserve(self, delivery_batch: DeliveryBatch) -> None:
-        """It has room or not, whatever there is."""
+        """Ignore reservations: there is room or not, whatever comes."""
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
         raise AssertionError
@@ -40,11 +40,11 @@ class Socket(NoTimeoutSink):
         raise AssertionError
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
 
 class Scene:
-    """One consumer."""
+    """Harness with one consumer."""
 
     def __init__(self, prefetch: int = 0, shared: int = 0, *, no_ack: bool = False) -> None:
         self.socket = Socket()
@@ -57,7 +57,7 @@ class Scene:
         self.taker = SessionConsumer(self.consumer, ConsumerSlot(), limit=WINDOW_FIRST)
 
     def limit(self) -> int:
-        """What the leader knows by now."""
+        """Credit limit that the leader knows by now."""
         wanted = self.taker.wanted()
         if wanted is not None:
             self.taker.limit = wanted

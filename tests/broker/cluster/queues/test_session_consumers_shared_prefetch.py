@@ -34,7 +34,7 @@ def nack_all(harness: QueueHarness) -> None:
 
 
 def came(harness: QueueHarness) -> list[bytes]:
-    """What is delivered by now, and answers beside it."""
+    """Bodies delivered by now."""
     harness.run()
     harness.node.advance(TURN_S)
     return [

@@ -136,7 +136,7 @@ class Asked:
         self.sents = [self.made(place, is_keyed=is_keyed) for place in range(60)]
         self.next = 1
         self.fates: list[bool] = []
-        """Of those before the next one: whether they are taken."""
+        """Results of all operations before the next one: True if accepted."""
         self.kept: list[tuple[bytes, int, Counts]] = []
         self.had: set[object] = set()
         self.told: dict[int, bool] = {}
@@ -153,7 +153,7 @@ class Asked:
         return Sent(content_of(f"dead {number}", None), lifetime, True, None, number)
 
     def ask(self) -> None:
-        """For some again, and for some that are new; or for what is not next, in vain."""
+        """Repeat some requests and add new ones; or send one with a gap, in vain."""
         chance, leading = self.chance, self.leading
         first = max(1, self.next - chance.randint(0, 6))
         if chance.random() < 0.1:
@@ -199,7 +199,7 @@ class Asked:
             pass
 
     def look(self) -> None:
-        """What is told is so, and is on record."""
+        """Check that all that was reported is true and on record."""
         told, self.leading.told = self.leading.told, []
         for effect in told:
             if isinstance(effect, ExpectedEffect):
@@ -231,7 +231,8 @@ def asks_again(seed: int) -> None:
 
 
 def asks_home_again(seed: int) -> None:
-    """As `asks_again`, of the home of a queue that has room for so many, and may stand still.
+    """Repeat requests as in `asks_again`, to a home node whose queue has limited room and may be
+    paused.
 
     What is to be safe is on disk before it is said.
     """
@@ -367,7 +368,7 @@ class Told:
 
 
 def passes_on(seed: int) -> None:
-    """Of some messages there is an outcome when the queue has an heir, and of the others none."""
+    """Replace a queue by a successor when some messages have outcomes and others have none."""
     chance, given, edge = Random(seed), PublishReceipts(), SessionClient(GROUP, BOOT)
     successor, publishers, expected = Heir(chance), list[Told](), list[Any]()
     names: Iterator[bytes] = iter([b"%d" % number for number in range(1_000)])
@@ -446,7 +447,7 @@ def test_what_is_held_back_of_an_edge_is_for_the_edge_to_pass_on() -> None:
 
 
 def test_a_home_says_how_large_messages_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are new."""
+    """Only new messages are counted."""
     seen, enqueue = list[tuple[int, int]](), Queue.enqueue
 
     def measured(queue: Queue, origins: Any, contents: list[bytes], size: int, **how: Any) -> Any:

@@ -22,18 +22,18 @@ CLIENTS = 3
 
 @dataclass
 class Person:
-    """One client, with one channel."""
+    """Client with one channel."""
 
     client: Client
     published: list[bytes] = field(default_factory=list)
-    """By publish number."""
+    """Bodies by publish number."""
     confirmed: int = 0
     held: dict[int, bytes] = field(default_factory=dict)
-    """By delivery tag."""
+    """Bodies by delivery tag."""
     tags: set[str] = field(default_factory=set)
-    """Of consumers."""
+    """Tags of its consumers."""
     waits: bool = False
-    """For an answer."""
+    """True while it waits for an answer."""
     is_closing: bool = False
     """Its channel, and another is to be opened."""
 
@@ -116,7 +116,7 @@ class Harness:
             self.send(person, make(Basic.Cancel, consumer_tag=tag))
 
     def end(self, person: Person) -> None:
-        """What comes of a get or a purge that is under way is not known, so it is waited for."""
+        """End a client; the outcome of a get or purge under way is unknown, so it is awaited."""
         if person.waits:
             return
         how = self.random.choice(("socket", "channel"))
@@ -155,7 +155,7 @@ class Harness:
             self.see_open(person, arrival)
 
     def see_last(self, person: Person, arrival: Arrival) -> None:
-        """What comes before a channel is closed, which may have to wait for what it has settled."""
+        """Handle what comes before a channel is closed, which may wait for settlements."""
         if isinstance(arrival.method, Basic.Deliver):
             self.seen.add(arrival.body)
         elif isinstance(arrival.method, Channel.CloseOk):

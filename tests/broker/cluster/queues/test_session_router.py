@@ -97,7 +97,7 @@ def test_a_leader_soon_keeps_nothing_that_has_arrived(cluster: QueueCluster) -> 
 def test_a_message_takes_a_turn_of_its_leader_for_whatever_comes_in(
     cluster: QueueCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked for, it is on the disk, and on those of two others; nothing more."""
+    """The turns: it is requested, it is on the disk, and on those of two others."""
     turns = []
     before_consensus = SessionRouter.before_consensus
 
@@ -133,7 +133,7 @@ def test_acknowledgements_go_with_the_next_message_or_soon(cluster: QueueCluster
 
 
 def test_a_member_that_leads_dies_and_its_edges_go_on_with_the_next(cluster: QueueCluster) -> None:
-    """What was in hands stays there; what had no outcome gets one."""
+    """Consumers keep what they hold; pending operations get an outcome."""
     cluster.ask("b").publish(4)
     cluster.ask("c").attach(credit=2, no_ack=False, prefetch=2)
     cluster.hosts.settle()
@@ -195,7 +195,7 @@ def test_a_leader_goes_on_once_there_is_room_on_its_disk_again(cluster: QueueClu
 
 
 def test_consumers_make_room_where_no_disk_has_any(cluster: QueueCluster) -> None:
-    """What publishers have under way is refused then: what makes room would wait behind it."""
+    """Publishes under way are refused then: what frees room would wait behind them."""
     cluster.ask("b").publish(4)
     cluster.ask("b").attach(credit=2, no_ack=False, prefetch=2)
     cluster.hosts.settle()
@@ -482,7 +482,7 @@ def test_what_clients_of_a_dead_node_held_comes_back_at_once(cluster: QueueClust
 def test_a_mistake_in_one_queue_ends_its_leadership_and_nothing_else(
     cluster: QueueCluster, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried again after a while, with what is on record."""
+    """The leader tries again after a while, from what is on record."""
     cluster.hosts.is_fatal_expected = True
     cluster.ask("b").publish(2)
     cluster.hosts.settle()

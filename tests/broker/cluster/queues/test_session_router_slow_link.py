@@ -34,7 +34,7 @@ BATCH = 64
 QUEUES = 20
 STEP_MS = 10
 STEP_BYTES = 1 << 20
-"""What a link takes in a step."""
+"""Bytes that a link takes in a step."""
 BOOTS = {"a": SessionBoot(1, 11), "b": SessionBoot(1, 22)}
 
 
@@ -67,7 +67,7 @@ class SlowLinks:
         return sum(map(len, self.waiting))
 
     def drain(self, budget_bytes: int, receive: Callable[[bytes], None]) -> None:
-        """What comes out at the other end within a step."""
+        """Deliver what comes out at the other end within a step."""
         self._spent_bytes += budget_bytes
         while self.waiting and len(self.waiting[0]) <= self._spent_bytes:
             payload = self.waiting.popleft()
@@ -79,7 +79,7 @@ class SlowLinks:
 
 
 class ViewOfOther(FakeClusterView):
-    """One of two nodes, and the life and version of the other."""
+    """View of the cluster from one of two nodes, with the boot and version of the other."""
 
     def __init__(self, nodes: TwoNodes, name: str, other: SessionBoot) -> None:
         super().__init__(name, BOOTS[name])
@@ -100,7 +100,7 @@ class TwoNodes:
         self.clock = ManualClock(wall_ms=10**9)
         self.timers: list[tuple[int, Callable[[], None]]] = []
         self.speaks = COUNTS_SINCE
-        """What version of links."""
+        """Version of links that both speak."""
         self.links = {"a": SlowLinks(), "b": SlowLinks()}
         self.hubs = {"a": self._hub("a", "b"), "b": self._hub("b", "a")}
         self.confirmed: Counter[int] = Counter()

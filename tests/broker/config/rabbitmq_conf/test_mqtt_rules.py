@@ -1,4 +1,4 @@
-"""What becomes of the settings of a rabbitmq.conf that are about MQTT."""
+"""Mapping of the settings about MQTT in a rabbitmq.conf."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What becomes of the settings of a rabbitmq.conf."""
+"""Mapping of the settings in a rabbitmq.conf."""
 
 import pytest
 

@@ -53,7 +53,7 @@ TABLES: st.SearchStrategy[FieldTable] = st.dictionaries(
     max_size=4,
 )
 NUMBERS = st.integers(0, 2**64 - 1)
-"""Of boots and connections."""
+"""Numbers of boots and connections."""
 
 LIMITS = st.none() | st.integers() | st.just(10**30)
 JSON = st.recursive(

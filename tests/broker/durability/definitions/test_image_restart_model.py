@@ -104,11 +104,11 @@ class Sink(NoTimeoutSink):
         """Nobody is there to be told."""
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
 
 def durable_part(catalogue: Catalogue) -> dict[str, Any]:
-    """What must come up again."""
+    """Definitions that must survive a restart."""
     access, kept = catalogue.access, catalogue.kept
     return {
         "users": dict(access.users),
@@ -147,13 +147,13 @@ class RestartMachine(RuleBasedStateMachine):
     make_disk: ClassVar[Callable[[], Callable[[], Disk]]]
     """A new disk, as something that opens it."""
     is_torn: ClassVar[bool]
-    """Whether a crash may come between changes that were told in one go."""
+    """True if a crash may come between changes that were announced together."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open_disk = type(self).make_disk()
         self.expected: dict[int, dict[str, Any]] = {}
-        """What is on disk once the commit with that ticket has been done."""
+        """Durable definitions after each commit, by its ticket."""
         self.boot()
         self.expected[0] = durable_part(self.catalogue)
 
@@ -382,7 +382,7 @@ class TopologyMachine(RestartMachine):
 
     @rule(vhost=VHOSTS, at=st.integers(0, 7))
     def unbind(self, vhost: str, at: int) -> None:
-        """One of those there are, with its arguments in another order."""
+        """Remove one of the bindings, with its arguments in another order."""
         editor = self.editor.inside(vhost)
         host = editor.vhost
         bound = [

@@ -1,4 +1,4 @@
-"""What a node remembers of the others is on its disk, in a form that others can read."""
+"""Stored knowledge about other nodes, in a form that other versions can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a durable queue knows of messages, through commits and crashes, against a notebook.
+"""Deduplication keys of a durable queue through commits and crashes, compared with a model.
 
 A crash leaves what was done by the last commit: a key is known then if its message was in that.
 """
@@ -52,7 +52,7 @@ MANY = QueueSpec(
 
 
 class Durable:
-    """One queue, of a node that ends and starts again."""
+    """Queue of a node that ends and starts again."""
 
     def __init__(self, spec: QueueSpec = SPEC) -> None:
         self.spec = spec
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
         self.taken: list[Taken] = []
 
     def book(self, durable: int) -> list[str]:
-        """What would be known, by what has come in up to a commit."""
+        """Keys that must be known, by what has come in up to a commit."""
         book = ReferenceDeduplication(SIZE, None)
         for taken in self.taken:
             if taken.ticket > durable:
@@ -204,7 +204,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(is_done=st.booleans())
     def crash(self, *, is_done: bool) -> None:
-        """What was durable and known is, unless its message did not outlive the process."""
+        """Crash: durable keys stay known, unless their message did not outlive the process."""
         durable = self.one.commits.durable
         if is_done and self.one.writer.work is not None:
             self.one.writer.commit()

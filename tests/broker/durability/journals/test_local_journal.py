@@ -1,4 +1,4 @@
-"""Which messages of which entry are settled, in memory that is bounded by what is not."""
+"""Settled messages by entry, in memory that is bounded by the unsettled ones."""
 
 import sys
 

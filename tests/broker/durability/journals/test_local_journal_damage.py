@@ -43,7 +43,7 @@ class Getter(NoTimeoutHolder):
 
 
 class Node:
-    """One queue on a disk, from a start on.  Every `commit` is one."""
+    """Queue on a disk, from a start on.  Every `commit` is one."""
 
     def __init__(self, disk: MemoryDisk, groups: tuple[int, ...], window_bytes: int) -> None:
         tuning = UpkeepTuning(window_bytes=window_bytes)
@@ -181,7 +181,7 @@ def push_out(node: Node) -> None:
 
 
 def test_where_a_head_is_damaged_the_next_batch_says_how_far_that_goes() -> None:
-    """For the last of them nothing does."""
+    """The extent of damage at the end is unknown."""
     disk = MemoryDisk()
     before = filled(disk, 2, 3, 1, 2)
     messages = before.groups[0]

@@ -26,7 +26,7 @@ START_MS = 1_700_000_000_000
 
 
 class Node:
-    """One queue on a disk, from a start on; time passes by hand."""
+    """Queue on a disk, from a start on; time passes by hand."""
 
     def __init__(self, disk: MemoryDisk, groups: tuple[int, ...] = (), now_ms: int = START_MS):
         store = Store(disk, InstantWriter, on_fatal=raise_it)

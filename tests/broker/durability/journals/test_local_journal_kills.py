@@ -29,7 +29,7 @@ class Life:
         """When each message expires that is in the queue."""
         self.on_disk: dict[bytes, int] = {}
         self.buried: set[bytes] = set()
-        """What has died, and that is on disk."""
+        """Removed messages, with that on disk."""
         self.kills = self.deaths = 0
 
     def publish(self) -> None:

@@ -48,7 +48,7 @@ from tests.support.queue_host import FakeQueueHost
 from tests.support.store import open_store
 
 EACH_MS = [1 << 40, 1 << 41, 1 << 40, 1 << 39, 1 << 42]
-"""For how long each of some messages may wait that come together, the most that do."""
+"""TTLs of the messages of a batch, the longest that are used."""
 ORIGINS = [Origin("ex", "a"), Origin("ex", "b"), Origin("", "q")]
 
 
@@ -78,10 +78,10 @@ class Sink(NoTimeoutSink):
         """The machine looks at what `pump` returns."""
 
     def cancelled(self, consumer: Consumer) -> None:
-        """It is not."""
+        """Ignore the cancel, which does not happen."""
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """It sees by what it is served."""
+        """Ignore the change: deliveries show it."""
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -92,7 +92,7 @@ class JournalMachine(RuleBasedStateMachine):
         super().__init__()
         self.disk = MemoryDisk()
         self.model: dict[int, Message] = {}
-        """By sequence number; those that are gone are not in it."""
+        """Messages by sequence number, without those that are gone."""
         self.next_content = 0
         self.groups: tuple[int, ...] = ()
         self.boot()
@@ -207,7 +207,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.sinks[no_ack].rooms = 0
 
     def check(self, delivery_batch: DeliveryBatch) -> None:
-        """It is what the model says comes next."""
+        """Check that a delivery is what the model expects next."""
         for at, sequence in enumerate(delivery_batch.sequences):
             message = self.model[sequence]
             text = delivery_batch.origins[at].routing_key.encode() + delivery_batch.contents[at]
@@ -230,7 +230,7 @@ class JournalMachine(RuleBasedStateMachine):
         )
 
     def next_number(self, priority: int | None) -> int:
-        """Of a message with this priority."""
+        """Sequence number of the next message with this priority."""
         ready_list = self.queue._ready_list
         if isinstance(ready_list, PriorityReadyList):
             ready_list = ready_list._at(priority or 0)
@@ -360,7 +360,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.queue.ready_count == len(ready)
 
     def teardown(self) -> None:
-        """What is settled everywhere has left the disk."""
+        """Check that messages settled everywhere have left the disk."""
         self.sinks[False].rooms = 1 << 20
         if self.consumers[False].parked:
             self.queue.wake(self.consumers[False])

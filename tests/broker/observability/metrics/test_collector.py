@@ -1,4 +1,4 @@
-"""What Prometheus is told of a node, read by its own parser."""
+"""Metrics of a node, read by Prometheus's own parser."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_every_name_of_the_overview_is_there(node: Node, monkeypatch: pytest.Mon
 
 
 IO = ("io_sync_ops", "io_sync_time_seconds", "io_write_bytes")
-"""Of RabbitMQ's names for what it does to its disk, those that have a counterpart."""
+"""RabbitMQ's names of disk metrics that have a counterpart."""
 
 
 def test_what_died_and_is_gone_is_counted(node: Node) -> None:
@@ -349,7 +349,7 @@ def test_pieces_come_to_what_one_would_be(
 
 
 def without_process(text: str) -> list[str]:
-    """What is the same a moment later."""
+    """Lines that are the same a moment later."""
     return [line for line in text.splitlines() if "process_" not in line]
 
 

@@ -1,4 +1,4 @@
-"""What is asked for at /metrics/detailed is told, and nothing else; and what cannot be asked."""
+"""Families and filters of /metrics/detailed, and malformed queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.edge import Edge
 from tests.support.no_cluster import NoCluster
 
 Rows = dict[tuple[str, str], float]
-"""By the end of the name, and what stands in the label that says what the row is about."""
+"""Values by the end of the name, and by the label that says what the row is about."""
 
 JOINED = {"rabbitmq_build_info", "rabbitmq_identity_info"}
 
@@ -97,7 +97,7 @@ def test_queues_can_be_looked_for(edge: Edge, query: str, names: set[str]) -> No
 
 
 def test_what_has_neither_is_told_all_the_same(edge: Edge) -> None:
-    """As RabbitMQ does."""
+    """RabbitMQ does so, too."""
     edge.connect()
     assert len(rows(edge, "family=connection_metrics&vhost=other&queue=x", "channel")) == 1
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_looked_for_is_refused(query: str, text: str) -> None:
 
 
 def test_what_is_asked_for_is_not_remembered() -> None:
-    """By whoever reaches the page."""
+    """Queries are not cached: any visitor can send them."""
     before = searching_for.cache_info().misses
     assert searched(["^only once"]) is not None
     assert searching_for.cache_info().misses == before

@@ -1,4 +1,4 @@
-"""What clients have done is told of each object, and together for ever."""
+"""Metrics of clients by object, and totals that never fall."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Node:
         )
 
     def told(self, view: TableView) -> Told:
-        """What is not 0, of counters of objects."""
+        """Counters of objects that are not 0."""
         text = b"".join(text_page(self.collector.steps(view), "").pieces).decode()
         return {
             (sample.name.removeprefix("rabbitmq_"), frozenset(sample.labels.items())): sample.value

@@ -1,4 +1,4 @@
-"""What is told of Raft groups, under the names of several versions of RabbitMQ."""
+"""Metrics of Raft groups, under the names of several versions of RabbitMQ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = {
     "raft_log_last_written_index": "raft_last_written_index",
     "raft_entry_commit_latency_seconds": "raft_commit_latency_seconds",
 }
-"""Those up to RabbitMQ 4.1, and since 4.2."""
+"""Names up to RabbitMQ 4.1, and since 4.2."""
 
 LATENCY = "raft_entry_commit_latency_seconds"
 

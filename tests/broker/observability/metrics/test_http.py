@@ -57,7 +57,7 @@ class Visit:
             yield piece.encode()
 
     def send(self, data: bytes) -> bytes:
-        """What is answered."""
+        """Answer to the bytes."""
         before = len(self.transport.writes)
         self.transport.receive(data)
         self.scheduler.run()

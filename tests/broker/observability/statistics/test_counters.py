@@ -1,4 +1,4 @@
-"""What is counted of each object, seen after a conversation."""
+"""Counters of each object after a conversation."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_was_is_what_it_was_as_far_as_it_is_remembered(
 
 @given(changes=CHANGES)
 def test_of_the_older_ones_fewer_are_remembered(changes: list[tuple[int, int]]) -> None:
-    """What was then is exact at the end of each stretch, and between what it was at both ends."""
+    """Old values are exact at the end of each stretch, and interpolated between."""
     history, tick, value = NumberHistory(1, LEVELS, NumberWidth.WIDE), 0, 0
     known = {tick: value}
     history.add(tick, (value,))

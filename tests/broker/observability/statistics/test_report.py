@@ -28,7 +28,7 @@ LOOKS = SampleTimes(last=103, before=102, apart_ms=5_000, tick_ms=5_000)
 
 
 def acked() -> ObjectCounts:
-    """What RabbitMQ answered of a queue: 906 acknowledgements, in the last 20 s."""
+    """Counters for which RabbitMQ's answer is known: 906 acknowledgements, in the last 20 s."""
     counts, so_far = ObjectCounts(OF_QUEUE), 0
     for tick, total in enumerate((228, 468, 684, 906), 100):
         counts.add(DELIVERED_AT + ACK, (total - so_far,))
@@ -150,7 +150,7 @@ def test_each_kind_has_its_own_parameters() -> None:
 
 
 def test_what_is_no_number_asks_for_nothing() -> None:
-    """As with RabbitMQ."""
+    """RabbitMQ ignores it, too."""
     assert windows_of({"msg_rates_age": "abc", "msg_rates_incr": "5"}) == NO_PAST
     assert windows_of({}) == NO_PAST
 

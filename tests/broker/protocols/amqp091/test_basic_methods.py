@@ -366,7 +366,8 @@ def test_acks_of_a_queue_that_is_gone_are_welcome() -> None:
 
 
 def sharing(counts: dict[str, int], no_ack: str = "") -> tuple[Client, list[bytes]]:
-    """Who has a limit of one message for all consumers of a channel, and what came first.
+    """Client with a limit of one message for all consumers of a channel, and what it received
+    first.
 
     `counts`: how many messages are in each queue, and each is the name of its queue.
     """
@@ -432,7 +433,7 @@ def test_a_consumer_that_has_ended_is_not_remembered() -> None:
 
 
 def two_consumers(*, prefetch: int = 0) -> Client:
-    """Of one queue, `a` and `b`; nothing is in it."""
+    """Client with consumers `a` and `b` of one empty queue."""
     client = Edge().connect()
     client.declare()
     if prefetch:
@@ -484,7 +485,7 @@ def test_what_is_got_purged_or_deleted_was_not_handed_out_before() -> None:
 
 
 def test_room_that_is_made_behind_a_publish_is_not_for_it() -> None:
-    """Of ten `b` may have but one more, and `a`, which then has room, gets what is left."""
+    """Consumer `b` may have only one more of ten; `a`, which then has room, gets the rest."""
     client = two_consumers(prefetch=2)
     client.publish(b"1", b"2", b"3")
     assert [each.method["consumer_tag"] for each in client.arrivals()] == ["a", "b", "a"]

@@ -1,4 +1,4 @@
-"""What sockets make hard to test of a connection: ends, timers, holding back, fairness, bugs."""
+"""Connections where sockets make tests hard: ends, timers, holding back, fairness, faults."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_lost_connection_leaves_nothing_behind() -> None:
 
 
 def test_what_a_lost_connection_held_needs_no_collector() -> None:
-    """Which may come much later, since it is told to come rarely."""
+    """The collector may run much later, since it is configured to run rarely."""
     edge = Edge()
     client = edge.connect()
     client.declare(exclusive=True)
@@ -346,7 +346,7 @@ def test_what_one_read_brings_is_answered_by_one_write() -> None:
 
 
 class Bug(Exception):
-    """What no handler should raise."""
+    """Error that no handler should raise."""
 
 
 def stumble(_channel: ServerChannel, _method: Method) -> None:

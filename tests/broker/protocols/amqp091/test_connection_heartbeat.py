@@ -31,7 +31,7 @@ class Line:
         self.written.append(data)
 
     def beats(self, *heard: bool, listening: bool = True) -> list[str]:
-        """What comes of each half interval, in which the peer was heard or not."""
+        """Outcomes of half intervals, each with or without input."""
         self.is_listening = listening
         outcomes = []
         for was_heard in heard:

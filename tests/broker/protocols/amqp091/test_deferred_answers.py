@@ -142,7 +142,7 @@ class Harness:
         self.client = self.edge.connect()
 
     def publish(self, *bodies: bytes, **where: Any) -> PublishReceipt:
-        """What the queue owes for it."""
+        """Publish; returns the receipt that the queue owes."""
         self.client.publish(*bodies, **where)
         return self.queue.receipts.pop()
 
@@ -236,7 +236,7 @@ def test_a_passive_declaration_asks_for_counts(harness: Harness) -> None:
 
 
 def test_a_deletion_asks_first_and_waits_twice(harness: Harness) -> None:
-    """What came behind it waits for both."""
+    """Later requests wait for both."""
     harness.send(make(Queue.Delete, queue="q", if_empty=True), make(Queue.Purge, queue="q"))
     harness.queue.ready_count = 7
     harness.answer(QueueCounts(7, 0, 0))
@@ -276,7 +276,7 @@ def test_a_question_that_fails_closes_as_its_error_says(harness: Harness) -> Non
 
 
 def test_a_close_of_the_channel_waits_too(harness: Harness) -> None:
-    """What is asked is bounded in time, and so is this."""
+    """Requests are bounded in time, and so is the close."""
     harness.send(make(Basic.Get, queue="q"), Channel.Close(200, "", 0, 0))
     harness.client.expect_nothing()
     harness.answer(None)
@@ -324,7 +324,7 @@ def test_messages_of_a_run_may_fare_differently(harness: Harness) -> None:
 
 
 def test_a_message_is_confirmed_once_all_its_queues_have_it(harness: Harness) -> None:
-    """One elsewhere, one that is transient, and one with a commit."""
+    """The queues: remote, transient, and one that needs a commit."""
     harness.client.declare("here")
     harness.client.declare("disk", durable=True)
     for queue in ("q", "here", "disk"):

@@ -130,7 +130,7 @@ def test_its_name_cannot_be_bound() -> None:
 
 
 def test_a_requester_that_does_not_read_is_answered_so_far_and_no_further() -> None:
-    """It hears from then on when it reads again; its responders go on all the time."""
+    """The requester gets further replies when it reads again; its responders are never blocked."""
     edge = Edge()
     client, server = requester(edge), edge.connect()
     name = request(client, server)

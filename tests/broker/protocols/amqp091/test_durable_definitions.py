@@ -32,7 +32,7 @@ class DefinitionsRig(Harness):
         self.client.arrivals()
 
     def found(self) -> dict[str, Any]:
-        """What is on disk, by kind."""
+        """Definitions on disk, by kind."""
         durability = Durability(open_store(self.disk.after_power_loss()), Turn(lambda _: None))
         vhost = durability.image.vhosts.get("/", VhostImage())
         return {

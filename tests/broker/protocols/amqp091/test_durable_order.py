@@ -96,7 +96,7 @@ class Harness:
 
 
 def bodies_on(disk: MemoryDisk, groups: tuple[int, ...]) -> list[bytes]:
-    """What is left of a queue on a disk that has lost what was not synced."""
+    """Messages of a queue on a disk that has lost what was not synced."""
     durability = Durability(open_store(disk.after_power_loss()), Turn(lambda _act: None))
     journal = durability.journals.reopen(groups)
     if not journal.recover().stored:
@@ -321,7 +321,7 @@ def test_delete_ok_comes_after_the_commit(harness: Harness) -> None:
 
 
 def test_of_a_mixed_batch_nothing_is_confirmed_before_what_is_recorded() -> None:
-    """One message in two goes to a queue without a disk; they have numbers in between."""
+    """Every other message goes to a queue without a disk; they have numbers in between."""
     harness = Harness()
     harness.client.declare("t")
     harness.client.confirm_select()

@@ -183,7 +183,7 @@ def test_nor_does_one_hear_of_it_that_is_closed_in_the_last_step(edge: Edge) -> 
 
 
 def test_nothing_more_is_done_for_a_channel_that_is_closed_in_a_step(edge: Edge) -> None:
-    """What is left of the commit is not its work any more."""
+    """The rest of the commit belongs to a closed channel."""
     client = publisher(edge)
     client.send(messages(PUBLISHED))
     at_put(client, 100, lambda channel: channel.refuse(AccessRefused("no")))

@@ -145,7 +145,7 @@ def test_headers_that_route_are_seen_among_others() -> None:
 
 
 def test_a_headers_exchange_tells_bare_messages_from_others() -> None:
-    """What it reads besides is no part of what is compared, so that a bare one says nothing."""
+    """The matcher reads more than what is compared, so a bare message proves nothing."""
     client = Edge().connect()
     client.declare("q")
     table = pamqp_table(to_table({"colour": "red"}))

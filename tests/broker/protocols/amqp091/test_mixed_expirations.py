@@ -23,10 +23,10 @@ class Case(NamedTuple):
     """Drawn from a seed."""
 
     arguments: dict[str, dict[str, Any]]
-    """Of queues, by their names."""
+    """Arguments of queues, by their names."""
     confirms: bool
     frames: list[bytes]
-    """One message each."""
+    """Frames with one message each."""
 
 
 def drawn(seed: int) -> Case:

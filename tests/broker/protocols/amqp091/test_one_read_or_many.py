@@ -33,7 +33,7 @@ REFUSED = (
 
 
 class Way(NamedTuple):
-    """What is in a basic.publish frame."""
+    """Fields of a basic.publish frame."""
 
     channel: int
     exchange: str
@@ -80,7 +80,7 @@ def prepared(mode: str) -> Client:
 
 
 def heard(client: Client) -> list[object]:
-    """What a client was told on each channel, and what was confirmed there."""
+    """Methods received on each channel, and the confirmed numbers."""
     told: dict[int, list[str]] = {channel: [] for channel in CHANNELS}
     confirmed: dict[int, set[int]] = {channel: set() for channel in CHANNELS}
     for arrival in client.arrivals():
@@ -97,7 +97,7 @@ def heard(client: Client) -> list[object]:
 
 
 def outcome(mode: str, reads: list[bytes]) -> list[object]:
-    """What the publisher hears and what the queues hold after these reads, made twice."""
+    """Answers to the publisher and content of the queues after these reads, made twice."""
     client = prepared(mode)
     for read in reads * 2:  # the second time it is known how each message begins
         client.feed(read)

@@ -24,7 +24,7 @@ from tests.support.queue_host import FakeQueueHost
 
 
 def properties_of(arrival: Arrival) -> Properties:
-    """Those of a message that a client has got."""
+    """Properties of a message that a client has received."""
     return decode_properties(arrival.header[12:])
 
 

@@ -1,4 +1,4 @@
-"""What clients cannot ask of a quorum queue, with the texts of RabbitMQ 4.0.5."""
+"""Requests that quorum queues refuse, with the texts of RabbitMQ 4.0.5."""
 
 from __future__ import annotations
 

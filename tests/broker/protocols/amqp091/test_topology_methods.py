@@ -345,7 +345,7 @@ def test_a_quorum_queue_may_be_declared_again_as_a_classic_one_if_that_is_let_pa
 def test_in_an_exchange_that_goes_no_binding_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may have tens of thousands, and all others wait."""
+    """The exchange may have tens of thousands of bindings, and all other work waits."""
     edge = Edge()
     client = edge.connect()
     client.declare()

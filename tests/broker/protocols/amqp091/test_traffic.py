@@ -1,4 +1,4 @@
-"""What the edge counts, seen after a conversation."""
+"""Counters of the edge after a conversation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.edge import Client, Edge, publish_frames, start_ok
 
 
 def counts(counter: Traffic | ClientTraffic | Deliveries | Logins) -> dict[str, int]:
-    """Those that are not 0."""
+    """Counters that are not 0."""
     values = ((name, getattr(counter, name)) for name in counter.__slots__)
     return {name: value for name, value in values if isinstance(value, int) and value}
 

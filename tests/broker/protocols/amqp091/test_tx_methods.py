@@ -145,7 +145,7 @@ def test_a_commit_for_a_queue_that_is_gone_fails() -> None:
 
 
 def test_a_queue_that_is_gone_takes_nothing_from_a_commit() -> None:
-    """What it would have to drop would be dead-lettered."""
+    """Dropped messages would be dead-lettered."""
     client = transactional()
     client.declare("gone")
     gone = client.edge.vhost.queues["gone"]

@@ -1,4 +1,4 @@
-"""One node that serves the API for each module of tests."""
+"""Node that serves the API for each module of tests."""
 
 from collections.abc import AsyncIterator
 

@@ -210,7 +210,7 @@ async def test_a_user_comes_and_goes(api: Api) -> None:
 
 
 async def test_who_is_put_with_the_password_that_he_has_is_the_same(api: Api) -> None:
-    """What he has asked for before is not ended: only another password, or none, is another."""
+    """Earlier requests of the user go on: only another password, or none, is another user."""
     access, said = api.node.parts.access, {"password": "x", "tags": ""}
     await api.ask("PUT", "users/u", json=said)
     before = access.users["u"]

@@ -30,7 +30,7 @@ TAKE = {"count": 9, "ackmode": "ack_requeue_false", "encoding": "auto"}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def apis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Api, Api, Api]]:
-    """Of three nodes."""
+    """APIs of three nodes."""
     config = Config(management_listen=HERE)
     with pytest.MonkeyPatch.context() as patching:
         make_calm(patching)
@@ -82,7 +82,7 @@ async def test_a_queue_that_is_led_elsewhere(apis: tuple[Api, Api, Api], queue_t
 async def test_how_much_is_in_a_queue_whoever_leads_it_and_whoever_holds_it(
     apis: tuple[Api, Api, Api], queue_type: str
 ) -> None:
-    """One node is asked, another one leads, and clients of all have something in hands."""
+    """A node is asked, another one leads, and clients of all hold messages."""
     name = f"measured-{queue_type}"
     path = f"queues/%2F/{name}"
     await declared(apis, path, queue_type)

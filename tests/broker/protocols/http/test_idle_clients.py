@@ -38,7 +38,7 @@ class Pipe(asyncio.Transport):
 
 
 class Answering(asyncio.Protocol):
-    """What is watched."""
+    """Protocol that is watched."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

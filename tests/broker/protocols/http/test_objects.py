@@ -90,7 +90,7 @@ def volume(*, ready: int, size_bytes: int) -> Row:
 
 
 def counts_error(row: Row) -> Row:
-    """What does not change by itself."""
+    """Columns that do not change by themselves."""
     return {
         name: value
         for name, value in row.items()

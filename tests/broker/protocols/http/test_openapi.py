@@ -51,7 +51,7 @@ def test_what_is_read_has_a_schema() -> None:
 
 
 def check_schema(schema: Any) -> None:
-    """Those words of JSON Schema that we use, and used right."""
+    """Check that a schema uses known words of JSON Schema correctly."""
     known = {"type", "properties", "required", "items", "anyOf", "enum", "default", "description"}
     known |= {"minimum", "maximum", "additionalProperties", "maxItems"}
     assert schema.keys() <= known, schema

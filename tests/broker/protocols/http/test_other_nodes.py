@@ -1,4 +1,4 @@
-"""What the API of one node tells of clients and queues of the others, and of nodes that die."""
+"""Listings by one node of clients and queues of the others, and of nodes that die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request has done in its session: when it is answered, and what becomes of doubts."""
+"""Requests in sessions: when they are answered, and what becomes of doubtful outcomes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Node:
         self.edge = Edge(make_metadata=make_metadata)
 
     def request(self, user: User | None = None) -> RequestChannel:
-        """Of guest as he is now, or as he was when he was asked for his password."""
+        """Request channel of guest as the user is now, or as he was when he logged in."""
         user = user or self.edge.access.users["guest"]
         return RequestChannel(self.edge.services, HttpClient(user, ENDS), user, self.edge.vhost)
 
@@ -65,7 +65,7 @@ class Node:
             await asyncio.sleep(0)
 
     async def outcome(self, request: Awaitable[T]) -> T:
-        """What comes of a request that waits for nobody."""
+        """Result of a request that needs not wait."""
         asked = await self.begun(request)
         assert asked.done()
         return asked.result()

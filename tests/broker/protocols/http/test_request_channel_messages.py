@@ -1,4 +1,4 @@
-"""What a request that publishes or gets is for observers, limits, counts and taps: a client."""
+"""Requests that publish or get count as clients: for observers, limits, counters and taps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask for what: each tag of users, with permissions in the virtual host and without."""
+"""Rights by endpoint: each tag of users, with permissions in the virtual host and without."""
 
 import json
 from collections.abc import AsyncIterator

@@ -182,7 +182,7 @@ async def test_a_body_that_is_too_long_is_refused(api: Api) -> None:
 
 
 async def test_a_broken_assertion_ends_the_node(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one of a verb does: what the node believes is wrong."""
+    """A failed assertion in a verb ends the node, too."""
 
     async def broken(*_: object) -> Reply:
         raise AssertionError("this cannot be")
@@ -360,7 +360,7 @@ async def test_what_is_asked_again_is_asked_by_the_user_as_he_is_then(
     change: tuple[str, str, object],
     answered: int,
 ) -> None:
-    """What was answered elsewhere before, and comes to be known here, may be about him."""
+    """Answers given elsewhere, and applied here later, may concern that user."""
     async with management(tmp_path) as api:
         first = {"password": "s", "tags": "administrator"}
         assert (await api.ask("PUT", "users/late", json=first))[0] == 201

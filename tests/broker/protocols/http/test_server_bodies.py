@@ -40,7 +40,7 @@ def request(*pieces: bytes | Exception, transport: object = "open") -> web.BaseR
 
 
 def status_of(bodies: RequestBodies, asked: web.BaseRequest) -> int:
-    """Of the refusal."""
+    """Status of the refusal."""
 
     async def ask() -> None:
         async with bodies.of(asked, ENDPOINT):

@@ -39,7 +39,7 @@ NAMES = LONG_TEXTS | st.sampled_from(
 
 @st.composite
 def mqtt_properties(draw: st.DrawFn) -> Properties:
-    """What a client may say of a PUBLISH."""
+    """Properties that a client may put into a PUBLISH."""
     values: dict[PropertyId, PropertyValue] = {}
     kinds: dict[PropertyId, st.SearchStrategy[PropertyValue]] = {
         PropertyId.PAYLOAD_FORMAT_INDICATOR: st.integers(0, 1),

@@ -42,7 +42,7 @@ from tests.support.mqtt_edge import MqttClient, MqttEdge
 VERSIONS = (MQTT_3_1, MQTT_3_1_1, MQTT_5)
 EXPIRY_S_MAX = 60
 ALIASED = 1
-"""Which packet of the conversation behind CONNECT has a topic alias."""
+"""Index of the packet after CONNECT that has a topic alias."""
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def is_waiting_for_its_client(connection: Connection) -> bool:
 
 
 def check_answered(client: MqttClient) -> None:
-    """It is closed, or goes on reading."""
+    """Check that the connection is closed, or goes on reading."""
     if client.connection.is_over:
         client.edge.advance(REFUSED_LOGIN_WAIT_S)
     if client.transport.is_closing():
@@ -169,7 +169,7 @@ def test_every_mutation_of_one_octet_is_answered_or_ends_the_connection(version:
 
 
 def said_by_kind(events: list[Event]) -> dict[str, list[object]]:
-    """What has come, by its kind: of each kind in its order, and not by runs."""
+    """Received events by kind: of each kind in its order, and not by runs."""
     found: dict[str, list[object]] = {}
     for each in events:
         if isinstance(each, Publishes):
@@ -261,7 +261,7 @@ def test_what_is_no_packet_is_refused_behind_the_answer_to_connect(
 
 
 def check_identifiers(client: MqttClient) -> None:
-    """Those in use are those of something."""
+    """Check that each identifier in use belongs to something."""
     channel = client.connection.channel
     assert channel is not None
     state, sent = channel.state, channel.outgoing._sent.keys()

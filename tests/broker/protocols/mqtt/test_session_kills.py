@@ -175,7 +175,7 @@ class Conversation:
         self.subscriber.was_present = True
 
     def steps(self) -> list[str]:
-        """What may happen next."""
+        """Steps that may happen next."""
         node, publisher, subscriber = self.node, self.publisher, self.subscriber
         return [
             name

@@ -53,7 +53,7 @@ def test_a_session_without_subscriptions_is_there_again() -> None:
 
 
 def test_who_was_let_in_has_his_session_whatever_happens_then() -> None:
-    """What CONNACK says has been committed."""
+    """The content of CONNACK has been committed."""
     node = RestartedMqtt()
     client = node.begin("c", **LASTS)
     assert client.packets() == []

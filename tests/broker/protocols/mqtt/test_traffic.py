@@ -1,4 +1,4 @@
-"""What is counted of MQTT's clients: by the version that they speak, and by session."""
+"""Counters of MQTT clients: by the version that they speak, and by session."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ LIMIT = 100
 
 
 class Inside(asyncio.Protocol):
-    """What is in a websocket: it notes what it is told, and answers as a test wants."""
+    """Protocol in a websocket: it notes its events, and answers as a test wants."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -112,7 +112,7 @@ class Peer:
         return b"".join(self.transport.writes)
 
     def heard(self) -> list[Event]:
-        """What came since it was asked last."""
+        """Events since the last call."""
         data = self.written[self._read :]
         self._read += len(data)
         self.client.receive_data(data)
@@ -507,7 +507,7 @@ def test_silence_does_not_count_while_nothing_is_read() -> None:
 
 
 class Echo(Inside):
-    """It sends back what comes, and closes when it is told to."""
+    """Protocol that sends back its input, and closes when asked to."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -561,7 +561,7 @@ def mutations(data: bytes) -> Iterator[bytes]:
 
 
 def assert_ends_well(peer: Peer) -> None:
-    """It is closed, with an answer or without, as soon as the client goes or is late."""
+    """Check that it is closed, with an answer or without, as soon as the client goes or is late."""
     peer.scheduler.advance(10_000)
     assert peer.transport.is_lost
     assert peer.inside.told[-1] == "lost"

@@ -28,15 +28,15 @@ class DelayedQueueHarness(EntryHarness):
 
     def __init__(self) -> None:
         self.came: list[tuple[int, int]] = []
-        """Which messages have come out, and when."""
+        """Messages that came out, with their times."""
         self.due_ms: dict[int, int] = {}
         """When each message is due that was taken, if no leader was changed."""
         self.asked: dict[int, bytes] = {}
-        """By number, what the publisher has not heard of."""
+        """Unconfirmed messages by number."""
         self.safe: set[int] = set()
         self.sent = 0
         self.parcels: list[PendingDeadLetter] = []
-        """What is under way, while it is not taken at once."""
+        """Pending messages, while they are not accepted at once."""
         self.takes_at_once = True
         self.purges = 0
         super().__init__(SPEC)
@@ -87,7 +87,7 @@ class DelayedQueueHarness(EntryHarness):
                     self.safe.add(number)
 
     def at(self, now_ms: int) -> None:
-        """It is so late now, and the queue is looked at if it has asked for that."""
+        """Set the time, and run the queue if it has asked for that."""
         left_ms = [wish_ms - (now_ms - self.now_ms) for wish_ms in self.wakes]
         self.now_ms, self.wakes[:] = now_ms, [left for left in left_ms if left > 0]
         self.is_touched = self.is_touched or len(self.wakes) < len(left_ms)

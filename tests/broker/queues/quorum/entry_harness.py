@@ -53,7 +53,7 @@ class EntryHarness(LeaderHarness):
         return self.led.sessions.open(SessionId("a", 1, 1, 1))
 
     def facts(self) -> list[Any]:
-        """Of the entry that is under way last."""
+        """Facts of the last proposed entry."""
         return decode(self.proposals[-1][0]).facts
 
 

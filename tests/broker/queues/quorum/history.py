@@ -45,7 +45,7 @@ class History:
     def __init__(self) -> None:
         self.model = ReferenceModel()
         self.index = 1
-        """Of the entry that is being written."""
+        """Index of the entry that is being written."""
         self._facts: list[f.Fact] = []
         self._origins: list[Origin] = []
         self._decided_by = 0
@@ -209,7 +209,7 @@ class History:
             self._say(f.Settled(key, ordinal, runs_of(sequences)))
 
     def give_back(self, chance: Chance) -> None:
-        """Those with equal counts together; failures count, or do not."""
+        """Requeue messages with equal counts together, as failures or not."""
         has_failed, ready_at_ms = chance.randint(0, 1), chance.choice([0, 0, 50])
         for key, ordinal, sequences in self._held(chance):
             for sequence in sequences:
@@ -334,11 +334,11 @@ OPERATIONS: list[Callable[[History, Any], None]] = [
     History.remember,
     History.pass_time,
 ]
-"""Those that are there several times happen more often."""
+"""Steps; those listed several times happen more often."""
 
 
 def drawn_counts(chance: Chance, rarely: int) -> Counts:
-    """What messages have brought along, if they have."""
+    """Random delivery counts that messages brought along, mostly none."""
     if chance.randint(0, rarely):
         return NEW
     return Counts(chance.randint(0, 2), chance.randint(0, 2))

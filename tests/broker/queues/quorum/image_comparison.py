@@ -58,7 +58,7 @@ class MemberImage:
         operation(self.history, chance)
 
     def commit(self) -> None:
-        """What has been done becomes an entry, which all members apply."""
+        """Make an entry of all that was decided, and apply it on all members."""
         index, payload = self.history.index, self.history.entry()
         batch = entry_codec.decode(payload)
         assert entry_codec.encode(batch, batch.version) == payload
@@ -124,7 +124,7 @@ def check_log(member: Member, model: ReferenceModel) -> None:
 
 
 def told(model: ReferenceModel) -> dict[str, Any]:
-    """What the model knows."""
+    """State of the model in a comparable form."""
     places = {"returned": model.at("returned"), "delayed": model.at("delayed")}
     places["pending"] = model.at("pending")
     for key in model.users:
@@ -169,7 +169,7 @@ def plain(record: MessageRecord) -> tuple[Any, ...]:
 
 
 def seen(image: QueueImage) -> dict[str, Any]:
-    """What an image says of the same."""
+    """State of an image in the same form."""
     state = image.state
     records = dict(records_of(image))
     places = {

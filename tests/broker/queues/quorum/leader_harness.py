@@ -116,7 +116,7 @@ class LeaderHarness:
     """Leadership of a queue, its log and image, and the clients of its sessions."""
 
     readers: Mapping[str, int] = MappingProxyType({})
-    """What versions its members read."""
+    """Versions that its members read."""
 
     def __init__(self, spec: QueueSpec = PLAIN, priorities: Sequence[int | None] = ()) -> None:
         """`priorities`: one of them is given to what is published, if there are any."""
@@ -125,13 +125,13 @@ class LeaderHarness:
         """All settings by which it has ever gone; the last is what it is to go by."""
         self.priorities = priorities
         self.expirations: Sequence[Lifetimes] = (None,)
-        """For how long what is published may wait."""
+        """TTL of published messages, in turn."""
         if self.said[0].message_ttl_ms is not None:
             self.expirations = None, None, 30, 300, [300, 30, 30, 900]
         self.brings = [NEW]
         """With which counts operations come that publish, in turn."""
         self.brought: dict[bytes, Counts] = {}
-        """What messages have brought along."""
+        """Delivery counts that messages brought along."""
         self.came_back: set[int] = set()
         self.log: list[bytes] = []
         self.image = QueueImage()
@@ -145,13 +145,13 @@ class LeaderHarness:
         self.settled: set[int] = set()
         """Sequence numbers of what clients were told is settled, and of what needs no ack."""
         self.seen: dict[int, bytes] = {}
-        """What clients have got, by sequence number."""
+        """Contents delivered to clients, by sequence number."""
         self.rejected: set[bytes] = set()
-        """What clients have not wanted back, and were told is done."""
+        """Contents that clients rejected, as confirmed."""
         self.refused: set[bytes] = set()
         """Publishes that were not taken."""
         self.dead: list[tuple[DeathReason, bytes, Counts]] = []
-        """What has been republished."""
+        """Dead letters that were republished."""
         self.timed_out: list[e.TimedOut] = []
         self.alone = SingleActiveChecks()
         self.leaders, self.room = 0, UNLIMITED
@@ -163,7 +163,7 @@ class LeaderHarness:
         self.deleted: set[int] = set()
         """Queues that there are no more."""
         self.unknown: set[int] = set()
-        """Those that it has not heard of yet."""
+        """Groups of queues that it has not heard of yet."""
         self.queue_expired = 0
         """How often it was said that nobody uses the queue."""
         self.lead()
@@ -173,7 +173,7 @@ class LeaderHarness:
         return self.said[-1]
 
     def change_settings(self, settings: QueueSettings) -> None:
-        """As policies say now."""
+        """Apply new settings, as policies do."""
         self.said.append(settings)
         self.led.change_settings(len(self.said), settings)
 
@@ -265,7 +265,7 @@ class LeaderHarness:
             self.turn()
 
     def change_leader(self, kept: int, *, is_elsewhere: bool) -> None:
-        """Of what is under way only so many entries are in the next leader's log."""
+        """Change the leader; only `kept` of the entries under way reach its log."""
         self.led.end()
         for payload, _on_outcome in list(self.proposals)[:kept]:
             self.apply(payload)
@@ -466,7 +466,7 @@ class LeaderHarness:
         assert effect.holder < self.image.state.next_key, "it is not applied"
 
     def on_timed_out(self, edge: SessionClients, effect: e.TimedOut) -> None:
-        """What its clients still say of these messages is said to nobody."""
+        """Handle a delivery timeout: later settlements of these messages are ignored."""
         assert any(each.consumer_timeout_ms is not None for each in self.said)
         assert effect.held_ms >= effect.timeout_ms
         self.timed_out.append(effect)
@@ -540,7 +540,7 @@ class LeaderHarness:
         check_line(state, is_alone=self.spec.single_active_consumer)
 
     def check_dead(self) -> None:
-        """What had to be republished has been, and nothing else; once, by each leader."""
+        """Check that each leader republished once what had to be, and nothing else."""
         state = self.image.state
         assert state.pending.count == 0
         kept = {each.dead_letter_exchange is not None for each in self.said}

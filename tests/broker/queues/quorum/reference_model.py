@@ -98,7 +98,7 @@ class ReferenceModel:
             yield record
 
     def _let_go(self) -> None:
-        """Whoever is detached and holds nothing is forgotten."""
+        """Forget detached holders that hold nothing."""
         for key in [key for key, user in self.users.items() if user.is_detached]:
             if not self.at("held", key):
                 del self.users[key]

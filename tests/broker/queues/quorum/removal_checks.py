@@ -38,7 +38,7 @@ def check_expired(payload: bytes, entries: LiveEntries) -> None:
 
 
 def priority_of(entry: LiveEntry, place: int) -> int:
-    """Of one of the messages of an entry, counted from 0."""
+    """Priority of the message at `place` of an entry, counted from 0."""
     own = entry.each.priorities if entry.each is not None else b""
     return own[place] if own else entry.priority
 
@@ -68,7 +68,7 @@ def check_order(payload: bytes, entries: LiveEntries) -> None:
 
 
 def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
-    """What has come back, in the order in which the engine hands it out."""
+    """Requeued messages in the order in which the engine delivers them."""
     ready_list = (
         queue._ready_list._front
         if isinstance(queue._ready_list, PriorityReadyList)
@@ -80,7 +80,7 @@ def waiting_again(queue: Queue) -> Iterable[tuple[int, Counts]]:
 
 
 def check_counts(counts: Counts, brought: Counts, *, came_back: bool) -> None:
-    """Of a message that is handed out, and has brought so much along."""
+    """Check the delivery counts of a delivered message that brought `brought`."""
     assert came_back or counts == brought
     assert counts.failed >= brought.failed, "it is told less than it was before"
     assert counts.acquired - brought.acquired >= counts.failed - brought.failed
@@ -93,7 +93,7 @@ def check_death(
     said: Sequence[QueueSettings],
     brought: Mapping[bytes, Counts],
 ) -> None:
-    """Of a message that was handed on, from a queue that went by these settings in turn."""
+    """Check a dead letter of a queue that had these settings in turn."""
     if reason is DeathReason.DELIVERY_LIMIT:
         assert counts.acquired >= counts.failed
         limits = {each.delivery_limit for each in said}
@@ -115,5 +115,5 @@ def check_limits(state: QueueState, said: Sequence[QueueSettings]) -> None:
 
 
 def body(number: int, priority: int | None) -> bytes:
-    """What is published, as the leader sees it."""
+    """Content of a published message, as the leader sees it."""
     return with_priority(f"body {number}", priority)

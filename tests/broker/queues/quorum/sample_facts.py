@@ -50,7 +50,7 @@ def busy() -> QueueImage:
 
 
 class Count:
-    """What a machine counts: it goes on by as much as its clock does, and not back with it."""
+    """Counter of a machine: it advances by as much as its clock does, and never goes back."""
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         self._clock_ms = clock_ms

@@ -44,11 +44,11 @@ class SessionClients:
     next: int = 1
     pending: dict[int, Operation] = field(default_factory=dict)
     consumers: dict[int, bool] = field(default_factory=dict)
-    """By key; whether it acknowledges."""
+    """Acknowledgement mode of consumers, by key."""
     getters: set[int] = field(default_factory=set)
     """Keys."""
     holds: dict[int, Hold] = field(default_factory=dict)
-    """By sequence number."""
+    """Holds by sequence number."""
     is_cut: bool = False
     """Nothing comes through."""
 

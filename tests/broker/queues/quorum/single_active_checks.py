@@ -13,9 +13,9 @@ class SingleActiveChecks:
     def __init__(self) -> None:
         self.active = f.NOBODY
         self._priorities: dict[int, int] = {}
-        """Of consumers that are attached, by key."""
+        """Priorities of attached consumers, by key."""
         self._held: dict[int, set[int]] = {}
-        """Who holds what."""
+        """Held messages by consumer."""
 
     def apply(self, batch: FactBatch) -> None:
         going = {fact.key for fact in batch.facts if isinstance(fact, f.Detached)}
@@ -51,7 +51,7 @@ class SingleActiveChecks:
 
 
 def check_line(state: QueueState, *, is_alone: bool) -> None:
-    """Whoever is first in line is active, or somebody who was, and holds something."""
+    """Check that the first in line is active, or a former one that still holds messages."""
     line = [
         (-row.attached.priority, key)
         for key, row in state.holders.items()

@@ -48,7 +48,7 @@ def with_dead(count: int, spec: QueueSpec | None = None) -> tuple[EntryHarness, 
 
 
 def posted(harness: EntryHarness) -> list[bytes]:
-    """What has been sent since this was asked last."""
+    """Contents sent since the last call."""
     died, harness.died = harness.died, []
     return [content for dead in died for content in dead.contents]
 
@@ -253,7 +253,7 @@ def test_what_was_refused_is_tried_at_once_when_that_may_help() -> None:
 
 
 def stamped(harness: EntryHarness, queue: str = "target") -> DeadLetterIds:
-    """What a queue is told of all that were sent last."""
+    """Ids with which the messages sent last go to a queue."""
     [dead] = harness.died
     assert dead.parcels is not None
     posted = dead.ids_for(queue, dead.parcels)
@@ -284,7 +284,7 @@ def test_a_queue_is_told_once_of_what_it_has_that_is_kept_no_more() -> None:
 
 
 def remembered(harness: EntryHarness) -> dict[object, list[int]]:
-    """By queue: what it has, and it may be told that it is kept no more."""
+    """Messages that queues have and may be allowed to forget, by queue."""
     return harness.led.outbox._arrived
 
 

@@ -26,7 +26,7 @@ SURE: dict[str, PlainValue] = {
 }
 
 KINDS = [quorum(**SURE, delivery_limit=1), quorum(**SURE, message_ttl=300)]
-"""Of queues: in one each dies for itself, in the other many at once."""
+"""Queues: in one each message dies alone, in the other many at once."""
 
 LOOKS_MAX = 1_000
 """So often all that is under way arrives: then nothing is left."""

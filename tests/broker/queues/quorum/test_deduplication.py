@@ -58,7 +58,7 @@ class Target:
         below: int = 1,
         settled: Iterable[int] = (),
     ) -> list[e.Effect]:
-        """What is told once all is on record."""
+        """Effects of posting dead letters, once all is on record."""
         self.ask(*sequences, source=source, term=term, below=below, settled=settled)
         self.harness.settle_down()
         return self.harness.take()
@@ -158,7 +158,7 @@ def test_what_is_refused_has_not_arrived_and_may_be_given_again() -> None:
 
 
 def test_who_led_before_is_not_listened_to_any_more() -> None:
-    """It may still have under way what has arrived, and was forgotten."""
+    """Messages under way from it may have arrived and been forgotten."""
     target = Target()
     target.post(5, 6)
     target.post(7, term=2, below=7)
@@ -178,7 +178,7 @@ def test_a_later_leader_is_known_though_all_was_here() -> None:
 
 @pytest.mark.parametrize("elections", [0, 7])
 def test_where_a_queue_went_on_alone_its_numbers_may_be_of_other_messages(elections: int) -> None:
-    """Those who had 6 were given up, and after as many elections nobody knew of it."""
+    """Members with message 6 were given up, and after as many elections no member knew of it."""
     target = Target()
     target.post(5, 6, term=1 + elections)
     assert target.post(6, term=1 + TERM_STEP) == [e.DoneEffect(target.session, 3, 1)]
@@ -204,7 +204,7 @@ def test_of_a_queue_that_is_gone_nothing_is_remembered_or_taken() -> None:
 
 
 def test_of_a_queue_that_is_not_known_yet_nothing_is_forgotten() -> None:
-    """Who led before has heard of it."""
+    """The former leader has heard of that queue."""
     target = Target()
     target.post(5)
     target.harness.unknown.add(SOURCE)
@@ -325,7 +325,8 @@ def test_a_member_that_cannot_read_what_is_remembered_does_not_take_it() -> None
 
 @pytest.mark.parametrize("version", [FIRST_VERSION, DATED_HOLDS])
 def test_what_all_cannot_read_is_not_decided(version: int) -> None:
-    """Of what comes, and of what is known of before: it would be in entries that some refuse."""
+    """Messages and known keys alike are kept out of the log: some members would refuse such
+    entries."""
     target = Target()
     target.post(5, 6)
     before = len(target.harness.log)
@@ -350,7 +351,7 @@ def test_a_member_of_which_nothing_is_heard_keeps_nobody_waiting() -> None:
 
 
 def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> None:
-    """Those that are refused are given again, and taken once there is room."""
+    """Refused messages are sent again, and accepted once there is room."""
     target = Target(full(3))
     told = target.post(5, 6, 7, 8, 9, 10)
     assert told == [e.DoneEffect(target.session, 1, 4), e.RejectedEffect(target.session, 5, 2)]
@@ -362,7 +363,7 @@ def test_of_a_run_that_does_not_fit_no_more_is_remembered_than_is_taken() -> Non
 
 
 EXAMPLES = (test_while_it_is_about_to_be_on_record_that_all_read_it_none_is_taken,)
-"""What finds a mistake that needs a coincidence which is rare by chance: see the simulator."""
+"""Test that finds a mistake which needs a rare coincidence: see the simulator."""
 
 
 KEYS: list[PlainValue] = ["a", "b", "c", "d", 1, None]
@@ -380,7 +381,7 @@ class Once(LeaderHarness):
         self.is_touched = True
         self.settle_down()  # what each member reads is on record
         self.asked: dict[int, tuple[PlainValue, int | None] | None] = {}
-        """By number: the key and the time that a message names; None: it is a purge."""
+        """Key and time of a message, by number; None: a purge."""
         self.contents: dict[int, bytes] = {}
 
     def put(self, key: PlainValue, ttl_ms: int | None = None) -> None:
@@ -412,8 +413,8 @@ class Once(LeaderHarness):
         return packed
 
     def check_log(self) -> None:
-        """What is in it is what the notebook says of each operation in turn; duplicates, which are
-        not in it, are confirmed like all others."""
+        """Check the log against the model's result for each operation; duplicates are not in it,
+        and are confirmed like all others."""
         model = ReferenceDeduplication(SIZE, TTL_MS)
         assert self.confirmed == {*self.contents.values()}
         for entry in self.log:

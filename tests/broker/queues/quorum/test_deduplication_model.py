@@ -29,11 +29,11 @@ class Source:
     dead: int = 0
     """They have the numbers from 1 up to this one."""
     arrived: set[int] = field(default_factory=set)
-    """Those of which the target has said so to it."""
+    """Numbers confirmed to the source by the target."""
     unsaid: set[int] = field(default_factory=set)
-    """Those of them that the target was not told to forget."""
+    """Numbers among them that the target was not told to forget."""
     done: set[int] = field(default_factory=set)
-    """Those that it was told to forget."""
+    """Numbers that the target was told to forget."""
     before: DeadLetterIds | None = None
     """Something that the one who led before had under way."""
 
@@ -64,9 +64,9 @@ class Arriving:
         self.next = 1
         self.has_grown = False
         self.pending: dict[int, DeadLetterIds | None] = {}
-        """By the number of its first operation; None: it is a purge."""
+        """Ids by the number of the first operation; None: a purge."""
         self.taken: dict[int, tuple[int, int]] = {}
-        """By the number of an operation: the group and the number of what it gives."""
+        """Source group and number of the message, by the number of the operation."""
         self.stale: set[int] = set()
         """Operations that must not be taken."""
 
@@ -115,7 +115,7 @@ class Arriving:
         source.dead += self.chance.randint(1, 4)
 
     def post(self) -> None:
-        """What has not arrived as far as its queue knows, or some of that."""
+        """Post messages that have not arrived as far as their queue knows, or some of them."""
         source = self.chance.choice(self.sources)
         live = [n for n in range(1, source.dead + 1) if n not in source.arrived]
         if live:
@@ -131,7 +131,7 @@ class Arriving:
         source.term += 1
 
     def be_late(self) -> None:
-        """What was under way from who led before comes after the next one was heard of."""
+        """Deliver late what a former leader had under way, after the next one was heard of."""
         source = self.chance.choice(self.sources)
         before, source.before = source.before, None
         if before is None:

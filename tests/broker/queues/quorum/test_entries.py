@@ -1,4 +1,4 @@
-"""Which entries are needed, and columns of them as bytes."""
+"""Index of entries: which are needed, and its columns as bytes."""
 
 from array import array
 from itertools import pairwise
@@ -12,7 +12,7 @@ from tests.broker.queues.quorum.sample_facts import new
 
 
 def entries_at(indexes: list[int]) -> LiveEntries:
-    """One message each."""
+    """Index with one message in each entry."""
     entries = LiveEntries()
     for first, index in enumerate(indexes, 1):
         entries.add(index, new(first, 1))

@@ -30,7 +30,7 @@ class Harness:
         self.versions = EntryVersions(self.image, self.builder, lambda: self.known)
 
     def said(self) -> list[tuple[str, int]]:
-        """What is news, which is then on its way."""
+        """Announced versions, as facts of an entry."""
         self.versions.announce()
         facts = self.builder.finish(0).facts if self.builder else []
         assert all(isinstance(fact, VersionAnnounced) for fact in facts)
@@ -112,7 +112,7 @@ def test_the_first_leader_goes_by_the_clock() -> None:
 
 
 def test_a_leader_whose_clock_is_behind_goes_on_where_the_log_ends() -> None:
-    """It does not stand still for an hour, in which nothing would expire."""
+    """Queue time does not stand still for an hour, in which nothing would expire."""
     clock = at(NOON_MS - HOUR_MS)
     time = made(NOON_MS, clock)
     assert time.now_ms() == NOON_MS

@@ -80,7 +80,7 @@ counts = st.integers(0, 2**32 - 1)
 
 @st.composite
 def brought(draw: st.DrawFn, count: int) -> tuple[EqualCountsRun, ...]:
-    """What some of so many messages have brought along."""
+    """Random delivery counts for some of so many messages."""
     bounds = sorted(draw(st.sets(st.integers(0, count), max_size=4)))
     pairs = zip(bounds[::2], bounds[1::2], strict=False)
     drawn = ((low, high, draw(st.builds(Counts, counts, counts))) for low, high in pairs)

@@ -54,7 +54,7 @@ class ImageMachine(RuleBasedStateMachine):
 
 
 def rising(state: QueueState) -> dict[Any, Any]:
-    """What never falls, by name."""
+    """Values that never fall, by name."""
     values: dict[Any, Any] = {
         "index": state.index,
         "queue time": state.queue_time_ms,

@@ -63,11 +63,11 @@ KINDS = [
     quorum(delayed_retry_type="all", delayed_retry_min=40, delayed_retry_max=90),
     quorum(delayed_retry_type="failed", delayed_retry_min=200, delivery_limit=3),
 ]
-"""Of queues, in which messages end otherwise."""
+"""Specifications of queues in which messages end in other ways."""
 
 
 PRIORITIES = None, None, 0, 3, 5, 31, 200
-"""Of messages, some of which wait with others that have come back."""
+"""Priorities of messages, some of which wait with requeued ones."""
 
 
 BROUGHT = Counts(1, 1), Counts(4, 2)
@@ -436,7 +436,7 @@ def test_a_session_is_opened_anew_in_the_turn_in_which_it_was_closed() -> None:
 
 
 def test_much_that_is_published_in_a_turn_is_several_entries() -> None:
-    """Whoever sends, writes or reads an entry takes it at once."""
+    """An entry is sent, written and read as a whole."""
     harness = EntryHarness()
     session = harness.session()
     harness.settle_down()
@@ -472,7 +472,7 @@ def test_what_is_read_from_the_log_stops_where_there_is_enough() -> None:
 
 
 def test_what_is_asked_again_and_again_is_answered_once() -> None:
-    """By edges to which nothing can be said while the log takes nothing."""
+    """The requests come from client nodes that get no answer while the log accepts nothing."""
     harness = EntryHarness()
     session = harness.session()
     harness.settle_down()

@@ -32,7 +32,7 @@ class Seat(FakeLeaderHost):
         self.node: Node
         self.told: list[e.Effect] = []
         self.bodies: list[list[bytes]] = []
-        """What is delivered, each time."""
+        """Bodies of each delivery."""
         self.member = QueueReplica(self)
 
     def release(self, effects: list[e.Effect]) -> None:

@@ -117,7 +117,8 @@ class Expiring(LeaderHarness):
         self._stamp_ms = batch.stamp_ms
 
     def look(self) -> None:
-        """It goes no sooner than its log allows: it may be deleted at any time from now on."""
+        """Check that the queue expires no sooner than its log allows: from then on it may be
+        deleted."""
         if self.led.is_queue_expired:
             assert not self.on_record
             assert self.now_ms >= self.used_ms + EXPIRES_MS

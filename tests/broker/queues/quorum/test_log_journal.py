@@ -1,4 +1,4 @@
-"""What a leader reads of those messages of an entry that have one priority."""
+"""Reading of those messages of an entry that have one priority."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_damage_to_messages_of_one_priority_is_none_to_those_of_others() -> None
 
 
 def entries_of(priorities: list[bytes]) -> LiveEntries:
-    """One for each, of which each message has one of the priorities."""
+    """Entries with one message for each priority in a string."""
     entries, first = LiveEntries(), 1
     for index, own in enumerate(priorities, 1):
         is_mixed = len({*own}) > 1

@@ -185,7 +185,7 @@ def test_a_leader_goes_in_the_midst_of_a_purge(
 def test_settings_change_and_time_passes_while_a_purge_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is drafted meanwhile is decided by later settings, at a later time: it is behind."""
+    """Later proposals are decided by later settings, at a later time."""
     monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
     monkeypatch.setattr(leadership, "ENTRY_BYTES", 1)
     harness = DelayedQueueHarness()

@@ -1,4 +1,4 @@
-"""What messages have brought along from the queue where they died."""
+"""Delivery counts that dead letters bring along from their source queue."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_who_knows_nothing_of_it_is_told_nothing() -> None:
 
 
 def test_who_was_added_since_and_knows_nothing_of_it_does_not_take_it() -> None:
-    """It would hand them out as new, and nobody could go on behind that."""
+    """That member would deliver them as new, and the others could not follow."""
     harness = Next()
     harness.led.publish(harness.key, harness.next, *bodies(1), counts=BROUGHT)
     harness.readers = {"a": VERSION, "b": REMEMBERS}

@@ -1,4 +1,4 @@
-"""What a leader does with messages that nobody wants, that fail too often, or do not fit."""
+"""Dead letters of a leader: messages that were rejected, failed too often, or did not fit."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_what_came_back_is_dropped_first_and_what_is_handed_out_is_not() -> None
 
 
 def test_what_has_died_elsewhere_is_taken_while_the_disk_lets_no_publish_in() -> None:
-    """As long as the log takes anything; then it waits."""
+    """The message waits only if the log accepts nothing at all."""
     harness = EntryHarness()
     session = harness.session()
     harness.settle_down()

@@ -179,7 +179,7 @@ def test_who_dies_does_not_wait() -> None:
 
 
 def test_what_is_not_in_the_log_yet_waits_and_comes_all_the_same() -> None:
-    """Whoever was to be handed it is gone before the entry in which it came is committed."""
+    """The intended consumer is gone before the message's entry is committed."""
     harness, edge = waiting(delayed_retry_type="all", delayed_retry_min=100)
     gone = harness.open_edge()
     harness.detach(edge, list(edge.consumers), None)
@@ -199,7 +199,7 @@ def test_what_is_not_in_the_log_yet_waits_and_comes_all_the_same() -> None:
 
 
 def test_every_second_message_waits_and_comes_with_its_contents() -> None:
-    """Of two consumers: the last of a run with a step ends behind it by more than one."""
+    """With two consumers, the last run has a step and ends behind it by more than one."""
     harness = LeaderHarness(quorum(delayed_retry_type="all", delayed_retry_min=100))
     edge, other = harness.open_edge(), harness.open_edge()
     harness.attach(edge)
@@ -228,7 +228,7 @@ def test_every_second_message_waits_and_comes_with_its_contents() -> None:
     ],
 )
 def test_which_wait_after_what(kind: str, outcome: Outcome, waits: bool) -> None:
-    """What no client has had comes again at once."""
+    """Messages that no client has received are ready again at once."""
     harness, edge = waiting(delayed_retry_type=kind, delayed_retry_min=100)
     give_back(harness, edge, [2], outcome)
     assert (2 in edge.holds) != waits

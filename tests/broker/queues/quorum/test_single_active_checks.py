@@ -1,4 +1,4 @@
-"""What is expected of entries that say who the single active consumer is."""
+"""Checks of entries about the single active consumer."""
 
 from __future__ import annotations
 

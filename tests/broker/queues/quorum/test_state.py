@@ -94,7 +94,7 @@ def test_a_fact_that_does_not_fit(fact: f.Fact, why: str) -> None:
 def test_every_kind_is_refused_for_something() -> None:
     own_tests = {f.Published}
     never_refused = {f.SourceGone}
-    """What is not known need not be forgotten."""
+    """Facts that are never refused: unknown sources need not be forgotten."""
     assert {type(fact) for fact, _why in REFUSED} | own_tests == set(
         f.KINDS.values()
     ) - never_refused

@@ -22,7 +22,7 @@ from fluffle.broker.testing.faults.faults import do
 from tests.support.quorum_queue import QUORUM, ChannelAt, bodies, declare, publish
 
 START_S_MAX = 5.0
-"""Of a processor; it is a tenth of a second."""
+"""Most processor time; it is a tenth of a second."""
 
 
 async def test_it_starts_in_a_moment_and_all_nodes_take_clients(channel_at: ChannelAt) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong with the disk of a node, seen by real clients."""
+"""Faults of a node's disk, seen by real clients."""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ async def test_what_was_declared_elsewhere_is_told_to_operators(channel_at: Chan
 async def test_what_was_defined_elsewhere_is_there_over_http(
     channel_at: ChannelAt, path: str, user: tuple[str, str]
 ) -> None:
-    """One queue, a list of queues, and a user."""
+    """The objects are a queue, a list of queues, and a user."""
     async with lagging(channel_at) as scene, ClientSession() as session:
         api = Api(scene.cluster[scene.late].node, session)
         assert (await api.ask("GET", "whoami"))[0] == HTTPStatus.OK
@@ -258,7 +258,7 @@ async def test_who_cannot_know_says_so_and_confirms_nothing(
 
 
 async def test_what_leads_nowhere_waits_together(channel_at: ChannelAt) -> None:
-    """It is found to do so once for all messages that have come by then."""
+    """Unroutable messages that have come by then are found together."""
     count, delay_ms = 200, 20
     async with lagging(channel_at) as scene:
         await scene.cluster.net.delay(delay_ms)
@@ -293,7 +293,7 @@ async def test_what_is_published_to_a_queue_that_was_declared_anew_is_not_lost(
 async def test_what_is_published_to_a_queue_that_was_deleted_is_gone_with_it(
     channel_at: ChannelAt,
 ) -> None:
-    """It is confirmed, as with RabbitMQ."""
+    """The publish is confirmed, as with RabbitMQ."""
     async with lagging(channel_at) as scene:
         await scene.here.declare_queue("orders", durable=True, arguments=QUORUM)
         await scene.there.default_exchange.publish(MESSAGE, "orders")
@@ -365,7 +365,7 @@ async def test_a_queue_that_was_declared_anew_has_the_consumer(
 async def test_who_asks_a_queue_that_was_deleted_hears_that_it_is_not_there(
     channel_at: ChannelAt, asked: str
 ) -> None:
-    """It was when it was asked, for this node."""
+    """The queue existed when the request was sent, for this node."""
     async with declared_anew(channel_at, QUORUM) as (scene, queue):
         await scene.here.queue_delete("orders")
         local_client: dict[str, Callable[[], Awaitable[object]]] = {

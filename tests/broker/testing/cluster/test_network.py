@@ -1,4 +1,4 @@
-"""What goes wrong between the nodes of a cluster, seen by real clients."""
+"""Faults between the nodes of a cluster, seen by real clients."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ async def test_there_is_no_broker_for_a_while() -> None:
 
 
 class Taken(socket.socket):
-    """One whose address somebody else has got."""
+    """Socket whose address is in use."""
 
     def bind(self, address: object) -> None:
         raise OSError(errno.EADDRINUSE, "in use", address)

@@ -36,10 +36,10 @@ class Slow(asyncio.Transport):
         return bool(self.ends)
 
     def pause_reading(self) -> None:
-        """It is told what it hears."""
+        """Ignore the call: the protocol gets all input."""
 
     def resume_reading(self) -> None:
-        """As above."""
+        """Ignore the call, as above."""
 
 
 class Hearing:

@@ -1,4 +1,4 @@
-"""What real clients make of a broker that is unkind to them."""
+"""Real clients and a broker that is unkind to them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_consumers_are_cancelled_if_that_is_wanted() -> None:
 
 
 async def test_chance_is_that_of_the_seed() -> None:
-    """What is written is the same for the same seed, as long as the client says the same."""
+    """Output is the same for the same seed, as long as the client sends the same."""
 
     async def heard(seed: int) -> bytes:
         async with Broker() as broker:

@@ -22,7 +22,7 @@ async def api() -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def vhost(api: Api) -> dict[str, Any]:
-    """One with a quorum queue, in which there is a message."""
+    """Virtual host with a quorum queue, in which there is a message."""
     vhost: dict[str, Any] = await api.post("vhosts/add")
     async with await aio_pika.connect(vhost["url"]) as connection:
         arguments: dict[str, Any] = {"x-queue-type": "quorum"}

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow("each test starts the command as a process")
 SERVER = (sys.executable, "-m", "fluffle.broker", "test-server")
 
 IN_BACKGROUND = ("/bin/sh", "-c", "trap '' INT QUIT; exec \"$@\"", "sh", *SERVER)
-"""As a script starts it with `&`."""
+"""Shell command that starts a process as a script does with `&`."""
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -300,7 +300,7 @@ JSON = st.recursive(
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[str, Row]:
-    """Of some path, with some of its arguments, of any kind."""
+    """Random requests to some path, with some of its arguments, of any kind."""
     path = draw(st.sampled_from(list(OPERATIONS)))
     arguments = {
         name: draw(st.one_of(JSON, *(KINDS_OF[kind] for kind in argument.kinds)))

@@ -64,7 +64,7 @@ async def other(api: Api) -> None:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(api: Api) -> AsyncIterator[Client]:
-    """One who consumes from a queue of his own."""
+    """Client that consumes from a queue of its own."""
     name = f"client {next(NUMBERS)}"
     connection = await aio_pika.connect(f"amqp://127.0.0.1:{api.amqp_port}/?name={name}")
     channel = await connection.channel()
@@ -128,7 +128,8 @@ async def test_others_are_not_shown(api: Api, client: Client) -> None:
 
 
 async def test_a_name_that_others_have_too(api: Api, client: Client) -> None:
-    """As connections to several nodes may, from networks that have the same addresses."""
+    """Connections to several nodes may have the same name, from networks with the same
+    addresses."""
     url = f"amqp://other:other@127.0.0.1:{api.amqp_port}/"
     async with await aio_pika.connect(url) as connection:
         await connection.channel()

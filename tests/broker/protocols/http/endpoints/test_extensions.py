@@ -1,4 +1,4 @@
-"""What the pages ask for beyond RabbitMQ's API."""
+"""Requests of the pages beyond RabbitMQ's API."""
 
 import json
 from collections.abc import AsyncIterator

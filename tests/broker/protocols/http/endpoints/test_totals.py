@@ -1,4 +1,4 @@
-"""What is counted of rows that were made a moment ago."""
+"""Totals of rows that were made a moment ago."""
 
 import asyncio
 from typing import Any, cast
