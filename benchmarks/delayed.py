@@ -42,7 +42,7 @@ from tests.support.leader_host import FakeLeaderHost
 COUNT = 5_000_000
 AT_ONCE = 100
 SPREAD_MS = 3_600_000
-"""They are due within an hour."""
+"""Period in which all messages become due."""
 STEP_MS, STEPS = 10, 1_000
 MANY = 50_000
 """About as many become due at once."""

@@ -60,7 +60,7 @@ class ClusterPort(ClusterView, Protocol):
     """How often the node was started as one of a cluster; 0 where it is alone."""
     maker: QueueFactory
     kept: OnKept
-    """Told that an exchange has kept a message that was published here: others are to, too."""
+    """Callback for a message published here that an exchange has kept: other nodes keep it, too."""
 
     def begin(self, catalogue: Catalogue) -> Metadata:
         """Start with the definitions that were on disk; returns where they are changed from now

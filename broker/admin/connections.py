@@ -113,7 +113,7 @@ def consumer_timeout_ms(context: NodeContext, vhost: str, spec: QueueSpec) -> in
 
 
 def connection_details(connection: ListedClient) -> Row:
-    """Whose channel it is."""
+    """Columns of a channel that name its connection."""
     (peer_host, peer_port), _here = connection.ends
     return {"name": connection.name, "peer_host": peer_host, "peer_port": peer_port}
 

@@ -225,7 +225,7 @@ def set_permission(
 
 
 def clear_permission(context: NodeContext, *, user: str, vhost: str) -> Result:
-    """He cannot open the virtual host any more; who is in it may do nothing."""
+    """Clear a user's permission for a virtual host; his open connections to it lose all rights."""
 
     def decide() -> Change:
         check_exist(context, user, vhost)

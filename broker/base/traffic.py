@@ -18,11 +18,12 @@ class DropReason(StrEnum):
     """Why messages that died are not in a queue where they should be, as metrics and logs say."""
 
     CYCLE = "cycle"
-    """They would go round for ever."""
+    """The dead letters would go round for ever."""
     NO_ROOM = "no_room"
     """The target queue has had no room for long."""
     NO_ROUTE = "no_route"
-    """They lead nowhere.  Those that must arrive wait then; delayed messages are gone."""
+    """The dead letters are unroutable.  Those that must arrive wait then; delayed messages are
+    dropped."""
     REFUSED = "refused"
     """The target queue is full, or its node is unreachable; or it is unknown whether it has
     them."""
@@ -37,7 +38,7 @@ class ClientDrop(StrEnum):
     NOT_RETAINED = "not_retained"
     """There is no room to retain them; they are delivered all the same."""
     PACKET_TOO_LARGE = "packet_too_large"
-    """They are larger than what the client takes."""
+    """The messages are larger than what the client takes."""
 
 
 DISABLED = "disabled"

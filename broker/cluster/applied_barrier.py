@@ -129,7 +129,7 @@ class AppliedBarrier:
             self._loop.call_later(WAIT_S, late)
 
     def _give_up(self, revision: int) -> None:
-        """They have had time enough to be as far as that."""
+        """Stop waiting for nodes that have not applied `revision` in time."""
         self._is_timing = False
         if self._waiting and self._waiting[0].revision <= revision:
             for name in self._behind(self._waiting[0].revision):

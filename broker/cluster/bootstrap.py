@@ -102,7 +102,7 @@ class Bootstrap:
 
     @property
     def owned(self) -> StoreOwner:
-        """Whose the data are from now on; the first start is still to be counted."""
+        """Owner of the data from now on; the first start is still to be counted."""
         mark = f"{self._draw_bits(4 * MARK_LETTERS):0{MARK_LETTERS}x}"
         return StoreOwner(self.node, marked(self.cluster.name, mark), NEVER_STARTED, ())
 

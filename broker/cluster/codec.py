@@ -227,7 +227,8 @@ def _wrong_append(message: AppendRequest) -> str | None:
 
 
 def _wrong_entries(entries: Sequence[Entry], term: int) -> str | None:
-    """They rise in index and term, and no term is beyond that of the sender."""
+    """Text about entries that do not rise in index and term, or are beyond the sender's term; else
+    None."""
     last = entries[-1]
     if last.term > term or last.index >= NUMBER_MAX:
         return f"an entry of term {last.term} and index {last.index} in term {term}"

@@ -55,7 +55,7 @@ class RecoveryReport(NamedTuple):
     """Result of making one node a cluster of its own."""
 
     groups: tuple[GroupId, ...]
-    """They go on with what is here."""
+    """Groups that go on with the data here."""
     damaged: tuple[GroupId, ...]
     """Groups whose data here is damaged: they are not recovered."""
 

@@ -80,7 +80,8 @@ class RemoteReplies:
         """Questions that other nodes have not answered yet."""
 
     def requester(self, name: str) -> RemoteRequester | None:
-        """Somebody of that name elsewhere, there or not; None if it was given here."""
+        """Requester of that name on another node, connected or not; None if this node made the
+        name."""
         return None if name.endswith(self.mark) else RemoteRequester(self, name)
 
     def is_there(self, name: str) -> bool | Deferred[bool]:

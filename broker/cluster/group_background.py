@@ -327,7 +327,7 @@ class SnapshotSchedule:
         return self._round_ms if postponed_ms is None else min(postponed_ms, self._round_ms)
 
     def next(self, now_ms: int) -> GroupId | None:
-        """Whose snapshot is to be taken now, if anybody's."""
+        """Group whose snapshot is to be taken now, or None."""
         while self._postponed and self._postponed[0][0] <= now_ms:
             group = self._postponed.popleft()[1]
             debt = self._debts.get(group)

@@ -206,7 +206,7 @@ class RunningHost:
         self.host.feed(self._multi.scheduler.add_link_news, node)
 
     def hasten(self, group: GroupId) -> None:
-        """Somebody waits for it: see `GroupScheduler.attend`."""
+        """Attend to a group at once, for a caller waits: see `GroupScheduler.attend`."""
         self.host.feed(self._multi.scheduler.attend, group)
 
     def force_single_member(self, group: GroupId, incarnation: int) -> None:

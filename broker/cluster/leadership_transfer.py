@@ -62,7 +62,7 @@ class DrainReport(NamedTuple):
     groups: int
     """Others lead them now."""
     still_led_here: int
-    """Nobody else could: they have no other member that is there."""
+    """Groups that no other node could lead: they have no other member that is up."""
 
 
 async def drain_leaderships(

@@ -454,7 +454,7 @@ def proposals_of(entry: Entry) -> list[Proposal]:
 
 
 def timed_out() -> BrokerError:
-    """Nobody knows what becomes of it."""
+    """Error for an operation with an unknown outcome."""
     return InternalError(
         "the operation timed out: no majority of the cluster has agreed to it within "
         f"{GIVE_UP_MS // 1_000} s; it may still come true"

@@ -337,7 +337,8 @@ class Gather(Generic[Answer]):
         question: Callable[[int], bytes],
         done: OnAnswers[Answer],
     ) -> None:
-        """Told once, within seconds and not before this returns, of those that have answered.
+        """Ask nodes; `done` is called once, within seconds and not before this returns, with the
+        answers that came.
 
         `question`: what is sent, with the number that comes back with the answer.
         """

@@ -74,7 +74,7 @@ class SingleNodeView:
         """Both are set before it starts."""
 
     def boot_of(self, _node: NodeId) -> None:
-        """Nobody else is there."""
+        """Boot of another node: there is none."""
 
     def is_alive(self, _node: NodeId) -> bool:
         return False

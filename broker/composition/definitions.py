@@ -117,7 +117,7 @@ class NodeDefinitions:
     def _made_cluster_port(
         self, time: LocalQueueClock, at_end: Callable[[Callable[[], None]], object]
     ) -> ClusterPort:
-        """Whom the node is with."""
+        """Port to the cluster, or to a lone node's substitute for it."""
         config, runtime, durability = self._config, self._runtime, self._durability
         dead_letter = self._environment.seen_dead(self.dead_letters.publish)
         settings = self._warnings.settings_of

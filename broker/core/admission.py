@@ -120,7 +120,7 @@ def on_change(services: Services, connection: ClientConnection, session: Session
 
 
 def check_consumers(connection: ClientConnection, session: Session) -> None:
-    """They may have lost the right to read."""
+    """End consumers that have lost the right to read."""
     if connection.session is not session:
         return
     try:

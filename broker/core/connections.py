@@ -215,7 +215,7 @@ class Connections:
         self._empty.clear()
 
     def logged_in(self, connection: ClientConnection) -> None:
-        """Somebody has, and keeps the connection whoever else comes."""
+        """Count a connection as logged in: it is no longer closed in favour of newer ones."""
         self._strangers.pop(connection, None)
 
     def discard(self, connection: ClientConnection) -> None:

@@ -63,7 +63,8 @@ class ReplyTarget:
         self._requester = requester
         self._inbox = inbox
         self.blocked_publishers: list[BlockedPublisher] = []
-        """They wait for their time to be up: nothing is kept here that could be handed out."""
+        """Publishers that wait for their time to be up: nothing is kept here that could be
+        delivered."""
 
     @property
     def is_behind(self) -> bool:

@@ -131,7 +131,7 @@ class Change(NamedTuple):
     """Facts that end, and facts that begin or have another value: all of them, or none."""
 
     removes: tuple[Fact, ...] | RemovedFacts = ()
-    """They are there, and whatever stands in one of them is among them."""
+    """Facts to remove, which exist, with all facts inside them."""
     puts: tuple[Fact, ...] = ()
     """Behind whatever they stand in."""
     rests_on: tuple[Name, ...] = ()

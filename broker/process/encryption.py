@@ -57,7 +57,7 @@ def encryption_row(tls: ssl.SSLObject, certificate: PeerCertificate) -> dict[str
 
 
 def certificate_row(certificate: PeerCertificate) -> dict[str, str]:
-    """Whose it is, who vouches for that, and how long."""
+    """Columns of a certificate: subject, issuer and validity."""
     issuer = {**certificate, "subject": certificate.get("issuer", ())}
     times = (time_of(certificate[each]) for each in ("notBefore", "notAfter"))
     return {

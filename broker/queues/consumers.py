@@ -45,7 +45,7 @@ class ConsumerSchedule:
     __slots__ = ("_by_priority", "_parked", "_priorities")
 
     active = None
-    """Nobody is served alone."""
+    """Always None: no consumer is served alone."""
 
     def __init__(self) -> None:
         self._by_priority: dict[int, Turn] = EMPTY_DICT
@@ -275,7 +275,8 @@ class ConsumerTimeouts:
         return NEVER_MS if timeout_ms is None else timeout_ms
 
     def handed(self, queue: DeliverySource, delivery_batch: DeliveryBatch) -> None:
-        """Somebody who acknowledges has been handed messages: now, if the run does not say."""
+        """Record when messages were delivered to a consumer that acknowledges: now, if the run does
+        not say."""
         holder = delivery_batch.holder
         timeout_ms = self._timeout_of(holder)
         if timeout_ms == NEVER_MS:

@@ -78,7 +78,7 @@ class BufferedRun(NamedTuple):
     receipt: PublishReceipt
 
     def put_into(self, target: QueueTarget, when_safe: WhenSafe) -> None:
-        """Their publisher hears what becomes of them there."""
+        """Publish the messages into another queue, which confirms them to their publisher."""
         result = enqueue_again(target, self.posted, self.counts)(
             self.origins,
             self.contents,

@@ -136,7 +136,7 @@ def do_nothing() -> None:
 
 
 def no_ids(_queue: object, _parcels: list[PendingDeadLetter]) -> None:
-    """Nobody tries again but who does now."""
+    """No ids: these messages are not retried by a later leader."""
 
 
 @dataclass(slots=True)
@@ -192,7 +192,7 @@ class AtMostOnceDeadLettering:
         self._journal = journal
         self._dead_letter = dead_letter
         self.settings = settings
-        """They say where the dead go, if they do."""
+        """Settings of the queue, among them the dead letter exchange."""
 
     @property
     def are_wanted(self) -> bool:

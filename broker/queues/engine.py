@@ -116,14 +116,14 @@ class QueueHost(Protocol):
         """Called when the next message is unreadable, after all deliveries made before it."""
 
     def on_queue_expired(self, queue: Queue) -> None:
-        """Nobody has used the queue for as long as it is to be there without: said by `pump`."""
+        """Called by `pump` when the queue was unused for its whole x-expires time."""
 
 
 class QueueStores(NamedTuple):
     """Where the messages of one queue are kept that it does not have in memory, or not as ready."""
 
     journal: Journal | None = None
-    """Told of persistent messages; None if they end with the process."""
+    """Journal of persistent messages; None if they end with the process."""
     spill: PageStore | None = None
     """Takes others while memory is short."""
     returned: RequeueOrder | None = None
@@ -156,7 +156,7 @@ class QueueExpiry:
         self.used()
 
     def used(self) -> None:
-        """Somebody has used it, or its last consumer has gone."""
+        """Restart the idle time: the queue was used, or its last consumer has gone."""
         self._since_ms = self._now_ms()
         self._is_announced = False
         self._wake(self.due_ms)
@@ -561,7 +561,7 @@ class Queue:
         return False
 
     def _used(self) -> None:
-        """Somebody does something that a queue is for."""
+        """Record a use of the queue."""
         if self.queue_expiry is not None:
             self.queue_expiry.used()
 

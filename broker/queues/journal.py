@@ -279,7 +279,7 @@ class PageStore(Protocol):
         """Read back what is durable.  Raises `UnreadableMessages`."""
 
     def forget(self, index: int) -> None:
-        """They are not wanted any more."""
+        """Forget keys that are not wanted any more."""
 
 
 class DeduplicationKeys(Protocol):

@@ -22,11 +22,11 @@ class EnqueueResult(Enum):
     """Result of publishing a run of messages to a queue of this node: the same for all of them."""
 
     ACCEPTED = auto()
-    """They are in the queue."""
+    """The messages are in the queue."""
     RECORDED = auto()
-    """They are in the queue, and safe once the commit that collects has been done."""
+    """The messages are in the queue, and safe once the commit that collects has been done."""
     REJECTED = auto()
-    """They are not, and the publisher must know."""
+    """The messages are not in the queue, and the publisher must know."""
 
 
 class PartialResult:
@@ -61,7 +61,7 @@ class MessageResult(Enum):
     ACCEPTED = auto()
     REJECTED = auto()
     DUPLICATE = auto()
-    """They are dropped, for the queue has had them before."""
+    """The messages are dropped, for the queue has had them before."""
 
 
 def results_of(

@@ -89,8 +89,8 @@ class Deferred(Generic[T]):
         self._failed: Callable[[BrokerError], None] | None = None
 
     def then(self, answered: Callable[[T], None], failed: Callable[[BrokerError], None]) -> None:
-        """Whom to call: one of the two, once.  Neither is called before the call that gave this
-        has returned."""
+        """Set the callbacks, one of which is called once.  Neither is called before the call
+        that gave this has returned."""
         self._answered, self._failed = answered, failed
 
     def answer(self, value: T) -> None:
@@ -383,7 +383,7 @@ class StoppedClock:
         return 0
 
     def wake(self, queue: DeliverySource, at_ms: int) -> None:
-        """Nobody looks."""
+        """Ignore the wish: this clock wakes no queue."""
 
 
 STOPPED_CLOCK = StoppedClock()

@@ -35,10 +35,10 @@ LOOK_MAX = 64
 at again when fewer were taken."""
 
 UNWEIGHED = -1
-"""Nobody has counted the bytes of a segment."""
+"""Size of a segment whose bytes have not been counted."""
 
 ROUGH = -2
-"""Nobody has, and it is taken for all of its contents."""
+"""Size of a segment that is not weighed and counts with all of its contents."""
 
 
 class SegmentLocation(Enum):

@@ -47,7 +47,7 @@ class MatchInput(Enum):
     KEYS = auto()
     """The routing keys alone."""
     PROPERTIES = auto()
-    """Those, and the properties: two messages with the same of both go the same way."""
+    """Keys, and the properties: two messages with the same of both go the same way."""
     CHANCE = auto()
     """Each message has to be asked for."""
 

@@ -61,7 +61,7 @@ class MessageHistory:
         self._kept.append(message)
 
     def forget(self) -> None:
-        """Somebody knows better."""
+        """Drop all kept messages: another node has a newer history."""
         self._kept.clear()
 
     def __iter__(self) -> Iterator[HistoryMessage]:

@@ -47,7 +47,7 @@ class Route(NamedTuple):
     """Where a message goes."""
 
     queues: tuple[str, ...]
-    """Their names, each once."""
+    """Names of the queues, each once."""
     histories: tuple[MessageHistory, ...]
     """Histories that keep the message."""
     misses: bool = False

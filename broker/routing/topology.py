@@ -109,7 +109,7 @@ class Topology:
         self.epoch += 1
 
     def remove_bindings(self, bindings: Sequence[Binding]) -> None:
-        """They are gone: of many, matchers may hold some for a while, but do not find them."""
+        """Remove bindings: matchers may hold some of many for a while, but do not find them."""
         if len(bindings) <= REMOVED_AT_ONCE:
             for binding in bindings:
                 self.remove_binding(binding)

@@ -36,7 +36,7 @@ STALE_MIN = 64
 logger = logging.getLogger(__name__)
 
 Look: TypeAlias = Callable[[Any], None]
-"""Told what it is to look at."""
+"""Callback with the object whose time has come."""
 
 
 class Timers:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 PLAIN_ERRORS = (AssertionError, BrokerError)
-"""They say all there is to say; where in the broker they come from does not matter."""
+"""Errors that say all there is to say; the traceback within the broker does not matter."""
 
 PATIENCE_S = 45.0
 """A call into the thread that takes longer will never end."""

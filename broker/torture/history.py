@@ -219,7 +219,7 @@ class Isolated(NamedTuple):
 
 
 class Rejoined(NamedTuple):
-    """They will talk again."""
+    """End of a partition: the nodes will talk again."""
 
     node: str
 

@@ -143,7 +143,7 @@ class LinearizabilityChecker:
         self._absences: dict[tuple[str, str], Absence] = {}
         """The last of a thing and node."""
         self._is_well = False
-        """Everybody has had the time to hear of everything."""
+        """True once every node has had the time to apply everything."""
 
     def read(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -51,7 +51,7 @@ def arguments_of_consumers_elsewhere(nodes: Nodes) -> None:
 
 @with_nodes
 def tags_of_consumers_elsewhere(nodes: Nodes) -> None:
-    """They are each channel's own, and made up where none is given."""
+    """Tags belong to a channel, and are made up where none is given."""
     declares = declare(nodes, "nodes.tags.classic", {})
     declare(nodes, "nodes.tags.quorum", QUORUM)
     for kind in ("classic", "quorum"):
@@ -96,7 +96,7 @@ def exclusive_consumers_elsewhere(nodes: Nodes) -> None:
 
 @with_nodes
 def exclusive_consumers_of_a_quorum_queue_elsewhere(nodes: Nodes) -> None:
-    """They are as any other."""
+    """An exclusive consumer elsewhere behaves like one on the same node."""
     name = "nodes.alone.quorum"
     declares = declare(nodes, name, QUORUM)
     for node in "abc":

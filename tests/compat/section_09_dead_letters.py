@@ -344,7 +344,7 @@ def keys_that_nobody_sees_across_a_restart(peer: Peer) -> Iterator[None]:
 
 @across(End.STOP, "9")
 def across_a_restart(peer: Peer) -> Iterator[None]:
-    """Nobody vouches for a dead letter: RabbitMQ may lose one that was not on disk at a kill."""
+    """Dead letters are not confirmed: RabbitMQ may lose one that was not on disk at a kill."""
     main = speaker(peer, "before")
     main.declare("rest", durable=True)
     arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "rest"}

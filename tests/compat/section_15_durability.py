@@ -12,7 +12,7 @@ QUORUM = {"x-queue-type": "quorum"}
 @across(End.STOP, "15", "5.4")
 @across(End.KILL, "15", "5.4")
 def quorum_queues(peer: Peer) -> Iterator[None]:
-    """They stay as they are, and others may consume.
+    """Quorum queues stay as they are, and others may consume.
 
     Nobody asks how many do: RabbitMQ counts those of a node that was killed for a while.
     """

@@ -47,7 +47,7 @@ class Taker(NoTimeoutHolder):
         """Nothing is counted."""
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """Nobody is told."""
+        """Ignore the delivery."""
 
     def settled(self, count: int) -> None:
         """Nothing waits for room."""

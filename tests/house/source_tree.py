@@ -19,8 +19,11 @@ NAME = "fluffle"
 BUNDLE_FIELDS_MIN = 2
 """A class with so many fields that are callables is a bundle of them."""
 NOT_A_SUBJECT = frozenset(
-    "As By Everybody For He It Nobody Of One Somebody Someone Their They Those Told What Whether Which "
-    "Who Whoever Whom Whose".split()
+    (
+        *("As", "By", "For", "Of", "One"),
+        *("Everybody", "He", "It", "Nobody", "Somebody", "Someone", "They", "Those"),
+        *("Their", "Told", "What", "Whether", "Which", "Who", "Whoever", "Whom", "Whose"),
+    )
 )
 """First words of a docstring that leave its subject to be guessed."""
 CLASS_WORDS_MIN = 4
@@ -164,6 +167,13 @@ def riddles(found: list[Module]) -> list[str]:
                     named.append(f"{module.name}:{node.name}")
         named += (f"{module.name}:{line}" for line in without_subject(module.tree))
     return named
+
+
+def unclear_docstrings(folder: str) -> Iterator[str]:
+    """Places of docstrings in a folder that leave their subject to be guessed, file by file."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        lines = without_subject(parsed(path.read_text(encoding="utf-8")))
+        yield from (f"{path.relative_to(ROOT)}:{line}" for line in lines)
 
 
 def without_subject(tree: ast.Module) -> Iterator[int]:

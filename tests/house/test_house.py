@@ -63,6 +63,12 @@ def test_docstrings_begin_with_what_something_is(found: list[Module]) -> None:
     assert source_tree.riddles(found) == []
 
 
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_docstrings_of_tests_begin_with_what_something_is(folder: str) -> None:
+    """`python -m tests.house --list riddles` names those of the product."""
+    assert list(source_tree.unclear_docstrings(folder)) == []
+
+
 def test_organs_are_where_they_are_used(found: list[Module]) -> None:
     """`python -m tests.house --list loose` names small modules that one other imports."""
     by = source_tree.importers(found)

@@ -51,8 +51,13 @@ class Short:
     """Too few words."""
 class Plain:
     """Effects that wait for their entry."""
+    size: int
+    """What it holds."""
+    def wake(self):
+        """Somebody waits."""
+        """A text that is no docstring counts, too."""
 '''
-    assert source_tree.riddles([module("a", text)]) == ["a", "a:Gate", "a:Short"]
+    assert source_tree.riddles([module("a", text)]) == ["a:Short", "a:1", "a:3", "a:9", "a:11"]
 
 
 def test_a_name_that_nothing_has_is_found() -> None:

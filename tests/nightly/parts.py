@@ -12,9 +12,9 @@ from tests.suite.seeds import SEED, SUITE
 
 SEED_MAX = 1 << 31
 NOT_BY_PYTEST = "mutant"
-"""They are looked for by a part of their own, as the simulator has its seeds in two."""
+"""Tests that a part of their own selects, as the simulator has its seeds in two."""
 APART = "interop or compat"
-"""They have parts of their own."""
+"""Tests with parts of their own."""
 
 
 @dataclass(frozen=True, slots=True)

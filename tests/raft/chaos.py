@@ -81,7 +81,8 @@ class ReferenceLog:
             raise Broken(f"{host.name} applies another entry at {entry.index}")
 
     def commit(self, host: Host, entry: Entry) -> None:
-        """Somebody applies it first: by now a majority of its voters must have it on disk."""
+        """Record the first application of an entry: by now a majority of its voters must have it on
+        disk."""
         if entry.index - 1 not in self.committed and entry.index != 1:
             raise Broken(f"{host.name} applies {entry.index} before the one in front of it")
         self.committed[entry.index] = entry.term, entry.payload

@@ -134,7 +134,7 @@ class Cluster:
 
     def __init__(self, names: str = "abc", *, tuning: Tuning | None = None) -> None:
         self.on_output: Callable[[Host, Output], object] = lambda host, output: None
-        """Told of each turn, before anything of it is done."""
+        """Callback for each turn's output, before anything of it is done."""
         self.now_ms = 1_000
         self.tuning = tuning or Tuning()
         self.network: list[Sent] = []

@@ -336,7 +336,8 @@ def test_a_former_member_is_dropped_in_front_of_the_new_one() -> None:
 
 
 def test_entries_of_a_former_member_are_not_for_the_image_of_the_new_one() -> None:
-    """They were read in the same turn in which it was deleted and came again with nothing."""
+    """Such entries were read in the turn in which the group was deleted and created again,
+    empty."""
     cluster = Cluster()
     cluster.create()
     a, b = cluster.elect("a"), cluster["b"]

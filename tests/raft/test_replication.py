@@ -153,7 +153,7 @@ def test_entries_that_a_snapshot_has_deleted_meanwhile_leave_no_gap(
 
 
 def test_a_read_that_nobody_could_confirm_is_asked_again_when_somebody_can() -> None:
-    """They owe nothing else, so nothing else would be sent to them."""
+    """Followers owe nothing else, so nothing else would be sent to them."""
     cluster = Cluster()
     cluster.create()
     a = cluster.elect("a")

@@ -141,7 +141,7 @@ class SimDisk:
         self.on_rewritten: Callable[[NodeId, GroupId], None] = _nowhere
         """Likewise, of a group with an entry that is smaller now."""
         self._on_durable = on_durable
-        """Told the truth at the moment it becomes true."""
+        """Called at the moment a commit becomes durable."""
         self._clockwork = clockwork
         self._chance: Random = clockwork.chance(f"disk {name}")
         self._waiting: list[Persist | Rewrite] = []
@@ -312,7 +312,7 @@ def _nobody(token: int) -> None:
 
 
 def _nowhere(name: NodeId, group: GroupId) -> None:
-    """Nobody looks."""
+    """Ignore the group."""
 
 
 def _nothing() -> None:

@@ -189,7 +189,7 @@ def drift(cluster: Cluster, chance: Random) -> Undo:
 
 
 def set_wall(cluster: Cluster, chance: Random) -> Undo:
-    """Somebody sets the clock on the wall; what the machine counts goes on."""
+    """Set the wall clock; what the machine counts goes on."""
     machine = cluster.machines[chance.choice(cluster.names)]
     by_ms = int(chance.choice((-1, 1)) * chance.expovariate(1 / chance.choice((500, HOUR_MS))))
     machine.wall_ahead_ms += by_ms

@@ -191,7 +191,8 @@ class Toys:
         self._process.delete(group)
 
     def lose(self, groups: list[GroupId]) -> None:
-        """Nobody makes this node the same member again: see `Registry.burn`."""
+        """Leave the groups lost: this node never becomes the same member again: see
+        `Registry.burn`."""
         for group in groups:
             self._process.delete(group)
 

@@ -53,7 +53,7 @@ class Registry:
         return self.groups[group]
 
     def found(self, group: GroupId, config: Configuration, *, is_defined: bool = False) -> None:
-        """Somebody has given it its id."""
+        """Record a new group with its id."""
         nodes = {voter.node for voter in config.voters}
         self.groups[group] = GroupSpec(group, config, nodes, config, is_defined=is_defined)
         self.look_into(group)
@@ -72,7 +72,7 @@ class Registry:
                 spec.burnt.add(member)
 
     def configured(self, node: NodeId, change: ConfigChange) -> None:
-        """Somebody has told of a committed configuration."""
+        """Record a committed configuration."""
         spec = self.groups[change.group]
         if change.index > spec.config_index:
             spec.config_index, spec.config = change.index, change.config

@@ -331,7 +331,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.world.frames) < 5_000
 
     def teardown(self) -> None:
-        """Everybody runs and everything arrives: a leader, and one image for all its members."""
+        """Run every node and deliver everything: a leader, and one image for all its members."""
         world = self.world
         for name in NAMES:
             if name not in world.processes:

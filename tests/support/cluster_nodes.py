@@ -41,13 +41,14 @@ SECRET = b"a secret of tests"
 
 
 def make_calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is suspected because this machine is slow; who is gone is noticed by its links."""
+    """Raise the limits, so that no node is suspected because this machine is slow; stopped ones are
+    noticed by their links."""
     calm = partial(Tuning, suspect_after_ms=60_000, deaf_after_ms=60_000)
     monkeypatch.setattr(host_loop, "Tuning", calm)
 
 
 class Killed(Exception):
-    """Somebody has ended the process of a node."""
+    """End of a node's process by a test."""
 
 
 class ClusterNode:

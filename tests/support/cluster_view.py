@@ -71,7 +71,7 @@ class FakeClusterView:
         return VERSION
 
     def hasten(self, queue: QueueId) -> None:
-        """Nobody waits."""
+        """Ignore the call: no caller waits."""
 
 
 class NoLinks:

@@ -82,16 +82,16 @@ class FakeLeaderHost:
         """Time is what a test says it is."""
 
     def release(self, effects: list[Effect]) -> None:
-        """Nobody hears of them."""
+        """Drop the effects."""
 
     def queue_expired(self) -> None:
         raise AssertionError("the queue is in use")
 
     def dead_letter(self, _queue: str, _settings: QueueSettings, _dead: DeadMessages) -> None:
-        """Nobody wants them."""
+        """Drop the dead letters."""
 
     def dropped_duplicates(self, _count: int) -> None:
-        """Nobody counts them."""
+        """Ignore the count."""
 
     def readers(self) -> Mapping[str, int]:
         return NO_READERS

@@ -39,7 +39,7 @@ class ManualMetadata:
         self._number = 0
         self.stale_count = 0
         self.late: OnLateError | None = None
-        """Whom to tell that what has to be takes too long: the last that was asked for."""
+        """Last callback for a change that must happen and takes too long."""
 
     def __len__(self) -> int:
         """How many changes are under way."""

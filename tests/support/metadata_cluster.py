@@ -170,14 +170,14 @@ class Cluster:
         return node
 
     def elect(self, name: str) -> None:
-        """Somebody leads, as all know, and has not yet applied everything."""
+        """Make a node the leader as all know it, before it has applied everything."""
         self.leader = name
         self.term += 1
         for node in self.nodes.values():
             node.metadata.followed(self.term, name)
 
     def lead(self, name: str | None) -> None:
-        """Somebody leads from now on, or nobody; he has applied everything."""
+        """Make a node the leader, or none; it has applied everything."""
         self.leader = name
         self.term += 1
         for node in self.nodes.values():

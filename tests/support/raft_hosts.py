@@ -272,7 +272,7 @@ class Node:
         return lost
 
     def make_owner(self) -> GroupOwner:
-        """Whose the groups are."""
+        """Make the owner of the groups."""
         return self.told
 
     def compose(self) -> None:

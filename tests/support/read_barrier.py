@@ -35,7 +35,7 @@ class ManualReadBarrier:
             done()
 
     def fail(self) -> None:
-        """Nobody confirms anything in time."""
+        """Time all confirmations out."""
         asked, self._asked = self._asked, []
         for _done, failed in asked:
             if failed is not None:

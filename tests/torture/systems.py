@@ -90,7 +90,8 @@ class Machines:
     apart from the next one's."""
 
     def __init__(self, folder: Path, data: Mapping[str, Path]) -> None:
-        """They are as any where nothing can be compiled."""
+        """Prepare the machines, which have no special disk or clock where nothing can be
+        compiled."""
         self._data = data
         self._folder = folder
         self._random = Random()

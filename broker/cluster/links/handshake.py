@@ -173,7 +173,7 @@ class LinkHandshake:
         self._rest = b""
         """Received, and not a whole message yet."""
         self.node = node
-        """Whom the other end claims to be, or is to be."""
+        """Name that the other end claims, or must have."""
         self.claims: NodeId | None = None
         """Name that the other end gives itself, right or not."""
         self.is_proved = False

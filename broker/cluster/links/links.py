@@ -148,7 +148,7 @@ class ClusterLinks:
 
     @property
     def peers(self) -> Collection[NodeId]:
-        """Whom we dial, up or not, as they change."""
+        """Nodes that we dial, linked or not; a live view."""
         return self._peers.keys()
 
     @property

@@ -161,7 +161,7 @@ def _got(
 
 
 def give_back(session: SessionClient, tokens: list[m.Token]) -> None:
-    """Nobody is here any more whom they are for: at once, and that does not count."""
+    """Return messages at once whose receiver is gone, without counting a failed delivery."""
     if tokens:  # mutant: R9c
         session.ask(m.Settle(session.pending.next, Outcome.UNSENT, tokens))
 

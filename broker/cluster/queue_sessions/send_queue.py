@@ -36,7 +36,7 @@ class SessionSendQueue:
         self._messages: list[FromLeader] = []
         """Messages of the next frame."""
         self._unframed = 0
-        """Their size."""
+        """Size of the messages of the next frame."""
         self._frames: deque[SentFrame] = deque()
         """Not known to have arrived."""
         self._next = 1

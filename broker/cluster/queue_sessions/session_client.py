@@ -378,7 +378,7 @@ class SessionClient:
             self.deferrable = 0
 
     def leave(self, holder: Key, outcome: Outcome | None) -> int:
-        """Somebody wants nothing more; with an outcome, nothing stays in its hands.
+        """Detach a holder; with an outcome, all that it holds is settled with it.
 
         Without one, a consumer is there until nothing more can be on its way to it.
         """
@@ -661,7 +661,7 @@ class SessionRequests:
         return self._session.ask(m.Purge(self._session.pending.next))
 
     def give_up(self, number: int) -> None:
-        """Nobody waits for a get or a purge any more: unless it is on record, it is never done.
+        """Give up a get or a purge, which is never done unless it is on record.
 
         What a get has taken comes back.
         """

@@ -116,7 +116,7 @@ class DeletedQueueHost:
         return 0
 
     def release(self, _effects: list[Effect]) -> None:
-        """They are dropped."""
+        """Drop the effects."""
 
     def unused(self, _queue: Queue) -> None:
         """Do nothing: the queue is deleted already."""
@@ -442,7 +442,7 @@ class ClassicNotifications:
             self._leader.say(Withdrawn(held.session, holder, []))
 
     def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
-        """Somebody at a client node has held messages for too long."""
+        """Handle a holder on a client node that has held messages for too long."""
         held = self._leader.holders.get(holder)
         assert held is not None, "it holds something"
         tokens = []
@@ -504,7 +504,7 @@ class ClassicQueueHost:
         return KeptDead()
 
     def confirm(self, done: Callable[[bool], None]) -> None:
-        """Nobody takes over."""
+        """Confirm at once: no other node takes over."""
         done(True)  # noqa: FBT003 - it is the answer
 
     @property

@@ -209,7 +209,7 @@ class LeaderRoutes:
             self._ask_next(route)
 
     def reachable(self, queue: QueueId) -> Reachability:
-        """Whom one reaches of the members of a queue, or whether its home is there."""
+        """Reachability of a queue's members, or of its home node."""
         route = self._by_queue.get(queue)
         if route is None or route.home:
             return Reachability.NONE if route is not None and route.is_away else Reachability.ENOUGH

@@ -86,7 +86,7 @@ class LeadershipHandover:
         """Until the next try."""
 
     def target(self, targets: Sequence[NodeId]) -> NodeId | None:
-        """Whom to ask at this look, of some, if anybody."""
+        """Node to ask at this look, or None."""
         if self._looks_left:
             self._looks_left -= 1
             return None
@@ -360,7 +360,7 @@ class QueueMembership:
         return any(each.node in wanted and self._cluster.is_alive(each.node) for each in voters)
 
     def _hand_over(self, queue: QueueId) -> None:
-        """Somebody wants another member to lead."""
+        """Hand a queue over to the member that is wanted as its leader."""
         wish, known = self._wishes.pop(queue, None), self.defined.get(queue)
         leader = self._groups.leader(queue)
         if wish is None or known is None or leader in (None, known[1].leader):

@@ -41,7 +41,7 @@ class ErrorTexts(Protocol):
     """True if messages say in their headers how often they were handed out in vain."""
 
     def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
-        """Nobody has led the queue for too long."""
+        """Error for a queue that had no leader for too long."""
 
 
 class ClassicErrorTexts:
@@ -68,7 +68,8 @@ class QuorumErrorTexts:
     tells_counts = True
 
     def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
-        """Nobody has led the queue for too long, or nobody knows what became of a consumer."""
+        """Error for a queue that had no leader for too long, or for a consumer with an unknown
+        fate."""
         if doing is ClientRequest.GETTING:
             return InternalError(f"Cannot get a message from queue '{where}': timeout")
         return InternalError(f"timed out {doing.value} quorum {where}: no leader has answered")
@@ -115,7 +116,7 @@ class PendingReplies(Generic[T]):
         return True
 
     def fail(self, number: int, error: BrokerError) -> None:
-        """Somebody waits for it."""
+        """Fail a pending reply."""
         self._take(number).fail(error)
 
     def _take(self, number: int) -> Deferred[T]:

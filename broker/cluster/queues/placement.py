@@ -75,7 +75,7 @@ def draw_id(draw_bits: Callable[[int], int], leader: NodeId, members: Sequence[N
 
 
 def first_leader(group: GroupId, founders: Sequence[NodeId]) -> NodeId:
-    """Whom `draw_id` has meant: known to all founders for ever, whoever is to lead later."""
+    """First leader, as encoded by `draw_id`: known to all founders, whatever leads later."""
     return next(node for node in founders if campaign_rank(node, group, list(founders)) == 0)
 
 

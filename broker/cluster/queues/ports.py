@@ -80,7 +80,7 @@ class SessionDirectory(Protocol):
 
 
 class Reachability(Enum):
-    """Whom one reaches of those who may lead a queue."""
+    """Reachability of the members that may lead a queue."""
 
     ENOUGH = "enough to lead it"
     TOO_FEW = "too few to lead it"

@@ -51,7 +51,7 @@ TRIES = round(GIVE_UP_S / AGAIN_S)
 TRIES_OF_FEW = round(FEW_GIVE_UP_S / AGAIN_S)
 
 Done: TypeAlias = Callable[[Any], None]
-"""Told the answer, or None: nobody could be asked."""
+"""Callback for the answer, or None: no node could be asked."""
 
 
 class QueryKind(NamedTuple):
@@ -104,7 +104,7 @@ class LeaderQueries:
         self._transport.loop.call_later(0.0, partial(self._try, number))
 
     def changed(self, queue: QueueId) -> None:
-        """Somebody else may lead a queue: whoever waits asks again at once."""
+        """Ask again at once, for another node may lead the queue."""
         for number, question in self._questions.items():
             if question.queue == queue:
                 self._transport.loop.call_later(0.0, partial(self._put, number))
@@ -282,7 +282,8 @@ class LogPositions:
         return LogPosition(status.last_term, status.last)
 
     def ask(self, queue: QueueId, nodes: Collection[NodeId], done: OnAnswers[LogPosition]) -> None:
-        """Told once, within seconds and not before this returns, of those that have answered."""
+        """Ask nodes; `done` is called once, within seconds and not before this returns, with the
+        answers that came."""
         self._polls.ask(nodes, lambda number: pack(0, number, queue), done)
 
     def receive(self, node: NodeId, payload: bytes) -> None:

@@ -282,7 +282,7 @@ class QuorumQueueMember:
         self._log = GroupLog(self, members)
         self._sessions: SessionServer | None = None
         self._led: Leadership | None = None
-        """Whose those are."""
+        """Leadership that these belong to."""
         reads = members.cluster.reads_of(members.cluster.node)
         self.member = QueueReplica(QuorumLeaderHost(self, self._log, members), reads=reads)
 

@@ -227,7 +227,7 @@ class QuorumMembers:
             self._join(definition, incarnation)
 
     def _go_on_alone(self, definition: QueueDefinition, incarnation: int) -> None:
-        """Nobody joins a group that nobody is in: an operator has given the others up."""
+        """Force the member here to be the only one: an operator has given the others up."""
         event(logger, logging.WARNING, "queue_goes_on_alone", **self.defined.named(definition.id))
         self.force_single_member(definition.id, incarnation)
 

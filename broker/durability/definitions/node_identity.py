@@ -1,4 +1,5 @@
-"""Whose the data of a store are, in which lives their node has been, and the peers that it knows.
+"""Identity of a node on disk: the owner of the store, the node's boots, and the peers that it
+knows.
 
 The identity is with the data themselves, so that they cannot part: a store that was wiped, or put
 back from a copy, remembers no more than it has.  Peers are as this node last heard of them, which

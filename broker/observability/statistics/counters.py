@@ -48,7 +48,7 @@ class NumberHistory:
         self._bits = 8 * array(width).itemsize
 
     def add(self, tick: int, values: Sequence[int]) -> None:
-        """They are so from this tick on, which is behind all others."""
+        """Add values that hold from this tick on, which is behind all others."""
         mask, columns = (1 << self._bits) - 1, self._columns
         row = [tick, *(value & mask for value in values)]
         for level, rows in zip(self._levels, self._rows, strict=True):

@@ -109,7 +109,7 @@ class DeliveryCounts:
         """True if there may be something there."""
 
     def touch(self) -> None:
-        """Somebody is about to count."""
+        """Mark these counts as changed."""
         self.is_touched = True
         self._counters.touch(self)
 

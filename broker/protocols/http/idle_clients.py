@@ -59,7 +59,7 @@ class ConnectionGuard:
         return True
 
     def logged_in(self, transport: asyncio.BaseTransport | None) -> None:
-        """Somebody has shown who he is on a connection, which stays from now on."""
+        """Keep a connection on which a user has logged in."""
         if transport is not None:
             self._unauthenticated.pop(transport, None)
 

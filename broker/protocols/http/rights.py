@@ -91,7 +91,7 @@ class Right(Enum):
     """The right that an endpoint asks of its caller."""
 
     ANYBODY = "anybody"
-    """He need not even say who he is."""
+    """No right: not even a login is needed."""
     MANAGEMENT = "management"
     VHOST = "vhost"
     """Right to the virtual host in the path: the user may open it by AMQP, or administers it."""

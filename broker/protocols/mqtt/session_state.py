@@ -221,7 +221,7 @@ class SessionState:
         self.key = key
         self.client_id = key[1]
         self.user = ""
-        """Whose it is, by his name; not known of one that no connection has had here yet."""
+        """Name of the session's user; empty until a connection has opened it here."""
         self.expiry_s = 0
         """How long it lasts behind the end of its connection; `NEVER_S`: until it is ended."""
         self.subscriptions: dict[str, TopicSubscription] = {}

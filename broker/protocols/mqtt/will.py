@@ -79,7 +79,7 @@ class WillClient:
         """Ignore backpressure: one message needs none."""
 
     def on_disk_behind(self) -> None:
-        """Nobody waits for it."""
+        """Ignore it: nothing waits for the disk here."""
 
 
 class Wills:
@@ -159,7 +159,7 @@ class Wills:
 
 
 def ignore_error(_error: BrokerError) -> None:
-    """Nobody is told that a will was not retained."""
+    """Ignore the error: a will that was not retained is not reported."""
 
 
 NO_RECORD = b""

@@ -60,7 +60,7 @@ class TimedOut:
     session: Key
     holder: Key
     tokens: list[tuple[int, range]]
-    """Which: their ordinals, and the runs; none if they were settled in the meantime."""
+    """Messages as ordinals and runs; none if they were settled in the meantime."""
     held_ms: int
     timeout_ms: int
 

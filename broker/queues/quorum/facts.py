@@ -245,7 +245,8 @@ class Requeued:
     """Deliveries of each message that have failed, this one included if it has."""
     how: RequeueReason
     ready_at_ms: int
-    """They are handed out again only after a `DelayElapsed` that names them; 0: at once."""
+    """Time before which the messages are not delivered; they wait for a `DelayElapsed` that names
+    them; 0: no delay."""
     runs: list[range]
 
 

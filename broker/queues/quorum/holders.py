@@ -333,7 +333,7 @@ class Holders:
     def add(
         self, attached: ConsumerAttached | GetterAttached, *, is_detached: bool = False
     ) -> HolderState:
-        """Somebody is there; a consumer is not served before the engine has it."""
+        """Add a holder; a consumer is not served before the engine has it."""
         holder: Consumer | RemoteGetter
         if isinstance(attached, GetterAttached):
             on_overdue = partial(self._notifications.overdue, attached.key)

@@ -451,7 +451,7 @@ class Leadership:
     # What becomes of consumers
 
     def time_out(self, key: Key, late: OverdueDeliveries) -> None:
-        """Somebody has held messages for too long."""
+        """Take messages back from a holder that had them for too long."""
         held = self.holders.get(key)
         assert held is not None, "it holds something"
         self._settlement.take_back(held, late)

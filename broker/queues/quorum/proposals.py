@@ -256,8 +256,7 @@ class LeaderHost(Protocol):
         """The leadership is over."""
 
     def queue_expired(self) -> None:
-        """Nobody has used the queue for as long as it is to be there without: it is to be deleted,
-        if this still leads."""
+        """Delete the queue, which was unused for its whole x-expires time."""
 
     def dead_letter(self, queue: str, settings: QueueSettings, dead: DeadMessages) -> None:
         """Republish what has died."""

@@ -102,7 +102,7 @@ class Settlement:
             self._queue.settle(part.delivery_batch, part.start, part.stop, engine_outcome)
 
     def take_back(self, held: HolderState, late: OverdueDeliveries) -> None:
-        """Somebody has held these for too long."""
+        """Take back messages that were held for too long."""
         key, parts = held.attached.key, held.take_of(late.delivery_batches)
         tokens = [(part.delivery_batch.counts.acquired, part.run) for part in parts]
         self.settle(key, parts, Outcome.TIMED_OUT)

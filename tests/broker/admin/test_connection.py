@@ -78,7 +78,7 @@ def fails(context: NodeContext) -> Rows:
 
 
 class Talker:
-    """Somebody at the other end of the socket."""
+    """Client at the other end of the socket."""
 
     def __init__(self, room: Room) -> None:
         self.room = room

@@ -168,7 +168,7 @@ def test_a_turn_closes_a_few_however_many_there_are() -> None:
 def test_a_change_costs_a_turn_little_for_each_connection(
     verb: str, arguments: dict[str, Any]
 ) -> None:
-    """They hear of it at once; what they have to do for it is spread over many turns."""
+    """Connections hear of it at once; their work for it is spread over many turns."""
     few, many = 2 * FORCED_CLOSES_AT_ONCE, 10 * FORCED_CLOSES_AT_ONCE
     turns = [crowded(count).most_calls_of_a_turn(verb, **arguments) for count in (few, many)]
     assert turns[1] - turns[0] < 25 * (many - few)
@@ -383,7 +383,7 @@ def test_what_is_counted_is_told_with_the_past_that_is_asked_for() -> None:
 
 
 def without_channels(desk: VerbHarness) -> Connection:
-    """Somebody as a client of a protocol that has no channels: one consumer of one queue."""
+    """Client of a protocol that has no channels: one consumer of one queue."""
     client = desk.edge.connect()
     client.declare("q")
     client.consume("q", tag="mqtt")

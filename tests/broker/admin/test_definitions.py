@@ -76,7 +76,7 @@ def test_what_cannot_be_taken_is_refused() -> None:
 
 
 def test_nothing_is_made_of_halves_of_characters() -> None:
-    """They could be exported and shown on no page; those that stand for octets can."""
+    """Such names could be exported and shown on no page; surrogates that stand for octets can."""
     desk = VerbHarness()
     entries = [
         {"vhost": "/", "name": "good"},

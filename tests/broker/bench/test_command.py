@@ -19,7 +19,7 @@ from tests.broker.cli.running_node import RunningNode, run
 
 
 def unheeded(_tally: Tally, _seconds: float) -> None:
-    """Nobody looks."""
+    """Ignore the tally."""
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ Serve = Callable[[socket.socket], object]
 
 
 def serve(data_dir: Path, talk: Serve) -> threading.Thread:
-    """Somebody who accepts one connection."""
+    """Thread that accepts one connection."""
     listening = bound_socket(data_dir / SOCKET_NAME)
     listening.listen()
 

@@ -133,7 +133,7 @@ class Stranger(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Drop the log line."""
 
 
 def test_somebody_else_is_there() -> None:

@@ -200,7 +200,7 @@ async def test_a_copy_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
 
 
 async def test_a_node_that_is_alone_starts_from_a_copy(tmp_path: Path) -> None:
-    """Nobody else knows what it lacks."""
+    """No other node knows what the copy lacks."""
     (tmp_path / "original").mkdir()
     for place in ("original", "copy"):
         node = Node(Config(data_dir=tmp_path / place, listen=ListenAddress("127.0.0.1", 0)))

@@ -34,7 +34,7 @@ class Node:
         raise AssertionError(f"{node} is not asked for")
 
     def send(self, node: str, payload: bytes) -> None:
-        """Nobody hears it."""
+        """Drop the frame."""
 
     def draw_mark(self) -> str:
         raise AssertionError("it is not the first")

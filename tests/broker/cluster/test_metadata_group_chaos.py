@@ -140,7 +140,7 @@ class Storm:
         self.owners[name] = []
 
     def calm(self) -> None:
-        """Everybody hears of everything."""
+        """Deliver all frames to every node."""
         for node in self.cluster.nodes.values():
             node.is_paused = False
         self.cluster.lead("b")

@@ -13,7 +13,7 @@ from tests.support.edge import Client, Edge, publish_frames
 
 
 def traced() -> tuple[Client, Client]:
-    """Somebody who works, and who watches him."""
+    """Client that works, and client that traces it."""
     edge = Edge()
     edge.vhost.tracer = Firehose(edge.vhost, "node a")
     worker, watcher = edge.connect(), edge.connect()

@@ -142,7 +142,7 @@ def test_of_two_who_declare_the_same_both_have_it(harness: Harness) -> None:
 
 
 class ToldLater(ManualMetadata):
-    """Everybody is answered only when the other nodes have heard of it, too."""
+    """Metadata that answer only when the other nodes have applied the change, too."""
 
     def __init__(self, apply: Apply, facts: Facts) -> None:
         super().__init__(apply, facts)

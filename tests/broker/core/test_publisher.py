@@ -297,7 +297,7 @@ def test_a_run_of_mixed_topics_is_sorted_by_queues() -> None:
 
 
 def test_topics_that_share_a_queue_are_not_published_together() -> None:
-    """Their messages would not stay in order."""
+    """Together, their messages would not stay in order."""
     edge = Edge()
     declare_bound(edge, "a", "b")
     edge.editor.inside("/").bind(Binding("amq.topic", "a", DestinationKind.QUEUE, "b"))

@@ -36,7 +36,7 @@ def message(content: bytes, expires_at_ms: int = NEVER_EXPIRES_MS) -> RetainedMe
 
 
 class Publisher:
-    """Somebody who has messages retained at one node, and what is answered."""
+    """Publisher of retained messages at one node, with its answers."""
 
     def __init__(self, store: RetainedStore) -> None:
         self.store = store

@@ -237,7 +237,7 @@ class Taker(NoTimeoutHolder):
         self.no_ack = no_ack
 
     def deliver(self, delivery_batch: DeliveryBatch) -> None:
-        """Nobody looks at it."""
+        """Ignore the delivery."""
 
     def took(self, delivery_batch: DeliveryBatch) -> None:
         """Nothing limits it."""

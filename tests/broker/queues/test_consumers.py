@@ -142,7 +142,7 @@ class SlowSink(FakeSink):
 
 
 class Harness(ExpiryHarness):
-    """Whose consumers are slow."""
+    """Queue harness with slow consumers."""
 
     def __init__(self, default_ms: int | None = None, spec: QueueSpec | None = None) -> None:
         super().__init__(QueueSpec("q"))

@@ -195,7 +195,7 @@ class EverythingMachine(RuleBasedStateMachine):
             self.dead += dead.contents
 
     def lose(self, late: OverdueDeliveries) -> None:
-        """Somebody has held something for too long: it goes back."""
+        """Requeue messages that were held for too long."""
         for one in [one for one in self.held if one.delivery_batch in late.delivery_batches]:
             assert self.naive.now_ms - one.since_ms >= late.timeout_ms
             self.end(one, Outcome.TIMED_OUT)

@@ -75,7 +75,7 @@ class Beat:
         self._next = asyncio.Event()
 
     def end(self) -> None:
-        """Nobody waits any more."""
+        """Let the conversion run without waiting."""
         self.is_over = True
         self._wake()
 

@@ -40,7 +40,7 @@ ALL = PeekRequest(0, 999, 99)
 
 
 class Operator:
-    """Somebody who has had messages moved, and reads what he is told."""
+    """Operator who has messages moved, and the answers."""
 
     def __init__(
         self, desk: VerbHarness, source: str = "q", target: str = "w", **how: object

@@ -34,7 +34,7 @@ from tests.compat.verbs import speaker
 from tests.support.client import Client, Closed, Heard
 
 CLIENTS = ("A", "B")
-"""Their names."""
+"""Names of the clients."""
 
 SEEN = "   "
 """Prefix of a note about what was seen after a step."""

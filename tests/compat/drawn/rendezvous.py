@@ -75,7 +75,7 @@ class Score:
         return Verdict.DIFFER if is_over else Verdict.LOOK_AGAIN
 
     def leave(self) -> None:
-        """Nobody waits."""
+        """Leave; there is no other player to wait for."""
 
 
 class Rendezvous:

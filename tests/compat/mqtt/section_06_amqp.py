@@ -31,7 +31,7 @@ def got(it: Speaker, queue: str) -> None:
 
 @scenario("6.1", of=AMQP)
 def queues_of_a_session_that_ends(peer: Peer) -> None:
-    """They are exclusive: another connection may not ask for them."""
+    """Such queues are exclusive: another connection may not ask for them."""
     for version in VERSIONS.values():
         client = peer.open(f"in {version}", version)
         client.subscribe((peer.topic("a"), 0), (peer.topic("b"), 1))

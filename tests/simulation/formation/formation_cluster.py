@@ -51,7 +51,7 @@ class Disk:
     life: int = 0
     """Another number for each disk that a node has had."""
     known: dict[str, int] = field(default_factory=dict)
-    """Whose disks it has met."""
+    """Nodes whose disks it has met."""
 
 
 class Process:

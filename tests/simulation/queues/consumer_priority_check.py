@@ -55,7 +55,7 @@ class ConsumerPriorityCheck:
         return "two consumers compete"
 
     def _begin(self) -> bool:
-        """Nobody is there but those two, one attached before the other."""
+        """Attach the two consumers, the only ones, one before the other."""
         living = [each.group for each in self._queue_cluster.cluster.registry.living()]
         groups = [group for group in living if group != METADATA_GROUP]
         queue_nodes = self._queue_cluster.queue_nodes()

@@ -349,7 +349,7 @@ class QueueClients:
         later.then(lambda _answer: None, failed)
 
     def _given_up(self, number: int) -> None:
-        """Nobody waits for it any more."""
+        """Forget a request that was given up."""
         self.getters.pop(number, None)
         self.model.asked.pop((self.node, number), None)
 
@@ -460,7 +460,7 @@ class QueueClients:
                 )
 
     def at_rest(self) -> None:
-        """Nobody waits for anything, and everybody knows what has become of what was settled."""
+        """Check that no request is open, and that the outcome of every settlement is known."""
         assert not self.unpaid, f"{self.unpaid} messages have no receipt"
         assert not self.getters, "every get has an answer"
         assert not self.held, "everything in hands was acknowledged"

@@ -368,7 +368,7 @@ class QueueCluster:
             queue_node.clients[group].publish(1)
 
     def _know_of_others(self) -> None:
-        """Nobody takes another to be further than it is."""
+        """Check that no node takes another to be further than it is."""
         revisions = {
             each.process.node: each.metadata.state.last_revision for each in self.queue_nodes()
         }
@@ -378,7 +378,7 @@ class QueueCluster:
                     raise Violation(f"everywhere: {node} is taken to be at {other.reached}")
 
     def unfinished(self) -> str | None:
-        """Everybody is answered; then all that is left is consumed, and nothing is of the dead."""
+        """Reason why the run is not over: open requests, then messages left, then dead letters."""
         self.ambushes.clear()
         self.is_arrival_awaited, self.in_the_dark = False, None
         self.installed_versions.stay()

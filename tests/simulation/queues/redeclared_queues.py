@@ -111,7 +111,7 @@ class RedeclaredQueues:
     # What must be so
 
     def answered(self, group: GroupId) -> None:
-        """Somebody is told now that a queue is there."""
+        """Check a reply that says that a queue exists."""
         self._since_us.setdefault(group, self.now_us)
 
     def has_fate(self, queue: QueueDefinition, asked_us: int, *, is_accepted: bool) -> None:

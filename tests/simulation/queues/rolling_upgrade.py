@@ -41,7 +41,7 @@ class InstalledVersions:
         first = FIRST_VERSION if self.is_mixed else VERSION
         self.reads: dict[NodeId, int] = dict.fromkeys(cluster.names, first)
         self._due = chance.sample(cluster.names, len(cluster.names)) if self.is_mixed else []
-        """Whose turn comes, the last one next."""
+        """Nodes to upgrade, the last one next."""
 
     def shape(self, profile: Profile) -> None:
         """While nodes differ no queue comes to another."""
@@ -72,7 +72,7 @@ class InstalledVersions:
         clockwork.after(down_us, self.upgrade, workload)
 
     def stay(self) -> None:
-        """Nobody else is upgraded."""
+        """Upgrade no other node."""
         self._due.clear()
 
 

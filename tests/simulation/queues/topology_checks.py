@@ -60,7 +60,7 @@ class Register:
         self._writes = [Write(makes=False, began_us=-2, ended_us=-1)]
 
     def begin(self, now_us: int, *, makes: bool) -> Write:
-        """Somebody asks for it."""
+        """Record the request of a write."""
         write = Write(makes, now_us)
         self._writes.append(write)
         return write
@@ -70,7 +70,7 @@ class Register:
         self._writes.remove(write)
 
     def read(self, began_us: int, *, is_there: bool) -> None:
-        """Somebody is told that, who asked then.  Violation if it cannot be so."""
+        """Check a read that began at `began_us`.  Violation if it cannot be so."""
         last_us = max(
             (each.ended_us for each in self._writes if each.makes is is_there), default=-inf
         )

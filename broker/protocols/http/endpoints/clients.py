@@ -164,7 +164,7 @@ async def list_channels_of_connection(call: Call) -> ListingResponse:
 
 
 async def channel(call: Call) -> Row:
-    """One, with its consumers, and what it does with which exchange and queue."""
+    """Row of one channel, with its consumers and its statistics by exchange and queue."""
     row = one(call, await channels(call, name=call.path["name"]))
     return {**row, "consumer_details": [*map(consumer_object, row["consumer_details"])]}
 

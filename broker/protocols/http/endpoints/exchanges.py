@@ -92,7 +92,7 @@ async def formed(call: Call, rows: list[Row]) -> list[Row]:
 
 
 async def show(call: Call) -> Row:
-    """One, with what its clients have done."""
+    """Row of one exchange, with its publishes by channel."""
     (row,) = await formed(call, [await existing_row(call)])
     if call.query.get("disable_stats") == YES:
         return row

@@ -96,7 +96,7 @@ async def local_alarms(call: Call) -> Row | Reply:
 
 
 async def virtual_hosts(_call: Call) -> Row:
-    """They are there as long as the node is."""
+    """Always OK: virtual hosts run as long as the node does."""
     return OK
 
 

@@ -229,7 +229,7 @@ async def attempts(call: Call) -> ListingResponse:
 
 
 async def attempts_by_source(call: Call) -> list[Row]:
-    """Nobody counts by address, as RabbitMQ does not by default."""
+    """Empty list: attempts are not counted by address, as is RabbitMQ's default."""
     await node_of(call)
     return []
 

@@ -175,7 +175,7 @@ def form_of(call: Call) -> Callable[[Row], Row]:
 
 
 async def show(call: Call) -> Row:
-    """One, with who takes from it."""
+    """Row of one queue, with its consumers."""
     vhost, name = call.vhost().name, call.path["name"]
     row = await call.result("queues.show", vhost=vhost, name=name)
     if call.query.get("disable_stats") == YES:

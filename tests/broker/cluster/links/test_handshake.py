@@ -295,7 +295,7 @@ def test_a_listener_that_repeats_what_it_overheard_proves_nothing() -> None:
 
 
 def test_a_proof_does_not_count_for_the_other_role() -> None:
-    """Somebody without the secret sends A's own proof back to A."""
+    """An attacker without the secret sends A's own proof back to A."""
     one, other = dialler(credentials(A)), listener(credentials(B))
     proof = one.feed(other.feed(one.start()))
     with pytest.raises(LinkRefused, match="secret"):

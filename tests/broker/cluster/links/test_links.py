@@ -253,7 +253,7 @@ def test_a_peer_can_move(run: Run) -> None:
 
 
 def test_a_peer_can_move_while_it_is_dialled_in_vain(run: Run) -> None:
-    """Somebody is at the old address, and says nothing."""
+    """A silent process is at the old address."""
 
     async def scenario() -> None:
         a, b = Node("a"), Node("b")

@@ -121,7 +121,7 @@ def test_a_stranger_is_told_why_logged_once_and_counted(
 def test_what_a_stranger_says_of_disks_is_no_advice(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """He claims to be a node, and to know this one in a start of which its disk knows nothing."""
+    """The peer claims to be a node, and to know this one in a start that its disk does not know."""
 
     async def scenario() -> None:
         a = Node("a")

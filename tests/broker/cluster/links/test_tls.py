@@ -118,7 +118,7 @@ def test_a_renewed_certificate_is_used_by_the_next_links(run: Run, authority: Au
 def test_somebody_between_two_nodes_cannot_hand_their_proofs_on(
     run: Run, authority: Authority, tmp_path: Path
 ) -> None:
-    """He takes the TLS of one off and puts his own on; nobody verifies certificates."""
+    """The attacker ends the TLS of one node and starts its own; certificates are not verified."""
 
     async def scenario() -> None:
         a, b = (Node(name, certificates=certificates(authority, verifies=False)) for name in "ab")

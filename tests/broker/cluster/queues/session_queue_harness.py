@@ -69,7 +69,7 @@ class ManualSessionPort:
     # What happens to the leader
 
     def elect(self) -> None:
-        """Somebody else leads from now on, with what is committed."""
+        """Elect another leader, with what is committed."""
         self._term += 1
         image = QueueImage()
         for index, payload in enumerate(self.log, 1):
@@ -86,7 +86,7 @@ class ManualSessionPort:
         self.touch()
 
     def cut(self) -> None:
-        """Nobody can be reached."""
+        """Cut the links to all members."""
         self.is_linked = False
         self.led.sessions.unlinked(NODE, now_ms=0)
         self.session.connect(None)

@@ -88,7 +88,7 @@ class Scene:
 
 
 async def ignore(_message: AbstractIncomingMessage) -> None:
-    """Nobody wants it."""
+    """Ignore the message."""
 
 
 class Inbox:

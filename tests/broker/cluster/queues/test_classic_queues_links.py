@@ -149,7 +149,8 @@ def test_a_home_that_comes_back_serves_those_who_come_then(cluster: HomeCluster)
 
 
 def test_a_home_that_starts_again_at_once_has_lost_what_it_was_asked(cluster: HomeCluster) -> None:
-    """Nobody may hand to the new life what the old one had not answered: it may have done it."""
+    """Requests without an answer must not be repeated in the new boot: the old one may have done
+    them."""
     cluster.ask("b").attach(credit=3, no_ack=False, prefetch=0)
     cluster.hosts.settle()
     cluster.kill()

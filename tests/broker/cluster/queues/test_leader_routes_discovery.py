@@ -79,7 +79,7 @@ def test_a_consumer_hears_of_a_leader_that_is_no_member_yet_as_far_as_its_node_k
 def test_who_waits_for_messages_finds_a_leader_that_it_has_not_heard_of(
     speaks: str, within_ms: int
 ) -> None:
-    """Told by the one before, or by asking that one now and then."""
+    """The leader is learnt from the one before, or by asking that one now and then."""
     cluster = QueueCluster("abcd")
     cluster.declare("abc")
     cluster.hosts.settle()

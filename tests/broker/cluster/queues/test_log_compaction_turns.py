@@ -1,4 +1,4 @@
-"""Whose entries are made smaller when, and what else goes on if some cannot be."""
+"""Turns of log compaction: which entries are rewritten when, and what goes on if some cannot be."""
 
 from __future__ import annotations
 

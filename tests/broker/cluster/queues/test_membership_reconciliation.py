@@ -27,7 +27,7 @@ from tests.support.fakes import Scheduler
 
 HOUR_MS = 3_600_000
 A_GROUP = cast("HostedGroup", object())
-"""Nobody looks into it."""
+"""Placeholder for a group."""
 
 
 class SceneView(FakeClusterView):

@@ -214,7 +214,7 @@ def test_a_leader_that_is_to_go_hands_over_to_who_has_most_of_the_log(
 
 
 def tries(group: Asked, looks: int) -> list[str]:
-    """Whom it has asked at each look, the first included."""
+    """Nodes asked at each look, the first included."""
     tried = ["".join(group.to)]
     for _ in range(looks):
         group.to.clear()
@@ -226,7 +226,7 @@ def tries(group: Asked, looks: int) -> list[str]:
 
 
 def test_a_leader_that_is_to_go_tries_one_after_the_other_and_ever_less() -> None:
-    """Nobody says that the other has not come to lead, and the queue rests during each try."""
+    """The other node may still come to lead, and the queue rests during each try."""
     tried = tries(asked("abc", "bc", successors="bc"), looks=1_000)
     assert tried[:16] == ["b", "c", "", "b", "", "", "", "c", *[""] * 7, "b"]
     count = len([node for node in tried[500:] if node])
@@ -245,7 +245,7 @@ def test_a_leader_that_nobody_can_take_over_from_waits_until_somebody_comes() ->
 
 
 def wished(group: Asked, leader: NodeId) -> list[str]:
-    """Whom it has asked at each look, until nobody looks again."""
+    """Nodes asked at each look, until looking ends."""
     _vhost, definition = group.members.defined[7]
     group.looks.clear()
     group.members.redefine(definition._replace(leader=leader))

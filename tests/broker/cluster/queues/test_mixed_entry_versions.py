@@ -16,7 +16,7 @@ OLDER, NEWER = FIRST_VERSION, VERSION
 
 
 class Mixed(QueueCluster):
-    """Whose entries are seen with their versions."""
+    """Queue cluster that records the versions of entries."""
 
     def __init__(self, **reads: int) -> None:
         self.versions: list[int] = []

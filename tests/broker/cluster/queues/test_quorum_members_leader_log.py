@@ -70,7 +70,7 @@ def test_who_leads_again_within_the_time_is_no_news(scene: Scene) -> None:
 
 
 def test_after_a_start_it_is_no_news_who_leads(scene: Scene) -> None:
-    """Nobody knows here that it was another."""
+    """The new process does not know the former leader."""
     scene.hears(7, 5, "b")
     assert scene.said() == []
     scene.hears(7, 6, "a")

@@ -54,7 +54,7 @@ async def test_a_queue_that_is_lost_where_nobody_repairs_it_can_be_made_anew(
 async def test_of_a_node_that_is_alone_it_is_never_said_that_it_leads(
     scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody else could, and its name in there is none that anybody has given it."""
+    """No other node could lead, and the internal name of this one means nothing to operators."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(quorum_members, "COLLECT_S", 0.0)
     await scene.declare()

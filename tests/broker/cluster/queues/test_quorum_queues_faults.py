@@ -113,7 +113,7 @@ async def test_a_queue_is_deleted_and_declared_again_under_load(scene: Scene) ->
 
 
 def groups_of(node: ClusterNode) -> set[int]:
-    """Whose log it has."""
+    """Groups whose log the node has."""
     return {*node.cluster.running.host.groups}
 
 

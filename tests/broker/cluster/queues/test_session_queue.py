@@ -162,7 +162,7 @@ def test_nobody_uses_a_queue_whose_home_is_away_but_it_may_hold_messages() -> No
 
 
 def test_what_a_get_and_a_purge_tell_is_no_count(harness: QueueHarness) -> None:
-    """They say nothing of consumers, and of messages in hands."""
+    """Such replies do not contain the number of consumers or of held messages."""
     harness.client.publish(b"1", b"2")
     assert get(harness.client) is not None
     assert harness.queue.counts_error is not None
@@ -333,7 +333,8 @@ def test_publishers_stop_while_too_much_waits_and_go_on(harness: QueueHarness) -
 
 
 def fill(harness: QueueHarness) -> int:
-    """Nobody leads the queue, and so much is pending that publishers stop; how many operations."""
+    """Publish to a queue without a leader until publishers are blocked; returns the number of
+    operations."""
     publisher = harness.node.connect()
     harness.far.cut()
     while publisher.transport.is_reading():

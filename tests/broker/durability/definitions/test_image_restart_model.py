@@ -101,7 +101,7 @@ class Sink(NoTimeoutSink):
         """There is no room."""
 
     def cancelled(self, consumer: Consumer) -> None:
-        """Nobody is there to be told."""
+        """Ignore the cancel."""
 
     def activity_changed(self, consumer: Consumer) -> None:
         """Ignore the change: deliveries show it."""

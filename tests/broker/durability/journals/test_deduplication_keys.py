@@ -84,7 +84,7 @@ class Durable:
         """Nothing is ever due."""
 
     def forget(self, queue: DeliverySource) -> None:
-        """Nobody wakes it."""
+        """Ignore the call: this clock wakes no queue."""
 
     @property
     def dropped(self) -> int:

@@ -107,7 +107,7 @@ def test_what_was_found_has_always_been_so() -> None:
 
 
 def test_an_object_has_its_bounds() -> None:
-    """They are in the documentation."""
+    """The documentation gives the bounds."""
     counts = ObjectCounts(OF_QUEUE)
     for tick in range(1, 10_000, 3):
         counts.add(0, (1,))

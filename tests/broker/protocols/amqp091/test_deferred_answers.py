@@ -214,7 +214,7 @@ def test_a_purge_that_is_done_to_the_next_queue_of_that_name_is_seen_once(harnes
 def test_a_new_queue_need_not_be_asked_what_is_in_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody has to be elected first."""
+    """A leader must be elected first."""
     slow = SlowQueue("new")
     maker = type(harness.edge.vhost.maker)
     monkeypatch.setattr(maker, "make", lambda _maker, _definition, _vhost: slow)

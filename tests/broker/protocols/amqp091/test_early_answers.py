@@ -16,7 +16,7 @@ from tests.mutants.registry import FAMILIES
 from tests.support.edge import Client, Edge, publish_frames
 
 QUEUES = TARGETS_AT_ONCE + 8
-"""They take two steps."""
+"""Number of queues that takes two steps."""
 
 
 class Fanout:

@@ -166,7 +166,7 @@ async def test_a_right_that_is_lost_counts_at_once() -> None:
 
 
 async def test_a_namesake_of_the_user_is_another() -> None:
-    """He was never asked for his password."""
+    """The new user has not logged in."""
     node = Node()
     user = node.edge.access.users["guest"]
     channel = node.request()

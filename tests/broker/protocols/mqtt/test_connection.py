@@ -150,7 +150,7 @@ def test_a_client_leaves() -> None:
 
 @pytest.mark.parametrize("kind", [PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBCOMP])
 def test_acknowledgements_wait_for_the_login(kind: PacketType) -> None:
-    """They came to a connection without a channel, and ended the node."""
+    """Early acknowledgements came to a connection without a channel, and ended the node."""
     mqtt = MqttEdge(MqttConfig())
     client = mqtt.accept()
     wrong = Connect(MQTT_5, "c", user="guest", password=b"wrong")

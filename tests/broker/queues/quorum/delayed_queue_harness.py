@@ -71,7 +71,7 @@ class DelayedQueueHarness(EntryHarness):
             self.touch()
 
     def purged(self) -> int:
-        """Somebody else purges it; how many wait, of which none does then."""
+        """Purge by another client; returns the number of messages purged."""
         self.purges += 1
         waiting = self.led.queue.ready_count
         self.led.purge(self.led.sessions.open(SessionId("b", 1, 1, self.purges)), 1)

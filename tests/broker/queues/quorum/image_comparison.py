@@ -66,7 +66,7 @@ class MemberImage:
             member.apply(index, payload)
 
     def add_member(self) -> None:
-        """Somebody else begins with a snapshot of the first, and has its log from there."""
+        """Add a member that starts from a snapshot of the first, and its log from there."""
         first = self.members[0]
         live, taken = first.image.snapshot()
         log = {index: payload for index, payload in first.log.items() if index in live}

@@ -44,8 +44,8 @@ def priority_of(entry: LiveEntry, place: int) -> int:
 
 
 def check_order(payload: bytes, entries: LiveEntries) -> None:
-    """Nobody is handed a message, for the first time, while one waits that is more urgent; nor does
-    such a one stay if others are too many: as in RabbitMQ 4.3, the first ones go.
+    """Check the order of first deliveries, and of messages dropped at a limit: by priority, then by
+    age, as in RabbitMQ 4.3.
 
     What comes in the same entry may have come after that.
     """

@@ -50,7 +50,7 @@ class Sending(LeaderHarness):
             self.under_way.append((content, parcel))
 
     def purge(self, edge: SessionClients) -> None:
-        """Nobody does: nothing would be known of those that are gone then."""
+        """Do not purge: nothing would be known of the purged messages."""
 
     def answer(self, place: int, *, is_accepted: bool) -> None:
         content, parcel = self.under_way.pop(place)

@@ -27,7 +27,7 @@ class Source:
     group: int
     term: int = 1
     dead: int = 0
-    """They have the numbers from 1 up to this one."""
+    """Number of dead messages, numbered from 1."""
     arrived: set[int] = field(default_factory=set)
     """Numbers confirmed to the source by the target."""
     unsaid: set[int] = field(default_factory=set)

@@ -51,7 +51,7 @@ def drawn(chance: Random) -> QueueSpec:
 
 
 class Restoring(LeaderHarness):
-    """Whose follower begins anew with each entry."""
+    """Leader harness whose follower is restored at each entry."""
 
     def apply(self, payload: bytes) -> None:
         super().apply(payload)

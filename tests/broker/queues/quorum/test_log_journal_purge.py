@@ -152,7 +152,7 @@ def test_a_purge_is_answered_behind_its_last_piece(monkeypatch: pytest.MonkeyPat
 def test_a_leader_goes_in_the_midst_of_a_purge(
     kept: int, is_elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has heard that it is done, and whoever asked for it asks the next leader."""
+    """The purge's end was not reported, and its client asks the next leader."""
     monkeypatch.setattr(log_journal, "PIECE_RUNS", 8)
     harness = DelayedQueueHarness()
     holey(harness, 50)

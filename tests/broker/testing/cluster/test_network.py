@@ -77,7 +77,7 @@ async def test_what_is_dropped_is_sent_again(channel_at: ChannelAt) -> None:
 
 
 async def test_who_is_dead_behind_a_partition_is_not_known_to_be(channel_at: ChannelAt) -> None:
-    """Nobody is told that the process has ended: it is missed by its silence."""
+    """The end of the process is not reported: the node is missed by its silence."""
     async with Cluster() as cluster:
         await declare(cluster, await channel_at(cluster, 1))
         await cluster.partition({0}, {1, 2})

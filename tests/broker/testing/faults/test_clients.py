@@ -92,7 +92,7 @@ async def test_a_frozen_connection_goes_on_where_it_stopped(amqp: CrossThreadPro
 
 
 def test_heartbeats_stop_with_a_frozen_connection() -> None:
-    """They are for the client to miss: the broker does not hang up on who cannot be heard."""
+    """The client has to miss them: the broker does not close a connection that it cannot hear."""
     with ThreadedBroker() as broker:
         parameters = pika.URLParameters(broker.url)
         parameters.heartbeat = 60

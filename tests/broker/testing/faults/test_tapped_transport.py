@@ -76,7 +76,7 @@ class Harness:
         self.line.connection_made(self.transport)
 
     def _nothing(self, _line: TappedConnection) -> None:
-        """Nobody minds."""
+        """Ignore the call."""
 
 
 @pytest.fixture
