@@ -284,7 +284,7 @@ class InputQueue(Generic[E]):
 
     @property
     def _is_answered_later(self) -> bool:
-        """Whether a publisher has sent something else than messages, whose confirm comes soon."""
+        """True if the read brought no messages of a publisher, whose confirm would come soon."""
         session = self.session
         if session is None or self.is_over:
             return False

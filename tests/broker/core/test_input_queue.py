@@ -395,7 +395,7 @@ def test_a_read_is_acted_on_in_order_and_then_confirmed(node: Node) -> None:
 
 
 def test_short_reads_of_a_publisher_are_acknowledged_unless_a_confirm_comes(node: Node) -> None:
-    """He may wait for that before he sends the next message."""
+    """A publisher may wait for the confirm before it sends the next message."""
     sock = RecordedSocket([])
     client = node.connect(sock=sock)
     client.talk("say a")

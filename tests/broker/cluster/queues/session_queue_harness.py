@@ -59,7 +59,7 @@ class ManualSessionPort:
         self.elect()
 
     def touch(self) -> None:
-        """As `LeaderRoute` does: acknowledgements alone wait for what comes next."""
+        """Schedule a run, as `LeaderRoute` does; acknowledgements alone wait for further output."""
         if self.session.deferrable and not self.session.has_output:
             return
         if not self._is_due:
