@@ -88,7 +88,7 @@ def queues_of(deaths: Deaths) -> list[str]:
 
 
 def is_cycle(deaths: Deaths, queue: str) -> bool:
-    """Tell whether a message that died so has come back to a queue with no client's doing.
+    """True if a message that died so has come back to a queue with no client's doing.
 
     It has been in the queue before, and has not been rejected since.
     """

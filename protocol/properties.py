@@ -163,7 +163,7 @@ def outline(raw: bytes) -> tuple[bytes, list[tuple[int, int]]]:
 
 
 def is_bare(outlined: bytes) -> bool:
-    """Tell whether an outline is one of properties that may have more, and need not be alike."""
+    """True if an outline is one of properties that may have more, and need not be alike."""
     return not property_flags(outlined) & ~_READ
 
 

@@ -204,5 +204,5 @@ def committed_index(durable: Sequence[int]) -> int:
 
 
 def is_majority(agreeing: Set[Member], voters: Sequence[Member]) -> bool:
-    """Tell whether those who agree are a majority of the voters; others among them do not count."""
+    """True if those who agree are a majority of the voters; others among them do not count."""
     return sum(voter in agreeing for voter in voters) >= majority_of(len(voters))

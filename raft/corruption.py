@@ -49,7 +49,7 @@ def on_damage(state: GroupState, index: int) -> None:
 
 
 def is_received_again(state: GroupState, index: int) -> bool:
-    """Tell whether the entry at `index` was received anew since the known damage, and is here."""
+    """True if the entry at `index` was received anew since the known damage, and is here."""
     quarantine, repair = state.quarantine, state.repair
     assert quarantine is not None
     assert repair is not None
@@ -118,7 +118,7 @@ def on_installed(state: GroupState) -> None:
 
 
 def is_repaired(state: GroupState) -> bool:
-    """Tell whether all that was damaged is on disk again, as the leader of this term has it.
+    """True if all that was damaged is on disk again, as the leader of this term has it.
 
     A leader's log may be shorter than the damaged one was, if that had no entry of its term; then
     all that it has committed, one entry of its own among it, is all there ever was to keep.

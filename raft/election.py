@@ -63,7 +63,7 @@ def campaign_weight(node: NodeId, group: GroupId) -> int:
 
 
 def may_campaign(state: GroupState) -> bool:
-    """Tell whether this is a voter in good order, with a majority to win, that sees no leader."""
+    """True if this is a voter in good order, with a majority to win, that sees no leader."""
     return not sees_leader(state) and is_electable(state) and has_live_quorum(state)
 
 
@@ -77,7 +77,7 @@ def is_electable(state: GroupState) -> bool:
 
 
 def sees_leader(state: GroupState) -> bool:
-    """Tell whether the known leader, maybe this member, is alive.  Leader stickiness, thesis
+    """True if the known leader, maybe this member, is alive.  Leader stickiness, thesis
     §4.2.3."""
     return state.leader is not None and state.leader in state.node.alive
 
@@ -221,7 +221,7 @@ def campaign_soon(state: GroupState) -> None:
 
 
 def keeps_leader(state: GroupState, candidate: NodeId) -> bool:
-    """Tell whether a live leader is kept: always, unless the candidate is that leader itself."""
+    """True if a live leader is kept: always, unless the candidate is that leader itself."""
     # mutant: M16a
     return sees_leader(state) and (state.leader != candidate or state.role is Role.LEADER)
 
@@ -248,7 +248,7 @@ def on_vote_request(state: GroupState, node: NodeId, request: VoteRequest) -> No
 
 
 def may_vote_for(state: GroupState, candidate: Member, request: VoteRequest) -> bool:
-    """Tell whether to vote: once a term, for a log that is new enough, by a member in good
+    """True if to vote: once a term, for a log that is new enough, by a member in good
     order."""
     return (
         state.role is Role.FOLLOWER
@@ -266,7 +266,7 @@ def postpone_campaign(state: GroupState) -> None:
 
 
 def is_vote_durable(state: GroupState) -> bool:
-    """Tell whether this term's vote would survive a crash: only then may it be sent."""
+    """True if this term's vote would survive a crash: only then may it be sent."""
     return state.durable.hard_state == state.hard_state
 
 
@@ -378,7 +378,7 @@ def on_group_unknown(state: GroupState, node: NodeId, incarnation: int) -> None:
 
 
 def may_become_single_member(state: GroupState) -> bool:
-    """Tell whether this member can read what it has, and its leader has told it who the members
+    """True if this member can read what it has, and its leader has told it who the members
     are."""
     return state.quarantine is None and state.me in state.configs.active.members
 

@@ -223,7 +223,7 @@ class FailureDetector:
         return min(silent_at_ms, peer.confirmed_ms + self._deaf_after_ms(peer))
 
     def _is_deaf(self, peer: PeerLiveness) -> bool:
-        """Tell whether a node has heard nothing of ours for too long."""
+        """True if a node has heard nothing of ours for too long."""
         return self._now_ms - peer.confirmed_ms >= self._deaf_after_ms(peer)
 
     def _deaf_after_ms(self, peer: PeerLiveness) -> int:
@@ -274,7 +274,7 @@ class FailureDetector:
             self._ping(node, peer)
 
     def _is_ours(self, ping: Ping) -> bool:
-        """Tell whether the ping that is echoed is of this boot of ours."""
+        """True if the ping that is echoed is of this boot of ours."""
         return ping.echo_boot == self._boot
 
     def _ping(self, node: NodeId, peer: PeerLiveness) -> None:

@@ -237,7 +237,7 @@ class Group:
 
 
 def has_proposal_room(state: GroupState, leading: LeaderState, payload_bytes: int) -> bool:
-    """Tell whether a proposal may wait for its commit in memory; one always may."""
+    """True if a proposal may wait for its commit in memory; one always may."""
     waiting_bytes = leading.uncommitted_bytes
     return not waiting_bytes or (
         waiting_bytes + payload_bytes <= state.node.tuning.uncommitted_bytes_max

@@ -93,7 +93,7 @@ def step(state: GroupState, node: NodeId, message: GroupMessage) -> None:
 
 
 def is_proposed_term(message: GroupMessage) -> bool:
-    """Tell whether a message names a term that was only asked for: a pre-vote that was granted."""
+    """True if a message names a term that was only asked for: a pre-vote that was granted."""
     return isinstance(message, PreVoteResponse) and message.is_granted
 
 
@@ -200,7 +200,7 @@ def applicable_index(state: GroupState) -> int:
 
 
 def waits_for_applied(state: GroupState) -> bool:
-    """Tell whether anything can be done now that what was handed out is applied."""
+    """True if anything can be done now that what was handed out is applied."""
     if state.restore_due or applicable_index(state) > state.log.handed:
         return True
     return state.leading is not None and leader.waits_for_applied(state, state.leading)

@@ -92,7 +92,7 @@ def append(state: GroupState, leading: LeaderState, kind: int, payload: bytes) -
 
 
 def has_committed_own_term(state: GroupState, leading: LeaderState) -> bool:
-    """Tell whether an entry of this term is committed: before, the commit index may be behind
+    """True if an entry of this term is committed: before, the commit index may be behind
     that of the leader before."""
     return state.log.commit >= leading.first_index
 
@@ -137,7 +137,7 @@ def flush(state: GroupState) -> None:
 
 
 def waits_for_applied(state: GroupState, leading: LeaderState) -> bool:
-    """Tell whether an entry that is applied is waited for, by a new leader or a reader."""
+    """True if an entry that is applied is waited for, by a new leader or a reader."""
     is_led_due = not leading.is_led_reported and state.log.applied >= leading.first_index
     return is_led_due or leading.reads is not None
 
@@ -184,7 +184,7 @@ def on_verdict(state: GroupState, node: NodeId, *, is_alive: bool, is_new_life: 
 
 
 def awaits_answer_of(state: GroupState, node: NodeId) -> bool:
-    """Tell whether this node leads, and waits for an answer of a follower there."""
+    """True if this node leads, and waits for an answer of a follower there."""
     peer = state.leading.peers.get(node) if state.leading is not None else None
     return peer is not None and peer.retry_at_ms is not None
 
@@ -306,7 +306,7 @@ def is_followed(state: GroupState, leading: LeaderState, voters: Sequence[Member
 
 
 def has_caught_up(state: GroupState, learner: Progress) -> bool:
-    """Tell whether a learner has all that is committed, or is being sent the little that it lacks.
+    """True if a learner has all that is committed, or is being sent the little that it lacks.
 
     Who is in quarantine would not vote: if the leadership were lost, one of two could elect no
     leader.

@@ -73,7 +73,7 @@ def flush(state: GroupState, leading: LeaderState) -> None:
 
 
 def is_caught_up(state: GroupState, peer: Progress) -> bool:
-    """Tell whether a voter would win: its log ends as ours does, on its disk."""
+    """True if a voter would win: its log ends as ours does, on its disk."""
     return peer.match == state.log.last_index
 
 

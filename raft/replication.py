@@ -64,18 +64,18 @@ def send_to_peer(state: GroupState, leading: LeaderState, peer: Progress) -> boo
 
 
 def is_behind_floor(state: GroupState, peer: Progress) -> bool:
-    """Tell whether what a follower needs next, or the term before that, is not in the log any
+    """True if what a follower needs next, or the term before that, is not in the log any
     more."""
     return peer.next <= state.log.floor or peer.snapshot_from > 0
 
 
 def is_behind(state: GroupState, peer: Progress) -> bool:
-    """Tell whether the follower may lack entries, or does not know that all is committed."""
+    """True if the follower may lack entries, or does not know that all is committed."""
     return peer.match < state.log.last_index or peer.commit < state.log.commit  # mutant: M38
 
 
 def has_window(state: GroupState, peer: Progress) -> bool:
-    """Tell whether more may be sent to a follower; one message always may be under way."""
+    """True if more may be sent to a follower; one message always may be under way."""
     tuning = state.node.tuning
     return peer.in_flight_messages < tuning.window_messages and (
         peer.in_flight_bytes < tuning.window_bytes
@@ -213,7 +213,7 @@ def retry_if_unfinished(
 
 
 def is_unfinished(state: GroupState, leading: LeaderState, peer: Progress) -> bool:
-    """Tell whether an answer is missing: only then does a group stay awake for it."""
+    """True if an answer is missing: only then does a group stay awake for it."""
     return is_behind(state, peer) or leading.reads is not None  # mutant: M41
 
 
@@ -300,7 +300,7 @@ def on_append_rejected(state: GroupState, node: NodeId, answer: AppendRejected) 
 
 
 def is_stale(peer: Progress, answer: AppendRejected) -> bool:
-    """Tell whether an answer is to an outdated request: it must not move `next` back."""
+    """True if an answer is to an outdated request: it must not move `next` back."""
     return (  # mutant: M37
         answer.round < peer.first_valid_round
         or answer.round < peer.probe_round
@@ -371,7 +371,7 @@ def durable_of(state: GroupState, leading: LeaderState, voter: Member) -> int:
 
 
 def is_committable(state: GroupState, index: int) -> bool:
-    """Tell whether an entry may be committed by counting: only one of the leader's own term.
+    """True if an entry may be committed by counting: only one of the leader's own term.
     Raft §5.4.2, Figure 8."""
     return state.log.term_at(index) == state.term  # mutant: M6
 

@@ -29,7 +29,7 @@ from fluffle.raft.state import GroupState, LeaderState, SnapshotReceiver
 
 
 def is_of(answer: SnapshotProgress | SnapshotChunk, meta: SnapshotMeta) -> bool:
-    """Tell whether a message is about this snapshot."""
+    """True if a message is about this snapshot."""
     return (answer.index, answer.index_term, answer.state_crc) == (
         meta.index, meta.term, meta.state_crc,
     )  # fmt: skip
@@ -199,7 +199,7 @@ def on_snapshot_progress(state: GroupState, node: NodeId, answer: SnapshotProgre
 
 
 def is_holding(state: GroupState) -> bool:
-    """Tell whether a newer snapshot should wait, because the state of this one is being sent."""
+    """True if a newer snapshot should wait, because the state of this one is being sent."""
     if state.leading is None:
         return False
     since = [
@@ -252,7 +252,7 @@ def on_snapshot_offer(state: GroupState, node: NodeId, offer: SnapshotOffer) -> 
 
 
 def is_needed(state: GroupState, meta: SnapshotMeta) -> bool:
-    """Tell whether a snapshot is needed: not if the log has its last entry, unless what is below
+    """True if a snapshot is needed: not if the log has its last entry, unless what is below
     is damaged."""
     if state.needs_snapshot:
         return meta.index >= state.log.floor
@@ -346,7 +346,7 @@ def install(state: GroupState, receiver: SnapshotReceiver) -> None:
 
 
 def keeps_suffix(state: GroupState, meta: SnapshotMeta) -> bool:
-    """Tell whether the log behind the snapshot is of the same history."""
+    """True if the log behind the snapshot is of the same history."""
     return state.log.term_at(meta.index) == meta.term  # mutant: M23a
 
 

@@ -68,7 +68,7 @@ class RaftNode:
         self._quorums.clear()
 
     def has_quorum(self, voters: Sequence[Member]) -> bool:
-        """Tell whether a majority of the voters is alive."""
+        """True if a majority of the voters is alive."""
         known = self._quorums.get(voters)
         if known is None:
             count = sum(voter.node in self.alive for voter in voters)

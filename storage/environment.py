@@ -177,7 +177,7 @@ class LmdbEnvironment:
         return CommitResult(finished, trimmed, self._used_bytes + self._uncounted_bytes)
 
     def _is_count_due(self, work: WriteTransaction) -> bool:
-        """Tell whether this commit is to count how much room there is, and what the store uses.
+        """True if this commit is to count how much room there is, and what the store uses.
 
         That is not done with each, because for each figure the interpreter is let go of, and has to
         be won back from a loop that is busy: six times of a dozen.  Records leave the hot table all

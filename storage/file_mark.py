@@ -41,7 +41,7 @@ class FileMark(NamedTuple):
     generation: int | None
 
     def is_other(self, file: FileMark) -> bool:
-        """Tell whether these are two files for certain: what only one of both says proves
+        """True if these are two files for certain: what only one of both says proves
         nothing."""
         if self.birth_ns is not None and file.birth_ns is not None:
             return self.birth_ns != file.birth_ns  # mutant: M50
@@ -51,7 +51,7 @@ class FileMark(NamedTuple):
 
     @property
     def is_conclusive(self) -> bool:
-        """Tell whether a copy can be distinguished from this one at all."""
+        """True if a copy can be distinguished from this one at all."""
         return self.birth_ns is not None or self.generation is not None
 
 

@@ -355,7 +355,7 @@ def write_group(batch: Batch, write: Write, head: Head, log: GroupLogs, *, token
 
 
 def changes_head(write: Write) -> bool:
-    """Tell whether the head of its group is written with a write."""
+    """True if the head of its group is written with a write."""
     return (
         write.hard_state is not None
         or write.snapshot is not None

@@ -122,7 +122,7 @@ class Part:
         return f"group {self.group} index {self.index} part {self.number}"
 
     def fits(self, piece: Bytes) -> bool:
-        """Tell whether `piece` is what was written."""
+        """True if `piece` is what was written."""
         key = PART.pack(self.group, self.index, self.number, self.tag, self.size_bytes)
         return len(piece) == self.piece_bytes and self.crc == crc32(piece, crc32(key))
 

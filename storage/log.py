@@ -261,7 +261,7 @@ class HotWindow:
             work.trims.append(Trim(cold_key(group, first), cold_key(group, stop)))
 
     def is_due(self, incoming_bytes: int) -> bool:
-        """Tell whether the window is too full with what comes, so that something has to leave."""
+        """True if the window is too full with what comes, so that something has to leave."""
         slack_bytes = self._tuning.window_bytes // self._tuning.slack_share
         return self._excess(incoming_bytes) > slack_bytes
 
@@ -418,7 +418,7 @@ class GroupLogs:
 
     @property
     def needs_upkeep(self) -> bool:
-        """Tell whether commits without changes would be of use."""
+        """True if commits without changes would be of use."""
         return self._hot_window.has_pending_deletions
 
     def _admit(self, changes: Iterable[Part | Deletion]) -> None:
@@ -521,7 +521,7 @@ class GroupLogs:
         return 0 if positions is None else positions.last
 
     def is_cold(self, group: int, index: int) -> bool:
-        """Tell whether an entry that is there has its parts in the cold table, and stays."""
+        """True if an entry that is there has its parts in the cold table, and stays."""
         positions = self._groups.get(group)
         if positions is None or positions.find(index) or index >= positions.cold_stop:
             return False

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.admin.arguments import check_arguments
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Result, Row, Rows
-from fluffle.broker.admin.dispatch import VERBS, Dispatcher, Verb, audit, error_row, line_of
+from fluffle.broker.admin.dispatch import VERBS, ControlVerb, Dispatcher, audit, error_row, line_of
 from fluffle.broker.admin.dispatch import RowPage as Rendered
 from fluffle.broker.base.errors import BrokerError, CommandInvalid, NotFound
 from fluffle.broker.cluster.rpc import Page, Reply, RpcRefused
@@ -116,7 +116,7 @@ def read(reply: RpcReply) -> tuple[list[Row], bool]:
     return [{"silent": reply.why}], False
 
 
-def verb_of_a_node(name: str) -> Verb:
+def verb_of_a_node(name: str) -> ControlVerb:
     """CommandInvalid for one that is no business of other nodes."""
     from fluffle.broker.admin.dispatch import VERBS  # noqa: PLC0415  which has this one, too
 

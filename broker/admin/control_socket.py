@@ -65,12 +65,12 @@ class ControlSocket:
         dispatcher = Dispatcher(self._parts, VERBS, self._on_fatal)
         return ControlConnection(dispatcher, self._services, self._open)
 
-    def _answer(self, request: bytes, tell: Reply) -> PeerRequest:
+    def _answer(self, request: bytes, reply: Reply) -> PeerRequest:
         """Handler of a request from another node."""
         from fluffle.broker.admin.all_nodes import PeerRequest, peer_dispatcher  # noqa: PLC0415  as above
 
         dispatcher = peer_dispatcher(self._parts, self._on_fatal)
-        return PeerRequest(dispatcher, self._services, request, tell)
+        return PeerRequest(dispatcher, self._services, request, reply)
 
     def close(self) -> None:
         """Accept no more, hang up on who is there, and leave nothing behind."""

@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Verb:
+class ControlVerb:
     """An operation of the control socket, with its arguments."""
 
     act: Make
@@ -70,10 +70,10 @@ class Verb:
     """True if it changes something, so that its answer says that the change is safe."""
 
 
-def verbs_of(reads: Mapping[str, Make], changes: Mapping[str, Make]) -> Mapping[str, Verb]:
+def verbs_of(reads: Mapping[str, Make], changes: Mapping[str, Make]) -> Mapping[str, ControlVerb]:
     """The table of all verbs."""
     return {
-        name: Verb(act, arguments_of(act), is_change=is_change)
+        name: ControlVerb(act, arguments_of(act), is_change=is_change)
         for is_change, acts in ((False, reads), (True, changes))
         for name, act in acts.items()
     }
@@ -105,7 +105,7 @@ class Dispatcher:
     def __init__(
         self,
         context: NodeContext,
-        verbs: Mapping[str, Verb],
+        verbs: Mapping[str, ControlVerb],
         on_fatal: Callable[[Exception], None],
         by: str = "",
     ) -> None:
@@ -140,7 +140,7 @@ class Dispatcher:
         """The next rows."""
         return self.guarded(lambda: page_of(rows))
 
-    def _do(self, verb: Verb, arguments: Row) -> Result:
+    def _do(self, verb: ControlVerb, arguments: Row) -> Result:
         check_arguments(verb.arguments, arguments)
         result: Result = verb.act(self._parts, **arguments)
         return result
@@ -231,7 +231,7 @@ def text_of(content: object) -> str:
     return json.dumps(content, default=str)
 
 
-def with_read_barrier(verb: Verb) -> Verb:
+def with_read_barrier(verb: ControlVerb) -> ControlVerb:
     """The same verb, done again when it has found nothing and there may be something."""
     act = verb.act
     gives_rows = getattr(act, "__annotations__", {}).get("return") == "Rows"
@@ -377,15 +377,15 @@ OF_DEFINITIONS = frozenset(
 """The modules whose verbs say of what is defined that it is not there."""
 
 
-class Verbs(Mapping[str, Verb]):
+class Verbs(Mapping[str, ControlVerb]):
     """The verbs of some groups, each known once its group has been used."""
 
     def __init__(self, groups: Mapping[str, tuple[str, ...]]) -> None:
         self._groups = groups
-        self._known: dict[str, Verb] = {}
+        self._known: dict[str, ControlVerb] = {}
         self._imported: set[str] = set()
 
-    def __getitem__(self, name: str) -> Verb:
+    def __getitem__(self, name: str) -> ControlVerb:
         if name not in self._known:
             self._import(self._groups.get(name.partition(".")[0], ()))
         return self._known[name]

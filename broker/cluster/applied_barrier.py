@@ -28,7 +28,7 @@ WAIT_S = 1.0
 """Longer than a node needs that is only busy, and short for who waits."""
 
 ASK = 0
-TELL = 1
+ANSWER = 1
 FRAME_BYTES = 9
 
 
@@ -155,7 +155,7 @@ class AppliedBarrier:
     def receive(self, node: NodeId, payload: bytes) -> None:
         """Take a question or an answer of another node.  Raises `BadFrame`."""
         revision = int.from_bytes(payload[1:], "big")
-        if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
+        if len(payload) != FRAME_BYTES or payload[0] not in (ASK, ANSWER):
             raise BadFrame("it asks for no revision, and answers with none")
         if payload[0] == ASK:
             self._wanted[node] = max(self._wanted.get(node, 0), revision)
@@ -174,7 +174,7 @@ class AppliedBarrier:
         for node in ready:
             del self._wanted[node]
             self._informed.add(node)
-            self._sender.send(node, frame(TELL, revision))
+            self._sender.send(node, frame(ANSWER, revision))
 
 
 def frame(kind: int, revision: int) -> bytes:

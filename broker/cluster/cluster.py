@@ -63,7 +63,7 @@ from fluffle.broker.cluster.queues.session_router import SessionRouter, session_
 from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
 from fluffle.broker.cluster.single_node_quorum import LONE
-from fluffle.broker.cluster.storage_progress import TELL_S, RememberedProgress, StorageProgress
+from fluffle.broker.cluster.storage_progress import SEND_S, RememberedProgress, StorageProgress
 from fluffle.broker.config.config import ClusterConfig, ListenAddress
 from fluffle.broker.durability.definitions.node_identity import NodeIdentity
 from fluffle.broker.metadata.change import Change
@@ -131,7 +131,7 @@ class ClusterService:
         incarnations = HostIncarnations()
         self.links = self._made_links(life, incarnations)
         self.common_time = CommonTime(name, machine, self._deciding)
-        self.absent = AbsentNodes(self.name, machine.now_ms, self.links.is_nobody_there)
+        self.absent = AbsentNodes(self.name, machine.now_ms, self.links.is_not_running)
         sender = partial(LinkSender, self.links)
         self.peer_views = PeerViews(self.absent, sender(FrameKind.PEER_VIEW).send, loop.call_later)
         self.metadata = self._made_metadata(catalogue, machine)
@@ -278,7 +278,7 @@ class ClusterService:
 
     def _send_progress_for_ever(self) -> None:
         self.progress.look()
-        self._progress_timer = self._loop.call_later(TELL_S, self._send_progress_for_ever)
+        self._progress_timer = self._loop.call_later(SEND_S, self._send_progress_for_ever)
 
     def _deciding(self) -> Collection[NodeId]:
         """On definitions, as far as is known: who was let in may not have been started yet."""
@@ -527,9 +527,9 @@ class NodeClusterView:
     def may_lead(self, node: NodeId) -> bool:
         return self._cluster.room.may_lead(node)
 
-    def is_nobody_there(self, node: NodeId) -> bool:
+    def is_not_running(self, node: NodeId) -> bool:
         """True if its host has said so last.  Nor is anybody where this node was when alone."""
-        return node == LONE or self._cluster.links.is_nobody_there(node)
+        return node == LONE or self._cluster.links.is_not_running(node)
 
     def speaks(self, node: NodeId) -> int:
         return self._cluster.links.speaks.get(node, 0)

@@ -59,7 +59,7 @@ class LocalRequesters(Protocol):
     def has(self, name: str) -> bool:
         """True if one of that name is there."""
 
-    def tell(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
+    def deliver_reply(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
         """Have it hear answers, if it is."""
 
 
@@ -129,7 +129,7 @@ class RemoteReplies:
         match row:
             case [0, str(name), list(rows)]:
                 origins, contents = unpacked(rows, self._origins)
-                self._here.tell(name, origins, contents)
+                self._here.deliver_reply(name, origins, contents)
             case [1, int(number), str(name)]:
                 self._sender.send(node, pack(IT_IS, number, self._here.has(name)))
             case [2, int(number), bool(is_there)]:

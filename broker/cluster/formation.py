@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 Founders: TypeAlias = Mapping[NodeId, ListenAddress]
 """Nodes and where they listen, the one that draws the mark in front."""
 
-ASK, TELL, INVITE = 0, 1, 2
+ASK, ANSWER, INVITE = 0, 1, 2
 
 FOUNDED_AS = 1
 """The incarnation of all founders: see `Configuration.initial`."""
@@ -185,7 +185,7 @@ class Formation:
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
         """Send a node over a new link what this one is, before anything else goes over it."""
         if is_up:
-            self._tell(node)
+            self._answer(node)
             self._ask(node)
         else:
             self.standings.pop(node, None)
@@ -193,7 +193,7 @@ class Formation:
     def entered(self) -> None:
         """This node knows who is let in, and says so."""
         for node in tuple(self._node.linked):
-            self._tell(node)
+            self._answer(node)
 
     def look(self) -> None:
         """Ask again, as long as there is something to ask; frames may have been lost."""
@@ -207,11 +207,11 @@ class Formation:
         if self.stage is not Stage.BEGUN:
             self._node.send(node, pack(ASK, self._address.host, self._address.port))
 
-    def _tell(self, node: NodeId) -> None:
+    def _answer(self, node: NodeId) -> None:
         members = self._node.members if self.stage is Stage.BEGUN else None
         joins = members is not None and node in members and not self._node.is_founder(node)
         said = self.promise.mark, int(self.stage), rows_of(members or {}), joins, self._first
-        self._node.send(node, pack(TELL, *said))
+        self._node.send(node, pack(ANSWER, *said))
 
     def _invite(self, node: NodeId) -> None:
         promise = self.promise
@@ -235,7 +235,7 @@ class Formation:
     def _on_asked(self, node: NodeId, address: ListenAddress) -> None:
         """A node that has not begun: it is let in, or helps to found the cluster."""
         members = self._node.members
-        self._tell(node)
+        self._answer(node)
         if members is not None and node not in members:
             self._node.admit(node, address)
         elif members is None or self._node.is_founder(node):
@@ -280,7 +280,7 @@ class Formation:
             self._give(promise)
         elif self.promise.mark != promise.mark:
             self._refuse(node, promise)
-            self._tell(node)
+            self._answer(node)
 
     def _refuse(self, node: NodeId, promise: Promise) -> None:
         """Say so, once for each mark."""
@@ -333,7 +333,7 @@ class Formation:
                 mark=promise.mark, founders=",".join(promise.founders) or None,
             )  # fmt: skip
             for node in tuple(self._node.linked):
-                self._tell(node)
+                self._answer(node)
             self._node.go_by(promise)
             for node in tuple(self._node.linked):
                 if self.standings.get(node, NOT_SAID).stage is Stage.FREE:

@@ -101,7 +101,7 @@ class GroupBackground:
             settings.snapshot_bytes_min, settings.snapshot_node_bytes_max
         )
         self._scrubber: Scrubber | None = None
-        self._on_damaged: Callable[[GroupId, int], None] = _nobody
+        self._on_damaged: Callable[[GroupId, int], None] = ignore_damage
         self._is_over = False
 
     def start(self, now_ms: int, on_damaged: Callable[[GroupId, int], None]) -> None:
@@ -206,7 +206,7 @@ class GroupBackground:
         return size_bytes + SNAPSHOT_BYTES
 
 
-def _nobody(group: GroupId, index: int) -> None:
+def ignore_damage(group: GroupId, index: int) -> None:
     """Nothing is read before the start."""
 
 

@@ -35,12 +35,12 @@ class AbsentNodes:
     """Nodes of the cluster to which there is no link, and what is known of each."""
 
     def __init__(
-        self, node: NodeId, now_ms: Callable[[], int], is_nobody_there: Callable[[NodeId], bool]
+        self, node: NodeId, now_ms: Callable[[], int], is_not_running: Callable[[NodeId], bool]
     ) -> None:
-        """`node` is this one; `is_nobody_there`: whether the host of a node has said so last."""
+        """`node` is this one; `is_not_running`: whether the host of a node has said so last."""
         self._node = node
         self._now_ms = now_ms
-        self._is_nobody_there = is_nobody_there
+        self._is_not_running = is_not_running
         self._began_ms = now_ms()
         self._alive: set[NodeId] = set()
         self._away_since_ms: dict[NodeId, int] = {}
@@ -71,7 +71,7 @@ class AbsentNodes:
         if node == self._node or node in self._alive:
             return False
         since_ms = self._away_since_ms.get(node, self._began_ms)
-        return self._is_nobody_there(node) or self._now_ms() - since_ms >= DEAD_AFTER_MS
+        return self._is_not_running(node) or self._now_ms() - since_ms >= DEAD_AFTER_MS
 
 
 class PeerViews:

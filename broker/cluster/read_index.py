@@ -25,7 +25,7 @@ from fluffle.broker.queues.queue_api import Deferred
 from fluffle.raft.config import NodeId
 
 ASK = 0
-TELL = 1
+ANSWER = 1
 NUMBER_BYTES = 8
 FRAME_BYTES = 1 + 2 * NUMBER_BYTES
 NOT_LEADING = 0
@@ -204,10 +204,10 @@ class ReadIndex:
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """Takes a question or an answer of another node.  BadFrame."""
-        if len(payload) != FRAME_BYTES or payload[0] not in (ASK, TELL):
+        if len(payload) != FRAME_BYTES or payload[0] not in (ASK, ANSWER):
             raise BadFrame("it asks for no read index, and answers with none")
         number = int.from_bytes(payload[1 : 1 + NUMBER_BYTES], "big")
-        if payload[0] == TELL:
+        if payload[0] == ANSWER:
             index = int.from_bytes(payload[1 + NUMBER_BYTES :], "big")
             self._answered(number, index if index != NOT_LEADING else None)
         elif self._group.leads:
@@ -216,7 +216,7 @@ class ReadIndex:
             self._reply(node, number, None)
 
     def _reply(self, node: NodeId, number: int, index: int | None) -> None:
-        self._sender.send(node, frame(TELL, number, index or NOT_LEADING))
+        self._sender.send(node, frame(ANSWER, number, index or NOT_LEADING))
 
     # Time
 

@@ -82,7 +82,7 @@ class SingleNodeView:
     def may_lead(self, _node: NodeId) -> bool:
         return False
 
-    def is_nobody_there(self, _node: NodeId) -> bool:
+    def is_not_running(self, _node: NodeId) -> bool:
         return False
 
     def speaks(self, _node: NodeId) -> int:

@@ -1,6 +1,6 @@
 """How far the disk of each node has come: what others know of it, should it be put back.
 
-    after a commit, within `TELL_S`    a --> b    "my disk has made commit 812 durable"
+    after a commit, within `SEND_S`    a --> b    "my disk has made commit 812 durable"
     over a link that is new            b --> a    "of yours I know of commit 812, in your life 4"
 
 Who began its present life with less than another knows of an earlier one has lost what it had
@@ -43,7 +43,7 @@ ROWS_KEPT = 2
 """So many lives are remembered in any case, the last ones: should the node be put back to before
 its last start, others are told who do not know that."""
 
-TELL_S = 0.25
+SEND_S = 0.25
 """Time between two looks whether there is something to send."""
 
 logger = logging.getLogger(__name__)
@@ -218,15 +218,15 @@ class StorageProgress:
         self._sent.pop(node, None)
         if is_up:
             self._sent[node] = b"", b""
-            self._tell(node, *self._known())
+            self._send_frames(node, *self._known())
 
     def look(self) -> None:
         """Send what is new, wherever there is a link."""
         known = self._known()
         for node in self._sent:
-            self._tell(node, *known)
+            self._send_frames(node, *known)
 
-    def _tell(self, node: NodeId, *frames: bytes) -> None:
+    def _send_frames(self, node: NodeId, *frames: bytes) -> None:
         """Beginnings first: rows are compared with them."""
         for payload, sent in zip(frames, self._sent[node], strict=True):
             if payload != sent:

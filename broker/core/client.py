@@ -110,7 +110,7 @@ class Client(Protocol):
         """Messages of it were recorded, and the disk is behind."""
 
 
-class ClientSession(Protocol):
+class ObservedSession(Protocol):
     """Session of a client, as those see it who observe or list it."""
 
     @property
@@ -141,7 +141,7 @@ class ListedClient(Client, Protocol):
         """The client's, if it has been verified."""
 
     @property
-    def session(self) -> ClientSession | None:
+    def session(self) -> ObservedSession | None:
         """Its session, from its login until it ends."""
 
     @property
@@ -250,7 +250,7 @@ class SessionChannel(Protocol):
         """Number among the channels of the client, from 1 on; or `WITHOUT_CHANNELS`."""
 
     @property
-    def session(self) -> ClientSession: ...
+    def session(self) -> ObservedSession: ...
 
 
 class ObservedChannel(SessionChannel, Protocol):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fluffle.broker.alarms.alarms import Alarms
     from fluffle.broker.base.clock import Clock
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
+    from fluffle.broker.core.client import Client, ObservedChannel, ObservedSession
     from fluffle.broker.vhosts.vhost import VirtualHost
 
 UNKNOWN_OF_TLS = (
@@ -64,15 +64,15 @@ class ClientEvents:
     # Connections
 
     def logged_in(self, connection: Client, mechanism: str, name: str) -> None:
-        self.announcer.tell("user.authentication.success", login(connection, mechanism, name))
+        self.announcer.publish("user.authentication.success", login(connection, mechanism, name))
 
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         headers = login(connection, mechanism, name)
         if connection.kind:
             headers = {**headers, "error": reason}
-        self.announcer.tell("user.authentication.failure", headers)
+        self.announcer.publish("user.authentication.failure", headers)
 
-    def opened(self, connection: Client, session: ClientSession) -> None:
+    def opened(self, connection: Client, session: ObservedSession) -> None:
         closing = self._closings[session.owner] = {
             "pid": pid(session.owner),
             "name": session.name,
@@ -93,10 +93,10 @@ class ClientEvents:
             "connected_at": self.announcer.now_ms(),
             ACTOR: session.user.name,
         }
-        self.announcer.tell("connection.created", headers)
+        self.announcer.publish("connection.created", headers)
 
-    def closed(self, session: ClientSession) -> None:
-        self.announcer.tell("connection.closed", self._closings.pop(session.owner))
+    def closed(self, session: ObservedSession) -> None:
+        self.announcer.publish("connection.closed", self._closings.pop(session.owner))
 
     # Channels and consumers
 
@@ -114,7 +114,7 @@ class ClientEvents:
             "vhost": session.vhost.name,
             ACTOR: session.user.name,
         }
-        self.announcer.tell("channel.created", headers)
+        self.announcer.publish("channel.created", headers)
 
     def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
         """RabbitMQ does not tell this."""
@@ -128,7 +128,7 @@ class ClientEvents:
             "consumer_count": consumer_count,
             ACTOR: session.user.name,
         }
-        self.announcer.tell("channel.closed", headers)
+        self.announcer.publish("channel.closed", headers)
 
     def consumer_started(
         self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
@@ -140,10 +140,10 @@ class ClientEvents:
             "prefetch_count": consumer.prefetch,
             "arguments": listed(arguments),
         }
-        self.announcer.tell("consumer.created", headers)
+        self.announcer.publish("consumer.created", headers)
 
     def consumer_ended(self, channel: ObservedChannel, consumer: Consumer) -> None:
-        self.announcer.tell("consumer.deleted", consuming(channel, consumer))
+        self.announcer.publish("consumer.deleted", consuming(channel, consumer))
 
 
 def begun(
@@ -162,23 +162,23 @@ def begun(
 class AlarmEvents:
     """Announces which resources are low, and which no more."""
 
-    __slots__ = ("_alarms", "_announcer", "_told")
+    __slots__ = ("_alarms", "_announced", "_announcer")
 
     def __init__(self, announcer: EventPublisher, alarms: Alarms) -> None:
         self._announcer = announcer
         self._alarms = alarms
-        self._told: tuple[str, ...] = ()
+        self._announced: tuple[str, ...] = ()
         alarms.listen(self._look)
 
     def _look(self) -> None:
-        before, self._told = self._told, self._alarms.raised
+        before, self._announced = self._announced, self._alarms.raised
         for what, some, others in (
-            ("alarm.set", self._told, before),
-            ("alarm.cleared", before, self._told),
+            ("alarm.set", self._announced, before),
+            ("alarm.cleared", before, self._announced),
         ):
             for source in some:
                 if source not in others:
-                    self._announcer.tell(what, {"source": source, "node": self._announcer.node})
+                    self._announcer.publish(what, {"source": source, "node": self._announcer.node})
 
 
 def said_by(connection: Client) -> EventHeaders:

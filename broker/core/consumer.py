@@ -252,7 +252,7 @@ def stop_consumer(channel: ConsumerChannel[S], tag: str) -> Deferred[None] | Non
     consumer = sink.consumer
     consumer.queue.deliver_ready()  # mutant: CO1
     channel.session.detach(consumer)
-    tell_ended(channel, consumer)
+    notify_ended(channel, consumer)
     return consumer.queue.settling
 
 
@@ -268,7 +268,7 @@ def consumer_lost(channel: ConsumerChannel[S], tag: str) -> bool:
     sink = channel.subscriptions.pop(tag, None)
     if sink is None:
         return False
-    tell_ended(channel, let_go(channel, sink))
+    notify_ended(channel, let_go(channel, sink))
     return True
 
 
@@ -279,7 +279,7 @@ def end_consumers(channel: ConsumerChannel[S]) -> None:
     for sink in sinks:
         consumer = let_go(channel, sink)
         channel.session.detach(consumer)
-        tell_ended(channel, consumer)
+        notify_ended(channel, consumer)
 
 
 def let_go(channel: ConsumerChannel[S], sink: S) -> Consumer:
@@ -290,7 +290,7 @@ def let_go(channel: ConsumerChannel[S], sink: S) -> Consumer:
     return consumer
 
 
-def tell_ended(channel: DeliveryChannel, consumer: Consumer) -> None:
+def notify_ended(channel: DeliveryChannel, consumer: Consumer) -> None:
     """Tell observers that a consumer has ended."""
     for observer in channel.session.observers:
         observer.consumer_ended(channel, consumer)

@@ -164,7 +164,7 @@ class ReplyTargets:
         """True if it is one of this node."""
         return name in self._targets
 
-    def tell(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
+    def deliver_reply(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
         """Deliver to one of this node, if it is there."""
         target = self._targets.get(name)
         if target is not None:

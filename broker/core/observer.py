@@ -15,7 +15,7 @@ from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
+    from fluffle.broker.core.client import Client, ObservedChannel, ObservedSession
     from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.queues.queue_api import Consumer, DeliveryBatch, Outcome, QueueHandle
@@ -55,10 +55,10 @@ class Observer(Protocol):
 
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None: ...
 
-    def opened(self, connection: Client, session: ClientSession) -> None:
+    def opened(self, connection: Client, session: ObservedSession) -> None:
         """A virtual host, by a client."""
 
-    def closed(self, session: ClientSession) -> None: ...
+    def closed(self, session: ObservedSession) -> None: ...
 
     def channel_opened(self, channel: ObservedChannel) -> ChannelObserver | None:
         """A channel is there; what is to see its messages, if anything is."""

@@ -68,7 +68,7 @@ EXIT_SIGNAL_BASE = 128
 logger = logging.getLogger(__name__)
 
 
-class Node(Protocol):
+class ManagedNode(Protocol):
     """The methods of a node that its process calls."""
 
     addresses: dict[str, tuple[str, int]]
@@ -84,7 +84,7 @@ class Node(Protocol):
         """Close every connection, saying why, and let go of everything."""
 
 
-def run(config: Config, make_node: Callable[[Config], Node]) -> int:
+def run(config: Config, make_node: Callable[[Config], ManagedNode]) -> int:
     """Run a node until SIGTERM, SIGINT or SIGHUP; the exit code of the process.
 
     The first signal stops the node in order, the second ends the process where it stands.  To a
@@ -126,13 +126,13 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(config: Config, node: Node) -> None:
+async def _serve(config: Config, node: ManagedNode) -> None:
     stop_signal = _await_signals(asyncio.get_running_loop())
     with _take_data_dir(config.data_dir):
         await _serve_until(stop_signal, config, node)
 
 
-async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: Node) -> None:
+async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: ManagedNode) -> None:
     """Everything a node does while its data directory is its own."""
     node_file = config.data_dir / NODE_FILE
     try:
@@ -166,10 +166,10 @@ async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: N
     event(logger, logging.INFO, "stopped", node=config.node_name)
 
 
-async def _start(node: Node, stop_signal: asyncio.Future[str]) -> bool:
+async def _start(node: ManagedNode, stop_signal: asyncio.Future[str]) -> bool:
     """Start a node; False if a signal came first: one of a cluster may wait for the others long.
 
-    Raises as `Node.start`.
+    Raises as `ManagedNode.start`.
     """
     running = asyncio.current_task()
     assert running is not None

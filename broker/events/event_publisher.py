@@ -70,7 +70,7 @@ class EventPublisher:
     def now_ms(self) -> int:
         return self._clock.wall_ms()
 
-    def tell(self, what: str, headers: EventHeaders) -> None:
+    def publish(self, what: str, headers: EventHeaders) -> None:
         """Publish that this has happened now, if anybody hears it."""
         if not self.is_heard:
             return
@@ -151,7 +151,7 @@ class EventSink(Protocol):
     def is_heard(self) -> bool:
         """True if there is a sense in telling."""
 
-    def tell(self, what: str, headers: EventHeaders) -> None:
+    def publish(self, what: str, headers: EventHeaders) -> None:
         """This has happened."""
 
 
@@ -194,7 +194,7 @@ class PublishingMetadata:
         def announced() -> None:
             if self._announcer.is_heard:
                 for what, headers in described(seen.look, self._announcer.node):
-                    self._announcer.tell(what, headers)
+                    self._announcer.publish(what, headers)
             done()
 
         return announced

@@ -51,13 +51,13 @@ class LogPublisher(logging.Handler):
         self._waiting: list[logging.LogRecord] = []
         self._dropped_count = 0
         """Since the last time that some were told."""
-        self._teller: int | None = None
+        self._publishing_thread: int | None = None
         """The thread that is telling some: what it logs meanwhile is about these."""
         self._has_ended = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line of the log for publishing; the caller holds the handler's lock."""
-        if self._has_ended or self._teller == threading.get_ident():
+        if self._has_ended or self._publishing_thread == threading.get_ident():
             return
         if len(self._waiting) >= LINES_MAX:
             self._dropped_count += 1
@@ -81,9 +81,9 @@ class LogPublisher(logging.Handler):
             self._waiting.clear()
 
     def _wait(self) -> None:
-        self._call_later(PAUSE_S, self._tell)
+        self._call_later(PAUSE_S, self._publish)
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Publish what has come by now, if anybody hears it."""
         with locked(self):
             records, self._waiting = self._waiting, []
@@ -94,12 +94,12 @@ class LogPublisher(logging.Handler):
             return
         if dropped_count:
             records.append(dropped(dropped_count))
-        self._teller = threading.get_ident()
+        self._publishing_thread = threading.get_ident()
         try:
             messages = map(self._message, records)
             publish_own(home, LOG_EXCHANGE.name, messages, while_it_has_room)
         finally:
-            self._teller = None
+            self._publishing_thread = None
 
     def _message(self, record: logging.LogRecord) -> tuple[str, Properties, bytes]:
         properties = Properties(

@@ -91,11 +91,11 @@ class BufferedRun(NamedTuple):
             return
         taken = result.accepted if isinstance(result, PartialResult) else result
         for start, stop, is_accepted in accepted_spans(result, len(self.contents)):
-            tell = partial(self.receipt.known, start, stop, is_accepted=is_accepted)
+            report = partial(self.receipt.known, start, stop, is_accepted=is_accepted)
             if is_accepted and taken is EnqueueResult.RECORDED:
-                when_safe(tell)
+                when_safe(report)
             else:
-                tell()
+                report()
 
 
 class ConversionBuffer:

@@ -27,7 +27,7 @@ class OnDeadLetterResult(Protocol):
     def __call__(self, *, is_there: bool) -> None: ...
 
 
-NOBODY: frozenset[object] = frozenset()
+NO_TARGETS: frozenset[object] = frozenset()
 NO_SUCCESSORS: Mapping[object, object] = MappingProxyType({})
 
 
@@ -40,22 +40,29 @@ class PendingDeadLetter:
     """
 
     __slots__ = (
-        "_awaited", "_successors", "_sure", "_tell", "doubt", "is_refused", "reached", "sequence",
+        "_awaited",
+        "_on_result",
+        "_successors",
+        "_sure",
+        "doubt",
+        "is_refused",
+        "reached",
+        "sequence",
         "tries",
     )  # fmt: skip
 
-    def __init__(self, tell: OnDeadLetterResult, sequence: int = 0) -> None:
+    def __init__(self, on_result: OnDeadLetterResult, sequence: int = 0) -> None:
         """`sequence`: its number in its queue, if it has one there.
 
-        `tell` may be called before a try is over, and after the next has begun: queues may say
+        `on_result` may be called before a try is over, and after the next has begun: queues may say
         something late.  Or never: then nothing is heard."""
-        self._tell = tell
-        self._awaited = NOBODY
-        self._sure = NOBODY
+        self._on_result = on_result
+        self._awaited = NO_TARGETS
+        self._sure = NO_TARGETS
         """Targets that have the message and will confirm it, or end with this process."""
         self._successors = NO_SUCCESSORS
         """Targets that replaced others of these before they confirmed, by the one replaced."""
-        self.reached = NOBODY
+        self.reached = NO_TARGETS
         """Targets known to have the message."""
         self.sequence = sequence
         self.tries = 0
@@ -103,7 +110,7 @@ class PendingDeadLetter:
             self._refuse()
         if was_there or not self.is_there:
             return False
-        self._tell(is_there=True)
+        self._on_result(is_there=True)
         return True
 
     @property
@@ -113,18 +120,18 @@ class PendingDeadLetter:
     def settle(self) -> None:
         """Nothing more is put anywhere with this try."""
         if self.is_there:
-            self._tell(is_there=True)
+            self._on_result(is_there=True)
         elif self.leads_nowhere:
             self._refuse()
 
     def let_go(self) -> None:
         """Give the message up: it is routed nowhere and need not arrive."""
-        self._tell(is_there=True)
+        self._on_result(is_there=True)
 
     def _refuse(self) -> None:
         if not self.is_refused:
             self.is_refused = True
-            self._tell(is_there=False)
+            self._on_result(is_there=False)
 
 
 DeadLetterIdsFor: TypeAlias = Callable[[object, list[PendingDeadLetter]], DeadLetterIds | None]

@@ -49,10 +49,10 @@ class PartialResult:
         self.duplicates = duplicates
         """Duplicates, as rising ranges of places: dropped, and confirmed as taken."""
 
-    def then(self, tell: OnPublishResult) -> None:
+    def then(self, on_result: OnPublishResult) -> None:
         """Tell of each at once, as a `PublishReceipt` does later."""
         for start, stop, is_accepted in accepted_spans(self, self.count):
-            tell(start, stop, is_accepted=is_accepted)
+            on_result(start, stop, is_accepted=is_accepted)
 
 
 class MessageResult(Enum):
@@ -126,30 +126,30 @@ class PublishReceipt:
     be found first, and what nobody can tell counts as not taken.
     """
 
-    __slots__ = ("_early", "_tell", "count")
+    __slots__ = ("_early", "_on_result", "count")
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._early: list[tuple[int, int, bool]] | None = None
         """Outcomes that became known before `then`: from where to where, and whether they were
         taken."""
-        self._tell: OnPublishResult | None = None
+        self._on_result: OnPublishResult | None = None
 
-    def then(self, tell: OnPublishResult) -> None:
+    def then(self, on_result: OnPublishResult) -> None:
         """Have `tell` called with each outcome; with those that are known already, at once.
 
         No outcome is known before the call that gave this receipt returns.  A message for thousands
         of queues is put in over several turns, so that some are known before this is called.
         """
-        self._tell = tell
+        self._on_result = on_result
         early, self._early = self._early, None
         for start, stop, is_accepted in early or ():
-            tell(start, stop, is_accepted=is_accepted)
+            on_result(start, stop, is_accepted=is_accepted)
 
     def known(self, start: int, stop: int, *, is_accepted: bool) -> None:
         """These messages are in the queue and safe, or they are not."""
-        if self._tell is not None:
-            self._tell(start, stop, is_accepted=is_accepted)
+        if self._on_result is not None:
+            self._on_result(start, stop, is_accepted=is_accepted)
             return
         if self._early is None:
             self._early = []

@@ -32,20 +32,20 @@ class HistoryMessage(NamedTuple):
     persistent: bool
 
 
-def nobody_hears(_message: HistoryMessage) -> None:
+def ignore_message(_message: HistoryMessage) -> None:
     """Where there is nobody else."""
 
 
 class MessageHistory:
     """The last messages of one exchange."""
 
-    __slots__ = ("_kept", "_tell")
+    __slots__ = ("_kept", "_on_kept")
 
     def __init__(
-        self, arguments: FieldTable, tell: Callable[[HistoryMessage], None] = nobody_hears
+        self, arguments: FieldTable, on_kept: Callable[[HistoryMessage], None] = ignore_message
     ) -> None:
         """`arguments` of the exchange have passed `check_length`; `tell` is told what is kept."""
-        self._tell = tell
+        self._on_kept = on_kept
         _tag, length = arguments.get(HISTORY_LENGTH, ("l", DEFAULT_LENGTH))
         assert isinstance(length, int)
         self._kept: deque[HistoryMessage] = deque(maxlen=length)
@@ -54,7 +54,7 @@ class MessageHistory:
         """Unless the message asks not to be."""
         if wants_to_be_kept(message.content):
             self._kept.append(message)
-            self._tell(message)
+            self._on_kept(message)
 
     def hear(self, message: HistoryMessage) -> None:
         """Keep a message that another node published."""

@@ -108,7 +108,7 @@ class Turn:
         if not (self._queues or self._outputs or self._records or self._is_consensus_due):
             self._scheduled = False
             if self.watchers:
-                self._tell_watchers()
+                self._call_watchers()
         elif self._is_consensus_due and read_bytes >= LARGE_READ_BYTES:
             self.call_soon(self.run)
         elif len(self._queues) <= 1 and len(self._outputs) <= 1:
@@ -158,9 +158,9 @@ class Turn:
             self._schedule()
         self._flush()
         if self.watchers:
-            self._tell_watchers()
+            self._call_watchers()
 
-    def _tell_watchers(self) -> None:
+    def _call_watchers(self) -> None:
         for watcher in tuple(self.watchers):
             watcher()
 

@@ -27,7 +27,7 @@ from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel, SessionChannel
+    from fluffle.broker.core.client import Client, ObservedChannel, ObservedSession, SessionChannel
     from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.settlement import Stretch
     from fluffle.broker.queues.queue_api import QueueHandle
@@ -50,7 +50,7 @@ class Recorder:
         self._now_ms = now_ms
         self._find = find
         self._timelines: dict[str, Timeline] = {}
-        self._connections: dict[ClientSession, Client] = {}
+        self._connections: dict[ObservedSession, Client] = {}
         """Open connections by session."""
 
     def of(self, vhost: str) -> Timeline:
@@ -82,7 +82,7 @@ class Recorder:
         for timeline in self._timelines.values():
             timeline.note(Actor(short(connection.name)), f"may not log in as {name!r}: {reason}")
 
-    def opened(self, connection: Client, session: ClientSession) -> None:
+    def opened(self, connection: Client, session: ObservedSession) -> None:
         self._connections[session] = connection
         timeline, who = self._seen(session)
         timeline.channels[session] = set()
@@ -91,7 +91,7 @@ class Recorder:
         named = f", named {name!r}" if name else ""
         timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
 
-    def closed(self, session: ClientSession) -> None:
+    def closed(self, session: ObservedSession) -> None:
         timeline, who = self._seen(session)
         timeline.channels.pop(session, None)
         timeline.note(who, f"is closed: {self._connections.pop(session).close_reason}")
@@ -128,7 +128,7 @@ class Recorder:
 
     # Who
 
-    def _seen(self, session: ClientSession) -> tuple[Timeline, Actor]:
+    def _seen(self, session: ObservedSession) -> tuple[Timeline, Actor]:
         return self.of(session.vhost.name), Actor(short(session.name))
 
     def _at(self, channel: ObservedChannel) -> tuple[Timeline, Actor]:
@@ -145,7 +145,7 @@ class DefinitionListener:
         self._recorder = recorder
         self._who = who
 
-    def tell(self, what: str, headers: EventHeaders) -> None:
+    def publish(self, what: str, headers: EventHeaders) -> None:
         text = changed(what, headers)
         if not text:
             return

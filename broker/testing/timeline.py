@@ -23,7 +23,7 @@ from fluffle.protocol.properties import body_of, decode_properties, raw_properti
 from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
-    from fluffle.broker.core.client import ClientSession
+    from fluffle.broker.core.client import ObservedSession
 
 LINES_MAX = 2_000
 PASSAGES_MAX = 10_000
@@ -329,7 +329,7 @@ class Timeline:
         self.passages: dict[int, Passage] = {}
         """Passages by number."""
         self.unroutable: deque[Unroutable] = deque(maxlen=UNROUTABLE_MAX)
-        self.channels: dict[ClientSession, set[int]] = {}
+        self.channels: dict[ObservedSession, set[int]] = {}
         """Open channels by session: names of connections may be the same."""
         self.forgotten: dict[str, int] = {"lines": 0, "messages": 0, "unroutable messages": 0}
         """Numbers of what is not remembered any more."""

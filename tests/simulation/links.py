@@ -62,7 +62,7 @@ class Direction:
     """From one node to another, whatever connections come and go."""
 
     __slots__ = (
-        "arrives_us", "connection", "dials", "free_us", "is_cut", "is_nobody_there", "is_up",
+        "arrives_us", "connection", "dials", "free_us", "is_cut", "is_not_running", "is_up",
         "left", "silent_since_us", "slow_us",
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ class Direction:
         """Plans of an earlier one are void."""
         self.is_up = False
         """Link state last reported."""
-        self.is_nobody_there = False
+        self.is_not_running = False
         """True if the other's host has said so when it was dialled last."""
         self.silent_since_us: int | None = None
         """Since when nothing can come through; None if it can."""
@@ -202,8 +202,8 @@ class LinkedNetwork:
     def is_up(self, sender: NodeId, receiver: NodeId) -> bool:
         return self._ways[sender, receiver].is_up
 
-    def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
-        return self._ways[sender, receiver].is_nobody_there
+    def is_not_running(self, sender: NodeId, receiver: NodeId) -> bool:
+        return self._ways[sender, receiver].is_not_running
 
     def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int:
         connection = self._ways[sender, receiver].connection
@@ -285,7 +285,7 @@ class LinkedNetwork:
     def _forget(self, way: Direction, *, is_silent: bool) -> None:
         """The end that sends is there no more."""
         way.dials += 1
-        way.is_up = way.is_nobody_there = False
+        way.is_up = way.is_not_running = False
         if way.connection is not None:
             way.connection.is_broken |= is_silent
             way.left, way.connection = way.connection, None
@@ -329,12 +329,12 @@ class LinkedNetwork:
             return
         if self._may_open(sender, receiver):
             way.connection = Connection(self._links)
-            way.is_up, way.is_nobody_there = True, False
+            way.is_up, way.is_not_running = True, False
             self._link_changed(sender, receiver, True)
             return
         is_cut = way.is_cut or self._ways[receiver, sender].is_cut
         is_gone = receiver not in self._boots and receiver not in self._hosts_away
-        way.is_nobody_there = is_gone and not is_cut
+        way.is_not_running = is_gone and not is_cut
         if way.is_up:
             way.is_up = False
             self._link_changed(sender, receiver, False)

@@ -196,7 +196,7 @@ class SimNetwork:
         """True if one is it decides when a frame arrives."""
         return True
 
-    def is_nobody_there(self, sender: NodeId, receiver: NodeId) -> bool:
+    def is_not_running(self, sender: NodeId, receiver: NodeId) -> bool:
         return False
 
     def waiting_bytes(self, sender: NodeId, receiver: NodeId, traffic: TrafficClass) -> int:

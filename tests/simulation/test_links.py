@@ -152,17 +152,17 @@ def test_it_is_known_of_a_process_that_its_host_says_that_it_does_not_run() -> N
     wired = Wired()
     wired.network.detach("b", is_silent=False)
     wired.pass_(1)
-    assert wired.network.is_nobody_there("a", "b")
+    assert wired.network.is_not_running("a", "b")
     assert wired.told[-1] is False
     wired.network.attach("b", 2)
     wired.pass_(1)
-    assert not wired.network.is_nobody_there("a", "b")
+    assert not wired.network.is_not_running("a", "b")
     wired.network.detach("b", is_silent=True)
     wired.pass_(1)
     assert wired.told[-1] is True, "nothing has come yet, nor has nothing for long"
     wired.pass_(REAL.silent_after_ms * MS_US / SECOND_US)
     assert wired.told[-1] is False
-    assert not wired.network.is_nobody_there("a", "b")
+    assert not wired.network.is_not_running("a", "b")
 
 
 def test_what_is_urgent_goes_before_bodies() -> None:

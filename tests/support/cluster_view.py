@@ -61,7 +61,7 @@ class FakeClusterView:
     def may_lead(self, node: NodeId) -> bool:
         return self.is_alive(node)
 
-    def is_nobody_there(self, _node: NodeId) -> bool:
+    def is_not_running(self, _node: NodeId) -> bool:
         return False
 
     def speaks(self, _node: NodeId) -> int:

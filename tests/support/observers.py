@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.base.errors import BrokerError
-from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
+from fluffle.broker.core.client import Client, ObservedChannel, ObservedSession
 from fluffle.broker.core.observer import ChangedBy, ChannelObserver
 from fluffle.broker.core.route_lookup import RoutedBatch
 from fluffle.broker.core.settlement import Stretch
@@ -49,10 +49,10 @@ class NodeRecorder:
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         """Nothing is kept of it."""
 
-    def opened(self, connection: Client, session: ClientSession) -> None:
+    def opened(self, connection: Client, session: ObservedSession) -> None:
         """Nothing is kept of it."""
 
-    def closed(self, session: ClientSession) -> None:
+    def closed(self, session: ObservedSession) -> None:
         """Nothing is kept of it."""
 
     def channel_opened(self, channel: ObservedChannel) -> ChannelObserver | None:
@@ -87,7 +87,7 @@ class FailingObserver(NodeRecorder):
         if step == self._fails_at:
             raise RuntimeError(step)
 
-    def opened(self, connection: Client, session: ClientSession) -> None:
+    def opened(self, connection: Client, session: ObservedSession) -> None:
         self._note("opened")
 
     def channel_opened(self, channel: ObservedChannel) -> None:
@@ -96,5 +96,5 @@ class FailingObserver(NodeRecorder):
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         self._note("channel closed")
 
-    def closed(self, session: ClientSession) -> None:
+    def closed(self, session: ObservedSession) -> None:
         self._note("closed")

@@ -70,7 +70,7 @@ class QueueNodeView(FakeClusterView):
     def boot_of(self, node: NodeId) -> SessionBoot:
         return SessionBoot(self.queue_node.cluster.nodes[node].boot, NONCE)
 
-    def is_nobody_there(self, node: NodeId) -> bool:
+    def is_not_running(self, node: NodeId) -> bool:
         return node in self.queue_node.refusing
 
     def reads_of(self, node: NodeId) -> int:

@@ -198,10 +198,10 @@ class ClusterLinks:
         peer = self._peers.get(node)
         return 0 if peer is None else peer.waiting_bytes(traffic)
 
-    def is_nobody_there(self, node: NodeId) -> bool:
+    def is_not_running(self, node: NodeId) -> bool:
         """True if the host of a node has said, when it was dialled last, that it does not run."""
         peer = self._peers.get(node)
-        return peer is not None and peer.is_nobody_there
+        return peer is not None and peer.is_not_running
 
     def hindrance(self, node: NodeId) -> LinkFailure | None:
         """Why there is no link to it, as far as it was dialled."""
@@ -422,7 +422,7 @@ class PeerLink:
         """There is a reason to dial now."""
         self.is_up = False
         """Link state last reported: it stays up while the link is reopened at once."""
-        self.is_nobody_there = False
+        self.is_not_running = False
         """True if its host has said so when it was dialled last: its process is not running."""
         self.hindrance: LinkFailure | None = None
         """Failure of the last dial, or None."""
@@ -488,7 +488,7 @@ class PeerLink:
         self._redial.opened(self._context.clock.now_ms())
         self._context.counters.opened += 1
         self._context.refusals.forget(self._node)
-        self.is_up, self.is_nobody_there, self.hindrance = True, False, None
+        self.is_up, self.is_not_running, self.hindrance = True, False, None
         event(
             logger, logging.INFO, "link_up",
             node=self._node, address=self._address, boot=identity.boot.count,
@@ -539,7 +539,7 @@ class PeerLink:
             event(logger, logging.WARNING, "link_lost", node=self._node, reason=reason)
         else:
             delay_ms = self._redial.failed()
-            self.is_nobody_there = connection.is_connection_refused
+            self.is_not_running = connection.is_connection_refused
             reason = connection.ended.result()
             self.hindrance = link_failure(self._node, reason, connection.refused)
             self._context.refusals.dialled(self._node, address, reason, connection.refused)

@@ -22,7 +22,7 @@ from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds, PublishTarget
 from fluffle.broker.queues.queue_api import DeliveryBatch, Outcome
 from fluffle.broker.queues.quorum import effects as e
-from fluffle.broker.queues.quorum.facts import NOBODY, GetterAttached, Key, SessionId
+from fluffle.broker.queues.quorum.facts import NO_HOLDER, GetterAttached, Key, SessionId
 from fluffle.broker.queues.quorum.holders import Holders, Terms
 from fluffle.broker.queues.quorum.runs import MarkedRuns, runs_of, without
 from fluffle.broker.queues.quorum.state import QueueState
@@ -212,7 +212,7 @@ def send_record(opened: OpenedSession, state: QueueState) -> None:
         opened.send_queue.put(m.AnswerReply(number, answer))
     next_number = row.next if row is not None else 1
     opened.send_queue.put(m.SessionRecord(next_number, attached, getters, tokens))
-    if state.sac_active != NOBODY:
+    if state.sac_active != NO_HOLDER:
         for key in attached:
             opened.send_queue.put(m.ActiveConsumerNotice(key, key == state.sac_active))
     opened.is_served = not tokens
@@ -259,7 +259,7 @@ def owned(led: LedQueue, opened: OpenedSession, holder: Key) -> Key:
         return holder
     life = (opened.node, *opened.boot)
     own = (led.sessions.key_of(each) for each in led.sessions.ids() if each[:3] == life)
-    return holder if held.session in own else NOBODY
+    return holder if held.session in own else NO_HOLDER
 
 
 def on_settle(led: LedQueue, opened: OpenedSession, message: m.Settle) -> None:

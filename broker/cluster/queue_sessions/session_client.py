@@ -33,7 +33,7 @@ from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.queue_api import FINAL, Outcome
-from fluffle.broker.queues.quorum.facts import NOBODY, Key
+from fluffle.broker.queues.quorum.facts import NO_HOLDER, Key
 from fluffle.broker.queues.quorum.runs import MarkedRuns, without
 from fluffle.raft.ranges import Ranges
 
@@ -665,7 +665,7 @@ class SessionRequests:
 
         What a get has taken comes back.
         """
-        session, nothing = self._session, m.Detach(number, NOBODY, None)
+        session, nothing = self._session, m.Detach(number, NO_HOLDER, None)
         if session.pending.replace(nothing):
             session.unsent = [
                 nothing if isinstance(each, m.Get | m.Purge) and each.number == number else each

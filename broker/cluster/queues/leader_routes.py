@@ -318,7 +318,7 @@ class LeaderRoutes:
     def _look(self, home: NodeId, since_s: float) -> None:
         """End the sessions with queues of a home node, unless it is back, or may be soon."""
         is_back, cluster = home in self.transport.boots, self.transport.cluster
-        if not is_back and since_s < AWAY_S_MAX and not cluster.is_nobody_there(home):
+        if not is_back and since_s < AWAY_S_MAX and not cluster.is_not_running(home):
             self._look_later(home, since_s + AWAY_S)
             return
         self._missed.discard(home)

@@ -194,7 +194,7 @@ class LocalLeaders:
     def _end_dead(self, sessions: SessionServer) -> None:
         """Requeue at once what clients of a node hold whose process has ended."""
         for node in sessions.silent:
-            if self._transport.cluster.is_nobody_there(node):
+            if self._transport.cluster.is_not_running(node):
                 sessions.ended(node)
 
     def removed(self, node: NodeId) -> None:

@@ -50,7 +50,7 @@ class LogCompaction:
         self,
         host: Callable[[], RaftHost],
         call_later: Callable[[float, Callable[[], None]], object],
-        tell: Callable[[QueueId, int, str], None],
+        on_unreadable: Callable[[QueueId, int, str], None],
         dead_bytes_min: int = DEAD_BYTES_MIN,
     ) -> None:
         """`call_later` calls from within a turn of the host, if there is one by then.
@@ -60,7 +60,7 @@ class LogCompaction:
         """
         self._host = host
         self._call_later = call_later
-        self._tell = tell
+        self._on_unreadable = on_unreadable
         self._unfit: dict[QueueId, set[int]] = {}
         """Unreadable entries that the last snapshot has found, by queue."""
         self._dead_bytes_min = dead_bytes_min
@@ -116,7 +116,7 @@ class LogCompaction:
                 self._unfit.setdefault(queue, set()).add(index)
                 if not due.is_reported:
                     due.is_reported = True
-                    self._tell(queue, index, str(unfit))
+                    self._on_unreadable(queue, index, str(unfit))
                 continue
             if is_done:
                 due.image.slimmed(index, sum(map(len, runs)))

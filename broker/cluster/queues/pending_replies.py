@@ -37,7 +37,7 @@ class ClientRequest(Enum):
 class ErrorTexts(Protocol):
     """Error texts of one queue type, where the types differ."""
 
-    tells_counts: bool
+    shows_counts: bool
     """True if messages say in their headers how often they were handed out in vain."""
 
     def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
@@ -47,7 +47,7 @@ class ErrorTexts(Protocol):
 class ClassicErrorTexts:
     """Error texts of classic queues, which live on one node."""
 
-    tells_counts = False
+    shows_counts = False
 
     def __init__(self, home: NodeId, *, is_durable: bool) -> None:
         self._home = home
@@ -65,7 +65,7 @@ class ClassicErrorTexts:
 class QuorumErrorTexts:
     """Error texts of quorum queues, which a Raft group leads."""
 
-    tells_counts = True
+    shows_counts = True
 
     def unanswered(self, doing: ClientRequest, where: str) -> BrokerError:
         """Error for a queue that had no leader for too long, or for a consumer with an unknown
@@ -125,7 +125,7 @@ class PendingReplies(Generic[T]):
         return later
 
 
-def nobody(_number: int) -> BrokerError:
+def no_error(_number: int) -> BrokerError:
     raise AssertionError("nothing is asked here")
 
 
@@ -133,7 +133,7 @@ def never(_seconds: float, _act: Callable[[], None]) -> Timer:
     raise AssertionError("these are everybody's: make questions of your own")
 
 
-NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never, nobody)
+NO_PENDING_REPLIES: PendingReplies[Any] = PendingReplies(never, no_error)
 """Replies of a queue that was asked nothing yet."""
 
 
@@ -362,15 +362,15 @@ class Deletions:
         self._read_barrier = read_barrier
         self._vhosts = vhosts
 
-    def decide(self, queue: QueueDefinition, vhost: str, tell: OnDeletionResult) -> None:
+    def decide(self, queue: QueueDefinition, vhost: str, on_result: OnDeletionResult) -> None:
         """Answer for messages that had no outcome when that queue was deleted."""
 
         def known() -> None:
             is_replaced = self._is_replaced(queue, vhost)
-            tell(EnqueueResult.REJECTED if is_replaced else EnqueueResult.ACCEPTED)
+            on_result(EnqueueResult.REJECTED if is_replaced else EnqueueResult.ACCEPTED)
 
         def unknown(_error: BrokerError) -> None:
-            tell(EnqueueResult.REJECTED)
+            on_result(EnqueueResult.REJECTED)
 
         self._read_barrier.ask(known, unknown)  # mutant: I7 I9
 

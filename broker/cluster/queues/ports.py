@@ -190,7 +190,7 @@ class QueueClusterView(Protocol):
     def may_lead(self, node: NodeId) -> bool:
         """True if it is, and its disk has room."""
 
-    def is_nobody_there(self, node: NodeId) -> bool:
+    def is_not_running(self, node: NodeId) -> bool:
         """True if the process of a node to which there is no link is known not to run."""
 
     def speaks(self, node: NodeId) -> int:

@@ -160,14 +160,14 @@ class LeaderQueries:
             return
         if kind not in KINDS or len(rest) != 1 + KINDS[kind].arguments or not are_numbers(*rest):
             raise BadFrame("neither a question nor an answer")
-        tell = partial(self._tell, node, kind, number)
+        answer = partial(self._answer, node, kind, number)
         served = led_here(self._leaders, rest[0])
         if served is not None:
-            ask(served, kind, rest[1:], tell)
+            ask(served, kind, rest[1:], answer)
         else:
-            tell(None)
+            answer(None)
 
-    def _tell(self, node: NodeId, kind: int, number: int, answer: object) -> None:
+    def _answer(self, node: NodeId, kind: int, number: int, answer: object) -> None:
         fields = KINDS[kind].write(answer) if answer is not None else ()
         self._transport.query(node, pack(ANSWERED, number, *fields))
 

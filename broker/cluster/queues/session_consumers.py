@@ -178,10 +178,10 @@ def one_by_one(deliver: Deliver) -> Iterator[Deliver]:
         )
 
 
-def delivery_of(holder: Holder, deliver: Deliver, *, tells_counts: bool) -> DeliveryBatch:
+def delivery_of(holder: Holder, deliver: Deliver, *, shows_counts: bool) -> DeliveryBatch:
     """Messages are in a consumer's hands."""
     contents, runs = deliver.contents, deliver.runs
-    if deliver.ordinal and tells_counts:
+    if deliver.ordinal and shows_counts:
         contents = counted(contents, deliver.ordinal, deliver.failed)
     delivery_batch = DeliveryBatch(
         holder,

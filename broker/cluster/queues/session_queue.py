@@ -581,7 +581,7 @@ class SessionQueue:
     def _deliver(self, attached: SessionConsumer, delivers: Iterator[Deliver]) -> None:
         for deliver in delivers:
             delivery_batch = delivery_of(
-                attached.consumer, deliver, tells_counts=self._error_texts.tells_counts
+                attached.consumer, deliver, shows_counts=self._error_texts.shows_counts
             )
             if not attached.consumer.no_ack:
                 attached.slot.held += len(delivery_batch.contents)
@@ -620,7 +620,7 @@ class SessionQueue:
                 holder, ConsumerSlot(event.deliver.holder, 1, is_left=True, sequence=first)
             )
             delivery_batch = delivery_of(
-                holder, event.deliver, tells_counts=self._error_texts.tells_counts
+                holder, event.deliver, shows_counts=self._error_texts.shows_counts
             )
         self._gets.answer(event.number, delivery_batch)
         if delivery_batch is not None:

@@ -45,7 +45,7 @@ from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
     from fluffle.broker.base.errors import BrokerError
-    from fluffle.broker.core.client import Client, ClientSession, ObservedChannel
+    from fluffle.broker.core.client import Client, ObservedChannel, ObservedSession
     from fluffle.broker.core.confirms import Confirms
     from fluffle.broker.core.route_lookup import RoutedBatch
     from fluffle.broker.core.settlement import Stretch
@@ -440,7 +440,7 @@ class StatisticsObserver:
         self._counters = counters
         self.connections: dict[Client, ConnectionStatistics] = {}
         """Connections that have opened a virtual host."""
-        self._connections: dict[ClientSession, Client] = {}
+        self._connections: dict[ObservedSession, Client] = {}
         self.channels: dict[ObservedChannel, ChannelStatistics] = {}
         """Open channels."""
 
@@ -455,14 +455,14 @@ class StatisticsObserver:
     def refused(self, connection: Client, mechanism: str, name: str, reason: str) -> None:
         """`Traffic` counts it."""
 
-    def opened(self, connection: Client, session: ClientSession) -> None:
+    def opened(self, connection: Client, session: ObservedSession) -> None:
         self._connections[session] = connection
         vhost_counters = self._counters.of(session.vhost)
         self.connections[connection] = ConnectionStatistics(
             self._counters, connection, vhost_counters
         )
 
-    def closed(self, session: ClientSession) -> None:
+    def closed(self, session: ObservedSession) -> None:
         self.connections.pop(self._connections.pop(session)).enter()
 
     def connection_of(self, channel: ObservedChannel) -> Client:

@@ -126,11 +126,11 @@ def declared_queue(channel: Channel, method: Methods.Declare, queue: QueueHandle
     if method.nowait:
         return
 
-    def told(queue_counts: QueueCounts) -> None:
+    def reply_counts(queue_counts: QueueCounts) -> None:
         topology.check_here(queue)  # that its node is away may have been found out meanwhile
         answer_declare(channel, method, queue.name, queue_counts)
 
-    channel.ask(method, queue.queue_counts_in_use, told)
+    channel.ask(method, queue.queue_counts_in_use, reply_counts)
 
 
 def answer_declare(

@@ -26,9 +26,9 @@ from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.core.observer import ChangedBy
 from fluffle.broker.core.services import Services
 from fluffle.broker.protocols.http.request_channel import (
-    Addresses,
     HttpClient,
     MessageChannel,
+    RequestAddresses,
     RequestChannel,
     admit,
 )
@@ -247,7 +247,7 @@ class Call:
     body: bytes
     headers: Mapping[str, str]
     """Headers by name, in any case."""
-    ends: Addresses
+    ends: RequestAddresses
 
     @property
     def context(self) -> NodeContext:

@@ -80,8 +80,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Addresses(NamedTuple):
-    """Addresses of both ends of a request."""
+class RequestAddresses(NamedTuple):
+    """RequestAddresses of both ends of a request."""
 
     peer: Address
     here: Address
@@ -101,7 +101,7 @@ class HttpClient:
     state = "running"
     heartbeat_s = read_bytes = written_bytes = reads = writes = unwritten_bytes = 0
 
-    def __init__(self, user: User, ends: Addresses) -> None:
+    def __init__(self, user: User, ends: RequestAddresses) -> None:
         self.ends = ends
         self.name = f"{shown_address(*ends.peer)} -> {shown_address(*ends.here)}"
         self.handshake = Handshake()

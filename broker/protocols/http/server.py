@@ -41,7 +41,7 @@ from fluffle.broker.protocols.http.files import StaticFiles
 from fluffle.broker.protocols.http.idle_clients import ConnectionGuard
 from fluffle.broker.protocols.http.openapi import reference
 from fluffle.broker.protocols.http.pagination import listed, shown
-from fluffle.broker.protocols.http.request_channel import Addresses, knowledge_of
+from fluffle.broker.protocols.http.request_channel import RequestAddresses, knowledge_of
 from fluffle.broker.protocols.http.responses import (
     Answer,
     Created,
@@ -413,14 +413,14 @@ def peer_of(request: web.BaseRequest) -> RequestPeer:
     )
 
 
-def ends_of(request: web.BaseRequest) -> Addresses:
+def ends_of(request: web.BaseRequest) -> RequestAddresses:
     """Between which addresses; a unix socket has none."""
     nowhere = LOCAL, 0
     transport = request.transport
     if transport is None:
-        return Addresses(nowhere, nowhere)
+        return RequestAddresses(nowhere, nowhere)
     peer, here = (address_of(transport, end) for end in ("peername", "sockname"))
-    return Addresses(peer if peer[0] else nowhere, here if here[0] else nowhere)
+    return RequestAddresses(peer if peer[0] else nowhere, here if here[0] else nowhere)
 
 
 async def write_response(reply: Reply, request: web.BaseRequest) -> web.StreamResponse:

@@ -22,7 +22,7 @@ from fluffle.protocol.deaths import DeathReason
 
 Key: TypeAlias = int
 
-NOBODY = 0
+NO_HOLDER = 0
 """The key that nobody has."""
 
 
@@ -196,7 +196,7 @@ class Detached:
 
 @dataclass(slots=True)
 class SacActive:
-    """From now on only this consumer gets messages; `NOBODY`: whoever is attached."""
+    """From now on only this consumer gets messages; `NO_HOLDER`: whoever is attached."""
 
     key: Key
 

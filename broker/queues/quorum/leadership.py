@@ -53,7 +53,7 @@ from fluffle.broker.queues.quorum.effects import (
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, EntryVersions, QueueTime
 from fluffle.broker.queues.quorum.entry_codec import VERSION, encode_settings, settings_on_record
 from fluffle.broker.queues.quorum.facts import (
-    NOBODY,
+    NO_HOLDER,
     Acted,
     Answered,
     Detached,
@@ -129,7 +129,7 @@ class BufferedNotifications:
 
     def activity_changed(self, holder: Key, consumer: Consumer) -> None:
         """A consumer alone is served from now on, or is no more."""
-        self._builder.name_active(holder if consumer.is_active else NOBODY)  # mutant: R12a
+        self._builder.name_active(holder if consumer.is_active else NO_HOLDER)  # mutant: R12a
         held = self._leadership.holders.get(holder)
         if held is not None:
             effect = ActiveConsumerEffect(held.session, holder, consumer.is_active)

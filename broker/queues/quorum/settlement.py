@@ -32,7 +32,7 @@ from fluffle.broker.queues.quorum.effects import Dead, TimedOut
 from fluffle.broker.queues.quorum.entry_builder import EntryBuilder, QueueTime
 from fluffle.broker.queues.quorum.facts import (
     DEATH_REASONS,
-    NOBODY,
+    NO_HOLDER,
     REASONS,
     DeadLettered,
     DeadLettering,
@@ -120,7 +120,7 @@ class Settlement:
         how, ordinal = HOW[outcome], before.acquired
         self._builder.say(Requeued(holder, ordinal, counts.failed, how, ready_at_ms, [part.run]))
         if is_dead:
-            self._die(RemovalReason.DELIVERY_LIMIT, NOBODY, counts, part)
+            self._die(RemovalReason.DELIVERY_LIMIT, NO_HOLDER, counts, part)
             return Outcome.REJECTED  # mutant: LE16
         if ready_at_ms:
             self._delay(part, counts, ready_at_ms)
@@ -155,7 +155,7 @@ class Settlement:
         for run in runs:
             inside = slice(start, start + len(run))
             messages = taken.origins[inside], taken.contents[inside]
-            self._bury(reason, NOBODY, taken.counts, run, *messages)  # mutant: LE17
+            self._bury(reason, NO_HOLDER, taken.counts, run, *messages)  # mutant: LE17
             start = inside.stop
 
     def _die(self, reason: RemovalReason, holder: Key, counts: Counts, part: DeliveryPart) -> None:

@@ -27,7 +27,7 @@ from fluffle.broker.queues.quorum.entries import LiveEntries
 from fluffle.broker.queues.quorum.entry_codec import DATED_HOLDS, NUMBER_MAX, Enqueued, FactBatch
 from fluffle.broker.queues.quorum.facts import (
     DEATHS,
-    NOBODY,
+    NO_HOLDER,
     Acknowledged,
     Acted,
     Answered,
@@ -162,7 +162,7 @@ class QueueState:
     """True if entries record since when messages are held, by the last applied entry."""
     next_sequence: int = 1
     next_key: Key = 1
-    sac_active: Key = NOBODY
+    sac_active: Key = NO_HOLDER
     """The consumer that alone gets messages."""
     versions: dict[str, int] = field(default_factory=dict)
     """Newest version that each member reads."""
@@ -412,7 +412,7 @@ def on_detached(state: QueueState, fact: Detached) -> None:
 
 
 def on_sac_active(state: QueueState, fact: SacActive) -> None:
-    if fact.key != NOBODY:
+    if fact.key != NO_HOLDER:
         holder = state.holder(fact.key)
         if holder.is_detached or type(holder.attached) is not ConsumerAttached:  # mutant: RE17
             raise InvalidEntry(f"{fact.key} cannot be the active consumer")
@@ -453,7 +453,7 @@ def _served(state: QueueState, key: Key, *, may_hold: bool) -> AttachedHolder:
     holder = state.holder(key)
     if holder.is_detached:
         raise InvalidEntry(f"{key} is detached and gets messages")
-    if state.sac_active not in (NOBODY, key):
+    if state.sac_active not in (NO_HOLDER, key):
         raise InvalidEntry(f"{key} gets messages; {state.sac_active} is the active consumer")
     attached = holder.attached
     if type(attached) is ConsumerAttached and attached.no_ack == may_hold:  # mutant: RE14
@@ -491,7 +491,7 @@ def on_dropped(state: QueueState, fact: Dropped) -> None:
     for run in fact.runs:
         _die(state, fact, run)
         state.bury(run, fact.reason)  # mutant: IM9
-    if fact.holder != NOBODY:
+    if fact.holder != NO_HOLDER:
         state.release(fact.holder)
 
 
@@ -501,7 +501,7 @@ def on_dead_lettering(state: QueueState, fact: DeadLettering) -> None:
             state.pending.put(
                 piece, UnrepublishedDead(fact.reason, fact.time_ms, counts)
             )  # mutant: IM10
-    if fact.holder != NOBODY:
+    if fact.holder != NO_HOLDER:
         state.release(fact.holder)
 
 
@@ -511,10 +511,10 @@ def _die(
     """Messages leave their place for a reason that fits it."""
     # mutant: RE12 RE13
     if fact.reason not in DEATHS or (fact.reason is RemovalReason.REJECTED) != (
-        fact.holder != NOBODY
+        fact.holder != NO_HOLDER
     ):
         raise InvalidEntry(f"messages held by {fact.holder} die for {fact.reason!r}")
-    if fact.holder != NOBODY:
+    if fact.holder != NO_HOLDER:
         return state.take_held(fact.holder, fact.ordinal, run)
     pieces = state.take_waiting(run)
     check_ordinal(pieces, fact.ordinal)

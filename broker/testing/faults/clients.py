@@ -193,15 +193,15 @@ class FoundConsumer(NamedTuple):
 
 def find_consumer(scope: FaultScope, name: str) -> FoundConsumer:
     """NotFound; PreconditionFailed if there are several."""
-    everybody = [
+    consumers = [
         FoundConsumer(tap.connection, channel, subscription)
         for tap in scope.taps()
         for channel in channels_of(tap)
         for subscription in channel.subscriptions.values()
     ]
-    found = [each for each in everybody if name in (each.consumer.tag, each.consumer.queue.name)]
+    found = [each for each in consumers if name in (each.consumer.tag, each.consumer.queue.name)]
     if not found:
-        there = ", ".join(repr(each.consumer.tag) for each in everybody) or "none"
+        there = ", ".join(repr(each.consumer.tag) for each in consumers) or "none"
         raise NotFound(f"no consumer '{name}', but: {there}")
     if len(found) > 1:
         tags = ", ".join(repr(each.consumer.tag) for each in found)

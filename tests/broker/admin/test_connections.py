@@ -15,7 +15,11 @@ from fluffle.broker.core.connections import FORCED_CLOSES_AT_ONCE
 from fluffle.broker.observability.statistics.report import SampleWindows
 from fluffle.broker.process.encryption import NOT_ENCRYPTED
 from fluffle.broker.protocols.amqp091.connection import Connection
-from fluffle.broker.protocols.http.request_channel import Addresses, HttpClient, MessageChannel
+from fluffle.broker.protocols.http.request_channel import (
+    HttpClient,
+    MessageChannel,
+    RequestAddresses,
+)
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.runtime.turn import raise_it
 from fluffle.protocol.methods import Basic, Tx, make, pamqp_table
@@ -106,7 +110,7 @@ def test_a_connection_is_closed_with_a_reason() -> None:
 async def test_a_request_that_is_listed_is_not_closed_and_that_is_said() -> None:
     desk = VerbHarness()
     user = desk.edge.access.users["guest"]
-    client = HttpClient(user, Addresses(("10.0.0.1", 4711), ("10.0.0.2", 15672)))
+    client = HttpClient(user, RequestAddresses(("10.0.0.1", 4711), ("10.0.0.2", 15672)))
     channel = MessageChannel(desk.edge.services, client, user, desk.edge.vhost)
     channel.begin()
     assert [row["type"] for row in desk.rows("connections.list")] == ["direct"]

@@ -11,8 +11,8 @@ import pytest
 from fluffle.broker.access.access import put_user
 from fluffle.broker.access.users import User
 from fluffle.broker.cluster.applied_barrier import (
+    ANSWER,
     ASK,
-    TELL,
     WAIT_S,
     AppliedBarrier,
     frame,
@@ -139,7 +139,7 @@ def test_who_says_how_far_it_was_is_waited_for_until_it_is_as_far() -> None:
     before = harness.cluster.nodes["c"].metadata.revision
     outcome = harness.add_user("b", "ann")
     harness.rest()
-    harness.ends["b"].receive("c", frame(TELL, before))
+    harness.ends["b"].receive("c", frame(ANSWER, before))
     assert outcome.heard == []
     harness.cluster.nodes["c"].is_paused = False
     harness.rest()
@@ -178,7 +178,7 @@ def test_what_is_no_frame_is_refused(payload: bytes) -> None:
     harness = Harness()
     with pytest.raises(BadFrame):
         harness.ends["a"].receive("b", payload)
-    harness.ends["a"].receive("nobody", frame(TELL, 7))
+    harness.ends["a"].receive("nobody", frame(ANSWER, 7))
     assert harness.frames == []
 
 

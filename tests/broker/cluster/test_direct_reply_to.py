@@ -148,7 +148,7 @@ class Here:
     def has(self, name: str) -> bool:
         return name in self._names
 
-    def tell(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
+    def deliver_reply(self, name: str, origins: list[Origin], contents: list[bytes]) -> None:
         for origin, content in zip(origins, contents, strict=True):
             self.told.append((name, origin.exchange, origin.routing_key, content))
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 
 from fluffle.broker.cluster.codec import pack
 from fluffle.broker.cluster.formation import (
+    ANSWER,
     INVITE,
-    TELL,
     Formation,
     Founders,
     Promise,
@@ -60,7 +60,7 @@ def named(names: str) -> Founders:
 def tell(formation: Formation, node: str, mark: str, *, joins: bool = False) -> None:
     """A node that has begun says so, and whether it has let b in."""
     members = rows_of(named(f"{node}b"))
-    formation.receive(node, pack(TELL, mark, int(Stage.BEGUN), members, joins, node))
+    formation.receive(node, pack(ANSWER, mark, int(Stage.BEGUN), members, joins, node))
 
 
 def invite(formation: Formation, node: str, mark: str, names: str) -> None:

@@ -32,7 +32,7 @@ from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.cluster.queues.session_router import SessionRouter
 from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, SessionTransport
-from fluffle.broker.cluster.storage_progress import TELL_S, DiskPutBack, StorageProgress
+from fluffle.broker.cluster.storage_progress import SEND_S, DiskPutBack, StorageProgress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.policy_renewal import renew_at_once
 from fluffle.broker.durability.local_queues import LocalQueues
@@ -114,7 +114,7 @@ class QueueNode:
         self.metadata = self._made_metadata()
         self.applied_barrier = self._made_everywhere()
         self.defining = DefinitionRequests(self.catalogue, self.metadata, self.applied_barrier)
-        self.absent = AbsentNodes(process.node, clock.now_ms, self.is_nobody_there)
+        self.absent = AbsentNodes(process.node, clock.now_ms, self.is_not_running)
         send = partial(self._send, FrameKind.PEER_VIEW)
         self.peer_views = PeerViews(self.absent, send, self.call_later)
         self.progress = self._made_progress()
@@ -137,7 +137,7 @@ class QueueNode:
         queue_cluster.linked(process.node, process.node)
         self.call_later(0.0, self._made_registration().begin)
         self.call_later(LOOK_S, self._look_for_ever)
-        self.call_later(TELL_S, self._tell_for_ever)
+        self.call_later(SEND_S, self._tell_for_ever)
         if queue_cluster.is_impatient:
             self.call_later(IMPATIENCE_S, self._give_up)
 
@@ -178,7 +178,7 @@ class QueueNode:
 
     def _tell_for_ever(self) -> None:
         self.progress.look()
-        self.call_later(TELL_S, self._tell_for_ever)
+        self.call_later(SEND_S, self._tell_for_ever)
 
     def _end(self, found: DiskPutBack) -> None:
         """The node must not end, unless its disk was put back indeed."""
@@ -186,8 +186,8 @@ class QueueNode:
             raise Violation(f"{self.process.node} ends for nothing: {found}")
         self._queue_cluster.cluster.found_put_back(self.process)
 
-    def is_nobody_there(self, node: NodeId) -> bool:
-        return self._queue_cluster.cluster.network.is_nobody_there(self.process.node, node)
+    def is_not_running(self, node: NodeId) -> bool:
+        return self._queue_cluster.cluster.network.is_not_running(self.process.node, node)
 
     def _made_metadata(self) -> ReplicatedMetadata:
         process = self.process
@@ -537,8 +537,8 @@ class SimulatedClusterView:
     def may_lead(self, node: NodeId) -> bool:
         return self._queue_node.room.may_lead(node)
 
-    def is_nobody_there(self, node: NodeId) -> bool:
-        return self._queue_node.is_nobody_there(node)
+    def is_not_running(self, node: NodeId) -> bool:
+        return self._queue_node.is_not_running(node)
 
     def speaks(self, _node: NodeId) -> int:
         return COUNTS_SINCE

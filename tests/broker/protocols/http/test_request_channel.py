@@ -25,8 +25,8 @@ from fluffle.broker.core.topology import declare_exchange, delete_exchange, read
 from fluffle.broker.metadata.change import Facts
 from fluffle.broker.metadata.metadata import Apply, LocalMetadata, Metadata
 from fluffle.broker.protocols.http.request_channel import (
-    Addresses,
     HttpClient,
+    RequestAddresses,
     RequestChannel,
     admit,
 )
@@ -39,7 +39,7 @@ from tests.support.read_barrier import ManualReadBarrier
 
 T = TypeVar("T")
 
-ENDS = Addresses(("10.0.0.1", 4711), ("10.0.0.2", 15672))
+ENDS = RequestAddresses(("10.0.0.1", 4711), ("10.0.0.2", 15672))
 
 
 class Node:

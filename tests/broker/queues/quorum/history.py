@@ -108,7 +108,7 @@ class History:
         attached = [key for key, user in self.model.users.items() if not user.is_detached]
         for key in some(chance, attached, 1):
             if self.model.sac_active == key:
-                self._say(f.SacActive(f.NOBODY))
+                self._say(f.SacActive(f.NO_HOLDER))
             self._say(f.Detached(key))
 
     def activate(self, chance: Chance) -> None:
@@ -117,7 +117,7 @@ class History:
             for key, user in self.model.users.items()
             if type(user.attached) is f.ConsumerAttached and not user.is_detached
         ]
-        self._say(f.SacActive(chance.choice([f.NOBODY, *consumers])))
+        self._say(f.SacActive(chance.choice([f.NO_HOLDER, *consumers])))
 
     # What sessions do
 
@@ -189,7 +189,7 @@ class History:
             key
             for key, user in self.model.users.items()
             if not user.is_detached
-            and self.model.sac_active in (f.NOBODY, key)
+            and self.model.sac_active in (f.NO_HOLDER, key)
             and (isinstance(user.attached, f.GetterAttached) or user.attached.no_ack != holds)
         ]
 
@@ -262,8 +262,8 @@ class History:
         reason, is_kept = chance.choice(UNHELD_DEATHS), chance.randint(0, 1)
         for ordinal, sequences in self._waiting(chance):
             runs = runs_of(sequences)
-            kept = f.DeadLettering(reason, self.model.time_ms, f.NOBODY, ordinal, runs)
-            self._say(kept if is_kept else f.Dropped(reason, f.NOBODY, ordinal, runs))
+            kept = f.DeadLettering(reason, self.model.time_ms, f.NO_HOLDER, ordinal, runs)
+            self._say(kept if is_kept else f.Dropped(reason, f.NO_HOLDER, ordinal, runs))
 
     def republish(self, chance: Chance) -> None:
         if sequences := chosen(chance, self.model.at("pending")):

@@ -11,7 +11,7 @@ class SingleActiveChecks:
     """Checks of a queue that has single active consumers."""
 
     def __init__(self) -> None:
-        self.active = f.NOBODY
+        self.active = f.NO_HOLDER
         self._priorities: dict[int, int] = {}
         """Priorities of attached consumers, by key."""
         self._held: dict[int, set[int]] = {}
@@ -40,7 +40,7 @@ class SingleActiveChecks:
         """The next is first in line, but for those that go with the same entry, before or after;
         who gives way, and is not going, holds nothing."""
         before, self.active = self.active, key
-        if key in (f.NOBODY, before):
+        if key in (f.NO_HOLDER, before):
             return  # who was next went with the same entry
         line = sorted((-priority, each) for each, priority in self._priorities.items())
         waiting = [each for _, each in line]
@@ -58,6 +58,6 @@ def check_line(state: QueueState, *, is_alone: bool) -> None:
         if isinstance(row.attached, f.ConsumerAttached) and not row.is_detached
     ]
     if not (is_alone and line):
-        assert state.sac_active == f.NOBODY
+        assert state.sac_active == f.NO_HOLDER
     elif state.sac_active != min(line)[1]:
         assert state.holders[state.sac_active].held.count

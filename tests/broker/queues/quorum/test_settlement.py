@@ -7,7 +7,7 @@ from fluffle.broker.queues.delivery_counts import NEW
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.broker.queues.quorum import effects as e
 from fluffle.broker.queues.quorum.facts import (
-    NOBODY,
+    NO_HOLDER,
     DeadLettered,
     DeadLettering,
     Dropped,
@@ -40,7 +40,7 @@ def test_who_has_failed_too_often_is_dropped_with_the_last_return() -> None:
     fail(harness, session, key, 3)
     assert harness.facts()[:2] == [
         Requeued(key, 2, 3, RequeueReason.REJECTED, 0, [range(1, 2)]),
-        Dropped(RemovalReason.DELIVERY_LIMIT, NOBODY, 3, [range(1, 2)]),
+        Dropped(RemovalReason.DELIVERY_LIMIT, NO_HOLDER, 3, [range(1, 2)]),
     ]
     harness.settle_down()
     assert harness.image.state.live_count == harness.led.queue.in_flight == 0
@@ -167,7 +167,7 @@ def test_other_queues_drop_what_is_in_front() -> None:
         session = harness.session()
         harness.led.publish(session, 1, *bodies(9))
         harness.turn()
-        assert Dropped(RemovalReason.MAXLEN, NOBODY, 0, [range(1, 8)]) in harness.facts()
+        assert Dropped(RemovalReason.MAXLEN, NO_HOLDER, 0, [range(1, 8)]) in harness.facts()
         harness.settle_down()
         assert outcomes(harness) == [e.DoneEffect(session, 1, 9)]
         assert harness.image.state.waiting_count == 2

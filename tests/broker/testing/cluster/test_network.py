@@ -85,7 +85,7 @@ async def test_who_is_dead_behind_a_partition_is_not_known_to_be(channel_at: Cha
         assert await cluster.leader("orders") in {1, 2}
         other = cluster[1].node.cluster
         assert other is not None
-        assert not other.links.is_nobody_there("node0")
+        assert not other.links.is_not_running("node0")
 
 
 async def test_what_is_no_network_is_refused() -> None:
