@@ -15,7 +15,9 @@ def main() -> None:
     """Print the figures, or everything that one of them counts."""
     parser = argparse.ArgumentParser(description="Figures of the source tree.")
     parser.add_argument(
-        "--list", metavar="WHAT", help="ing, bundles, cycles, riddles, loose, paths, unnamed"
+        "--list",
+        metavar="WHAT",
+        help="ing, bundles, cycles, riddles, unclear, loose, paths, unnamed",
     )
     parser.add_argument("--tests", metavar="MODULE", help="where broker/queues/engine.py is tested")
     parser.add_argument("--write-files", action="store_true", help="write docs/source-files.md")
@@ -33,6 +35,7 @@ def main() -> None:
     cycles = source_tree.cycles(by)
     bundles = source_tree.bundles(found)
     riddles = source_tree.riddles(found)
+    unclear = list(source_tree.unclear_docstrings())
     loose = source_tree.loose_modules(found, by, LOOSE_LINES_MAX)
     paths = asyncio.run(publish_paths())
     listed = {
@@ -40,6 +43,7 @@ def main() -> None:
         "bundles": [f"{b.module}:{b.name} {b.field_count}" for b in bundles],
         "cycles": [" ".join(cycle) for cycle in cycles],
         "riddles": riddles,
+        "unclear": unclear,
         "loose": loose,
         "unnamed": unnamed,
         "paths": [f"{kind} {file}" for kind, (files, _calls) in paths.items() for file in files],
@@ -57,6 +61,7 @@ def main() -> None:
     print(f"bundles of callables (fields)          {len(bundles)} ({fields})")
     print(f"cycles of imports, types too (modules) {len(cycles)} {[len(c) for c in cycles]}")
     print(f"docstrings that begin as no sentence   {len(riddles)}")
+    print(f"docstrings without a subject, any kind {len(unclear)}")
     for kind, (files, calls) in paths.items():
         print(f"a publish, {kind:<7}: files, calls       {len(files)}, {calls}")
 

@@ -156,24 +156,28 @@ def is_callable(annotation: ast.expr, aliases: set[str]) -> bool:
 
 
 def riddles(found: list[Module]) -> list[str]:
-    """Classes and modules whose docstring does not begin with what they are, and docstrings of any
-    kind that leave their subject to be guessed."""
+    """Classes and modules whose docstring does not begin with what they are."""
     named = []
     for module in found:
+        text = ast.get_docstring(module.tree) or ""
+        if first_word(text) in NOT_A_SUBJECT:
+            named.append(module.name)
         for node in statements(module.tree):
             if isinstance(node, ast.ClassDef):
                 text = ast.get_docstring(node) or ""
-                if text and word_count(text) < CLASS_WORDS_MIN:
+                if text and (
+                    first_word(text) in NOT_A_SUBJECT or word_count(text) < CLASS_WORDS_MIN
+                ):
                     named.append(f"{module.name}:{node.name}")
-        named += (f"{module.name}:{line}" for line in without_subject(module.tree))
     return named
 
 
-def unclear_docstrings(folder: str) -> Iterator[str]:
-    """Places of docstrings in a folder that leave their subject to be guessed, file by file."""
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        lines = without_subject(parsed(path.read_text(encoding="utf-8")))
-        yield from (f"{path.relative_to(ROOT)}:{line}" for line in lines)
+def unclear_docstrings() -> Iterator[str]:
+    """Places of docstrings of any kind, of tests too, that leave their subject to be guessed."""
+    for folder in (*PACKAGES, "tests", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            lines = without_subject(parsed(path.read_text(encoding="utf-8")))
+            yield from (f"{path.relative_to(ROOT)}:{line}" for line in lines)
 
 
 def without_subject(tree: ast.Module) -> Iterator[int]:

@@ -29,6 +29,8 @@ TESTED_ELSEWHERE = {
     "broker.testing.celery": ("tests/interop/test_celery.py", "a plugin that pytest loads"),
 }
 """Modules that nothing with a test imports by a statement: where they are tested, and how."""
+UNCLEAR_COUNT_MAX = 12
+"""Docstrings that begin with a word of `NOT_A_SUBJECT`.  It may be lowered, and not be raised."""
 UNNAMED_COUNT_MAX = 116
 """Modules without a test file of their name.  It may be lowered, and not be raised."""
 
@@ -63,10 +65,10 @@ def test_docstrings_begin_with_what_something_is(found: list[Module]) -> None:
     assert source_tree.riddles(found) == []
 
 
-@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
-def test_docstrings_of_tests_begin_with_what_something_is(folder: str) -> None:
-    """`python -m tests.house --list riddles` names those of the product."""
-    assert list(source_tree.unclear_docstrings(folder)) == []
+def test_few_docstrings_leave_their_subject_to_be_guessed() -> None:
+    """`python -m tests.house --list unclear` names them, of functions, attributes and tests too."""
+    unclear = list(source_tree.unclear_docstrings())
+    assert len(unclear) <= UNCLEAR_COUNT_MAX, unclear
 
 
 def test_organs_are_where_they_are_used(found: list[Module]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.house import source_tree
 from tests.house.source_tree import Module
+from tests.house.syntax import parsed
 
 
 def module(name: str, text: str) -> Module:
@@ -57,7 +58,8 @@ class Plain:
         """Somebody waits."""
         """A text that is no docstring counts, too."""
 '''
-    assert source_tree.riddles([module("a", text)]) == ["a:Short", "a:1", "a:3", "a:9", "a:11"]
+    assert source_tree.riddles([module("a", text)]) == ["a", "a:Gate", "a:Short"]
+    assert [*source_tree.without_subject(parsed(text))] == [1, 3, 9, 11]
 
 
 def test_a_name_that_nothing_has_is_found() -> None:

@@ -40,7 +40,7 @@ class Candidate:
     folders: frozenset[str]
     """The folders that it is about, if it is not run each day; else none."""
     has_sample: bool = True
-    """Whether a few such run where it is not known what was touched."""
+    """True if a few such run where it is not known what was touched."""
 
 
 def select(candidates: Sequence[Candidate], touched: frozenset[str] | None) -> list[bool]:

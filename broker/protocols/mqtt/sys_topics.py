@@ -55,7 +55,7 @@ FRESH_MS = 1_000
 """Figures as old as that are good enough for a new subscription."""
 
 PROPERTIES = b"\0\0"
-"""Of a message of AMQP that says nothing of itself."""
+"""Raw AMQP properties of a message without any."""
 
 ANNOTATIONS = pack(Annotations(0, retain=True, client=client_mark("")))
 
