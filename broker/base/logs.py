@@ -84,7 +84,7 @@ class LineFormatter(logging.Formatter):
         super().__init__()
         self._line = line
         self._second, self._second_text = -1, ""
-        """Of the record before, since many come in one."""
+        """Second of the record before, and its text: many records come in one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line without its end."""

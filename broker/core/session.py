@@ -125,7 +125,7 @@ class Session:
         self.confirming: dict[ConfirmReporter, None] = {}
         """Publishers with messages to confirm at the end of this batch."""
         self.wants_confirms = False
-        """Whether it has published messages that are each answered."""
+        """True if it has published messages that are each answered."""
         self.has_put = False
         """True if queues may not have dealt out yet what it has put into them."""
 

@@ -81,7 +81,7 @@ class PacketQuery(NamedTuple):
     packet: str | None = None
     client: str | None = None
     topic: str | None = None
-    """Of a PUBLISH; or a filter of a SUBSCRIBE or UNSUBSCRIBE."""
+    """Topic of a PUBLISH; or a filter of a SUBSCRIBE or UNSUBSCRIBE."""
     sent_by: str | None = None
 
     def is_met(self, seen: SeenPacket) -> bool:

@@ -17,9 +17,9 @@ TOGETHER = "tests/compat"
 where it is not asked they are files like others."""
 
 USUAL_S = 0.03
-"""What a test takes that says nothing of it."""
+"""Time that an unmarked test takes."""
 FOLDERS_S = {"tests/broker/testing": 0.8, "tests/broker/cluster": 0.4, "tests/broker/cli": 0.3}
-"""What one takes in folders whose tests start nodes in their own process, or pytest."""
+"""Times that tests take in folders where they start nodes in their own process, or pytest."""
 MARKED_S = {"slow": 3.0, "interop": 0.5, "compat": 0.5}
 """Times that tests with these marks take, unless they state their `seconds`."""
 

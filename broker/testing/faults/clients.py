@@ -91,15 +91,15 @@ def row_of(tap: TappedConnection) -> Row:
 
 
 def show_connection(scope: FaultScope, *, connection: str) -> Row:
-    """One of them, by its name, the one that its client has given it, or the client identifier of
-    MQTT."""
+    """Row of a connection, found by its name, by the client's name for it, or by the client
+    identifier of MQTT."""
     return row_of(scope.tap(connection))
 
 
 def close(
     scope: FaultScope, *, connection: str, text: str = REASON, code: int | None = None
 ) -> None:
-    """As an operator would: connection.close with 320 CONNECTION_FORCED and this text.
+    """Close a connection as an operator would: connection.close with 320 CONNECTION_FORCED and this text.
 
     A client of MQTT 5.0 gets DISCONNECT, with a reason code as 0x8b, or else with 0x98.
     """

@@ -88,7 +88,7 @@ class ConnectionFaults(LoopBound):
         """Empty before the login, as `vhost`."""
         self.vhost: str = row["vhost"]
         self.protocol: str = row["protocol"]
-        """As RabbitMQ names it: "AMQP 0-9-1", "MQTT 5-0"."""
+        """Protocol by RabbitMQ's name: "AMQP 0-9-1", "MQTT 5-0"."""
         self.client_id: str = row["client_id"]
         """Client identifier of MQTT; empty for AMQP."""
         self.client_properties: Row = row["client_properties"]

@@ -49,7 +49,7 @@ class WireFrame(NamedTuple):
 
     @property
     def is_confirm(self) -> bool:
-        """Whether a broker confirms by it, or says that it has not taken something."""
+        """True if a broker confirms or refuses a publish by it."""
         return self.method in (ACK, NACK)
 
     @property

@@ -220,7 +220,7 @@ class PacketRule:
         self._needs_answer = needs_answer
 
     def is_for(self, packet_filter: PacketFilter, sender: str, packet: WirePacket) -> bool:
-        """Whether it is for a packet."""
+        """True if the rule is for a packet."""
         is_meant = (sender, packet.kind) == self._packet
         if self._needs_answer and packet.kind is PacketType.PUBLISH and not packet.qos:
             return False

@@ -78,7 +78,7 @@ class WireUnit(Protocol):
 
     @property
     def is_confirm(self) -> bool:
-        """Whether it is the broker's answer to what a client has published."""
+        """True if it is the broker's answer to a publish."""
 
     @property
     def ends_channel(self) -> bool: ...
@@ -123,7 +123,7 @@ class TappedConnection(asyncio.Protocol):
         self._lost = lost
         self.transport: asyncio.Transport
         self.introduction = b""
-        """What a client of AMQP has said until it had introduced itself."""
+        """Bytes that an AMQP client has sent until its handshake was complete."""
         self.vhost_name: str | None = None
         """Virtual host that a client of MQTT has asked for."""
         self.units_of: Callable[[bytes], Iterable[WireUnit]] | None = None
@@ -476,7 +476,7 @@ class ClientAcceptor:
         self.timeline_of: Callable[[str], Timeline] = recorder.of
         """Returns the timeline of a virtual host."""
         self.packet_rules: list[Any] = []
-        """What is done to packets of MQTT, for all scopes: each a `mqtt.PacketRule`."""
+        """Rules for packets of MQTT, of all scopes: each a `mqtt.PacketRule`."""
         self._entries: list[TappedAddress] = []
         self._taps: dict[TappedConnection, None] = {}
         self.plans: deque[Plan] = deque()

@@ -222,7 +222,7 @@ async def test_before_5_a_publish_that_is_refused_is_not_answered(vhost: Vhost) 
 
 
 async def test_a_queue_that_refuses_is_heard_of_by_mqtt(vhost: Vhost) -> None:
-    """As by AMQP: the same fault."""
+    """AMQP clients see the same fault."""
     async with mqtt_line(vhost.mqtt_url, "a") as line:
         await line.subscribe("t")
         await vhost.faults.nack_next(queue="mqtt-subscription-aqos1")
