@@ -99,7 +99,7 @@ def show_connection(scope: FaultScope, *, connection: str) -> Row:
 def close(
     scope: FaultScope, *, connection: str, text: str = REASON, code: int | None = None
 ) -> None:
-    """Close a connection as an operator would: connection.close with 320 CONNECTION_FORCED and this text.
+    """Close a connection like an operator: connection.close with 320 CONNECTION_FORCED and `text`.
 
     A client of MQTT 5.0 gets DISCONNECT, with a reason code as 0x8b, or else with 0x98.
     """
