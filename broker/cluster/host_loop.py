@@ -62,6 +62,8 @@ class FrameDispatch:
         """Handlers by kind of frame; each is added before the links open."""
         self.link_listeners: list[OnLink] = []
         """Called in this order."""
+        self.accept_listeners: list[Callable[[NodeId], None]] = []
+        """Called with a node that has dialled this one, before its first frame."""
         self.may_hear: Callable[[NodeId, FrameKind], bool] = accept_all
         """Filter of frames by sender and kind: two nodes that help to found different clusters have
         nothing to say to each other's groups."""
@@ -204,6 +206,8 @@ class RunningHost:
     def link_accepted(self, node: NodeId) -> None:
         """A node has dialled this one: answers may be lost with its link before."""
         self.host.feed(self._multi.scheduler.add_link_news, node)
+        for listener in self.switch.accept_listeners:
+            listener(node)
 
     def hasten(self, group: GroupId) -> None:
         """Attend to a group at once, for a caller waits: see `GroupScheduler.attend`."""

@@ -21,8 +21,7 @@ from fluffle.broker.access.limits import LimitedResource, Usage
 from fluffle.broker.alarms.alarms import RESOURCES, Alarms
 from fluffle.broker.base.clock import EventLoop
 from fluffle.broker.cluster.codec import TEXT_ERRORS, BadFrame, pack, unpack
-from fluffle.broker.cluster.links.links import ClusterLinks
-from fluffle.broker.cluster.ports import FrameKind, FrameSender, TrafficClass
+from fluffle.broker.cluster.ports import FrameSender
 from fluffle.raft.config import NodeId
 
 Refused = Callable[[NodeId, str], None]
@@ -33,9 +32,9 @@ Key: TypeAlias = tuple[LimitedResource, str]
 class SharedAlarms:
     """Alarms of this node sent to the others, and theirs received."""
 
-    def __init__(self, links: ClusterLinks, alarms: Alarms, refused: Refused) -> None:
+    def __init__(self, sender: FrameSender, alarms: Alarms, refused: Refused) -> None:
         """`refused` hears what was not one of ours."""
-        self._links = links
+        self._sender = sender
         self._alarms = alarms
         self._refused = refused
         self._said: tuple[str, ...] = ()
@@ -44,18 +43,24 @@ class SharedAlarms:
     def _changed(self) -> None:
         if self._said != self._alarms.raised:
             self._said = self._alarms.raised
-            for node in tuple(self._links.peers):
-                self._say(node)
+            self._sender.send_all(msgpack.packb(self._said))
 
     def _say(self, node: NodeId) -> None:
-        """Urgently: a frame that does not fit resets the link, and is not lost with it."""
-        payload = msgpack.packb(self._said)
-        self._links.send(node, FrameKind.ALARM, payload, traffic=TrafficClass.URGENT)
+        if self._said:
+            self._sender.send(node, msgpack.packb(self._said))
 
     def link_changed(self, node: NodeId, is_up: bool) -> None:  # noqa: FBT001 - as `OnLink` has it
-        self._alarms.set_elsewhere(node, ())
-        if is_up and self._said:
+        """The link to a node has come: it may have said already what it is low on, over its own."""
+        if is_up:
             self._say(node)
+        else:
+            self._alarms.set_elsewhere(node, ())
+
+    def link_accepted(self, node: NodeId) -> None:
+        """A new link from a node: it says over that what it is low on, and may have forgotten what
+        it has heard."""
+        self._alarms.set_elsewhere(node, ())
+        self._say(node)
 
     def receive(self, node: NodeId, payload: bytes) -> None:
         """Handle the list of resources that another node is low on."""

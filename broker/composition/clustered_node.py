@@ -133,7 +133,11 @@ class ClusteredNode:
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
         links, loop = self._begun.links, asyncio.get_running_loop()
-        self._listen(FrameKind.ALARM, SharedAlarms(links, alarms, log_refused))
+        shared_alarms = SharedAlarms(
+            LinkSender(links, FrameKind.ALARM, TrafficClass.URGENT), alarms, log_refused
+        )
+        self._listen(FrameKind.ALARM, shared_alarms)
+        self._begun.running.switch.accept_listeners.append(shared_alarms.link_accepted)
         usages = LinkSender(links, FrameKind.USAGE, TrafficClass.URGENT, since=USAGE_SINCE)
         self._listen(FrameKind.USAGE, SharedUsage(usage, usages, loop))
         replies = LinkSender(links, FrameKind.REPLY, since=REPLIES_SINCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import permutations
 from pathlib import Path
 
 import aio_pika
@@ -19,7 +20,7 @@ from fluffle.broker.access.limits import LimitedResource, Usage
 from fluffle.broker.alarms.alarms import Alarms
 from fluffle.broker.cluster.codec import BadFrame, pack
 from fluffle.broker.cluster.ports import FrameKind, TrafficClass
-from fluffle.broker.cluster.resources import SharedUsage
+from fluffle.broker.cluster.resources import SharedAlarms, SharedUsage
 from tests.support.cluster_nodes import ClusterNode, ClusterNodes, running_cluster, until
 from tests.support.fakes import Scheduler
 from tests.support.frames import FakeSender
@@ -175,6 +176,69 @@ def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
     with pytest.raises(BadFrame, match="it has what nobody can count"):
         node.shared.receive("b", payload)
     assert node.usage.elsewhere == {}
+
+
+class AlarmNode:
+    """One of two, a and b, with its alarms, and what it has sent to the other."""
+
+    def __init__(self, name: str, other: str) -> None:
+        self.sent: list[tuple[str, str, bytes]] = []
+        self.alarms = Alarms()
+        self.shared = SharedAlarms(
+            FakeSender(name, self.sent.append, [other]), self.alarms, lambda *_: None
+        )
+
+    def turn(self) -> list[bytes]:
+        sent, self.sent[:] = [payload for _, _, payload in self.sent], []
+        return sent
+
+
+@pytest.mark.parametrize("steps", [*permutations(["b is dialled", "b dials", "b hears"])])
+def test_an_alarm_is_known_in_whatever_order_links_come(steps: tuple[str, ...]) -> None:
+    """What a says is lost before b has accepted its link, and is not before its own has come."""
+    a, b = AlarmNode("a", "b"), AlarmNode("b", "a")
+    a.alarms.set("memory", low=True)
+    a.sent.clear()  # there was no link to b
+    is_accepted = False
+    for step in (*steps, "b hears"):
+        if step == "b is dialled":
+            is_accepted = True
+            b.shared.link_accepted("a")
+            a.shared.link_changed("b", True)
+        elif step == "b dials":
+            b.shared.link_changed("a", True)
+            a.shared.link_accepted("b")
+        for frame in a.turn() if step == "b hears" and is_accepted else ():
+            b.shared.receive("a", frame)
+    assert b.alarms.reason == "low on memory"
+
+
+def test_an_alarm_of_a_node_whose_link_was_lost_is_told_again_though_its_own_was_not() -> None:
+    a, b = AlarmNode("a", "b"), AlarmNode("b", "a")
+    a.alarms.set("disk", low=True)
+    [frame] = a.turn()
+    b.shared.receive("a", frame)
+    b.shared.link_changed("a", False)
+    assert b.alarms.reason == ""
+    b.shared.link_changed("a", True)
+    a.shared.link_accepted("b")
+    [frame] = a.turn()
+    b.shared.receive("a", frame)
+    assert b.alarms.reason == "low on disk"
+
+
+def test_what_a_node_was_low_on_in_another_life_counts_no_more() -> None:
+    b = AlarmNode("b", "a")
+    b.shared.receive("a", pack_alarms("memory"))
+    b.shared.link_accepted("a")
+    assert b.alarms.reason == ""
+
+
+def pack_alarms(*resources: str) -> bytes:
+    a = AlarmNode("a", "b")
+    for resource in resources:
+        a.alarms.set(resource, low=True)
+    return a.turn()[-1]
 
 
 def alarms(node: ClusterNode) -> Alarms:
