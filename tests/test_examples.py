@@ -13,7 +13,8 @@ from tests.support.deadlines import DEADLINE_S
 from tests.support.node_packages import installed
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
-PYTHON = {"aio-pika-app", "celery-app", "pika-app"}
+PYTHON = {"aio-pika-app", "aiomqtt-app", "celery-app", "paho-app", "pika-app"}
+NODE = {"mqttjs-app", "node-app"}
 
 pytestmark = pytest.mark.interop
 
@@ -27,7 +28,7 @@ def run(folder: Path, *words: str) -> str:
 
 
 def test_each_is_run() -> None:
-    assert {each.name for each in EXAMPLES.iterdir() if each.is_dir()} == PYTHON | {"node-app"}
+    assert {each.name for each in EXAMPLES.iterdir() if each.is_dir()} == PYTHON | NODE
 
 
 @pytest.mark.parametrize("name", sorted(PYTHON))
@@ -38,8 +39,9 @@ def test_the_bug_is_found(name: str, tmp_path: Path) -> None:
     assert " xfailed" in told
 
 
-def test_the_bug_is_found_in_node() -> None:
-    folder = EXAMPLES / "node-app"
+@pytest.mark.parametrize("name", sorted(NODE))
+def test_the_bug_is_found_in_node(name: str) -> None:
+    folder = EXAMPLES / name
     node = installed(folder)
     told = run(folder, sys.executable, "-m", "fluffle.broker", "test-server", "--", node, "--test")
     assert "# pass 3" in told

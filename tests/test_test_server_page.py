@@ -54,8 +54,9 @@ def test_faults_of_a_broker_are_there_for_each_node_of_a_cluster() -> None:
     assert {NODE + path for path in faults} <= cluster_operations.OPERATIONS.keys()
 
 
-def test_its_client_for_node_is_that_of_the_example() -> None:
-    client = (PAGE.parent / "examples" / "node-app" / "control.mjs").read_text(encoding="utf-8")
+@pytest.mark.parametrize("example", ["node-app", "mqttjs-app"])
+def test_its_client_for_node_is_that_of_the_examples(example: str) -> None:
+    client = (PAGE.parent / "examples" / example / "control.mjs").read_text(encoding="utf-8")
     assert f"```js\n{client}```" in PAGE.read_text(encoding="utf-8")
 
 

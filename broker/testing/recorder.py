@@ -87,7 +87,7 @@ class Recorder:
         timeline, who = self._seen(session)
         timeline.channels[session] = set()
         set_tracer(session.vhost, TRACER, TimelineTap(timeline))
-        name = connection.handshake.client_name
+        name = connection.handshake.client_name or connection.handshake.client_id
         named = f", named {name!r}" if name else ""
         timeline.note(who, f"opens a connection as {session.user.name!r}{named}")
 
@@ -98,8 +98,9 @@ class Recorder:
 
     def channel_opened(self, channel: ObservedChannel) -> ChannelObserver:
         timeline, who = self._at(channel)
-        timeline.channels.setdefault(channel.session, set()).add(channel.number)
-        timeline.note(who, "opens the channel")
+        if channel.number:  # else its protocol has none
+            timeline.channels.setdefault(channel.session, set()).add(channel.number)
+            timeline.note(who, "opens the channel")
         return SettlementTap(timeline, channel)
 
     def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
@@ -108,8 +109,9 @@ class Recorder:
 
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         timeline, who = self._at(channel)
-        timeline.channels.get(channel.session, set()).discard(channel.number)
-        timeline.note(who, "the channel ends")
+        if channel.number:
+            timeline.channels.get(channel.session, set()).discard(channel.number)
+            timeline.note(who, "the channel ends")
 
     def consumer_started(
         self, channel: ObservedChannel, consumer: Consumer, arguments: FieldTable
@@ -236,7 +238,7 @@ class TimelineTap:
             message = origin.exchange, origin.routing_key, content
             names = [each.name for each in routed.targets]
             queues = [name for name in names if not name.startswith(DIRECT_REPLY_TO)]
-            if not names:
+            if not names and client.channel:  # who publishes by MQTT knows of no queue
                 timeline.led_nowhere(who, message, is_returned=routed.mandatory)
             timeline.published(who, message, queues, within)
             lost = "nowhere and is returned" if routed.mandatory else "nowhere and is dropped"

@@ -237,3 +237,19 @@ async def test_the_port_is_shut_with_that_of_amqp() -> None:
         await broker.faults.accept_connections()
         async with mqtt_line(url, "a") as line:
             assert line.connack.code is ReasonCode.SUCCESS
+
+
+async def test_a_timeline_knows_clients_by_their_names() -> None:
+    async with Broker() as broker:
+        vhost = broker.vhost()
+        async with mqtt_line(broker.mqtt_url, "meter") as line:
+            line.send(Publish(b"to/nobody", b"1", 1, packet_id=1))
+            assert await line.next() == Acks(PacketType.PUBACK, [1])
+            text = await vhost.timeline()
+            assert "opens a connection as 'guest', named 'meter'" in text
+            assert "publishes b'1' to exchange 'amq.topic' with key 'to.nobody'" in text
+            assert "channel" not in text
+            with pytest.raises(AssertionError, match=r"1 not closed:\n  connection 127\.0\.0\.1:"):
+                await vhost.assert_no_leaked_channels(within=0.01)
+        await vhost.assert_no_leaked_channels()
+        await vhost.assert_no_unroutable()
