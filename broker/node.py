@@ -119,7 +119,7 @@ class Node:
 
     @property
     def turn(self) -> Turn:
-        """Its turns, once it has been started."""
+        """Turns of the node, once it has been started."""
         return self._runtime.turn
 
     @property

@@ -62,7 +62,7 @@ the length of the body; what reads the parts behind the method that others of it
 these; and where others of its kind differ."""
 
 UNLIKE: Head = (b"", b"", b"", 0, Struct("").unpack_from, (), ())
-"""That of no message: it has to be measured."""
+"""Head that matches no message, which has to be measured."""
 
 Walk: TypeAlias = Callable[[memoryview], Iterator[tuple[Any, ...]]]
 """Reads the same of one message after the other."""

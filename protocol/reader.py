@@ -218,7 +218,7 @@ class Reader:
         return self.feed(b"")
 
     def feed(self, data: bytes) -> list[Event]:
-        """Everything that `data` completes, in order; less if the reader `is_waiting`."""
+        """Decode events that `data` completes, in order; less if the reader `is_waiting`."""
         events: list[Event] = []
         self._events = events
         self._work_bytes = 0
@@ -459,7 +459,7 @@ def unexpected_frame(explanation: str) -> ProtocolError:
 
 
 def out_of_order(assembly: Assembly) -> ProtocolError:
-    """Something else came than the header, or the body, that a message needs next."""
+    """Error for a frame other than the header, or the body, that a message needs next."""
     if assembly.header:
         return incomplete("expected content body, got non content body frame instead")
     return incomplete("expected content header for class 60, got non content header frame instead")

@@ -138,7 +138,7 @@ class FailureDetector:
         self.day_ms = 0, 0
         """Time of day in pings, two numbers: see `Ping.wall_ms`."""
         self.pings: list[tuple[NodeId, Ping]] = []
-        """To be sent; the caller that takes them empties the list."""
+        """Pings to be sent; the caller that takes them empties the list."""
         self.echoes: list[Echo] = []
         """Echoes of our pings by peers; the caller that takes them empties the list."""
         self.verdicts: list[LivenessVerdict] = []

@@ -74,7 +74,7 @@ class Write:
     hard_state: HardState | None = None
     """Takes the place of the former."""
     quarantine: Quarantine | None = None
-    """To be remembered."""
+    """Quarantine to be remembered."""
     is_repaired: bool = False
     """The quarantine is over: forget it."""
 
@@ -110,7 +110,7 @@ class RecoveredGroup:
     hard_state: HardState
     """(0, None) if none was ever written."""
     snapshot: SnapshotMeta
-    """Its index is the *floor* of the log."""
+    """Snapshot, whose index is the *floor* of the log."""
     terms: list[tuple[int, int]] = field(default_factory=list)
     """Run-lengths: (index, term) of each entry above the floor that has another term than the one
     before it, the first included.  Between floor and `last_index` nothing is missing."""
@@ -137,7 +137,7 @@ class LoadedGroups:
 
 
 class DamagedLog(Exception):
-    """Something that was written cannot be read.  Nothing is repaired, nothing is forgotten."""
+    """Refusal to go on with an unreadable log.  Nothing is repaired, nothing is forgotten."""
 
     def __init__(self, group: GroupId, index: int) -> None:
         super().__init__(f"group {group}: what is at index {index} is damaged")

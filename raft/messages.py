@@ -226,7 +226,8 @@ class SnapshotChunk:
     entries_from: int
     """Live entries from this index on up to the last of `entries` are all in them."""
     entries_through: int
-    """So far all live entries are sent with this chunk: the snapshot's index for the last."""
+    """Index through which all live entries are sent with this chunk: the snapshot's index for the
+    last."""
     entries: Sequence[Entry]
     offset: int
     """Offset of `state` within the whole state."""
@@ -248,7 +249,7 @@ class SnapshotProgress:
     entries_through: int
     """All live entries up to here are stored."""
     offset: int
-    """So many bytes of the state are stored."""
+    """Bytes of the state that are stored."""
     round: int
 
 

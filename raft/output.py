@@ -82,7 +82,7 @@ class ReadEntries:
     stop: int
     bytes_max: int
     number: int
-    """To be given back."""
+    """Number to be given back."""
 
 
 @dataclass(slots=True)

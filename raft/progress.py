@@ -46,7 +46,7 @@ class SnapshotSender:
         self.sent_through = 0
         """Live entries up to here were sent."""
         self.sent_offset = 0
-        """So many bytes of the state were sent."""
+        """Bytes of the state that were sent."""
         self.stored = (0, 0)
         """The same two as the follower has them on disk."""
         self.under_way: list[tuple[int, int]] = []

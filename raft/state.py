@@ -235,7 +235,7 @@ class SnapshotReceiver:
         self.through = through
         """All live entries up to here are staged, or are in the log."""
         self.offset = 0
-        """So many bytes of the state are staged."""
+        """Bytes of the state that are staged."""
         self.crc = 0
         """zlib.crc32 of those."""
         self.stored = (through, 0)
@@ -290,7 +290,7 @@ class DurableState:
 
     def __init__(self, index: int, hard_state: HardState) -> None:
         self.index = index
-        """Everything of the log up to here is on disk.  Invariant: at most what was submitted."""
+        """Index up to which the log is on disk.  Invariant: at most what was submitted."""
         self.hard_state = hard_state
         """Term and vote as they are on disk."""
         self._pending_writes: list[tuple[int, int, HardState]] = []

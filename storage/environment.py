@@ -108,7 +108,7 @@ class LmdbEnvironment:
         self._commits = 0
         """How many have been done: as many, unless one is under way or has failed."""
         self._durable_number = 0
-        """That of a commit which was durable when it was looked at last."""
+        """Number of a commit that was durable when this was looked at last."""
         self._counted_s = 0.0
         self._used_bytes = 0
         """Likewise."""

@@ -53,7 +53,7 @@ class LoopbackOnly(LoginRefused):
 
 
 class PasswordChecksOverloaded(LoginRefused):
-    """So many passwords are being compared that this one is not; the log says so once."""
+    """Refusal because too many passwords are being compared; logged once."""
 
     def __init__(self) -> None:
         super().__init__("too many passwords are being compared")

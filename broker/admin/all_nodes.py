@@ -149,7 +149,7 @@ def rows_of(result: Result) -> Rows:
 
 
 def answered(later: DeferredRow) -> Iterator[Row | Deferred[None]]:
-    """Its row, once it is there.  BrokerError."""
+    """Row, once it has been answered.  BrokerError."""
     come: Deferred[None] = Deferred()
     outcomes: list[Row | BrokerError] = []
     is_awaited = False
@@ -222,7 +222,7 @@ class PeerRequest:
         return self._dispatcher.page(self._rows)
 
     def _send(self, page: Rendered | BrokerError) -> None:
-        """That page, unless it still has to be waited for."""
+        """Send a page, unless it still has to be waited for."""
         if isinstance(page, BrokerError):
             self._send_when_durable(RpcRefused(int(page.code), page.explanation))
             return

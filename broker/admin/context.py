@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Row: TypeAlias = dict[str, Any]
-"""Something that was asked for, in values that JSON has; the names are RabbitMQ's."""
+"""Answer in JSON's values; the names are RabbitMQ's."""
 
 Rows: TypeAlias = Iterator[Row | Deferred[None]]
 """Many of them, made when they are taken: others change the node in between.  What has to be waited
@@ -57,7 +57,7 @@ class PendingRow:
         self._answer: Callable[[Row | BrokerError], None] | None = None
 
     def answer(self, outcome: Row | BrokerError) -> None:
-        """That has come of it."""
+        """Give the outcome to the waiting caller."""
         self._outcome = outcome
         if self._answer is not None:
             self._answer(outcome)

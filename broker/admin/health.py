@@ -91,7 +91,7 @@ def list_certificates(context: NodeContext) -> Rows:
 
 
 def status(context: NodeContext) -> Row:
-    """Everything that is known without a search."""
+    """Row of all that is known without a search."""
     config, usage, marks = context.config, context.access.usage, context.alarms.watermarks
     return {
         "node": config.node_name,

@@ -262,12 +262,12 @@ def may_have_more(cluster_view: ClusterView, node: str) -> bool:
 
 
 def for_each(context: NodeContext, steps: Sequence[tuple[Key, Redefine]]) -> Row | DeferredRow:
-    """Something else for each of many queues; how many queues there were."""
+    """Change many queues, each in its own way; returns how many queues there were."""
     return Redefinitions(context, steps).begin()
 
 
 class Redefinitions:
-    """Something else for each of many queues, one step after the other.
+    """Changes of many queues, one step after the other.
 
     What was deleted meanwhile is left out, and so is what has become another queue, or has no
     member more to lose: the rest goes on.

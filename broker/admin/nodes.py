@@ -220,7 +220,7 @@ def enabled_plugins(context: NodeContext) -> list[str]:
 
 
 def cluster_links(context: NodeContext) -> Iterator[Row]:
-    """To the other nodes, as far as there are any."""
+    """Rows of the links to other nodes, as far as there are any."""
     cluster = context.cluster
     if cluster is None:
         return
@@ -323,7 +323,7 @@ def set_memory_watermark(
 def set_disk_free_limit(
     context: NodeContext, *, share: float | None = None, size_bytes: int | None = None
 ) -> Row:
-    """So many bytes, or as many as a share of the memory."""
+    """Set a watermark in bytes, or as a share of the memory."""
     context.alarms.watermarks.disk_free_bytes_min = limit = limit_bytes(share, size_bytes)
     return {"disk_free_bytes_min": limit}
 
@@ -381,7 +381,7 @@ def threads() -> int:
 
 
 def processors() -> int:
-    """That this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

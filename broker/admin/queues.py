@@ -177,7 +177,7 @@ def active_tag(cluster_view: ClusterView, queue: QueueHandle) -> str | None:
 
 
 def exclusive_tag(queue: QueueHandle) -> str | None:
-    """That of a consumer that is to be the only one, as far as that is known here."""
+    """Tag of the exclusive consumer, as far as it is known here."""
     return next((each.tag for each in queue.consumers if each.exclusive), None)
 
 

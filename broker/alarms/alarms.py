@@ -48,7 +48,7 @@ SHORT_RATIO = 0.5
 """Beyond so much of the watermark memory is short: RabbitMQ's ratio for paging, once."""
 
 GROWTH_BYTES = 64 << 20
-"""To return so much takes some ten milliseconds."""
+"""Bytes whose return takes some ten milliseconds."""
 
 GROWTH_LOOKS = 20
 """How many looks there are at least between two such returns: a load that needs much memory again

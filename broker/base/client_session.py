@@ -21,7 +21,7 @@ class ClientSession(NamedTuple):
     ended_at_ms: int
     """When that was, since 1970; 0 while the client is connected."""
     node: str
-    """To which the client is connected, or was last."""
+    """Node to which the client is connected, or was last."""
     record: bytes
     """Further state of the session, which only its protocol reads."""
 

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 
 
 class Timer(Protocol):
-    """Something that is to be called."""
+    """Handle of a scheduled call."""
 
     def cancel(self) -> None:
         """Cancel the call; does nothing after it has been made."""

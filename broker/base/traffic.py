@@ -36,7 +36,7 @@ class ClientDrop(StrEnum):
     NOT_AUTHORIZED = "not_authorized"
     """The client may not publish them."""
     NOT_RETAINED = "not_retained"
-    """There is no room to retain them; they are delivered all the same."""
+    """The store of retained messages has no room; the messages are delivered all the same."""
     PACKET_TOO_LARGE = "packet_too_large"
     """The messages are larger than what the client takes."""
 
@@ -161,7 +161,7 @@ class ClientTraffic:
 
     def __init__(self, protocol: str = AMQP_091.messages) -> None:
         self.protocol = protocol
-        """Its label in metrics."""
+        """Label of the protocol in metrics."""
         self.received = 0
         """Messages that publishers sent and that passed all checks."""
         self.sizes = Histogram(SIZES)

@@ -163,7 +163,7 @@ def _entry(item: object) -> Entry:
 
 
 def are_numbers(*fields: object) -> bool:
-    """To Python, true and false are numbers as well."""
+    """True if all are numbers: to Python, true and false are numbers as well."""
     return all(type(each) is int and each >= 0 for each in fields)
 
 
@@ -348,7 +348,7 @@ class TrafficClasses:
 
 
 def _split(messages: list[Message]) -> list[list[Message]]:
-    """Into frames of limited size."""
+    """Split messages into frames of limited size."""
     if len(messages) == 1:
         return [messages]
     frames: list[list[Message]] = []

@@ -106,7 +106,7 @@ class CommonTime:
         self._waiting: list[Callable[[], None]] = []
         """Called once it is."""
         self._slewed_ms = 0
-        """Up to where it has followed the median."""
+        """Time up to which it has followed the median."""
         self._skewed: set[NodeId] = set()
         """Nodes whose skewed clock has been logged."""
 

@@ -44,7 +44,7 @@ COMPACTED = (
 
 
 class NotACopy(Exception):
-    """There is nothing of which that could be said; says why."""
+    """Refusal for data that cannot be a copy, with the reason."""
 
 
 class NothingToRecover(Exception):

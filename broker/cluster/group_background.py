@@ -42,13 +42,13 @@ RETRY_MS = 1_000
 """The former is on its way to the disk, or to a follower: asked again after this."""
 
 ROUND_MS = 2_000
-"""So often all take one where there is little room."""
+"""Interval at which all groups take a snapshot where there is little room."""
 
 FULL_BYTES = 1 << 16
 """Where there is room for votes only a snapshot writes no more than this, and frees more."""
 
 GROUPS_PER_STEP = 256
-"""So many that have nothing to be read are passed over in one step."""
+"""Most groups without anything to read that are passed over in one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,8 @@ class SnapshotSchedule:
         self._worth_its_room.pop(group, None)
 
     def too_large(self, group: GroupId, state_bytes: int) -> None:
-        """There is no room for its state as it is now: not before more is of no use any more."""
+        """Note that there is no room for the group's state as it is now: not before more is
+        freed."""
         debt = self._debts[group]
         debt.tried_bytes, debt.made_bytes = debt.freed_bytes, state_bytes
         self._worth_its_room.pop(group)
@@ -395,7 +396,7 @@ class Scrubber:
         self._next_index, self._offset = 1, 0
 
     def _snapshot_to_read(self) -> SnapshotMeta | None:
-        """That of the group which is being read, if there is anything left of it."""
+        """Snapshot of the group that is being read, if anything of it is left."""
         group = self._group
         if group is None or group not in self._multi:
             return None

@@ -61,7 +61,7 @@ class HistoryReplication:
         vhosts: Mapping[str, VirtualHost],
         call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
-        """There are others, and exchanges."""
+        """Start replicating: there are other nodes, and exchanges."""
         self._links = links
         self._vhosts = vhosts
         self._call_soon = call_soon

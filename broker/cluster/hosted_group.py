@@ -47,7 +47,7 @@ OnRefused = Callable[[ProposalRefused], None]
 
 
 class NextTurn(Protocol):
-    """Has something done in the next turn; at once if there will be none."""
+    """Function that schedules a call for the next turn; at once if there will be none."""
 
     def __call__(self, call: Callable[..., object], *args: object) -> None: ...
 
@@ -311,7 +311,8 @@ class HostedGroup:
             self._timed = None
 
     def on_readable(self, readable: Readable) -> None:
-        """Maybe of a former member of the same id, whose readers were answered when it went."""
+        """Answer a query, perhaps of a former member of the same id, whose readers were answered
+        when it ended."""
         done = self._reads.pop(readable.context, None)
         if done is not None:
             done(readable.index)

@@ -200,7 +200,7 @@ class ClusterJoin:
         self._loop = loop
         self._founders = founders
         self._is_heard = asyncio.Event()
-        """Something has changed by which it may go on."""
+        """Set when something has changed by which it may go on."""
         self._waiting: Timer
         """Until it says that it still waits."""
         self.is_over = False

@@ -51,7 +51,7 @@ LOOKS = 50
 """A round: an election timeout, after which a transfer is given up, and a bit."""
 
 REST_S = 2.0
-"""So long an answer is waited for that may never come."""
+"""Time to wait for an answer that may never come."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class DrainReport(NamedTuple):
     """Numbers of groups that were handed over: quorum queues, and the metadata group."""
 
     groups: int
-    """Others lead them now."""
+    """Groups that others lead now."""
     still_led_here: int
     """Groups that no other node could lead: they have no other member that is up."""
 
@@ -122,16 +122,16 @@ class DiskFullHandover:
         self._is_needed = False
         """True if that was called for the room that is missing now."""
         self._full: set[NodeId] = set()
-        """Others that have none."""
+        """Nodes without room."""
         self._aside: set[NodeId] = set()
-        """Others that are to lead nothing."""
+        """Nodes that are to lead nothing."""
         self._lent: set[GroupId] = set()
         """Groups that this node would lead if its disk had room."""
         self._owed: dict[GroupId, NodeId] = {}
         """Groups that another node had led and may have back, with that node."""
 
     def look(self) -> None:
-        """Now and then: other programs may fill the disk, or free it."""
+        """Check the room regularly: other programs may fill the disk, or free it."""
         space = self._host.space
         space.look()
         has_room = space.has_room

@@ -295,7 +295,7 @@ class ReplicatedMetadata:
         self.log.propose(payload, self._on_outcome)
 
     def _on_outcome(self, _outcome: EntryOutcome) -> None:
-        """Its outcome says more; what was refused is sent again."""
+        """Ignore the outcome of the batch: refused proposals are sent again."""
 
     def _send(self, numbers: Iterable[int]) -> None:
         """Once more."""

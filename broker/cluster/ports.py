@@ -82,7 +82,7 @@ OnLink = Callable[[NodeId, bool], None]
 
 
 class Links(Protocol):
-    """To all other nodes.  Calls come and go on one thread; nothing here waits."""
+    """Links to all other nodes.  Calls come and go on one thread; nothing here waits."""
 
     on_frame: OnFrame
     """Handler of received frames; the host of the node sets it, and the next, before anything is
@@ -94,7 +94,8 @@ class Links(Protocol):
     def send(
         self, node: NodeId, kind: FrameKind, payload: Payload, *, traffic: TrafficClass
     ) -> None:
-        """To a node whose link is down: dropped.  Consensus repeats, streams resend."""
+        """Send a frame; dropped for a node whose link is down.  Consensus repeats, streams
+        resend."""
 
     def is_up(self, node: NodeId) -> bool:
         """True if `on_link` has last said so; a node that is not known is not up."""
@@ -212,7 +213,7 @@ class GroupOwner(Protocol):
         """A node says that it does not have a group: see `Output.unknown`."""
 
     def damaged(self, group: GroupId, index: int, wrong: str) -> None:
-        """Something is wrong from `index` on; the group goes about its repair by itself."""
+        """Report damage from `index` on; the group repairs itself."""
 
     def given_up(self, group: GroupId, wrong: str) -> None:
         """Its repair has not helped: there is no image until another process begins, or a snapshot

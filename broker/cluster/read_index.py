@@ -180,7 +180,7 @@ class ReadIndex:
         self._answered(number, self._applied)
 
     def applied(self, index: int) -> None:
-        """Everything up to there is applied on this node."""
+        """Handle that everything up to `index` is applied on this node."""
         self._applied = index
         if not self._asked or self._needed is None or index < self._needed:  # mutant: I4
             return

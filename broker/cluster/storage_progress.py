@@ -37,7 +37,8 @@ from fluffle.broker.durability.definitions.node_identity import KnownPeers
 from fluffle.raft.config import NodeId
 
 BEGINNINGS_MAX = 64
-"""So many of the last lives of a node are spoken of, in case that another has not heard of some."""
+"""Most of the last boots of a node that are reported, in case that another has not heard of
+some."""
 
 ROWS_KEPT = 2
 """So many lives are remembered in any case, the last ones: should the node be put back to before

@@ -76,7 +76,7 @@ class SingleNode:
         return lone.queues
 
     def share(self, alarms: Alarms, usage: Usage, requesters: ReplyTargets) -> None:
-        """There is nobody."""
+        """Do nothing: there are no other nodes."""
 
     def watch_room(self, lost: Callable[[], object]) -> Callable[[], bool]:
         self._on_no_room = lost
@@ -126,10 +126,10 @@ class SingleNode:
         """Nothing that others know is of interest."""
 
     def reload(self) -> None:
-        """There are no certificates."""
+        """Do nothing: there are no certificates."""
 
     async def hand_over(self) -> None:
-        """There is nobody."""
+        """Do nothing: there are no other nodes."""
 
     async def stop(self) -> None:
         if self._lone is not None and self._lone.running.is_running:

@@ -147,7 +147,7 @@ class ClusterConfig:
     secret: bytes = field(repr=False)
     listen: ListenAddress = ListenAddress("", CLUSTER_PORT)
     name: str = "fluffle"
-    """That nodes of two clusters on one network do not take each other for theirs."""
+    """Name that keeps nodes of two clusters on one network apart."""
     tls_cert: Path | None = None
     """None: links speak in the clear."""
     tls_key: Path | None = None
@@ -292,7 +292,7 @@ class Config:
     listen: ListenAddress | None = ListenAddress()
     """None: clients come with TLS alone."""
     also_listen: tuple[ListenAddress, ...] = ()
-    """Other addresses for clients without TLS."""
+    """Further addresses for clients without TLS."""
     tls_listen: ListenAddress | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -29,7 +29,7 @@ class VhostNotFound(NotAllowed):
 
 
 class ConnectionLimitReached(NotAllowed):
-    """There are as many connections as the node, the virtual host or the user may have."""
+    """Refusal beyond the connection limit of the node, the virtual host or the user."""
 
 
 def admitted(services: Services, user: User, vhost_name: str) -> VirtualHost:

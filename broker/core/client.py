@@ -115,7 +115,7 @@ class ObservedSession(Protocol):
 
     @property
     def name(self) -> str:
-        """That of its client."""
+        """Name of the client."""
 
     @property
     def owner(self) -> Owner:
@@ -123,7 +123,7 @@ class ObservedSession(Protocol):
 
     @property
     def user(self) -> User:
-        """Its user, as he is now."""
+        """User of the client, as he is now."""
 
     @property
     def vhost(self) -> VirtualHost: ...
@@ -142,7 +142,7 @@ class ListedClient(Client, Protocol):
 
     @property
     def session(self) -> ObservedSession | None:
-        """Its session, from its login until it ends."""
+        """Session of the client, from its login until it ends."""
 
     @property
     def channels(self) -> Iterable[ClientChannel]:
@@ -275,7 +275,7 @@ class ClientChannel(ObservedChannel, Protocol):
 
     @property
     def subscriptions(self) -> Mapping[str, ClientConsumer]:
-        """Its consumers by their tags."""
+        """Consumers by their tags."""
 
     @property
     def unacked(self) -> Unacked:

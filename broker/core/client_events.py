@@ -101,7 +101,7 @@ class ClientEvents:
     # Channels and consumers
 
     def channel_opened(self, channel: ObservedChannel) -> None:
-        """Its messages are not announced."""
+        """Do nothing: the channel's messages are not announced."""
         session, number = channel.session, channel.number
         if not number:
             return
@@ -153,7 +153,7 @@ def begun(
     find: Callable[[Name], object],
     alarms: Alarms,
 ) -> ClientEvents:
-    """That of a node, whose alarms are announced, too."""
+    """Client events of a node, whose alarms are announced, too."""
     announcer = EventPublisher(node, vhosts, clock)
     AlarmEvents(announcer, alarms)
     return ClientEvents(announcer, find)

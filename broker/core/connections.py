@@ -206,7 +206,7 @@ class Connections:
         return chain(self, tuple(self.requests))
 
     def add(self, connection: ClientConnection) -> None:
-        """There is one more, on which nobody has logged in."""
+        """Add a connection without a login."""
         if len(self._strangers) >= self.strangers_max:
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]

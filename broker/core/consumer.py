@@ -174,7 +174,8 @@ class Subscription:
         return self._channel.subscriptions.get(self._tag) is self
 
     def overdue(self, consumer: Consumer, late: OverdueDeliveries) -> None:
-        """Its queue is in this process: it ends there, too, as if its client had cancelled it."""
+        """End a consumer in this process that held messages for too long, as if its client had
+        cancelled it."""
         channel = self._channel
         lost = channel.requeue_timed_out(late)
         if self._is_open and channel.loses_consumers:

@@ -112,7 +112,7 @@ class RemoteRequesters(Protocol):
 
 
 class NoRemoteRequesters:
-    """There is no other node."""
+    """Requesters of other nodes, where there are none."""
 
     mark = ""
 

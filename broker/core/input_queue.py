@@ -66,7 +66,7 @@ class InputReader(Protocol[E_co]):
         """True if the last of what was fed is not whole."""
 
     def feed(self, data: bytes) -> Sequence[E_co]:
-        """Everything that `data` completes, in order; less if the reader `is_waiting`."""
+        """Decode events that `data` completes, in order; less if the reader `is_waiting`."""
 
     def go_on(self) -> Sequence[E_co]:
         """Yield what there is to read in what was fed already."""
@@ -189,7 +189,7 @@ class InputQueue(Generic[E]):
         self.work: LongEvent[E] | None = None
         """An event that takes long: nothing that came behind it is acted on before it ends."""
         self.session: Session | None = None
-        """That of the client, from its login until it ends."""
+        """Session of the client, from its login until it ends."""
         self.is_asking = False
         """True if its last request was answered with a message."""
         self.is_over = False

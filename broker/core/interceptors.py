@@ -41,7 +41,7 @@ class Interceptors:
 
 
 def interceptors_of(config: Config, clock: Clock) -> Interceptors | None:
-    """That of a node; None if it leaves messages as they are."""
+    """Interceptors of a node; None if it leaves messages as they are."""
     if config.stamps == InterceptorConfig():
         return None
     return Interceptors(config.stamps, config.node_name, clock.wall_ms)
@@ -70,7 +70,7 @@ class IncomingInterceptor:
         return intercepted(contents, stamp), outline
 
     def _stamp(self, now_ms: int) -> PropertyOverlay:
-        """That of messages that came now."""
+        """Overlay of the properties of messages that came now."""
         config, over, under = self._config, Properties(headers={}), Properties(headers={})
         if config.received is not None:
             chosen = over if config.received == OVERWRITE else under

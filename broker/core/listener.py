@@ -225,7 +225,7 @@ class ConnectionAcceptor:
 
 
 def shown_peer(address: tuple[Any, ...] | str) -> str:
-    """That of a unix socket has no address, or a path."""
+    """Peer's address for listings; that of a unix socket is empty, or a path."""
     if isinstance(address, str):
         return address or "unix"
     return shown_address(plain_host(address[0]), address[1])

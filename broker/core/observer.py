@@ -29,7 +29,7 @@ class ChangedBy(NamedTuple):
     settler: str
     """Name of the author of changes that follow from this one."""
     connection: str = ""
-    """Its name, for a client's."""
+    """Name of the connection, for a client's."""
 
 
 class ChannelObserver(SettlementObserver, Protocol):

@@ -123,7 +123,7 @@ class OutputBuffer:
             self.pieces = []
 
     def on_durable(self, ticket: int) -> None:
-        """Everything up to this commit is on disk."""
+        """Handle that everything up to this commit is on disk."""
         self._durable = ticket
         self._touch(self)
 

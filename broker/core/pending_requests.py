@@ -103,7 +103,7 @@ class WaitingRequests(Generic[E]):
         self._go_on: GoOn[E] = go_on
         self._of_all = of_all
         self.read_barrier: ReadBarrier = LOCAL_READ_BARRIER
-        """That of the node, once anything is asked of it."""
+        """Read barrier of the node, once anything is asked of it."""
         self.kept: dict[int, list[E | DeferredEvent[E]]] = {}
         """Events that wait, by number."""
         self._kept_bytes = 0

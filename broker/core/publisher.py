@@ -73,10 +73,10 @@ ROUTE_COST = 8
 """A route is found in the time in which some queues take a run."""
 
 COPIES_MAX = 8192
-"""Into so many places in queues messages are put together, for a millisecond or two."""
+"""Most copies of messages enqueued together, for a millisecond or two."""
 
 TARGETS_AT_ONCE = 512
-"""Into so many queues messages are put together, for some milliseconds."""
+"""Most queues into which messages are put together, for some milliseconds."""
 
 
 class SlowedPublisher(Protocol):
@@ -193,7 +193,7 @@ class PublishOutcomes(ConfirmOutcomes, Protocol):
 
 
 class EnqueueObserver(Protocol):
-    """Sees what a publisher puts into queues."""
+    """Observer of what a publisher puts into queues."""
 
     def enqueued(self, routed: RoutedBatch) -> None:
         """Messages have been put into their queues, or returned, or dropped."""
@@ -234,7 +234,7 @@ class PlainMode:
             publisher.enqueue(routed, persistent=persistent)
 
     def end(self) -> None:
-        """There is nothing to answer for."""
+        """End: there is nothing to answer."""
 
 
 PLAIN = PlainMode()

@@ -51,7 +51,7 @@ class SettlingSession(Protocol):
 
 
 class SettlementObserver(Protocol):
-    """Sees what a client settles."""
+    """Observer of what a client settles."""
 
     def settled(self, stretches: list[Stretch], outcome: Outcome) -> None:
         """Messages are in the client's hands no more, and their queues are about to act on it.  The
@@ -86,7 +86,7 @@ class Unacked:
         self._keeps = False
         """True if they wait until `sweep`."""
         self.next_tag = 1
-        """That of the next message to be delivered."""
+        """Delivery tag of the next message."""
         self.rest = 0
         """Up to which tag `take_up_to` has left messages to `take_rest`; 0 if it has not."""
 

@@ -133,7 +133,7 @@ async def _serve(config: Config, node: ManagedNode) -> None:
 
 
 async def _serve_until(stop_signal: asyncio.Future[str], config: Config, node: ManagedNode) -> None:
-    """Everything a node does while its data directory is its own."""
+    """Run a node while its data directory is locked."""
     node_file = config.data_dir / NODE_FILE
     try:
         is_started = await _start(node, stop_signal)

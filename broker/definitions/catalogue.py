@@ -63,7 +63,7 @@ class StoredParameters:
 
 
 class Renewal(Protocol):
-    """Has what is in a virtual host go by other policies."""
+    """Renewal of the policies of a virtual host's objects."""
 
     def renew(self, vhost: VirtualHost) -> None: ...
 
@@ -241,7 +241,7 @@ def queues_here(catalogue: Catalogue) -> Iterator[Queue]:
 
 @dataclass(frozen=True, slots=True)
 class RenewPolicies:
-    """Has what is in a virtual host go by its policies; once, however often it is said."""
+    """Renewal of a virtual host's policies; once, however often it is asked for."""
 
     renewal: Renewal
     vhost: VirtualHost

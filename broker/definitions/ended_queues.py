@@ -21,7 +21,7 @@ from fluffle.broker.vhosts.queue_changes import delete_ended, nodes_of
 from fluffle.broker.vhosts.vhost import VirtualHost
 
 BATCH_QUEUES = 256
-"""That are removed by one change."""
+"""Queues removed by one change."""
 
 LOOK_S = 1.0
 """Between two looks of the one that leads, while a node is away."""
@@ -107,7 +107,7 @@ class WatchedCluster(Protocol):
 
     @property
     def name(self) -> str:
-        """That of this node."""
+        """Name of this node."""
 
     @property
     def metadata(self) -> ClusterMetadata: ...

@@ -60,7 +60,7 @@ class PolicyRenewal:
         self._begin = begin
         self._count = count
         self._due: dict[VirtualHost, None] = {}
-        """To be looked at from the beginning."""
+        """Virtual hosts to be checked from the beginning."""
         self._is_begun = False
         self._is_open = False
 

@@ -233,7 +233,7 @@ class RetainTarget:
         self._user = user
         self._make_topic = make_topic
         self.blocked_publishers: list[BlockedPublisher] = []
-        """Nobody: it is never full."""
+        """Always empty: this target is never full."""
 
     def enqueue(
         self,

@@ -118,7 +118,7 @@ def _dangling(binding: Binding, why: str) -> Corrupt:
 
 
 class FactRecorder:
-    """Has each fact written by the commit that collects."""
+    """Recorder that has each fact written by the commit that collects."""
 
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
@@ -210,7 +210,7 @@ class Durability:
 
 
 class CommitFuture:
-    """Waits for a commit in the place of a coroutine."""
+    """Future that ends with a commit."""
 
     __slots__ = ("_done",)
 

@@ -145,7 +145,7 @@ class EventSink(Protocol):
 
     @property
     def node(self) -> str:
-        """Its name."""
+        """Name of the node."""
 
     @property
     def is_heard(self) -> bool:

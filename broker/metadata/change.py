@@ -62,7 +62,7 @@ Name: TypeAlias = tuple[Kind, Key]
 
 
 class Fact(NamedTuple):
-    """Something that is so, or was until now."""
+    """Statement that holds, or held until now."""
 
     kind: Kind
     key: Key
@@ -76,7 +76,7 @@ class Fact(NamedTuple):
 
 
 class CountLimit(NamedTuple):
-    """There are fewer than `limit` of a kind in a virtual host."""
+    """Condition that a virtual host has fewer than `limit` objects of a kind."""
 
     kind: Kind
     vhost: str

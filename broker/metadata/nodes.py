@@ -35,10 +35,10 @@ CHANGES_TYPES = 1
 """Queues may have a successor."""
 
 DELAYS = 2
-"""There are exchanges of the type x-delayed-message."""
+"""Version from which exchanges of the type x-delayed-message exist."""
 
 SELECTS = 3
-"""There are exchanges that route by x-jms-topic."""
+"""Version from which exchanges of the type x-jms-topic exist."""
 
 RETAINS = 4
 """Messages are retained, have annotations, and sessions of clients outlive their connections."""

@@ -303,7 +303,7 @@ COST_MAX = 60_000
 twenty milliseconds, once for an expression."""
 
 STATES_MAX = 1 << 15
-"""So that twice their number is one of sixteen bits."""
+"""Most states, so that twice their number fits into sixteen bits."""
 
 CONDITIONS_MAX = 6
 """Each doubles the symbols."""

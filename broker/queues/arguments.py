@@ -69,7 +69,7 @@ class QueueType(StrEnum):
 
     @property
     def shown(self) -> str:
-        """Its name as RabbitMQ shows it."""
+        """Type by the name that RabbitMQ shows."""
         return self.module if self is QueueType.MQTT_QOS0 else self.value
 
     @property

@@ -17,7 +17,7 @@ from fluffle.broker.queues.requeue import FETCH_BYTES_MAX, RequeuedRun, RequeueO
 from fluffle.broker.queues.segment import ROUGH, UNWEIGHED, Segment, SegmentLocation
 
 WEIGHED_MAX = 16
-"""So many segments are read at once for that, each a megabyte or a thousand messages."""
+"""Most segments read at once for weighing, each a megabyte or a thousand messages."""
 
 RETURNED_WEIGHED_MAX = 64
 """And so many messages that came back, each of which may lie elsewhere; or fewer, if they are more
@@ -61,7 +61,7 @@ class ByteSum:
             byte_count.settle(segment)
 
     def add(self, size_bytes: int) -> None:
-        """So much has been weighed that comes, or, below 0, goes."""
+        """Add the bytes of weighed messages, or, below 0, take them off."""
         self._weighed_bytes += size_bytes
 
     def put_roughly(self, segment: Segment, byte_count: ByteCount, content_bytes: int) -> None:
@@ -103,7 +103,7 @@ class ByteCount:
         self._unweighed: list[Segment] = []
         """In their order; some may have been taken meanwhile."""
         self._unweighed_returned = 0
-        """So many messages of runs that came back and are, or were, on disk only."""
+        """Requeued messages that are, or were, on disk only."""
         self._size_bytes = 0
         """Bytes of all weighed messages in this ready list."""
         self.sum = of_all

@@ -62,7 +62,7 @@ HELD_BYTES_MAX = 16 << 20
 MESSAGE_COST_BYTES = 256
 
 WhenSafe: TypeAlias = Callable[[Callable[[], None]], None]
-"""Has something done once the commit that collects has been done."""
+"""Function that calls back once the commit that collects has been done."""
 
 
 class BufferedRun(NamedTuple):

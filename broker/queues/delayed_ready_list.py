@@ -313,7 +313,7 @@ class DelayedReadyList:
         return dropped
 
     def shed(self) -> bool:
-        """There is nothing in memory that may leave it."""
+        """Page nothing out: all of it stays in memory."""
         return True
 
     @property

@@ -65,7 +65,7 @@ BURST_BYTES = 1_048_576
 """No run is larger: a consumer's turn ends where a write becomes worth its system call."""
 
 EXPIRED_SEGMENTS_MAX = 8
-"""So many stretches are taken off in one turn at most, each a megabyte or a thousand messages."""
+"""Most segments removed in one turn, each a megabyte or a thousand messages."""
 
 BEHIND_MESSAGES = 4096
 """A backlog beyond this slows publishers while there are consumers: several reads' worth."""

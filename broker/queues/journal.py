@@ -178,11 +178,11 @@ class Journal(Protocol):
     """The log of one queue."""
 
     groups: tuple[int, ...]
-    """Its logs in the store: recorded with the queue, so that they are found again."""
+    """Logs of the journal in the store: recorded with the queue, so that they are found again."""
 
     @property
     def commits(self) -> DiskProgress:
-        """To which what is written goes."""
+        """Commits to which writes go."""
 
     def recover(self) -> RecoveredContent:
         """Stored content of the queue; called before anything else."""
@@ -270,7 +270,7 @@ class PageStore(Protocol):
 
     @property
     def commits(self) -> DiskProgress:
-        """To which what is written goes."""
+        """Commits to which writes go."""
 
     def write(self, origins: list[Origin], contents: list[bytes], expiries: Expiries | None) -> int:
         """Write messages; under which number they are found."""

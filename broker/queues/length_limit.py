@@ -34,13 +34,13 @@ LOOK_BYTES = 1_048_576
 """Bytes of messages that are dropped together."""
 
 DROPPED_BYTES_MAX = 8 * LOOK_BYTES
-"""So much of a backlog is dropped in one turn, each message with what it costs besides."""
+"""Bytes of a backlog dropped in one turn, each message with its fixed cost."""
 
 NOTHING = 0, 0
 """No message, no bytes."""
 
 MESSAGE_COST_BYTES = 1024
-"""To drop a message takes about as long as to copy so much."""
+"""Fixed cost of dropping a message: copying so many bytes takes about as long."""
 
 
 class Limit:

@@ -161,7 +161,7 @@ class DeadLetterIds(NamedTuple):
     not taken again, whoever leads that queue by then."""
 
     source: int
-    """Its group."""
+    """Raft group of the source queue."""
     term: int
     """In which it is led.  Who leads in a later one is believed, and nobody before it any more."""
     below: int
@@ -169,7 +169,7 @@ class DeadLetterIds(NamedTuple):
     settled: list[int]
     """These are not kept any more, either."""
     sequences: list[int]
-    """Its numbers of the messages, one for each."""
+    """Numbers of the messages in the source queue, one for each."""
 
     def part(self, start: int, stop: int) -> DeadLetterIds:
         """Ids of a slice of the messages; only the first slice carries `settled`."""

@@ -58,7 +58,7 @@ class PeekedMessage(NamedTuple):
     properties: bytes
     """Raw."""
     body: bytes
-    """Its beginning."""
+    """Beginning of the body."""
     size_bytes: int
     """Size of the whole body."""
     redelivered: bool
@@ -131,9 +131,9 @@ class Outcome(Enum):
     SUSPECTED = auto()
     """Unsettled when the node of its channel had not been heard of for too long."""
     UNSENT = auto()
-    """Its consumer had ended before it could be sent."""
+    """The consumer had ended before the message could be sent."""
     TIMED_OUT = auto()
-    """Held for too long."""
+    """The message was held for too long."""
 
 
 FINAL = (Outcome.ACKED, Outcome.REJECTED)
@@ -150,7 +150,7 @@ class OverdueDeliveries(NamedTuple):
     """Deliveries that a consumer or getter has held for too long."""
 
     delivery_batches: list[DeliveryBatch]
-    """Something of each is in hands still."""
+    """Hand-outs, each with messages that are still held."""
     held_ms: int
     """Time in ms for which the first of them has been held."""
     timeout_ms: int
@@ -360,7 +360,7 @@ class DeliverySource(Protocol):
 
 
 def deliver_all(delivery_batches: list[DeliveryBatch]) -> None:
-    """To those who were handed them."""
+    """Deliver hand-outs to their holders."""
     for delivery_batch in delivery_batches:
         delivery_batch.holder.deliver(delivery_batch)
 
@@ -438,7 +438,7 @@ class SharedCredit:
             self.wake()
 
     def wake(self) -> None:
-        """There may be room, which whoever is woken may take at once."""
+        """Wake the publisher: there may be room, which it may take at once."""
         for consumer in sorted(self._takers, key=self._takers.__getitem__):
             if self.is_full:
                 break

@@ -71,7 +71,7 @@ class ReadyMessages(NamedTuple):
     spill: PageStore | None
     delivery_counts: DeliveryCountIndex | None = None
     priority: int | None = None
-    """That of the messages in `segments`; None where it is that of messages that name none."""
+    """Priority of the messages in `segments`; None where it is that of messages without one."""
 
 
 class StoredMessage(NamedTuple):
@@ -373,7 +373,7 @@ def ready_counts(ready_view: ReadyView, count: int) -> ReadyCounts:
 
 
 def head_timestamp(ready_view: ReadyView) -> int | None:
-    """That of the next message, if it has one and is in memory."""
+    """Timestamp of the next message, if it has one and is in memory."""
     content = head_of(ready_view)
     if content is None:
         return None

@@ -49,13 +49,13 @@ SEGMENT_BYTES_MAX = 1_048_576
 """A segment is not extended beyond these, because its memory goes when all of it has been read."""
 
 FRONT_SEGMENTS = 8
-"""So many stay in memory: more than what waits where consumers keep up."""
+"""Segments that stay in memory: more than what waits where consumers keep up."""
 
 RECENT_SEGMENTS = 2
 """And of those behind them the last ones, of which the very last still grows."""
 
 OF_MANY_SEGMENTS = 2
-"""So many stay in memory of a ready list that is not alone: there may be hundreds."""
+"""Segments that stay in memory of a ready list that is not alone: there may be hundreds."""
 
 NO_MESSAGE = 1 << 63
 """A number that none has."""

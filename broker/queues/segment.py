@@ -316,7 +316,7 @@ class SegmentPaging:
 
     def __init__(self, journal: Journal | None, spill: PageStore | None) -> None:
         self.journal = journal
-        """That of the ready list, which may come to have but a part of it."""
+        """Journal of the ready list, which may come to have but a part of it."""
         self._spill = spill
         self._segments: deque[Segment] = deque()
         """In memory until they are durable, and perhaps some that changed their mind; tickets

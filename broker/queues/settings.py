@@ -55,7 +55,7 @@ class DeduplicationCache(NamedTuple):
     """How much is known of messages that a queue has taken."""
 
     size: int
-    """So many keys, those of the last messages."""
+    """Number of keys, those of the last messages."""
     ttl_ms: int | None
     """Time in ms for which each is kept; None: as long as there is room."""
 

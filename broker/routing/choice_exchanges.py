@@ -79,7 +79,7 @@ class ChoiceMatcher:
     """A matcher that has a choice made, between all bindings that there are."""
 
     clears_in_steps = False
-    """To take one out is cheap."""
+    """False: removing one binding is cheap."""
 
     __slots__ = ("_bindings", "_choice", "_is_arranged")
 

@@ -15,7 +15,7 @@ Term: TypeAlias = "int | float | bytes | str | tuple[Term, ...] | list[Term]"
 """A `str` is an atom, `bytes` are a binary, and a string is the list of its octets."""
 
 TEXT_BYTES_MAX = 1 << 16
-"""That is read within 0.1 s."""
+"""Most bytes of a text: it is read within 0.1 s."""
 DEPTH_MAX = 100
 """RabbitMQ 4.3 allows 16, 4.0 anything.  `a OR b OR …` is one deeper for each."""
 DIGITS_MAX = 1000

@@ -26,7 +26,7 @@ from fluffle.protocol.terms import term
 from fluffle.protocol.wire import Field
 
 PLACES_MAX = 3
-"""So many are named where something should have been."""
+"""Most words named where another should have been."""
 
 Reason: TypeAlias = Callable[[Binding, Sequence[str], Properties | None], str]
 """(the binding, routing keys, properties); empty if it matches."""
@@ -140,7 +140,7 @@ PUBLISHED = "published to"
 """How a message comes to the first exchange."""
 
 UNMATCHED_SHOWN_MAX = 50
-"""So many of an exchange stand in a text; as data there are all."""
+"""Most unmatched bindings of an exchange in a text; the data have all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,7 +351,7 @@ def operated(operation: Operation, one: Expression, other: Expression) -> Expres
 
 
 def mistaken(_left: Term, _right: Term) -> Value:
-    """There is no such operator."""
+    """Result of an unknown operator."""
     return ERROR
 
 
@@ -415,7 +415,7 @@ def headers_of(properties: Properties | None) -> FieldTable:
 
 
 class Selector:
-    """That of a binding."""
+    """Selector of one binding."""
 
     __slots__ = ("_value",)
 

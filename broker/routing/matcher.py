@@ -22,7 +22,7 @@ BINDINGS_AT_ONCE = 128
 """Looked at without a stop, which takes a fraction of a millisecond."""
 
 FOUND_AT_ONCE = 4096
-"""So many that match are followed without a stop, which takes as long."""
+"""Most matches followed without a pause, for the time that they take."""
 
 WORDS_AT_ONCE = 3_000
 """A piece of work of about a millisecond; what a binding costs besides counts for `WORDS_EACH`."""

@@ -73,7 +73,7 @@ class Topology:
     # Facts
 
     def put_exchange(self, spec: ExchangeSpec) -> None:
-        """There is an exchange, where there was none."""
+        """Add an exchange whose name is free."""
         self._exchanges[spec.name] = Exchange(spec, self._around)
         self.epoch += 1
 

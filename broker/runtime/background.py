@@ -102,7 +102,7 @@ class BackgroundTasks:
 
 
 class CommitPause:
-    """Waits for a commit in the place of a chore."""
+    """Waiter for a commit that resumes a background task."""
 
     __slots__ = ("_go_on",)
 

@@ -27,7 +27,7 @@ BATCH_BYTES_MAX = 1 << 20
 """A batch is never split, so beyond this a new one begins, and the store may end a commit."""
 
 BEHIND_BYTES = 1 << 25
-"""So much that is not durable holds publishers up: what a slow disk writes in a second."""
+"""Undurable bytes at which publishers are held up: what a slow disk writes in a second."""
 
 
 class CommitWriter(Protocol):
@@ -41,7 +41,7 @@ class CommitWaiter(Protocol):
     """Part of the node that must not answer before something is durable."""
 
     def on_durable(self, ticket: int) -> None:
-        """Everything up to this ticket is."""
+        """Handle that everything up to this ticket is durable."""
 
 
 class WaitingCall:
@@ -166,7 +166,7 @@ class Commits:
         self._define()
 
     def touch(self) -> None:
-        """Something was added to what `batch` returned."""
+        """Ask for a commit: changes were added to what `batch` returned."""
         self._turn.touch_record()
 
     def delete(self, group: int, first: int, stop: int) -> None:

@@ -20,7 +20,7 @@ from fluffle.broker.base.clock import CallLater, Clock, Timer
 from fluffle.broker.queues.queue_api import DeliverySource, OnQueueExpired
 
 DUE_MAX = 64
-"""So many are looked at in one turn of the loop: thousands may be due at the same moment."""
+"""Most due objects handled in one turn of the loop: thousands may be due at the same moment."""
 
 REST_S_MAX = 10.0
 """The loop counts nothing while the machine is asleep, and our clock does: it is looked at so soon

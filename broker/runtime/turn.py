@@ -72,7 +72,7 @@ class Turn:
         self._schedule()
 
     def touch_record(self) -> None:
-        """There may be something to record."""
+        """Ask for a record step in this turn: there may be changes."""
         self._records = True
         self._schedule()
 

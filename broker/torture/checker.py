@@ -191,7 +191,7 @@ class MessageState:
     message: MessageId
     queue: str
     run: int
-    """That it was published in."""
+    """Run in which it was published."""
     outlives: bool
     """True if it is there after the end of the process."""
     may_be_cleared: bool

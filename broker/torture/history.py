@@ -185,7 +185,7 @@ class Answered(NamedTuple):
 
 
 class Abandoned(NamedTuple):
-    """There was no answer, or an error: what was asked may be done, now or later, or never."""
+    """End without an answer, or with an error: the request may be done, now or later, or never."""
 
     client: str
     thing: str
@@ -249,7 +249,7 @@ class Joined(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Something is wrong with the system from now on, or is over; `what` is used once."""
+    """Beginning or end of a fault of the system; `what` is used once."""
 
     what: str
     is_over: bool = False

@@ -357,7 +357,8 @@ def delivery_count(properties: bytes) -> int | None:
 
 
 class RecordingClient:
-    """Its name is used once in a history.  Leaving it as a context hangs up."""
+    """Client that records its history; its name is used once.  Leaving it as a context
+    closes the connection."""
 
     def __init__(self, connection: RecordedConnection) -> None:
         self.connection = connection

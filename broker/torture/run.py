@@ -50,7 +50,7 @@ DRAIN_S = 90.0
 minute."""
 DRAIN_PAUSE_S = 1.0
 EMPTY_ROUNDS = 2
-"""So often, one after the other, must nothing be found."""
+"""Rounds without a finding, one after the other, that end the run."""
 GRACE_S = 45.0
 """How long an exclusive queue may outlive its connection when all is well."""
 
@@ -419,7 +419,7 @@ def last_line(outcome: RunResult, history_writer: HistoryWriter) -> str:
 PROGRESS_S = 10.0
 TICK_S = 0.05
 LATE_S = 0.25
-"""So late is the tester itself that it is reported: proxies between nodes stand still with it."""
+"""Delay of the tester itself that is reported: proxies between nodes stand still with it."""
 
 Echo = Callable[[str], None]
 

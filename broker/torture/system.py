@@ -39,17 +39,17 @@ class NodeAction(Enum):
     """Stop the process, as by SIGSTOP."""
     RESUME = "resume"
     THROTTLE = "throttle"
-    """Its process gets a small part of a processor."""
+    """The node's process gets a small part of a processor."""
     UNTHROTTLE = "unthrottle"
     """Nothing, if it was not throttled."""
     ISOLATE = "isolate"
     """No byte goes between it and the other nodes."""
     REJOIN = "rejoin"
     FILL = "fill"
-    """There is no room on its disk."""
+    """The node's disk has no room."""
     FREE = "free"
     UNPLUG = "unplug"
-    """Its power is cut: it is gone, and what its disk had not synced may be."""
+    """The node's power is cut: it is gone, and what its disk had not synced may be."""
     COPY = "copy"
     """The content of its disk is kept as it is now, though it runs."""
     RESTORE = "restore"
@@ -78,7 +78,7 @@ Doing: TypeAlias = Callable[[str], Awaitable[None]]
 
 
 class NodeActionFailed(Exception):
-    """Something could not be done; why."""
+    """Failure of an action, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,15 +66,15 @@ from fluffle.broker.vhosts.vhost import VirtualHost, existing_queue
 from fluffle.protocol.properties import is_persistent, priority_of, raw_properties
 
 AHEAD = 4096
-"""So many messages may come at once."""
+"""Most messages that may come at once."""
 
 PORTION_MESSAGES = 500
 
 PORTION_BYTES = 1 << 20
-"""So much is read in one turn, or one message."""
+"""Bytes read in one turn, or one message."""
 
 WINDOW_MESSAGES = 4_000
-"""So many are on their way to the other queue at most, and a portion."""
+"""Most messages on their way to the other queue, and a portion."""
 
 SHORT = 1_000
 """Messages that are copied while publishers wait."""
@@ -526,7 +526,7 @@ class Conversion:
         return first == self._first
 
     def _put(self, messages: list[StoredMessage]) -> None:
-        """Into the other queue."""
+        """Put messages into the other queue."""
         for run in runs_of(messages, self._time.now_ms()):
             count = len(run.contents)
             result = self._target.enqueue(

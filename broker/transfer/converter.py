@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fluffle.broker.transfer.conversion import Conversion
 
 REASONS_MAX = 100
-"""So many are remembered."""
+"""Reasons remembered at most."""
 
 logger = logging.getLogger(__name__)
 

@@ -58,7 +58,7 @@ PAUSE_MS = 1_000
 """Time after which a full queue is tried again."""
 
 NOTED_MAX = 1000
-"""So much is known to have been logged; then afresh."""
+"""Most events remembered as logged; beyond, all are forgotten."""
 NOTED_MS = 600_000
 """Time after which an ongoing fault is logged again."""
 
@@ -267,7 +267,7 @@ class DeadLetters:
         way: Destination,
         group: RepublishGroup,
     ) -> None:
-        """Into each of the queues, in order."""
+        """Put a message into each of the queues, in order."""
         origins = [message.origin for message, _content in messages]
         contents = [content for _message, content in messages]
         size_bytes = sum(map(len, contents))

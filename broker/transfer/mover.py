@@ -205,7 +205,7 @@ class Mover:
         self._results: list[tuple[DeliveryBatch, bool]] = []
         """Results that are known: whether the messages are safe."""
         self._held: list[DeliveryBatch] = []
-        """To go back in the end."""
+        """Hand-outs that go back in the end."""
         self._held_bytes = self._mean_bytes = 0
         self._is_empty = self._is_stopping = self._is_scheduled = False
         self._is_ending = False

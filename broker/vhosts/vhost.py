@@ -75,7 +75,7 @@ class TracedBatch(Protocol):
 
 
 class Tracer(Protocol):
-    """Sees what clients of a virtual host on this node publish, are given and purge."""
+    """Observer of what clients of a virtual host on this node publish, receive and purge."""
 
     def published(
         self,
@@ -230,7 +230,7 @@ class VirtualHost:
         """The one object that stands for an exchange and a routing key."""
         self.tracers: dict[str, Tracer] = {}
         self.tracer: Tracer | None = None
-        """Sees what clients of this node publish: `tracers` as one (`set_tracer`)."""
+        """Observer of this node's clients: `tracers` as one (`set_tracer`)."""
         self.maker, self._on_new_queue = maker, on_new_queue
         self._owned: dict[Owner, dict[str, QueueHandle]] = {}
         """Exclusive queues by their owner; no owner without one."""

@@ -122,7 +122,7 @@ class Verb:
 
     act: Callable[[Invocation], Output]
     takes: str = ""
-    """Its words and options, as its help has them."""
+    """Words and options of the command, as its help has them."""
     banner: str | Callable[[Invocation], str] = ""
     """First line of output, unless suppressed; `{0}` is its first word, `{vhost}` and so on its
     options, `{node}` the node."""

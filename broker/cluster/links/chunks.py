@@ -103,7 +103,7 @@ class OutgoingFrame:
         return [_long.pack(FIRST | traffic, self._kind, size, total), *self._cut(size)]
 
     def _cut(self, size: int) -> list[memoryview]:
-        """So many bytes more."""
+        """Next `size` bytes."""
         cut = []
         while size:
             part = memoryview(self._parts[self._at])[self._skipped : self._skipped + size]
@@ -321,7 +321,7 @@ class LinkSendQueue:
         return taken
 
     def acknowledge(self, traffic: TrafficClass, size: int) -> None:
-        """So much has been read.  ValueError if so much was not under way."""
+        """Count acknowledged bytes.  ValueError if so many were not under way."""
         if size > self._under_way[traffic]:
             raise ValueError(f"{size} bytes are acknowledged of {self._under_way[traffic]}")
         self._under_way[traffic] -= size

@@ -113,7 +113,7 @@ class RefusalLog:
     def dialled(
         self, node: NodeId, address: ListenAddress, reason: str, refused: LinkRefused | None
     ) -> None:
-        """There is no link to it; `refused` if a hello or a certificate is to blame."""
+        """Record that a dial failed; `refused` if a hello or a certificate is to blame."""
         advice = None if refused is None else advice_to_dialler(refused)
         if self._is_news(node, reason):
             event(
@@ -123,7 +123,7 @@ class RefusalLog:
     def accepted(
         self, host: str, reason: str, refused: LinkRefused | None, stranger: LinkHandshake | None
     ) -> None:
-        """There is no link from it.  Whoever has proved his name is known by that, too."""
+        """Record that a connection was refused.  A proved name is recorded, too."""
         node = claims = None
         if stranger is not None and stranger.is_proved:
             node = stranger.claims
@@ -149,7 +149,7 @@ class RefusalLog:
         self._last.pop(node, None)
 
     def let_in(self, host: str, node: NodeId) -> None:
-        """There is a link from it: likewise."""
+        """Record a link from the node, likewise."""
         self._last.pop(host, None)
         self._last.pop(as_node(host, node), None)
 
@@ -192,9 +192,9 @@ class LinkContext:
     limits: LinkLimits
     clock: Clock
     chance: Random
-    """So that nodes do not dial in step."""
+    """Chance, so that nodes do not dial in step."""
     draw: Callable[[int], bytes]
-    """So many bytes that nobody can guess, for challenges."""
+    """Function that gives random bytes for challenges."""
     certificates: LinkCertificates | None = None
     """None: links speak in the clear."""
     counters: LinkCounters = field(default_factory=LinkCounters)
@@ -246,7 +246,7 @@ class LinkConnection(asyncio.Protocol):
         """The transport has something that the kernel does not take."""
         self._is_flush_due = False
         self.is_begun = False
-        """There is a transport."""
+        """True once there is a transport."""
         self.identity: Identity | None = None
         """Identity of the peer, once proved."""
         self.is_open = False

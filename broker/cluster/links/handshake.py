@@ -339,7 +339,7 @@ def encode_hello(credentials: LinkCredentials, wants: NodeId, challenge: bytes) 
 
 
 def read_hello(raw: bytes, fields: list[object], versions: tuple[int, int]) -> Hello:
-    """Its fields, behind the number.  Raises `LinkRefused`."""
+    """Read the fields of a hello, behind the number.  Raises `LinkRefused`."""
     match fields:
         case [magic, [int(oldest), int(newest)], *rest] if magic == MAGIC:
             if min(newest, versions[1]) < max(oldest, versions[0]):

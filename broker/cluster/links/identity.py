@@ -293,7 +293,8 @@ class PeerBoots:
         self._know(node, boot)
 
     def learn(self, node: NodeId, boot: Boot) -> None:
-        """Others know that a node was this boot, if not a newer one since; 0: in none yet."""
+        """Learn that other nodes know a node in this boot, if not in a newer one; 0: in none
+        yet."""
         latest = self._latest.get(node)
         if latest is None or latest.count < boot.count:
             self._know(node, boot)

@@ -419,7 +419,7 @@ class PeerLink:
         self._connection: LinkConnection | None = None
         """The last that was open."""
         self._hurry = asyncio.Event()
-        """There is a reason to dial now."""
+        """Set when there is a reason to dial now."""
         self.is_up = False
         """Link state last reported: it stays up while the link is reopened at once."""
         self.is_not_running = False
@@ -438,7 +438,7 @@ class PeerLink:
 
     @property
     def connection(self) -> LinkConnection | None:
-        """That which is open, if one is."""
+        """Open connection, or None."""
         connection = self._connection
         return connection if connection is not None and connection.is_open else None
 
@@ -593,7 +593,7 @@ class InboundLinks:
         return self._connections.keys()
 
     def connection(self, node: NodeId) -> LinkConnection | None:
-        """That which is open from it, if one is."""
+        """Open connection from a node, or None."""
         return self._connections.get(node)
 
     def reset(self, node: NodeId, reason: str) -> None:

@@ -33,7 +33,7 @@ from fluffle.broker.queues.publish_target import DeadLetterIds
 from fluffle.broker.queues.queue_api import Outcome
 
 NUMBER_MAX = (1 << 63) - 1
-"""So that a number and a count may be added."""
+"""Greatest number, so that a number and a count may be added."""
 RUN_MAX = 1 << 32
 """The step and the length of a run, which is not made longer by being read."""
 COUNT_MAX = 1 << 31

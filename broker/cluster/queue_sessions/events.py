@@ -130,7 +130,7 @@ class WrongLeader:
 
 @dataclass(slots=True)
 class BacklogReduced:
-    """So many more of what was put into a queue that is behind have been handed out."""
+    """Messages delivered of those put into a queue that is behind."""
 
     count: int
 

@@ -137,7 +137,8 @@ class Purge:
 
 @dataclass(slots=True)
 class Credit:
-    """So many messages may be in a consumer's hands, or on their way to them.  Never a delta."""
+    """Limit of the messages that a consumer may hold, or that are on their way to it.  Never a
+    delta."""
 
     holder: Key
     limit: int
@@ -251,7 +252,7 @@ class SessionRecord:
 
 @dataclass(slots=True)
 class SessionLost:
-    """There is no such session, and there was one: nothing of it is left, or ever comes back."""
+    """The session existed and is lost: nothing of it is left, or ever comes back."""
 
 
 @dataclass(slots=True)
@@ -267,7 +268,7 @@ class NotLeader:
 
 @dataclass(slots=True)
 class Backlog:
-    """So many messages that the client node has put into a queue which is behind wait there."""
+    """Number of the client node's messages that wait in a queue which is behind."""
 
     count: int
 

@@ -49,7 +49,7 @@ class LedQueue(Protocol):
 
     @property
     def queue(self) -> Queue:
-        """To be looked at."""
+        """Queue, for reading."""
 
     @property
     def sessions(self) -> SessionTable: ...
@@ -124,7 +124,7 @@ class SessionBackpressure:
         return bool(self._count or self._reported)
 
     def add(self, count: int) -> None:
-        """So many more were put in."""
+        """Count messages that were put in."""
         if not self._count:
             self._queue.blocked_publishers.append(self)
         self._count += count
@@ -182,7 +182,7 @@ class OpenedSession:
             self.unknown.append(number)
 
     def knows(self, below: int) -> None:
-        """Its client node knows what became of all operations below this one."""
+        """Record that the client node knows the outcome of all operations below this one."""
         self.known = below
         while self.unknown and self.unknown[0] < below:
             self.unknown.popleft()

@@ -93,7 +93,7 @@ class PendingOperations:
         return known[1] if known is not None and known[0] == first else first
 
     def add(self, operation: Operation) -> None:
-        """Its number is `next`."""
+        """Add an operation, whose number is `next`."""
         assert operation.number == self.next
         if self.operations is NONE:
             self.operations = deque()
@@ -298,7 +298,7 @@ class SessionClient:
         self.reported = 0
         """Up to which one the leader knows that."""
         self.answer: m.NeverArrived | None = None
-        """To what this leadership has on record."""
+        """Answer to what this leadership has on record."""
         self.is_remembered = False
         """True if whoever leads may still have a session that was given up, with what it held."""
         self.owes_report = False
@@ -621,7 +621,8 @@ class SessionRequests:
             self._session.settle(outcome, of_it)
 
     def attach(self, channel: int, terms: AttachTerms, credit: int) -> int:
-        """Its number, by which it is known from now on; `credit` as for `set_credit`."""
+        """Attach a consumer; returns its number, by which it is known from now on; `credit` as for
+        `set_credit`."""
         number = self._session.pending.next
         if self._session.credits is EMPTY_DICT:
             self._session.credits = {}

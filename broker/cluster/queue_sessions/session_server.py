@@ -33,7 +33,7 @@ CONSUMER_DISCONNECTED_MS = 60_000
 """Time for which consumers of an unreachable node keep what they hold, where the queue does not say
 how long."""
 ANSWERS_MAX = 8_192
-"""So many of a session are remembered for a client node that does not say that it knows them."""
+"""Answers of a session remembered for a client node that does not say that it knows them."""
 HOLDERS_MAX = 65_536
 """Most consumers and getters of a session: more than any honest node has of one queue."""
 SESSIONS_MAX = 64
@@ -53,7 +53,7 @@ class PeerNode:
     counter: int = 0
     """Counter of the session of that opening."""
     opened: OpenedSession | None = None
-    """That of this session, once it is open."""
+    """Opened session, once it is open."""
 
 
 class SessionServer:
@@ -92,7 +92,7 @@ class SessionServer:
     # Links
 
     def linked(self, node: str, boot: m.SessionBoot) -> None:
-        """There is a new link to this life of a node: all that earlier ones had is over.
+        """Handle a new link to this boot of a node: all that earlier ones had is over.
 
         What was sent over the link before may be lost; what was not comes twice, and is dropped.
         """
@@ -125,7 +125,7 @@ class SessionServer:
         ]
 
     def unlinked(self, node: str, now_ms: int) -> None:
-        """There is no link to a node, for whatever reason."""
+        """Handle that there is no link to a node, for whatever reason."""
         known = self._nodes.get(node)
         if known is not None and known.silent_since_ms is None:
             known.silent_since_ms = now_ms  # mutant: R10
@@ -235,7 +235,7 @@ class SessionServer:
         return is_beyond or opened.send_queue.is_overfull
 
     def _open_session(self, session: SessionId, frame: m.ClientFrame) -> OpenedSession | None:
-        """That of a session, which is opened with its first operation; None if it is lost."""
+        """Opened session, which its first operation opens; None if it is lost."""
         (opening, *_) = frame.messages
         assert isinstance(opening, m.Open)
         key = self._led.sessions.key_of(session)
@@ -396,7 +396,7 @@ def _beside(
 
 
 def leader_notice(group: int, leader: m.Leader, session: SessionId) -> m.LeaderFrame:
-    """To a client node that has a session and does not talk to who leads: it may wait to be served.
+    """Notice of the leader to a client node that has a session and may wait to be served.
 
     In no term, as whatever a client node hears of who leads without being led by whoever says it;
     whose life that is stands in `leader.boot`.

@@ -135,11 +135,11 @@ class DeletedQueueNotifications:
         """Nothing is held any more."""
 
     def activity_changed(self, _holder: Key, _consumer: Consumer) -> None:
-        """There is no consumer."""
+        """Do nothing: there is no consumer."""
 
 
 class UndurableOperation(NamedTuple):
-    """Something that was done to the queue, and is not on disk."""
+    """Effect of something done to the queue that is not on disk yet."""
 
     ticket: int
     effect: DoneEffect | AnswerEffect
@@ -515,7 +515,7 @@ class ClassicQueueHost:
         """The queue has its own place in each turn."""
 
     def fail(self) -> None:
-        """There is nothing to begin anew with: client nodes go on with what there is."""
+        """Go on with what there is: a classic queue has nothing to begin anew with."""
 
     def lead_again(self) -> None:
         """Do nothing: a classic queue has not stopped leading."""

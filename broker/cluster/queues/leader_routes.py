@@ -79,7 +79,7 @@ class LeaderRoute:
         self.home: NodeId = ""
         """Home node of a queue that one node leads for as long as it lives."""
         self.home_boot: m.SessionBoot | None = None
-        """That of its home in which it was asked last."""
+        """Boot of the home node in which it was asked last."""
         self.is_away = False
         """True if its home has not been reached for a while."""
         self.reported = NO_LEADER
@@ -258,7 +258,7 @@ class LeaderRoutes:
             self._turn_to_leader(route)
 
     def linked(self, node: NodeId) -> None:
-        """There is a new link to a node: what was sent over an earlier one may be lost."""
+        """Handle a new link to a node: what was sent over an earlier one may be lost."""
         for route in self._by_queue.values():
             if route.home == node:
                 self._find_home(route)
@@ -295,7 +295,8 @@ class LeaderRoutes:
     # Queues that live on one node
 
     def _find_home(self, route: LeaderRoute) -> None:
-        """Its home leads for as long as it lives; whatever an earlier life was asked is lost."""
+        """Route to the home node, which leads for as long as it lives; requests to an earlier boot
+        are lost."""
         home_boot = self.transport.boots.get(route.home)
         if home_boot is None:
             self._miss(route.home)

@@ -85,13 +85,13 @@ class LocalLeaders:
         self._transport = transport
         self.queues: dict[QueueId, HostedQueue] = {}
         self._touched: dict[QueueId, None] = {}
-        """To be pumped."""
+        """Queues to be pumped."""
         self._with_output: dict[QueueId, None] = {}
         """Queues whose sessions may have replies to send."""
         self._held: dict[QueueId, None] = {}
-        """To be pumped in the next turn, whatever asks for that."""
+        """Queues to be pumped in the next turn, whatever asks for that."""
         self._held_up: dict[QueueId, None] = {}
-        """To be pumped again after a while."""
+        """Queues to be pumped again after a while."""
         self.leader_notices: list[tuple[NodeId, LeaderFrame]] = []
         """Notices of leaderships that have ended, to be sent."""
         self._link_news: PendingNews[QueueId, tuple[NodeId, SessionBoot | None]] = PendingNews()
@@ -119,7 +119,7 @@ class LocalLeaders:
             self._transport.turn.touch_consensus()
 
     def touch_output(self, queue: QueueId) -> None:
-        """Its sessions have something to send."""
+        """Schedule the output of a queue's sessions."""
         self._with_output[queue] = None
         if not self.is_output_coming:
             self._transport.turn.touch_consensus()
@@ -164,11 +164,11 @@ class LocalLeaders:
                 event(logger, logging.ERROR, "session_overflow", **served.named, node=node)
 
     def linked(self, node: NodeId, boot: SessionBoot) -> None:
-        """There is a link to a node, in this life of it."""
+        """Handle a link to a node, in this boot of it."""
         self._note_link(node, boot)
 
     def unlinked(self, node: NodeId) -> None:
-        """There is none any more."""
+        """Handle that there is no link to a node any more."""
         self._note_link(node, None)
 
     def _note_link(self, node: NodeId, boot: SessionBoot | None) -> None:

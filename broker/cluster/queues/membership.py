@@ -97,7 +97,7 @@ class LeadershipHandover:
 
 
 class PreferredLeader(NamedTuple):
-    """That a certain member leads."""
+    """Wish that a certain member leads."""
 
     looks_left: int
     handing: LeadershipHandover
@@ -204,7 +204,7 @@ class QueueMembership:
         self._look_later(queue)
 
     def leader_changed(self, queue: QueueId) -> None:
-        """Maybe this node leads it from now on, and goes on where another has stopped."""
+        """Handle a change of leader: this node may go on where another has stopped."""
         if self._groups.led(queue) is not None:
             self._look_later(queue)
         else:

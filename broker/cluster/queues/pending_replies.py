@@ -174,7 +174,7 @@ class PendingGets:
         return self._answers.ask(number)
 
     def end(self, number: int) -> Holder:
-        """There is an answer: for whom."""
+        """End a get that is answered; returns its holder."""
         holder, slot = self._begun.pop(number)
         self._slots.append(slot)
         return holder
@@ -300,12 +300,12 @@ class SettlementBarriers:
         """True if anything was settled in it."""
 
     def asked(self) -> SettlementStatus:
-        """Something more is."""
+        """Status once another settlement is requested."""
         self._is_current = True
         return self._current
 
     def failed(self) -> None:
-        """Something that was asked for comes to nothing, though its client believes it is done."""
+        """Note that a settlement came to nothing, though its client believes it is done."""
         text = f"messages of {self._where} have come back and are not settled"
         self._current.error = PreconditionFailed(text)
         self._begin()

@@ -34,7 +34,7 @@ class SessionPort(Protocol):
         """True if the node that the queue lives on cannot be reached: nothing may be asked."""
 
     def touch(self) -> None:
-        """Something was asked of the session: its `output` is sent before this turn ends."""
+        """Schedule the session: its `output` is sent before this turn ends."""
 
 
 class LeaderCounts(NamedTuple):
@@ -171,7 +171,7 @@ class QueueClusterView(Protocol):
 
     @property
     def own_incarnation(self) -> int:
-        """That of this node, which may not be known to all."""
+        """Incarnation of this node, which may not be known to all."""
 
     @property
     def metadata(self) -> Metadata:

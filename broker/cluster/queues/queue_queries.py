@@ -110,7 +110,7 @@ class LeaderQueries:
                 self._transport.loop.call_later(0.0, partial(self._put, number))
 
     def _put(self, number: int) -> None:
-        """To whoever leads the queue, if it is known."""
+        """Send a question to the leader of the queue, if it is known."""
         question = self._questions.get(number)
         if question is None:
             return
@@ -272,7 +272,7 @@ class LogPositions:
         self._polls: Gather[LogPosition] = Gather(send, call_later)
 
     def here(self, queue: QueueId) -> LogPosition | None:
-        """That of the member on this node; None if it has nothing to go on with."""
+        """Position of the member on this node; None if it has nothing to go on with."""
         if queue not in self._host:
             return None
         hosted = self._host.group(queue)

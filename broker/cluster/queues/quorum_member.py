@@ -440,7 +440,7 @@ class QuorumQueueMember:
     # For the leadership
 
     def changed(self) -> None:
-        """Something is to be done for it, or whether there is one has changed."""
+        """Schedule the member: it has work, or its leadership has changed."""
         self._members.leaders.touch(self.group)
         self._look()
 

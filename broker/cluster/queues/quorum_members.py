@@ -121,7 +121,7 @@ class LeaderLog:
             self._changed.setdefault(queue, former.node)
 
     def forget(self, queue: QueueId) -> None:
-        """There is no member here any more."""
+        """Forget a member that is not here any more."""
         self._last.pop(queue, None)
 
     def _say(self) -> None:
@@ -172,7 +172,7 @@ class QuorumMembers:
         self.host: RaftHost
         """Set before it starts."""
         self.force_single_member: Callable[[QueueId, int], None]
-        """Has a member that is here be the only one, in this incarnation.  Set before it starts."""
+        """Makes a member here the only one, in this incarnation.  Set before it starts."""
         self.members: QueueMembership | None = None
         """Changes the members of queues; None if nothing does."""
         self.groups: dict[QueueId, QuorumQueueMember] = {}
@@ -352,7 +352,8 @@ class QuorumMembers:
         event(logger, logging.ERROR, "log_damaged", **fields)
 
     def given_up(self, group: GroupId, wrong: str) -> None:
-        """Its log is a copy all the same, and others lead, if there are any."""
+        """Log a member that is given up; its log is a copy all the same, and others lead, if there
+        are any."""
         event(logger, logging.ERROR, "log_rejected", **self.defined.named(group), wrong=wrong)
 
     def _unfit(self, group: GroupId, index: int, wrong: str) -> None:

@@ -115,7 +115,7 @@ class QuorumQueues:
         return self._made(definition, vhost)
 
     def create_successor(self, definition: QueueDefinition, vhost: str) -> SessionQueue:
-        """Its members are those that it begins with until it is defined under a name."""
+        """Make a successor with the members that it keeps until it is defined under a name."""
         self._hosting.defined.successors.add(definition.id)
         self._hosting.define(definition, vhost)
         return self._made(definition, vhost)

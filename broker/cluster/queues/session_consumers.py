@@ -112,7 +112,8 @@ class SessionConsumer:
             yield self.waiting.popleft()
 
     def take_turn(self, serve: Callable[[], None], call_later: CallLater) -> None:
-        """There is room: for the others of its channel first, if it was first the last time.
+        """Serve a consumer that has room: the others of its channel first, if it was first the last
+        time.
 
         Queues that are here hand out at the end of a turn what there is room for then.
         """

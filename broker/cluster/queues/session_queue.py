@@ -230,7 +230,7 @@ class SessionQueue:
 
     damage: Damage | None = None
     in_exclusive_use = False
-    """Its leader knows both."""
+    """Always False here: the leader knows both."""
 
     __slots__ = (
         "_attached", "_attaching", "_by_number", "_call_later", "_counted", "_deletions",
@@ -303,7 +303,7 @@ class SessionQueue:
 
     @property
     def is_unused(self) -> bool:
-        """Its leader knows, and acts on it."""
+        """Always False here: the leader knows, and acts on it."""
         return False
 
     @property
@@ -471,7 +471,7 @@ class SessionQueue:
     # Messages in hands
 
     def deliver_ready(self) -> None:
-        """Its leader does, before it does what it is asked for next."""
+        """Do nothing: the leader delivers before its next request."""
 
     def wake(self, consumer: Consumer) -> None:
         attached = self._attached.get(consumer)

@@ -59,7 +59,7 @@ class NumberHistory:
 
     @property
     def last_tick(self) -> int:
-        """That of the last row."""
+        """Tick of the last row."""
         return self._rows[0][-self._columns]
 
     def at(self, tick: int, now: Sequence[int]) -> list[int]:
@@ -213,7 +213,7 @@ class ObjectCounts:
 
 
 TOUCHED_MAX = 1_024
-"""So many are entered together, for a few milliseconds."""
+"""Most counts that are entered together, for a few milliseconds."""
 
 
 class PendingCounts(Protocol):

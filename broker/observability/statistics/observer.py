@@ -64,7 +64,7 @@ ACKED, LOST = Outcome.ACKED, Outcome.LOST
 exchange_of = attrgetter("exchange")
 
 ORIGINS_MAX = 1_024
-"""So many different ways of one channel are entered together."""
+"""Most origins of one channel that are entered together."""
 
 
 class PublishCounts:
@@ -466,7 +466,7 @@ class StatisticsObserver:
         self.connections.pop(self._connections.pop(session)).enter()
 
     def connection_of(self, channel: ObservedChannel) -> Client:
-        """That of an open one."""
+        """Connection of an open channel."""
         return self._connections[channel.session]
 
     def channel_opened(self, channel: ObservedChannel) -> ChannelStatistics:

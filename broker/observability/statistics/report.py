@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from fluffle.broker.observability.statistics.counters import ObjectCounts
 
 SAMPLES_MAX = 500
-"""So many are answered at once, and one more: that of now."""
+"""Most samples in an answer, besides the present one."""
 
 
 class SampleWindow(NamedTuple):
@@ -108,7 +108,7 @@ class SampleTimes(NamedTuple):
     last: int
     """The tick of the last time."""
     before: int
-    """That of the time before it."""
+    """Tick of the sample before it."""
     apart_ms: int
     """Time in ms between these two; more than 0."""
     tick_ms: int

@@ -28,7 +28,7 @@ from fluffle.broker.runtime.background import BackgroundTasks, Task, in_pieces
 from fluffle.broker.vhosts.vhost import QueueLifecycleCounters, VirtualHost
 
 PIECE = 256
-"""So many objects are looked at in one turn of the loop: half a millisecond."""
+"""Objects sampled in one turn of the loop: half a millisecond."""
 
 NO_LENGTHS = ObjectCounts(OF_LENGTHS)
 """Lengths of a queue that has been empty."""

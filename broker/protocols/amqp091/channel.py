@@ -46,7 +46,7 @@ class DecodedMethod:
 
     @property
     def ids(self) -> tuple[int, int]:
-        """Its class and method, for errors about it."""
+        """Class and method of the request, for errors about it."""
         return divmod(self.method.index, 1 << 16)
 
 
@@ -133,7 +133,7 @@ class Channel:
         self.session = session
         self.channels = channels
         self.observer: ChannelObserver | None = None
-        """Sees its messages, where that is wanted; set once it is there."""
+        """Observer of its messages, where wanted."""
         interceptors = session.interceptors
         self.incoming = interceptors.incoming if interceptors is not None else None
         """Adds headers to what its client publishes."""
@@ -162,7 +162,7 @@ class Channel:
         transactions apart."""
 
     def recorded(self) -> None:
-        """Something was done that is safe once the commit that collects has been done."""
+        """Note that something was done that is safe once the commit that collects has been done."""
         self.ticket = self.session.commits.ticket
 
     def reply(self, method: Method) -> None:

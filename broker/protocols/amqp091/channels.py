@@ -66,7 +66,7 @@ CONNECTION_CLASS = 10
 NO_METHOD = (0, 0)
 
 LATE_EVENTS_MAX = 4096
-"""So much may come on a channel behind its close; an event is a run of messages, or a method."""
+"""Most events on a channel behind its close; an event is a run of messages, or a method."""
 
 
 class Channels:

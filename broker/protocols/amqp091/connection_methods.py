@@ -207,7 +207,8 @@ def on_close(connection: Connection, method: Method) -> None:
             connection.finish(is_client_to_close=True)
 
     def late(error: BrokerError) -> None:
-        """Its queues may still be there, and it may not believe that they are not."""
+        """Close the connection: its queues may still exist, and the client must not believe that
+        they do not."""
         if connection.phase is not ConnectionState.CLOSED:
             connection.close(error, DecodedMethod(0, method).ids)
 

@@ -40,17 +40,17 @@ from fluffle.protocol.spec import ProtocolError, ReplyCode
 from fluffle.protocol.steps import Steps
 
 KINDS_MAX = 256
-"""So many basic.publish frames that differ are looked up together, for a few milliseconds."""
+"""Most different basic.publish frames looked up together, for a few milliseconds."""
 
 DRAWN_MAX = 256
-"""So many messages are routed at random together, for a few milliseconds."""
+"""Most messages routed at random together, for a few milliseconds."""
 
 METHOD_AT = 7
 """Where the payload of a method frame begins."""
 
 
 PutBack: TypeAlias = Callable[[list[Publishes]], None]
-"""Has batches taken next, one by one."""
+"""Function that puts batches back, to be taken next, one by one."""
 
 
 def on_publishes(

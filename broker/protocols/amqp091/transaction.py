@@ -202,7 +202,7 @@ class Transaction:
         return [(start, stop) for run, start, stop in self._stretches() if run is delivery_batch]
 
     def _let_go_of_bytes(self) -> None:
-        """Others may be published in their place."""
+        """Release the bytes of published messages: others may be published in their place."""
         self._publisher.session.uncommitted_bytes -= self._bytes
         self._bytes = 0
 

@@ -291,7 +291,7 @@ class Call:
         return found
 
     def vhost(self) -> VirtualHost:
-        """That in the path.  Refusal."""
+        """Virtual host in the path.  Refusal."""
         found = self.context.catalogue.vhosts.get(self.path["vhost"])
         if found is None:
             raise not_found()

@@ -25,7 +25,7 @@ Schema: TypeAlias = Mapping[str, Any]
 
 
 BODY_BYTES_MAX = 1 << 20
-"""To read it holds up the loop."""
+"""Most bytes of a body: reading it holds up the loop."""
 MESSAGE_BODY_BYTES_MAX = 2_500_000
 """Most bytes of a body that is mostly one text: it takes some ten milliseconds to parse."""
 LONG_BODY_BYTES_MAX = 20_000_000

@@ -57,7 +57,7 @@ class StaticFiles:
         return tuple(self._replies)
 
     def reply(self, method: str, path: str, known: str) -> Reply:
-        """To a request whose header `If-None-Match` is `known`.  Refusal."""
+        """Reply to a request whose header `If-None-Match` is `known`.  Refusal."""
         reply = self._replies.get(path)
         if reply is None:
             raise not_found()

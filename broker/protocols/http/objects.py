@@ -250,7 +250,7 @@ def with_idleness(row: Row, idle_before: str) -> Row:
 
 
 def queue_totals(row: Row) -> Row:
-    """Its counts alone, beside what it is."""
+    """Queue with its counts alone."""
     return queue_basics(row) | {name: row[name] for name in QUEUE_COUNTS}
 
 

@@ -162,7 +162,7 @@ def key_at(path: Sequence[str], row: Row) -> Key:
 
 
 def sort_key(value: object) -> tuple[int, float, str]:
-    """So that values of all types have an order: none, numbers, everything else as text."""
+    """Key that orders values of all types: none, numbers, everything else as text."""
     if value is None:
         return 0, 0.0, ""
     if isinstance(value, int | float):

@@ -479,7 +479,7 @@ class MessageChannel(RequestChannel):
         super().end()
 
     def refused(self, error: BrokerError) -> None:
-        """Something was wrong, as that which closes the channel of another client."""
+        """Fail the request with an error that closes the channel of another client."""
         for observer in self.session.observers:
             observer.channel_refused(self, error)
 

@@ -247,7 +247,7 @@ class DeadLetterOutbox:
         return sequences
 
     def _begin(self, count: int) -> None:
-        """So many do not wait any more."""
+        """Begin `count` of the waiting dead letters."""
         self._waiting_count -= count
         while count:
             dead = self.waiting.popleft()

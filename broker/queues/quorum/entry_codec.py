@@ -450,7 +450,7 @@ def pack_enqueued(
 def _packed(
     first: int, origins: Sequence[Origin], contents: Sequence[bytes], columns: bytes
 ) -> tuple[list[bytes], int]:
-    """Everything in front of the contents, and how long these are."""
+    """Bytes in front of the contents, and the contents' length."""
     count = len(contents)
     origin_pieces = pack_origins(origins)
     names = b"".join(origin_pieces)
@@ -502,7 +502,8 @@ def look_at_messages(data: bytes, at: int) -> Enqueued:
 
 
 def unpack_messages(data: bytes, at: int, sequences: Sequence[int] = ()) -> EntryMessages:
-    """Everything of the messages at `at`; whose, if not consecutive.  Raises `InvalidEntry`."""
+    """Unpack all messages at `at`, with their numbers if not consecutive.  Raises
+    `InvalidEntry`."""
     try:
         first, count, columns_bytes, runs, origins_bytes = MESSAGES_HEAD.unpack_from(data, at)
         at += MESSAGES_HEAD.size + columns_bytes

@@ -42,7 +42,7 @@ class RemovalReason(IntEnum):
 
     ACKED = 0
     HANDED_OVER = 1
-    """To a consumer that does not acknowledge."""
+    """The message went to a consumer that does not acknowledge."""
     PURGED = 2
     DEAD_LETTERED = 3
     """All that it was republished to have it."""
@@ -77,7 +77,7 @@ class RequeueReason(IntEnum):
     SUSPECTED = 4
     """The node of its holder could not be reached for too long."""
     UNKNOWN = 5
-    """Its holder was not there any more when it came."""
+    """The message came after its holder had ended."""
 
 
 class SessionId(NamedTuple):
@@ -323,7 +323,7 @@ class Arrived:
     term: int
     """In which it was led by whoever gave them; never less than before."""
     runs: list[range]
-    """Its numbers of them: none that has arrived before, as far as is remembered."""
+    """Source's numbers of them: none that has arrived before, as far as is remembered."""
 
 
 @dataclass(slots=True)
@@ -341,7 +341,7 @@ class ArrivalsKnown:
 
 @dataclass(slots=True)
 class SourceGone:
-    """There is no such queue any more: nothing of it is remembered."""
+    """The source queue is deleted: nothing of it is remembered."""
 
     source: int
 
@@ -354,7 +354,7 @@ class Remembered:
     packed: bytes
     """The newest keys from now on: see `DeduplicationWindow`."""
     kept: int
-    """So many are known from now on, the newest of all."""
+    """Number of keys known from now on, the newest of all."""
 
 
 Fact: TypeAlias = (

@@ -107,7 +107,7 @@ class QueueImage:
         self.version = version
         """The newest that has come."""
         self.state = state or QueueState()
-        """To be read by whoever builds on it, and changed by entries alone."""
+        """State for reading; entries alone change it."""
         self._slimmed: dict[int, int] = EMPTY_DICT
         """Number of messages left in entries that this member has compacted, by index.  No part of
         the state: each member compacts when it likes."""

@@ -239,7 +239,8 @@ class Leadership:
         self._settlement.drop(reason, taken)
 
     def _on_queue_expired(self) -> None:
-        """Its consumers may have left in an entry that the next leader will not have."""
+        """Announce the expiry, unless consumers have left in an entry that the next leader may
+        lack."""
         self._effects.keep_known(self._queue_expired)  # mutant: UN1
         self._touch()
 
@@ -724,7 +725,7 @@ class QueueReplica:
     # For the leadership
 
     def ended(self) -> None:
-        """Maybe by itself."""
+        """Handle the end of the leadership, which may have come by itself."""
         self.leadership = None
         self._host.ended()
 

@@ -476,7 +476,7 @@ class PendingPurge:
         return piece
 
     def _ready(self, most: int) -> Iterator[range]:
-        """So many runs at most, and what is under way at the end."""
+        """Up to `most` runs, with what is under way at the end."""
         for entry in self._contents.state.entries.between(self._left.start, self._left.stop):
             found = self._of(entry)
             taken = found[:most]

@@ -262,4 +262,4 @@ class LeaderHost(Protocol):
         """Republish what has died."""
 
     def dropped_duplicates(self, count: int) -> None:
-        """So many messages were known, and are not taken again."""
+        """Count messages that were known, and were dropped."""

@@ -185,7 +185,7 @@ class SessionPublisher(NamedTuple):
     """Publisher for the sessions of one leadership."""
 
     enqueue: Enqueue
-    """Into the queue."""
+    """Enqueues into the queue."""
     sessions: QuorumSessionTable
     effects: EffectBuffer
     arrivals: DeadLetterDedup

@@ -123,7 +123,8 @@ class Source(NamedTuple):
     term: int
     """In which it is led, as far as is known here."""
     arrived: Ranges
-    """Its numbers of those that are here or were, and come again until it has that on record."""
+    """Source's numbers of messages that are here or were, and may come again until the source has
+    that on record."""
 
     def with_arrived(self, fact: Arrived) -> Source:
         """After that."""

@@ -79,7 +79,7 @@ async def list_connections_of_vhost(call: Call) -> ListingResponse:
 
 
 async def connection(call: Call) -> Row:
-    """That in the path, if he may look at it.  Refusal."""
+    """Connection in the path, if the user may see it.  Refusal."""
     return one(call, await connections(call, name=call.path["name"]))
 
 

@@ -100,7 +100,7 @@ async def show(call: Call) -> Row:
 
 
 async def existing(call: Call) -> Row:
-    """That in the path.  Refusal."""
+    """Exchange in the path.  Refusal."""
     return exchange_object(await existing_row(call))
 
 

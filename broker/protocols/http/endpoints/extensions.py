@@ -42,7 +42,7 @@ def check(call: Call, needed: tuple[Needed, ResourceKind], name: str) -> None:
 
 
 def queue_in(call: Call) -> dict[str, Any]:
-    """That in the path, as verbs name it.  NotFound."""
+    """Queue in the path, as verbs name it.  NotFound."""
     queue = existing_queue(call.vhost(), call.path["name"])
     return {"vhost": call.vhost().name, "name": queue.name}
 
@@ -105,7 +105,7 @@ async def retained(call: Call) -> ListingResponse:
 
 
 async def retained_one(call: Call) -> Row:
-    """That in the path.  NotFound."""
+    """Retained message of the topic in the path.  NotFound."""
     return await call.result("retained.show", vhost=call.vhost().name, topic=call.path["topic"])
 
 
@@ -115,7 +115,7 @@ async def clear_retained(call: Call) -> None:
 
 
 async def clear_retained_one(call: Call) -> None:
-    """That in the path.  NotFound."""
+    """Clear the retained message of the topic in the path.  NotFound."""
     await call.result("retained.clear", vhost=call.vhost_to_change().name, topic=call.path["topic"])
 
 

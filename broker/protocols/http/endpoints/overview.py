@@ -76,7 +76,8 @@ async def listener_rows(call: Call) -> Row:
 
 
 def cluster_name(context: NodeContext) -> str:
-    """That which it was given last; at first that of the configuration, or of its only node."""
+    """Name that the cluster was given last; at first that of the configuration, or of its only
+    node."""
     kept: Row | None = context.catalogue.kept.entries[Kind.GLOBAL_PARAMETER].get((CLUSTER_NAME,))
     if kept is not None:
         return str(kept["value"])
@@ -143,7 +144,7 @@ async def show_node(call: Call) -> Row:
 
 
 async def node_of(call: Call) -> Row:
-    """That in the path.  Refusal."""
+    """Node in the path.  Refusal."""
     for row in await call.rows("nodes.list"):
         if row["name"] == call.path["node"]:
             return row
@@ -240,7 +241,8 @@ async def forget_attempts(call: Call) -> None:
 
 
 async def movers(call: Call) -> ListingResponse:
-    """There is no shovel and no link.  Refusal for a virtual host that is not there."""
+    """Empty list: there are no shovels and no links.  Refusal for a virtual host that is not
+    there."""
     if "vhost" in call.path:
         call.vhost()
     return ListingResponse([])

@@ -46,7 +46,7 @@ class PolicyEndpoints(NamedTuple):
         return await call.rows(f"{self.verbs}.list", vhost=call.vhost().name)
 
     async def one(self, call: Call) -> Row:
-        """That in the path.  Refusal."""
+        """Policy in the path.  Refusal."""
         for row in await self.rows(call):
             if row["name"] == call.path["name"]:
                 return row
@@ -106,7 +106,7 @@ async def parameters_in(call: Call) -> ListingResponse:
 
 
 async def parameter(call: Call) -> Row:
-    """That in the path.  Refusal."""
+    """Parameter in the path.  Refusal."""
     for row in await rows_of(call, vhost=call.vhost().name):
         if row["name"] == call.path["name"]:
             return row
@@ -145,7 +145,7 @@ async def global_parameters(call: Call) -> ListingResponse:
 
 
 async def global_parameter(call: Call) -> Row:
-    """That in the path.  Refusal."""
+    """Global parameter in the path.  Refusal."""
     for row in await call.rows("global_parameters.list"):
         if row["name"] == call.path["name"]:
             return row

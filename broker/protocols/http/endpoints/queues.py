@@ -196,7 +196,7 @@ async def list_bindings(call: Call) -> ListingResponse:
 
 
 def queue_in(vhost: VirtualHost, name: str, refusal: Refusal) -> str:
-    """Its name, if it is there.  Refusal."""
+    """Name of the queue, if it exists.  Refusal."""
     if name not in vhost.queues:
         raise refusal
     return name
@@ -277,7 +277,7 @@ async def get(call: Call) -> list[Row]:
 async def taken(
     channel: MessageChannel, queue: str, count: int, encoding: str, *, bytes_max: int | None
 ) -> list[Row]:
-    """So many messages, or all that there are."""
+    """Take `count` messages, or all that there are."""
     messages: list[Row] = []
     size_bytes = 0
     while len(messages) < count and size_bytes < GOT_BYTES_MAX:
@@ -392,7 +392,7 @@ async def member_status(call: Call) -> list[Row] | Reply:
 
 
 def defined_queue(call: Call) -> QueueDefinition | None:
-    """That in the path, if it is there."""
+    """Definition of the queue in the path, or None."""
     queue = call.vhost().queues.get(call.path["name"])
     return queue.definition if queue is not None else None
 

@@ -31,7 +31,7 @@ VOLUMES = (
     "message_bytes", "_ram", "messages_persistent", "memory", "head_message_timestamp",
     "messages_ready_", "messages_dlx",
 )  # fmt: skip
-"""Likewise of those that are measured."""
+"""Parts of column names for columns that hold measurements."""
 
 OF_LISTS, OF_OBJECTS = "invalid_range_parameters", "bad_request"
 """RabbitMQ's names of the refusal of a past that is too long: in lists of queues, exchanges and

@@ -369,7 +369,7 @@ async def put_vhost_limit(call: Call) -> None:
 
 
 def limit_in(call: Call, names: tuple[str, ...], where: str) -> int:
-    """That in the body.  Refusal, in words of RabbitMQ's."""
+    """Limit in the body.  Refusal, in words of RabbitMQ's."""
     name, value = call.path["name"], call.json("value")["value"]
     if name not in names:
         raise bad_request(f"Unrecognised term {name} {where}")

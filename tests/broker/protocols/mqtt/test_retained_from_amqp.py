@@ -22,7 +22,7 @@ def published(client: Client, key: str, *bodies: bytes, properties: Properties =
 
 
 def retained(mqtt: MqttEdge) -> dict[str, bytes]:
-    """What a new client has at once, by topic."""
+    """Retained messages that a new client gets at once, by topic."""
     client = mqtt.connect("reader")
     client.subscribe("#", options=1)
     runs = [each for each in client.packets() if isinstance(each, Publishes)]
