@@ -21,7 +21,7 @@ from fluffle.broker.base.traffic import ClientDrop, Deliveries
 from fluffle.broker.core.output_buffer import burst_bytes
 from fluffle.broker.core.settlement import Stretch
 from fluffle.broker.protocols.mqtt.conversion import expiry_property
-from fluffle.broker.protocols.mqtt.session_state import DirectMessage
+from fluffle.broker.protocols.mqtt.session_state import DirectMessage, SentBefore
 from fluffle.broker.protocols.mqtt.topics import is_reserved
 from fluffle.broker.queues.queue_api import Consumer, Outcome
 from fluffle.protocol.mqtt.codes import MQTT_5, InvalidPacket, PacketType, ReasonCode
@@ -66,6 +66,13 @@ PACKET_OVERHEAD_BYTES = 13
 """Octets of a PUBLISH beside topic, properties and payload: at most so many."""
 
 
+class RetainedFeed(Protocol):
+    """Retained messages that wait to be sent to a client."""
+
+    def go_on_later(self) -> None:
+        """Send some in a turn of its own, if there are any."""
+
+
 class DeliveryChannel(Protocol):
     """Channel of an MQTT client, as far as it is given messages."""
 
@@ -77,6 +84,9 @@ class DeliveryChannel(Protocol):
 
     @property
     def session(self) -> Session: ...
+
+    @property
+    def retained(self) -> RetainedFeed: ...
 
     @property
     def window_consumer(self) -> Consumer | None:
@@ -289,22 +299,25 @@ class OutgoingPublishes:
         )
         output.sent(0)
 
-    def number(self, delivery_batch: DeliveryBatch, indices: range, qos: int) -> Sequence[int]:
-        """Give messages of a batch their packet identifiers: those they had, if they were sent
-        before."""
+    def number(
+        self, delivery_batch: DeliveryBatch, indices: range, qos: int
+    ) -> tuple[Sequence[int], int]:
+        """Give messages of a batch their packet identifiers, if they need any; and their QoS.  One
+        that comes again is given both by itself, as it had them, whatever subscriptions say now."""
         consumer, state = delivery_batch.holder, self.state
         assert isinstance(consumer, Consumer)
-        packet_ids: Sequence[int] | None = None
         queue = consumer.queue.name
+        packet_ids: Sequence[int] = ()
         if queue in state.unfinished:
             if delivery_batch.redelivered:
-                packet_ids = [
-                    state.take_unfinished(queue, delivery_batch.sequences[index])
-                    or state.packet_ids.take(1)[0]
-                    for index in indices
-                ]
+                (index,) = indices
+                before = state.take_unfinished(queue, delivery_batch.sequences[index])
+                if before is not None:
+                    packet_ids, qos = (before.packet_id,), before.qos
             else:
                 self._drop_unfinished(queue)
+        if not qos:
+            return (), 0
         packet_ids = packet_ids or state.packet_ids.take(len(indices))
         packets = self._channel.packets
         if qos == 2 and packets is not None:
@@ -313,7 +326,7 @@ class OutgoingPublishes:
             packets.keep_sent(messages, self._channel.output)
         for packet_id, tag in zip(packet_ids, indices, strict=True):
             self._sent[packet_id] = SentPublish(delivery_batch.first_tag + tag, qos, consumer)
-        return packet_ids
+        return packet_ids, qos
 
     def _drop_unfinished(self, queue: str) -> None:
         """Have the client let go of messages that are not in their queue any more."""
@@ -360,7 +373,12 @@ class OutgoingPublishes:
         if packets is None:
             self._free(known)
         elif known:
-            packets.forget(OUTGOING, known, partial(self._free, known))
+            packets.forget(OUTGOING, known, partial(self._completed, known))
+
+    def _completed(self, packet_ids: Sequence[int]) -> None:
+        """Free identifiers, which is durable by now: retained messages have room, too."""
+        self._free(packet_ids)
+        self._channel.retained.go_on_later()
 
     def refused(self, packet_id: int, qos: int) -> None:
         """PUBACK or PUBREC with an error: the client does not want the message."""
@@ -422,17 +440,19 @@ class OutgoingPublishes:
 
     def end(self) -> None:
         """The connection has ended: note what was sent, which comes back to its queues."""
-        ids_of_tags = {found.tag: packet_id for packet_id, found in self._sent.items()}
-        queues: dict[str, dict[int, int]] = {}
+        sent_by_tag = {
+            found.tag: SentBefore(packet_id, found.qos) for packet_id, found in self._sent.items()
+        }
+        queues: dict[str, dict[int, SentBefore]] = {}
         for run in self._channel.settlements.unacked.open_runs():
             indices = (index for span in run.unsettled() for index in range(*span))
             for index in indices:
-                packet_id = ids_of_tags.get(run.first_tag + index)
-                if packet_id is not None:
+                before = sent_by_tag.get(run.first_tag + index)
+                if before is not None:
                     of_queue = queues.setdefault(run.holder.queue.name, {})
-                    of_queue[run.sequences[index]] = packet_id
-        for name, packet_ids in queues.items():
-            self.state.keep_unfinished(name, packet_ids)
+                    of_queue[run.sequences[index]] = before
+        for name, messages in queues.items():
+            self.state.keep_unfinished(name, messages)
         self._sent.clear()
         self._unsent.clear()
         self._window_holders.clear()
@@ -592,7 +612,7 @@ class PublishWriter:
         if not form.qos:
             output.pieces += group.packets(form, terms.version)
             return group.indices
-        packet_ids = self._outgoing.number(delivery_batch, group.indices, form.qos)
+        packet_ids, _qos = self._outgoing.number(delivery_batch, group.indices, form.qos)
         build_publishes(
             output.pieces,  # others, if it holds back what follows
             form.topic,
@@ -611,8 +631,6 @@ class PublishWriter:
         terms, output = self._outgoing.terms, self._channel.output
         aliases = self._outgoing.aliases
         finished: list[int] = []
-        dup = form.qos > 0 and delivery_batch.redelivered
-        flags = publish_flags(form.qos, retain=form.retain, dup=dup)
         for index, payload in zip(group.indices, group.payloads, strict=True):
             properties = form.properties
             if form.expiry_ms >= 0:
@@ -627,18 +645,17 @@ class PublishWriter:
             topic = form.topic
             if aliases is not None:
                 topic, properties = aliases.apply(topic, properties, len(payload))
-            packet_ids: Sequence[int] = ()
-            if form.qos:
-                one = range(index, index + 1)
-                packet_ids = self._outgoing.number(delivery_batch, one, form.qos)
-            else:
+            one = range(index, index + 1)
+            packet_ids, qos = self._outgoing.number(delivery_batch, one, form.qos)
+            if not qos:
                 finished.append(index)
+            dup = qos > 0 and delivery_batch.redelivered
             build_publishes(
                 output.pieces,
                 topic,
                 properties,
                 (payload,),
-                flags=flags,
+                flags=publish_flags(qos, retain=form.retain, dup=dup),
                 version=terms.version,
                 packet_ids=packet_ids,
             )
@@ -668,7 +685,7 @@ class PublishWriter:
         if message is None:
             return NOT_SENT
         match = state.match(message.topic, is_own=message.client == terms.client)
-        if match.is_all_excluded or is_reserved(message.topic):
+        if match.excluded_queues[self._queue_qos] or is_reserved(message.topic):
             return NOT_SENT
         if match.qos > 0 and not self._queue_qos:
             return NOT_SENT  # the other queue of the session has it, too

@@ -91,11 +91,16 @@ class RetainedSender:
             self._send(topic, message, subscription)
         if cursor.is_done:
             del pending[topic_filter]
-        if any(all_pending) and not self._is_scheduled:
-            self._is_scheduled = True
-            channel.turn.act_later(self._go_on_later, channel.give_up)
+        if any(all_pending):
+            self.go_on_later()
 
-    def _go_on_later(self) -> None:
+    def go_on_later(self) -> None:
+        """Send some in a turn of its own, if there are any."""
+        if any(self._channel.state.retained) and not self._is_scheduled:
+            self._is_scheduled = True
+            self._channel.turn.act_later(self._go_on, self._channel.give_up)
+
+    def _go_on(self) -> None:
         self._is_scheduled = False
         self.go_on()
 

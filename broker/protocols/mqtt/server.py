@@ -20,6 +20,7 @@ from fluffle.broker.protocols.mqtt.conversion import MessageConverter
 from fluffle.broker.protocols.mqtt.outgoing_publishes import LastRun
 from fluffle.broker.protocols.mqtt.session_state import (
     NEVER_S,
+    SentBefore,
     SessionKey,
     SessionState,
     SessionStates,
@@ -167,7 +168,8 @@ class MqttServer:
             state.released.update(dict.fromkeys(sessions.numbers(key[1], OUTGOING)))
             sent = sessions.sent(key[1])
             queue = subscription_queue(key[1], 1)
-            state.keep_unfinished(queue, {at: packet for packet, at in sent.items() if at})
+            before = {at: SentBefore(packet, 2) for packet, at in sent.items() if at}
+            state.keep_unfinished(queue, before)
             lost = [packet for packet, at in sent.items() if not at]  # they were in no queue
             state.released.update(dict.fromkeys(lost))
             state.packet_ids.used.update(state.released, sent)

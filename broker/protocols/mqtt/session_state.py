@@ -78,12 +78,9 @@ class TopicMatch(NamedTuple):
     """The largest that is granted; -1 if nothing matches."""
     retain_as_published: bool
     identifiers: tuple[int, ...]
-    is_all_excluded: bool = False
-    """True if something matches, and nothing of it is for messages of the same client."""
-
-
-NO_MATCH = TopicMatch(-1, retain_as_published=False, identifiers=())
-NOT_FOR_ITSELF = NO_MATCH._replace(is_all_excluded=True)
+    excluded_queues: tuple[bool, bool] = (False, False)
+    """True where something that matches has its messages come by the queue of QoS 0, and by that of
+    all others, and nothing of that is for messages of the same client."""
 
 
 class DirectMessage(NamedTuple):
@@ -94,6 +91,13 @@ class DirectMessage(NamedTuple):
     properties: bytes
     """Raw; none before version 5."""
     payload: bytes
+
+
+class SentBefore(NamedTuple):
+    """Identifier and QoS of a message that was sent over an earlier connection: it keeps both."""
+
+    packet_id: int
+    qos: int
 
 
 class PacketIds:
@@ -235,9 +239,9 @@ class SessionState:
         """Packets of QoS 2 to the client that it has, and that wait for their PUBCOMP."""
         self.direct: dict[int, DirectMessage] = {}
         """Messages sent past any queue and not acknowledged, by packet identifier."""
-        self.unfinished: dict[str, dict[int, int]] = {}
-        """Messages sent before the client left and not acknowledged, by queue: sequence number
-        there -> packet identifier.  Each is sent again under the same identifier."""
+        self.unfinished: dict[str, dict[int, SentBefore]] = {}
+        """Messages sent before the client left and not acknowledged, by queue and sequence number
+        there."""
         self.retained: tuple[PendingRetained, PendingRetained] = {}, {}
         """Retained messages still to be sent: those for subscriptions of QoS 0; and those for all
         others, which wait for the client's window."""
@@ -284,12 +288,12 @@ class SessionState:
     def _matched(self, topic: str, *, is_own: bool) -> TopicMatch:
         found = list(self._matching(topic))
         matching = [each for each in found if not (is_own and each.options & NO_LOCAL)]
-        if not matching:
-            return NOT_FOR_ITSELF if found else NO_MATCH
+        excluded = {each.qos > 0 for each in found} - {each.qos > 0 for each in matching}
         return TopicMatch(
-            max(each.qos for each in matching),
+            max((each.qos for each in matching), default=-1),
             retain_as_published=any(each.options & RETAIN_AS_PUBLISHED for each in matching),
             identifiers=tuple(sorted({each.identifier for each in matching} - {0})),
+            excluded_queues=(False in excluded, True in excluded),
         )
 
     def _matching(self, topic: str) -> Iterator[TopicSubscription]:
@@ -298,25 +302,25 @@ class SessionState:
             yield exact
         yield from self._wild.matching(topic)
 
-    def keep_unfinished(self, queue: str, packet_ids: dict[int, int]) -> None:
-        """The client has left: `packet_ids` by sequence number are to be used again."""
-        if packet_ids:
-            self.unfinished.setdefault(queue, {}).update(packet_ids)
+    def keep_unfinished(self, queue: str, messages: dict[int, SentBefore]) -> None:
+        """The client has left: `messages`, by sequence number, are to be sent again as before."""
+        if messages:
+            self.unfinished.setdefault(queue, {}).update(messages)
 
-    def take_unfinished(self, queue: str, sequence: int) -> int | None:
-        """Return the identifier under which a message was sent before, if it was."""
-        packet_ids = self.unfinished.get(queue)
-        if packet_ids is None:
+    def take_unfinished(self, queue: str, sequence: int) -> SentBefore | None:
+        """Return how a message was sent before, if it was."""
+        messages = self.unfinished.get(queue)
+        if messages is None:
             return None
-        packet_id = packet_ids.pop(sequence, None)
-        if not packet_ids:
+        before = messages.pop(sequence, None)
+        if not messages:
             del self.unfinished[queue]
-        return packet_id
+        return before
 
     def drop_unfinished(self, queue: str, noted: Container[int] = ()) -> list[int]:
         """Free the identifiers of messages that are no longer in the queue; all others have been
         sent again.  Return those that are noted, which are not freed: the client may hold them."""
-        packet_ids = [*self.unfinished.pop(queue, {}).values()]
+        packet_ids = [each.packet_id for each in self.unfinished.pop(queue, {}).values()]
         self.packet_ids.free(each for each in packet_ids if each not in noted)
         return [each for each in packet_ids if each in noted]
 

@@ -265,7 +265,7 @@ def check_identifiers(client: MqttClient) -> None:
     channel = client.connection.channel
     assert channel is not None
     state, sent = channel.state, channel.outgoing._sent.keys()
-    unfinished = {packet_id for ids in state.unfinished.values() for packet_id in ids.values()}
+    unfinished = {each.packet_id for queue in state.unfinished.values() for each in queue.values()}
     assert state.packet_ids.used == {*unfinished, *state.released, *sent}
     assert not unfinished & {*sent, *state.released}
     assert not sent & state.released.keys()

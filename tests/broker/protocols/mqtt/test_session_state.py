@@ -12,6 +12,7 @@ from fluffle.broker.protocols.mqtt.session_state import (
     PACKET_ID_MAX,
     RETAIN_AS_PUBLISHED,
     PacketIds,
+    SentBefore,
     SessionState,
     SessionStates,
     TopicSubscription,
@@ -33,17 +34,19 @@ def test_the_largest_qos_and_all_identifiers_of_what_matches_apply() -> None:
         TopicSubscription("x", 2, 9),
     )
     match = state.match("a/b", is_own=False)
-    assert match == (1, True, (3, 7), False)
-    assert state.match("a", is_own=False) == (1, False, (7,), False)
+    assert match == (1, True, (3, 7), (False, False))
+    assert state.match("a", is_own=False) == (1, False, (7,), (False, False))
     assert state.match("b", is_own=False).qos == -1
 
 
 def test_no_local_is_for_messages_of_the_same_client() -> None:
     state = state_with(TopicSubscription("a", NO_LOCAL | 1), TopicSubscription("b", 0))
     assert state.match("a", is_own=False).qos == 1
-    assert state.match("a", is_own=True).is_all_excluded
-    assert not state.match("b", is_own=True).is_all_excluded
-    assert not state.match("c", is_own=True).is_all_excluded
+    assert state.match("a", is_own=True)[::3] == (-1, (False, True))
+    assert state.match("b", is_own=True)[::3] == (0, (False, False))
+    assert state.match("c", is_own=True)[::3] == (-1, (False, False))
+    state.subscribe(TopicSubscription("+", 0))
+    assert state.match("a", is_own=True)[::3] == (0, (False, True))
 
 
 def test_what_was_remembered_of_topics_is_forgotten_when_subscriptions_change() -> None:
@@ -85,8 +88,8 @@ def test_identifiers_begin_again_behind_the_last() -> None:
 def test_what_was_not_finished_is_sent_under_the_same_identifier() -> None:
     state = SessionState(("/", "c"))
     first, second = state.packet_ids.take(2)
-    state.keep_unfinished("q", {10: first, 11: second})
-    assert state.take_unfinished("q", 10) == first
+    state.keep_unfinished("q", {10: SentBefore(first, 1), 11: SentBefore(second, 2)})
+    assert state.take_unfinished("q", 10) == (first, 1)
     assert state.take_unfinished("q", 10) is None
     assert state.take_unfinished("other", 11) is None
     state.drop_unfinished("q")
