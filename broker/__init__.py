@@ -26,7 +26,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is used: whoever needs one module pays for no other."""
+    """Import a module when it is first used: one module costs nothing for the others."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_imported(_WHERE[name]), name)

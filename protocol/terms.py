@@ -7,7 +7,7 @@ from decimal import Decimal
 from fluffle.protocol.wire import TYPE_NAMES, FieldValue
 
 EXACT_UNITS_MAX = 2**53
-"""From here on a float cannot tell a number from the next."""
+"""Greatest number up to which a float is exact."""
 
 
 def term(value: FieldValue) -> str:

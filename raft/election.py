@@ -378,8 +378,7 @@ def on_group_unknown(state: GroupState, node: NodeId, incarnation: int) -> None:
 
 
 def may_become_single_member(state: GroupState) -> bool:
-    """True if this member can read what it has, and its leader has told it who the members
-    are."""
+    """True if this member can read its log and knows the members."""
     return state.quarantine is None and state.me in state.configs.active.members
 
 

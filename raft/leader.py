@@ -105,7 +105,7 @@ def announce(state: GroupState, node: NodeId) -> None:
 
 
 def on_deleted(state: GroupState) -> None:
-    """Tell followers that would wait for a leader that is deleted, as far as messages reach
+    """Notify followers that would wait for a leader that is deleted, as far as messages reach
     them."""
     for peer in state.leading.peers.values() if state.leading is not None else ():
         if peer.is_alive:

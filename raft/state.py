@@ -157,7 +157,7 @@ class LeaderState:
         self.commit_due = False
         """A majority may have more on disk than is committed."""
         self.send_commit_at_ms: int | None = None
-        """When followers are to hear of the commit index, if no append has told them."""
+        """Time at which followers get the commit index, if no append has carried it."""
         self.quorum_lost_at_ms: int | None = None
         self.is_led_reported = False
         self.reads: PendingReads | None = None
@@ -188,7 +188,7 @@ class Transfer:
 
     def __init__(self, target: NodeId | None, ends_at_ms: int) -> None:
         self.target = target
-        """None while a leader that resigns has found nobody."""
+        """Successor; None while a leader that resigns has found none."""
         self.ends_at_ms = ends_at_ms
         self.is_resignation = False
         self.tries = 0

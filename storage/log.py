@@ -131,7 +131,7 @@ class Positions:
         return ((index, place) for index, place in live if place)
 
     def delete(self, first: int, stop: int) -> bool:
-        """Forget hot entries; tell whether there may be cold ones to delete as well."""
+        """Forget hot entries; True if there may be cold ones to delete as well."""
         at = bisect_left(self._indexes, first, self._head)
         end = bisect_left(self._indexes, stop, at)
         if end == len(self._indexes):

@@ -328,7 +328,7 @@ class Store:
             self._writer.start(work)
 
     def collect(self) -> None:
-        """Take the result of a commit, tell whose batches are durable, and begin the next.
+        """Take the result of a commit, report whose batches are durable, and begin the next.
 
         In this order, so that one commit has what all of them write next: those who hold theirs
         back while a commit runs would else miss every second one.

@@ -88,7 +88,7 @@ class NodeContext(NamedTuple):
     converter: Converter | None = None
     """None where no queue can be changed into another type."""
     statistics: Statistics | None = None
-    """None where nobody may ask for them."""
+    """Statistics, or None where they are switched off."""
     maintenance: Maintenance | None = None
     """None where there are no clients to be kept from."""
 

@@ -109,7 +109,7 @@ class Dispatcher:
         on_fatal: Callable[[Exception], None],
         by: str = "",
     ) -> None:
-        """`by` is the user who asks; nobody where that is whoever may open the socket."""
+        """Serve requests of the user `by`; None stands for the owner of the socket."""
         self._parts = context
         self._verbs = verbs
         self._on_fatal = on_fatal

@@ -43,13 +43,14 @@ class Maintenance:
         self._cluster_view = cluster_view
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._alone = asyncio.Lock()
-        """Held by whoever drains or revives: what is asked for meanwhile comes after it, or those
-        would be sent away who were let in again."""
+        """Lock of the steps of draining and reviving: later requests wait, or clients let in again
+        would be closed."""
         self.is_draining = False
         """From the moment that it was asked for until it is taken back."""
 
     async def drain(self) -> Outcome:
-        """Let nobody in, have others lead, and close what is open; how many connections."""
+        """Refuse new clients, have others lead, and close open connections; returns how many were
+        closed."""
         async with self._alone:
             self.is_draining = True
             self._listener.suspend()

@@ -151,7 +151,7 @@ class WantedChange(NamedTuple):
     id: int
     """Another one that has its name by then is none of it."""
     is_asked: bool = True
-    """True if anybody has asked for that just now; else it had been so, or under way."""
+    """True if this request has changed it; False if it was so, or under way."""
 
 
 ChangeResult: TypeAlias = tuple[ChangeOutcome, str]

@@ -290,7 +290,7 @@ def maintenance_of(context: NodeContext) -> Maintenance:
 
 
 def drain(context: NodeContext) -> DeferredRow:
-    """Serve nobody any more; the node stays a member of what it is a member of."""
+    """Drain the node: it serves no client, and stays a member of its groups."""
     maintenance = maintenance_of(context)
     return DeferredRow(lambda answer: maintenance.do(maintenance.drain(), answer))
 
@@ -353,7 +353,8 @@ NOTHING = ""
 
 
 def open_files(process: Path = PROCESS) -> int:
-    """0 where the system does not tell.  Linux does from 6.2 on without listing them."""
+    """Number of open files; 0 where the system does not say.  Linux does from 6.2 on without
+    listing them."""
     folder = process / "fd"
     try:
         return folder.stat().st_size or sum(1 for _ in folder.iterdir())

@@ -31,7 +31,7 @@ from fluffle.broker.vhosts.queue_changes import delete_queue
 from fluffle.broker.vhosts.vhost import VirtualHost, check_unneeded, existing_queue
 
 UNLED = ("down", "minority")
-"""States in which nobody can be asked."""
+"""States in which no member can be asked."""
 
 UNLIMITED = "unlimited"
 """Value shown where there is no limit."""
@@ -196,7 +196,7 @@ def members_row(cluster_view: ClusterView, definition: QueueDefinition) -> Row:
 
 
 def node_of(context: NodeContext, definition: QueueDefinition) -> str | None:
-    """Where it is led; None of a quorum queue that nobody leads now."""
+    """Node on which a queue is led; None for a quorum queue without a leader."""
     if definition.spec.queue_type is QueueType.QUORUM:
         leader = leader_now(context.cluster_view, definition)
         return context.cluster_view.shown(leader) if leader else None
@@ -296,8 +296,8 @@ def drop_damage(context: NodeContext, vhost: str, queue: Queue, first: Damage) -
 def delete(
     context: NodeContext, *, name: str, vhost: str, if_unused: bool = False, if_empty: bool = False
 ) -> Result:
-    """A queue with its messages, how many there were, as far as anybody could be asked; its
-    consumers are cancelled."""
+    """Delete a queue with its messages, and cancel its consumers; returns how many messages there
+    were, as far as known."""
     messages: int | None = 0
 
     def decide() -> Change:

@@ -176,7 +176,7 @@ def node_statistics(
     lengths: list[int] | None = None,
     data: list[int] | None = None,
 ) -> Row:
-    """`message_stats`, `queue_totals` and `churn_rates`; nothing where nobody counts."""
+    """Row of `message_stats`, `queue_totals` and `churn_rates`; empty without statistics."""
     if context.statistics is None:
         return {}
     windows = SampleWindows(age_of(messages), age_of(lengths), age_of(data))

@@ -56,7 +56,7 @@ def add(
     queue_type: str | None = None,
     is_protected: bool | None = None,
 ) -> Result:
-    """A new one, in which nobody has any rights yet."""
+    """Make a virtual host, in which no user has rights yet."""
     check_name("vhost", name)
     metadata = metadata_of(description, tags, queue_type, is_protected=is_protected)
 

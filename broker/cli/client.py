@@ -191,7 +191,7 @@ class LocalClient:
         return connection
 
     def _why(self, error: OSError) -> NodeUnreachable:
-        """Return what to tell about a connection that could not be made."""
+        """Error for a connection that could not be made, with advice."""
         place = self.data_dir.absolute()
         pid = running_pid(self.data_dir) if isinstance(error, FileNotFoundError) else None
         if pid is not None:

@@ -52,7 +52,7 @@ def add(
     tags: str | None,
     queue_type: str | None,
 ) -> None:
-    """A new virtual host, in which nobody may do anything yet."""
+    """Make a virtual host, in which no user has rights yet."""
     fields = {"description": description, "tags": tags_of(tags), "queue_type": queue_type}
     client.call("vhosts.add", name=name, **without_none(fields))
 

@@ -480,7 +480,7 @@ class ClusterService:
         await self.links.stop()
 
     def cut_off(self) -> None:
-        """The same without a word to anybody; `stop` is still to come."""
+        """Stop at once without a goodbye; `stop` is still to come."""
         self._stop_timers()
         self.running.stop()
         self.links.cut_off()

@@ -88,7 +88,8 @@ class PeerClock:
 
 
 class CommonTime:
-    """A `ClockExchange`, and a `Clock` whose wall shows common time: for whoever leads a queue."""
+    """Time common to the cluster: a `ClockExchange`, and a `Clock` whose wall shows common time,
+    for leaders of queues."""
 
     def __init__(
         self, name: NodeId, clock: Clock, deciding: Callable[[], Collection[NodeId]]
@@ -195,7 +196,7 @@ class CommonTime:
         return {*deciding} - self._others.keys() - {self._name}
 
     def _agree(self, now_ms: int) -> None:
-        """Go by what others count; by the clocks if nobody does.
+        """Take over the time that others count, or that of the clocks if there is none.
 
         Of two counts that differ the later one is right: some machines count nothing while they
         sleep.

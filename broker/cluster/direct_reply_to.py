@@ -43,7 +43,7 @@ LONE_BYTES_MAX = 100 << 20
 """Bytes of the largest answer that a link takes; larger ones are dropped."""
 
 REPLY_TIMEOUT_S = 5.0
-"""After so long nobody is there, for all that is known."""
+"""Time after which a requester counts as gone."""
 
 
 @lru_cache(maxsize=64)
@@ -97,7 +97,7 @@ class RemoteReplies:
         return later
 
     def send(self, name: str, origins: Sequence[Origin], contents: Sequence[bytes]) -> None:
-        """Tell its node what a requester is answered."""
+        """Send replies to the node of a requester."""
         node = self._node_of(name)
         if node is not None:
             for rows in packed(origins, contents):

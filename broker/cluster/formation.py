@@ -302,7 +302,7 @@ class Formation:
 
     @property
     def _clusters(self) -> set[str]:
-        """The marks of those that have begun, as far as anybody knows that can be asked."""
+        """Marks of the clusters that have begun, as far as reachable nodes know."""
         marks = {each.mark for each in self.standings.values() if each.stage is Stage.BEGUN}
         return marks.union(self._node.marks_nearby)
 

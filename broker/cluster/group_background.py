@@ -105,7 +105,7 @@ class GroupBackground:
         self._is_over = False
 
     def start(self, now_ms: int, on_damaged: Callable[[GroupId, int], None]) -> None:
-        """`on_damaged` is told of a group here whose data could not be read."""
+        """Start; `on_damaged` is called with a group here whose data could not be read."""
         self._on_damaged = on_damaged
         if self._settings.scrub is not None:
             self._scrubber = Scrubber(self._multi, self._store, self._settings.scrub, now_ms)

@@ -49,7 +49,7 @@ class HistoryReplication:
         self._call_soon: Callable[[Callable[[], None]], object]
         self._unsent: list[Row] = []
         self._is_asking = False
-        """True if nobody has told yet what was kept before this one started."""
+        """True until another node has sent what was kept before this one started."""
         self._filler: NodeId | None = None
         """Node that has sent the history kept before this one started."""
         self._filled: set[tuple[str, str]] = set()
@@ -128,7 +128,7 @@ class HistoryReplication:
 
 
 def packed(kind: int, rows: Iterable[Row]) -> Iterator[bytes]:
-    """Frames with messages; one at least, that whoever asked has an answer."""
+    """Frames with messages; at least one, so that each question has an answer."""
     part: list[tuple[Any, ...]] = []
     size_bytes = 0
     for vhost, exchange, message in rows:

@@ -304,7 +304,7 @@ class HostedGroup:
             self.misfit = None
 
     def on_applied(self, entries: Sequence[Entry]) -> None:
-        """The image has them: now whoever waits for them."""
+        """Answer the waiting proposals: the image has applied the entries."""
         self._waiting.applied(entries)
         if self._timed is not None and self._timed[0] <= self.applied:
             self.commit_ms = self._multi.now_ms - self._timed[1]

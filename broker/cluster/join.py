@@ -256,7 +256,7 @@ class ClusterJoin:
         return known.boot == 0 or self._past.remember(Boot(known.boot, known.nonce))
 
     async def _propose(self) -> None:
-        """Have it known; if that cannot be in time, it is for whoever tries again to see."""
+        """Propose this boot; if that is not in time, it is tried again."""
 
         def ask(answer: Callable[[BrokerError | None], None]) -> None:
             self._metadata.change(self._decide, lambda: answer(None), answer)

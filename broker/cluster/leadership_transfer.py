@@ -196,7 +196,7 @@ class DiskFullHandover:
         return self._has_room(node) and node not in self._aside
 
     def _hand_over(self, why: str) -> None:
-        """If nobody has room either, whoever leads goes on doing so."""
+        """Hand leaderships over; if no other node has room either, this one goes on leading."""
         asked = 0
         for hosted in led_here(self._host):
             willing = [*filter(self.may_lead, successors(hosted, self._node))]

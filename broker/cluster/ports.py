@@ -206,8 +206,8 @@ class GroupOwner(Protocol):
         """Another node is believed to be alive, or not."""
 
     def when_known(self, group: GroupId, act: Callable[[], None]) -> None:
-        """Call `act`, later or now, once this node has heard of the group if it was made before:
-        whoever has not heard of it may not say that it has no member of it."""
+        """Call `act`, later or now, once this node knows the group if it was made before: until
+        then it must not deny being a member."""
 
     def unknown(self, node: NodeId, group: GroupId) -> None:
         """A node says that it does not have a group: see `Output.unknown`."""

@@ -269,7 +269,7 @@ class RpcServer:
         begun.listing.go_on()
 
     def _go_on(self, node: NodeId, number: int) -> None:
-        """Send the next page, unless the list has been closed: whoever asks gives up."""
+        """Send the next page, unless the list has been closed."""
         begun = self._open.get(node, {}).get(number)
         if begun is not None and begun.unread is not None:
             begun.read()

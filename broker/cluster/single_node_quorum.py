@@ -40,7 +40,7 @@ LIVES: Mapping[NodeId, int] = {LONE: 1}
 
 
 class NoLinks:
-    """The port `Links` where there is nobody else."""
+    """Port `Links` of a node without others."""
 
     on_frame: OnFrame
     on_link: OnLink

@@ -74,7 +74,7 @@ class PasswordThreads:
 
 
 class NodeDefinitions:
-    """The catalogue of a node, with the parts that are told of its changes, and the cluster port.
+    """Catalogue of a node, with the parts that follow its changes, and the cluster port.
 
     Raises StartFailed, StorageError when it is made.
     """

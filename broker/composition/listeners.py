@@ -40,7 +40,7 @@ class HttpEndpoint(Protocol):
 
 
 class NodeListeners:
-    """All addresses at which a node listens, which it tells in `addresses`."""
+    """Listeners of a node, whose bound addresses are in `addresses`."""
 
     def __init__(
         self,
@@ -150,8 +150,8 @@ class NodeListeners:
         return found
 
     async def open_metrics(self) -> None:
-        """Accept on its address, if there is one, and say what was bound: from the start on, since
-        it tells whether the node has started.  StartFailed."""
+        """Open the metrics endpoint, if there is one, and log its address: early, since it shows
+        whether the node has started.  StartFailed."""
         address = self._parts.config.metrics_listen
         if address is None:
             return

@@ -37,7 +37,7 @@ class NodeObservers(NamedTuple):
 
     observers: tuple[Observer, ...]
     statistics: Statistics | None = None
-    """None where nobody may ask for them."""
+    """Statistics, or None where they are switched off."""
 
 
 def node_observers(
@@ -92,7 +92,7 @@ def own_exchanges(
 
 
 def start_log_publisher(config: Config, vhosts: Mapping[str, VirtualHost]) -> Callable[[], None]:
-    """Have lines told that are logged from now on, if that is wanted; what ends that."""
+    """Start publishing lines logged from now on, if wanted; returns what ends that."""
     if config.log_exchange is None:
         return nothing
     from fluffle.broker.events.log_publisher import LogPublisher  # noqa: PLC0415  only if it is used

@@ -239,7 +239,8 @@ class MqttConfig:
     session_expiry_s_max: int | None = 86_400
     """A client may ask for less.  None: as long as it asks for."""
     keep_alive_s_max: int | None = None
-    """A client that asks for more, or for none, is told to use this (5.0).  None: it decides."""
+    """Longest keep alive: clients that ask for more, or for none, get this (5.0).  None: the
+    client decides."""
     prefetch: int = 1_000
     """Messages of QoS 1 and 2 that are sent to a client and not finished, at most; its Receive
     Maximum may be less."""
@@ -258,8 +259,8 @@ class MqttConfig:
     disconnect_on_unauthorized: bool = False
     """True if a PUBLISH or SUBSCRIBE without the right ends the connection."""
     server_reference: str | None = None
-    """Servers that a client of MQTT 5.0 is told of when this node stops or is put out of service,
-    with spaces between them."""
+    """Server Reference for clients of MQTT 5.0 when this node stops or is drained: servers with
+    spaces between them."""
     sys_interval_s: int = 10
     """How often the figures below $SYS are sent to those who subscribe to them; 0: never."""
     response_information: str | None = None

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from fluffle.protocol.proxy import Address
 
 WITHOUT_CHANNELS = 0
-"""Number of the one channel of a client whose protocol has none: nobody lists, counts or limits
-it."""
+"""Number of the one channel of a client whose protocol has none: it is not listed, counted or
+limited."""
 
 
 class Handshake:
@@ -48,7 +48,7 @@ class Handshake:
         """Client Identifier of an MQTT client."""
         self.client_name = ""
         self.client_properties: FieldTable = {}
-        """Only where they will be told."""
+        """Properties of the client, only where they are shown."""
         self.connected_at_ms = 0
         """Wall-clock time of the connection."""
         self.mechanism = ""
@@ -243,7 +243,7 @@ class OpenTransaction(Protocol):
 
 
 class SessionChannel(Protocol):
-    """Channel of a session, as far as it is named where something is told of it."""
+    """Channel of a session, as far as events name it."""
 
     @property
     def number(self) -> int:

@@ -117,7 +117,7 @@ class ClientEvents:
         self.announcer.publish("channel.created", headers)
 
     def channel_refused(self, channel: ObservedChannel, error: BrokerError) -> None:
-        """RabbitMQ does not tell this."""
+        """Do nothing: RabbitMQ has no event for this."""
 
     def channel_closed(self, channel: ObservedChannel, consumer_count: int) -> None:
         session = channel.session
@@ -213,8 +213,8 @@ def erlang_version(protocol: str) -> str:
 
 
 def login(connection: Client, mechanism: str, name: str) -> EventHeaders:
-    """Return what is told of an attempt to log in: little of a client whose protocol has no
-    channels, as RabbitMQ does."""
+    """Headers of a login event: few for a client whose protocol has no channels, as with
+    RabbitMQ."""
     if connection.kind == DIRECT:
         return {"name": name, "connection_type": DIRECT}
     if not connection.kind:

@@ -174,7 +174,7 @@ class Connections:
         """How long each may act."""
         self.deferred = DeferredBytes()
         self._strangers: dict[ClientConnection, None] = {}
-        """Connections of `_open` on which nobody has logged in."""
+        """Connections of `_open` without a login."""
         self.strangers_max = strangers_max
         self.next_number = count(1).__next__
         """Next number for a client without an address of its own."""
@@ -190,8 +190,8 @@ class Connections:
 
     @property
     def arriving_max(self) -> int:
-        """How many clients there may be at one port in the handshakes of TLS and PROXY: all ports
-        together, and those on which nobody has logged in, must leave sockets to others."""
+        """Most clients of one port in the handshakes of TLS and PROXY: all ports together, and
+        connections without a login, must leave sockets to others."""
         return max(1, self.strangers_max // 4)
 
     def __len__(self) -> int:

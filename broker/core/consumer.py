@@ -165,7 +165,7 @@ class Subscription:
             )
 
     def cancelled(self, consumer: Consumer) -> None:
-        """Tell the client that its queue is gone, or may not be read any more."""
+        """Notify the client that its queue is deleted, or may not be read any more."""
         if consumer_lost(self._channel, self._tag):
             self._channel.consumer_lost(consumer.tag)
 
@@ -192,7 +192,7 @@ class Subscription:
             channel.refuse(timeout_error(channel, lost))
 
     def activity_changed(self, consumer: Consumer) -> None:
-        """Clients are told nothing of that."""
+        """Ignore the change: clients are not notified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ def start_consumer(
 
 
 def consumer_started(channel: ConsumerChannel[S], tag: str, arguments: FieldTable) -> None:
-    """Tell observers of a consumer that takes part; nothing has been delivered to it."""
+    """Notify observers of a consumer that takes part; nothing has been delivered to it."""
     observers, sink = channel.session.observers, channel.subscriptions.get(tag)
     if observers and sink is not None:
         sink.arguments = arguments
@@ -292,7 +292,7 @@ def let_go(channel: ConsumerChannel[S], sink: S) -> Consumer:
 
 
 def notify_ended(channel: DeliveryChannel, consumer: Consumer) -> None:
-    """Tell observers that a consumer has ended."""
+    """Notify observers that a consumer has ended."""
     for observer in channel.session.observers:
         observer.consumer_ended(channel, consumer)
 
@@ -389,7 +389,7 @@ def check_running(queue: QueueHandle, vhost_name: str) -> None:
 
 
 def described(queue: QueueHandle, vhost_name: str) -> str:
-    """Name of a queue in what clients are told."""
+    """Name of a queue in errors for clients."""
     return f"queue '{queue.name}' in vhost '{vhost_name}'"
 
 
@@ -407,7 +407,7 @@ def count_got(session: Session, queue: QueueHandle, delivery_batch: DeliveryBatc
 
 
 def requeue(delivery_batch: DeliveryBatch | None) -> None:
-    """Put back a message for which whoever wanted it is there no more."""
+    """Requeue a message whose receiver is gone."""
     if delivery_batch is not None:
         queue = delivery_batch.holder.queue
         queue.settle(delivery_batch, 0, len(delivery_batch.contents), Outcome.UNSENT)

@@ -85,7 +85,7 @@ class ReplyTarget:
         persistent: bool,
         expiration_ms: Lifetimes = None,
     ) -> EnqueueResult:
-        """Deliver at once, or drop when nobody asks any more, or does not read."""
+        """Deliver at once, or drop when the requester is gone or does not read."""
         del persistent, expiration_ms  # nothing is kept
         requester = self._requester
         if requester is not None and self._inbox.takes(content_bytes):
@@ -144,13 +144,13 @@ class ReplyTargets:
         self._targets[name] = ReplyTarget(name, requester, inbox)
 
     def remove(self, name: str) -> None:
-        """Make `name` reach nobody; routes that are remembered fall silent too."""
+        """Make `name` unroutable; remembered routes end, too."""
         target = self._targets.pop(name, None)
         if target is not None:
             target._requester = None
 
     def target(self, name: str) -> ReplyTarget:
-        """Where messages to `name` go; nowhere when nobody is there."""
+        """Target of messages to `name`; it drops them when there is no requester."""
         found = self._targets.get(name)
         return found or ReplyTarget(name, self.elsewhere.requester(name), ReplyInbox())
 

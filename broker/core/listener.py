@@ -154,7 +154,7 @@ class Listener:
             self._paths.pop().unlink(missing_ok=True)
 
     def cut_off(self) -> None:
-        """Accept no more, and hang up on everybody without a word."""
+        """Accept no more, and close all connections without a goodbye."""
         self.accept_no_more()
         for connection in self._connections:
             connection.drop("the node has failed")

@@ -89,7 +89,7 @@ class OutputBuffer:
         self._held_bytes = 0
         """Bytes of messages in all of `_held`."""
         self._durable = 0
-        """The last commit that this was told of."""
+        """Last commit known to be durable."""
         self._writer = writer
         self._touch = touch
         self._handed_bytes = 0

@@ -210,7 +210,7 @@ class PendingRequest(Generic[E]):
             self._waiting.begin(self._waiter.number)
 
     def decide(self) -> Change:
-        """Decide the change; nothing once nobody waits for it."""
+        """Decide the change; an empty one once its requester is gone."""
         if self._is_late and self._waiter.number not in self._waiting.kept:
             return NOTHING
         return self._decide()

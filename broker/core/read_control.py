@@ -16,8 +16,8 @@ from fluffle.broker.queues.publish_target import BlockedPublisher
 from fluffle.broker.runtime.commits import Commits
 
 SECONDS_PER_MESSAGE = 20e-6
-"""A publisher in debt waits no longer than this for each message it owes, so that consumers
-which are slow by nature slow nobody to less than 50,000 messages a second."""
+"""Longest wait of a publisher in debt for each message it owes, so that slow consumers slow no
+publisher to less than 50,000 messages a second."""
 
 OWED_MESSAGES_MAX = 1_000
 """A publisher reads on until it owes so many: if it were stopped after each read, reads would be
@@ -204,7 +204,8 @@ class ReadHolds:
         call_later: Callable[[float, Callable[[], None]], Timer],
         on_blocked: Callable[[str], None],
     ) -> None:
-        """`on_blocked` is told why an alarm holds the connection; nothing when it does no more."""
+        """Set the callback for alarms: `on_blocked` gets the reason while one holds the connection,
+        and None when that ends."""
         self._read_control = read_control
         self._deadlines = deadlines
         self._alarms = alarms

@@ -57,7 +57,7 @@ class Services:
     """Barrier that confirms that this node has applied all earlier definitions."""
 
     def metadata_of(self, by: ChangedBy) -> Metadata:
-        """Where somebody changes definitions, which is seen where that is wanted."""
+        """Metadata for changes by `by`, which are observed where that is wanted."""
         metadata = self.metadata
         for observer in self.observers:
             metadata = observer.metadata(metadata, by)

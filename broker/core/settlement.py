@@ -269,7 +269,7 @@ class Settlements:
         """Queues led elsewhere that may not know yet what was settled here, or never will."""
 
     def settle(self, stretches: list[Stretch], outcome: Outcome) -> None:
-        """Tell the queues what became of messages that the ledger has let go."""
+        """Settle released messages in their queues."""
         if self.observer is not None:
             self.observer.settled(stretches, outcome)
         session, count, of_quorum_queues = self._session, 0, 0

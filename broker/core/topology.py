@@ -247,7 +247,7 @@ def is_reply_target(name: str) -> bool:
 
 
 def has_requester(session: Session, name: str) -> bool | Deferred[bool]:
-    """True if somebody asks under that name of a pseudo-queue; the bare one is always there."""
+    """True if a requester uses that name of a pseudo-queue; the bare one always exists."""
     return name == DIRECT_REPLY_TO or session.replies.is_alive(name)
 
 
@@ -332,7 +332,7 @@ def check_may_dead_letter(session: Session, declared: Declaration) -> None:
 
 
 class QueueDeletion:
-    """Request of a client to delete a queue, maybe only if nobody uses it, or it is empty.
+    """Request of a client to delete a queue, perhaps only if it is unused or empty.
 
     Deleting what does not exist succeeds.
     """

@@ -252,7 +252,8 @@ class RenewPolicies:
 
 @dataclass(frozen=True, slots=True)
 class NotifyUserChange:
-    """Tells who listens that something has changed for a user; once, however often it is said."""
+    """Notification of listeners that something has changed for a user; once, however often it is
+    asked for."""
 
     access: Access
     user: str

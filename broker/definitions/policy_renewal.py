@@ -46,7 +46,7 @@ def renew_at_once(vhost: VirtualHost) -> None:
 
 
 class ImmediateRenewal:
-    """Renewal of policies in one step, where nobody waits."""
+    """Renewal of policies in one step, where no client waits."""
 
     def renew(self, vhost: VirtualHost) -> None:
         renew_at_once(vhost)

@@ -80,14 +80,14 @@ class RetainRequest:
         """Why it was left out of the last change that was decided."""
 
     def answer(self) -> None:
-        """Tell whoever waits what the change has come to."""
+        """Call the waiting publisher back with the outcome."""
         for done, failed in self.waiters:
             error = self.error
             call_listener(done if error is None else partial(failed, error))
 
 
 class RetainedStore:
-    """The retained messages of a node or a cluster, for whoever publishes them."""
+    """Store of the retained messages of a node or a cluster."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class RetainedStore:
         now_ms: Callable[[], int],
         is_leader: Callable[[], bool],
     ) -> None:
-        """`is_leader` tells whether this node is the one that orders changes."""
+        """Make the store; `is_leader` says whether this node orders changes."""
         self._catalogue = catalogue
         self._metadata = metadata
         self._limits = limits

@@ -64,8 +64,8 @@ class QueueType(StrEnum):
     QUORUM = "quorum"
     STREAM = "stream"
     MQTT_QOS0 = "mqtt_qos0"
-    """A classic queue that MQTT makes for what a client is sent at most once, as long as it is
-    there: nobody can declare one."""
+    """Classic queue that MQTT makes for messages to a connected client with QoS 0: it cannot be
+    declared."""
 
     @property
     def shown(self) -> str:

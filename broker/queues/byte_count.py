@@ -65,7 +65,7 @@ class ByteSum:
         self._weighed_bytes += size_bytes
 
     def put_roughly(self, segment: Segment, byte_count: ByteCount, content_bytes: int) -> None:
-        """These come into a segment, nobody knows what they count."""
+        """Count messages of a segment roughly, whose sizes are unknown."""
         self._rough[segment] = byte_count
         self._rough_bytes += content_bytes
 
@@ -223,7 +223,7 @@ class ByteCount:
         self.sum.is_unsure = True
 
     def came_back(self, run: RequeuedRun) -> None:
-        """A run is in nobody's hands any more; it may be on disk only."""
+        """Count a requeued run, which may be on disk only."""
         if run.contents:
             run.weighed_from = run.head
             self._add(sum(self._sizes(run.contents[run.head :])))

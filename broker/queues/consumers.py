@@ -260,12 +260,13 @@ class ConsumerTimeouts:
     __slots__ = ("_default_ms", "_held", "_time", "_timeout_ms", "due_ms")
 
     def __init__(self, time: QueueClock, default_ms: int | None) -> None:
-        """`default_ms`: how long anything may be held if nobody says so; None: for ever."""
+        """Make the timeouts; `default_ms`: time for which messages may be held by default; None:
+        for ever."""
         self._timeout_ms = self._default_ms = default_ms
         """Timeout of holders that have none of their own."""
         self._time = time
         self._held: dict[Holder, HeldDeliveries] = EMPTY_DICT
-        """Invariant: nobody without runs."""
+        """Held deliveries by holder.  Invariant: none without runs."""
         self.due_ms = NEVER_MS
         """When something may have been held for too long: its queue is woken then."""
 
@@ -315,7 +316,7 @@ class ConsumerTimeouts:
         self._ask_again(queue, 0)  # mutant: WA20
 
     def look(self, queue: DeliverySource) -> None:
-        """Tell those who have had something for too long; of each run once.
+        """Report deliveries that were held for too long; each run once.
 
         Who looks too soon asks again: it was woken for something else, or by another clock.
         """

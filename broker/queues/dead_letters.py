@@ -165,7 +165,7 @@ class DeadMessages:
     """Called when something has changed since they could not arrive."""
     ids_for: DeadLetterIdsFor = no_ids
     unwanted: int = 0
-    """If there are none: so many have died of which nobody wants to know more."""
+    """Number of dead messages that are only counted, if there are none."""
 
 
 class RepublishDeadLetters(Protocol):
@@ -194,7 +194,8 @@ class AtMostOnceDeadLettering:
         journal: Journal | None,
         dead_letter: RepublishDeadLetters | None,
     ) -> None:
-        """`dead_letter` is None where nobody republishes what has died."""
+        """Make the dead lettering; `dead_letter` is None where dead messages are not
+        republished."""
         self._spec = spec
         self._journal = journal
         self._dead_letter = dead_letter
@@ -207,7 +208,7 @@ class AtMostOnceDeadLettering:
         return self._dead_letter is not None and self.settings.dead_letter_exchange is not None
 
     def bury(self, reason: DeathReason, taken: TakenMessages) -> None:
-        """Messages that nobody held are dead: see `Bury`."""
+        """Handle dead messages that no client held: see `Bury`."""
         if taken.is_recorded and self._journal is not None:
             if taken.contents:
                 self._journal.settled(taken.sequences)

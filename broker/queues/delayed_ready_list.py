@@ -173,7 +173,7 @@ class UndatedRun(NamedTuple):
     """Messages of which it is not known yet when each is due."""
 
     due_ms: int
-    """None is before; 0: nobody has looked."""
+    """Earliest due time; 0: not known."""
     first: int
     stop: int
 

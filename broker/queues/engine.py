@@ -96,7 +96,7 @@ class QueueHost(Protocol):
 
     @property
     def dead_letter(self) -> RepublishDeadLetters | None:
-        """Republishes what has died; None where nobody does."""
+        """Function that republishes dead messages; None where there is none."""
 
     @property
     def bury(self) -> Bury | None:
@@ -141,7 +141,7 @@ NO_STORES = QueueStores()
 
 
 class QueueExpiry:
-    """Time since anybody has used a queue that goes without use: x-expires.  Consumers use it."""
+    """Idle time of a queue with x-expires.  Consumers use it."""
 
     __slots__ = ("_after_ms", "_is_announced", "_now_ms", "_since_ms", "_wake")
 
@@ -163,7 +163,7 @@ class QueueExpiry:
 
     @property
     def due_ms(self) -> int:
-        """When it is to go, if nobody uses it until then."""
+        """Time at which the queue is to go, if it stays unused."""
         return NEVER_MS if self._is_announced else self._since_ms + self._after_ms
 
     @property
@@ -519,7 +519,7 @@ class Queue:
 
     @property
     def due_ms(self) -> int | None:
-        """When there is something to do here though nobody asks for anything: `pump` does it."""
+        """Time at which `pump` has work without any request, or None."""
         is_aging = self._ready_list.is_timed and not self._settings.is_still
         due_ms = min(self.delays.due_ms, self._ready_list.due_ms if is_aging else NEVER_MS)
         if self.queue_expiry is not None and self.is_unused:
@@ -620,7 +620,7 @@ class Queue:
     def settle(
         self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
     ) -> None:
-        """The messages `start` to `stop` of a run are in nobody's hands any more.
+        """Settle the messages `start` to `stop` of a run, which no client holds any more.
 
         Done with, or back; so is what a holder with no_ack was handed, if it could not be sent.
         Those that came back before, for they were held for too long, are passed over.

@@ -65,7 +65,7 @@ class QueueDefinition(NamedTuple):
     wanted: tuple[str, ...] = ()
     """The nodes that it is to be on, by name; members come and go until it is so."""
     leader: str = ""
-    """The member that is to lead: at first, and when somebody says so."""
+    """Member that is to lead: at first, and after a change of the definition."""
     boot: int = 0
     """The life of its home with which it ends; 0 if it outlives that."""
     successor: QueueDefinition | None = None
@@ -152,7 +152,7 @@ class Damage:
     stop: int = 0
     """Behind the last one."""
     count: int = 0
-    """How many of them are not settled; 0 if nobody knows how far it goes."""
+    """Number of unsettled ones among them; 0 if the extent of the damage is unknown."""
     is_of_settled: bool = False
     """True if the messages can be read, but not which of them are settled."""
 
@@ -305,7 +305,7 @@ class JournalFactory(Protocol):
     """Page store for messages that no journal holds."""
 
     def new_groups(self) -> tuple[int, ...]:
-        """Logs that nobody has used, for a queue that is being declared."""
+        """Unused logs for a queue that is being declared."""
 
     def create(self, groups: tuple[int, ...]) -> Journal:
         """Journal of a queue that has just been declared."""

@@ -146,7 +146,7 @@ class PriorityReadyList:
         self._delivery_counts: DeliveryCountIndex | None = None
         self._sizes: Sizes | None = None
         self.byte_count: PriorityByteCounts | None = None
-        """None where nobody asks how many bytes wait."""
+        """Byte counts, or None where bytes are not counted."""
         self._journal = journal
         self._spill = spill
         self._ready_lists: dict[int, ReadyList] = {}

@@ -50,7 +50,7 @@ class PartialResult:
         """Duplicates, as rising ranges of places: dropped, and confirmed as taken."""
 
     def then(self, on_result: OnPublishResult) -> None:
-        """Tell of each at once, as a `PublishReceipt` does later."""
+        """Call `on_result` for each message at once, as a `PublishReceipt` does later."""
         for start, stop, is_accepted in accepted_spans(self, self.count):
             on_result(start, stop, is_accepted=is_accepted)
 
@@ -106,7 +106,7 @@ class BlockedPublisher(Protocol):
 
 
 def release_publishers(queue: PublishTarget, count: int) -> None:
-    """Tell the publishers that wait for it, in turn, that `count` messages have left."""
+    """Call the waiting publishers, in turn, when `count` messages have left."""
     for publisher in tuple(queue.blocked_publishers):
         count = publisher.paid(queue, count)
         if not count:
@@ -136,7 +136,7 @@ class PublishReceipt:
         self._on_result: OnPublishResult | None = None
 
     def then(self, on_result: OnPublishResult) -> None:
-        """Have `tell` called with each outcome; with those that are known already, at once.
+        """Have `on_result` called with each outcome; with those that are known already, at once.
 
         No outcome is known before the call that gave this receipt returns.  A message for thousands
         of queues is put in over several turns, so that some are known before this is called.
@@ -157,8 +157,8 @@ class PublishReceipt:
 
 
 class DeadLetterIds(NamedTuple):
-    """Dead letters of a quorum queue that must arrive, as it knows them: one that comes again is
-    not taken again, whoever leads that queue by then."""
+    """Ids of dead letters of a quorum queue that must arrive: one that comes again is not accepted
+    again, even from another leader."""
 
     source: int
     """Raft group of the source queue."""

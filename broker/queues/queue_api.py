@@ -236,7 +236,8 @@ class DeliveryBatch:
         self.origins = origins
         """None at all if the messages are on disk, and `contents` only stand for theirs."""
         self.contents = contents
-        """Invariant: nobody else's list, so that `release` may change it."""
+        """Contents of the messages.  Invariant: a list of its own, so that `release` may change
+        it."""
         self.content_bytes = sum(map(len, contents)) if content_bytes is None else content_bytes
         """The length of all contents as they were handed out."""
         self.first: tuple[int, bytes] | None = None
@@ -652,7 +653,7 @@ class QueueHandle(QueueTarget, Protocol):
     def settle(
         self, delivery_batch: DeliveryBatch, start: int, stop: int, outcome: Outcome
     ) -> SettlementStatus | None:
-        """The messages `start` to `stop` of a run are in nobody's hands any more.
+        """Settle the messages `start` to `stop` of a run, which no client holds any more.
 
         None if it is so by now; else what becomes of it is known once `settling` is answered.
         """

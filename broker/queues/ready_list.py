@@ -118,7 +118,7 @@ class ReadyList:
         """None where none ever had to."""
         self._returned = returned if returned is not None else RequeueByPosition()
         self.byte_count: ByteCount | None = None
-        """None where nobody asks how many bytes wait."""
+        """Byte count, or None where bytes are not counted."""
         self._redelivered_below = 0
         """Messages with lower numbers were there before the node last ended."""
         self.count = 0

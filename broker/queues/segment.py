@@ -201,7 +201,7 @@ class Segment:
 
 
 def on_disk_only(stored: Stored) -> Segment:
-    """A stretch that a journal holds, and nobody has read."""
+    """Segment of messages that a journal holds, and that are not read."""
     segment = Segment([], [], stored.content_bytes, stored.first, ticket=1)
     segment.count = stored.count
     segment.stop_sequence = stored.stop
@@ -378,7 +378,7 @@ class TakenMessages:
         self.origins = origins
         self.contents = contents
         self.content_bytes = content_bytes
-        """How long all contents are together, if anybody knows."""
+        """Total length of all contents, if known."""
         self.sequences = sequences
         self.redelivered = redelivered
         self.is_recorded = is_recorded

@@ -61,12 +61,13 @@ class DeduplicationCache(NamedTuple):
 
 
 DEFAULT_CACHE_SIZE = 10_000
-"""Where nobody says another."""
+"""Default number of keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """In force, whoever said so.  None: nobody has, and nothing of that kind is done."""
+    """Settings of a queue that are in force, by arguments and policies.  None: nobody has, and
+    nothing of that kind is done."""
 
     expires_ms: int | None = None
     message_ttl_ms: int | None = None
@@ -296,8 +297,8 @@ def unusable_arguments(spec: QueueSpec, settings: QueueSettings) -> dict[str, st
 
 
 def why_at_most_once(spec: QueueSpec, policy: EffectivePolicy, settings: QueueSettings) -> str:
-    """Why what dies in a queue need not arrive though it was asked for; empty if nobody
-    has, or it must.  `settings` are those of the two together."""
+    """Reason why dead letters of a queue need not arrive though that was asked for; empty if it was
+    not, or they must.  `settings` are those of the two together."""
     said = [policy.get("dead-letter-strategy")]
     if (argument := spec.arguments.get("x-dead-letter-strategy")) is not None:
         said.append(read_raw(argument[1]))

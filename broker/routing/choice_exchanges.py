@@ -51,7 +51,7 @@ RANGE = 1 << 27
 
 _MASK_32 = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
-"""Multiples of it tell kinds of terms apart."""
+"""Factor whose multiples distinguish kinds of terms."""
 _LIST_END = 2 * _GOLDEN & _MASK_32
 _BINARY = 13 * _GOLDEN & _MASK_32
 _NIL = 2
@@ -87,7 +87,7 @@ class ChoiceMatcher:
         self._bindings: dict[Binding, None] = {}
         self._choice = choice
         self._is_arranged = False
-        """True if the choice knows the bindings: it is told when the next message comes."""
+        """True if the choice knows the bindings: it learns them when the next message comes."""
 
     @property
     def asks(self) -> MatchInput:

@@ -13,7 +13,7 @@ def first(_count: int) -> int:
 
 
 def at_once(pieces: Iterator[None]) -> None:
-    """Do work that may take long where nobody waits for his turn."""
+    """Do work that may take long where no other work waits."""
     deque(pieces, maxlen=0)
 
 

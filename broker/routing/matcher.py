@@ -345,8 +345,8 @@ class StaleMatcher:
 
 
 def emptied(matcher: Matcher) -> Iterator[None]:
-    """Take all out of a matcher that nobody asks any more, a piece at a time: to let go of it at
-    once would free a great many nodes of a trie in one go."""
+    """Empty a matcher that is not used any more, a piece at a time: to free it at once would free a
+    great many nodes of a trie in one go."""
     held = matcher.inner if isinstance(matcher, StaleMatcher) else matcher
     yield from cleared(held, list(held).pop)
 

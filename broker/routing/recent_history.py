@@ -33,7 +33,7 @@ class HistoryMessage(NamedTuple):
 
 
 def ignore_message(_message: HistoryMessage) -> None:
-    """Where there is nobody else."""
+    """Ignore the message: there are no other nodes."""
 
 
 class MessageHistory:
@@ -44,7 +44,8 @@ class MessageHistory:
     def __init__(
         self, arguments: FieldTable, on_kept: Callable[[HistoryMessage], None] = ignore_message
     ) -> None:
-        """`arguments` of the exchange have passed `check_length`; `tell` is told what is kept."""
+        """Make the history; `arguments` of the exchange have passed `check_length`; `on_kept` gets
+        each kept message."""
         self._on_kept = on_kept
         _tag, length = arguments.get(HISTORY_LENGTH, ("l", DEFAULT_LENGTH))
         assert isinstance(length, int)

@@ -46,7 +46,7 @@ BINDING_KEY = "x-binding-key"
 """The routing key, as RabbitMQ has it in the arguments of subscriptions of MQTT 5.0."""
 
 HIDDEN = frozenset({TOPIC_FILTER, SUBSCRIPTION_OPTIONS, SUBSCRIPTION_ID})
-"""Arguments of subscriptions that RabbitMQ does not have, and nobody is shown."""
+"""Arguments of subscriptions that RabbitMQ does not have, and that are not shown."""
 
 ONE_LEVEL = "+"
 ANY_LEVELS = "#"

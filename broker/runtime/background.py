@@ -62,7 +62,7 @@ class BackgroundTasks:
         self._add(ReadyTask(task, failed))
 
     def finish(self, pieces: Iterator[None]) -> None:
-        """Do what is left of something whose end nobody waits for."""
+        """Do what is left of work whose end no caller awaits."""
         self.add(pieces, ignore_end)
 
     def _add(self, due: ReadyTask) -> None:

@@ -100,7 +100,7 @@ class Commits:
         self._batches: list[Batch] = [Batch()]
         """Invariant: at least one."""
         self._is_whole = False
-        """True if the last batch takes all that is told."""
+        """True if the last batch takes all changes."""
         self._is_whole_once = False
         """True if it does up to the next commit."""
         self._writers: dict[CommitWriter, None] = {}
@@ -187,7 +187,7 @@ class Commits:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Have what is told meanwhile in one commit, however much it is."""
+        """Collect changes of the block in one commit, however large."""
         self.batch()
         self._is_whole = True
         try:
@@ -198,12 +198,12 @@ class Commits:
     # Who waits for it
 
     def keep_together(self) -> None:
-        """Have all that is told from now on up to the next commit in one, however much it is, with
-        what was told last."""
+        """Collect all changes up to the next commit in one, however large, with the last change
+        before."""
         self._is_whole_once = True
 
     def wait(self, waiter: CommitWaiter, ticket: int) -> None:
-        """Tell `waiter` once the commit `ticket`, which is yet to be done, has been."""
+        """Call `waiter` back once the commit `ticket`, which is yet to be done, has been."""
         if ticket < self.ticket:
             self._running_waiters[waiter] = None
         else:
@@ -219,7 +219,7 @@ class Commits:
         self._held.pop(act, None)
 
     def flush(self) -> None:
-        """Begin a commit with what was told, unless one is running.
+        """Begin a commit of the collected changes, unless one is running.
 
         Whatever else was submitted to the store goes with it, or without it.
         """
@@ -228,7 +228,7 @@ class Commits:
             self._store.flush()
 
     def _submit(self) -> None:
-        """Give the store what was told, unless it still has what was told before."""
+        """Give the store the collected changes, unless it still has earlier ones."""
         if self.is_running:
             return
         writers, self._writers = self._writers, {}
@@ -272,7 +272,7 @@ class Commits:
                 act()
 
     def _on_durable(self) -> None:
-        """The store has done a commit: tell who has waited and begin the next, in one turn."""
+        """Handle a finished commit: call those that waited and begin the next, in one turn."""
         self.done.commits += 1
         self.done.seconds += self._now_s() - self._began_s
         ends_turn = self._turn.begin()
@@ -294,5 +294,5 @@ class Commits:
 
 
 def when_safe(commits: Commits, act: Callable[[], None]) -> None:
-    """Call `act` once all that was told so far is durable."""
+    """Call `act` once all changes so far are durable."""
     commits.wait(WaitingCall(act), commits.ticket)

@@ -48,7 +48,7 @@ class Timers:
         call_later: CallLater,
         on_fatal: Callable[[Exception], None],
     ) -> None:
-        """`now_ms` never goes back; `on_fatal` is told of a broken assertion."""
+        """Make the timers; `now_ms` never goes back; `on_fatal` gets a failed assertion."""
         self._now_ms = now_ms
         self._call_later = call_later
         self._on_fatal = on_fatal

@@ -54,12 +54,12 @@ class Turn:
         self._is_consensus_due = False
         self._scheduled = False
         self.watchers: set[Callable[[], None]] = set()
-        """Called after each batch of input and each turn; nobody in a daemon."""
+        """Functions called after each batch of input and each turn; none in a daemon."""
         self.consensus: Callable[[], None] = do_nothing
         """Has the Raft groups take their turn: what queues have just proposed is in it, and what it
         writes goes with the commit that `record` begins."""
         self.record: Callable[[], None] = do_nothing
-        """Begins to make durable what was told to journals in this turn."""
+        """Function that begins to make this turn's changes to journals durable."""
 
     @property
     def is_scheduled(self) -> bool:
@@ -98,8 +98,8 @@ class Turn:
         return is_first
 
     def end(self, read_bytes: int = 0) -> None:
-        """The batch is done, which was read as so many bytes: have the turn now if it is short,
-        else after everybody's input.
+        """End a batch that was read as so many bytes: have the turn now if it is short, else after
+        all input.
 
         A turn with one queue and one publisher is what a lone request makes: answering it at
         once is faster (benchmarks/compare, c16) by a quarter than another round of the loop.  But

@@ -396,8 +396,8 @@ class Timeline:
     def delivered(
         self, queue: str, sequence: int, message: RoutedMessage, step: TraceStep, origin: str
     ) -> None:
-        """Note a delivery to a client; `origin` is where the message comes from if nobody has
-        seen it come."""
+        """Note a delivery to a client; `origin` is the message's origin if its publish was not
+        seen."""
         course = self.course(queue)
         passage = course.hand(sequence, hash(message[2]))
         if passage is None:

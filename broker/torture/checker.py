@@ -438,7 +438,8 @@ class Checker:
             self._breach(Breach.BACK, what)
 
     def _check_flag(self, state: MessageState, event: Received, floor: int) -> None:
-        """Two cannot be the first; and nobody is who was certainly sent it after another."""
+        """Check the redelivered flag: two deliveries cannot be the first, nor one certainly sent
+        after another."""
         if not event.redelivered:
             if state.was_new or 0 < state.received_at < floor:
                 self._breach(Breach.LIED, f"{state} came again and says that it is new")

@@ -200,7 +200,7 @@ async def roll_back(context: FaultContext, fault: PlannedFault) -> None:
 
 async def roll_back_in_place(context: FaultContext, fault: PlannedFault) -> None:
     """Roll a disk back in the files that it has, as a snapshot of its blocks does: only the other
-    nodes can tell."""
+    nodes can detect it."""
     await put_disk_back(context, fault, NodeAction.OVERWRITE)
 
 

@@ -249,8 +249,7 @@ def body_of(message: MessageId, size: int) -> bytes:
 
 
 def message_of(body: bytes) -> MessageId | None:
-    """Return the message that a body says it is; None for one that is damaged, or of somebody
-    else."""
+    """Id of a message by its body; None for a damaged or a foreign one."""
     publisher, _, rest = body.partition(b" ")
     number, _, _ = rest.partition(b" ")
     if not number.isdigit():

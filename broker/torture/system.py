@@ -32,7 +32,7 @@ class NodeAction(Enum):
     START = "start"
     """Nothing, if it runs."""
     STOP = "stop"
-    """In order: it has said goodbye to everybody."""
+    """Stop the node in order, with a goodbye to its peers."""
     KILL = "kill"
     """Kill the process, as by SIGKILL."""
     PAUSE = "pause"

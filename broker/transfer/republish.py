@@ -191,7 +191,7 @@ def shown_keys(keys: tuple[str, ...], blind_keys: tuple[str, ...]) -> tuple[str,
 
 
 def routing_keys(origin: Origin, raw: bytes) -> tuple[str, ...]:
-    """Under which keys a message was published, as everybody may see."""
+    """Routing keys with which a message was published, without BCC."""
     if origin.past is MessageAnnotations.REDIRECTED:
         return (origin.routing_key,)
     _tag, more = (decode_properties(raw).headers or {}).get("CC", ("A", []))

@@ -199,7 +199,7 @@ def delete_unused(vhost: VirtualHost, queue: QueueHandle) -> Change:
 def delete_disused(
     vhost: VirtualHost, definition: QueueDefinition, is_queue_expired: Callable[[], bool]
 ) -> Change:
-    """Remove a queue that nobody has used for long enough, if that is still so."""
+    """Remove a queue that was unused for its x-expires time, if that is still so."""
     queue = vhost.queues.get(definition.spec.name)
     if queue is None or not is_queue_expired():
         return NOTHING

@@ -156,8 +156,8 @@ def check_usable(queue: QueueHandle, vhost: str) -> None:
 
 
 def check_unneeded(queue: QueueHandle, vhost: str, *, unused: bool, empty: bool) -> None:
-    """PreconditionFailed when a condition that was asked for fails; NotFound if the node that
-    could tell did not, when the queue was asked for its tally.
+    """Check the conditions of a deletion.  PreconditionFailed if one fails; NotFound if the node
+    that could check it did not answer.
 
     A queue is unused whose node is known to be away, which may hold messages all the same.
     """

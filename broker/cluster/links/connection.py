@@ -48,7 +48,7 @@ KINDS: dict[int, FrameKind] = {kind: kind for kind in FrameKind}
 """Kinds of frames by number."""
 
 NOWHERE = ("", 0)
-"""The end of a socket that was reset before anybody asked."""
+"""Address of a socket that was reset before it could be read."""
 
 NO_KINDS: dict[int, FrameKind] = {}
 
@@ -254,7 +254,7 @@ class LinkConnection(asyncio.Protocol):
         self.refused: LinkRefused | None = None
         """Why this never was a link, if a hello or a certificate is to blame."""
         self.is_connection_refused = False
-        """True if the host that was dialled has said that nobody listens there."""
+        """True if the dialled host has refused the connection: no process listens there."""
         self.opened: asyncio.Future[bool] = self._loop.create_future()
         """False: it ended before."""
         self.ended: asyncio.Future[str] = self._loop.create_future()
@@ -500,7 +500,7 @@ async def establish(
 
 
 def bound_unsent(transport: asyncio.Transport) -> None:
-    """Keep the kernel from taking megabytes that are not under way yet, where it can be told so."""
+    """Keep the kernel from taking megabytes that are not under way yet, where it allows that."""
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     end = transport.get_extra_info("socket")
     if option is not None and end is not None:

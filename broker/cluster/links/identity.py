@@ -247,8 +247,8 @@ class Incarnations(Protocol):
     """Incarnations of the nodes: the number that a node's data gets each time that it is let in."""
 
     def ours(self) -> int:
-        """The incarnation of this node; 0 while nothing is in the data: whoever is let in begins
-        with that."""
+        """Incarnation of this node; 0 while its data are empty: a node that is let in begins with
+        that."""
 
     def is_former(self, node: NodeId, incarnation: int) -> bool:
         """True if the cluster has forgotten the node that was this one."""
@@ -309,5 +309,5 @@ class PeerBoots:
         return self._latest.get(node)
 
     def forget(self, node: NodeId) -> None:
-        """The node was removed: whoever comes under its name begins anew."""
+        """Forget a removed node: a new one of its name starts anew."""
         self._latest.pop(node, None)

@@ -19,7 +19,7 @@ class PublishConfirmed:
 
 @dataclass(slots=True)
 class PublishRejected:
-    """Publishes were not taken, or nobody knows: they are nacked."""
+    """Publishes that were refused, or whose fate is unknown: they are nacked."""
 
     first: int
     count: int

@@ -250,7 +250,7 @@ def on_publish(led: LedQueue, opened: OpenedSession, message: m.Publish) -> None
 
 
 def owned(led: LedQueue, opened: OpenedSession, holder: Key) -> Key:
-    """A holder, if it is one of this life of the client node; else nobody.
+    """Holder, if it belongs to this boot of the client node; else `NO_HOLDER`.
 
     It may be one of an earlier session, which gave up all but its settlements.
     """

@@ -118,7 +118,7 @@ class SessionSendQueue:
         self._sent = self._frames[0].number - 1 if self._frames else self._next - 1  # mutant: R9a
 
     def take(self) -> Iterator[SentFrame]:
-        """Frames that are to be sent; those that nobody comes for stay so."""
+        """Remove and return the frames to send; those not consumed stay."""
         self._close_frame()
         while unsent := min(self._next - 1 - self._sent, len(self._frames)):
             frame = self._frames[-unsent]

@@ -213,7 +213,7 @@ class HeldTokens:
         return held.count if held is not None else 0
 
     def put(self, token: Token) -> None:
-        """Messages that nobody has."""
+        """Put messages that no holder has."""
         if self._held is EMPTY_DICT:
             self._held = {}
         self._held.setdefault(token.holder, MarkedRuns()).put(token.run, token.ordinal)
@@ -242,7 +242,7 @@ class HeldTokens:
         return taken
 
     def take_all(self, holder: Key | None = None) -> list[Token]:
-        """All that one has, or everybody has."""
+        """Remove and return all that one holder has, or all holders have."""
         return self.take([token for token in self if holder in (None, token.holder)])
 
 
@@ -287,7 +287,7 @@ class SessionClient:
         self._settled = 0
         """Messages that these end."""
         self._last: m.Settle | None = None
-        """The last operation, if it is a settlement that nobody has been sent."""
+        """Last operation, if it is an unsent settlement."""
         self.leader_epoch = 0, 0
         """Term and number in it of the last leadership that was adopted."""
         self.leader: m.Leader | None = None
@@ -300,7 +300,7 @@ class SessionClient:
         self.answer: m.NeverArrived | None = None
         """Answer to what this leadership has on record."""
         self.is_remembered = False
-        """True if whoever leads may still have a session that was given up, with what it held."""
+        """True if the leader may still have a session that was given up, with what it held."""
         self.owes_report = False
         """True if the leader waits for a report of what was received."""
         self.unreported_bytes = 0
@@ -424,7 +424,7 @@ class SessionClient:
             self.credit_changes.pop(consumer, None)
 
     def keep(self, deliver: m.Deliver) -> None:
-        """Messages are in a client's hands: whoever leads need not send them any more."""
+        """Keep messages as held by a client: the leader need not send them again."""
         for token in m.tokens_of(deliver):
             self.unacked.put(token)
         self.unreported_bytes += sum(map(len, deliver.contents))
@@ -436,7 +436,8 @@ class SessionClient:
     # Whom to talk to
 
     def connect(self, leader: m.Leader | None) -> None:
-        """A leader can be reached, over a new link if it is the same; or nobody can be."""
+        """Use a leader that can be reached, perhaps over a new link to the same one; None:
+        unreachable."""
         if leader is not None and leader.leader_epoch < self.leader_epoch:
             return
         self.leader = leader
@@ -462,7 +463,7 @@ class SessionClient:
 
     @property
     def has_output(self) -> bool:
-        """True if there is anything to be sent, to anybody who can be reached."""
+        """True if there is anything to send to a reachable node."""
         is_due = len(self.unsent) > self.deferrable or self.credit_changes or self.owes_report
         return self.leader is not None and bool(is_due)
 
@@ -517,7 +518,7 @@ class SessionClient:
         return self._over(is_known=True)  # mutant: ST11
 
     def _renew(self) -> None:
-        """Another session, of which nobody has heard."""
+        """Start another session, which no leader knows."""
         self.counter += 1
         self.is_remembered = self.opening > 0
         self.pending = PendingOperations()
@@ -529,7 +530,7 @@ class SessionClient:
         self.credit_changes.clear()
 
     def _over(self, *, is_known: bool) -> list[Event]:
-        """Nothing more comes of anything that is pending or held: what clients must be told.
+        """Events for the clients when nothing more comes of anything that is pending or held.
 
         `is_known`: the queue is gone with all of it; else nobody knows.
         """

@@ -110,8 +110,7 @@ class SessionServer:
                 self._aside.append((node, leader_notice(self._group, self._own, session)))
 
     def leader_notices(self, leader: m.Leader) -> list[tuple[str, m.LeaderFrame]]:
-        """This leadership is over: what every client node that there is a link to is told of who
-        leads.
+        """Notices of this leadership's end to all linked client nodes, with the new leader.
 
         Whoever asks for nothing would else wait for messages that nobody hands out.
         """
@@ -136,7 +135,7 @@ class SessionServer:
         return [node for node, known in self._nodes.items() if known.silent_since_ms is not None]
 
     def ended(self, node: str) -> None:
-        """A node's process is known to have ended: nobody there holds anything."""
+        """Handle that a node's process has ended: its clients hold nothing any more."""
         self._withdraw(node, Outcome.LOST)
 
     def removed(self, node: str) -> None:

@@ -89,14 +89,14 @@ NOTHING_ON_RECORD = QueueState()
 
 
 class SessionsHost(Protocol):
-    """The sessions with a classic queue, as whoever leads it uses them."""
+    """Sessions of a classic queue, as its leader uses them."""
 
     def room(self, holder: Key) -> int:
         """How many messages the client node of a consumer takes now; it wakes the consumer after a
         0."""
 
     def release(self, effects: list[Effect]) -> None:
-        """Take what client nodes must be told."""
+        """Take effects for client nodes."""
 
     def unused(self, queue: Queue) -> None:
         """The last consumer has gone, and it was one of a client node."""
@@ -106,7 +106,7 @@ class CommitLog(Protocol):
     """The commits of this node's store."""
 
     def wait(self, waiter: CommitWaiter, ticket: int) -> None:
-        """Tell `waiter` once the commit `ticket`, which is yet to be done, has been."""
+        """Call `waiter` back once the commit `ticket`, which is yet to be done, has been."""
 
 
 class DeletedQueueHost:
@@ -157,7 +157,7 @@ class ClassicSessionTable:
         self._last_key: Key = 0
 
     def take_key(self) -> Key:
-        """A key that nobody has had."""
+        """Unused key."""
         self._last_key += 1
         return self._last_key
 

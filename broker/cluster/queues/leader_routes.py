@@ -105,7 +105,7 @@ class LeaderRoute:
         routes.transport.turn.touch_consensus()
 
     def is_of(self, node: NodeId) -> bool:
-        """True if a link to that node matters: it talks to it, or to nobody that it looks for."""
+        """True if a link to that node matters: the route uses it, or looks for a leader."""
         session = self.session
         if session.leader is None:
             return self.is_wanted or session.is_remembered

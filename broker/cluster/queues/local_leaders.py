@@ -101,7 +101,7 @@ class LocalLeaders:
         """Queues with silent client nodes, whose timeout runs."""
         self._is_ticking = False
         self.is_pump_coming = self.is_output_coming = False
-        """In this turn, whose beginning whoever calls them says, without being asked for."""
+        """True in a turn whose beginning calls them without being asked."""
         self.guard = FaultGuard(self.queues, transport.loop.call_later, queue_failed)
 
     def known(self, queue: QueueId) -> KnownLeader:
@@ -213,7 +213,7 @@ class LocalLeaders:
         self._tick_later()
 
     def _tick_later(self) -> None:
-        """Look at the clock, and again while the time of anybody runs."""
+        """Check the clock later, and again while a timeout runs."""
         if not self._is_ticking:
             self._is_ticking = True
             self._transport.loop.call_later(TICK_S, self._tick)

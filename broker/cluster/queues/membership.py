@@ -240,8 +240,8 @@ class QueueMembership:
             self._look_later(queue)
 
     def _is_possible(self, step: Step, active: Configuration, lost: Collection[NodeId]) -> bool:
-        """A leader does not remove itself, nor anybody without whom the others could agree on
-        nothing, and nobody is added who is not there."""
+        """True if a step is possible: no leader removes itself or a member that the majority needs,
+        and no unreachable node is added."""
         if isinstance(step, AddLearner):
             return step.node in self._cluster.incarnations and self._cluster.is_alive(step.node)
         if isinstance(step, Remove):

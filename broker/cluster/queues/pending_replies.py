@@ -268,7 +268,7 @@ class SettlementMark(NamedTuple):
 
 
 NO_MARKS: list[SettlementMark] = []
-"""Never changed: of most queues nobody asks."""
+"""Marks of the many queues without a question; never changed."""
 
 
 class SettlementBarriers:
@@ -334,7 +334,7 @@ class SettlementBarriers:
         return self._given_up()
 
     def look(self) -> None:
-        """Tell those for whom enough is known."""
+        """Call back those for whom enough is known."""
         session = self._port.session
         while self._marks:
             mark = self._marks[0]

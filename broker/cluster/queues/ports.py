@@ -142,7 +142,7 @@ class HostedQueue(Protocol):
 
     @property
     def queue_expiry(self) -> QueueExpiry | None:
-        """How long nobody has used it, while it is led here; None if a declaration is no use."""
+        """Idle time of the queue, while it is led here; None if it has no x-expires."""
 
     def pump(self) -> None:
         """Once a turn, if it was touched."""

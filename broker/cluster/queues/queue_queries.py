@@ -141,7 +141,7 @@ class LeaderQueries:
             self._try(number)
 
     def _found(self, number: int, answer: object) -> None:
-        """Here; if nobody knows whether another leads by now, it is asked again."""
+        """Handle an answer found here; if another may lead by now, ask again."""
         if answer is not None:
             self._answered(number, answer)
 

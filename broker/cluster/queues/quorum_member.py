@@ -342,7 +342,7 @@ class QuorumQueueMember:
             self._led.change_settings(self._members.cluster.revision, settings)
 
     def _part(self, former: SessionServer) -> None:
-        """Have client nodes told that this leads no more, and who does if that is known."""
+        """Send client nodes the notice that this leads no more, and who does if known."""
         follows = self._follows
         hint = Leader(follows.node, self._members.cluster.boot, follows.term, follows.leadership)
         self._members.leaders.leader_notices += former.leader_notices(hint)

@@ -366,6 +366,6 @@ class QuorumMembers:
 
 
 def sweep_all(hosting: QuorumMembers) -> None:
-    """At once, where nobody waits for this node meanwhile."""
+    """Create all missing members at once, where no client waits meanwhile."""
     for _ in hosting.sweep():
         pass

@@ -32,7 +32,7 @@ from fluffle.raft.config import NodeId
 ERROR_TEXTS = QuorumErrorTexts()
 
 LAST = 1 << 30
-"""More members than a node ever has: who is away is chosen if there is nobody else."""
+"""Load greater than any node's: an unreachable node is chosen only if there is no other."""
 
 
 LocatorByPolicy: TypeAlias = Callable[[str, QueueSpec], str | None]

@@ -44,7 +44,7 @@ class ConsumerSlot:
     key: Key | None = None
     """Key by which the leader knows it; None until it is attached."""
     held: int = 0
-    """Messages in its client's hands, those included that are in nobody's by now."""
+    """Messages held by the client, those included that were revoked by now."""
     is_left: bool = False
     """True if it wants nothing more."""
     sequence: int = 0
@@ -135,7 +135,7 @@ class SessionConsumer:
         return [token for deliver in waiting for token in tokens_of(deliver)]
 
     def revoke(self, revoked: Collection[Token]) -> None:
-        """These are in nobody's hands any more, so what of them waits is not delivered."""
+        """Drop waiting deliveries whose messages were revoked."""
         gone = {(holder, ordinal, number) for holder, ordinal, run in revoked for number in run}
         self.waiting = deque(
             each
@@ -150,7 +150,7 @@ class SessionConsumer:
         self.window = max(1, min(WINDOW_MAX, way_bytes // size_bytes))
 
     def wanted(self) -> int | None:
-        """The limit to tell the leader; None if what it knows is good enough.
+        """Limit to send to the leader; None if the last one is good enough.
 
         The consumer is woken when there is room, if there is none now.
         """

@@ -483,7 +483,7 @@ class SessionQueue:
         self._credit(attached)
 
     def _credit(self, attached: SessionConsumer) -> None:
-        """Tell the leader how much it may send, if that has changed much."""
+        """Send the leader a new credit limit, if it has changed much."""
         if not attached.is_served:
             return
         if (limit := attached.wanted()) is not None:

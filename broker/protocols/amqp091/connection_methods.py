@@ -109,7 +109,7 @@ def propose_limits(connection: Connection) -> None:
 
 
 def refuse_login(connection: Connection, refused: LoginRefused) -> None:
-    """Tell a client that can hear it (authentication_failure_close), or just hang up."""
+    """Refuse a login with authentication_failure_close if the client supports it, or just close."""
     handshake = connection.handshake
     if "authentication_failure_close" in handshake.capabilities:
         refusal = AccessRefused(

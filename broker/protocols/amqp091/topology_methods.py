@@ -136,8 +136,7 @@ def declared_queue(channel: Channel, method: Methods.Declare, queue: QueueHandle
 def answer_declare(
     channel: Channel, method: Methods.Declare, name: str, queue_counts: QueueCounts
 ) -> None:
-    """From now on it is the last queue of the channel, and the client is told what is in it, if it
-    wants to be."""
+    """Remember the last queue of the channel, and send the client its counts, if wanted."""
     channel.last_queue_name = name
     if method.nowait:
         return

@@ -29,7 +29,7 @@ BODY_BYTES_MAX = 1 << 20
 MESSAGE_BODY_BYTES_MAX = 2_500_000
 """Most bytes of a body that is mostly one text: it takes some ten milliseconds to parse."""
 LONG_BODY_BYTES_MAX = 20_000_000
-"""RabbitMQ's limit, for definitions, which nobody but an administrator sends."""
+"""RabbitMQ's limit for definitions, which only administrators send."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,8 +282,8 @@ def binding_object(row: Row) -> Row:
 
 
 def properties_key(routing_key: str, arguments: dict[str, Any]) -> str:
-    """Key that tells a binding from others of the same two ends: the routing key, and a hash of
-    arguments."""
+    """Key of a binding that no other binding of the same two ends has: the routing key, and a hash
+    of arguments."""
     if not (routing_key or arguments):
         return NO_KEY
     quoted = quote_plus(routing_key, errors="surrogateescape").replace("~", "%7E")

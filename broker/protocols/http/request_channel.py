@@ -194,7 +194,7 @@ class RequestChannel:
         unwanted: Callable[[T], object] = discard,
     ) -> R:
         """Return what `act` makes, at once, of the answer of a queue to a question, wherever the
-        queue is led; what it answers when nobody waits any more is `unwanted`.
+        queue is led; `unwanted` gets an answer that comes too late.
 
         `question` is asked anew if the queue is deleted before it answers.  `what` is named if it
         takes too long.

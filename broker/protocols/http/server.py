@@ -360,7 +360,7 @@ class ManagementEndpoint:
         return refusal_reason(endpoint.required_right, user, self._vhost_in(names), access)
 
     def _vhost_in(self, names: Mapping[str, str]) -> str | None:
-        """None where no virtual host is named that there is: nobody may be kept from that one."""
+        """Virtual host in the path, or None where it does not exist."""
         vhost = names.get("vhost")
         return vhost if vhost in self._verbs.context.catalogue.vhosts else None
 
@@ -470,6 +470,6 @@ def make_endpoint(
     on_fatal: Callable[[Exception], None],
     encryption: SSLContext | None = None,
 ) -> ManagementEndpoint:
-    """The endpoint of a node, which accepts nobody yet; without encryption in the clear."""
+    """Endpoint of a node, which accepts no connection yet; without TLS contexts in the clear."""
     verbs = VerbClient(context, services, Dispatcher(context, VERBS, on_fatal))
     return ManagementEndpoint(verbs, encryption, on_fatal)

@@ -139,7 +139,7 @@ class DeadLetterDedup:
             self._say(SourceGone(group))
 
     def _say(self, fact: ArrivalsKnown | Arrived | SourceGone) -> None:
-        """Put a fact on record if all members read it now; whoever is added later must read it."""
+        """Record a fact if all members read it now; members added later must read it."""
         if self._versions.version >= ARRIVALS:
             self._builder.say(fact)
 

@@ -88,7 +88,7 @@ class GetResult:
 
 @dataclass(slots=True)
 class Withdrawn:
-    """A consumer or getter is there no more, though nobody has asked for that."""
+    """End of a consumer or getter that its client has not asked for."""
 
     session: Key
     holder: Key

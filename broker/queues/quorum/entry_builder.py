@@ -128,7 +128,7 @@ class EntryBuilder:
         return max(said, default=self._revision)
 
     def take_key(self) -> Key:
-        """A key for whoever is opened or attached next."""
+        """Key for the next session or holder."""
         key, self.next_key = self.next_key, self.next_key + 1
         return key
 

@@ -680,7 +680,7 @@ def encode_settings(settings: QueueSettings) -> bytes:
 
 
 def settings_on_record(encoded: bytes, spec: QueueSpec) -> QueueSettings:
-    """Raises `InvalidEntry` for what nobody has written."""
+    """Settings on record.  Raises `InvalidEntry` for malformed ones."""
     if not encoded:
         return settings_of(spec)
     try:

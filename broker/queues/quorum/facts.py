@@ -23,7 +23,7 @@ from fluffle.protocol.deaths import DeathReason
 Key: TypeAlias = int
 
 NO_HOLDER = 0
-"""The key that nobody has."""
+"""Key that no holder has."""
 
 
 class InvalidEntry(ValueError):
@@ -196,7 +196,7 @@ class Detached:
 
 @dataclass(slots=True)
 class SacActive:
-    """From now on only this consumer gets messages; `NO_HOLDER`: whoever is attached."""
+    """Change of the single active consumer; `NO_HOLDER`: all attached consumers get messages."""
 
     key: Key
 
@@ -291,7 +291,7 @@ class DeadLettered:
 
 @dataclass(slots=True)
 class Purged:
-    """Messages that were in nobody's hands are gone."""
+    """Removal of messages that no client held."""
 
     runs: list[range]
 
@@ -321,7 +321,7 @@ class Arrived:
     source: int
     """The group of that queue."""
     term: int
-    """In which it was led by whoever gave them; never less than before."""
+    """Raft term in which the source was led by the sender; never less than before."""
     runs: list[range]
     """Source's numbers of them: none that has arrived before, as far as is remembered."""
 

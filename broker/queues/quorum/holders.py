@@ -192,8 +192,8 @@ class RemoteSink:
         self._room = room
         self._leaving = leaving
         self.unnoted = 0
-        """Messages that the engine has handed out, of which whoever says the room knows nothing
-        yet: it hands out more than once in a turn."""
+        """Messages that the engine has delivered and that the room does not count yet: it delivers
+        more than once in a turn."""
 
     def room(self, consumer: Consumer) -> int:
         room = max(0, self._room(self.key) - self.unnoted)
@@ -379,7 +379,7 @@ class Holders:
         self.release(key)
 
     def release(self, key: Key) -> None:
-        """Forget whoever is detached and holds nothing any more."""
+        """Forget a detached holder that holds nothing any more."""
         held = self._held.get(key)
         if held is not None and held.is_detached and not held.delivery_batches:  # mutant: LE4
             del self._held[key]
@@ -401,7 +401,7 @@ class DeliveryResender:
         effects: EffectBuffer,
         delivery: Callable[[Key, DeliveryBatch], list[Effect]],
     ) -> None:
-        """`delivery`: how messages leave for whoever holds them."""
+        """Resend with `delivery`, which makes the effects of a delivery."""
         self._state = state
         self._holders = holders
         self._contents = contents

@@ -122,7 +122,7 @@ class BufferedNotifications:
         raise AssertionError("a delivery leaves through the effect buffer")
 
     def cancelled(self, holder: Key) -> None:
-        """Clients hear of it from whoever deletes the queue."""
+        """Do nothing: clients are notified when the queue is deleted."""
 
     def overdue(self, holder: Key, late: OverdueDeliveries) -> None:
         self._leadership.time_out(holder, late)
@@ -500,7 +500,7 @@ class Leadership:
     # Turns
 
     def pump(self) -> list[DeliveryBatch]:
-        """Once a turn: hand out, propose an entry with all that was decided, tell what is known.
+        """Run once a turn: deliver, propose an entry with all that was decided, send what is known.
 
         There are more if it is much: no entry has many more than `ENTRY_BYTES`.
         Nothing is to be delivered now: they leave through the effect buffer.
@@ -667,7 +667,8 @@ class QueueReplica:
         self.image = QueueImage.restored(state, reads) if meta.index else QueueImage(reads=reads)
 
     def apply(self, entries: Sequence[Entry]) -> None:
-        """Raises `InvalidEntry`: the image is worth nothing then, and nobody leads with it."""
+        """Apply entries.  Raises `InvalidEntry`: the image is worth nothing then, and cannot
+        lead."""
         for entry in entries:
             try:
                 if entry.kind == DATA:

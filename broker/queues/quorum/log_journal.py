@@ -121,7 +121,8 @@ class LogJournal:
         source: EntrySource,
         stored: Callable[[LiveEntries], list[Stored]],
     ) -> None:
-        """`stored` says how whoever begins with what is in the image gets to know it."""
+        """Make the journal; `stored` gives the stored segments to a leader that begins with the
+        image."""
         self.groups: tuple[int, ...] = ()
         self.commits = AppliedProgress()
         self.gone: PendingPurge | None = None
@@ -135,7 +136,7 @@ class LogJournal:
         self._builder = builder
 
     def recover(self) -> RecoveredContent:
-        """All that is ready, read by nobody yet, in pieces; and what has come back."""
+        """Ready messages, unread and in pieces; and requeued ones."""
         state = self.state
         recovery = RecoveredContent(next_sequence=state.next_sequence)
         recovery.stored += self._stored(state.entries)
@@ -533,7 +534,8 @@ def stored_ranges(entries: LiveEntries) -> list[Stored]:
 
 
 def undated_ranges(entries: LiveEntries) -> list[Stored]:
-    """The same, and of nothing is said when it expires: nobody looks at each message for that."""
+    """Ranges like those above, without expiries: finding them would mean looking at each
+    message."""
     return _stored(entries, _any_span)
 
 
@@ -646,5 +648,5 @@ class ImageDueTimes:
 
 
 def stored_of(spec: QueueSpec) -> Callable[[LiveEntries], list[Stored]]:
-    """How whoever begins with what is in the image gets to know it."""
+    """Function that gives the stored segments to a leader that begins with the image."""
     return undated_ranges if is_delayed_queue(spec.name) else stored_ranges

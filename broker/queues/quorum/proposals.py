@@ -34,7 +34,7 @@ class Proposer(Protocol):
         entries are proposed."""
 
     def ended(self) -> None:
-        """An entry was not taken, or nobody knows: the leadership is over."""
+        """End the leadership: an entry was refused, or its outcome is unknown."""
 
 
 class QueueLog(EntrySource, Protocol):

@@ -190,7 +190,7 @@ class SessionPublisher(NamedTuple):
     effects: EffectBuffer
     arrivals: DeadLetterDedup
     delivery_counts: DeliveryCountIndex | None
-    """None in a delayed queue, where messages wait and are handed to nobody."""
+    """Delivery counts; None in a delayed queue, which delivers to no consumer."""
     versions: EntryVersions
     may_grow: Callable[[], bool]
     """See `QueueLog`."""

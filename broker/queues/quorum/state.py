@@ -77,7 +77,7 @@ class Hold(NamedTuple):
     counts: Counts
     """From before this hand-out."""
     since_ms: int
-    """In queue time; 0 if nobody wrote that down yet."""
+    """Queue time since when they are held; 0 if not recorded yet."""
 
 
 class UnrepublishedDead(NamedTuple):
@@ -247,7 +247,7 @@ class QueueState:
             run = run[count:]
 
     def take_unheld(self, run: range) -> None:
-        """Messages that are in nobody's hands leave their place, wherever it is."""
+        """Remove messages that no client holds from their place, wherever it is."""
         if run.start in self.delayed:
             self.delayed.take(run)
         elif run.start in self.pending:

@@ -59,7 +59,7 @@ class ProcessState(Enum):
 
 
 class ChangeListener(Protocol):
-    """All nodes together: whoever waits there for one of them looks again."""
+    """Listener for all nodes together: waiting tests check again."""
 
     def changed(self) -> None:
         """Something may be otherwise than a moment ago; called often."""

@@ -123,7 +123,7 @@ def disconnect(tap: TappedConnection, code: int, text: str) -> None:
 
 
 def reset(scope: FaultScope, *, connection: str) -> None:
-    """No goodbye: the client is told by TCP that there is nobody any more."""
+    """Reset a connection: no goodbye, only TCP's reset."""
     on(scope, connection, "is reset", TappedConnection.reset)
 
 

@@ -60,7 +60,7 @@ async def kill(place: OperationTarget) -> None:
 
 
 async def stop(place: OperationTarget) -> None:
-    """In order: others lead what it leads, and clients are told."""
+    """Stop a node in order: others lead what it leads, and clients are notified."""
     await place.cluster.nodes.stop(place.number)
 
 

@@ -106,8 +106,7 @@ class HttpServer:
                 writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer a request; tell whether it was the last.  ConnectionError, EOFError,
-        TimeoutError."""
+        """Answer a request; True if it was the last.  ConnectionError, EOFError, TimeoutError."""
         try:
             request, path, body = await self._read(reader)
             answer = await self._serve(path, body)

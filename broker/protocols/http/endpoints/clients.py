@@ -105,7 +105,7 @@ async def close_connection(call: Call) -> None:
 
 
 def may_close(call: Call, user: str) -> bool:
-    """His own, or anybody's if he administers."""
+    """True if the connection is the user's own, or he administers."""
     return call.is_administrator or user == call.user.name
 
 

@@ -172,7 +172,7 @@ async def leaders(call: Call) -> Row | Reply:
 
 
 def leaderless(context: NodeContext) -> list[Row]:
-    """Quorum queues that nobody leads."""
+    """Rows of quorum queues without a leader."""
     return [
         {
             "name": each.spec.name,
