@@ -302,7 +302,7 @@ class Node:
         self._check()
 
     def fail(self, error: Exception) -> None:
-        """End at once, without a word to anybody: what else fails now is a consequence of it."""
+        """End at once, without a goodbye: later failures are consequences of this one."""
         if self.failure is not None:
             return
         self.failure = error
@@ -370,5 +370,5 @@ def runtime_of(
 
 
 def random_name() -> str:
-    """22 letters that nobody can guess, as RabbitMQ makes them for queues and consumers."""
+    """Random name of 22 letters, as RabbitMQ makes them for queues and consumers."""
     return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()

@@ -297,7 +297,7 @@ def answer_all(requests: Iterable[RetainRequest]) -> None:
 def set_retained(
     catalogue: Catalogue, limits: RetainedLimits, requests: Iterable[RetainRequest]
 ) -> Change:
-    """Retain what is asked for; each request is told whether it is left out.
+    """Retain what is requested; each request learns whether it is left out.
 
     PreconditionFailed as long as there is a node whose version does not retain messages.
     """

@@ -43,9 +43,9 @@ class LocalQueues:
         settings: SettingsFrom = by_arguments,
         traffic: Traffic | None = None,
     ) -> None:
-        """`journals` is None where nothing outlives the process, `dead_letter` where nothing
-        republishes what has died, `time` where none passes, `queue_expired` where nobody deletes
-        what is not used, and `traffic` where nobody counts."""
+        """Make the host; `journals` is None where nothing outlives the process, `dead_letter` where
+        nothing republishes dead messages, `time` where none passes, `queue_expired` where unused
+        queues stay, and `traffic` where nothing is counted."""
         self.turn = turn
         self.time = time
         self.queue_expired = queue_expired

@@ -43,7 +43,7 @@ COMMANDS = "rmq-cli"
 ACTOR = "user_who_performed_action"
 
 SHORT_CHARACTERS = 255
-"""Nearly all texts that are told are names, and fit whatever is in them."""
+"""Length that fits whatever is in a text: nearly all texts of events are names."""
 
 HEADER_BYTES_MAX = 1 << 16
 """Properties are one frame, of 128 KiB unless a client wants smaller ones."""
@@ -71,7 +71,7 @@ class EventPublisher:
         return self._clock.wall_ms()
 
     def publish(self, what: str, headers: EventHeaders) -> None:
-        """Publish that this has happened now, if anybody hears it."""
+        """Publish an event, if anything is bound."""
         if not self.is_heard:
             return
         time_ms = self.now_ms()
@@ -251,7 +251,7 @@ Describe: TypeAlias = Callable[[Fact, Any, str], Iterator[ChangeEvent]]
 
 
 def nothing(_fact: Fact, _before: object, _node: str) -> Iterator[ChangeEvent]:
-    """RabbitMQ does not tell this."""
+    """Do nothing: RabbitMQ has no event for this."""
     return iter(())
 
 
@@ -369,7 +369,7 @@ def vhost_put(fact: Fact, before: Any, node: str) -> Iterator[ChangeEvent]:
 
 
 def limits_put(vhost: str, values: EventHeaders) -> Iterator[ChangeEvent]:
-    """RabbitMQ keeps them as a parameter, and tells that, too."""
+    """Events of limits, which RabbitMQ keeps as a parameter and announces as one, too."""
     head = {"name": "limits", "vhost": vhost}
     parameter = {**head, "component": "vhost-limits"}
     if values:

@@ -50,7 +50,7 @@ class LogPublisher(logging.Handler):
         self._call_soon, self._call_later = call_soon, call_later
         self._waiting: list[logging.LogRecord] = []
         self._dropped_count = 0
-        """Since the last time that some were told."""
+        """Number of lines dropped since the last publish."""
         self._publishing_thread: int | None = None
         """The thread that is telling some: what it logs meanwhile is about these."""
         self._has_ended = False
@@ -84,7 +84,7 @@ class LogPublisher(logging.Handler):
         self._call_later(PAUSE_S, self._publish)
 
     def _publish(self) -> None:
-        """Publish what has come by now, if anybody hears it."""
+        """Publish the waiting lines, if anything is bound."""
         with locked(self):
             records, self._waiting = self._waiting, []
             dropped_count, self._dropped_count = self._dropped_count, 0
@@ -113,7 +113,7 @@ class LogPublisher(logging.Handler):
 
 @contextmanager
 def locked(handler: logging.Handler) -> Iterator[None]:
-    """While nobody else gives it a record."""
+    """Hold the handler's lock, so that no other thread gives it a record."""
     handler.acquire()
     try:
         yield

@@ -39,7 +39,7 @@ def change_or_refuse(
     done: Callable[[], None],
     failed: Callable[[BrokerError], None],
 ) -> None:
-    """Ask for a change as `Metadata.change` does, and have `failed` told what is refused at once,
+    """Ask for a change as `Metadata.change` does, and call `failed` with immediate refusals,
     too."""
     refusals: list[BrokerError] = []
 
@@ -163,8 +163,8 @@ class ReadBarrier(Protocol):
     def ask(
         self, done: Callable[[], None], failed: Callable[[BrokerError], None] | None = None
     ) -> None:
-        """Call `done`, later, once all is known here that was answered anywhere before; or tell
-        `failed` why that cannot be known.  Without `failed` it takes as long as it takes."""
+        """Call `done`, later, once all is known here that was answered anywhere before; or `failed`
+        with the reason why that cannot be known.  Without `failed` it takes as long as it takes."""
 
 
 class LocalReadBarrier:

@@ -116,8 +116,8 @@ class ProposalOutcome(Enum):
     STALE = "stale"
     """Its basis has changed: nothing was applied."""
     REPEATED = "repeated"
-    """Its number has come before, or is too old to tell, or who made it is no node of the cluster:
-    it has changed nothing, this time."""
+    """Its number was used before, or is too old to check, or its node is not in the cluster: it has
+    changed nothing, this time."""
 
 
 class MetadataState:

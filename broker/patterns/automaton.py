@@ -346,7 +346,7 @@ class OctetClasses(NamedTuple):
 
 
 def kinds_of(steps: list[Step], budget: Budget) -> OctetClasses:
-    """Divide the octets into kinds that no step tells apart.  TooLarge."""
+    """Divide the octets into kinds that no step distinguishes.  TooLarge."""
     sets = list({step.among for step in steps if step.kind is NodeKind.OCTET})
     budget.spend(len(sets) * 16)
     of_octet, examples = bytearray(256), dict[tuple[bool, ...], int]()

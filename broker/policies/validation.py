@@ -51,7 +51,7 @@ def proplist(fields: dict[str, Any]) -> str:
 
 SEGMENT_BYTES_MAX = 3_000_000_000
 FIELDS = ("priority", "pattern", "apply-to", "definition")
-"""RabbitMQ looks at them in this order, and tells of the last first."""
+"""Fields in RabbitMQ's order of checks; the last wrong one is reported first."""
 
 
 class PolicyKey(NamedTuple):

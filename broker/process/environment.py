@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fluffle.broker.queues.dead_letters import DeadLetterFrom
 
 OpenStore: TypeAlias = Callable[[Callable[[StorageError], None]], Store]
-"""Given whom to tell that the disk has failed.  Raises `StorageError`."""
+"""Function that opens a store, given the callback for a failure of the disk.  Raises
+`StorageError`."""
 
 
 BACKLOG = 1024

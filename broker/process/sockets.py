@@ -201,7 +201,8 @@ def is_unix(transport: asyncio.BaseTransport) -> bool:
 
 
 def is_reset(transport: asyncio.BaseTransport) -> bool:
-    """True if the peer has broken off, which a loop does not tell of a socket that is not read.
+    """True if the peer has reset the connection, which a loop does not report of a socket that is
+    not read.
 
     One that has closed in order has not: what it sent before counts.
     """

@@ -64,8 +64,8 @@ class Matcher(Protocol):
 
     @property
     def clears_in_steps(self) -> bool:
-        """True if it may hold bindings for a while that are gone, if whoever asks it leaves them
-        out: each binding matches by itself, whatever others there are."""
+        """True if it may hold removed bindings for a while, which its caller leaves out: each
+        binding matches by itself, whatever others there are."""
 
     def check(self, binding: Binding) -> None:
         """PreconditionFailed if the exchange type cannot have such a binding."""

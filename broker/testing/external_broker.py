@@ -246,8 +246,8 @@ TEXTS = ("mqtt_url", "mqtt_urls")
 
 
 def unsupported(name: str, lacks: Lacks) -> UnsupportedFeature:
-    """Return a placeholder for a feature of brokers and virtual hosts; whoever asks for a text that
-    is not there would not notice, so that ends the test at once.  AttributeError."""
+    """Placeholder for a feature of brokers and virtual hosts, which ends the test at once when it
+    is used.  AttributeError."""
     if name.startswith("_"):
         raise AttributeError(name)
     if name in TEXTS:

@@ -84,7 +84,7 @@ class ReasonCode(IntEnum):
 
 
 class InvalidPacket(Exception):
-    """Bytes that MQTT does not allow, with the reason code that a client of 5.0 is told."""
+    """Bytes that MQTT does not allow, with the reason code for a client of 5.0."""
 
     def __init__(self, code: ReasonCode, text: str) -> None:
         super().__init__(text)

@@ -342,7 +342,7 @@ SECRETS = ("PASS", "SECRET", "COOKIE", "URL", "_USER")
 
 
 def memory_breakdown(call: Invocation) -> Report:
-    """Resident memory as one: Python does not tell whose it is."""
+    """Row of the resident memory as a whole: Python does not divide it."""
     unit = call.options.get("unit", "gb").lower()
     if unit not in UNITS_BYTES:
         raise UsageFailure(f"unit '{unit}' is not supported; there are {', '.join(UNITS_BYTES)}")

@@ -54,8 +54,8 @@ AWAY_S = 0.5
 """A home node that was not reached for so long is down, for clients of its queues, if its machine
 says that it does not run.  RabbitMQ has it down at once."""
 AWAY_S_MAX = 10.0
-"""The same if nobody says so: it may only be cut off, and what clients did there would be lost.
-RabbitMQ: a minute."""
+"""Time after which an unreachable home node counts as dead without a sign of that: it may only be
+cut off, and what clients did there would be lost."""
 
 
 def ignore_events(_events: list[Event]) -> None:

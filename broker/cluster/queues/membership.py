@@ -45,8 +45,8 @@ LOOKS_MAX = 128
 """Queues that are looked at in one turn when nodes have come or gone: some milliseconds."""
 
 WISH_LOOKS = 20
-"""So often it is looked again whether who is to lead may be asked to: whoever leads may not serve
-yet, and the other may lag.  This is ten seconds."""
+"""Looks at whether the wanted leader may be asked for: the present one may not serve yet, and the
+other may lag.  This is ten seconds."""
 
 UNKNOWN_MAX = 4
 """So many times a node may say that it has no such member: one of an older version may only not

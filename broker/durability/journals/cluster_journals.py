@@ -43,7 +43,8 @@ class ClusterJournals:
             raise Corrupt("the names of journals", str(error)) from error
 
     def open(self, queue: int) -> tuple[Journal, bool]:
-        """Open the journal of a queue; tell whether there was one, which has to be recovered."""
+        """Open the journal of a queue; the second value is True if it existed and has to be
+        recovered."""
         groups = self._groups.get(queue)
         if groups is not None:
             return self._journals.reopen(groups), True

@@ -117,7 +117,7 @@ class UnackedAges:
         """The delivery tag, and since when; of channels that were there at the last scrape."""
 
     def steps(self, view: TableView) -> Iterator[Step]:
-        """A row a channel that holds something; or the greatest age, 0 if nobody holds anything."""
+        """Rows of channels that hold messages; or the greatest age, 0 if none are held."""
         seen: dict[ClientChannel, tuple[int, int]] = {}
         oldest_ms = 0
         if view.has_rows:
@@ -202,7 +202,7 @@ class NodeCollector:
         cluster_view: ClusterView,
         statistics: Statistics | None = None,
     ) -> None:
-        """`statistics`: None where nobody counts by object."""
+        """Make the collector; `statistics`: None where nothing is counted by object."""
         self._services = services
         self._config = config
         self.cluster_view = cluster_view
@@ -399,7 +399,8 @@ class NodeCollector:
         yield duplicates
 
     def _sessions(self) -> Iterator[Metric]:
-        """Sessions that may outlive their connections, and what their clients cannot be told."""
+        """Metrics of sessions that may outlive their connections, and of drops that their clients
+        cannot learn of."""
         keepers = self._services.connections.session_keepers
         if not keepers:
             return
@@ -481,7 +482,7 @@ class NodeCollector:
         )
 
     def _retained(self) -> Iterator[Metric]:
-        """Retained messages, of which every node of a cluster tells the same."""
+        """Metrics of retained messages, which are the same on every node of a cluster."""
         messages = GaugeMetricFamily(
             "fluffle_retained_messages", "Messages that topics retain", labels=("vhost",)
         )

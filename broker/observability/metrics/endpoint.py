@@ -112,7 +112,7 @@ def memory_metrics() -> Iterator[Metric]:
 
 
 def resident_kinds() -> dict[str, int]:
-    """Nothing where the system does not tell."""
+    """Resident bytes by kind; empty where the system does not say."""
     if not STATUS.exists():
         return {}
     found = re.findall(r"^Rss(\w+):\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)

@@ -161,7 +161,8 @@ def row_of(
 
 
 def open_files() -> int | None:
-    """None where the system does not tell.  Linux does from 6.2 on without listing them."""
+    """Number of open files; None where the system does not say.  Linux does from 6.2 on without
+    listing them."""
     if not OPEN_FILES.exists():
         return None
     return OPEN_FILES.stat().st_size or sum(1 for _ in OPEN_FILES.iterdir())
@@ -264,7 +265,7 @@ class ObjectTables:
 
     @property
     def cluster_wide(self) -> tuple[MetricTable, ...]:
-        """Every node of a cluster tells the same of these."""
+        """Tables that are the same on every node of a cluster."""
         return MetricTable(VHOSTS, self._vhosts), MetricTable(EXCHANGES, self._exchanges)
 
     def queues_here(self) -> Iterator[tuple[VirtualHost, QueueHandle]]:
@@ -509,7 +510,7 @@ class CountedTables:
                 yield Reading(labels, tuple(counts.values[:1])) if is_there else None
 
     def _queues(self) -> Iterator[Reading | None]:
-        """The same; each node tells what its own clients have done."""
+        """Readings of queues; each node counts what its own clients have done."""
         for vhost, of_vhost in tuple(self._counters.vhosts.items()):
             for queue, counts in tuple(of_vhost.queues.items()):
                 labels = {"vhost": text_of(vhost.name), "queue": text_of(queue.name)}

@@ -45,7 +45,7 @@ DEFINITIONS = {"raft_cluster": "rabbitmq_metadata"}
 COORDINATION = {"ra_system": "coordination"}
 """… with the newer ones, …"""
 QUORUM_QUEUES = {"ra_system": "quorum_queues"}
-"""… and those of all queues together, which RabbitMQ does not tell."""
+"""… and those of all queues together, which RabbitMQ does not show."""
 
 
 class IndexMetric(NamedTuple):

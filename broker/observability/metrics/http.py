@@ -176,7 +176,7 @@ class HttpConnection(asyncio.Protocol):
             )
 
     def _make(self, page: MetricsPage, *, with_body: bool, is_last: bool) -> Task:
-        """Make a page and send it, unless nobody waits for it any more."""
+        """Make a page and send it, unless the client is gone."""
         body = []
         for piece in page.pieces:
             body.append(piece)

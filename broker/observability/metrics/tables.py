@@ -107,8 +107,8 @@ class Reading(NamedTuple):
 class MetricTable(NamedTuple):
     columns: tuple[Column, ...]
     read: Callable[[], Iterator[Reading | None]]
-    """All rows; what they tell of may come and go meanwhile.  None stands for something that was
-    looked at and has no row, so that no step looks at many of these."""
+    """Function that reads all rows; objects may come and go meanwhile.  None stands for something
+    that was looked at and has no row, so that no step looks at many of these."""
     together: Callable[[], tuple[float, ...]] | None = None
     """The values of all rows together, by column, or nothing; None: the sums of the rows."""
 
@@ -129,7 +129,7 @@ class TableView(NamedTuple):
     takes: Callable[[Labels], bool] = anything
     """Filter of rows by their labels."""
     read_at_once: int | None = None
-    """Rows; None: as many as a step tells of."""
+    """Rows read in one step; None: as many as a step shows."""
 
     def wants(self, families: str) -> bool:
         return self.families is None or not self.families.isdisjoint(families.split())

@@ -198,7 +198,7 @@ def on_get(channel: Channel, method: Method) -> None:
 
 
 def answer_get(channel: Channel, queue: QueueHandle, delivery_batch: DeliveryBatch | None) -> None:
-    """Tell a client what it has got of a queue."""
+    """Send a client what it has got of a queue."""
     count_got(channel.session, queue, delivery_batch)
     if delivery_batch is None:
         channel.reply(make(Basic.GetEmpty))

@@ -244,11 +244,11 @@ class Channel:
 
     @property
     def loses_consumers(self) -> bool:
-        """True if its client is told that it has lost a consumer, and keeps the channel."""
+        """True if the client supports being notified of a lost consumer, and keeps the channel."""
         return self.session.notify_cancel
 
     def consumer_lost(self, tag: str) -> None:
-        """Tell a client that wants to know that its consumer is gone."""
+        """Notify a client that its consumer is gone, if it supports that."""
         if self.session.notify_cancel:
             self.reply(make(Basic.Cancel, consumer_tag=tag, nowait=True))
 

@@ -39,7 +39,7 @@ class AuthenticatedClient(LoginClient, Protocol):
         """Send a packet at the end of this turn."""
 
     def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End it, and tell the client why."""
+        """End the connection, with the reason for the client."""
 
 
 class Authentication:
@@ -89,7 +89,7 @@ class Authentication:
         self.ask(response, self._log_in_again)
 
     def _log_in_again(self, response: bytes) -> None:
-        """Find out whether the client is who it was: nobody becomes another by this."""
+        """Check that the client has the same user as before."""
         client = self._client
         try:
             credentials = self.credentials(response)

@@ -70,7 +70,7 @@ class ChannelConnection(Client, Protocol):
     read_control: ReadControl
 
     def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End it, and tell the client why."""
+        """End the connection, with the reason for the client."""
 
     def give_up(self, error: Exception) -> None:
         """End it for an error of the broker's own that concerns it alone."""

@@ -321,7 +321,7 @@ class Connection(asyncio.Protocol):
         self.go_on(packet)
 
     def _connack(self, accepted: Accepted) -> Connack:
-        """The answer to a client that is let in, with what version 5 is told of limits."""
+        """CONNACK for a client that is let in; version 5 gets the limits."""
         config, packet, told = self.server.config, accepted.packet, Properties()
         if packet.version < MQTT_5:
             return Connack(ReasonCode.SUCCESS, accepted.is_present)
@@ -398,7 +398,7 @@ class Connection(asyncio.Protocol):
             self.disconnect(code_of(error), error.explanation)
 
     def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End the connection, and tell a client of version 5 why."""
+        """End the connection; a client of version 5 gets the reason."""
         if self.phase is ConnectionState.CLOSED:
             return
         self.close_reason = text
@@ -413,7 +413,7 @@ class Connection(asyncio.Protocol):
         self.finish()
 
     def _reference_with(self, code: ReasonCode) -> Properties:
-        """Return the properties with which a client is told a code: where else it may go."""
+        """Properties for a reason code: the server to which the client may go instead."""
         reference = self.server.config.server_reference
         if code is not ReasonCode.USE_ANOTHER_SERVER or reference is None:
             return Properties()

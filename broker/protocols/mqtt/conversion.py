@@ -47,9 +47,9 @@ ROUTING_HEADERS = frozenset(("CC", "BCC"))
 """Headers that route: a user property of such a name is no array, and is refused in AMQP."""
 
 UNSHOWN_HEADERS = frozenset(("x-acquired-count", "x-delivery-count", amqp.RETAIN))
-"""Headers that queues add, and that no publisher has meant for anybody; and one for the broker."""
+"""Headers that queues add and no publisher has set; and one for the broker."""
 DEATH_HEADERS = re.compile(r"x-(first|last)-death-")
-"""Headers that dead-lettering adds: nobody's but the broker's in a message that has died."""
+"""Headers that dead-lettering adds: only the broker sets them in a message that has died."""
 
 REMEMBERED_MAX = 256
 REMEMBERED_BYTES_MAX = 512

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 UNANSWERED = "unanswered"
-"""Why a client is not read: who has not been told how much may be under way waits for answers."""
+"""Reason for not reading a client: one that does not know its Receive Maximum waits for answers."""
 
 
 class PublishTerms(NamedTuple):
@@ -398,7 +398,8 @@ class IncomingPublishes:
     # What is answered
 
     def released(self, packet_ids: Sequence[int]) -> None:
-        """PUBREL: the client will not send these again, and is told that they are forgotten."""
+        """Handle PUBREL: the client will not send these again, and gets PUBCOMP once they are
+        forgotten."""
         if self._packets is None:
             self._forgotten(packet_ids)
         else:

@@ -214,7 +214,7 @@ def on_auth(connection: Connection, packet: Auth) -> int:
 
 
 def on_violation(connection: Connection, violation: Violation) -> int:
-    """Say what was wrong, if the client can be told."""
+    """Send the reason of a violation, if the client can receive one."""
     if connection.phase is not ConnectionState.CONNECT:
         raise InvalidPacket(violation.code, violation.text)
     version = connection.reader.version

@@ -124,7 +124,7 @@ class WatchingConnection(Protocol):
     """Connection of a client that subscribes."""
 
     def disconnect(self, code: ReasonCode, text: str) -> None:
-        """End it, and tell the client why."""
+        """End the connection, with the reason for the client."""
 
 
 class WatchingChannel(Protocol):
@@ -191,7 +191,7 @@ class SysTopics:
         """Values that watchers were sent last."""
         self._topics = RetainedTopics()
         self._timer: Timer | None = None
-        """None while no client is connected: then nothing is to be told."""
+        """Timer of the figures; None while no client watches."""
         self._watchers: dict[WatchingChannel, None] = {}
 
     @property
@@ -220,7 +220,7 @@ class SysTopics:
         self._timer = call_later(self._server.config.sys_interval_s, self._tick)
 
     def watch(self, channel: WatchingChannel) -> None:
-        """Have a client told that subscribes to figures, for as long as it does."""
+        """Send a client the figures to which it has subscribed, as long as it does."""
         self._watchers[channel] = None
 
     def cursor(self, topic_filter: str) -> RetainedCursor:
@@ -230,7 +230,7 @@ class SysTopics:
         return self._topics.cursor(topic_filter)
 
     def _tick(self) -> None:
-        """Tell all watchers what has changed."""
+        """Send all watchers what has changed."""
         self._arm()
         self._refresh()
         shown, told = self._shown, self._told

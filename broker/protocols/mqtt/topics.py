@@ -30,8 +30,8 @@ SYS = "$SYS"
 SUBSCRIPTION_PREFIX = "mqtt-subscription-"
 
 DIGEST_DIGITS = 32
-"""Hexadecimal digits of a digest of 128 bits, so that nobody finds two client identifiers with the
-same one."""
+"""Hexadecimal digits of a digest of 128 bits, so that no two client identifiers with the same one
+can be found."""
 SHORTENED = re.compile(rf"~[0-9a-f]{{{DIGEST_DIGITS}}}\Z")
 
 UTF8_BYTES_MAX = 4

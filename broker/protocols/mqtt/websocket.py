@@ -328,7 +328,8 @@ class WebSocket(asyncio.Protocol):
             self._end()
 
     def _part(self) -> None:
-        """The client has not closed in time; one that was told why need not read that."""
+        """Close the socket of a client that has not closed in time, without waiting for it to read
+        an error."""
         if self._error is not None and self._transport.get_write_buffer_size():
             self.abort()
         else:
@@ -381,7 +382,7 @@ class WebSocketTransport(asyncio.Transport):
         self._transport = transport
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the socket; `websocket` tells that it is one."""
+        """Facts about the socket; `websocket` is True here."""
         return True if name == "websocket" else self._transport.get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:

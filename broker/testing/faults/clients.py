@@ -289,7 +289,7 @@ class FormerHolder:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        """That of the queue: the timeline tells where an acknowledgement was in vain."""
+        """Name of the queue: the timeline shows where an acknowledgement was in vain."""
 
     @property
     def queue(self) -> QueueHandle:
