@@ -22,7 +22,7 @@ from fluffle.broker.metadata.change import NOTHING, Change, Fact, Kind, Name
 class ClientSessions:
     """Sessions of one virtual host by client, and their packets."""
 
-    __slots__ = ("by_client", "packets")
+    __slots__ = ("by_client", "last_receipt", "packets")
 
     def __init__(
         self,
@@ -32,14 +32,22 @@ class ClientSessions:
         self.by_client = {} if by_client is None else by_client
         self.packets = {} if packets is None else packets
         """Packets by client, without empty ones; for sent packets, the number of the message in
-        its queue."""
+        its queue, and for received ones the place of the receipt among all."""
+        kept = (packet for of_client in self.packets.values() for packet in of_client.items())
+        self.last_receipt = max((at or 0 for (way, _), at in kept if way == OUTGOING), default=0)
+        """Place of the last receipt that was noted."""
 
     def __len__(self) -> int:
         return len(self.by_client)
 
     def numbers(self, client_id: str, direction: str) -> list[int]:
-        """Return the packets of a client in one direction, in the order in which they came."""
-        return [number for way, number in self.packets.get(client_id, ()) if way == direction]
+        """Return the packets of a client in one direction, those that it has received in the order
+        of their receipts."""
+        packets = self.packets.get(client_id, {})
+        found = [packet for packet in packets if packet[0] == direction]
+        if direction == OUTGOING:
+            found.sort(key=lambda packet: packets[packet] or 0)
+        return [number for _, number in found]
 
     def sent(self, client_id: str) -> dict[int, int]:
         """Return what a client was sent, by packet: the number in its queue."""
@@ -48,6 +56,8 @@ class ClientSessions:
 
     def put_packet(self, client_id: str, packet: PacketNumber, message: int | None) -> None:
         self.packets.setdefault(client_id, {})[packet] = message
+        if packet[0] == OUTGOING:
+            self.last_receipt = max(self.last_receipt, message or 0)
 
     def remove_packet(self, client_id: str, packet: PacketNumber) -> None:
         packets = self.packets.get(client_id, {})
@@ -90,9 +100,12 @@ def keep_packets(
         return NOTHING
     there: Collection[PacketNumber] = sessions.packets.get(client_id, ())
     new = [(direction, number) for number in numbers if (direction, number) not in there]
-    puts = tuple(packet_fact(vhost.name, client_id, packet) for packet in new)
     if direction != OUTGOING:
-        return Change(puts=puts)
+        return Change(puts=tuple(packet_fact(vhost.name, client_id, packet) for packet in new))
+    puts = tuple(
+        packet_fact(vhost.name, client_id, packet, at)
+        for at, packet in enumerate(new, start=sessions.last_receipt + 1)
+    )
     sent = [(SENT, number) for _, number in new if (SENT, number) in there]
     removes = tuple(packet_fact(vhost.name, client_id, packet) for packet in sent)
     return Change(puts=puts, removes=removes)

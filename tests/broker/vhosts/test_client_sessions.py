@@ -3,6 +3,7 @@
 from fluffle.broker.base.client_session import INCOMING, OUTGOING, SENT, ClientSession
 from fluffle.broker.metadata.change import NOTHING
 from fluffle.broker.vhosts.client_sessions import (
+    ClientSessions,
     end_session,
     forget_packets,
     keep_packets,
@@ -59,3 +60,17 @@ def test_what_a_client_has_taken_is_not_what_it_was_sent_any_more() -> None:
     assert (sessions.sent("c"), sessions.numbers("c", OUTGOING)) == ({2: 71, 3: 0}, [1])
     apply(forget_packets(vhost, "c", OUTGOING, (1, 2)))
     assert sessions.packets == {"c": {(SENT, 3): 0}}
+
+
+def test_receipts_are_in_their_order_wherever_they_are_read_from() -> None:
+    edge = Edge()
+    vhost, apply = edge.vhost, edge.catalogue.apply
+    apply(keep_session(vhost, "c", SESSION))
+    apply(keep_packets(vhost, "c", OUTGOING, (10, 2)))
+    apply(keep_packets(vhost, "c", OUTGOING, (2, 9, 1)))
+    sessions = vhost.client_sessions
+    assert sessions.numbers("c", OUTGOING) == [10, 2, 9, 1]
+    stored = {"c": dict(sorted(sessions.packets["c"].items()))}
+    again = ClientSessions(dict(sessions.by_client), stored)
+    assert again.numbers("c", OUTGOING) == [10, 2, 9, 1]
+    assert again.last_receipt == sessions.last_receipt == 4

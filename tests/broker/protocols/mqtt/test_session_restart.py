@@ -10,6 +10,7 @@ import pytest
 from fluffle.broker.definitions.changes import doom, unfinished
 from fluffle.broker.metadata.change import Kind
 from fluffle.protocol.mqtt.codes import PacketType, ReasonCode
+from fluffle.protocol.mqtt.events import Acks
 from fluffle.protocol.mqtt.packets import (
     Connack,
     Disconnect,
@@ -265,3 +266,25 @@ def test_a_session_goes_on_without_a_will_that_this_version_cannot_read(
     assert len(node.mqtt.server.wills) == 0
     assert "will_unreadable" in caplog.text
     assert node.connect("c", **LASTS).connack.session_present
+
+
+def test_releases_come_again_in_the_order_of_the_receipts() -> None:
+    node = RestartedMqtt()
+    client = node.connect("c", **LASTS)
+    subscribed(node, client, "a", options=2)
+    for number in range(12):
+        published(node, "a", b"%d" % number, 2)
+    client.packets()
+    order = [10, 2, 9, 1, 12]
+    for packet_id in order:
+        client.answer(PacketType.PUBREC, packet_id)
+        node.settle()
+    node.kill()
+    client = node.connect("c", **LASTS)
+    released = [
+        packet_id
+        for each in client.packets()
+        if isinstance(each, Acks) and each.kind is PacketType.PUBREL
+        for packet_id in each.packet_ids
+    ]
+    assert released == order
