@@ -122,6 +122,17 @@ async def declare(url: str, queue: str) -> None:
         await (await connection.channel()).declare_queue(queue)
 
 
+@pytest.mark.parametrize("name", ["mqtt_url", "mqtt_urls"])
+def test_who_asks_for_a_url_of_mqtt_hears_at_once_that_there_is_none(api: Api, name: str) -> None:
+    """A text that is none would be noticed by the client alone."""
+    with ExternalBroker(URL, api.url, lacks) as broker:
+        with pytest.raises(AssertionError, match=name):
+            getattr(broker, name)
+        with pytest.raises(AssertionError, match=name):
+            getattr(broker.vhost("/"), name)
+        assert broker.url.startswith("amqp://")
+
+
 def test_an_external_broker_has_a_host() -> None:
     with pytest.raises(ValueError, match="HOST"):
         ExternalBroker("amqp://guest:guest@/", "", lacks)

@@ -22,6 +22,7 @@ from fluffle.protocol.mqtt.events import Acks, Publishes
 from fluffle.protocol.mqtt.packets import Ack, Connack, Disconnect, Publish, Will
 from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
 from tests.support.cluster_nodes import until
+from tests.support.deadlines import DEADLINE_S
 from tests.support.mqtt_line import mqtt_line
 
 HOUR_S = 3600
@@ -72,7 +73,7 @@ def test_a_client_that_blocks_publishes_to_a_queue_of_amqp() -> None:
             "meters/7", b"21.5", qos=1, hostname=url.host, port=url.port,
             auth={"username": url.username, "password": url.password},
         )  # fmt: skip
-        vhost.expect("measurements", count=1)
+        vhost.expect("measurements", count=1, within=DEADLINE_S)
         (message,) = vhost.messages("measurements")
         assert (message.routing_key, message.body) == ("meters.7", b"21.5")
 
@@ -251,5 +252,5 @@ async def test_a_timeline_knows_clients_by_their_names() -> None:
             assert "channel" not in text
             with pytest.raises(AssertionError, match=r"1 not closed:\n  connection 127\.0\.0\.1:"):
                 await vhost.assert_no_leaked_channels(within=0.01)
-        await vhost.assert_no_leaked_channels()
+        await vhost.assert_no_leaked_channels(within=DEADLINE_S)
         await vhost.assert_no_unroutable()

@@ -28,6 +28,7 @@ from fluffle.protocol.mqtt.packets import (
 )
 from fluffle.protocol.mqtt.properties import PropertyId
 from tests.support.cluster_nodes import until
+from tests.support.deadlines import DEADLINE_S
 from tests.support.mqtt_line import MqttLine, mqtt_line
 
 HOUR_S = 3600
@@ -122,7 +123,7 @@ async def test_an_acknowledgement_that_does_not_come_in_has_the_message_come_aga
         assert await line.next() is None
     async with mqtt_line(vhost.mqtt_url, "s", version=version, expiry_s=HOUR_S) as line:
         assert await payloads(line) == [(b"1", True)]
-        await vhost.expect("mqtt-subscription-sqos1", count=0)
+        await vhost.expect("mqtt-subscription-sqos1", count=0, within=DEADLINE_S)
 
 
 # Duplicates, withheld answers
@@ -150,6 +151,43 @@ async def test_a_message_comes_again_when_a_client_of_5_is_back(vhost: Vhost) ->
         assert await line.next() is None
     async with mqtt_line(vhost.mqtt_url, "s", expiry_s=HOUR_S) as line:
         assert await payloads(line) == [(b"1", True)]
+
+
+async def test_a_message_of_qos_2_comes_twice_before_5(vhost: Vhost) -> None:
+    await vhost.faults.duplicate_next(client="s")
+    async with mqtt_line(vhost.mqtt_url, "s", version=MQTT_3_1_1) as line:
+        await line.subscribe("t", 2)
+        async with mqtt_line(vhost.mqtt_url, "p") as publisher:
+            publisher.send(message(b"1", qos=2))
+            assert await publisher.next() == Acks(PacketType.PUBREC, [1])
+        for is_again in (False, True):
+            event = await line.next()
+            assert isinstance(event, Publishes)
+            assert (event.packet_ids, event.dup) == ([1], is_again)
+        for _ in range(2):
+            line.send(Ack(PacketType.PUBREC, 1))
+            assert await line.next() == Acks(PacketType.PUBREL, [1])
+        line.send(Ack(PacketType.PUBCOMP, 1), Pingreq())
+        assert await line.next() == Pingresp()
+
+
+async def test_a_message_of_qos_2_comes_again_when_a_client_of_5_is_back(vhost: Vhost) -> None:
+    await vhost.faults.duplicate_next(client="s")
+    for is_again in (False, True):
+        async with mqtt_line(vhost.mqtt_url, "s", expiry_s=HOUR_S) as line:
+            if not is_again:
+                await line.subscribe("t", 2)
+                line.send(message(b"1", qos=2))
+            event = await line.next()
+            while not isinstance(event, Publishes):
+                assert event == Acks(PacketType.PUBREC, [1])
+                event = await line.next()
+            assert (event.packet_ids, event.dup) == ([1], is_again)
+            line.send(Ack(PacketType.PUBREC, 1))
+            answer = await line.next()
+            if answer == Acks(PacketType.PUBREC, [1]):  # to what it has published
+                answer = await line.next()
+            assert answer == (Acks(PacketType.PUBREL, [1]) if is_again else None)
 
 
 async def test_acknowledgements_are_held_back_and_late(broker: Broker, vhost: Vhost) -> None:
@@ -243,7 +281,7 @@ async def test_a_client_is_disconnected_with_a_code(vhost: Vhost) -> None:
 async def test_logins_are_refused(broker: Broker, vhost: Vhost) -> None:
     await vhost.faults.refuse_logins()
     connecting = asyncio.create_task(connack_code(vhost))
-    await vhost.expect_packets("CONNECT", client="a")
+    await vhost.expect_packets("CONNECT", client="a", within=DEADLINE_S)
     await broker.clients_clock.advance(seconds=5)
     assert await connecting is ReasonCode.BAD_USER_NAME_OR_PASSWORD
 
@@ -350,16 +388,16 @@ async def test_packets_are_seen(vhost: Vhost) -> None:
     async with mqtt_line(vhost.mqtt_url, "a", expiry_s=HOUR_S) as line:
         await line.subscribe("t/+")
         line.send(message(b"1", topic=b"t/1"), message(b"2", qos=0, topic=b"u"))
-        (subscribed,) = await vhost.expect_packets("SUBSCRIBE", topic="t/+")
+        (subscribed,) = await vhost.expect_packets("SUBSCRIBE", topic="t/+", within=DEADLINE_S)
         assert subscribed.filters == ("t/+",)
-        (first,) = await vhost.expect_packets("PUBLISH", topic="t/1")
+        (first,) = await vhost.expect_packets("PUBLISH", topic="t/1", within=DEADLINE_S)
         assert (first.client, first.payload, first.qos, first.packet_id) == ("a", b"1", 1, 1)
         assert (first.dup, first.retain) == (False, False)
-        (acked,) = await vhost.expect_packets("PUBACK", sent_by="broker")
+        (acked,) = await vhost.expect_packets("PUBACK", sent_by="broker", within=DEADLINE_S)
         assert (acked.packet_id, acked.code) == (1, 0)
         (granted,) = await vhost.packets("SUBACK")
         assert granted.code == 1
-        await vhost.expect_packets("PUBLISH", client="a", count=2)
+        await vhost.expect_packets("PUBLISH", client="a", count=2, within=DEADLINE_S)
         with pytest.raises(AssertionError, match=r"0 of 1 PUBREL within 0\.01 s; there are:"):
             await vhost.expect_packets("PUBREL", within=0.01)
         with pytest.raises(AssertionError, match="there are no packets at all"):
