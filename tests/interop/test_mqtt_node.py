@@ -16,6 +16,7 @@ CHECKS = (
     "version311",
     "version5",
     "aliases",
+    "authentication",
     "retained",
     "session",
     "will",

@@ -412,6 +412,16 @@ class Connection(asyncio.Protocol):
             self.send(Disconnect(code, self._reference_with(code)))
         self.finish()
 
+    @property
+    def _takes_reference(self) -> bool:
+        """True if there are other servers, and the client takes a packet that names them."""
+        reference, channel = self.server.config.server_reference, self.channel
+        if reference is None or channel is None:
+            return reference is not None
+        limit_bytes = channel.outgoing.terms.packet_bytes_max
+        packet = Disconnect(properties=self._reference_with(ReasonCode.USE_ANOTHER_SERVER))
+        return not 0 < limit_bytes < len(encode(packet, MQTT_5))
+
     def _reference_with(self, code: ReasonCode) -> Properties:
         """Properties for a reason code: the server to which the client may go instead."""
         reference = self.server.config.server_reference
@@ -434,7 +444,7 @@ class Connection(asyncio.Protocol):
     def fail(self, error: BrokerError) -> None:
         """End it, for its user or its virtual host is gone, or the node stops."""
         code = code_of(error)
-        if code is ReasonCode.SERVER_SHUTTING_DOWN and self.server.config.server_reference:
+        if code is ReasonCode.SERVER_SHUTTING_DOWN and self._takes_reference:
             code = ReasonCode.USE_ANOTHER_SERVER
         self.disconnect(code, error.explanation)
 

@@ -37,8 +37,15 @@ await run({
   version5: (url) => eachQuality(url, 5),
 
   async aliases(url) {
-    const client = await connect(url, { protocolVersion: 5, autoUseTopicAlias: true, autoAssignTopicAlias: true })
+    const client = await connect(url, {
+      protocolVersion: 5,
+      autoUseTopicAlias: true,
+      autoAssignTopicAlias: true,
+      properties: { topicAliasMaximum: 10 },
+    })
     const heard = inbox(client)
+    const received = []
+    client.on("packetreceive", (packet) => packet.cmd === "publish" && received.push(packet.properties?.topicAlias))
     const topic = plain(unique("topic"))
     await client.subscribeAsync(topic, { qos: 1 })
     for (let number = 0; number < 5; number++) await client.publishAsync(topic, `${number}`, { qos: 1 })
@@ -46,7 +53,22 @@ await run({
       const { topic: at, text } = await heard.take()
       assert.deepEqual([at, text], [topic, `${number}`])
     }
+    assert.deepEqual(received, [1, 1, 1, 1, 1])
     await client.endAsync()
+  },
+
+  async authentication(url) {
+    const properties = { authenticationMethod: "PLAIN", authenticationData: Buffer.from("\0guest\0guest") }
+    const options = { protocolVersion: 5, username: undefined, password: undefined, properties }
+    const client = await connect(url, options)
+    const heard = inbox(client)
+    const topic = plain(unique("topic"))
+    await client.subscribeAsync(topic, { qos: 1 })
+    await client.publishAsync(topic, "hello", { qos: 1 })
+    assert.equal((await heard.take()).text, "hello")
+    await client.endAsync()
+    const other = { authenticationMethod: "SCRAM-SHA-256", authenticationData: Buffer.from("n,,") }
+    await assert.rejects(connect(url, { ...options, properties: other }), /Bad authentication method/)
   },
 
   async retained(url) {

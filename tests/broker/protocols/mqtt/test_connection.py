@@ -208,3 +208,18 @@ def test_a_node_that_stops_and_knows_no_others_says_so() -> None:
     client.connection.close(ConnectionForced("twice"))
     mqtt.edge.run()
     assert client.packets() == [Disconnect(ReasonCode.SERVER_SHUTTING_DOWN)]
+
+
+def test_who_takes_no_packet_that_large_hears_of_no_other_server() -> None:
+    mqtt = MqttEdge(MqttConfig(server_reference="b.example:1883 c.example:1883"))
+    clients = [mqtt.accept(MQTT_5) for _ in range(2)]
+    for client, size in zip(clients, (30, 60), strict=True):
+        asked = Properties({PropertyId.MAXIMUM_PACKET_SIZE: size})
+        client.send(Connect(MQTT_5, f"c{size}", user="guest", password=b"guest", properties=asked))
+        client.expect(Connack)
+        client.connection.close(NodeStops("stops"))
+        mqtt.edge.run()
+    assert [client.expect(Disconnect).code for client in clients] == [
+        ReasonCode.SERVER_SHUTTING_DOWN,
+        ReasonCode.USE_ANOTHER_SERVER,
+    ]
