@@ -101,7 +101,7 @@ class ClientEvents:
     # Channels and consumers
 
     def channel_opened(self, channel: ObservedChannel) -> None:
-        """Do nothing: the channel's messages are not announced."""
+        """Announce the channel, though not its messages."""
         session, number = channel.session, channel.number
         if not number:
             return
