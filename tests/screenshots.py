@@ -80,7 +80,7 @@ async def main(folder: Path, data: Path, profile: Path) -> None:
 
 
 async def furnish(channel: AbstractChannel) -> None:
-    """Something to see."""
+    """Make queues and messages to be seen."""
     exchanges = {
         name: await channel.declare_exchange(name, kind) for name, kind in EXCHANGES.items()
     }
@@ -94,7 +94,7 @@ async def furnish(channel: AbstractChannel) -> None:
 
 
 async def work(channel: AbstractChannel, page: Page) -> None:
-    """Something to see in charts: messages come and go while a page is refreshed some times."""
+    """Publish and consume while a page is refreshed some times, so that charts show something."""
     events = await channel.get_exchange("events")
     billing = await channel.get_queue("billing")
     for turn in range(6):

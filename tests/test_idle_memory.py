@@ -6,7 +6,7 @@ from benchmarks.machine import placements
 from benchmarks.own import SERVED, resident_mib
 
 RESIDENT_MIB_MAX = 64.0
-"""So that it lives in a container of 128 MiB."""
+"""Limit of resident memory, so that it lives in a container of 128 MiB."""
 
 
 @pytest.mark.slow("a process is measured when its start is over")

@@ -172,7 +172,7 @@ class AttackContext:
         self._lock = threading.Lock()
 
     def count(self, events: int = 1) -> None:
-        """Something happened that may be logged."""
+        """Count events that may be logged."""
         with self._lock:
             self.tally.events += events
 

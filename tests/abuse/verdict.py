@@ -86,7 +86,7 @@ def growth_mib(rounds: Sequence[Round]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Everything that was seen in a run."""
+    """Observations of a run."""
 
     rounds: Sequence[Round]
     before: Sample
@@ -96,7 +96,7 @@ class Seen:
 
 
 def violations(seen: Seen, patience: Patience) -> Iterator[str]:
-    """Everything that was not as it must be."""
+    """Texts about everything that was not as it must be."""
     yield from resources(seen.rounds, seen.before)
     yield from latencies(seen.rounds, patience)
     yield from flooded(seen.rounds)

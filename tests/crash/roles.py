@@ -96,7 +96,7 @@ async def transactions(client: RecordingClient, random: Random) -> None:
 
 
 async def fanned(client: RecordingClient, random: Random) -> None:
-    """To two durable queues and a transient one."""
+    """Publish to two durable queues and a transient one."""
     await client.publisher.confirm_select()
     while True:
         client.publisher.publish([TO_FAN] * random.randint(1, 10), random.choice((0, 500)))
@@ -126,7 +126,7 @@ async def deep(client: RecordingClient, random: Random) -> None:
 
 
 async def unacknowledged(client: RecordingClient, _random: Random) -> None:
-    """Hears no answer after the first message, so that nothing is vouched for."""
+    """Publish without reading further answers, so that nothing is vouched for."""
     await client.unacked.consume(LEAKY, prefetch=0, no_ack=True)
     while True:
         await client.unacked.await_held(1)

@@ -83,7 +83,7 @@ HELD_BYTES_MAX = UNFINISHED_BYTES_MAX + MESSAGE_BYTES_MAX
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something to fuzz."""
+    """Function to fuzz, with its seeds."""
 
     run: Callable[[bytes], object]
     seeds: Sequence[bytes]

@@ -56,7 +56,7 @@ class Paho:
         )
 
     def connect(self, port: int) -> tuple[int, bool]:
-        """Its return code, and whether there was a session."""
+        """Connect; returns the return code, and whether there was a session."""
         options: dict[str, Any] = {}
         if self.client.protocol == MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)

@@ -89,7 +89,7 @@ class Taken:
 
 
 def mutant_of(item: pytest.Item) -> Mutant:
-    """That which a test with the marker `mutant` of a family is about."""
+    """Mutant that a test with the marker `mutant` of a family is about."""
     assert isinstance(item, pytest.Function)
     mutant = item.callspec.params["mutant"]
     assert isinstance(mutant, Mutant)

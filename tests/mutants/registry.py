@@ -38,7 +38,7 @@ class Family:
 
     @property
     def mutants(self) -> tuple[Mutant, ...]:
-        """Its own, then those of others."""
+        """Mutants of this family, then those of others."""
         return (*self.own, *map(mutant, self.also))
 
     def each(self) -> pytest.MarkDecorator:

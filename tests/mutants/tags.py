@@ -35,7 +35,7 @@ class Tag:
 
     @property
     def module(self) -> str:
-        """Its name below `fluffle`."""
+        """Name of the module below `fluffle`."""
         return ".".join(self.path.with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -101,7 +101,7 @@ class Single:
         return self.turn()
 
     def sync(self) -> Output:
-        """Everything that was written is durable."""
+        """Make everything that was written durable."""
         self.raft.durable(self.tokens[-1])
         return self.turn()
 

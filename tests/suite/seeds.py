@@ -26,7 +26,7 @@ EXAMPLES_BY_DAY = 20
 SEEDS_BY_DAY_MAX = 50
 """Seeds of each history, however it is shared between tests."""
 TIMES_AT_NIGHT = 10
-"""So many times as many as are said here."""
+"""Factor by which there are more seeds at night."""
 REGRESSIONS = Path(__file__).parent.parent / "regressions.toml"
 TESTS = Path(__file__).parent.parent
 

@@ -36,7 +36,7 @@ class Candidate:
     """A test that was collected."""
 
     test: str
-    """Its file and name, whatever its parameters."""
+    """File and name of the test, whatever its parameters."""
     folders: frozenset[str]
     """The folders that it is about, if it is not run each day; else none."""
     has_sample: bool = True

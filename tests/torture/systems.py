@@ -57,7 +57,8 @@ cluster_formation.peer_discovery_backend = classic_config
 cluster_partition_handling = pause_minority
 raft.wal_max_size_bytes = 64000000
 """
-"""Its log of half a gigabyte would have no room on a disk that can be filled."""
+"""Configuration of RabbitMQ, whose default log of half a gigabyte has no room on a disk that can be
+filled."""
 TICK_S = 15
 """When Erlang takes a silent node for lost: the minute that is the default is longer than most of
 our partitions; RabbitMQ's own Jepsen tests set the same."""
@@ -119,7 +120,7 @@ class Machines:
         return {NodeAction.UNPLUG: unplug} if self.is_special else {}
 
     def forget(self, node: str) -> None:
-        """Its disk is another one, on which nothing is."""
+        """Give the node another disk, which is empty."""
         self._synced(node).unlink(missing_ok=True)
 
     def _synced(self, node: str) -> Path:

@@ -47,7 +47,7 @@ class CpuGroup:
         self._limit(0)
 
     def remove(self) -> None:
-        """Its processes go back to where they were."""
+        """Move the processes back to where they were."""
         for pid in (self._folder / "cgroup.procs").read_text(encoding="ascii").split():
             with suppress(ProcessLookupError):
                 write(self._folder.parent / "cgroup.procs", pid)

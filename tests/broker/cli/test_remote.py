@@ -117,7 +117,7 @@ def test_nobody_is_there() -> None:
 
 
 class Stranger(BaseHTTPRequestHandler):
-    """Something that speaks HTTP and is no broker."""
+    """HTTP server that is no broker."""
 
     replies = (
         (200, b"<html>"),

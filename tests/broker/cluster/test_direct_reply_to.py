@@ -61,7 +61,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 class Requester:
-    """Has asked, at a node, by a queue of any type; `name` is where it is answered."""
+    """Requester at a node, for a queue of any type; `name` is where it is answered."""
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[DeliveredMessage] = asyncio.Queue()

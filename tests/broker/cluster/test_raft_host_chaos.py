@@ -24,7 +24,7 @@ OFTEN = HostLimits(
     snapshot_node_bytes_max=3_000,
     scrub=ScrubLimits(piece_bytes=300, pause_ms=20, rest_ms=100),
 )
-"""Everything that is done in the background is done all the time."""
+"""Limits with which all background work is done all the time."""
 
 
 class Chaos:

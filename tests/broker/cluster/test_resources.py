@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_refused(payload: bytes) -> None:
 
 
 class AlarmNode:
-    """One of two, a and b, with its alarms, and what it has sent to the other."""
+    """Node a or b with its alarms, and what it has sent to the other."""
 
     def __init__(self, name: str, other: str) -> None:
         self.sent: list[tuple[str, str, bytes]] = []
@@ -195,7 +195,7 @@ class AlarmNode:
 
 @pytest.mark.parametrize("steps", [*permutations(["b is dialled", "b dials", "b hears"])])
 def test_an_alarm_is_known_in_whatever_order_links_come(steps: tuple[str, ...]) -> None:
-    """What a says is lost before b has accepted its link, and is not before its own has come."""
+    """Alarms of a are lost until b has accepted its link, and are not before its own has come."""
     a, b = AlarmNode("a", "b"), AlarmNode("b", "a")
     a.alarms.set("memory", low=True)
     a.sent.clear()  # there was no link to b

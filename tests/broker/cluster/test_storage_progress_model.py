@@ -173,7 +173,8 @@ class Model:
         machine.backup = deepcopy(machine.durable)
 
     def put_back(self) -> None:
-        """To what it was in the same life: other lives are found out by the handshake."""
+        """Put a disk back to what it was in the same boot: other boots are found by the
+        handshake."""
         machine = self.chance.choice([*self.machines.values()])
         backup, disk = machine.backup, machine.durable
         if backup is not None and backup.numbers == disk.numbers and backup.commit < disk.commit:

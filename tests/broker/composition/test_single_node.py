@@ -79,7 +79,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 async def taken(queue: AbstractQueue, count: int) -> list[bytes]:
-    """So many messages, each acknowledged; a later answer vouches for that."""
+    """Take `count` messages, each acknowledged; a later answer vouches for that."""
     found = []
     for _ in range(count):
         async with soon():

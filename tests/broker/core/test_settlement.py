@@ -214,7 +214,7 @@ STEPS = st.lists(
 
 @pytest.fixture(params=[1, FRONT_RUNS_MAX])
 def passed_at_once(request: pytest.FixtureRequest) -> Iterator[int]:
-    """So many settled runs are passed at once."""
+    """Number of settled runs that are passed at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settlement, "FRONT_RUNS_MAX", request.param)
         yield request.param

@@ -35,7 +35,7 @@ ARGUMENTS = st.recursive(
 
 
 def filled() -> Catalogue:
-    """Something of everything."""
+    """Catalogue with definitions of each kind."""
     catalogue = empty()
     editor = Editor(catalogue)
     inside = editor.inside("v")

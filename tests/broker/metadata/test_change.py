@@ -45,7 +45,7 @@ KEYS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=4)
 
 
 def key_of(vhost: str, key: Any) -> Key:
-    """That of a binding whose value is its routing key."""
+    """Key of a binding whose value is its routing key."""
     return vhost, "x", "queue", "q", key, b""
 
 

@@ -24,7 +24,7 @@ from tests.support.queue_host import FakeQueueHost
 CONTENT = build_content(b"\0\0", b"x")
 BACKLOG = 30_000
 TURN_MAX = DROPPED_BYTES_MAX // MESSAGE_COST_BYTES + 1024
-"""So many messages go in one turn, and the rest of a stretch."""
+"""Most messages dropped in one turn, and the rest of a segment."""
 
 BY_COUNT = QueueSettings(max_length=10)
 BY_BYTES = QueueSettings(max_length_bytes=10)

@@ -173,7 +173,7 @@ class FaultyBroker:
         """The thing that they ask about, now and some time ago."""
 
     def live(self, steps: int) -> list[Event]:
-        """So many random steps, then a crash, and everything is received."""
+        """Take `steps` random steps, then crash, and receive everything."""
         for queue in (DURABLE, STEADY, TRANSIENT):
             self._declare(queue)
         acts: list[Callable[[], None]] = [
@@ -251,7 +251,8 @@ class FaultyBroker:
             self._unconfirmed.append(message)
 
     def _publish_to_none(self) -> None:
-        """To a queue that is deleted and not declared anew: nowhere, which it may say."""
+        """Publish to a queue that is deleted and not declared anew: the message is unroutable,
+        which may be reported."""
         message = self._next_message()
         self._note(Published(message, (DURABLE,)))
         if self._random.random() < 0.5:
@@ -259,7 +260,7 @@ class FaultyBroker:
         self._unconfirmed.append(message)
 
     def _publish_to_successor(self) -> None:
-        """To a queue that was declared anew just now, through a node that may lag."""
+        """Publish to a queue that was declared anew just now, through a node that may lag."""
         message = self._next_message()
         self._note(Published(message, (DURABLE,)))
         self._unconfirmed.append(message)

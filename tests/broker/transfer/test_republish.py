@@ -35,7 +35,8 @@ class Sent:
         assert self.to(FIRST) == [FIRST, OTHER]
 
     def to(self, place: int) -> list[int]:
-        """To whom it is given when it is tried, with this queue in the place of the first one."""
+        """Places of the queues that get the message when it is tried, with this queue in the place
+        of the first one."""
         targets = queue(place), queue(OTHER)
         letter = RepublishedMessage(cast(Origin, None), b"", targets, True, (), (), ())
         sent = letter.sent_as(self.parcel, self.predecessors)

@@ -50,7 +50,7 @@ class QueueClient:
     getting: dict[int, int] = field(default_factory=dict)
     """Channels by their places: those of a place are named anew when they end."""
     heard: list[Event] = field(default_factory=list)
-    """Everything that they were told."""
+    """Events received."""
 
     @property
     def asking(self) -> SessionRequests:
@@ -142,7 +142,7 @@ class QueueClient:
 
 
 def end_channel(edge: SessionClient, channel: int) -> None:
-    """Everything that it holds comes back, and what it still waits for is not wanted.
+    """End a channel: all that it holds is requeued, and its pending requests are given up.
 
     No channel of this node has its number again.
     """

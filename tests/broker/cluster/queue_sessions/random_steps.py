@@ -58,7 +58,7 @@ def silence(harness: SessionHarness, node: str) -> None:
 
 
 def step(harness: SessionHarness, chance: Random) -> None:
-    """Something happens."""
+    """Take a random step."""
     node = chance.choice(list(harness.clients))
     steps: list[tuple[float, Callable[[], object]]] = [
         (6, lambda: harness.publish(node, chance.choice([1, 1, 3, 10]))),

@@ -39,7 +39,7 @@ class Listener(Protocol):
 
 @dataclass
 class ReferenceModel:
-    """Sees all clients and the log."""
+    """Model that sees all clients and the log."""
 
     stored: dict[bytes, int] = field(default_factory=dict)
     """Contents in the log, with their sequence numbers."""

@@ -131,14 +131,14 @@ class SessionHarness:
             self.link(node)
 
     def change_leader(self, kept: int = 0) -> None:
-        """So many of the entries under way are in the next leader's log."""
+        """Change the leader; `kept` of the entries under way are in the next one's log."""
         for payload, _on_outcome in list(self.led.proposals)[:kept]:
             self.apply(payload, [self.follower])
         image, self.follower = self.follower, QueueImage.restored(self.follower.snapshot()[1])
         self.lead(image)
 
     def lead_anew(self, kept: int = 0) -> None:
-        """So many of the entries under way are taken, and the next one is not; see `Member`."""
+        """Accept `kept` of the entries under way, and refuse the next; see `Member`."""
         while kept and self.led.proposals:
             kept -= 1
             self.commit()
@@ -201,7 +201,7 @@ class SessionHarness:
         self.pump()
 
     def cut(self, node: str) -> None:
-        """There is no link."""
+        """Cut the link to a node."""
         self.up.discard(node)
         self.led.sessions.unlinked(node, self.now_ms)
         self.clients[node].session.connect(None)

@@ -20,7 +20,7 @@ SEEDS_MAX = 60
 
 
 def examples(module: ModuleType) -> list[Callable[[], None]]:
-    """Its tests that take nothing."""
+    """Tests of a module without fixtures."""
     return [
         example
         for name, example in vars(module).items()

@@ -100,7 +100,7 @@ class Leader(Protocol):
         """Decide all requests."""
 
     def commit(self) -> bool:
-        """Something of that is on disk; whether there was anything."""
+        """Commit; True if anything became durable."""
 
     def lying(self) -> list[tuple[bytes, int, Counts]]:
         """Stored messages in order: content, expiry, delivery counts."""
@@ -400,7 +400,7 @@ class Batches:
             self.told[place] = is_accepted
 
     def rest(self) -> None:
-        """Everything arrives."""
+        """Deliver everything that is under way."""
         if not self.line.is_linked:
             self.line.link()
         for _ in range(10_000):

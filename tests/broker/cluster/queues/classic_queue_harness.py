@@ -214,7 +214,8 @@ class ClassicHostHarness:
         }
 
     def restart_home(self) -> None:
-        """Its process is killed, and begins anew; edges learn it when they are linked again."""
+        """Kill the home's process and start it again; client nodes learn that when they are linked
+        again."""
         stored, before = self.stored(), self.model
         for content in before.confirmed:
             sequence = before.stored[content]
@@ -268,7 +269,7 @@ class ClassicHostHarness:
         self.pump()
 
     def cut(self, node: str) -> None:
-        """There is no link."""
+        """Cut the link to a node."""
         self.up.discard(node)
         self.homed.sessions.unlinked(node, self.now_ms)
         self.clients[node].session.connect(None)

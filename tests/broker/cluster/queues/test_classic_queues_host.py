@@ -198,7 +198,7 @@ def test_a_purge_says_how_many_waited() -> None:
 
 
 def over_links(world: ClassicHostHarness) -> None:
-    """Everything arrives, and nothing becomes durable."""
+    """Deliver everything over links, while nothing becomes durable."""
     world.pump()
     while any(not wire.is_empty for wire in world.wires.values()):
         world.arrive()
@@ -287,7 +287,7 @@ def test_a_home_that_starts_again_has_lost_its_edges_and_nothing_that_was_confir
 
 
 def step(world: ClassicHostHarness, chance: Random) -> None:
-    """Something happens."""
+    """Take a random step."""
     node = chance.choice(list(world.clients))
     client = world.clients[node]
 

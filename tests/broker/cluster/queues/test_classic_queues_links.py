@@ -59,7 +59,7 @@ class HomeCluster(QueueCluster):
         self.nodes["a"]._soon.append(pump)
 
     def kill(self) -> None:
-        """Its host goes on, and says so."""
+        """Kill the node; its host goes on, and reports that."""
         self.nodes["a"].kill()
         for name in "bc":
             self.nodes[name].refusing.add("a")

@@ -93,7 +93,7 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Desk:
-    """Its edge talks to the leader."""
+    """Harness whose client node talks to the leader."""
     desk = Desk()
     desk.ack(1)
     assert desk.turn() == [range(1, 2)]

@@ -69,7 +69,7 @@ async def is_led_as_wanted(scene: Scene, name: str = "q") -> str:
 
 
 async def drained(scene: Scene, name: str, count: int) -> list[bytes]:
-    """So many messages, through this node."""
+    """Take `count` messages through this node."""
     queue = await (await scene.channel(name)).get_queue("q")
     bodies = []
     for _ in range(count):

@@ -42,7 +42,7 @@ class SceneView(FakeClusterView):
 
 
 class SceneMetadata(NoChanges):
-    """Its definitions: what is to change is so at once."""
+    """Metadata whose changes are applied at once."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene

@@ -38,7 +38,7 @@ class Asked:
         self.members: QueueMembership
         """Membership that makes the requests."""
         self.looks: list[Callable[[], None]] = []
-        """That are to come later."""
+        """Looks that are to come later."""
 
     @property
     def raft(self) -> Asked:

@@ -35,7 +35,7 @@ class Person:
     waits: bool = False
     """True while it waits for an answer."""
     is_closing: bool = False
-    """Its channel, and another is to be opened."""
+    """True while its channel closes, and another is to be opened."""
 
 
 class Harness:

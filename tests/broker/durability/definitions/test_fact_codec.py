@@ -66,7 +66,7 @@ PASSWORDS = st.none() | st.builds(PasswordHash, st.text(), st.text())
 
 
 def placed(definition: QueueDefinition) -> st.SearchStrategy[QueueDefinition]:
-    """Somewhere in a cluster."""
+    """Definitions placed on nodes of a cluster."""
     return st.builds(
         definition._replace,
         id=st.integers(2, 2**63 - 1),
@@ -82,7 +82,7 @@ def placed(definition: QueueDefinition) -> st.SearchStrategy[QueueDefinition]:
 
 @st.composite
 def client_facts(draw: st.DrawFn, kind: Kind, first: str, second: str) -> tuple[Kind, Key, object]:
-    """Something that clients have left."""
+    """Facts of the kinds that clients leave."""
     octets = st.binary(max_size=8)
     if kind is Kind.RETAINED:
         message = RetainedMessage(
@@ -100,7 +100,7 @@ def client_facts(draw: st.DrawFn, kind: Kind, first: str, second: str) -> tuple[
 
 @st.composite
 def facts(draw: st.DrawFn) -> tuple[Kind, Key, object]:
-    """Something of any kind under a name that fits it."""
+    """Facts of any kind under a name that fits them."""
     kind = draw(st.sampled_from(Kind))
     first, second, third = draw(NAMES), draw(NAMES), draw(NAMES)
     match kind:

@@ -176,7 +176,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(origin=st.sampled_from(ORIGINS), sheds=st.booleans())
     def pile_up(self, origin: Origin, *, sheds: bool) -> None:
-        """So much that most of it leaves memory, or all."""
+        """Enqueue so much that most of it leaves memory, or all."""
         for _ in range(5):
             self.publish(3, origin, persistent=True)
         self.complete_commit()
@@ -386,7 +386,7 @@ class LevelMachine(JournalMachine):
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few messages are a backlog."""
+    """Lower the limits, so that a few messages are a backlog."""
     monkeypatch.setattr(ready_list, "SEGMENT_MESSAGES_MAX", 6)
     monkeypatch.setattr(ready_list, "FRONT_SEGMENTS", 1)
     monkeypatch.setattr(ready_list, "RECENT_SEGMENTS", 1)

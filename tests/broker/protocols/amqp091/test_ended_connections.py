@@ -54,7 +54,7 @@ def edge_that_counts() -> Edge:
 
 
 def work(client: Client) -> None:
-    """Something of everything, and much is left open."""
+    """Use everything a little, and leave much open."""
     client.confirm_select()
     client.declare("q")
     client.declare("own", exclusive=True)

@@ -47,7 +47,7 @@ def edge() -> Edge:
 
 
 def messages(number: int, *, durable: bool = False) -> bytes:
-    """So many, each for two queues; of neighbours one is the same."""
+    """Frames of `number` messages, each for two queues; of neighbours one is the same."""
     properties = Properties(delivery_mode=1 + durable)
     return b"".join(
         publish_frames(b"%d" % at, KEYS[at % 3], exchange="amq.direct", properties=properties)

@@ -54,7 +54,7 @@ WAYS = st.builds(
 
 @st.composite
 def messages_of_few_ways(draw: st.DrawFn) -> Messages:
-    """So few that messages are taken together."""
+    """Messages of so few ways that they are taken together."""
     ways = draw(st.lists(WAYS, min_size=1, max_size=3))
     properties = st.sampled_from(PROPERTIES * 4 + REFUSED)
     return draw(st.lists(st.tuples(st.sampled_from(ways), properties), max_size=12))

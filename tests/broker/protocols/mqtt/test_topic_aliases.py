@@ -41,7 +41,7 @@ def taking(
 
 
 def octets(client: MqttClient) -> bytes:
-    """Everything that was written to a client."""
+    """Bytes written to a client."""
     return b"".join(client.transport.writes)
 
 

@@ -119,7 +119,7 @@ class Peer:
         return list(self.client.events())
 
     def status(self) -> int:
-        """That of the answer to a request that was refused."""
+        """Status of the answer to a refused request."""
         self.scheduler.run()
         assert self.transport.is_lost
         return int(self.written.split(b" ")[1])

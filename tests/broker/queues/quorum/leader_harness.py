@@ -250,7 +250,7 @@ class LeaderHarness:
         self.image.state.check()
 
     def outlive(self) -> None:
-        """So much time passes that all has expired that ever does."""
+        """Let so much time pass that every message with an expiry has expired."""
         self.now_ms += 100_000
         self.is_touched = True
         self.settle_down()
@@ -390,7 +390,7 @@ class LeaderHarness:
         return operation
 
     def lose(self, edge: SessionClients) -> None:
-        """Its process is known to be gone."""
+        """Lose a client node whose process is known to be gone."""
         self.edges.remove(edge)
         self.led.drop_session(self.led.sessions.open(edge.id), Outcome.LOST)
 

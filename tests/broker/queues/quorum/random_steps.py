@@ -13,7 +13,7 @@ COMES_BACK = [Outcome.NACK_REQUEUED, Outcome.REJECT_REQUEUED, Outcome.LOST]
 
 
 def step(harness: LeaderHarness, chance: Random) -> None:
-    """Something happens."""
+    """Take a random step."""
     if not harness.edges:
         harness.attach(harness.open_edge())
     edge = chance.choice(harness.edges)

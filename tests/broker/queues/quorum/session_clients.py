@@ -12,14 +12,14 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 
 @dataclass
 class Operation:
-    """Something an edge has asked for, and has not heard the outcome of."""
+    """Request of a client node without an outcome so far."""
 
     ask: Callable[[Leadership, int, int], None]
     """(leadership, session, number)"""
     count: int = 1
     """How many numbers it takes."""
     contents: list[bytes] = field(default_factory=list)
-    """That it publishes."""
+    """Contents that it publishes."""
     acknowledges: bool | None = None
     """True if the consumer does that it attaches."""
     ends: set[tuple[int, int]] = field(default_factory=set)

@@ -29,7 +29,7 @@ KINDS = [quorum(**SURE, delivery_limit=1), quorum(**SURE, message_ttl=300)]
 """Queues: in one each message dies alone, in the other many at once."""
 
 LOOKS_MAX = 1_000
-"""So often all that is under way arrives: then nothing is left."""
+"""Most looks at which all that is under way arrives, until nothing is left."""
 
 
 class Sending(LeaderHarness):

@@ -17,7 +17,7 @@ from tests.broker.queues.quorum.session_clients import contents_of
 from tests.suite.seeds import seeds
 
 ROUNDS_MAX = 20
-"""So often twenty are given at most, until all have arrived."""
+"""Most rounds of twenty messages, until all have arrived."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Source:
     done: set[int] = field(default_factory=set)
     """Numbers that the target was told to forget."""
     before: DeadLetterIds | None = None
-    """Something that the one who led before had under way."""
+    """Ids that the former leader had under way."""
 
     def content(self, number: int) -> bytes:
         return b"%d of %d" % (number, self.group)

@@ -35,7 +35,7 @@ from tests.suite.seeds import seeds
 
 
 def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few messages are a backlog that leaves memory."""
+    """Lower the limits, so that a few messages are a backlog that leaves memory."""
     for module in (ready_list, log_journal):
         monkeypatch.setattr(module, "SEGMENT_MESSAGES_MAX", 4)
     monkeypatch.setattr(ready_list, "FRONT_SEGMENTS", 1)

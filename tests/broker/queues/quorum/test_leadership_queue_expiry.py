@@ -134,7 +134,7 @@ class Expiring(LeaderHarness):
 
 
 def use(harness: Expiring, chance: Random) -> None:
-    """Something happens that counts for how long a queue is there."""
+    """Use the queue in a way that counts for its expiry."""
     edge = chance.choice(harness.edges)
     things: list[tuple[float, Callable[[], Any]]] = [
         (1, lambda: harness.attach(edge)),

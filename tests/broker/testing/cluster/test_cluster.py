@@ -337,7 +337,7 @@ ANSWER_S_MAX = 30.0
 
 @pytest.fixture
 def some_queues_take_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that replicas have answered before the last queue is asked."""
+    """Lower the limit, so that replicas have answered before the last queue is asked."""
     monkeypatch.setattr(publisher, "TARGETS_AT_ONCE", 32)
     monkeypatch.setattr(connections, "SHARE_S", 0.00005)
     monkeypatch.setattr(connections, "SHARE_S_MIN", 0.00005)

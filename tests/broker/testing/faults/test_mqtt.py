@@ -51,7 +51,7 @@ def message(payload: bytes, qos: int = 1, packet_id: int = 1, topic: bytes = b"t
 
 
 async def payloads(line: MqttLine, count: int = 1) -> list[tuple[bytes, bool]]:
-    """So many messages that come, and whether they have DUP; acknowledged."""
+    """Payloads of the next `count` messages, and whether they have DUP; all are acknowledged."""
     found: list[tuple[bytes, bool]] = []
     while len(found) < count:
         event = await line.next()
