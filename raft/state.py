@@ -148,8 +148,7 @@ class LeaderState:
         """All members but itself: of the active configuration, and of the last committed one."""
         self.first_index = first_index
         """Index of the first entry of its own term.  Until that is committed nothing else counts as
-        committed.  0: there is nothing of earlier terms.  Until that is committed nothing else
-        counts as.  0: there is nothing of earlier terms."""
+        committed.  0: there is nothing of earlier terms."""
         self.round = 1
         """Round of this turn's requests; one more each turn in which any was sent."""
         self.uncommitted_bytes = 0

@@ -283,9 +283,7 @@ class StaleMatcher:
         self.inner = inner
         self._gone: dict[Binding, None] = {}
         """Bindings of `inner` that are removed and no longer match.  They stay here after they were
-        cleared away: a search under way may still read what `inner` held when it began.  They stay
-        here when they were cleared away: a search that goes on meanwhile looks at what `inner` held
-        when it began."""
+        cleared away: a search under way may still read what `inner` held when it began."""
         self._left: dict[Binding, None] = {}
         """Bindings of `_gone` that are still in `inner`."""
 
