@@ -27,7 +27,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from benchmarks.brokers import BROKERS, Broker
 from benchmarks.machine import anonymous_bytes, cpu_s, pinned, placements
 from benchmarks.report import markdown_table
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.daemon.daemon import GC_THRESHOLDS
 from fluffle.broker.queues.arguments import delayed_queue_spec
@@ -38,6 +37,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership
 from fluffle.broker.queues.settings import QueueSettings
 from fluffle.protocol.properties import Properties, build_content, encode_properties
 from tests.support.leader_host import FakeLeaderHost
+from tests.support.manual_clock import ManualClock
 
 COUNT = 5_000_000
 AT_ONCE = 100

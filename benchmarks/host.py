@@ -33,8 +33,8 @@ from fluffle.raft.tuning import Tuning
 from fluffle.storage.disk import Disk, WriteTransaction
 from fluffle.storage.environment import open_environment
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.raft_memory import DiskImage, MemoryRaftLog
 from fluffle.storage.store import Result, Store, commit
+from tests.support.raft_memory import DiskImage, MemoryRaftLog
 
 ROUNDS = 5
 BATCHES = 2_000

@@ -1,13 +1,15 @@
 """Raft group as its users see it.
 
-All that is asked of it takes effect when the turn ends: see `group_turn`.
+Messages (`step`), verdicts on nodes, deadlines and requests come in at any time.  When the turn
+ends, `end_turn` decides what to send, `take_write` says what to write, and `on_write_durable` what
+follows once that is on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from fluffle.raft import corruption, election, leader, leadership_transfer, replication, snapshots
@@ -17,14 +19,270 @@ from fluffle.raft.config import (
     Member,
     NodeId,
 )
-from fluffle.raft.group_turn import evict, waits_for_applied
 from fluffle.raft.leader import ProposalRefused, RefusalReason, propose_change
 from fluffle.raft.log import DATA, Entry, SnapshotMeta
-from fluffle.raft.log_store import NewSnapshot
-from fluffle.raft.output import Apply, Role
-from fluffle.raft.progress import Progress, ProgressState
+from fluffle.raft.log_store import NewSnapshot, Write
+from fluffle.raft.messages import (
+    AppendAccepted,
+    AppendRejected,
+    AppendRequest,
+    GroupMessage,
+    LeaderQuery,
+    NotLeading,
+    PreVoteRequest,
+    PreVoteResponse,
+    RepairRequest,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotProgress,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from fluffle.raft.output import Apply, ReadEntries, Role, RoleChange
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.state import GroupState, LeaderState
+from fluffle.raft.state import GroupState, LeaderState, Progress, ProgressState
+
+# Messages
+
+Handler = Callable[[GroupState, NodeId, Any], None]
+FROM_A_LEADER: dict[type[GroupMessage], Handler] = {
+    AppendRequest: replication.on_append_request,
+    SnapshotOffer: snapshots.on_snapshot_offer,
+    SnapshotChunk: snapshots.on_snapshot_chunk,
+}
+
+ANY_ROLE: dict[type[GroupMessage], Handler] = {
+    PreVoteRequest: election.on_pre_vote_request,
+    VoteRequest: election.on_vote_request,
+    LeaderQuery: election.on_leader_query,
+}
+"""Handlers of messages for every role; the terms of the first two are those of elections that may
+never be held."""
+
+HANDLERS: dict[Role, dict[type[GroupMessage], Handler]] = {
+    Role.FOLLOWER: {
+        **FROM_A_LEADER,
+        TimeoutNow: election.on_timeout_now,
+        NotLeading: election.on_not_leading,
+    },
+    Role.PRE_CANDIDATE: {
+        **FROM_A_LEADER,
+        TimeoutNow: election.on_timeout_now,
+        PreVoteResponse: election.on_pre_vote_response,
+    },
+    Role.CANDIDATE: {
+        **FROM_A_LEADER,
+        VoteResponse: election.on_vote_response,
+    },
+    Role.LEADER: {
+        AppendAccepted: replication.on_append_accepted,
+        AppendRejected: replication.on_append_rejected,
+        RepairRequest: replication.on_repair_request,
+        SnapshotProgress: snapshots.on_snapshot_progress,
+    },
+}
+"""Handlers of messages by role; a message that is not in the table of a role is ignored."""
+
+
+def step(state: GroupState, node: NodeId, message: GroupMessage) -> None:
+    """Take a message of this group that came from `node`, for this incarnation."""
+    kind = type(message)
+    handler = ANY_ROLE.get(kind)
+    if handler is not None:
+        handler(state, node, message)
+        return
+    if message.term > state.term and not is_proposed_term(message):
+        state.become_follower(message.term, None)
+    elif message.term < state.term:
+        on_old_term(state, node, message)
+        return
+    handler = HANDLERS[state.role].get(kind)
+    if handler is not None:
+        handler(state, node, message)
+
+
+def is_proposed_term(message: GroupMessage) -> bool:
+    """True if a message names a term that was only asked for: a pre-vote that was granted."""
+    return isinstance(message, PreVoteResponse) and message.is_granted
+
+
+def on_old_term(state: GroupState, node: NodeId, message: GroupMessage) -> None:
+    """Answer a message of an old term, which counts for nothing: its leader must hear that it is
+    over (Raft §5.1).
+
+    By whatever it says: one that has left the group has nothing more to say than `TimeoutNow`.
+    """
+    if type(message) in FROM_A_LEADER or type(message) is TimeoutNow:  # mutant: M14a M14b M42
+        replication.send_term(state, node, message.sender)
+
+
+# News and deadlines
+
+
+class NodeNews(NamedTuple):
+    """News about a node: alive, perhaps in a new life, or suspected."""
+
+    node: NodeId
+    is_alive: bool
+    is_new_life: bool
+
+
+def on_alarm(state: GroupState) -> None:
+    """Act on a deadline that has come; mostly it was put off meanwhile, or is not meant any
+    more."""
+    state.alarm_ms = None
+    if state.deadline_ms is None:
+        return
+    if state.deadline_ms > state.node.now_ms:
+        state.set_deadline(state.deadline_ms)
+        return
+    state.deadline_ms = None
+    if state.role is Role.LEADER:
+        leader.on_deadline(state)
+    else:
+        election.on_deadline(state)
+    state.touch()
+
+
+def on_verdict(state: GroupState, news: NodeNews) -> None:
+    """Act on a node that is alive, perhaps in a new life, or suspected."""
+    node, is_alive, is_new_life = news
+    if state.leading is not None:
+        leader.on_verdict(state, node, is_alive=is_alive, is_new_life=is_new_life)
+        return
+    if is_new_life and state.leader == node:
+        state.follow(None)
+    elif is_alive and state.leader == node:
+        election.send_leader_query(state)
+    if state.leader == node or not election.sees_leader(state):
+        state.touch()  # it may be the one that a majority lacked
+
+
+# The end of the turn
+
+
+def end_turn(state: GroupState) -> None:
+    """Decide what to send; what is to be written follows in `take_write`."""
+    if state.quarantine is not None:
+        corruption.flush(state)
+    election.flush(state)
+    if state.leading is not None:
+        leader.flush(state)
+    else:
+        replication.acknowledge(state)
+        if state.receiver is not None:
+            snapshots.report_progress(state, state.receiver)
+        election.update_deadline(state)
+        if state.repair is not None:
+            corruption.request_repair(state, state.repair)
+    restore_and_apply(state)
+    evict(state)
+    report_role(state)
+
+
+def restore_and_apply(state: GroupState) -> None:
+    """Hand out what may be applied, one page at a time."""
+    if state.restore_due:
+        state.restore_if_due()
+        if state.restore_due:
+            return
+    log = state.log
+    first, stop = log.handed + 1, applicable_index(state) + 1
+    if first >= stop or log.applied < log.handed or state.apply_read is not None:
+        return
+    bytes_max = state.apply_bytes_max
+    if log.is_in_memory(first):
+        entries = log.slice(first, stop, bytes_max)
+        log.handed = entries[-1].index
+        state.node.output.applies.append(Apply(state.group, entries))
+    else:
+        state.apply_read = state.node.take_number()
+        stop = min(stop, log.tail_first)
+        read = ReadEntries(state.group, first, stop, bytes_max, state.apply_read)
+        state.node.output.reads.append(read)
+
+
+def applicable_index(state: GroupState) -> int:
+    """Return up to where entries are committed, and durable here: what is applied is never lost
+    by a restart."""
+    return min(state.log.commit, state.sound_index)  # mutant: M27
+
+
+def waits_for_applied(state: GroupState) -> bool:
+    """True if anything can be done now that what was handed out is applied."""
+    if state.restore_due or applicable_index(state) > state.log.handed:
+        return True
+    return state.leading is not None and leader.waits_for_applied(state, state.leading)
+
+
+def evict(state: GroupState) -> None:
+    """Evict entries that nothing will ask for; those a follower needs soon are kept a while."""
+    log = state.log
+    through = min(log.applied, state.durable.index)
+    if through < log.tail_first:
+        return
+    if state.leading is not None and log.tail_bytes <= state.node.tuning.cached_bytes:
+        for peer in state.leading.peers.values():
+            if peer.is_alive and peer.match < through:
+                through = peer.match
+    log.evict(through)
+
+
+def report_role(state: GroupState) -> None:
+    if state.campaign is not None and state.campaign.is_first_term:
+        return  # it leads as soon as that is on disk
+    role_change = (state.role, state.term, state.leader)
+    if role_change != state.reported_role:
+        state.reported_role = role_change
+        state.node.output.roles.append(RoleChange(state.group, *role_change))
+
+
+def take_write(state: GroupState, token: int) -> Write | None:
+    """Return what the group has to write under this token, if anything."""
+    entries = state.log.submit() if state.log.submitted < state.log.last_index else []
+    is_voting = state.hard_state != state.submitted_hard_state
+    if state.write is None and not entries and not is_voting:
+        return None
+    found, state.write = state.write or Write(state.group), None
+    found.entries = entries
+    if entries and state.truncate_due is not None:
+        found.truncate_from = min(state.truncate_due, found.truncate_from or state.truncate_due)
+        state.truncate_due = None
+    if is_voting:
+        found.hard_state = state.submitted_hard_state = state.hard_state
+    state.durable.submit(token, state.log.submitted, state.hard_state)
+    if found.snapshot is not None:
+        state.compacting = (token, found.snapshot.meta)
+    if found.install is not None and state.installing is not None:
+        state.installing = token
+    if state.receiver is not None:
+        snapshots.on_written(state.receiver, token)
+    return found
+
+
+def on_write_durable(state: GroupState, token: int) -> None:
+    """Note that the group's oldest write under way is on disk.
+
+    A leader has its turn only if something follows from it: mostly a follower has to say so, too.
+    """
+    state.durable.finish(token)
+    if state.leading is not None:
+        replication.wake_if_committable(state, state.leading)
+    if state.installing == token:
+        state.installing = None
+        corruption.on_installed(state)
+        state.touch()
+    if state.compacting is not None and state.compacting[0] == token:
+        meta, state.compacting = state.compacting[1], None
+        if meta.index > state.log.floor:
+            state.log.compact(meta)
+            state.configs.prune(meta.index)
+        state.touch()
+    if state.receiver is not None:
+        snapshots.on_durable(state, state.receiver, token)
+    if state.leading is None or applicable_index(state) > state.log.handed:
+        state.touch()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,14 @@ from fluffle.raft.config import (
 from fluffle.raft.log import CONFIG, NOOP, Entry, size_of
 from fluffle.raft.messages import NotLeading
 from fluffle.raft.output import LeaderReady, Readable, Role
-from fluffle.raft.progress import UNHEARD, Progress, ProgressState
-from fluffle.raft.state import GroupState, LeaderState, PendingReads
+from fluffle.raft.state import (
+    UNHEARD,
+    GroupState,
+    LeaderState,
+    PendingReads,
+    Progress,
+    ProgressState,
+)
 
 
 class RefusalReason(Enum):

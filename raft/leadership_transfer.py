@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from fluffle.raft.config import NodeId
 from fluffle.raft.messages import TimeoutNow
-from fluffle.raft.progress import Progress, ProgressState
-from fluffle.raft.state import GroupState, LeaderState, Transfer
+from fluffle.raft.state import GroupState, LeaderState, Progress, ProgressState, Transfer
 
 
 def begin(state: GroupState, leading: LeaderState, target: NodeId) -> None:

@@ -227,6 +227,8 @@ class Log:
         assert first >= self.tail_first, f"{first} is not in memory"
         at = first - self.tail_first
         found = self.tail[at : stop - self.tail_first]
+        if len(found) < 2:
+            return found
         size = 0
         for count, entry in enumerate(found):
             size += size_of(entry)

@@ -21,14 +21,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from fluffle.raft import corruption, election, leader, snapshots
 from fluffle.raft.config import Configuration, Member, NodeId
 from fluffle.raft.election import become_single_member, may_become_single_member
 from fluffle.raft.failure_detector import FailureDetector
-from fluffle.raft.group import Group
-from fluffle.raft.group_turn import (
+from fluffle.raft.group import (
+    Group,
     NodeNews,
     end_turn,
     on_alarm,
@@ -58,32 +58,24 @@ News = TypeVar("News")
 # News and deadlines
 
 
-class PendingNews(Generic[Receiver, News]):
-    """News not delivered yet, by receiver, oldest first.  Falsy while there is none."""
+class PendingNews(dict[Receiver, tuple[News, ...]]):
+    """News not delivered yet, oldest first, by receiver in the order in which these hear them."""
 
-    __slots__ = ("_news",)
-
-    def __init__(self) -> None:
-        self._news: dict[Receiver, tuple[News, ...]] = {}
-        """News by receiver, in the order in which receivers are informed."""
-
-    def __bool__(self) -> bool:
-        return bool(self._news)
+    __slots__ = ()
 
     def add(self, receivers: Iterable[Receiver], news: News) -> None:
         """Add news for all these receivers, in this order, behind those that wait already."""
-        pending = self._news
         for receiver in receivers:
-            pending[receiver] = (*pending.get(receiver, ()), news)
+            self[receiver] = (*self.get(receiver, ()), news)
 
     def first(self, count: int) -> list[Receiver]:
         """Return the receivers to be served next, so many at most; `take` returns the news of
         each."""
-        return list(islice(self._news, count))
+        return list(islice(self, count))
 
     def take(self, receiver: Receiver) -> tuple[News, ...]:
         """Take the news of one receiver; nothing if there is none."""
-        return self._news.pop(receiver, ())
+        return self.pop(receiver, ())
 
 
 class LinkNews(NamedTuple):

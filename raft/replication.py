@@ -14,8 +14,7 @@ from fluffle.raft.config import Member, NodeId, committed_index
 from fluffle.raft.log import Entry, Log, size_of
 from fluffle.raft.messages import AppendAccepted, AppendRejected, AppendRequest, RepairRequest
 from fluffle.raft.output import ReadEntries, Role
-from fluffle.raft.progress import Progress, ProgressState
-from fluffle.raft.state import GroupState, LeaderState
+from fluffle.raft.state import GroupState, LeaderState, Progress, ProgressState
 
 UNLIMITED = 1 << 62
 

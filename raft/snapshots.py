@@ -23,9 +23,15 @@ from fluffle.raft.log import Entry, SnapshotMeta
 from fluffle.raft.log_store import Staged, StagedSnapshot
 from fluffle.raft.messages import SnapshotChunk, SnapshotOffer, SnapshotProgress
 from fluffle.raft.output import ReadEntries, ReadState
-from fluffle.raft.progress import Progress, ProgressState, SnapshotSender
 from fluffle.raft.ranges import Ranges
-from fluffle.raft.state import GroupState, LeaderState, SnapshotReceiver
+from fluffle.raft.state import (
+    GroupState,
+    LeaderState,
+    Progress,
+    ProgressState,
+    SnapshotReceiver,
+    SnapshotSender,
+)
 
 
 def is_of(answer: SnapshotProgress | SnapshotChunk, meta: SnapshotMeta) -> bool:

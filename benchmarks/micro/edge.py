@@ -20,10 +20,10 @@ from fluffle.broker.core.pending_requests import WaitingRequests, no_continuatio
 from fluffle.broker.core.services import Services
 from fluffle.broker.durability.local_queues import LocalQueues
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
+from fluffle.broker.protocols.amqp091.basic_methods import Envelopes
 from fluffle.broker.protocols.amqp091.channel import AmqpSession, Channel, ChannelTable
 from fluffle.broker.protocols.amqp091.connection import Connection
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes
-from fluffle.broker.protocols.amqp091.subscription import Envelopes
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.queues.queue_api import DeliveryBatch, Holder

@@ -13,7 +13,7 @@ from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.messages import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
     AttachTerms,

@@ -89,14 +89,9 @@ class Alarms:
         self._elsewhere: dict[str, Collection[str]] = {}
         """Low resources of other nodes, by node."""
         self._listeners: dict[Callable[[], None], None] = {}
-
-    @property
-    def reason(self) -> str:
+        self.reason = ""
         """Text of connection.blocked, as RabbitMQ's: `low on disk & memory`; empty without an
         alarm."""
-        if not (self._raised or self._elsewhere):
-            return ""
-        return f"low on {' & '.join(sorted({*self._raised}.union(*self._elsewhere.values())))}"
 
     @property
     def raised(self) -> tuple[str, ...]:
@@ -119,6 +114,7 @@ class Alarms:
             self._raised[resource] = None
         else:
             del self._raised[resource]
+        self._find_reason()
         self._notify()
 
     def set_elsewhere(self, node: str, resources: Collection[str]) -> None:
@@ -128,8 +124,13 @@ class Alarms:
             self._elsewhere[node] = resources
         else:
             self._elsewhere.pop(node, None)
+        self._find_reason()
         if self.reason != before:
             self._notify()
+
+    def _find_reason(self) -> None:
+        low = sorted({*self._raised}.union(*self._elsewhere.values()))
+        self.reason = f"low on {' & '.join(low)}" if low else ""
 
     def _notify(self) -> None:
         for listener in tuple(self._listeners):

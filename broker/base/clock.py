@@ -36,46 +36,21 @@ class Clock(Protocol):
         """Milliseconds since 1970 in UTC, as far as this machine knows; may jump."""
 
 
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def _counted_ns() -> int:
-        """Nanoseconds since boot, with the time the machine is asleep: messages expire then,
-        too."""
-        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-else:
-    _counted_ns = time.monotonic_ns
-
-
 class SystemClock:
     """The clocks of this machine."""
 
-    def now_ms(self) -> int:
-        return _counted_ns() // 1_000_000
+    __slots__ = ()
+
+    if hasattr(time, "CLOCK_BOOTTIME"):
+
+        def now_ms(self) -> int:
+            """Count what passes while the machine is asleep, too: messages expire then."""
+            return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+    else:
+
+        def now_ms(self) -> int:
+            return time.monotonic_ns() // 1_000_000
 
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000
-
-
-class ManualClock:
-    """A clock that stands still until it is moved: for tests and simulations."""
-
-    def __init__(self, *, now_ms: int = 0, wall_ms: int = 0) -> None:
-        self._now_ms = now_ms
-        self._wall_offset_ms = wall_ms - now_ms
-
-    def now_ms(self) -> int:
-        return self._now_ms
-
-    def wall_ms(self) -> int:
-        return self._now_ms + self._wall_offset_ms
-
-    def advance(self, by_ms: int) -> None:
-        """Let time pass.  ValueError when it would go back."""
-        if by_ms < 0:
-            raise ValueError(f"time does not go back by {-by_ms} ms")
-        self._now_ms += by_ms
-
-    def jump_wall(self, by_ms: int) -> None:
-        """Set the wall clock forward or back, as an operator or NTP may; time does not pass."""
-        self._wall_offset_ms += by_ms

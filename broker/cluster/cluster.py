@@ -53,6 +53,7 @@ from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedM
 from fluffle.broker.cluster.node_monitor import AbsentNodes, MajorityMonitor, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, TrafficClass
 from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
+from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import QueueId
@@ -60,7 +61,6 @@ from fluffle.broker.cluster.queues.queue_queries import LogPositions
 from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, QuorumMembers
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.cluster.rpc import Begin, RpcClient, RpcServer
 from fluffle.broker.cluster.single_node_quorum import LONE
 from fluffle.broker.cluster.storage_progress import SEND_S, RememberedProgress, StorageProgress

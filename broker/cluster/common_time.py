@@ -133,7 +133,8 @@ class CommonTime:
         now_ms = self._clock.now_ms()
         if self._epoch_ms is None:
             return self._clock.wall_ms()
-        self._slew(now_ms, self._epoch_ms)
+        if now_ms - self._slewed_ms >= SLEW:
+            self._slew(now_ms, self._epoch_ms)
         return now_ms + self._epoch_ms
 
     # As a `ClockExchange`
@@ -201,10 +202,12 @@ class CommonTime:
         Of two counts that differ the later one is right: some machines count nothing while they
         sleep.
         """
-        counted = [other.common_epoch_ms for other in self._others.values()]
-        known = [epoch_ms for epoch_ms in (self._epoch_ms, *counted) if epoch_ms is not None]
+        others = self._others.values()
+        known = [each.common_epoch_ms for each in others if each.common_epoch_ms is not None]
+        if self._epoch_ms is not None:
+            known.append(self._epoch_ms)
         if known:
-            epoch_ms = upper_median(known)
+            epoch_ms = sorted(known)[len(known) // 2]
         elif self._is_time_to_begin(now_ms):
             epoch_ms = lower_median(self._epochs().values())
         else:
@@ -226,8 +229,6 @@ class CommonTime:
     def _slew(self, now_ms: int, epoch_ms: int) -> None:
         """Follow the median, in whole milliseconds."""
         steps = (now_ms - self._slewed_ms) // SLEW
-        if steps < 1:
-            return
         self._slewed_ms += steps * SLEW
         if self._is_majority_known:
             behind_ms = lower_median(self._epochs().values()) - epoch_ms
@@ -238,9 +239,3 @@ def lower_median(epochs: Iterable[int]) -> int:
     """Median of epochs; of two in the middle the earlier one: rather late than early."""
     ordered = sorted(epochs)
     return ordered[(len(ordered) - 1) // 2]
-
-
-def upper_median(epochs: Iterable[int]) -> int:
-    """Median of epochs; of two in the middle the later one."""
-    ordered = sorted(epochs)
-    return ordered[len(ordered) // 2]

@@ -40,7 +40,7 @@ from fluffle.raft.config import NodeId, majority_of
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import GroupId
 from fluffle.raft.output import Role
-from fluffle.raft.progress import ProgressState
+from fluffle.raft.state import ProgressState
 
 ROUNDS = 4
 """With another successor each, if there is one."""

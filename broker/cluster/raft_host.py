@@ -23,7 +23,7 @@ looked at before they get so far; nothing that a peer sends is one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -323,9 +323,12 @@ class RaftHost:
         self.snapshots.is_full = not space.takes_entries
         now_ms = self._schedule.now_ms()
         multi.tick(now_ms, self._clock_exchange.ping_times_ms())
-        self._take(self._inbox)
-        unread = {str(args[0]) for call, args in self._inbox if call == self._receive}
-        self._take(self._asked)
+        unread: Collection[NodeId] = ()
+        if self._inbox:
+            self._take(self._inbox)
+            unread = {str(args[0]) for call, args in self._inbox if call == self._receive}
+        if self._asked:
+            self._take(self._asked)
         if self._inbox or self._asked:
             self._ask_turn()
         self._steps = 0

@@ -19,13 +19,13 @@ from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.links.identity import BOOT_NONCE_BYTES, Boot
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass
 from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
+from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.ports import QueueId
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
 from fluffle.broker.cluster.queues.quorum_members import QuorumMembers, sweep_all
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_router import SessionRouter, session_boot
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.durability.definitions.node_identity import KnownPeer
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER, Metadata
 from fluffle.broker.node_services import NodeServices

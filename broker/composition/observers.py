@@ -95,7 +95,7 @@ def start_log_publisher(config: Config, vhosts: Mapping[str, VirtualHost]) -> Ca
     """Start publishing lines logged from now on, if wanted; returns what ends that."""
     if config.log_exchange is None:
         return nothing
-    from fluffle.broker.events.log_publisher import LogPublisher  # noqa: PLC0415  only if it is used
+    from fluffle.broker.events.event_publisher import LogPublisher  # noqa: PLC0415  only if it is used
 
     loop, node = asyncio.get_running_loop(), config.node_name
     home = partial(vhosts.get, config.default_vhost)

@@ -69,17 +69,20 @@ class Turn:
     def touch_consensus(self) -> None:
         """The Raft groups have something to do."""
         self._is_consensus_due = True
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def touch_record(self) -> None:
         """Ask for a record step in this turn: there may be changes."""
         self._records = True
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def touch_queue(self, queue: DeliverySource) -> None:
         """`queue` may have something to deliver."""
         self._queues[queue] = None
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def touch_queue_last(self, queue: DeliverySource) -> None:
         """The same, and others are to be pumped before it."""
@@ -89,7 +92,8 @@ class Turn:
     def touch_output_buffer(self, output: Flushable) -> None:
         """`output` has something to write."""
         self._outputs[output] = None
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def begin(self) -> bool:
         """A batch of input is about to be acted on; whether `end` must be called after it."""
@@ -131,9 +135,8 @@ class Turn:
                 self.end()
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self.call_soon(self.run)
+        self._scheduled = True
+        self.call_soon(self.run)
 
     def run(self) -> None:
         """Pump, deliver, record, write.  What is touched meanwhile waits for the next turn."""

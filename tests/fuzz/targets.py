@@ -24,8 +24,8 @@ from fluffle.broker.cluster.links.handshake import LinkCredentials, LinkHandshak
 from fluffle.broker.cluster.links.identity import Boot, Boots, Identity, LinkRefused, PeerBoots
 from fluffle.broker.cluster.ports import FrameKind, joined
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import decode as decode_frame
-from fluffle.broker.cluster.queue_sessions.codec import encode as encode_frame
+from fluffle.broker.cluster.queue_sessions.messages import decode as decode_frame
+from fluffle.broker.cluster.queue_sessions.messages import encode as encode_frame
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.file_format import DefinitionsError, read
 from fluffle.broker.definitions.importer import import_definitions

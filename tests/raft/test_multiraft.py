@@ -8,7 +8,7 @@ import pytest
 
 from fluffle.raft import multiraft
 from fluffle.raft.config import Configuration
-from fluffle.raft.group_turn import end_turn
+from fluffle.raft.group import end_turn
 from fluffle.raft.leader import ProposalRefused
 from fluffle.raft.log import GroupId
 from fluffle.raft.messages import (

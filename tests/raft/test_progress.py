@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluffle.raft.config import Member
-from fluffle.raft.progress import Progress, ProgressState
+from fluffle.raft.state import Progress, ProgressState
 
 
 def follower(next_index: int = 1) -> Progress:

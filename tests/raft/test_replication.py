@@ -7,8 +7,8 @@ import pytest
 from fluffle.raft import replication
 from fluffle.raft.messages import AppendRequest, SnapshotOffer
 from fluffle.raft.output import Output, Readable, ReadEntries
-from fluffle.raft.progress import Progress, ProgressState
 from fluffle.raft.ranges import Ranges
+from fluffle.raft.state import Progress, ProgressState
 from fluffle.raft.tuning import Tuning
 from tests.raft.cluster import GROUP, Cluster, Host
 

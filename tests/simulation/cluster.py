@@ -15,7 +15,6 @@ from fluffle.raft.output import Output
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.state import GroupState
 from fluffle.raft.tuning import Tuning
-from fluffle.storage.raft_memory import DiskImage
 from tests.simulation.checks import standard
 from tests.simulation.checks.bounds import Bounds
 from tests.simulation.checks.suspicions import Suspicions
@@ -27,6 +26,7 @@ from tests.simulation.process import GroupServices, Identity, Process
 from tests.simulation.registry import Registry
 from tests.simulation.virtual_time import MS_US, SECOND_US, VirtualTime
 from tests.simulation.watch import Watch
+from tests.support.raft_memory import DiskImage
 
 
 @dataclass(slots=True)

@@ -18,8 +18,8 @@ from fluffle.raft.config import NodeId
 from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.storage.file_mark import FileMark
-from fluffle.storage.raft_memory import DiskImage, GroupImage
 from tests.simulation.virtual_time import MS_US, VirtualTime
+from tests.support.raft_memory import DiskImage, GroupImage
 
 
 @dataclass(slots=True)

@@ -11,11 +11,11 @@ from random import Random
 
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.raft.config import Configuration, NodeId
-from fluffle.storage.raft_memory import DiskImage
 from tests.simulation.cluster import Cluster
 from tests.simulation.disk import Backup, KnownProgress
 from tests.simulation.registry import GroupSpec
 from tests.simulation.virtual_time import MS_US, SECOND_US
+from tests.support.raft_memory import DiskImage
 
 HOUR_MS = 3_600_000
 

@@ -30,7 +30,6 @@ from fluffle.raft.log_store import LoadedGroups, Persist
 from fluffle.raft.output import ConfigChange, Output, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
-from fluffle.storage.raft_memory import DiskImage
 from tests.mutants.mutant import Mutant
 from tests.mutants.registry import these
 from tests.simulation import toy
@@ -39,6 +38,7 @@ from tests.simulation.facts import Violation
 from tests.simulation.process import Identity, Process
 from tests.simulation.watch import Watch
 from tests.suite.seeds import machine_settings
+from tests.support.raft_memory import DiskImage
 
 NAMES = ("a", "b", "c")
 GROUP = 1

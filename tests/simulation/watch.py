@@ -13,9 +13,9 @@ from fluffle.raft.log import Entry, GroupId
 from fluffle.raft.log_store import Persist, Write
 from fluffle.raft.output import ConfigChange, LivenessVerdict, Output, Readable, Role, RoleChange
 from fluffle.raft.ranges import Ranges
-from fluffle.storage.raft_memory import DiskImage, GroupImage
 from tests.simulation.facts import Facts, GroupFacts, Replica, Stored, Violation
 from tests.simulation.process import Process
+from tests.support.raft_memory import DiskImage, GroupImage
 
 Sent = Callable[[NodeId, NodeId, Any], None]
 """(sender, receiver, message)"""

@@ -34,8 +34,8 @@ from fluffle.storage.layout import (
 )
 from fluffle.storage.log import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.raft_memory import DiskImage, MemoryRaftLog
 from tests.storage.support import SMALL, Host
+from tests.support.raft_memory import DiskImage, MemoryRaftLog
 
 THREE = Configuration.initial(["a", "b", "c"])
 

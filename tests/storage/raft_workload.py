@@ -23,10 +23,10 @@ from fluffle.storage.environment import open_environment
 from fluffle.storage.layout import INDEX_END
 from fluffle.storage.log import UpkeepTuning
 from fluffle.storage.raft_log import RaftLog
-from fluffle.storage.raft_memory import DiskImage, GroupImage, MemoryRaftLog
 from fluffle.storage.store import Store, WriterThread
 from tests.storage.log_stores import THREE, created
 from tests.storage.workload import say
+from tests.support.raft_memory import DiskImage, GroupImage, MemoryRaftLog
 
 TUNING = UpkeepTuning(window_bytes=20_000, moved_bytes=8_000, trimmed_keys=4)
 GROUPS = (1, 2, 3)

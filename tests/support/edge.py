@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from fluffle.broker.access.access import Access
 from fluffle.broker.alarms.alarms import Alarms, watermarks_of
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.config.config import Config, Limits
 from fluffle.broker.core.client_events import ClientEvents
 from fluffle.broker.core.connections import Connections, ForcedCloses, Owners, delete_late
@@ -68,6 +67,7 @@ from fluffle.protocol.wire import to_table
 from fluffle.storage.store import Store
 from tests.support.definitions import Editor
 from tests.support.fakes import FakeTransport, ScheduledClock, Scheduler
+from tests.support.manual_clock import ManualClock
 from tests.support.runtime import fake_runtime
 from tests.support.store import open_store
 

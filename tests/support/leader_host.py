@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.dead_letters import DeadMessages
 from fluffle.broker.queues.queue_api import UNLIMITED
@@ -15,6 +14,7 @@ from fluffle.broker.queues.quorum.effects import Effect
 from fluffle.broker.queues.quorum.entry_builder import NodeClock
 from fluffle.broker.queues.quorum.proposals import KnownQueues
 from fluffle.broker.queues.settings import QueueSettings
+from tests.support.manual_clock import ManualClock
 
 NO_READERS: Mapping[str, int] = MappingProxyType({})
 

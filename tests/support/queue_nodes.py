@@ -10,10 +10,9 @@ from fluffle.broker.cluster.ports import FrameKind, GroupOwner, Machine
 from fluffle.broker.cluster.queue_sessions.events import Event
 from fluffle.broker.cluster.queue_sessions.messages import SessionBoot
 from fluffle.broker.cluster.queues import quorum_members, session_router
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, SessionTransport
 from fluffle.broker.cluster.queues.placement import draw_id
 from fluffle.broker.cluster.queues.quorum_member import QuorumServices
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.config.config import QuorumConfig
 from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.dead_letters import DeadMessages

@@ -32,8 +32,8 @@ from fluffle.raft.multiraft import MultiRaft
 from fluffle.raft.output import ConfigChange, LivenessVerdict, Role
 from fluffle.raft.ranges import Ranges
 from fluffle.raft.tuning import Tuning
-from fluffle.storage.raft_memory import DiskImage, MemoryRaftLog
 from tests.simulation.toy import Toy
+from tests.support.raft_memory import DiskImage, MemoryRaftLog
 
 STEPS_MAX = 100_000
 

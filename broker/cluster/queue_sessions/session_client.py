@@ -26,9 +26,13 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import Operation, Token, content_bytes_of
+from fluffle.broker.cluster.queue_sessions.messages import (
+    MESSAGES_MAX,
+    Operation,
+    Token,
+    content_bytes_of,
+)
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.expiry_times import Lifetimes
 from fluffle.broker.queues.publish_target import DeadLetterIds

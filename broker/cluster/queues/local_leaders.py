@@ -16,6 +16,7 @@ from fluffle.broker.cluster.queue_sessions.messages import (
     SessionBoot,
 )
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer, not_leading
+from fluffle.broker.cluster.queues.leader_routes import SessionTransport
 from fluffle.broker.cluster.queues.ports import (
     NO_LEADER,
     HostedQueue,
@@ -23,7 +24,6 @@ from fluffle.broker.cluster.queues.ports import (
     OnFailure,
     QueueId,
 )
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.raft.config import NodeId
 from fluffle.raft.multiraft import PendingNews
 

@@ -33,7 +33,7 @@ from fluffle.broker.vhosts.queue_changes import redefinition
 from fluffle.raft.config import AddLearner, Configuration, NodeId, Promote, Remove
 from fluffle.raft.config import Change as Step
 from fluffle.raft.leader import ProposalRefused
-from fluffle.raft.progress import ProgressState
+from fluffle.raft.state import ProgressState
 
 LOOK_S = 0.5
 """Between two looks at a queue that is not on the nodes that are wanted."""

@@ -20,9 +20,14 @@ from fluffle.broker.base.empty_dict import EMPTY_DICT
 from fluffle.broker.base.errors import AccessRefused, BrokerError, NotFound, QueueDeleted
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.queue_sessions import events as happened
-from fluffle.broker.cluster.queue_sessions.codec import MESSAGES_MAX
 from fluffle.broker.cluster.queue_sessions.events import Event
-from fluffle.broker.cluster.queue_sessions.messages import Deliver, Publish, Token, tokens_of
+from fluffle.broker.cluster.queue_sessions.messages import (
+    MESSAGES_MAX,
+    Deliver,
+    Publish,
+    Token,
+    tokens_of,
+)
 from fluffle.broker.cluster.queue_sessions.session_client import PendingOperations, SessionRequests
 from fluffle.broker.cluster.queues.pending_replies import (
     NO_PENDING_REPLIES,

@@ -10,9 +10,8 @@ What stays on this node is passed on as it is; only what leaves it becomes bytes
 from __future__ import annotations
 
 from fluffle.broker.cluster.links.identity import Boot as LinkBoot
-from fluffle.broker.cluster.queue_sessions.codec import decode
-from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, SessionBoot
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes
+from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, SessionBoot, decode
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, LeaderRoutes, SessionTransport
 from fluffle.broker.cluster.queues.local_leaders import LocalLeaders, led_here, log_failure
 from fluffle.broker.cluster.queues.ports import (
     LeaderCounts,
@@ -22,7 +21,6 @@ from fluffle.broker.cluster.queues.ports import (
     QueueId,
 )
 from fluffle.broker.cluster.queues.queue_queries import LeaderQueries
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
 

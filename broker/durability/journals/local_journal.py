@@ -8,7 +8,7 @@ before.  Hand-outs are not written, so that after a crash everything may have be
 What comes in between two commits is one entry, unless the queue wants it apart:
 
     shape:1  runs:4  messages:4
-    origins in runs, as in `queues/origin_codec`
+    origins in runs, as `pack_origins` has them
     for each message  size:4
     for each message  expiry:8        in shape 2 only: milliseconds since 1970
     contents, one after the other
@@ -27,7 +27,7 @@ from struct import Struct, pack, unpack_from
 from struct import error as StructError  # noqa: N812  it is an exception
 from typing import NamedTuple
 
-from fluffle.broker.base.message import Origin
+from fluffle.broker.base.message import Origin, pack_origins, unpack_origins
 from fluffle.broker.durability.journals.deduplication_keys import KeyLog, KeyLogs
 from fluffle.broker.durability.journals.priority_journal import PriorityJournal, PriorityLogs
 from fluffle.broker.queues.expiry_times import NEVER_MS, Deadlines, Expiries, grown, joined, span_of
@@ -44,7 +44,6 @@ from fluffle.broker.queues.journal import (
     comb,
     part_of_loaded,
 )
-from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
 from fluffle.broker.queues.ready_list import SEGMENT_BYTES_MAX, SEGMENT_MESSAGES_MAX
 from fluffle.broker.runtime.commits import Commits
 from fluffle.storage.entry_reader import EntryHead, StoredEntry

@@ -22,11 +22,10 @@ from fluffle.broker.base.traffic import AMQP_091
 from fluffle.broker.core import admission
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.connections import NO_ANSWER, Deadlines, Silence
-from fluffle.broker.core.input_queue import InputQueue
+from fluffle.broker.core.input_queue import InputQueue, ReadControl, ReadHolds
 from fluffle.broker.core.login import HANDSHAKE, expect_login
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import EVENT_BYTES, WHOLE_CONNECTION
-from fluffle.broker.core.read_control import ReadControl, ReadHolds
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done

@@ -265,11 +265,14 @@ def confirm_frames(channel: int, confirms: Confirms) -> list[bytes]:
     single ones for the rest; a lone answer goes out with multiple=false.
     """
     accepted, refused, open_from = confirms.take()
-    acks = coalesced(accepted, refused, open_from) if accepted else []
-    nacks = coalesced(refused, accepted, open_from) if refused else []
-    return [ack_frame(channel, tag, multiple=multiple) for tag, multiple in acks] + [
-        nack_frame(channel, tag, multiple=multiple) for tag, multiple in nacks
-    ]
+    frames: list[bytes] = []
+    if accepted:
+        acks = coalesced(accepted, refused, open_from)
+        frames += [ack_frame(channel, tag, multiple=multiple) for tag, multiple in acks]
+    if refused:
+        nacks = coalesced(refused, accepted, open_from)
+        frames += [nack_frame(channel, tag, multiple=multiple) for tag, multiple in nacks]
+    return frames
 
 
 def coalesced(runs: Sequence[Run], others: Sequence[Run], open_from: int) -> list[tuple[int, bool]]:

@@ -41,9 +41,9 @@ from fluffle.protocol.mqtt.codes import ReasonCode
 from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.input_queue import ReadControl
     from fluffle.broker.core.observer import ChannelObserver
     from fluffle.broker.core.output_buffer import OutputBuffer
-    from fluffle.broker.core.read_control import ReadControl
     from fluffle.broker.core.services import Services
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter

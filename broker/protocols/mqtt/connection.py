@@ -23,11 +23,10 @@ from fluffle.broker.base.traffic import TrafficLabels
 from fluffle.broker.core import admission
 from fluffle.broker.core.client import Handshake
 from fluffle.broker.core.connections import NO_ANSWER, Deadlines
-from fluffle.broker.core.input_queue import InputQueue
+from fluffle.broker.core.input_queue import InputQueue, ReadControl, ReadHolds
 from fluffle.broker.core.login import HANDSHAKE, expect_login
 from fluffle.broker.core.output_buffer import OutputBuffer
 from fluffle.broker.core.pending_requests import WHOLE_CONNECTION
-from fluffle.broker.core.read_control import ReadControl, ReadHolds
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
 from fluffle.broker.metadata.metadata import ignore_done
 from fluffle.broker.process.sockets import address_of, ends_of, is_loopback, is_unix, shown_address

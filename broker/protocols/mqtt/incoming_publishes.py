@@ -34,8 +34,8 @@ from fluffle.protocol.properties import body_size, build_contents
 from fluffle.protocol.steps import Steps
 
 if TYPE_CHECKING:
+    from fluffle.broker.core.input_queue import ReadControl
     from fluffle.broker.core.output_buffer import OutputBuffer
-    from fluffle.broker.core.read_control import ReadControl
     from fluffle.broker.core.session import Session
     from fluffle.broker.definitions.retained import RetainedStore
     from fluffle.broker.protocols.mqtt.conversion import MessageConverter

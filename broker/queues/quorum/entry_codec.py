@@ -9,7 +9,7 @@
 
     messages   first:8  count:4  columns_bytes:4  origin_runs:4  origins_bytes:4
                columns    what is not as for most messages
-               origins    in runs, as in `origin_codec`
+               origins    in runs, as `pack_origins` has them
                ends       for each message:4    where its content ends, counted from the first one
                checks     for each message:4    CRC-32 of its content, begun with that of its origin
                contents   one after the other
@@ -50,11 +50,10 @@ from zlib import crc32
 
 import msgpack
 
-from fluffle.broker.base.message import Origin
+from fluffle.broker.base.message import Origin, pack_origins, unpack_origins
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import Counts, EqualCountsRun
 from fluffle.broker.queues.expiry_times import NEVER_MS, Expiries
-from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
 from fluffle.broker.queues.quorum.facts import (
     KINDS,
     ArrivalsKnown,

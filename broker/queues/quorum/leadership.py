@@ -38,7 +38,6 @@ from fluffle.broker.queues.queue_api import (
     OverdueDeliveries,
 )
 from fluffle.broker.queues.quorum.dead_letter_outbox import UNDER_WAY_MAX, DeadLetterOutbox
-from fluffle.broker.queues.quorum.deduplication import DeadLetterDedup, LoggedDeduplicationKeys
 from fluffle.broker.queues.quorum.effects import (
     ActiveConsumerEffect,
     AnswerEffect,
@@ -87,7 +86,13 @@ from fluffle.broker.queues.quorum.proposals import (
     Proposals,
     Proposer,
 )
-from fluffle.broker.queues.quorum.sessions import QuorumSessionTable, SessionPublisher, enqueue_of
+from fluffle.broker.queues.quorum.sessions import (
+    DeadLetterDedup,
+    LoggedDeduplicationKeys,
+    QuorumSessionTable,
+    SessionPublisher,
+    enqueue_of,
+)
 from fluffle.broker.queues.quorum.settlement import Settlement
 from fluffle.broker.queues.requeue import DelayedRetries, RequeueByReturn
 from fluffle.broker.queues.segment import TakenMessages

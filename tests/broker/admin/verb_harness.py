@@ -10,12 +10,12 @@ from typing import Any
 
 from fluffle.broker.admin.context import DeferredRow, NodeContext, Row
 from fluffle.broker.admin.dispatch import VERBS, Dispatcher, answer_line
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.config.config import Config
 from fluffle.broker.runtime.turn import raise_it
 from tests.support.call_count import calls_of
 from tests.support.edge import Edge
+from tests.support.manual_clock import ManualClock
 from tests.support.no_cluster import NoCluster
 
 

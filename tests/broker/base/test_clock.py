@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from fluffle.broker.base.clock import Clock, ManualClock, SystemClock
+from fluffle.broker.base.clock import Clock, SystemClock
+from tests.support.manual_clock import ManualClock
 
 
 def test_the_system_clock_moves_forward_and_knows_the_century() -> None:

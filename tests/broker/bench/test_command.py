@@ -11,8 +11,16 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.amqp_client import ClientOptions, ConnectionEnded
-from fluffle.broker.bench.command import lines, plan_of
-from fluffle.broker.bench.load import BenchRun, Latencies, Plan, Tally, first_failure, percentile
+from fluffle.broker.bench.command import (
+    BenchRun,
+    Latencies,
+    Plan,
+    Tally,
+    first_failure,
+    lines,
+    percentile,
+    plan_of,
+)
 from fluffle.broker.config.config import Config, ListenAddress
 from fluffle.broker.node import Node
 from tests.broker.cli.running_node import RunningNode, run

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.common_time import CLOCKS_TIMEOUT_MS, SKEW_MS_MAX, SLEW, CommonTime
 from fluffle.raft.failure_detector import FailureDetector
 from fluffle.raft.tuning import Tuning
+from tests.support.manual_clock import ManualClock
 
 HOUR_MS = 3_600_000
 NOON_MS = 1_800_000_000_000

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock, SystemClock
+from fluffle.broker.base.clock import SystemClock
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.message import Origin
@@ -41,6 +41,7 @@ from tests.storage.support import ManualWriter
 from tests.support import store as stores
 from tests.support.deadlines import soon
 from tests.support.fakes import Timer
+from tests.support.manual_clock import ManualClock
 from tests.support.raft_hosts import Network, RecordingOwner, ToyMachine
 
 GROUP = 1_000_000

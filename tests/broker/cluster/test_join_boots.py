@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.errors import StartFailed
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster import node_monitor as absent_module
@@ -38,6 +37,7 @@ from tests.support.cluster_nodes import (
     running_cluster,
     until,
 )
+from tests.support.manual_clock import ManualClock
 
 pytestmark = pytest.mark.usefixtures("hasty")
 

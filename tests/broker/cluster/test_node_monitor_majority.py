@@ -6,13 +6,13 @@ import logging
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.node_monitor import SEEN_AFTER_MS, MajorityMonitor
 from fluffle.raft.config import Configuration
 from tests.broker.cluster.queues.test_quorum_queues import Scene, scene
 from tests.broker.observability.metrics.test_groups import of, scrape
 from tests.support.cluster_nodes import make_calm, until
+from tests.support.manual_clock import ManualClock
 
 __all__ = ["scene"]
 

@@ -13,8 +13,13 @@ from typing import Any
 
 from fluffle.broker.cluster.links.handshake import VERSIONS
 from fluffle.broker.cluster.ports import FrameKind
-from fluffle.broker.cluster.queue_sessions.codec import FROM_CLIENT, FROM_LEADER, OUTCOMES
-from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, LeaderFrame
+from fluffle.broker.cluster.queue_sessions.messages import (
+    FROM_CLIENT,
+    FROM_LEADER,
+    OUTCOMES,
+    ClientFrame,
+    LeaderFrame,
+)
 from fluffle.raft.messages import MESSAGES
 
 FORMS = (17, "80d0c53ac166e536")

@@ -31,6 +31,8 @@ from fluffle.broker.core.input_queue import (
     TURN_COST_MAX,
     InputQueue,
     LongEvent,
+    ReadControl,
+    ReadHolds,
 )
 from fluffle.broker.core.output_buffer import BURST_BYTES, OutputBuffer
 from fluffle.broker.core.pending_requests import (
@@ -40,7 +42,6 @@ from fluffle.broker.core.pending_requests import (
     PendingRequest,
     Waiter,
 )
-from fluffle.broker.core.read_control import ReadControl, ReadHolds
 from fluffle.broker.core.services import Services
 from fluffle.broker.core.session import Session
 from fluffle.broker.metadata.change import NOTHING

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fluffle.broker.core.read_control import (
+from fluffle.broker.core.input_queue import (
     OWED_MESSAGES_MAX,
     SECONDS_PER_MESSAGE,
     FlowCredit,

@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from fluffle.broker.core.output_buffer import BURST_BYTES
-from fluffle.broker.core.read_control import (
+from fluffle.broker.core.input_queue import (
     SECONDS_PER_MESSAGE,
     UNREAD_BYTES_MAX,
     UNREAD_WAIT_S_MAX,
 )
+from fluffle.broker.core.output_buffer import BURST_BYTES
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
 from fluffle.protocol.methods import Basic, Connection, Queue, encode_method, make
 from tests.support.edge import Client, Edge, publish_frames

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Set
 from types import SimpleNamespace
 from typing import Any
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.node_monitor import DEAD_AFTER_MS, AbsentNodes
 from fluffle.broker.config.config import ListenAddress
 from fluffle.broker.definitions.ended_queues import EndedQueues
@@ -17,6 +16,7 @@ from fluffle.broker.queues.arguments import Declaration, queue_spec
 from fluffle.broker.vhosts.vhost import VirtualHost
 from fluffle.raft.output import LivenessVerdict
 from tests.support.definitions import editor_of
+from tests.support.manual_clock import ManualClock
 from tests.support.queue_host import FakeTurn
 
 Told = Callable[[Mapping[str, Set[str]]], None]

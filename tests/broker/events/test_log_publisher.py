@@ -12,9 +12,8 @@ import pytest
 from fluffle.broker.base.logs import LOGGED_BY, event, set_level
 from fluffle.broker.composition.observers import own_exchanges
 from fluffle.broker.config.config import Config, ListenAddress
-from fluffle.broker.events import log_publisher as module
-from fluffle.broker.events.event_publisher import LOG_EXCHANGE
-from fluffle.broker.events.log_publisher import LINES_MAX, PAUSE_S, LogPublisher
+from fluffle.broker.events import event_publisher as module
+from fluffle.broker.events.event_publisher import LINES_MAX, LOG_EXCHANGE, PAUSE_S, LogPublisher
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.routing.changes import have_own
 from fluffle.broker.testing.broker import Broker

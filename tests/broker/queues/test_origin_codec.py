@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.base.message import ANNOTATIONS_BYTES_MAX, MessageAnnotations, Origin
-from fluffle.broker.queues.origin_codec import pack_origins, unpack_origins
+from fluffle.broker.base.message import (
+    ANNOTATIONS_BYTES_MAX,
+    MessageAnnotations,
+    Origin,
+    pack_origins,
+    unpack_origins,
+)
 
 NAMES = st.binary(max_size=255).map(lambda name: name.decode(errors="surrogateescape"))
 BLIND = st.lists(NAMES, max_size=3).map(tuple)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.testing.clock import MovableClock
+from tests.support.manual_clock import ManualClock
 
 
 class Machine:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.base.message import MessageAnnotations
 from fluffle.broker.base.traffic import DISABLED, Deaths, DropReason
@@ -39,6 +38,7 @@ from fluffle.protocol.properties import (
 from fluffle.protocol.wire import FieldTable, to_table
 from tests.broker.queues.queue_harness import FakeSink
 from tests.support.definitions import VhostEditor
+from tests.support.manual_clock import ManualClock
 from tests.support.queue_host import FakeTurn
 
 

@@ -8,9 +8,9 @@ from fluffle.raft.log import GroupId, SnapshotMeta
 from fluffle.raft.log_store import Write
 from fluffle.raft.messages import SnapshotOffer
 from fluffle.raft.ranges import Ranges
-from fluffle.storage.raft_memory import GroupImage
 from tests.simulation.facts import Facts, Replica, Stored, Violation
 from tests.simulation.watch import Disk, Watch
+from tests.support.raft_memory import GroupImage
 
 
 class Snapshots:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fluffle.broker.queues.quorum.entry_codec import read_messages
 from fluffle.broker.queues.quorum.image import QueueImage
 from fluffle.raft.log import Entry
-from fluffle.storage.raft_memory import GroupImage
+from tests.support.raft_memory import GroupImage
 
 
 def is_left(disk: GroupImage, found: Entry, written: Entry) -> bool:

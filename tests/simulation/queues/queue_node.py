@@ -22,7 +22,8 @@ from fluffle.broker.cluster.metadata_group import HostedMetadataLog, ReplicatedM
 from fluffle.broker.cluster.node_monitor import AbsentNodes, PeerViews
 from fluffle.broker.cluster.ports import METADATA_GROUP, FrameKind, Links, TrafficClass
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import decode
+from fluffle.broker.cluster.queue_sessions.messages import decode
+from fluffle.broker.cluster.queues.leader_routes import WAITING_BYTES_MAX, SessionTransport
 from fluffle.broker.cluster.queues.pending_replies import Deletions
 from fluffle.broker.cluster.queues.placement import ID_BITS
 from fluffle.broker.cluster.queues.ports import LeaderCounts
@@ -31,7 +32,6 @@ from fluffle.broker.cluster.queues.quorum_members import CLUSTER_REVISIONS, Quor
 from fluffle.broker.cluster.queues.quorum_queues import QuorumQueues
 from fluffle.broker.cluster.queues.session_queue import SessionQueue
 from fluffle.broker.cluster.queues.session_router import SessionRouter
-from fluffle.broker.cluster.queues.session_transport import WAITING_BYTES_MAX, SessionTransport
 from fluffle.broker.cluster.storage_progress import SEND_S, DiskPutBack, StorageProgress
 from fluffle.broker.definitions.catalogue import Catalogue
 from fluffle.broker.definitions.policy_renewal import renew_at_once

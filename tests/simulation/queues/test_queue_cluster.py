@@ -5,12 +5,12 @@ from __future__ import annotations
 from fluffle.broker.cluster.ports import METADATA_GROUP
 from fluffle.protocol.wire import FieldTable
 from fluffle.raft.config import Member, NodeId
-from fluffle.storage.raft_memory import DiskImage
 from tests.simulation.faults import may_be_hurt
 from tests.simulation.queues.queue_cluster import QueueCluster
 from tests.simulation.registry import GroupSpec
 from tests.simulation.run import Run
 from tests.simulation.virtual_time import SECOND_US
+from tests.support.raft_memory import DiskImage
 
 
 def begun() -> Run:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.logs import FIELDS_ATTRIBUTE
 from fluffle.broker.cluster.links.chunks import (
     CHUNK_BYTES_MAX,
@@ -45,6 +44,7 @@ from tests.broker.cluster.links.link_nodes import (
 from tests.broker.cluster.links.raw_sockets import listening, raw_to
 from tests.broker.conftest import Run
 from tests.support.loop_turns import turns_until
+from tests.support.manual_clock import ManualClock
 
 TICK_MS = 250
 """Step of a clock that is moved by hand."""

@@ -15,8 +15,8 @@ from typing import TypeVar
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import events as happened
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import decode, encode
 from fluffle.broker.cluster.queue_sessions.events import Event
+from fluffle.broker.cluster.queue_sessions.messages import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
 from fluffle.broker.queues.arguments import QueueSpec

@@ -8,15 +8,15 @@ from typing import TypeVar
 import pytest
 
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions import send_queue, session_server
-from fluffle.broker.cluster.queue_sessions.codec import RUN_MAX, decode
-from fluffle.broker.cluster.queue_sessions.replies import apply_frame
-from fluffle.broker.cluster.queue_sessions.send_queue import (
+from fluffle.broker.cluster.queue_sessions import opened_session, session_server
+from fluffle.broker.cluster.queue_sessions.messages import RUN_MAX, decode
+from fluffle.broker.cluster.queue_sessions.opened_session import (
     MESSAGE_SIZE,
     SIZE_MAX,
     SentFrame,
     SessionSendQueue,
 )
+from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import (
     FRAME_BYTES_MAX,
     FRAMES_UNREPORTED_MAX,
@@ -85,7 +85,7 @@ def test_an_edge_that_receives_nothing_is_given_so_much_and_no_more() -> None:
 def test_who_asks_and_never_receives_is_not_listened_to_until_it_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(send_queue, "SIZE_MAX", 100 * MESSAGE_SIZE)
+    monkeypatch.setattr(opened_session, "SIZE_MAX", 100 * MESSAGE_SIZE)
     harness = SessionHarness(("near",))
     harness.rest()
     times = 400

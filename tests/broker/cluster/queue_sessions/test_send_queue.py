@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.send_queue import (
+from fluffle.broker.cluster.queue_sessions.opened_session import (
     FRAME_SIZE_MAX,
     MESSAGE_SIZE,
     SessionSendQueue,

@@ -13,11 +13,10 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, Protocol, cast
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import MessageAnnotations, Origin
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.messages import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queue_sessions.session_server import SessionServer
@@ -50,6 +49,7 @@ from fluffle.storage.store import Writer
 from tests.storage.support import ManualWriter
 from tests.support.fakes import Scheduler
 from tests.support.leader_host import FakeLeaderHost
+from tests.support.manual_clock import ManualClock
 from tests.support.queue_arguments import queue_arguments
 from tests.support.store import open_store
 

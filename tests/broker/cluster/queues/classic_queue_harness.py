@@ -9,7 +9,7 @@ from __future__ import annotations
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.messages import decode, encode
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
 from fluffle.broker.durability.durability import Durability

@@ -11,7 +11,7 @@ from typing import Any
 
 from fluffle.broker.cluster.ports import joined
 from fluffle.broker.cluster.queue_sessions import messages as m
-from fluffle.broker.cluster.queue_sessions.codec import decode, encode
+from fluffle.broker.cluster.queue_sessions.messages import decode, encode
 from fluffle.broker.cluster.queue_sessions.replies import apply_frame
 from fluffle.broker.cluster.queue_sessions.session_client import SessionClient as StreamEdge
 from fluffle.broker.cluster.queues.pending_replies import (

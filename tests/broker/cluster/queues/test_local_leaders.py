@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.queue_sessions.messages import ClientFrame, Frame, Leader, SessionBoot
 from fluffle.broker.cluster.queue_sessions.session_client import SessionRequests
 from fluffle.broker.cluster.queues.leader_routes import NOTIFIED_MAX as LINES_MAX
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoutes, SessionTransport
 from fluffle.broker.cluster.queues.local_leaders import NOTIFIED_MAX, LocalLeaders
 from fluffle.broker.cluster.queues.membership import LOOKS_MAX, LedGroups, QueueMembership
 from fluffle.broker.cluster.queues.ports import (
@@ -20,12 +19,12 @@ from fluffle.broker.cluster.queues.ports import (
     KnownLeader,
     QueueId,
 )
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import NodeId
 from tests.support.cluster_view import FakeClusterView, NoLinks
 from tests.support.fakes import Timer
+from tests.support.manual_clock import ManualClock
 
 OWN, OTHER = SessionBoot(1, 11), SessionBoot(7, 77)
 QUEUES = range(1, 501)

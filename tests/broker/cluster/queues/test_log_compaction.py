@@ -9,8 +9,8 @@ from fluffle.broker.cluster.queue_sessions import messages as m
 from fluffle.broker.cluster.queues.log_compaction import LOOK_S, LOOKS_MAX
 from fluffle.broker.queues.queue_api import Outcome
 from fluffle.raft.log import DATA
-from fluffle.storage.raft_memory import MemoryRaftLog
 from tests.support.queue_nodes import QueueCluster, QueueNode
+from tests.support.raft_memory import MemoryRaftLog
 
 BODY_BYTES = 1_000
 COUNT = 100

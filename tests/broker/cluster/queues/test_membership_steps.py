@@ -20,7 +20,7 @@ from fluffle.broker.queues.arguments import QueueSpec, QueueType
 from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.raft.config import AddLearner, Change, Configuration, Member, NodeId, Promote, Remove
 from fluffle.raft.leader import ProposalRefused
-from fluffle.raft.progress import ProgressState
+from fluffle.raft.state import ProgressState
 from tests.support.cluster_view import FakeClusterView
 from tests.support.fakes import Timer
 

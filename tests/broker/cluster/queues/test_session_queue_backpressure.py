@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluffle.broker.core.read_control import OWED_MESSAGES_MAX, SECONDS_PER_MESSAGE
+from fluffle.broker.core.input_queue import OWED_MESSAGES_MAX, SECONDS_PER_MESSAGE
 from fluffle.broker.queues.engine import BEHIND_MESSAGES
 from tests.broker.cluster.queues.session_queue_harness import QueueHarness
 from tests.support.edge import Client

@@ -8,18 +8,15 @@ from functools import partial
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.message import Origin
 from fluffle.broker.cluster.links.handshake import COUNTS_SINCE
 from fluffle.broker.cluster.ports import FrameKind, OnFrame, OnLink, Payload, TrafficClass, joined
-from fluffle.broker.cluster.queue_sessions.codec import decode
 from fluffle.broker.cluster.queue_sessions.events import Event, MessagesDelivered, PublishConfirmed
-from fluffle.broker.cluster.queue_sessions.messages import Leader, Publish, SessionBoot
+from fluffle.broker.cluster.queue_sessions.messages import Leader, Publish, SessionBoot, decode
 from fluffle.broker.cluster.queue_sessions.session_client import AttachTerms, SessionRequests
 from fluffle.broker.cluster.queues.classic_queues import ClassicQueueHost
-from fluffle.broker.cluster.queues.leader_routes import LeaderRoute
+from fluffle.broker.cluster.queues.leader_routes import LeaderRoute, SessionTransport
 from fluffle.broker.cluster.queues.session_router import SessionRouter
-from fluffle.broker.cluster.queues.session_transport import SessionTransport
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.delivery_counts import NEW, Counts
 from fluffle.broker.queues.engine import Queue
@@ -27,6 +24,7 @@ from fluffle.broker.queues.journal import QueueDefinition
 from fluffle.broker.runtime.commits import CommitWaiter
 from tests.support.cluster_view import FakeClusterView
 from tests.support.fakes import Timer
+from tests.support.manual_clock import ManualClock
 from tests.support.queue_host import FakeQueueHost
 
 BODY = bytes(16 << 10)

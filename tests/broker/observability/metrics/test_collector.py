@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.traffic import DISABLED, ClientDrop, DropReason, TrafficLabels
 from fluffle.broker.config.config import Config
 from fluffle.broker.core.client import SessionCounts
@@ -28,6 +27,7 @@ from tests.broker.queues.queue_harness import ORIGIN, FakeSink
 from tests.support.call_count import calls_of
 from tests.support.definitions import engine_of
 from tests.support.edge import Edge
+from tests.support.manual_clock import ManualClock
 from tests.support.no_cluster import NoCluster
 
 CONFIG = Config(node_name="fluffle@test")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.config.config import Config
 from fluffle.broker.observability.metrics import tables
 from fluffle.broker.observability.metrics.collector import NodeCollector
@@ -21,6 +20,7 @@ from fluffle.broker.observability.metrics.tables import (
 from fluffle.broker.patterns.patterns import searching_for
 from fluffle.protocol.methods import Basic, Tx, make
 from tests.support.edge import Edge
+from tests.support.manual_clock import ManualClock
 from tests.support.no_cluster import NoCluster
 
 Rows = dict[tuple[str, str], float]

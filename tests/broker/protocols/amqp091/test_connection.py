@@ -9,7 +9,7 @@ from socket import AF_INET, AF_INET6, AF_UNIX, AddressFamily, socket
 import pytest
 
 from fluffle.broker.core.connections import forced_close
-from fluffle.broker.protocols.amqp091 import subscription
+from fluffle.broker.protocols.amqp091 import basic_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
 from fluffle.broker.protocols.amqp091.channels import HANDLERS
 from fluffle.broker.protocols.amqp091.connection import (
@@ -390,7 +390,7 @@ def test_a_bug_in_delivering_closes_the_consumer_and_not_the_publisher(
             raise Bug
         return deliver_prefix(channel, tag, *names)
 
-    monkeypatch.setattr(subscription, "deliver_prefix", stumble_for_one)
+    monkeypatch.setattr(basic_methods, "deliver_prefix", stumble_for_one)
     publisher.publish(b"1", b"2", b"3", b"4")
     assert publisher.names() == ["Basic.Ack"]
     unlucky.expect_closed(541, "INTERNAL_ERROR - ", ids=(0, 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fluffle.broker.core.direct_reply_to import UNREAD_BYTES_MAX
-from fluffle.broker.core.read_control import OWED_MESSAGES_MAX
+from fluffle.broker.core.input_queue import OWED_MESSAGES_MAX
 from fluffle.protocol.methods import Basic, Channel, Queue, encode_method, make
 from fluffle.protocol.properties import Properties, decode_properties
 from tests.support.edge import Arrival, Client, Edge

@@ -26,7 +26,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
         build(*arguments)
 
     monkeypatch.setattr(
-        "fluffle.broker.protocols.amqp091.subscription.build_deliveries", build_or_fail
+        "fluffle.broker.protocols.amqp091.basic_methods.build_deliveries", build_or_fail
     )
 
 

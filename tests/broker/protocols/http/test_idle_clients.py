@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from fluffle.broker.protocols.http.idle_clients import (
+from fluffle.broker.protocols.http.server import (
     ClientLimits,
     ConnectionGuard,
     GuardedConnection,

@@ -18,10 +18,14 @@ from fluffle.broker.access.users import User
 from fluffle.broker.metadata.metadata import LOCAL_READ_BARRIER
 from fluffle.broker.protocols.http import server
 from fluffle.broker.protocols.http.call import STRETCH_BYTES_MAX, VALUES_MAX
-from fluffle.broker.protocols.http.idle_clients import ClientLimits, ConnectionGuard
 from fluffle.broker.protocols.http.responses import Refusal, Reply
 from fluffle.broker.protocols.http.rights import RequestPeer, authenticated
-from fluffle.broker.protocols.http.server import SHORT_BYTES, ResponseBudget
+from fluffle.broker.protocols.http.server import (
+    SHORT_BYTES,
+    ClientLimits,
+    ConnectionGuard,
+    ResponseBudget,
+)
 from fluffle.broker.runtime.turn import raise_it
 from tests.support.management import GUEST, Api, authorization, management
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import chain
 
 from fluffle.broker.access.users import Permission
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.base.traffic import ClientDrop, ClientTraffic
 from fluffle.broker.config.config import Config, MqttConfig
 from fluffle.broker.observability.metrics.collector import NodeCollector
@@ -14,6 +13,7 @@ from fluffle.broker.protocols.mqtt.server import TRAFFIC_LABELS
 from fluffle.protocol.mqtt.codes import PacketType
 from fluffle.protocol.mqtt.packets import Connect
 from fluffle.protocol.mqtt.properties import Properties, PropertyId
+from tests.support.manual_clock import ManualClock
 from tests.support.mqtt_edge import MqttClient, MqttEdge
 from tests.support.no_cluster import NoCluster
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from random import Random
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.engine import Queue
 from fluffle.broker.queues.quorum.entry_builder import (
@@ -17,6 +16,7 @@ from fluffle.broker.queues.quorum.entry_codec import FIRST_VERSION
 from fluffle.broker.queues.quorum.facts import VersionAnnounced
 from fluffle.broker.queues.quorum.image import QueueImage
 from tests.suite.seeds import seeds
+from tests.support.manual_clock import ManualClock
 from tests.support.queue_host import FakeQueueHost
 
 

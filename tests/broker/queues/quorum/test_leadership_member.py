@@ -7,7 +7,6 @@ from typing import cast
 
 import pytest
 
-from fluffle.broker.base.clock import ManualClock
 from fluffle.broker.cluster.hosted_group import EntryOutcome
 from fluffle.broker.queues.arguments import QueueSpec
 from fluffle.broker.queues.queue_api import Outcome
@@ -18,6 +17,7 @@ from fluffle.broker.queues.quorum.leadership import Leadership, QueueReplica
 from fluffle.raft.group import Position
 from tests.broker.queues.quorum.sample_facts import ORIGIN
 from tests.support.leader_host import FakeLeaderHost
+from tests.support.manual_clock import ManualClock
 from tests.support.raft_hosts import HostCluster, Node, ToyMachine
 
 GROUP = 7
