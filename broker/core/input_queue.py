@@ -350,6 +350,9 @@ class InputReader(Protocol[E_co]):
     def discard(self) -> None:
         """Drop all that was fed: nothing will be read any more."""
 
+    def forget_beyond(self, count: int) -> None:
+        """Forget what can be found out again, if it is more than `count` things."""
+
 
 class InputHandler(Waiter, Protocol[E_contra]):
     """Protocol's side of a connection: what its events mean, and what becomes of its errors."""

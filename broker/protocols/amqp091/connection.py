@@ -1,41 +1,46 @@
 """Client connection: an asyncio protocol around the reader, the phases and the channels.
 
-This file owns the socket's two directions, and the one place where errors become close frames.
-`input` has the order in which things are done, `event_handlers` says what an event of a read means,
-`connection_methods` what methods of the connection mean, `channels` what the others mean,
-`read_holds` why it is not read, `deadlines` what has to be done in time.
+The socket's two directions are those of `SocketConnection`; here is the one place where errors
+become close frames.  `input` has the order in which things are done, `event_handlers` says what an
+event of a read means, `connection_methods` what methods of the connection mean, `Channels` which
+channels are open and what reaches them, `read_holds` why it is not read, `deadlines` what has to be
+done in time.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol
 
 from fluffle.broker.alarms.alarms import Alarms
-from fluffle.broker.base.errors import BrokerError, BrokerFailed
+from fluffle.broker.base.callbacks import call_listener
+from fluffle.broker.base.errors import (
+    BrokerError,
+    BrokerFailed,
+    ChannelError,
+    NotAllowed,
+    NotImplementedHere,
+)
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import AMQP_091
-from fluffle.broker.core import admission
-from fluffle.broker.core.client import Handshake
-from fluffle.broker.core.connections import NO_ANSWER, Deadlines, Silence
-from fluffle.broker.core.input_queue import InputQueue, ReadControl, ReadHolds
-from fluffle.broker.core.login import HANDSHAKE, expect_login
+from fluffle.broker.core.admission import check_channel_limit
+from fluffle.broker.core.client import Handshake, SessionChannel
+from fluffle.broker.core.connections import NO_ANSWER, Silence
+from fluffle.broker.core.consumer import Subscription, deliver_ready
+from fluffle.broker.core.login import HANDSHAKE
 from fluffle.broker.core.output_buffer import OutputBuffer
-from fluffle.broker.core.pending_requests import EVENT_BYTES, WHOLE_CONNECTION
+from fluffle.broker.core.pending_requests import EVENT_BYTES
 from fluffle.broker.core.services import Services
-from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX
+from fluffle.broker.core.socket_connection import SocketConnection
 from fluffle.broker.metadata.metadata import OnLateError, ignore_done
-from fluffle.broker.process.encryption import PeerCertificate
-from fluffle.broker.process.sockets import (
-    address_of,
-    ends_of,
-    is_loopback,
-    is_unix,
-    shown_address,
+from fluffle.broker.protocols.amqp091 import (
+    basic_methods,
+    topology_methods,
+    tx_methods,
 )
 from fluffle.broker.protocols.amqp091.channel import (
     AmqpSession,
@@ -43,23 +48,211 @@ from fluffle.broker.protocols.amqp091.channel import (
     DecodedMethod,
     Occurrence,
     close_for,
+    unimplemented,
 )
-from fluffle.broker.protocols.amqp091.channels import Channels
 from fluffle.broker.queues.publish_target import PublishTarget
-from fluffle.broker.runtime.commits import WaitingCall
 from fluffle.protocol.events import MethodReceived, Publishes, Violation, method_ids
-from fluffle.protocol.methods import Connection as Methods
-from fluffle.protocol.methods import Method, encode_method, encode_payload, make
+from fluffle.protocol.methods import Basic, Method, encode_method, encode_payload, make
+from fluffle.protocol.methods import Channel as ChannelMethods
+from fluffle.protocol.methods import Connection as ConnectionMethods
 from fluffle.protocol.proxy import ForwardedConnection
 from fluffle.protocol.reader import Reader
-from fluffle.protocol.spec import ProtocolError
-
-if TYPE_CHECKING:
-    import ssl
+from fluffle.protocol.spec import ProtocolError, ReplyCode
 
 
-WRITE_BUFFER_BYTES_MAX = 1_048_576
-"""Beyond this in the transport's buffer, consumers of the connection wait."""
+def on_flow(channel: Channel, method: Method) -> None:
+    """RabbitMQ holds publishers back by not reading; a client cannot hold it back."""
+    assert isinstance(method, ChannelMethods.Flow)
+    if not method.active:
+        raise NotImplementedHere("active=false")
+    channel.reply(make(ChannelMethods.FlowOk, active=True))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Method], None]] = {
+    ChannelMethods.Flow: on_flow,
+    **basic_methods.HANDLERS,
+    **topology_methods.HANDLERS,
+    **tx_methods.HANDLERS,
+}
+"""Handlers of all methods on a channel.
+
+basic.publish and basic.ack come as batches and have no row here; connection.* and channel.open,
+close and close-ok belong to the connection."""
+
+
+VOUCHING = {ChannelMethods.Close, *HANDLERS} - {
+    Basic.Nack,
+    Basic.Reject,
+    Basic.RecoverAsync,
+    Basic.CancelOk,
+}
+"""Methods whose answers say that all is so that was settled on their channel."""
+
+
+CONNECTION_CLASS = 10
+
+NO_METHOD = (0, 0)
+
+LATE_EVENTS_MAX = 4096
+"""Most events on a channel behind its close; an event is a run of messages, or a method."""
+
+
+class Channels:
+    """A channel is open, or closing (we sent close and wait for close-ok), or does not exist.
+
+    Of one that its client has closed more may be on its way, which is dropped: what was read with
+    the close, and what each read after that one brings, until one brings nothing of it.
+    """
+
+    __slots__ = ("_closing", "_has_late", "_late", "_limit", "_open", "_session")
+
+    def __init__(self, session: AmqpSession, limit: int) -> None:
+        self._session = session
+        self._limit = limit
+        """How many there may be at once, those that wait for close-ok included; 0 is no limit."""
+        self._open: dict[int, Channel] = {}
+        self._closing: set[int] = set()
+        self._late: dict[int, int] = {}
+        """How much has come for those that their client has just closed."""
+        self._has_late = False
+        """True if some of it came with this read."""
+
+    def find(self, number: int) -> Channel | None:
+        """The channel; None while it is closing.  ChannelError when it does not exist."""
+        channel = self._open.get(number)
+        if channel is None and number not in self._closing and not self._is_late(number):
+            raise ChannelError("expected 'channel.open'")
+        return channel
+
+    def _is_late(self, number: int) -> bool:
+        """True if something came that its client had sent behind the close of this channel."""
+        count = self._late.get(number, LATE_EVENTS_MAX)
+        if count < LATE_EVENTS_MAX:
+            self._late[number] = count + 1
+            self._has_late = True
+        return count < LATE_EVENTS_MAX
+
+    def end_read(self, *, is_amid: bool) -> None:
+        """All that was read has been acted on.  `is_amid`: the last of it is not whole."""
+        if self._late and not (self._has_late or is_amid):
+            self._late.clear()
+        self._has_late = False
+
+    def opened(self, number: int) -> Channel | None:
+        """The channel, if it is open."""
+        return self._open.get(number)
+
+    def has(self, channel: SessionChannel) -> bool:
+        """True if a channel, not another one of its number, is open."""
+        return self._open.get(channel.number) is channel
+
+    def __iter__(self) -> Iterator[Channel]:
+        """Open channels."""
+        return iter(self._open.values())
+
+    @property
+    def have_consumers(self) -> bool:
+        return any(channel.subscriptions for channel in self._open.values())
+
+    def subscriptions(self) -> Iterator[Subscription]:
+        """All of them, to go through while some end."""
+        for channel in tuple(self._open.values()):
+            yield from tuple(channel.subscriptions.values())
+
+    def on_method(self, number: int, method: Method) -> None:
+        """Give a method to its channel, or to the table if it is about the channel itself."""
+        if number in self._closing:
+            self._on_method_while_closing(number, method)
+        elif isinstance(method, ChannelMethods.Open):
+            self._on_open(number)
+        elif (channel := self.find(number)) is None:
+            if isinstance(method, ChannelMethods.Close):  # once more
+                self._send(number, make(ChannelMethods.CloseOk))
+        elif isinstance(method, ChannelMethods.Close):
+            deliver_ready(channel)  # mutant: CO5
+            self._end(number)
+            self._send(number, make(ChannelMethods.CloseOk))
+            self._late[number] = 0
+        elif type(method) in HANDLERS:
+            HANDLERS[type(method)](channel, method)
+        else:
+            raise unimplemented()
+
+    def close(self, number: int, error: BrokerError, ids: tuple[int, int]) -> bool:
+        """Close a channel on which something was wrong; False when there is no such channel, or
+        the end of the connection was asked for, which the end of a channel would not answer."""
+        if number not in self._open or ids[0] == CONNECTION_CLASS:
+            return False
+        event(
+            logger,
+            logging.ERROR,
+            "channel_error",
+            connection=self._session.name,
+            channel=number,
+            error=error.reply_text,
+        )
+        for observer in self._session.observers:
+            observer.channel_refused(self._open[number], error)
+        self._end(number)
+        self._closing.add(number)
+        self._send(number, close_for(ChannelMethods.Close, error, ids))
+        return True
+
+    def refuse(self, channel: Channel, error: BrokerError) -> None:
+        """Close a channel for something that its client did not ask for, unless it has ended."""
+        if self.has(channel):
+            self.close(channel.number, error, NO_METHOD)
+
+    def end_all(self) -> None:
+        """The connection ends, and every channel with it; what fails in one is logged."""
+        for number in tuple(self._open):
+            call_listener(partial(self._end, number))
+
+    def _on_open(self, number: int) -> None:
+        if number in self._open:
+            raise second_open()
+        count = len(self._open) + len(self._closing)
+        if self._limit and count >= self._limit:
+            raise ProtocolError(  # about no method, as RabbitMQ puts it
+                ReplyCode.NOT_ALLOWED,
+                f"number of channels opened ({count}) has reached the negotiated channel_max "
+                f"({self._limit})",
+            )
+        try:
+            check_channel_limit(self._session.access, self._session.user)
+        except NotAllowed as refused:  # about no method, too
+            raise ProtocolError(ReplyCode.NOT_ALLOWED, refused.explanation) from None
+        self._late.pop(number, None)
+        channel = Channel(number, self._session, self)
+        observer = self._session.open_channel(channel)
+        self._open[number] = channel
+        channel.observer = channel.settlements.observer = channel.publisher.observer = observer
+        self._send(number, make(ChannelMethods.OpenOk, channel_id=""))
+
+    def _on_method_while_closing(self, number: int, method: Method) -> None:
+        """Only close-ok frees the number; of the rest only a close is answered."""
+        if isinstance(method, ChannelMethods.CloseOk):
+            self._closing.remove(number)
+        elif isinstance(method, ChannelMethods.Close):
+            self._send(number, make(ChannelMethods.CloseOk))
+        elif isinstance(method, ChannelMethods.Open):
+            raise second_open()
+
+    def _end(self, number: int) -> None:
+        channel = self._open.pop(number)
+        consumer_count = len(channel.subscriptions)
+        try:
+            channel.close()
+        finally:
+            self._session.end_channel(channel, consumer_count)
+
+    def _send(self, number: int, method: Method) -> None:
+        self._session.output.add(encode_method(number, method))
+
+
+def second_open() -> BrokerError:
+    return ChannelError("second 'channel.open' seen")
+
 
 UNHEARD_BYTES_MAX = 64 * 1_048_576
 """So much of what was on its way when a client closed is read, and dropped: beyond, and it is cut
@@ -146,13 +339,14 @@ class ChannelRules:
         return isinstance(occurrence, Publishes) or ids[0] in DECLARING or ids in READING
 
 
-class Connection(asyncio.Protocol):
+class Connection(SocketConnection[Occurrence]):
     """A socket and everything that lives and dies with it: a `ClientConnection`, the
     `InputHandler` of its input, and the `Waiter` of what concerns all of it."""
 
-    number = WHOLE_CONNECTION
     waiting_rules = ChannelRules()
     client_errors = (BrokerError, ProtocolError)
+    reader: Reader
+    handshake: AmqpHandshake
     kind = "network"
     protocol = "AMQP 0-9-1"
     protocol_row: Mapping[str, Any] = MappingProxyType({})
@@ -165,75 +359,22 @@ class Connection(asyncio.Protocol):
         forwarded: ForwardedConnection | None = None,
     ) -> None:
         """`event_handlers`: those of `event_handlers`, which stand above this file."""
-        self.services = services
+        limits = services.limits
+        reader = Reader(
+            frame_bytes_max=limits.initial_frame_bytes_max,
+            message_bytes_max=limits.message_bytes_max,
+            unfinished_bytes_max=limits.unfinished_bytes_max,
+        )
+        super().__init__(services, reader, AmqpHandshake(), forwarded)
         self.event_handlers = event_handlers
-        self._forwarded = forwarded
-        """Addresses that a proxy sent for this connection, or None."""
         self.phase = ConnectionState.HEADER
-        self.handshake = AmqpHandshake()
-        self.name = ""
-        self.is_from_loopback = False
-        self.certificate: PeerCertificate = {}
-        """The client's, if it has been verified."""
-        self.close_reason = ""
         self._session: AmqpSession | None = None
         self.open_channels: Channels | None = None
         """Invariant: there is a session while there are channels, and only in phase RUNNING."""
-        self.reads = self.read_bytes = 0
-        """How often something came in, and how much."""
-        self.heartbeat_s = 0
         self._unheard_bytes = 0
         """Bytes that came behind its close."""
-        self._is_finishing = False
-        """True if the socket is closed once all is written."""
-        self.deadlines = Deadlines(services.runtime.clients_call_later, self._hang_up)
-        self._reader = Reader(
-            frame_bytes_max=services.limits.initial_frame_bytes_max,
-            message_bytes_max=services.limits.message_bytes_max,
-            unfinished_bytes_max=services.limits.unfinished_bytes_max,
-        )
 
     # What the transport tells
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        next_number = self.services.connections.next_number
-        self.ends = peer, here = ends_of(transport, self._forwarded, next_number)
-        self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
-        self.certificate = transport.get_extra_info("peercert") or {}
-        self.output = OutputBuffer(
-            self._transport, touch=self.services.runtime.turn.touch_output_buffer
-        )
-        self._read_control = ReadControl(self._transport)
-        self.read_holds = ReadHolds(
-            self._read_control,
-            self.deadlines,
-            alarms=self.services.alarms,
-            commits=self.services.runtime.commits,
-            call_later=self.services.runtime.clients_call_later,
-            on_blocked=self._on_blocked,
-        )
-        self.on_disk_behind = self.read_holds.wait_for_disk
-        self.input: InputQueue[Occurrence] = InputQueue(
-            self,
-            self._reader,
-            self.services,
-            transport=self._transport,
-            output=self.output,
-            read_control=self._read_control,
-            read_holds=self.read_holds,
-        )
-        self.waiting = self.input.waiting
-        self.services.connections.add(self)
-        self.handshake.connected_at_ms = self.services.runtime.clock.wall_ms()
-        expect_login(self)
-        real_host, _port = address_of(transport, "peername")
-        if not real_host and not is_unix(transport):
-            self._hang_up("reset before it was accepted")  # so that nobody can say who that was
-            return
-        hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
-        self.is_from_loopback = all(map(is_loopback, hosts))
 
     def data_received(self, data: bytes) -> None:
         self.reads += 1
@@ -244,34 +385,13 @@ class Connection(asyncio.Protocol):
         self.input.act(data)
 
     def pause_writing(self) -> None:
-        self.output.is_draining = True
+        super().pause_writing()
         if self._session is not None:
             self._session.inbox.filled()
 
-    def resume_writing(self) -> None:
-        self.output.drained()
+    def _go_on_writing(self) -> None:
         if self._session is not None:
             self._session.inbox.drained()
-        self.read_holds.has_read()
-        self.input.act_later()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.close_reason:
-            self.close_reason = f"connection lost: {exc}" if exc else "closed by peer without close"
-        self._end_input()
-        self.deadlines.end()
-        self.read_holds.end()
-        self.services.connections.discard(self)
-        self.end_session()
-        self.input.end()
-        self.output.discard()
-        event(
-            logger,
-            logging.INFO,
-            "connection_closed",
-            connection=self.name,
-            reason=self.close_reason,
-        )
 
     @property
     def is_open(self) -> bool:
@@ -312,12 +432,12 @@ class Connection(asyncio.Protocol):
         """Say why the connection is closed; from here on only the answer to that counts."""
         self.close_reason = error.reply_text
         self.phase = ConnectionState.CLOSING
-        self._reader.close()
+        self.reader.close()
         self.end_session()
         self.read_holds.hear()
         self.input.act_later()
-        self.send(close_for(Methods.Close, error, ids))
-        self._part_in_time()
+        self.send(close_for(ConnectionMethods.Close, error, ids))
+        self._give_time_to_close()
 
     # Called by `connection_methods`
 
@@ -327,7 +447,7 @@ class Connection(asyncio.Protocol):
 
     def tuned(self, frame_bytes_max: int, heartbeat_s: int) -> None:
         """The limits have been negotiated; 0 is no limit and no heartbeat."""
-        self._reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
+        self.reader.frame_bytes_max = frame_bytes_max or self.services.limits.message_bytes_max
         self.heartbeat_s = heartbeat_s
         if heartbeat_s:
             beating = HeartbeatTimer(self._transport, self.output, lambda: self.reads)
@@ -337,7 +457,7 @@ class Connection(asyncio.Protocol):
     def begin(self, session: AmqpSession) -> None:
         """The client may open channels."""
         self.phase = ConnectionState.RUNNING
-        self._reader.open()
+        self.reader.open()
         self._session = session
         self.open_channels = Channels(session, self.handshake.channels_max)
         self.input.begin(session, self.open_channels)
@@ -358,24 +478,12 @@ class Connection(asyncio.Protocol):
         self.input.end_session()
         session.end(done, late)
 
-    def _on_access(self) -> None:
-        """The user, his permissions or the virtual host have changed."""
-        assert self._session is not None
-        admission.on_change(self.services, self, self._session)
-
     def finish(self, *, is_client_to_close: bool = False) -> None:
         """Write what is collected, then close the socket once the peer has read it."""
         if is_client_to_close:
             self._leave_to_client()
             return
-        self._end_input()
-        self._is_finishing = True
-        self.output.flush()
-        if self.output.is_holding:
-            self.services.runtime.commits.wait(WaitingCall(self._on_written), self.output.ticket)
-        else:
-            self._transport.close()
-        self._part_in_time()
+        super().finish()
 
     def _end_input(self) -> None:
         """Act on nothing more."""
@@ -391,10 +499,10 @@ class Connection(asyncio.Protocol):
         dropped.
         """
         self._end_input()
-        self._part_in_time()
+        self._give_time_to_close()
         self.input.discard()
         self.read_holds.hear()
-        self._read_control.release("busy")
+        self.read_control.release("busy")
         if self.heartbeat_s:
             self.deadlines.met("heartbeat")
 
@@ -402,22 +510,7 @@ class Connection(asyncio.Protocol):
         """Note bytes that are dropped."""
         self._unheard_bytes += size_bytes
         if self._unheard_bytes > UNHEARD_BYTES_MAX:
-            self._hang_up("client writes on after its close")
-
-    def _on_written(self) -> None:
-        """The commit that its last words have waited for has been done."""
-        if self._is_finishing and not self._transport.is_closing():
-            self.finish()
-
-    def drop(self, reason: str = NO_ANSWER) -> None:
-        """Close the socket without a word; by default the peer has had its time."""
-        self._hang_up(reason)
-
-    def _hang_up(self, reason: str) -> None:
-        """Act on nothing more and close the socket as it is; the first reason is the one."""
-        self.close_reason = self.close_reason or reason
-        self._end_input()
-        self._transport.abort()
+            self.drop("client writes on after its close")
 
     @property
     def is_logging_in(self) -> bool:
@@ -430,11 +523,6 @@ class Connection(asyncio.Protocol):
         return self.services.limits.handshake_timeout_ms / 1000
 
     @property
-    def is_over(self) -> bool:
-        """True if nothing more is acted on, and what is left is to close the socket."""
-        return self.input.is_over
-
-    @property
     def channels(self) -> Iterable[Channel]:
         return self.open_channels or ()
 
@@ -445,49 +533,7 @@ class Connection(asyncio.Protocol):
     @property
     def state(self) -> str:
         """RabbitMQ's word for what it is doing, and for why it is not read."""
-        return state_of(self.phase, self.services.alarms, self._read_control.holds)
-
-    @property
-    def tls(self) -> ssl.SSLObject | None:
-        """TLS object of the connection, or None."""
-        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
-        return tls
-
-    @property
-    def is_encrypted(self) -> bool:
-        return self.tls is not None
-
-    @property
-    def writes(self) -> int:
-        """How often the socket was given something."""
-        return self.output.writes
-
-    @property
-    def written_bytes(self) -> int:
-        """Bytes that the socket has taken."""
-        return self.output.written_bytes
-
-    @property
-    def unwritten_bytes(self) -> int:
-        """Bytes that the socket has not taken yet."""
-        return self._transport.get_write_buffer_size()
-
-    @property
-    def is_publisher(self) -> bool:
-        """True if it has published."""
-        return self._session is not None and self._session.route_cache.found_count > 0
-
-    def relieve(self) -> None:
-        """Memory is short: forget what can be found out again, where that is much.
-
-        A client that leaves so many answers unread that it is not read is ended.
-        """
-        if self.read_holds.is_unread:
-            self.drop()
-            return
-        self._reader.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
-        if self._session is not None:
-            self._session.remember_less()
+        return state_of(self.phase, self.services.alarms, self.read_control.holds)
 
     def on_behind(self, target: PublishTarget, count: int) -> None:
         """Messages went to a queue that is behind: pause, unless acks come this way and help."""
@@ -498,18 +544,17 @@ class Connection(asyncio.Protocol):
         elif self.open_channels and not self.open_channels.have_consumers:
             self.read_holds.owe(target, count)
 
-    def _part_in_time(self) -> None:
+    def _give_time_to_close(self) -> None:
         """Give the peer its time to answer, or to read what is left for it."""
-        can_answer = not self._reader.is_broken
+        can_answer = not self.reader.is_broken
         wait_s = close_wait_s(self.heartbeat_s, can_answer=can_answer)
         self.deadlines.give("close", wait_s, NO_ANSWER)
 
     def _on_blocked(self, reason: str) -> None:
-        """An alarm holds the connection, or does no more."""
-        if not reason:
-            self.input.act_later()
+        super()._on_blocked(reason)
         if self.handshake.wants_blocked:
-            self.send(make(Methods.Blocked, reason=reason) if reason else make(Methods.Unblocked))
+            blocked, unblocked = ConnectionMethods.Blocked, ConnectionMethods.Unblocked
+            self.send(make(blocked, reason=reason) if reason else make(unblocked))
 
 
 def ids_of(occurrence: Occurrence) -> tuple[int, int]:

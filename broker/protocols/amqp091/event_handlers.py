@@ -24,8 +24,7 @@ from fluffle.broker.protocols.amqp091.channel import (
     Occurrence,
     once_settled,
 )
-from fluffle.broker.protocols.amqp091.channels import VOUCHING
-from fluffle.broker.protocols.amqp091.connection import Connection
+from fluffle.broker.protocols.amqp091.connection import VOUCHING, Connection
 from fluffle.broker.protocols.amqp091.publish_methods import on_publishes, take_in_steps
 from fluffle.protocol.events import (
     Acks,

@@ -15,21 +15,18 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fluffle.broker.base.errors import BrokerError
 from fluffle.broker.base.logs import event
 from fluffle.broker.base.traffic import TrafficLabels
-from fluffle.broker.core import admission
 from fluffle.broker.core.client import Handshake
-from fluffle.broker.core.connections import NO_ANSWER, Deadlines
-from fluffle.broker.core.input_queue import InputQueue, ReadControl, ReadHolds
-from fluffle.broker.core.login import HANDSHAKE, expect_login
-from fluffle.broker.core.output_buffer import OutputBuffer
+from fluffle.broker.core.connections import NO_ANSWER
+from fluffle.broker.core.login import HANDSHAKE
 from fluffle.broker.core.pending_requests import WHOLE_CONNECTION
 from fluffle.broker.core.session import REMEMBERED_WHEN_SHORT_MAX, Session
+from fluffle.broker.core.socket_connection import SocketConnection
 from fluffle.broker.metadata.metadata import ignore_done
-from fluffle.broker.process.sockets import address_of, ends_of, is_loopback, is_unix, shown_address
 from fluffle.broker.protocols.mqtt.annotations import client_mark
 from fluffle.broker.protocols.mqtt.authentication import Authentication
 from fluffle.broker.protocols.mqtt.channel import Channel
@@ -57,16 +54,10 @@ from fluffle.protocol.mqtt.reader import Reader
 from fluffle.protocol.wire import FieldTable
 
 if TYPE_CHECKING:
-    import ssl
-
-    from fluffle.broker.process.encryption import PeerCertificate
     from fluffle.broker.protocols.mqtt.server import MqttServer
     from fluffle.broker.queues.publish_target import PublishTarget
     from fluffle.protocol.mqtt.packets import Will
     from fluffle.protocol.proxy import ForwardedConnection
-
-WRITE_BUFFER_BYTES_MAX = 1_048_576
-"""Beyond this in the transport's buffer, consumers of the connection wait."""
 
 CLOSE_WAIT_S = 3
 """How long a client has to read why its connection ends."""
@@ -110,13 +101,14 @@ class MqttWaitingRules:
         return isinstance(packet, Publishes)
 
 
-class Connection(asyncio.Protocol):
+class Connection(SocketConnection[Event]):
     """A socket and everything that lives and dies with it: a `ClientConnection`."""
 
     kind = ""
     """RabbitMQ names none."""
     client_errors = (BrokerError, InvalidPacket)
-    number = WHOLE_CONNECTION
+    reader: Reader
+    end_unasked = "closed without DISCONNECT"
     waiting_rules = MqttWaitingRules()
 
     def __init__(
@@ -126,18 +118,11 @@ class Connection(asyncio.Protocol):
         forwarded: ForwardedConnection | None = None,
     ) -> None:
         """`event_handlers`: those of `packet_handlers`, which stand above this file."""
+        reader = Reader(server.config.unauthenticated_packet_bytes_max, server.sys.packets)
+        super().__init__(server.services, reader, Handshake(), forwarded)
         self.event_handlers = event_handlers
         self.server = server
-        self.services = server.services
-        self._forwarded = forwarded
-        """Addresses that a proxy sent for this connection, or None."""
         self.phase = ConnectionState.CONNECT
-        self.handshake = Handshake()
-        self.name = ""
-        self.is_from_loopback = False
-        self.certificate: PeerCertificate = {}
-        """The client's, if it has been verified."""
-        self.close_reason = ""
         self.channel: Channel | None = None
         """Invariant: there in phase RUNNING."""
         self.user_properties: Sequence[tuple[str, str]] = ()
@@ -148,90 +133,22 @@ class Connection(asyncio.Protocol):
         """Published when the connection ends, unless the client says otherwise before."""
         config = server.config
         self.terms = SubscriptionTerms(0, config, server.durable_queue_type)
-        self.reads = self.read_bytes = 0
-        """How often something came in, and how much."""
-        self.heartbeat_s = 0
-        """The keep alive interval."""
-        self.deadlines = Deadlines(self.services.runtime.clients_call_later, self.drop)
-        self.reader = Reader(server.config.unauthenticated_packet_bytes_max, server.sys.packets)
         self._counted_bytes = 0, 0
         """How much of what came and went is in the counts of the node."""
 
     # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        services, runtime = self.services, self.services.runtime
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self.ends = peer, here = ends_of(
-            transport, self._forwarded, services.connections.next_number
-        )
-        self.name = f"{shown_address(*peer)} -> {shown_address(*here)}"
-        self.certificate = transport.get_extra_info("peercert") or {}
-        self.output = OutputBuffer(self._transport, touch=runtime.turn.touch_output_buffer)
-        self.read_control = ReadControl(self._transport)
-        self.read_holds = ReadHolds(
-            self.read_control,
-            self.deadlines,
-            alarms=services.alarms,
-            commits=runtime.commits,
-            call_later=runtime.clients_call_later,
-            on_blocked=self._on_blocked,
-        )
-        self.on_disk_behind = self.read_holds.wait_for_disk
-        self.input: InputQueue[Event] = InputQueue(
-            self,
-            self.reader,
-            services,
-            transport=self._transport,
-            output=self.output,
-            read_control=self.read_control,
-            read_holds=self.read_holds,
-        )
-        services.connections.add(self)
+        super().connection_made(transport)
         self.server.sys.sockets += 1
-        self.handshake.connected_at_ms = runtime.clock.wall_ms()
-        expect_login(self)
-        real_host, _port = address_of(transport, "peername")
-        if not real_host and not is_unix(transport):
-            self.drop("reset before it was accepted")  # so that nobody can say who that was
-            return
-        hosts = filter(None, (real_host, peer[0]))  # anybody can send a PROXY header
-        self.is_from_loopback = all(map(is_loopback, hosts))
-
-    def data_received(self, data: bytes) -> None:
-        self.reads += 1
-        self.read_bytes += len(data)
-        self.input.act(data)
-
-    def pause_writing(self) -> None:
-        self.output.is_draining = True
-
-    def resume_writing(self) -> None:
-        self.output.drained()
-        if self.channel is not None:
-            self.channel.retained.go_on()
-        self.read_holds.has_read()
-        self.input.act_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.close_reason:
-            self.close_reason = f"connection lost: {exc}" if exc else "closed without DISCONNECT"
-        self.phase = ConnectionState.CLOSED
-        self.deadlines.end()
-        self.read_holds.end()
-        self.services.connections.discard(self)
-        self.end_session()
-        self.input.end()
-        self.output.discard()
+        super().connection_lost(exc)
         self.count_bytes()
-        event(
-            logger,
-            logging.INFO,
-            "connection_closed",
-            connection=self.name,
-            reason=self.close_reason,
-        )
+
+    def _go_on_writing(self) -> None:
+        if self.channel is not None:
+            self.channel.retained.go_on()
 
     # The input queue
 
@@ -479,44 +396,19 @@ class Connection(asyncio.Protocol):
         self.server.detach(state, self, user, pending)
         session.end(done or ignore_done)  # last of all: `done` takes the session over
 
-    def finish(self) -> None:
-        """Write what is collected, then close the socket once the client has read it."""
+    def _end_input(self) -> None:
+        """Act on nothing more."""
         self.phase = ConnectionState.CLOSED
         self.input.stop()
-        self.output.flush()
-        if self.output.is_holding:
-            self.services.runtime.commits.wait(self, self.output.ticket)
-        else:
-            self._transport.close()
+
+    def _give_time_to_close(self) -> None:
         self.deadlines.give("close", CLOSE_WAIT_S, NO_ANSWER)
-
-    def on_durable(self, _ticket: int) -> None:
-        """Send the output that waited for a commit."""
-        if not self._transport.is_closing():
-            self.finish()
-
-    def drop(self, reason: str = NO_ANSWER) -> None:
-        """Act on nothing more, and close the socket without a word."""
-        self.close_reason = self.close_reason or reason
-        self.phase = ConnectionState.CLOSED
-        self.input.stop()
-        self._transport.abort()
 
     # What others ask
 
     def send(self, packet: Connack | Ack | Pingresp | Disconnect | Auth) -> None:
         """Send a packet at the end of this turn."""
         self.output.add(encode(packet, self.terms.version))
-
-    def _on_access(self) -> None:
-        """The user, his permissions or the virtual host have changed."""
-        if self.channel is not None:
-            admission.on_change(self.services, self, self.channel.session)
-
-    def _on_blocked(self, reason: str) -> None:
-        """An alarm holds the connection, or does no more."""
-        if not reason:
-            self.input.act_later()
 
     def on_behind(self, target: PublishTarget, count: int) -> None:
         """Messages went to a queue that is behind: pause."""
@@ -528,13 +420,8 @@ class Connection(asyncio.Protocol):
             self.read_holds.owe(target, count)
 
     def relieve(self) -> None:
-        """Memory is short: forget what can be found out again, where that is much."""
-        if self.read_holds.is_unread:
-            self.drop()
-            return
-        self.reader.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
+        super().relieve()
         if self.channel is not None:
-            self.channel.session.remember_less()
             self.channel.state.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
             for writer in self.channel.writers:
                 writer.forget_beyond(REMEMBERED_WHEN_SHORT_MAX)
@@ -548,11 +435,6 @@ class Connection(asyncio.Protocol):
     @property
     def traffic_labels(self) -> TrafficLabels:
         return TRAFFIC_LABELS[self.terms.version]
-
-    @property
-    def is_over(self) -> bool:
-        """True if nothing more is acted on, and what is left is to close the socket."""
-        return self.phase is ConnectionState.CLOSED
 
     @property
     def channels(self) -> Iterable[Channel]:
@@ -590,42 +472,12 @@ class Connection(asyncio.Protocol):
         is_slowed = self.read_control.holds("flow") or self.read_control.holds("disk")
         return "flow" if is_slowed else "running"
 
-    @property
-    def tls(self) -> ssl.SSLObject | None:
-        """TLS object of an encrypted connection."""
-        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
-        return tls
-
-    @property
-    def is_encrypted(self) -> bool:
-        return self.tls is not None
-
-    @property
-    def writes(self) -> int:
-        """How often the socket was given something."""
-        return self.output.writes
-
-    @property
-    def written_bytes(self) -> int:
-        """Bytes that the socket has taken."""
-        return self.output.written_bytes
-
     def count_bytes(self) -> None:
         """Add what has come and gone since the last time to the counts of the node."""
         sys, (read, written) = self.server.sys, self._counted_bytes
         self._counted_bytes = self.read_bytes, self.output.written_bytes
         sys.read_bytes += self.read_bytes - read
         sys.written_bytes += self.output.written_bytes - written
-
-    @property
-    def unwritten_bytes(self) -> int:
-        """Bytes that the socket has not taken yet."""
-        return self._transport.get_write_buffer_size()
-
-    @property
-    def is_publisher(self) -> bool:
-        """True if it has published."""
-        return self.session is not None and self.session.route_cache.found_count > 0
 
 
 def told_properties(client_id: str, user: Sequence[tuple[str, str]]) -> FieldTable:

@@ -30,10 +30,10 @@ from fluffle.broker.base.clock import CallLater
 from fluffle.broker.base.errors import NotFound
 from fluffle.broker.core.client import ClientConnection
 from fluffle.broker.core.services import Services
+from fluffle.broker.core.socket_connection import WRITE_BUFFER_BYTES_MAX
 from fluffle.broker.process.environment import BACKLOG, ListeningServer
 from fluffle.broker.process.sockets import Acceptor
 from fluffle.broker.protocols.amqp091.connection import (
-    WRITE_BUFFER_BYTES_MAX,
     Connection,
     ConnectionState,
 )

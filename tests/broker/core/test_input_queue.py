@@ -89,6 +89,9 @@ class LineReader:
     def discard(self) -> None:
         self._rest, self.is_waiting = b"", False
 
+    def forget_beyond(self, _count: int) -> None:
+        """Forget nothing: it remembers nothing."""
+
     def _request(self, line: str) -> Request:
         number, _, text = line.rpartition(":")
         return Request(int(number or 0), text.split())

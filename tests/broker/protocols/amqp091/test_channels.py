@@ -3,7 +3,7 @@
 import pytest
 
 from fluffle.broker.config.config import Limits
-from fluffle.broker.protocols.amqp091.channels import LATE_EVENTS_MAX
+from fluffle.broker.protocols.amqp091.connection import LATE_EVENTS_MAX
 from fluffle.protocol.methods import Basic, Channel, Connection, Method, Queue, encode_method, make
 from tests.support.edge import Edge, publish_frames
 

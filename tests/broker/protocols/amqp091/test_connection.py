@@ -11,10 +11,10 @@ import pytest
 from fluffle.broker.core.connections import forced_close
 from fluffle.broker.protocols.amqp091 import basic_methods
 from fluffle.broker.protocols.amqp091.channel import Channel as ServerChannel
-from fluffle.broker.protocols.amqp091.channels import HANDLERS
 from fluffle.broker.protocols.amqp091.connection import (
     BROKEN_WAIT_S,
     CLOSE_WAIT_S_MAX,
+    HANDLERS,
     UNHEARD_BYTES_MAX,
 )
 from fluffle.broker.protocols.amqp091.connection import Connection as ServerConnection
@@ -236,7 +236,7 @@ def test_what_a_lost_connection_held_needs_no_collector() -> None:
     edge.run()
     assert sys.getrefcount(queue) == 2, "somebody remembers the queue"
     assert client.connection.input.events == deque()
-    assert client.connection._reader._pending == []
+    assert client.connection.reader._pending == []
 
 
 def test_exclusive_queues_are_gone_before_close_ok() -> None:

@@ -335,7 +335,7 @@ def test_who_remembers_much_forgets_it_when_memory_is_short() -> None:
 def remembered(client: Client) -> tuple[int, ...]:
     connection = client.connection
     assert connection.session is not None
-    session, heads = connection.session, connection._reader._heads
+    session, heads = connection.session, connection.reader._heads
     return (
         len(session.route_cache.by_key),
         len(session.facts),

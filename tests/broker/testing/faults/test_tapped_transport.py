@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
+from fluffle.broker.core.socket_connection import WRITE_BUFFER_BYTES_MAX
 from fluffle.broker.protocols.amqp091.connection import (
-    WRITE_BUFFER_BYTES_MAX,
     Connection,
     ConnectionState,
 )
