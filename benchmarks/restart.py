@@ -19,9 +19,9 @@ import pika
 from benchmarks.machine import anonymous_bytes, cpu_s
 from benchmarks.measurement import Measurement
 from fluffle.broker.access.access import Access
+from fluffle.broker.composition.definitions import first_start
 from fluffle.broker.config.config import Config
 from fluffle.broker.definitions.catalogue import Catalogue, restored
-from fluffle.broker.definitions.first_start import first_start
 from fluffle.broker.durability.definitions.image import VhostImage
 from fluffle.broker.durability.durability import Durability
 from fluffle.broker.durability.local_queues import LocalQueues

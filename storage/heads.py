@@ -321,7 +321,7 @@ def write_group(batch: Batch, write: Write, head: Head, log: GroupLogs, *, token
         discard(batch, group, head)
     for piece in write.staged:
         _stage(batch, group, head, piece, log)
-    last = max(log.last_index(number) for number in head.logs)
+    last = max(map(log.last_index, head.logs))
     if write.truncate_from is not None:
         delete(batch, head, write.truncate_from, INDEX_END)
         last = min(last, write.truncate_from - 1)

@@ -80,8 +80,9 @@ class RaftLog:
     @property
     def has_room(self) -> bool:
         """Counted again where there is little: if nothing may be written no commit does that."""
-        if self._store.room_bytes <= self._room_bytes_min:
-            self._store.look_for_room()
+        if self._store.room_bytes > self._room_bytes_min:
+            return True
+        self._store.look_for_room()
         return self._store.room_bytes > self._room_bytes_min
 
     @property

@@ -392,7 +392,9 @@ class Store:
         durable, self._running = self._running, None
         self.log.finish(result)
         self.used_bytes = result.used_bytes
-        size_bytes = sum(batch.size_bytes for batch, _ in durable)
+        size_bytes = 0
+        for batch, _ in durable:
+            size_bytes += batch.size_bytes
         self.pending_bytes -= size_bytes
         self.commit_seconds.add(self._now_s() - self._began_s)
         self.commit_bytes.add(size_bytes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fluffle.broker.alarms.alarms import DiskWatch, MemoryWatch
 from fluffle.broker.base.logs import event, level_of
-from fluffle.broker.durability.page_out import PageOut
+from fluffle.broker.durability.durability import PageOut
 from fluffle.broker.events.event_publisher import EVENT_EXCHANGE, HOME, LOG_EXCHANGE
 
 if TYPE_CHECKING:

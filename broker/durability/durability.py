@@ -2,6 +2,10 @@
 
 A start goes so: `open_durability`, everything in the image is built again, `forget`, and only
 when `durable` has returned may clients come.  An end in order is `close`.
+
+When memory is short (`PageOut`) queues keep on disk what they can, at the pace of the disk.
+Connections forget what they can find out again, and a client that leaves very many answers unread
+is not waited for any longer.
 """
 
 from __future__ import annotations
@@ -34,12 +38,58 @@ from fluffle.broker.durability.journals.priority_journal import LEVEL
 from fluffle.broker.metadata.change import FactGroup, Key, Kind
 from fluffle.broker.process.environment import OpenStore
 from fluffle.broker.queues.engine import Queue
+from fluffle.broker.queues.journal import PageStore
 from fluffle.broker.routing.bindings import Binding, DestinationKind
 from fluffle.broker.routing.exchange import PREDECLARED
 from fluffle.broker.runtime.commits import Commits
 from fluffle.broker.runtime.turn import Turn
 from fluffle.storage.errors import Corrupt, StorageError
 from fluffle.storage.store import Store
+
+
+class PageOut:
+    """Goes from queue to queue, and on when the disk has taken what came from them.
+
+    A queue may be longer than what is left of memory, and what is being written is there twice.
+    """
+
+    def __init__(
+        self,
+        queues: Callable[[], Iterable[Queue]],
+        spill: PageStore,
+        commits: Commits,
+        relieve: Callable[[], None],
+    ) -> None:
+        """`relieve` has connections do with less."""
+        self._relieve = relieve
+        self._queues = queues
+        self._spill = spill
+        self._commits = commits
+        self._left: list[Queue] = []
+        """Queues whose turn is yet to come."""
+
+    def rest(self) -> None:
+        """Stop: messages may stay in memory again."""
+        self._spill.is_wanted = False
+        self._left.clear()
+
+    def shed(self) -> None:
+        """Have messages leave memory, unless that is under way."""
+        self._spill.is_wanted = True
+        self._relieve()
+        if not self._left:
+            self._left = sorted(self._queues(), key=lambda queue: queue.ready_count)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Page out queues, the longest first, until the disk is behind."""
+        while self._left:
+            if self._commits.is_behind:
+                self._commits.when_caught_up(self._go_on)
+                return
+            if self._left[-1].shed():
+                self._left.pop()
+
 
 Definitions: TypeAlias = Mapping[str, Sequence[tuple[bytes, bytes]]]
 """Names and values as they are on disk, by kind."""

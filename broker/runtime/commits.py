@@ -247,13 +247,11 @@ class Commits:
             self._finish()
             return
         self._began_s = self._now_s()
-        self.done.written_bytes += sum(batch.size_bytes for batch in batches)
-        self.done.changes += sum(
-            len(batch.changes) + len(batch.values) + batch.removed_count for batch in batches
-        )
-        for batch in batches[:-1]:
-            self._store.submit(batch)
-        self._store.submit(batches[-1], self._on_durable)
+        done, last = self.done, batches[-1]
+        for batch in batches:
+            done.written_bytes += batch.size_bytes
+            done.changes += len(batch.changes) + len(batch.values) + batch.removed_count
+            self._store.submit(batch, self._on_durable if batch is last else None)
 
     def _finish(self) -> None:
         """The commit that runs has been done."""

@@ -10,15 +10,15 @@ import pytest
 
 from fluffle.broker.access.passwords import matches
 from fluffle.broker.access.users import EVERYTHING, Permission
-from fluffle.broker.config.config import Config, UserRights
-from fluffle.broker.definitions.catalogue import Catalogue
-from fluffle.broker.definitions.changes import set_vhost
-from fluffle.broker.definitions.file_format import FORMAT, DefinitionsError
-from fluffle.broker.definitions.first_start import (
+from fluffle.broker.composition.definitions import (
     first_start,
     ignored_after_first_start,
     load_definitions,
 )
+from fluffle.broker.config.config import Config, UserRights
+from fluffle.broker.definitions.catalogue import Catalogue
+from fluffle.broker.definitions.changes import set_vhost
+from fluffle.broker.definitions.file_format import FORMAT, DefinitionsError
 from fluffle.broker.durability.definitions.image import FirstStart
 from tests.broker.definitions.test_importer import HASH, empty
 from tests.support.definitions import Editor
