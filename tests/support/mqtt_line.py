@@ -42,7 +42,10 @@ class MqttLine:
         self.connack = Connack()
 
     def send(self, *packets: Packet) -> None:
-        self._writer.write(b"".join(encode(each, self.version) for each in packets))
+        self.send_bytes(b"".join(encode(each, self.version) for each in packets))
+
+    def send_bytes(self, data: bytes) -> None:
+        self._writer.write(data)
 
     async def next(self) -> Event | None:
         """The next event; None once the broker has closed, or the connection is cut."""

@@ -299,7 +299,9 @@ class ClusterVhost(AssertedVhost):
         """Return sessions of MQTT by their client identifiers, from the nodes where they are."""
         found: dict[str, Row] = {}
         for node in self._leaders.nodes.running:
-            found |= await self._at(node).sessions()
+            for client_id, row in (await self._at(node).sessions()).items():
+                if row["connection"] or client_id not in found:
+                    found[client_id] = row
         return found
 
     async def expect(

@@ -291,7 +291,10 @@ class PacketFilter:
 
     def _passed(self, rules: list[PacketRule], packet: WirePacket) -> bytes:
         for rule in rules:
-            passed = rule.act(self, packet)
+            try:
+                passed = rule.act(self, packet)
+            except InvalidPacket:
+                return packet.data  # the broker says what is wrong with it
             if passed != packet.data:
                 return passed
         return packet.data

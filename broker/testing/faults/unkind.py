@@ -239,7 +239,8 @@ class AdversarialFilter:
         for channel, confirms in self._pending_confirms.items():
             self._send_due(channel, confirms)
         self._pending_confirms.clear()
-        self._tap.filters.remove(self)
+        if self in self._tap.filters:
+            self._tap.filters.remove(self)
         self._tap.pieces = None
 
 
@@ -259,7 +260,8 @@ def be_unkind(
     redelivered_percent: int = 25,
     cancelled_percent: int = 1,
 ) -> None:
-    """Everything that AMQP permits and naive code forgets, from the seed; to clients of AMQP alone.
+    """Everything that AMQP permits and naive code forgets, from the seed; clients of MQTT get
+    packets in pieces, and nothing else of it.
 
     Of a hundred acknowledgements so many come when their messages have just been delivered once
     more, and so many when a consumer of their channel is cancelled.
@@ -269,8 +271,6 @@ def be_unkind(
     numbers = count()
 
     def attach(tap: TappedConnection) -> None:
-        if not isinstance(tap.connection, Connection):
-            return
         unkindness = AdversarialFilter(
             tap,
             Random(f"{seed} {next(numbers)}"),
@@ -280,7 +280,8 @@ def be_unkind(
         )
         filters[tap] = unkindness
         tap.when_lost.append(partial(filters.pop, tap, None))
-        tap.filters.append(unkindness)
+        if isinstance(tap.connection, Connection):
+            tap.filters.append(unkindness)
         tap.pieces = unkindness.pieces
 
     def end() -> None:

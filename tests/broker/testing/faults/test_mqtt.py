@@ -375,10 +375,27 @@ async def test_what_a_fault_is_asked_for_is_looked_at(vhost: Vhost) -> None:
             await consumer.redeliver()
 
 
-async def test_a_broker_that_is_unkind_speaks_mqtt_all_the_same() -> None:
-    async with Broker(unkind=1) as broker, mqtt_line(broker.mqtt_url, "a") as line:
-        line.send(message(b"1"))
-        assert await line.next() == Acks(PacketType.PUBACK, [1])
+async def test_a_broker_that_is_unkind_sends_mqtt_in_pieces() -> None:
+    async with Broker() as broker, mqtt_line(broker.mqtt_url, "a") as line:
+        await broker.faults.unkind(1)
+        (tap,) = broker.scope().taps()
+        assert tap.pieces is not None
+        await line.subscribe("t", 0)
+        line.send(message(bytes(300), qos=0))
+        event = await line.next()
+        assert isinstance(event, Publishes)
+        assert event.payloads == [bytes(300)]
+        await broker.faults.mend()
+        assert tap.pieces is None
+
+
+async def test_a_request_that_is_malformed_is_refused_by_the_broker(vhost: Vhost) -> None:
+    async with mqtt_line(vhost.mqtt_url, "a") as line:
+        await vhost.faults.refuse_next("SUBSCRIBE", 0x97)
+        line.send_bytes(b"\x82\x02\0\x01")
+        end = await line.next()
+        assert isinstance(end, Disconnect)
+        assert end.code.is_error
 
 
 # What was said
