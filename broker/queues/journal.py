@@ -279,7 +279,7 @@ class PageStore(Protocol):
         """Read back what is durable.  Raises `UnreadableMessages`."""
 
     def forget(self, index: int) -> None:
-        """Forget keys that are not wanted any more."""
+        """Forget the messages written as `index`, which are not wanted any more."""
 
 
 class DeduplicationKeys(Protocol):
