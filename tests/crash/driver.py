@@ -30,6 +30,7 @@ from tests.crash import roles
 from tests.crash.admin_operator import Operator
 from tests.crash.roles import CHURNS, DURABLE, LEAKY, Q_STEADY, ROLES, STEADY, TRANSIENT
 from tests.support.daemon import Daemon
+from tests.support.mqtt_load import MqttLoad
 from tests.support.store import raise_it
 
 Play: TypeAlias = Callable[[Random], Awaitable[None]]
@@ -38,6 +39,8 @@ Play: TypeAlias = Callable[[Random], Awaitable[None]]
 RUN_S = (0.02, 0.8)
 """How long clients work before the kill."""
 
+WARM_SHARE = 0.7
+"""Share of the kills that wait until a message of MQTT has been acknowledged."""
 DOOMED_STARTS = 0.2
 ORDERLY_STOPS = 0.1
 """How many of the kills strike a start, and how many ends are no kill at all."""
@@ -56,6 +59,8 @@ class Outcome:
     """Ends in order, in between."""
     starts_s: list[float] = field(default_factory=list)
     """How long each took that became ready."""
+    mqtt: str = ""
+    """Numbers of the MQTT clients."""
 
     def __str__(self) -> str:
         report = self.report
@@ -63,6 +68,7 @@ class Outcome:
             f"{self.kills} kills, {self.doomed} of them during the start; {self.stops} stops;"
             f" seed {self.seed}",
             ", ".join(f"{name} {number}" for name, number in report.numbers().items()),
+            self.mqtt,
             f"longest restart {max(self.starts_s, default=0):.2f} s",
             *report.sentences(),
         ]
@@ -74,11 +80,12 @@ class Driver:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._random = Random(seed)
-        self._daemon = Daemon(folder)
+        self._daemon = Daemon(folder, "--mqtt", "127.0.0.1:0")
         self._judge = OnlineChecker(transient=[TRANSIENT], steady=[STEADY, Q_STEADY], leaky=[LEAKY])
         self.outcome = Outcome(seed, self._judge.report)
         self._history: list[Event] = []
         self._run = 0
+        self._mqtt = MqttLoad(self._judge.report)
 
     def kill_again_and_again(self, kills: int, say: Callable[[str], None]) -> Outcome:
         """Do so many kills, then empty all queues and look whether they stay empty."""
@@ -93,9 +100,11 @@ class Driver:
             for act in (empty_all, look_whether_empty):
                 self._start()
                 asyncio.run(self._with_witness(act.__name__, act))
+                asyncio.run(self._mqtt.finish(self._daemon.addresses["mqtt"]))
                 delete_vhosts(self._daemon, self._history.append)
                 self._end(self._daemon.kill)
             self._judge.finish()
+            outcome.mqtt = str(self._mqtt)
             for left in what_is_left(self._daemon.data_dir):
                 report.add(Breach.UNEXPECTED, left)
         except (ConnectionEnded, NodeUnreachable, OSError, RuntimeError) as error:
@@ -137,11 +146,14 @@ class Driver:
         plays: dict[str, Play] = {
             name: partial(self._act_as, name, role) for name, role in ROLES.items()
         }
+        plays |= self._mqtt.plays(self._daemon.addresses["mqtt"])
         plays["operator"] = self._administer
         async with asyncio.TaskGroup() as clients:
             for name, play in plays.items():
                 clients.create_task(self._play(name, play, is_over, gone))
             with suppress(TimeoutError):
+                if self._random.random() < WARM_SHARE:
+                    await first_of(gone, self._mqtt.is_busy)
                 async with asyncio.timeout(self._random.uniform(*RUN_S)):
                     await gone.wait()
             is_over.set()
@@ -189,6 +201,14 @@ class Driver:
             to, f"{self._run}.{name}", self._history.append
         ) as client:
             await act(client)
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait for one of these events."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 async def empty_all(client: RecordingClient) -> None:

@@ -13,3 +13,4 @@ def test_a_node_that_is_killed_keeps_its_promises(tmp_path: Path) -> None:
     assert outcome.report.is_clean, str(outcome)
     assert outcome.report.confirmed > 0
     assert outcome.report.received > 0
+    assert ": 0 acknowledged" not in outcome.mqtt

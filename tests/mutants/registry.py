@@ -16,6 +16,7 @@ from tests.mutants.families.groups import RAFT
 from tests.mutants.families.image import IMAGE, REFUSALS
 from tests.mutants.families.leadership import CARRIED, LEADERSHIP, OUTBOX
 from tests.mutants.families.links import LINKS
+from tests.mutants.families.mqtt import MQTT
 from tests.mutants.families.nodes import NODES
 from tests.mutants.families.queues import QUEUES
 from tests.mutants.families.retained import RETAINED
@@ -81,6 +82,7 @@ FAMILIES = {
             also=("R4b", "R4c", "R5", "R9a", "R9b", "R9c", "R13", "R15a", "R23", "R24"),
         ),
         Family("retained", tuple(RETAINED), "tests/broker/cluster/test_metadata_group_chaos.py"),
+        Family("mqtt", tuple(MQTT), "tests/broker/protocols/mqtt/test_mutants.py"),
         Family(
             "consuming", tuple(CONSUMING), "tests/broker/protocols/amqp091/test_basic_methods.py"
         ),

@@ -209,7 +209,7 @@ class ConnectRequest:
         """Have the connection end that has the session, if there is one, and go on then."""
         if self._client.is_over:
             return
-        before = self._server.connected.get((vhost.name, self._client_id))
+        before = self._server.connected.get((vhost.name, self._client_id))  # mutant: MQ28
         opened = partial(self._open, vhost)
         if before is None:
             opened()
@@ -239,6 +239,7 @@ class ConnectRequest:
                 return
         key = vhost.name, self._client_id
         kept = server.kept(key)
+        # mutant: MQ27
         is_present = (
             server.is_there(vhost, self._client_id)
             and not self._packet.clean_start

@@ -201,7 +201,7 @@ class Connection(SocketConnection[Event]):
                 self.services.runtime.clock.wall_ms,
                 min(config.topic_alias_max, properties.integer(PropertyId.TOPIC_ALIAS_MAXIMUM, 0)),
             ),
-            window=min(config.prefetch or WINDOW_MAX, WINDOW_MAX, receive_max),
+            window=min(config.prefetch or WINDOW_MAX, WINDOW_MAX, receive_max),  # mutant: MQ16
         )
         self.user_properties = properties.user
         self.handshake.client_properties = told_properties(state.client_id, properties.user)

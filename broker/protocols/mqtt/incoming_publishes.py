@@ -171,7 +171,7 @@ def retain(
 ) -> None:
     """Keep the last of messages of one topic that were published with RETAIN; an empty one removes
     what there was.  One of the two is called, once that is durable or refused."""
-    content, lifetimes_ms = prepared.messages.contents[-1], prepared.lifetimes_ms
+    content, lifetimes_ms = prepared.messages.contents[-1], prepared.lifetimes_ms  # mutant: MQ8
     message = None
     if body_size(content):
         lifetime_ms = lifetimes_ms[-1] if isinstance(lifetimes_ms, list) else lifetimes_ms
@@ -360,7 +360,7 @@ class IncomingPublishes:
         incoming, new = self._state.incoming, dict[int, bytes]()
         repeated_ids: list[int] = []
         for packet_id, payload in zip(run.packet_ids, run.payloads, strict=True):
-            if packet_id in incoming:
+            if packet_id in incoming:  # mutant: MQ7
                 repeated_ids.append(packet_id)
             else:
                 new.setdefault(packet_id, payload)
@@ -400,7 +400,7 @@ class IncomingPublishes:
     def released(self, packet_ids: Sequence[int]) -> None:
         """Handle PUBREL: the client will not send these again, and gets PUBCOMP once they are
         forgotten."""
-        if self._packets is None:
+        if self._packets is None:  # mutant: MQ6
             self._forgotten(packet_ids)
         else:
             self._packets.forget(INCOMING, packet_ids, partial(self._forgotten, packet_ids))
@@ -410,7 +410,7 @@ class IncomingPublishes:
         incoming, codes = self._state.incoming, list[ReasonCode]()
         for packet_id in packet_ids:
             if packet_id in incoming:
-                del incoming[packet_id]
+                del incoming[packet_id]  # mutant: MQ5
                 codes.append(ReasonCode.SUCCESS)
             else:
                 codes.append(ReasonCode.PACKET_IDENTIFIER_NOT_FOUND)
@@ -428,11 +428,11 @@ class IncomingPublishes:
             if prepared.qos == 1 and not route.targets and route.needs is None:
                 unanswered.code = ReasonCode.NO_MATCHING_SUBSCRIBERS
             if prepared.qos == 2:
-                self._state.incoming.update(dict.fromkeys(prepared.packet_ids, self))
+                self._state.incoming.update(dict.fromkeys(prepared.packet_ids, self))  # mutant: MQ1
                 unanswered.is_noted = self._packets is None
-                if self._packets is not None and self._packets.goes_with_messages:
+                if self._packets is not None and self._packets.goes_with_messages:  # mutant: MQ2
                     self._note(self._packets, unanswered, prepared.packet_ids)
-            self._expect(unanswered)
+            self._expect(unanswered)  # mutant: MQ4
         if prepared.retain and self._retained is not None:
             if unanswered is not None:
                 unanswered.waits += 1

@@ -211,8 +211,9 @@ class OutgoingPublishes:
         not acknowledged, as it has room.  S5 4.4."""
         state = self.state
         if state.released:
+            # mutant: MQ14
             self._channel.output.add(build_acks(PacketType.PUBREL, tuple(state.released)))
-        self._unsent = [*reversed(state.direct)]
+        self._unsent = [*reversed(state.direct)]  # mutant: MQ15
         self._send_again()
 
     def _send_again(self) -> None:
@@ -311,9 +312,10 @@ class OutgoingPublishes:
         if queue in state.unfinished:
             if delivery_batch.redelivered:
                 (index,) = indices
+                # mutant: MQ10
                 before = state.take_unfinished(queue, delivery_batch.sequences[index])
                 if before is not None:
-                    packet_ids, qos = (before.packet_id,), before.qos
+                    packet_ids, qos = (before.packet_id,), before.qos  # mutant: MQ11
             else:
                 self._drop_unfinished(queue)
         if not qos:
@@ -323,7 +325,7 @@ class OutgoingPublishes:
         if qos == 2 and packets is not None:
             sequences = [delivery_batch.sequences[index] for index in indices]
             messages = dict(zip(packet_ids, sequences, strict=True))
-            packets.keep_sent(messages, self._channel.output)
+            packets.keep_sent(messages, self._channel.output)  # mutant: MQ18
         for packet_id, tag in zip(packet_ids, indices, strict=True):
             self._sent[packet_id] = SentPublish(delivery_batch.first_tag + tag, qos, consumer)
         return packet_ids, qos
@@ -378,7 +380,7 @@ class OutgoingPublishes:
     def _completed(self, packet_ids: Sequence[int]) -> None:
         """Free identifiers, which is durable by now: retained messages have room, too."""
         self._free(packet_ids)
-        self._channel.retained.go_on_later()
+        self._channel.retained.go_on_later()  # mutant: MQ22
 
     def refused(self, packet_id: int, qos: int) -> None:
         """PUBACK or PUBREC with an error: the client does not want the message."""
@@ -417,15 +419,15 @@ class OutgoingPublishes:
             del sent[packet_id]
             answered.append(packet_id)
             if is_kept:
-                self.state.released[packet_id] = None
+                self.state.released[packet_id] = None  # mutant: MQ13
                 if found.consumer is not None:  # its place is free when it is settled
-                    self._take_place(packet_id, found.consumer)
+                    self._take_place(packet_id, found.consumer)  # mutant: MQ17
             if found.tag:
                 tags.append(found.tag)
             else:
                 del direct[packet_id]
         self.settle_tags(tags, outcome)
-        if not is_kept:
+        if not is_kept:  # mutant: MQ12
             self._free(answered)
         if error is not None:
             raise InvalidPacket(ReasonCode.PROTOCOL_ERROR, error)
@@ -649,7 +651,7 @@ class PublishWriter:
             packet_ids, qos = self._outgoing.number(delivery_batch, one, form.qos)
             if not qos:
                 finished.append(index)
-            dup = qos > 0 and delivery_batch.redelivered
+            dup = qos > 0 and delivery_batch.redelivered  # mutant: MQ9
             build_publishes(
                 output.pieces,
                 topic,
@@ -685,9 +687,9 @@ class PublishWriter:
         if message is None:
             return NOT_SENT
         match = state.match(message.topic, is_own=message.client == terms.client)
-        if match.excluded_queues[self._queue_qos] or is_reserved(message.topic):
+        if match.excluded_queues[self._queue_qos] or is_reserved(message.topic):  # mutant: MQ21
             return NOT_SENT
-        if match.qos > 0 and not self._queue_qos:
+        if match.qos > 0 and not self._queue_qos:  # mutant: MQ20
             return NOT_SENT  # the other queue of the session has it, too
         # What is in the queue of QoS 1 is nowhere else: it was addressed to it, or its subscription
         # has ended or has QoS 0 by now.  S5 3.8.4, 3.10.4.
@@ -696,7 +698,7 @@ class PublishWriter:
         properties = message.properties
         if is_v5:
             properties = with_identifiers(properties, match.identifiers)
-        qos = min(message.qos, granted)
+        qos = min(message.qos, granted)  # mutant: MQ19
         return Form(qos, retain, message.topic.encode(), properties, message.expiry_ms)
 
     def _count(self, delivery_batch: DeliveryBatch) -> None:

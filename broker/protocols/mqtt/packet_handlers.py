@@ -115,7 +115,7 @@ def on_received(connection: Connection, channel: Channel, packet_ids: Sequence[i
         release()
     elif packets.goes_with_messages:
         outgoing.received(packet_ids)
-        packets.keep(OUTGOING, known, release)
+        packets.keep(OUTGOING, known, release)  # mutant: MQ25
     else:  # noted first: the client would else hold a number for ever that is used again
         packets.keep(OUTGOING, known, partial(received_safely, channel, known, release))
     if is_wrong:
@@ -198,7 +198,7 @@ def on_disconnect(connection: Connection, packet: Disconnect) -> int:
         longest_s = connection.server.config.session_expiry_s_max
         channel.state.expiry_s = asked_s if longest_s is None else min(asked_s, longest_s)
     if packet.code is ReasonCode.SUCCESS:
-        connection.will = None
+        connection.will = None  # mutant: MQ30
     connection.close_reason = f"disconnected by client: {packet.code.name}"
     connection.end_session()
     connection.finish()

@@ -101,7 +101,7 @@ class PacketKeeper:
 
         commits.keep_together()
         guarded = partial(self._guarded, then)
-        self._services.metadata.settle(decide, partial(when_safe, commits, guarded))
+        self._services.metadata.settle(decide, partial(when_safe, commits, guarded))  # mutant: MQ3
 
     def _guarded(self, then: Callable[[], None]) -> None:
         """Do what was to be done then; an error of it ends its connection, and not the commits."""

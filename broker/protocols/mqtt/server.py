@@ -164,12 +164,12 @@ class MqttServer:
         if state is None:
             state = self.states.open(key)
             sessions = self.services.vhosts[key[0]].client_sessions
-            state.incoming.update(dict.fromkeys(sessions.numbers(key[1], INCOMING)))
-            state.released.update(dict.fromkeys(sessions.numbers(key[1], OUTGOING)))
+            state.incoming.update(dict.fromkeys(sessions.numbers(key[1], INCOMING)))  # mutant: MQ32
+            state.released.update(dict.fromkeys(sessions.numbers(key[1], OUTGOING)))  # mutant: MQ33
             sent = sessions.sent(key[1])
             queue = subscription_queue(key[1], 1)
             before = {at: SentBefore(packet, 2) for packet, at in sent.items() if at}
-            state.keep_unfinished(queue, before)
+            state.keep_unfinished(queue, before)  # mutant: MQ34
             lost = [packet for packet, at in sent.items() if not at]  # they were in no queue
             state.released.update(dict.fromkeys(lost))
             state.packet_ids.used.update(state.released, sent)
@@ -256,7 +256,7 @@ class MqttServer:
         self.connected[state.key] = client
         self.sys.connected()
         self.states.put(state)
-        self.wills.session_resumed(state.key)
+        self.wills.session_resumed(state.key)  # mutant: MQ29
         self._stop_expiry(state.key)
 
     def detach(
@@ -326,6 +326,7 @@ class MqttServer:
             self._expire(state)
             return
         call_later = self.services.runtime.call_later
+        # mutant: MQ31
         self._expiries[state.key] = call_later(seconds, partial(self._expire, state))
 
     def _stop_expiry(self, key: SessionKey) -> None:
@@ -387,7 +388,7 @@ def lasting_queues_of(vhost: VirtualHost, client_id: str) -> tuple[QueueHandle, 
 def deletion(vhost: VirtualHost, client_id: str) -> Change:
     """Delete what is defined of a session that lasts."""
     queues = queue_changes.delete_queues(vhost, lasting_queues_of(vhost, client_id))
-    return queues.joined(end_session(vhost, client_id))
+    return queues.joined(end_session(vhost, client_id))  # mutant: MQ35
 
 
 def has_definitions(vhost: VirtualHost, client_id: str) -> bool:

@@ -113,7 +113,7 @@ class PacketIds:
         """Take so many identifiers, consecutive if it can be.  There must be so many free."""
         first, stop = self._next, self._next + count
         run = range(first, stop)
-        if stop <= PACKET_ID_MAX + 1 and self.used.isdisjoint(run):
+        if stop <= PACKET_ID_MAX + 1 and self.used.isdisjoint(run):  # mutant: MQ23
             self._next = stop if stop <= PACKET_ID_MAX else 1
             self.used.update(run)
             return run
@@ -258,7 +258,7 @@ class SessionState:
         self.subscriptions[subscription.topic_filter] = subscription
         if is_wildcard(subscription.topic_filter):
             self._wild.put(subscription)
-        self._matches.clear()
+        self._matches.clear()  # mutant: MQ24
 
     def unsubscribe(self, topic_filter: str) -> None:
         """Have no such subscription any more; it is there."""

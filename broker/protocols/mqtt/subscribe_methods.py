@@ -66,6 +66,8 @@ def declaration_of(channel: Channel, qos: int, terms: SubscriptionTerms) -> Decl
             arguments["x-expires"] = ("l", expiry_s * 1000)
         if qos and terms.durable_queue_type != "classic":
             arguments["x-queue-type"] = ("S", terms.durable_queue_type.encode())
+        if qos and terms.durable_queue_type == "quorum":  # else a bad line would use up messages
+            arguments["x-delivery-limit"] = ("l", -1)
     return Declaration(
         name=channel.queue_name(qos),
         durable=True,

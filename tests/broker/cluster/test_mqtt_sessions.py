@@ -13,6 +13,7 @@ import pytest
 
 from fluffle.broker.base.client_session import ClientSession
 from fluffle.broker.config.config import Config, ListenAddress, MqttConfig
+from fluffle.broker.queues.arguments import DEFAULT_DELIVERY_LIMIT
 from fluffle.protocol.mqtt.codes import MQTT_5, PacketType, ReasonCode
 from fluffle.protocol.mqtt.events import Acks, Event, Publishes
 from fluffle.protocol.mqtt.packets import (
@@ -192,3 +193,15 @@ def sessions_at(node: ClusterNode) -> list[str]:
 
 def session_of(node: ClusterNode) -> ClientSession:
     return node.node.catalogue.vhosts["/"].client_sessions.by_client["s"]
+
+
+async def test_a_message_comes_however_often_its_connection_is_lost(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path, config=CONFIG) as three:
+        async with connected(three["a"], "s") as subscriber:
+            await subscriber.subscribe(1)
+            await subscriber.publish(b"one", 1)
+        for _ in range(DEFAULT_DELIVERY_LIMIT + 2):
+            async with connected(three["a"], "s") as subscriber:
+                await subscriber.expect(Publishes)
+        async with connected(three["a"], "s") as subscriber:
+            assert await subscriber.messages(1) == [(b"t", b"one", 1)]

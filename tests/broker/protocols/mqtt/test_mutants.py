@@ -1,0 +1,101 @@
+"""Mistakes in MQTT sessions, and that each is found: by the model of two clients, by a node that is
+killed at each step, or by a test of the one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from fluffle.protocol.mqtt.packets import Publish
+from tests.broker.protocols.mqtt import test_session_kills, test_session_machine
+from tests.mutants.mutant import Mutant
+from tests.mutants.registry import FAMILIES
+from tests.support.mqtt_edge import MqttEdge
+from tests.support.mqtt_model import MqttWorld
+
+SEEDS = range(24)
+"""Walks of the model that are enough for each mistake that it finds."""
+
+
+def walk_in_vain() -> None:
+    for seed in SEEDS:
+        test_session_machine.walk(seed, 150)
+
+
+kill_at_each_step = partial(
+    test_session_kills.test_the_node_is_killed_once_at_each_step, qos=2, is_lazy=True
+)
+
+
+def retain_twice_in_a_read() -> None:
+    client = MqttEdge().connect("a")
+    client.send(Publish(b"t", b"old", retain=True), Publish(b"t", b"new", retain=True))
+    client.subscribe("t", options=0)
+    assert client.messages() == [("t", b"new", 0)]
+
+
+def watched(will: int) -> MqttWorld:
+    """A client with a will, and another that is sent it."""
+    world = MqttWorld()
+    world.connect("b")
+    world.read("b")
+    world.subscribe("b", "#", 1)
+    world.connect("a", will=will)
+    world.run()
+    return world
+
+
+def take_leave() -> None:
+    world = watched(will=0)
+    world.disconnect("a")
+    world.finish()
+
+
+def come_back() -> None:
+    world = watched(will=20)
+    world.cut("a")
+    world.advance(7)
+    world.connect("a")
+    world.advance(60)
+    world.finish()
+
+
+def stay_away() -> None:
+    world = MqttWorld()
+    world.connect("a", expiry_s=100)
+    world.cut("a")
+    world.advance(107)
+    world.finish()
+
+
+SEEN_BY: dict[str, Callable[[], None]] = {
+    **dict.fromkeys(
+        ("MQ2", "MQ3", "MQ4", "MQ5", "MQ6", "MQ14", "MQ25", "MQ32", "MQ33"), kill_at_each_step
+    ),
+    "MQ8": retain_twice_in_a_read,
+    "MQ11": partial(
+        test_session_machine.test_a_message_is_sent_again_with_the_qos_that_it_had,
+        before=2,
+        after=1,
+        is_killed=False,
+    ),
+    "MQ22": test_session_machine.test_retained_messages_go_on_once_pubcomp_is_durable,
+    "MQ29": come_back,
+    "MQ30": take_leave,
+    "MQ31": stay_away,
+}
+"""The test of what walks seldom do: in those a node is killed when all is durable."""
+
+
+@FAMILIES["mqtt"].each()
+def test_it_is_found(mutant: Mutant) -> None:
+    find = SEEN_BY.get(mutant.number, walk_in_vain)
+    with mutant.in_place(), pytest.raises(AssertionError):
+        find()
+
+
+def test_where_nothing_is_wrong_nothing_is_found() -> None:
+    for find in dict.fromkeys(SEEN_BY.values()):
+        find()

@@ -1,0 +1,46 @@
+"""Mistakes in what MQTT sessions keep, send and forget: one a rule of the specification."""
+
+from tests.mutants.change import Insert, Remove, Swap
+from tests.mutants.mutant import Mutant
+
+MQTT = [
+    # From the client
+    Mutant("MQ1", "a packet of QoS 2 is not remembered", Remove()),
+    Mutant("MQ2", "a packet is noted in another commit than its message", Swap("A and B", "False")),
+    Mutant("MQ3", "a packet is answered before it is durable", Swap("partial(A, B, C)", "C")),
+    Mutant(
+        "MQ4", "a message is answered at once", Swap("A(B)", "self._answer_run(B, B.packet_ids)")
+    ),
+    Mutant("MQ5", "a released packet is not forgotten", Remove()),
+    Mutant("MQ6", "a released packet is forgotten in memory only", Swap("A is None", "True")),
+    Mutant("MQ7", "a message that comes again is taken again", Swap("A in B", "False")),
+    Mutant("MQ8", "the first message of a run is retained", Swap("A[-1]", "A[0]")),
+    # To the client
+    Mutant("MQ9", "what is sent again has no DUP", Swap("A > 0 and B", "False")),
+    Mutant("MQ10", "what is sent again has another identifier", Swap("A(B, C)", "None")),
+    Mutant("MQ11", "what is sent again has the QoS of now", Swap("A.qos", "qos")),
+    Mutant("MQ12", "an identifier is free at PUBREC", Swap("not A", "True")),
+    Mutant("MQ13", "a packet that the client has is not remembered", Remove()),
+    Mutant("MQ14", "PUBREL does not come again", Remove()),
+    Mutant("MQ15", "retained messages do not come again", Remove()),
+    Mutant("MQ16", "the client's receive maximum is no limit", Swap("min(A, B, C)", "min(A, B)")),
+    Mutant("MQ17", "what waits for PUBCOMP takes no place", Remove()),
+    Mutant("MQ18", "what is sent with QoS 2 is not noted", Remove()),
+    Mutant("MQ19", "the QoS of a subscription is no limit", Swap("min(A, B)", "A")),
+    Mutant("MQ20", "filters that overlap make two copies", Swap("A > 0 and not B", "False")),
+    Mutant("MQ21", "No Local is passed over", Swap("A[B]", "False")),
+    Mutant("MQ22", "retained messages wait for ever", Remove()),
+    Mutant("MQ23", "an identifier in use is used again", Swap("A(B)", "True")),
+    Mutant("MQ24", "what matches a topic is remembered for ever", Remove()),
+    Mutant("MQ25", "PUBREL comes before PUBREC is durable", Insert("release()")),
+    # Sessions
+    Mutant("MQ27", "a session is present though its client begins anew", Swap("not A.B", "True")),
+    Mutant("MQ28", "who comes second is another client", Swap("A(B)", "None")),
+    Mutant("MQ29", "a will is published though its client is back", Remove()),
+    Mutant("MQ30", "a will is published though its client has taken leave", Remove()),
+    Mutant("MQ31", "a session does not end", Remove()),
+    Mutant("MQ32", "packets of the client are forgotten by a restart", Remove()),
+    Mutant("MQ33", "packets to the client are forgotten by a restart", Remove()),
+    Mutant("MQ34", "the messages of packets are forgotten by a restart", Remove()),
+    Mutant("MQ35", "what a session has is not forgotten with it", Swap("A.joined(B)", "A")),
+]
