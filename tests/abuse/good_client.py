@@ -6,14 +6,20 @@ due, so that one that had to wait for a slow one before it is slow as well.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fluffle.protocol.methods import Basic, Confirm, Queue, make
+from fluffle.protocol.mqtt.codes import PacketType
+from fluffle.protocol.mqtt.events import Acks, Publishes
+from fluffle.protocol.mqtt.packets import Ack, Publish, Subscribe
 from fluffle.protocol.properties import Properties
 from tests.support.client import Client, Closed
+from tests.support.deadlines import DEADLINE_S
+from tests.support.mqtt_socket import MqttSocket, MqttSocketClosed
 
 PERIOD_S = 0.1
 BODY_BYTES = 200
@@ -47,14 +53,19 @@ class QueueProbe:
 class GoodClient:
     """A connection for each lane, in a thread of its own."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.lanes = (
-            QueueProbe("good durable", durable=True),
-            QueueProbe("good transient", durable=False),
-        )
+    def __init__(self, address: tuple[str, int], mqtt: tuple[str, int]) -> None:
+        durable = QueueProbe("good durable", durable=True)
+        transient = QueueProbe("good transient", durable=False)
+        of_mqtt = QueueProbe("good mqtt", durable=False)
+        self.lanes = (durable, transient, of_mqtt)
         self._address = address
+        self._mqtt = mqtt
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._live, args=(lane,)) for lane in self.lanes]
+        self._threads = [
+            threading.Thread(target=self._live, args=(durable, self._talk)),
+            threading.Thread(target=self._live, args=(transient, self._talk)),
+            threading.Thread(target=self._live, args=(of_mqtt, self._talk_mqtt)),
+        ]
 
     @property
     def faults(self) -> list[str]:
@@ -79,14 +90,31 @@ class GoodClient:
         for thread in self._threads:
             thread.join()
 
-    def _live(self, lane: QueueProbe) -> None:
+    def _live(self, lane: QueueProbe, talk: Callable[[QueueProbe], None]) -> None:
         try:
-            with Client(*self._address) as client:
-                self._talk(client, lane)
-        except (Closed, OSError, AssertionError, IndexError) as error:
+            talk(lane)
+        except (Closed, MqttSocketClosed, OSError, AssertionError, IndexError) as error:
             lane.faults.append(f"{lane.queue}: {type(error).__name__} {error}")
 
-    def _talk(self, client: Client, lane: QueueProbe) -> None:
+    def _talk_mqtt(self, lane: QueueProbe) -> None:
+        client = MqttSocket(socket.create_connection(self._mqtt, DEADLINE_S))
+        try:
+            client.connect("good")
+            client.send(Subscribe(1, [(lane.queue, 1)]))
+            client.next()
+            due_s = time.monotonic()
+            while not self._stop.is_set():
+                exchange_mqtt(client, lane, due_s)
+                due_s += PERIOD_S
+                self._stop.wait(max(0.0, due_s - time.monotonic()))
+        finally:
+            client.close()
+
+    def _talk(self, lane: QueueProbe) -> None:
+        with Client(*self._address) as client:
+            self._talk_amqp(client, lane)
+
+    def _talk_amqp(self, client: Client, lane: QueueProbe) -> None:
         client.open(heartbeat=0)
         client.channel(1)
         expect(client.call(1, make(Queue.Declare, queue=lane.queue, durable=lane.durable)).name)
@@ -125,6 +153,22 @@ def exchange(client: Client, lane: QueueProbe, number: int, due_s: float) -> Non
             assert heard.body == body, heard
             lane.delivered += 1
             client.send(1, make(Basic.Ack, delivery_tag=number + 1))
+
+
+def exchange_mqtt(client: MqttSocket, lane: QueueProbe, due_s: float) -> None:
+    """Publish a message of QoS 1, hear its PUBACK and the message, and acknowledge it."""
+    client.send(Publish(lane.queue.encode(), bytes(BODY_BYTES), 1, packet_id=1))
+    waiting = {Acks: lane.window.confirm_ms.append, Publishes: lane.window.deliver_ms.append}
+    while waiting:
+        heard = client.next()
+        took = waiting.pop(type(heard), None)
+        assert took is not None, f"{heard} instead of {list(waiting)}"
+        took((time.monotonic() - due_s) * 1000)
+        if isinstance(heard, Publishes):
+            lane.delivered += 1
+            client.send(Ack(PacketType.PUBACK, heard.packet_ids[0]))
+        else:
+            lane.confirmed += 1
 
 
 def expect(name: str) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from fluffle.broker.access.passwords import ARGON2, UnusableHash, hashed
 from tests.abuse import verdict
 from tests.abuse.good_client import GoodClient
-from tests.abuse.kinds import KINDS, flooders
+from tests.abuse.kinds import KINDS
 from tests.abuse.process_samples import LogCount, Sample, look
 from tests.abuse.storm import Order, Report, serve
 from tests.abuse.target import AttackCounts, Target
@@ -91,6 +91,8 @@ def scene(folder: Path) -> Iterator[RunningSystem]:
     authority = Authority(folder)
     log = LogCount()
     options = {
+        "--mqtt": "127.0.0.1:0",
+        "--mqtt-ws": "127.0.0.1:0",
         "--tls-listen": "127.0.0.1:0",
         "--tls-cert": authority.cert_file,
         "--tls-key": authority.key_file,
@@ -100,12 +102,14 @@ def scene(folder: Path) -> Iterator[RunningSystem]:
         given = [str(part) for option in options.items() for part in option]
         node = Daemon(folder / "node", *given, on_line=log.hear)
         proxied = Daemon(folder / "proxied", "--proxy-protocol", "yes", on_line=log.hear)
-        control = Daemon(folder / "control")
+        control = Daemon(folder / "control", "--mqtt", "127.0.0.1:0")
         for daemon in (node, proxied, control):
             stack.enter_context(daemon)
         target = Target(
             amqp=node.addresses["amqp"],
             amqps=node.addresses["amqps"],
+            mqtt=node.addresses["mqtt"],
+            mqtt_ws=node.addresses["mqtt-ws"],
             proxied=proxied.addresses["amqp"],
             ca_file=authority.ca_file,
             slow_user=SLOW_USER if can_be_slow() else "",
@@ -158,7 +162,10 @@ def run(folder: Path, plan: Plan, tell: Tell) -> int:
     """The whole of it; the exit code."""
     with scene(folder) as stage:
         crew = RunClients(
-            *(GoodClient(node.addresses["amqp"]) for node in (stage.node, stage.control))
+            *(
+                GoodClient(node.addresses["amqp"], node.addresses["mqtt"])
+                for node in (stage.node, stage.control)
+            )
         )
         for client in crew:
             client.start()
@@ -219,7 +226,7 @@ def each(stage: RunningSystem, crew: RunClients, plan: Plan, tell: Tell) -> Outc
         f"{'worst MiB':>11}"
     )
     for name in plan.kinds:
-        is_flood = name in flooders.KINDS
+        is_flood = name.startswith("flood: ")
         threads = 1 if is_flood else plan.threads
         order = Order(seconds, threads, f"{plan.seed}/{name}", (name,))
         start = stage.look()

@@ -43,6 +43,8 @@ class Target:
     amqps: Address | None = None
     proxied: Address | None = None
     """Address of a node that wants a PROXY header first."""
+    mqtt: Address | None = None
+    mqtt_ws: Address | None = None
     ca_file: Path | None = None
     slow_user: str = ""
     """A user whose password is hashed with argon2, if there is one."""

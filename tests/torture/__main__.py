@@ -14,8 +14,8 @@ from random import randrange
 
 from fluffle.broker.torture.faults import possible
 from fluffle.broker.torture.online_checker import HistoryWriter
-from fluffle.broker.torture.run import RunOptions, run_in_loop
-from tests.torture.systems import SYSTEMS
+from fluffle.broker.torture.run import RunOptions
+from tests.torture.systems import SYSTEMS, torture
 
 
 async def run(options: argparse.Namespace, folder: Path) -> int:
@@ -28,7 +28,7 @@ async def run(options: argparse.Namespace, folder: Path) -> int:
             if options.queue_type:
                 system = replace(system, queue_type=options.queue_type)
             order = RunOptions(options.seconds, options.seed, tuple(kinds), options.rate)
-            return await run_in_loop(
+            return await torture(
                 system, order, history_writer, lambda line: print(line, flush=True)
             )
 

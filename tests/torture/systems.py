@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from secrets import token_hex
@@ -17,8 +18,10 @@ from typing import TypeAlias
 
 from fluffle.broker.amqp_client import ClientOptions
 from fluffle.broker.cluster.data_directory import SET_ASIDE
+from fluffle.broker.torture.checker import Findings
+from fluffle.broker.torture.online_checker import HistoryWriter
 from fluffle.broker.torture.proxy import Mesh, mesh
-from fluffle.broker.torture.run import await_serving
+from fluffle.broker.torture.run import RunOptions, await_serving, run_in_loop
 from fluffle.broker.torture.system import (
     Doing,
     NodeAction,
@@ -31,6 +34,7 @@ from fluffle.storage.environment import DATA_FILE, STORE_FOLDER
 from tests import support
 from tests.compat.oracle import Ports, environment, free_port, prepare, script
 from tests.support.daemon import environment_for_nodes
+from tests.support.mqtt_load import MqttLoad
 from tests.support.powercut import cut_power, forgetting_environment, preloaded
 from tests.support.small_disk import NoDisk, fill, free, small_disk
 from tests.torture.epmd import Registry, port_mapper
@@ -59,6 +63,10 @@ raft.wal_max_size_bytes = 64000000
 """
 """Configuration of RabbitMQ, whose default log of half a gigabyte has no room on a disk that can be
 filled."""
+MQTT_PAUSE_S = 0.3
+"""Shortest time of an MQTT publisher between two batches of ten."""
+MQTT_FINISH_S = 120.0
+"""How long MQTT clients may take for what is left in the end."""
 TICK_S = 15
 """When Erlang takes a silent node for lost: the minute that is the default is longer than most of
 our partitions; RabbitMQ's own Jepsen tests set the same."""
@@ -190,12 +198,41 @@ class RollingBack:
         await self._operator.grow(node)
 
 
+@dataclass(frozen=True, slots=True)
+class MqttSystem(System):
+    """System whose nodes speak MQTT, too."""
+
+    mqtt: Sequence[tuple[str, int]] = ()
+
+
+async def torture(
+    system: System, order: RunOptions, history_writer: HistoryWriter, echo: Callable[[str], None]
+) -> int:
+    """Run with clients of MQTT at work beside those of AMQP; the exit code."""
+    if not isinstance(system, MqttSystem):
+        return await run_in_loop(system, order, history_writer, echo)
+    over, findings = asyncio.Event(), Findings()
+    load = MqttLoad(findings, is_exact=len(system.mqtt) == 1, pause_s=MQTT_PAUSE_S)
+    work = asyncio.create_task(load.roam(system.mqtt, Random(order.seed), over))
+    try:
+        code = await run_in_loop(system, order, history_writer, echo)
+    finally:
+        over.set()
+        await work
+    await load.finish(system.mqtt[0], limit_s=MQTT_FINISH_S)
+    for line in (str(load), *findings.sentences()):
+        echo(line)
+    return code or int(not findings.is_clean)
+
+
 @asynccontextmanager
 async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
     """System of one node with durable classic queues: whatever it confirms is on its disk."""
     port, data = free_port(), folder / "data"
     data.mkdir(parents=True)
-    words = (*FLUFFLE, "--listen", f"127.0.0.1:{port}", "--data-dir", str(data))
+    mqtt = ("127.0.0.1", free_port())
+    at = "--listen", f"127.0.0.1:{port}", "--mqtt", f"127.0.0.1:{mqtt[1]}"
+    words = (*FLUFFLE, *at, "--data-dir", str(data))
     machines = Machines(folder, {"node": data})
     command = Command(words, machines.environment("node"), folder / "log")
     async with AsyncExitStack() as stack:
@@ -204,7 +241,7 @@ async def lone_fluffle(folder: Path) -> AsyncIterator[System]:
         throttling = await stack.enter_async_context(throttles(("node",), group.pid))
         addresses = [NodeAddress("node", "127.0.0.1", port)]
         actions = {**group.actions, **throttling, **filling, **machines.actions(group.kill)}
-        yield System(addresses, actions, queue_type="classic")
+        yield MqttSystem(addresses, actions, queue_type="classic", mqtt=[mqtt])
 
 
 class Cluster:
@@ -216,6 +253,7 @@ class Cluster:
         self._links = links
         self._secret = token_hex(16)
         self.amqp = {node: free_port() for node in places}
+        self.mqtt = {node: free_port() for node in places}
 
     def command(self, node: str, peers: Sequence[str]) -> Command:
         """`peers`: who it is told founds the cluster, the first of them in front."""
@@ -225,6 +263,7 @@ class Cluster:
             "node": node,
             "data-dir": str(here.data),
             "listen": f"127.0.0.1:{self.amqp[node]}",
+            "mqtt": f"127.0.0.1:{self.mqtt[node]}",
             "cluster-listen": here.address,
             "peers": ",".join(f"{peer}={address}" for peer, address in at.items()),
         }
@@ -277,7 +316,9 @@ async def three_fluffles(folder: Path) -> AsyncIterator[System]:
             **Membership(operator, NODES, places, machines.forget).actions,
         }
         addresses, spares = cluster.addresses(NODES), cluster.addresses(SPARES)
-        yield System(addresses, {**group.actions, **special}, links, spares=spares)
+        mqtt = [("127.0.0.1", cluster.mqtt[node]) for node in NODES]
+        actions = {**group.actions, **special}
+        yield MqttSystem(addresses, actions, links, spares=spares, mqtt=mqtt)
 
 
 def paths_in(folder: Path, port: int) -> NodePaths:

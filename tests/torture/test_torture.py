@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fluffle.broker.torture.online_checker import HistoryWriter
-from fluffle.broker.torture.run import RunOptions, run_in_loop
+from fluffle.broker.torture.run import RunOptions
 from tests.support.daemon import Daemon
-from tests.torture.systems import SYSTEMS
+from tests.torture.systems import SYSTEMS, torture
 
 KINDS = ("kill", "kill-twice", "restart", "reset-clients")
 
@@ -21,11 +21,12 @@ async def test_a_lone_node_keeps_its_promises_under_torture(tmp_path: Path) -> N
     history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["lone"](tmp_path) as system:
         order = RunOptions(seconds=15.0, seed=4, kinds=KINDS)
-        code = await run_in_loop(system, order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert history_writer.checker.report.confirmed > 100
     assert history_writer.checker.report.duplicated > 0
-    assert told[-1].startswith("torture seed=4 ")
+    assert told[-1].startswith("MQTT: ")
+    assert told[-2].startswith("torture seed=4 ")
 
 
 @pytest.mark.slow("three nodes start as processes and are struck for 25 s", seconds=40)
@@ -35,10 +36,11 @@ async def test_three_nodes_keep_their_promises_under_torture(tmp_path: Path) -> 
     async with SYSTEMS["fluffle"](tmp_path) as system:
         kinds = (*KINDS, "isolate", "lag", "part", "pause", "starve")
         order = RunOptions(seconds=25.0, seed=12, kinds=kinds)
-        code = await run_in_loop(system, order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert history_writer.checker.report.confirmed > 100
-    assert told[-1].startswith("torture seed=12 ")
+    assert told[-1].startswith("MQTT: ")
+    assert told[-2].startswith("torture seed=12 ")
 
 
 @pytest.mark.slow("disks are put back for 40 s, and each time a node joins anew", seconds=55)
@@ -47,7 +49,7 @@ async def test_a_node_whose_disk_is_put_back_is_turned_away_and_joins_anew(tmp_p
     history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
         order = RunOptions(seconds=40.0, seed=2, kinds=("roll-back",))
-        code = await run_in_loop(system, order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert any(line.startswith("roll-back") for line in told)
     assert history_writer.checker.report.confirmed > 100
@@ -61,7 +63,7 @@ async def test_a_node_whose_disk_is_put_back_in_place_is_found_out_by_the_others
     history_writer = HistoryWriter(time.monotonic_ns)
     async with SYSTEMS["fluffle"](tmp_path) as system:
         order = RunOptions(seconds=10.0, seed=11, kinds=("roll-back-in-place",))
-        code = await run_in_loop(system, order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert any(line.startswith("roll-back-in-place") for line in told)
     assert history_writer.checker.report.confirmed > 100
@@ -74,7 +76,7 @@ async def test_nodes_come_and_go_while_clients_work(tmp_path: Path) -> None:
     async with SYSTEMS["fluffle"](tmp_path) as system:
         # two nodes join and one of them leaves; how many messages there are matters little
         order = RunOptions(seconds=16.0, seed=17, kinds=("grow", "shrink"), rate=100.0)
-        code = await run_in_loop(system, order, history_writer, told.append)
+        code = await torture(system, order, history_writer, told.append)
     assert code == 0, "\n".join(told)
     assert {"grow", "shrink"} <= {line.partition(" ")[0] for line in told}
     assert history_writer.checker.report.confirmed > 100

@@ -13,6 +13,7 @@ from tests.abuse.kinds import (
     frames,
     handshakes,
     logins,
+    mqtt,
     tls_and_proxy,
     unread_answers,
 )
@@ -27,6 +28,7 @@ KINDS: Mapping[str, Attack] = {
     **handshakes.KINDS,
     **tls_and_proxy.KINDS,
     **logins.KINDS,
+    **mqtt.KINDS,
     **floods.KINDS,
     **flooders.KINDS,
     **churn.KINDS,
