@@ -68,6 +68,7 @@ class MqttLine:
     async def connect(self, packet: Connect) -> Connack | None:
         """CONNECT; the answer, or None if there is none."""
         self.send(packet)
+        self._packets.topic_alias_max = packet.properties.integer(PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         answer = await self.next()
         assert answer is None or isinstance(answer, Connack)
         self.connack = answer or self.connack
@@ -85,13 +86,22 @@ class MqttLine:
 
 
 def connect_packet(
-    url: MqttUrl, client_id: str, *, version: int = MQTT_5, expiry_s: int = 0, **fields: Any
+    url: MqttUrl,
+    client_id: str,
+    *,
+    version: int = MQTT_5,
+    expiry_s: int = 0,
+    aliases_max: int = 0,
+    **fields: Any,
 ) -> Connect:
     """CONNECT of a client which asks for a session that lasts so long, or before 5.0 for one that
-    lasts if that is not 0; and resumes one that is there."""
+    lasts if that is not 0; and resumes one that is there.  `aliases_max`: topic aliases that it
+    takes."""
     properties = Properties()
     if expiry_s and version == MQTT_5:
         properties.values[PropertyId.SESSION_EXPIRY_INTERVAL] = expiry_s
+    if aliases_max:
+        properties.values[PropertyId.TOPIC_ALIAS_MAXIMUM] = aliases_max
     fields.setdefault("clean_start", not expiry_s)
     return Connect(
         version, client_id, user=url.username, password=url.password.encode(),

@@ -45,8 +45,9 @@ from fluffle.protocol.mqtt.packets import (
     decode_unsubscribe,
     encode,
 )
+from fluffle.protocol.mqtt.properties import PropertyId, decode_properties
 from fluffle.protocol.mqtt.reader import Reader
-from fluffle.protocol.mqtt.wire import VARINT_BYTES_MAX, read_varint
+from fluffle.protocol.mqtt.wire import VARINT_BYTES_MAX, encode_varint, read_varint
 
 CLIENT, BROKER = "client", "broker"
 """Senders of packets."""
@@ -100,6 +101,26 @@ class WirePacket(NamedTuple):
     def topic_end(self) -> int:
         """Where the topic of a PUBLISH ends."""
         return self.body_at + 2 + self._u16(self.body_at)
+
+    @property
+    def topic(self) -> bytes:
+        """Topic of a PUBLISH; empty where an alias stands for it."""
+        return self.data[self.body_at + 2 : self.topic_end]
+
+    def alias(self, version: int) -> int:
+        """Topic alias of a PUBLISH, 0 without one.  InvalidPacket."""
+        if version < MQTT_5 or self.kind is not PacketType.PUBLISH:
+            return 0
+        size, at = read_varint(self.data, self.topic_end + (2 if self.qos else 0))
+        if not size:
+            return 0
+        return decode_properties(self.data[at : at + size]).integer(PropertyId.TOPIC_ALIAS, 0)
+
+    def with_topic(self, topic: bytes) -> WirePacket:
+        """Return a PUBLISH with a topic beside its alias."""
+        body = len(topic).to_bytes(2, "big") + topic + self.data[self.body_at + 2 :]
+        head = self.data[:1] + encode_varint(len(body))
+        return WirePacket(head + body, len(head))
 
     @property
     def packet_id(self) -> int:
@@ -192,6 +213,48 @@ def packets_of(data: bytes) -> Iterator[WirePacket]:
     return PacketSplitter().feed(data)
 
 
+class AliasedTopics:
+    """Topics of the PUBLISH packets of one direction by their aliases."""
+
+    def __init__(self) -> None:
+        self._topics: dict[int, bytes] = {}
+        self._unknown: set[int] = set()
+        """Aliases that the receiver does not know, since the packet that says them did not pass."""
+
+    def whole(self, packet: WirePacket, version: int) -> WirePacket:
+        """Return a packet with its topic, if an alias stands for that."""
+        topic = self._topics.get(alias_of(packet, version))
+        return packet if topic is None or packet.topic else packet.with_topic(topic)
+
+    def passed(self, packet: WirePacket, version: int) -> WirePacket:
+        """Note a packet that passes; return it with its topic if the receiver does not know that by
+        the alias."""
+        alias = alias_of(packet, version)
+        if not alias:
+            return packet
+        if packet.topic:
+            self._topics[alias] = packet.topic
+        elif alias in self._unknown:
+            packet = self.whole(packet, version)
+        self._unknown.discard(alias)
+        return packet
+
+    def refused(self, packet: WirePacket, version: int) -> None:
+        """Note a packet that does not pass."""
+        alias = alias_of(packet, version)
+        if alias and packet.topic:
+            self._topics[alias] = packet.topic
+            self._unknown.add(alias)
+
+
+def alias_of(packet: WirePacket, version: int) -> int:
+    """Return the topic alias of a packet; 0 without one, or of one that is malformed."""
+    try:
+        return packet.alias(version)
+    except (InvalidPacket, IndexError):
+        return 0
+
+
 Action = Callable[["PacketFilter", WirePacket], bytes]
 """Does something when a packet passes; what is passed on in its place."""
 
@@ -252,6 +315,7 @@ class PacketFilter:
         self._acceptor = acceptor
         self._rules = rules
         self._from_client, self._to_client = PacketSplitter(), PacketSplitter()
+        self._client_topics, self._broker_topics = AliasedTopics(), AliasedTopics()
         self._is_cut = False
 
     def from_client(self, data: bytes) -> Iterator[bytes]:
@@ -269,8 +333,13 @@ class PacketFilter:
             if rules:
                 yield together  # what came before is acted on
                 together = b""
-            self._see(CLIENT, packet)
-            together += self._passed(rules, packet)
+            self._see(CLIENT, self._client_topics.whole(packet, self.version))
+            passed = self._passed(rules, packet)
+            if passed == packet.data:
+                passed = self._client_topics.passed(packet, self.version).data
+            else:
+                self._client_topics.refused(packet, self.version)
+            together += passed
         if not self._is_cut:
             yield together
 
@@ -282,7 +351,8 @@ class PacketFilter:
             if self._is_cut:
                 break
             for each in packets_of(passed):
-                self._see(BROKER, each)
+                self._broker_topics.passed(each, self.version)
+                self._see(BROKER, self._broker_topics.whole(each, self.version))
             out += passed
         return out
 
@@ -368,7 +438,7 @@ def publish_fields(packet: WirePacket, version: int) -> dict[str, Any]:
         size, at = read_varint(packet.data, at)
         at += size
     return {
-        "topic": packet.data[packet.body_at + 2 : packet.topic_end].decode(),
+        "topic": packet.topic.decode(),
         "payload": packet.data[at : at + PAYLOAD_KEPT_BYTES_MAX],
         "qos": packet.qos,
         "dup": bool(first & DUP_FLAG),
@@ -509,6 +579,17 @@ def refuse_packet(code: ReasonCode, packet_filter: PacketFilter, packet: WirePac
 
 LIMITED = "limits of MQTT"
 
+U16_MAX, U32_MAX = 0xFFFF, 0xFFFF_FFFF
+
+LIMITS: Mapping[str, tuple[str, range]] = {
+    "receive_maximum": ("receive_max", range(1, U16_MAX + 1)),
+    "maximum_packet_size": ("packet_bytes_max", range(1, U32_MAX + 1)),
+    "topic_alias_maximum": ("topic_alias_max", range(U16_MAX + 1)),
+    "session_expiry": ("session_expiry_s_max", range(U32_MAX + 1)),
+    "keep_alive": ("keep_alive_s_max", range(1, U16_MAX + 1)),
+}
+"""Settings of `MqttConfig` by the names of limits, with what CONNACK can say."""
+
 
 class LimitedServer:
     """`MqttServer` in the eyes of a client for whom other limits hold."""
@@ -536,15 +617,22 @@ def limit(
     """Have other limits for MQTT clients that connect from now on: CONNACK says them, and who
     exceeds one is disconnected.  `session_expiry` and `keep_alive` are the longest, in seconds."""
     asked = {
-        "receive_max": receive_maximum,
-        "packet_bytes_max": maximum_packet_size,
-        "topic_alias_max": topic_alias_maximum,
-        "session_expiry_s_max": session_expiry,
-        "keep_alive_s_max": keep_alive,
+        "receive_maximum": receive_maximum,
+        "maximum_packet_size": maximum_packet_size,
+        "topic_alias_maximum": topic_alias_maximum,
+        "session_expiry": session_expiry,
+        "keep_alive": keep_alive,
     }
-    changes = {name: value for name, value in asked.items() if value is not None}
-    if not changes or min(changes.values()) < 0:
-        raise SyntaxFailure("say a limit, which is not negative")
+    changes = dict[str, int]()
+    for name, value in asked.items():
+        setting, allowed = LIMITS[name]
+        if value is None:
+            continue
+        if value not in allowed:
+            raise SyntaxFailure(f"'{name}' is from {allowed[0]} to {allowed[-1]}, not {value}")
+        changes[setting] = value
+    if not changes:
+        raise SyntaxFailure(f"say one of: {', '.join(LIMITS)}")
 
     def act(packet_filter: PacketFilter, packet: WirePacket) -> bytes:
         connection = packet_filter.connection

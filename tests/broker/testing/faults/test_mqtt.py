@@ -26,7 +26,7 @@ from fluffle.protocol.mqtt.packets import (
     Unsubscribe,
     encode,
 )
-from fluffle.protocol.mqtt.properties import PropertyId
+from fluffle.protocol.mqtt.properties import Properties, PropertyId, encode_properties
 from tests.support.cluster_nodes import until
 from tests.support.deadlines import DEADLINE_S
 from tests.support.mqtt_line import MqttLine, mqtt_line
@@ -366,7 +366,7 @@ async def test_what_a_fault_is_asked_for_is_looked_at(vhost: Vhost) -> None:
         await vhost.faults.refuse_next("SUBSCRIBE", 0x01)
     with pytest.raises(SyntaxFailure, match="at least 1"):
         await vhost.faults.duplicate_next(0)
-    with pytest.raises(SyntaxFailure, match="say a limit"):
+    with pytest.raises(SyntaxFailure, match="say one of: receive_maximum, maximum_packet_size"):
         await vhost.faults.limit()
     async with mqtt_line(vhost.mqtt_url, "a") as line:
         await line.subscribe("t")
@@ -423,6 +423,55 @@ async def test_packets_are_seen(vhost: Vhost) -> None:
         assert [each["topic_filter"] for each in session["subscriptions"]] == ["t/+"]
     (present,) = await vhost.packets("CONNACK")
     assert not present.session_present
+
+
+LONG = b"meters/of/the/house/7"
+
+
+async def test_a_topic_is_seen_where_an_alias_stands_for_it(vhost: Vhost) -> None:
+    alias = encode_properties(Properties({PropertyId.TOPIC_ALIAS: 1}))
+    async with mqtt_line(vhost.mqtt_url, "a", aliases_max=10) as line:
+        await line.subscribe(LONG.decode(), 0)
+        for topic in (LONG, b"", b""):
+            line.send(Publish(topic, b"1", properties=alias))
+            event = await line.next()
+            assert isinstance(event, Publishes)
+            assert event.topic == LONG
+        for sender in ("client", "broker"):
+            seen = await vhost.packets("PUBLISH", topic=LONG.decode(), sent_by=sender)
+            assert [each.payload for each in seen] == [b"1"] * 3
+
+
+async def test_an_alias_holds_though_the_packet_that_says_it_is_refused(vhost: Vhost) -> None:
+    alias = encode_properties(Properties({PropertyId.TOPIC_ALIAS: 1}))
+    async with mqtt_line(vhost.mqtt_url, "a") as line:
+        await vhost.faults.refuse_next("PUBLISH", 0x97, count=2)
+        for number, topic in enumerate((LONG, b"", b"", b""), 1):
+            line.send(Publish(topic, b"", 1, packet_id=number, properties=alias))
+        quota = ReasonCode.QUOTA_EXCEEDED
+        assert await line.next() == Ack(PacketType.PUBACK, 1, quota)
+        assert await line.next() == Ack(PacketType.PUBACK, 2, quota)
+        heard = await line.next()
+        while heard == Acks(PacketType.PUBACK, [3]):
+            heard = await line.next()
+        assert heard in (Acks(PacketType.PUBACK, [4]), Acks(PacketType.PUBACK, [3, 4]))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("receive_maximum", 0),
+        ("receive_maximum", 70_000),
+        ("maximum_packet_size", 0),
+        ("topic_alias_maximum", 65_536),
+        ("session_expiry", -1),
+        ("keep_alive", 0),
+    ],
+)
+async def test_a_limit_is_one_that_connack_can_say(vhost: Vhost, name: str, wrong: int) -> None:
+    with pytest.raises(SyntaxFailure, match=f"'{name}' is from [01] to [0-9]+, not {wrong}"):
+        await vhost.faults.limit(**{name: wrong})
+    assert vhost.faults.in_effect == []
 
 
 async def test_nothing_is_seen_of_a_virtual_host_that_is_not_there(broker: Broker) -> None:
